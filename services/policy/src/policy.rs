@@ -1,0 +1,117 @@
+//! `policy.v1.json`: how one service protects itself and its calls. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{PolicyError, Violation};
+use crate::inbound::Inbound;
+use crate::parse::{Parsed, parse};
+use crate::target::Target;
+
+/// The version of the policy document that this crate reads and writes.
+pub const POLICY_VERSION: u32 = 1;
+
+/// Everything that a service is told about resilience.
+///
+/// A field that is left out has the default that its documentation names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// Always 1.
+    pub version: u32,
+    /// Whether limits refuse, only count, or are off. Default `Enforce`.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Whether this service obeys faults. Default: it does not.
+    #[serde(default)]
+    pub chaos: Chaos,
+    /// What protects the service from its callers.
+    #[serde(default)]
+    pub inbound: Inbound,
+    /// What protects the service from those it calls, by name; at most 256.
+    #[serde(default)]
+    pub targets: Vec<Target>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            version: POLICY_VERSION,
+            mode: Mode::default(),
+            chaos: Chaos::default(),
+            inbound: Inbound::default(),
+            targets: Vec::new(),
+        }
+    }
+}
+
+/// How strictly the document is applied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Mode {
+    /// Breakers, limits and bulkheads refuse.
+    #[default]
+    Enforce,
+    /// They count what they would refuse and let it pass.
+    Shadow,
+    /// They are off; deadlines and timeouts still hold.
+    Disabled,
+}
+
+/// Consent to faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Chaos {
+    /// Default `Denied`.
+    #[serde(default)]
+    pub admission: Admission,
+}
+
+/// Whether a service obeys faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Admission {
+    /// Every fault is refused and reported as such.
+    #[default]
+    Denied,
+    /// Faults are obeyed until their end.
+    Allowed,
+}
+
+impl Policy {
+    /// Reads `policy.v1.json`: checks version, shape and bounds, collects unknown fields, hashes the bytes.
+    ///
+    /// # Errors
+    /// When the bytes are no JSON, of another version or shape, or a value is out of bounds; the error names place,
+    /// value and remedy.
+    pub fn parse(bytes: &[u8]) -> Result<Parsed<Self>, PolicyError> {
+        parse(bytes, POLICY_VERSION, Self::violations)
+    }
+
+    /// Every value that is out of bounds; empty when the document is good. The operator asks before it writes.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        crate::validate::policy(self)
+    }
+
+    /// The target called `name`.
+    #[must_use]
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|target| target.name == name)
+    }
+
+    /// The bytes that the operator writes: the same value always gives the same bytes, hence the same hash.
+    #[must_use]
+    pub fn render(&self) -> String {
+        render(self)
+    }
+}
+
+/// JSON with two spaces and a newline at the end. These types have no map with other than string keys, so writing
+/// cannot fail; an empty text would be refused by every reader.
+pub(crate) fn render<T: Serialize>(document: &T) -> String {
+    let mut text = serde_json::to_string_pretty(document).unwrap_or_default();
+    text.push('\n');
+    text
+}
