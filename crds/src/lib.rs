@@ -1,1 +1,42 @@
-//! Under construction.
+//! The custom resources of Valerix as Rust types.
+//!
+//! What goes in: nothing. What comes out: the kinds, their schemas and the names that every part of the product
+//! shares. This crate holds no client and starts no task; the YAML beside it is generated from these types.
+//!
+//! The field documentation is the user's reference: `kubectl explain` prints it.
+
+mod backup;
+mod backup_policy;
+mod chaos_experiment;
+mod condition;
+mod duration;
+pub mod names;
+mod resilient_service;
+pub mod schema;
+
+pub use backup::{
+    Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, Upload, UploadState,
+};
+pub use backup_policy::{
+    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupSchedule,
+    BackupSummary, Compression, LastRun, LastRunResult, LastSuccess, Minimum, SecretReference, VolumeClaimDestination,
+};
+pub use chaos_experiment::{
+    ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget, ConditionKind,
+    ConditionProbe, DesiredState, ErrorsFault, Expectation, FaultType, HttpMethod, HttpProbe, LatencyFault,
+    PodKillFault, Probe, ProbeMode, ProbeStatus, Safety, SteadyState, TargetState, TargetStatus, Verdict,
+};
+pub use condition::{ConditionStatus, conditions_schema};
+pub use duration::{Duration, InvalidDuration};
+pub use resilient_service::{
+    ActiveFault, Backoff, BreakerScope, Bulkhead, Chaos, ChaosAdmission, CircuitBreaker, CircuitBreakerStatus,
+    ConfigStatus, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, HttpProbeSpec, ImagePullPolicy,
+    Inbound, KeyReference, LastExperiment, Lifecycle, LocalReference, Mode, OverrideState, Probes, ReportProtocol,
+    Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements, Retry,
+    RetryBudget, ServiceSummary, Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
+};
+
+/// The API group of every kind.
+pub const GROUP: &str = "resilience.valerix.io";
+/// The only version that is served.
+pub const VERSION: &str = "v1alpha1";

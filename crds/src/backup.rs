@@ -1,0 +1,178 @@
+//! Backup: the record of one day's slot. The operator creates it ahead, the runner reports into it.
+
+use chrono::{DateTime, Utc};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the record stands for; it never changes.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "resilience.valerix.io",
+    version = "v1alpha1",
+    kind = "Backup",
+    plural = "backups",
+    category = "valerix",
+    namespaced,
+    status = "BackupStatus",
+    derive = "PartialEq",
+    doc = "The record of one day's slot of a BackupPolicy, named <policy>-<yyyymmdd>. It is the fence that lets one archive a day be stored.",
+    printcolumn(name = "Slot", type_ = "string", json_path = ".spec.slot"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.verified"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1")
+)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(test, x_kube(cel))]
+#[x_kube(validation = Rule::new("self == oldSelf").message("spec of a Backup never changes: it is the record of what a day's slot stands for"))]
+pub struct BackupSpec {
+    /// The policy that the slot belongs to. Required.
+    pub policy_ref: BackupPolicyReference,
+    /// The civil date of the run in the policy's zone, `yyyy-mm-dd`. Required.
+    #[schemars(length(max = 10), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
+    pub slot: String,
+    /// When the slot's run is due. Unit: RFC 3339 time. Required.
+    pub scheduled_at: DateTime<Utc>,
+}
+
+/// Name and UID of a policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupPolicyReference {
+    /// Name of the BackupPolicy. Required.
+    #[schemars(length(min = 1, max = 52))]
+    pub name: String,
+    /// UID of the BackupPolicy. Required.
+    #[schemars(length(min = 1, max = 64))]
+    pub uid: String,
+}
+
+/// What the runner did and saw.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// Where the run stands.
+    #[serde(default)]
+    pub phase: BackupPhase,
+    /// One word on why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// A sentence on why, with the remedy where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// When the runner began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<DateTime<Utc>>,
+    /// What each dump holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub databases: Vec<BackupDatabaseStatus>,
+    /// The fence before the one write.
+    #[serde(default)]
+    pub upload: Upload,
+    /// How far the archive was checked: Local before it was stored, Restored after a trial restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub verified: Option<String>,
+    /// Size of the archive for `kubectl get`, for example `1.2 MiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub size: Option<String>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum BackupPhase {
+    /// The slot is known and not begun.
+    #[default]
+    Scheduled,
+    /// Databases are being dumped.
+    Dumping,
+    /// The archive is being written.
+    Archiving,
+    /// The archive is being read back and checked.
+    Verifying,
+    /// The archive is being stored.
+    Uploading,
+    /// The archive is stored.
+    Completed,
+    /// Nothing was stored; `message` says why.
+    Failed,
+    /// The slot's day passed without a run.
+    Missed,
+    /// It is not known whether the archive was stored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What one dump holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupDatabaseStatus {
+    /// Name of the database in the policy.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Size of the dump before compression. Unit: bytes.
+    pub bytes: i64,
+    /// Tables in the dump. Unit: tables.
+    pub tables: i64,
+    /// Version of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub server_version: Option<String>,
+    /// Version of pg_dump.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub client_version: Option<String>,
+    /// How long the dump took. Unit: milliseconds.
+    #[serde(default)]
+    pub duration_milliseconds: i64,
+}
+
+/// The fence before the one write: only the pod that turns None into Started may store.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Upload {
+    /// Where the write stands.
+    #[serde(default)]
+    pub state: UploadState,
+    /// UID of the pod that may write.
+    #[serde(rename = "podUID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub pod_uid: Option<String>,
+    /// Where the archive is, relative to the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub key: Option<String>,
+    /// sha256 of the archive, lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub sha256: Option<String>,
+    /// Size of the archive. Unit: bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// When the fence was passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<DateTime<Utc>>,
+}
+
+/// Where the one write stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum UploadState {
+    /// Nobody has been allowed to write.
+    #[default]
+    None,
+    /// One pod is allowed to write and may have written.
+    Started,
+    /// The archive is stored and was read back.
+    Completed,
+    /// It cannot be found out whether the archive was stored.
+    #[serde(other)]
+    Unknown,
+}

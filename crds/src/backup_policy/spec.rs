@@ -1,0 +1,178 @@
+//! What the user writes to have databases kept.
+
+use super::status::BackupPolicyStatus;
+use crate::{Duration, ResourceRequirements};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which databases are dumped, when, and where the archive goes.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "resilience.valerix.io",
+    version = "v1alpha1",
+    kind = "BackupPolicy",
+    plural = "backuppolicies",
+    shortname = "bkp",
+    category = "valerix",
+    namespaced,
+    status = "BackupPolicyStatus",
+    derive = "PartialEq",
+    doc = "A daily dump of several PostgreSQL databases into one checked archive that is stored with exactly one write.",
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".status.summary.schedule"),
+    printcolumn(name = "Last-Success", type_ = "string", json_path = ".status.lastSuccess.slot"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.summary.size"),
+    printcolumn(name = "Verified", type_ = "string", json_path = r#".status.conditions[?(@.type=="Verified")].status"#),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextSlot"),
+    printcolumn(name = "Stale", type_ = "string", json_path = r#".status.conditions[?(@.type=="Stale")].status"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="LastBackupSucceeded")].message"#,
+        priority = "1"
+    ),
+    validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must have at most 52 characters: the CronJob carries it, and its Jobs add eleven"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must hold only a-z, 0-9 and '-'")
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+pub struct BackupPolicySpec {
+    /// When the daily run starts. Default: the values inside.
+    #[serde(default)]
+    pub schedule: BackupSchedule,
+    /// The databases; all must be dumped or nothing is stored. Required.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub databases: Vec<BackupDatabase>,
+    /// How the archive is compressed. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
+    /// Where the archive goes. Required.
+    pub destination: BackupDestination,
+    /// What the Job may use. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<BackupJob>,
+    /// Starts no scheduled run while true. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+}
+
+/// The one run a day: two a day cannot be written.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSchedule {
+    /// Time of day in timeZone. A time that the zone skips or repeats within the next 400 days is refused by condition Ready. Unit: HH:MM. Default: 00:00.
+    #[serde(default = "midnight")]
+    #[schemars(regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), length(max = 5))]
+    pub time_of_day: String,
+    /// IANA zone, for example Europe/Berlin. Default: Etc/UTC.
+    #[serde(default = "utc")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
+    pub time_zone: String,
+    /// How late a missed run may still start. Unit: duration. Default: 6h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up_window: Option<Duration>,
+}
+
+impl Default for BackupSchedule {
+    fn default() -> Self {
+        Self {
+            time_of_day: midnight(),
+            time_zone: utc(),
+            catch_up_window: None,
+        }
+    }
+}
+
+/// One database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupDatabase {
+    /// Name of the dump in the archive, and the database's own name unless the Secret's key dbname says otherwise. Required.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?$")
+    )]
+    pub name: String,
+    /// Secret of the same namespace with keys host, port (5432), dbname, username, password, sslmode. Required.
+    pub connection_secret_ref: SecretReference,
+    /// What a dump must hold to be believed. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum: Option<Minimum>,
+}
+
+/// Name of a Secret of the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretReference {
+    /// Name of the Secret. Required.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// Plausibility of a dump.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Minimum {
+    /// Tables with data definitions in the dump. Unit: tables. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100000))]
+    pub tables: Option<u32>,
+    /// How much smaller than the last stored dump it may be. Unit: percent. Default: 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_shrink_percent: Option<u32>,
+}
+
+/// Compression of the archive.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Compression {
+    /// Level of zstd. Unit: zstd level. Default: 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 19))]
+    pub zstd_level: Option<i32>,
+}
+
+/// Where the archive goes; exactly one field.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.volumeClaim)").message("volumeClaim must be set: it is the only destination of this version"))]
+pub struct BackupDestination {
+    /// A PersistentVolumeClaim of the same namespace. Default: none, required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_claim: Option<VolumeClaimDestination>,
+}
+
+/// A folder on a PersistentVolumeClaim; the archive is `<path>/<namespace>/<policy>/<yyyymmdd>.tar.zst`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeClaimDestination {
+    /// Name of the claim. Required.
+    #[schemars(length(min = 1, max = 253))]
+    pub claim_name: String,
+    /// Folder on the volume. Default: the volume's root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"))]
+    #[x_kube(validation = Rule::new("!self.split('/').exists(part, part == '..')").message("path must not leave the volume: remove every '..'"))]
+    pub path: Option<String>,
+}
+
+/// What the Job may use.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupJob {
+    /// CPU and memory of the runner. Default: requests of 50m and 64Mi, no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// How long a run may take. Unit: duration. Default: 2h, at most 20h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Duration>,
+}
+
+fn midnight() -> String {
+    "00:00".into()
+}
+
+fn utc() -> String {
+    "Etc/UTC".into()
+}

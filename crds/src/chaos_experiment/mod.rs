@@ -1,0 +1,13 @@
+//! ChaosExperiment: injects one fault into one service, within limits, and returns a verdict.
+
+mod probes;
+mod spec;
+mod status;
+
+pub use probes::{ConditionKind, ConditionProbe, Expectation, HttpMethod, HttpProbe, Probe, ProbeMode, SteadyState};
+pub use spec::{
+    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, DesiredState, ErrorsFault, LatencyFault, PodKillFault, Safety,
+};
+pub use status::{
+    ChaosExperimentStatus, ChaosPhase, ChaosSummary, FaultType, ProbeStatus, TargetState, TargetStatus, Verdict,
+};

@@ -1,0 +1,170 @@
+//! How the system is judged while it is hurt.
+
+use crate::Duration;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What must hold before, during and after the fault.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SteadyState {
+    /// The probes; all must hold. Default: none, and then the verdict is NotEvaluated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub probes: Vec<Probe>,
+    /// Whether a failed probe ends the fault at once. Default: true.
+    #[serde(default = "yes")]
+    pub stop_on_failure: bool,
+    /// How long after the fault's end the probes may take to pass again. Unit: duration. Default: 60s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_timeout: Option<Duration>,
+}
+
+/// One probe: what is asked, how often, and how many failures in a row count.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.http) != has(self.condition)").message("exactly one of http and condition must be set"),
+    validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('200ms')")
+        .message("interval must be at least 200ms").field_path(".interval")
+)]
+pub struct Probe {
+    /// Name of the probe in status. Required.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Asks a service of the same namespace by HTTP. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpProbe>,
+    /// Reads a condition of an object of the same namespace. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<ConditionProbe>,
+    /// Continuous asks all the time, Edge only before and after the fault. Default: Continuous.
+    #[serde(default)]
+    pub mode: ProbeMode,
+    /// Time between two questions. Unit: duration. Default: 1s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+    /// Failures in a row that count as a deviation. Unit: probes. Default: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub failure_threshold: Option<u32>,
+}
+
+/// When a probe asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProbeMode {
+    /// Before, during and after the fault.
+    #[default]
+    Continuous,
+    /// Before and after the fault.
+    Edge,
+    /// A value of a newer version; treated as Continuous.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// An HTTP question to a Service of the experiment's namespace. No redirect is followed and no credential is sent.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!has(self.body) || (has(self.method) && self.method == 'POST')")
+    .message("body needs method: POST").field_path(".body"))]
+pub struct HttpProbe {
+    /// Name of a Service of the same namespace. Required.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: String,
+    /// Port of the Service. Unit: TCP port. Default: 80.
+    #[serde(default = "eighty")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Path and query, for example `/api/inventory/ps5`. Default: `/`.
+    #[serde(default = "root")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[^ ]*$"))]
+    pub path: String,
+    /// Method. Default: GET.
+    #[serde(default)]
+    pub method: HttpMethod,
+    /// Body of a POST, sent as application/json with a fresh Idempotency-Key. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub body: Option<String>,
+    /// What the answer must be. Default: any 2xx within 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expectation>,
+}
+
+/// Methods that a probe may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HttpMethod {
+    /// Reads.
+    #[default]
+    #[serde(rename = "GET")]
+    Get,
+    /// Sends the body.
+    #[serde(rename = "POST")]
+    Post,
+    /// A value of a newer version; the probe cannot run.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// What an answer must be.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Expectation {
+    /// Status of the answer. Unit: HTTP status. Default: any from 200 to 299.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 599))]
+    pub status: Option<u32>,
+    /// Text that the body must contain, within its first 64 KiB. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub body_contains: Option<String>,
+    /// How long the whole answer may take. Unit: duration. Default: 5s, which is also the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("maxLatency must be between 1ms and 5s"))]
+    pub max_latency: Option<Duration>,
+}
+
+/// A condition of an object of the experiment's namespace that must be True.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConditionProbe {
+    /// Kind of the object. Default: ResilientService.
+    #[serde(default)]
+    pub kind: ConditionKind,
+    /// Name of the object. Required.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Type of the condition, for example Ready. Required.
+    #[serde(rename = "type")]
+    #[schemars(length(min = 1, max = 64))]
+    pub condition_type: String,
+}
+
+/// Kinds whose conditions can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionKind {
+    /// A ResilientService.
+    #[default]
+    ResilientService,
+    /// A Deployment.
+    Deployment,
+    /// A value of a newer version; the probe cannot run.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn eighty() -> i32 {
+    80
+}
+
+fn root() -> String {
+    "/".into()
+}

@@ -1,0 +1,207 @@
+//! What the user writes to run an experiment.
+
+use super::{probes::SteadyState, status::ChaosExperimentStatus};
+use crate::Duration;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The fault, its target, its limits and how the system is judged meanwhile.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "resilience.valerix.io",
+    version = "v1alpha1",
+    kind = "ChaosExperiment",
+    plural = "chaosexperiments",
+    shortname = "chaos",
+    category = "valerix",
+    namespaced,
+    status = "ChaosExperimentStatus",
+    derive = "PartialEq",
+    doc = "One fault that is injected into one service, now or on a schedule, within safety limits, and the verdict on whether the system withstood it.",
+    printcolumn(name = "Type", type_ = "string", json_path = ".status.summary.type"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.service"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict"),
+    printcolumn(name = "Injected", type_ = "string", json_path = ".status.summary.injected"),
+    printcolumn(name = "Recovery", type_ = "string", json_path = ".status.timeToRecover"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.summary.next"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1"),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Running', 'Recovering']) || (self.spec.target == oldSelf.spec.target && self.spec.count == oldSelf.spec.count && (has(self.spec.duration) ? has(oldSelf.spec.duration) && self.spec.duration == oldSelf.spec.duration : !has(oldSelf.spec.duration)) && (has(self.spec.latency) ? has(oldSelf.spec.latency) && self.spec.latency == oldSelf.spec.latency : !has(oldSelf.spec.latency)) && (has(self.spec.errors) ? has(oldSelf.spec.errors) && self.spec.errors == oldSelf.spec.errors : !has(oldSelf.spec.errors)) && (has(self.spec.podKill) ? has(oldSelf.spec.podKill) && self.spec.podKill == oldSelf.spec.podKill : !has(oldSelf.spec.podKill)) && (has(self.spec.safety) ? has(oldSelf.spec.safety) && self.spec.safety == oldSelf.spec.safety : !has(oldSelf.spec.safety)) && (has(self.spec.steadyState) ? has(oldSelf.spec.steadyState) && self.spec.steadyState == oldSelf.spec.steadyState : !has(oldSelf.spec.steadyState)))")
+        .message("spec is frozen while a run is Running or Recovering; set spec.desired: Stop first and wait for condition Completed")
+)]
+#[cfg_attr(test, kube(cel))]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.podKill), has(self.latency), has(self.errors)].filter(x, x).size() == 1")
+        .message("exactly one fault must be set: podKill, latency or errors"),
+    validation = Rule::new("has(self.podKill) || has(self.duration)")
+        .message("duration is required for latency and errors: a fault must have an end")
+        .field_path(".duration"),
+    validation = Rule::new("!has(self.podKill) || !has(self.duration)")
+        .message("duration has no meaning for podKill, which happens once; remove it")
+        .field_path(".duration"),
+    validation = Rule::new("!has(self.duration) || duration(self.duration) >= duration('1s')")
+        .message("duration must be at least 1s")
+        .field_path(".duration"),
+    validation = Rule::new("!has(self.timeZone) || has(self.schedule)")
+        .message("timeZone has no meaning without schedule; remove it or set schedule")
+        .field_path(".timeZone")
+)]
+pub struct ChaosExperimentSpec {
+    /// Run starts and keeps going, Stop recovers at once; may be changed at any time. Default: Run.
+    #[serde(default)]
+    pub desired: DesiredState,
+    /// The service that is hurt. Required.
+    pub target: ChaosTarget,
+    /// Evicts pods, which respects their PodDisruptionBudget. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_kill: Option<PodKillFault>,
+    /// Delays requests that the service receives. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyFault>,
+    /// Answers requests with an error instead of handling them. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<ErrorsFault>,
+    /// How many pods are hurt: a number, or a percentage of the ready pods, rounded down; if nothing is left, the run is refused. Unit: pods or percent. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(schema_with = "count_schema")]
+    pub count: IntOrString,
+    /// How long the fault lasts in each pod, ended by the pod's own clock; capped by the operator's chaos.maxDuration. Unit: duration. Default: none, required for latency and errors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Duration>,
+    /// When runs start, as five cron fields (minute hour day month weekday). Default: none, one run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 9, max = 128), regex(pattern = r"^[^ @=]+( +[^ @=]+){4}$"))]
+    pub schedule: Option<String>,
+    /// IANA zone in which schedule is read, for example Europe/Berlin. Default: Etc/UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
+    pub time_zone: Option<String>,
+    /// Starts no further scheduled run while true; a run under way goes on. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// Limits that a run must keep. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safety: Option<Safety>,
+    /// How the system is judged before, during and after the fault. Default: none, and then the verdict is NotEvaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady_state: Option<SteadyState>,
+}
+
+/// The start and stop button.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DesiredState {
+    /// Runs.
+    #[default]
+    Run,
+    /// Stops and recovers.
+    Stop,
+    /// A value of a newer version; treated as Stop, the safe side.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// The service that is hurt: always one of the experiment's own namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChaosTarget {
+    /// Name of a ResilientService of the same namespace with `chaos.admission: Allowed`. Required.
+    #[schemars(length(min = 1, max = 53))]
+    pub service: String,
+}
+
+/// Evicts pods.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodKillFault {
+    /// How long the pod may take to end. Unit: seconds. Default: the pod's own terminationGracePeriodSeconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub grace_period_seconds: Option<i64>,
+}
+
+/// Delays requests.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, x_kube(cel))]
+#[x_kube(
+    validation = Rule::new("duration(self.delay) >= duration('1ms') && duration(self.delay) <= duration('5m')")
+        .message("delay must be between 1ms and 5m").field_path(".delay"),
+    validation = Rule::new("!has(self.jitter) || duration(self.jitter) <= duration(self.delay)")
+        .message("jitter must not be longer than delay: a delay cannot be negative").field_path(".jitter")
+)]
+pub struct LatencyFault {
+    /// How long each request is held before it is handled. Unit: duration. Required.
+    pub delay: Duration,
+    /// Bound of a uniform random part that is added or taken away. Unit: duration. Default: 0s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<Duration>,
+    /// Share of requests that are held. Unit: percent. Default: 100.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: u32,
+    /// Routes that are held, each `METHOD /path`; a segment `{x}` stands for any one segment. Default: all but health, ready and the report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256), regex(pattern = r"^[A-Z]+ /[^ ]*$")))]
+    pub routes: Vec<String>,
+}
+
+/// Answers with an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorsFault {
+    /// Share of requests that are answered with the error. Unit: percent. Default: 100.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: u32,
+    /// Status of the answer. Unit: HTTP status. Default: 503.
+    #[serde(default = "unavailable")]
+    #[schemars(range(min = 400, max = 599))]
+    pub status: u32,
+    /// Routes that fail, each `METHOD /path`; a segment `{x}` stands for any one segment. Default: all but health, ready and the report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256), regex(pattern = r"^[A-Z]+ /[^ ]*$")))]
+    pub routes: Vec<String>,
+}
+
+/// Limits that a run must keep, checked when it fires.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Safety {
+    /// Ready pods that must be left when pods are taken away. Unit: pods. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub min_available: Option<u32>,
+    /// Age that a pod must have before it is hurt. Unit: duration. Default: 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_pod_age: Option<Duration>,
+    /// Pause after the last fault on the same target. Unit: duration. Default: 0s for a run by hand, 5m for a scheduled one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Duration>,
+}
+
+fn one() -> IntOrString {
+    IntOrString::Int(1)
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+fn unavailable() -> u32 {
+    503
+}
+
+fn count_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "x-kubernetes-int-or-string": true,
+        "x-kubernetes-validations": [{
+            "rule": "type(self) == int ? self >= 1 && self <= 1000 : string(self).matches('^([1-9][0-9]?|100)%$')",
+            "message": "count must be a number from 1 to 1000 or a percentage from 1% to 100%",
+        }],
+    })
+}

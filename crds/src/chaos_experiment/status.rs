@@ -1,0 +1,230 @@
+//! What the operator did and saw of an experiment.
+
+use crate::condition::conditions_schema;
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Phase, verdict and recovery, kept apart: whether the run ended, whether the system withstood it, whether the fault is gone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChaosExperimentStatus {
+    /// Generation of the spec that this status speaks of; -1 before the operator has seen the object.
+    #[serde(default = "unseen")]
+    pub observed_generation: i64,
+    /// Where the run stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<ChaosPhase>,
+    /// Whether the system withstood the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// One word on why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    /// A sentence on why, with the remedy where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// Identity of the run: the scheduled time, the run annotation, or the object's UID. Never run twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub run: Option<String>,
+    /// The pods that were chosen, recorded before anything is done to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub targets: Vec<TargetStatus>,
+    /// What each probe saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub probes: Vec<ProbeStatus>,
+    /// When the intent was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent_at: Option<DateTime<Utc>>,
+    /// When the last target reported the fault as active, or was evicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected_at: Option<DateTime<Utc>>,
+    /// When the fault ended; for podKill when the eviction was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_ended_at: Option<DateTime<Utc>>,
+    /// When the probes passed again and the ready pods were back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steady_again_at: Option<DateTime<Utc>>,
+    /// steadyAgainAt minus faultEndedAt, for example `1.4s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub time_to_recover: Option<String>,
+    /// When the run reached a terminal phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<DateTime<Utc>>,
+    /// When the next scheduled run starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_run_at: Option<DateTime<Utc>>,
+    /// The scheduled time that was handled last, whether it ran or was skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scheduled_at: Option<DateTime<Utc>>,
+    /// Ready-made texts for `kubectl get`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<ChaosSummary>,
+    /// Conditions: TargetsSelected, Injected, SteadyState, Recovered, Completed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ChaosPhase {
+    /// Not begun.
+    #[default]
+    Pending,
+    /// The fault is being injected or is active.
+    Running,
+    /// The fault is over or being removed, and the system is awaited.
+    Recovering,
+    /// Ended by itself.
+    Completed,
+    /// Ended by hand or by the cluster-wide stop.
+    Stopped,
+    /// Ended because something could not be done.
+    Failed,
+    /// Not begun, for a reason that `reason` names.
+    Skipped,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+impl ChaosPhase {
+    /// Whether the run is over.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Stopped | Self::Failed | Self::Skipped)
+    }
+}
+
+/// Whether the system withstood the fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// Not known yet.
+    #[default]
+    Awaited,
+    /// The steady state held during the fault and after it.
+    Pass,
+    /// The steady state broke, or did not come back in time.
+    Fail,
+    /// The run was stopped before it could be judged.
+    Stopped,
+    /// The run cannot be judged; `reason` says why.
+    Error,
+    /// The run did not begin.
+    Skipped,
+    /// There was no probe to judge by.
+    NotEvaluated,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// One pod that was chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetStatus {
+    /// Name of the pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// UID of the pod: a pod of the same name with another UID is a stranger.
+    #[schemars(length(max = 64))]
+    pub uid: String,
+    /// What was done to it.
+    pub state: TargetState,
+    /// Why, when something went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub message: Option<String>,
+}
+
+/// What was done to a pod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TargetState {
+    /// Chosen and recorded.
+    #[default]
+    Intended,
+    /// Asked, and the answer is not clear yet.
+    Injecting,
+    /// The pod reports the fault, or the eviction was accepted.
+    Active,
+    /// The fault is over in this pod.
+    Recovered,
+    /// The pod had ended by itself.
+    Gone,
+    /// The pod or the API server refused.
+    Refused,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// What a probe saw.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbeStatus {
+    /// Name of the probe.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// Questions that were answered as expected. Unit: probes.
+    pub passed: u32,
+    /// Questions that were not. Unit: probes.
+    pub failed: u32,
+    /// What the first failure was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub first_failure: Option<String>,
+    /// When the first failure was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failure_at: Option<DateTime<Utc>>,
+}
+
+/// Ready-made texts: a printer column shows one JSONPath only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ChaosSummary {
+    /// Kind of the fault.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 32))]
+    pub kind: String,
+    /// Targets in which the fault was seen of targets chosen, for example `2/2`.
+    #[schemars(length(max = 32))]
+    pub injected: String,
+    /// When the next run starts, or empty.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub next: String,
+}
+
+/// The kinds of fault, as status and reports name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultType {
+    /// Pods are evicted.
+    PodKill,
+    /// Requests are delayed.
+    Latency,
+    /// Requests are answered with an error.
+    Errors,
+}
+
+impl fmt::Display for FaultType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::PodKill => "PodKill",
+            Self::Latency => "Latency",
+            Self::Errors => "Errors",
+        })
+    }
+}
+
+fn unseen() -> i64 {
+    -1
+}

@@ -1,0 +1,18 @@
+//! ResilientService: deploys a service and says how it must survive.
+
+mod policy;
+mod spec;
+mod status;
+
+pub use policy::{
+    Backoff, BreakerScope, Bulkhead, CircuitBreaker, Inbound, Mode, OverrideState, ReportProtocol, Resilience, Retry,
+    RetryBudget, Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
+};
+pub use spec::{
+    Chaos, ChaosAdmission, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, HttpProbeSpec,
+    ImagePullPolicy, KeyReference, Lifecycle, LocalReference, Probes, ResilientService, ResilientServiceSpec,
+    ResourceRequirements,
+};
+pub use status::{
+    ActiveFault, CircuitBreakerStatus, ConfigStatus, LastExperiment, ResilientServiceStatus, ServiceSummary,
+};

@@ -1,0 +1,346 @@
+//! What the user writes to deploy a service.
+
+use super::{policy::Resilience, status::ResilientServiceStatus};
+use crate::Duration;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What the service is and how it must survive.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "resilience.valerix.io",
+    version = "v1alpha1",
+    kind = "ResilientService",
+    plural = "resilientservices",
+    shortname = "rsvc",
+    category = "valerix",
+    namespaced,
+    status = "ResilientServiceStatus",
+    derive = "PartialEq",
+    doc = "A service that is deployed together with its breakers, deadlines and retries, and whose status is what its running pods answered.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Status", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Replicas", type_ = "string", json_path = ".status.summary.replicas"),
+    printcolumn(name = "Config", type_ = "string", json_path = ".status.summary.config"),
+    printcolumn(name = "Circuits", type_ = "string", json_path = ".status.summary.circuits"),
+    printcolumn(name = "Image", type_ = "string", json_path = ".status.summary.image"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        priority = "1"
+    ),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,51}[a-z0-9])?$')")
+        .message("metadata.name must start with a letter, hold only a-z, 0-9 and '-', and have at most 53 characters: the Service of that name must be able to exist")
+)]
+#[cfg_attr(test, kube(cel))]
+#[cfg_attr(test, x_kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.resilience) || !has(self.resilience.reportPort) || !has(self.ports) || self.ports.all(p, p.containerPort != self.resilience.reportPort)")
+        .message("resilience.reportPort must differ from every ports[].containerPort: the report has a port of its own"),
+    validation = Rule::new("!has(self.resilience) || !has(self.resilience.inbound) || !has(self.resilience.inbound.timeout) || duration(self.resilience.inbound.timeout).getSeconds() + (has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
+        .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends")
+)]
+pub struct ResilientServiceSpec {
+    /// Container image. Required.
+    #[schemars(length(min = 1, max = 512))]
+    pub image: String,
+    /// When the kubelet pulls the image. Default: IfNotPresent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+    /// Secrets of the same namespace with credentials for the registry. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Vec<LocalReference>,
+    /// Number of pods. Unit: pods. Default: 1; 0 scales to zero and counts as ready.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+    /// Entry point instead of the image's own; not run in a shell. Default: the image's entry point.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub command: Vec<String>,
+    /// Arguments of the entry point. Default: the image's arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 4096)))]
+    pub args: Vec<String>,
+    /// Environment variables. Names beginning with `VALERIX_` are the operator's. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub env: Vec<EnvVar>,
+    /// ConfigMaps and Secrets whose keys become environment variables. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub env_from: Vec<EnvFrom>,
+    /// Ports that the service listens on and its Service offers. Default: none, and then no Service is made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub ports: Vec<ContainerPort>,
+    /// CPU and memory of each pod. Default: no requests and no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// HTTP probes of the container. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
+    /// Labels added to each pod. Default: none. Labels under app.kubernetes.io/ and resilience.valerix.io/ are the operator's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), schema_with = "text_map")]
+    pub pod_labels: BTreeMap<String, String>,
+    /// Annotations added to each pod. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), schema_with = "text_map")]
+    pub pod_annotations: BTreeMap<String, String>,
+    /// How long a pod may take to end. Unit: seconds. Default: 45.
+    #[serde(default = "forty_five")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub termination_grace_period_seconds: i64,
+    /// What happens before a pod is told to end. Default: see the field inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifecycle: Option<Lifecycle>,
+    /// Whether experiments may touch this service. Default: Denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chaos: Option<Chaos>,
+    /// Breakers, deadlines and retries that the service's library obeys. Default: the built-in values named at each field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resilience: Option<Resilience>,
+    /// Stops the operator from changing anything but status; experiments are refused meanwhile. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+}
+
+/// Name of an object of the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalReference {
+    /// Name of the object. Required.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// When the kubelet pulls an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ImagePullPolicy {
+    /// Always asks the registry.
+    Always,
+    /// Only when the node does not hold it.
+    IfNotPresent,
+    /// Never; the node must hold it.
+    Never,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// One environment variable.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.value) && has(self.valueFrom))").message("value and valueFrom exclude each other; remove one"),
+    validation = Rule::new("!self.name.startsWith('VALERIX_')").message("names beginning with VALERIX_ are set by the operator; choose another name")
+)]
+pub struct EnvVar {
+    /// Name of the variable. Required.
+    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"))]
+    pub name: String,
+    /// Value; `$(NAME)` is replaced by an earlier variable. Default: empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
+    pub value: Option<String>,
+    /// Where the value comes from instead. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvVarSource>,
+}
+
+/// Where a variable's value comes from; exactly one field.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.secretKeyRef), has(self.configMapKeyRef), has(self.fieldRef)].filter(x, x).size() == 1")
+    .message("exactly one of secretKeyRef, configMapKeyRef and fieldRef must be set"))]
+pub struct EnvVarSource {
+    /// A key of a Secret of the same namespace. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeyReference>,
+    /// A key of a ConfigMap of the same namespace. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyReference>,
+    /// A field of the pod itself. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field_ref: Option<FieldReference>,
+}
+
+/// A key of a Secret or ConfigMap of the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyReference {
+    /// Name of the Secret or ConfigMap. Required.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key in it. Required.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+    /// Whether a pod may start without it. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}
+
+/// A field of the pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldReference {
+    /// Path of the field, for example `metadata.name` or `status.podIP`. Required.
+    #[schemars(length(min = 1, max = 256))]
+    pub field_path: String,
+}
+
+/// A ConfigMap or Secret whose keys become variables; exactly one of the two.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.configMapRef) != has(self.secretRef)").message("exactly one of configMapRef and secretRef must be set"))]
+pub struct EnvFrom {
+    /// A ConfigMap of the same namespace. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<LocalReference>,
+    /// A Secret of the same namespace. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<LocalReference>,
+    /// Text put before each key. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub prefix: Option<String>,
+}
+
+/// A port of the container and of the Service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerPort {
+    /// Name of the port, for example `http`. Required.
+    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Port that the process listens on. Unit: TCP port. Required.
+    #[schemars(range(min = 1, max = 65535))]
+    pub container_port: i32,
+    /// Port that the Service offers. Unit: TCP port. Default: containerPort.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub service_port: Option<i32>,
+}
+
+/// CPU and memory of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ResourceRequirements {
+    /// What the scheduler sets aside, by resource name. Unit: Kubernetes quantity, for example 100m or 64Mi. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8), schema_with = "quantity_map")]
+    pub requests: BTreeMap<String, Quantity>,
+    /// What the container may use at most, by resource name. Unit: Kubernetes quantity. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 8), schema_with = "quantity_map")]
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+/// HTTP probes; each asks the first port unless it names another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Probes {
+    /// Holds back the other probes until the process has started. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<HttpProbeSpec>,
+    /// Decides whether the pod gets traffic. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<HttpProbeSpec>,
+    /// Decides whether the container is restarted. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<HttpProbeSpec>,
+}
+
+/// One HTTP probe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpProbeSpec {
+    /// Path that is asked, for example `/ready`. Required.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/"))]
+    pub path: String,
+    /// Name of the port in `ports`. Default: the first port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15))]
+    pub port: Option<String>,
+    /// Time between two probes. Unit: seconds. Default: 1 for startup and readiness, 10 for liveness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub period_seconds: Option<i32>,
+    /// Failures in a row that count as down. Unit: probes. Default: 60 for startup, 3 otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub failure_threshold: Option<i32>,
+    /// How long one probe may take. Unit: seconds. Default: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 60))]
+    pub timeout_seconds: Option<i32>,
+}
+
+/// What happens around a pod's end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lifecycle {
+    /// Pause before a pod is told to end, so that no new request reaches it. Unit: duration. Default: 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_stop_sleep: Option<Duration>,
+}
+
+/// Consent to experiments.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Chaos {
+    /// Whether a ChaosExperiment of the same namespace may target this service. Default: Denied.
+    #[serde(default)]
+    pub admission: ChaosAdmission,
+}
+
+/// Whether experiments are welcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ChaosAdmission {
+    /// No experiment may touch the service.
+    #[default]
+    Denied,
+    /// Experiments may target the service.
+    Allowed,
+    /// A value of a newer version; treated as Denied.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn forty_five() -> i64 {
+    45
+}
+
+fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {"type": "string", "maxLength": 4096},
+    })
+}
+
+fn quantity_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 8,
+        "additionalProperties": {
+            "x-kubernetes-int-or-string": true,
+            "maxLength": 32,
+            "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$",
+        },
+    })
+}
