@@ -1,0 +1,505 @@
+//! The saga's table: one pure function from a state and an input to the next state and what must be written with it.
+//!
+//! No clock, no database, no randomness: whoever calls `step` says that an order has expired. An input that no row names
+//! leaves the order alone, so duplicates, late answers and reordered events need no care elsewhere.
+
+use super::commands::{Action, Announcement, Command, Due};
+
+/// Why an order did not, or will not, become CONFIRMED.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Inventory has less than was asked for.
+    OutOfStock,
+    /// Inventory does not know the item.
+    UnknownItem,
+    /// The processor declined the charge.
+    PaymentDeclined,
+    /// The order was not finished before its expiry.
+    Expired,
+    /// Price times quantity is not an amount that can be charged.
+    AmountOutOfRange,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::OutOfStock, Self::UnknownItem, Self::PaymentDeclined, Self::Expired, Self::AmountOutOfRange];
+
+    /// The name in answers, events and the database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OutOfStock => "OUT_OF_STOCK",
+            Self::UnknownItem => "UNKNOWN_ITEM",
+            Self::PaymentDeclined => "PAYMENT_DECLINED",
+            Self::Expired => "EXPIRED",
+            Self::AmountOutOfRange => "AMOUNT_OUT_OF_RANGE",
+        }
+    }
+
+    /// The reason of that name, if there is one.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+/// Where an order stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Taken in; stock was asked for.
+    Pending,
+    /// Stock is set aside; the charge was asked for.
+    Reserved,
+    /// Final: stock is sold and the money is taken.
+    Confirmed,
+    /// Being undone; final once the stock is back and no money is or can be taken.
+    Cancelling {
+        /// Why.
+        reason: Reason,
+        /// Inventory has answered that nothing is held.
+        stock_returned: bool,
+        /// No charge was issued, or payment has answered that none stands.
+        payment_settled: bool,
+    },
+    /// Final: nothing is held and no money is taken.
+    Cancelled {
+        /// Why.
+        reason: Reason,
+    },
+    /// A confirmed order whose refund was asked for.
+    Refunding,
+    /// Final: the money was given back.
+    Refunded,
+}
+
+impl State {
+    /// The name in the database.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Reserved => "RESERVED",
+            Self::Confirmed => "CONFIRMED",
+            Self::Cancelling { .. } => "CANCELLING",
+            Self::Cancelled { .. } => "CANCELLED",
+            Self::Refunding => "REFUNDING",
+            Self::Refunded => "REFUNDED",
+        }
+    }
+
+    /// The name in the API, where PENDING and RESERVED are one thing: the order is accepted and will be finished.
+    #[must_use]
+    pub const fn status(self) -> &'static str {
+        match self {
+            Self::Pending | Self::Reserved => "QUEUED",
+            other => other.name(),
+        }
+    }
+
+    /// Why the order is or will be cancelled.
+    #[must_use]
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Cancelling { reason, .. } | Self::Cancelled { reason } => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// Whether the answer to POST is final. A refund of a confirmed order comes after that.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Cancelled { .. } | Self::Refunded)
+    }
+}
+
+/// What can happen to an order: an HTTP answer or an event, which are the same thing here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Inventory set the quantity aside.
+    Reserved,
+    /// Inventory refused for good.
+    Rejected(Reason),
+    /// Inventory holds nothing for this order, and never will.
+    Released,
+    /// Inventory booked the quantity as sold.
+    Committed,
+    /// Inventory took a sold quantity back.
+    Returned,
+    /// The money was taken.
+    Charged,
+    /// The processor declined.
+    Declined,
+    /// No money was taken and none ever will be.
+    Voided,
+    /// The money was given back.
+    PaymentRefunded,
+    /// The fast path got no answer: timeout, 5xx, open breaker.
+    Unanswered,
+    /// The order is older than its `expires_at`.
+    Expired,
+    /// Someone decided that the order must not go on.
+    Cancel(Reason),
+    /// The customer wants the money of a confirmed order back.
+    RefundAsked,
+}
+
+impl Input {
+    /// The name in the order's history.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "Reserved",
+            Self::Rejected(_) => "Rejected",
+            Self::Released => "Released",
+            Self::Committed => "Committed",
+            Self::Returned => "Returned",
+            Self::Charged => "Charged",
+            Self::Declined => "Declined",
+            Self::Voided => "Voided",
+            Self::PaymentRefunded => "PaymentRefunded",
+            Self::Unanswered => "Unanswered",
+            Self::Expired => "Expired",
+            Self::Cancel(_) => "Cancel",
+            Self::RefundAsked => "RefundAsked",
+        }
+    }
+}
+
+/// What became of an input, as the history records it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A row of the table matched.
+    Applied,
+    /// An answer that was overtaken by a cancellation: recorded, nothing else.
+    Late,
+    /// No row matched.
+    Ignored,
+}
+
+impl Verdict {
+    /// The name in the order's history.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Late => "late",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
+/// The result of one input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The next state.
+    pub state: State,
+    /// What is written in the same transaction.
+    pub commands: Vec<Command>,
+    /// What the history says.
+    pub verdict: Verdict,
+}
+
+/// The first row: what a POST opens an order with.
+#[must_use]
+pub fn open() -> (State, Vec<Command>) {
+    use Command::{Publish, Send};
+    (State::Pending, vec![Publish(Announcement::OrderCreated), Send(Action::ReserveStock, Due::EndOfBudget)])
+}
+
+/// Every other row.
+#[must_use]
+pub fn step(state: State, input: Input) -> Step {
+    use Action::{ChargePayment, CommitStock, RefundPayment, ReleaseStock, ReserveStock, ReturnStock, VoidPayment};
+    use Command::{Close, Hasten, Publish, Send};
+
+    let applied = |state, commands| Step { state, commands, verdict: Verdict::Applied };
+    let unchanged = |verdict| Step { state, commands: vec![], verdict };
+
+    match (state, input) {
+        (State::Pending, Input::Reserved) => {
+            applied(State::Reserved, vec![Close(ReserveStock), Send(ChargePayment, Due::EndOfBudget)])
+        }
+        (State::Pending, Input::Rejected(reason)) => applied(
+            State::Cancelled { reason },
+            vec![Close(ReserveStock), Publish(Announcement::OrderCancelled)],
+        ),
+        (State::Pending, Input::Unanswered) => applied(state, vec![Hasten(ReserveStock)]),
+        (State::Pending, Input::Expired | Input::Cancel(_)) => applied(
+            // Nobody charges before RESERVED has committed, so there is no payment to settle.
+            State::Cancelling { reason: cancel_reason(input), stock_returned: false, payment_settled: true },
+            vec![Close(ReserveStock), Send(ReleaseStock, Due::Now)],
+        ),
+
+        (State::Reserved, Input::Charged) => applied(
+            State::Confirmed,
+            vec![Close(ChargePayment), Send(CommitStock, Due::Now), Publish(Announcement::OrderConfirmed)],
+        ),
+        (State::Reserved, Input::Declined) => applied(
+            State::Cancelling { reason: Reason::PaymentDeclined, stock_returned: false, payment_settled: true },
+            vec![Close(ChargePayment), Send(ReleaseStock, Due::Now)],
+        ),
+        (State::Reserved, Input::Unanswered) => applied(state, vec![Hasten(ChargePayment)]),
+        (State::Reserved, Input::Expired | Input::Cancel(_)) => applied(
+            State::Cancelling { reason: cancel_reason(input), stock_returned: false, payment_settled: false },
+            vec![Close(ChargePayment), Send(ReleaseStock, Due::Now), Send(VoidPayment, Due::Now)],
+        ),
+
+        (State::Cancelling { reason, stock_returned: false, payment_settled }, Input::Released) => {
+            settle(reason, true, payment_settled, ReleaseStock)
+        }
+        (
+            State::Cancelling { reason, stock_returned, payment_settled: false },
+            Input::Voided | Input::PaymentRefunded | Input::Declined,
+        ) => settle(reason, stock_returned, true, VoidPayment),
+        (State::Cancelling { .. }, Input::Reserved | Input::Charged | Input::Declined) => unchanged(Verdict::Late),
+
+        (State::Confirmed, Input::Committed) => applied(state, vec![Close(CommitStock)]),
+        (State::Confirmed, Input::RefundAsked) => applied(State::Refunding, vec![Send(RefundPayment, Due::Now)]),
+        (State::Refunding, Input::Committed) => applied(state, vec![Close(CommitStock)]),
+        (State::Refunding, Input::PaymentRefunded) => applied(
+            State::Refunded,
+            vec![Close(RefundPayment), Send(ReturnStock, Due::Now), Publish(Announcement::OrderRefunded)],
+        ),
+        (State::Refunded, Input::Committed) => applied(state, vec![Close(CommitStock)]),
+        (State::Refunded, Input::Returned) => applied(state, vec![Close(ReturnStock)]),
+
+        _ => unchanged(Verdict::Ignored),
+    }
+}
+
+/// One side of the cancellation has answered; with both, the order is CANCELLED.
+fn settle(reason: Reason, stock_returned: bool, payment_settled: bool, answered: Action) -> Step {
+    let mut commands = vec![Command::Close(answered)];
+    let state = if stock_returned && payment_settled {
+        commands.push(Command::Publish(Announcement::OrderCancelled));
+        State::Cancelled { reason }
+    } else {
+        State::Cancelling { reason, stock_returned, payment_settled }
+    };
+    Step { state, commands, verdict: Verdict::Applied }
+}
+
+const fn cancel_reason(input: Input) -> Reason {
+    match input {
+        Input::Cancel(reason) => reason,
+        _ => Reason::Expired,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Action::{ChargePayment, CommitStock, RefundPayment, ReleaseStock, ReserveStock, ReturnStock, VoidPayment};
+    use Announcement::{OrderCancelled, OrderConfirmed, OrderCreated, OrderRefunded};
+    use Command::{Close, Hasten, Publish, Send};
+    use Due::{EndOfBudget, Now};
+
+    const REASON: Reason = Reason::Expired;
+
+    const fn cancelling(reason: Reason, stock_returned: bool, payment_settled: bool) -> State {
+        State::Cancelling { reason, stock_returned, payment_settled }
+    }
+
+    const fn cancelled(reason: Reason) -> State {
+        State::Cancelled { reason }
+    }
+
+    const INPUTS: [Input; 13] = [
+        Input::Reserved,
+        Input::Rejected(Reason::OutOfStock),
+        Input::Released,
+        Input::Committed,
+        Input::Returned,
+        Input::Charged,
+        Input::Declined,
+        Input::Voided,
+        Input::PaymentRefunded,
+        Input::Unanswered,
+        Input::Expired,
+        Input::Cancel(Reason::AmountOutOfRange),
+        Input::RefundAsked,
+    ];
+
+    fn states() -> Vec<State> {
+        let mut states = vec![
+            State::Pending,
+            State::Reserved,
+            State::Confirmed,
+            cancelled(REASON),
+            State::Refunding,
+            State::Refunded,
+        ];
+        for (stock, payment) in [(false, false), (false, true), (true, false)] {
+            states.push(cancelling(REASON, stock, payment));
+        }
+        states
+    }
+
+    /// The rows of the design's table that change something, in its order.
+    fn rows() -> Vec<(State, Input, State, Vec<Command>)> {
+        let expired = Reason::Expired;
+        let range = Reason::AmountOutOfRange;
+        vec![
+            (
+                State::Pending,
+                Input::Reserved,
+                State::Reserved,
+                vec![Close(ReserveStock), Send(ChargePayment, EndOfBudget)],
+            ),
+            (
+                State::Pending,
+                Input::Rejected(Reason::OutOfStock),
+                cancelled(Reason::OutOfStock),
+                vec![Close(ReserveStock), Publish(OrderCancelled)],
+            ),
+            (State::Pending, Input::Unanswered, State::Pending, vec![Hasten(ReserveStock)]),
+            (State::Reserved, Input::Unanswered, State::Reserved, vec![Hasten(ChargePayment)]),
+            (
+                State::Pending,
+                Input::Expired,
+                cancelling(expired, false, true),
+                vec![Close(ReserveStock), Send(ReleaseStock, Now)],
+            ),
+            (
+                State::Pending,
+                Input::Cancel(range),
+                cancelling(range, false, true),
+                vec![Close(ReserveStock), Send(ReleaseStock, Now)],
+            ),
+            (
+                State::Reserved,
+                Input::Charged,
+                State::Confirmed,
+                vec![Close(ChargePayment), Send(CommitStock, Now), Publish(OrderConfirmed)],
+            ),
+            (
+                State::Reserved,
+                Input::Declined,
+                cancelling(Reason::PaymentDeclined, false, true),
+                vec![Close(ChargePayment), Send(ReleaseStock, Now)],
+            ),
+            (
+                State::Reserved,
+                Input::Expired,
+                cancelling(expired, false, false),
+                vec![Close(ChargePayment), Send(ReleaseStock, Now), Send(VoidPayment, Now)],
+            ),
+            (
+                State::Reserved,
+                Input::Cancel(range),
+                cancelling(range, false, false),
+                vec![Close(ChargePayment), Send(ReleaseStock, Now), Send(VoidPayment, Now)],
+            ),
+            (
+                cancelling(REASON, false, false),
+                Input::Released,
+                cancelling(REASON, true, false),
+                vec![Close(ReleaseStock)],
+            ),
+            (
+                cancelling(REASON, false, true),
+                Input::Released,
+                cancelled(REASON),
+                vec![Close(ReleaseStock), Publish(OrderCancelled)],
+            ),
+            (
+                cancelling(REASON, false, false),
+                Input::Voided,
+                cancelling(REASON, false, true),
+                vec![Close(VoidPayment)],
+            ),
+            (
+                cancelling(REASON, false, false),
+                Input::Declined,
+                cancelling(REASON, false, true),
+                vec![Close(VoidPayment)],
+            ),
+            (
+                cancelling(REASON, false, false),
+                Input::PaymentRefunded,
+                cancelling(REASON, false, true),
+                vec![Close(VoidPayment)],
+            ),
+            (
+                cancelling(REASON, true, false),
+                Input::Voided,
+                cancelled(REASON),
+                vec![Close(VoidPayment), Publish(OrderCancelled)],
+            ),
+            (
+                cancelling(REASON, true, false),
+                Input::PaymentRefunded,
+                cancelled(REASON),
+                vec![Close(VoidPayment), Publish(OrderCancelled)],
+            ),
+            (
+                cancelling(REASON, true, false),
+                Input::Declined,
+                cancelled(REASON),
+                vec![Close(VoidPayment), Publish(OrderCancelled)],
+            ),
+            (State::Confirmed, Input::Committed, State::Confirmed, vec![Close(CommitStock)]),
+            (State::Confirmed, Input::RefundAsked, State::Refunding, vec![Send(RefundPayment, Now)]),
+            (State::Refunding, Input::Committed, State::Refunding, vec![Close(CommitStock)]),
+            (
+                State::Refunding,
+                Input::PaymentRefunded,
+                State::Refunded,
+                vec![Close(RefundPayment), Send(ReturnStock, Now), Publish(OrderRefunded)],
+            ),
+            (State::Refunded, Input::Committed, State::Refunded, vec![Close(CommitStock)]),
+            (State::Refunded, Input::Returned, State::Refunded, vec![Close(ReturnStock)]),
+        ]
+    }
+
+    #[test]
+    fn a_new_order_is_pending_announced_and_asks_for_stock_when_the_budget_ends() {
+        assert_eq!(open(), (State::Pending, vec![Publish(OrderCreated), Send(ReserveStock, EndOfBudget)]));
+    }
+
+    #[test]
+    fn every_row_of_the_table_does_what_it_says() {
+        for (state, input, next, commands) in rows() {
+            let expected = Step { state: next, commands, verdict: Verdict::Applied };
+            assert_eq!(step(state, input), expected, "{state:?} on {input:?}");
+        }
+    }
+
+    #[test]
+    fn every_other_pair_changes_nothing() {
+        let rows = rows();
+        let mut others = 0;
+        for state in states() {
+            for input in INPUTS {
+                if rows.iter().any(|row| row.0 == state && row.1 == input) {
+                    continue;
+                }
+                others += 1;
+                let step = step(state, input);
+                assert_eq!((step.state, step.commands), (state, vec![]), "{state:?} on {input:?}");
+                assert_ne!(step.verdict, Verdict::Applied, "{state:?} on {input:?}");
+            }
+        }
+        assert_eq!(others, states().len() * INPUTS.len() - rows.len());
+    }
+
+    #[test]
+    fn an_answer_that_a_cancellation_overtook_is_history_only() {
+        for input in [Input::Reserved, Input::Charged] {
+            assert_eq!(step(cancelling(REASON, false, false), input).verdict, Verdict::Late);
+        }
+        assert_eq!(step(cancelling(REASON, false, true), Input::Declined).verdict, Verdict::Late);
+        assert_eq!(step(State::Confirmed, Input::Declined).verdict, Verdict::Ignored);
+    }
+
+    #[test]
+    fn the_api_calls_pending_and_reserved_queued() {
+        assert_eq!(State::Pending.status(), "QUEUED");
+        assert_eq!(State::Reserved.status(), "QUEUED");
+        assert_eq!(cancelling(REASON, false, false).status(), "CANCELLING");
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.name()), Some(reason));
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Every SQL statement of the service. In: payments and inputs. Out: rows, written in one transaction with the answer
+//! that the payment's table asks for.
+//!
+//! No transaction is open while the processor is asked: one writes down what will be asked, another what was answered.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+use valerix_kit::events::{NewEvent, outbox};
+use valerix_kit::postgres;
+
+use crate::events::PAYMENT_EVENTS;
+use crate::saga::state::{self, Answer, Input, State, Step};
+
+/// An amount of money.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Money {
+    /// Minor units (cents) of the currency, at least 1.
+    pub amount_minor: i64,
+    /// ISO 4217 code.
+    pub currency: String,
+}
+
+/// One payment, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// Its id, which is its key at the processor.
+    pub id: Uuid,
+    /// The order that it pays.
+    pub order_id: Uuid,
+    /// What is paid; `None` when it was voided before it was asked for.
+    pub amount: Option<Money>,
+    /// Where it stands.
+    pub state: State,
+    /// Why the processor declined.
+    pub reason: Option<String>,
+    /// Version of the aggregate `payment:{id}`.
+    pub version: i64,
+}
+
+/// What became of an input.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The payment after it.
+    pub payment: Payment,
+    /// Where it stood before; `None` when the input created it.
+    pub before: Option<State>,
+}
+
+/// Who asks the processor for a payment that has just become PROCESSING.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The caller, at once; the sweeper only if the caller is not heard of for the lease.
+    ByCaller,
+    /// The sweeper.
+    BySweeper,
+}
+
+/// Reading or writing payments went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A statement failed.
+    #[error("failed to {action}")]
+    Sql {
+        /// What was being done.
+        action: &'static str,
+        /// What Postgres or the connection said.
+        source: sqlx::Error,
+    },
+    /// A row holds what this version does not know.
+    #[error("failed to read payment {payment_id}: {what} is not known to this version")]
+    Row {
+        /// The payment.
+        payment_id: Uuid,
+        /// The column and value.
+        what: String,
+    },
+    /// The order was to be charged another amount before.
+    #[error("failed to charge order {order_id}: it was to be charged another amount before")]
+    OtherAmount {
+        /// The order.
+        order_id: Uuid,
+    },
+    /// The processor's word is about a payment that does not exist.
+    #[error("failed to find a payment of order {order_id}")]
+    Missing {
+        /// The order.
+        order_id: Uuid,
+    },
+}
+
+impl StoreError {
+    /// Label of the error in metrics and logs.
+    #[must_use]
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Sql { .. } => "sql",
+            Self::Row { .. } => "row",
+            Self::OtherAmount { .. } => "other_amount",
+            Self::Missing { .. } => "missing",
+        }
+    }
+}
+
+/// The payments' database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    lease: Duration,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    order_id: Uuid,
+    amount_minor: Option<i64>,
+    currency: Option<String>,
+    state: String,
+    void_requested: bool,
+    reason: Option<String>,
+    version: i64,
+}
+
+/// The longest pause between two requests to the processor about one payment.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+impl Store {
+    /// The store behind `pool`. Whoever takes a payment up has `lease` to ask the processor before another may; it is
+    /// also the first pause of the backoff.
+    #[must_use]
+    pub const fn new(pool: PgPool, lease: Duration) -> Self {
+        Self { pool, lease }
+    }
+
+    /// The pool, for what is not about payments.
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// One payment.
+    pub async fn read(&self, id: Uuid) -> Result<Option<Payment>, StoreError> {
+        sqlx::query_as::<_, Row>(
+            "SELECT id, order_id, amount_minor, currency, state, void_requested, reason, version
+             FROM payments WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(sql("read a payment"))?
+        .map(Payment::try_from)
+        .transpose()
+    }
+
+    /// The payment of an order.
+    pub async fn read_of_order(&self, order_id: Uuid) -> Result<Option<Payment>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(sql("get a connection"))?;
+        read_of_order(&mut connection, order_id).await
+    }
+
+    /// Commit 1 of a charge over HTTP, inside the caller's transaction: the row, PROCESSING, unless the order has a
+    /// payment already, which is then returned as it is.
+    pub async fn open_in(
+        &self,
+        connection: &mut PgConnection,
+        order_id: Uuid,
+        money: &Money,
+    ) -> Result<Payment, StoreError> {
+        loop {
+            if let Some(payment) = read_of_order(connection, order_id).await? {
+                check_amount(&payment, money)?;
+                return Ok(payment);
+            }
+            let payment = new_payment(order_id, Some(money), State::Processing { void_requested: false });
+            if self.insert(connection, &payment, Asked::ByCaller).await? {
+                return Ok(payment);
+            }
+        }
+    }
+
+    /// Takes the processor's word in, in a transaction of its own. `reason`: why it declined.
+    pub async fn apply(&self, order_id: Uuid, input: Input, reason: Option<&str>) -> Result<Applied, StoreError> {
+        let mut transaction = postgres::begin(&self.pool).await.map_err(sql("begin"))?;
+        let applied = self.apply_in(&mut transaction, order_id, input, None, reason).await?;
+        transaction.commit().await.map_err(sql("commit"))?;
+        Ok(applied)
+    }
+
+    /// Takes one input in, inside the caller's transaction. `money` comes with a charge, `reason` with a refusal.
+    pub async fn apply_in(
+        &self,
+        connection: &mut PgConnection,
+        order_id: Uuid,
+        input: Input,
+        money: Option<&Money>,
+        reason: Option<&str>,
+    ) -> Result<Applied, StoreError> {
+        loop {
+            let stored = read_of_order(connection, order_id).await?;
+            let before = stored.as_ref().map(|payment| payment.state);
+            let Some(Step { state, answer }) = state::step(before, input) else {
+                return Err(StoreError::Missing { order_id });
+            };
+            let Some(mut payment) = stored else {
+                let payment = new_payment(order_id, money, state);
+                if !self.insert(connection, &payment, Asked::BySweeper).await? {
+                    continue;
+                }
+                announce(connection, &payment, answer).await?;
+                return Ok(Applied { payment, before });
+            };
+            if let Some(money) = money {
+                check_amount(&payment, money)?;
+            }
+            if before == Some(state) && answer.is_none() {
+                return Ok(Applied { payment, before });
+            }
+            let read = payment.clone();
+            payment.state = state;
+            if input == Input::Refused {
+                payment.reason = reason.map(str::to_owned);
+            }
+            if !update(connection, &payment, &read).await? {
+                continue;
+            }
+            payment.version += 1;
+            announce(connection, &payment, answer).await?;
+            return Ok(Applied { payment, before });
+        }
+    }
+
+    /// Takes up to `limit` payments up whose processor has to be asked now; they fall due again, with backoff, in case
+    /// the one who takes them is not heard of again. Other replicas take others.
+    pub async fn take_due(&self, limit: i64) -> Result<Vec<Payment>, StoreError> {
+        sqlx::query_as::<_, Row>(
+            "UPDATE payments SET attempts = attempts + 1,
+                    due_at = now() + least($2 * power(2, least(attempts, 10)), $3) * interval '1 millisecond'
+             WHERE id IN (SELECT id FROM payments WHERE due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+             RETURNING id, order_id, amount_minor, currency, state, void_requested, reason, version",
+        )
+        .bind(limit)
+        .bind(milliseconds(self.lease))
+        .bind(milliseconds(LONGEST_PAUSE))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("take due payments up"))?
+        .into_iter()
+        .map(Payment::try_from)
+        .collect()
+    }
+
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        payment: &Payment,
+        asked: Asked,
+    ) -> Result<bool, StoreError> {
+        let due_in = payment.state.open_request().map(|_| match asked {
+            Asked::ByCaller => milliseconds(self.lease),
+            Asked::BySweeper => 0,
+        });
+        sqlx::query(
+            "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at)
+             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') ON CONFLICT (order_id) DO NOTHING",
+        )
+        .bind(payment.id)
+        .bind(payment.order_id)
+        .bind(payment.amount.as_ref().map(|money| money.amount_minor))
+        .bind(payment.amount.as_ref().map(|money| money.currency.as_str()))
+        .bind(payment.state.name())
+        .bind(due_in)
+        .execute(connection)
+        .await
+        .map(|done| done.rows_affected() == 1)
+        .map_err(sql("insert a payment"))
+    }
+}
+
+async fn read_of_order(connection: &mut PgConnection, order_id: Uuid) -> Result<Option<Payment>, StoreError> {
+    sqlx::query_as::<_, Row>(
+        "SELECT id, order_id, amount_minor, currency, state, void_requested, reason, version
+         FROM payments WHERE order_id = $1",
+    )
+    .bind(order_id)
+    .fetch_optional(connection)
+    .await
+    .map_err(sql("read a payment"))?
+    .map(Payment::try_from)
+    .transpose()
+}
+
+/// Moves the payment on if it still stands where it was read. A request that is still open keeps its turn; a new one
+/// is due at once.
+async fn update(connection: &mut PgConnection, payment: &Payment, read: &Payment) -> Result<bool, StoreError> {
+    let open = payment.state.open_request();
+    let same_request = open.is_some() && open == read.state.open_request();
+    sqlx::query(
+        "UPDATE payments SET state = $4, void_requested = $5, reason = $6, version = version + 1, updated_at = now(),
+                attempts = CASE WHEN $8 THEN attempts ELSE 0 END,
+                due_at = CASE WHEN $8 THEN due_at WHEN $7 THEN now() END
+         WHERE id = $1 AND state = $2 AND version = $3",
+    )
+    .bind(payment.id)
+    .bind(read.state.name())
+    .bind(read.version)
+    .bind(payment.state.name())
+    .bind(matches!(payment.state, State::Processing { void_requested: true }))
+    .bind(&payment.reason)
+    .bind(open.is_some())
+    .bind(same_request)
+    .execute(connection)
+    .await
+    .map(|done| done.rows_affected() == 1)
+    .map_err(sql("move a payment on"))
+}
+
+async fn announce(
+    connection: &mut PgConnection,
+    payment: &Payment,
+    answer: Option<Answer>,
+) -> Result<(), StoreError> {
+    let Some(answer) = answer else { return Ok(()) };
+    let event = NewEvent {
+        topic: PAYMENT_EVENTS.into(),
+        event_type: answer.name().into(),
+        aggregate: format!("payment:{}", payment.id),
+        version: payment.version,
+        payload: json!({
+            "order_id": payment.order_id,
+            "payment_id": payment.id,
+            "amount_minor": payment.amount.as_ref().map(|money| money.amount_minor),
+            "currency": payment.amount.as_ref().map(|money| money.currency.as_str()),
+            "reason": payment.reason,
+        }),
+        due_in: Duration::ZERO,
+    };
+    outbox::append(connection, &event).await.map(drop).map_err(sql("put an event into the outbox"))
+}
+
+/// A tombstone has no amount: any charge may find it.
+fn check_amount(payment: &Payment, money: &Money) -> Result<(), StoreError> {
+    match &payment.amount {
+        Some(stored) if stored != money => Err(StoreError::OtherAmount { order_id: payment.order_id }),
+        _ => Ok(()),
+    }
+}
+
+fn new_payment(order_id: Uuid, money: Option<&Money>, state: State) -> Payment {
+    Payment { id: Uuid::now_v7(), order_id, amount: money.cloned(), state, reason: None, version: 1 }
+}
+
+impl TryFrom<Row> for Payment {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let Some(state) = State::parse(&row.state, row.void_requested) else {
+            return Err(StoreError::Row { payment_id: row.id, what: format!("state {:?}", row.state) });
+        };
+        let amount = match (row.amount_minor, row.currency) {
+            (Some(amount_minor), Some(currency)) => Some(Money { amount_minor, currency }),
+            _ => None,
+        };
+        Ok(Self { id: row.id, order_id: row.order_id, amount, state, reason: row.reason, version: row.version })
+    }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+const fn sql(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Sql { action, source }
+}
