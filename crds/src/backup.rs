@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1")
 )]
+#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
-#[cfg_attr(test, x_kube(cel))]
 #[x_kube(validation = Rule::new("self == oldSelf").message("spec of a Backup never changes: it is the record of what a day's slot stands for"))]
 pub struct BackupSpec {
     /// The policy that the slot belongs to. Required.

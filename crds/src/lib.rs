@@ -12,6 +12,8 @@ mod condition;
 mod duration;
 pub mod names;
 mod resilient_service;
+#[cfg(test)]
+mod rules;
 pub mod schema;
 
 pub use backup::{

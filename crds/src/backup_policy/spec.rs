@@ -135,7 +135,6 @@ pub struct Compression {
 
 /// Where the archive goes; exactly one field.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.volumeClaim)").message("volumeClaim must be set: it is the only destination of this version"))]
 pub struct BackupDestination {

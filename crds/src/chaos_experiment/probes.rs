@@ -23,7 +23,6 @@ pub struct SteadyState {
 
 /// One probe: what is asked, how often, and how many failures in a row count.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.http) != has(self.condition)").message("exactly one of http and condition must be set"),

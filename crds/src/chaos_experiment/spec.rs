@@ -35,7 +35,6 @@ use serde::{Deserialize, Serialize};
         .message("spec is frozen while a run is Running or Recovering; set spec.desired: Stop first and wait for condition Completed")
 )]
 #[cfg_attr(test, kube(cel))]
-#[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("[has(self.podKill), has(self.latency), has(self.errors)].filter(x, x).size() == 1")
@@ -128,7 +127,6 @@ pub struct PodKillFault {
 
 /// Delays requests.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, x_kube(cel))]
 #[x_kube(
     validation = Rule::new("duration(self.delay) >= duration('1ms') && duration(self.delay) <= duration('5m')")
         .message("delay must be between 1ms and 5m").field_path(".delay"),
@@ -200,7 +198,7 @@ fn count_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "x-kubernetes-int-or-string": true,
         "x-kubernetes-validations": [{
-            "rule": "type(self) == int ? self >= 1 && self <= 1000 : string(self).matches('^([1-9][0-9]?|100)%$')",
+            "rule": "string(self).matches('^([1-9][0-9]{0,2}|1000|([1-9][0-9]?|100)%)$')",
             "message": "count must be a number from 1 to 1000 or a percentage from 1% to 100%",
         }],
     })

@@ -76,6 +76,8 @@ pub struct ChaosExperimentStatus {
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
 pub enum ChaosPhase {
     /// Not begun.
     #[default]
@@ -107,6 +109,8 @@ impl ChaosPhase {
 
 /// Whether the system withstood the fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
 pub enum Verdict {
     /// Not known yet.
     #[default]

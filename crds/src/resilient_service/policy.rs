@@ -34,6 +34,8 @@ pub struct Resilience {
 
 /// Whether pods report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
 pub enum ReportProtocol {
     /// Pods answer `GET /resilience` on the report port.
     #[default]
@@ -48,6 +50,8 @@ pub enum ReportProtocol {
 
 /// How the policy acts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
 pub enum Mode {
     /// The policy acts.
     #[default]
@@ -126,7 +130,6 @@ pub struct Target {
 
 /// Time limits of calls to a target.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.attempt) || !has(self.request) || duration(self.attempt) <= duration(self.request)")
@@ -191,7 +194,6 @@ pub struct RetryBudget {
 
 /// The circuit breaker of a target; either rule opens it.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.openDuration) || duration(self.openDuration) >= duration('100ms')")
@@ -277,6 +279,8 @@ pub enum WindowType {
 
 /// What one breaker stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
 pub enum BreakerScope {
     /// One breaker for the target.
     #[default]

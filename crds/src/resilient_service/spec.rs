@@ -43,7 +43,6 @@ use std::collections::BTreeMap;
         .message("metadata.name must start with a letter, hold only a-z, 0-9 and '-', and have at most 53 characters: the Service of that name must be able to exist")
 )]
 #[cfg_attr(test, kube(cel))]
-#[cfg_attr(test, x_kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.reportPort) || !has(self.ports) || self.ports.all(p, p.containerPort != self.resilience.reportPort)")
@@ -128,6 +127,8 @@ pub struct LocalReference {
 
 /// When the kubelet pulls an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
 pub enum ImagePullPolicy {
     /// Always asks the registry.
     Always,
@@ -184,7 +185,7 @@ pub struct KeyReference {
     /// Name of the Secret or ConfigMap. Required.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Key in it. Required.
+    /// Key in the Secret or ConfigMap. Required.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
     /// Whether a pod may start without it. Default: false.

@@ -1,0 +1,220 @@
+//! Every CEL rule refuses what it should and nothing else. The same table of objects runs on a real API server in e2e.
+
+use crate::{Backup, BackupPolicy, ChaosExperiment, ResilientService};
+use serde_json::{Value, json};
+
+fn service(spec: Value) -> Value {
+    object(
+        "ResilientService",
+        "order",
+        merged(
+            json!({"image": "order:1", "terminationGracePeriodSeconds": 45, "replicas": 1}),
+            spec,
+        ),
+    )
+}
+
+fn chaos(spec: Value) -> Value {
+    object(
+        "ChaosExperiment",
+        "slow",
+        merged(json!({"target": {"service": "inventory"}, "count": 1}), spec),
+    )
+}
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "resilience.valerix.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn merged(mut base: Value, extra: Value) -> Value {
+    if let (Some(base), Value::Object(extra)) = (base.as_object_mut(), extra) {
+        base.extend(extra);
+    }
+    base
+}
+
+fn problems(object: &Value) -> String {
+    let outcome = match object["kind"].as_str() {
+        Some("ResilientService") => serde_json::from_value::<ResilientService>(object.clone())
+            .unwrap()
+            .validate_cel(),
+        Some("ChaosExperiment") => serde_json::from_value::<ChaosExperiment>(object.clone())
+            .unwrap()
+            .validate_cel(),
+        Some("BackupPolicy") => serde_json::from_value::<BackupPolicy>(object.clone())
+            .unwrap()
+            .validate_cel(),
+        other => panic!("no rules for {other:?}"),
+    };
+    outcome.err().map(|errors| format!("{errors:?}")).unwrap_or_default()
+}
+
+#[test]
+fn what_is_right_passes() {
+    for object in [
+        service(json!({})),
+        service(
+            json!({"ports": [{"name": "http", "containerPort": 8080}], "resilience": {"targets": [{
+                "name": "inventory",
+                "timeout": {"request": "1s", "attempt": "500ms", "connect": "100ms"},
+                "circuitBreaker": {"consecutiveFailures": 3, "openDuration": "10s", "window": {"type": "Count", "calls": 50}}
+            }]}}),
+        ),
+        chaos(json!({"podKill": {}})),
+        chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
+        chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
+        chaos(json!({"podKill": {}, "count": "50%"})),
+    ] {
+        assert_eq!(problems(&object), "", "{object}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_a_text_that_names_it() {
+    let target =
+        |block: Value| service(json!({"resilience": {"targets": [merged(json!({"name": "inventory"}), block)]}}));
+    for (object, text) in [
+        (
+            object(
+                "ResilientService",
+                "1order",
+                json!({"image": "x", "terminationGracePeriodSeconds": 45, "replicas": 1}),
+            ),
+            "metadata.name",
+        ),
+        (
+            service(json!({"ports": [{"name": "http", "containerPort": 9090}], "resilience": {"reportPort": 9090}})),
+            "resilience.reportPort",
+        ),
+        (
+            service(json!({"resilience": {"inbound": {"timeout": "60s"}}})),
+            "terminationGracePeriodSeconds must cover",
+        ),
+        (
+            service(
+                json!({"env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
+            ),
+            "value and valueFrom exclude each other",
+        ),
+        (
+            service(json!({"env": [{"name": "VALERIX_X", "value": "b"}]})),
+            "set by the operator",
+        ),
+        (
+            service(json!({"envFrom": [{}]})),
+            "exactly one of configMapRef and secretRef",
+        ),
+        (
+            target(json!({"timeout": {"request": "1s", "attempt": "2s"}})),
+            "attempt must not be longer than request",
+        ),
+        (
+            target(json!({"circuitBreaker": {"openDuration": "50ms"}})),
+            "openDuration must be at least 100ms",
+        ),
+        (
+            target(json!({"circuitBreaker": {"openDuration": "2m", "maxOpenDuration": "1m"}})),
+            "maxOpenDuration",
+        ),
+        (
+            target(json!({"circuitBreaker": {"window": {"type": "Count", "duration": "30s"}}})),
+            "a Count window takes calls",
+        ),
+        (
+            target(json!({"circuitBreaker": {"minimumRequests": 20, "window": {"type": "Count", "calls": 10}}})),
+            "minimumRequests must not exceed",
+        ),
+        (
+            target(json!({"retry": {"backoff": {"base": "5s", "max": "1s"}}})),
+            "base must not be longer than max",
+        ),
+        (chaos(json!({})), "exactly one fault"),
+        (
+            chaos(json!({"podKill": {}, "errors": {}, "duration": "5s"})),
+            "exactly one fault",
+        ),
+        (chaos(json!({"errors": {}})), "duration is required"),
+        (
+            chaos(json!({"podKill": {}, "duration": "5s"})),
+            "duration has no meaning for podKill",
+        ),
+        (
+            chaos(json!({"errors": {}, "duration": "0s"})),
+            "duration must be at least 1s",
+        ),
+        (
+            chaos(json!({"latency": {"delay": "0s"}, "duration": "5s"})),
+            "delay must be between",
+        ),
+        (
+            chaos(json!({"latency": {"delay": "1s", "jitter": "2s"}, "duration": "5s"})),
+            "jitter must not be longer",
+        ),
+        (
+            chaos(json!({"podKill": {}, "timeZone": "Europe/Berlin"})),
+            "timeZone has no meaning without schedule",
+        ),
+        (chaos(json!({"podKill": {}, "count": "0%"})), "count must be"),
+        (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
+            "exactly one of http and condition",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                &"x".repeat(53),
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}}),
+            ),
+            "at most 52",
+        ),
+        (
+            object("BackupPolicy", "p", json!({"databases": [], "destination": {}})),
+            "volumeClaim must be set",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}}),
+            ),
+            "must not leave the volume",
+        ),
+    ] {
+        let problems = problems(&object);
+        assert!(problems.contains(text), "wanted `{text}` of {object}, got `{problems}`");
+    }
+}
+
+#[test]
+fn a_running_experiment_is_frozen_but_for_its_stop_button() {
+    let running = |spec: Value| -> ChaosExperiment {
+        let mut object = chaos(spec);
+        object["status"] = json!({"observedGeneration": 1, "phase": "Running"});
+        serde_json::from_value(object).unwrap()
+    };
+    let old = running(json!({"latency": {"delay": "3s"}, "duration": "20s"}));
+    let stopped = running(json!({"latency": {"delay": "3s"}, "duration": "20s", "desired": "Stop"}));
+    let harder = running(json!({"latency": {"delay": "30s"}, "duration": "20s"}));
+    assert!(stopped.validate_cel_update(&old).is_ok());
+    let refused = format!("{:?}", harder.validate_cel_update(&old).unwrap_err());
+    assert!(
+        refused.contains("frozen while a run is Running or Recovering"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_record_never_changes() {
+    let record = |slot: &str| -> Backup {
+        serde_json::from_value(object(
+            "Backup",
+            "shop-20260821",
+            json!({
+                "policyRef": {"name": "shop", "uid": "u"}, "slot": slot, "scheduledAt": "2026-08-21T00:00:00Z"
+            }),
+        ))
+        .unwrap()
+    };
+    assert!(record("2026-08-21").validate_cel_update(&record("2026-08-21")).is_ok());
+    assert!(record("2026-08-22").validate_cel_update(&record("2026-08-21")).is_err());
+}

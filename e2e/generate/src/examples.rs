@@ -1,0 +1,312 @@
+//! The examples, built from the types so that they cannot drift from the API.
+
+use crate::Files;
+use anyhow::{Context, Result};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::Serialize;
+use serde_json::Value;
+use std::path::Path;
+use valerix_crds::{
+    BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos, ChaosAdmission,
+    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, ContainerPort, DesiredState, Duration,
+    ErrorsFault, Expectation, HttpMethod, HttpProbe, HttpProbeSpec, LatencyFault, PodKillFault, Probe, ProbeMode,
+    Probes, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, Safety, SecretReference, SteadyState,
+    Target, Timeouts, VolumeClaimDestination,
+};
+
+/// One file: its name, what a reader learns from it, and the objects.
+struct Example {
+    name: &'static str,
+    about: &'static str,
+    objects: Vec<Value>,
+}
+
+pub fn files() -> Result<Files> {
+    let mut files = Files::new();
+    for example in examples()? {
+        let mut text =
+            String::from("# Generated from e2e/generate/src/examples.rs; change that and run `make generate`.\n");
+        for line in example.about.lines() {
+            text.push_str(&format!("# {line}\n"));
+        }
+        for object in &example.objects {
+            text.push_str("---\n");
+            text.push_str(&serde_yaml::to_string(object).context("failed to write an example as YAML")?);
+        }
+        files.insert(Path::new("examples").join(format!("{}.yaml", example.name)), text);
+    }
+    Ok(files)
+}
+
+fn examples() -> Result<Vec<Example>> {
+    Ok(vec![
+        Example {
+            name: "service-any-image",
+            about: "A service of an image that knows nothing of Valerix: deployed, kept true, never asked for a report.",
+            objects: vec![object(&any_image())?],
+        },
+        Example {
+            name: "service-with-breaker",
+            about: "A service that calls another one: deadlines, a breaker that opens after three failures, consent to experiments.\nIts image links the resilience library (or speaks its report protocol).",
+            objects: vec![object(&with_breaker()?)?],
+        },
+        Example {
+            name: "chaos-pod-kill",
+            about: "Evicts one pod of `inventory` and judges whether orders are still accepted meanwhile.",
+            objects: vec![object(&pod_kill())?],
+        },
+        Example {
+            name: "chaos-latency",
+            about: "Delays every request to `inventory` by three seconds for twenty seconds.",
+            objects: vec![object(&latency()?)?],
+        },
+        Example {
+            name: "chaos-errors-on-schedule",
+            about: "Every working day at ten, Berlin time, seven of ten stock deductions fail for one minute.",
+            objects: vec![object(&errors_on_schedule()?)?],
+        },
+        Example {
+            name: "backup-daily",
+            about: "Two databases, one checked archive a day on a claim. Needs the Secrets and the claim that it names.",
+            objects: vec![object(&backup())?],
+        },
+    ])
+}
+
+/// An object as JSON without its empty status.
+fn object<K: Serialize>(resource: &K) -> Result<Value> {
+    let mut value = serde_json::to_value(resource).context("failed to write an example as JSON")?;
+    if let Some(map) = value.as_object_mut() {
+        map.remove("status");
+    }
+    Ok(value)
+}
+
+fn any_image() -> ResilientService {
+    ResilientService::new(
+        "cache",
+        ResilientServiceSpec {
+            command: ["redis-server", "--save", "", "--appendonly", "no", "--dir", "/tmp"]
+                .map(Into::into)
+                .to_vec(),
+            ports: vec![ContainerPort {
+                name: "redis".into(),
+                container_port: 6379,
+                service_port: None,
+            }],
+            resilience: Some(Resilience {
+                protocol: Some(ReportProtocol::None),
+                ..Default::default()
+            }),
+            ..service("docker.io/library/redis:7.0-bookworm")
+        },
+    )
+}
+
+fn with_breaker() -> Result<ResilientService> {
+    let probe = |path: &str| {
+        Some(HttpProbeSpec {
+            path: path.into(),
+            port: None,
+            period_seconds: None,
+            failure_threshold: None,
+            timeout_seconds: None,
+        })
+    };
+    Ok(ResilientService::new(
+        "storefront",
+        ResilientServiceSpec {
+            replicas: 2,
+            ports: vec![ContainerPort {
+                name: "http".into(),
+                container_port: 8080,
+                service_port: Some(80),
+            }],
+            probes: Some(Probes {
+                startup: probe("/health"),
+                readiness: probe("/ready"),
+                liveness: probe("/health"),
+            }),
+            chaos: Some(Chaos {
+                admission: ChaosAdmission::Allowed,
+            }),
+            resilience: Some(Resilience {
+                targets: vec![Target {
+                    name: "inventory".into(),
+                    url: Some("http://inventory.shop.svc".into()),
+                    timeout: Some(Timeouts {
+                        request: Some(duration("1s")?),
+                        attempt: Some(duration("500ms")?),
+                        connect: None,
+                    }),
+                    retry: None,
+                    circuit_breaker: Some(CircuitBreaker {
+                        consecutive_failures: Some(3),
+                        open_duration: Some(duration("10s")?),
+                        ..Default::default()
+                    }),
+                    bulkhead: None,
+                    idempotent_routes: vec!["POST /api/inventory/deduct".into()],
+                    manual_override: None,
+                }],
+                ..Default::default()
+            }),
+            ..service("ghcr.io/acme/storefront:1.4.2")
+        },
+    ))
+}
+
+fn service(image: &str) -> ResilientServiceSpec {
+    ResilientServiceSpec {
+        image: image.into(),
+        image_pull_policy: None,
+        image_pull_secrets: vec![],
+        replicas: 1,
+        command: vec![],
+        args: vec![],
+        env: vec![],
+        env_from: vec![],
+        ports: vec![],
+        resources: None,
+        probes: None,
+        pod_labels: Default::default(),
+        pod_annotations: Default::default(),
+        termination_grace_period_seconds: 45,
+        lifecycle: None,
+        chaos: None,
+        resilience: None,
+        paused: false,
+    }
+}
+
+fn pod_kill() -> ChaosExperiment {
+    ChaosExperiment::new(
+        "inventory-pod-kill",
+        ChaosExperimentSpec {
+            pod_kill: Some(PodKillFault::default()),
+            steady_state: Some(orders_accepted()),
+            ..experiment()
+        },
+    )
+}
+
+fn latency() -> Result<ChaosExperiment> {
+    Ok(ChaosExperiment::new(
+        "inventory-slow",
+        ChaosExperimentSpec {
+            latency: Some(LatencyFault {
+                delay: duration("3s")?,
+                jitter: None,
+                percent: 100,
+                routes: vec![],
+            }),
+            count: IntOrString::String("100%".into()),
+            duration: Some(duration("20s")?),
+            steady_state: Some(orders_accepted()),
+            ..experiment()
+        },
+    ))
+}
+
+fn errors_on_schedule() -> Result<ChaosExperiment> {
+    Ok(ChaosExperiment::new(
+        "inventory-errors",
+        ChaosExperimentSpec {
+            errors: Some(ErrorsFault {
+                percent: 70,
+                status: 503,
+                routes: vec!["POST /api/inventory/deduct".into()],
+            }),
+            duration: Some(duration("60s")?),
+            schedule: Some("0 10 * * 1-5".into()),
+            time_zone: Some("Europe/Berlin".into()),
+            safety: Some(Safety {
+                min_available: Some(1),
+                min_pod_age: None,
+                cooldown: Some(duration("5m")?),
+            }),
+            ..experiment()
+        },
+    ))
+}
+
+fn experiment() -> ChaosExperimentSpec {
+    ChaosExperimentSpec {
+        desired: DesiredState::Run,
+        target: ChaosTarget {
+            service: "inventory".into(),
+        },
+        pod_kill: None,
+        latency: None,
+        errors: None,
+        count: IntOrString::Int(1),
+        duration: None,
+        schedule: None,
+        time_zone: None,
+        suspend: false,
+        safety: None,
+        steady_state: None,
+    }
+}
+
+/// The order API answers at once whether or not inventory does: that is the shop's promise.
+fn orders_accepted() -> SteadyState {
+    SteadyState {
+        probes: vec![Probe {
+            name: "orders-accepted".into(),
+            http: Some(HttpProbe {
+                service: "order".into(),
+                port: 80,
+                path: "/api/orders".into(),
+                method: HttpMethod::Post,
+                body: Some(r#"{"item_id":"ps5","quantity":1}"#.into()),
+                expect: Some(Expectation {
+                    status: None,
+                    body_contains: Some("order_id".into()),
+                    max_latency: None,
+                }),
+            }),
+            condition: None,
+            mode: ProbeMode::Continuous,
+            interval: None,
+            failure_threshold: None,
+        }],
+        stop_on_failure: true,
+        recovery_timeout: None,
+    }
+}
+
+fn backup() -> BackupPolicy {
+    let database = |name: &str| BackupDatabase {
+        name: name.into(),
+        connection_secret_ref: SecretReference {
+            name: format!("{name}-database"),
+        },
+        minimum: None,
+    };
+    BackupPolicy::new(
+        "nightly",
+        BackupPolicySpec {
+            schedule: BackupSchedule {
+                time_of_day: "03:15".into(),
+                time_zone: "Europe/Berlin".into(),
+                catch_up_window: None,
+            },
+            databases: vec![database("orders"), database("inventory")],
+            compression: None,
+            destination: BackupDestination {
+                volume_claim: Some(VolumeClaimDestination {
+                    claim_name: "backups".into(),
+                    path: None,
+                }),
+            },
+            job: None,
+            suspend: false,
+        },
+    )
+}
+
+fn duration(text: &str) -> Result<Duration> {
+    text.parse()
+        .with_context(|| format!("failed to read the duration {text}"))
+}
