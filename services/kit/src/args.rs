@@ -1,0 +1,173 @@
+//! The environment that every service reads, as clap argument groups to flatten into its own.
+//!
+//! A service sets its own defaults where they differ:
+//! `#[command(mut_arg("listen_address", |arg| arg.default_value("0.0.0.0:3001")))]`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// What every service needs to know about itself and its place.
+#[derive(Args, Clone, Debug)]
+pub struct ServiceArgs {
+    /// Address and port of the HTTP API.
+    #[arg(long, env = "LISTEN_ADDRESS")]
+    pub listen_address: SocketAddr,
+    /// Name of the service, as callers and policy documents spell it.
+    #[arg(long, env = "VALERIX_SERVICE")]
+    pub service: String,
+    /// Namespace of the service.
+    #[arg(long, env = "VALERIX_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// UID of the pod; faults are addressed by it.
+    #[arg(long, env = "VALERIX_POD_UID", default_value = "")]
+    pub pod_uid: String,
+    /// Name of the pod: the consumer's name on the event streams.
+    #[arg(long, env = "POD_NAME", default_value = "local")]
+    pub pod_name: String,
+    /// Folder with the policy documents.
+    #[arg(long, env = "VALERIX_POLICY_DIR", default_value = "/etc/valerix/policy")]
+    pub policy_dir: PathBuf,
+    /// Folder that survives a restart of the container: last good document, crash markers.
+    #[arg(long, env = "VALERIX_STATE_DIR", default_value = "/var/lib/valerix")]
+    pub state_dir: PathBuf,
+    /// Port of the report, the metrics and the deep health check, on the address of the API; 0 picks a free one.
+    #[arg(long, env = "VALERIX_REPORT_PORT", default_value_t = 9090)]
+    pub report_port: u16,
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+    /// Which log lines are written, in the syntax of tracing's EnvFilter.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log_filter: String,
+    /// How long a draining service goes on serving as before, so that everyone hears that it is not ready any more.
+    #[arg(long, env = "DRAIN_WAIT", default_value = "5s", value_parser = parse_duration)]
+    pub drain_wait: Duration,
+    /// How long requests in flight may take to finish after that.
+    #[arg(long, env = "DRAIN_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    pub drain_timeout: Duration,
+    /// How long a connection may take to send a request's head; also how long it may idle between two requests.
+    #[arg(long, env = "HEADER_READ_TIMEOUT", default_value = "65s", value_parser = parse_duration)]
+    pub header_read_timeout: Duration,
+}
+
+/// Where the service's Postgres is and how it is used.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseArgs {
+    /// URL of the service's own database: postgres://user:password@host:port/name
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Secret,
+    /// Most connections this process opens.
+    #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_max_connections: u32,
+    /// How long a request waits for a connection.
+    #[arg(long, env = "DATABASE_ACQUIRE_TIMEOUT", default_value = "1500ms", value_parser = parse_duration)]
+    pub database_acquire_timeout: Duration,
+    /// How long Postgres works on one statement.
+    #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT", default_value = "5s", value_parser = parse_duration)]
+    pub database_statement_timeout: Duration,
+}
+
+/// Where Redis is, which carries the events.
+#[derive(Args, Clone, Debug)]
+pub struct BusArgs {
+    /// URL of Redis: redis://host:port/
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: Secret,
+    /// What stands before every key.
+    #[arg(long, env = "REDIS_PREFIX", default_value = "valerix:")]
+    pub redis_prefix: String,
+}
+
+/// How log lines look.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people at a terminal.
+    Text,
+}
+
+/// A text that may hold a password: not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("***")
+    }
+}
+
+/// A duration as `250ms`, `5s`, `2m`, `1h` or a sum such as `1m30s`; the form that the policy documents use.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("{text:?} is not a duration such as 250ms, 5s or 1m30s");
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    if rest.is_empty() {
+        return Err(refuse());
+    }
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|character: char| !character.is_ascii_digit())
+            .ok_or_else(refuse)?;
+        let number: u32 = rest[..digits].parse().map_err(|_| refuse())?;
+        rest = &rest[digits..];
+        let unit = rest
+            .find(|character: char| character.is_ascii_digit())
+            .unwrap_or(rest.len());
+        let one = match &rest[..unit] {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => return Err(refuse()),
+        };
+        total = total.saturating_add(one.saturating_mul(number));
+        rest = &rest[unit..];
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_sums_of_numbers_with_units() {
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "5", "s", "5 s", "-1s", "1d", "99999999999s", "1s2"] {
+            assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", Secret::from("postgres://a:b@c/d".to_owned())), "***");
+    }
+}

@@ -1,0 +1,412 @@
+//! Reads a group's events and hands them to a [`Handler`], several at once.
+//!
+//! What a handler refuses is tried again after a pause while the others go on; after five errors, counted in Redis
+//! across consumers, the event is moved to the dead-letter stream. Deliveries are not counted for that: a consumer that
+//! is killed would raise them. An event with 20 deliveries is suspected of killing: it is run alone, before the others.
+//! What is in the way (a database that is away) is not counted at all.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::{BusError, Delivery, EventBus, EventSource, Handler, HandlerError, Subscription};
+use crate::backoff::Backoff;
+use crate::metrics::Metrics;
+use crate::telemetry::TraceContext;
+
+/// How a consumer behaves.
+#[derive(Clone, Debug)]
+pub struct ConsumerOptions {
+    /// Events handled at once.
+    pub concurrency: usize,
+    /// Errors after which an event becomes a dead letter.
+    pub max_errors: u32,
+    /// Deliveries from which on an event is run alone.
+    pub alone_from: u64,
+    /// How long another consumer may leave an event lying before this one takes it over. More than `handler_timeout`.
+    pub claim_idle: Duration,
+    /// How often this consumer looks for such events.
+    pub claim_interval: Duration,
+    /// How long a handler may take; after that it counts as an error.
+    pub handler_timeout: Duration,
+    /// The pause after the first error; it doubles.
+    pub retry_base: Duration,
+    /// The longest pause.
+    pub retry_max: Duration,
+    /// How long one read waits for new events.
+    pub read_wait: Duration,
+}
+
+impl Default for ConsumerOptions {
+    fn default() -> Self {
+        Self {
+            concurrency: 8,
+            max_errors: 5,
+            alone_from: 20,
+            claim_idle: Duration::from_secs(30),
+            claim_interval: Duration::from_secs(5),
+            handler_timeout: Duration::from_secs(20),
+            retry_base: Duration::from_millis(200),
+            retry_max: Duration::from_secs(5),
+            read_wait: Duration::from_secs(2),
+        }
+    }
+}
+
+/// More events than this waiting for another attempt: nothing new is read.
+const MAX_WAITING: usize = 256;
+const LAG_INTERVAL: Duration = Duration::from_secs(5);
+/// How long handlers may finish when the consumer is told to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One consumer of one group.
+pub struct Consumer {
+    bus: Arc<dyn EventBus>,
+    subscription: Subscription,
+    handler: Arc<dyn Handler>,
+    options: ConsumerOptions,
+    metrics: Metrics,
+}
+
+/// A delivery and how often it was in vain on this consumer.
+struct Work {
+    delivery: Delivery,
+    attempts: u32,
+}
+
+type Key = (String, String);
+
+impl Work {
+    fn key(&self) -> Key {
+        (self.delivery.topic.clone(), self.delivery.entry.clone())
+    }
+}
+
+enum Outcome {
+    Settled,
+    Again,
+}
+
+/// What is known about every delivery that is not settled.
+#[derive(Default)]
+struct Backlog {
+    /// Suspects, run alone.
+    alone: VecDeque<Work>,
+    ready: VecDeque<Work>,
+    /// Waiting for their next attempt; the number makes equal moments distinct.
+    waiting: BTreeMap<(Instant, u64), Work>,
+    known: HashSet<Key>,
+    sequence: u64,
+}
+
+impl Backlog {
+    fn add(&mut self, deliveries: Vec<Delivery>, alone_from: u64) {
+        for delivery in deliveries {
+            let work = Work { delivery, attempts: 0 };
+            // Own entries come back by a re-read or a claim while they are being worked on.
+            if self.known.insert(work.key()) {
+                if work.delivery.deliveries >= alone_from {
+                    self.alone.push_back(work)
+                } else {
+                    self.ready.push_back(work)
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, work: Work, until: Instant) {
+        self.sequence += 1;
+        self.waiting.insert((until, self.sequence), work);
+    }
+
+    fn wake(&mut self, now: Instant, alone_from: u64) {
+        while let Some(entry) = self.waiting.first_entry()
+            && entry.key().0 <= now
+        {
+            let work = entry.remove();
+            if work.delivery.deliveries >= alone_from {
+                self.alone.push_back(work)
+            } else {
+                self.ready.push_back(work)
+            }
+        }
+    }
+}
+
+impl Consumer {
+    /// A consumer that hands the events of `subscription` to `handler`.
+    pub fn new(
+        bus: Arc<dyn EventBus>,
+        subscription: Subscription,
+        handler: Arc<dyn Handler>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            bus,
+            subscription,
+            handler,
+            options: ConsumerOptions::default(),
+            metrics,
+        }
+    }
+
+    /// Behaves by `options` instead of the defaults.
+    #[must_use]
+    pub fn with_options(mut self, options: ConsumerOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Consumes until `stop`, connecting again whenever the bus is lost; then lets the handlers at work finish.
+    pub async fn run(self, stop: CancellationToken) {
+        let consumer = Arc::new(self);
+        let (sender, receiver) = mpsc::channel(1);
+        let reader = tokio::spawn(Arc::clone(&consumer).read(sender, stop.clone()));
+        let lag = tokio::spawn(Arc::clone(&consumer).report_lag(stop.clone()));
+        consumer.work(receiver, stop).await;
+        reader.abort();
+        lag.abort();
+    }
+
+    /// Reads into the channel. A task of its own, because a read that is dropped would leave its events unseen.
+    async fn read(self: Arc<Self>, sender: mpsc::Sender<Vec<Delivery>>, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        while !stop.is_cancelled() && !sender.is_closed() {
+            if let Err(error) = self.read_connection(&sender, &stop, &mut backoff).await {
+                let delay = backoff.next_delay();
+                tracing::warn!(%error, delay_ms = delay.as_millis(), "the event bus was lost, connecting again");
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+        }
+    }
+
+    async fn read_connection(
+        &self,
+        sender: &mpsc::Sender<Vec<Delivery>>,
+        stop: &CancellationToken,
+        backoff: &mut Backoff,
+    ) -> Result<(), BusError> {
+        let mut source: Box<dyn EventSource> = self.bus.subscribe(&self.subscription).await?;
+        // What this consumer got and did not finish comes before anything new.
+        let pending = source.pending().await?;
+        backoff.reset();
+        if !pending.is_empty() && sender.send(pending).await.is_err() {
+            return Ok(());
+        }
+        let mut claimed: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            if claimed.is_none_or(|last| last.elapsed() >= self.options.claim_interval) {
+                claimed = Some(Instant::now());
+                let stale = source.claim_stale(self.options.claim_idle, MAX_WAITING).await?;
+                if !stale.is_empty() && sender.send(stale).await.is_err() {
+                    return Ok(());
+                }
+            }
+            // Room first: what is read belongs to this consumer, and nobody else takes it for a while.
+            let Ok(permit) = sender.reserve().await else {
+                return Ok(());
+            };
+            let wait = self.options.read_wait.min(self.options.claim_interval);
+            let deliveries = source.next(self.options.concurrency * 4, wait).await?;
+            if !deliveries.is_empty() {
+                permit.send(deliveries);
+            }
+        }
+        Ok(())
+    }
+
+    async fn work(self: &Arc<Self>, mut receiver: mpsc::Receiver<Vec<Delivery>>, stop: CancellationToken) {
+        let mut backlog = Backlog::default();
+        let mut running: JoinSet<(Work, Outcome)> = JoinSet::new();
+        let mut alone = false;
+        let mut deadline: Option<Instant> = None;
+        loop {
+            if stop.is_cancelled() && deadline.is_none() {
+                deadline = Some(Instant::now() + STOP_TIMEOUT);
+                // What has been read is handled still: left pending, it would wait for `claim_idle`.
+                receiver.close();
+                while let Ok(deliveries) = receiver.try_recv() {
+                    backlog.add(deliveries, self.options.alone_from);
+                }
+            }
+            if deadline.is_none() {
+                backlog.wake(Instant::now(), self.options.alone_from);
+            }
+            self.start(&mut backlog, &mut running, &mut alone);
+            if deadline.is_some_and(|deadline| running.is_empty() || Instant::now() >= deadline) {
+                return;
+            }
+            let next_retry = backlog.waiting.first_key_value().map(|((until, _), _)| *until);
+            let hungry = backlog.ready.is_empty() && backlog.waiting.len() < MAX_WAITING && deadline.is_none();
+            tokio::select! {
+                Some(done) = running.join_next() => {
+                    if running.is_empty() { alone = false; }
+                    self.settle(done, &mut backlog);
+                }
+                Some(deliveries) = receiver.recv(), if hungry => backlog.add(deliveries, self.options.alone_from),
+                () = sleep_until(deadline.or(next_retry)) => {}
+                () = stop.cancelled(), if deadline.is_none() => {}
+            }
+        }
+    }
+
+    fn start(self: &Arc<Self>, backlog: &mut Backlog, running: &mut JoinSet<(Work, Outcome)>, alone: &mut bool) {
+        if *alone {
+            return;
+        }
+        if !backlog.alone.is_empty() {
+            if running.is_empty()
+                && let Some(work) = backlog.alone.pop_front()
+            {
+                *alone = true;
+                running.spawn(Arc::clone(self).attempt(work));
+            }
+            return;
+        }
+        while running.len() < self.options.concurrency
+            && let Some(work) = backlog.ready.pop_front()
+        {
+            running.spawn(Arc::clone(self).attempt(work));
+        }
+    }
+
+    fn settle(&self, done: Result<(Work, Outcome), JoinError>, backlog: &mut Backlog) {
+        match done {
+            Ok((work, Outcome::Settled)) => {
+                backlog.known.remove(&work.key());
+            }
+            Ok((mut work, Outcome::Again)) => {
+                let pause = self
+                    .options
+                    .retry_base
+                    .saturating_mul(1 << work.attempts.min(16))
+                    .min(self.options.retry_max);
+                work.attempts += 1;
+                backlog.wait(work, Instant::now() + pause);
+            }
+            // Handlers panic in a task of their own; this would be a mistake in this file. The event stays pending and
+            // is claimed later.
+            Err(error) => tracing::error!(%error, "the consumer failed"),
+        }
+    }
+
+    /// Handles one delivery once and tells the bus.
+    async fn attempt(self: Arc<Self>, work: Work) -> (Work, Outcome) {
+        let delivery = &work.delivery;
+        let (label, told) = match self.handle(delivery).await {
+            Ok(()) => (
+                "handled",
+                self.bus.acknowledge(delivery).await.map(|()| Outcome::Settled),
+            ),
+            Err(HandlerError::Unavailable(reason)) => {
+                tracing::warn!(
+                    topic = delivery.topic,
+                    entry = delivery.entry,
+                    reason,
+                    "an event has to wait"
+                );
+                ("unavailable", Ok(Outcome::Again))
+            }
+            Err(HandlerError::Failed(reason)) => ("failed", self.count(delivery, &reason).await),
+        };
+        self.metrics
+            .events_handled
+            .with_label_values(&[delivery.topic.as_str(), delivery.group.as_str(), label])
+            .inc();
+        let outcome = told.unwrap_or_else(|error| {
+            // Handled but not acknowledged: it is handled again and found in the inbox.
+            tracing::warn!(%error, topic = delivery.topic, entry = delivery.entry, "an event could not be settled");
+            Outcome::Again
+        });
+        (work, outcome)
+    }
+
+    /// Runs the handler in a task of its own, so that neither a panic nor a timeout takes more than this event along.
+    async fn handle(&self, delivery: &Delivery) -> Result<(), HandlerError> {
+        let event = match &delivery.event {
+            Ok(event) => event.clone(),
+            Err(malformed) => return Err(HandlerError::failed(malformed.reason.clone())),
+        };
+        let context = TraceContext::continued(&event.traceparent);
+        let span = tracing::info_span!(
+            "event",
+            trace_id = context.trace_id(),
+            topic = delivery.topic,
+            event_type = event.event_type,
+            aggregate = event.aggregate,
+        );
+        let handler = Arc::clone(&self.handler);
+        let task = tokio::spawn(context.scope(async move { handler.handle(&event).await }.instrument(span)));
+        match tokio::time::timeout(self.options.handler_timeout, task).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panicked)) => Err(HandlerError::failed(format!("the handler panicked: {panicked}"))),
+            Err(_) => Err(HandlerError::failed(format!(
+                "the handler did not finish within {} ms",
+                self.options.handler_timeout.as_millis()
+            ))),
+        }
+    }
+
+    async fn count(&self, delivery: &Delivery, reason: &str) -> Result<Outcome, BusError> {
+        let errors = match &delivery.event {
+            Ok(_) => self.bus.count_error(delivery).await?,
+            // It will not become readable.
+            Err(_) => self.options.max_errors,
+        };
+        tracing::warn!(
+            topic = delivery.topic,
+            entry = delivery.entry,
+            errors,
+            reason,
+            "an event was not handled"
+        );
+        if errors < self.options.max_errors {
+            return Ok(Outcome::Again);
+        }
+        self.bus.dead_letter(delivery, reason).await?;
+        tracing::error!(
+            topic = delivery.topic,
+            entry = delivery.entry,
+            reason,
+            "an event became a dead letter"
+        );
+        self.metrics
+            .events_handled
+            .with_label_values(&[delivery.topic.as_str(), delivery.group.as_str(), "dead"])
+            .inc();
+        Ok(Outcome::Settled)
+    }
+
+    async fn report_lag(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Ok(lags) = self.bus.lag(&self.subscription).await {
+                for (topic, lag) in lags {
+                    self.metrics
+                        .consumer_lag
+                        .with_label_values(&[topic.as_str(), self.subscription.group.as_str()])
+                        .set(lag);
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(LAG_INTERVAL) => {}
+            }
+        }
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,243 @@
+//! Events between services: at least once, deduplicated by the receiver, never relied on for order.
+//!
+//! The way of an event: [`outbox::append`] in the transaction that makes it true -> [`relay::Relay`] publishes it on the
+//! [`EventBus`] and marks the row -> [`consumer::Consumer`] of each group hands it to a [`Handler`], which remembers it in
+//! its [`inbox`] in the transaction of its effect. Liveness comes from Postgres: Redis may lose everything.
+
+pub mod consumer;
+pub mod inbox;
+pub mod outbox;
+pub mod redis_streams;
+pub mod relay;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// The namespace of event ids; a constant of the wire format.
+const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_35a0_96f5_5c8b_a3a0_1e54_5d0c_7b11);
+
+/// An event on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// uuid v5 of (aggregate, version): publishing twice gives the same id.
+    pub id: Uuid,
+    /// The stream, e.g. `order.events`.
+    pub topic: String,
+    /// What happened or shall happen, e.g. `OrderCreated`.
+    pub event_type: String,
+    /// Whose history it belongs to, e.g. `order:<uuid>`.
+    pub aggregate: String,
+    /// Grows with every event of the aggregate.
+    pub version: i64,
+    /// When the transaction that wrote it began.
+    pub occurred_at: DateTime<Utc>,
+    /// The details.
+    pub payload: Value,
+    /// W3C trace context of the writer; may be empty.
+    pub traceparent: String,
+}
+
+impl Event {
+    /// The payload as `T`.
+    ///
+    /// # Errors
+    /// [`HandlerError::Failed`] when it has another shape: counted, and in the end a dead letter.
+    pub fn payload<T: DeserializeOwned>(&self) -> Result<T, HandlerError> {
+        T::deserialize(&self.payload).map_err(|error| {
+            HandlerError::failed(format!("failed to read the payload of {}: {error}", self.event_type))
+        })
+    }
+}
+
+/// The id that the event (aggregate, version) has everywhere.
+pub fn event_id(aggregate: &str, version: i64) -> Uuid {
+    Uuid::new_v5(&EVENT_NAMESPACE, format!("{aggregate}/{version}").as_bytes())
+}
+
+/// An event to append to the outbox.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The stream, e.g. `inventory.commands`.
+    pub topic: Cow<'static, str>,
+    /// What happened or shall happen.
+    pub event_type: Cow<'static, str>,
+    /// Whose history it belongs to.
+    pub aggregate: String,
+    /// Grows with every event of the aggregate; take it from the aggregate's row, under its lock.
+    pub version: i64,
+    /// The details.
+    pub payload: Value,
+    /// Publish no earlier than this long after the transaction began.
+    pub due_in: Duration,
+}
+
+impl NewEvent {
+    /// An event that is due at once.
+    ///
+    /// # Errors
+    /// When `payload` can not be written as JSON, which a struct of plain fields always can.
+    pub fn new(
+        topic: &'static str,
+        event_type: &'static str,
+        aggregate: impl Into<String>,
+        version: i64,
+        payload: &impl Serialize,
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            topic: topic.into(),
+            event_type: event_type.into(),
+            aggregate: aggregate.into(),
+            version,
+            payload: serde_json::to_value(payload)?,
+            due_in: Duration::ZERO,
+        })
+    }
+
+    /// Publish no earlier than `delay` after the transaction began; [`outbox::close`] may still withdraw it.
+    #[must_use]
+    pub fn due_in(mut self, delay: Duration) -> Self {
+        self.due_in = delay;
+        self
+    }
+}
+
+/// What a consumer does with an event.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one event: [`inbox::claim`] and the effect in one transaction. An event of a type that is of no interest
+    /// is `Ok`. Runs in a task of its own, up to [`consumer::ConsumerOptions::concurrency`] at once.
+    async fn handle(&self, event: &Event) -> Result<(), HandlerError>;
+}
+
+/// Why an event was not handled.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// Something this service needs is away. Not the event's fault: tried again without being counted.
+    #[error("failed to handle an event for now: {0}")]
+    Unavailable(String),
+    /// The event can not be handled. Counted; the fifth time it becomes a dead letter.
+    #[error("failed to handle an event: {0}")]
+    Failed(String),
+}
+
+impl HandlerError {
+    /// A failure that counts.
+    pub fn failed(reason: impl Into<String>) -> Self {
+        Self::Failed(reason.into())
+    }
+
+    /// A failed statement: `Unavailable` when Postgres is away or busy, else `Failed`.
+    pub fn from_sqlx(error: &sqlx::Error) -> Self {
+        match crate::postgres::classify(error) {
+            crate::postgres::Failure::Unavailable => Self::Unavailable(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Which streams a consumer reads, as whom.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// The streams.
+    pub topics: Vec<String>,
+    /// The group: each event goes to one consumer of each group. The service's name.
+    pub group: String,
+    /// The consumer within the group: the pod's name.
+    pub consumer: String,
+}
+
+/// One event handed to one consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The stream.
+    pub topic: String,
+    /// The group.
+    pub group: String,
+    /// The entry's id within the stream.
+    pub entry: String,
+    /// How often it has been delivered; grows with every crash of a consumer.
+    pub deliveries: u64,
+    /// The event, or the fields of an entry that is none.
+    pub event: Result<Event, Malformed>,
+}
+
+/// An entry of a stream that is not an event.
+#[derive(Clone, Debug)]
+pub struct Malformed {
+    /// What is wrong.
+    pub reason: String,
+    /// The entry's fields as they were read.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Why the bus did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("failed to {action}: {reason}")]
+pub struct BusError {
+    /// What was tried.
+    pub action: &'static str,
+    /// What the transport said.
+    pub reason: String,
+    /// The transport is away or busy: nothing is wrong with what was asked.
+    pub unavailable: bool,
+}
+
+/// The transport of events. Implemented by [`redis_streams::RedisStreams`].
+#[async_trait]
+pub trait EventBus: Send + Sync + 'static {
+    /// Publishes `events` in this order; one outcome each, in the same order.
+    async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>>;
+
+    /// Starts to read on a connection of its own, creating groups that do not exist from the stream's beginning.
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn EventSource>, BusError>;
+
+    /// The delivery is done.
+    async fn acknowledge(&self, delivery: &Delivery) -> Result<(), BusError>;
+
+    /// Counts a handler's error; returns how many there have been, whichever consumer saw them.
+    async fn count_error(&self, delivery: &Delivery) -> Result<u32, BusError>;
+
+    /// Moves the delivery to the dead-letter stream and acknowledges it, in one step.
+    async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError>;
+
+    /// Events of each topic that the group has not finished.
+    async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError>;
+
+    /// Asks whether the transport answers.
+    async fn ping(&self) -> Result<(), BusError>;
+}
+
+/// One consumer's reading end.
+#[async_trait]
+pub trait EventSource: Send {
+    /// What this consumer got earlier and did not finish (it or its predecessor of the same name crashed).
+    async fn pending(&mut self) -> Result<Vec<Delivery>, BusError>;
+
+    /// New events, at most `count` per topic; waits up to `wait` for the first.
+    async fn next(&mut self, count: usize, wait: Duration) -> Result<Vec<Delivery>, BusError>;
+
+    /// Takes over what other consumers of the group have left lying for `idle`.
+    async fn claim_stale(&mut self, idle: Duration, count: usize) -> Result<Vec<Delivery>, BusError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_has_the_same_id_everywhere_and_for_ever() {
+        assert_eq!(
+            event_id("order:1", 3).to_string(),
+            "2d5bfb5b-31f2-5d53-93c7-11e5fd3de1d5"
+        );
+        assert_ne!(event_id("order:1", 3), event_id("order:1", 4));
+        assert_ne!(event_id("order:1", 3), event_id("order:2", 3));
+    }
+}

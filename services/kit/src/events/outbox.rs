@@ -1,0 +1,161 @@
+//! The outbox table: events that are true and may not be published yet. All its SQL is here.
+//!
+//! The writing functions take the connection of the transaction that makes the event true. The table is created by the
+//! service's own migration from `migrations/outbox_inbox.sql` of this crate.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Event, NewEvent, event_id};
+use crate::telemetry::TraceContext;
+
+/// How long published rows are kept.
+pub const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Appends an event and returns its id. The relay publishes it once the transaction has committed and it is due.
+///
+/// # Errors
+/// The statement's; a unique violation means that the aggregate has this version already.
+pub async fn append(connection: &mut PgConnection, event: &NewEvent) -> Result<Uuid, sqlx::Error> {
+    let id = event_id(&event.aggregate, event.version);
+    let traceparent = TraceContext::current()
+        .map(|context| context.traceparent())
+        .unwrap_or_default();
+    sqlx::query(
+        "INSERT INTO outbox (event_id, aggregate, version, topic, type, payload, traceparent, due_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8 * interval '1 millisecond')",
+    )
+    .bind(id)
+    .bind(&event.aggregate)
+    .bind(event.version)
+    .bind(event.topic.as_ref())
+    .bind(event.event_type.as_ref())
+    .bind(&event.payload)
+    .bind(traceparent)
+    .bind(i64::try_from(event.due_in.as_millis()).unwrap_or(i64::MAX))
+    .execute(connection)
+    .await?;
+    Ok(id)
+}
+
+/// Withdraws what the aggregate has not published of `event_type`; returns how many rows. Waits for a relay that is
+/// publishing one at this moment.
+///
+/// # Errors
+/// The statement's.
+pub async fn close(connection: &mut PgConnection, aggregate: &str, event_type: &str) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE outbox SET closed_at = now() \
+         WHERE aggregate = $1 AND type = $2 AND published_at IS NULL AND closed_at IS NULL",
+    )
+    .bind(aggregate)
+    .bind(event_type)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Makes what the aggregate has not published of `event_type` due at once; returns how many rows.
+///
+/// # Errors
+/// The statement's.
+pub async fn make_due(connection: &mut PgConnection, aggregate: &str, event_type: &str) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE outbox SET due_at = now() \
+         WHERE aggregate = $1 AND type = $2 AND published_at IS NULL AND closed_at IS NULL AND due_at > now()",
+    )
+    .bind(aggregate)
+    .bind(event_type)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Deletes rows that were published or closed and are older than `age`, at most 1,000; returns how many.
+///
+/// # Errors
+/// The statement's.
+pub async fn prune(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "DELETE FROM outbox WHERE event_id IN (\
+             SELECT event_id FROM outbox WHERE created_at < now() - $1 * interval '1 second' \
+             AND (published_at IS NOT NULL OR closed_at IS NOT NULL) LIMIT 1000)",
+    )
+    .bind(i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+#[derive(FromRow)]
+struct Row {
+    event_id: Uuid,
+    aggregate: String,
+    version: i64,
+    topic: String,
+    r#type: String,
+    payload: Value,
+    traceparent: String,
+    created_at: DateTime<Utc>,
+}
+
+/// Locks up to `limit` rows that may be published now, ordered by (aggregate, version).
+///
+/// Only the first unpublished version of each aggregate is taken: with plain SKIP LOCKED a second relay would publish
+/// version 2 while the first still holds version 1. A row that is deliberately due later holds nobody up; a row that
+/// waits for another attempt does.
+pub(super) async fn lock_batch(connection: &mut PgConnection, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
+    let mut rows: Vec<Row> = sqlx::query_as(
+        "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox AS row \
+         WHERE published_at IS NULL AND closed_at IS NULL AND due_at <= clock_timestamp() \
+           AND (retry_at IS NULL OR retry_at <= clock_timestamp()) \
+           AND NOT EXISTS (SELECT 1 FROM outbox AS earlier \
+                 WHERE earlier.aggregate = row.aggregate AND earlier.version < row.version \
+                   AND earlier.published_at IS NULL AND earlier.closed_at IS NULL \
+                   AND earlier.due_at <= clock_timestamp()) \
+         ORDER BY due_at LIMIT $1 FOR UPDATE OF row SKIP LOCKED",
+    )
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    // The oldest are taken first, so that no aggregate starves; they are published in the order of the rule.
+    rows.sort_by(|left, right| (&left.aggregate, left.version).cmp(&(&right.aggregate, right.version)));
+    Ok(rows
+        .into_iter()
+        .map(|row| Event {
+            id: row.event_id,
+            topic: row.topic,
+            event_type: row.r#type,
+            aggregate: row.aggregate,
+            version: row.version,
+            occurred_at: row.created_at,
+            payload: row.payload,
+            traceparent: row.traceparent,
+        })
+        .collect())
+}
+
+pub(super) async fn mark_published(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE outbox SET published_at = clock_timestamp(), last_error = NULL WHERE event_id = ANY($1)")
+        .bind(ids)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Remembers a failed attempt and pauses the row: 1 s, 2 s, 4 s up to 64 s. Later versions of its aggregate wait.
+pub(super) async fn mark_failed(connection: &mut PgConnection, id: Uuid, error: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE outbox SET attempts = attempts + 1, last_error = left($2, 500), \
+         retry_at = clock_timestamp() + interval '1 second' * power(2, least(attempts, 6)) WHERE event_id = $1",
+    )
+    .bind(id)
+    .bind(error)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

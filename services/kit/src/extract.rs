@@ -1,0 +1,354 @@
+//! Extractors that refuse a malformed request with a problem naming the field, never with a 500 or plain text.
+//! In: the request. Out: the typed value, or a [`Problem`] with 400, 404, 413, 415 or 422.
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::problem::{FieldError, Problem};
+
+/// A JSON body, in and out, instead of `axum::Json`.
+///
+/// 415 without a JSON content type, 413 above the body limit, 400 when it is not JSON, 422 when it is JSON of another
+/// shape; the last names the field as a JSON pointer.
+#[derive(Clone, Copy, Debug)]
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = JsonBytes::from_request(request, state).await?;
+        body.parse().map(Self)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => (
+                [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+                body,
+            )
+                .into_response(),
+            Err(error) => Problem::internal(&error).into_response(),
+        }
+    }
+}
+
+/// The bytes of a JSON body, for handlers that need them raw (fingerprints) before [`JsonBytes::parse`].
+#[derive(Clone, Debug)]
+pub struct JsonBytes(pub Bytes);
+
+impl JsonBytes {
+    /// The body as `T`, or the problem that names the field.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        parse_json(&self.0)
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        if !is_json(request.headers()) {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "the request needs Content-Type: application/json",
+            ));
+        }
+        match Bytes::from_request(request, state).await {
+            Ok(bytes) => Ok(Self(bytes)),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                "the body is larger than 1 MiB",
+            )),
+            Err(_) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid-request",
+                "the body could not be read",
+            )),
+        }
+    }
+}
+
+/// Path parameters; 400 that names the parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match <axum::extract::Path<T> as FromRequestParts<S>>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(PathRejection::FailedToDeserializePathParams(rejection)) => Err(Problem::invalid(
+                StatusCode::BAD_REQUEST,
+                vec![FieldError::new(
+                    quoted_parameter(&rejection.body_text()),
+                    rejection.body_text(),
+                )],
+            )),
+            Err(rejection) => Err(Problem::internal(&rejection)),
+        }
+    }
+}
+
+/// Query parameters; 400 that names the parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(QueryRejection::FailedToDeserializeQueryString(rejection)) => {
+                let text = rejection.body_text();
+                let reason = text
+                    .strip_prefix("Failed to deserialize query string: ")
+                    .unwrap_or(&text);
+                // serde_path_to_error writes "name: reason".
+                let (field, detail) = reason.split_once(": ").unwrap_or(("", reason));
+                Err(Problem::invalid(
+                    StatusCode::BAD_REQUEST,
+                    vec![FieldError::new(field, detail)],
+                ))
+            }
+            Err(rejection) => Err(Problem::internal(&rejection)),
+        }
+    }
+}
+
+/// The header `Idempotency-Key`: a Structured Field String (quoted) or a bare token, 1 to 255 visible ASCII characters.
+/// As `IdempotencyKey` it is required (400); as `Option<IdempotencyKey>` it may be absent but not malformed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(pub String);
+
+impl IdempotencyKey {
+    fn parse(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        let refuse = |detail: &str| {
+            Problem::invalid(
+                StatusCode::BAD_REQUEST,
+                vec![FieldError::new("Idempotency-Key", detail)],
+            )
+        };
+        let mut values = headers.get_all("idempotency-key").iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(refuse("must be sent once"));
+        }
+        let text = value.to_str().map_err(|_| refuse("must be ASCII"))?.trim();
+        let key = match text.strip_prefix('"') {
+            Some(rest) => rest
+                .strip_suffix('"')
+                .ok_or_else(|| refuse("has an opening quote without a closing one"))?,
+            None => text,
+        };
+        if key.is_empty() || key.len() > 255 {
+            return Err(refuse("must have 1 to 255 characters"));
+        }
+        if !key
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+        {
+            return Err(refuse("must be visible ASCII without quotes, backslashes and spaces"));
+        }
+        Ok(Some(Self(key.to_owned())))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::parse(&parts.headers)?.ok_or_else(|| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "idempotency-key-missing",
+                "this request needs the header Idempotency-Key",
+            )
+            .with(
+                "errors",
+                serde_json::json!([FieldError::new("Idempotency-Key", "is missing")]),
+            )
+        })
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for IdempotencyKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Problem> {
+        Self::parse(&parts.headers)
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Parses `bytes` and refuses what stands behind the value.
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        json_problem(&pointer, error.inner())
+    })?;
+    deserializer.end().map_err(|error| json_problem("", &error))?;
+    Ok(value)
+}
+
+fn json_problem(pointer: &str, error: &serde_json::Error) -> Problem {
+    let text = error.to_string();
+    if error.classify() != serde_json::error::Category::Data {
+        return Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-json",
+            format!("the body is not JSON: {text}"),
+        );
+    }
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    // serde reports a missing or unknown member at its parent; the caller wants the member.
+    for (prefix, detail) in [
+        ("missing field `", "is missing"),
+        ("unknown field `", "is not known"),
+        ("duplicate field `", "is given twice"),
+    ] {
+        if let Some(member) = reason.strip_prefix(prefix).and_then(|rest| rest.split('`').next()) {
+            let suffix = format!("/{}", escape(member));
+            let field = if pointer.ends_with(&suffix) {
+                pointer.to_owned()
+            } else {
+                format!("{pointer}{suffix}")
+            };
+            return Problem::invalid_field(field, detail);
+        }
+    }
+    Problem::invalid_field(pointer, reason)
+}
+
+/// RFC 6901.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    path.iter().fold(String::new(), |mut pointer, segment| {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => pointer.push_str(&format!("/{}", escape(key))),
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+        pointer
+    })
+}
+
+fn escape(member: &str) -> String {
+    member.replace('~', "~0").replace('/', "~1")
+}
+
+/// axum quotes the parameter's name in its text: the first thing between backquotes.
+fn quoted_parameter(text: &str) -> &str {
+    text.split('`').nth(1).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Body {
+        name: String,
+        lines: Vec<Line>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Line {
+        quantity: u32,
+    }
+
+    fn refuse(body: &str) -> (u16, String) {
+        let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
+        let field = problem.body()["errors"][0]["field"].as_str().unwrap_or("-").to_owned();
+        (problem.status().as_u16(), field)
+    }
+
+    #[test]
+    fn the_field_is_named_as_a_json_pointer() {
+        assert_eq!(refuse(r#"{"name": 1, "lines": []}"#), (422, "/name".into()));
+        assert_eq!(refuse(r#"{"name": "a"}"#), (422, "/lines".into()));
+        assert_eq!(
+            refuse(r#"{"name": "a", "lines": [{"quantity": 1}, {}]}"#),
+            (422, "/lines/1/quantity".into())
+        );
+        assert_eq!(
+            refuse(r#"{"name": "a", "lines": [{"quantity": -1}]}"#),
+            (422, "/lines/0/quantity".into())
+        );
+        assert_eq!(
+            refuse(r#"{"name": "a", "lines": [{"quantity": 1e99}]}"#),
+            (422, "/lines/0/quantity".into())
+        );
+        assert_eq!(refuse(r#"{"name": "a", "lines": [], "x/y": 1}"#), (422, "/x~1y".into()));
+        assert_eq!(
+            refuse(r#"{"name": "a", "name": "b", "lines": []}"#),
+            (422, "/name".into())
+        );
+        assert_eq!(refuse("[]"), (422, String::new()));
+    }
+
+    #[test]
+    fn what_is_not_json_is_a_400() {
+        for body in ["", "{", "nonsense", r#"{"name": "a", "lines": []} tail"#, "\u{0}"] {
+            assert_eq!(refuse(body).0, 400, "{body:?}");
+        }
+        assert_eq!(refuse(&"[".repeat(100_000)).0 / 100, 4);
+        let problem = parse_json::<serde_json::Value>(b"{\"name\": \"\xff\"}").unwrap_err();
+        assert_eq!(problem.status(), 400);
+    }
+
+    #[test]
+    fn idempotency_keys_come_quoted_or_bare() {
+        let parse = |value: &[u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("idempotency-key", HeaderValue::from_bytes(value).unwrap());
+            IdempotencyKey::parse(&headers)
+                .map(|key| key.unwrap().0)
+                .map_err(|problem| problem.status().as_u16())
+        };
+        assert_eq!(parse(b"\"abc\""), Ok("abc".into()));
+        assert_eq!(parse(b" abc "), Ok("abc".into()));
+        for bad in [
+            &b""[..],
+            b"\"\"",
+            b"\"abc",
+            b"a b",
+            b"\xffa",
+            "x".repeat(256).as_bytes(),
+        ] {
+            assert_eq!(parse(bad), Err(400), "{bad:?}");
+        }
+        let mut twice = HeaderMap::new();
+        twice.append("idempotency-key", HeaderValue::from_static("a"));
+        twice.append("idempotency-key", HeaderValue::from_static("b"));
+        assert_eq!(
+            IdempotencyKey::parse(&twice).unwrap_err().body()["errors"][0],
+            json!({"field": "Idempotency-Key", "detail": "must be sent once"})
+        );
+    }
+}

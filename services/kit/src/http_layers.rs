@@ -1,0 +1,179 @@
+//! What every request passes on its way to a handler, outermost first: metrics and trace, panic guard, start gate, the
+//! resilience layers (deadline, faults, own task), trace again inside that task.
+//!
+//! In: the service's routes. Out: the whole main router, with `/health`, `/ready`, `/openapi.json` and `/docs`, which
+//! pass metrics and trace alone.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderValue, StatusCode};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
+
+use crate::extract::Json;
+use crate::health::{Health, NotReady};
+use crate::metrics::Metrics;
+use crate::openapi::Document;
+use crate::problem::Problem;
+use crate::telemetry::{REQUEST_ID, TraceContext};
+
+/// The largest body that a service reads, in bytes.
+pub const MAX_BODY: usize = 1024 * 1024;
+
+/// The main router around the service's `routes`. `protect` adds the resilience layers.
+pub(crate) fn assemble(
+    routes: Router,
+    document: Document,
+    health: Health,
+    metrics: Metrics,
+    protect: impl FnOnce(Router) -> Router,
+) -> Router {
+    let routes = routes
+        .layer(from_fn(continue_trace))
+        .layer(DefaultBodyLimit::max(MAX_BODY));
+    let routes = protect(routes)
+        .layer(from_fn_with_state(health.clone(), require_start))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
+            Problem::internal(&panic_text(&*panic)).into_response()
+        }));
+    let probes = Router::new()
+        .route(
+            "/health",
+            get(|| std::future::ready(Json(serde_json::json!({"status": "alive"})))),
+        )
+        .route("/ready", get(ready))
+        .with_state(health);
+    routes
+        .merge(probes)
+        .merge(document.router())
+        .fallback(|request: Request| {
+            let path = request.uri().path().chars().take(200).collect::<String>();
+            std::future::ready(Problem::not_found("not-found", format!("there is nothing at {path}")))
+        })
+        .method_not_allowed_fallback(|| {
+            let detail = "the header Allow lists the methods of this path";
+            std::future::ready(Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                detail,
+            ))
+        })
+        .layer(from_fn_with_state(metrics, observe))
+}
+
+async fn ready(State(health): State<Health>) -> Response {
+    match health.ready() {
+        Ok(()) => Json(serde_json::json!({"status": "ready"})).into_response(),
+        Err(reason) => not_ready(&reason).into_response(),
+    }
+}
+
+fn not_ready(reason: &NotReady) -> Problem {
+    let name = if *reason == NotReady::Draining {
+        "draining"
+    } else {
+        "not-ready"
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, reason.to_string()).retry_after(1)
+}
+
+/// Requests that come before the first connect and migration are refused instead of failing half-way.
+async fn require_start(State(health): State<Health>, request: Request, next: Next) -> Response {
+    match health.started() {
+        Ok(()) => next.run(request).await,
+        Err(reason) => not_ready(&reason).into_response(),
+    }
+}
+
+/// Starts or continues the trace, logs and measures the answer.
+async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let context = TraceContext::from_headers(request.headers());
+    let method = known_method(request.method());
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let route = path.as_deref().unwrap_or("unmatched");
+    let span = span(&context, method, route);
+    request.extensions_mut().insert(context.clone());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let elapsed = begun.elapsed();
+    let status = response.status();
+    metrics
+        .requests
+        .with_label_values(&[method, route, status.as_str()])
+        .inc();
+    metrics
+        .request_seconds
+        .with_label_values(&[method, route])
+        .observe(elapsed.as_secs_f64());
+    if let Ok(value) = HeaderValue::try_from(context.request_id()) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    span.in_scope(|| log(status, elapsed));
+    response
+}
+
+/// The handler runs in a task of its own, which inherits neither the span nor the trace.
+async fn continue_trace(mut request: Request, next: Next) -> Response {
+    let Some(context) = request.extensions_mut().remove::<TraceContext>() else {
+        return next.run(request).await;
+    };
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
+    let span = span(
+        &context,
+        known_method(request.method()),
+        route.as_deref().unwrap_or("unmatched"),
+    );
+    context.scope(next.run(request).instrument(span)).await
+}
+
+fn span(context: &TraceContext, method: &str, route: &str) -> tracing::Span {
+    tracing::info_span!(
+        "request",
+        trace_id = context.trace_id(),
+        request_id = context.request_id(),
+        method,
+        route,
+    )
+}
+
+fn log(status: StatusCode, elapsed: Duration) {
+    let (status, elapsed_ms) = (status.as_u16(), elapsed.as_millis());
+    match status {
+        500.. => tracing::warn!(status, elapsed_ms, "answered"),
+        400.. => tracing::info!(status, elapsed_ms, "answered"),
+        _ => tracing::debug!(status, elapsed_ms, "answered"),
+    }
+}
+
+/// A label must not be a caller's invention.
+fn known_method(method: &http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}

@@ -1,0 +1,90 @@
+//! The metrics that every service has, and the registry that its own are added to.
+
+use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+
+/// Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    pub(crate) requests: IntCounterVec,
+    pub(crate) request_seconds: HistogramVec,
+    pub(crate) consumer_lag: IntGaugeVec,
+    pub(crate) events_handled: IntCounterVec,
+    pub(crate) events_published: IntCounterVec,
+}
+
+impl Metrics {
+    /// A registry of its own, so that several services can run in one process (tests do).
+    ///
+    /// # Errors
+    /// When a metric is invalid or registered twice, which is a mistake in this crate.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let metrics = Self {
+            requests: IntCounterVec::new(
+                Opts::new("http_requests_total", "Requests answered, by method, route and status"),
+                &["method", "route", "status"],
+            )?,
+            request_seconds: HistogramVec::new(
+                HistogramOpts::new(
+                    "http_request_duration_seconds",
+                    "Time from a request's head to its answer's head",
+                )
+                .buckets(vec![
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0,
+                ]),
+                &["method", "route"],
+            )?,
+            consumer_lag: IntGaugeVec::new(
+                Opts::new(
+                    "consumer_lag",
+                    "Events of a stream that a group has not finished: not delivered or pending",
+                ),
+                &["stream", "group"],
+            )?,
+            events_handled: IntCounterVec::new(
+                Opts::new(
+                    "events_handled_total",
+                    "Events by outcome: handled, failed, unavailable, dead",
+                ),
+                &["stream", "group", "outcome"],
+            )?,
+            events_published: IntCounterVec::new(
+                Opts::new("events_published_total", "Outbox rows by outcome: published, failed"),
+                &["outcome"],
+            )?,
+            registry,
+        };
+        metrics.register(metrics.requests.clone())?;
+        metrics.register(metrics.request_seconds.clone())?;
+        metrics.register(metrics.consumer_lag.clone())?;
+        metrics.register(metrics.events_handled.clone())?;
+        metrics.register(metrics.events_published.clone())?;
+        #[cfg(target_os = "linux")]
+        metrics.register(prometheus::process_collector::ProcessCollector::for_self())?;
+        Ok(metrics)
+    }
+
+    /// Adds a service's own metric.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub fn register(&self, collector: impl prometheus::core::Collector + 'static) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(collector))
+    }
+
+    /// The registry, for libraries that register by themselves.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// When a metric can not be written as text.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}

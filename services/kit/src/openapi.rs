@@ -1,0 +1,183 @@
+//! The API as an OpenAPI 3.1 document, written by hand as JSON, and a page to read it. Pure.
+//!
+//! A service describes its operations; the document adds what all have in common: the problem responses, `/health`
+//! and `/ready`.
+
+use axum::Router;
+use axum::response::Html;
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+
+use crate::extract::Json;
+
+/// An OpenAPI document under construction.
+#[derive(Clone, Debug)]
+pub struct Document {
+    title: String,
+    description: String,
+    paths: Map<String, Value>,
+    schemas: Map<String, Value>,
+}
+
+impl Document {
+    /// A document without operations.
+    pub fn new(title: &str, description: &str) -> Self {
+        let document = Self {
+            title: title.to_owned(),
+            description: description.to_owned(),
+            paths: Map::new(),
+            schemas: Map::new(),
+        };
+        document
+            .schema("Problem", problem_schema())
+            .operation(
+                "get",
+                "/health",
+                json!({"summary": "Whether the process is alive", "responses": {"200": {"description": "Alive"}}}),
+            )
+            .operation(
+                "get",
+                "/ready",
+                json!({
+                    "summary": "Whether requests should be sent here",
+                    "responses": {"200": {"description": "Ready"}, "503": problem("Starting, draining or stalled")}
+                }),
+            )
+    }
+
+    /// Adds an operation: an OpenAPI operation object. Responses 400, 404, 413, 415, 422, 500 and 503 of a kind that
+    /// any operation may give need not be listed.
+    #[must_use]
+    pub fn operation(mut self, method: &str, path: &str, mut operation: Value) -> Self {
+        if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
+            responses
+                .entry("default")
+                .or_insert_with(|| problem("An error, as problem+json"));
+        }
+        let item = self.paths.entry(path.to_owned()).or_insert_with(|| json!({}));
+        if let Some(item) = item.as_object_mut() {
+            item.insert(method.to_owned(), operation);
+        }
+        self
+    }
+
+    /// Adds a schema, to be named by [`schema_ref`].
+    #[must_use]
+    pub fn schema(mut self, name: &str, schema: Value) -> Self {
+        self.schemas.insert(name.to_owned(), schema);
+        self
+    }
+
+    /// The document.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "openapi": "3.1.0",
+            "info": {"title": self.title, "description": self.description, "version": env!("CARGO_PKG_VERSION")},
+            "paths": self.paths,
+            "components": {"schemas": self.schemas},
+        })
+    }
+
+    /// A page that lists every operation with its bodies; needs nothing from elsewhere.
+    pub fn to_html(&self) -> String {
+        let mut page = format!(
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><style>\
+             body{{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}}\
+             code{{font-size:1.05em}}pre{{background:#f4f4f4;padding:1rem;overflow:auto}}</style>\
+             <h1>{title}</h1><p>{description}</p><p><a href=\"openapi.json\">openapi.json</a></p>",
+            title = escape(&self.title),
+            description = escape(&self.description),
+        );
+        for (path, operations) in &self.paths {
+            for (method, operation) in operations.as_object().into_iter().flatten() {
+                let details = serde_json::to_string_pretty(operation).unwrap_or_default();
+                page.push_str(&format!(
+                    "<details><summary><code>{} {}</code> {}</summary><pre>{}</pre></details>",
+                    escape(&method.to_uppercase()),
+                    escape(path),
+                    escape(operation.get("summary").and_then(Value::as_str).unwrap_or_default()),
+                    escape(&details),
+                ));
+            }
+        }
+        let schemas = serde_json::to_string_pretty(&self.schemas).unwrap_or_default();
+        page.push_str(&format!("<h2>Schemas</h2><pre>{}</pre></html>", escape(&schemas)));
+        page
+    }
+
+    /// `/openapi.json` and `/docs`.
+    pub fn router(self) -> Router {
+        let (document, page) = (self.to_json(), self.to_html());
+        Router::new()
+            .route("/openapi.json", get(move || std::future::ready(Json(document.clone()))))
+            .route("/docs", get(move || std::future::ready(Html(page.clone()))))
+    }
+}
+
+/// `{"$ref": ...}` to a schema of the document.
+pub fn schema_ref(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// A request body of JSON with the named schema.
+pub fn json_body(schema: &str) -> Value {
+    json!({"required": true, "content": {"application/json": {"schema": schema_ref(schema)}}})
+}
+
+/// A response of JSON with the named schema.
+pub fn json_response(description: &str, schema: &str) -> Value {
+    json!({"description": description, "content": {"application/json": {"schema": schema_ref(schema)}}})
+}
+
+/// A response that is a problem.
+pub fn problem(description: &str) -> Value {
+    json!({"description": description, "content": {"application/problem+json": {"schema": schema_ref("Problem")}}})
+}
+
+/// A required parameter in the path.
+pub fn path_parameter(name: &str, schema: &Value) -> Value {
+    json!({"name": name, "in": "path", "required": true, "schema": schema})
+}
+
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "RFC 9457",
+        "required": ["type", "title", "status"],
+        "properties": {
+            "type": {"type": "string", "format": "uri"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "errors": {"type": "array", "items": {
+                "type": "object",
+                "required": ["field", "detail"],
+                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+            }},
+        },
+    })
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_lists_operations_with_a_problem_as_default() {
+        let document =
+            Document::new("x <y>", "").operation("post", "/a", json!({"responses": {"200": {"description": "ok"}}}));
+        let written = document.to_json();
+        assert_eq!(
+            written["paths"]["/a"]["post"]["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"],
+            "#/components/schemas/Problem"
+        );
+        assert!(document.to_html().contains("<h1>x &lt;y&gt;</h1>"));
+    }
+}

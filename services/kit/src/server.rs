@@ -1,0 +1,104 @@
+//! Serves a router over HTTP/1 and HTTP/2 and ends gently.
+//!
+//! Not `axum::serve`: that sets no timer, and a client that never finishes its head would stay for ever.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Limits of one listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a connection may take to send a head; also how long it may idle between requests.
+    pub header_read_timeout: Duration,
+    /// How long requests in flight may take to finish once the listener is told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// Serves `router` until `stop`; then takes no new connection, tells the clients of the others (`Connection: close`,
+/// GOAWAY), and returns when all are done or after `drain_timeout`. Returns how many connections were cut.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> usize {
+    let mut connections = JoinSet::new();
+    let graceful = GracefulShutdown::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let connection = connection(stream, peer, router.clone(), limits, graceful.watcher(), stop.clone());
+                    connections.spawn(connection);
+                }
+                Err(error) => accept_failed(&error).await,
+            },
+            Some(_) = connections.join_next() => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(limits.drain_timeout, graceful.shutdown())
+        .await
+        .is_ok();
+    while connections.try_join_next().is_some() {}
+    if drained { 0 } else { connections.len() }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    watcher: Watcher,
+    stop: CancellationToken,
+) {
+    // Small answers must not wait for an acknowledgement; without it they only come later.
+    let _ = stream.set_nodelay(true);
+    // hyper's timer starts with the first byte; a connection that sends none is our business.
+    tokio::select! {
+        readable = tokio::time::timeout(limits.header_read_timeout, stream.readable()) => {
+            if !matches!(readable, Ok(Ok(()))) { return; }
+        }
+        () = stop.cancelled() => return,
+    }
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_read_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(256);
+    let service = router.map_request(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// A connection that vanished before it was accepted says nothing; being out of file descriptors passes.
+async fn accept_failed(error: &std::io::Error) {
+    use std::io::ErrorKind;
+    if matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset
+    ) {
+        return;
+    }
+    tracing::error!(%error, "failed to accept a connection");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+}

@@ -1,0 +1,239 @@
+//! One service put together: telemetry, health, metrics, background tasks, resilience, listeners, and the order in which
+//! all of it begins and ends.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::routing::get;
+use axum::{Router, extract::State};
+use http::header;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ServiceArgs;
+use crate::extract::Json;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::openapi::Document;
+use crate::problem::Problem;
+use crate::server::{Limits, serve};
+use crate::tasks::Tasks;
+use crate::{http_layers, telemetry};
+
+/// How long background tasks may take to end.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a service is built on; its parts are cheap to clone into handlers and tasks.
+pub struct Service {
+    /// Gates and deep checks.
+    pub health: Health,
+    /// The registry and the common metrics.
+    pub metrics: Metrics,
+    /// Relays, consumers, sweepers.
+    pub tasks: Tasks,
+    args: ServiceArgs,
+}
+
+/// Why a service could not start. A dependency that is late is never a reason.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A metric is defined twice.
+    #[error("failed to define the metrics")]
+    Metrics(#[source] prometheus::Error),
+    /// The address is taken or not ours.
+    #[error("failed to listen on {address}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Service {
+    /// The base of the service that `args` describes.
+    ///
+    /// # Errors
+    /// When the metrics can not be defined.
+    pub fn new(args: &ServiceArgs) -> Result<Self, StartError> {
+        Ok(Self {
+            health: Health::default(),
+            metrics: Metrics::new().map_err(StartError::Metrics)?,
+            tasks: Tasks::default(),
+            args: args.clone(),
+        })
+    }
+
+    /// Listens on both ports and answers nothing yet; see [`Server::run`].
+    ///
+    /// # Errors
+    /// When a port can not be had.
+    pub async fn bind(self, routes: Router, document: Document) -> Result<Server, StartError> {
+        let main = listen(self.args.listen_address).await?;
+        let report = listen(SocketAddr::new(self.args.listen_address.ip(), self.args.report_port)).await?;
+        let router = http_layers::assemble(routes, document, self.health.clone(), self.metrics.clone(), |routes| {
+            routes
+        });
+        Ok(Server {
+            service: self,
+            main,
+            report,
+            router,
+        })
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<Listener, StartError> {
+    let listen = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Listener { listener, address })
+    };
+    listen.await.map_err(|source| StartError::Listen { address, source })
+}
+
+struct Listener {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// A service that has its ports and may run.
+pub struct Server {
+    service: Service,
+    main: Listener,
+    report: Listener,
+    router: Router,
+}
+
+impl Server {
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.main.address
+    }
+
+    /// Where the report listens.
+    pub fn report_address(&self) -> SocketAddr {
+        self.report.address
+    }
+
+    /// Serves until `stop` is cancelled, then: ready off, serve on for `drain_wait`, take no new connection, finish what is
+    /// in flight, end the background tasks, and the report last.
+    pub async fn run(self, stop: CancellationToken) {
+        let Self {
+            service:
+                Service {
+                    health,
+                    metrics,
+                    tasks,
+                    args,
+                },
+            main,
+            report,
+            router,
+        } = self;
+        let limits = Limits {
+            header_read_timeout: args.header_read_timeout,
+            drain_timeout: args.drain_timeout,
+        };
+        let (close_main, close_report) = (CancellationToken::new(), CancellationToken::new());
+        let watchdog = tokio::spawn({
+            let health = health.clone();
+            async move { health.watchdog().await }
+        });
+        let report_limits = Limits {
+            drain_timeout: Duration::from_secs(1),
+            ..limits
+        };
+        let report = tokio::spawn(serve(
+            report.listener,
+            report_router(health.clone(), metrics),
+            report_limits,
+            close_report.clone(),
+        ));
+        tracing::info!(service = args.service, address = %main.address, "serving");
+        let mut main = tokio::spawn(serve(main.listener, router, limits, close_main.clone()));
+
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = &mut main => tracing::error!("the server ended by itself"),
+        }
+        health.drain();
+        tracing::info!(wait_ms = args.drain_wait.as_millis(), "draining");
+        tokio::time::sleep(args.drain_wait).await;
+        close_main.cancel();
+        if !main.is_finished()
+            && let Ok(cut @ 1..) = main.await
+        {
+            tracing::warn!(connections = cut, "connections were cut, their requests took too long");
+        }
+        if !tasks.stop(TASKS_TIMEOUT).await {
+            tracing::warn!("background tasks did not end in time");
+        }
+        close_report.cancel();
+        let _ = report.await;
+        watchdog.abort();
+        tracing::info!("ended");
+    }
+}
+
+/// What the report port serves: `/metrics` and `/health/deep`.
+fn report_router(health: Health, metrics: Metrics) -> Router {
+    let metrics = Router::new()
+        .route(
+            "/metrics",
+            get(|State(metrics): State<Metrics>| async move {
+                let text = metrics.render().map_err(|error| Problem::internal(&error))?;
+                Ok::<_, Problem>((
+                    [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+                    text,
+                ))
+            }),
+        )
+        .with_state(metrics);
+    let deep = Router::new()
+        .route(
+            "/health/deep",
+            get(|State(health): State<Health>| async move { Json(health.deep().await) }),
+        )
+        .with_state(health);
+    metrics.merge(deep)
+}
+
+/// The `main` of a service: telemetry, the TLS provider, a runtime, `build`, and run until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What `build` says, or the runtime.
+pub fn launch<B, F>(args: &ServiceArgs, build: B) -> anyhow::Result<()>
+where
+    B: FnOnce() -> F,
+    F: Future<Output = anyhow::Result<Server>>,
+{
+    telemetry::init(args.log_format, &args.log_filter);
+    // Two crates in one process must not each choose a provider; an error means that one is set already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = stop_signal()?;
+        let server = build().await?;
+        server.run(stop).await;
+        Ok(())
+    })
+}
+
+/// A token that is cancelled by SIGTERM or SIGINT.
+fn stop_signal() -> std::io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,76 @@
+//! Work that goes on beside the requests: relays, consumers, sweepers. A panic ends one round of one task, not the
+//! service.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// The background tasks of a service; cheap to clone, all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Runs `work` until it returns; a panic is logged and `work` is called again after a second. `work` must end
+    /// soon after the token it gets is cancelled.
+    pub fn spawn<W, F>(&self, name: &'static str, mut work: W)
+    where
+        W: FnMut(CancellationToken) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            while let Err(error) = tokio::spawn(work(stop.clone())).await {
+                tracing::error!(task = name, %error, "a background task panicked, it starts again");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(RESTART_DELAY) => {}
+                }
+            }
+        });
+    }
+
+    /// Cancelled when the tasks shall end.
+    pub fn token(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Tells every task to end and waits for them, at most `within`. Returns whether all ended.
+    pub async fn stop(&self, within: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(within, self.tracker.wait()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[tokio::test]
+    async fn a_panicking_task_is_started_again_and_a_stopped_one_ends() {
+        let tasks = Tasks::default();
+        let runs = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&runs);
+        tasks.spawn("test", move |stop| {
+            let run = counter.fetch_add(1, Ordering::SeqCst);
+            async move {
+                assert!(run > 0, "the first run panics on purpose");
+                stop.cancelled().await;
+            }
+        });
+        crate::testing::eventually("the task runs again", || async {
+            (runs.load(Ordering::SeqCst) == 2).then_some(())
+        })
+        .await;
+        assert!(tasks.stop(Duration::from_secs(1)).await);
+    }
+}

@@ -1,0 +1,158 @@
+//! For tests alone: a fresh database and a fresh Redis prefix each, and a way to wait for a condition.
+//!
+//! `TEST_DATABASE_URL` is a superuser's URL of a Postgres server, `TEST_REDIS_URL` a Redis. Without them a test fails:
+//! a test that quietly did nothing would prove nothing.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can not be set up has to fail loudly"
+)]
+
+use std::future::Future;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
+
+/// An empty database of its own, dropped with this value.
+pub struct TestDatabase {
+    admin: PgConnectOptions,
+    name: String,
+}
+
+impl TestDatabase {
+    /// Creates it.
+    ///
+    /// # Panics
+    /// Without `TEST_DATABASE_URL` or when Postgres refuses.
+    pub async fn create() -> Self {
+        let url = std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL names a Postgres server for tests");
+        let admin = PgConnectOptions::from_str(&url).expect("TEST_DATABASE_URL is a Postgres URL");
+        let database = Self {
+            admin,
+            name: format!("test_{}", Uuid::now_v7().simple()),
+        };
+        database.admin(&format!("CREATE DATABASE {}", database.name)).await;
+        database
+    }
+
+    /// Runs one statement as superuser on the server (not inside this database).
+    ///
+    /// # Panics
+    /// When Postgres refuses.
+    pub async fn admin(&self, statement: &str) {
+        let mut connection = PgConnection::connect_with(&self.admin)
+            .await
+            .expect("connect to TEST_DATABASE_URL");
+        sqlx::raw_sql(AssertSqlSafe(statement.to_owned()))
+            .execute(&mut connection)
+            .await
+            .expect("run as superuser");
+        let _ = connection.close().await;
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        self.admin.clone().database(&self.name).to_url_lossy().to_string()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A pool beside the service's, to look from outside.
+    ///
+    /// # Panics
+    /// When Postgres refuses.
+    pub async fn pool(&self) -> PgPool {
+        PgPool::connect_with(self.admin.clone().database(&self.name))
+            .await
+            .expect("connect to the test database")
+    }
+
+    /// The arguments that a service would get.
+    ///
+    /// # Panics
+    /// Never.
+    pub fn args(&self) -> DatabaseArgs {
+        #[derive(Parser)]
+        struct Wrapper {
+            #[command(flatten)]
+            args: DatabaseArgs,
+        }
+        Wrapper::parse_from(["test", "--database-url", &self.url()]).args
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let (admin, name) = (self.admin.clone(), self.name.clone());
+        // Drop is not async and a runtime may be running on this thread. Leaving a database behind is no failure.
+        let _ = std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                return;
+            };
+            runtime.block_on(async {
+                if let Ok(mut connection) = PgConnection::connect_with(&admin).await {
+                    let statement = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                    let _ = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await;
+                }
+            });
+        })
+        .join();
+    }
+}
+
+/// Redis under a prefix of its own.
+///
+/// # Panics
+/// Without `TEST_REDIS_URL`.
+pub fn bus_args() -> BusArgs {
+    let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL names a Redis for tests");
+    BusArgs {
+        redis_url: url.into(),
+        redis_prefix: format!("test:{}:", Uuid::now_v7().simple()),
+    }
+}
+
+/// Arguments of a service on free ports of 127.0.0.1 that drains at once and reads no documents.
+///
+/// # Panics
+/// Never.
+pub fn service_args(service: &str) -> ServiceArgs {
+    #[derive(Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        args: ServiceArgs,
+    }
+    let folder = std::env::temp_dir().join(format!("valerix-test-{}", Uuid::now_v7().simple()));
+    let mut args = Wrapper::parse_from(["test", "--listen-address", "127.0.0.1:0", "--service", service]).args;
+    args.report_port = 0;
+    args.policy_dir = folder.join("policy");
+    args.state_dir = folder.join("state");
+    args.drain_wait = Duration::ZERO;
+    args.drain_timeout = Duration::from_secs(5);
+    args.pod_name = format!("{service}-{}", Uuid::new_v4().simple());
+    args
+}
+
+/// Asks `probe` again and again until it gives a value; panics with `what` after 20 s.
+///
+/// # Panics
+/// When the condition does not come true.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = probe().await {
+            return value;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
