@@ -1,0 +1,49 @@
+# The front door. Each target is one call of the driver (e2e/driver), where the work and its messages are.
+.DEFAULT_GOAL := help
+.PHONY: help demo order kubeconfig down test check unit e2e generate images
+
+# Where rustup and Go's own installers put their programs, for shells that do not look there.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
+ifeq ($(shell command -v cargo),)
+$(error cargo was not found. Install Rust 1.94 or newer: https://rustup.rs)
+endif
+ifeq ($(shell command -v cc),)
+$(error A C linker (cc) was not found. On Debian: apt-get install build-essential)
+endif
+
+# Checkouts share one folder of compiled dependencies, outside of them. Cargo keys what it puts there by the checkout's
+# path and locks it while it builds; the driver locks it until it has copied what it needs. The driver itself is small
+# and lives in the checkout, so that no other checkout's driver can take its place.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/valerix/target
+DRIVER := cargo run --quiet --locked --target-dir target/driver --package valerix-driver --
+
+ITEM ?= ps5
+QUANTITY ?= 1
+
+define HELP
+make demo        bring up a cluster, install everything, show the three kinds at work, leave it running
+make order       place one order in the demo's shop: make order ITEM=ps5 QUANTITY=1
+make kubeconfig  print the path of the demo's kubeconfig: export KUBECONFIG=$$(make -s kubeconfig)
+make down        remove the clusters demo and test
+
+make test        every check and test; what .ci/run calls
+make check       the quick part: formatting, lints, generated files, licences, charts
+make unit        unit and service tests, on a PostgreSQL and a Redis of their own
+make e2e         end-to-end tests, on a cluster of their own
+make generate    write every generated file: CRDs, examples, references
+make images      build the images and print their references
+
+The cluster is the context named by KUBE_CONTEXT (images are pushed to REGISTRY), else kind where a Docker engine
+answers, else the project's own cluster of real Kubernetes components on this host (Linux, root).
+endef
+
+help:
+	@:$(info $(HELP))
+
+demo order kubeconfig down test check unit e2e images:
+	@$(DRIVER) $@ $(ARGUMENTS)
+
+order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
+
+generate:
+	@cargo run --quiet --locked --package valerix-generate

@@ -1,0 +1,447 @@
+//! The checks: what `make check`, `make unit`, `make e2e` and `make test` do. Quick failures first; within a stage
+//! every step runs, so that one run shows all that is wrong; a stage with a failure is the last.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::clusters::{Access, Cluster};
+use crate::command::Program;
+use crate::failure::{Shown, WithRemedy};
+use crate::leftovers::Leftovers;
+use crate::paths::Paths;
+use crate::release::Helm;
+use crate::services::Services;
+use crate::steps::{Log, Steps};
+use crate::tools::{debian, go, rust};
+use crate::{images, interrupt, schemas};
+
+/// Set to leave the cluster of failed end-to-end tests as it is, for a person to look at.
+const KEEP: &str = "VALERIX_KEEP";
+
+/// What to check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Formatting, lints, drift, licences, Go, charts.
+    Quick,
+    /// Unit and service tests on servers of our own.
+    Unit,
+    /// End-to-end tests on a cluster of our own.
+    EndToEnd,
+}
+
+impl Scope {
+    fn includes(self, stage: Self) -> bool {
+        self == Self::All || self == stage
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "test",
+            Self::Quick => "check",
+            Self::Unit => "unit",
+            Self::EndToEnd => "e2e",
+        }
+    }
+}
+
+/// Tests that ran.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Count {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+/// Runs the stages of `scope`, prints a table of all steps and, as the last line, how many tests passed and failed.
+///
+/// # Errors
+/// [`Shown`] when a step failed.
+pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
+    let mut steps = Steps::begin(paths.logs(scope.name()))?;
+    let mut count = Count::default();
+    let services = format!("valerix-services-{}", std::process::id());
+    let marks = [services.as_str(), "clusters/test/", "test-node-", "valerix-test"];
+    let before = Leftovers::look(&marks);
+    let mut outcome = stages(paths, scope, &mut steps, &mut count);
+    if scope != Scope::Quick && std::env::var_os(KEEP).is_none() {
+        let left = steps.run("Looking for anything that was left", |_| {
+            before.compare(&Leftovers::look(&marks))
+        });
+        outcome = outcome.and(left);
+    }
+    println!("\n{}", steps.summary());
+    if scope != Scope::Quick {
+        println!(
+            "tests: {} passed, {} failed, {} skipped",
+            count.passed, count.failed, count.ignored
+        );
+    }
+    outcome
+}
+
+fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
+    if scope.includes(Scope::Quick) {
+        quick(paths, steps, count);
+        stop_on_failure(steps)?;
+    }
+    if scope.includes(Scope::Unit) {
+        unit(paths, steps, count);
+        stop_on_failure(steps)?;
+    }
+    if scope.includes(Scope::EndToEnd) {
+        end_to_end(paths, steps, count);
+        stop_on_failure(steps)?;
+    }
+    Ok(())
+}
+
+fn stop_on_failure(steps: &Steps) -> Result<()> {
+    if steps.failures() > 0 || interrupt::requested() {
+        Err(Shown.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// Steps report their failures themselves; a stage goes on, unless the user wants to stop.
+fn each(steps: &mut Steps, title: &str, work: impl FnOnce(&Log) -> Result<()>) {
+    if !interrupt::requested() {
+        drop(steps.run(title, work));
+    }
+}
+
+fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
+    each(steps, "Rust: formatting", |log| {
+        rust::require_cargo()?;
+        cargo(paths)
+            .args(["fmt", "--all", "--check"])
+            .run(log)
+            .remedy("cargo fmt --all")
+    });
+    each(steps, "Go: formatting, vet and unit tests of e2e/cluster", |log| {
+        go_checks(paths, count, log)
+    });
+    each(steps, "Rust: clippy, warnings denied", |log| {
+        let lint = [
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ];
+        cargo(paths).args(lint).run(log)
+    });
+    each(steps, "Generated files are current", |log| {
+        let generate = cargo(paths).args(["run", "--quiet", "--locked", "--package", "valerix-generate"]);
+        generate
+            .args(["--", "--check"])
+            .run(log)
+            .remedy("make generate, then look at the difference and commit it")
+    });
+    each(steps, "Dependencies: bans, licences, sources", |log| {
+        let deny = rust::install_cargo_deny(paths, log)?;
+        // Its advisories are fetched from elsewhere, so they are not a check that can run anywhere.
+        Program::new(deny)
+            .args(["--workspace", "--locked", "check", "bans", "licenses", "sources"])
+            .in_folder(&paths.checkout)
+            .run(log)
+    });
+    each(steps, "Charts and examples: helm lint, kubeconform", |log| {
+        manifests(paths, log)
+    });
+}
+
+fn go_checks(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
+    go::require_go()?;
+    let module = paths.checkout.join("e2e/cluster");
+    // The same settings as the build of the program: what is compiled here is not compiled again there.
+    let go = |arguments: &[&str]| {
+        Program::new("go")
+            .args(arguments)
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-trimpath")
+            .in_folder(&module)
+    };
+    let unformatted = Program::new("gofmt").args(["-l", "."]).in_folder(&module).read(log)?;
+    ensure!(
+        unformatted.trim().is_empty(),
+        "gofmt would change: {}",
+        unformatted.split_whitespace().collect::<Vec<_>>().join(" ")
+    );
+    go(&["vet", "./..."]).run(log)?;
+    let tests = go(&["test", "-v", "./..."]).run(log);
+    count.add(count_go(&log.text()?));
+    tests
+}
+
+fn manifests(paths: &Paths, log: &Log) -> Result<()> {
+    let helm = go::HELM.install(paths, log)?;
+    let kubeconform = go::KUBECONFORM.install(paths, log)?;
+    let kubernetes = schemas::write_kubernetes(paths, log)?;
+    let crds = schemas::write_crds(&paths.checkout.join("crds"), &paths.checkout.join("target/schemas"))?;
+    let location = |folder: &Path| format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", folder.display());
+    let conform = || {
+        let strict = Program::new(&kubeconform).args(["-strict", "-summary"]);
+        strict.args([
+            "-schema-location",
+            &location(&kubernetes),
+            "-schema-location",
+            &location(&crds),
+        ])
+    };
+    for chart in ["valerix", "valerix-shop"] {
+        let folder = paths.checkout.join("charts").join(chart);
+        Program::new(&helm).args(["lint", "--strict"]).arg(&folder).run(log)?;
+        let rendered = Program::new(&helm).args(["template", chart]).arg(&folder).read(log)?;
+        conform()
+            .arg("-")
+            .input(rendered)
+            .run(log)
+            .remedy(format!("see `helm template charts/{chart}`"))?;
+    }
+    conform().arg(paths.checkout.join("examples")).run(log)
+}
+
+fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {
+    each(steps, "Installing PostgreSQL and Redis", |log| {
+        debian::install(debian::SERVICES, log)
+    });
+    each(steps, "Compiling the tests", |log| {
+        cargo(paths)
+            .args(["test", "--locked", "--workspace", "--no-run"])
+            .run(log)
+    });
+    each(steps, "Unit and service tests", |log| {
+        let services = Services::start(log)?;
+        let tests = cargo(paths)
+            .args([
+                "test",
+                "--locked",
+                "--workspace",
+                "--exclude",
+                "valerix-e2e",
+                "--no-fail-fast",
+            ])
+            .env("TEST_DATABASE_URL", &services.database_url)
+            .env("TEST_REDIS_URL", &services.redis_url)
+            .run(log);
+        drop(services);
+        judge(tests, count, log)
+    });
+}
+
+fn end_to_end(paths: &Paths, steps: &mut Steps, count: &mut Count) {
+    let cluster = match Cluster::choose("test", paths) {
+        Ok(cluster) => cluster,
+        Err(error) => return each(steps, "Choosing a cluster", |_| Err(error)),
+    };
+    println!("\nEnd-to-end tests on {}", cluster.describe());
+    // One test cluster per machine: a second `make test` waits for the first.
+    let lock = steps.run("Waiting for other test runs", |log| lock(paths, log));
+    let Ok(_lock) = lock else { return };
+    let tested = (|| -> Result<()> {
+        steps.run("Removing what an interrupted run left", |log| cluster.down(log))?;
+        steps.run("Installing what the cluster needs", |log| cluster.install_tools(log))?;
+        steps.run("Making the base images", |log| cluster.prepare_base_images(log))?;
+        let built = steps.run("Building the images", |log| {
+            images::build(paths, cluster.builder(), log)
+        })?;
+        let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
+        let loaded = steps
+            .run("Loading the images", |log| cluster.load(&built, log))?
+            .into_iter()
+            .collect();
+        steps.run("Installing the operator (charts/valerix)", |log| {
+            Helm::new(paths, &access).install_operator(&loaded, log)
+        })?;
+        steps.run("Installing the shop (charts/valerix-shop)", |log| {
+            Helm::new(paths, &access).install_shop(&loaded, log)
+        })?;
+        steps.run("End-to-end tests", |log| {
+            let tests = test_on(paths, &cluster, &access, &loaded, log)?.run(log);
+            judge(tests, count, log)
+        })
+    })();
+    if tested.is_err() && std::env::var_os(KEEP).is_some() {
+        println!("\n{KEEP} is set: the cluster is left as it is; make down removes it");
+        return;
+    }
+    // On the way out everything is removed even after an interrupt.
+    let interrupted = interrupt::requested();
+    interrupt::clear();
+    drop(steps.run("Removing the cluster", |log| cluster.down(log)));
+    if interrupted {
+        interrupt::request();
+    }
+}
+
+fn test_on(
+    paths: &Paths,
+    cluster: &Cluster<'_>,
+    access: &Access,
+    images: &BTreeMap<String, String>,
+    log: &Log,
+) -> Result<Program> {
+    let kubectl = cluster.kubectl(access)?;
+    let images = serde_json::to_string(images).context("failed to write the images' references as JSON")?;
+    log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
+    let mut tests = cargo(paths)
+        .args(["test", "--locked", "--package", "valerix-e2e", "--no-fail-fast"])
+        .env("KUBECONFIG", &access.kubeconfig)
+        .env("VALERIX_E2E_KUBECONFIG", &access.kubeconfig)
+        .env("VALERIX_IMAGES", images)
+        .env("VALERIX_HELM", go::HELM.path(paths))
+        .env("VALERIX_KUBECTL", kubectl.program());
+    if let Some(audit_log) = &access.audit_log {
+        tests = tests.env("VALERIX_CLUSTER_AUDIT_LOG", audit_log);
+    }
+    Ok(tests)
+}
+
+fn lock(paths: &Paths, log: &Log) -> Result<File> {
+    let path = paths.cache.join("test-cluster.lock");
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .context("failed to open the lock")?;
+    while file.try_lock().is_err() {
+        interrupt::check()?;
+        log.heartbeat();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    Ok(file)
+}
+
+fn cargo(paths: &Paths) -> Program {
+    let cargo = Program::new("cargo")
+        .env("CARGO_TARGET_DIR", &paths.cargo_target)
+        .in_folder(&paths.checkout);
+    // A checkout that is built once gains nothing from incremental compilation, and pays for it in time and disk.
+    if std::env::var_os("CI").is_some() {
+        cargo.env("CARGO_INCREMENTAL", "0")
+    } else {
+        cargo
+    }
+}
+
+/// Adds up the tests of a run, and refuses a run without any.
+fn judge(outcome: Result<()>, count: &mut Count, log: &Log) -> Result<()> {
+    let text = log.text()?;
+    let counted = count_rust(&text);
+    count.add(counted);
+    log.say(&format!(
+        "{} passed, {} failed, {} ignored",
+        counted.passed, counted.failed, counted.ignored
+    ));
+    for line in failed_tests(&text) {
+        log.say(&format!("failed: {line}"));
+    }
+    outcome?;
+    ensure!(counted.passed > 0, "no test ran");
+    Ok(())
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+}
+
+/// Adds up lines such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+fn count_rust(text: &str) -> Count {
+    let mut count = Count::default();
+    for line in text.lines().filter(|line| line.starts_with("test result: ")) {
+        let number = |what: &str| {
+            let words: Vec<&str> = line.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
+            words
+                .windows(2)
+                .find(|pair| pair[1] == what)
+                .and_then(|pair| pair[0].parse().ok())
+                .unwrap_or(0)
+        };
+        count.add(Count {
+            passed: number("passed"),
+            failed: number("failed"),
+            ignored: number("ignored"),
+        });
+    }
+    count
+}
+
+fn failed_tests(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
+        .collect()
+}
+
+/// Counts the top-level results of `go test -v`.
+fn count_go(text: &str) -> Count {
+    let starting = |with: &str| u64::try_from(text.lines().filter(|line| line.starts_with(with)).count()).unwrap_or(0);
+    Count {
+        passed: starting("--- PASS:"),
+        failed: starting("--- FAIL:"),
+        ignored: starting("--- SKIP:"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rust_results_are_added_up() {
+        let text = "running 4 tests\ntest a ... ok\ntest b::c ... FAILED\n\
+                    test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
+                    test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
+        assert_eq!(
+            count_rust(text),
+            Count {
+                passed: 7,
+                failed: 1,
+                ignored: 1
+            }
+        );
+        assert_eq!(failed_tests(text), ["b::c"]);
+    }
+
+    #[test]
+    fn go_results_are_counted_without_subtests() {
+        let text = "--- PASS: TestA (0.00s)\n    --- PASS: TestA/sub (0.00s)\n--- SKIP: TestB (0.00s)\n";
+        assert_eq!(
+            count_go(text),
+            Count {
+                passed: 1,
+                failed: 0,
+                ignored: 1
+            }
+        );
+    }
+
+    #[test]
+    fn a_run_without_tests_fails() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::create(folder.path().join("log")).expect("a log");
+        let error = judge(Ok(()), &mut Count::default(), &log).expect_err("it fails");
+        assert_eq!(error.to_string(), "no test ran");
+    }
+
+    #[test]
+    fn the_whole_test_includes_every_stage() {
+        assert!(
+            [Scope::Quick, Scope::Unit, Scope::EndToEnd]
+                .into_iter()
+                .all(|stage| Scope::All.includes(stage))
+        );
+        assert!(!Scope::Unit.includes(Scope::EndToEnd));
+    }
+}

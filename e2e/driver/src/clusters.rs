@@ -1,0 +1,328 @@
+//! The clusters that commands work on: prepares what they need, brings them up and down, loads images, and tells how
+//! to reach them. Which one it is was decided by [`crate::cluster_choice`].
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cluster_choice::{Choice, Seen, choose};
+use crate::command::Program;
+use crate::failure::WithRemedy;
+use crate::images::{self, Builder, Image};
+use crate::kubectl::Kubectl;
+use crate::paths::Paths;
+use crate::steps::Log;
+use crate::tools::{debian, find, go};
+
+/// One cluster by name: `demo` is left running for a person, `test` lives as long as the tests.
+pub struct Cluster<'a> {
+    name: &'static str,
+    choice: Choice,
+    paths: &'a Paths,
+}
+
+/// What a program needs to talk to a cluster.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// A kubeconfig whose current context is the cluster, whatever the user's own kubeconfig says.
+    pub kubeconfig: PathBuf,
+    /// The API server's audit log, where the driver can read it.
+    pub audit_log: Option<PathBuf>,
+}
+
+impl<'a> Cluster<'a> {
+    /// Looks round and decides which cluster `name` is.
+    ///
+    /// # Errors
+    /// When nothing can be chosen; the remedy says what to set.
+    pub fn choose(name: &'static str, paths: &'a Paths) -> Result<Self> {
+        let seen = Seen {
+            kube_context: std::env::var("KUBE_CONTEXT").ok(),
+            registry: std::env::var("REGISTRY").ok(),
+            docker_engine: find("docker").is_some() && Program::new("docker").arg("info").succeeds(),
+            linux: cfg!(target_os = "linux"),
+        };
+        let choice = choose(&seen).map_err(|refusal| {
+            let remedy = refusal.remedy();
+            Err::<(), _>(refusal)
+                .remedy(remedy)
+                .err()
+                .unwrap_or_else(|| anyhow::anyhow!(remedy))
+        })?;
+        Ok(Self { name, choice, paths })
+    }
+
+    /// One line about which cluster it is and why.
+    pub fn describe(&self) -> String {
+        match &self.choice {
+            Choice::Context { context, registry } => {
+                format!("the context {context} (KUBE_CONTEXT); images go to {registry}")
+            }
+            Choice::Kind => format!("kind cluster {} (a Docker engine answers)", self.kind_name()),
+            Choice::Own => format!(
+                "the project's own cluster {} on this host (no Docker engine answers)",
+                self.name
+            ),
+        }
+    }
+
+    /// Says what will be installed, and installs what is missing.
+    ///
+    /// # Errors
+    /// When something cannot be installed.
+    pub fn install_tools(&self, log: &Log) -> Result<()> {
+        match self.choice {
+            Choice::Own => {
+                debian::install(debian::CLUSTER, log)?;
+                go::build_cluster_program(self.paths, log)?;
+            }
+            Choice::Kind => {
+                go::KIND.install(self.paths, log)?;
+                require_kubectl()?;
+            }
+            Choice::Context { .. } => drop(require_kubectl()?),
+        }
+        go::HELM.install(self.paths, log)?;
+        Ok(())
+    }
+
+    /// Makes the base images that [`images::build`] starts from, where they are not pulled.
+    ///
+    /// # Errors
+    /// When a base cannot be made.
+    pub fn prepare_base_images(&self, log: &Log) -> Result<()> {
+        if self.builder() == Builder::Docker {
+            return Ok(());
+        }
+        let program = go::build_cluster_program(self.paths, log)?;
+        for base in ["base", "postgres", "redis"] {
+            Program::new(&program).args(["image", base]).run(log)?;
+        }
+        Ok(())
+    }
+
+    /// The program that builds images for this cluster.
+    pub fn builder(&self) -> Builder {
+        let buildah = matches!(self.choice, Choice::Own) || (self.in_context() && find("buildah").is_some());
+        if buildah { Builder::Buildah } else { Builder::Docker }
+    }
+
+    /// Brings the cluster up; at once when it is up.
+    ///
+    /// # Errors
+    /// When the cluster does not come up, or the named context does not answer.
+    pub fn up(&self, log: &Log) -> Result<Access> {
+        match &self.choice {
+            Choice::Own => self.own(&["up"]).run(log)?,
+            Choice::Kind => self.kind_up(log)?,
+            Choice::Context { context, .. } => {
+                let flat = Program::new("kubectl")
+                    .args(["config", "view", "--raw", "--minify", "--flatten", "--context", context])
+                    .read(log)
+                    .remedy(format!("check that `kubectl --context {context} get nodes` works"))?;
+                write_private(&self.kubeconfig_copy(), &flat)?;
+            }
+        }
+        self.access(log)
+    }
+
+    /// How to reach the cluster.
+    ///
+    /// # Errors
+    /// When it is not up.
+    pub fn access(&self, log: &Log) -> Result<Access> {
+        let remedy = format!("bring it up first: make {}", self.name);
+        let kubeconfig = match self.choice {
+            Choice::Own => {
+                let program = go::cluster_program(self.paths)?;
+                if !program.exists() {
+                    return Err(anyhow::anyhow!("the cluster {} is not up", self.name)).remedy(remedy);
+                }
+                let printed = self.own(&["kubeconfig"]).read(log).remedy(&remedy)?;
+                PathBuf::from(printed.trim())
+            }
+            Choice::Kind | Choice::Context { .. } => self.kubeconfig_copy(),
+        };
+        if !kubeconfig.exists() {
+            return Err(anyhow::anyhow!(
+                "the cluster {} is not up: no {}",
+                self.name,
+                kubeconfig.display()
+            ))
+            .remedy(remedy);
+        }
+        let audit_log = kubeconfig.with_file_name("audit.log");
+        Ok(Access {
+            kubeconfig,
+            audit_log: Some(audit_log).filter(|path| path.exists()),
+        })
+    }
+
+    /// A kubectl for the cluster.
+    ///
+    /// # Errors
+    /// When kubectl is not there.
+    pub fn kubectl(&self, access: &Access) -> Result<Kubectl> {
+        let program = match self.choice {
+            Choice::Own => go::kubectl_beside(&go::cluster_program(self.paths)?)?,
+            Choice::Kind | Choice::Context { .. } => require_kubectl()?,
+        };
+        Ok(Kubectl::new(program, access.kubeconfig.clone()))
+    }
+
+    /// Makes `images`, and PostgreSQL and Redis, usable in the cluster; returns all references by role.
+    ///
+    /// # Errors
+    /// When an image cannot be loaded or pushed.
+    pub fn load(&self, images: &[Image], log: &Log) -> Result<Vec<(String, String)>> {
+        let images = match &self.choice {
+            Choice::Context { registry, .. } => images::push(self.builder(), images, registry, log)?,
+            Choice::Kind => {
+                let references = images.iter().map(|image| image.reference.as_str());
+                self.kind(&["load", "docker-image", "--name", &self.kind_name()])
+                    .args(references)
+                    .run(log)?;
+                images.to_vec()
+            }
+            Choice::Own => {
+                let archives = images.iter().filter_map(|image| image.archive.as_deref());
+                self.own(&["load-image"]).args(archives).run(log)?;
+                images.to_vec()
+            }
+        };
+        // The cluster pulls these two by itself, but for our own one, which loads them with its base images.
+        let public = [("postgres", images::POSTGRES), ("redis", images::REDIS)];
+        if matches!(self.choice, Choice::Own) {
+            for (role, _) in public {
+                self.own(&["load-image", role]).run(log)?;
+            }
+        }
+        let public = public.map(|(role, reference)| (role.to_owned(), reference.to_owned()));
+        Ok(images
+            .into_iter()
+            .map(|image| (image.role.to_owned(), image.reference))
+            .chain(public)
+            .collect())
+    }
+
+    /// Removes the cluster and everything in it. In a context of the user's, what was installed is left: removing it
+    /// is Helm's work, not ours.
+    ///
+    /// # Errors
+    /// When something is left.
+    pub fn down(&self, log: &Log) -> Result<()> {
+        match self.choice {
+            Choice::Own => {
+                // Without the program nothing was ever brought up by these sources; another build can still do it.
+                let Some(program) = self.any_cluster_program()? else {
+                    return Ok(());
+                };
+                let down = Program::new(program)
+                    .args(["down", "--name", self.name])
+                    .during_cleanup();
+                down.run(log)
+            }
+            Choice::Kind => {
+                let kind = self
+                    .kind(&["delete", "cluster", "--name", &self.kind_name()])
+                    .during_cleanup();
+                if go::KIND.path(self.paths).exists() {
+                    kind.run(log)?;
+                }
+                drop(fs::remove_file(self.kubeconfig_copy()));
+                Ok(())
+            }
+            Choice::Context { .. } => {
+                drop(fs::remove_file(self.kubeconfig_copy()));
+                Ok(())
+            }
+        }
+    }
+
+    /// True for a cluster of the user's that was named by `KUBE_CONTEXT`.
+    pub fn in_context(&self) -> bool {
+        matches!(self.choice, Choice::Context { .. })
+    }
+
+    fn own(&self, arguments: &[&str]) -> Program {
+        // A failure to read the sources shows when the program is started.
+        let program = go::cluster_program(self.paths).unwrap_or_default();
+        let (command, rest) = arguments.split_at(1.min(arguments.len()));
+        Program::new(program)
+            .args(command)
+            .args(["--name", self.name])
+            .args(rest)
+    }
+
+    /// This checkout's cluster program, else the one that was built last.
+    fn any_cluster_program(&self) -> Result<Option<PathBuf>> {
+        let ours = go::cluster_program(self.paths)?;
+        if ours.exists() {
+            return Ok(Some(ours));
+        }
+        let others = fs::read_dir(self.paths.programs())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        let built = others
+            .filter(|folder| {
+                folder
+                    .file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("cluster-"))
+            })
+            .map(|folder| folder.join("cluster"))
+            .filter_map(|program| Some((program.metadata().ok()?.modified().ok()?, program)));
+        Ok(built.max().map(|(_, program)| program))
+    }
+
+    fn kind(&self, arguments: &[&str]) -> Program {
+        Program::new(go::KIND.path(self.paths)).args(arguments)
+    }
+
+    fn kind_name(&self) -> String {
+        format!("valerix-{}", self.name)
+    }
+
+    fn kind_up(&self, log: &Log) -> Result<()> {
+        let name = self.kind_name();
+        let clusters = self.kind(&["get", "clusters"]).read(log)?;
+        let kubeconfig = self.kubeconfig_copy();
+        if clusters.lines().any(|line| line == name) {
+            let flat = self.kind(&["get", "kubeconfig", "--name", &name]).read(log)?;
+            return write_private(&kubeconfig, &flat);
+        }
+        self.kind(&["create", "cluster", "--wait", "180s", "--name", &name])
+            .args(["--image", &format!("kindest/node:v{}", go::KUBERNETES), "--kubeconfig"])
+            .arg(&kubeconfig)
+            .run(log)
+    }
+
+    fn kubeconfig_copy(&self) -> PathBuf {
+        self.paths.cache.join(format!("kubeconfig-{}", self.name))
+    }
+}
+
+fn require_kubectl() -> Result<PathBuf> {
+    find("kubectl")
+        .context("kubectl was not found")
+        .remedy("install kubectl 1.33 or newer: https://kubernetes.io/docs/tasks/tools")
+}
+
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    if text.trim().is_empty() {
+        bail!("the kubeconfig is empty");
+    }
+    drop(fs::remove_file(path));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("failed to create {}", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("failed to write {}", path.display()))
+}

@@ -1,0 +1,477 @@
+//! The images of the product: compiled by one cargo call, put into one image per role by buildah or Docker, tagged by
+//! content and cached as archives, so that nothing that is unchanged is built, kept or loaded twice.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::command::Program;
+use crate::failure::WithRemedy;
+use crate::paths::Paths;
+use crate::steps::Log;
+
+/// What an image is for, and the binary in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Role {
+    /// The image's name and its Dockerfile's folder in `e2e/images`.
+    pub name: &'static str,
+    package: &'static str,
+    binary: &'static str,
+}
+
+const fn service(name: &'static str, package: &'static str) -> Role {
+    Role {
+        name,
+        package,
+        binary: name,
+    }
+}
+
+/// Every image that this workspace makes.
+pub const ROLES: [Role; 6] = [
+    Role {
+        name: "operator",
+        package: "valerix-operator",
+        binary: "valerix-operator",
+    },
+    service("order", "valerix-order"),
+    service("inventory", "valerix-inventory"),
+    service("payment", "valerix-payment"),
+    service("processor", "valerix-processor"),
+    service("backup", "valerix-backup"),
+];
+
+/// The distribution that images are made from. The same names on both builders: Docker pulls them, and
+/// [`crate::clusters`] makes them in buildah's storage from the distribution's packages.
+pub const BASE: &str = "docker.io/library/debian:bookworm-slim";
+/// PostgreSQL: the shop's database, and the source of the backup runner's client programs.
+pub const POSTGRES: &str = "docker.io/library/postgres:15-bookworm";
+/// Redis: the shop's event streams.
+pub const REDIS: &str = "docker.io/library/redis:7.0-bookworm";
+
+/// The program that builds images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builder {
+    /// Needs no daemon; the bases are local images.
+    Buildah,
+    /// A Docker engine; the bases are pulled.
+    Docker,
+}
+
+/// Where the binaries are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Compiler {
+    /// By this machine's cargo.
+    Host,
+    /// In a container (`e2e/images/build.Dockerfile`).
+    Docker,
+}
+
+/// A built image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Its role's name.
+    pub role: &'static str,
+    /// The full reference, for example `docker.io/valerix/order:0123456789abcdef`.
+    pub reference: String,
+    /// An OCI archive of it; none with Docker, whose engine holds the image.
+    pub archive: Option<PathBuf>,
+}
+
+/// The references of `images` by role, as the charts and the tests take them.
+pub fn references(images: &[Image]) -> BTreeMap<&'static str, String> {
+    images
+        .iter()
+        .map(|image| (image.role, image.reference.clone()))
+        .collect()
+}
+
+/// Compiles the workspace's binaries and makes the image of every role whose content is new.
+///
+/// # Errors
+/// When compiling or an image build fails.
+pub fn build(paths: &Paths, builder: Builder, log: &Log) -> Result<Vec<Image>> {
+    let binaries = Staging::fill(paths, builder, log)?;
+    let bases = BTreeMap::from([
+        (BASE, base_id(builder, BASE, log)?),
+        (POSTGRES, base_id(builder, POSTGRES, log)?),
+    ]);
+    let archives = paths.cache.join("images");
+    let mut images = Vec::new();
+    for role in ROLES {
+        let dockerfile = paths.checkout.join("e2e/images").join(role.name).join("Dockerfile");
+        let text = fs::read(&dockerfile).with_context(|| format!("failed to read {}", dockerfile.display()))?;
+        let context = binaries.path.join(role.name);
+        let binary = context.join(role.binary);
+        let used = bases
+            .iter()
+            .filter(|(base, _)| contains(&text, base.as_bytes()))
+            .map(|(_, id)| id.as_bytes());
+        let tag = content_tag(&text, &fs::read(&binary).context("failed to read a binary")?, used);
+        let reference = format!("docker.io/valerix/{}:{tag}", role.name);
+        let archive = (builder == Builder::Buildah).then(|| archives.join(format!("{}-{tag}.tar", role.name)));
+        if exists(builder, &reference, archive.as_deref()) {
+            log.say(&format!("{reference}: unchanged"));
+        } else {
+            build_one(builder, &dockerfile, &context, &reference, archive.as_deref(), log)?;
+            log.say(&format!("{reference}: built"));
+        }
+        if let Some(archive) = &archive {
+            forget_older(role.name, archive);
+        }
+        images.push(Image {
+            role: role.name,
+            reference,
+            archive,
+        });
+    }
+    Ok(images)
+}
+
+/// Pushes `images` to `registry` and returns them under their names there.
+///
+/// # Errors
+/// When a push fails.
+pub fn push(builder: Builder, images: &[Image], registry: &str, log: &Log) -> Result<Vec<Image>> {
+    let mut pushed = Vec::new();
+    for image in images {
+        let name = image.reference.rsplit('/').next().unwrap_or(&image.reference);
+        let reference = format!("{registry}/{name}");
+        match (builder, &image.archive) {
+            (Builder::Buildah, Some(archive)) => {
+                let loaded = Program::new("buildah")
+                    .args(["pull", "--quiet"])
+                    .arg(format!("oci-archive:{}", archive.display()))
+                    .read(log)?;
+                let target = format!("docker://{reference}");
+                Program::new("buildah").args(["push", loaded.trim(), &target]).run(log)
+            }
+            _ => Program::new("docker")
+                .args(["tag", &image.reference, &reference])
+                .run(log)
+                .and_then(|()| Program::new("docker").args(["push", &reference]).run(log)),
+        }
+        .remedy(format!(
+            "log in to the registry of {reference} (`docker login` or `buildah login`)"
+        ))?;
+        pushed.push(Image {
+            role: image.role,
+            reference,
+            archive: None,
+        });
+    }
+    Ok(pushed)
+}
+
+/// The compiled binaries, one folder per role, each the build context of its image. Removed when dropped.
+struct Staging {
+    path: PathBuf,
+}
+
+impl Staging {
+    fn fill(paths: &Paths, builder: Builder, log: &Log) -> Result<Self> {
+        let staging = Self {
+            path: paths.cache.join(format!("images/context-{}", std::process::id())),
+        };
+        fs::create_dir_all(&staging.path).with_context(|| format!("failed to create {}", staging.path.display()))?;
+        match compiler(std::env::consts::OS, host_glibc(log).as_deref(), builder) {
+            Compiler::Host => staging.compile_here(paths, log)?,
+            Compiler::Docker => staging.compile_in_docker(paths, log)?,
+        }
+        Ok(staging)
+    }
+
+    fn compile_here(&self, paths: &Paths, log: &Log) -> Result<()> {
+        // Checkouts may share the target folder: between the build and the copy no other driver may overwrite it.
+        fs::create_dir_all(&paths.cargo_target)
+            .with_context(|| format!("failed to create {}", paths.cargo_target.display()))?;
+        let lock = File::create(paths.cargo_target.join(".valerix-images.lock")).context("failed to create a lock")?;
+        if lock.try_lock().is_err() {
+            log.say("waiting for another build of images");
+            lock.lock().context("failed to lock the target folder")?;
+        }
+        let mut cargo = Program::new("cargo").args([
+            "build",
+            "--release",
+            "--locked",
+            "--message-format=json-render-diagnostics",
+        ]);
+        for role in ROLES {
+            cargo = cargo.args(["-p", role.package, "--bin", role.binary]);
+        }
+        let messages = cargo
+            .env("CARGO_TARGET_DIR", &paths.cargo_target)
+            .in_folder(&paths.checkout)
+            .read(log)?;
+        let executables = executables(&messages);
+        for role in ROLES {
+            let built = executables
+                .get(role.binary)
+                .with_context(|| format!("cargo did not say where it put the binary {}", role.binary))?;
+            let context = self.path.join(role.name);
+            fs::create_dir_all(&context).with_context(|| format!("failed to create {}", context.display()))?;
+            fs::copy(built, context.join(role.binary))
+                .with_context(|| format!("failed to copy {}", built.display()))?;
+        }
+        Ok(())
+    }
+
+    fn compile_in_docker(&self, paths: &Paths, log: &Log) -> Result<()> {
+        log.say("compiling in Docker, because this host's programs would not run in the images");
+        Program::new("docker")
+            .args(["build", "--file", "e2e/images/build.Dockerfile", "--output"])
+            .arg(format!("type=local,dest={}", self.path.join("all").display()))
+            .arg(".")
+            .in_folder(&paths.checkout)
+            .run(log)?;
+        for role in ROLES {
+            let context = self.path.join(role.name);
+            fs::create_dir_all(&context).with_context(|| format!("failed to create {}", context.display()))?;
+            fs::rename(self.path.join("all").join(role.binary), context.join(role.binary))
+                .with_context(|| format!("the build in Docker has no binary {}", role.binary))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.path));
+    }
+}
+
+/// The newest C library that programs may need to run in [`BASE`].
+const BASE_GLIBC: (u32, u32) = (2, 36);
+
+/// Programs of a Linux host run in the base when the host's C library is not newer than the base's. Without Docker
+/// there is no other way, and the image build then says what does not fit.
+fn compiler(system: &str, glibc: Option<&str>, builder: Builder) -> Compiler {
+    let fits = glibc
+        .and_then(parse_version)
+        .is_some_and(|version| version <= BASE_GLIBC);
+    if builder == Builder::Buildah || (system == "linux" && fits) {
+        Compiler::Host
+    } else {
+        Compiler::Docker
+    }
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_whitespace().last()?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// For example `glibc 2.36`; nothing on systems without one.
+fn host_glibc(log: &Log) -> Option<String> {
+    Program::new("getconf").arg("GNU_LIBC_VERSION").read(log).ok()
+}
+
+/// Binary name to path, from cargo's messages.
+fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+        target: Option<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+    }
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
+        .filter_map(|message| Some((message.target?.name, message.executable?)))
+        .collect()
+}
+
+/// Sixteen hexadecimal digits that change with whatever the image is made of.
+fn content_tag<'a>(dockerfile: &'a [u8], binary: &'a [u8], bases: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Sha256::new();
+    for part in [dockerfile, binary].into_iter().chain(bases) {
+        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(part);
+    }
+    hex::encode(hasher.finalize())[..16].to_owned()
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+fn base_id(builder: Builder, reference: &str, log: &Log) -> Result<String> {
+    let id = match builder {
+        Builder::Buildah => Program::new("buildah")
+            .args(["inspect", "--type=image", "--format", "{{.FromImageID}}", reference])
+            .read(log),
+        Builder::Docker => {
+            let inspect = || {
+                Program::new("docker")
+                    .args(["image", "inspect", "--format", "{{.Id}}", reference])
+                    .read(log)
+            };
+            inspect().or_else(|_| {
+                log.say(&format!("pulling {reference}"));
+                Program::new("docker").args(["pull", "--quiet", reference]).run(log)?;
+                inspect()
+            })
+        }
+    };
+    Ok(id?.trim().to_owned())
+}
+
+fn exists(builder: Builder, reference: &str, archive: Option<&Path>) -> bool {
+    match builder {
+        Builder::Buildah => archive.is_some_and(Path::exists),
+        Builder::Docker => Program::new("docker").args(["image", "inspect", reference]).succeeds(),
+    }
+}
+
+fn build_one(
+    builder: Builder,
+    dockerfile: &Path,
+    context: &Path,
+    reference: &str,
+    archive: Option<&Path>,
+    log: &Log,
+) -> Result<()> {
+    let Some(archive) = archive.filter(|_| builder == Builder::Buildah) else {
+        let docker = Program::new("docker")
+            .args(["build", "--tag", reference, "--file"])
+            .arg(dockerfile)
+            .arg(context);
+        return docker.run(log);
+    };
+    Program::new("buildah")
+        // chroot is the isolation that needs no right that a container lacks.
+        .args([
+            "bud",
+            "--isolation=chroot",
+            "--pull-never",
+            "--layers=false",
+            "--timestamp=0",
+            "--tag",
+            reference,
+            "--file",
+        ])
+        .arg(dockerfile)
+        .arg(context)
+        .run(log)?;
+    let unfinished = archive.with_extension(format!("unfinished-{}", std::process::id()));
+    Program::new("buildah")
+        .args(["push", "--quiet", reference])
+        .arg(format!("oci-archive:{}:{reference}", unfinished.display()))
+        .run(log)?;
+    fs::rename(&unfinished, archive).with_context(|| format!("failed to move {} into place", archive.display()))?;
+    // The archive is what counts; buildah's own copy would only fill the disk.
+    Program::new("buildah").args(["rmi", reference]).run(log)
+}
+
+/// Keeps the three newest archives of a role beside the one in use.
+fn forget_older(role: &str, in_use: &Path) {
+    let Some(folder) = in_use.parent() else { return };
+    let mut archives: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path != in_use && is_archive_of(role, path))
+        .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
+        .collect();
+    archives.sort();
+    archives.reverse();
+    for (_, path) in archives.into_iter().skip(3) {
+        drop(fs::remove_file(path));
+    }
+}
+
+fn is_archive_of(role: &str, path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix(role)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .and_then(|rest| rest.strip_suffix(".tar"))
+        .is_some_and(|tag| tag.len() == 16 && tag.chars().all(|character| character.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tag_follows_every_part() {
+        let tag = |dockerfile: &str, binary: &str, base: &str| {
+            content_tag(dockerfile.as_bytes(), binary.as_bytes(), [base.as_bytes()].into_iter())
+        };
+        let tags = [
+            tag("a", "b", "c"),
+            tag("x", "b", "c"),
+            tag("a", "x", "c"),
+            tag("a", "b", "x"),
+            tag("ab", "", "c"),
+        ];
+        let different: std::collections::BTreeSet<_> = tags.iter().collect();
+        assert_eq!(different.len(), tags.len());
+        assert_eq!(tags[0], tag("a", "b", "c"));
+        assert_eq!(tags[0].len(), 16);
+    }
+
+    #[test]
+    fn binaries_are_compiled_where_they_fit_the_base() {
+        assert_eq!(compiler("linux", Some("glibc 2.36\n"), Builder::Docker), Compiler::Host);
+        assert_eq!(
+            compiler("linux", Some("glibc 2.39\n"), Builder::Docker),
+            Compiler::Docker
+        );
+        assert_eq!(compiler("linux", None, Builder::Docker), Compiler::Docker);
+        assert_eq!(compiler("macos", None, Builder::Docker), Compiler::Docker);
+        assert_eq!(
+            compiler("linux", Some("glibc 2.39\n"), Builder::Buildah),
+            Compiler::Host
+        );
+    }
+
+    #[test]
+    fn executables_come_from_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"order","kind":["bin"]},"executable":"/t/release/order"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"serde","kind":["lib"]},"executable":null}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(
+            executables(messages),
+            BTreeMap::from([("order".to_owned(), PathBuf::from("/t/release/order"))])
+        );
+    }
+
+    #[test]
+    fn only_archives_of_the_role_are_forgotten() {
+        assert!(is_archive_of("order", Path::new("/c/order-0123456789abcdef.tar")));
+        for other in [
+            "/c/order-0123456789abcdef.tar.unfinished-1",
+            "/c/orders-0123456789abcdef.tar",
+            "/c/order-base.tar",
+        ] {
+            assert!(!is_archive_of("order", Path::new(other)), "{other}");
+        }
+    }
+
+    #[test]
+    fn every_role_has_a_dockerfile_that_names_its_binary() {
+        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
+        for role in ROLES {
+            let text = fs::read_to_string(images.join(role.name).join("Dockerfile")).expect(role.name);
+            assert!(
+                text.contains(&format!("ENTRYPOINT [\"/bin/{}\"]", role.binary)),
+                "{}",
+                role.name
+            );
+            assert!(text.contains("USER 65532:65532"), "{}", role.name);
+            assert!(text.contains(BASE), "{}", role.name);
+        }
+    }
+}

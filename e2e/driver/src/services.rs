@@ -1,0 +1,251 @@
+//! A PostgreSQL and a Redis of the driver's own for the unit and service tests: real servers on free ports, with their
+//! data in a temporary folder, ended together with the guard that holds them.
+//!
+//! On Linux the servers also ask the kernel to be killed when the driver dies, so that even `kill -9` leaves none.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::{Program, Running};
+use crate::failure::WithRemedy;
+use crate::interrupt;
+use crate::steps::Log;
+use crate::tools::{debian, find};
+
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// The running servers.
+pub struct Services {
+    /// A superuser's URL; tests create a database each.
+    pub database_url: String,
+    /// Tests use a prefix each.
+    pub redis_url: String,
+    // Declared before the folder: fields are dropped in order, and the servers end before their data goes.
+    _postgres: Running,
+    _redis: Running,
+    _folder: Folder,
+}
+
+impl Services {
+    /// Starts both servers and waits until they answer.
+    ///
+    /// # Errors
+    /// When a server program is missing, or a server does not answer within 30 seconds.
+    pub fn start(log: &Log) -> Result<Self> {
+        let programs = debian::postgres_programs()
+            .context("no PostgreSQL server programs were found")
+            .remedy("install the package postgresql")?;
+        let redis_server = find("redis-server")
+            .context("redis-server was not found")
+            .remedy("install the package redis-server")?;
+        let owner = Owner::choose()?;
+        let folder = Folder::create(&owner)?;
+        let data = folder.path.join("postgres");
+
+        owner
+            .program(&programs.join("initdb"))
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+                "--pgdata",
+            ])
+            .arg(&data)
+            .in_folder(&folder.path)
+            .run(log)?;
+        let postgres_port = free_port()?;
+        let mut postgres = owner
+            .program(&programs.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &postgres_port.to_string(), "-k"])
+            .arg(&folder.path)
+            .args(settings(&[
+                ("listen_addresses", "127.0.0.1"),
+                ("max_connections", "400"),
+                ("shared_buffers", "128MB"),
+                // The data dies with the tests; a crash of the host loses nothing that is wanted.
+                ("fsync", "off"),
+                ("full_page_writes", "off"),
+            ]))
+            .in_folder(&folder.path)
+            .start(log)?;
+        let redis_port = free_port()?;
+        let mut redis = owner
+            .program(&redis_server)
+            .args(["--bind", "127.0.0.1", "--port", &redis_port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(&folder.path)
+            .in_folder(&folder.path)
+            .start(log)?;
+
+        let database_url = format!("postgres://postgres@127.0.0.1:{postgres_port}/postgres");
+        let asks_postgres = || {
+            Program::new(programs.join("pg_isready"))
+                .args(["-q", "-d", &database_url])
+                .succeeds()
+        };
+        wait_until("PostgreSQL", &mut postgres, asks_postgres)?;
+        let asks_redis = || crate::http::answers(redis_port, b"PING\r\n", b"+PONG");
+        wait_until("Redis", &mut redis, asks_redis)?;
+        log.say(&format!(
+            "PostgreSQL on 127.0.0.1:{postgres_port}, Redis on 127.0.0.1:{redis_port}"
+        ));
+        Ok(Self {
+            database_url,
+            redis_url: format!("redis://127.0.0.1:{redis_port}/"),
+            _postgres: postgres,
+            _redis: redis,
+            _folder: folder,
+        })
+    }
+}
+
+/// Who the servers run as. PostgreSQL refuses to run as root.
+enum Owner {
+    Myself,
+    Another { user: u32, group: u32 },
+}
+
+impl Owner {
+    fn choose() -> Result<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(Self::Myself);
+        }
+        let users = fs::read_to_string("/etc/passwd").context("failed to read /etc/passwd")?;
+        unprivileged(&users)
+            .map(|(user, group)| Self::Another { user, group })
+            .context("neither a user postgres nor a user nobody was found in /etc/passwd")
+    }
+
+    fn program(&self, program: &Path) -> Program {
+        let Some(setpriv) = find("setpriv") else {
+            return Program::new(program);
+        };
+        let mut wrapped = Program::new(setpriv).args(["--pdeathsig", "KILL"]);
+        if let Self::Another { user, group } = self {
+            wrapped = wrapped.args([
+                "--reuid",
+                &user.to_string(),
+                "--regid",
+                &group.to_string(),
+                "--clear-groups",
+            ]);
+        }
+        wrapped.arg("--").arg(program)
+    }
+}
+
+/// The ids of `postgres`, else of `nobody`.
+fn unprivileged(passwd: &str) -> Option<(u32, u32)> {
+    let ids = |name: &str| {
+        passwd.lines().find_map(|line| {
+            let fields: Vec<&str> = line.split(':').collect();
+            (fields.first() == Some(&name))
+                .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
+        })
+    };
+    ids("postgres").or_else(|| ids("nobody"))
+}
+
+/// A temporary folder that the owner of the servers can reach, removed when dropped.
+struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    fn create(owner: &Owner) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("valerix-services-{}", std::process::id()));
+        drop(fs::remove_dir_all(&path));
+        fs::create_dir(&path).with_context(|| format!("failed to create {}", path.display()))?;
+        let folder = Self { path };
+        if let Owner::Another { user, group } = *owner {
+            std::os::unix::fs::chown(&folder.path, Some(user), Some(group))
+                .with_context(|| format!("failed to give {} to user {user}", folder.path.display()))?;
+        }
+        Ok(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.path));
+    }
+}
+
+fn settings<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = String> + 'a {
+    pairs
+        .iter()
+        .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")])
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).context("failed to find a free port")?;
+    Ok(listener.local_addr().context("failed to find a free port")?.port())
+}
+
+fn wait_until(name: &str, server: &mut Running, answers: impl Fn() -> bool) -> Result<()> {
+    let deadline = Instant::now() + READY_WITHIN;
+    while !answers() {
+        interrupt::check()?;
+        ensure!(server.is_alive(), "{name} ended by itself right after its start");
+        ensure!(
+            Instant::now() < deadline,
+            "{name} did not answer within {} s",
+            READY_WITHIN.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_answer_and_leave_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::create(folder.path().join("log")).expect("a log");
+        let services = Services::start(&log).expect("both servers start");
+        let port = |url: &str| -> u16 {
+            let digits = url
+                .rsplit(':')
+                .next()
+                .unwrap_or_default()
+                .split('/')
+                .next()
+                .unwrap_or_default();
+            digits.parse().expect("a port")
+        };
+        let ports = [port(&services.database_url), port(&services.redis_url)];
+        let data = services._folder.path.clone();
+        assert!(data.join("postgres/PG_VERSION").exists());
+        drop(services);
+        for port in ports {
+            assert!(
+                std::net::TcpStream::connect(("127.0.0.1", port)).is_err(),
+                "something still listens on {port}"
+            );
+        }
+        assert!(!data.exists());
+    }
+
+    #[test]
+    fn servers_of_root_run_as_postgres_or_nobody() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\n";
+        assert_eq!(unprivileged(passwd), Some((65534, 65533)));
+        assert_eq!(
+            unprivileged(&format!("{passwd}postgres:x:104:110::/:/bin/sh\n")),
+            Some((104, 110))
+        );
+        assert_eq!(unprivileged("root:x:0:0::/root:/bin/sh\n"), None);
+    }
+}

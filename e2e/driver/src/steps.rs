@@ -1,0 +1,288 @@
+//! What a person sees while the driver works: one line when a step begins, a heartbeat while it is long, one line when
+//! it ends; for a failed step the reason, the remedy and the last lines of its log.
+
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::command::shorten;
+use crate::failure::{Shown, remedy_of};
+
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const SHOWN_LOG_LINES: usize = 40;
+
+/// The log of one step: a file that the step's programs write to.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    began: Instant,
+    next_heartbeat: Cell<Instant>,
+}
+
+impl Log {
+    /// An empty log at `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn create(path: PathBuf) -> Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        }
+        File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+        let now = Instant::now();
+        Ok(Self {
+            path,
+            began: now,
+            next_heartbeat: Cell::new(now + HEARTBEAT),
+        })
+    }
+
+    /// The log's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends one line. A log that cannot be written does not fail the step.
+    pub fn write_line(&self, line: &str) {
+        if let Ok(mut file) = self.append() {
+            drop(writeln!(file, "{line}"));
+        }
+    }
+
+    /// Tells the person something now, and keeps it in the log.
+    pub fn say(&self, text: &str) {
+        for line in text.lines() {
+            println!("   {line}");
+        }
+        self.write_line(text);
+    }
+
+    /// An output for a child process that appends to this log.
+    pub(crate) fn as_output(&self) -> Result<Stdio> {
+        Ok(Stdio::from(self.append()?))
+    }
+
+    /// Shows a sign of life when the last one is long ago.
+    pub(crate) fn heartbeat(&self) {
+        let now = Instant::now();
+        if now < self.next_heartbeat.get() {
+            return;
+        }
+        self.next_heartbeat.set(now + HEARTBEAT);
+        let last = self.tail(1);
+        println!(
+            "   … {} s: {}",
+            self.began.elapsed().as_secs(),
+            shorten(last.trim(), 110)
+        );
+    }
+
+    /// The last `lines` lines that are not blank.
+    pub fn tail(&self, lines: usize) -> String {
+        let text = self.last_bytes(64 * 1024).unwrap_or_default();
+        // Progress bars rewrite their line with carriage returns; what they ended with is what counts.
+        let shown = text
+            .lines()
+            .map(|line| line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or(""));
+        let kept: Vec<&str> = shown.filter(|line| !line.trim().is_empty()).collect();
+        kept[kept.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// The whole log.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn text(&self) -> Result<String> {
+        let bytes = std::fs::read(&self.path).with_context(|| format!("failed to read {}", self.path.display()))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn append(&self) -> Result<File> {
+        OpenOptions::new()
+            .append(true)
+            .open(&self.path)
+            .with_context(|| format!("failed to open the log {}", self.path.display()))
+    }
+
+    fn last_bytes(&self, count: u64) -> std::io::Result<String> {
+        let mut file = File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(count)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+/// A step that has ended.
+#[derive(Debug, Clone, PartialEq)]
+struct Row {
+    title: String,
+    seconds: f64,
+    passed: bool,
+}
+
+/// The steps of one command, in order.
+#[derive(Debug)]
+pub struct Steps {
+    logs: PathBuf,
+    began: Instant,
+    rows: Vec<Row>,
+}
+
+impl Steps {
+    /// Begins a command whose logs go to the folder `logs`, which is emptied.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn begin(logs: PathBuf) -> Result<Self> {
+        if logs.exists() {
+            std::fs::remove_dir_all(&logs).with_context(|| format!("failed to empty {}", logs.display()))?;
+        }
+        std::fs::create_dir_all(&logs).with_context(|| format!("failed to create {}", logs.display()))?;
+        Ok(Self {
+            logs,
+            began: Instant::now(),
+            rows: Vec::new(),
+        })
+    }
+
+    /// Does one step. A failure is shown here with its reason, remedy and log; the returned error is [`Shown`].
+    ///
+    /// # Errors
+    /// [`Shown`], when the step failed.
+    pub fn run<T>(&mut self, title: &str, work: impl FnOnce(&Log) -> Result<T>) -> Result<T> {
+        println!("\n[{:>6.1} s] {title}", self.began.elapsed().as_secs_f64());
+        let began = Instant::now();
+        let log = Log::create(
+            self.logs
+                .join(format!("{:02}-{}.log", self.rows.len() + 1, slug(title))),
+        )?;
+        let outcome = work(&log);
+        let seconds = began.elapsed().as_secs_f64();
+        self.rows.push(Row {
+            title: title.to_owned(),
+            seconds,
+            passed: outcome.is_ok(),
+        });
+        match outcome {
+            Ok(value) => {
+                println!("   done in {seconds:.1} s");
+                Ok(value)
+            }
+            Err(error) => {
+                show_failure(&error, seconds, &log);
+                Err(Shown.into())
+            }
+        }
+    }
+
+    /// How many steps have failed so far.
+    pub fn failures(&self) -> usize {
+        self.rows.iter().filter(|row| !row.passed).count()
+    }
+
+    /// All steps with their seconds and results, as a table.
+    pub fn summary(&self) -> String {
+        let mut table = table(&self.rows);
+        table.push_str(&format!("{:>8.1} s  in all", self.began.elapsed().as_secs_f64()));
+        table
+    }
+}
+
+fn show_failure(error: &anyhow::Error, seconds: f64, log: &Log) {
+    println!("   FAILED after {seconds:.1} s: {error:#}");
+    let tail = log.tail(SHOWN_LOG_LINES);
+    if !tail.is_empty() {
+        println!("   --- the end of {}", log.path().display());
+        for line in tail.lines() {
+            println!("   | {line}");
+        }
+        println!("   ---");
+    }
+    if let Some(remedy) = remedy_of(error) {
+        println!("   remedy: {remedy}");
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    rows.iter()
+        .map(|row| {
+            format!(
+                "{:>8.1} s  {:<6}  {}\n",
+                row.seconds,
+                if row.passed { "ok" } else { "FAILED" },
+                row.title
+            )
+        })
+        .collect()
+}
+
+/// A file name made of a title's letters and digits.
+fn slug(title: &str) -> String {
+    let mut slug = String::new();
+    for character in title.to_lowercase().chars() {
+        if character.is_ascii_alphanumeric() {
+            slug.push(character);
+        } else if !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    slug.trim_matches('-').chars().take(40).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_is_counted_and_marked_as_shown() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut steps = Steps::begin(folder.path().join("logs")).expect("it begins");
+        steps.run("Good", |_| Ok(())).expect("it passes");
+        let error = steps
+            .run("Bad one", |_| Err::<(), _>(anyhow::anyhow!("no")))
+            .expect_err("it fails");
+        assert!(error.is::<Shown>());
+        assert_eq!(steps.failures(), 1);
+        assert!(folder.path().join("logs/02-bad-one.log").is_file());
+    }
+
+    #[test]
+    fn the_tail_skips_blank_lines_and_rewritten_progress() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::create(folder.path().join("log")).expect("a log");
+        log.write_line("one\n\n10%\r50%\r100%\nlast");
+        assert_eq!(log.tail(2), "100%\nlast");
+    }
+
+    #[test]
+    fn the_table_has_a_line_per_step() {
+        let rows = [
+            Row {
+                title: "Format".into(),
+                seconds: 1.25,
+                passed: true,
+            },
+            Row {
+                title: "Lint".into(),
+                seconds: 100.0,
+                passed: false,
+            },
+        ];
+        assert_eq!(table(&rows), "     1.2 s  ok      Format\n   100.0 s  FAILED  Lint\n");
+    }
+
+    #[test]
+    fn titles_become_file_names() {
+        assert_eq!(
+            slug("Installing: Debian's packages (3)"),
+            "installing-debian-s-packages-3"
+        );
+    }
+}
