@@ -5,8 +5,12 @@
 //!
 //! The field documentation is the user's reference: `kubectl explain` prints it.
 
+// The derive takes one attribute a column, and columns share keys.
+#![allow(clippy::duplicated_attributes)]
+
 mod backup;
 mod backup_policy;
+pub mod backup_runner;
 mod chaos_experiment;
 mod condition;
 mod duration;
