@@ -1,0 +1,75 @@
+{{/* Name of every object: the release's, with the chart's unless it holds it already. */}}
+{{- define "valerix.fullname" -}}
+{{- if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "valerix.serviceAccount" -}}
+{{ include "valerix.fullname" . }}-operator
+{{- end -}}
+
+{{/* Role of the backup runner: the operator may bind this one and no other. */}}
+{{- define "valerix.backupRunner" -}}
+{{ include "valerix.fullname" . }}-backup-runner
+{{- end -}}
+
+{{- define "valerix.selector" -}}
+app.kubernetes.io/name: valerix-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "valerix.labels" -}}
+{{ include "valerix.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: valerix
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "valerix.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+
+{{- define "valerix.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "valerix.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "valerix.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: POD_UID
+  valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+- name: LOG_FORMAT
+  value: {{ .Values.logFormat | quote }}
+- name: RUST_LOG
+  value: {{ .Values.logLevel | quote }}
+- name: WATCH_NAMESPACES
+  value: {{ join "," .Values.watchNamespaces | quote }}
+- name: CHAOS_NAMESPACES
+  value: {{ join "," .Values.chaos.namespaces | quote }}
+- name: CHAOS_MAX_DURATION
+  value: {{ .Values.chaos.maxDuration | quote }}
+- name: BACKUP_IMAGE
+  value: {{ .Values.backup.image | default (printf "ghcr.io/valerix/backup:%s" .Chart.AppVersion) | quote }}
+- name: BACKUP_RUNNER_CLUSTER_ROLE
+  value: {{ include "valerix.backupRunner" . | quote }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
