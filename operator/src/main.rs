@@ -1,2 +1,68 @@
-//! Under construction.
-fn main() {}
+//! The operator's process: arguments, telemetry, run.
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+use valerix_operator::{chaos_experiment, runtime::telemetry, settings::Settings};
+
+#[derive(Parser)]
+#[command(name = "valerix-operator", version, about = "Makes resilience a Kubernetes API")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Reconciles until told to end. Ends with an error when the lease is lost.
+    Run(Settings),
+    /// Stops every experiment and waits until its fault is gone; run before the operator is removed.
+    Drain(Settings),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        anyhow::bail!("failed to install the TLS provider: another one is installed");
+    }
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Run(settings) => {
+            telemetry::start(settings.log_format);
+            let config = kube::Config::infer()
+                .await
+                .context("failed to find a cluster to work in")?;
+            let shutdown = CancellationToken::new();
+            tokio::spawn(cancel_on_signal(shutdown.clone()));
+            valerix_operator::run(settings, config, shutdown).await?;
+        }
+        Command::Drain(settings) => {
+            telemetry::start(settings.log_format);
+            let config = kube::Config::infer()
+                .await
+                .context("failed to find a cluster to work in")?;
+            chaos_experiment::drain(settings, config).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to listen for SIGTERM");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("asked to end");
+    shutdown.cancel();
+}

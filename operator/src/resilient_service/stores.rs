@@ -1,0 +1,74 @@
+//! The caches of this kind: ResilientServices and what belongs to them. Reads watches; writes nothing.
+
+use crate::runtime::{Cache, Change, Runtime, Triggers, WatchOptions};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+};
+use kube::{Resource, ResourceExt};
+use valerix_crds::{
+    ResilientService,
+    names::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL},
+};
+
+/// One cache per kind. All but the first are found by their service with [`Cache::of`].
+#[derive(Clone)]
+pub struct Stores {
+    /// The services themselves.
+    pub services: Cache<ResilientService>,
+    /// ServiceAccounts that we made.
+    pub service_accounts: Cache<ServiceAccount>,
+    /// ConfigMaps `<service>-policy`.
+    pub config_maps: Cache<ConfigMap>,
+    /// Services `<service>` and `<service>-pods`.
+    pub kubernetes_services: Cache<Service>,
+    /// Deployments.
+    pub deployments: Cache<Deployment>,
+    /// EndpointSlices of both Services, made by Kubernetes.
+    pub endpoint_slices: Cache<EndpointSlice>,
+    /// The pods, without the parts that nobody reads.
+    pub pods: Cache<Pod>,
+}
+
+impl Stores {
+    /// Starts the watches. A change of anything that carries a service's label triggers that service.
+    pub fn watch(runtime: &Runtime) -> Self {
+        let services = runtime.watch::<ResilientService>(WatchOptions::new("resilientservices"));
+        let triggers = services.triggers();
+        let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{SERVICE_LABEL}");
+        Self {
+            service_accounts: runtime.watch(child("serviceaccounts", &ours, triggers)),
+            config_maps: runtime.watch(child("configmaps", &ours, triggers)),
+            kubernetes_services: runtime.watch(child("services", &ours, triggers)),
+            deployments: runtime.watch(child("deployments", &ours, triggers)),
+            endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, triggers)),
+            pods: runtime.watch(child("pods", SERVICE_LABEL, triggers).trim(trim_pod)),
+            services,
+        }
+    }
+}
+
+fn child<K: Resource<DynamicType = ()>>(
+    name: &'static str,
+    selector: &str,
+    triggers: &Triggers<ResilientService>,
+) -> WatchOptions<K> {
+    let triggers = triggers.clone();
+    WatchOptions::new(name)
+        .labels(selector)
+        .indexed_by(SERVICE_LABEL)
+        .on_change(move |change: Change<'_, K>| match change {
+            Change::Applied(object) | Change::Deleted(object) => {
+                if let Some(service) = object.labels().get(SERVICE_LABEL) {
+                    triggers.trigger(&object.namespace().unwrap_or_default(), service);
+                }
+            }
+            Change::Relisted => triggers.trigger_all(),
+        })
+}
+
+/// Keeps metadata, readiness and container states: a pod's specification is its largest part, and nobody reads it.
+fn trim_pod(pod: &mut Pod) {
+    pod.spec = None;
+}

@@ -1,0 +1,123 @@
+//! The two clients: one that may wait and retry (reads and watches), one that must not (writes).
+
+use kube::{
+    Api, Client, Config,
+    api::DynamicObject,
+    client::ClientBuilder,
+    core::{NamespaceResourceScope, Resource},
+};
+use std::time::Duration;
+use tower::timeout::TimeoutLayer;
+
+/// A write that is not answered by then has failed, as far as we know.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Clients for the API server.
+#[derive(Clone)]
+pub struct Clients {
+    /// Lists and watches; retried by the client.
+    pub read: Client,
+    /// Everything that changes something, and single reads: answered within 5 s or failed, never sent twice by the
+    /// client, since only the caller knows whether a repetition is harmless.
+    pub write: Client,
+}
+
+impl Clients {
+    /// Clients for the cluster of `config`.
+    ///
+    /// # Errors
+    /// If certificates or addresses in the configuration are unusable.
+    pub fn new(config: Config) -> Result<Self, kube::Error> {
+        let mut reading = config;
+        reading.connect_timeout = Some(CONNECT_TIMEOUT);
+        let mut writing = reading.clone();
+        writing.default_retry = false;
+        writing.read_timeout = Some(WRITE_TIMEOUT);
+        writing.reset_reader_on_write = true;
+        writing.write_timeout = Some(WRITE_TIMEOUT);
+        Ok(Self {
+            read: ClientBuilder::try_from(reading)?.build(),
+            write: ClientBuilder::try_from(writing)?
+                .with_layer(&TimeoutLayer::new(WRITE_TIMEOUT))
+                .build(),
+        })
+    }
+
+    /// One client for both roles, for tests against a fake API server.
+    pub fn single(client: Client) -> Self {
+        Self {
+            read: client.clone(),
+            write: client,
+        }
+    }
+
+    /// The API of `K` in one namespace, on the client that does not retry.
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.write.clone(), namespace)
+    }
+
+    /// The API of a kind that is only known at run time, on the client that does not retry.
+    pub fn dynamic_api(&self, namespace: &str, resource: &kube::api::ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.write.clone(), namespace, resource)
+    }
+}
+
+/// Where objects are looked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Everywhere; needs a ClusterRole.
+    Cluster,
+    /// In one namespace; needs a Role there.
+    Namespace(String),
+}
+
+impl Scope {
+    /// The scopes for a list of namespaces; an empty list means the cluster.
+    pub fn from_namespaces(namespaces: &[String]) -> Vec<Self> {
+        if namespaces.is_empty() {
+            return vec![Self::Cluster];
+        }
+        let mut names = namespaces.to_vec();
+        names.sort();
+        names.dedup();
+        names.into_iter().map(Self::Namespace).collect()
+    }
+
+    /// Whether objects of `namespace` are in this scope.
+    pub fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::Cluster => true,
+            Self::Namespace(own) => own == namespace,
+        }
+    }
+
+    /// The API of `K` in this scope.
+    pub fn api<K>(&self, client: Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        match self {
+            Self::Cluster => Api::all(client),
+            Self::Namespace(namespace) => Api::namespaced(client, namespace),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_namespace_means_the_cluster_and_names_count_once() {
+        assert_eq!(Scope::from_namespaces(&[]), [Scope::Cluster]);
+        let scopes = Scope::from_namespaces(&["b".into(), "a".into(), "b".into()]);
+        assert_eq!(scopes, [Scope::Namespace("a".into()), Scope::Namespace("b".into())]);
+        assert!(scopes[0].contains("a") && !scopes[0].contains("b") && Scope::Cluster.contains("b"));
+    }
+}

@@ -1,0 +1,279 @@
+//! One controller: a queue of objects, a bounded number of reconciles at a time, and walls round each of them.
+//!
+//! A reconcile that fails, panics or takes too long costs its own object a wait that doubles; every other object goes
+//! on. Work begins when the caches are full and this process leads.
+
+use super::{
+    Cache, Category, Failure, Runtime,
+    backoff::{Backoff, Bounds},
+};
+use futures::StreamExt;
+use kube::{
+    Resource,
+    core::NamespaceResourceScope,
+    runtime::{
+        Config, applier,
+        controller::{Action, Error},
+        reflector::{ObjectRef, Store},
+    },
+};
+use std::{
+    any::Any,
+    convert::Infallible,
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What one controller may do at once, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Name in metrics, logs and events.
+    pub name: &'static str,
+    /// Reconciles at a time.
+    pub concurrency: u16,
+    /// How long one reconcile may take.
+    pub deadline: Duration,
+    /// How long a failed object waits.
+    pub backoff: Bounds,
+}
+
+impl Options {
+    /// Eight at a time, 30 s each, waits from 0.5 s to 2 min.
+    pub fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            concurrency: 8,
+            deadline: Duration::from_secs(30),
+            backoff: Bounds::default(),
+        }
+    }
+}
+
+/// Asks a controller to look at objects; does nothing while the controller does not run, since it looks at every
+/// object when it begins.
+pub struct Triggers<K: Resource<DynamicType = ()> + 'static> {
+    attached: Arc<Mutex<Vec<Attached<K>>>>,
+}
+
+struct Attached<K: Resource<DynamicType = ()> + 'static> {
+    store: Store<K>,
+    scope: super::Scope,
+    queue: UnboundedSender<ObjectRef<K>>,
+}
+
+impl<K: Resource<DynamicType = ()> + 'static> Clone for Triggers<K> {
+    fn clone(&self) -> Self {
+        Self {
+            attached: self.attached.clone(),
+        }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + 'static> Default for Triggers<K> {
+    fn default() -> Self {
+        Self {
+            attached: Arc::default(),
+        }
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
+    /// Asks for a look at the object of this name.
+    pub fn trigger(&self, namespace: &str, name: &str) {
+        for attached in self.lock().iter().filter(|attached| attached.scope.contains(namespace)) {
+            // A closed queue means that the controller is ending.
+            let _ = attached.queue.send(ObjectRef::new(name).within(namespace));
+        }
+    }
+
+    /// Asks for a look at this object.
+    pub fn trigger_object(&self, object: &K) {
+        let meta = object.meta();
+        self.trigger(
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
+        );
+    }
+
+    /// Asks for a look at every object.
+    pub fn trigger_all(&self) {
+        for attached in self.lock().iter() {
+            for object in attached.store.state() {
+                let _ = attached.queue.send(ObjectRef::from_obj(&*object));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Attached<K>>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reconciles every object of `cache` from when this process leads until it ends.
+///
+/// `reconcile` gets the object as the cache has it and says when it wants to look again. Its failure is logged,
+/// counted and told as an event here, and nowhere else.
+pub async fn run<K, E, F, Fut>(runtime: &Runtime, options: Options, cache: &Cache<K>, reconcile: F)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+    E: std::error::Error + Category + Send + 'static,
+    F: Fn(Arc<K>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Action, E>> + Send + 'static,
+{
+    for (_, store) in cache.parts() {
+        if store.wait_until_ready().await.is_err() {
+            return;
+        }
+    }
+    tokio::select! {
+        () = runtime.leadership.acquired() => {}
+        () = runtime.shutdown.cancelled() => return,
+    }
+    let walls = Arc::new(Walls {
+        runtime: runtime.clone(),
+        options,
+        backoff: Backoff::new(options.backoff),
+        events: runtime.events(options.name),
+    });
+    let mut parts = Vec::new();
+    for (scope, store) in cache.parts() {
+        let (queue, requests) = unbounded_channel();
+        cache.triggers().lock().push(Attached {
+            store: store.clone(),
+            scope: scope.clone(),
+            queue,
+        });
+        let requests = UnboundedReceiverStream::new(requests)
+            .map(Ok::<_, Infallible>)
+            .take_until(runtime.shutdown.clone().cancelled_owned());
+        parts.push(drain(walls.clone(), store.clone(), requests, reconcile.clone()));
+    }
+    cache.triggers().trigger_all();
+    tracing::info!(controller = options.name, "controller runs");
+    futures::future::join_all(parts).await;
+    cache.triggers().lock().clear();
+}
+
+async fn drain<K, E, F, Fut, Q>(walls: Arc<Walls<K>>, store: Store<K>, requests: Q, reconcile: F)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+    E: std::error::Error + Category + Send + 'static,
+    F: Fn(Arc<K>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Action, E>> + Send + 'static,
+    Q: futures::Stream<Item = Result<ObjectRef<K>, Infallible>> + Send + 'static,
+{
+    let config = Config::default().concurrency(walls.options.concurrency);
+    let guarded = move |object: Arc<K>, walls: Arc<Walls<K>>| {
+        let reconcile = reconcile.clone();
+        Box::pin(async move { walls.guard(object, reconcile).await })
+    };
+    applier(
+        guarded,
+        |object, failure, walls| walls.after_failure(&object, failure),
+        walls.clone(),
+        store,
+        requests,
+        config,
+    )
+    .for_each(|result| {
+        match result {
+            // Gone is gone; failures were reported inside the walls.
+            Err(Error::ObjectNotFound(reference)) => {
+                tracing::debug!(%reference, "object is gone");
+            }
+            Err(Error::ReconcilerFailed(..)) | Ok(_) => {}
+            Err(error) => tracing::error!(controller = walls.options.name, %error, "the controller's queue failed"),
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
+/// What stands round each reconcile.
+struct Walls<K: Resource<DynamicType = ()> + 'static> {
+    runtime: Runtime,
+    options: Options,
+    backoff: Backoff<ObjectRef<K>>,
+    events: super::Events,
+}
+
+impl<K> Walls<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+{
+    async fn guard<E, F, Fut>(&self, object: Arc<K>, reconcile: F) -> Result<Action, Failure>
+    where
+        E: std::error::Error + Category + Send + 'static,
+        F: Fn(Arc<K>) -> Fut,
+        Fut: Future<Output = Result<Action, E>> + Send + 'static,
+    {
+        let name = self.options.name;
+        let timer = self
+            .runtime
+            .metrics
+            .reconcile_seconds
+            .with_label_values(&[name])
+            .start_timer();
+        // A task of its own: a panic ends the task and nothing else, and dropping the handle ends its work.
+        let task = AbortOnDropHandle::new(tokio::spawn(reconcile(object.clone())));
+        let result = match tokio::time::timeout(self.options.deadline, task).await {
+            Ok(Ok(Ok(action))) => Ok(action),
+            Ok(Ok(Err(error))) => Err(Failure::new(&error)),
+            Ok(Err(error)) if error.is_panic() => Err(Failure {
+                category: "Panic",
+                message: format!("a bug of the operator: {}", panic_text(&*error.into_panic())),
+                retryable: true,
+            }),
+            Ok(Err(_)) => Err(Failure {
+                category: "Cancelled",
+                message: "the reconcile was cancelled".to_owned(),
+                retryable: true,
+            }),
+            Err(_) => Err(Failure {
+                category: "DeadlineExceeded",
+                message: format!("the reconcile took longer than {:?}", self.options.deadline),
+                retryable: true,
+            }),
+        };
+        timer.observe_duration();
+        let label = result.as_ref().map_or_else(|failure| failure.category, |_| "Success");
+        self.runtime.metrics.reconciles.with_label_values(&[name, label]).inc();
+        match &result {
+            Ok(_) => self.backoff.succeeded(&ObjectRef::from_obj(&*object)),
+            Err(failure) => {
+                let reference = ObjectRef::from_obj(&*object);
+                tracing::warn!(
+                    controller = name,
+                    object = %reference,
+                    category = failure.category,
+                    error = failure.message,
+                    "reconcile failed"
+                );
+                self.events
+                    .warning(&*object, failure.category, "Reconcile", &failure.message)
+                    .await;
+            }
+        }
+        result
+    }
+
+    fn after_failure(&self, object: &K, failure: &Failure) -> Action {
+        if failure.retryable {
+            Action::requeue(self.backoff.failed(ObjectRef::from_obj(object)))
+        } else {
+            Action::await_change()
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned())
+}

@@ -1,0 +1,99 @@
+//! Whether a live object still says what we want: a subset comparison by the rules of server-side apply. Pure.
+
+use serde_json::{Map, Value};
+
+/// Keys by which the API server tells the entries of a list apart, most telling first.
+const LIST_KEYS: [&str; 6] = ["name", "mountPath", "containerPort", "port", "uid", "topologyKey"];
+
+/// The part of `live` that `desired` speaks of, in the shape of `desired`.
+///
+/// Lists whose entries have a key are compared entry by entry, as server-side apply merges them; any other list is
+/// one value.
+pub fn project(desired: &Value, live: &Value) -> Value {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => Value::Object(
+            desired
+                .iter()
+                .map(|(key, value)| (key.clone(), project(value, live.get(key).unwrap_or(&Value::Null))))
+                .collect(),
+        ),
+        (Value::Array(desired), Value::Array(live)) => match list_key(desired) {
+            Some(key) => Value::Array(
+                desired
+                    .iter()
+                    .map(|entry| {
+                        let same = live.iter().find(|other| other.get(key) == entry.get(key));
+                        project(entry, same.unwrap_or(&Value::Null))
+                    })
+                    .collect(),
+            ),
+            None => Value::Array(live.clone()),
+        },
+        (_, live) => live.clone(),
+    }
+}
+
+/// Whether `live` holds everything that `desired` says.
+pub fn covers(desired: &Value, live: &Value) -> bool {
+    project(desired, live) == *desired
+}
+
+fn list_key(entries: &[Value]) -> Option<&'static str> {
+    LIST_KEYS.into_iter().find(|key| {
+        !entries.is_empty()
+            && entries.iter().all(|entry| {
+                entry
+                    .as_object()
+                    .is_some_and(|entry: &Map<String, Value>| entry.contains_key(*key))
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_others_added_is_no_drift_and_what_they_changed_is() {
+        let desired = json!({"spec": {"replicas": 2, "containers": [{"name": "main", "env": [{"name": "A", "value": "1"}], "args": ["x", "y"]}]}});
+        let mut live = json!({
+            "metadata": {"uid": "1"},
+            "spec": {
+                "replicas": 2,
+                "strategy": {"type": "RollingUpdate"},
+                "containers": [
+                    {"name": "sidecar"},
+                    {"name": "main", "image": "i", "env": [{"name": "B"}, {"name": "A", "value": "1"}], "args": ["x", "y"]}
+                ]
+            }
+        });
+        assert!(covers(&desired, &live));
+        for (pointer, value) in [
+            ("/spec/replicas", json!(3)),
+            ("/spec/containers/1/env/1/value", json!("2")),
+            ("/spec/containers/1/args", json!(["x"])),
+            ("/spec/containers/1/args", json!(["x", "y", "z"])),
+            ("/spec/containers/1/name", json!("other")),
+            ("/spec/containers", Value::Null),
+        ] {
+            let before = std::mem::replace(live.pointer_mut(pointer).unwrap(), value);
+            assert!(!covers(&desired, &live), "{pointer}");
+            *live.pointer_mut(pointer).unwrap() = before;
+        }
+        assert!(covers(&desired, &live));
+    }
+
+    #[test]
+    fn an_empty_object_is_there_or_not() {
+        let desired = json!({"volumes": [{"name": "state", "emptyDir": {}}]});
+        assert!(covers(
+            &desired,
+            &json!({"volumes": [{"name": "state", "emptyDir": {"sizeLimit": "1Mi"}}]})
+        ));
+        assert!(!covers(
+            &desired,
+            &json!({"volumes": [{"name": "state", "configMap": {}}]})
+        ));
+    }
+}

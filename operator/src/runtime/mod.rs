@@ -1,0 +1,86 @@
+//! What kube does not give an operator, and what every kind here needs. Knows no kind.
+//!
+//! What goes in: a client configuration and a set of scopes (namespaces). What comes out: caches that stay true,
+//! controllers in which one bad object hurts itself alone, leadership, and the ways to write: children by server-side
+//! apply, status when it changed, events without floods.
+
+pub mod apply;
+pub mod backoff;
+pub mod cache;
+pub mod clients;
+pub mod clock;
+pub mod conditions;
+pub mod controller;
+pub mod drift;
+pub mod events;
+pub mod failure;
+pub mod leader;
+pub mod lease;
+pub mod metrics;
+pub mod publish;
+pub mod readiness;
+pub mod server;
+pub mod telemetry;
+
+pub use cache::{Cache, Change, WatchOptions};
+pub use clients::{Clients, Scope};
+pub use controller::{Options, Triggers};
+pub use events::Events;
+pub use failure::{Category, Failure};
+pub use leader::{Fence, Leadership};
+pub use publish::Publisher;
+
+use metrics::Metrics;
+use readiness::Readiness;
+use tokio_util::sync::CancellationToken;
+
+/// Field manager of every server-side apply, and name of the controller in events.
+pub const FIELD_MANAGER: &str = "valerix";
+
+/// What every controller shares; cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    /// Who this process is: the pod's name and UID.
+    pub identity: Identity,
+    /// The two clients.
+    pub clients: Clients,
+    /// Where objects are looked for.
+    pub scopes: Vec<Scope>,
+    /// Counters and gauges.
+    pub metrics: Metrics,
+    /// Which caches are awaited.
+    pub readiness: Readiness,
+    /// Whether this process may write.
+    pub leadership: Leadership,
+    /// Cancelled when the process ends.
+    pub shutdown: CancellationToken,
+}
+
+/// Who this process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Name of the pod, for people.
+    pub pod: String,
+    /// UID of the pod: the Lease's holder. A restarted container has the same one and goes on at once.
+    pub uid: String,
+}
+
+impl Runtime {
+    /// Puts the parts together; nothing is started.
+    pub fn new(identity: Identity, clients: Clients, scopes: Vec<Scope>) -> Self {
+        Self {
+            identity,
+            clients,
+            scopes,
+            metrics: Metrics::default(),
+            readiness: Readiness::default(),
+            leadership: Leadership::default(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    /// The event recorder of one controller; make one per controller and keep it.
+    pub fn events(&self, controller: &'static str) -> Events {
+        Events::new(&self.clients, controller, &self.identity.pod)
+    }
+}

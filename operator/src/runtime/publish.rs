@@ -1,0 +1,150 @@
+//! Status: written only when it changed, by server-side apply, and never judged by an older copy than our own writing.
+
+use super::{FIELD_MANAGER, Runtime};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    core::{NamespaceResourceScope, object::HasStatus},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use std::{
+    collections::HashMap,
+    fmt::Debug,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Writes the status of one kind and remembers what it wrote last, until the cache has caught up.
+pub struct Publisher<K> {
+    runtime: Runtime,
+    controller: &'static str,
+    written: Arc<Mutex<HashMap<String, Arc<K>>>>,
+}
+
+impl<K> Clone for Publisher<K> {
+    fn clone(&self) -> Self {
+        Self {
+            runtime: self.runtime.clone(),
+            controller: self.controller,
+            written: self.written.clone(),
+        }
+    }
+}
+
+/// How a status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precondition {
+    /// The object must be the same one (UID); its version does not matter, because we are its status' only writer.
+    SameObject,
+    /// The object must be exactly the version that was read: a claim that two writers must not both make. The API
+    /// server answers 409 otherwise.
+    SameVersion,
+}
+
+impl<K> Publisher<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + HasStatus
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+        + 'static,
+    K::Status: Serialize + PartialEq + Clone,
+{
+    /// A publisher for the controller of this name.
+    pub fn new(runtime: &Runtime, controller: &'static str) -> Self {
+        Self {
+            runtime: runtime.clone(),
+            controller,
+            written: Arc::default(),
+        }
+    }
+
+    /// The newer of the cache's copy and our own last writing: read this before you compute a status.
+    pub fn newest(&self, cached: &Arc<K>) -> Arc<K> {
+        let uid = cached.uid().unwrap_or_default();
+        let mut written = self.lock();
+        match written.get(&uid) {
+            Some(own) if version(&**own) > version(&**cached) => own.clone(),
+            Some(_) => {
+                written.remove(&uid);
+                cached.clone()
+            }
+            None => cached.clone(),
+        }
+    }
+
+    /// Writes `status` if it differs from that of `object`; says whether it was written.
+    ///
+    /// # Errors
+    /// What the API server answered: 409 if the precondition does not hold, 404 if the object is gone.
+    pub async fn publish(
+        &self,
+        object: &K,
+        status: &K::Status,
+        precondition: Precondition,
+    ) -> Result<bool, kube::Error> {
+        if object.status() == Some(status) {
+            return Ok(false);
+        }
+        self.write(object, status, precondition).await?;
+        Ok(true)
+    }
+
+    /// Writes `status` whether it differs or not, and returns the object as the API server has it now.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    pub async fn write(
+        &self,
+        object: &K,
+        status: &K::Status,
+        precondition: Precondition,
+    ) -> Result<Arc<K>, kube::Error> {
+        let mut metadata = json!({"name": object.name_any(), "uid": object.uid()});
+        if precondition == Precondition::SameVersion
+            && let Some(metadata) = metadata.as_object_mut()
+        {
+            metadata.insert("resourceVersion".into(), json!(object.resource_version()));
+        }
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": metadata,
+            "status": status,
+        });
+        let api: Api<K> = self.runtime.clients.api(&object.namespace().unwrap_or_default());
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        self.runtime
+            .metrics
+            .writes
+            .with_label_values(&[self.controller, "status"])
+            .inc();
+        let stored = Arc::new(
+            api.patch_status(&object.name_any(), &parameters, &Patch::Apply(&body))
+                .await?,
+        );
+        self.lock().insert(stored.uid().unwrap_or_default(), stored.clone());
+        Ok(stored)
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<K>>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Resource versions of one kind grow as numbers since Kubernetes 1.35 by contract and before that in practice.
+fn version(object: &impl ResourceExt) -> u64 {
+    object
+        .resource_version()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}

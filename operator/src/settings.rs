@@ -1,0 +1,68 @@
+//! What the process is told by its environment.
+
+use crate::runtime::{Identity, Scope, telemetry::LogFormat};
+use std::net::SocketAddr;
+
+/// Settings of `valerix-operator run`; each has an environment variable of the same meaning.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Settings {
+    /// Name of this pod, shown in events.
+    #[arg(long, env = "POD_NAME", default_value = "valerix-operator")]
+    pub pod_name: String,
+    /// Namespace of the operator: its Lease and its safety ConfigMap are here.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "valerix-system")]
+    pub pod_namespace: String,
+    /// UID of this pod: who holds the Lease. A random one is used when it is missing.
+    #[arg(long, env = "POD_UID")]
+    pub pod_uid: Option<String>,
+    /// Namespaces to work in, separated by commas. Empty: all of them.
+    #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Namespaces in which experiments are allowed, separated by commas. Empty: none.
+    #[arg(long, env = "CHAOS_NAMESPACES", value_delimiter = ',')]
+    pub chaos_namespaces: Vec<String>,
+    /// Longest duration of a fault, for example 30m.
+    #[arg(long, env = "CHAOS_MAX_DURATION", default_value = "1h")]
+    pub chaos_max_duration: valerix_crds::Duration,
+    /// Image that the Jobs of a BackupPolicy run.
+    #[arg(long, env = "BACKUP_IMAGE", default_value = "")]
+    pub backup_image: String,
+    /// Where health, readiness and metrics are served.
+    #[arg(long, env = "LISTEN_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub listen_address: SocketAddr,
+    /// How log lines look.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
+    pub log_format: LogFormat,
+}
+
+impl Settings {
+    /// Who this process is.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            pod: self.pod_name.clone(),
+            uid: self
+                .pod_uid
+                .clone()
+                .filter(|uid| !uid.is_empty())
+                .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        }
+    }
+
+    /// Where objects are looked for.
+    pub fn scopes(&self) -> Vec<Scope> {
+        Scope::from_namespaces(&present(&self.watch_namespaces))
+    }
+
+    /// The namespaces in which experiments are allowed.
+    pub fn chaos_namespaces(&self) -> Vec<String> {
+        present(&self.chaos_namespaces)
+    }
+}
+
+fn present(names: &[String]) -> Vec<String> {
+    names
+        .iter()
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
