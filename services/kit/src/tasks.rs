@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::postgres::Database;
+
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// The background tasks of a service; cheap to clone, all clones are one.
@@ -32,6 +34,42 @@ impl Tasks {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(RESTART_DELAY) => {}
                 }
+            }
+        });
+    }
+
+    /// Like [`Self::spawn`], for work that may be dropped at any await when the tasks shall end.
+    pub fn spawn_droppable<W, F>(&self, name: &'static str, mut work: W)
+    where
+        W: FnMut() -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn(name, move |stop| {
+            let work = work();
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = work => {}
+                }
+            }
+        });
+    }
+
+    /// Like [`Self::spawn`], for work that needs the database: it is called when [`Database::ready`] returned.
+    pub fn spawn_when_ready<W, F>(&self, name: &'static str, database: &Database, mut work: W)
+    where
+        W: FnMut(CancellationToken) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let database = database.clone();
+        self.spawn(name, move |stop| {
+            let (database, work) = (database.clone(), work(stop.clone()));
+            async move {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = database.ready() => {}
+                }
+                work.await;
             }
         });
     }

@@ -66,6 +66,7 @@ const LAG_INTERVAL: Duration = Duration::from_secs(5);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One consumer of one group.
+#[derive(Clone)]
 pub struct Consumer {
     bus: Arc<dyn EventBus>,
     subscription: Subscription,
