@@ -32,6 +32,13 @@ pub struct ChaosExperimentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub run: Option<String>,
+    /// Value of the run annotation that was handled last; only another value asks for a run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_requested_run: Option<String>,
+    /// Pods of the target that were ready when the intent was recorded. Unit: pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_before: Option<u32>,
     /// The pods that were chosen, recorded before anything is done to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -190,6 +197,9 @@ pub struct ProbeStatus {
     /// When the first failure was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failure_at: Option<DateTime<Utc>>,
+    /// When the last answer was judged; longer silence than the probe tolerates makes the verdict Error/ObservationGap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<DateTime<Utc>>,
 }
 
 /// Ready-made texts: a printer column shows one JSONPath only.

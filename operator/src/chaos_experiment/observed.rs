@@ -1,0 +1,128 @@
+//! What a run sees of the world at one moment: plain values, gathered by `dereference`, judged by `step`.
+//!
+//! Pure: nothing here asks anybody.
+
+use super::faults::pod_kill::Answer;
+use super::samples::Samples;
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::HashMap;
+use valerix_policy::FaultState;
+
+/// Everything that a decision may depend on beside the experiment itself.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The operator's clock.
+    pub now: DateTime<Utc>,
+    /// The target, if it exists.
+    pub service: Option<ServiceView>,
+    /// The target's Deployment, if it exists.
+    pub workload: Option<WorkloadView>,
+    /// The target's pods.
+    pub pods: Vec<PodView>,
+    /// What the pods reported last, by pod UID.
+    pub reports: HashMap<String, ReportView>,
+    /// The target's document with the fault and the lock, if it exists.
+    pub document: Option<Document>,
+    /// Why every experiment must stop, if it must.
+    pub stop_order: Option<String>,
+    /// When the last fault of any other experiment on the same target ended.
+    pub last_fault_ended_at: Option<DateTime<Utc>>,
+    /// What the probes saw; none before they were started in this process.
+    pub samples: Option<Samples>,
+    /// What this process was answered to its evictions of this run, by pod UID.
+    pub answers: HashMap<String, Answer>,
+}
+
+/// What an experiment needs to know of its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceView {
+    /// Whether the service consents to experiments.
+    pub admitted: bool,
+    /// Whether the service is paused.
+    pub paused: bool,
+    /// Whether its pods report, and so can be told of a fault.
+    pub reports: bool,
+}
+
+/// What an experiment needs to know of the target's Deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkloadView {
+    /// Pods that are wanted.
+    pub desired: u32,
+    /// Whether a rollout is under way.
+    pub progressing: bool,
+}
+
+/// One pod of the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// Whether and by what it is being removed.
+    pub removal: Removal,
+}
+
+/// Whether a pod is being removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It is not.
+    None,
+    /// By an eviction, asked for at that time as far as the pod tells.
+    Evicted(DateTime<Utc>),
+    /// By a plain deletion or anything else.
+    Deleted,
+}
+
+impl PodView {
+    /// Whether the pod serves and is to go on serving.
+    pub fn serves(&self) -> bool {
+        self.ready && self.removal == Removal::None
+    }
+}
+
+/// What a pod reported last, as far as one run is concerned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportView {
+    /// When the operator got it.
+    pub received_at: DateTime<Utc>,
+    /// The pod's clock minus the operator's, then.
+    pub skew: TimeDelta,
+    /// Hash of the fault document that the pod has read.
+    pub faults_hash: Option<String>,
+    /// What became of this run's fault in the pod, and why.
+    pub fault: Option<(FaultState, Option<String>)>,
+}
+
+/// The ConfigMap that holds the fault document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// UID of the ConfigMap.
+    pub uid: String,
+    /// The version that was read; a write must meet it.
+    pub resource_version: String,
+    /// The fault document, if the key stands.
+    pub faults: Option<String>,
+}
+
+impl Observed {
+    /// The pod of this UID, if it still exists.
+    pub fn pod(&self, uid: &str) -> Option<&PodView> {
+        self.pods.iter().find(|pod| pod.uid == uid)
+    }
+
+    /// The text of the fault document.
+    pub fn faults(&self) -> Option<&str> {
+        self.document.as_ref()?.faults.as_deref()
+    }
+
+    /// Pods that serve, without those of `except`.
+    pub fn serving<'a>(&'a self, except: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a PodView> {
+        self.pods.iter().filter(move |pod| pod.serves() && !except(&pod.uid))
+    }
+}
