@@ -1,0 +1,471 @@
+//! The circuit breaker: refuses calls to a dependency that fails, and lets a few probes find out when it is back.
+//!
+//! What goes in: permission asked before each call and the outcome after it. What comes out: a permit, or a refusal
+//! with the time until the next probe. The only thing read from outside is the clock, which is a type parameter.
+//!
+//! While closed and while open no lock is taken. Transitions and the few probes of the half-open state take one.
+
+mod mask;
+mod permit;
+mod settings;
+mod window;
+mod word;
+
+use std::fmt;
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use valerix_policy::{BreakerOverride, CircuitState, Mode};
+
+pub use self::permit::{Outcome, Permit, Ticket};
+
+use self::mask::{Gate, Mask};
+use self::settings::Thresholds;
+use self::window::{CountWindow, Sample, TimeWindow, Totals};
+use self::word::Word;
+use crate::clock::{Clock, CoarseClock};
+use crate::random::Random;
+use crate::sync::{AtomicU32, AtomicU64, Mutex, MutexGuard, Ordering, lock};
+
+/// A call was not permitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("circuit open, next probe in {} ms", retry_after.as_millis())]
+pub struct Rejected {
+    /// Time until a probe may pass; zero when probes are already under way.
+    pub retry_after: Duration,
+}
+
+/// A change of state, handed to listeners after it took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// The state left.
+    pub from: CircuitState,
+    /// The state entered.
+    pub to: CircuitState,
+    /// How long the circuit stays open, when it opened.
+    pub open_for: Option<Duration>,
+}
+
+/// What a breaker looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The state that callers meet, an override included.
+    pub state: CircuitState,
+    /// The state of the machine behind an override.
+    pub machine: CircuitState,
+    /// Calls in the window.
+    pub calls: u64,
+    /// Failed calls in the window.
+    pub failures: u64,
+    /// Slow calls in the window.
+    pub slow: u64,
+    /// Time until the next probe, while open.
+    pub next_probe_in: Option<Duration>,
+}
+
+type Listener = Box<dyn Fn(Transition) + Send + Sync>;
+
+/// One circuit.
+///
+/// ```
+/// use std::time::Duration;
+/// use valerix_resilience::{CircuitBreaker, ManualClock, Outcome, policy};
+///
+/// let clock = ManualClock::default();
+/// let settings = policy::CircuitBreaker { consecutive_failures: Some(3), ..Default::default() };
+/// let breaker = CircuitBreaker::with_clock(&settings, clock.clone());
+/// for _ in 0..3 {
+///     breaker.try_acquire()?.record(Outcome::Failure);
+/// }
+/// assert!(breaker.try_acquire().is_err());
+/// clock.advance(Duration::from_secs(16));
+/// breaker.try_acquire()?.record(Outcome::Success);
+/// # Ok::<(), valerix_resilience::Rejected>(())
+/// ```
+pub struct CircuitBreaker<C: Clock = CoarseClock> {
+    word: CachePadded<AtomicU64>,
+    consecutive: CachePadded<AtomicU32>,
+    gate: Gate,
+    thresholds: Thresholds,
+    time: TimeWindow,
+    count: CountWindow,
+    machine: Mutex<Machine>,
+    random: Random,
+    clock: C,
+    listeners: std::sync::RwLock<Vec<Listener>>,
+}
+
+/// What only transitions and probes touch.
+#[derive(Debug, Default)]
+struct Machine {
+    /// Openings in a row.
+    openings: u32,
+    /// Probes that succeeded since the circuit became half-open.
+    successes: u32,
+    /// When each probe under way began, by its number.
+    probes: Vec<(u64, u64)>,
+    next_probe: u64,
+}
+
+impl CircuitBreaker<CoarseClock> {
+    /// A closed breaker on the coarse monotonic clock.
+    #[must_use]
+    pub fn new(settings: &valerix_policy::CircuitBreaker) -> Self {
+        Self::with_clock(settings, CoarseClock)
+    }
+}
+
+impl<C: Clock> CircuitBreaker<C> {
+    /// A closed breaker on a clock of one's own.
+    #[must_use]
+    pub fn with_clock(settings: &valerix_policy::CircuitBreaker, clock: C) -> Self {
+        let shards = std::thread::available_parallelism().map_or(1, |count| count.get().next_power_of_two().min(16));
+        Self::build(settings, clock, Random::from_entropy(), shards)
+    }
+
+    fn build(settings: &valerix_policy::CircuitBreaker, clock: C, random: Random, shards: usize) -> Self {
+        Self {
+            word: CachePadded::new(AtomicU64::new(Word::INITIAL.0)),
+            consecutive: CachePadded::new(AtomicU32::new(0)),
+            gate: Gate::default(),
+            thresholds: Thresholds::new(settings),
+            time: TimeWindow::new(settings.window.duration().as_millis(), shards),
+            count: CountWindow::new(count_size(settings)),
+            machine: Mutex::new(Machine::default()),
+            random,
+            clock,
+            listeners: std::sync::RwLock::default(),
+        }
+    }
+
+    /// Calls `listener` after every transition, on the thread that caused it, without a lock held.
+    pub fn on_transition(&self, listener: impl Fn(Transition) + Send + Sync + 'static) {
+        let mut listeners = self
+            .listeners
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        listeners.push(Box::new(listener));
+    }
+
+    /// Asks for one call. The permit must be told the outcome; dropped, it counts as neutral.
+    ///
+    /// # Errors
+    /// When the circuit is open, or half-open with all probes taken.
+    pub fn try_acquire(&self) -> Result<Permit<'_, C>, Rejected> {
+        let now = self.clock.millis();
+        match self.gate.mask(now) {
+            Mask::None => self.acquire(now),
+            Mask::ForcedOpen { left } => Err(Rejected {
+                retry_after: Duration::from_millis(left),
+            }),
+            // The machine goes on counting what it would have let pass.
+            Mask::PassAll => Ok(self.acquire(now).unwrap_or_else(|_| Permit::uncounted(self, now, true))),
+            Mask::Off => Ok(Permit::uncounted(self, now, false)),
+        }
+    }
+
+    #[inline]
+    fn acquire(&self, now: u64) -> Result<Permit<'_, C>, Rejected> {
+        let word = Word(self.word.load(Ordering::Acquire));
+        match word.state() {
+            CircuitState::Closed => Ok(Permit::closed(self, now, word.generation())),
+            CircuitState::Open if now < word.until() => Err(Rejected {
+                retry_after: millis(word.until() - now),
+            }),
+            CircuitState::Open | CircuitState::HalfOpen => self.acquire_probe(now),
+        }
+    }
+
+    #[cold]
+    fn acquire_probe(&self, now: u64) -> Result<Permit<'_, C>, Rejected> {
+        let mut machine = lock(&self.machine);
+        let word = Word(self.word.load(Ordering::Acquire));
+        let entered = match word.state() {
+            CircuitState::Closed => return Ok(Permit::closed(self, now, word.generation())),
+            CircuitState::Open if now < word.until() => {
+                return Err(Rejected {
+                    retry_after: millis(word.until() - now),
+                });
+            }
+            CircuitState::Open => {
+                machine.successes = 0;
+                machine.probes.clear();
+                Some(self.enter(word, CircuitState::HalfOpen, 0))
+            }
+            CircuitState::HalfOpen => {
+                let timeout = self.thresholds.half_open_timeout_millis();
+                if machine
+                    .probes
+                    .iter()
+                    .any(|(_, began)| now.saturating_sub(*began) >= timeout)
+                {
+                    let transition = self.reopen(&mut machine, word, now);
+                    drop(machine);
+                    self.tell(transition);
+                    return Err(Rejected {
+                        retry_after: transition.open_for.unwrap_or_default(),
+                    });
+                }
+                None
+            }
+        };
+        let taken = machine
+            .successes
+            .saturating_add(u32::try_from(machine.probes.len()).unwrap_or(u32::MAX));
+        let permit = if taken < self.thresholds.half_open_permits() {
+            let number = machine.next_probe;
+            machine.next_probe += 1;
+            machine.probes.push((number, now));
+            let generation = Word(self.word.load(Ordering::Relaxed)).generation();
+            Ok(Permit::probe(self, now, generation, number))
+        } else {
+            Err(Rejected {
+                retry_after: Duration::ZERO,
+            })
+        };
+        drop(machine);
+        if let Some(transition) = entered {
+            self.tell(transition);
+        }
+        permit
+    }
+
+    /// A result of a call begun in `generation` while closed.
+    #[inline]
+    fn record(&self, generation: u32, began: u64, outcome: Outcome) {
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.state() != CircuitState::Closed || word.generation() != generation || outcome == Outcome::Neutral {
+            return;
+        }
+        let now = self.clock.millis();
+        let slow = now.saturating_sub(began) >= self.thresholds.slow_call_millis();
+        let failure = outcome == Outcome::Failure;
+        let sample = Sample { failure, slow };
+        let window_calls = self.thresholds.window_calls();
+        if window_calls == 0 {
+            self.time.add(now, shard(), sample);
+        } else {
+            self.count.add(sample);
+        }
+        if failure {
+            let row = self.consecutive.fetch_add(1, Ordering::AcqRel).saturating_add(1);
+            let limit = self.thresholds.consecutive_failures();
+            if (limit > 0 && row >= limit) || self.rates_exceeded(now) {
+                self.trip(generation, now);
+            }
+            return;
+        }
+        if self.consecutive.load(Ordering::Relaxed) != 0 {
+            self.consecutive.store(0, Ordering::Release);
+        }
+        if slow && self.rates_exceeded(now) {
+            self.trip(generation, now);
+        }
+    }
+
+    fn totals(&self, now: u64) -> Totals {
+        if self.thresholds.window_calls() == 0 {
+            self.time.totals(now)
+        } else {
+            self.count.totals()
+        }
+    }
+
+    #[cold]
+    fn rates_exceeded(&self, now: u64) -> bool {
+        let totals = self.totals(now);
+        let reaches = |count: u64, percent: u32| count > 0 && count * 100 >= totals.calls * u64::from(percent);
+        totals.calls >= u64::from(self.thresholds.minimum_requests())
+            && (reaches(totals.failures, self.thresholds.failure_rate_percent())
+                || reaches(totals.slow, self.thresholds.slow_call_rate_percent()))
+    }
+
+    #[cold]
+    fn trip(&self, generation: u32, now: u64) {
+        let mut machine = lock(&self.machine);
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.state() != CircuitState::Closed || word.generation() != generation {
+            return;
+        }
+        let transition = self.reopen(&mut machine, word, now);
+        drop(machine);
+        self.tell(transition);
+    }
+
+    /// The outcome of a probe. A slow answer shows that the dependency is still unwell and counts as a failure.
+    fn record_probe(&self, generation: u32, number: u64, began: u64, outcome: Outcome) {
+        let now = self.clock.millis();
+        let slow = now.saturating_sub(began) >= self.thresholds.slow_call_millis();
+        let overdue = now.saturating_sub(began) >= self.thresholds.half_open_timeout_millis();
+        let mut machine = lock(&self.machine);
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.state() != CircuitState::HalfOpen || word.generation() != generation {
+            return;
+        }
+        machine.probes.retain(|(probe, _)| *probe != number);
+        let transition = match outcome {
+            Outcome::Failure => Some(self.reopen(&mut machine, word, now)),
+            _ if overdue => Some(self.reopen(&mut machine, word, now)),
+            Outcome::Success if slow => Some(self.reopen(&mut machine, word, now)),
+            Outcome::Success => {
+                machine.successes += 1;
+                (machine.successes >= self.thresholds.half_open_permits()).then(|| self.close(&mut machine, word))
+            }
+            Outcome::Neutral => None,
+        };
+        drop(machine);
+        if let Some(transition) = transition {
+            self.tell(transition);
+        }
+    }
+
+    /// The body of an answer broke off after its head had counted as a success.
+    fn record_late_failure(&self, ticket: Ticket) {
+        let word = Word(self.word.load(Ordering::Acquire));
+        if word.generation() != ticket.generation {
+            return;
+        }
+        match word.state() {
+            CircuitState::Closed => self.record(ticket.generation, self.clock.millis(), Outcome::Failure),
+            CircuitState::HalfOpen => {
+                let mut machine = lock(&self.machine);
+                let word = Word(self.word.load(Ordering::Acquire));
+                if word.state() == CircuitState::HalfOpen && word.generation() == ticket.generation {
+                    let transition = self.reopen(&mut machine, word, self.clock.millis());
+                    drop(machine);
+                    self.tell(transition);
+                }
+            }
+            CircuitState::Open => {}
+        }
+    }
+
+    fn reopen(&self, machine: &mut MutexGuard<'_, Machine>, word: Word, now: u64) -> Transition {
+        machine.openings = machine.openings.saturating_add(1);
+        machine.probes.clear();
+        let base = self.thresholds.open_millis(machine.openings);
+        let open_for = base + self.random.up_to(base / 2);
+        let mut transition = self.enter(word, CircuitState::Open, now + open_for);
+        transition.open_for = Some(millis(open_for));
+        transition
+    }
+
+    fn close(&self, machine: &mut MutexGuard<'_, Machine>, word: Word) -> Transition {
+        machine.openings = 0;
+        machine.probes.clear();
+        // Before the word: no call of the new generation has begun yet.
+        self.time.clear();
+        self.count.clear();
+        self.consecutive.store(0, Ordering::Release);
+        self.enter(word, CircuitState::Closed, 0)
+    }
+
+    /// Every write of the word happens under the machine's lock.
+    fn enter(&self, word: Word, state: CircuitState, until: u64) -> Transition {
+        self.word.store(word.next(state, until).0, Ordering::Release);
+        Transition {
+            from: word.state(),
+            to: state,
+            open_for: None,
+        }
+    }
+
+    fn tell(&self, transition: Transition) {
+        for listener in self
+            .listeners
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .iter()
+        {
+            listener(transition);
+        }
+    }
+
+    /// Takes new thresholds. State, openings and, where the window keeps its kind, its calls are kept.
+    pub fn reconfigure(&self, settings: &valerix_policy::CircuitBreaker) {
+        let _machine = lock(&self.machine);
+        self.time
+            .resize(self.clock.millis(), settings.window.duration().as_millis());
+        self.count.resize(count_size(settings));
+        self.thresholds.store(settings);
+    }
+
+    /// Sets the policy's mode: `Shadow` lets pass what it would refuse, `Disabled` stops counting too.
+    pub fn set_mode(&self, mode: Mode) {
+        self.gate.set_mode(mode);
+    }
+
+    /// Holds the circuit open or closed for `left`, beside the machine; `None` lifts it.
+    pub fn set_override(&self, state: Option<(BreakerOverride, Duration)>) {
+        let now = self.clock.millis();
+        self.gate.set_override(state.map(|(wanted, left)| {
+            (
+                wanted.circuit_breaker,
+                now.saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            )
+        }));
+    }
+
+    /// The override in force.
+    #[must_use]
+    pub fn override_state(&self) -> Option<valerix_policy::OverrideState> {
+        self.gate.override_state(self.clock.millis())
+    }
+
+    /// State and window, for reports and metrics.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.clock.millis();
+        let word = Word(self.word.load(Ordering::Acquire));
+        let machine = word.state();
+        let (state, next_probe_in) = match self.gate.mask(now) {
+            Mask::ForcedOpen { left } => (CircuitState::Open, Some(millis(left))),
+            Mask::PassAll if self.gate.override_state(now).is_some() => (CircuitState::Closed, None),
+            _ if machine == CircuitState::Open => (machine, Some(millis(word.until().saturating_sub(now)))),
+            _ => (machine, None),
+        };
+        let totals = self.totals(now);
+        Snapshot {
+            state,
+            machine,
+            calls: totals.calls,
+            failures: totals.failures,
+            slow: totals.slow,
+            next_probe_in,
+        }
+    }
+}
+
+impl<C: Clock> fmt::Debug for CircuitBreaker<C> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CircuitBreaker")
+            .field("snapshot", &self.snapshot())
+            .finish_non_exhaustive()
+    }
+}
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn count_size(settings: &valerix_policy::CircuitBreaker) -> u32 {
+    if settings.window.window_type == valerix_policy::WindowType::Count {
+        settings.window.calls()
+    } else {
+        0
+    }
+}
+
+/// The shard of this thread: threads take numbers as they come.
+fn shard() -> usize {
+    use std::sync::atomic::AtomicUsize;
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    SHARD.with(|shard| *shard)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -1,0 +1,114 @@
+//! The right to make one call, and the duty to say how it went.
+
+use super::CircuitBreaker;
+use crate::clock::{Clock, CoarseClock};
+
+/// How a call went, as far as the dependency's health is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The dependency answered, if only to say no.
+    Success,
+    /// The dependency failed or did not answer in its own time.
+    Failure,
+    /// It says nothing about the dependency: cancelled, cut short by the caller, or told to slow down.
+    Neutral,
+}
+
+/// A call that was let pass. Dropped without an outcome (a cancelled future, say) it counts as neutral.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped at once counts as a cancelled call"]
+pub struct Permit<'breaker, C: Clock = CoarseClock> {
+    breaker: &'breaker CircuitBreaker<C>,
+    began: u64,
+    generation: u32,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Closed,
+    Probe { number: u64 },
+    Uncounted { shadow: bool },
+    Told,
+}
+
+/// Proof of a call whose answer's head has been counted, for the failure of its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    pub(super) generation: u32,
+    counted: bool,
+}
+
+impl<'breaker, C: Clock> Permit<'breaker, C> {
+    pub(super) const fn closed(breaker: &'breaker CircuitBreaker<C>, began: u64, generation: u32) -> Self {
+        Self {
+            breaker,
+            began,
+            generation,
+            kind: Kind::Closed,
+        }
+    }
+
+    pub(super) const fn probe(breaker: &'breaker CircuitBreaker<C>, began: u64, generation: u32, number: u64) -> Self {
+        Self {
+            breaker,
+            began,
+            generation,
+            kind: Kind::Probe { number },
+        }
+    }
+
+    pub(super) const fn uncounted(breaker: &'breaker CircuitBreaker<C>, began: u64, shadow: bool) -> Self {
+        Self {
+            breaker,
+            began,
+            generation: 0,
+            kind: Kind::Uncounted { shadow },
+        }
+    }
+
+    /// Whether the circuit was open and let the call pass for an override or in shadow mode only.
+    #[must_use]
+    pub fn would_be_refused(&self) -> bool {
+        self.kind == Kind::Uncounted { shadow: true }
+    }
+
+    /// Counts the outcome, and returns what a later failure of the answer's body needs.
+    #[inline]
+    pub fn record(mut self, outcome: Outcome) -> Ticket {
+        self.tell(outcome);
+        let counted = matches!(self.kind, Kind::Closed | Kind::Probe { .. });
+        let ticket = Ticket {
+            generation: self.generation,
+            counted,
+        };
+        self.kind = Kind::Told;
+        ticket
+    }
+
+    #[inline]
+    fn tell(&self, outcome: Outcome) {
+        match self.kind {
+            Kind::Closed => self.breaker.record(self.generation, self.began, outcome),
+            Kind::Probe { number } => self.breaker.record_probe(self.generation, number, self.began, outcome),
+            Kind::Uncounted { .. } | Kind::Told => {}
+        }
+    }
+}
+
+impl<C: Clock> Drop for Permit<'_, C> {
+    fn drop(&mut self) {
+        if let Kind::Probe { .. } = self.kind {
+            self.tell(Outcome::Neutral);
+        }
+    }
+}
+
+impl Ticket {
+    /// Counts a body that broke off after its head had been counted as a success.
+    pub fn body_failed<C: Clock>(self, breaker: &CircuitBreaker<C>) {
+        if self.counted {
+            breaker.record_late_failure(self);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! One request: what is sent, and with which deadline.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use serde::Serialize;
+
+use super::ResilientClient;
+use super::response::ClientResponse;
+use crate::CLIENT_HEADER;
+use crate::deadline::{Deadline, TIMEOUT_HEADER};
+use crate::outbound::{Answer, Attempt, AttemptError, Call, CallError, execute};
+use crate::retry;
+
+/// The header that makes an unsafe request repeatable.
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A request that is being put together.
+#[must_use = "a request is not sent until `send` is awaited"]
+pub struct RequestBuilder {
+    client: ResilientClient,
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+    body: Body,
+    deadline: Option<Deadline>,
+    mistake: Option<String>,
+}
+
+enum Body {
+    Empty,
+    Bytes(Bytes),
+    /// Sent once, never again.
+    Stream(Box<std::sync::Mutex<Option<reqwest::Body>>>),
+}
+
+impl RequestBuilder {
+    pub(super) fn new(client: ResilientClient, method: Method, path: String) -> Self {
+        Self {
+            client,
+            method,
+            path,
+            query: String::new(),
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            deadline: None,
+            mistake: None,
+        }
+    }
+
+    /// Sets a header.
+    pub fn header<N, V>(mut self, name: N, value: V) -> Self
+    where
+        N: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        match (name.try_into(), value.try_into()) {
+            (Ok(name), Ok(value)) => {
+                self.headers.insert(name, value);
+            }
+            _ => self.mistake = Some("a header name or value has characters that HTTP does not allow".to_owned()),
+        }
+        self
+    }
+
+    /// Sets `Idempotency-Key`, quoted as the draft asks.
+    pub fn idempotency_key(self, key: &str) -> Self {
+        if key.is_empty()
+            || key.len() > 255
+            || !key
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+        {
+            return Self {
+                mistake: Some(format!(
+                    "idempotency key {key:?}: use 1 to 255 visible ASCII characters without quotes"
+                )),
+                ..self
+            };
+        }
+        self.header(IDEMPOTENCY_KEY, format!("\"{key}\""))
+    }
+
+    /// Sets `Authorization: Bearer`.
+    pub fn bearer(self, token: &str) -> Self {
+        self.header(header::AUTHORIZATION, format!("Bearer {token}"))
+    }
+
+    /// Adds query parameters.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        let pair: String = [name, value].map(encode).join("=");
+        if !self.query.is_empty() {
+            self.query.push('&');
+        }
+        self.query.push_str(&pair);
+        self
+    }
+
+    /// Sends `value` as JSON.
+    pub fn json<T: Serialize + ?Sized>(mut self, value: &T) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(bytes) => self.body = Body::Bytes(bytes.into()),
+            Err(error) => self.mistake = Some(format!("the body is no JSON: {error}")),
+        }
+        self.header(header::CONTENT_TYPE, "application/json")
+    }
+
+    /// Sends bytes.
+    pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.body = Body::Bytes(bytes.into());
+        self
+    }
+
+    /// Sends a stream, once: a request with a stream is never repeated.
+    pub fn stream(mut self, body: reqwest::Body) -> Self {
+        self.body = Body::Stream(Box::new(std::sync::Mutex::new(Some(body))));
+        self
+    }
+
+    /// The moment after which the answer is of no use. Shared by several calls, it is their common budget. Without one
+    /// the deadline of the request being served counts ([`Deadline::current`]), and the target's own always does.
+    pub fn deadline(mut self, deadline: Deadline) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        self
+    }
+
+    /// Sends it, repeats it where that is allowed, and returns the answer's head, of whatever status.
+    ///
+    /// # Errors
+    /// When no answer came or the call was refused; see [`CallError`].
+    pub async fn send(self) -> Result<ClientResponse, CallError> {
+        let inner = &self.client.0;
+        let target = inner.target.as_ref();
+        let mistake = |cause: String| CallError::Request {
+            target: target.name().to_owned(),
+            cause,
+        };
+        if let Some(cause) = self.mistake {
+            return Err(mistake(cause));
+        }
+        let settings = std::sync::Arc::clone(&target.settings());
+        let base = settings.url.as_deref().or(inner.url.as_deref()).unwrap_or_default();
+        let url = join(base, &self.path, &self.query).map_err(mistake)?;
+        let declared = settings
+            .idempotent_routes
+            .iter()
+            .any(|route| route.matches(self.method.as_str(), &self.path));
+        let repeatable = !matches!(self.body, Body::Stream(_))
+            && retry::is_repeatable(&self.method, self.headers.contains_key(IDEMPOTENCY_KEY), declared);
+        let deadline = match (self.deadline, Deadline::current()) {
+            (Some(own), Some(inherited)) => Some(own.min(inherited)),
+            (own, inherited) => own.or(inherited),
+        };
+        let call = Call {
+            target,
+            classify: inner.classify.as_ref(),
+            deadline,
+            repeatable,
+        };
+        let completed = execute(call, |attempt| {
+            let request = prepare(&self.client, &self.method, &url, &self.headers, &self.body, attempt);
+            let http = self.client.http(attempt.connect_timeout);
+            let cut = inner.faults.cuts_calls_to(target.name());
+            async move {
+                if cut {
+                    return Err(AttemptError::Connect("cut off by a partition fault".to_owned()));
+                }
+                http.execute(request?).await.map_err(|error| attempt_error(&error))
+            }
+        })
+        .await?;
+        Ok(ClientResponse::new(&inner.target, completed, inner.max_body))
+    }
+}
+
+impl std::fmt::Debug for RequestBuilder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("RequestBuilder")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Answer for reqwest::Response {
+    fn status(&self) -> http::StatusCode {
+        self.status()
+    }
+
+    fn headers(&self) -> &HeaderMap {
+        self.headers()
+    }
+}
+
+fn prepare(
+    client: &ResilientClient,
+    method: &Method,
+    url: &reqwest::Url,
+    headers: &HeaderMap,
+    body: &Body,
+    attempt: Attempt,
+) -> Result<reqwest::Request, AttemptError> {
+    let mut request = reqwest::Request::new(method.clone(), url.clone());
+    *request.headers_mut() = headers.clone();
+    if let Some(decorate) = &client.0.decorate {
+        decorate(request.headers_mut());
+    }
+    request
+        .headers_mut()
+        .insert(TIMEOUT_HEADER, Deadline::header(attempt.time));
+    if let Some(identity) = &client.0.identity {
+        request.headers_mut().insert(CLIENT_HEADER, identity.clone());
+    }
+    match body {
+        Body::Empty => {}
+        Body::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
+        Body::Stream(stream) => {
+            let taken = stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let taken = taken.ok_or_else(|| AttemptError::Request("the stream was already sent".to_owned()))?;
+            *request.body_mut() = Some(taken);
+        }
+    }
+    Ok(request)
+}
+
+fn attempt_error(error: &reqwest::Error) -> AttemptError {
+    let cause = chain(error);
+    if error.is_builder() {
+        AttemptError::Request(cause)
+    } else if error.is_connect() {
+        AttemptError::Connect(cause)
+    } else {
+        AttemptError::Reset(cause)
+    }
+}
+
+/// An error with its sources, without the URL, which may hold what must not be logged.
+pub(super) fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if text.is_empty() {
+        "no further detail".to_owned()
+    } else {
+        text
+    }
+}
+
+fn join(base: &str, path: &str, query: &str) -> Result<reqwest::Url, String> {
+    if !path.starts_with('/') {
+        return Err(format!("path {path:?} does not start with a slash"));
+    }
+    let separator = if query.is_empty() {
+        ""
+    } else if path.contains('?') {
+        "&"
+    } else {
+        "?"
+    };
+    let text = format!("{}{path}{separator}{query}", base.trim_end_matches('/'));
+    reqwest::Url::parse(&text).map_err(|error| format!("{text:?} is no URL: {error}"))
+}
+
+/// Percent-encodes all but the unreserved characters.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+            encoded.push('%');
+            encoded.push(char::from(DIGITS[usize::from(byte >> 4)]));
+            encoded.push(char::from(DIGITS[usize::from(byte & 15)]));
+        }
+    }
+    encoded
+}

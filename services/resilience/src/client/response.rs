@@ -1,0 +1,130 @@
+//! An answer whose head has come. Its body still holds the place in the bulkhead, and a break-off still counts.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use serde::de::DeserializeOwned;
+
+use super::request::chain;
+use crate::breaker::Ticket;
+use crate::bulkhead::BulkheadPermit;
+use crate::deadline::Deadline;
+use crate::outbound::{CallError, Completed, Target};
+
+/// An answer, of whatever status.
+#[derive(Debug)]
+pub struct ClientResponse {
+    response: reqwest::Response,
+    target: Arc<Target>,
+    ticket: Option<Ticket>,
+    deadline: Deadline,
+    max_body: usize,
+    _place: Option<BulkheadPermit>,
+}
+
+impl ClientResponse {
+    pub(super) fn new(target: &Arc<Target>, completed: Completed<reqwest::Response>, max_body: usize) -> Self {
+        Self {
+            response: completed.answer,
+            target: Arc::clone(target),
+            ticket: Some(completed.ticket),
+            deadline: completed.deadline,
+            max_body,
+            _place: completed.place,
+        }
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// The headers.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// The next piece of the body, or nothing at its end.
+    ///
+    /// # Errors
+    /// When the body breaks off (a failure of the target) or the deadline passes.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
+        let target = || self.target.name().to_owned();
+        match tokio::time::timeout_at(self.deadline.instant(), self.response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => {
+                if let Some(ticket) = self.ticket.take() {
+                    ticket.body_failed(&self.target.breaker);
+                }
+                Err(CallError::Body {
+                    target: target(),
+                    cause: chain(&error),
+                })
+            }
+            Err(_) => Err(CallError::Body {
+                target: target(),
+                cause: "the deadline passed while reading it".to_owned(),
+            }),
+        }
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// As [`chunk`](Self::chunk), and when it is longer than the client allows.
+    pub async fn bytes(mut self) -> Result<Bytes, CallError> {
+        let Some(first) = self.chunk().await? else {
+            return Ok(Bytes::new());
+        };
+        let Some(second) = self.chunk().await? else {
+            return self.bounded(first);
+        };
+        let mut whole = BytesMut::from(&first[..]);
+        whole.extend_from_slice(&second);
+        while let Some(chunk) = self.chunk().await? {
+            whole.extend_from_slice(&chunk);
+            if whole.len() > self.max_body {
+                break;
+            }
+        }
+        self.bounded(whole.freeze())
+    }
+
+    fn bounded(&self, body: Bytes) -> Result<Bytes, CallError> {
+        if body.len() <= self.max_body {
+            return Ok(body);
+        }
+        let cause = format!(
+            "it is longer than {} bytes; raise ClientBuilder::max_body",
+            self.max_body
+        );
+        Err(CallError::Body {
+            target: self.target.name().to_owned(),
+            cause,
+        })
+    }
+
+    /// The whole body as JSON.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes), and when it is no JSON of that shape.
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, CallError> {
+        let target = Arc::clone(&self.target);
+        let bytes = self.bytes().await?;
+        serde_json::from_slice(&bytes).map_err(|error| CallError::Body {
+            target: target.name().to_owned(),
+            cause: format!("it is not the JSON expected: {error}"),
+        })
+    }
+
+    /// The whole body as text; what is no UTF-8 is replaced.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub async fn text(self) -> Result<String, CallError> {
+        Ok(String::from_utf8_lossy(&self.bytes().await?).into_owned())
+    }
+}

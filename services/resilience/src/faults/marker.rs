@@ -1,0 +1,66 @@
+//! Marks on the state folder (an emptyDir) that outlive the process and not the pod. Does file IO.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Marks kept; older ones are removed.
+const KEPT: usize = 64;
+
+/// Where marks are kept; `None` without a state folder.
+#[derive(Debug)]
+pub(crate) struct Markers(Option<PathBuf>);
+
+/// What [`Markers::begin`] found.
+#[derive(Debug)]
+pub(super) enum Mark {
+    /// The first time in this pod.
+    Fresh,
+    /// An earlier process of this pod has begun this run.
+    Seen,
+    /// The mark could not be written.
+    Failed(io::Error),
+}
+
+impl Markers {
+    pub(crate) fn new(state_folder: Option<PathBuf>) -> Self {
+        Self(state_folder.map(|folder| folder.join("runs")))
+    }
+
+    /// Marks a run as begun, on disk before this returns.
+    pub(super) fn begin(&self, run: &str) -> Mark {
+        let Some(folder) = &self.0 else {
+            return Mark::Failed(io::Error::other("no state folder (VALERIX_STATE_DIR)"));
+        };
+        match write(folder, run) {
+            Ok(()) => Mark::Fresh,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Mark::Seen,
+            Err(error) => Mark::Failed(error),
+        }
+    }
+}
+
+fn write(folder: &std::path::Path, run: &str) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    // A run's id may hold any visible character: its hash is a safe file name.
+    let path = folder.join(valerix_policy::hash(run.as_bytes()));
+    let mut file = fs::File::create_new(path)?;
+    file.write_all(run.as_bytes())?;
+    file.sync_all()?;
+    fs::File::open(folder)?.sync_all()?;
+    prune(folder)
+}
+
+fn prune(folder: &std::path::Path) -> io::Result<()> {
+    let mut marks: Vec<_> = fs::read_dir(folder)?
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            Some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+        })
+        .collect();
+    marks.sort();
+    for (_, path) in marks.iter().rev().skip(KEPT) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Prometheus metrics with prefix `resilience_`. Counters are written where things happen; gauges that show a state
+//! are read from that state when the registry is scraped, so that none is stale.
+
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
+
+use crate::breaker::Outcome;
+
+/// All counters. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics(Arc<Families>);
+
+#[derive(Debug)]
+struct Families {
+    calls: IntCounterVec,
+    retries: IntCounterVec,
+    retries_refused: IntCounterVec,
+    timeouts: IntCounterVec,
+    bulkhead: IntCounterVec,
+    limits: IntCounterVec,
+    reloads: IntCounterVec,
+    injected: IntCounterVec,
+    idempotency: IntCounterVec,
+}
+
+/// The names are constants and each label list has no repetition, so building them cannot fail; if it did, the metric
+/// would be missing and nothing else.
+fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    IntCounterVec::new(Opts::new(name, help), labels).unwrap_or_else(|error| {
+        tracing::error!(name, %error, "failed to build a metric");
+        fallback()
+    })
+}
+
+#[expect(clippy::expect_used, reason = "a constant name without labels is valid")]
+fn fallback() -> IntCounterVec {
+    IntCounterVec::new(
+        Opts::new("resilience_invalid", "A metric that could not be built."),
+        &["label"],
+    )
+    .expect("a constant name is valid")
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Families {
+            calls: counter(
+                "resilience_calls_total",
+                "Attempts by target and outcome.",
+                &["target", "outcome"],
+            ),
+            retries: counter(
+                "resilience_retries_total",
+                "Repeated attempts by target and reason.",
+                &["target", "reason"],
+            ),
+            retries_refused: counter(
+                "resilience_retries_refused_total",
+                "Attempts that were not repeated because the budget was spent.",
+                &["target"],
+            ),
+            timeouts: counter("resilience_timeouts_total", "Times that ran out, by kind.", &["kind"]),
+            bulkhead: counter(
+                "resilience_bulkhead_decisions_total",
+                "Places asked for, by target.",
+                &["target", "decision"],
+            ),
+            limits: counter(
+                "resilience_ratelimit_decisions_total",
+                "Requests by rule and decision.",
+                &["rule", "decision"],
+            ),
+            reloads: counter(
+                "resilience_config_reload_total",
+                "Documents read, by document and result.",
+                &["document", "result"],
+            ),
+            injected: counter(
+                "resilience_faults_injected_total",
+                "Requests that a fault touched, by type.",
+                &["type"],
+            ),
+            idempotency: counter(
+                "resilience_idempotency_total",
+                "Requests with a key, by what became of them.",
+                &["result"],
+            ),
+        }))
+    }
+
+    /// Registers the counters.
+    pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+        let families = &self.0;
+        for family in [
+            &families.calls,
+            &families.retries,
+            &families.retries_refused,
+            &families.timeouts,
+            &families.bulkhead,
+            &families.limits,
+            &families.reloads,
+            &families.injected,
+            &families.idempotency,
+        ] {
+            registry.register(Box::new(family.clone()))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn call(&self, target: &str, outcome: &str) {
+        self.0.calls.with_label_values(&[target, outcome]).inc();
+    }
+
+    pub(crate) fn outcome(&self, target: &str, outcome: Outcome) {
+        let outcome = match outcome {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Neutral => "ignored",
+        };
+        self.call(target, outcome);
+    }
+
+    pub(crate) fn retry(&self, target: &str, reason: &str) {
+        self.0.retries.with_label_values(&[target, reason]).inc();
+    }
+
+    pub(crate) fn retry_refused(&self, target: &str) {
+        self.0.retries_refused.with_label_values(&[target]).inc();
+    }
+
+    pub(crate) fn timeout(&self, kind: &str) {
+        self.0.timeouts.with_label_values(&[kind]).inc();
+    }
+
+    pub(crate) fn bulkhead(&self, target: &str, allowed: bool) {
+        self.0
+            .bulkhead
+            .with_label_values(&[target, if allowed { "allowed" } else { "refused" }])
+            .inc();
+    }
+
+    pub(crate) fn bulkhead_decisions(&self, target: &str) -> (u64, u64) {
+        let read = |decision| self.0.bulkhead.with_label_values(&[target, decision]).get();
+        (read("allowed"), read("refused"))
+    }
+
+    pub(crate) fn reload(&self, document: &str, result: &str) {
+        self.0.reloads.with_label_values(&[document, result]).inc();
+    }
+
+    pub(crate) fn injected(&self, fault: &str) {
+        self.0.injected.with_label_values(&[fault]).inc();
+    }
+}
+
+/// One gauge sample read at scrape time.
+pub(crate) struct Sample {
+    pub(crate) labels: Vec<String>,
+    pub(crate) value: f64,
+}
+
+/// A gauge and how to read it.
+pub(crate) struct Gauge {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) labels: &'static [&'static str],
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// Reads gauges when scraped.
+pub(crate) struct Scraped<F> {
+    desc: Vec<Desc>,
+    read: F,
+}
+
+impl<F: Fn() -> Vec<Gauge> + Send + Sync> Scraped<F> {
+    pub(crate) fn new(read: F) -> Self {
+        let desc = read()
+            .iter()
+            .filter_map(|gauge| vector(gauge).map(|vector| vector.desc().into_iter().cloned().collect::<Vec<_>>()))
+            .flatten()
+            .collect();
+        Self { desc, read }
+    }
+}
+
+fn vector(gauge: &Gauge) -> Option<GaugeVec> {
+    GaugeVec::new(Opts::new(gauge.name, gauge.help), gauge.labels).ok()
+}
+
+impl<F: Fn() -> Vec<Gauge> + Send + Sync> Collector for Scraped<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.desc.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::new();
+        for gauge in (self.read)() {
+            let Some(vector) = vector(&gauge) else { continue };
+            for sample in &gauge.samples {
+                let labels: Vec<&str> = sample.labels.iter().map(String::as_str).collect();
+                vector.with_label_values(&labels).set(sample.value);
+            }
+            families.extend(
+                vector
+                    .collect()
+                    .into_iter()
+                    .filter(|family| !family.get_metric().is_empty()),
+            );
+        }
+        families
+    }
+}

@@ -1,0 +1,54 @@
+//! What an answer says about the health of who gave it.
+
+use http::{HeaderMap, StatusCode};
+
+use crate::breaker::Outcome;
+use crate::problem::PROBLEM_HEADER;
+
+/// The head of an answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'answer> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: &'answer HeaderMap,
+}
+
+impl Head<'_> {
+    /// The last part of the problem's type, where the answer's headers tell it.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.headers.get(PROBLEM_HEADER)?.to_str().ok()
+    }
+}
+
+/// One's own view of what counts as a failure of a target.
+pub trait Classify: Send + Sync + 'static {
+    /// The outcome that the breaker counts.
+    fn outcome(&self, head: Head<'_>) -> Outcome;
+}
+
+/// 5xx is a failure; 429 and the refusals of a service that protects itself are neutral; all else is a success.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DefaultClassify;
+
+impl Classify for DefaultClassify {
+    fn outcome(&self, head: Head<'_>) -> Outcome {
+        let protecting_itself = || matches!(head.problem(), Some("overloaded" | "draining" | "circuit-open"));
+        match head.status {
+            StatusCode::TOO_MANY_REQUESTS => Outcome::Neutral,
+            StatusCode::SERVICE_UNAVAILABLE if protecting_itself() => Outcome::Neutral,
+            status if status.is_server_error() => Outcome::Failure,
+            _ => Outcome::Success,
+        }
+    }
+}
+
+impl<F> Classify for F
+where
+    F: Fn(Head<'_>) -> Outcome + Send + Sync + 'static,
+{
+    fn outcome(&self, head: Head<'_>) -> Outcome {
+        self(head)
+    }
+}
