@@ -1,6 +1,7 @@
 //! The clusters that commands work on: prepares what they need, brings them up and down, loads images, and tells how
 //! to reach them. Which one it is was decided by [`crate::cluster_choice`].
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -75,7 +76,12 @@ impl<'a> Cluster<'a> {
         match self.choice {
             Choice::Own => {
                 debian::install(debian::CLUSTER, log)?;
-                go::build_cluster_program(self.paths, log)?;
+                let program = go::build_cluster_program(self.paths, log)?;
+                // The cluster program knows best what it needs, kernel modules included.
+                let prepared = Program::new(program).args(["preflight", "--install"]).run(log);
+                prepared
+                    .context("this host lacks what a cluster needs")
+                    .remedy("do what each line above says")?;
             }
             Choice::Kind => {
                 go::KIND.install(self.paths, log)?;
@@ -114,7 +120,7 @@ impl<'a> Cluster<'a> {
     /// When the cluster does not come up, or the named context does not answer.
     pub fn up(&self, log: &Log) -> Result<Access> {
         match &self.choice {
-            Choice::Own => self.own(&["up"]).run(log)?,
+            Choice::Own => self.own(&["up", "--with-images", "postgres,redis"]).run(log)?,
             Choice::Kind => self.kind_up(log)?,
             Choice::Context { context, .. } => {
                 let flat = Program::new("kubectl")
@@ -165,7 +171,7 @@ impl<'a> Cluster<'a> {
     /// When kubectl is not there.
     pub fn kubectl(&self, access: &Access) -> Result<Kubectl> {
         let program = match self.choice {
-            Choice::Own => go::kubectl_beside(&go::cluster_program(self.paths)?)?,
+            Choice::Own => go::kubectl_for(self.name, &go::cluster_program(self.paths)?)?,
             Choice::Kind | Choice::Context { .. } => require_kubectl()?,
         };
         Ok(Kubectl::new(program, access.kubeconfig.clone()))
@@ -186,18 +192,12 @@ impl<'a> Cluster<'a> {
                 images.to_vec()
             }
             Choice::Own => {
-                let archives = images.iter().filter_map(|image| image.archive.as_deref());
-                self.own(&["load-image"]).args(archives).run(log)?;
+                self.load_into_own(images, log)?;
                 images.to_vec()
             }
         };
-        // The cluster pulls these two by itself, but for our own one, which loads them with its base images.
+        // These two come with our own cluster; every other cluster pulls them.
         let public = [("postgres", images::POSTGRES), ("redis", images::REDIS)];
-        if matches!(self.choice, Choice::Own) {
-            for (role, _) in public {
-                self.own(&["load-image", role]).run(log)?;
-            }
-        }
         let public = public.map(|(role, reference)| (role.to_owned(), reference.to_owned()));
         Ok(images
             .into_iter()
@@ -253,6 +253,32 @@ impl<'a> Cluster<'a> {
             .args(command)
             .args(["--name", self.name])
             .args(rest)
+    }
+
+    /// Loads the archives of images that the node does not have yet.
+    fn load_into_own(&self, images: &[Image], log: &Log) -> Result<()> {
+        let kubectl = self.kubectl(&self.access(log)?)?;
+        let present = kubectl
+            .call([
+                "get",
+                "nodes",
+                "--output=jsonpath={.items[*].status.images[*].names[*]}",
+            ])
+            .read(log)?;
+        let present: BTreeSet<&str> = present.split_whitespace().collect();
+        let absent = images
+            .iter()
+            .filter(|image| !present.contains(image.reference.as_str()));
+        let archives: Vec<&Path> = absent.filter_map(|image| image.archive.as_deref()).collect();
+        log.say(&format!(
+            "{} of {} images are new to the cluster",
+            archives.len(),
+            images.len()
+        ));
+        if archives.is_empty() {
+            return Ok(());
+        }
+        self.own(&["load-image"]).args(archives).run(log)
     }
 
     /// This checkout's cluster program, else the one that was built last.

@@ -29,7 +29,11 @@ impl Program {
     /// A program by name (looked up in PATH) or by path.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
-        command.stdin(Stdio::null());
+        // What it prints goes to a file: no colours, no progress bars.
+        command
+            .stdin(Stdio::null())
+            .env("TERM", "dumb")
+            .env("CARGO_TERM_COLOR", "never");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Self {
             command,

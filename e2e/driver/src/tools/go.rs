@@ -126,16 +126,22 @@ pub fn cluster_program(paths: &Paths) -> Result<PathBuf> {
     Ok(paths.programs().join(format!("cluster-{}", &key[..16])).join("cluster"))
 }
 
-/// A file named kubectl that is the cluster program's kubectl, so that it can be called like any other.
+/// A file named kubectl that is the cluster program's kubectl on the cluster `name`, so that people and tests can call
+/// it like any other.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn kubectl_beside(cluster_program: &Path) -> Result<PathBuf> {
+pub fn kubectl_for(name: &str, cluster_program: &Path) -> Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
-    let path = cluster_program.with_file_name("kubectl");
+    let folder = cluster_program.with_file_name(name);
+    let path = folder.join("kubectl");
     if !is_program(&path) {
-        let text = format!("#!/bin/sh\nexec '{}' kubectl \"$@\"\n", cluster_program.display());
-        let unfinished = path.with_extension(std::process::id().to_string());
+        fs::create_dir_all(&folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        let text = format!(
+            "#!/bin/sh\nexec '{}' kubectl --name {name} \"$@\"\n",
+            cluster_program.display()
+        );
+        let unfinished = folder.join(format!("kubectl.{}", std::process::id()));
         fs::write(&unfinished, text).with_context(|| format!("failed to write {}", unfinished.display()))?;
         fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o755))
             .and_then(|()| fs::rename(&unfinished, &path))
