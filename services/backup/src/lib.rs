@@ -1,1 +1,26 @@
-//! Under construction.
+//! The backup runner: one slot of one BackupPolicy, from the databases to one stored archive.
+//!
+//! What goes in: the environment that the Job's pod carries ([`settings`]), the mounted connection Secrets, the
+//! slot's Backup record. What comes out: one archive at the destination or none, the record's status, an exit code.
+//!
+//! Read [`run`] from top to bottom, then `prepare`: every step stands there. Pure: [`settings`], [`manifest`], [`plausibility`],
+//! [`decision`]. The database is touched in [`server`] and [`dump`], scratch in [`dump`] and [`archive`], the
+//! destination in [`volume`], the API server in [`record`].
+
+pub mod archive;
+pub mod client;
+pub mod connection;
+pub mod decision;
+pub mod dump;
+pub mod failure;
+pub mod manifest;
+pub mod plausibility;
+pub mod record;
+pub mod run;
+pub mod server;
+pub mod settings;
+pub mod volume;
+
+mod hashing;
+mod prepare;
+mod rows;

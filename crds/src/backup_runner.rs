@@ -1,0 +1,129 @@
+//! What the operator and the backup runner agree on: environment, mounts, exit codes, names of records and Jobs.
+//!
+//! Pure. The operator writes a pod with these names, the runner reads them; neither depends on the other.
+
+use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+
+/// Name of the BackupPolicy.
+pub const POLICY_ENV: &str = "VALERIX_BACKUP_POLICY";
+/// UID of the BackupPolicy: a record or an archive of another policy is never touched.
+pub const POLICY_UID_ENV: &str = "VALERIX_BACKUP_POLICY_UID";
+/// The policy's `spec` as JSON.
+pub const SPEC_ENV: &str = "VALERIX_BACKUP_SPEC";
+/// Namespace of the policy, by the downward API.
+pub const NAMESPACE_ENV: &str = "VALERIX_NAMESPACE";
+/// UID of the pod, by the downward API: the holder's name in the record's fence.
+pub const POD_UID_ENV: &str = "VALERIX_POD_UID";
+/// Name of the Job, by the downward API (label [`JOB_NAME_LABEL`]): it carries the slot.
+pub const JOB_NAME_ENV: &str = "VALERIX_JOB_NAME";
+/// Label that the Job controller puts on the pods of a Job.
+pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+
+/// Folder of the mounted connection Secrets; the Secret of `databases[i]` is mounted at `<folder>/<i>`, optional.
+pub const CONNECTIONS_FOLDER: &str = "/var/run/valerix/connections";
+/// Folder for dumps and the archive while they are made: an emptyDir.
+pub const SCRATCH_FOLDER: &str = "/var/lib/valerix/scratch";
+/// Where the destination's claim is mounted.
+pub const DESTINATION_FOLDER: &str = "/var/lib/valerix/destination";
+
+/// How the runner ends. Everything in [`FINAL_EXIT_CODES`] fails the Job at once; any other failure is started again.
+pub mod exit {
+    /// The slot's archive is stored, by this run or an earlier one.
+    pub const STORED: u8 = 0;
+    /// Stopped before the fence by something that another pod may not meet: SIGTERM, the API server, a crash.
+    pub const RETRY: u8 = 10;
+    /// A Secret, a key, a password or a database name is wrong, or the client is older than the server.
+    pub const CONFIGURATION: u8 = 20;
+    /// A database could not be reached; the runner has tried several times.
+    pub const UNREACHABLE: u8 = 21;
+    /// pg_dump or pg_restore failed.
+    pub const DUMP: u8 = 22;
+    /// A dump or the archive is damaged or implausible.
+    pub const REFUSED: u8 = 23;
+    /// The deadline passed.
+    pub const DEADLINE: u8 = 24;
+    /// The scratch folder or the destination could not be written.
+    pub const STORAGE: u8 = 25;
+    /// It could not be found out whether the archive is stored.
+    pub const UNCERTAIN: u8 = 30;
+    /// Another archive lies where this slot's belongs, or the record belongs to another policy.
+    pub const SLOT_TAKEN: u8 = 31;
+}
+
+/// Exit codes after which another pod would only fail again.
+pub const FINAL_EXIT_CODES: [u8; 8] = [
+    exit::CONFIGURATION,
+    exit::UNREACHABLE,
+    exit::DUMP,
+    exit::REFUSED,
+    exit::DEADLINE,
+    exit::STORAGE,
+    exit::UNCERTAIN,
+    exit::SLOT_TAKEN,
+];
+
+/// How long a run may take when the policy does not say. Unit: seconds.
+pub const DEFAULT_DEADLINE_SECONDS: u64 = 2 * 60 * 60;
+/// The longest that a run may take, so that a hanging one does not eat the next day. Unit: seconds.
+pub const MAX_DEADLINE_SECONDS: u64 = 20 * 60 * 60;
+
+/// The civil date, in the policy's zone, of a scheduled time.
+pub fn slot<Zone: TimeZone>(scheduled_at: DateTime<Utc>, zone: &Zone) -> NaiveDate {
+    scheduled_at.with_timezone(zone).date_naive()
+}
+
+/// Name of a slot's record, `<policy>-<yyyymmdd>`.
+pub fn record_name(policy: &str, slot: NaiveDate) -> String {
+    format!("{policy}-{}", slot.format("%Y%m%d"))
+}
+
+/// Name of the Job that the CronJob controller makes for a scheduled time, `<cronjob>-<minutes since the epoch>`.
+pub fn job_name(cron_job: &str, scheduled_at: DateTime<Utc>) -> String {
+    format!("{cron_job}-{}", scheduled_at.timestamp().div_euclid(60))
+}
+
+/// The scheduled time in a Job's name; `None` if the name is not one of that CronJob's.
+pub fn scheduled_at(cron_job: &str, job_name: &str) -> Option<DateTime<Utc>> {
+    let minutes = job_name.strip_prefix(cron_job)?.strip_prefix('-')?;
+    if minutes.is_empty() || !minutes.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    DateTime::from_timestamp(minutes.parse::<i64>().ok()?.checked_mul(60)?, 0)
+}
+
+/// A size for people, for example `1.2 MiB`.
+pub fn human_size(bytes: i64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_name_carries_its_scheduled_time() {
+        let at = DateTime::from_timestamp(28_306_110 * 60, 0).unwrap();
+        assert_eq!(job_name("shop", at), "shop-28306110");
+        assert_eq!(scheduled_at("shop", "shop-28306110"), Some(at));
+        for stranger in ["shop", "shop-", "shop-x", "shop--5", "shop-2-28306110", "other-28306110", "shop-99999999999999999"] {
+            assert_eq!(scheduled_at("shop", stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_258_291, "1.2 MiB"), (5 << 40, "5.0 TiB")] {
+            assert_eq!(human_size(bytes), text);
+        }
+    }
+}

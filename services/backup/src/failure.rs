@@ -1,0 +1,235 @@
+//! Why a run ended without a stored archive, and what each reason means for the record and for the Job. Pure.
+
+use crate::{archive, client, connection, dump, plausibility, record, server, settings, volume};
+use std::fmt::Display;
+use valerix_crds::{BackupPhase, backup_runner::exit};
+
+/// Why a run ended without a stored archive.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The environment is wrong.
+    #[error("{0}")]
+    Settings(#[source] settings::Error),
+    /// Secrets are missing or wrong.
+    #[error("{}", joined(.0))]
+    Secrets(Vec<connection::Error>),
+    /// Servers refused or could not be reached.
+    #[error("{}", joined(.0))]
+    Servers(Vec<server::Error>),
+    /// No client can be used.
+    #[error("{0}")]
+    Client(#[source] client::Error),
+    /// A dump failed.
+    #[error("{}", chain(.0))]
+    Dump(#[source] dump::Error),
+    /// A dump is not believed.
+    #[error("{0}")]
+    Implausible(#[source] plausibility::Error),
+    /// The archive could not be made, or is damaged.
+    #[error("{}", chain(.0))]
+    Archive(#[source] archive::Error),
+    /// Scratch cannot be used.
+    #[error("failed to use the scratch folder: {0}")]
+    Scratch(#[source] std::io::Error),
+    /// The destination cannot be used.
+    #[error("{0}")]
+    Volume(#[source] volume::Error),
+    /// The destination cannot be read.
+    #[error("failed to read {key} on the destination's volume: {why}")]
+    Unreadable {
+        /// The key.
+        key: String,
+        /// Why.
+        why: String,
+        /// Whether somebody had been allowed to write.
+        fenced: bool,
+    },
+    /// The record cannot be used.
+    #[error("{0}")]
+    Record(#[source] record::Error),
+    /// The record belongs to another policy.
+    #[error(
+        "the record {name} belongs to another policy ({owner}), not to {policy}: delete the Backup {name} if that policy is gone"
+    )]
+    RecordTaken {
+        /// Name of the record.
+        name: String,
+        /// UID that it names.
+        owner: String,
+        /// UID of the policy of this run.
+        policy: String,
+    },
+    /// Something else lies under the key.
+    #[error("{key} on the destination is taken: {why}; it is never overwritten: move it away to have this slot stored")]
+    SlotTaken {
+        /// The key.
+        key: String,
+        /// What lies there.
+        why: String,
+    },
+    /// Nobody can know whether the archive is stored.
+    #[error("it cannot be found out whether {key} was stored; nothing is stored a second time")]
+    Uncertain {
+        /// The key.
+        key: String,
+    },
+    /// SIGTERM.
+    #[error("stopped by SIGTERM before anything was stored")]
+    Interrupted,
+    /// The policy's deadline passed.
+    #[error("the deadline of {seconds} s passed (job.deadline)")]
+    Deadline {
+        /// The deadline.
+        seconds: u64,
+    },
+    /// A task of the runner died.
+    #[error("a task of the runner died: {0}")]
+    Task(String),
+}
+
+impl Failure {
+    /// One word for the record's reason.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Settings(_) => "InvalidConfiguration",
+            Self::Secrets(_) => "SecretInvalid",
+            Self::Servers(errors) if refused(errors) => "DatabaseRefused",
+            Self::Servers(_) => "DatabaseUnreachable",
+            Self::Client(_) => "ClientUnsuitable",
+            Self::Dump(_) => "DumpFailed",
+            Self::Implausible(_) => "DumpImplausible",
+            Self::Archive(archive::Error::Damaged { .. }) => "ArchiveDamaged",
+            Self::Archive(archive::Error::Io { .. }) | Self::Scratch(_) => "ScratchFailed",
+            Self::Volume(_) => "DestinationFailed",
+            Self::Unreadable { .. } => "DestinationUnreadable",
+            Self::Record(_) => "RecordUnavailable",
+            Self::RecordTaken { .. } => "RecordTaken",
+            Self::SlotTaken { .. } => "SlotTaken",
+            Self::Uncertain { .. } => "UploadUncertain",
+            Self::Interrupted => "Interrupted",
+            Self::Deadline { .. } => "DeadlineExceeded",
+            Self::Task(_) => "Internal",
+        }
+    }
+
+    /// The process's exit code; the Job's podFailurePolicy reads it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Secrets(_) | Self::Client(_) => exit::CONFIGURATION,
+            Self::Servers(errors) if refused(errors) => exit::CONFIGURATION,
+            Self::Servers(_) => exit::UNREACHABLE,
+            Self::Dump(_) => exit::DUMP,
+            Self::Implausible(_) | Self::Archive(archive::Error::Damaged { .. }) => exit::REFUSED,
+            Self::Archive(archive::Error::Io { .. }) | Self::Scratch(_) | Self::Volume(_) => exit::STORAGE,
+            Self::Unreadable { fenced: false, .. } => exit::STORAGE,
+            Self::Unreadable { fenced: true, .. } | Self::Uncertain { .. } => exit::UNCERTAIN,
+            Self::RecordTaken { .. } | Self::SlotTaken { .. } => exit::SLOT_TAKEN,
+            Self::Deadline { .. } | Self::Record(record::Error::Missing { .. }) => exit::DEADLINE,
+            Self::Record(_) | Self::Interrupted | Self::Task(_) => exit::RETRY,
+        }
+    }
+
+    /// The phase that the record ends in; `None` where another pod of the Job goes on, or the record is not ours.
+    pub fn phase(&self) -> Option<BackupPhase> {
+        match self {
+            Self::Unreadable { fenced: true, .. } | Self::Uncertain { .. } => Some(BackupPhase::Unknown),
+            Self::RecordTaken { .. } => None,
+            other if other.exit_code() == exit::RETRY => None,
+            _ => Some(BackupPhase::Failed),
+        }
+    }
+}
+
+fn refused(errors: &[server::Error]) -> bool {
+    errors
+        .iter()
+        .any(|error| matches!(error, server::Error::Refused { .. }))
+}
+
+fn joined(errors: &[impl Display]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// An error with what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use valerix_crds::backup_runner::FINAL_EXIT_CODES;
+
+    #[test]
+    fn a_record_ends_exactly_where_the_job_does() {
+        let io = || std::io::Error::other("x");
+        let failures = [
+            Failure::Secrets(vec![]),
+            Failure::Servers(vec![]),
+            Failure::Dump(dump::Error::Start {
+                label: "d".into(),
+                program: "p",
+                source: io(),
+            }),
+            Failure::Archive(archive::Error::Damaged { why: "w".into() }),
+            Failure::Archive(archive::Error::Io {
+                action: "a".into(),
+                source: io(),
+            }),
+            Failure::Scratch(io()),
+            Failure::Volume(volume::Error::Copy),
+            Failure::Unreadable {
+                key: "k".into(),
+                why: "w".into(),
+                fenced: false,
+            },
+            Failure::Unreadable {
+                key: "k".into(),
+                why: "w".into(),
+                fenced: true,
+            },
+            Failure::SlotTaken {
+                key: "k".into(),
+                why: "w".into(),
+            },
+            Failure::Uncertain { key: "k".into() },
+            Failure::Interrupted,
+            Failure::Deadline { seconds: 1 },
+            Failure::Task("t".into()),
+            Failure::Record(record::Error::Missing {
+                name: "n".into(),
+                why: "w".into(),
+            }),
+            Failure::Record(record::Error::Call {
+                action: "a",
+                name: "n".into(),
+                why: "w".into(),
+            }),
+        ];
+        for failure in failures {
+            assert_eq!(
+                failure.phase().is_some(),
+                FINAL_EXIT_CODES.contains(&failure.exit_code()),
+                "{}",
+                failure.category()
+            );
+            assert_ne!(failure.exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn causes_are_told() {
+        let failure = Failure::Archive(archive::Error::Io {
+            action: "write x".into(),
+            source: std::io::Error::other("disk full"),
+        });
+        assert_eq!(failure.to_string(), "failed to write x: disk full");
+    }
+}

@@ -1,0 +1,75 @@
+//! The archive's last member: what the archive holds and whose it is. Pure data.
+//!
+//! It is last so that an archive cut at a member's boundary has none, and complete so that an archive explains itself
+//! without a cluster.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Name of the member.
+pub const FILE: &str = "manifest.json";
+/// Version of the form below.
+pub const FORMAT: u32 = 1;
+
+/// What an archive holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Version of this form.
+    pub format: u32,
+    /// Whose archive it is.
+    pub policy: Owner,
+    /// The day that it stands for.
+    pub slot: NaiveDate,
+    /// UID of the pod that wrote it.
+    pub run_id: String,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// Version of the runner.
+    pub runner_version: String,
+    /// The dumps, in the order of the policy and of the archive.
+    pub databases: Vec<Member>,
+}
+
+/// The policy that an archive belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID: a policy of the same name that was made anew is another one.
+    pub uid: String,
+}
+
+/// One dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Name of the database in the policy.
+    pub name: String,
+    /// Name of the member.
+    pub file: String,
+    /// sha256 of the member, lower-case hex.
+    pub sha256: String,
+    /// Size of the member. Unit: bytes.
+    pub bytes: u64,
+    /// Tables with data definitions.
+    pub tables: u64,
+    /// Rows of each table, as counted in the dump itself.
+    pub rows: BTreeMap<String, u64>,
+    /// Version of the server.
+    pub server_version: String,
+    /// Version of pg_dump.
+    pub client_version: String,
+    /// When the dump began: its snapshot is a moment later. Each database has its own.
+    pub started_at: DateTime<Utc>,
+    /// How long the dump took. Unit: milliseconds.
+    pub duration_milliseconds: u64,
+}
+
+/// Name of a database's member.
+pub fn member_file(database: &str) -> String {
+    format!("{database}.dump")
+}

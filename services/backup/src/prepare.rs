@@ -1,0 +1,298 @@
+//! Everything before the fence: dump every database, check each dump, archive them, read the archive back (L1-L4).
+//!
+//! In: what the run is about and the slot's record. Out: a verified archive on scratch, or why there is none; all or
+//! nothing. Reads the databases, writes scratch and the record's progress. May happen any number of times.
+
+use crate::{
+    archive::{self, Digest},
+    client::{self, Client},
+    connection::{self, Connection},
+    dump,
+    failure::Failure,
+    manifest::{self, Manifest, Member, Owner},
+    plausibility,
+    record::Record,
+    run::off_thread,
+    server::{self, Server},
+    settings::Settings,
+    volume::Volume,
+};
+use chrono::Utc;
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::time::Instant;
+use valerix_crds::{Backup, BackupDatabaseStatus, BackupPhase, BackupStatus, UploadState, backup_runner};
+
+/// Level of zstd when the policy does not say.
+const DEFAULT_ZSTD_LEVEL: i32 = 9;
+
+/// A verified archive on scratch.
+pub(crate) struct Prepared {
+    pub(crate) archive: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) databases: Vec<BackupDatabaseStatus>,
+}
+
+/// What the steps need.
+pub(crate) struct Preparation<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) record: &'a Record,
+    pub(crate) volume: &'a Arc<Volume>,
+    pub(crate) scratch: &'a Path,
+}
+
+impl Preparation<'_> {
+    /// Everything before the fence: dump, check, archive, read back.
+    pub(crate) async fn run(&self, record: &Backup) -> Result<Prepared, Failure> {
+        let started_at = Utc::now();
+        let volume = self.volume.clone();
+        off_thread(move || volume.sweep(false)).await?;
+        self.progress(|status| {
+            *status = BackupStatus {
+                phase: BackupPhase::Dumping,
+                started_at: Some(started_at),
+                upload: status.upload.clone(),
+                ..BackupStatus::default()
+            };
+        })
+        .await?;
+        self.fresh_scratch().map_err(Failure::Scratch)?;
+        let connections = self.connections()?;
+        let clients = client::installed(&self.settings.arguments.client_folder).map_err(Failure::Client)?;
+        let servers = ask_all(&connections).await?;
+        let previous = self.previous_sizes(record).await;
+
+        let mut members = Vec::new();
+        let mut used: BTreeMap<String, Client> = BTreeMap::new();
+        for (index, (connection, server)) in connections.iter().zip(&servers).enumerate() {
+            let client = client::choose(&clients, &connection.label, server.major).map_err(Failure::Client)?;
+            self.progress(|status| {
+                status.message = Some(format!(
+                    "dumping {} ({} of {})",
+                    connection.label,
+                    index + 1,
+                    connections.len()
+                ));
+                status.databases = members.iter().map(database_status).collect();
+            })
+            .await?;
+            let member = self.dump(connection, server, client).await?;
+            plausibility::check(
+                &connection.label,
+                member.tables,
+                member.bytes,
+                self.settings.spec.databases[index].minimum.as_ref(),
+                previous.get(&connection.name).copied(),
+            )
+            .map_err(Failure::Implausible)?;
+            used.insert(member.file.clone(), client.clone());
+            members.push(member);
+        }
+
+        let databases: Vec<_> = members.iter().map(database_status).collect();
+        self.phase(BackupPhase::Archiving, &databases).await?;
+        let arguments = &self.settings.arguments;
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            policy: Owner {
+                namespace: arguments.namespace.clone(),
+                name: arguments.policy.clone(),
+                uid: arguments.policy_uid.clone(),
+            },
+            slot: self.settings.slot,
+            run_id: arguments.pod_uid.clone(),
+            created_at: Utc::now(),
+            runner_version: env!("CARGO_PKG_VERSION").to_owned(),
+            databases: members,
+        };
+        let level = self
+            .settings
+            .spec
+            .compression
+            .as_ref()
+            .and_then(|compression| compression.zstd_level);
+        let (path, folder, written) = (
+            self.scratch.join("archive.tar.zst"),
+            self.scratch.to_owned(),
+            manifest.clone(),
+        );
+        let archive = path.clone();
+        let digest =
+            off_thread(move || archive::write(&archive, &folder, &written, level.unwrap_or(DEFAULT_ZSTD_LEVEL)))
+                .await?
+                .map_err(Failure::Archive)?;
+
+        self.phase(BackupPhase::Verifying, &databases).await?;
+        let archive = path.clone();
+        let (read_back, seen) = off_thread(move || archive::verify(&archive, &|file| used.get(file).cloned()))
+            .await?
+            .map_err(Failure::Archive)?;
+        if read_back != manifest || seen != digest {
+            return Err(Failure::Archive(archive::Error::Damaged {
+                why: "it does not read as it was written".into(),
+            }));
+        }
+        Ok(Prepared {
+            archive: path,
+            digest,
+            databases,
+        })
+    }
+
+    fn connections(&self) -> Result<Vec<Connection>, Failure> {
+        let folder = &self.settings.arguments.connections_folder;
+        let (connections, errors): (Vec<_>, Vec<_>) = self
+            .settings
+            .spec
+            .databases
+            .iter()
+            .enumerate()
+            .map(|(index, database)| connection::read(folder, index, database))
+            .partition(Result::is_ok);
+        let errors: Vec<_> = errors.into_iter().filter_map(Result::err).collect();
+        if errors.is_empty() {
+            Ok(connections.into_iter().filter_map(Result::ok).collect())
+        } else {
+            Err(Failure::Secrets(errors))
+        }
+    }
+
+    /// One dump; a connection that was lost under way is tried once more.
+    async fn dump(&self, connection: &Connection, server: &Server, client: &Client) -> Result<Member, Failure> {
+        let file = manifest::member_file(&connection.name);
+        let path = self.scratch.join(&file);
+        let started_at = Utc::now();
+        let begun = Instant::now();
+        match dump::dump(connection, client, &path).await {
+            Err(error @ dump::Error::ConnectionLost { .. }) => {
+                tracing::warn!(%error, "trying the dump once more");
+                server::ask(connection)
+                    .await
+                    .map_err(|error| Failure::Servers(vec![error]))?;
+                dump::dump(connection, client, &path).await.map_err(Failure::Dump)?;
+            }
+            other => other.map_err(Failure::Dump)?,
+        }
+        let contents = dump::inspect(&connection.label, client, &path)
+            .await
+            .map_err(Failure::Dump)?;
+        let duration = begun.elapsed();
+        let measured = path.clone();
+        let Digest { sha256, bytes } = off_thread(move || archive::digest(&measured))
+            .await?
+            .map_err(Failure::Archive)?;
+        let (versioned, name) = (client.clone(), connection.name.clone());
+        let client_version = off_thread(move || versioned.version())
+            .await?
+            .map_err(Failure::Client)?;
+        tracing::info!(database = name, bytes, tables = contents.tables, "dumped");
+        Ok(Member {
+            name,
+            file,
+            sha256,
+            bytes,
+            tables: contents.tables,
+            rows: contents.rows,
+            server_version: server.version.clone(),
+            client_version,
+            started_at,
+            duration_milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
+    /// Dump sizes of the last stored slot: from its record, else from its archive. Neither readable: no comparison.
+    async fn previous_sizes(&self, record: &Backup) -> BTreeMap<String, u64> {
+        let Some(slot) = self.volume.previous() else {
+            return BTreeMap::new();
+        };
+        let name = backup_runner::record_name(&self.settings.arguments.policy, slot);
+        match self.record.other(&name).await {
+            Ok(Some(previous)) if previous.spec.policy_ref.uid == record.spec.policy_ref.uid => {
+                let status = previous.status.unwrap_or_default();
+                if status.phase == BackupPhase::Completed && !status.databases.is_empty() {
+                    return status
+                        .databases
+                        .into_iter()
+                        .map(|database| (database.name, u64::try_from(database.bytes).unwrap_or_default()))
+                        .collect();
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "failed to read the last stored slot's record"),
+        }
+        let volume = self.volume.clone();
+        match off_thread(move || volume.manifest(slot)).await {
+            Ok(Ok(manifest)) => manifest
+                .databases
+                .into_iter()
+                .map(|member| (member.name, member.bytes))
+                .collect(),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, %slot, "the last stored archive cannot be read: sizes are not compared with it");
+                BTreeMap::new()
+            }
+            Err(_) => BTreeMap::new(),
+        }
+    }
+
+    async fn phase(&self, phase: BackupPhase, databases: &[BackupDatabaseStatus]) -> Result<(), Failure> {
+        self.progress(|status| {
+            status.phase = phase;
+            status.message = None;
+            status.databases = databases.to_vec();
+        })
+        .await
+    }
+
+    /// Writes progress, never over a slot that somebody else uses meanwhile.
+    async fn progress(&self, change: impl Fn(&mut BackupStatus)) -> Result<(), Failure> {
+        self.record
+            .update(|status| {
+                if status.upload.state == UploadState::Completed {
+                    return None;
+                }
+                let mut next = status.clone();
+                change(&mut next);
+                Some(next)
+            })
+            .await
+            .map(|_| ())
+            .map_err(Failure::Record)
+    }
+
+    fn fresh_scratch(&self) -> io::Result<()> {
+        match fs::remove_dir_all(self.scratch) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::create_dir_all(self.scratch)
+    }
+}
+
+/// Asks every server at once: several that cannot be reached cost no more time than one, and all are named.
+async fn ask_all(connections: &[Connection]) -> Result<Vec<Server>, Failure> {
+    let answers = futures::future::join_all(connections.iter().map(server::ask)).await;
+    let (servers, errors): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    let errors: Vec<_> = errors.into_iter().filter_map(Result::err).collect();
+    if errors.is_empty() {
+        Ok(servers.into_iter().filter_map(Result::ok).collect())
+    } else {
+        Err(Failure::Servers(errors))
+    }
+}
+
+/// What the record says of a dump.
+pub(crate) fn database_status(member: &Member) -> BackupDatabaseStatus {
+    BackupDatabaseStatus {
+        name: member.name.clone(),
+        bytes: i64::try_from(member.bytes).unwrap_or(i64::MAX),
+        tables: i64::try_from(member.tables).unwrap_or(i64::MAX),
+        server_version: Some(member.server_version.chars().take(64).collect()),
+        client_version: Some(member.client_version.chars().take(64).collect()),
+        duration_milliseconds: i64::try_from(member.duration_milliseconds).unwrap_or(i64::MAX),
+    }
+}

@@ -1,0 +1,105 @@
+//! Counts the rows of each table in the data section that pg_restore prints. Pure: in are chunks of text.
+//!
+//! A row of COPY is one line (line breaks in values are escaped) and `\.` ends the table, so lines can be counted
+//! without understanding them. The data section holds no function bodies that could look like COPY.
+
+use std::collections::BTreeMap;
+
+/// The most of one line that is kept; only COPY lines matter, and 1600 columns fit.
+const KEPT: usize = 1 << 20;
+
+/// Counts rows while the text passes.
+#[derive(Debug, Default)]
+pub struct RowCounter {
+    rows: BTreeMap<String, u64>,
+    line: Vec<u8>,
+    table: Option<String>,
+    count: u64,
+}
+
+impl RowCounter {
+    /// Takes the next chunk.
+    pub fn feed(&mut self, mut chunk: &[u8]) {
+        while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
+            self.keep(&chunk[..end]);
+            self.end_line();
+            chunk = &chunk[end + 1..];
+        }
+        self.keep(chunk);
+    }
+
+    /// Rows of each table, by its name as SQL writes it.
+    pub fn finish(self) -> BTreeMap<String, u64> {
+        self.rows
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        let room = KEPT.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+    }
+
+    fn end_line(&mut self) {
+        if let Some(table) = self.table.take() {
+            if self.line == b"\\." {
+                *self.rows.entry(table).or_default() += self.count;
+                self.count = 0;
+            } else {
+                self.count += 1;
+                self.table = Some(table);
+            }
+            self.line.clear();
+        } else if self.line.starts_with(b"COPY ") {
+            if self.line.ends_with(b" FROM stdin;") {
+                self.table = Some(table_name(&String::from_utf8_lossy(&self.line[5..])));
+                self.line.clear();
+            } else {
+                // A name with a line break in it: the statement goes on.
+                self.keep(b"\n");
+            }
+        } else {
+            self.line.clear();
+        }
+    }
+}
+
+/// Everything up to the first space outside double quotes.
+fn table_name(rest: &str) -> String {
+    let mut quoted = false;
+    rest.chars()
+        .take_while(|character| {
+            if *character == '"' {
+                quoted = !quoted;
+            }
+            quoted || *character != ' '
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = concat!(
+        "SET x = 1;\n\nCOPY public.a (id, note) FROM stdin;\n1\tCOPY b FROM stdin;\n2\t\\\\.\n\\.\n\n",
+        "COPY \"odd schema\".\"we \"\"ird (t\" (id) FROM stdin;\n\\.\n",
+        "COPY public.\"line\nbreak\" (id) FROM stdin;\n1\n\\.\n",
+        "COPY public.no_columns  FROM stdin;\n\n\n\\.\nSELECT pg_catalog.setval('s', 1, true);\n"
+    );
+
+    #[test]
+    fn rows_are_counted_however_the_text_is_cut() {
+        let expected: BTreeMap<String, u64> = [
+            ("public.a", 2),
+            ("\"odd schema\".\"we \"\"ird (t\"", 0),
+            ("public.\"line\nbreak\"", 1),
+            ("public.no_columns", 2),
+        ]
+        .map(|(name, rows)| (name.to_owned(), rows))
+        .into();
+        for size in [1, 2, 7, TEXT.len()] {
+            let mut counter = RowCounter::default();
+            TEXT.as_bytes().chunks(size).for_each(|chunk| counter.feed(chunk));
+            assert_eq!(counter.finish(), expected, "chunks of {size}");
+        }
+    }
+}

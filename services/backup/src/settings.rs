@@ -1,0 +1,192 @@
+//! The runner's environment, read once. Pure: in are arguments, out is what this run is about.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
+use std::{path::PathBuf, str::FromStr, time::Duration};
+use valerix_crds::{BackupPolicySpec, VolumeClaimDestination, backup_runner};
+
+/// The environment of the pod, as the operator writes it. Flags exist for a run at the desk.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(
+    name = "backup",
+    version,
+    about = "Dumps the databases of one BackupPolicy into one checked archive."
+)]
+pub struct Arguments {
+    /// Name of the BackupPolicy.
+    #[arg(long, env = backup_runner::POLICY_ENV)]
+    pub policy: String,
+    /// UID of the BackupPolicy.
+    #[arg(long, env = backup_runner::POLICY_UID_ENV)]
+    pub policy_uid: String,
+    /// The policy's spec as JSON.
+    #[arg(long, env = backup_runner::SPEC_ENV)]
+    pub spec: String,
+    /// Namespace of the policy.
+    #[arg(long, env = backup_runner::NAMESPACE_ENV)]
+    pub namespace: String,
+    /// UID of this pod.
+    #[arg(long, env = backup_runner::POD_UID_ENV)]
+    pub pod_uid: String,
+    /// Name of this pod's Job; its number is the slot's scheduled time.
+    #[arg(long, env = backup_runner::JOB_NAME_ENV)]
+    pub job_name: String,
+    /// Folder with one folder per database, named by its place in the list.
+    #[arg(long, env = "VALERIX_BACKUP_CONNECTIONS_FOLDER", default_value = backup_runner::CONNECTIONS_FOLDER)]
+    pub connections_folder: PathBuf,
+    /// Folder for dumps and the archive while they are made.
+    #[arg(long, env = "VALERIX_BACKUP_SCRATCH_FOLDER", default_value = backup_runner::SCRATCH_FOLDER)]
+    pub scratch_folder: PathBuf,
+    /// Where the destination's volume is mounted.
+    #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
+    pub destination_folder: PathBuf,
+    /// Folder with one folder per PostgreSQL major version, each with `bin/pg_dump` and `bin/pg_restore`.
+    #[arg(long, env = "VALERIX_BACKUP_CLIENT_FOLDER", default_value = "/usr/lib/postgresql")]
+    pub client_folder: PathBuf,
+    /// How long another pod that passed the fence is given to store its archive. Unit: seconds.
+    #[arg(long, env = "VALERIX_BACKUP_SETTLE_SECONDS", default_value_t = 20)]
+    pub settle_seconds: u64,
+    /// Form of the log: json or text.
+    #[arg(long, env = "LOG_FORMAT", default_value = "json")]
+    pub log_format: String,
+}
+
+/// What this run is about.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The arguments as they came.
+    pub arguments: Arguments,
+    /// The policy's spec.
+    pub spec: BackupPolicySpec,
+    /// Where the archive goes.
+    pub destination: VolumeClaimDestination,
+    /// The civil date that this run stands for.
+    pub slot: NaiveDate,
+    /// When the run was due.
+    pub scheduled_at: DateTime<Utc>,
+    /// Name of the slot's record.
+    pub record_name: String,
+    /// How long the run may take.
+    pub deadline: Duration,
+}
+
+/// The environment is not one that the operator writes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The spec does not parse.
+    #[error("failed to read the policy's spec from {}", backup_runner::SPEC_ENV)]
+    Spec {
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The name of the Job carries no slot.
+    #[error(
+        "failed to read a scheduled time from the Job's name `{job_name}`: it must be `{policy}-<minutes since the epoch>`, as the CronJob controller names it"
+    )]
+    JobName {
+        /// The Job's name.
+        job_name: String,
+        /// The CronJob's name.
+        policy: String,
+    },
+    /// The zone is not in the database.
+    #[error("failed to find the zone schedule.timeZone `{zone}`")]
+    Zone {
+        /// The zone.
+        zone: String,
+    },
+    /// The policy names no destination.
+    #[error("failed to find destination.volumeClaim in the policy's spec")]
+    Destination,
+    /// The deadline is not a duration.
+    #[error("failed to read job.deadline")]
+    Deadline {
+        /// Why.
+        #[source]
+        source: valerix_crds::InvalidDuration,
+    },
+}
+
+impl Settings {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    /// If they are not what the operator writes.
+    pub fn new(arguments: Arguments) -> Result<Self, Error> {
+        let spec: BackupPolicySpec = serde_json::from_str(&arguments.spec).map_err(|source| Error::Spec { source })?;
+        let scheduled_at =
+            backup_runner::scheduled_at(&arguments.policy, &arguments.job_name).ok_or_else(|| Error::JobName {
+                job_name: arguments.job_name.clone(),
+                policy: arguments.policy.clone(),
+            })?;
+        let zone = Tz::from_str(&spec.schedule.time_zone).map_err(|_| Error::Zone {
+            zone: spec.schedule.time_zone.clone(),
+        })?;
+        let destination = spec.destination.volume_claim.clone().ok_or(Error::Destination)?;
+        let deadline = match spec.job.as_ref().and_then(|job| job.deadline.as_ref()) {
+            Some(deadline) => deadline.value().map_err(|source| Error::Deadline { source })?,
+            None => Duration::from_secs(backup_runner::DEFAULT_DEADLINE_SECONDS),
+        };
+        let slot = backup_runner::slot(scheduled_at, &zone);
+        Ok(Self {
+            record_name: backup_runner::record_name(&arguments.policy, slot),
+            deadline: deadline.min(Duration::from_secs(backup_runner::MAX_DEADLINE_SECONDS)),
+            arguments,
+            spec,
+            destination,
+            slot,
+            scheduled_at,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn arguments(job_name: &str, time_zone: &str) -> Arguments {
+        let spec = serde_json::json!({
+            "schedule": {"timeOfDay": "01:30", "timeZone": time_zone},
+            "databases": [{"name": "orders", "connectionSecretRef": {"name": "orders-db"}}],
+            "destination": {"volumeClaim": {"claimName": "backups"}},
+        });
+        Arguments::parse_from([
+            "backup",
+            "--policy",
+            "shop",
+            "--policy-uid",
+            "u",
+            "--namespace",
+            "shop",
+            "--pod-uid",
+            "p",
+            "--job-name",
+            job_name,
+            "--spec",
+            &spec.to_string(),
+        ])
+    }
+
+    #[test]
+    fn the_slot_is_the_date_in_the_policys_zone() {
+        // 2026-08-21T23:30:00Z is already the 22nd in Berlin.
+        let minutes = DateTime::parse_from_rfc3339("2026-08-21T23:30:00Z")
+            .unwrap()
+            .timestamp()
+            / 60;
+        let settings = Settings::new(arguments(&format!("shop-{minutes}"), "Europe/Berlin")).unwrap();
+        assert_eq!(settings.record_name, "shop-20260822");
+        let settings = Settings::new(arguments(&format!("shop-{minutes}"), "Etc/UTC")).unwrap();
+        assert_eq!(settings.record_name, "shop-20260821");
+    }
+
+    #[test]
+    fn a_job_that_is_not_the_cron_jobs_is_refused() {
+        let error = Settings::new(arguments("shop-manual", "Etc/UTC")).unwrap_err();
+        assert!(error.to_string().contains("`shop-manual`"), "{error}");
+        let error = Settings::new(arguments("shop-1", "Mars/Olympus")).unwrap_err();
+        assert!(error.to_string().contains("Mars/Olympus"), "{error}");
+    }
+}

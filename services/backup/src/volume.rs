@@ -1,0 +1,356 @@
+//! The destination: a folder on a mounted volume.
+//!
+//! In: a verified archive on scratch. Out: the same bytes under the slot's key, by exactly one link(2) of a finished,
+//! fsynced file. link(2) never overwrites and has no half-way: afterwards the key is there or it is not. Blocking.
+//!
+//! The unfinished file carries the pod's UID, so that whoever doubts another pod can withdraw that pod's file: from
+//! then on its link(2) fails, which settles for certain what an S3 upload leaves open.
+
+use crate::{
+    archive::{self, Digest},
+    decision::Stored,
+    hashing::Hashing,
+    manifest::Manifest,
+};
+use chrono::NaiveDate;
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+/// An unfinished file that nothing was written to for this long was left by a killed pod.
+const ABANDONED_AFTER: Duration = Duration::from_secs(15 * 60);
+/// End of an archive's name.
+const ARCHIVE: &str = ".tar.zst";
+/// End of an unfinished file's name.
+const UNFINISHED: &str = ".unfinished";
+
+/// Where one slot's archive belongs.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    root: PathBuf,
+    folder: PathBuf,
+    slot: NaiveDate,
+    pod_uid: String,
+}
+
+/// The destination cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A call failed.
+    #[error("failed to {action} on the destination's volume: {source}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The copy on the volume is not what was copied.
+    #[error("the copy on the destination's volume is not what was written to it")]
+    Copy,
+}
+
+/// How the one write ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Linked {
+    /// The key is ours now.
+    Stored,
+    /// Something lies under the key.
+    Exists,
+    /// The unfinished file was withdrawn by another pod.
+    Withdrawn,
+}
+
+fn io_error(action: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+    let action = action.into();
+    move |source| Error::Io { action, source }
+}
+
+impl Volume {
+    /// The place of a slot: `<root>/<path>/<namespace>/<policy>/<yyyymmdd>.tar.zst`.
+    pub fn new(root: &Path, path: Option<&str>, namespace: &str, policy: &str, slot: NaiveDate, pod_uid: &str) -> Self {
+        let folder = root
+            .join(path.unwrap_or_default().trim_matches('/'))
+            .join(namespace)
+            .join(policy);
+        Self {
+            root: root.to_owned(),
+            folder,
+            slot,
+            pod_uid: pod_uid.to_owned(),
+        }
+    }
+
+    /// The key, relative to the volume's root.
+    pub fn key(&self) -> String {
+        let path = self.archive(self.slot);
+        path.strip_prefix(&self.root)
+            .unwrap_or(&path)
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    fn archive(&self, slot: NaiveDate) -> PathBuf {
+        self.folder.join(format!("{}{ARCHIVE}", slot.format("%Y%m%d")))
+    }
+
+    fn unfinished(&self, pod_uid: &str) -> PathBuf {
+        self.folder
+            .join(format!(".{}.{pod_uid}{UNFINISHED}", self.slot.format("%Y%m%d")))
+    }
+
+    /// What lies under the slot's key. Reads the whole archive if there is one.
+    pub fn look(&self, ours: &dyn Fn(&Manifest) -> Result<(), String>) -> Stored {
+        let path = self.archive(self.slot);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Stored::Absent,
+            Err(error) => return Stored::Unreadable { why: error.to_string() },
+            Ok(metadata) if !metadata.is_file() => {
+                return Stored::Foreign {
+                    why: "it is not a file".into(),
+                };
+            }
+            Ok(_) => {}
+        }
+        match archive::verify(&path, &|_| None) {
+            Ok((manifest, Digest { sha256, bytes })) => match ours(&manifest) {
+                Ok(()) => Stored::Ours { sha256, bytes },
+                Err(why) => Stored::Foreign { why },
+            },
+            Err(archive::Error::Io { source, .. }) => Stored::Unreadable {
+                why: source.to_string(),
+            },
+            // A volume that cannot be read looks like a damaged archive to the decoder: read it without one.
+            Err(archive::Error::Damaged { why }) => match archive::digest(&path) {
+                Ok(_) => Stored::Foreign { why },
+                Err(_) => Stored::Unreadable { why },
+            },
+        }
+    }
+
+    /// Copies the archive next to its key, fsyncs it and reads it back. Nothing is visible under the key yet.
+    ///
+    /// # Errors
+    /// If the volume cannot be written, or what is read back is not what was written.
+    pub fn stage(&self, archive: &Path, expected: &Digest) -> Result<(), Error> {
+        fs::create_dir_all(&self.folder).map_err(io_error(format!("create {}", self.folder.display())))?;
+        let path = self.unfinished(&self.pod_uid);
+        remove(&path)?;
+        let at = || format!("write {}", path.display());
+        let mut source = File::open(archive).map_err(io_error("open the archive on scratch for the copy"))?;
+        let mut target = Hashing::new(File::create_new(&path).map_err(io_error(at()))?);
+        io::copy(&mut source, &mut target).map_err(io_error(at()))?;
+        target.flush().map_err(io_error(at()))?;
+        let (file, sha256, bytes) = target.finish();
+        file.sync_all().map_err(io_error(at()))?;
+        drop(file);
+        let read_back = archive::digest(&path).map_err(|_| Error::Copy)?;
+        if (Digest { sha256, bytes }) != *expected || read_back != *expected {
+            return Err(Error::Copy);
+        }
+        Ok(())
+    }
+
+    /// The one write.
+    ///
+    /// # Errors
+    /// If link(2) fails in a way that leaves the outcome open; read the key to find out.
+    pub fn link(&self) -> Result<Linked, Error> {
+        let key = self.archive(self.slot);
+        match fs::hard_link(self.unfinished(&self.pod_uid), &key) {
+            Ok(()) => {
+                self.sync_folders()?;
+                Ok(Linked::Stored)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Linked::Exists),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Linked::Withdrawn),
+            Err(error) => Err(io_error(format!("link {}", key.display()))(error)),
+        }
+    }
+
+    /// Makes the names durable, up to the volume's root: the folders may be new.
+    fn sync_folders(&self) -> Result<(), Error> {
+        for folder in self.folder.ancestors() {
+            File::open(folder)
+                .and_then(|folder| folder.sync_all())
+                .map_err(io_error(format!("fsync {}", folder.display())))?;
+            if folder == self.root {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a pod's unfinished file away, so that it can store no more. Nothing to take away is as good.
+    ///
+    /// # Errors
+    /// If the volume refuses.
+    pub fn withdraw(&self, pod_uid: &str) -> Result<(), Error> {
+        remove(&self.unfinished(pod_uid))
+    }
+
+    /// Removes this pod's unfinished file and those that killed pods left: of earlier slots, of this slot when it is
+    /// `used` or the file is old. Errors are logged: what stays costs room, nothing else.
+    pub fn sweep(&self, used: bool) {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return;
+        };
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some((day, pod_uid)) = parse_unfinished(&name) else {
+                continue;
+            };
+            let old = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok()
+                .and_then(|modified| SystemTime::now().duration_since(modified).ok())
+                .is_some_and(|age| age > ABANDONED_AFTER);
+            let mine = pod_uid == self.pod_uid && day == self.slot;
+            if (day <= self.slot && old) || (day == self.slot && used) || mine {
+                match fs::remove_file(entry.path()) {
+                    Ok(()) => tracing::info!(file = name, "removed an unfinished file"),
+                    Err(error) => tracing::warn!(file = name, %error, "failed to remove an unfinished file"),
+                }
+            }
+        }
+    }
+
+    /// The newest stored slot before this one.
+    pub fn previous(&self) -> Option<NaiveDate> {
+        fs::read_dir(&self.folder)
+            .ok()?
+            .filter_map(Result::ok)
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                NaiveDate::parse_from_str(name.strip_suffix(ARCHIVE)?, "%Y%m%d").ok()
+            })
+            .filter(|slot| *slot < self.slot)
+            .max()
+    }
+
+    /// The manifest of a stored slot, after reading the whole archive.
+    ///
+    /// # Errors
+    /// If it cannot be read or is damaged.
+    pub fn manifest(&self, slot: NaiveDate) -> Result<Manifest, archive::Error> {
+        archive::verify(&self.archive(slot), &|_| None).map(|(manifest, _)| manifest)
+    }
+}
+
+fn parse_unfinished(name: &str) -> Option<(NaiveDate, &str)> {
+    let (day, pod_uid) = name.strip_prefix('.')?.strip_suffix(UNFINISHED)?.split_once('.')?;
+    Some((NaiveDate::parse_from_str(day, "%Y%m%d").ok()?, pod_uid))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume(root: &Path, pod_uid: &str) -> Volume {
+        let slot = NaiveDate::from_ymd_opt(2026, 8, 21).unwrap();
+        Volume::new(root, Some("pg/"), "shop", "nightly", slot, pod_uid)
+    }
+
+    fn staged(root: &Path, pod_uid: &str) -> Volume {
+        let scratch = tempfile::NamedTempFile::new().unwrap();
+        fs::write(scratch.path(), pod_uid).unwrap();
+        let volume = volume(root, pod_uid);
+        volume
+            .stage(scratch.path(), &archive::digest(scratch.path()).unwrap())
+            .unwrap();
+        volume
+    }
+
+    #[test]
+    fn the_second_link_never_overwrites_the_first() {
+        let root = tempfile::tempdir().unwrap();
+        let (first, second) = (staged(root.path(), "a"), staged(root.path(), "b"));
+        assert_eq!(first.key(), "pg/shop/nightly/20260821.tar.zst");
+        assert_eq!(first.look(&|_| Ok(())), Stored::Absent);
+        assert_eq!(first.link().unwrap(), Linked::Stored);
+        assert_eq!(second.link().unwrap(), Linked::Exists);
+        assert_eq!(fs::read_to_string(root.path().join(first.key())).unwrap(), "a");
+        assert!(matches!(second.look(&|_| Ok(())), Stored::Foreign { .. }));
+        second.sweep(true);
+        assert_eq!(fs::read_dir(root.path().join("pg/shop/nightly")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_withdrawn_pod_can_store_no_more() {
+        let root = tempfile::tempdir().unwrap();
+        let (paused, other) = (staged(root.path(), "a"), volume(root.path(), "b"));
+        other.withdraw("a").unwrap();
+        other.withdraw("a").unwrap();
+        assert_eq!(paused.link().unwrap(), Linked::Withdrawn);
+        assert_eq!(other.look(&|_| Ok(())), Stored::Absent);
+    }
+
+    #[test]
+    fn a_sweep_leaves_what_may_be_alive() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = staged(root.path(), "b");
+        let folder = root.path().join("pg/shop/nightly");
+        let long_ago = SystemTime::now() - ABANDONED_AFTER * 2;
+        for (name, old) in [
+            (".20260821.a.unfinished", false),
+            (".20260821.c.unfinished", true),
+            (".20260820.a.unfinished", true),
+            (".20260822.a.unfinished", true),
+            ("20260820.tar.zst", true),
+            (".other", true),
+        ] {
+            let file = File::create(folder.join(name)).unwrap();
+            if old {
+                file.set_modified(long_ago).unwrap();
+            }
+        }
+        volume.sweep(false);
+        let left = || {
+            let mut names: Vec<_> = fs::read_dir(&folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(
+            left(),
+            [
+                ".20260821.a.unfinished",
+                ".20260822.a.unfinished",
+                ".other",
+                "20260820.tar.zst"
+            ]
+        );
+        volume.sweep(true);
+        assert_eq!(left(), [".20260822.a.unfinished", ".other", "20260820.tar.zst"]);
+        assert_eq!(volume.previous(), NaiveDate::from_ymd_opt(2026, 8, 20));
+    }
+
+    #[test]
+    fn a_copy_that_is_not_the_archive_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let scratch = tempfile::NamedTempFile::new().unwrap();
+        fs::write(scratch.path(), "x").unwrap();
+        let wrong = Digest {
+            sha256: "0".repeat(64),
+            bytes: 1,
+        };
+        assert!(matches!(
+            volume(root.path(), "a").stage(scratch.path(), &wrong),
+            Err(Error::Copy)
+        ));
+    }
+}
