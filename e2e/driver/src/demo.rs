@@ -30,8 +30,8 @@ pub fn run(paths: &Paths) -> Result<()> {
     println!("Valerix demo on {}", cluster.describe());
 
     steps.run("Installing what is needed", |log| cluster.install_tools(log))?;
-    let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
     steps.run("Making the base images", |log| cluster.prepare_base_images(log))?;
+    let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
     let built = steps.run("Building the images", |log| {
         images::build(paths, cluster.builder(), log)
     })?;

@@ -34,55 +34,26 @@ pub enum Proof {
 
 /// What the unit and service tests need.
 pub const SERVICES: &[Package] = &[
-    Package {
-        name: "postgresql",
-        proof: Proof::Postgres("initdb"),
-    },
-    Package {
-        name: "redis-server",
-        proof: Proof::Program("redis-server"),
-    },
+    package("postgresql", Proof::Postgres("initdb")),
+    package("redis-server", Proof::Program("redis-server")),
 ];
 
-/// What the project's own cluster and its images need.
+/// What the project's own cluster and its images need. The cluster program's `preflight` has the last word; this list
+/// lets the driver say and install it before that program is built.
 pub const CLUSTER: &[Package] = &[
-    Package {
-        name: "containerd",
-        proof: Proof::Program("containerd"),
-    },
-    Package {
-        name: "runc",
-        proof: Proof::Program("runc"),
-    },
-    Package {
-        name: "containernetworking-plugins",
-        proof: Proof::File("/usr/lib/cni/bridge"),
-    },
-    Package {
-        name: "buildah",
-        proof: Proof::Program("buildah"),
-    },
-    Package {
-        name: "mmdebstrap",
-        proof: Proof::Program("mmdebstrap"),
-    },
-    Package {
-        name: "iproute2",
-        proof: Proof::Program("ip"),
-    },
-    Package {
-        name: "iptables",
-        proof: Proof::Program("iptables"),
-    },
-    Package {
-        name: "ipset",
-        proof: Proof::Program("ipset"),
-    },
-    Package {
-        name: "conntrack",
-        proof: Proof::Program("conntrack"),
-    },
+    package("containerd", Proof::Program("containerd")),
+    package("runc", Proof::Program("runc")),
+    package("containernetworking-plugins", Proof::File("/usr/lib/cni/bridge")),
+    package("iptables", Proof::Program("iptables")),
+    package("buildah", Proof::Program("buildah")),
+    package("mmdebstrap", Proof::Program("mmdebstrap")),
+    package("gcc", Proof::Program("cc")),
+    package("libc6-dev", Proof::File("/usr/include/stdlib.h")),
 ];
+
+const fn package(name: &'static str, proof: Proof) -> Package {
+    Package { name, proof }
+}
 
 /// The packages of `wanted` that are not there yet.
 pub fn missing(wanted: &[Package]) -> Vec<&'static str> {
@@ -198,18 +169,9 @@ mod tests {
     #[test]
     fn only_what_is_not_there_is_missing() {
         let wanted = [
-            Package {
-                name: "dash",
-                proof: Proof::Program("sh"),
-            },
-            Package {
-                name: "passwd",
-                proof: Proof::File("/etc/passwd"),
-            },
-            Package {
-                name: "absent",
-                proof: Proof::Program("no-such-program"),
-            },
+            package("dash", Proof::Program("sh")),
+            package("passwd", Proof::File("/etc/passwd")),
+            package("absent", Proof::Program("no-such-program")),
         ];
         assert_eq!(missing(&wanted), ["absent"]);
     }
