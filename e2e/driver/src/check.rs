@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -16,6 +16,7 @@ use crate::release::Helm;
 use crate::services::Services;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
+use crate::workspace::{self, Artifacts, cargo};
 use crate::{images, interrupt, schemas};
 
 /// Set to leave the cluster of failed end-to-end tests as it is, for a person to look at.
@@ -138,13 +139,6 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
         ];
         cargo(paths).args(lint).run(log)
     });
-    each(steps, "Generated files are current", |log| {
-        let generate = cargo(paths).args(["run", "--quiet", "--locked", "--package", "valerix-generate"]);
-        generate
-            .args(["--", "--check"])
-            .run(log)
-            .remedy("make generate, then look at the difference and commit it")
-    });
     each(steps, "Dependencies: bans, licences, sources", |log| {
         let deny = rust::install_cargo_deny(paths, log)?;
         // Its advisories are fetched from elsewhere, so they are not a check that can run anywhere.
@@ -156,6 +150,29 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
     each(steps, "Charts and examples: helm lint, kubeconform", |log| {
         manifests(paths, log)
     });
+    each(steps, "Generated files are current", |log| {
+        compile(paths, log)?;
+        let check = Program::new(generate(paths))
+            .arg("--check")
+            .in_folder(&paths.checkout)
+            .run(log);
+        check.remedy("make generate, then look at the difference and commit it")
+    });
+}
+
+/// Compiles every target of the workspace for tests; the first call takes minutes, the next ones reuse it.
+fn compile(paths: &Paths, log: &Log) -> Result<Artifacts> {
+    workspace::build(
+        paths,
+        &["--workspace", "--all-targets"],
+        &[("generate", generate(paths))],
+        log,
+    )
+}
+
+/// This checkout's copy of the program that writes or checks the generated files.
+fn generate(paths: &Paths) -> PathBuf {
+    paths.checkout.join("target/bin/generate")
 }
 
 fn go_checks(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
@@ -213,11 +230,7 @@ fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {
     each(steps, "Installing PostgreSQL and Redis", |log| {
         debian::install(debian::SERVICES, log)
     });
-    each(steps, "Compiling the tests", |log| {
-        cargo(paths)
-            .args(["test", "--locked", "--workspace", "--no-run"])
-            .run(log)
-    });
+    each(steps, "Compiling the tests", |log| compile(paths, log).map(drop));
     each(steps, "Unit and service tests", |log| {
         let services = Services::start(log)?;
         let tests = cargo(paths)
@@ -265,7 +278,7 @@ fn end_to_end(paths: &Paths, steps: &mut Steps, count: &mut Count) {
             Helm::new(paths, &access).install_shop(&loaded, log)
         })?;
         steps.run("End-to-end tests", |log| {
-            let tests = test_on(paths, &cluster, &access, &loaded, log)?.run(log);
+            let tests = test_on(paths, &cluster, &access, &loaded, log);
             judge(tests, count, log)
         })
     })();
@@ -282,27 +295,38 @@ fn end_to_end(paths: &Paths, steps: &mut Steps, count: &mut Count) {
     }
 }
 
+/// Runs every test program of the e2e crate, also after one has failed.
 fn test_on(
     paths: &Paths,
     cluster: &Cluster<'_>,
     access: &Access,
     images: &BTreeMap<String, String>,
     log: &Log,
-) -> Result<Program> {
+) -> Result<()> {
     let kubectl = cluster.kubectl(access)?;
     let images = serde_json::to_string(images).context("failed to write the images' references as JSON")?;
     log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
-    let mut tests = cargo(paths)
-        .args(["test", "--locked", "--package", "valerix-e2e", "--no-fail-fast"])
-        .env("KUBECONFIG", &access.kubeconfig)
-        .env("VALERIX_E2E_KUBECONFIG", &access.kubeconfig)
-        .env("VALERIX_IMAGES", images)
-        .env("VALERIX_HELM", go::HELM.path(paths))
-        .env("VALERIX_KUBECTL", kubectl.program());
-    if let Some(audit_log) = &access.audit_log {
-        tests = tests.env("VALERIX_CLUSTER_AUDIT_LOG", audit_log);
+    let artifacts = compile(paths, log)?;
+    let mut outcome = Ok(());
+    for test in artifacts.tests_of(&paths.checkout.join("e2e")) {
+        let mut program = Program::new(&test.path)
+            .in_folder(&test.folder)
+            .env("KUBECONFIG", &access.kubeconfig)
+            .env("VALERIX_E2E_KUBECONFIG", &access.kubeconfig)
+            .env("VALERIX_IMAGES", &images)
+            .env("VALERIX_HELM", go::HELM.path(paths))
+            .env("VALERIX_KUBECTL", kubectl.program());
+        if let Some(audit_log) = &access.audit_log {
+            program = program.env("VALERIX_CLUSTER_AUDIT_LOG", audit_log);
+        }
+        outcome = outcome.and(
+            program
+                .run(log)
+                .with_context(|| format!("the test program {} failed", test.name)),
+        );
+        interrupt::check()?;
     }
-    Ok(tests)
+    outcome
 }
 
 fn lock(paths: &Paths, log: &Log) -> Result<File> {
@@ -318,18 +342,6 @@ fn lock(paths: &Paths, log: &Log) -> Result<File> {
         std::thread::sleep(std::time::Duration::from_millis(500));
     }
     Ok(file)
-}
-
-fn cargo(paths: &Paths) -> Program {
-    let cargo = Program::new("cargo")
-        .env("CARGO_TARGET_DIR", &paths.cargo_target)
-        .in_folder(&paths.checkout);
-    // A checkout that is built once gains nothing from incremental compilation, and pays for it in time and disk.
-    if std::env::var_os("CI").is_some() {
-        cargo.env("CARGO_INCREMENTAL", "0")
-    } else {
-        cargo
-    }
 }
 
 /// Adds up the tests of a run, and refuses a run without any.

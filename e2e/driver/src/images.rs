@@ -2,17 +2,17 @@
 //! content and cached as archives, so that nothing that is unchanged is built, kept or loaded twice.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
 use crate::steps::Log;
+use crate::workspace;
 
 /// What an image is for, and the binary in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,38 +186,12 @@ impl Staging {
     }
 
     fn compile_here(&self, paths: &Paths, log: &Log) -> Result<()> {
-        // Checkouts may share the target folder: between the build and the copy no other driver may overwrite it.
-        fs::create_dir_all(&paths.cargo_target)
-            .with_context(|| format!("failed to create {}", paths.cargo_target.display()))?;
-        let lock = File::create(paths.cargo_target.join(".valerix-images.lock")).context("failed to create a lock")?;
-        if lock.try_lock().is_err() {
-            log.say("waiting for another build of images");
-            lock.lock().context("failed to lock the target folder")?;
-        }
-        let mut cargo = Program::new("cargo").args([
-            "build",
-            "--release",
-            "--locked",
-            "--message-format=json-render-diagnostics",
-        ]);
+        let mut arguments = vec!["--release"];
         for role in ROLES {
-            cargo = cargo.args(["-p", role.package, "--bin", role.binary]);
+            arguments.extend(["--package", role.package, "--bin", role.binary]);
         }
-        let messages = cargo
-            .env("CARGO_TARGET_DIR", &paths.cargo_target)
-            .in_folder(&paths.checkout)
-            .read(log)?;
-        let executables = executables(&messages);
-        for role in ROLES {
-            let built = executables
-                .get(role.binary)
-                .with_context(|| format!("cargo did not say where it put the binary {}", role.binary))?;
-            let context = self.path.join(role.name);
-            fs::create_dir_all(&context).with_context(|| format!("failed to create {}", context.display()))?;
-            fs::copy(built, context.join(role.binary))
-                .with_context(|| format!("failed to copy {}", built.display()))?;
-        }
-        Ok(())
+        let copies = ROLES.map(|role| (role.binary, self.path.join(role.name).join(role.binary)));
+        workspace::build(paths, &arguments, &copies, log).map(drop)
     }
 
     fn compile_in_docker(&self, paths: &Paths, log: &Log) -> Result<()> {
@@ -268,24 +242,6 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 /// For example `glibc 2.36`; nothing on systems without one.
 fn host_glibc(log: &Log) -> Option<String> {
     Program::new("getconf").arg("GNU_LIBC_VERSION").read(log).ok()
-}
-
-/// Binary name to path, from cargo's messages.
-fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-        target: Option<Target>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-    }
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Message>(line).ok())
-        .filter_map(|message| Some((message.target?.name, message.executable?)))
-        .collect()
 }
 
 /// Sixteen hexadecimal digits that change with whatever the image is made of.
@@ -430,21 +386,6 @@ mod tests {
         assert_eq!(
             compiler("linux", Some("glibc 2.39\n"), Builder::Buildah),
             Compiler::Host
-        );
-    }
-
-    #[test]
-    fn executables_come_from_cargos_messages() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"order","kind":["bin"]},"executable":"/t/release/order"}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"serde","kind":["lib"]},"executable":null}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        );
-        assert_eq!(
-            executables(messages),
-            BTreeMap::from([("order".to_owned(), PathBuf::from("/t/release/order"))])
         );
     }
 

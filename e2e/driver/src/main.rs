@@ -19,6 +19,7 @@ mod schemas;
 mod services;
 mod steps;
 mod tools;
+mod workspace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
