@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use valerix_policy::{
-    Admission, Faults as FaultsDocument, Mode, Policy, PolicyReport, PolicySource, Report, Runtime as RuntimeDocument,
+    Admission, Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Report, Runtime as RuntimeDocument,
 };
 
 use crate::documents::{self, Bytes, Watch};
@@ -515,10 +515,6 @@ impl Inner {
         registry.register(Box::new(Scraped::new(move || gauges(inner.upgrade().as_deref()))))
     }
 
-    pub(crate) fn mode(&self) -> Mode {
-        self.in_force.load().policy.mode
-    }
-
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
@@ -571,7 +567,6 @@ fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
         };
         sample(&[in_force.report.hash.as_deref().unwrap_or_default(), error], 1.0)
     });
-    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     vec![
         Gauge {
             name: "resilience_circuit_state",

@@ -30,8 +30,6 @@ pub(crate) struct Call<'call> {
 /// One attempt's share of the time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
-    /// From 1.
-    pub(crate) number: u32,
     /// What goes into `Valerix-Timeout-Ms`.
     pub(crate) time: Duration,
     pub(crate) connect_timeout: Duration,
@@ -203,15 +201,7 @@ where
         target.metrics.call(target.name(), "shadow_not_permitted");
     }
     let connect_timeout = settings.timeout.connect.get();
-    let result = tokio::time::timeout(
-        time,
-        attempt(Attempt {
-            number,
-            time,
-            connect_timeout,
-        }),
-    )
-    .await;
+    let result = tokio::time::timeout(time, attempt(Attempt { time, connect_timeout })).await;
     match result {
         Ok(Ok(answer)) => {
             let outcome = outcome_of(call, bound, &answer);
