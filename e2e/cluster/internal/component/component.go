@@ -37,18 +37,20 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
-// Names lists what Run accepts, in the order in which a cluster starts them.
-var Names = []string{
-	"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler",
-	"kubelet", "kube-proxy", "coredns", "kubectl",
+// Kubectl is the one that is a command as well: whoever runs it by that command has chosen a cluster first.
+const Kubectl = "kubectl"
+
+var components = []string{
+	"coredns", "etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet",
 }
 
-// Is says whether name is a component of this binary.
-func Is(name string) bool { return slices.Contains(Names, name) }
+// Is says whether name is a component of a cluster.
+func Is(name string) bool { return slices.Contains(components, name) }
 
-// Run becomes the component that os.Args[0] names and returns its exit code.
-func Run() int {
-	switch os.Args[0] {
+// Run becomes the component that the first argument names and returns its exit code.
+func Run(arguments []string) int {
+	os.Args = arguments // Components read it themselves.
+	switch arguments[0] {
 	case "etcd":
 		etcdmain.Main(os.Args)
 		return 0
@@ -57,14 +59,14 @@ func Run() int {
 		dnsserver.Directives = []string{"reload", "bind", "errors", "health", "ready", "cache", "kubernetes"}
 		coremain.Run()
 		return 0
-	case "kubectl":
+	case Kubectl:
 		command := kubectl.NewDefaultKubectlCommand()
 		if err := cli.RunNoErrOutput(command); err != nil {
 			util.CheckErr(err)
 		}
 		return 0
 	}
-	return cli.Run(command(os.Args[0]))
+	return cli.Run(command(arguments[0]))
 }
 
 func command(name string) *cobra.Command {

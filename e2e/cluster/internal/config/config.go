@@ -1,0 +1,128 @@
+// Package config renders everything that the components of a cluster are told: files, command lines and the list of
+// certificates. It is pure: names and addresses go in, text comes out.
+//
+// Paths are those that a node sees (layout.Inside), so no rendered file depends on where the host keeps the cluster.
+package config
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"path"
+	"text/template"
+
+	"valerix.io/cluster/internal/address"
+	"valerix.io/cluster/internal/layout"
+	"valerix.io/cluster/internal/pki"
+)
+
+// Images that every cluster needs.
+const (
+	BaseImage  = "docker.io/library/debian:bookworm-slim"
+	PauseImage = "registry.k8s.io/pause:3.10"
+)
+
+// Provisioner is the name that storage classes give to reach the cluster's own volumes.
+const Provisioner = "valerix.io/local"
+
+// Node is what a node's configuration depends on.
+type Node struct {
+	Plan   address.Plan
+	Name   string // Of the node.
+	Number int    // From 1; node 1 carries the control plane.
+	CNIBin string // Folder of the host's CNI plugins.
+}
+
+// Paths inside a node.
+const (
+	// ContainerdSocket is the usual path, but in a /run that is the node's own.
+	ContainerdSocket = "/run/containerd/containerd.sock"
+
+	pkiDir    = layout.Inside + "/pki"
+	configDir = layout.Inside + "/config"
+	binary    = layout.Inside + "/bin/cluster"
+
+	// Volumes is the folder of the local volumes. It lies in the node's own /var.
+	Volumes = "/var/lib/valerix/volumes"
+)
+
+// CgroupRoot is the cgroup under which all pods of the node live. Two kubelets on one host would otherwise take
+// each other's pods for strays and kill them.
+func (n Node) CgroupRoot() string { return fmt.Sprintf("%s-%s", n.Plan.LinkName(), n.Name) }
+
+func (n Node) dir() string { return configDir + "/" + n.Name }
+
+//go:embed files
+var files embed.FS
+
+var templates = template.Must(template.ParseFS(files, "files/*"))
+
+// File is a file to write below the cluster's config folder.
+type File struct {
+	Name    string
+	Content []byte
+}
+
+// Files renders the files of a node, those of the control plane among them if it carries that.
+func (n Node) Files() ([]File, error) {
+	values := map[string]any{
+		"Node": n, "PKI": pkiDir, "Dir": n.dir(), "Socket": ContainerdSocket,
+		"Address": n.Plan.Node(n.Number), "NodePods": n.Plan.NodePods(n.Number),
+		"PauseImage": PauseImage, "DNS": n.Plan.DNS(),
+	}
+	rendered := []File{{Name: path.Join(n.Name, "resolv.conf")}} // Empty: nothing outside the cluster is resolved.
+	for _, name := range []string{"containerd.toml", "kubelet.yaml", "cni/10-bridge.conflist"} {
+		content, err := render(path.Base(name), values)
+		if err != nil {
+			return nil, err
+		}
+		rendered = append(rendered, File{Name: path.Join(n.Name, name), Content: content})
+	}
+	clients := []string{n.kubeletCertificate(), proxyCertificate, VolumesCertificate}
+	if n.Number == 1 {
+		clients = append(clients, controllerManagerCertificate, schedulerCertificate)
+		content, err := render("audit-policy.yaml", values)
+		if err != nil {
+			return nil, err
+		}
+		rendered = append(rendered, File{Name: "audit-policy.yaml", Content: content})
+	}
+	for _, client := range clients {
+		content, err := Kubeconfig(Access{
+			Context: client, Server: n.Plan.Server(),
+			Authority: pkiDir + "/" + pki.ClusterAuthority + ".crt",
+			Cert:      pkiDir + "/" + client + ".crt",
+			Key:       pkiDir + "/" + client + ".key",
+		})
+		if err != nil {
+			return nil, err
+		}
+		rendered = append(rendered, File{Name: client + ".kubeconfig", Content: content})
+	}
+	return rendered, nil
+}
+
+// Addons renders the objects that make a bare API server a cluster: DNS, the storage class and their rights.
+func Addons(plan address.Plan) ([]byte, error) {
+	return render("addons.yaml", map[string]any{
+		"DNS": plan.DNS(), "BaseImage": BaseImage, "Binary": binary, "Provisioner": Provisioner,
+		"VolumesUser": volumesUser,
+	})
+}
+
+// Access says how to reach an API server. The three credentials are paths, or PEM in base64 if Embedded.
+type Access struct {
+	Context, Server, Authority, Cert, Key string
+	Embedded                              bool
+}
+
+// Kubeconfig renders the way into a cluster.
+func Kubeconfig(access Access) ([]byte, error) { return render("kubeconfig.json", access) }
+
+func render(name string, values any) ([]byte, error) {
+	var out bytes.Buffer
+	if err := templates.ExecuteTemplate(&out, name, values); err != nil {
+		return nil, fmt.Errorf("failed to render %s: %w", name, err)
+	}
+	return out.Bytes(), nil
+}
