@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::{Clock, CoarseClock};
 
-/// Thousandths of a repetition, so that shares need no fractions.
-const ONE: u64 = 1_000;
+/// Millionths of a repetition, so that shares need no fractions.
+const ONE: u64 = 1_000_000;
 /// The most repetitions that quiet times save up.
 const MOST: u64 = 100 * ONE;
 
@@ -26,7 +26,7 @@ const MOST: u64 = 100 * ONE;
 pub struct RetryBudget<C: Clock = CoarseClock> {
     level: AtomicU64,
     share: AtomicU64,
-    /// Thousandths per second.
+    /// Millionths per second.
     floor: AtomicU64,
     /// Milliseconds up to which the floor was paid in.
     paid_until: AtomicU64,
@@ -54,7 +54,7 @@ impl<C: Clock> RetryBudget<C> {
     pub fn with_clock(clock: C) -> Self {
         Self {
             level: AtomicU64::new(0),
-            share: AtomicU64::new(200),
+            share: AtomicU64::new(ONE / 5),
             floor: AtomicU64::new(ONE),
             paid_until: AtomicU64::new(clock.millis()),
             replicas: AtomicU32::new(1),
@@ -113,15 +113,9 @@ impl<C: Clock> RetryBudget<C> {
         if amount == 0 {
             return;
         }
-        // Only the time that made whole thousandths is used up.
-        let used = if amount >= MOST {
-            now
-        } else {
-            paid + amount * 1_000 / floor
-        };
         if self
             .paid_until
-            .compare_exchange(paid, used, Ordering::AcqRel, Ordering::Relaxed)
+            .compare_exchange(paid, now, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
         {
             self.add(amount);
