@@ -12,7 +12,6 @@ use crate::command::Program;
 use crate::failure::{Shown, WithRemedy};
 use crate::leftovers::Leftovers;
 use crate::paths::Paths;
-use crate::release::Helm;
 use crate::services::Services;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
@@ -271,12 +270,6 @@ fn end_to_end(paths: &Paths, steps: &mut Steps, count: &mut Count) {
             .run("Loading the images", |log| cluster.load(&built, log))?
             .into_iter()
             .collect();
-        steps.run("Installing the operator (charts/valerix)", |log| {
-            Helm::new(paths, &access).install_operator(&loaded, log)
-        })?;
-        steps.run("Installing the shop (charts/valerix-shop)", |log| {
-            Helm::new(paths, &access).install_shop(&loaded, log)
-        })?;
         steps.run("End-to-end tests", |log| {
             let tests = test_on(paths, &cluster, &access, &loaded, log);
             judge(tests, count, log)
@@ -315,7 +308,8 @@ fn test_on(
             .env("VALERIX_E2E_KUBECONFIG", &access.kubeconfig)
             .env("VALERIX_IMAGES", &images)
             .env("VALERIX_HELM", go::HELM.path(paths))
-            .env("VALERIX_KUBECTL", kubectl.program());
+            .env("VALERIX_KUBECTL", kubectl.program())
+            .env("VALERIX_OPERATOR_BINARY", images::operator_binary(paths));
         if let Some(audit_log) = &access.audit_log {
             program = program.env("VALERIX_CLUSTER_AUDIT_LOG", audit_log);
         }

@@ -42,6 +42,9 @@ pub fn run(paths: &Paths) -> Result<()> {
     let helm = Helm::new(paths, &access);
     let kubectl = cluster.kubectl(&access)?;
     steps.run("Installing the operator (charts/valerix)", |log| {
+        // The operator's rights in the shop's namespace are part of its own chart.
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SHOP_NAMESPACE}});
+        kubectl.apply(&namespace, log)?;
         helm.install_operator(&loaded, log)?;
         kubectl.show(&format!("get pods --namespace {OPERATOR_NAMESPACE}"), log)
     })?;
@@ -339,7 +342,7 @@ fn back_up(kubectl: &Kubectl, log: &Log) -> Result<()> {
         |backup| {
             let phase = backup["status"]["phase"].as_str().unwrap_or_default();
             let message = backup["status"]["message"].as_str().unwrap_or_default();
-            let ended = matches!(phase, "Completed" | "Failed" | "Missed");
+            let ended = matches!(phase, "Completed" | "Failed" | "Missed" | "Unknown");
             Ok(ended.then(|| (phase.to_owned(), message.to_owned())))
         },
     )?;

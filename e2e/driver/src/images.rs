@@ -96,6 +96,12 @@ pub fn references(images: &[Image]) -> BTreeMap<&'static str, String> {
 /// When compiling or an image build fails.
 pub fn build(paths: &Paths, builder: Builder, log: &Log) -> Result<Vec<Image>> {
     let binaries = Staging::fill(paths, builder, log)?;
+    let operator = operator_binary(paths);
+    if let Some(folder) = operator.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    }
+    fs::copy(binaries.path.join("operator/valerix-operator"), &operator)
+        .context("failed to keep the operator's binary")?;
     let bases = BTreeMap::from([
         (BASE, base_id(builder, BASE, log)?),
         (POSTGRES, base_id(builder, POSTGRES, log)?),
@@ -130,6 +136,12 @@ pub fn build(paths: &Paths, builder: Builder, log: &Log) -> Result<Vec<Image>> {
         });
     }
     Ok(images)
+}
+
+/// This checkout's copy of the operator as [`build`] compiled it last: the program in the image, for tests that run it
+/// on the host.
+pub fn operator_binary(paths: &Paths) -> PathBuf {
+    paths.checkout.join("target/bin/valerix-operator")
 }
 
 /// Pushes `images` to `registry` and returns them under their names there.
