@@ -64,16 +64,38 @@ pub async fn helm(environment: &Environment, arguments: &[&str]) -> Result<Outpu
     run(&environment.helm, environment, arguments, None).await
 }
 
-async fn run(program: &Path, environment: &Environment, arguments: &[&str], input: Option<&str>) -> Result<Output> {
-    let mut command = Command::new(program);
-    // The driver's own program carries kubectl as a subcommand.
-    if program
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with("cluster"))
-    {
-        command.arg("kubectl");
+/// Runs kubectl with bytes as its input and returns the bytes that it printed.
+///
+/// # Errors
+/// If kubectl could not be started or failed; with what it printed as an error.
+pub async fn kubectl_bytes(environment: &Environment, arguments: &[&str], input: Option<&[u8]>) -> Result<Vec<u8>> {
+    let output = start(&environment.kubectl, environment, arguments, input.unwrap_or_default()).await?;
+    if output.status.success() {
+        return Ok(output.stdout);
     }
-    let mut child = command
+    bail!(
+        "kubectl {} failed: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+async fn run(program: &Path, environment: &Environment, arguments: &[&str], input: Option<&str>) -> Result<Output> {
+    let output = start(program, environment, arguments, input.unwrap_or_default().as_bytes()).await?;
+    Ok(Output {
+        success: output.status.success(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+async fn start(
+    program: &Path,
+    environment: &Environment,
+    arguments: &[&str],
+    input: &[u8],
+) -> Result<std::process::Output> {
+    let mut child = Command::new(program)
         .args(arguments)
         .env("KUBECONFIG", &environment.kubeconfig)
         .env_remove("KUBE_CONTEXT")
@@ -83,19 +105,13 @@ async fn run(program: &Path, environment: &Environment, arguments: &[&str], inpu
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("failed to start {}", program.display()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(input.unwrap_or_default().as_bytes())
-            .await
-            .context("failed to write the input")?;
-    }
-    let output = child
-        .wait_with_output()
-        .await
-        .context("failed to read what the program printed")?;
-    Ok(Output {
-        success: output.status.success(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // A program that does not read its input closes the pipe, which is its right.
+            let _ = stdin.write_all(input).await;
+        }
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    output.context("failed to read what the program printed")
 }

@@ -10,9 +10,14 @@ async fn one_command_shows_everything_with_its_columns() -> Result<()> {
     let world = World::with_shop().await?;
     for service in ["order", "inventory", "payment", "processor"] {
         let ready = |service: &ResilientService| {
-            service.status.as_ref().is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
+            service
+                .status
+                .as_ref()
+                .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
         };
-        world.object(SHOP, service, "Ready", Duration::from_secs(60), ready).await?;
+        world
+            .object(SHOP, service, "Ready", Duration::from_secs(60), ready)
+            .await?;
     }
     let table = world.kubectl("get valerix -n shop").await?.text()?;
     let row = |name: &str| -> Vec<String> {
@@ -20,14 +25,26 @@ async fn one_command_shows_everything_with_its_columns() -> Result<()> {
         line.split_whitespace().map(Into::into).collect()
     };
     let order = row("resilientservice.resilience.valerix.io/order");
-    ensure!(order[1..6] == ["True", "AllPodsCurrent", "2/2", "2/2", "closed"], "{table}");
-    ensure!(order[6].starts_with("order:"), "the image is shown without its registry: {table}");
-    ensure!(table.contains("READY") && table.contains("CONFIG") && table.contains("CIRCUITS"), "{table}");
+    ensure!(
+        order[1..6] == ["True", "AllPodsCurrent", "2/2", "2/2", "closed"],
+        "{table}"
+    );
+    ensure!(
+        order[6].starts_with("order:"),
+        "the image is shown without its registry: {table}"
+    );
+    ensure!(
+        table.contains("READY") && table.contains("CONFIG") && table.contains("CIRCUITS"),
+        "{table}"
+    );
     let policy = row("backuppolicy.resilience.valerix.io/shop");
     ensure!(policy[1..3] == ["00:00", "Etc/UTC"], "the schedule is shown: {table}");
     ensure!(table.contains("LAST-SUCCESS") && table.contains("STALE"), "{table}");
 
-    world.kubectl("wait -n shop --for=condition=Ready rsvc/order --timeout=30s").await?.text()?;
+    world
+        .kubectl("wait -n shop --for=condition=Ready rsvc/order --timeout=30s")
+        .await?
+        .text()?;
     Ok(())
 }
 
@@ -35,16 +52,31 @@ async fn one_command_shows_everything_with_its_columns() -> Result<()> {
 async fn kubectl_explains_fields_with_unit_and_default() -> Result<()> {
     let world = World::shared().await?;
     for (path, texts) in [
-        ("resilientservice.spec.resilience.targets.circuitBreaker.consecutiveFailures", ["Unit: calls", "Default: off"]),
-        ("rsvc.spec.terminationGracePeriodSeconds", ["Unit: seconds", "Default: 45"]),
+        (
+            "resilientservice.spec.resilience.targets.circuitBreaker.consecutiveFailures",
+            ["Unit: calls", "Default: off"],
+        ),
+        (
+            "rsvc.spec.terminationGracePeriodSeconds",
+            ["Unit: seconds", "Default: 45"],
+        ),
         ("chaos.spec.latency.delay", ["Unit: duration", "Required."]),
         ("chaosexperiment.spec.count", ["Unit: pods or percent", "Default: 1"]),
         ("bkp.spec.schedule.timeOfDay", ["Unit: HH:MM", "Default: 00:00"]),
         ("backup.spec.slot", ["yyyy-mm-dd", "Required."]),
     ] {
-        let text = world.kubectl(&format!("explain {path}")).await?.text()?.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = world
+            .kubectl(&format!("explain {path}"))
+            .await?
+            .text()?
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
         for wanted in texts {
-            ensure!(text.contains(wanted), "`kubectl explain {path}` does not say `{wanted}`: {text}");
+            ensure!(
+                text.contains(wanted),
+                "`kubectl explain {path}` does not say `{wanted}`: {text}"
+            );
         }
     }
     Ok(())
@@ -60,17 +92,30 @@ async fn every_example_is_accepted_and_the_one_for_any_image_runs() -> Result<()
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let output = world.create(&namespace, &std::fs::read_to_string(&path)?).await?;
             ensure!(output.success, "{}: {}", path.display(), output.all());
-            ensure!(!output.stderr.contains("Warning"), "{}: {}", path.display(), output.stderr);
+            ensure!(
+                !output.stderr.contains("Warning"),
+                "{}: {}",
+                path.display(),
+                output.stderr
+            );
             applied += 1;
         }
     }
     ensure!(applied >= 6, "only {applied} examples were found");
     let ready = |service: &ResilientService| {
-        service.status.as_ref().is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
+        service
+            .status
+            .as_ref()
+            .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
     };
-    let cache = world.object::<ResilientService>(&namespace, "cache", "Ready", Duration::from_secs(90), ready).await?;
+    let cache = world
+        .object::<ResilientService>(&namespace, "cache", "Ready", Duration::from_secs(90), ready)
+        .await?;
     let status = cache.status.unwrap_or_default();
-    let circuits = status.conditions.iter().find(|condition| condition.type_ == types::CIRCUITS_CLOSED);
+    let circuits = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == types::CIRCUITS_CLOSED);
     ensure!(
         circuits.is_some_and(|condition| condition.status == "Unknown" && condition.reason == "NotReported"),
         "a service that does not report has no evidence about circuits: {:?}",

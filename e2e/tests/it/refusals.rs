@@ -15,7 +15,11 @@ fn object(kind: &str, name: &str, spec: Value) -> Value {
 }
 
 fn service(spec: Value) -> Value {
-    object("ResilientService", "refused", merged(json!({"image": "docker.io/library/redis:7.0-bookworm"}), spec))
+    object(
+        "ResilientService",
+        "refused",
+        merged(json!({"image": "docker.io/library/redis:7.0-bookworm"}), spec),
+    )
 }
 
 fn target(block: Value) -> Value {
@@ -23,7 +27,11 @@ fn target(block: Value) -> Value {
 }
 
 fn chaos(spec: Value) -> Value {
-    object("ChaosExperiment", "refused", merged(json!({"target": {"service": "inventory"}}), spec))
+    object(
+        "ChaosExperiment",
+        "refused",
+        merged(json!({"target": {"service": "inventory"}}), spec),
+    )
 }
 
 fn policy(spec: Value) -> Value {
@@ -48,40 +56,125 @@ fn refused() -> Vec<(Value, &'static str)> {
         (service(json!({"replicas": 1001})), "spec.replicas"),
         (service(json!({"replicas": -1})), "spec.replicas"),
         (service(json!({"image": ""})), "spec.image"),
-        (object("ResilientService", "1refused", json!({"image": "x"})), "metadata.name must start with a letter"),
-        (service(json!({"ports": [{"name": "http", "containerPort": 9090}], "resilience": {"reportPort": 9090}})), "resilience.reportPort must differ"),
-        (service(json!({"terminationGracePeriodSeconds": 10, "resilience": {"inbound": {"timeout": "8s"}}})), "terminationGracePeriodSeconds must cover"),
-        (service(json!({"env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]})), "value and valueFrom exclude each other"),
-        (service(json!({"env": [{"name": "VALERIX_SERVICE", "value": "b"}]})), "names beginning with VALERIX_"),
-        (service(json!({"env": [{"name": "A"}, {"name": "A"}]})), "Duplicate value"),
-        (service(json!({"chaos": {"admission": "Sometimes"}})), "Unsupported value: \"Sometimes\""),
-        (target(json!({"timeout": {"request": "1 second"}})), "spec.resilience.targets[0].timeout.request"),
-        (target(json!({"timeout": {"request": "1s", "attempt": "2s"}})), "attempt must not be longer than request"),
+        (
+            object("ResilientService", "1refused", json!({"image": "x"})),
+            "metadata.name must start with a letter",
+        ),
+        (
+            service(json!({"ports": [{"name": "http", "containerPort": 9090}], "resilience": {"reportPort": 9090}})),
+            "resilience.reportPort must differ",
+        ),
+        (
+            service(json!({"terminationGracePeriodSeconds": 10, "resilience": {"inbound": {"timeout": "8s"}}})),
+            "terminationGracePeriodSeconds must cover",
+        ),
+        (
+            service(
+                json!({"env": [{"name": "A", "value": "b", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
+            ),
+            "value and valueFrom exclude each other",
+        ),
+        (
+            service(json!({"env": [{"name": "VALERIX_SERVICE", "value": "b"}]})),
+            "names beginning with VALERIX_",
+        ),
+        (
+            service(json!({"env": [{"name": "A"}, {"name": "A"}]})),
+            "Duplicate value",
+        ),
+        (
+            service(json!({"chaos": {"admission": "Sometimes"}})),
+            "Unsupported value: \"Sometimes\"",
+        ),
+        (
+            target(json!({"timeout": {"request": "1 second"}})),
+            "spec.resilience.targets[0].timeout.request",
+        ),
+        (
+            target(json!({"timeout": {"request": "1s", "attempt": "2s"}})),
+            "attempt must not be longer than request",
+        ),
         (target(json!({"url": "inventory:80"})), "spec.resilience.targets[0].url"),
-        (target(json!({"circuitBreaker": {"consecutiveFailures": 0}})), "consecutiveFailures"),
-        (target(json!({"circuitBreaker": {"failureRatePercent": 101}})), "failureRatePercent"),
-        (target(json!({"circuitBreaker": {"minimumRequests": 20, "window": {"type": "Count", "calls": 10}}})), "minimumRequests must not exceed window.calls"),
-        (target(json!({"circuitBreaker": {"window": {"type": "Time", "calls": 10}}})), "a Time window takes duration"),
+        (
+            target(json!({"circuitBreaker": {"consecutiveFailures": 0}})),
+            "consecutiveFailures",
+        ),
+        (
+            target(json!({"circuitBreaker": {"failureRatePercent": 101}})),
+            "failureRatePercent",
+        ),
+        (
+            target(json!({"circuitBreaker": {"minimumRequests": 20, "window": {"type": "Count", "calls": 10}}})),
+            "minimumRequests must not exceed window.calls",
+        ),
+        (
+            target(json!({"circuitBreaker": {"window": {"type": "Time", "calls": 10}}})),
+            "a Time window takes duration",
+        ),
         (target(json!({"idempotentRoutes": ["GET /x"]})), "idempotentRoutes"),
         (chaos(json!({})), "exactly one fault must be set"),
-        (chaos(json!({"podKill": {}, "latency": {"delay": "1s"}, "duration": "5s"})), "exactly one fault must be set"),
+        (
+            chaos(json!({"podKill": {}, "latency": {"delay": "1s"}, "duration": "5s"})),
+            "exactly one fault must be set",
+        ),
         (chaos(json!({"latency": {"delay": "1s"}})), "duration is required"),
-        (chaos(json!({"podKill": {}, "duration": "5s"})), "duration has no meaning for podKill"),
-        (chaos(json!({"latency": {"delay": "10m"}, "duration": "5s"})), "delay must be between 1ms and 5m"),
-        (chaos(json!({"errors": {"status": 200}, "duration": "5s"})), "spec.errors.status"),
-        (chaos(json!({"errors": {"percent": 0}, "duration": "5s"})), "spec.errors.percent"),
-        (chaos(json!({"podKill": {}, "count": "150%"})), "count must be a number from 1 to 1000"),
-        (chaos(json!({"podKill": {}, "count": 0})), "count must be a number from 1 to 1000"),
+        (
+            chaos(json!({"podKill": {}, "duration": "5s"})),
+            "duration has no meaning for podKill",
+        ),
+        (
+            chaos(json!({"latency": {"delay": "10m"}, "duration": "5s"})),
+            "delay must be between 1ms and 5m",
+        ),
+        (
+            chaos(json!({"errors": {"status": 200}, "duration": "5s"})),
+            "spec.errors.status",
+        ),
+        (
+            chaos(json!({"errors": {"percent": 0}, "duration": "5s"})),
+            "spec.errors.percent",
+        ),
+        (
+            chaos(json!({"podKill": {}, "count": "150%"})),
+            "count must be a number from 1 to 1000",
+        ),
+        (
+            chaos(json!({"podKill": {}, "count": 0})),
+            "count must be a number from 1 to 1000",
+        ),
         (chaos(json!({"podKill": {}, "schedule": "@daily"})), "spec.schedule"),
-        (chaos(json!({"podKill": {}, "timeZone": "Europe/Berlin"})), "timeZone has no meaning without schedule"),
-        (chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})), "exactly one of http and condition must be set"),
-        (chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "body": "{}"}}]}})), "body needs method: POST"),
+        (
+            chaos(json!({"podKill": {}, "timeZone": "Europe/Berlin"})),
+            "timeZone has no meaning without schedule",
+        ),
+        (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
+            "exactly one of http and condition must be set",
+        ),
+        (
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "body": "{}"}}]}}),
+            ),
+            "body needs method: POST",
+        ),
         (policy(json!({"databases": []})), "spec.databases"),
-        (policy(json!({"schedule": {"timeOfDay": "24:00"}})), "spec.schedule.timeOfDay"),
+        (
+            policy(json!({"schedule": {"timeOfDay": "24:00"}})),
+            "spec.schedule.timeOfDay",
+        ),
         (policy(json!({"destination": {}})), "volumeClaim must be set"),
-        (policy(json!({"destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}})), "path must not leave the volume"),
-        (policy(json!({"databases": [{"name": "a b", "connectionSecretRef": {"name": "a"}}]})), "spec.databases[0].name"),
-        (object("BackupPolicy", &"x".repeat(53), policy(json!({}))["spec"].clone()), "metadata.name must have at most 52"),
+        (
+            policy(json!({"destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}})),
+            "path must not leave the volume",
+        ),
+        (
+            policy(json!({"databases": [{"name": "a b", "connectionSecretRef": {"name": "a"}}]})),
+            "spec.databases[0].name",
+        ),
+        (
+            object("BackupPolicy", &"x".repeat(53), policy(json!({}))["spec"].clone()),
+            "metadata.name must have at most 52",
+        ),
     ]
 }
 
@@ -92,7 +185,11 @@ async fn the_api_server_refuses_by_name() -> Result<()> {
     for (object, text) in refused() {
         let output = world.create(&namespace, &object.to_string()).await?;
         ensure!(!output.success, "accepted: {object}");
-        ensure!(output.stderr.contains(text), "wanted `{text}` for {object}, got: {}", output.stderr);
+        ensure!(
+            output.stderr.contains(text),
+            "wanted `{text}` for {object}, got: {}",
+            output.stderr
+        );
     }
     world.delete_namespace(&namespace).await
 }
@@ -118,13 +215,22 @@ async fn a_target_that_did_not_opt_in_is_left_alone() -> Result<()> {
         ("denied", "quiet", "NotAllowed", "spec.chaos.admission"),
         ("missing", "nobody", "TargetNotFound", "nobody"),
     ] {
-        let experiment = object("ChaosExperiment", name, json!({"target": {"service": target}, "errors": {}, "duration": "5s"}));
+        let experiment = object(
+            "ChaosExperiment",
+            name,
+            json!({"target": {"service": target}, "errors": {}, "duration": "5s"}),
+        );
         world.create(&namespace, &experiment.to_string()).await?.text()?;
         let what = format!("Skipped/{reason}");
-        let seen = world.object(&namespace, name, &what, Duration::from_secs(20), skipped(reason)).await?;
+        let seen = world
+            .object(&namespace, name, &what, Duration::from_secs(20), skipped(reason))
+            .await?;
         let message = seen.status.and_then(|status| status.message).unwrap_or_default();
         ensure!(message.contains(text), "the message names the remedy: {message}");
-        ensure!(seen.metadata.finalizers.unwrap_or_default().is_empty(), "nothing was begun, so nothing is held");
+        ensure!(
+            seen.metadata.finalizers.unwrap_or_default().is_empty(),
+            "nothing was begun, so nothing is held"
+        );
     }
     world.delete_namespace(&namespace).await
 }
@@ -134,18 +240,43 @@ async fn a_schedule_that_cannot_hold_is_shown_with_a_suggestion() -> Result<()> 
     let world = World::shared().await?;
     let namespace = world.namespace("schedules").await?;
     for (name, schedule, texts) in [
-        ("skipped", json!({"timeOfDay": "02:30", "timeZone": "Europe/Berlin"}), ["02:30", "Europe/Berlin"]),
-        ("zone", json!({"timeOfDay": "02:30", "timeZone": "Europe/Atlantis"}), ["timeZone", "Europe/Atlantis"]),
+        (
+            "skipped",
+            json!({"timeOfDay": "02:30", "timeZone": "Europe/Berlin"}),
+            ["02:30", "Europe/Berlin"],
+        ),
+        (
+            "zone",
+            json!({"timeOfDay": "02:30", "timeZone": "Europe/Atlantis"}),
+            ["timeZone", "Europe/Atlantis"],
+        ),
     ] {
-        let object = object("BackupPolicy", name, merged(policy(json!({}))["spec"].clone(), json!({"schedule": schedule})));
+        let object = object(
+            "BackupPolicy",
+            name,
+            merged(policy(json!({}))["spec"].clone(), json!({"schedule": schedule})),
+        );
         world.create(&namespace, &object.to_string()).await?.text()?;
         let refused = |policy: &BackupPolicy| {
-            policy.status.as_ref().and_then(|status| condition(&status.conditions, types::READY)).is_some_and(|ready| {
-                ready.status == "False" && texts.iter().all(|text| ready.message.contains(text))
-            })
+            policy
+                .status
+                .as_ref()
+                .and_then(|status| condition(&status.conditions, types::READY))
+                .is_some_and(|ready| ready.status == "False" && texts.iter().all(|text| ready.message.contains(text)))
         };
-        world.object::<BackupPolicy>(&namespace, name, "Ready=False with a reason", Duration::from_secs(20), refused).await?;
-        ensure!(world.api::<CronJob>(&namespace).get_opt(name).await?.is_none(), "{name}: no CronJob for a wrong schedule");
+        world
+            .object::<BackupPolicy>(
+                &namespace,
+                name,
+                "Ready=False with a reason",
+                Duration::from_secs(20),
+                refused,
+            )
+            .await?;
+        ensure!(
+            world.api::<CronJob>(&namespace).get_opt(name).await?.is_none(),
+            "{name}: no CronJob for a wrong schedule"
+        );
     }
     let experiment = object(
         "ChaosExperiment",
@@ -154,9 +285,21 @@ async fn a_schedule_that_cannot_hold_is_shown_with_a_suggestion() -> Result<()> 
     );
     world.create(&namespace, &experiment.to_string()).await?.text()?;
     let refused = |experiment: &ChaosExperiment| {
-        experiment.status.as_ref().and_then(|status| status.message.clone()).is_some_and(|message| message.contains("schedule"))
+        experiment
+            .status
+            .as_ref()
+            .and_then(|status| status.message.clone())
+            .is_some_and(|message| message.contains("schedule"))
     };
-    world.object::<ChaosExperiment>(&namespace, "cron", "a message on its schedule", Duration::from_secs(20), refused).await?;
+    world
+        .object::<ChaosExperiment>(
+            &namespace,
+            "cron",
+            "a message on its schedule",
+            Duration::from_secs(20),
+            refused,
+        )
+        .await?;
     world.delete_namespace(&namespace).await
 }
 
@@ -175,11 +318,21 @@ async fn a_missing_secret_is_named() -> Result<()> {
     );
     world.create(&namespace, &object.to_string()).await?.text()?;
     let named = |service: &ResilientService| {
-        service.status.as_ref().and_then(|status| condition(&status.conditions, types::AVAILABLE)).is_some_and(|available| {
-            available.status == "False" && available.message.contains("not-there")
-        })
+        service
+            .status
+            .as_ref()
+            .and_then(|status| condition(&status.conditions, types::AVAILABLE))
+            .is_some_and(|available| available.status == "False" && available.message.contains("not-there"))
     };
-    world.object::<ResilientService>(&namespace, "needy", "Available=False naming the Secret", Duration::from_secs(60), named).await?;
+    world
+        .object::<ResilientService>(
+            &namespace,
+            "needy",
+            "Available=False naming the Secret",
+            Duration::from_secs(60),
+            named,
+        )
+        .await?;
     world.delete_namespace(&namespace).await
 }
 
@@ -193,24 +346,97 @@ async fn malformed_requests_get_a_problem_and_never_a_500() -> Result<()> {
         ("order", "/api/orders", vec![json_type, key], "{".into(), &[400]),
         ("order", "/api/orders", vec![json_type, key], "[]".into(), &[400, 422]),
         ("order", "/api/orders", vec![json_type, key], "{}".into(), &[422]),
-        ("order", "/api/orders", vec![json_type, key], r#"{"item_id":"ps5","quantity":"one"}"#.into(), &[422]),
-        ("order", "/api/orders", vec![json_type, key], r#"{"item_id":"ps5","quantity":0}"#.into(), &[422]),
-        ("order", "/api/orders", vec![json_type, key], r#"{"item_id":"ps5","quantity":99999999999999999999}"#.into(), &[422]),
-        ("order", "/api/orders", vec![json_type, ("Idempotency-Key", "unknown-item")], r#"{"item_id":"nothing","quantity":1}"#.into(), &[422]),
-        ("order", "/api/orders", vec![json_type], r#"{"item_id":"ps5","quantity":1}"#.into(), &[400]),
-        ("order", "/api/orders", vec![key, ("Content-Type", "text/plain")], "ps5".into(), &[415]),
+        (
+            "order",
+            "/api/orders",
+            vec![json_type, key],
+            r#"{"item_id":"ps5","quantity":"one"}"#.into(),
+            &[422],
+        ),
+        (
+            "order",
+            "/api/orders",
+            vec![json_type, key],
+            r#"{"item_id":"ps5","quantity":0}"#.into(),
+            &[422],
+        ),
+        (
+            "order",
+            "/api/orders",
+            vec![json_type, key],
+            r#"{"item_id":"ps5","quantity":99999999999999999999}"#.into(),
+            &[422],
+        ),
+        (
+            "order",
+            "/api/orders",
+            vec![json_type, ("Idempotency-Key", "unknown-item")],
+            r#"{"item_id":"nothing","quantity":1}"#.into(),
+            &[422],
+        ),
+        (
+            "order",
+            "/api/orders",
+            vec![json_type],
+            r#"{"item_id":"ps5","quantity":1}"#.into(),
+            &[400],
+        ),
+        (
+            "order",
+            "/api/orders",
+            vec![key, ("Content-Type", "text/plain")],
+            "ps5".into(),
+            &[415],
+        ),
         ("order", "/api/orders", vec![json_type, key], long, &[413]),
-        ("inventory", "/api/inventory/deduct", vec![json_type], r#"{"order_id":"x","item_id":"ps5","quantity":1}"#.into(), &[422]),
-        ("inventory", "/api/inventory/deduct", vec![json_type], "\u{0}".into(), &[400]),
-        ("payment", "/payments", vec![json_type, key], r#"{"order_id":1}"#.into(), &[422]),
-        ("processor", "/charges", vec![json_type], r#"{"key":"k","amount_minor":-1,"currency":"EUR"}"#.into(), &[422]),
+        (
+            "inventory",
+            "/api/inventory/deduct",
+            vec![json_type],
+            r#"{"order_id":"x","item_id":"ps5","quantity":1}"#.into(),
+            &[422],
+        ),
+        (
+            "inventory",
+            "/api/inventory/deduct",
+            vec![json_type],
+            "\u{0}".into(),
+            &[400],
+        ),
+        (
+            "payment",
+            "/payments",
+            vec![json_type, key],
+            r#"{"order_id":1}"#.into(),
+            &[422],
+        ),
+        (
+            "processor",
+            "/charges",
+            vec![json_type],
+            r#"{"key":"k","amount_minor":-1,"currency":"EUR"}"#.into(),
+            &[422],
+        ),
     ];
     for (service, path, headers, body, statuses) in cases {
         let short: String = body.chars().take(80).collect();
         let answer = shop::ask(&world, SHOP, "POST", service, path, &headers, body).await?;
-        ensure!(statuses.contains(&answer.status), "{service} {path} {short}: {} {}", answer.status, answer.body);
-        ensure!(answer.content_type.starts_with("application/problem+json"), "{service} {short}: {}", answer.content_type);
-        ensure!(answer.json()?["status"] == answer.status, "the problem carries its status: {}", answer.body);
+        ensure!(
+            statuses.contains(&answer.status),
+            "{service} {path} {short}: {} {}",
+            answer.status,
+            answer.body
+        );
+        ensure!(
+            answer.content_type.starts_with("application/problem+json"),
+            "{service} {short}: {}",
+            answer.content_type
+        );
+        ensure!(
+            answer.json()?["status"] == answer.status,
+            "the problem carries its status: {}",
+            answer.body
+        );
     }
     Ok(())
 }

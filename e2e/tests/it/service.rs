@@ -26,26 +26,55 @@ async fn pods(world: &World, namespace: &str, service: &str) -> Result<BTreeMap<
         .into_iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .map(|pod| {
-            let restarts = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-            (pod.uid().unwrap_or_default(), restarts.into_iter().flatten().map(|container| container.restart_count).sum())
+            let restarts = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.container_statuses.as_ref());
+            (
+                pod.uid().unwrap_or_default(),
+                restarts
+                    .into_iter()
+                    .flatten()
+                    .map(|container| container.restart_count)
+                    .sum(),
+            )
         })
         .collect())
 }
 
 fn ready(service: &ResilientService) -> bool {
-    service.status.as_ref().is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
+    service
+        .status
+        .as_ref()
+        .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_patched_threshold_reaches_every_pod_without_a_restart() -> Result<()> {
     let world = World::with_shop().await?;
     let services = world.api::<ResilientService>(SHOP);
-    let before = world.object(SHOP, "order", "Ready", Duration::from_secs(60), ready).await?;
+    let before = world
+        .object(SHOP, "order", "Ready", Duration::from_secs(60), ready)
+        .await?;
     let pods_before = pods(&world, SHOP, "order").await?;
-    let hash_before = before.status.as_ref().and_then(|status| status.config.clone()).context("no config status")?.hash;
-    let target = before.spec.resilience.as_ref().and_then(|resilience| resilience.targets.first()).context("no target")?;
+    let hash_before = before
+        .status
+        .as_ref()
+        .and_then(|status| status.config.clone())
+        .context("no config status")?
+        .hash;
+    let target = before
+        .spec
+        .resilience
+        .as_ref()
+        .and_then(|resilience| resilience.targets.first())
+        .context("no target")?;
     ensure!(target.name == "inventory", "order's first target is inventory");
-    let threshold = target.circuit_breaker.as_ref().and_then(|breaker| breaker.consecutive_failures).unwrap_or_default();
+    let threshold = target
+        .circuit_breaker
+        .as_ref()
+        .and_then(|breaker| breaker.consecutive_failures)
+        .unwrap_or_default();
 
     for value in [threshold + 4, threshold] {
         let patch = json!([{"op": "replace", "path": "/spec/resilience/targets/0/circuitBreaker/consecutiveFailures", "value": value}]);
@@ -57,20 +86,45 @@ async fn a_patched_threshold_reaches_every_pod_without_a_restart() -> Result<()>
             service.status.as_ref().is_some_and(|status| {
                 status.observed_generation == generation
                     && has_condition(&status.conditions, types::CONFIG_APPLIED, "True")
-                    && status.config.as_ref().is_some_and(|config| config.applied_replicas == 2)
+                    && status
+                        .config
+                        .as_ref()
+                        .is_some_and(|config| config.applied_replicas == 2)
                     && status.summary.as_ref().is_some_and(|summary| summary.config == "2/2")
             })
         };
-        let after = world.object(SHOP, "order", "ConfigApplied 2/2", Duration::from_secs(10), applied).await?;
+        let after = world
+            .object(SHOP, "order", "ConfigApplied 2/2", Duration::from_secs(10), applied)
+            .await?;
         eprintln!("patch to ConfigApplied: {:.2} s", started.elapsed().as_secs_f64());
-        let hash = after.status.and_then(|status| status.config).context("no config status")?.hash;
-        ensure!((hash == hash_before) == (value == threshold), "the hash follows the document: {hash_before} -> {hash}");
-        let map = world.api::<ConfigMap>(SHOP).get(&names::policy_config_map("order")).await?;
-        let document = map.data.unwrap_or_default().remove(names::POLICY_KEY).context("no policy document")?;
+        let hash = after
+            .status
+            .and_then(|status| status.config)
+            .context("no config status")?
+            .hash;
+        ensure!(
+            (hash == hash_before) == (value == threshold),
+            "the hash follows the document: {hash_before} -> {hash}"
+        );
+        let map = world
+            .api::<ConfigMap>(SHOP)
+            .get(&names::policy_config_map("order"))
+            .await?;
+        let document = map
+            .data
+            .unwrap_or_default()
+            .remove(names::POLICY_KEY)
+            .context("no policy document")?;
         ensure!(sha256(&document) == hash, "the hash is that of the document's bytes");
-        ensure!(document.contains(&format!("\"consecutiveFailures\":{value}")), "{document}");
+        ensure!(
+            document.contains(&format!("\"consecutiveFailures\":{value}")),
+            "{document}"
+        );
     }
-    ensure!(pods(&world, SHOP, "order").await? == pods_before, "the same pods, without a restart");
+    ensure!(
+        pods(&world, SHOP, "order").await? == pods_before,
+        "the same pods, without a restart"
+    );
     Ok(())
 }
 
@@ -92,8 +146,14 @@ async fn a_map_edited_by_hand_is_put_back_and_pods_keep_the_last_good_one() -> R
         (map.data?.get(names::POLICY_KEY)? == &good).then_some(())
     })
     .await;
-    ensure!(restored.is_some(), "the map was not put back\n{}", world.dump(SHOP).await);
-    world.object(SHOP, "payment", "Ready again", Duration::from_secs(30), ready).await?;
+    ensure!(
+        restored.is_some(),
+        "the map was not put back\n{}",
+        world.dump(SHOP).await
+    );
+    world
+        .object(SHOP, "payment", "Ready again", Duration::from_secs(30), ready)
+        .await?;
     Ok(())
 }
 
@@ -117,28 +177,63 @@ async fn drift_is_put_back_and_deletion_leaves_nothing() -> Result<()> {
     let world = World::shared().await?;
     let namespace = world.namespace("drift").await?;
     world.create(&namespace, &plain("cache", 1)).await?.text()?;
-    world.object(&namespace, "cache", "Ready", Duration::from_secs(90), ready).await?;
+    world
+        .object(&namespace, "cache", "Ready", Duration::from_secs(90), ready)
+        .await?;
 
     let deployments = world.api::<Deployment>(&namespace);
     let services = world.api::<Service>(&namespace);
-    deployments.patch("cache", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 3}}))).await?;
+    deployments
+        .patch(
+            "cache",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": {"replicas": 3}})),
+        )
+        .await?;
     services.delete("cache-pods", &DeleteParams::default()).await?;
-    world.api::<ConfigMap>(&namespace).delete(&names::policy_config_map("cache"), &DeleteParams::default()).await?;
-    world.api::<ServiceAccount>(&namespace).delete("cache", &DeleteParams::default()).await?;
+    world
+        .api::<ConfigMap>(&namespace)
+        .delete(&names::policy_config_map("cache"), &DeleteParams::default())
+        .await?;
+    world
+        .api::<ServiceAccount>(&namespace)
+        .delete("cache", &DeleteParams::default())
+        .await?;
     let back = eventually(Duration::from_secs(5), || async {
         let replicas = deployments.get("cache").await.ok()?.spec?.replicas?;
         let all = services.get_opt("cache-pods").await.ok()?.is_some()
-            && world.api::<ConfigMap>(&namespace).get_opt(&names::policy_config_map("cache")).await.ok()?.is_some()
-            && world.api::<ServiceAccount>(&namespace).get_opt("cache").await.ok()?.is_some();
+            && world
+                .api::<ConfigMap>(&namespace)
+                .get_opt(&names::policy_config_map("cache"))
+                .await
+                .ok()?
+                .is_some()
+            && world
+                .api::<ServiceAccount>(&namespace)
+                .get_opt("cache")
+                .await
+                .ok()?
+                .is_some();
         (replicas == 1 && all).then_some(())
     })
     .await;
-    ensure!(back.is_some(), "drift was not put back\n{}", world.dump(&namespace).await);
+    ensure!(
+        back.is_some(),
+        "drift was not put back\n{}",
+        world.dump(&namespace).await
+    );
 
     let all: Api<ResilientService> = world.api(&namespace);
     all.delete("cache", &DeleteParams::foreground()).await?;
     let gone = eventually(Duration::from_secs(60), || async {
-        let left = world.kubectl(&format!("get rsvc,deployments,services,pods,replicasets,configmaps,serviceaccounts -n {namespace} -o name")).await.ok()?.text().ok()?;
+        let left = world
+            .kubectl(&format!(
+                "get rsvc,deployments,services,pods,replicasets,configmaps,serviceaccounts -n {namespace} -o name"
+            ))
+            .await
+            .ok()?
+            .text()
+            .ok()?;
         let left: Vec<_> = left.lines().filter(|name| name.contains("cache")).collect();
         left.is_empty().then_some(())
     })
@@ -159,13 +254,22 @@ async fn a_stranger_of_the_same_name_is_not_adopted() -> Result<()> {
     let before = services.create(&PostParams::default(), &stranger).await?;
     world.create(&namespace, &plain("cache", 0)).await?.text()?;
     let refused = |service: &ResilientService| {
-        service.status.as_ref().and_then(|status| condition(&status.conditions, types::RESOURCES_READY)).is_some_and(|ready| {
-            ready.status == "False" && ready.reason == "NotOwned" && ready.message.contains("cache")
-        })
+        service
+            .status
+            .as_ref()
+            .and_then(|status| condition(&status.conditions, types::RESOURCES_READY))
+            .is_some_and(|ready| {
+                ready.status == "False" && ready.reason == "NotOwned" && ready.message.contains("cache")
+            })
     };
-    world.object::<ResilientService>(&namespace, "cache", "NotOwned", Duration::from_secs(20), refused).await?;
+    world
+        .object::<ResilientService>(&namespace, "cache", "NotOwned", Duration::from_secs(20), refused)
+        .await?;
     let after = services.get("cache").await?;
-    ensure!(after.spec == before.spec && after.metadata.labels == before.metadata.labels, "the stranger is untouched");
+    ensure!(
+        after.spec == before.spec && after.metadata.labels == before.metadata.labels,
+        "the stranger is untouched"
+    );
     ensure!(after.metadata.owner_references.is_none(), "the stranger has no owner");
     world.delete_namespace(&namespace).await
 }
@@ -176,15 +280,24 @@ async fn zero_replicas_are_ready_and_scaling_works() -> Result<()> {
     let namespace = world.namespace("scale").await?;
     world.create(&namespace, &plain("cache", 0)).await?.text()?;
     let zero = |service: &ResilientService| {
-        service.status.as_ref().and_then(|status| condition(&status.conditions, types::READY)).is_some_and(|ready| {
-            ready.status == "True" && ready.reason == "ScaledToZero"
-        })
+        service
+            .status
+            .as_ref()
+            .and_then(|status| condition(&status.conditions, types::READY))
+            .is_some_and(|ready| ready.status == "True" && ready.reason == "ScaledToZero")
     };
-    world.object::<ResilientService>(&namespace, "cache", "Ready/ScaledToZero", Duration::from_secs(30), zero).await?;
-    world.kubectl(&format!("scale -n {namespace} rsvc/cache --replicas=1")).await?.text()?;
+    world
+        .object::<ResilientService>(&namespace, "cache", "Ready/ScaledToZero", Duration::from_secs(30), zero)
+        .await?;
+    world
+        .kubectl(&format!("scale -n {namespace} rsvc/cache --replicas=1"))
+        .await?
+        .text()?;
     let one = |service: &ResilientService| {
         ready(service) && service.status.as_ref().is_some_and(|status| status.ready_replicas == 1)
     };
-    world.object::<ResilientService>(&namespace, "cache", "one ready replica", Duration::from_secs(60), one).await?;
+    world
+        .object::<ResilientService>(&namespace, "cache", "one ready replica", Duration::from_secs(60), one)
+        .await?;
     world.delete_namespace(&namespace).await
 }

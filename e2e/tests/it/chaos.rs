@@ -1,0 +1,525 @@
+//! ChaosExperiment against the shop: orders survive slow and killed inventory, and the status says so with evidence.
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use valerix_crds::{
+    ChaosExperiment, ChaosPhase, ResilientService, TargetState, Verdict, names, names::condition as types,
+};
+use valerix_e2e::{
+    operator,
+    shop::{self, Order},
+    world::{SHOP, World, eventually, has_condition},
+};
+
+/// Creates an experiment on inventory under a name of its own.
+pub(crate) async fn start(world: &World, prefix: &str, spec: Value) -> Result<String> {
+    let name = format!("{prefix}-{}", &uuid::Uuid::new_v4().simple().to_string()[..6]);
+    let mut full = json!({"target": {"service": "inventory"}, "safety": {"minPodAge": "5s"}});
+    if let (Some(full), Value::Object(spec)) = (full.as_object_mut(), spec) {
+        full.extend(spec);
+    }
+    let object = json!({
+        "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment",
+        "metadata": {"name": name}, "spec": full,
+    });
+    world.create(SHOP, &object.to_string()).await?.text()?;
+    Ok(name)
+}
+
+pub(crate) fn in_phase(phase: ChaosPhase) -> impl Fn(&ChaosExperiment) -> bool {
+    move |experiment| {
+        experiment
+            .status
+            .as_ref()
+            .is_some_and(|status| status.phase == Some(phase))
+    }
+}
+
+pub(crate) fn ended(experiment: &ChaosExperiment) -> bool {
+    experiment
+        .status
+        .as_ref()
+        .is_some_and(|status| status.phase.is_some_and(ChaosPhase::is_terminal))
+}
+
+fn injected(experiment: &ChaosExperiment) -> bool {
+    experiment
+        .status
+        .as_ref()
+        .is_some_and(|status| status.injected_at.is_some())
+}
+
+/// What a pod answers on its report port.
+async fn report(world: &World, pod: &str) -> Result<Value> {
+    let request = http::Request::get(format!("/api/v1/namespaces/{SHOP}/pods/{pod}:9090/proxy/resilience"))
+        .body(Vec::new())
+        .context("failed to build a request")?;
+    world
+        .client
+        .request::<Value>(request)
+        .await
+        .context("failed to ask for a report")
+}
+
+async fn ready_pods(world: &World, service: &str) -> Result<Vec<(String, String)>> {
+    let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={service}"));
+    let pods = world.api::<Pod>(SHOP).list(&selector).await?;
+    Ok(pods
+        .items
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default()))
+        .collect())
+}
+
+/// Orders that arrive one after another until the stream is ended.
+pub(crate) struct Stream {
+    stop: CancellationToken,
+    placed: Arc<Mutex<Vec<(Order, Duration)>>>,
+    tasks: Vec<tokio::task::JoinHandle<Result<()>>>,
+}
+
+impl Stream {
+    /// Starts `customers` that each order again `pause` after they were answered.
+    pub(crate) fn start(world: &Arc<World>, customers: usize, pause: Duration) -> Self {
+        let stop = CancellationToken::new();
+        let placed = Arc::new(Mutex::new(Vec::new()));
+        let tasks = (0..customers)
+            .map(|_| {
+                let (world, stop, placed) = (Arc::clone(world), stop.clone(), Arc::clone(&placed));
+                tokio::spawn(async move {
+                    while !stop.is_cancelled() {
+                        let (order, answer) = shop::place(&world, "ps5", 1).await?;
+                        placed.lock().await.push((order, answer.took));
+                        tokio::select! {
+                            () = stop.cancelled() => {}
+                            () = tokio::time::sleep(pause) => {}
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        Self { stop, placed, tasks }
+    }
+
+    /// Ends the stream and returns every order with the time that its answer took.
+    pub(crate) async fn end(self) -> Result<Vec<(Order, Duration)>> {
+        self.stop.cancel();
+        for task in self.tasks {
+            task.await.context("a customer panicked")??;
+        }
+        Ok(std::mem::take(&mut *self.placed.lock().await))
+    }
+}
+
+async fn faults(world: &World) -> Result<Value> {
+    let map = world
+        .api::<ConfigMap>(SHOP)
+        .get(&names::policy_config_map("inventory"))
+        .await?;
+    match map.data.unwrap_or_default().get(names::FAULTS_KEY) {
+        Some(text) => Ok(serde_json::from_str::<Value>(text)?["faults"].clone()),
+        None => Ok(json!([])),
+    }
+}
+
+/// The run is over, nothing is held, nothing is left in the service's document.
+pub(crate) async fn recovered(world: &World, name: &str, within: Duration) -> Result<ChaosExperiment> {
+    let experiment = world.object(SHOP, name, "a terminal phase", within, ended).await?;
+    let conditions = experiment.status.clone().unwrap_or_default().conditions;
+    ensure!(
+        has_condition(&conditions, types::RECOVERED, "True"),
+        "not recovered: {conditions:?}"
+    );
+    ensure!(
+        has_condition(&conditions, types::COMPLETED, "True"),
+        "not completed: {conditions:?}"
+    );
+    let released = eventually(Duration::from_secs(5), || async {
+        let experiment = world.api::<ChaosExperiment>(SHOP).get(name).await.ok()?;
+        let faults = faults(world).await.ok()?;
+        (experiment.metadata.finalizers.unwrap_or_default().is_empty() && faults.as_array().is_none_or(Vec::is_empty))
+            .then_some(())
+    })
+    .await;
+    ensure!(
+        released.is_some(),
+        "a finalizer or a fault is left\n{}",
+        world.dump(SHOP).await
+    );
+    Ok(experiment)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_inventory_never_slows_an_order_and_the_fault_ends_without_the_operator() -> Result<()> {
+    let world = Arc::new(World::alone().await?);
+    let ready = |service: &ResilientService| {
+        service
+            .status
+            .as_ref()
+            .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
+    };
+    let before = world
+        .object(SHOP, "inventory", "Ready", Duration::from_secs(60), ready)
+        .await?;
+    let hash = before
+        .status
+        .and_then(|status| status.config)
+        .context("no config status")?
+        .hash;
+
+    let name = start(
+        &world,
+        "slow",
+        json!({"latency": {"delay": "3s"}, "count": "100%", "duration": "25s"}),
+    )
+    .await?;
+    let running: ChaosExperiment = world
+        .object(SHOP, &name, "injected", Duration::from_secs(60), injected)
+        .await?;
+    let status = running.status.unwrap_or_default();
+    ensure!(
+        status.targets.iter().all(|target| target.state == TargetState::Active),
+        "{:?}",
+        status.targets
+    );
+    ensure!(status.targets.len() == 2, "all pods are hurt: {:?}", status.targets);
+
+    let stream = Stream::start(&world, 4, Duration::from_millis(300));
+    // The breaker opens in a pod, and the service's status shows it within two seconds.
+    let pods = ready_pods(&world, "order").await?;
+    let open = eventually(Duration::from_secs(15), || async {
+        for (pod, _) in &pods {
+            let report = report(&world, pod).await.ok()?;
+            let breakers = report["circuitBreakers"].as_array()?;
+            if breakers
+                .iter()
+                .any(|breaker| breaker["target"] == "inventory" && breaker["state"] == "Open")
+            {
+                return Some(());
+            }
+        }
+        None
+    })
+    .await;
+    ensure!(open.is_some(), "no breaker opened\n{}", world.dump(SHOP).await);
+    let opened = Instant::now();
+    let shown = |service: &ResilientService| {
+        service.status.as_ref().is_some_and(|status| {
+            status
+                .circuit_breakers
+                .iter()
+                .any(|breaker| breaker.target == "inventory" && breaker.open > 0)
+                && status
+                    .summary
+                    .as_ref()
+                    .is_some_and(|summary| summary.circuits.contains("open"))
+                && has_condition(&status.conditions, types::READY, "True")
+        })
+    };
+    world
+        .object(SHOP, "order", "an open circuit", Duration::from_secs(2), shown)
+        .await?;
+    eprintln!(
+        "breaker open to status: {:.2} s at most",
+        opened.elapsed().as_secs_f64()
+    );
+
+    let during = world.api::<ResilientService>(SHOP).get("inventory").await?;
+    ensure!(ready(&during), "an experiment does not take the target's Ready away");
+    ensure!(
+        during
+            .status
+            .and_then(|status| status.config)
+            .is_some_and(|config| config.hash == hash),
+        "an experiment does not change the policy's hash"
+    );
+
+    // Without the operator the fault ends by the pods' own clocks.
+    operator::scale(&world, 0).await?;
+    let mut left = Duration::ZERO;
+    let victims = ready_pods(&world, "inventory").await?;
+    for (pod, _) in &victims {
+        let report = report(&world, pod).await?;
+        let fault = report["faults"]
+            .as_array()
+            .and_then(|faults| faults.iter().find(|fault| fault["state"] == "Active"));
+        let remaining = fault
+            .and_then(|fault| fault["remainingMs"].as_u64())
+            .context("the fault is not active any more")?;
+        left = left.max(Duration::from_millis(remaining));
+    }
+    let asked = Instant::now();
+    let over = eventually(left + Duration::from_secs(5), || async {
+        for (pod, _) in &victims {
+            let report = report(&world, pod).await.ok()?;
+            if report["faults"]
+                .as_array()?
+                .iter()
+                .any(|fault| fault["state"] == "Active")
+            {
+                return None;
+            }
+        }
+        Some(Instant::now())
+    })
+    .await
+    .context("the fault did not end without the operator")?;
+    let late = over.duration_since(asked).abs_diff(left);
+    ensure!(late < Duration::from_secs(1), "the fault ended {late:?} off its time");
+
+    // With traffic the breaker closes again.
+    let closed = eventually(Duration::from_secs(40), || async {
+        for (pod, _) in &pods {
+            let report = report(&world, pod).await.ok()?;
+            let breakers = report["circuitBreakers"].as_array()?;
+            if breakers
+                .iter()
+                .any(|breaker| breaker["target"] == "inventory" && breaker["state"] != "Closed")
+            {
+                return None;
+            }
+        }
+        Some(())
+    })
+    .await;
+    ensure!(closed.is_some(), "the breaker did not close");
+    let placed = stream.end().await?;
+    let slowest = placed.iter().map(|(_, took)| *took).max().unwrap_or_default();
+    ensure!(
+        slowest < Duration::from_millis(2500),
+        "an order was answered after {slowest:?}"
+    );
+    let queued = placed.iter().filter(|(order, _)| order.status == "QUEUED").count();
+    ensure!(queued > 0, "no order was queued although inventory was slow");
+    eprintln!(
+        "{} orders, {queued} queued, the slowest answered after {slowest:?}",
+        placed.len()
+    );
+    let orders: Vec<Order> = placed.into_iter().map(|(order, _)| order).collect();
+    let ids: Vec<String> = orders.iter().map(|order| order.order_id.clone()).collect();
+    let within = Duration::from_secs(60).saturating_sub(over.elapsed());
+    shop::settled(&world, &ids, within).await?;
+    eprintln!(
+        "every order settled {:.1} s after the fault's end",
+        over.elapsed().as_secs_f64()
+    );
+    shop::balanced(&world, &orders).await?;
+
+    operator::scale(&world, 1).await?;
+    recovered(&world, &name, Duration::from_secs(60)).await?;
+    world
+        .object(SHOP, "order", "Ready", Duration::from_secs(30), ready)
+        .await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_pod_loses_no_order_and_the_verdict_says_so() -> Result<()> {
+    let world = Arc::new(World::with_shop().await?);
+    let before: BTreeSet<String> = ready_pods(&world, "inventory")
+        .await?
+        .into_iter()
+        .map(|(_, uid)| uid)
+        .collect();
+    let stream = Stream::start(&world, 3, Duration::from_millis(200));
+    let probe = json!({
+        "name": "orders", "interval": "500ms", "failureThreshold": 5,
+        "http": {"service": "order", "path": "/api/orders", "method": "POST",
+                 "body": "{\"item_id\":\"xbox\",\"quantity\":1}", "expect": {"bodyContains": "order_id"}},
+    });
+    let name = start(
+        &world,
+        "kill",
+        json!({"podKill": {}, "steadyState": {"probes": [probe]}}),
+    )
+    .await?;
+    let experiment = recovered(&world, &name, Duration::from_secs(120)).await?;
+    let status = experiment.status.unwrap_or_default();
+    ensure!(
+        status.verdict == Some(Verdict::Pass),
+        "{:?} {:?} {:?}",
+        status.verdict,
+        status.reason,
+        status.message
+    );
+    let [victim] = &status.targets[..] else {
+        anyhow::bail!("one victim: {:?}", status.targets)
+    };
+    ensure!(
+        before.contains(&victim.uid),
+        "the victim is one of the pods that were there: {victim:?}"
+    );
+    let after: BTreeSet<String> = ready_pods(&world, "inventory")
+        .await?
+        .into_iter()
+        .map(|(_, uid)| uid)
+        .collect();
+    let gone: Vec<_> = before.difference(&after).collect();
+    ensure!(gone == [&victim.uid], "exactly the recorded pod was replaced: {gone:?}");
+    let recovery = status.time_to_recover.context("no time to recover")?;
+    ensure!(recovery.ends_with('s'), "{recovery}");
+    eprintln!("time to recover from a killed pod: {recovery}");
+
+    let placed = stream.end().await?;
+    ensure!(placed.len() > 20, "only {} orders were placed", placed.len());
+    let orders: Vec<Order> = placed.into_iter().map(|(order, _)| order).collect();
+    let ids: Vec<String> = orders.iter().map(|order| order.order_id.clone()).collect();
+    shop::settled(&world, &ids, Duration::from_secs(60)).await?;
+    shop::balanced(&world, &orders).await?;
+
+    let row = world
+        .kubectl(&format!("get chaos -n {SHOP} {name} --no-headers"))
+        .await?
+        .text()?;
+    let row: Vec<_> = row.split_whitespace().collect();
+    ensure!(
+        row[1..6] == ["PodKill", "inventory", "Completed", "Pass", "1/1"],
+        "{row:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_is_as_strong_as_asked_and_stops_at_once_when_told() -> Result<()> {
+    let world = World::with_shop().await?;
+    let ask = || shop::ask(&world, SHOP, "GET", "inventory", "/api/inventory/ps5", &[], Vec::new());
+    let name = start(
+        &world,
+        "stop",
+        json!({"latency": {"delay": "600ms"}, "count": "100%", "duration": "5m"}),
+    )
+    .await?;
+    world
+        .object(SHOP, &name, "injected", Duration::from_secs(60), injected)
+        .await?;
+    let mut times = Vec::new();
+    for _ in 0..9 {
+        times.push(ask().await?.took);
+    }
+    times.sort();
+    ensure!(
+        times[4].abs_diff(Duration::from_millis(600)) < Duration::from_millis(60),
+        "measured {:?} instead of 600 ms",
+        times[4]
+    );
+
+    // The rest of the spec is frozen meanwhile; the stop button is not.
+    let experiments = world.api::<ChaosExperiment>(SHOP);
+    let harder = Patch::Merge(json!({"spec": {"latency": {"delay": "2s"}}}));
+    let refused = experiments
+        .patch(&name, &PatchParams::default(), &harder)
+        .await
+        .err()
+        .map(|error| error.to_string());
+    ensure!(
+        refused
+            .as_deref()
+            .is_some_and(|error| error.contains("frozen while a run is Running")),
+        "{refused:?}"
+    );
+    let stop = Patch::Merge(json!({"spec": {"desired": "Stop"}}));
+    experiments.patch(&name, &PatchParams::default(), &stop).await?;
+    let experiment = recovered(&world, &name, Duration::from_secs(20)).await?;
+    let status = experiment.status.unwrap_or_default();
+    ensure!(
+        status.phase == Some(ChaosPhase::Stopped) && status.verdict == Some(Verdict::Stopped),
+        "{status:?}"
+    );
+    let took = ask().await?.took;
+    ensure!(
+        took < Duration::from_millis(300),
+        "still slow after Recovered: {took:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_are_injected_in_the_asked_share() -> Result<()> {
+    let world = World::with_shop().await?;
+    let spec = json!({"errors": {"percent": 50, "status": 503, "routes": ["GET /api/inventory/{item}"]}, "count": "100%", "duration": "30s"});
+    let name = start(&world, "errors", spec).await?;
+    world
+        .object(SHOP, &name, "injected", Duration::from_secs(60), injected)
+        .await?;
+    let mut failed = 0;
+    for _ in 0..400 {
+        let answer = shop::ask(&world, SHOP, "GET", "inventory", "/api/inventory/ps5", &[], Vec::new()).await?;
+        ensure!(
+            answer.status == 200 || answer.status == 503,
+            "{} {}",
+            answer.status,
+            answer.body
+        );
+        failed += usize::from(answer.status == 503);
+    }
+    // Four standard deviations of 400 fair coins.
+    ensure!(
+        (160..=240).contains(&failed),
+        "{failed} of 400 requests failed instead of half"
+    );
+    let stop = Patch::Merge(json!({"spec": {"desired": "Stop"}}));
+    world
+        .api::<ChaosExperiment>(SHOP)
+        .patch(&name, &PatchParams::default(), &stop)
+        .await?;
+    recovered(&world, &name, Duration::from_secs(20)).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_experiments_never_hurt_one_service_at_once() -> Result<()> {
+    let world = World::with_shop().await?;
+    let first = start(&world, "first", json!({"latency": {"delay": "50ms"}, "duration": "8s"})).await?;
+    world
+        .object(SHOP, &first, "injected", Duration::from_secs(60), injected)
+        .await?;
+    let second = start(&world, "second", json!({"podKill": {}})).await?;
+    let waits_or_skips = |experiment: &ChaosExperiment| {
+        experiment.status.as_ref().is_some_and(|status| {
+            status.injected_at.is_none()
+                && status
+                    .message
+                    .as_deref()
+                    .is_some_and(|message| message.contains("inventory"))
+        })
+    };
+    world
+        .object(
+            SHOP,
+            &second,
+            "kept away from a target in use",
+            Duration::from_secs(20),
+            waits_or_skips,
+        )
+        .await?;
+    let running = world.api::<ChaosExperiment>(SHOP).get(&first).await?;
+    ensure!(
+        in_phase(ChaosPhase::Running)(&running) || ended(&running),
+        "the first one goes on"
+    );
+    for name in [&first, &second] {
+        let stop = Patch::Merge(json!({"spec": {"desired": "Stop"}}));
+        world
+            .api::<ChaosExperiment>(SHOP)
+            .patch(name, &PatchParams::default(), &stop)
+            .await?;
+        world
+            .object(SHOP, name, "a terminal phase", Duration::from_secs(60), ended)
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! At rest the operator asks for nothing: counted by the API server itself, from its audit log.
+
+use anyhow::{Context, Result, ensure};
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    time::Duration,
+};
+use valerix_e2e::world::{OPERATOR_USER, World};
+
+/// The operator's requests that began within a span of time.
+fn requests(path: &PathBuf, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<Value>> {
+    let file = File::open(path).with_context(|| format!("failed to open {}", path.display()))?;
+    let mut requests = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let line = line?;
+        if !line.contains(OPERATOR_USER) {
+            continue;
+        }
+        let event: Value = serde_json::from_str(&line)?;
+        let at = event["requestReceivedTimestamp"]
+            .as_str()
+            .and_then(|text| text.parse::<DateTime<Utc>>().ok());
+        // A watch is one request with two lines: when it begins to answer and when it ends.
+        if event["user"]["username"] == OPERATOR_USER && at.is_some_and(|at| at >= from && at <= to) {
+            requests.push(event);
+        }
+    }
+    Ok(requests)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_minutes_of_rest_are_watches_and_the_lease() -> Result<()> {
+    let world = World::alone().await?;
+    let audit_log = world.environment.audit_log.clone().context(
+        "VALERIX_CLUSTER_AUDIT_LOG is not set: rest is counted from the API server's audit log, which the project's own cluster keeps",
+    )?;
+    // What earlier tests left behind settles first; then nothing may move.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    let from = Utc::now();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let to = Utc::now();
+    // The log is written behind the requests.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut leases = 0;
+    for event in requests(&audit_log, from, to)? {
+        let (verb, resource) = (
+            event["verb"].as_str().unwrap_or_default(),
+            event["objectRef"]["resource"].as_str().unwrap_or_default(),
+        );
+        if resource == "leases" && verb != "watch" {
+            leases += 1;
+        } else {
+            *counts.entry(format!("{verb} {resource}")).or_default() += 1;
+        }
+    }
+    eprintln!("at rest for two minutes: {leases} requests for the Lease, beside {counts:?}");
+    ensure!(
+        (1..=60).contains(&leases),
+        "{leases} Lease requests in two minutes; one leads, and renews at most 30 times a minute"
+    );
+    let others: Vec<_> = counts.keys().filter(|request| !request.starts_with("watch ")).collect();
+    ensure!(others.is_empty(), "requests at rest: {counts:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_is_never_refused_a_right() -> Result<()> {
+    let world = World::alone().await?;
+    let audit_log = world
+        .environment
+        .audit_log
+        .clone()
+        .context("VALERIX_CLUSTER_AUDIT_LOG is not set")?;
+    let refused: Vec<String> = requests(&audit_log, DateTime::UNIX_EPOCH, Utc::now())?
+        .into_iter()
+        .filter(|event| event["responseStatus"]["code"] == 403)
+        // A namespace that is going takes nothing new; the operator cannot know before it asks.
+        .filter(|event| !event["responseStatus"].to_string().contains("being terminated"))
+        .map(|event| {
+            format!(
+                "{} {} {}",
+                event["verb"], event["requestURI"], event["responseStatus"]["message"]
+            )
+        })
+        .collect();
+    ensure!(refused.is_empty(), "the chart's rights are too small: {refused:#?}");
+    Ok(())
+}
