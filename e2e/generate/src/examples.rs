@@ -86,7 +86,7 @@ fn any_image() -> ResilientService {
     ResilientService::new(
         "cache",
         ResilientServiceSpec {
-            command: ["redis-server", "--save", "", "--appendonly", "no", "--dir", "/tmp"]
+            command: ["redis-server", "--save", "", "--dir", "/tmp"]
                 .map(Into::into)
                 .to_vec(),
             ports: vec![ContainerPort {
