@@ -100,7 +100,13 @@ async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Nex
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
     let route = path.as_deref().unwrap_or("unmatched");
-    let span = span(&context, method, route);
+    let span = tracing::info_span!(
+        "request",
+        trace_id = context.trace_id(),
+        request_id = context.request_id(),
+        method,
+        route,
+    );
     request.extensions_mut().insert(context.clone());
     let mut response = next.run(request).instrument(span.clone()).await;
     let elapsed = begun.elapsed();
@@ -120,31 +126,12 @@ async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Nex
     response
 }
 
-/// The handler runs in a task of its own, which inherits neither the span nor the trace.
+/// The handler runs in a task of its own, which does not inherit the trace.
 async fn continue_trace(mut request: Request, next: Next) -> Response {
-    let Some(context) = request.extensions_mut().remove::<TraceContext>() else {
-        return next.run(request).await;
-    };
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
-    let span = span(
-        &context,
-        known_method(request.method()),
-        route.as_deref().unwrap_or("unmatched"),
-    );
-    context.scope(next.run(request).instrument(span)).await
-}
-
-fn span(context: &TraceContext, method: &str, route: &str) -> tracing::Span {
-    tracing::info_span!(
-        "request",
-        trace_id = context.trace_id(),
-        request_id = context.request_id(),
-        method,
-        route,
-    )
+    match request.extensions_mut().remove::<TraceContext>() {
+        Some(context) => context.scope(next.run(request)).await,
+        None => next.run(request).await,
+    }
 }
 
 fn log(status: StatusCode, elapsed: Duration) {

@@ -22,7 +22,7 @@
 //! }
 //!
 //! async fn build(config: Config) -> anyhow::Result<Server> {
-//!     let service = Service::new(&config.service)?;
+//!     let service = Service::new(&config.service).await?;
 //!     let database = Database::open(&config.database, &config.service.service, &service.health)?;
 //!     let routes = Router::new().route("/hello", get(|| async { "hello" }));
 //!     Ok(service.bind(routes, Document::new("example", "Says hello")).await?)

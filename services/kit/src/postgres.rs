@@ -13,11 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::watch;
 
-/// Begins a transaction.
-#[allow(clippy::disallowed_methods, missing_docs)]
-pub async fn begin(pool: &PgPool) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
-    pool.begin().await
-}
+pub use valerix_resilience::postgres::begin;
 
 use crate::args::DatabaseArgs;
 use crate::backoff::Backoff;
@@ -164,6 +160,9 @@ pub fn classify(error: &sqlx::Error) -> Failure {
                 // transaction aborted by one of those; read-only standby.
                 "57014" | "55P03" | "40001" | "40P01" | "25P03" | "25P02" | "25006" => Failure::Unavailable,
                 "22021" | "22P05" => Failure::BadText,
+                // What a server says to a new connection: no such database (yet), not taking any, wrong password
+                // (being rotated).
+                "3D000" | "55000" | "28000" | "28P01" => Failure::Unavailable,
                 // Connection exceptions, insufficient resources, operator intervention.
                 code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => {
                     Failure::Unavailable

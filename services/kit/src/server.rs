@@ -2,20 +2,25 @@
 //!
 //! Not `axum::serve`: that sets no timer, and a client that never finishes its head would stay for ever.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::response::Response;
+use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use valerix_resilience::AbortConnection;
 
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -63,9 +68,10 @@ async fn connection(
     // Small answers must not wait for an acknowledgement; without it they only come later.
     let _ = stream.set_nodelay(true);
     // hyper's timer starts with the first byte; a connection that sends none is our business.
+    let mut byte = [0];
     tokio::select! {
-        readable = tokio::time::timeout(limits.header_read_timeout, stream.readable()) => {
-            if !matches!(readable, Ok(Ok(()))) { return; }
+        first = tokio::time::timeout(limits.header_read_timeout, stream.peek(&mut byte)) => {
+            if !matches!(first, Ok(Ok(1..))) { return; }
         }
         () = stop.cancelled() => return,
     }
@@ -80,13 +86,40 @@ async fn connection(
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(256);
-    let service = router.map_request(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request
-    });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), Connection { router, peer });
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(%peer, %error, "a connection ended early");
+    }
+}
+
+/// The router as hyper wants it, for the requests of one connection.
+#[derive(Clone)]
+struct Connection {
+    router: Router,
+    peer: SocketAddr,
+}
+
+/// A fault closes the connection: for hyper an error of the service, for the caller a lost peer.
+#[derive(Debug, thiserror::Error)]
+#[error("aborted by a fault")]
+struct Aborted;
+
+impl hyper::service::Service<Request<Incoming>> for Connection {
+    type Response = Response;
+    type Error = Aborted;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Aborted>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        let answer = self.router.clone().oneshot(request);
+        Box::pin(async move {
+            match answer.await {
+                Ok(answer) if answer.extensions().get::<AbortConnection>().is_some() => Err(Aborted),
+                Ok(answer) => Ok(answer),
+                Err(never) => match never {},
+            }
+        })
     }
 }
 

@@ -11,6 +11,8 @@ use http::header;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use valerix_resilience::{ClientBuilder, Resilience};
+
 use crate::args::ServiceArgs;
 use crate::extract::Json;
 use crate::health::Health;
@@ -32,6 +34,8 @@ pub struct Service {
     pub metrics: Metrics,
     /// Relays, consumers, sweepers.
     pub tasks: Tasks,
+    /// Clients of other services come from here; the server's layers are put on by [`Service::bind`].
+    pub resilience: Resilience,
     args: ServiceArgs,
 }
 
@@ -41,6 +45,9 @@ pub enum StartError {
     /// A metric is defined twice.
     #[error("failed to define the metrics")]
     Metrics(#[source] prometheus::Error),
+    /// The resilience library does not start.
+    #[error("failed to start the resilience library")]
+    Resilience(#[source] valerix_resilience::StartError),
     /// The address is taken or not ours.
     #[error("failed to listen on {address}")]
     Listen {
@@ -53,17 +60,37 @@ pub enum StartError {
 }
 
 impl Service {
-    /// The base of the service that `args` describes.
+    /// The base of the service that `args` describes. From now on the policy documents are followed.
     ///
     /// # Errors
     /// When the metrics can not be defined.
-    pub fn new(args: &ServiceArgs) -> Result<Self, StartError> {
+    pub async fn new(args: &ServiceArgs) -> Result<Self, StartError> {
+        let metrics = Metrics::new().map_err(StartError::Metrics)?;
+        let resilience = Resilience::builder()
+            .service(&args.service)
+            .namespace(&args.namespace)
+            .pod_uid(&args.pod_uid)
+            .policy_folder(&args.policy_dir)
+            .state_folder(&args.state_dir)
+            .registry(metrics.registry().clone())
+            .start()
+            .await
+            .map_err(StartError::Resilience)?;
         Ok(Self {
             health: Health::default(),
-            metrics: Metrics::new().map_err(StartError::Metrics)?,
+            metrics,
             tasks: Tasks::default(),
+            resilience,
             args: args.clone(),
         })
+    }
+
+    /// Begins a client of another service, as the policy document describes the target `name`; its calls carry the
+    /// trace and the request id of the task that makes them.
+    pub fn client(&self, name: &str) -> ClientBuilder {
+        self.resilience
+            .client(name)
+            .decorate(|headers| headers.extend(telemetry::outbound_headers()))
     }
 
     /// Listens on both ports and answers nothing yet; see [`Server::run`].
@@ -127,6 +154,7 @@ impl Server {
                     health,
                     metrics,
                     tasks,
+                    resilience,
                     args,
                 },
             main,
@@ -148,7 +176,7 @@ impl Server {
         };
         let report = tokio::spawn(serve(
             report.listener,
-            report_router(health.clone(), metrics),
+            report_router(health.clone(), metrics).merge(resilience.report_router()),
             report_limits,
             close_report.clone(),
         ));
@@ -168,6 +196,12 @@ impl Server {
         {
             tracing::warn!(connections = cut, "connections were cut, their requests took too long");
         }
+        // Handlers whose callers have gone run on in tasks of their own.
+        let handlers = resilience.tasks();
+        handlers.close();
+        if tokio::time::timeout(args.drain_timeout, handlers.wait()).await.is_err() {
+            tracing::warn!(handlers = handlers.len(), "handlers did not finish in time");
+        }
         if !tasks.stop(TASKS_TIMEOUT).await {
             tracing::warn!("background tasks did not end in time");
         }
@@ -178,7 +212,7 @@ impl Server {
     }
 }
 
-/// What the report port serves: `/metrics` and `/health/deep`.
+/// What the report port serves beside `/resilience`: `/metrics` and `/health/deep`.
 fn report_router(health: Health, metrics: Metrics) -> Router {
     let metrics = Router::new()
         .route(

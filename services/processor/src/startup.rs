@@ -17,7 +17,7 @@ pub fn migrations() -> Migrator {
 /// # Errors
 /// When the configuration is wrong or a port is taken; never because Postgres is late.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
-    let service = Service::new(&config.service)?;
+    let service = Service::new(&config.service).await?;
     let database = Database::open(&config.database, &config.service.service, &service.health)?;
     let starting = database.clone();
     service.tasks.spawn_droppable("start", move || {

@@ -203,11 +203,14 @@ impl EventBus for RedisStreams {
                 .xinfo_groups(self.stream(topic))
                 .await
                 .map_err(|error| failed("read a stream's groups", &error))?;
-            let lag = groups
-                .groups
-                .iter()
-                .find(|group| group.name == subscription.group)
-                .map_or(0, |group| group.pending + group.lag.unwrap_or(0));
+            let lag = match groups.groups.iter().find(|group| group.name == subscription.group) {
+                Some(group) => group.pending + group.lag.unwrap_or(0),
+                // Nobody of the group has ever come: everything is left to do.
+                None => connection
+                    .xlen(self.stream(topic))
+                    .await
+                    .map_err(|error| failed("read a stream's length", &error))?,
+            };
             lags.push((topic.clone(), i64::try_from(lag).unwrap_or(i64::MAX)));
         }
         Ok(lags)

@@ -1,0 +1,175 @@
+//! A service of its own for each test, and what the tests do to it.
+
+use std::sync::Arc;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use valerix_inventory::config::Config;
+use valerix_inventory::startup::build;
+use valerix_kit::args::BusArgs;
+use valerix_kit::events::redis_streams::RedisStreams;
+use valerix_kit::events::{Event, EventBus, event_id};
+use valerix_kit::testing::{TestDatabase, bus_args, eventually, service_args};
+
+pub struct App {
+    pub base: String,
+    pub client: reqwest::Client,
+    pub pool: PgPool,
+    pub bus: Arc<RedisStreams>,
+    redis: redis::aio::MultiplexedConnection,
+    database: TestDatabase,
+    bus_args: BusArgs,
+    stop: CancellationToken,
+}
+
+impl App {
+    /// A service with `quantity` pieces of `ps5` at 499.00 EUR.
+    pub async fn spawn(quantity: u32) -> Self {
+        let (database, bus_args) = (TestDatabase::create().await, bus_args());
+        let pool = database.pool().await;
+        let redis = redis::Client::open(bus_args.redis_url.expose()).unwrap();
+        let redis = redis.get_multiplexed_async_connection().await.unwrap();
+        let mut app = Self {
+            base: String::new(),
+            client: reqwest::Client::new(),
+            pool,
+            bus: Arc::new(RedisStreams::open(&bus_args).unwrap()),
+            redis,
+            database,
+            bus_args,
+            stop: CancellationToken::new(),
+        };
+        app.base = app.replica(quantity).await;
+        app
+    }
+
+    /// One more instance on the same database and Redis; returns its address.
+    pub async fn replica(&self, quantity: u32) -> String {
+        let items = json!([{"id": "ps5", "quantity": quantity, "unitPriceMinor": 49900, "currency": "EUR"}]);
+        let url = self.database.url();
+        let arguments = [
+            "inventory",
+            "--database-url",
+            &url,
+            "--redis-url",
+            self.bus_args.redis_url.expose(),
+            "--items",
+        ];
+        let mut config = Config::parse_from(arguments.into_iter().map(str::to_owned).chain([items.to_string()]));
+        config.service = service_args("inventory");
+        config.bus = self.bus_args.clone();
+        let server = build(config).await.unwrap();
+        let base = format!("http://{}", server.address());
+        tokio::spawn(server.run(self.stop.clone()));
+        eventually("the service is ready", || async {
+            let response = self.client.get(format!("{base}/ready")).send().await.ok()?;
+            (response.status() == 200).then_some(())
+        })
+        .await;
+        base
+    }
+
+    pub async fn deduct(&self, order_id: Uuid, quantity: i64) -> (u16, Value) {
+        self.deduct_at(&self.base, &command(order_id, quantity)).await
+    }
+
+    pub async fn deduct_at(&self, base: &str, body: &Value) -> (u16, Value) {
+        let request = self.client.post(format!("{base}/api/inventory/deduct")).json(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// Puts a command on its stream, as order's relay does.
+    pub async fn command(&self, event_type: &str, payload: Value, event: Uuid) {
+        let event = Event {
+            id: event,
+            topic: "inventory.commands".into(),
+            event_type: event_type.into(),
+            aggregate: "order:test".into(),
+            version: 1,
+            occurred_at: std::time::SystemTime::now().into(),
+            payload,
+            traceparent: String::new(),
+        };
+        self.bus.publish(&[event]).await.pop().unwrap().unwrap();
+    }
+
+    /// (type, payload) of what the service has said about an order, in the order of the stream.
+    pub async fn said(&self, order_id: Uuid) -> Vec<(String, Value)> {
+        self.entries("inventory.events")
+            .await
+            .into_iter()
+            .filter(|(_, payload)| payload["order_id"] == json!(order_id))
+            .collect()
+    }
+
+    pub async fn dead(&self) -> Vec<(String, Value)> {
+        self.entries("inventory.commands:dead").await
+    }
+
+    async fn entries(&self, topic: &str) -> Vec<(String, Value)> {
+        let mut redis = self.redis.clone();
+        let reply: redis::streams::StreamRangeReply =
+            redis::AsyncCommands::xrange_all(&mut redis, self.bus.stream(topic))
+                .await
+                .unwrap();
+        let read = |id: &redis::streams::StreamId| {
+            let payload = serde_json::from_str(&id.get::<String>("payload").unwrap()).unwrap();
+            (id.get::<String>("type").unwrap(), payload)
+        };
+        reply.ids.iter().map(read).collect()
+    }
+
+    /// Waits until the service has said `count` things about the order, and returns them.
+    pub async fn answers(&self, order_id: Uuid, count: usize) -> Vec<(String, Value)> {
+        eventually("the answers are there", || async {
+            let said = self.said(order_id).await;
+            (said.len() >= count).then_some(said)
+        })
+        .await
+    }
+
+    pub async fn available(&self) -> i64 {
+        sqlx::query_scalar("SELECT available FROM items WHERE item_id = 'ps5'")
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    pub async fn state(&self, order_id: Uuid) -> String {
+        sqlx::query_scalar("SELECT state FROM reservations WHERE order_id = $1")
+            .bind(order_id)
+            .fetch_one(&self.pool)
+            .await
+            .unwrap()
+    }
+
+    /// What is held or sold is exactly what is missing.
+    pub async fn assert_stock_adds_up(&self) {
+        let (missing, held): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT sum(initial - available) FROM items)::bigint, \
+             (SELECT coalesce(sum(quantity), 0) FROM reservations WHERE state IN ('RESERVED', 'COMMITTED'))::bigint",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .unwrap();
+        assert_eq!(missing, held);
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+pub fn command(order_id: Uuid, quantity: i64) -> Value {
+    json!({"order_id": order_id, "item_id": "ps5", "quantity": quantity})
+}
+
+pub fn fresh_event() -> Uuid {
+    event_id(&Uuid::new_v4().to_string(), 1)
+}

@@ -1,0 +1,6 @@
+//! The inventory service against a real Postgres and a real Redis.
+
+mod app;
+mod by_event;
+mod by_http;
+mod cancel;

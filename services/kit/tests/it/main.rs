@@ -1,0 +1,6 @@
+//! The kit against a real Postgres and a real Redis.
+
+mod events;
+mod relay;
+mod server;
+mod support;

@@ -1,0 +1,249 @@
+//! The outbox and the relay.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+use valerix_kit::events::consumer::Consumer;
+use valerix_kit::events::{
+    BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError, Subscription, inbox, outbox,
+};
+use valerix_kit::metrics::Metrics;
+use valerix_kit::postgres::begin;
+use valerix_kit::testing::eventually;
+
+use crate::support::{TOPIC, World, event, new_event, subscription};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn several_relays_publish_everything_once_and_each_aggregate_in_order() {
+    let world = World::new().await;
+    for version in 1..=8 {
+        let events: Vec<_> = (0..30)
+            .map(|number| new_event(&format!("a:{number}"), version))
+            .collect();
+        world.append(&events).await;
+    }
+    let relays: Vec<_> = (0..4)
+        .map(|_| {
+            let relay = world.relay();
+            tokio::spawn(async move {
+                let mut idle = 0;
+                while idle < 5 {
+                    if relay.publish_batch().await.unwrap() == 0 {
+                        idle += 1;
+                        tokio::task::yield_now().await;
+                    } else {
+                        idle = 0;
+                    }
+                }
+            })
+        })
+        .collect();
+    for relay in relays {
+        relay.await.unwrap();
+    }
+    // A relay may leave while another still holds rows whose successors nobody saw yet.
+    while world.relay().publish_batch().await.unwrap() > 0 {}
+    let mut versions: HashMap<String, Vec<i64>> = HashMap::new();
+    for (aggregate, version) in world.stream().await {
+        versions.entry(aggregate).or_default().push(version);
+    }
+    assert_eq!(versions.len(), 30);
+    for (aggregate, versions) in versions {
+        assert_eq!(versions, (1..=8).collect::<Vec<_>>(), "{aggregate}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_is_due_later_waits_alone_and_can_be_withdrawn_or_hurried() {
+    let world = World::new().await;
+    let later = Duration::from_secs(3600);
+    world
+        .append(&[
+            new_event("a", 1),
+            new_event("a", 2).due_in(later),
+            new_event("a", 3),
+            new_event("b", 1).due_in(later),
+            new_event("b", 2),
+        ])
+        .await;
+    let relay = world.relay();
+    while relay.publish_batch().await.unwrap() > 0 {}
+    let expected = [("a", 1), ("b", 2), ("a", 3)].map(|(aggregate, version)| (aggregate.to_owned(), version));
+    assert_eq!(
+        world.stream().await,
+        expected,
+        "what is due later neither goes out nor holds others up"
+    );
+
+    let mut transaction = begin(&world.pool).await.unwrap();
+    assert_eq!(outbox::close(&mut transaction, "a", "Happened").await.unwrap(), 1);
+    assert_eq!(outbox::make_due(&mut transaction, "b", "Happened").await.unwrap(), 1);
+    transaction.commit().await.unwrap();
+    while relay.publish_batch().await.unwrap() > 0 {}
+    assert_eq!(
+        world.stream().await[3..],
+        [("b".to_owned(), 1)],
+        "b 1 was hurried, a 2 withdrawn"
+    );
+}
+
+/// Publishes for real and then never returns: the process dies between publish and mark.
+struct DiesAfterPublish(Arc<dyn EventBus>);
+
+#[async_trait]
+impl EventBus for DiesAfterPublish {
+    async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>> {
+        self.0.publish(events).await;
+        std::future::pending().await
+    }
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn EventSource>, BusError> {
+        self.0.subscribe(subscription).await
+    }
+    async fn acknowledge(&self, delivery: &Delivery) -> Result<(), BusError> {
+        self.0.acknowledge(delivery).await
+    }
+    async fn count_error(&self, delivery: &Delivery) -> Result<u32, BusError> {
+        self.0.count_error(delivery).await
+    }
+    async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
+        self.0.dead_letter(delivery, reason).await
+    }
+    async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError> {
+        self.0.lag(subscription).await
+    }
+    async fn ping(&self) -> Result<(), BusError> {
+        self.0.ping().await
+    }
+}
+
+/// The effect of an event is a row, written in the transaction that remembers the event.
+struct WritesRow(sqlx::PgPool);
+
+#[async_trait]
+impl Handler for WritesRow {
+    async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
+        let database = |error: sqlx::Error| HandlerError::from_sqlx(&error);
+        let mut transaction = begin(&self.0).await.map_err(database)?;
+        if inbox::claim(&mut transaction, "group", event.id)
+            .await
+            .map_err(database)?
+        {
+            sqlx::query("INSERT INTO effects VALUES ($1, $2)")
+                .bind(event.id)
+                .bind(&event.aggregate)
+                .execute(&mut *transaction)
+                .await
+                .map_err(database)?;
+        }
+        transaction.commit().await.map_err(database)
+    }
+}
+
+#[tokio::test]
+async fn a_crash_between_publish_and_mark_publishes_twice_and_has_one_effect() {
+    let world = World::new().await;
+    world.append(&[new_event("a", 1), new_event("b", 1)]).await;
+    let dying = world.relay_to(Arc::new(DiesAfterPublish(world.bus.clone())));
+    let dying = tokio::spawn(async move { dying.publish_batch().await });
+    eventually("the dying relay has published", || async {
+        (world.stream().await.len() == 2).then_some(())
+    })
+    .await;
+    dying.abort();
+    eventually("its rows are free again", || async {
+        (world.relay().publish_batch().await.unwrap() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(world.stream().await.len(), 4, "both were published twice");
+
+    let stop = CancellationToken::new();
+    let handler = Arc::new(WritesRow(world.pool.clone()));
+    let consumer = Consumer::new(world.bus.clone(), subscription("one"), handler, Metrics::new().unwrap());
+    let running = tokio::spawn(consumer.run(stop.clone()));
+    let lag = || async {
+        world
+            .bus
+            .lag(&subscription("one"))
+            .await
+            .ok()
+            .filter(|lag| lag == &[(TOPIC.to_owned(), 0)])
+    };
+    eventually("all four are consumed", lag).await;
+    stop.cancel();
+    running.await.unwrap();
+    let effects: Vec<String> = sqlx::query_scalar("SELECT aggregate FROM effects ORDER BY aggregate")
+        .fetch_all(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(effects, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_row_that_the_bus_refuses_holds_up_its_own_aggregate_alone() {
+    let world = World::new().await;
+    let mut redis = world.redis.clone();
+    // A key of another type in the stream's place: Redis refuses to append to it.
+    let _: () = redis::AsyncCommands::set(&mut redis, world.bus.stream("broken"), "x")
+        .await
+        .unwrap();
+    let mut bad = new_event("bad", 1);
+    bad.topic = "broken".into();
+    world
+        .append(&[bad, new_event("bad", 2), new_event("good", 1), new_event("good", 2)])
+        .await;
+    let relay = world.relay();
+    while relay.publish_batch().await.unwrap() > 0 {}
+    assert_eq!(world.stream().await, [("good".to_owned(), 1), ("good".to_owned(), 2)]);
+    let (attempts, error): (i32, String) =
+        sqlx::query_as("SELECT attempts, last_error FROM outbox WHERE aggregate = 'bad' AND version = 1")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+    assert_eq!(attempts, 1);
+    assert!(error.contains("WRONGTYPE"), "{error}");
+    let _: () = redis::AsyncCommands::del(&mut redis, world.bus.stream("broken"))
+        .await
+        .unwrap();
+    eventually("the bad row is tried again and its successor follows", || async {
+        relay.publish_batch().await.unwrap();
+        world.stream().await.contains(&("bad".to_owned(), 2)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_uncommitted_event_is_never_published() {
+    let world = World::new().await;
+    let mut transaction = begin(&world.pool).await.unwrap();
+    outbox::append(&mut transaction, &new_event("a", 1)).await.unwrap();
+    assert_eq!(world.relay().publish_batch().await.unwrap(), 0);
+    transaction.rollback().await.unwrap();
+    assert_eq!(world.relay().publish_batch().await.unwrap(), 0);
+    assert_eq!(event("a", 1).id, valerix_kit::events::event_id("a", 1));
+}
+
+#[tokio::test]
+async fn only_old_and_finished_rows_are_pruned() {
+    let world = World::new().await;
+    world.append(&[new_event("a", 1), new_event("b", 1)]).await;
+    sqlx::query("UPDATE outbox SET created_at = now() - interval '20 days'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE outbox SET published_at = now() WHERE aggregate = 'a'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    assert_eq!(outbox::prune(&world.pool, outbox::RETENTION).await.unwrap(), 1);
+    assert_eq!(
+        world.relay().publish_batch().await.unwrap(),
+        1,
+        "b is old but was never published"
+    );
+    let mut connection = world.pool.acquire().await.unwrap();
+    inbox::claim(&mut connection, "group", event("a", 1).id).await.unwrap();
+    assert_eq!(inbox::prune(&world.pool, inbox::RETENTION).await.unwrap(), 0);
+}

@@ -1,0 +1,437 @@
+//! The server: start, malformed requests, slow clients, drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use valerix_kit::args::ServiceArgs;
+use valerix_kit::extract::{Json, Path, Query};
+use valerix_kit::openapi::Document;
+use valerix_kit::postgres::Database;
+use valerix_kit::problem::Problem;
+use valerix_kit::service::Service;
+use valerix_kit::telemetry::outbound_headers;
+use valerix_kit::testing::{TestDatabase, eventually, service_args};
+
+#[derive(Deserialize)]
+struct Thing {
+    #[allow(dead_code)]
+    count: u8,
+}
+
+struct App {
+    base: String,
+    report: String,
+    address: SocketAddr,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    release: Arc<Notify>,
+    client: reqwest::Client,
+}
+
+async fn spawn(args: ServiceArgs, service: Service) -> App {
+    let release = Arc::new(Notify::new());
+    let routes = Router::new()
+        .route("/things", post(|Json(_): Json<Thing>| async { "ok" }))
+        .route(
+            "/things/{number}",
+            get(|Path(number): Path<u8>| async move { number.to_string() }),
+        )
+        .route(
+            "/search",
+            get(|Query(thing): Query<Thing>| async move { thing.count.to_string() }),
+        )
+        .route(
+            "/panic",
+            get(|| async {
+                if std::env::args().count() > 0 {
+                    panic!("on purpose")
+                }
+            }),
+        )
+        .route(
+            "/trace",
+            get(|| async {
+                let headers = outbound_headers();
+                headers
+                    .get("traceparent")
+                    .map(|value| value.to_str().unwrap().to_owned())
+                    .unwrap_or_default()
+            }),
+        )
+        .route(
+            "/slow",
+            get(|State(release): State<Arc<Notify>>| async move {
+                release.notified().await;
+                "done"
+            }),
+        )
+        .with_state(release.clone());
+    assert_eq!(args.report_port, 0);
+    let server = service.bind(routes, Document::new("test", "")).await.unwrap();
+    let (address, report) = (server.address(), server.report_address());
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(server.run(stop.clone()));
+    let client = reqwest::Client::new();
+    App {
+        base: format!("http://{address}"),
+        report: format!("http://{report}"),
+        address,
+        stop,
+        task,
+        release,
+        client,
+    }
+}
+
+async fn app() -> App {
+    let args = service_args("test");
+    let service = Service::new(&args).await.unwrap();
+    spawn(args, service).await
+}
+
+async fn problem(response: reqwest::Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json",
+        "status {status}"
+    );
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["status"], status);
+    (status, body)
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_request_is_a_problem_and_never_a_500() {
+    let app = app().await;
+    let things = format!("{}/things", app.base);
+    let send = |content_type: Option<&'static str>, body: Vec<u8>| {
+        let mut request = app.client.post(&things).body(body);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        async move { problem(request.send().await.unwrap()).await }
+    };
+    let json_type = Some("application/json");
+    assert_eq!(send(None, b"{}".to_vec()).await.0, 415);
+    assert_eq!(send(Some("text/plain"), b"{}".to_vec()).await.0, 415);
+    for body in [&b""[..], b"{", b"\xff\xfe", b"nul", b"{\"count\": 1} x"] {
+        assert_eq!(send(json_type, body.to_vec()).await.0, 400, "{body:?}");
+    }
+    for body in [
+        "[]",
+        "null",
+        "{}",
+        r#"{"count": "1"}"#,
+        r#"{"count": -1}"#,
+        r#"{"count": 256}"#,
+        r#"{"count": 1.5}"#,
+    ] {
+        let (status, problem) = send(json_type, body.into()).await;
+        assert_eq!(status, 422, "{body}");
+        assert!(problem["errors"][0]["detail"].is_string(), "{problem}");
+    }
+    let (_, named) = send(json_type, b"{}".to_vec()).await;
+    assert_eq!(named["errors"], json!([{"field": "/count", "detail": "is missing"}]));
+    assert_eq!(send(json_type, vec![b' '; 1024 * 1024 + 1]).await.0, 413);
+    let streamed = reqwest::Body::wrap_stream(futures::stream::iter(
+        (0..3).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024 * 1024])),
+    ));
+    let request = app
+        .client
+        .post(&things)
+        .header("content-type", "application/json")
+        .body(streamed);
+    assert_eq!(
+        problem(request.send().await.unwrap()).await.0,
+        413,
+        "without a Content-Length too"
+    );
+
+    let get = |path: &'static str| {
+        let request = app.client.get(format!("{}{path}", app.base));
+        async move { problem(request.send().await.unwrap()).await }
+    };
+    assert_eq!(get("/nothing").await.0, 404);
+    assert_eq!(get("/things/300").await.0, 400);
+    assert_eq!(get("/things/%ff").await.0, 400);
+    let (status, query) = get("/search?count=x").await;
+    assert_eq!(
+        (status, query["errors"][0]["field"].as_str()),
+        (400, Some("count")),
+        "{query}"
+    );
+    assert_eq!(get("/search").await.0, 400);
+    let wrong_method = app.client.delete(&things).send().await.unwrap();
+    assert_eq!(wrong_method.headers()["allow"], "POST");
+    assert_eq!(problem(wrong_method).await.0, 405);
+}
+
+#[tokio::test]
+async fn a_panic_is_answered_and_the_service_goes_on() {
+    let app = app().await;
+    let (status, problem) = problem(app.client.get(format!("{}/panic", app.base)).send().await.unwrap()).await;
+    assert_eq!(status, 500);
+    assert!(
+        !problem.to_string().contains("on purpose"),
+        "the caller does not see the cause: {problem}"
+    );
+    assert_eq!(
+        app.client
+            .get(format!("{}/health", app.base))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_request_is_traced_measured_and_described() {
+    let app = app().await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = app
+        .client
+        .get(format!("{}/trace", app.base))
+        .header("traceparent", trace)
+        .header("x-request-id", "mine");
+    let response = request.send().await.unwrap();
+    assert_eq!(response.headers()["x-request-id"], "mine");
+    let sent = response.text().await.unwrap();
+    assert!(
+        sent.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && sent != trace,
+        "{sent}"
+    );
+    app.client.get(format!("{}/things/7", app.base)).send().await.unwrap();
+    app.client
+        .get(format!("{}/nothing/at/all", app.base))
+        .send()
+        .await
+        .unwrap();
+
+    let metrics = app
+        .client
+        .get(format!("{}/metrics", app.report))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        metrics.contains(r#"http_requests_total{method="GET",route="/things/{number}",status="200"} 1"#),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(r#"http_requests_total{method="GET",route="unmatched",status="404"} 1"#),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(r#"http_request_duration_seconds_count{method="GET",route="/trace"} 1"#),
+        "{metrics}"
+    );
+    let document: Value = app
+        .client
+        .get(format!("{}/openapi.json", app.base))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let page = app.client.get(format!("{}/docs", app.base)).send().await.unwrap();
+    assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
+}
+
+#[tokio::test]
+async fn a_client_that_never_finishes_its_head_is_cut_off() {
+    let mut args = service_args("test");
+    args.header_read_timeout = Duration::from_millis(300);
+    let service = Service::new(&args).await.unwrap();
+    let app = spawn(args, service).await;
+    for sent in ["", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+        let mut stream = TcpStream::connect(app.address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let begun = Instant::now();
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "the connection that sent {sent:?} is still open");
+        assert!(
+            begun.elapsed() >= Duration::from_millis(250),
+            "{sent:?} was cut too early"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
+    let mut args = service_args("test");
+    args.drain_wait = Duration::from_millis(400);
+    let service = Service::new(&args).await.unwrap();
+    let app = spawn(args, service).await;
+    let slow = tokio::spawn(app.client.get(format!("{}/slow", app.base)).send());
+    let mut idle = TcpStream::connect(app.address).await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = [0_u8; 1024];
+    assert!(idle.read(&mut answer).await.unwrap() > 0);
+
+    app.stop.cancel();
+    let ready = || async {
+        let (status, body) = problem(app.client.get(format!("{}/ready", app.base)).send().await.ok()?).await;
+        (status == 503 && body["type"].as_str()?.ends_with("/draining")).then_some(())
+    };
+    tokio::time::timeout(Duration::from_millis(350), eventually("ready is off", ready))
+        .await
+        .unwrap();
+    let served = app.client.get(format!("{}/things/1", app.base)).send().await.unwrap();
+    assert_eq!(
+        served.status(),
+        200,
+        "requests that come while everyone hears of the drain are served"
+    );
+
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(3), idle.read_to_end(&mut rest))
+        .await
+        .expect("the idle connection is closed")
+        .unwrap();
+    eventually("no new connection is taken", || async {
+        TcpStream::connect(app.address).await.is_err().then_some(())
+    })
+    .await;
+    assert!(!app.task.is_finished(), "a request is in flight");
+    app.release.notify_one();
+    assert_eq!(slow.await.unwrap().unwrap().text().await.unwrap(), "done");
+    app.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_takes_longer_than_the_drain_is_cut() {
+    let mut args = service_args("test");
+    args.drain_timeout = Duration::from_millis(200);
+    let service = Service::new(&args).await.unwrap();
+    let app = spawn(args, service).await;
+    let slow = tokio::spawn(app.client.get(format!("{}/slow", app.base)).send());
+    let metrics = || async {
+        let text = app
+            .client
+            .get(format!("{}/metrics", app.report))
+            .send()
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
+        text.contains("process_").then_some(())
+    };
+    eventually("the report answers", metrics).await;
+    // The slow request has no trace outside until it is answered; it needs only to have been accepted.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    app.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(5), app.task)
+        .await
+        .expect("the server ends")
+        .unwrap();
+    assert!(slow.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_service_starts_before_its_database_and_outlives_its_loss() {
+    let database = TestDatabase::create().await;
+    let name = database.name().to_owned();
+    database.admin(&format!("DROP DATABASE {name}")).await;
+    let args = service_args("test");
+    let service = Service::new(&args).await.unwrap();
+    let mut database_args = database.args();
+    database_args.database_acquire_timeout = Duration::from_millis(300);
+    let opened = Database::open(&database_args, "test", &service.health).unwrap();
+    let starting = opened.clone();
+    service.tasks.spawn_droppable("start", move || {
+        let database = starting.clone();
+        async move { database.migrate(sqlx::migrate::Migrator::DEFAULT).await }
+    });
+    let routes = Router::new().route(
+        "/now",
+        get(|State(database): State<Database>| async move {
+            sqlx::query("SELECT 1")
+                .execute(database.pool())
+                .await
+                .map_err(|error| Problem::from_sqlx(&error))?;
+            Ok::<_, Problem>("now")
+        }),
+    );
+    let server = service
+        .bind(routes.with_state(opened), Document::new("test", ""))
+        .await
+        .unwrap();
+    let (base, report) = (
+        format!("http://{}", server.address()),
+        format!("http://{}", server.report_address()),
+    );
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(server.run(stop.clone()));
+    let client = reqwest::Client::new();
+    let status = |path: &'static str| {
+        let request = client.get(format!("{base}{path}"));
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+
+    assert_eq!((status("/health").await, status("/ready").await), (200, 503));
+    let early = client.get(format!("{base}/now")).send().await.unwrap();
+    assert_eq!(early.headers()["retry-after"], "1");
+    assert!(problem(early).await.1["type"].as_str().unwrap().ends_with("/not-ready"));
+
+    database.admin(&format!("CREATE DATABASE {name}")).await;
+    eventually("the service is ready", || async {
+        (status("/ready").await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(status("/now").await, 200);
+
+    database
+        .admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        .await;
+    database
+        .admin(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    let lost = client.get(format!("{base}/now")).send().await.unwrap();
+    let (lost_status, lost_problem) = problem(lost).await;
+    assert_eq!((lost_status, status("/ready").await), (503, 200), "{lost_problem}");
+    let deep: Value = client
+        .get(format!("{report}/health/deep"))
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(
+        (deep["status"].as_str(), deep["checks"][0]["status"].as_str()),
+        (Some("degraded"), Some("down"))
+    );
+    database
+        .admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"))
+        .await;
+    eventually("it serves again", || async {
+        (status("/now").await == 200).then_some(())
+    })
+    .await;
+    stop.cancel();
+    task.await.unwrap();
+}

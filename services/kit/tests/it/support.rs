@@ -1,0 +1,177 @@
+//! What the tests share: a database with outbox and inbox, and a bus under a prefix of its own.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+use uuid::Uuid;
+use valerix_kit::events::redis_streams::RedisStreams;
+use valerix_kit::events::relay::Relay;
+use valerix_kit::events::{Event, EventBus, Handler, HandlerError, NewEvent, Subscription, outbox};
+use valerix_kit::metrics::Metrics;
+use valerix_kit::postgres::begin;
+use valerix_kit::testing::{TestDatabase, bus_args};
+
+pub const TOPIC: &str = "things";
+
+pub struct World {
+    /// Dropped last.
+    _database: TestDatabase,
+    pub pool: PgPool,
+    pub bus: Arc<RedisStreams>,
+    pub redis: redis::aio::MultiplexedConnection,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let database = TestDatabase::create().await;
+        let pool = database.pool().await;
+        sqlx::raw_sql(include_str!("../../migrations/outbox_inbox.sql"))
+            .execute(&pool)
+            .await
+            .unwrap();
+        sqlx::raw_sql("CREATE TABLE effects (event_id uuid, aggregate text)")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let args = bus_args();
+        let redis = redis::Client::open(args.redis_url.expose()).unwrap();
+        let redis = redis.get_multiplexed_async_connection().await.unwrap();
+        Self {
+            _database: database,
+            pool,
+            bus: Arc::new(RedisStreams::open(&args).unwrap()),
+            redis,
+        }
+    }
+
+    pub fn relay(&self) -> Relay {
+        self.relay_to(self.bus.clone())
+    }
+
+    pub fn relay_to(&self, bus: Arc<dyn EventBus>) -> Relay {
+        Relay::new(self.pool.clone(), bus, Metrics::new().unwrap())
+    }
+
+    pub async fn append(&self, events: &[NewEvent]) {
+        let mut transaction = begin(&self.pool).await.unwrap();
+        for event in events {
+            outbox::append(&mut transaction, event).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+
+    /// Puts events of `TOPIC` on the bus without an outbox.
+    pub async fn publish(&self, count: usize) -> Vec<Event> {
+        let events: Vec<Event> = (0..count).map(|number| event(&format!("thing:{number}"), 1)).collect();
+        for outcome in self.bus.publish(&events).await {
+            outcome.unwrap();
+        }
+        events
+    }
+
+    /// (aggregate, version) of every entry, in the order of the stream.
+    pub async fn stream(&self) -> Vec<(String, i64)> {
+        let mut redis = self.redis.clone();
+        let reply: redis::streams::StreamRangeReply =
+            redis::AsyncCommands::xrange_all(&mut redis, self.bus.stream(TOPIC))
+                .await
+                .unwrap();
+        let text = |id: &redis::streams::StreamId, name: &str| id.get::<String>(name).unwrap();
+        reply
+            .ids
+            .iter()
+            .map(|id| (text(id, "aggregate"), text(id, "version").parse().unwrap()))
+            .collect()
+    }
+
+    /// The fields of every dead letter.
+    pub async fn dead(&self) -> Vec<redis::streams::StreamId> {
+        let mut redis = self.redis.clone();
+        let reply: redis::streams::StreamRangeReply =
+            redis::AsyncCommands::xrange_all(&mut redis, self.bus.dead_stream(TOPIC))
+                .await
+                .unwrap();
+        reply.ids
+    }
+
+    /// Entries delivered to the group and not acknowledged.
+    pub async fn pending(&self) -> usize {
+        let mut redis = self.redis.clone();
+        let groups: redis::streams::StreamInfoGroupsReply =
+            redis::AsyncCommands::xinfo_groups(&mut redis, self.bus.stream(TOPIC))
+                .await
+                .unwrap();
+        groups.groups.iter().map(|group| group.pending).sum()
+    }
+}
+
+pub fn event(aggregate: &str, version: i64) -> Event {
+    Event {
+        id: valerix_kit::events::event_id(aggregate, version),
+        topic: TOPIC.into(),
+        event_type: "Happened".into(),
+        aggregate: aggregate.into(),
+        version,
+        occurred_at: chrono::Utc::now(),
+        payload: serde_json::json!({"n": version}),
+        traceparent: String::new(),
+    }
+}
+
+pub fn new_event(aggregate: &str, version: i64) -> NewEvent {
+    NewEvent::new(
+        TOPIC,
+        "Happened",
+        aggregate,
+        version,
+        &serde_json::json!({"n": version}),
+    )
+    .unwrap()
+}
+
+pub fn subscription(consumer: &str) -> Subscription {
+    Subscription {
+        topics: vec![TOPIC.into()],
+        group: "group".into(),
+        consumer: consumer.into(),
+    }
+}
+
+type Script = dyn Fn(&Event, usize) -> Result<(), HandlerError> + Send + Sync;
+
+/// Remembers what it handled and does what the script says; the script sees how often the event came before.
+pub struct Scripted {
+    pub seen: Mutex<Vec<Uuid>>,
+    pub handled: Mutex<Vec<Uuid>>,
+    script: Box<Script>,
+}
+
+impl Scripted {
+    pub fn new(script: impl Fn(&Event, usize) -> Result<(), HandlerError> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            seen: Mutex::default(),
+            handled: Mutex::default(),
+            script: Box::new(script),
+        })
+    }
+
+    pub fn handled(&self) -> Vec<Uuid> {
+        self.handled.lock().unwrap().clone()
+    }
+
+    pub fn attempts(&self, id: Uuid) -> usize {
+        self.seen.lock().unwrap().iter().filter(|seen| **seen == id).count()
+    }
+}
+
+#[async_trait]
+impl Handler for Scripted {
+    async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
+        let before = self.attempts(event.id);
+        self.seen.lock().unwrap().push(event.id);
+        (self.script)(event, before)?;
+        self.handled.lock().unwrap().push(event.id);
+        Ok(())
+    }
+}
