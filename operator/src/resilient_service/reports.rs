@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use tokio::sync::watch;
 use valerix_policy::Report;
@@ -21,21 +21,43 @@ pub struct PodReport {
     pub report: Report,
     /// When it said so.
     pub received_at: DateTime<Utc>,
-    /// Since when it has not answered in time, if so. The report is what it said before.
-    pub unreachable_since: Option<DateTime<Utc>>,
 }
 
-/// The newest answers of all ready pods, by pod UID; cheap to clone.
+/// How well a pod can be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// When it last answered as it should, be it that nothing is new.
+    pub answered_at: Option<DateTime<Utc>>,
+    /// Since when every attempt has failed, and how.
+    pub failing: Option<Failing>,
+}
+
+/// A pod that does not answer as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// How the last attempt failed, at most 256 characters.
+    pub error: String,
+}
+
+/// The newest answers of all followed pods, by pod UID; cheap to clone.
 #[derive(Clone)]
 pub struct ReportStore {
-    reports: Arc<RwLock<HashMap<String, Arc<PodReport>>>>,
+    pods: Arc<RwLock<HashMap<String, Entry>>>,
     changes: Arc<watch::Sender<u64>>,
+}
+
+#[derive(Default)]
+struct Entry {
+    report: Option<Arc<PodReport>>,
+    contact: Contact,
 }
 
 impl Default for ReportStore {
     fn default() -> Self {
         Self {
-            reports: Arc::default(),
+            pods: Arc::default(),
             changes: Arc::new(watch::Sender::new(0)),
         }
     }
@@ -44,11 +66,15 @@ impl Default for ReportStore {
 impl ReportStore {
     /// The newest answer of a pod.
     pub fn get(&self, pod_uid: &str) -> Option<Arc<PodReport>> {
-        self.reports
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.read().get(pod_uid)?.report.clone()
+    }
+
+    /// How well a pod can be reached.
+    pub fn contact(&self, pod_uid: &str) -> Contact {
+        self.read()
             .get(pod_uid)
-            .cloned()
+            .map(|entry| entry.contact.clone())
+            .unwrap_or_default()
     }
 
     /// A receiver that is marked as changed whenever any report has changed. The number in it has no meaning.
@@ -58,21 +84,56 @@ impl ReportStore {
 
     /// Puts a pod's newest answer.
     pub fn put(&self, pod_uid: &str, report: PodReport) {
-        let mut reports = self.reports.write().unwrap_or_else(PoisonError::into_inner);
-        reports.insert(pod_uid.to_owned(), Arc::new(report));
-        drop(reports);
-        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        let mut pods = self.write();
+        let entry = pods.entry(pod_uid.to_owned()).or_default();
+        entry.contact = Contact {
+            answered_at: Some(report.received_at),
+            failing: None,
+        };
+        entry.report = Some(Arc::new(report));
+        drop(pods);
+        self.changed();
+    }
+
+    /// Notes that a pod answered that nothing is new.
+    pub fn unchanged(&self, pod_uid: &str, at: DateTime<Utc>) {
+        let mut pods = self.write();
+        let entry = pods.entry(pod_uid.to_owned()).or_default();
+        entry.contact = Contact {
+            answered_at: Some(at),
+            failing: None,
+        };
+    }
+
+    /// Notes that a pod did not answer as it should; says whether this is the first time in a row.
+    pub fn failed(&self, pod_uid: &str, error: &str, at: DateTime<Utc>) -> bool {
+        let mut pods = self.write();
+        let contact = &mut pods.entry(pod_uid.to_owned()).or_default().contact;
+        let error = error.chars().take(256).collect();
+        if let Some(failing) = &mut contact.failing {
+            failing.error = error;
+            return false;
+        }
+        contact.failing = Some(Failing { since: at, error });
+        true
     }
 
     /// Removes a pod that is not followed any more.
     pub fn remove(&self, pod_uid: &str) {
-        let removed = self
-            .reports
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(pod_uid);
-        if removed.is_some() {
-            self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        if self.write().remove(pod_uid).is_some() {
+            self.changed();
         }
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Entry>> {
+        self.pods.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Entry>> {
+        self.pods.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,8 +27,10 @@ pub enum Outcome {
     Unchanged,
     /// It was created.
     Created,
-    /// It was changed.
+    /// It was changed, because something else is desired now.
     Updated,
+    /// It was put back, because somebody else had changed it.
+    Repaired,
     /// It is being deleted; it is created again when it is gone.
     Terminating,
 }
@@ -154,8 +156,13 @@ impl Applier {
         if self.stands(&child, &live)? {
             return Ok(Outcome::Unchanged);
         }
+        let was_desired = live.annotations().get(APPLIED_ANNOTATION) == Some(&child.hash);
         self.send(&api, &child, live.uid()).await?;
-        Ok(Outcome::Updated)
+        Ok(if was_desired {
+            Outcome::Repaired
+        } else {
+            Outcome::Updated
+        })
     }
 
     /// Deletes a child of ours that is not wanted any more; `live` must have been found by label. Says whether it was

@@ -169,6 +169,12 @@ where
         &self.triggers
     }
 
+    /// Tells the kind's controller, once it runs, of objects that are gone, by namespace and name. The first caller
+    /// is told.
+    pub fn on_gone(&self, forget: impl Fn(&str, &str) + Send + Sync + 'static) {
+        self.triggers.on_gone(forget);
+    }
+
     pub(super) fn parts(&self) -> &[(Scope, Store<K>)] {
         &self.parts
     }

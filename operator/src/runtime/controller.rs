@@ -21,7 +21,7 @@ use std::{
     any::Any,
     convert::Infallible,
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -57,7 +57,11 @@ impl Options {
 /// object when it begins.
 pub struct Triggers<K: Resource<DynamicType = ()> + 'static> {
     attached: Arc<Mutex<Vec<Attached<K>>>>,
+    gone: Gone,
 }
+
+/// Called with namespace and name of an object that is gone.
+type Gone = Arc<OnceLock<Box<dyn Fn(&str, &str) + Send + Sync>>>;
 
 struct Attached<K: Resource<DynamicType = ()> + 'static> {
     store: Store<K>,
@@ -69,6 +73,7 @@ impl<K: Resource<DynamicType = ()> + 'static> Clone for Triggers<K> {
     fn clone(&self) -> Self {
         Self {
             attached: self.attached.clone(),
+            gone: self.gone.clone(),
         }
     }
 }
@@ -77,6 +82,7 @@ impl<K: Resource<DynamicType = ()> + 'static> Default for Triggers<K> {
     fn default() -> Self {
         Self {
             attached: Arc::default(),
+            gone: Arc::default(),
         }
     }
 }
@@ -105,6 +111,12 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
             for object in attached.store.state() {
                 let _ = attached.queue.send(ObjectRef::from_obj(&*object));
             }
+        }
+    }
+
+    pub(super) fn on_gone(&self, forget: impl Fn(&str, &str) + Send + Sync + 'static) {
+        if self.gone.set(Box::new(forget)).is_err() {
+            tracing::warn!("a second controller asked to be told of objects that are gone; it is not told");
         }
     }
 
@@ -150,7 +162,8 @@ where
         let requests = UnboundedReceiverStream::new(requests)
             .map(Ok::<_, Infallible>)
             .take_until(runtime.shutdown.clone().cancelled_owned());
-        parts.push(drain(walls.clone(), store.clone(), requests, reconcile.clone()));
+        let gone = cache.triggers().gone.clone();
+        parts.push(drain(walls.clone(), store.clone(), requests, gone, reconcile.clone()));
     }
     cache.triggers().trigger_all();
     tracing::info!(controller = options.name, "controller runs");
@@ -158,7 +171,7 @@ where
     cache.triggers().lock().clear();
 }
 
-async fn drain<K, E, F, Fut, Q>(walls: Arc<Walls<K>>, store: Store<K>, requests: Q, reconcile: F)
+async fn drain<K, E, F, Fut, Q>(walls: Arc<Walls<K>>, store: Store<K>, requests: Q, gone: Gone, reconcile: F)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
     E: std::error::Error + Category + Send + 'static,
@@ -183,7 +196,13 @@ where
         match result {
             // Gone is gone; failures were reported inside the walls.
             Err(Error::ObjectNotFound(reference)) => {
-                tracing::debug!(%reference, "object is gone");
+                let namespace = reference.namespace.clone().unwrap_or_default();
+                walls
+                    .backoff
+                    .succeeded(&ObjectRef::new(&reference.name).within(&namespace));
+                if let Some(forget) = gone.get() {
+                    forget(&namespace, &reference.name);
+                }
             }
             Err(Error::ReconcilerFailed(..)) | Ok(_) => {}
             Err(error) => tracing::error!(controller = walls.options.name, %error, "the controller's queue failed"),

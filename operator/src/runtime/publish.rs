@@ -18,6 +18,7 @@ use std::{
 pub struct Publisher<K> {
     runtime: Runtime,
     controller: &'static str,
+    left_out: &'static [&'static str],
     written: Arc<Mutex<HashMap<String, Arc<K>>>>,
 }
 
@@ -26,6 +27,7 @@ impl<K> Clone for Publisher<K> {
         Self {
             runtime: self.runtime.clone(),
             controller: self.controller,
+            left_out: self.left_out,
             written: self.written.clone(),
         }
     }
@@ -59,8 +61,16 @@ where
         Self {
             runtime: runtime.clone(),
             controller,
+            left_out: &[],
             written: Arc::default(),
         }
+    }
+
+    /// Never sends these fields of the status: they belong to another writer.
+    #[must_use]
+    pub fn leaving_out(mut self, fields: &'static [&'static str]) -> Self {
+        self.left_out = fields;
+        self
     }
 
     /// The newer of the cache's copy and our own last writing: read this before you compute a status.
@@ -109,6 +119,10 @@ where
             && let Some(metadata) = metadata.as_object_mut()
         {
             metadata.insert("resourceVersion".into(), json!(object.resource_version()));
+        }
+        let mut status = serde_json::to_value(status).map_err(kube::Error::SerdeError)?;
+        if let Some(status) = status.as_object_mut() {
+            status.retain(|field, _| !self.left_out.contains(&field.as_str()));
         }
         let body = json!({
             "apiVersion": K::api_version(&()),

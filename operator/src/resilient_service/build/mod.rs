@@ -1,0 +1,125 @@
+//! Third step: a plan as the objects that make it true. Pure: the same plan always gives the same objects.
+
+mod config_map;
+mod deployment;
+pub mod policy_document;
+mod service_account;
+mod services;
+
+use super::validate::Plan;
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{ConfigMap, Service, ServiceAccount},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use std::collections::BTreeMap;
+use valerix_crds::names::{MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, SERVICE_LABEL};
+
+/// Everything that the operator owns for one service. Who takes it apart does so without `..`, so that a new child
+/// does not compile before it is applied and pruned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// What the pods run as.
+    pub service_account: ServiceAccount,
+    /// The documents.
+    pub config_map: ConfigMap,
+    /// The address of the service; none if it has no ports.
+    pub service: Option<Service>,
+    /// The addresses of its pods.
+    pub pods_service: Service,
+    /// The pods.
+    pub deployment: Deployment,
+}
+
+/// Builds everything.
+pub fn build(plan: &Plan) -> Resources {
+    Resources {
+        service_account: service_account::build_service_account(plan),
+        config_map: config_map::build_config_map(plan),
+        service: services::build_service(plan),
+        pods_service: services::build_pods_service(plan),
+        deployment: deployment::build_deployment(plan),
+    }
+}
+
+/// The labels that choose the pods of a service; they can never change.
+pub fn selector(name: &str) -> BTreeMap<String, String> {
+    [(SERVICE_LABEL.to_owned(), name.to_owned())].into()
+}
+
+fn labels(plan: &Plan) -> BTreeMap<String, String> {
+    let mut labels = selector(&plan.name);
+    labels.insert(NAME_LABEL.to_owned(), plan.name.clone());
+    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+    labels
+}
+
+fn metadata(plan: &Plan, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(plan.namespace.clone()),
+        labels: Some(labels(plan)),
+        owner_references: Some(vec![plan.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// `None` for an empty list: an empty list in an apply would claim the field.
+fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
+    (!items.is_empty()).then_some(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{fixtures, validate::validate};
+    use super::*;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn built(spec: serde_json::Value) -> Resources {
+        let service = Arc::new(fixtures::service("order", spec));
+        build(&validate(&service, 2).unwrap())
+    }
+
+    fn snapshot(name: &str, resources: &Resources) {
+        let Resources {
+            service_account,
+            config_map,
+            service,
+            pods_service,
+            deployment,
+        } = resources;
+        let documents = json!([service_account, config_map, service, pods_service, deployment]);
+        insta::assert_yaml_snapshot!(name, documents);
+    }
+
+    #[test]
+    fn a_minimal_service() {
+        snapshot("minimal", &built(json!({"image": "nginx"})));
+    }
+
+    #[test]
+    fn a_service_that_does_not_report() {
+        let spec = json!({
+            "image": "docker.io/library/redis:7.0-bookworm",
+            "replicas": 0,
+            "command": ["redis-server"],
+            "ports": [{"name": "redis", "containerPort": 6379}],
+            "lifecycle": {"preStopSleep": "0s"},
+            "resilience": {"protocol": "None"}
+        });
+        snapshot("plain", &built(spec));
+    }
+
+    #[test]
+    fn a_full_service() {
+        snapshot("full", &built(fixtures::full_spec()));
+    }
+
+    #[test]
+    fn building_twice_gives_the_same() {
+        assert_eq!(built(fixtures::full_spec()), built(fixtures::full_spec()));
+    }
+}

@@ -1,0 +1,72 @@
+//! The two Services: one address for callers, and one that names every pod.
+
+use super::{
+    super::validate::{Plan, REPORT_PORT_NAME},
+    metadata, selector, some,
+};
+use k8s_openapi::{
+    api::core::v1::{Service, ServicePort, ServiceSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use valerix_crds::names::pods_service;
+
+/// The address of the service; none without ports, since such a Service cannot exist.
+pub fn build_service(plan: &Plan) -> Option<Service> {
+    let ports = plan
+        .service
+        .spec
+        .ports
+        .iter()
+        .map(|port| {
+            let number = port.service_port.unwrap_or(port.container_port);
+            build_port(&port.name, number, IntOrString::String(port.name.clone()))
+        })
+        .collect();
+    Some(Service {
+        metadata: metadata(plan, plan.name.clone()),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(selector(&plan.name)),
+            ports: Some(some(ports)?),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    })
+}
+
+/// The addresses of the ready pods, for clients that balance by themselves and for the operator that follows them.
+pub fn build_pods_service(plan: &Plan) -> Service {
+    let mut ports: Vec<ServicePort> = plan
+        .service
+        .spec
+        .ports
+        .iter()
+        .map(|port| build_port(&port.name, port.container_port, IntOrString::String(port.name.clone())))
+        .collect();
+    if let Some(port) = plan.report_port {
+        let target = IntOrString::String(REPORT_PORT_NAME.to_owned());
+        ports.push(build_port(REPORT_PORT_NAME, port, target));
+    }
+    Service {
+        metadata: metadata(plan, pods_service(&plan.name)),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            cluster_ip: Some("None".to_owned()),
+            selector: Some(selector(&plan.name)),
+            ports: some(ports),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+fn build_port(name: &str, port: i32, target: IntOrString) -> ServicePort {
+    ServicePort {
+        name: Some(name.to_owned()),
+        port,
+        // Written out, because server-side apply tells ports apart by port and protocol.
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(target),
+        ..ServicePort::default()
+    }
+}

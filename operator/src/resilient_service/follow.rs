@@ -1,0 +1,278 @@
+//! Follows the pods: one hanging request to each ready pod, answered when something about it changes.
+//!
+//! What goes in: the ready pods of each service. What comes out: their newest reports in the [`ReportStore`], and a
+//! trigger for the service. A pod can lie about itself only: its answer must carry the UID that the API server gave
+//! it, is limited in size, follows no redirect and is sent no credential.
+
+use super::{
+    dereference::ReadyPod,
+    reports::{PodReport, ReportStore},
+};
+use crate::runtime::Triggers;
+use chrono::Utc;
+use reqwest::{StatusCode, header};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use valerix_crds::ResilientService;
+use valerix_policy::Report;
+
+/// How long a pod may hold back an answer that says nothing new.
+pub const WAIT: Duration = Duration::from_secs(120);
+/// How long after that its head must be there.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Larger answers are refused. Unit: bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+/// Pause before asking again a pod that just answered: bounds what a pod that answers without end can cost.
+const PACE: Duration = Duration::from_millis(100);
+/// Pause after an answer that came at once and said nothing new (too many waiters).
+const CROWDED: Duration = Duration::from_secs(1);
+/// Pauses after failures.
+const RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+
+/// Namespace and name of a ResilientService.
+type ServiceKey = (String, String);
+
+/// Follows every ready pod of every service.
+#[derive(Clone)]
+pub struct Follower {
+    http: reqwest::Client,
+    reports: ReportStore,
+    triggers: Triggers<ResilientService>,
+    wait: Duration,
+    followed: Arc<Mutex<HashMap<ServiceKey, HashMap<String, Followed>>>>,
+}
+
+struct Followed {
+    address: SocketAddr,
+    /// Ends the task when the pod is not followed any more.
+    _task: AbortOnDropHandle<()>,
+}
+
+/// Why a pod's answer does not count.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("no answer: {}", crate::runtime::failure::chain(.source))]
+    Request { source: reqwest::Error },
+    #[error("no answer in time")]
+    Timeout,
+    #[error("answered with status {0}")]
+    Status(StatusCode),
+    #[error("answered with more than {BODY_LIMIT} bytes")]
+    TooLarge,
+    #[error("answered with something that is no report: {source}")]
+    NoReport { source: serde_json::Error },
+    #[error("answered as another pod: {0}")]
+    OtherPod(String),
+}
+
+enum Answer {
+    Changed(Box<Report>, String),
+    Unchanged,
+}
+
+impl Follower {
+    /// A follower that asks pods to wait for `wait`.
+    ///
+    /// # Errors
+    /// If the HTTP client cannot be made.
+    pub fn new(
+        reports: ReportStore,
+        triggers: Triggers<ResilientService>,
+        wait: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(HEAD_TIMEOUT)
+            .tcp_keepalive(Duration::from_secs(15))
+            .build()?;
+        Ok(Self {
+            http,
+            reports,
+            triggers,
+            wait,
+            followed: Arc::default(),
+        })
+    }
+
+    /// Follows exactly these pods of one service from now on; none if `port` is absent.
+    pub fn follow(&self, namespace: &str, service: &str, pods: &BTreeMap<String, ReadyPod>, port: Option<u16>) {
+        let key = (namespace.to_owned(), service.to_owned());
+        let wanted: BTreeMap<&str, (&ReadyPod, SocketAddr)> = port
+            .into_iter()
+            .flat_map(|port| {
+                pods.iter()
+                    .map(move |(uid, pod)| (uid.as_str(), (pod, SocketAddr::new(IpAddr::clone(&pod.address), port))))
+            })
+            .collect();
+        let mut all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = all.entry(key.clone()).or_default();
+        followed.retain(|uid, current| {
+            let keep = wanted
+                .get(uid.as_str())
+                .is_some_and(|(_, address)| *address == current.address);
+            if !keep {
+                self.reports.remove(uid);
+            }
+            keep
+        });
+        for (uid, (pod, address)) in wanted {
+            followed.entry(uid.to_owned()).or_insert_with(|| {
+                let pursuit = Pursuit {
+                    follower: self.clone(),
+                    namespace: key.0.clone(),
+                    service: key.1.clone(),
+                    pod: pod.name.clone(),
+                    uid: uid.to_owned(),
+                    address,
+                };
+                Followed {
+                    address,
+                    _task: AbortOnDropHandle::new(tokio::spawn(pursuit.run())),
+                }
+            });
+        }
+        if followed.is_empty() {
+            all.remove(&key);
+        }
+    }
+}
+
+/// One pod that is followed.
+struct Pursuit {
+    follower: Follower,
+    namespace: String,
+    service: String,
+    pod: String,
+    uid: String,
+    address: SocketAddr,
+}
+
+impl Pursuit {
+    async fn run(self) {
+        let mut since: Option<String> = None;
+        let mut retry = RETRY;
+        loop {
+            let asked = Instant::now();
+            match self.ask(since.as_deref()).await {
+                Ok(Answer::Changed(report, etag)) => {
+                    retry = RETRY;
+                    let news = since.as_ref() != Some(&etag);
+                    since = Some(etag);
+                    self.received(*report);
+                    if !news && asked.elapsed() < CROWDED {
+                        sleep(CROWDED).await;
+                    } else {
+                        sleep(PACE.saturating_sub(asked.elapsed())).await;
+                    }
+                }
+                Ok(Answer::Unchanged) => {
+                    retry = RETRY;
+                    self.follower.reports.unchanged(&self.uid, Utc::now());
+                    if asked.elapsed() < self.follower.wait / 2 {
+                        sleep(CROWDED).await;
+                    }
+                }
+                Err(error) => {
+                    let first = self.follower.reports.failed(&self.uid, &error.to_string(), Utc::now());
+                    if first {
+                        tracing::info!(
+                            namespace = self.namespace,
+                            service = self.service,
+                            pod = self.pod,
+                            %error,
+                            "a pod does not report"
+                        );
+                    }
+                    // Its service looks again: silence becomes Unreachable by the passing of time alone.
+                    if first || retry == LONGEST_RETRY {
+                        self.trigger();
+                    }
+                    sleep(retry).await;
+                    retry = (retry * 2).min(LONGEST_RETRY);
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, since: Option<&str>) -> Result<Answer, Error> {
+        let mut request = self.follower.http.get(format!("http://{}/resilience", self.address));
+        let mut patience = HEAD_TIMEOUT;
+        if let Some(etag) = since {
+            let wait = format!("{}ms", self.follower.wait.as_millis().min(99_999));
+            let wait = if self.follower.wait.subsec_millis() == 0 {
+                format!("{}s", self.follower.wait.as_secs())
+            } else {
+                wait
+            };
+            request = request.query(&[("since", etag), ("wait", &wait)]);
+            patience += self.follower.wait;
+        }
+        let mut response = timeout(patience, request.send())
+            .await
+            .map_err(|_| Error::Timeout)?
+            .map_err(|source| Error::Request {
+                source: source.without_url(),
+            })?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_MODIFIED if since.is_some() => return Ok(Answer::Unchanged),
+            status => return Err(Error::Status(status)),
+        }
+        let etag = response
+            .headers()
+            .get(header::ETAG)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let body = timeout(HEAD_TIMEOUT, read(&mut response))
+            .await
+            .map_err(|_| Error::Timeout)??;
+        let report: Report = serde_json::from_slice(&body).map_err(|source| Error::NoReport { source })?;
+        if report.pod_uid != self.uid {
+            return Err(Error::OtherPod(report.pod_uid.chars().take(64).collect()));
+        }
+        let etag = etag.unwrap_or_else(|| report.etag());
+        Ok(Answer::Changed(Box::new(report), etag))
+    }
+
+    fn received(&self, report: Report) {
+        let report = PodReport {
+            namespace: self.namespace.clone(),
+            service: self.service.clone(),
+            pod: self.pod.clone(),
+            report,
+            received_at: Utc::now(),
+        };
+        self.follower.reports.put(&self.uid, report);
+        self.trigger();
+    }
+
+    fn trigger(&self) {
+        self.follower.triggers.trigger(&self.namespace, &self.service);
+    }
+}
+
+async fn read(response: &mut reqwest::Response) -> Result<Vec<u8>, Error> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await.map_err(|source| Error::Request {
+            source: source.without_url(),
+        })?;
+        let Some(chunk) = chunk else { return Ok(body) };
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err(Error::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+}
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

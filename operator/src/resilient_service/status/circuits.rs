@@ -1,0 +1,123 @@
+//! The breakers of all pods, counted by target: `CircuitsClosed`. Pure.
+
+use super::Verdict;
+use crate::resilient_service::{dereference::Observed, validate::report_port};
+use std::collections::BTreeMap;
+use valerix_crds::{CircuitBreakerStatus, ConditionStatus, ResilientService};
+use valerix_policy::CircuitState;
+
+/// The verdict on the circuits, with its counts.
+pub struct Circuits {
+    pub verdict: Verdict,
+    pub breakers: Vec<CircuitBreakerStatus>,
+    pub summary: String,
+}
+
+/// Counts, for each target of the specification, the pods in each state. A pod with several breakers for one target
+/// (one per host) counts once, as its worst.
+pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
+    if report_port(&service.spec).is_none() {
+        return Circuits {
+            verdict: Verdict::new(
+                ConditionStatus::Unknown,
+                "NotReported",
+                "the image does not report its circuits",
+            ),
+            breakers: Vec::new(),
+            summary: "-".to_owned(),
+        };
+    }
+    let targets = service
+        .spec
+        .resilience
+        .iter()
+        .flat_map(|resilience| &resilience.targets);
+    let mut breakers: Vec<CircuitBreakerStatus> = targets
+        .map(|target| CircuitBreakerStatus {
+            target: target.name.clone(),
+            ..CircuitBreakerStatus::default()
+        })
+        .collect();
+    if breakers.is_empty() {
+        return Circuits {
+            verdict: Verdict::new(ConditionStatus::True, "NoTargets", "spec.resilience.targets is empty"),
+            breakers,
+            summary: "-".to_owned(),
+        };
+    }
+    let mut reporting = 0;
+    for report in observed.ready_pods.values().filter_map(|pod| pod.report.as_ref()) {
+        reporting += 1;
+        let mut worst: BTreeMap<&str, CircuitState> = BTreeMap::new();
+        for breaker in &report.report.circuit_breakers {
+            let state = worst.entry(&breaker.target).or_insert(breaker.state);
+            if badness(breaker.state) > badness(*state) {
+                *state = breaker.state;
+            }
+        }
+        for breaker in &mut breakers {
+            match worst.get(breaker.target.as_str()) {
+                Some(CircuitState::Closed) => breaker.closed += 1,
+                Some(CircuitState::Open) => breaker.open += 1,
+                Some(CircuitState::HalfOpen) => breaker.half_open += 1,
+                None => {}
+            }
+        }
+    }
+    let (verdict, summary) = verdict(&breakers, reporting);
+    Circuits {
+        verdict,
+        breakers,
+        summary,
+    }
+}
+
+fn verdict(breakers: &[CircuitBreakerStatus], reporting: i32) -> (Verdict, String) {
+    if reporting == 0 {
+        let verdict = Verdict::new(ConditionStatus::Unknown, "NoReports", "no pod has reported yet");
+        return (verdict, "-".to_owned());
+    }
+    let open = breakers.iter().filter(|breaker| breaker.open > 0).count();
+    let half_open = breakers
+        .iter()
+        .filter(|breaker| breaker.open == 0 && breaker.half_open > 0)
+        .count();
+    let troubled: Vec<String> = breakers
+        .iter()
+        .filter(|breaker| breaker.open + breaker.half_open > 0)
+        .map(|breaker| match (breaker.open, breaker.half_open) {
+            (open, 0) => format!("{}: open in {open} of {reporting} pods", breaker.target),
+            (0, half) => format!("{}: half-open in {half} of {reporting} pods", breaker.target),
+            (open, half) => format!(
+                "{}: open in {open} and half-open in {half} of {reporting} pods",
+                breaker.target
+            ),
+        })
+        .collect();
+    if troubled.is_empty() {
+        let verdict = Verdict::new(
+            ConditionStatus::True,
+            "AllClosed",
+            format!("no circuit is open in {reporting} pods"),
+        );
+        return (verdict, "closed".to_owned());
+    }
+    let reason = if open > 0 { "CircuitOpen" } else { "CircuitHalfOpen" };
+    let summary = match (open, half_open) {
+        (0, half_open) => format!("{half_open} half-open"),
+        (open, 0) => format!("{open} open"),
+        (open, half_open) => format!("{open} open, {half_open} half-open"),
+    };
+    (
+        Verdict::new(ConditionStatus::False, reason, troubled.join("; ")),
+        summary,
+    )
+}
+
+fn badness(state: CircuitState) -> u8 {
+    match state {
+        CircuitState::Closed => 0,
+        CircuitState::HalfOpen => 1,
+        CircuitState::Open => 2,
+    }
+}
