@@ -75,7 +75,9 @@ pub fn taken(plan: &Plan, name: &EntryName, pod_uids: Vec<String>, intent_at: Da
             run: name.text(),
             fault: plan.fault.clone(),
             pod_uids,
-            duration: valerix_policy::Duration::from_millis(u64::try_from(plan.duration.as_millis()).unwrap_or(u64::MAX)),
+            duration: valerix_policy::Duration::from_millis(
+                u64::try_from(plan.duration.as_millis()).unwrap_or(u64::MAX),
+            ),
             not_after: intent_at.trunc_subsecs(3) + DELIVERY + duration,
             intent_at: intent_at.trunc_subsecs(3),
         }],
@@ -113,7 +115,11 @@ mod tests {
     use serde_json::{Value, json};
 
     fn name() -> EntryName {
-        EntryName { experiment: "slow".into(), uid: "u-1".into(), run: "2026-11-21T10:00:00Z".into() }
+        EntryName {
+            experiment: "slow".into(),
+            uid: "u-1".into(),
+            run: "2026-11-21T10:00:00Z".into(),
+        }
     }
 
     #[test]
@@ -123,7 +129,12 @@ mod tests {
             "latency": {"delay": "2s", "jitter": "500ms", "percent": 100, "routes": ["POST /api/inventory/deduct"]},
         }));
         let plan = validate(&spec, &settings()).unwrap();
-        let text = taken(&plan, &name(), vec!["pod-1".into()], "2026-11-21T10:00:00.123456789Z".parse().unwrap());
+        let text = taken(
+            &plan,
+            &name(),
+            vec!["pod-1".into()],
+            "2026-11-21T10:00:00.123456789Z".parse().unwrap(),
+        );
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             document,
@@ -142,11 +153,17 @@ mod tests {
     #[test]
     fn errors_and_pod_kill_have_entries_too() {
         for (fault, expected) in [
-            (json!({"errors": {"percent": 70, "status": 503}, "duration": "5s"}), json!({"errors": {"percent": 70, "status": 503}})),
+            (
+                json!({"errors": {"percent": 70, "status": 503}, "duration": "5s"}),
+                json!({"errors": {"percent": 70, "status": 503}}),
+            ),
             (json!({"podKill": {}}), json!({"podKill": {}})),
         ] {
             let mut value = json!({"target": {"service": "inventory"}});
-            value.as_object_mut().unwrap().extend(fault.as_object().unwrap().clone());
+            value
+                .as_object_mut()
+                .unwrap()
+                .extend(fault.as_object().unwrap().clone());
             let plan = validate(&spec(value), &settings()).unwrap();
             let text = taken(&plan, &name(), vec![], "2026-11-21T10:00:00Z".parse().unwrap());
             let document: Value = serde_json::from_str(&text).unwrap();
@@ -160,15 +177,25 @@ mod tests {
         assert_eq!(lock(None, &name()), Lock::Free);
         assert_eq!(lock(Some(&released()), &name()), Lock::Free);
         assert_eq!(lock(Some("{nonsense"), &name()), Lock::Unreadable);
-        let plan = validate(&spec(json!({"target": {"service": "inventory"}, "podKill": {}})), &settings()).unwrap();
-        let other = EntryName { run: "another".into(), ..name() };
+        let plan = validate(
+            &spec(json!({"target": {"service": "inventory"}, "podKill": {}})),
+            &settings(),
+        )
+        .unwrap();
+        let other = EntryName {
+            run: "another".into(),
+            ..name()
+        };
         let text = taken(&plan, &other, vec![], Utc::now());
         assert_eq!(lock(Some(&text), &name()), Lock::Other("slow/u-1/another".into()));
     }
 
     #[test]
     fn a_name_survives_its_text() {
-        let odd = EntryName { run: "by/hand".into(), ..name() };
+        let odd = EntryName {
+            run: "by/hand".into(),
+            ..name()
+        };
         assert_eq!(EntryName::parse(&odd.text()), Some(odd));
         assert_eq!(EntryName::parse("somebody"), None);
     }

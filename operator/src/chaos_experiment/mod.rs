@@ -1,5 +1,19 @@
 //! Runs ChaosExperiments: one fault each, within limits, with a verdict.
 
+mod build;
+mod faults;
+mod gates;
+mod observed;
+mod samples;
+mod schedule;
+pub mod settings;
+mod status;
+mod step;
+#[cfg(test)]
+mod testing;
+mod validate;
+mod verdict;
+
 use crate::{Context, settings::Settings};
 use std::sync::Arc;
 

@@ -98,7 +98,10 @@ pub enum After {
 impl ProbeSamples {
     /// No samples yet; `recorded` is what status holds.
     pub fn resumed(recorded: ProbeStatus) -> Self {
-        Self { recorded, ..Self::default() }
+        Self {
+            recorded,
+            ..Self::default()
+        }
     }
 
     /// Adds a sample.
@@ -107,7 +110,8 @@ impl ProbeSamples {
             Outcome::Passed => self.passed = self.passed.saturating_add(1),
             Outcome::Failed(text) | Outcome::NotAsked(text) => {
                 self.failed = self.failed.saturating_add(1);
-                self.first_failure.get_or_insert_with(|| (text.clone(), sample.finished));
+                self.first_failure
+                    .get_or_insert_with(|| (text.clone(), sample.finished));
             }
         }
         if self.samples.len() >= KEPT {
@@ -168,11 +172,16 @@ impl ProbeSamples {
             }
             if bad >= plan.failure_threshold {
                 let message = named(plan, text.map_or("failed", |text| text));
-                return if failed { During::Broken(message) } else { During::NotAsked(message) };
+                return if failed {
+                    During::Broken(message)
+                } else {
+                    During::NotAsked(message)
+                };
             }
         }
-        self.gap(plan, from, until)
-            .map_or(During::Within, |gap| During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap)))))
+        self.gap(plan, from, until).map_or(During::Within, |gap| {
+            During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap))))
+        })
     }
 
     /// The first time without a witness in the window that is too long to vouch for.
@@ -203,13 +212,21 @@ impl ProbeSamples {
         let watched = self.gap(plan, from, None).is_none();
         match (since, last) {
             (Some(since), _) => After::Met(since),
-            (None, Some(Outcome::NotAsked(text))) => {
-                After::NotYet { message: named(plan, text), not_asked: true, watched }
-            }
-            (None, Some(Outcome::Failed(text))) => {
-                After::NotYet { message: named(plan, text), not_asked: false, watched }
-            }
-            (None, _) => After::NotYet { message: named(plan, "was not asked yet"), not_asked: true, watched: false },
+            (None, Some(Outcome::NotAsked(text))) => After::NotYet {
+                message: named(plan, text),
+                not_asked: true,
+                watched,
+            },
+            (None, Some(Outcome::Failed(text))) => After::NotYet {
+                message: named(plan, text),
+                not_asked: false,
+                watched,
+            },
+            (None, _) => After::NotYet {
+                message: named(plan, "was not asked yet"),
+                not_asked: true,
+                watched: false,
+            },
         }
     }
 
@@ -220,7 +237,10 @@ impl ProbeSamples {
 }
 
 fn named(plan: &ProbePlan, text: &str) -> String {
-    format!("probe {}: {text}", plan.probe.name).chars().take(TEXT_LIMIT).collect()
+    format!("probe {}: {text}", plan.probe.name)
+        .chars()
+        .take(TEXT_LIMIT)
+        .collect()
 }
 
 fn seconds(delta: TimeDelta) -> f64 {
@@ -273,9 +293,13 @@ pub fn after(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>)
     After::Met(met)
 }
 
-/// Whether every probe was asked often enough from `from` on.
+/// Whether every continuous probe was asked often enough from `from` on.
 pub fn watched(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>) -> bool {
-    plans.iter().zip(samples).all(|(plan, own)| own.watched(plan, from))
+    plans
+        .iter()
+        .zip(samples)
+        .filter(|(plan, _)| plan.continuous)
+        .all(|(plan, own)| own.watched(plan, from))
 }
 
 #[cfg(test)]
@@ -344,7 +368,11 @@ mod tests {
         assert!(matches!(during(&plans, &own, at(3), None), During::Broken(_)));
         let mut edge = probe_plan("checkout");
         edge.continuous = false;
-        assert_eq!(during(&[edge], &own, at(0), None), During::Within, "an edge probe does not judge the fault");
+        assert_eq!(
+            during(&[edge], &own, at(0), None),
+            During::Within,
+            "an edge probe does not judge the fault"
+        );
     }
 
     #[test]
@@ -357,8 +385,15 @@ mod tests {
         };
         assert_eq!(during(&plans, &[resumed(18)], at(10), None), During::Within);
         assert!(matches!(during(&plans, &[resumed(12)], at(10), None), During::Gap(_)));
-        assert!(matches!(during(&plans, &[story(20, "+")], at(10), None), During::Gap(_)));
-        assert_eq!(during(&plans, &[story(20, "+")], at(10), Some(at(12))), During::Within, "the fault was short");
+        assert!(matches!(
+            during(&plans, &[story(20, "+")], at(10), None),
+            During::Gap(_)
+        ));
+        assert_eq!(
+            during(&plans, &[story(20, "+")], at(10), Some(at(12))),
+            During::Within,
+            "the fault was short"
+        );
     }
 
     #[test]
@@ -367,8 +402,18 @@ mod tests {
         let since = |second: i64| After::Met(at(second) + TimeDelta::milliseconds(20));
         assert_eq!(after(&plans, &[story(10, "++")], at(10)), since(10));
         assert_eq!(after(&plans, &[story(10, "--+-++")], at(10)), since(14));
-        assert!(matches!(after(&plans, &[story(10, "--")], at(10)), After::NotYet { not_asked: false, watched: true, .. }));
-        assert!(matches!(after(&plans, &[story(5, "++")], at(10)), After::NotYet { watched: false, .. }));
+        assert!(matches!(
+            after(&plans, &[story(10, "--")], at(10)),
+            After::NotYet {
+                not_asked: false,
+                watched: true,
+                ..
+            }
+        ));
+        assert!(matches!(
+            after(&plans, &[story(5, "++")], at(10)),
+            After::NotYet { watched: false, .. }
+        ));
     }
 
     #[test]
@@ -386,7 +431,10 @@ mod tests {
         }
         let status = own.status();
         assert_eq!((status.passed, status.failed), (6, 2));
-        assert_eq!((status.first_failure.as_deref(), status.first_failure_at), (Some("old"), Some(at(1))));
+        assert_eq!(
+            (status.first_failure.as_deref(), status.first_failure_at),
+            (Some("old"), Some(at(1)))
+        );
         assert_eq!(status.last_at, Some(at(11) + TimeDelta::milliseconds(20)));
     }
 
@@ -394,7 +442,11 @@ mod tests {
     fn a_long_run_does_not_grow_without_bound() {
         let mut own = ProbeSamples::default();
         for second in 0..20_000 {
-            own.push(Sample { started: at(second), finished: at(second), outcome: Outcome::Passed });
+            own.push(Sample {
+                started: at(second),
+                finished: at(second),
+                outcome: Outcome::Passed,
+            });
         }
         assert!(own.samples.len() <= KEPT);
         assert_eq!(own.status().passed, 20_000);

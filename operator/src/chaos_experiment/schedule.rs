@@ -126,8 +126,14 @@ mod tests {
     #[test]
     fn the_zone_decides_the_hour() {
         let schedule = berlin("0 10 * * 1-5");
-        assert_eq!(schedule.after(time("2026-11-20T09:00:00Z")), Some(time("2026-11-23T09:00:00Z")));
-        assert_eq!(schedule.after(time("2026-07-01T07:00:00Z")), Some(time("2026-07-01T08:00:00Z")));
+        assert_eq!(
+            schedule.after(time("2026-11-20T09:00:00Z")),
+            Some(time("2026-11-23T09:00:00Z"))
+        );
+        assert_eq!(
+            schedule.after(time("2026-07-01T07:00:00Z")),
+            Some(time("2026-07-01T08:00:00Z"))
+        );
     }
 
     #[test]
@@ -137,7 +143,10 @@ mod tests {
         assert_eq!(schedule.due(planned, time("2026-11-21T09:59:59Z")), None);
         assert_eq!(
             schedule.due(planned, time("2026-11-21T11:41:30Z")),
-            Some(Tick { at: time("2026-11-21T11:41:00Z"), missed: false })
+            Some(Tick {
+                at: time("2026-11-21T11:41:00Z"),
+                missed: false
+            })
         );
     }
 
@@ -145,11 +154,26 @@ mod tests {
     fn a_tick_that_is_hours_old_is_missed() {
         let schedule = Schedule::parse("0 10 * * *", None).unwrap();
         let planned = time("2026-11-21T10:00:00Z");
-        assert_eq!(schedule.due(planned, time("2026-11-21T10:05:00Z")), Some(Tick { at: planned, missed: false }));
-        assert_eq!(schedule.due(planned, time("2026-11-21T10:05:01Z")), Some(Tick { at: planned, missed: true }));
+        assert_eq!(
+            schedule.due(planned, time("2026-11-21T10:05:00Z")),
+            Some(Tick {
+                at: planned,
+                missed: false
+            })
+        );
+        assert_eq!(
+            schedule.due(planned, time("2026-11-21T10:05:01Z")),
+            Some(Tick {
+                at: planned,
+                missed: true
+            })
+        );
         assert_eq!(
             schedule.due(planned, time("2026-11-23T10:01:00Z")),
-            Some(Tick { at: time("2026-11-23T10:00:00Z"), missed: false })
+            Some(Tick {
+                at: time("2026-11-23T10:00:00Z"),
+                missed: false
+            })
         );
     }
 

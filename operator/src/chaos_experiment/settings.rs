@@ -33,7 +33,11 @@ impl Settings {
 
 /// Reads a comma-separated list of namespaces, as `CHAOS_NAMESPACES` has it.
 pub fn namespaces(text: &str) -> BTreeSet<String> {
-    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(ToOwned::to_owned).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 #[cfg(test)]
@@ -42,7 +46,10 @@ mod tests {
 
     #[test]
     fn a_list_of_namespaces_is_read_as_written() {
-        assert_eq!(namespaces(" shop, other ,,"), ["other".to_owned(), "shop".to_owned()].into());
+        assert_eq!(
+            namespaces(" shop, other ,,"),
+            ["other".to_owned(), "shop".to_owned()].into()
+        );
         assert!(namespaces("").is_empty());
     }
 

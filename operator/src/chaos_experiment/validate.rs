@@ -27,8 +27,6 @@ pub struct Plan {
     pub capped: bool,
     /// How many pods.
     pub count: Count,
-    /// When runs start; none is once, at once.
-    pub schedule: Option<Schedule>,
     /// Ready pods that must be left.
     pub min_available: u32,
     /// Age that a pod must have.
@@ -95,18 +93,13 @@ pub fn validate(spec: &ChaosExperimentSpec, settings: &Settings) -> Result<Plan,
     let wanted = optional_duration("spec.duration", spec.duration.as_ref())?.unwrap_or_default();
     let duration = wanted.min(settings.max_duration);
     let (fault_type, fault) = super::build::fault(spec)?;
-    let schedule = spec
-        .schedule
-        .as_deref()
-        .map(|text| Schedule::parse(text, spec.time_zone.as_deref()))
-        .transpose()
-        .map_err(|error| InvalidSpec {
-            field: error.field.to_owned(),
-            message: error.message,
-        })?;
     let safety = spec.safety.clone().unwrap_or_default();
     let steady_state = spec.steady_state.clone().unwrap_or_default();
-    let Safety { min_available, min_pod_age, cooldown } = safety;
+    let Safety {
+        min_available,
+        min_pod_age,
+        cooldown,
+    } = safety;
     Ok(Plan {
         service: spec.target.service.clone(),
         fault_type,
@@ -115,17 +108,65 @@ pub fn validate(spec: &ChaosExperimentSpec, settings: &Settings) -> Result<Plan,
         duration,
         capped: duration < wanted,
         count: count(&spec.count)?,
-        schedule,
         min_available: min_available.unwrap_or(1),
         min_pod_age: optional_duration("spec.safety.minPodAge", min_pod_age.as_ref())?
             .unwrap_or(Duration::from_secs(30)),
         cooldown: optional_duration("spec.safety.cooldown", cooldown.as_ref())?,
-        probes: steady_state.probes.iter().enumerate().map(probe).collect::<Result<_, _>>()?,
+        probes: steady_state
+            .probes
+            .iter()
+            .enumerate()
+            .map(probe)
+            .collect::<Result<_, _>>()?,
         // An absent steadyState has no probe that could fail, so its default here does not matter.
         stop_on_failure: steady_state.stop_on_failure,
-        recovery_timeout: optional_duration("spec.steadyState.recoveryTimeout", steady_state.recovery_timeout.as_ref())?
-            .unwrap_or(Duration::from_secs(60)),
+        recovery_timeout: optional_duration(
+            "spec.steadyState.recoveryTimeout",
+            steady_state.recovery_timeout.as_ref(),
+        )?
+        .unwrap_or(Duration::from_secs(60)),
     })
+}
+
+/// When runs start; none is once, at once.
+///
+/// # Errors
+/// What is wrong with the schedule or its zone.
+pub fn schedule(spec: &ChaosExperimentSpec) -> Result<Option<Schedule>, InvalidSpec> {
+    spec.schedule
+        .as_deref()
+        .map(|text| Schedule::parse(text, spec.time_zone.as_deref()))
+        .transpose()
+        .map_err(|error| InvalidSpec {
+            field: error.field.to_owned(),
+            message: error.message,
+        })
+}
+
+impl Plan {
+    /// Enough of a plan to undo a fault whose spec cannot be acted on any more, for example after a downgrade.
+    pub fn for_recovery(spec: &ChaosExperimentSpec) -> Self {
+        let fault_type = match (&spec.pod_kill, &spec.errors) {
+            (Some(_), _) => FaultType::PodKill,
+            (None, Some(_)) => FaultType::Errors,
+            (None, None) => FaultType::Latency,
+        };
+        Self {
+            service: spec.target.service.clone(),
+            fault_type,
+            fault: valerix_policy::Fault::default(),
+            grace_period_seconds: None,
+            duration: Duration::ZERO,
+            capped: false,
+            count: Count::Pods(1),
+            min_available: 1,
+            min_pod_age: Duration::ZERO,
+            cooldown: None,
+            probes: Vec::new(),
+            stop_on_failure: true,
+            recovery_timeout: Duration::from_secs(60),
+        }
+    }
 }
 
 fn probe((index, probe): (usize, &Probe)) -> Result<ProbePlan, InvalidSpec> {
@@ -165,7 +206,10 @@ fn count(count: &IntOrString) -> Result<Count, InvalidSpec> {
 ///
 /// # Errors
 /// When the text is not a duration.
-pub fn optional_duration(field: &str, duration: Option<&valerix_crds::Duration>) -> Result<Option<Duration>, InvalidSpec> {
+pub fn optional_duration(
+    field: &str,
+    duration: Option<&valerix_crds::Duration>,
+) -> Result<Option<Duration>, InvalidSpec> {
     duration
         .map(valerix_crds::Duration::value)
         .transpose()
@@ -183,7 +227,11 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in() {
-        let plan = validate(&spec(json!({"target": {"service": "inventory"}, "podKill": {}})), &settings()).unwrap();
+        let plan = validate(
+            &spec(json!({"target": {"service": "inventory"}, "podKill": {}})),
+            &settings(),
+        )
+        .unwrap();
         assert_eq!(plan.count, Count::Pods(1));
         assert_eq!(plan.min_available, 1);
         assert_eq!(plan.min_pod_age, Duration::from_secs(30));
@@ -206,11 +254,19 @@ mod tests {
             ("count", json!(0), "spec.count"),
             ("schedule", json!("0 25 * * *"), "spec.schedule"),
             ("safety", json!({"minPodAge": "soon"}), "spec.safety.minPodAge"),
-            ("steadyState", json!({"probes": [{"name": "a"}]}), "spec.steadyState.probes[0].http"),
+            (
+                "steadyState",
+                json!({"probes": [{"name": "a"}]}),
+                "spec.steadyState.probes[0].http",
+            ),
         ] {
             let mut wrong = base.clone();
             wrong[field] = value;
-            let error = validate(&spec(wrong), &settings()).unwrap_err();
+            let spec = spec(wrong);
+            let error = validate(&spec, &settings())
+                .err()
+                .or_else(|| schedule(&spec).err())
+                .unwrap();
             assert_eq!(error.field, word, "{error}");
         }
     }

@@ -8,7 +8,10 @@ use valerix_crds::{ChaosPhase, Verdict};
 
 /// One word on why a run ended as it did, or does not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each word is explained where it is used, and in the table below")]
+#[expect(
+    missing_docs,
+    reason = "each word is explained where it is used, and in the table below"
+)]
 pub enum Reason {
     SteadyStateHeld,
     NoProbes,
@@ -149,7 +152,12 @@ pub struct Ending {
 impl Ending {
     /// An ending with the reason's own phase and verdict.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), phase: reason.phase(), verdict: reason.verdict() }
+        Self {
+            reason,
+            message: message.into(),
+            phase: reason.phase(),
+            verdict: reason.verdict(),
+        }
     }
 
     /// The same word for a run that did not even begin: nothing was done, so nothing was stopped.
@@ -173,9 +181,13 @@ pub fn judge_before(before: &Before) -> Option<Ending> {
             Reason::SteadyStateNotMet,
             format!("the steady state did not hold before the fault, so nothing was done; {why}"),
         )),
-        Before::NotAsked(why) => {
-            Some(Ending::new(Reason::ProbeError, format!("nothing was done; {why}; correct the probe")).not_begun())
-        }
+        Before::NotAsked(why) => Some(
+            Ending::new(
+                Reason::ProbeError,
+                format!("nothing was done; {why}; correct the probe"),
+            )
+            .not_begun(),
+        ),
     }
 }
 
@@ -201,11 +213,19 @@ pub fn judge(decided: Option<Ending>, has_probes: bool, after: &After, recovery_
         return decided;
     }
     match after {
-        After::NotYet { watched: false, message, .. } => Ending::new(
+        After::NotYet {
+            watched: false,
+            message,
+            ..
+        } => Ending::new(
             Reason::ObservationGap,
             format!("the recovery was not watched all the time, so there is no verdict; {message}"),
         ),
-        After::NotYet { not_asked: true, message, .. } => Ending::new(Reason::ProbeError, message.clone()),
+        After::NotYet {
+            not_asked: true,
+            message,
+            ..
+        } => Ending::new(Reason::ProbeError, message.clone()),
         After::NotYet { message, .. } => Ending::new(
             Reason::DidNotRecover,
             format!("the steady state did not come back within {recovery_timeout} after the fault; {message}"),
@@ -214,7 +234,10 @@ pub fn judge(decided: Option<Ending>, has_probes: bool, after: &After, recovery_
             Reason::NoProbes,
             "there was no probe to judge by; add spec.steadyState.probes to get a verdict",
         ),
-        After::Met(_) => Ending::new(Reason::SteadyStateHeld, "the steady state held during the fault and after it"),
+        After::Met(_) => Ending::new(
+            Reason::SteadyStateHeld,
+            "the steady state held during the fault and after it",
+        ),
     }
 }
 
@@ -227,22 +250,54 @@ mod tests {
     const BROKEN: &str = "probe a: status 503";
 
     fn not_yet(not_asked: bool, watched: bool) -> After {
-        After::NotYet { message: BROKEN.into(), not_asked, watched }
+        After::NotYet {
+            message: BROKEN.into(),
+            not_asked,
+            watched,
+        }
     }
 
     /// The rows of the table, in its order; `None` in `before` means that nothing forbids to begin.
     #[rstest]
     #[case::not_met(Before::NotMet(BROKEN.into()), During::Within, After::Met(at(0)), true, Verdict::Skipped, "SteadyStateNotMet")]
     #[case::not_asked(Before::NotAsked(BROKEN.into()), During::Within, After::Met(at(0)), true, Verdict::Error, "ProbeError")]
-    #[case::pass(Before::Met, During::Within, After::Met(at(0)), true, Verdict::Pass, "SteadyStateHeld")]
+    #[case::pass(
+        Before::Met,
+        During::Within,
+        After::Met(at(0)),
+        true,
+        Verdict::Pass,
+        "SteadyStateHeld"
+    )]
     #[case::broken(Before::Met, During::Broken(BROKEN.into()), After::Met(at(0)), true, Verdict::Fail, "SteadyStateDeviated")]
     #[case::broken_and_never_back(Before::Met, During::Broken(BROKEN.into()), not_yet(false, true), true, Verdict::Fail, "SteadyStateDeviated")]
-    #[case::never_back(Before::Met, During::Within, not_yet(false, true), true, Verdict::Fail, "DidNotRecover")]
+    #[case::never_back(
+        Before::Met,
+        During::Within,
+        not_yet(false, true),
+        true,
+        Verdict::Fail,
+        "DidNotRecover"
+    )]
     #[case::probe_error_during(Before::Met, During::NotAsked(BROKEN.into()), After::Met(at(0)), true, Verdict::Error, "ProbeError")]
     #[case::probe_error_after(Before::Met, During::Within, not_yet(true, true), true, Verdict::Error, "ProbeError")]
     #[case::gap_during(Before::Met, During::Gap(BROKEN.into()), After::Met(at(0)), true, Verdict::Error, "ObservationGap")]
-    #[case::gap_after(Before::Met, During::Within, not_yet(false, false), true, Verdict::Error, "ObservationGap")]
-    #[case::no_probes(Before::Met, During::Within, After::Met(at(0)), false, Verdict::NotEvaluated, "NoProbes")]
+    #[case::gap_after(
+        Before::Met,
+        During::Within,
+        not_yet(false, false),
+        true,
+        Verdict::Error,
+        "ObservationGap"
+    )]
+    #[case::no_probes(
+        Before::Met,
+        During::Within,
+        After::Met(at(0)),
+        false,
+        Verdict::NotEvaluated,
+        "NoProbes"
+    )]
     fn every_row_of_the_table(
         #[case] before: Before,
         #[case] during: During,
@@ -251,8 +306,7 @@ mod tests {
         #[case] verdict: Verdict,
         #[case] reason: &str,
     ) {
-        let ending =
-            judge_before(&before).unwrap_or_else(|| judge(judge_during(&during), has_probes, &after, "60s"));
+        let ending = judge_before(&before).unwrap_or_else(|| judge(judge_during(&during), has_probes, &after, "60s"));
         assert_eq!((ending.verdict, ending.reason.as_str()), (verdict, reason));
         assert!(ending.phase.is_terminal());
     }
@@ -284,7 +338,10 @@ mod tests {
         for reason in ALL {
             assert_eq!(Reason::parse(reason.as_str()), Some(reason));
         }
-        let passing: Vec<_> = ALL.into_iter().filter(|reason| reason.verdict() == Verdict::Pass).collect();
+        let passing: Vec<_> = ALL
+            .into_iter()
+            .filter(|reason| reason.verdict() == Verdict::Pass)
+            .collect();
         assert_eq!(passing, [Reason::SteadyStateHeld]);
     }
 }

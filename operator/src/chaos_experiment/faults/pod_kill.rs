@@ -65,16 +65,26 @@ mod tests {
     use super::*;
 
     fn status(code: u16, message: &str) -> Status {
-        Status { code, message: message.into(), ..Status::default() }
+        Status {
+            code,
+            message: message.into(),
+            ..Status::default()
+        }
     }
 
     #[test]
     fn the_body_carries_the_precondition_where_the_server_reads_it() {
         let body = eviction("shop", "inventory-1", "uid-1", Some(5));
-        assert_eq!(body["deleteOptions"], json!({"preconditions": {"uid": "uid-1"}, "gracePeriodSeconds": 5}));
+        assert_eq!(
+            body["deleteOptions"],
+            json!({"preconditions": {"uid": "uid-1"}, "gracePeriodSeconds": 5})
+        );
         assert_eq!(body["metadata"], json!({"name": "inventory-1", "namespace": "shop"}));
         let own = eviction("shop", "inventory-1", "uid-1", None);
-        assert!(own["deleteOptions"].get("gracePeriodSeconds").is_none(), "the pod's own grace is the default");
+        assert!(
+            own["deleteOptions"].get("gracePeriodSeconds").is_none(),
+            "the pod's own grace is the default"
+        );
     }
 
     #[test]
@@ -86,9 +96,21 @@ mod tests {
                 "Operation cannot be fulfilled on Pod \"a\": the UID in precondition (1) does not match",
                 Answer::Gone,
             ),
-            (409, "Precondition failed: UID in precondition: 1, UID in object meta: 2", Answer::Gone),
-            (409, "the object has been modified", Answer::Unclear("the object has been modified".into())),
-            (429, "would violate the budget", Answer::NotNow("would violate the budget".into())),
+            (
+                409,
+                "Precondition failed: UID in precondition: 1, UID in object meta: 2",
+                Answer::Gone,
+            ),
+            (
+                409,
+                "the object has been modified",
+                Answer::Unclear("the object has been modified".into()),
+            ),
+            (
+                429,
+                "would violate the budget",
+                Answer::NotNow("would violate the budget".into()),
+            ),
             (403, "forbidden", Answer::Refused("forbidden".into())),
             (500, "storage", Answer::Unclear("storage".into())),
             (504, "timeout", Answer::Unclear("timeout".into())),

@@ -1,0 +1,346 @@
+//! Whether a run may begin, and on which pods.
+//!
+//! Pure. In: plan, settings and what is observed at this moment. Out: the victims, or why not, or until when to wait.
+//! Everything here is asked again right before the intent is recorded, however long ago it was asked first.
+
+use super::build::{EntryName, Lock, lock};
+use super::observed::{Observed, PodView};
+use super::settings::Settings;
+use super::validate::{Count, Plan};
+use super::verdict::{Ending, Reason};
+use chrono::{DateTime, TimeDelta, Utc};
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+use valerix_crds::FaultType;
+
+/// The most targets that status holds.
+const MOST_TARGETS: usize = 100;
+/// How far a pod's clock may be from the operator's: the fault's end depends on it.
+const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(2);
+
+/// Why a run does not begin at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It never will.
+    Refused(Ending),
+    /// The pods are too young; by then enough are old enough.
+    Young {
+        /// When to look again.
+        until: DateTime<Utc>,
+        /// A sentence on what is awaited.
+        message: String,
+    },
+}
+
+impl From<Ending> for Hold {
+    fn from(ending: Ending) -> Self {
+        Self::Refused(ending)
+    }
+}
+
+/// What the gates need to know of the run.
+#[derive(Clone, Debug)]
+pub struct Attempt<'a> {
+    /// Namespace of the experiment and its target.
+    pub namespace: &'a str,
+    /// The run's entry.
+    pub name: &'a EntryName,
+    /// Whether a schedule started it.
+    pub scheduled: bool,
+}
+
+/// The pods to hurt.
+///
+/// # Errors
+/// Why the run does not begin at this moment.
+pub fn victims(
+    plan: &Plan,
+    settings: &Settings,
+    attempt: &Attempt<'_>,
+    observed: &Observed,
+) -> Result<Vec<PodView>, Hold> {
+    consent(plan, settings, attempt, observed)?;
+    cooldown(plan, attempt, observed)?;
+    let victims = select(plan, attempt, observed)?;
+    if plan.fault_type == FaultType::PodKill {
+        blast_radius(plan, observed, victims.len())?;
+    }
+    Ok(victims)
+}
+
+fn consent(plan: &Plan, settings: &Settings, attempt: &Attempt<'_>, observed: &Observed) -> Result<(), Ending> {
+    let (namespace, service) = (attempt.namespace, plan.service.as_str());
+    if settings.denied(namespace) {
+        return Err(Ending::new(
+            Reason::NamespaceDenied,
+            format!(
+                "no experiment may run in namespace {namespace}; use a namespace of its own for what is to be hurt"
+            ),
+        ));
+    }
+    let Some(view) = &observed.service else {
+        return Err(Ending::new(
+            Reason::TargetNotFound,
+            format!(
+                "spec.target.service: there is no ResilientService {service} in namespace {namespace}; create it or correct the name"
+            ),
+        ));
+    };
+    if !view.admitted {
+        return Err(Ending::new(
+            Reason::NotAdmitted,
+            format!(
+                "spec.target.service: {service} does not consent; set spec.chaos.admission: Allowed on ResilientService {service}"
+            ),
+        ));
+    }
+    if view.paused {
+        return Err(Ending::new(
+            Reason::ServicePaused,
+            format!("ResilientService {service} is paused; set its spec.paused to false"),
+        ));
+    }
+    if plan.fault_type == FaultType::PodKill {
+        if !settings.may_evict(namespace) {
+            return Err(Ending::new(
+                Reason::EvictionNotAllowed,
+                format!(
+                    "podKill: the operator may not evict pods in namespace {namespace}; add {namespace} to the chart's value chaos.namespaces"
+                ),
+            ));
+        }
+    } else if !view.reports {
+        return Err(Ending::new(
+            Reason::ReportMissing,
+            format!(
+                "{} needs a service that reports; set spec.resilience.protocol: Report on ResilientService {service}, or use podKill",
+                plan.fault_type
+            ),
+        ));
+    }
+    if observed.document.is_none() {
+        return Err(Ending::new(
+            Reason::TargetNotFound,
+            format!("ConfigMap {service}-policy does not exist yet; wait until ResilientService {service} is Ready"),
+        ));
+    }
+    match lock(observed.faults(), attempt.name) {
+        Lock::Other(other) => Err(Ending::new(
+            Reason::TargetBusy,
+            format!("another run has the target: {other}; wait until it has ended"),
+        )),
+        Lock::Free | Lock::Ours | Lock::Unreadable => Ok(()),
+    }
+}
+
+fn cooldown(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<(), Ending> {
+    let usual = if attempt.scheduled {
+        Duration::from_secs(300)
+    } else {
+        Duration::ZERO
+    };
+    let cooldown = TimeDelta::from_std(plan.cooldown.unwrap_or(usual)).unwrap_or(TimeDelta::MAX);
+    match observed.last_fault_ended_at {
+        Some(ended) if observed.now - ended < cooldown => Err(Ending::new(
+            Reason::Cooldown,
+            format!(
+                "the last fault on {} ended {}s ago and spec.safety.cooldown is {}s",
+                plan.service,
+                (observed.now - ended).num_seconds(),
+                cooldown.num_seconds()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec<PodView>, Hold> {
+    let ready: Vec<_> = observed.serving(|_| false).collect();
+    let wanted = match plan.count {
+        Count::Pods(pods) => pods as usize,
+        Count::Percent(percent) => ready.len() * percent as usize / 100,
+    };
+    if wanted == 0 || ready.is_empty() {
+        return Err(Ending::new(
+            Reason::NoTargets,
+            format!(
+                "spec.count selects none of the {} ready pods of {}; raise it or the replicas",
+                ready.len(),
+                plan.service
+            ),
+        )
+        .into());
+    }
+    if wanted > ready.len() || wanted > MOST_TARGETS {
+        return Err(Ending::new(
+            Reason::NotEnoughPods,
+            format!(
+                "spec.count asks for {wanted} pods, {} has {} ready ones, and one run may hurt {MOST_TARGETS}; lower it",
+                plan.service,
+                ready.len()
+            ),
+        )
+        .into());
+    }
+    let in_time = |pod: &&PodView| {
+        plan.fault_type == FaultType::PodKill
+            || observed
+                .reports
+                .get(&pod.uid)
+                .is_none_or(|report| report.skew.abs() <= TOLERATED_SKEW)
+    };
+    let mut candidates: Vec<_> = ready.into_iter().filter(in_time).collect();
+    if candidates.len() < wanted {
+        return Err(Ending::new(
+            Reason::ClockSkew,
+            format!(
+                "clocks of pods of {} differ from the operator's by more than {}s, so a fault could not end on time; synchronise the nodes' clocks",
+                plan.service,
+                TOLERATED_SKEW.num_seconds()
+            ),
+        )
+        .into());
+    }
+    // By age first, so that waiting is as short as it can be; then by lot, so that it is not always the same pod.
+    candidates.sort_by_key(|pod| pod.created_at);
+    let age = TimeDelta::from_std(plan.min_pod_age).unwrap_or(TimeDelta::MAX);
+    let old_enough = |pod: &PodView| observed.now - pod.created_at >= age;
+    if let Some(youngest) = candidates.get(wanted - 1).filter(|pod| !old_enough(pod)) {
+        return Err(Hold::Young {
+            until: youngest.created_at + age,
+            message: format!(
+                "waiting until {wanted} ready pods of {} are {}s old (spec.safety.minPodAge)",
+                plan.service,
+                age.num_seconds()
+            ),
+        });
+    }
+    let mut lots: Vec<_> = candidates.into_iter().filter(|pod| old_enough(pod)).collect();
+    lots.sort_by_key(|pod| lot(&attempt.name.text(), &pod.uid));
+    Ok(lots.into_iter().take(wanted).cloned().collect())
+}
+
+/// A lot drawn per run and pod: the same one after a restart, another one in the next run.
+fn lot(run: &str, uid: &str) -> [u8; 32] {
+    Sha256::digest(format!("{run} {uid}")).into()
+}
+
+fn blast_radius(plan: &Plan, observed: &Observed, victims: usize) -> Result<(), Ending> {
+    if observed.workload.is_some_and(|workload| workload.progressing) {
+        return Err(Ending::new(
+            Reason::RolloutInProgress,
+            format!(
+                "the Deployment of {} is being rolled out; wait until it is complete",
+                plan.service
+            ),
+        ));
+    }
+    let ready = observed.serving(|_| false).count();
+    if ready < victims + plan.min_available as usize {
+        return Err(Ending::new(
+            Reason::NotEnoughPods,
+            format!(
+                "taking {victims} of {ready} ready pods of {} leaves fewer than spec.safety.minAvailable = {}; raise the replicas or lower one of the two",
+                plan.service, plan.min_available
+            ),
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos_experiment::observed::Removal;
+    use crate::chaos_experiment::testing::{World, at};
+    use rstest::rstest;
+    use serde_json::json;
+
+    fn refusal(world: &World) -> &'static str {
+        match world.victims() {
+            Err(Hold::Refused(ending)) => ending.reason.as_str(),
+            Err(Hold::Young { .. }) => "Young",
+            Ok(_) => "-",
+        }
+    }
+
+    #[rstest]
+    #[case::fine(|_: &mut World| {}, "-")]
+    #[case::missing(|world: &mut World| world.observed.service = None, "TargetNotFound")]
+    #[case::no_consent(|world: &mut World| world.service().admitted = false, "NotAdmitted")]
+    #[case::paused(|world: &mut World| world.service().paused = true, "ServicePaused")]
+    #[case::no_document(|world: &mut World| world.observed.document = None, "TargetNotFound")]
+    #[case::rollout(|world: &mut World| world.workload().progressing = true, "RolloutInProgress")]
+    #[case::no_pods(|world: &mut World| world.observed.pods.clear(), "NoTargets")]
+    #[case::unready(|world: &mut World| world.observed.pods.iter_mut().for_each(|pod| pod.ready = false), "NoTargets")]
+    #[case::one_is_going(|world: &mut World| world.observed.pods[0].removal = Removal::Deleted, "NotEnoughPods")]
+    #[case::too_many(|world: &mut World| world.spec["count"] = json!(3), "NotEnoughPods")]
+    #[case::percent_rounds_down(|world: &mut World| world.spec["count"] = json!("49%"), "NoTargets")]
+    #[case::all_of_them(|world: &mut World| world.spec["count"] = json!("100%"), "NotEnoughPods")]
+    #[case::other_namespace(|world: &mut World| world.namespace = "other".into(), "EvictionNotAllowed")]
+    #[case::denied(|world: &mut World| world.namespace = "kube-system".into(), "NamespaceDenied")]
+    #[case::busy(|world: &mut World| world.lock_by_another(), "TargetBusy")]
+    #[case::cooldown(|world: &mut World| {
+        world.spec["safety"] = json!({"cooldown": "5m"});
+        world.observed.last_fault_ended_at = Some(world.observed.now - TimeDelta::seconds(299));
+    }, "Cooldown")]
+    #[case::cooled(|world: &mut World| {
+        world.spec["safety"] = json!({"cooldown": "5m"});
+        world.observed.last_fault_ended_at = Some(world.observed.now - TimeDelta::seconds(300));
+    }, "-")]
+    #[case::by_hand_there_is_none(|world: &mut World| world.observed.last_fault_ended_at = Some(world.observed.now), "-")]
+    fn every_gate_of_a_pod_kill(#[case] change: fn(&mut World), #[case] expected: &str) {
+        let mut world = World::pod_kill();
+        change(&mut world);
+        assert_eq!(refusal(&world), expected);
+    }
+
+    #[rstest]
+    #[case::all_of_them(|world: &mut World| world.spec["count"] = json!("100%"), "-")]
+    #[case::rollout_does_not_matter(|world: &mut World| world.workload().progressing = true, "-")]
+    #[case::no_report(|world: &mut World| world.service().reports = false, "ReportMissing")]
+    #[case::skewed(|world: &mut World| {
+        world.report_of(0).skew = TimeDelta::milliseconds(-2_001);
+        world.report_of(1).skew = TimeDelta::milliseconds(2_001);
+    }, "ClockSkew")]
+    #[case::one_skewed(|world: &mut World| world.report_of(0).skew = TimeDelta::seconds(3), "-")]
+    #[case::elsewhere(|world: &mut World| world.namespace = "other".into(), "-")]
+    fn every_gate_of_latency(#[case] change: fn(&mut World), #[case] expected: &str) {
+        let mut world = World::latency();
+        change(&mut world);
+        assert_eq!(refusal(&world), expected);
+    }
+
+    #[test]
+    fn young_pods_are_awaited_just_long_enough() {
+        let mut world = World::pod_kill();
+        world.observed.pods[0].created_at = at(95);
+        world.observed.pods[1].created_at = at(90);
+        assert!(matches!(world.victims(), Err(Hold::Young { until, .. }) if until == at(120)));
+        world.observed.now = at(120);
+        assert_eq!(world.victims().unwrap()[0].uid, world.observed.pods[1].uid);
+    }
+
+    #[test]
+    fn the_lot_is_the_same_after_a_restart_and_another_in_the_next_run() {
+        let mut world = World::pod_kill();
+        world.add_pods(20);
+        let first = world.victims().unwrap();
+        assert_eq!(world.victims().unwrap(), first);
+        world.observed.pods.reverse();
+        assert_eq!(world.victims().unwrap(), first);
+        let mut others = (0..20).map(|run| {
+            world.run = format!("run-{run}");
+            world.victims().unwrap()
+        });
+        assert!(others.any(|victims| victims != first));
+    }
+
+    #[test]
+    fn a_schedule_has_a_cooldown_of_five_minutes() {
+        let mut world = World::pod_kill();
+        world.observed.last_fault_ended_at = Some(world.observed.now - TimeDelta::seconds(299));
+        world.scheduled = true;
+        assert_eq!(refusal(&world), "Cooldown");
+    }
+}

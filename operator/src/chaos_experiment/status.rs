@@ -1,0 +1,505 @@
+//! Step 5: what the user reads.
+//!
+//! Pure. In: the status so far and what happened. Out: the status to write. Each function is one step of a run, so the
+//! words, the conditions and the ready-made texts of that step stand in one place.
+
+use super::gates::Hold;
+use super::observed::PodView;
+use super::samples::Samples;
+use super::validate::Plan;
+use super::verdict::{Ending, Reason};
+use crate::runtime::conditions::{ConditionUpdate, set_condition};
+use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use valerix_crds::names::condition::{COMPLETED, INJECTED, RECOVERED, STEADY_STATE, TARGETS_SELECTED};
+use valerix_crds::{
+    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ConditionStatus, FaultType, TargetState, TargetStatus, Verdict,
+};
+
+/// The longest message that status takes.
+const MESSAGE_LIMIT: usize = 1_024;
+/// The longest message of one target.
+const TARGET_MESSAGE_LIMIT: usize = 256;
+
+/// What asked for a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Identity of the run.
+    pub run: String,
+    /// The tick, if a schedule asked.
+    pub tick: Option<DateTime<Utc>>,
+    /// The annotation's value, if the annotation asked.
+    pub requested: Option<String>,
+    /// When the schedule comes next, if there is one.
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// Writes statuses of one generation at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Pen {
+    /// Generation of the spec that is acted on.
+    pub generation: i64,
+    /// Now.
+    pub now: DateTime<Utc>,
+}
+
+impl Pen {
+    /// The status of an object that waits for its schedule, for `desired: Run`, or for its spec to be corrected.
+    pub fn idle(
+        self,
+        before: &ChaosExperimentStatus,
+        kind: Option<FaultType>,
+        next: Option<DateTime<Utc>>,
+    ) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.observed_generation = self.generation;
+        // What was wrong with the spec is corrected, or nobody has looked at it yet.
+        if status.phase.is_none() || status.reason.as_deref() == Some(Reason::InvalidSpec.as_str()) {
+            status.phase = Some(ChaosPhase::Pending);
+            status.verdict = Some(Verdict::Awaited);
+        }
+        status.next_run_at = next.map(milliseconds);
+        let injected = status
+            .summary
+            .take()
+            .map(|summary| summary.injected)
+            .unwrap_or_default();
+        status.summary = Some(summary(kind, injected, next));
+        status
+    }
+
+    /// Says why nothing was begun yet, unless a run has ended before.
+    pub fn explain(self, status: &mut ChaosExperimentStatus, reason: &str, message: &str) {
+        if status.phase == Some(ChaosPhase::Pending) {
+            status.reason = Some(reason.to_owned());
+            status.message = Some(cut(message, MESSAGE_LIMIT));
+        }
+    }
+
+    /// A run was asked for: nothing of an earlier one is left but what plans the next.
+    pub fn begin(self, before: &ChaosExperimentStatus, kind: FaultType, start: &Start) -> ChaosExperimentStatus {
+        let mut status = ChaosExperimentStatus {
+            observed_generation: self.generation,
+            phase: Some(ChaosPhase::Pending),
+            verdict: Some(Verdict::Awaited),
+            reason: Some("Preparing".into()),
+            message: Some("checking the limits and the steady state before the fault".into()),
+            run: Some(start.run.clone()),
+            last_requested_run: start.requested.clone().or_else(|| before.last_requested_run.clone()),
+            last_scheduled_at: start.tick.or(before.last_scheduled_at),
+            next_run_at: start.next.map(milliseconds),
+            conditions: before.conditions.clone(),
+            summary: Some(summary(Some(kind), String::new(), start.next)),
+            ..ChaosExperimentStatus::default()
+        };
+        for (kind, condition) in [
+            (TARGETS_SELECTED, ConditionStatus::Unknown),
+            (INJECTED, ConditionStatus::False),
+            (STEADY_STATE, ConditionStatus::Unknown),
+            (RECOVERED, ConditionStatus::Unknown),
+            (COMPLETED, ConditionStatus::False),
+        ] {
+            self.condition(&mut status, kind, condition, "Preparing", "the run has not begun yet");
+        }
+        status
+    }
+
+    /// The run waits for something that will come.
+    pub fn wait(self, before: &ChaosExperimentStatus, reason: &str, message: &str) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.observed_generation = self.generation;
+        status.reason = Some(reason.to_owned());
+        status.message = Some(cut(message, MESSAGE_LIMIT));
+        status
+    }
+
+    /// The intent: who will be hurt, written before anybody is.
+    pub fn intend(
+        self,
+        before: &ChaosExperimentStatus,
+        plan: &Plan,
+        victims: &[PodView],
+        ready: usize,
+    ) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.observed_generation = self.generation;
+        status.phase = Some(ChaosPhase::Running);
+        status.verdict = Some(Verdict::Awaited);
+        status.intent_at = Some(milliseconds(self.now));
+        status.ready_before = Some(u32::try_from(ready).unwrap_or(u32::MAX));
+        status.targets = victims
+            .iter()
+            .map(|pod| TargetStatus {
+                pod: pod.name.clone(),
+                uid: pod.uid.clone(),
+                state: TargetState::Intended,
+                message: None,
+            })
+            .collect();
+        self.say(
+            &mut status,
+            "Injecting",
+            &format!("{} is being injected", plan.fault_type),
+        );
+        let capped = if plan.capped {
+            "; spec.duration is cut to the operator's chaos.maxDuration"
+        } else {
+            ""
+        };
+        let selected = format!("{} of {ready} ready pods{capped}", victims.len());
+        self.condition(
+            &mut status,
+            TARGETS_SELECTED,
+            ConditionStatus::True,
+            "Selected",
+            &selected,
+        );
+        self.condition(
+            &mut status,
+            INJECTED,
+            ConditionStatus::False,
+            "Injecting",
+            "no target has reported the fault yet",
+        );
+        if !plan.probes.is_empty() {
+            self.condition(
+                &mut status,
+                STEADY_STATE,
+                ConditionStatus::True,
+                "HeldBefore",
+                "every probe passed before the fault",
+            );
+        }
+        self.condition(
+            &mut status,
+            RECOVERED,
+            ConditionStatus::False,
+            "FaultIntended",
+            "the fault is not over",
+        );
+        count_injected(&mut status);
+        status
+    }
+
+    /// One target or more changed.
+    pub fn targets(self, before: &ChaosExperimentStatus, targets: Vec<TargetStatus>) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.targets = targets
+            .into_iter()
+            .map(|mut target| {
+                target.message = target.message.map(|message| cut(&message, TARGET_MESSAGE_LIMIT));
+                target
+            })
+            .collect();
+        if status.phase == Some(ChaosPhase::Running) {
+            count_injected(&mut status);
+        }
+        status
+    }
+
+    /// Every target that could be is hurt, since `at`.
+    pub fn injected(self, before: &ChaosExperimentStatus, at: DateTime<Utc>) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.injected_at = Some(milliseconds(at));
+        let all = status.targets.iter().all(|target| hurt(target.state));
+        let (reason, message) = if all {
+            ("Injected", "every target reports the fault or was evicted")
+        } else {
+            ("PartlyInjected", "some targets were refused; see status.targets")
+        };
+        self.condition(&mut status, INJECTED, ConditionStatus::True, reason, message);
+        self.say(&mut status, "FaultActive", "the fault is on");
+        status
+    }
+
+    /// The verdict is known before the run has ended; what follows does not change it.
+    pub fn decide(self, before: &ChaosExperimentStatus, ending: &Ending) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.verdict = Some(ending.verdict);
+        self.say(&mut status, ending.reason.as_str(), &ending.message);
+        if ending.reason == Reason::SteadyStateDeviated {
+            self.condition(
+                &mut status,
+                STEADY_STATE,
+                ConditionStatus::False,
+                "Deviated",
+                &ending.message,
+            );
+        }
+        if status.injected_at.is_none() {
+            self.condition(
+                &mut status,
+                INJECTED,
+                ConditionStatus::False,
+                ending.reason.as_str(),
+                &ending.message,
+            );
+        }
+        status
+    }
+
+    /// The fault is over, or must be.
+    pub fn recovering(self, before: &ChaosExperimentStatus, ended_at: Option<DateTime<Utc>>) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.phase = Some(ChaosPhase::Recovering);
+        status.fault_ended_at = ended_at.map(milliseconds).or(status.fault_ended_at);
+        if status.verdict == Some(Verdict::Awaited) {
+            self.say(
+                &mut status,
+                "Recovering",
+                "the fault is over; the steady state is awaited",
+            );
+        }
+        self.condition(
+            &mut status,
+            RECOVERED,
+            ConditionStatus::False,
+            "Recovering",
+            "the fault is being read back as gone",
+        );
+        status
+    }
+
+    /// Who has not said yet that the fault is gone.
+    pub fn awaiting(self, before: &ChaosExperimentStatus, pods: &[&str]) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        let message = format!(
+            "waiting for a report without the fault from {}; a pod that is deleted counts as recovered, and annotation {}=true gives up waiting",
+            pods.join(", "),
+            valerix_crds::names::FORCE_FINALIZE_ANNOTATION
+        );
+        self.condition(
+            &mut status,
+            RECOVERED,
+            ConditionStatus::False,
+            "AwaitingReport",
+            &message,
+        );
+        status
+    }
+
+    /// The fault was read back as gone, or somebody forced us to believe it.
+    pub fn recovered(self, before: &ChaosExperimentStatus, forced: bool) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.fault_ended_at = status.fault_ended_at.or(Some(milliseconds(self.now)));
+        for target in &mut status.targets {
+            if matches!(target.state, TargetState::Active | TargetState::Injecting) {
+                target.state = TargetState::Recovered;
+            }
+        }
+        if forced {
+            let message = format!(
+                "forced by annotation {}; the fault was not read back as gone",
+                valerix_crds::names::FORCE_FINALIZE_ANNOTATION
+            );
+            self.condition(&mut status, RECOVERED, ConditionStatus::True, "Forced", &message);
+        } else {
+            self.condition(
+                &mut status,
+                RECOVERED,
+                ConditionStatus::True,
+                "ReadBack",
+                "the fault was read back as gone",
+            );
+        }
+        status
+    }
+
+    /// The end of a run.
+    pub fn finish(
+        self,
+        before: &ChaosExperimentStatus,
+        ending: &Ending,
+        steady_again_at: Option<DateTime<Utc>>,
+        next: Option<DateTime<Utc>>,
+    ) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.observed_generation = self.generation;
+        status.phase = Some(ending.phase);
+        status.verdict = Some(ending.verdict);
+        self.say(&mut status, ending.reason.as_str(), &ending.message);
+        status.completed_at = Some(milliseconds(self.now));
+        if let Some(steady) = steady_again_at {
+            status.steady_again_at = Some(milliseconds(steady));
+            status.time_to_recover = status.fault_ended_at.map(|ended| time_to_recover(steady - ended));
+        }
+        status.next_run_at = next.map(milliseconds);
+        if let Some(summary) = &mut status.summary {
+            summary.next = next.map(next_text).unwrap_or_default();
+        }
+        let (reason, message) = (ending.reason.as_str(), ending.message.as_str());
+        if status.intent_at.is_none() {
+            self.condition(&mut status, TARGETS_SELECTED, ConditionStatus::False, reason, message);
+            self.condition(&mut status, INJECTED, ConditionStatus::False, reason, message);
+            self.condition(
+                &mut status,
+                RECOVERED,
+                ConditionStatus::True,
+                "NothingInjected",
+                "there is no fault to be undone",
+            );
+        }
+        let (steady, word) = match ending.reason {
+            Reason::SteadyStateHeld => (ConditionStatus::True, "Held"),
+            Reason::SteadyStateDeviated => (ConditionStatus::False, "Deviated"),
+            Reason::DidNotRecover => (ConditionStatus::False, "DidNotRecover"),
+            Reason::SteadyStateNotMet => (ConditionStatus::False, "NotMet"),
+            _ => (ConditionStatus::Unknown, "NotEvaluated"),
+        };
+        self.condition(&mut status, STEADY_STATE, steady, word, message);
+        self.condition(&mut status, COMPLETED, ConditionStatus::True, reason, message);
+        status
+    }
+
+    fn say(self, status: &mut ChaosExperimentStatus, reason: &str, message: &str) {
+        status.reason = Some(reason.to_owned());
+        status.message = Some(cut(message, MESSAGE_LIMIT));
+    }
+
+    fn condition(
+        self,
+        status: &mut ChaosExperimentStatus,
+        kind: &str,
+        value: ConditionStatus,
+        reason: &str,
+        message: &str,
+    ) {
+        let update = ConditionUpdate {
+            kind,
+            status: value,
+            reason,
+            message: cut(message, MESSAGE_LIMIT),
+        };
+        set_condition(&mut status.conditions, update, self.generation, self.now);
+    }
+}
+
+/// The verdict that stands already, if any.
+pub fn decided(status: &ChaosExperimentStatus) -> Option<Ending> {
+    if matches!(status.verdict, None | Some(Verdict::Awaited | Verdict::Unknown)) {
+        return None;
+    }
+    let reason = status.reason.as_deref().and_then(Reason::parse)?;
+    Some(Ending::new(reason, status.message.clone().unwrap_or_default()))
+}
+
+/// What the probes saw, as status holds it, if it is worth a write now: a failure at once, passes every few seconds.
+pub fn probes(before: &ChaosExperimentStatus, samples: &Samples, now: DateTime<Utc>) -> Option<ChaosExperimentStatus> {
+    let probes: Vec<_> = samples
+        .iter()
+        .map(|own| {
+            let mut status = own.status();
+            status.first_failure_at = status.first_failure_at.map(milliseconds);
+            status.last_at = status.last_at.map(milliseconds);
+            status
+        })
+        .collect();
+    let written = before.probes.iter().filter_map(|probe| probe.last_at).max();
+    let failed = |list: &[valerix_crds::ProbeStatus]| list.iter().map(|probe| u64::from(probe.failed)).sum::<u64>();
+    let due = written.is_none_or(|at| now - at >= TimeDelta::seconds(2)) || failed(&probes) != failed(&before.probes);
+    (due && probes != before.probes).then(|| ChaosExperimentStatus {
+        probes,
+        ..before.clone()
+    })
+}
+
+/// Why a run does not begin, for status.
+pub fn held(hold: &Hold) -> (&'static str, &str) {
+    match hold {
+        Hold::Refused(ending) => (ending.reason.as_str(), &ending.message),
+        Hold::Young { message, .. } => ("WaitingForPodAge", message),
+    }
+}
+
+/// `1.4s`, `75.0s`.
+fn time_to_recover(delta: TimeDelta) -> String {
+    format!("{:.1}s", delta.max(TimeDelta::zero()).as_seconds_f64())
+}
+
+fn hurt(state: TargetState) -> bool {
+    matches!(state, TargetState::Active | TargetState::Recovered)
+}
+
+fn count_injected(status: &mut ChaosExperimentStatus) {
+    let injected = status.targets.iter().filter(|target| hurt(target.state)).count();
+    let text = format!("{injected}/{}", status.targets.len());
+    if let Some(summary) = &mut status.summary {
+        summary.injected = text;
+    }
+}
+
+fn summary(kind: Option<FaultType>, injected: String, next: Option<DateTime<Utc>>) -> ChaosSummary {
+    ChaosSummary {
+        kind: kind.map(|kind| kind.to_string()).unwrap_or_default(),
+        injected,
+        next: next.map(next_text).unwrap_or_default(),
+    }
+}
+
+fn next_text(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.trunc_subsecs(3)
+}
+
+fn cut(text: &str, limit: usize) -> String {
+    text.chars().take(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos_experiment::testing::at;
+
+    #[test]
+    fn the_time_to_recover_is_read_at_a_glance() {
+        for (milliseconds, text) in [(1_440, "1.4s"), (75_000, "75.0s"), (0, "0.0s"), (-5, "0.0s")] {
+            assert_eq!(time_to_recover(TimeDelta::milliseconds(milliseconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_decided_verdict_is_read_back() {
+        let pen = Pen {
+            generation: 1,
+            now: at(0),
+        };
+        let ending = Ending::new(Reason::SteadyStateDeviated, "status 503");
+        let status = pen.recovering(&pen.decide(&ChaosExperimentStatus::default(), &ending), None);
+        assert_eq!(decided(&status), Some(ending));
+        assert_eq!(decided(&ChaosExperimentStatus::default()), None);
+    }
+
+    #[test]
+    fn a_new_run_keeps_nothing_of_the_old_but_its_plan() {
+        let pen = Pen {
+            generation: 2,
+            now: at(0),
+        };
+        let old = ChaosExperimentStatus {
+            last_requested_run: Some("a".into()),
+            last_scheduled_at: Some(at(-60)),
+            injected_at: Some(at(-50)),
+            completed_at: Some(at(-40)),
+            time_to_recover: Some("1.0s".into()),
+            ..ChaosExperimentStatus::default()
+        };
+        let start = Start {
+            run: "r".into(),
+            tick: None,
+            requested: None,
+            next: Some(at(60)),
+        };
+        let status = pen.begin(&old, FaultType::Latency, &start);
+        assert_eq!(
+            (status.last_requested_run.as_deref(), status.last_scheduled_at),
+            (Some("a"), Some(at(-60)))
+        );
+        assert_eq!(
+            (status.injected_at, status.completed_at, status.time_to_recover),
+            (None, None, None)
+        );
+        assert_eq!(status.summary.unwrap().next, "1970-01-01T00:02:40Z");
+    }
+}

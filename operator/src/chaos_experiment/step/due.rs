@@ -1,0 +1,385 @@
+//! Whether a run is to begin: the only part that decides from the cache alone, so that rest costs no request.
+//!
+//! Pure.
+
+use super::{has_finalizer, is_active};
+use crate::chaos_experiment::schedule::{Schedule, run_id};
+use crate::chaos_experiment::status::{Pen, Start};
+use crate::chaos_experiment::validate::{InvalidSpec, Plan};
+use crate::chaos_experiment::verdict::{Ending, Reason};
+use chrono::{DateTime, Utc};
+use kube::ResourceExt;
+use sha2::{Digest, Sha256};
+use valerix_crds::names::RUN_ANNOTATION;
+use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, DesiredState};
+
+/// What an experiment without a run under way needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Idle {
+    /// A run is under way: observe and decide.
+    Active,
+    /// Nothing, until the object changes or the time has come.
+    Rest {
+        /// When to look again without a change.
+        until: Option<DateTime<Utc>>,
+    },
+    /// Write this status: a run begins, or the plan has changed.
+    Write(Box<ChaosExperimentStatus>),
+}
+
+/// The longest identity that is kept as the user wrote it.
+const RUN_LIMIT: usize = 128;
+
+/// What an experiment needs now.
+pub fn idle(
+    experiment: &ChaosExperiment,
+    plan: Result<&Plan, &InvalidSpec>,
+    schedule: Result<Option<&Schedule>, &InvalidSpec>,
+    now: DateTime<Utc>,
+) -> Idle {
+    if is_active(experiment) {
+        return Idle::Active;
+    }
+    if experiment.metadata.deletion_timestamp.is_some() {
+        return Idle::Rest { until: None };
+    }
+    let empty = ChaosExperimentStatus::default();
+    let status = experiment.status.as_ref().unwrap_or(&empty);
+    let pen = Pen {
+        generation: experiment.metadata.generation.unwrap_or_default(),
+        now,
+    };
+    let (plan, schedule) = match (plan, schedule) {
+        (Ok(plan), Ok(schedule)) => (plan, schedule),
+        (Err(error), _) | (_, Err(error)) => return refuse(pen, status, error),
+    };
+    let kind = Some(plan.fault_type);
+    let rest = |next: ChaosExperimentStatus, until| {
+        if next == *status {
+            Idle::Rest { until }
+        } else {
+            Idle::Write(Box::new(next))
+        }
+    };
+    if experiment.spec.desired != DesiredState::Run {
+        let mut next = pen.idle(status, kind, None);
+        pen.explain(&mut next, "NotStarted", "spec.desired is Stop; set it to Run to start");
+        return rest(next, None);
+    }
+    let planned = match schedule {
+        Some(schedule) if !experiment.spec.suspend => Some(plan_next(schedule, status, now)),
+        _ => None,
+    };
+    let planned = planned.flatten();
+    if let Some(requested) = requested(experiment, status) {
+        let start = Start {
+            run: identity(&requested),
+            tick: None,
+            requested: Some(requested.chars().take(256).collect()),
+            next: schedule.and_then(|schedule| planned.and(schedule.after(now))),
+        };
+        return Idle::Write(Box::new(pen.begin(status, plan.fault_type, &start)));
+    }
+    let Some(schedule) = schedule else {
+        if status.run.is_none() {
+            let start = Start {
+                run: experiment.uid().unwrap_or_default(),
+                tick: None,
+                requested: None,
+                next: None,
+            };
+            return Idle::Write(Box::new(pen.begin(status, plan.fault_type, &start)));
+        }
+        return rest(pen.idle(status, kind, None), None);
+    };
+    let Some(planned) = planned else {
+        let mut next = pen.idle(status, kind, None);
+        pen.explain(
+            &mut next,
+            "Suspended",
+            "spec.suspend is true; scheduled runs do not start",
+        );
+        return rest(next, None);
+    };
+    let Some(tick) = schedule.due(planned, now) else {
+        let mut next = pen.idle(status, kind, Some(planned));
+        pen.explain(
+            &mut next,
+            "Scheduled",
+            "waiting for the next scheduled time, see status.nextRunAt",
+        );
+        return rest(next, Some(planned));
+    };
+    // A tick that was handled before its successor was planned cannot come twice, whatever else went wrong.
+    let run = run_id(tick.at);
+    let next = schedule.after(now);
+    if status.last_scheduled_at.is_some_and(|last| last >= tick.at) {
+        return rest(pen.idle(status, kind, next), next);
+    }
+    let start = Start {
+        run,
+        tick: Some(tick.at),
+        requested: None,
+        next,
+    };
+    let begun = pen.begin(status, plan.fault_type, &start);
+    if tick.missed {
+        let message = format!(
+            "the scheduled time {} was missed by too much; the next one is planned",
+            start.run
+        );
+        return Idle::Write(Box::new(pen.finish(
+            &begun,
+            &Ending::new(Reason::MissedSchedule, message),
+            None,
+            next,
+        )));
+    }
+    Idle::Write(Box::new(begun))
+}
+
+/// The next planned time: the one that stands, if this schedule made it, else the first from now on.
+fn plan_next(schedule: &Schedule, status: &ChaosExperimentStatus, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    status
+        .next_run_at
+        .filter(|planned| schedule.is_tick(*planned))
+        .or_else(|| schedule.after(now))
+}
+
+/// The annotation's value, if it asks for a run that has not been handled.
+fn requested(experiment: &ChaosExperiment, status: &ChaosExperimentStatus) -> Option<String> {
+    let value = experiment.annotations().get(RUN_ANNOTATION)?;
+    let kept: String = value.chars().take(256).collect();
+    (!value.is_empty() && status.last_requested_run.as_ref() != Some(&kept)).then(|| value.clone())
+}
+
+/// The run's identity from what the user wrote: as written if a document can hold it, else its hash.
+fn identity(requested: &str) -> String {
+    if requested.len() <= RUN_LIMIT && requested.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return requested.to_owned();
+    }
+    format!("sha256-{}", &hex::encode(Sha256::digest(requested))[..32])
+}
+
+fn refuse(pen: Pen, status: &ChaosExperimentStatus, error: &InvalidSpec) -> Idle {
+    let said =
+        status.observed_generation == pen.generation && status.reason.as_deref() == Some(Reason::InvalidSpec.as_str());
+    if said {
+        return Idle::Rest { until: None };
+    }
+    let ending = Ending::new(Reason::InvalidSpec, error.to_string());
+    // What an earlier run did stays; what is wrong is said over it.
+    let mut next = pen.finish(&pen.idle(status, None, None), &ending, None, None);
+    next.completed_at = status.completed_at;
+    Idle::Write(Box::new(next))
+}
+
+/// Whether anything at all would be asked of the API server for this experiment now.
+pub fn is_at_rest(experiment: &ChaosExperiment) -> bool {
+    !is_active(experiment) && !has_finalizer(experiment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos_experiment::testing::{at, experiment, settings};
+    use crate::chaos_experiment::validate::{schedule, validate};
+    use serde_json::{Value, json};
+    use valerix_crds::{ChaosPhase, Verdict};
+
+    fn look(experiment: &ChaosExperiment, now: DateTime<Utc>) -> Idle {
+        let plan = validate(&experiment.spec, &settings());
+        let schedule = schedule(&experiment.spec);
+        idle(experiment, plan.as_ref(), schedule.as_ref().map(Option::as_ref), now)
+    }
+
+    /// Looks until it rests; every status that was written, and the wake-up.
+    fn settle(
+        experiment: &mut ChaosExperiment,
+        now: DateTime<Utc>,
+    ) -> (Vec<ChaosExperimentStatus>, Option<DateTime<Utc>>) {
+        let mut written = Vec::new();
+        for _ in 0..5 {
+            match look(experiment, now) {
+                Idle::Write(status) => {
+                    written.push((*status).clone());
+                    experiment.status = Some(*status);
+                }
+                Idle::Rest { until } => return (written, until),
+                Idle::Active => return (written, None),
+            }
+        }
+        panic!("it never rests: {written:#?}");
+    }
+
+    fn one(mut spec: Value) -> ChaosExperiment {
+        spec["target"] = json!({"service": "inventory"});
+        spec["podKill"] = json!({});
+        experiment(spec)
+    }
+
+    fn end(experiment: &mut ChaosExperiment) {
+        let status = experiment.status.as_mut().unwrap();
+        status.phase = Some(ChaosPhase::Completed);
+        status.verdict = Some(Verdict::Pass);
+    }
+
+    #[test]
+    fn without_a_schedule_it_runs_once_under_its_uid() {
+        let mut experiment = one(json!({}));
+        let (written, _) = settle(&mut experiment, at(0));
+        assert_eq!(written.len(), 1);
+        assert_eq!(written[0].run.as_deref(), Some("experiment-uid"));
+        end(&mut experiment);
+        let (written, until) = settle(&mut experiment, at(1_000));
+        assert_eq!((written.len(), until), (0, None), "it is done and costs nothing");
+    }
+
+    #[test]
+    fn the_annotation_asks_for_one_more_run_per_value() {
+        let mut experiment = one(json!({}));
+        settle(&mut experiment, at(0));
+        end(&mut experiment);
+        for (value, runs) in [("a", 1), ("a", 0), ("b", 1), ("b", 0), ("a", 1)] {
+            experiment.annotations_mut().insert(RUN_ANNOTATION.into(), value.into());
+            let (written, _) = settle(&mut experiment, at(10));
+            assert_eq!(written.len(), runs, "{value}");
+            end(&mut experiment);
+            assert_eq!(experiment.status.as_ref().unwrap().run.as_deref(), Some(value));
+        }
+        experiment.annotations_mut().clear();
+        assert_eq!(
+            settle(&mut experiment, at(20)).0.len(),
+            0,
+            "taking the annotation away is no request"
+        );
+    }
+
+    #[test]
+    fn an_annotation_from_the_start_is_one_run_not_two() {
+        let mut experiment = one(json!({}));
+        experiment
+            .annotations_mut()
+            .insert(RUN_ANNOTATION.into(), "a b\n".into());
+        let (written, _) = settle(&mut experiment, at(0));
+        assert!(written[0].run.as_ref().unwrap().starts_with("sha256-"));
+        end(&mut experiment);
+        assert_eq!(settle(&mut experiment, at(1)).0.len(), 0);
+    }
+
+    #[test]
+    fn a_tick_runs_once_and_the_next_is_planned() {
+        let mut experiment = one(json!({"schedule": "* * * * *"}));
+        let (written, until) = settle(&mut experiment, at(5));
+        assert_eq!(
+            (written.len(), until),
+            (1, Some(at(20))),
+            "second 100 of 1970 is 40 s past the minute"
+        );
+        assert_eq!(written[0].reason.as_deref(), Some("Scheduled"));
+        assert_eq!(settle(&mut experiment, at(19)).0.len(), 0);
+        let (written, _) = settle(&mut experiment, at(20));
+        assert_eq!(written.len(), 1);
+        assert_eq!(written[0].run.as_deref(), Some("1970-01-01T00:02:00Z"));
+        assert_eq!(
+            (written[0].last_scheduled_at, written[0].next_run_at),
+            (Some(at(20)), Some(at(80)))
+        );
+        end(&mut experiment);
+        // The plan was lost: the tick is not run again all the same.
+        experiment.status.as_mut().unwrap().next_run_at = Some(at(20));
+        let (written, until) = settle(&mut experiment, at(21));
+        assert_eq!((written.len(), until), (1, Some(at(80))));
+        assert_eq!(written[0].phase, Some(ChaosPhase::Completed));
+    }
+
+    #[test]
+    fn a_hundred_missed_ticks_run_once() {
+        let mut experiment = one(json!({"schedule": "* * * * *"}));
+        settle(&mut experiment, at(5));
+        let (written, _) = settle(&mut experiment, at(20 + 101 * 60 + 7));
+        assert_eq!(written.len(), 1);
+        assert_eq!(written[0].last_scheduled_at, Some(at(20 + 101 * 60)));
+        assert_eq!(written[0].next_run_at, Some(at(20 + 102 * 60)));
+    }
+
+    #[test]
+    fn a_tick_missed_by_hours_is_skipped_and_the_next_planned() {
+        let mut experiment = one(json!({"schedule": "0 10 * * *"}));
+        settle(&mut experiment, at(5));
+        let (written, until) = settle(&mut experiment, at(86_400 / 2 + 3_600));
+        assert_eq!(written.len(), 1);
+        assert_eq!(
+            (written[0].phase, written[0].reason.as_deref()),
+            (Some(ChaosPhase::Skipped), Some("MissedSchedule"))
+        );
+        assert_eq!(until, Some(at(34 * 3_600 - 100)));
+    }
+
+    #[test]
+    fn suspending_plans_nothing_and_resuming_does_not_burst() {
+        let mut experiment = one(json!({"schedule": "* * * * *", "suspend": true}));
+        let (written, until) = settle(&mut experiment, at(5));
+        assert_eq!((written.len(), until), (1, None));
+        assert_eq!(written[0].reason.as_deref(), Some("Suspended"));
+        assert_eq!(
+            settle(&mut experiment, at(5_000)).0.len(),
+            0,
+            "time passes without a write"
+        );
+        experiment.spec.suspend = false;
+        let (written, until) = settle(&mut experiment, at(5_005));
+        assert_eq!((written.len(), until), (1, Some(at(5_060))));
+    }
+
+    #[test]
+    fn another_schedule_makes_another_plan() {
+        let mut experiment = one(json!({"schedule": "30 * * * *"}));
+        let (_, until) = settle(&mut experiment, at(0));
+        assert_eq!(until, Some(at(1_700)));
+        experiment.spec.schedule = Some("45 * * * *".into());
+        let (_, until) = settle(&mut experiment, at(0));
+        assert_eq!(until, Some(at(2_600)));
+    }
+
+    #[test]
+    fn stop_keeps_it_from_starting() {
+        let mut experiment = one(json!({"desired": "Stop"}));
+        let (written, until) = settle(&mut experiment, at(0));
+        assert_eq!((written.len(), until), (1, None));
+        assert_eq!(
+            (written[0].run.clone(), written[0].reason.as_deref()),
+            (None, Some("NotStarted"))
+        );
+        experiment.spec.desired = DesiredState::Run;
+        assert!(settle(&mut experiment, at(1)).0[0].run.is_some());
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_acted_on_says_so_once_and_can_be_corrected() {
+        let mut experiment = one(json!({"schedule": "0 10 * * *", "timeZone": "Mars/Base"}));
+        let (written, until) = settle(&mut experiment, at(0));
+        assert_eq!((written.len(), until), (1, None));
+        assert_eq!(written[0].phase, Some(ChaosPhase::Failed));
+        assert!(
+            written[0]
+                .message
+                .as_ref()
+                .unwrap()
+                .starts_with("spec.timeZone `Mars/Base`")
+        );
+        experiment.spec.time_zone = None;
+        experiment.metadata.generation = Some(2);
+        let (written, until) = settle(&mut experiment, at(0));
+        assert_eq!(written.len(), 1);
+        assert!(until.is_some());
+    }
+
+    #[test]
+    fn a_run_under_way_is_not_idle() {
+        let mut experiment = one(json!({}));
+        settle(&mut experiment, at(0));
+        assert_eq!(look(&experiment, at(1)), Idle::Active);
+        assert!(!is_at_rest(&experiment));
+    }
+}

@@ -1,0 +1,161 @@
+//! What the tests of this folder share: times, specs, and a world that allows everything.
+
+use super::build::EntryName;
+use super::gates::{Attempt, Hold, victims};
+use super::observed::{Document, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
+use super::settings::{Settings, namespaces};
+use super::validate::{Plan, ProbePlan, validate};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use std::time::Duration;
+use valerix_crds::{ChaosExperiment, ChaosExperimentSpec};
+
+/// Second `second` of the tests' time.
+pub fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(100 + second, 0).unwrap()
+}
+
+/// Settings that allow evictions in `shop`.
+pub fn settings() -> Settings {
+    Settings {
+        operator_namespace: "valerix-system".into(),
+        eviction_namespaces: namespaces("shop"),
+        max_duration: Duration::from_secs(600),
+    }
+}
+
+/// A spec from JSON, with the defaults of the schema.
+pub fn spec(value: Value) -> ChaosExperimentSpec {
+    serde_json::from_value(value).unwrap()
+}
+
+/// An experiment in `shop` that nobody has looked at.
+pub fn experiment(value: Value) -> ChaosExperiment {
+    let mut experiment = ChaosExperiment::new("slow", spec(value));
+    experiment.metadata.namespace = Some("shop".into());
+    experiment.metadata.uid = Some("experiment-uid".into());
+    experiment.metadata.generation = Some(1);
+    experiment.metadata.resource_version = Some("1".into());
+    experiment
+}
+
+/// A continuous probe with an interval of 1 s and a threshold of 3.
+pub fn probe_plan(name: &str) -> ProbePlan {
+    let probe = json!({"name": name, "http": {"service": "order"}});
+    ProbePlan {
+        probe: serde_json::from_value(probe).unwrap(),
+        continuous: true,
+        interval: Duration::from_secs(1),
+        failure_threshold: 3,
+    }
+}
+
+/// Two ready pods of `inventory` that are old enough, a service that consents, and no lock.
+pub struct World {
+    pub spec: Value,
+    pub namespace: String,
+    pub run: String,
+    pub scheduled: bool,
+    pub observed: Observed,
+}
+
+impl World {
+    pub fn pod_kill() -> Self {
+        Self::of(json!({"target": {"service": "inventory"}, "podKill": {}}))
+    }
+
+    pub fn latency() -> Self {
+        Self::of(json!({"target": {"service": "inventory"}, "latency": {"delay": "1s"}, "duration": "30s"}))
+    }
+
+    fn of(spec: Value) -> Self {
+        let mut world = Self {
+            spec,
+            namespace: "shop".into(),
+            run: "run".into(),
+            scheduled: false,
+            observed: Observed {
+                now: at(100),
+                service: Some(ServiceView {
+                    admitted: true,
+                    paused: false,
+                    reports: true,
+                }),
+                workload: Some(WorkloadView {
+                    desired: 2,
+                    progressing: false,
+                }),
+                document: Some(Document {
+                    uid: "map-uid".into(),
+                    resource_version: "1".into(),
+                    faults: None,
+                }),
+                ..Observed::default()
+            },
+        };
+        world.add_pods(2);
+        world
+    }
+
+    pub fn add_pods(&mut self, count: usize) {
+        for _ in 0..count {
+            let number = self.observed.pods.len();
+            let uid = format!("pod-uid-{number}");
+            self.observed.pods.push(PodView {
+                name: format!("inventory-{number}"),
+                uid: uid.clone(),
+                ready: true,
+                created_at: at(0),
+                removal: Removal::None,
+            });
+            let report = ReportView {
+                received_at: at(99),
+                skew: TimeDelta::zero(),
+                faults_hash: None,
+                fault: None,
+            };
+            self.observed.reports.insert(uid, report);
+        }
+    }
+
+    pub fn service(&mut self) -> &mut ServiceView {
+        self.observed.service.as_mut().unwrap()
+    }
+
+    pub fn workload(&mut self) -> &mut WorkloadView {
+        self.observed.workload.as_mut().unwrap()
+    }
+
+    pub fn report_of(&mut self, index: usize) -> &mut ReportView {
+        let uid = self.observed.pods[index].uid.clone();
+        self.observed.reports.get_mut(&uid).unwrap()
+    }
+
+    pub fn lock_by_another(&mut self) {
+        let other = EntryName {
+            experiment: "other".into(),
+            uid: "u".into(),
+            run: "r".into(),
+        };
+        let text = super::build::taken(&self.plan(), &other, vec![], at(0));
+        self.observed.document.as_mut().unwrap().faults = Some(text);
+    }
+
+    pub fn plan(&self) -> Plan {
+        validate(&spec(self.spec.clone()), &settings()).unwrap()
+    }
+
+    pub fn victims(&self) -> Result<Vec<PodView>, Hold> {
+        let name = EntryName {
+            experiment: "slow".into(),
+            uid: "experiment-uid".into(),
+            run: self.run.clone(),
+        };
+        let attempt = Attempt {
+            namespace: &self.namespace,
+            name: &name,
+            scheduled: self.scheduled,
+        };
+        victims(&self.plan(), &settings(), &attempt, &self.observed)
+    }
+}
