@@ -1,0 +1,199 @@
+//! The table of damages: each row is refused by the check that is there for it.
+
+use crate::harness::{Database, Harness, SMALL};
+use std::{fs, io::Write, path::Path};
+use valerix_backup::{
+    archive::{self, Error},
+    client, dump,
+    manifest::{Manifest, Member, Owner},
+};
+
+struct Material {
+    folder: tempfile::TempDir,
+    client: client::Client,
+    database: Database,
+}
+
+/// A real dump, about half a megabyte.
+async fn material() -> Material {
+    let database = Database::new("damage", SMALL).await;
+    let harness = Harness::new(&[("damage", &database.name)]).await;
+    let connection = valerix_backup::connection::read(
+        &harness.folder.path().join("connections"),
+        0,
+        &serde_json::from_value(harness.spec["databases"][0].clone()).unwrap(),
+    )
+    .unwrap();
+    let client = client::installed(Path::new("/usr/lib/postgresql"))
+        .unwrap()
+        .pop()
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    dump::dump(&connection, &client, &folder.path().join("damage.dump"))
+        .await
+        .unwrap();
+    Material {
+        folder,
+        client,
+        database,
+    }
+}
+
+fn manifest(folder: &Path) -> Manifest {
+    let digest = archive::digest(&folder.join("damage.dump")).unwrap();
+    Manifest {
+        format: 1,
+        policy: Owner {
+            namespace: "shop".into(),
+            name: "nightly".into(),
+            uid: "u".into(),
+        },
+        slot: chrono::NaiveDate::from_ymd_opt(2026, 8, 21).unwrap(),
+        run_id: "pod".into(),
+        created_at: chrono::DateTime::from_timestamp(1_787_000_000, 0).unwrap(),
+        runner_version: "0".into(),
+        databases: vec![Member {
+            name: "damage".into(),
+            file: "damage.dump".into(),
+            sha256: digest.sha256,
+            bytes: digest.bytes,
+            tables: 1,
+            rows: Default::default(),
+            server_version: "15".into(),
+            client_version: "15".into(),
+            started_at: chrono::DateTime::from_timestamp(1_787_000_000, 0).unwrap(),
+            duration_milliseconds: 1,
+        }],
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_dump_is_refused_although_its_list_reads() {
+    let material = material().await;
+    let whole = fs::read(material.folder.path().join("damage.dump")).unwrap();
+    let contents = dump::inspect(
+        "databases[0] damage",
+        &material.client,
+        &material.folder.path().join("damage.dump"),
+    )
+    .await
+    .unwrap();
+    assert_eq!((contents.tables, contents.rows["public.t"]), (1, 500));
+    let cut = material.folder.path().join("cut.dump");
+    let percent = |percent: usize| whole.len() * percent / 100;
+    for length in [0, percent(20), percent(60), percent(90), percent(99), whole.len() - 1] {
+        fs::write(&cut, &whole[..length]).unwrap();
+        let error = dump::inspect("databases[0] damage", &material.client, &cut)
+            .await
+            .unwrap_err();
+        assert!(
+            error.to_string().starts_with("databases[0] damage: pg_restore"),
+            "{length}: {error}"
+        );
+    }
+    material.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_damaged_archive_is_refused() {
+    let material = material().await;
+    let folder = material.folder.path();
+    let manifest = manifest(folder);
+    let path = folder.join("a.tar.zst");
+    archive::write(&path, folder, &manifest, 3).unwrap();
+    let client = material.client.clone();
+    let clients = move |_: &str| Some(client.clone());
+    let (read_back, digest) = archive::verify(&path, &clients).unwrap();
+    assert_eq!(read_back, manifest);
+    let good = fs::read(&path).unwrap();
+    assert_eq!(digest.bytes, good.len() as u64);
+    let tar = zstd::decode_all(good.as_slice()).unwrap();
+    let compressed = |tar: &[u8]| zstd::encode_all(tar, 3).unwrap();
+    let dump = fs::read(folder.join("damage.dump")).unwrap();
+
+    let rebuilt = |members: &[(&str, &[u8])]| {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, content) in members {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o600);
+            builder.append_data(&mut header, name, *content).unwrap();
+        }
+        compressed(&builder.into_inner().unwrap())
+    };
+    let text = serde_json::to_vec(&manifest).unwrap();
+    let mut flipped = dump.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    let mut flipped_archive = good.clone();
+    let middle = flipped_archive.len() / 2;
+    flipped_archive[middle] ^= 1;
+    let mut trailing = good.clone();
+    trailing.write_all(b"more").unwrap();
+    let mut cut_truth = manifest.clone();
+    let cut_dump = &dump[..dump.len() * 6 / 10];
+    fs::write(folder.join("cut"), cut_dump).unwrap();
+    let cut_digest = archive::digest(&folder.join("cut")).unwrap();
+    cut_truth.databases[0].sha256 = cut_digest.sha256;
+    cut_truth.databases[0].bytes = cut_digest.bytes;
+    let cut_text = serde_json::to_vec(&cut_truth).unwrap();
+    let member_end = 512 + dump.len().div_ceil(512) * 512;
+
+    let rows: Vec<(&str, Vec<u8>)> = vec![
+        ("zstd cut in the middle", good[..good.len() / 2].to_vec()),
+        ("zstd cut by one byte", good[..good.len() - 1].to_vec()),
+        ("a bit flipped in the archive", flipped_archive),
+        ("bytes after the end", trailing),
+        ("no file at all", Vec::new()),
+        ("tar cut inside a member", compressed(&tar[..member_end / 2])),
+        ("tar cut at a member's boundary", compressed(&tar[..member_end])),
+        (
+            "a bit flipped in an uncompressed dump",
+            rebuilt(&[("damage.dump", &flipped), ("manifest.json", &text)]),
+        ),
+        (
+            "a member of no length",
+            rebuilt(&[("damage.dump", b""), ("manifest.json", &text)]),
+        ),
+        ("a member is missing", rebuilt(&[("manifest.json", &text)])),
+        (
+            "a member too many",
+            rebuilt(&[("damage.dump", &dump), ("other.dump", &dump), ("manifest.json", &text)]),
+        ),
+        (
+            "the manifest is not last",
+            rebuilt(&[("manifest.json", &text), ("damage.dump", &dump)]),
+        ),
+        (
+            "the manifest is cut",
+            rebuilt(&[("damage.dump", &dump), ("manifest.json", &text[..text.len() - 2])]),
+        ),
+        (
+            "a cut dump with a manifest that agrees",
+            rebuilt(&[("damage.dump", cut_dump), ("manifest.json", &cut_text)]),
+        ),
+    ];
+    let damaged = folder.join("damaged.tar.zst");
+    for (row, bytes) in rows {
+        fs::write(&damaged, bytes).unwrap();
+        let error = archive::verify(&damaged, &clients).err();
+        assert!(matches!(error, Some(Error::Damaged { .. })), "{row}: {error:?}");
+    }
+    // The rebuilding itself is sound: without damage it is accepted.
+    fs::write(&damaged, rebuilt(&[("damage.dump", &dump), ("manifest.json", &text)])).unwrap();
+    archive::verify(&damaged, &clients).unwrap();
+    material.database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_changes_on_scratch_is_not_archived() {
+    let material = material().await;
+    let folder = material.folder.path();
+    let manifest = manifest(folder);
+    let mut dump = fs::read(folder.join("damage.dump")).unwrap();
+    dump[100] ^= 1;
+    fs::write(folder.join("damage.dump"), dump).unwrap();
+    let error = archive::write(&folder.join("a.tar.zst"), folder, &manifest, 3).unwrap_err();
+    assert!(error.to_string().contains("changed on scratch"), "{error}");
+    material.database.drop().await;
+}

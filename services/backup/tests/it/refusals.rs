@@ -1,0 +1,291 @@
+//! What must not be stored is not, and the record says why.
+
+use crate::harness::{Database, Harness, RECORD, SMALL};
+use serde_json::json;
+use sqlx::{Executor, Row};
+use std::{fs, os::unix::fs::symlink, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_is_refused() {
+    let (full, empty) = (
+        Database::new("full", SMALL).await,
+        Database::new("empty", "SELECT 1").await,
+    );
+    let mut harness = Harness::new(&[("full", &full.name), ("empty", &empty.name)]).await;
+    let ended = harness.run("pod").await;
+    harness.assert_failed(
+        &ended,
+        23,
+        "DumpImplausible",
+        &["databases[1] empty: the dump holds 0 tables"],
+    );
+    harness.spec["databases"][1]["minimum"] = json!({"tables": 0});
+    assert_eq!(harness.run("again").await.code, Some(0));
+    harness.assert_agreement();
+    full.drop().await;
+    empty.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_secrets_are_all_named() {
+    let mut harness = Harness::new(&[("orders", "x"), ("payments", "y")]).await;
+    fs::remove_dir_all(harness.folder.path().join("connections/0")).unwrap();
+    fs::remove_file(harness.folder.path().join("connections/1/password")).unwrap();
+    harness.spec["databases"][1]["connectionSecretRef"]["name"] = json!("pay");
+    let ended = harness.run("pod").await;
+    harness.assert_failed(
+        &ended,
+        20,
+        "SecretInvalid",
+        &[
+            "databases[0] orders: secret orders-db, key host not found",
+            "databases[1] payments: secret pay, key password not found",
+        ],
+    );
+}
+
+/// Speaks enough of the protocol to ask for a password and to refuse it, as a real server does.
+async fn refusing_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                loop {
+                    let count = stream.read(&mut buffer).await.unwrap_or(0);
+                    if count == 0 {
+                        return;
+                    }
+                    let text = b"SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user \"postgres\"\0\0";
+                    let refusal = [b"E".as_slice(), &(text.len() as u32 + 4).to_be_bytes(), text].concat();
+                    let answer: &[u8] = if count == 8 {
+                        b"N" // no TLS
+                    } else if buffer[0] == b'p' {
+                        &refusal
+                    } else {
+                        b"R\0\0\0\x08\0\0\0\x03"
+                    };
+                    stream.write_all(answer).await.unwrap();
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_fails_at_once_and_names_the_database() {
+    let database = Database::new("good", SMALL).await;
+    let harness = Harness::new(&[("good", &database.name), ("locked", "x")]).await;
+    harness.secret(1, "port", &refusing_server().await.to_string());
+    let begun = std::time::Instant::now();
+    let ended = harness.run("pod").await;
+    assert!(begun.elapsed() < Duration::from_secs(15));
+    harness.assert_failed(
+        &ended,
+        20,
+        "DatabaseRefused",
+        &[
+            "databases[1] locked: refused by",
+            "password authentication failed",
+            "28P01",
+        ],
+    );
+    assert!(!harness.message().contains("good"), "{}", harness.message());
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreachable_database_fails_within_a_minute_and_a_missing_one_at_once() {
+    let database = Database::new("good", SMALL).await;
+    let harness = Harness::new(&[("good", &database.name), ("gone", "x")]).await;
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    harness.secret(1, "port", &closed.to_string());
+    let begun = std::time::Instant::now();
+    let ended = harness.run("pod").await;
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+    harness.assert_failed(
+        &ended,
+        21,
+        "DatabaseUnreachable",
+        &["databases[1] gone: not reachable at", "4 attempts"],
+    );
+
+    harness.secret(1, "port", &harness.server.get_port().to_string());
+    harness.secret(1, "dbname", "valerix_no_such_database");
+    let ended = harness.run("again").await;
+    harness.assert_failed(
+        &ended,
+        20,
+        "DatabaseRefused",
+        &["databases[1] gone", "valerix_no_such_database", "3D000"],
+    );
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pg_dump_whose_session_is_killed_stores_nothing() {
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    let mut lock = harness.connect(&database.name).await;
+    lock.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let pod = harness.pod("pod");
+    // pg_dump waits for the lock; its session is ended there, and again when the runner tries once more.
+    let mut control = harness.connect("postgres").await;
+    let killing = async {
+        loop {
+            let killed = sqlx::query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'")
+                .bind(&database.name)
+                .fetch_all(&mut control)
+                .await
+                .unwrap();
+            killed
+                .iter()
+                .filter(|row| row.get::<bool, _>(0))
+                .for_each(|_| println!("ended one session"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = harness.ended(pod, "pod") => ended,
+        () = killing => unreachable!(),
+    };
+    harness.assert_failed(
+        &ended,
+        22,
+        "DumpFailed",
+        &[
+            "databases[0] orders: pg_dump lost the connection",
+            "terminating connection",
+        ],
+    );
+    assert!(ended.log.contains("trying the dump once more"), "{}", ended.log);
+    drop(lock);
+    assert_eq!(harness.run("again").await.code, Some(0));
+    harness.assert_agreement();
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_older_than_the_server_is_refused() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    let clients = tempfile::tempdir().unwrap();
+    fs::create_dir_all(clients.path().join("9/bin")).unwrap();
+    symlink("/usr/bin/true", clients.path().join("9/bin/pg_dump")).unwrap();
+    harness.client_folder = clients.path().to_str().unwrap().to_owned();
+    let ended = harness.run("pod").await;
+    harness.assert_failed(
+        &ended,
+        20,
+        "ClientUnsuitable",
+        &[
+            "databases[0] orders: the server is PostgreSQL",
+            "the newest client in the image is 9",
+        ],
+    );
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn something_else_under_the_key_is_never_overwritten() {
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    fs::create_dir_all(harness.archive().parent().unwrap()).unwrap();
+    fs::write(harness.archive(), "precious").unwrap();
+    let ended = harness.run("pod").await;
+    assert_eq!(ended.code, Some(31), "{}", ended.log);
+    assert_eq!(harness.record()["status"]["reason"], "SlotTaken");
+    assert_eq!(harness.record()["status"]["phase"], "Failed");
+    assert_eq!(fs::read_to_string(harness.archive()).unwrap(), "precious");
+    assert_eq!(harness.stored().len(), 1);
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_and_a_record_of_another_policy_are_left_alone() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("first").await.code, Some(0));
+    let (record, sha256) = (harness.record(), crate::harness::sha256(&harness.archive()));
+    harness.policy_uid = "another-policy".into();
+    let ended = harness.run("stranger").await;
+    assert_eq!(ended.code, Some(31), "{}", ended.log);
+    assert_eq!(harness.record(), record);
+    // A record of its own does not give it the archive either.
+    harness.put_record(RECORD, "2026-08-21");
+    let ended = harness.run("stranger-2").await;
+    assert_eq!(ended.code, Some(31), "{}", ended.log);
+    assert!(
+        harness.message().contains("an archive of another policy"),
+        "{}",
+        harness.message()
+    );
+    assert_eq!(crate::harness::sha256(&harness.archive()), sha256);
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_cannot_be_written_is_named() {
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    fs::create_dir_all(harness.destination()).unwrap();
+    fs::write(harness.destination().join("pg"), "a file where a folder should be").unwrap();
+    let ended = harness.run("pod").await;
+    assert_eq!(harness.record()["status"]["phase"], "Failed", "{}", ended.log);
+    assert_eq!(ended.code, Some(25), "{}", ended.log);
+    assert!(
+        harness.message().contains("destination's volume"),
+        "{}",
+        harness.message()
+    );
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_record_is_awaited_until_the_deadline() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    harness.minutes += 24 * 60;
+    harness.spec["job"] = json!({"deadline": "6s"});
+    let ended = harness.run("too-late").await;
+    assert_eq!(ended.code, Some(24), "{}", ended.log);
+    assert!(ended.log.contains("was not there before the deadline"), "{}", ended.log);
+
+    harness.spec["job"] = json!({"deadline": "2m"});
+    let pod = harness.pod("in-time");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    harness.put_record("nightly-20260822", "2026-08-22");
+    let ended = harness.ended(pod, "in-time").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(harness.api.record("nightly-20260822")["status"]["phase"], "Completed");
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_ends_a_dump_that_waits() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    harness.spec["job"] = json!({"deadline": "4s"});
+    let mut lock = harness.connect(&database.name).await;
+    lock.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let ended = harness.run("pod").await;
+    harness.assert_failed(&ended, 24, "DeadlineExceeded", &["job.deadline"]);
+    drop(lock);
+    database.drop().await;
+}

@@ -1,0 +1,188 @@
+//! What is stored is what was there, once.
+
+use crate::harness::{Database, Harness, POLICY_UID, SMALL};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Executor};
+use std::{fs, process::Command};
+use valerix_backup::archive;
+
+const RICH: &str = r#"
+CREATE TABLE "odd table (x)" (id int, "we ""ird" text, data bytea);
+INSERT INTO "odd table (x)" SELECT i, E'line\nbreak\t\\.' || i, decode(md5(i::text), 'hex') FROM generate_series(1, 1000) i;
+CREATE TABLE parted (id int) PARTITION BY RANGE (id);
+CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+INSERT INTO parted SELECT generate_series(0, 99);
+CREATE TABLE empty_one (id int);
+CREATE FUNCTION fool() RETURNS text LANGUAGE sql AS 'SELECT ''
+COPY public.fool (id) FROM stdin;
+1''';
+SELECT lo_from_bytea(0, decode(repeat('00ff', 50000), 'hex'));
+"#;
+
+async fn checksum(harness: &Harness, database: &str) -> (String, i64, i64) {
+    let mut session = harness.connect(database).await;
+    let rows: String = sqlx::query_scalar(AssertSqlSafe(
+        r#"SELECT md5(string_agg(x::text, ',' ORDER BY id)) FROM "odd table (x)" x"#.to_owned(),
+    ))
+    .fetch_one(&mut session)
+    .await
+    .unwrap();
+    let parted: i64 = sqlx::query_scalar("SELECT count(*) FROM parted")
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    let large: i64 = sqlx::query_scalar("SELECT sum(length(lo_get(oid)))::bigint FROM pg_largeobject_metadata")
+        .fetch_one(&mut session)
+        .await
+        .unwrap();
+    (rows, parted, large)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_databases_survive_the_round_trip_and_a_second_run_changes_nothing() {
+    let plain = Database::new("orders", SMALL).await;
+    let odd = Database::new("o'd \"d\\b = 1", RICH).await;
+    let harness = Harness::new(&[("orders", &plain.name), ("odd.one", &odd.name)]).await;
+
+    let ended = harness.run("pod-1").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    harness.assert_agreement();
+    let record = harness.record();
+    let status = &record["status"];
+    assert_eq!(status["upload"]["key"], "pg/shop/nightly/20260821.tar.zst");
+    assert_eq!(status["databases"].as_array().unwrap().len(), 2);
+    assert_eq!(status["databases"][0]["tables"], 1);
+    assert_eq!(status["verified"], "Local");
+    assert_eq!(
+        harness.api.phases(),
+        ["Dumping", "Archiving", "Verifying", "Uploading", "Completed"]
+    );
+    assert_eq!(
+        fs::read_dir(harness.folder.path().join("scratch/pod-1"))
+            .unwrap()
+            .count(),
+        0
+    );
+
+    let (manifest, digest) = archive::verify(&harness.archive(), &|_| None).unwrap();
+    assert_eq!(status["upload"]["sha256"], digest.sha256);
+    assert_eq!(manifest.policy.uid, POLICY_UID);
+    assert_eq!(manifest.databases[0].rows["public.t"], 500);
+    let rows = &manifest.databases[1].rows;
+    assert_eq!(rows["public.\"odd table (x)\""], 1000);
+    assert_eq!(rows["public.parted_low"], 100);
+    assert_eq!((rows["public.empty_one"], rows.len()), (0, 3));
+
+    // The tools that everybody has read it too.
+    let list = Command::new("tar")
+        .arg("--zstd")
+        .arg("-tf")
+        .arg(harness.archive())
+        .output()
+        .unwrap();
+    if list.status.success() {
+        assert_eq!(
+            String::from_utf8(list.stdout).unwrap(),
+            "orders.dump\nodd.one.dump\nmanifest.json\n"
+        );
+    }
+
+    let before = checksum(&harness, &odd.name).await;
+    assert_eq!((before.1, before.2), (100, 100_000));
+    let restored = Database::new("restored", "SELECT 1").await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = fs::File::open(harness.archive()).unwrap();
+    tar::Archive::new(zstd::Decoder::new(file).unwrap())
+        .unpack(folder.path())
+        .unwrap();
+    let output = Command::new("pg_restore")
+        .args([
+            "--exit-on-error",
+            "--no-owner",
+            "-h",
+            harness.server.get_host(),
+            "-U",
+            harness.server.get_username(),
+        ])
+        .args(["-p", &harness.server.get_port().to_string(), "-d", &restored.name])
+        .arg(folder.path().join("odd.one.dump"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(checksum(&harness, &restored.name).await, before);
+
+    // The same day again: nothing changes, even though the database has.
+    harness
+        .connect(&plain.name)
+        .await
+        .execute("INSERT INTO t VALUES (501, 'late')")
+        .await
+        .unwrap();
+    let (record, archive) = (
+        harness.record(),
+        fs::metadata(harness.archive()).unwrap().modified().unwrap(),
+    );
+    let ended = harness.run("pod-2").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(harness.record(), record);
+    assert_eq!(fs::metadata(harness.archive()).unwrap().modified().unwrap(), archive);
+    for database in [plain, odd, restored] {
+        database.drop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_record_adopts_the_archive_of_its_slot() {
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("pod-1").await.code, Some(0));
+    let before = harness.record();
+    harness.put_record(crate::harness::RECORD, "2026-08-21");
+    // Adoption asks no database.
+    database.drop().await;
+    let ended = harness.run("pod-2").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    harness.assert_agreement();
+    assert_eq!(
+        harness.record()["status"]["upload"]["sha256"],
+        before["status"]["upload"]["sha256"]
+    );
+    assert_eq!(harness.record()["status"]["databases"], before["status"]["databases"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_much_smaller_than_yesterdays_is_refused() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    harness.minutes -= 24 * 60;
+    harness.put_record("nightly-20260820", "2026-08-20");
+    assert_eq!(harness.run("yesterday").await.code, Some(0));
+    let yesterday = harness.api.record("nightly-20260820");
+    harness.minutes += 24 * 60;
+    harness
+        .connect(&database.name)
+        .await
+        .execute("TRUNCATE t")
+        .await
+        .unwrap();
+
+    // Once by yesterday's record, once, the record lost, by yesterday's archive.
+    for lost in [false, true] {
+        if lost {
+            harness.put_record("nightly-20260820", "2026-08-20");
+        }
+        let ended = harness.run(&format!("today-{lost}")).await;
+        assert_eq!(ended.code, Some(23), "{}", ended.log);
+        assert!(
+            harness.message().contains("databases[0] orders: the dump has"),
+            "{}",
+            harness.message()
+        );
+        assert_eq!(harness.stored(), ["20260820.tar.zst"]);
+    }
+    harness.api.put(yesterday);
+    harness.spec["databases"][0]["minimum"] = json!({"maxShrinkPercent": 99});
+    assert_eq!(harness.run("allowed").await.code, Some(0));
+    assert_eq!(harness.stored(), ["20260820.tar.zst", "20260821.tar.zst"]);
+    database.drop().await;
+}
