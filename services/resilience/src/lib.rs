@@ -13,6 +13,8 @@ mod clock;
 mod deadline;
 mod documents;
 mod faults;
+#[cfg(feature = "postgres")]
+pub mod idempotency;
 mod metrics;
 mod outbound;
 #[cfg(feature = "postgres")]
