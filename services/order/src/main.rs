@@ -1,2 +1,11 @@
-//! Under construction.
-fn main() {}
+//! The order service's process: configuration, `Application::build`, run.
+
+use clap::Parser;
+use valerix_kit::service::launch;
+use valerix_order::config::Config;
+use valerix_order::startup::build;
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    launch(&config.service.clone(), || build(config))
+}

@@ -192,6 +192,11 @@ impl Store {
         read(&mut connection, id).await
     }
 
+    /// One order, inside the caller's transaction.
+    pub async fn read_in(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Order>, StoreError> {
+        read(connection, id).await
+    }
+
     /// One order of `principal`.
     pub async fn read_of(&self, principal: &str, id: Uuid) -> Result<Option<Order>, StoreError> {
         sqlx::query_as::<_, Row>(

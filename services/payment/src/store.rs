@@ -251,6 +251,16 @@ impl Store {
         .collect()
     }
 
+    /// The caller who opened the payment got no answer from the processor and gives up: it is due for the sweeper.
+    pub async fn hand_over(&self, connection: &mut PgConnection, id: Uuid) -> Result<(), StoreError> {
+        sqlx::query("UPDATE payments SET due_at = now() WHERE id = $1 AND due_at > now() AND attempts = 0")
+            .bind(id)
+            .execute(connection)
+            .await
+            .map(drop)
+            .map_err(sql("hand a payment over"))
+    }
+
     async fn insert(
         &self,
         connection: &mut PgConnection,

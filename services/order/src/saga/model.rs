@@ -120,17 +120,22 @@ impl World {
                 self.available += quantity;
                 Reservation::Released
             }
-            (Action::ReleaseStock, None | Some(Reservation::Rejected)) => Reservation::Released,
+            (Action::ReleaseStock, None) => Reservation::Released,
             (Action::CommitStock, Some(Reservation::Reserved)) => Reservation::Committed,
+            (Action::ReleaseStock, Some(Reservation::Committed)) => panic!("a release of sold stock was asked for"),
+            (Action::CommitStock, Some(Reservation::Rejected | Reservation::Released)) | (Action::CommitStock, None) => {
+                panic!("selling stock that is not held was asked for")
+            }
             (_, Some(held)) => held,
             (_, None) => return,
         };
         self.reservations.insert(order, next);
-        let answer = match next {
-            Reservation::Reserved => Input::Reserved,
-            Reservation::Rejected => Input::Rejected(Reason::OutOfStock),
-            Reservation::Released => Input::Released,
-            Reservation::Committed => Input::Committed,
+        let answer = match (action, next) {
+            (Action::ReleaseStock, _) | (_, Reservation::Released) => Input::Released,
+            (_, Reservation::Rejected) => Input::Rejected(Reason::OutOfStock),
+            (Action::CommitStock, _) => Input::Committed,
+            // A committed reservation is still answered as reserved.
+            (_, Reservation::Reserved | Reservation::Committed) => Input::Reserved,
         };
         self.network.push(Message::Answer(order, answer));
     }
@@ -241,7 +246,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     #[test]
     fn money_and_stock_add_up_whatever_the_network_does(

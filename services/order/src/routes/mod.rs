@@ -1,0 +1,3 @@
+//! HTTP in, HTTP out; no SQL.
+
+pub mod orders;

@@ -1,0 +1,204 @@
+//! Orders while something is slow, dead or late: answered in time, finished afterwards, nothing doubled.
+
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use redis::AsyncCommands;
+use serde_json::json;
+
+use crate::shop::Shop;
+
+const LONGEST_ANSWER: Duration = Duration::from_millis(2_500);
+
+#[tokio::test]
+async fn a_slow_inventory_queues_orders_opens_the_breaker_and_loses_nothing() {
+    let shop = Shop::start(100, &[]).await;
+    assert_eq!(shop.place("ps5", 1).await.status, 201);
+    let now = Utc::now();
+    let fault = |run: &str, seconds: i64| {
+        json!({"version": 1, "faults": [{
+            "run": run, "fault": {"latency": {"delay": "3s"}}, "podUIDs": ["uid-inventory"],
+            "duration": format!("{seconds}s"), "notAfter": now + TimeDelta::seconds(600), "intentAt": now,
+        }]})
+    };
+    shop.document("inventory", "faults.json", &fault("slow-1", 8));
+    let mut queued = vec![];
+    shop.until("the fault is felt", || async {
+        let answer = shop.place("ps5", 1).await;
+        assert!(answer.took < LONGEST_ANSWER, "{answer:?}");
+        (answer.status == 202).then_some(())
+    })
+    .await;
+    for _ in 0..10 {
+        let answer = shop.place("ps5", 1).await;
+        assert_eq!((answer.status, &answer.body()["status"]), (202, &json!("QUEUED")));
+        assert!(answer.took < LONGEST_ANSWER, "{answer:?}");
+        queued.push((answer.order(), answer.took));
+    }
+    let fastest = queued.iter().map(|(_, took)| *took).min().unwrap();
+    assert!(fastest < Duration::from_millis(300), "no open breaker spared anyone the wait: {fastest:?}");
+    // By event, while HTTP is still slow.
+    for (order, _) in queued {
+        shop.reaches(order, "CONFIRMED").await;
+    }
+    shop.until("orders are confirmed over HTTP again", || async {
+        (shop.place("ps5", 1).await.status == 201).then_some(())
+    })
+    .await;
+    shop.adds_up(100).await;
+}
+
+#[tokio::test]
+async fn a_dead_inventory_queues_orders_and_they_are_confirmed_when_it_is_back() {
+    let mut shop = Shop::start(5, &[]).await;
+    shop.kill("inventory");
+    let mut orders = vec![];
+    for _ in 0..7 {
+        let answer = shop.place("ps5", 1).await;
+        assert_eq!((answer.status, &answer.body()["status"]), (202, &json!("QUEUED")));
+        assert!(answer.took < LONGEST_ANSWER, "{answer:?}");
+        orders.push(answer.order());
+    }
+    shop.spawn("inventory");
+    shop.ready("inventory").await;
+    shop.adds_up(5).await;
+    let mut confirmed = 0;
+    for order in orders {
+        let body = shop.get("order", &format!("/api/orders/{order}")).await.body();
+        confirmed += i32::from(body["status"] == "CONFIRMED");
+    }
+    assert_eq!(confirmed, 5);
+}
+
+#[tokio::test]
+async fn a_payment_that_dies_between_its_two_commits_charges_once() {
+    let mut shop = Shop::start(5, &[("processor", "DELAY", "700ms"), ("payment", "SETTLE_LEASE", "1500ms")]).await;
+    let payment = shop.pool("payment").await;
+    let key = "dies";
+    let body = json!({"item_id": "ps5", "quantity": 1});
+    let (answer, ()) = tokio::join!(shop.try_place(key, &body), async {
+        shop.until("the payment is PROCESSING", || async {
+            let open: i64 = sqlx::query_scalar("SELECT count(*) FROM payments WHERE state = 'PROCESSING'")
+                .fetch_one(&payment)
+                .await
+                .unwrap();
+            (open == 1).then_some(())
+        })
+        .await;
+        shop.signal_kill("payment");
+    });
+    let answer = answer.unwrap();
+    assert_eq!((answer.status, &answer.body()["status"]), (202, &json!("QUEUED")), "{answer:?}");
+    shop.kill("payment");
+    shop.until("the processor has charged", || async { (shop.ledger().await.len() == 1).then_some(()) }).await;
+    shop.spawn("payment");
+    shop.ready("payment").await;
+    shop.reaches(answer.order(), "CONFIRMED").await;
+    assert_eq!(shop.ledger().await.len(), 1);
+    shop.adds_up(5).await;
+}
+
+#[tokio::test]
+async fn an_order_that_expires_while_it_is_charged_is_refunded_and_its_stock_returned() {
+    let shop = Shop::start(
+        5,
+        &[
+            ("processor", "DELAY", "3s"),
+            ("payment", "SETTLE_LEASE", "5s"),
+            ("order", "ORDER_EXPIRY", "2500ms"),
+            ("order", "SWEEP_INTERVAL", "100ms"),
+        ],
+    )
+    .await;
+    let answer = shop.place("ps5", 2).await;
+    assert_eq!((answer.status, &answer.body()["status"]), (202, &json!("QUEUED")), "{answer:?}");
+    shop.reaches(answer.order(), "CANCELLED").await;
+    let body = shop.get("order", &format!("/api/orders/{}", answer.order())).await.body();
+    assert_eq!(body["reason"], "EXPIRED");
+    shop.adds_up(5).await;
+    assert_eq!(shop.available("ps5").await, 5);
+    let ledger = shop.ledger().await;
+    assert_eq!(ledger.values().map(|(status, _)| status.as_str()).collect::<Vec<_>>(), ["REFUNDED"]);
+}
+
+#[tokio::test]
+async fn a_void_that_meets_a_finished_charge_gives_the_money_back() {
+    let mut shop = Shop::start(5, &[("processor", "DELAY", "1200ms")]).await;
+    let answer = shop.place("ps5", 2).await;
+    assert_eq!((answer.status, &answer.body()["status"]), (202, &json!("QUEUED")), "{answer:?}");
+    // The charge is finished and announced, but order is dead and Redis loses the announcement.
+    shop.kill("order");
+    let payment = shop.pool("payment").await;
+    shop.until("the charge is finished and announced", || async {
+        let announced: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM outbox WHERE type = 'PaymentProcessed' AND published_at IS NOT NULL",
+        )
+        .fetch_one(&payment)
+        .await
+        .unwrap();
+        (announced > 0).then_some(())
+    })
+    .await;
+    let client = redis::Client::open(std::env::var("TEST_REDIS_URL").unwrap()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let removed: i64 = redis.del(shop.stream("payment.events")).await.unwrap();
+    assert_eq!(removed, 1);
+    sqlx::query("UPDATE orders SET expires_at = now()").execute(&shop.pool("order").await).await.unwrap();
+    shop.spawn("order");
+    shop.ready("order").await;
+
+    shop.reaches(answer.order(), "CANCELLED").await;
+    shop.adds_up(5).await;
+    assert_eq!(shop.available("ps5").await, 5);
+    let ledger = shop.ledger().await;
+    assert_eq!(ledger.values().map(|(status, _)| status.as_str()).collect::<Vec<_>>(), ["REFUNDED"]);
+    let state: String = sqlx::query_scalar("SELECT state FROM payments").fetch_one(&payment).await.unwrap();
+    assert_eq!(state, "REFUNDED");
+}
+
+#[tokio::test]
+async fn commands_and_answers_that_redis_loses_are_sent_again() {
+    let mut shop = Shop::start(5, &[("order", "COMMAND_RESEND", "1s")]).await;
+    shop.kill("inventory");
+    let answer = shop.place("ps5", 2).await;
+    assert_eq!(answer.status, 202);
+    let order = shop.pool("order").await;
+    shop.until("the command is published", || async {
+        let published: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM outbox WHERE type = 'ReserveStock' AND published_at IS NOT NULL",
+        )
+        .fetch_one(&order)
+        .await
+        .unwrap();
+        (published > 0).then_some(())
+    })
+    .await;
+    let client = redis::Client::open(std::env::var("TEST_REDIS_URL").unwrap()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let _: i64 = redis.del(shop.stream("inventory.commands")).await.unwrap();
+    shop.spawn("inventory");
+    shop.reaches(answer.order(), "CONFIRMED").await;
+    shop.adds_up(5).await;
+}
+
+#[tokio::test]
+async fn a_processor_that_fails_and_answers_late_is_asked_until_it_answers_and_charges_once() {
+    let shop = Shop::start(
+        100,
+        &[
+            ("processor", "FAIL_PERCENT", "30"),
+            ("processor", "FAIL_AFTER_PERCENT", "20"),
+            ("processor", "LATE_PERCENT", "20"),
+            ("processor", "LATE_BY", "1500ms"),
+            ("processor", "DECLINE_PERCENT", "30"),
+            ("payment", "SETTLE_LEASE", "1s"),
+        ],
+    )
+    .await;
+    let answers = futures::future::join_all((0..20).map(|_| shop.place("ps5", 2))).await;
+    for answer in &answers {
+        assert!(matches!(answer.status, 201 | 202), "{answer:?}");
+        assert!(answer.took < LONGEST_ANSWER, "{answer:?}");
+    }
+    shop.adds_up(100).await;
+}

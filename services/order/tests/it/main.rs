@@ -1,0 +1,8 @@
+//! The order service with real inventory, payment and processor, each its own process with its own database, on a real
+//! Postgres and Redis. Any of them can be killed.
+
+mod bad_input;
+mod faults;
+mod kills;
+mod orders;
+mod shop;

@@ -1,0 +1,106 @@
+//! A charge happens once, whoever asks how often, and its answer is the same every time.
+
+use serde_json::json;
+use uuid::Uuid;
+use valerix_kit::testing::eventually;
+
+use crate::desk::Desk;
+
+#[tokio::test]
+async fn a_charge_is_made_once_and_its_answer_replayed() {
+    let desk = Desk::open(&[]).await;
+    let order = Uuid::now_v7();
+    let first = desk.charge("a", order, 500).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let payment = first.body()["payment_id"].clone();
+    assert_eq!(
+        first.body(),
+        json!({"payment_id": payment, "order_id": order, "amount_minor": 500, "currency": "EUR",
+               "status": "CHARGED", "reason": null})
+    );
+    let again = desk.charge("a", order, 500).await;
+    assert_eq!((again.status, &again.text), (201, &first.text));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    assert_eq!(again.headers["location"], first.headers["location"]);
+    let location = first.headers["location"].to_str().unwrap().to_owned();
+    assert_eq!(desk.get(&location).await.body(), first.body());
+
+    assert_eq!(desk.charge("a", order, 501).await.status, 422);
+    assert_eq!(desk.charge("b", order, 501).await.status, 422);
+    // Another key, the same order: the payment that there is.
+    assert_eq!(desk.charge("b2", order, 500).await.body(), first.body());
+    assert_eq!(desk.ledger().await.len(), 1);
+    assert_eq!(desk.answers(order).await, ["PaymentProcessed"]);
+}
+
+#[tokio::test]
+async fn a_decline_is_an_answer_and_replayed_as_one() {
+    let desk = Desk::open(&["--decline-percent", "100"]).await;
+    let order = Uuid::now_v7();
+    let first = desk.charge("a", order, 500).await;
+    assert_eq!(first.status, 402, "{first:?}");
+    assert_eq!(first.headers["content-type"], "application/problem+json");
+    assert_eq!(first.body()["payment"]["status"], "DECLINED");
+    assert_eq!(first.body()["payment"]["reason"], "CARD_DECLINED");
+    let again = desk.charge("a", order, 500).await;
+    assert_eq!((again.status, &again.text), (402, &first.text));
+    assert_eq!(again.headers["content-type"], first.headers["content-type"]);
+    assert_eq!(desk.answers(order).await, ["PaymentFailed"]);
+}
+
+#[tokio::test]
+async fn many_callers_at_once_make_one_charge() {
+    let desk = Desk::open(&["--delay", "100ms"]).await;
+    let order = Uuid::now_v7();
+    let calls = (0..30).map(|call| {
+        let desk = &desk;
+        async move {
+            let key = format!("key-{}", call % 3);
+            loop {
+                let answer = desk.charge(&key, order, 700).await;
+                match answer.status {
+                    201 => return answer.text,
+                    409 => assert_eq!(answer.headers["retry-after"], "1"),
+                    202 | 503 => {}
+                    _ => panic!("{answer:?}"),
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        }
+    });
+    let mut answers = futures::future::join_all(calls).await;
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    assert_eq!(desk.ledger().await.len(), 1);
+    assert_eq!(desk.answers(order).await, ["PaymentProcessed"]);
+}
+
+#[tokio::test]
+async fn a_late_processor_leaves_the_payment_processing_and_it_goes_on_by_itself() {
+    let desk = Desk::open(&["--delay", "600ms"]).await;
+    let order = Uuid::now_v7();
+    let first = desk.charge_within(300, "a", order, 500).await;
+    assert!(matches!(first.status, 202 | 504), "{first:?}");
+    desk.reaches(order, "CHARGED").await;
+    assert_eq!(desk.answers(order).await, ["PaymentProcessed"]);
+    eventually("the same key gets the end", || async {
+        let answer = desk.charge("a", order, 500).await;
+        (answer.status == 201).then_some(())
+    })
+    .await;
+    assert_eq!(desk.ledger().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_charge_whose_answer_is_lost_is_asked_for_again_by_the_same_key() {
+    let desk = Desk::open(&["--fail-after-percent", "60", "--fail-percent", "30"]).await;
+    let orders: Vec<Uuid> = (0..10).map(|_| Uuid::now_v7()).collect();
+    for order in &orders {
+        let answer = desk.charge(&order.to_string(), *order, 500).await;
+        assert!(matches!(answer.status, 201 | 202), "{answer:?}");
+    }
+    for order in &orders {
+        desk.reaches(*order, "CHARGED").await;
+    }
+    assert_eq!(desk.ledger().await.len(), orders.len());
+}

@@ -1,0 +1,153 @@
+//! A payment service and a processor in this process, each with a database of its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+use valerix_kit::args::BusArgs;
+use valerix_kit::service::Server;
+use valerix_kit::testing::{TestDatabase, bus_args, eventually, service_args};
+use valerix_payment::config::Config;
+
+pub struct Desk {
+    pub http: reqwest::Client,
+    pub url: String,
+    pub processor: String,
+    pub bus: BusArgs,
+    database: TestDatabase,
+    _processor_database: TestDatabase,
+    _stop: DropGuard,
+}
+
+/// An answer of either service.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn body(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+impl Desk {
+    /// `misbehaviour`: arguments of the processor.
+    pub async fn open(misbehaviour: &[&str]) -> Self {
+        let (database, processor_database) = (TestDatabase::create().await, TestDatabase::create().await);
+        let bus = bus_args();
+        let stop = CancellationToken::new();
+
+        let mut arguments = vec!["processor", "--database-url", "postgres://unused"];
+        arguments.extend(misbehaviour);
+        let mut config = valerix_processor::config::Config::parse_from(arguments);
+        config.service = service_args("processor");
+        config.database = processor_database.args();
+        let processor = run(valerix_processor::startup::build(config).await.unwrap(), &stop);
+
+        let mut config =
+            Config::parse_from(["payment", "--database-url", "postgres://unused", "--redis-url", "redis://unused"]);
+        config.service = service_args("payment");
+        config.database = database.args();
+        config.bus = bus.clone();
+        config.processor_url = processor.clone();
+        config.settle_lease = Duration::from_secs(1);
+        config.sweep_interval = Duration::from_millis(50);
+        let url = run(valerix_payment::startup::build(config).await.unwrap(), &stop);
+
+        let http = reqwest::Client::new();
+        for service in [&processor, &url] {
+            let ready = format!("{service}/ready");
+            eventually("it is ready", || async {
+                http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()).then_some(())
+            })
+            .await;
+        }
+        Self {
+            http,
+            url,
+            processor,
+            bus,
+            database,
+            _processor_database: processor_database,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    pub async fn pool(&self) -> PgPool {
+        self.database.pool().await
+    }
+
+    async fn answer(request: reqwest::RequestBuilder) -> Answer {
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Answer { status, headers, text: answer.text().await.unwrap() }
+    }
+
+    pub async fn charge(&self, key: &str, order: Uuid, amount: i64) -> Answer {
+        let body = json!({"order_id": order, "amount_minor": amount, "currency": "EUR"});
+        Self::answer(self.http.post(format!("{}/payments", self.url)).header("idempotency-key", key).json(&body)).await
+    }
+
+    /// As a caller that gives up after `milliseconds`.
+    pub async fn charge_within(&self, milliseconds: u64, key: &str, order: Uuid, amount: i64) -> Answer {
+        let body = json!({"order_id": order, "amount_minor": amount, "currency": "EUR"});
+        let request = self
+            .http
+            .post(format!("{}/payments", self.url))
+            .header("idempotency-key", key)
+            .header("valerix-timeout-ms", milliseconds)
+            .json(&body);
+        Self::answer(request).await
+    }
+
+    pub async fn void(&self, order: Uuid) -> Answer {
+        Self::answer(self.http.post(format!("{}/payments/void", self.url)).json(&json!({"order_id": order}))).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Self::answer(self.http.get(format!("{}{path}", self.url))).await
+    }
+
+    /// Waits until the payment of `order` has that state.
+    pub async fn reaches(&self, order: Uuid, state: &str) {
+        let pool = self.pool().await;
+        eventually(&format!("the payment is {state}"), || async {
+            let found: Option<String> = sqlx::query_scalar("SELECT state FROM payments WHERE order_id = $1")
+                .bind(order)
+                .fetch_optional(&pool)
+                .await
+                .unwrap();
+            (found.as_deref() == Some(state)).then_some(())
+        })
+        .await;
+    }
+
+    /// The processor's own word: key -> status.
+    pub async fn ledger(&self) -> BTreeMap<String, String> {
+        let page = Self::answer(self.http.get(format!("{}/charges?limit=1000", self.processor))).await.body();
+        let text = |charge: &Value, member: &str| charge[member].as_str().unwrap().to_owned();
+        page["charges"].as_array().unwrap().iter().map(|charge| (text(charge, "key"), text(charge, "status"))).collect()
+    }
+
+    /// The answers that the outbox holds about `order`, oldest first.
+    pub async fn answers(&self, order: Uuid) -> Vec<String> {
+        sqlx::query_scalar("SELECT type FROM outbox WHERE payload->>'order_id' = $1 ORDER BY version")
+            .bind(order.to_string())
+            .fetch_all(&self.pool().await)
+            .await
+            .unwrap()
+    }
+}
+
+fn run(server: Server, stop: &CancellationToken) -> String {
+    let url = format!("http://{}", server.address());
+    tokio::spawn(server.run(stop.clone()));
+    url
+}
