@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"valerix.io/cluster/internal/cgroup"
 	"valerix.io/cluster/internal/layout"
 	"valerix.io/cluster/internal/lock"
+	"valerix.io/cluster/internal/mounts"
 	"valerix.io/cluster/internal/network"
 	"valerix.io/cluster/internal/process"
 )
@@ -24,7 +24,7 @@ type remains struct {
 	folder  bool
 	nodes   []nodeRemains
 	link    string   // Of the host; empty if the cluster never had addresses.
-	mounted []string // Below its folder, as the host sees it.
+	mounted []string // Below its folder, as the host sees it; a node's own mounts are not.
 }
 
 type nodeRemains struct {
@@ -86,7 +86,7 @@ func Down(ctx context.Context, cluster layout.Cluster, out io.Writer) error {
 	}
 	progress := &Progress{Out: out, Cluster: cluster.Name}
 	progress.Begin()
-	if err := end(cluster, plan); err != nil {
+	if err := end(cluster, plan, progress); err != nil {
 		return err
 	}
 	progress.End("down")
@@ -144,11 +144,12 @@ func look(cluster layout.Cluster) (remains, error) {
 		}
 		found.nodes = append(found.nodes, left)
 	}
-	found.mounted, err = mountsBelow(cluster.Dir())
+	found.mounted, err = mounts.Below(cluster.Dir())
 	return found, err
 }
 
-func end(cluster layout.Cluster, plan ending) error {
+func end(cluster layout.Cluster, plan ending, progress *Progress) error {
+	done := progress.Step()
 	for _, node := range plan.kill {
 		if err := node.Signal(syscall.SIGKILL); err != nil {
 			return err
@@ -165,40 +166,24 @@ func end(cluster layout.Cluster, plan ending) error {
 	if plan.link != "" && len(plan.kill) > 0 && !network.WaitNoLink(plan.link, leaveLimit) {
 		return fmt.Errorf("the host's link %s outlived its cluster; remove it with `ip link del %s` and try again", plan.link, plan.link)
 	}
+	if len(plan.kill) > 0 {
+		done("ended %d node(s)", len(plan.kill))
+	}
 	hierarchies, err := cgroup.Hierarchies()
 	if err != nil {
 		return err
 	}
+	done = progress.Step()
 	for _, name := range plan.cgroups {
 		if err := cgroup.Remove(hierarchies, name, leaveLimit); err != nil {
 			return err
 		}
 	}
-	if err := os.RemoveAll(cluster.Dir()); err != nil {
+	if err := mounts.RemoveAll(cluster.Dir()); err != nil {
 		return fmt.Errorf("failed to remove the cluster's folder: %w", err)
 	}
+	done("removed its control groups and files")
 	return nil
-}
-
-// mountsBelow lists the host's mounts below a folder. A node's own are in its namespace and not among them.
-func mountsBelow(dir string) ([]string, error) {
-	file, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return nil, fmt.Errorf("failed to list the host's mounts: %w", err)
-	}
-	defer file.Close()
-	return parseMounts(file, dir)
-}
-
-func parseMounts(mountinfo io.Reader, dir string) (below []string, err error) {
-	lines := bufio.NewScanner(mountinfo)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 4 && strings.HasPrefix(fields[4]+"/", dir+"/") {
-			below = append(below, fields[4])
-		}
-	}
-	return below, lines.Err()
 }
 
 func exists(path string) bool {

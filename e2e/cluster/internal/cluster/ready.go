@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -89,8 +90,21 @@ func (w *waiter) addons(ctx context.Context, plan address.Plan) error {
 }
 
 // node waits for the node and for the first thing that any pod needs, which a controller makes.
+//
+// A restarted cluster remembers that its node was ready, so only a lease that was renewed since the start counts.
 func (w *waiter) node(ctx context.Context) error {
-	err := w.until(ctx, "the node "+w.place.Name, "kubelet", func(ctx context.Context) error {
+	started, err := os.Stat(w.place.Process())
+	if err != nil {
+		return fmt.Errorf("failed to learn when the node was started: %w", err)
+	}
+	err = w.until(ctx, "the node "+w.place.Name, "kubelet", func(ctx context.Context) error {
+		lease, err := w.client.CoordinationV1().Leases("kube-node-lease").Get(ctx, w.place.Name, meta.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if lease.Spec.RenewTime == nil || lease.Spec.RenewTime.Time.Before(started.ModTime()) {
+			return errors.New("it has not reported since it was started")
+		}
 		found, err := w.client.CoreV1().Nodes().Get(ctx, w.place.Name, meta.GetOptions{})
 		if err != nil {
 			return err
@@ -118,14 +132,25 @@ func nodeReady(found *core.Node) error {
 	return errors.New("it has not reported yet")
 }
 
-func (w *waiter) dns(ctx context.Context) error {
+// dns asks the cluster's DNS, from the host: the answer proves the pod, its service and the way there.
+func (w *waiter) dns(ctx context.Context, plan address.Plan) error {
+	const name = "kubernetes.default.svc.cluster.local."
+	resolver := &net.Resolver{
+		PreferGo: true,
+		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, netip.AddrPortFrom(plan.DNS(), 53).String())
+		},
+	}
 	return w.until(ctx, "DNS", "kubelet", func(ctx context.Context) error {
-		found, err := w.client.AppsV1().Deployments("kube-system").Get(ctx, "coredns", meta.GetOptions{})
+		// A question to a pod that is not there yet is lost, and the next one may find it.
+		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		defer cancel()
+		found, err := resolver.LookupNetIP(ctx, "ip4", name)
 		if err != nil {
 			return err
 		}
-		if found.Status.ObservedGeneration < found.Generation || found.Status.AvailableReplicas < 1 {
-			return fmt.Errorf("deployment kube-system/coredns has %d available pods", found.Status.AvailableReplicas)
+		if len(found) != 1 || found[0] != plan.API() {
+			return fmt.Errorf("%s is %v, not %s", name, found, plan.API())
 		}
 		return nil
 	})
@@ -144,6 +169,9 @@ func (w *waiter) until(ctx context.Context, what, component string, ask func(con
 		}
 		select {
 		case <-ctx.Done():
+			if interrupted(ctx) {
+				return fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+			}
 			return fmt.Errorf("failed to wait for %s: %w%s", what, err, w.excerpt(component))
 		case <-time.After(50 * time.Millisecond):
 		}

@@ -86,7 +86,7 @@ func Up(ctx context.Context, options UpOptions) error {
 		}
 	}
 	if err := bringUp(ctx, options.Cluster, node, running, plan, archives, progress); err != nil {
-		if errors.Is(context.Cause(ctx), context.Canceled) && started {
+		if interrupted(ctx) && started {
 			_ = running.Signal(syscall.SIGKILL) // Interrupted: leave nothing half done behind.
 		}
 		return cause(ctx, err)
@@ -138,7 +138,7 @@ func bringUp(
 		return err
 	}
 	done := progress.Step()
-	if err := waiter.dns(ctx); err != nil {
+	if err := waiter.dns(ctx, plan); err != nil {
 		return err
 	}
 	done("DNS answers at %s", plan.DNS())
@@ -256,13 +256,16 @@ func ensureImages(ctx context.Context, cache string, recipes []image.Recipe, pro
 	return archives, nil
 }
 
-// cause prefers the reason why a context ended to the bare fact that it did.
+// interrupted says whether somebody asked the command to stop; a timeout is not that.
+func interrupted(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
+// cause puts the reason why a context ended before what happened to be under way.
 func cause(ctx context.Context, err error) error {
-	if ctx.Err() == nil {
+	switch {
+	case ctx.Err() == nil:
 		return err
+	case interrupted(ctx):
+		return fmt.Errorf("interrupted: %w", err)
 	}
-	if reason := context.Cause(ctx); !errors.Is(reason, context.Canceled) {
-		return fmt.Errorf("%w: %w", reason, err)
-	}
-	return fmt.Errorf("interrupted: %w", err)
+	return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -139,7 +140,7 @@ func kubeconfigCommand(at *where) *cobra.Command {
 				return err
 			}
 			if _, err := os.Stat(found.Kubeconfig()); err != nil {
-				return fmt.Errorf("cluster %s has no kubeconfig; make it with `cluster up --name %s`", found.Name, found.Name)
+				return noKubeconfig(found)
 			}
 			fmt.Println(found.Kubeconfig())
 			return nil
@@ -162,6 +163,10 @@ func kubectlCommand(at *where, kubectl func([]string)) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := os.Stat(found.Kubeconfig()); err != nil && !choosesCluster(rest) {
+				// kubectl would fall back to some server on localhost.
+				return noKubeconfig(found)
+			}
 			if err := os.Setenv("KUBECONFIG", found.Kubeconfig()); err != nil {
 				return err
 			}
@@ -169,6 +174,18 @@ func kubectlCommand(at *where, kubectl func([]string)) *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func noKubeconfig(absent layout.Cluster) error {
+	return fmt.Errorf("cluster %s has no kubeconfig; make it with `cluster up --name %s`", absent.Name, absent.Name)
+}
+
+// choosesCluster says whether the arguments of kubectl name a cluster themselves, or need none.
+func choosesCluster(arguments []string) bool {
+	return slices.ContainsFunc(arguments, func(argument string) bool {
+		name, _, _ := strings.Cut(argument, "=")
+		return slices.Contains([]string{"--kubeconfig", "--server", "-s", "--client", "--help", "-h", "kustomize"}, name)
+	})
 }
 
 // ownFlags takes --name and --state off the front.

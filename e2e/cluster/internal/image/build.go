@@ -8,8 +8,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"valerix.io/cluster/internal/lock"
+	"valerix.io/cluster/internal/mounts"
 )
 
 // Cache is the folder of the archives.
@@ -89,11 +92,16 @@ func (c Cache) build(ctx context.Context, recipe Recipe, path string) error {
 			return fmt.Errorf("%s is not installed; `cluster preflight --install` installs it", program)
 		}
 	}
-	work, err := os.MkdirTemp(c.Dir, ".building-"+recipe.Name+"-")
-	if err != nil {
+	// What an interrupted build left is of no use. The lock is held, so nobody else is building this image.
+	temporary := filepath.Join(c.Dir, ".building-"+recipe.Name)
+	if err := mounts.RemoveAll(temporary); err != nil {
 		return err
 	}
-	defer os.RemoveAll(work)
+	defer mounts.RemoveAll(temporary)
+	work := filepath.Join(temporary, "context") // Nested, because buildah leaves a folder beside its context.
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
+	}
 	contents, err := recipe.files()
 	if err != nil {
 		return err
@@ -124,7 +132,7 @@ func (c Cache) build(ctx context.Context, recipe Recipe, path string) error {
 		defer run(context.WithoutCancel(ctx), "", "buildah", "rmi", recipe.Reference)
 	}
 	// A name that appears only when the archive is whole, so that an interrupted build is no build.
-	unfinished := filepath.Join(work, "image.tar")
+	unfinished := filepath.Join(temporary, "image.tar")
 	if _, err := run(ctx, "", "buildah", "push", "--quiet", lastLine(id), "oci-archive:"+unfinished+":"+recipe.Reference); err != nil {
 		return err
 	}
@@ -139,8 +147,11 @@ func run(ctx context.Context, dir string, command ...string) (string, error) {
 	// mmdebstrap unpacks below the build's own folder: /tmp may be small or forbid programs.
 	started.Env = append(os.Environ(), "SOURCE_DATE_EPOCH=0")
 	if dir != "" {
-		started.Env = append(started.Env, "TMPDIR="+dir)
+		started.Env = append(started.Env, "TMPDIR="+filepath.Dir(dir))
 	}
+	// Both programs mount things while they work, and unmount them when they are asked to end.
+	started.Cancel = func() error { return started.Process.Signal(syscall.SIGTERM) }
+	started.WaitDelay = 15 * time.Second
 	if err := started.Run(); err != nil {
 		if ctx.Err() != nil {
 			return "", ctx.Err()

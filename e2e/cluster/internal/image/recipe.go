@@ -143,6 +143,9 @@ func (r Recipe) mmdebstrap(target string) []string {
 	for _, hook := range r.Late {
 		command = append(command, "--customize-hook="+hook)
 	}
+	if len(r.Late) > 0 {
+		command = append(command, "--skip=cleanup/run") // What a hook puts into /run is meant to stay.
+	}
 	return append(command, "bookworm", filepath.Join(target, "root.tar"))
 }
 
