@@ -65,7 +65,7 @@ pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
     let mut steps = Steps::begin(paths.logs(scope.name()))?;
     let mut count = Count::default();
     let services = format!("valerix-services-{}", std::process::id());
-    let marks = [services.as_str(), "clusters/test/", "test-node-", "valerix-test"];
+    let marks = [services.as_str(), "clusters/test/", "test-node-"];
     let before = Leftovers::look(&marks);
     let mut outcome = stages(paths, scope, &mut steps, &mut count);
     if scope != Scope::Quick && std::env::var_os(KEEP).is_none() {

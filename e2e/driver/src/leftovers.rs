@@ -14,13 +14,16 @@ use anyhow::{Result, bail};
 pub struct Leftovers(BTreeSet<String>);
 
 impl Leftovers {
-    /// Looks at processes, mounts and control groups that carry one of `marks` in their command, path or name.
+    /// Looks at processes, mounts and control groups that carry one of `marks` in their command, path or name, and at
+    /// network links of clusters that are gone.
     pub fn look(marks: &[&str]) -> Self {
         let is_marked = |text: &str| marks.iter().any(|mark| text.contains(mark));
         let mut found = BTreeSet::new();
+        let mut indexes = BTreeSet::new();
         for process in folder(Path::new("/proc")) {
             let command = fs::read(process.join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            indexes.extend(index_of_node(&command));
             let id = process.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if is_marked(&command) && id != std::process::id().to_string() {
                 found.insert(format!(
@@ -45,6 +48,13 @@ impl Leftovers {
                 found.insert(format!("control group {}", group.display()));
             }
         }
+        // A cluster's link to the host is named by the cluster's index; without a node of that index it is nobody's.
+        for link in folder(Path::new("/sys/class/net")) {
+            let name = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.strip_prefix("vlx").is_some_and(|index| !indexes.contains(index)) {
+                found.insert(format!("network link {name}"));
+            }
+        }
         Self(found)
     }
 
@@ -61,6 +71,14 @@ impl Leftovers {
     }
 }
 
+/// The index in the command line of a node's first process: `.../cluster node --cluster test ... --index 2`.
+fn index_of_node(command: &str) -> Option<String> {
+    let mut words = command.split_whitespace();
+    words.find(|word| *word == "node")?;
+    words.find(|word| *word == "--index")?;
+    words.next().map(str::to_owned)
+}
+
 fn folder(path: &Path) -> impl Iterator<Item = std::path::PathBuf> + use<> {
     fs::read_dir(path)
         .into_iter()
@@ -75,6 +93,13 @@ mod tests {
     use super::*;
     use crate::command::Program;
     use crate::steps::Log;
+
+    #[test]
+    fn a_nodes_index_is_read_from_its_command() {
+        let command = "/x/bin/cluster node --state /x --cluster test --number 1 --index 12 ";
+        assert_eq!(index_of_node(command).as_deref(), Some("12"));
+        assert_eq!(index_of_node("/usr/bin/node server.js"), None);
+    }
 
     #[test]
     fn a_process_that_stays_is_named() {
