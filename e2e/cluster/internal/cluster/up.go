@@ -60,6 +60,9 @@ func Up(ctx context.Context, options UpOptions) error {
 	if err != nil {
 		return cause(ctx, err)
 	}
+	if err := keepsIndex(options); err != nil {
+		return err
+	}
 	node := options.Cluster.Node(1)
 	running, err := nodeProcess(node)
 	if err != nil {
@@ -153,17 +156,13 @@ func choosePlan(options UpOptions) (address.Plan, error) {
 		return address.Plan{}, err
 	}
 	defer held.Release()
-	taken, err := indices(options.State, options.Cluster.Name)
-	if err != nil {
-		return address.Plan{}, err
-	}
 	known, found, err := loadRecord(options.Cluster)
 	if err != nil {
 		return address.Plan{}, err
 	}
-	if found && options.Index != 0 && options.Index != known.Index {
-		return address.Plan{}, fmt.Errorf("cluster %s has index %d in its certificates and objects; "+
-			"`cluster down --name %s` first to give it another", options.Cluster.Name, known.Index, options.Cluster.Name)
+	taken, err := indices(options.State, options.Cluster.Name)
+	if err != nil {
+		return address.Plan{}, err
 	}
 	links, err := network.TakenIndices()
 	if err != nil {
@@ -190,6 +189,16 @@ func choosePlan(options UpOptions) (address.Plan, error) {
 		return address.Plan{}, err
 	}
 	return plan, writeJSON(options.Cluster.Record(), record{Index: index})
+}
+
+// keepsIndex refuses to move a cluster: its addresses are in its certificates and stored objects.
+func keepsIndex(options UpOptions) error {
+	known, found, err := loadRecord(options.Cluster)
+	if err == nil && found && options.Index != 0 && options.Index != known.Index {
+		return fmt.Errorf("cluster %s has index %d for as long as it lives; `cluster down --name %s` first to give it another",
+			options.Cluster.Name, known.Index, options.Cluster.Name)
+	}
+	return err
 }
 
 // chooseIndex prefers the index that the cluster has, then the one asked for, then the lowest that is free.

@@ -34,6 +34,21 @@ func TestChooseIndex(t *testing.T) {
 	}
 }
 
+func TestAClusterIsNotMoved(t *testing.T) {
+	cluster, _ := layout.StateDir(t.TempDir()).Cluster("demo")
+	if err := keepsIndex(UpOptions{Cluster: cluster, Index: 9}); err != nil {
+		t.Errorf("a new cluster may not choose: %v", err)
+	}
+	if err := writeJSON(cluster.Record(), record{Index: 3}); err != nil {
+		t.Fatal(err)
+	}
+	for asked, moves := range map[int]bool{0: false, 3: false, 9: true} {
+		if err := keepsIndex(UpOptions{Cluster: cluster, Index: asked}); (err != nil) != moves {
+			t.Errorf("asked for %d: %v", asked, err)
+		}
+	}
+}
+
 func TestIndicesAreThoseOfOtherClusters(t *testing.T) {
 	state := layout.StateDir(t.TempDir())
 	for name, index := range map[string]int{"demo": 1, "test": 2} {
