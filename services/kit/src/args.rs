@@ -1,6 +1,6 @@
 //! The environment that every service reads, as clap argument groups to flatten into its own.
 //!
-//! A service sets its own defaults where they differ:
+//! Two have no default of their own, the service sets it:
 //! `#[command(mut_arg("listen_address", |arg| arg.default_value("0.0.0.0:3001")))]`.
 
 use std::fmt;
@@ -15,10 +15,10 @@ use clap::{Args, ValueEnum};
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
     /// Address and port of the HTTP API.
-    #[arg(long, env = "LISTEN_ADDRESS")]
+    #[arg(long, env = "LISTEN_ADDRESS", required = false)]
     pub listen_address: SocketAddr,
     /// Name of the service, as callers and policy documents spell it.
-    #[arg(long, env = "VALERIX_SERVICE")]
+    #[arg(long, env = "VALERIX_SERVICE", required = false)]
     pub service: String,
     /// Namespace of the service.
     #[arg(long, env = "VALERIX_NAMESPACE", default_value = "default")]

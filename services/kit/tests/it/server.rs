@@ -435,3 +435,81 @@ async fn a_service_starts_before_its_database_and_outlives_its_loss() {
     stop.cancel();
     task.await.unwrap();
 }
+
+/// Writes a document as a ConfigMap's volume shows it.
+fn write_document(folder: &std::path::Path, name: &str, document: &Value) {
+    std::fs::create_dir_all(folder).unwrap();
+    let draft = folder.join(format!(".{name}"));
+    std::fs::write(&draft, document.to_string()).unwrap();
+    std::fs::rename(draft, folder.join(name)).unwrap();
+}
+
+#[tokio::test]
+async fn faults_of_the_documents_hit_handlers_but_neither_probes_nor_the_report() {
+    let mut args = service_args("test");
+    args.pod_uid = "uid-1".into();
+    write_document(
+        &args.policy_dir,
+        "policy.v1.json",
+        &json!({"version": 1, "chaos": {"admission": "Allowed"}, "inbound": {"timeout": "300ms"}}),
+    );
+    let service = Service::new(&args).await.unwrap();
+    let app = spawn(args.clone(), service).await;
+    let report = || async {
+        app.client
+            .get(format!("{}/resilience", app.report))
+            .send()
+            .await
+            .ok()?
+            .json::<Value>()
+            .await
+            .ok()
+    };
+    assert_eq!(report().await.unwrap()["podUID"], "uid-1");
+    assert_eq!(
+        app.client
+            .get(format!("{}/things/7", app.base))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    let slow = problem(app.client.get(format!("{}/slow", app.base)).send().await.unwrap()).await;
+    assert_eq!(slow.0, 504, "the deadline of the document is kept: {}", slow.1);
+
+    let now = chrono::Utc::now();
+    let fault = json!({"version": 1, "faults": [{
+        "run": "run-1",
+        "fault": {"errors": {"status": 503, "percent": 100}},
+        "podUIDs": ["uid-1"],
+        "duration": "60s",
+        "intentAt": now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "notAfter": (now + chrono::Duration::seconds(120)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+    }]});
+    write_document(&args.policy_dir, "faults.json", &fault);
+    eventually("the fault is active", || async {
+        let report = report().await?;
+        (report["faults"][0]["state"] == "Active").then_some(())
+    })
+    .await;
+    let hit = app.client.get(format!("{}/things/7", app.base)).send().await.unwrap();
+    assert_eq!(hit.status(), 503);
+    assert_eq!(hit.headers()["valerix-fault"], "Errors");
+    assert!(
+        hit.headers().contains_key("x-request-id"),
+        "an injected answer is traced and measured like any other"
+    );
+    for path in ["/health", "/ready", "/openapi.json"] {
+        assert_eq!(
+            app.client
+                .get(format!("{}{path}", app.base))
+                .send()
+                .await
+                .unwrap()
+                .status(),
+            200,
+            "{path}"
+        );
+    }
+}
