@@ -15,6 +15,7 @@ mod documents;
 mod faults;
 #[cfg(feature = "postgres")]
 pub mod idempotency;
+mod key;
 mod metrics;
 mod outbound;
 #[cfg(feature = "postgres")]
@@ -39,6 +40,7 @@ pub use client::{BuildError, ClientBuilder, ClientResponse, RequestBuilder, Resi
 pub use clock::{Clock, CoarseClock, ManualClock, MonotonicClock};
 pub use deadline::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
 pub use faults::{AbortConnection, Faults, Injection};
+pub use key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 pub use outbound::{CallError, Classify, DefaultClassify, Head, Target};
 pub use problem::{FAULT_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use valerix_policy::{
-    Admission, Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Report, Runtime as RuntimeDocument,
+    Admission, Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Report, Route, Runtime as RuntimeDocument,
 };
 
 use crate::documents::{self, Bytes, Watch};
@@ -200,6 +200,7 @@ pub(crate) struct Inner {
 pub(crate) struct InForce {
     pub(crate) policy: Policy,
     report: PolicyReport,
+    key_routes: Vec<Route>,
 }
 
 impl InForce {
@@ -212,10 +213,23 @@ impl InForce {
             error: None,
             ignored_fields: Vec::new(),
         };
+        Self::new(Policy::default(), report)
+    }
+
+    fn new(policy: Policy, report: PolicyReport) -> Self {
+        // Validated with the document.
+        let routes = &policy.inbound.idempotency.required_routes;
+        let key_routes = routes.iter().filter_map(|route| route.parse().ok()).collect();
         Self {
-            policy: Policy::default(),
+            policy,
             report,
+            key_routes,
         }
+    }
+
+    /// Whether a request must have an idempotency key.
+    pub(crate) fn requires_key(&self, method: &str, path: &str) -> bool {
+        self.key_routes.iter().any(|route| route.matches(method, path))
     }
 }
 
@@ -450,10 +464,7 @@ impl Inner {
             ignored_fields: parsed.ignored_fields,
         };
         let now = Utc::now();
-        self.in_force.store(Arc::new(InForce {
-            policy: parsed.document,
-            report,
-        }));
+        self.in_force.store(Arc::new(InForce::new(parsed.document, report)));
         let in_force = self.in_force.load();
         for target in &in_force.policy.targets {
             self.target(&target.name);

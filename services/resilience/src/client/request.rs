@@ -8,11 +8,9 @@ use super::ResilientClient;
 use super::response::ClientResponse;
 use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
+use crate::key::IDEMPOTENCY_KEY;
 use crate::outbound::{Answer, Attempt, AttemptError, Call, CallError, execute};
 use crate::retry;
-
-/// The header that makes an unsafe request repeatable.
-pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A request that is being put together.
 #[must_use = "a request is not sent until `send` is awaited"]

@@ -21,7 +21,8 @@ use sqlx::PgPool;
 pub use self::answer::{IDEMPOTENT_REPLAYED, MAX_ANSWER_BYTES, StoredAnswer};
 pub use self::local::{Local, LocalClaim, Stored};
 pub use self::recovery::{Attempt, Claim, Completion};
-pub use self::request::{IDEMPOTENCY_KEY, IdempotentRequest, InvalidKey, MAX_BODY_BYTES, key_from_headers, refusals};
+pub use self::request::{IdempotentRequest, MAX_BODY_BYTES};
+pub use crate::key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 
 use crate::runtime::Resilience;
 

@@ -116,7 +116,8 @@ where
     S::Response: IntoResponse,
     S::Future: Send,
 {
-    let limit = resilience.inner().in_force.load().policy.inbound.timeout.get();
+    let in_force = resilience.inner().in_force.load_full();
+    let limit = in_force.policy.inbound.timeout.get();
     let time = match Deadline::from_headers(request.headers()) {
         Ok(given) => given.map_or(limit, |given| given.min(limit)),
         Err(error) => return Problem::invalid_header(TIMEOUT_HEADER.as_str(), error.to_string()).into_response(),
@@ -148,6 +149,11 @@ where
         }
         Some(Injection::Status(status)) => return injected(status),
         Some(Injection::Abort) => return abort(),
+    }
+    if in_force.requires_key(request.method().as_str(), request.uri().path())
+        && let Err(problem) = crate::key::required(request.headers())
+    {
+        return problem.into_response();
     }
     request.extensions_mut().insert(deadline);
     handle(resilience, inner, request, deadline)

@@ -1,0 +1,219 @@
+//! Faults from the document to the request and to their end.
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use chrono::TimeDelta;
+use valerix_resilience::policy::{
+    Admission, ErrorsFault, Fault, FaultState, Faults, LatencyFault, PartitionDirection, PartitionFault, Policy,
+};
+use valerix_resilience::{CallError, Injection, Resilience};
+
+use crate::support::{Mount, dead_address, eventually, faults, policy, serve};
+
+fn allowed() -> Policy {
+    policy(|policy, _| policy.chaos.admission = Admission::Allowed)
+}
+
+fn errors(percent: u32) -> Fault {
+    Fault {
+        errors: Some(ErrorsFault {
+            percent,
+            status: 503,
+            routes: vec![],
+        }),
+        ..Fault::default()
+    }
+}
+
+async fn started(document: &Faults, policy: &Policy) -> (Mount, Resilience) {
+    let mut mount = Mount::with_policy(policy);
+    mount.faults = Some(document.render());
+    mount.publish();
+    let resilience = mount.start().await;
+    (mount, resilience)
+}
+
+fn state(resilience: &Resilience) -> FaultState {
+    resilience.report().faults[0].state
+}
+
+#[tokio::test]
+async fn a_fault_begins_on_arrival_and_ends_on_time_by_itself() {
+    let mut mount = Mount::with_policy(&allowed());
+    let resilience = mount.start().await;
+    assert_eq!(resilience.report().faults, []);
+    let document = faults("run-1", errors(100), "300ms");
+    mount.faults = Some(document.render());
+    mount.publish();
+    eventually("the fault is active", || !resilience.report().faults.is_empty()).await;
+    let began = Instant::now();
+    let fault = resilience.report().faults[0].clone();
+    assert_eq!((fault.run.as_str(), fault.state), ("run-1", FaultState::Active));
+    assert!(fault.remaining_ms > 0 && fault.remaining_ms <= 300);
+    assert_eq!(
+        resilience.report().faults_hash.unwrap(),
+        valerix_resilience::policy::hash(document.render().as_bytes())
+    );
+    assert_eq!(
+        resilience.faults().inbound("GET", "/"),
+        Some(Injection::Status(http::StatusCode::SERVICE_UNAVAILABLE))
+    );
+    eventually("the fault ends", || state(&resilience) == FaultState::Ended).await;
+    let lasted = began.elapsed();
+    assert!(
+        (Duration::from_millis(200)..Duration::from_millis(1_000)).contains(&lasted),
+        "{lasted:?}"
+    );
+    assert_eq!(resilience.faults().inbound("GET", "/"), None);
+}
+
+#[tokio::test]
+async fn share_and_delay_are_as_asked() {
+    let (_mount, resilience) = started(&faults("share", errors(70), "60s"), &allowed()).await;
+    let hit = (0..2_000)
+        .filter(|_| resilience.faults().inbound("GET", "/").is_some())
+        .count();
+    assert!((1_330..1_470).contains(&hit), "{hit} of 2000");
+
+    let latency = LatencyFault {
+        delay: "80ms".parse().unwrap(),
+        jitter: "20ms".parse().unwrap(),
+        percent: 100,
+        routes: vec!["GET /slow".to_owned()],
+    };
+    let fault = Fault {
+        latency: Some(latency),
+        ..Fault::default()
+    };
+    let (_mount, resilience) = started(&faults("delay", fault, "60s"), &allowed()).await;
+    let app = Router::new()
+        .route("/slow", get(|| async {}))
+        .route("/fast", get(|| async {}))
+        .layer(resilience.server_layer());
+    let url = format!("http://{}", serve(app).await);
+    let http = reqwest::Client::new();
+    http.get(format!("{url}/fast")).send().await.unwrap();
+    let began = Instant::now();
+    for _ in 0..10 {
+        http.get(format!("{url}/slow")).send().await.unwrap();
+    }
+    let mean = began.elapsed() / 10;
+    assert!(
+        (Duration::from_millis(72)..Duration::from_millis(110)).contains(&mean),
+        "{mean:?}"
+    );
+    for _ in 0..100 {
+        let Some(Injection::Delay(delay)) = resilience.faults().inbound("GET", "/slow") else {
+            panic!()
+        };
+        assert!((60..=100).contains(&delay.as_millis()), "{delay:?}");
+    }
+    assert_eq!(resilience.faults().inbound("GET", "/fast"), None);
+}
+
+#[tokio::test]
+async fn without_consent_it_is_refused_and_says_why() {
+    let (mut mount, resilience) = started(&faults("run", errors(100), "60s"), &policy(|_, _| {})).await;
+    let fault = resilience.report().faults[0].clone();
+    assert_eq!(fault.state, FaultState::Refused);
+    assert!(fault.reason.unwrap().contains("chaos.admission"));
+    assert_eq!(resilience.faults().inbound("GET", "/"), None);
+
+    // Consent that comes later does not revive a run that was refused.
+    mount.policy = Some(allowed().render());
+    mount.publish();
+    let hash = valerix_resilience::policy::hash(allowed().render().as_bytes());
+    eventually("the policy is in force", || {
+        resilience.report().policy.hash.as_ref() == Some(&hash)
+    })
+    .await;
+    assert_eq!(state(&resilience), FaultState::Refused);
+}
+
+#[tokio::test]
+async fn consent_withdrawn_or_experiment_withdrawn_ends_it_at_once() {
+    let (mut mount, resilience) = started(&faults("run", errors(100), "60s"), &allowed()).await;
+    assert_eq!(state(&resilience), FaultState::Active);
+    mount.policy = Some(policy(|_, _| {}).render());
+    mount.publish();
+    eventually("it ends", || state(&resilience) == FaultState::Ended).await;
+
+    let (mut mount, resilience) = started(&faults("run-2", errors(100), "60s"), &allowed()).await;
+    let stale = mount.faults.clone();
+    mount.faults = Some(Faults::default().render());
+    mount.publish();
+    eventually("it is gone", || resilience.report().faults.is_empty()).await;
+    assert_eq!(resilience.faults().inbound("GET", "/"), None);
+    mount.faults = stale;
+    mount.publish();
+    eventually("the stale document is read", || !resilience.report().faults.is_empty()).await;
+    assert_eq!(state(&resilience), FaultState::Ended, "a run is obeyed once");
+}
+
+#[tokio::test]
+async fn late_early_foreign_and_unknown_entries_are_not_obeyed() {
+    let mut late = faults("late", errors(100), "10s");
+    late.faults[0].intent_at -= TimeDelta::seconds(100);
+    late.faults[0].not_after = chrono::Utc::now() - TimeDelta::milliseconds(1);
+    let mut early = faults("early", errors(100), "10s");
+    early.faults[0].intent_at += TimeDelta::seconds(3);
+    early.faults[0].not_after += TimeDelta::seconds(3);
+    let mut unknown = faults("unknown", errors(100), "10s");
+    unknown.faults[0].fault = Fault::default();
+    for (document, reason) in [(late, "notAfter"), (early, "clock"), (unknown, "image")] {
+        let (_mount, resilience) = started(&document, &allowed()).await;
+        let fault = resilience.report().faults[0].clone();
+        assert_eq!(fault.state, FaultState::Refused);
+        assert!(fault.reason.as_ref().unwrap().contains(reason), "{fault:?}");
+    }
+    let mut foreign = faults("foreign", errors(100), "10s");
+    foreign.faults[0].pod_uids = vec!["uid-2".to_owned()];
+    let (_mount, resilience) = started(&foreign, &allowed()).await;
+    assert_eq!(resilience.report().faults, []);
+    assert!(resilience.report().faults_hash.is_some());
+}
+
+#[tokio::test]
+async fn the_wall_clock_bounds_a_late_delivery() {
+    let mut document = faults("late", errors(100), "60s");
+    document.faults[0].intent_at -= TimeDelta::seconds(104);
+    document.faults[0].not_after = chrono::Utc::now() + TimeDelta::milliseconds(200);
+    let (_mount, resilience) = started(&document, &allowed()).await;
+    assert_eq!(state(&resilience), FaultState::Active);
+    assert!(resilience.report().faults[0].remaining_ms <= 200);
+    eventually("it ends", || state(&resilience) == FaultState::Ended).await;
+}
+
+#[tokio::test]
+async fn a_restart_does_not_resume_a_fault() {
+    let (mount, resilience) = started(&faults("run", errors(100), "60s"), &allowed()).await;
+    assert_eq!(state(&resilience), FaultState::Active);
+    drop(resilience);
+    let again = mount.start().await;
+    let fault = again.report().faults[0].clone();
+    assert_eq!(fault.state, FaultState::Ended);
+    assert!(fault.reason.unwrap().contains("restarted"));
+}
+
+#[tokio::test]
+async fn a_partition_refuses_calls_before_they_leave() {
+    let partition = PartitionFault {
+        direction: PartitionDirection::Egress,
+        peer: "upstream".to_owned(),
+    };
+    let fault = Fault {
+        partition: Some(partition),
+        ..Fault::default()
+    };
+    let (_mount, resilience) = started(&faults("cut", fault, "60s"), &allowed()).await;
+    let url = format!("http://{}", dead_address().await);
+    let cut = resilience.client("upstream").url(&url).build().unwrap();
+    let error = cut.get("/").send().await.unwrap_err();
+    assert!(
+        matches!(&error, CallError::Connect { cause, .. } | CallError::BudgetExhausted { cause, .. } if cause.contains("partition")),
+        "{error}"
+    );
+    assert!(!resilience.faults().cuts_requests_of("shop/upstream"));
+}

@@ -1,0 +1,270 @@
+//! Idempotent requests on a real Postgres: twins at once, crashes at each step, replay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use sqlx::PgPool;
+use uuid::Uuid;
+use valerix_resilience::idempotency::{
+    Claim, Completion, Idempotency, IdempotencyError, IdempotentRequest, Local, SCHEMA, Stored, StoredAnswer,
+};
+use valerix_resilience::postgres::begin;
+
+use crate::support::database;
+
+const PATIENT: Idempotency = Idempotency::new(Duration::from_secs(3_600), Duration::from_secs(30));
+/// Every earlier attempt counts as dead.
+const IMPATIENT: Idempotency = Idempotency::new(Duration::from_secs(3_600), Duration::ZERO);
+
+async fn store() -> PgPool {
+    let pool = database().await;
+    for _ in 0..2 {
+        sqlx::raw_sql(SCHEMA).execute(&pool).await.unwrap();
+    }
+    sqlx::query("CREATE TABLE effects (key text NOT NULL)")
+        .execute(&pool)
+        .await
+        .unwrap();
+    pool
+}
+
+fn request(key: &str, body: &[u8]) -> IdempotentRequest {
+    IdempotentRequest::new(key, "anonymous", &Method::POST, "/payments", "/payments", body)
+}
+
+fn answer(text: &str) -> StoredAnswer {
+    StoredAnswer::json(StatusCode::CREATED, &text)
+        .unwrap()
+        .location("/payments/1")
+}
+
+async fn effects(pool: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM effects")
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+/// One request in local mode: its status and, where it was answered, the body.
+async fn pay(pool: &PgPool, request: &IdempotentRequest, text: &str) -> (u16, Option<StoredAnswer>) {
+    match PATIENT.begin(pool, request).await.unwrap() {
+        Local::Fresh(mut claim) => {
+            sqlx::query("INSERT INTO effects VALUES ($1)")
+                .bind(request.key())
+                .execute(claim.transaction())
+                .await
+                .unwrap();
+            let answer = claim.commit(answer(text)).await.unwrap().into_answer();
+            (answer.status.as_u16(), Some(answer))
+        }
+        Local::Replay(answer) => (answer.status.as_u16(), Some(answer)),
+        Local::InProgress => (409, None),
+        Local::Mismatch => (422, None),
+    }
+}
+
+#[tokio::test]
+async fn the_second_time_replays_the_first_answer() {
+    let pool = store().await;
+    let (_, first) = pay(&pool, &request("k", b"1"), "one").await;
+    let (_, second) = pay(&pool, &request("k", b"1"), "two").await;
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(!first.is_replayed() && second.is_replayed());
+    assert_eq!(
+        (&first.status, &first.body, &first.content_type, &first.location),
+        (&second.status, &second.body, &second.content_type, &second.location)
+    );
+    assert_eq!(pay(&pool, &request("k", b"2"), "three").await.0, 422);
+    assert_eq!(effects(&pool).await, 1);
+}
+
+#[tokio::test]
+async fn a_hundred_twins_at_once_act_once() {
+    let pool = store().await;
+    for round in 0..5 {
+        let key = format!("k{round}");
+        let gate = Arc::new(tokio::sync::Barrier::new(100));
+        let twins: Vec<_> = (0..100)
+            .map(|twin| {
+                let (pool, gate, key) = (pool.clone(), gate.clone(), key.clone());
+                tokio::spawn(async move {
+                    gate.wait().await;
+                    loop {
+                        // A client that meets 409 comes again.
+                        match pay(&pool, &request(&key, b"same"), &format!("by {twin}")).await {
+                            (409, _) => tokio::task::yield_now().await,
+                            (201, answer) => return answer.unwrap().body,
+                            (status, _) => panic!("{status}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut bodies = Vec::new();
+        for twin in twins {
+            bodies.push(twin.await.unwrap());
+        }
+        bodies.dedup();
+        assert_eq!(bodies.len(), 1, "all got the same answer");
+        assert_eq!(effects(&pool).await, round + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_claim_dropped_at_any_point_frees_the_key_and_undoes_the_work() {
+    let pool = store().await;
+    let Local::Fresh(mut claim) = PATIENT.begin(&pool, &request("k", b"1")).await.unwrap() else {
+        panic!()
+    };
+    sqlx::query("INSERT INTO effects VALUES ('k')")
+        .execute(claim.transaction())
+        .await
+        .unwrap();
+    assert!(matches!(
+        PATIENT.begin(&pool, &request("k", b"1")).await.unwrap(),
+        Local::InProgress
+    ));
+    drop(claim);
+    // The rollback is sent by the pool in the background; until then the key is busy, never stuck.
+    let freed = async {
+        while pay(&pool, &request("k", b"1"), "late").await.0 == 409 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), freed).await.unwrap();
+    assert_eq!(effects(&pool).await, 1);
+}
+
+#[tokio::test]
+async fn an_expired_answer_makes_room() {
+    let pool = store().await;
+    let brief = Idempotency::new(Duration::ZERO, Duration::from_secs(30));
+    let Local::Fresh(claim) = brief.begin(&pool, &request("k", b"1")).await.unwrap() else {
+        panic!()
+    };
+    assert!(matches!(
+        claim.commit(answer("one")).await.unwrap(),
+        Stored::Committed(_)
+    ));
+    let Local::Fresh(claim) = PATIENT.begin(&pool, &request("k", b"2")).await.unwrap() else {
+        panic!()
+    };
+    claim.commit(answer("two")).await.unwrap();
+    assert!(matches!(
+        PATIENT.begin(&pool, &request("k", b"2")).await.unwrap(),
+        Local::Replay(_)
+    ));
+    assert_eq!(Idempotency::expire(&pool, 10).await.unwrap(), 0);
+    let Local::Fresh(claim) = brief.begin(&pool, &request("other", b"1")).await.unwrap() else {
+        panic!()
+    };
+    claim.commit(answer("one")).await.unwrap();
+    assert_eq!(Idempotency::expire(&pool, 10).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_too_large_is_refused_before_it_is_kept() {
+    let pool = store().await;
+    let Local::Fresh(claim) = PATIENT.begin(&pool, &request("k", b"1")).await.unwrap() else {
+        panic!()
+    };
+    let large = StoredAnswer::json(StatusCode::OK, &"x".repeat(70_000)).unwrap();
+    assert!(matches!(
+        claim.commit(large).await,
+        Err(IdempotencyError::AnswerTooLarge { .. })
+    ));
+}
+
+/// Commit 1 of recovery-point mode.
+async fn claim(pool: &PgPool, idempotency: Idempotency, body: &[u8]) -> Claim {
+    let mut transaction = begin(pool).await.unwrap();
+    let claim = idempotency
+        .claim(&mut transaction, &request("k", body), Uuid::new_v4())
+        .await
+        .unwrap();
+    transaction.commit().await.unwrap();
+    claim
+}
+
+#[tokio::test]
+async fn a_dead_attempt_is_taken_over_with_its_resource() {
+    let pool = store().await;
+    let Claim::Started(first) = claim(&pool, PATIENT, b"1").await else {
+        panic!()
+    };
+    assert_eq!(
+        claim(&pool, PATIENT, b"1").await,
+        Claim::InProgress {
+            resource: Some(first.resource())
+        }
+    );
+    assert_eq!(claim(&pool, PATIENT, b"2").await, Claim::Mismatch);
+    let Claim::TakenOver(second) = claim(&pool, IMPATIENT, b"1").await else {
+        panic!()
+    };
+    assert_eq!((second.resource(), second.number()), (first.resource(), 2));
+
+    // The first was not dead but slow: it may neither write nor answer.
+    let mut transaction = begin(&pool).await.unwrap();
+    assert!(matches!(
+        first.guard(&mut transaction).await,
+        Err(IdempotencyError::Superseded { attempt: 1 })
+    ));
+    let late = first.complete(&mut transaction, answer("first")).await;
+    assert!(matches!(late, Err(IdempotencyError::Superseded { attempt: 1 })));
+    transaction.rollback().await.unwrap();
+
+    let mut transaction = begin(&pool).await.unwrap();
+    second.guard(&mut transaction).await.unwrap();
+    assert!(matches!(
+        second.complete(&mut transaction, answer("second")).await.unwrap(),
+        Completion::Stored(_)
+    ));
+    transaction.commit().await.unwrap();
+
+    let mut transaction = begin(&pool).await.unwrap();
+    let Completion::Replay(replayed) = first.complete(&mut transaction, answer("first")).await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(replayed.body, answer("second").body);
+    drop(transaction);
+    assert!(matches!(claim(&pool, IMPATIENT, b"1").await, Claim::Replay(_)));
+}
+
+#[tokio::test]
+async fn a_key_without_an_answer_never_expires() {
+    let pool = store().await;
+    let brief = Idempotency::new(Duration::ZERO, Duration::from_secs(30));
+    let Claim::Started(attempt) = claim(&pool, brief, b"1").await else {
+        panic!()
+    };
+    assert_eq!(Idempotency::expire(&pool, 10).await.unwrap(), 0);
+    assert!(matches!(claim(&pool, brief, b"1").await, Claim::InProgress { .. }));
+    let mut connection = pool.acquire().await.unwrap();
+    attempt.release(&mut connection).await.unwrap();
+    assert!(
+        matches!(claim(&pool, PATIENT, b"1").await, Claim::TakenOver(_)),
+        "released, it is taken over at once"
+    );
+}
+
+#[tokio::test]
+async fn twins_in_recovery_mode_start_once() {
+    let pool = store().await;
+    let gate = Arc::new(tokio::sync::Barrier::new(50));
+    let twins: Vec<_> = (0..50)
+        .map(|_| {
+            let (pool, gate) = (pool.clone(), gate.clone());
+            tokio::spawn(async move {
+                gate.wait().await;
+                matches!(claim(&pool, PATIENT, b"1").await, Claim::Started(_))
+            })
+        })
+        .collect();
+    let mut started = 0;
+    for twin in twins {
+        started += u32::from(twin.await.unwrap());
+    }
+    assert_eq!(started, 1);
+}

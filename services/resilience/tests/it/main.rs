@@ -1,0 +1,10 @@
+//! The library against real servers on loopback, a real folder, and a real Postgres and Redis.
+
+mod client;
+mod faults;
+mod idempotency;
+mod postgres;
+mod reload;
+mod report;
+mod server;
+mod support;

@@ -1,0 +1,167 @@
+//! The report over HTTP, as the operator reads it.
+
+use std::time::{Duration, Instant};
+
+use valerix_resilience::policy::{CircuitState, FaultState, Policy, Report};
+use valerix_resilience::{Outcome, Resilience};
+
+use crate::support::{eventually, policy, serve, with_policy};
+
+async fn served(policy: &Policy) -> (Resilience, String) {
+    let resilience = with_policy(policy).await;
+    let url = format!("http://{}/resilience", serve(resilience.report_router()).await);
+    (resilience, url)
+}
+
+async fn etag(url: &str) -> String {
+    reqwest::get(url).await.unwrap().headers()["etag"]
+        .to_str()
+        .unwrap()
+        .trim_matches('"')
+        .to_owned()
+}
+
+fn trip(resilience: &Resilience) {
+    let target = resilience.target("upstream");
+    while let Ok(permit) = target.breaker().try_acquire() {
+        permit.record(Outcome::Failure);
+    }
+}
+
+#[tokio::test]
+async fn it_says_what_the_page_says() {
+    let (resilience, url) = served(&policy(|_, _| {})).await;
+    trip(&resilience);
+    let report: serde_json::Value = reqwest::get(&url).await.unwrap().json().await.unwrap();
+    for field in [
+        "podUID",
+        "service",
+        "now",
+        "policy",
+        "circuitBreakers",
+        "limits",
+        "faults",
+    ] {
+        assert!(report.get(field).is_some(), "{field} in {report}");
+    }
+    assert_eq!(report["policy"]["versions"], serde_json::json!([1]));
+    assert_eq!(report["circuitBreakers"][0]["state"], "Open");
+    assert_eq!(report["circuitBreakers"][0]["failures"], 20);
+    assert!(report["circuitBreakers"][0]["nextProbeAt"].is_string());
+}
+
+#[tokio::test]
+async fn a_waiter_hears_of_a_transition_at_once() {
+    let (resilience, url) = served(&policy(|_, _| {})).await;
+    let known = etag(&url).await;
+    let waiter = tokio::spawn(reqwest::get(format!("{url}?since={known}&wait=60s")));
+    // Whether the waiter is already there or comes later, it must learn of the change.
+    tokio::task::yield_now().await;
+    trip(&resilience);
+    let began = Instant::now();
+    let answer = waiter.await.unwrap().unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+    assert_ne!(answer.headers()["etag"].to_str().unwrap().trim_matches('"'), known);
+    let report: Report = answer.json().await.unwrap();
+    assert_eq!(report.circuit_breakers[0].state, CircuitState::Open);
+}
+
+#[tokio::test]
+async fn calls_alone_wake_nobody_and_the_wait_ends_with_304() {
+    let (resilience, url) = served(&policy(|_, _| {})).await;
+    let known = etag(&url).await;
+    resilience
+        .target("upstream")
+        .breaker()
+        .try_acquire()
+        .unwrap()
+        .record(Outcome::Failure);
+    assert_eq!(etag(&url).await, known);
+    let answer = reqwest::get(format!("{url}?since=%22{known}%22&wait=50ms"))
+        .await
+        .unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["etag"].to_str().unwrap()),
+        (304, &*format!("\"{known}\""))
+    );
+    let client = reqwest::Client::new();
+    let answer = client
+        .get(&url)
+        .header("if-none-match", format!("\"{known}\""))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 304);
+    assert_eq!(
+        reqwest::get(format!("{url}?since=other&wait=60s"))
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    let answer = reqwest::get(format!("{url}?wait=soon")).await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().await.unwrap().contains("such as 500ms"));
+}
+
+#[tokio::test]
+async fn a_fifth_waiter_is_answered_at_once_and_places_come_back() {
+    let (resilience, url) = served(&policy(|_, _| {})).await;
+    let known = etag(&url).await;
+    let waiting = format!("{url}?since={known}&wait=60s");
+    let waiters: Vec<_> = (0..4).map(|_| tokio::spawn(reqwest::get(waiting.clone()))).collect();
+    // Once all four places are taken, a further one comes back at once with 200.
+    let fifth = async {
+        loop {
+            let answer = tokio::time::timeout(Duration::from_millis(100), reqwest::get(&waiting)).await;
+            if let Ok(answer) = answer {
+                return answer.unwrap().status();
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), fifth).await.unwrap(), 200);
+    for waiter in &waiters {
+        assert!(!waiter.is_finished());
+    }
+    trip(&resilience);
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().unwrap().status(), 200);
+    }
+    let known = etag(&url).await;
+    assert_eq!(
+        reqwest::get(format!("{url}?since={known}&wait=30ms"))
+            .await
+            .unwrap()
+            .status(),
+        304
+    );
+}
+
+#[tokio::test]
+async fn a_reload_wakes_and_metrics_show_the_same() {
+    let registry = prometheus::Registry::new();
+    let resilience = Resilience::builder()
+        .service("test")
+        .registry(registry.clone())
+        .start()
+        .await
+        .unwrap();
+    let url = format!("http://{}/resilience", serve(resilience.report_router()).await);
+    let known = etag(&url).await;
+    let waiter = tokio::spawn(reqwest::get(format!("{url}?since={known}&wait=60s")));
+    resilience.apply_policy(policy(|_, _| {}).render().as_bytes()).unwrap();
+    let report: Report = waiter.await.unwrap().unwrap().json().await.unwrap();
+    assert!(report.policy.hash.is_some());
+    assert!(report.faults.iter().all(|fault| fault.state != FaultState::Active));
+    trip(&resilience);
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .unwrap();
+    assert!(
+        text.contains("resilience_circuit_state{state=\"Open\",target=\"upstream\"} 1"),
+        "{text}"
+    );
+    assert!(text.contains("resilience_circuit_state{state=\"Closed\",target=\"upstream\"} 0"));
+    assert!(text.contains(&format!("hash=\"{}\"", report.policy.hash.unwrap())));
+    eventually("dropping it leaves no series behind", || true).await;
+}
