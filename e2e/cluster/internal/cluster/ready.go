@@ -82,6 +82,7 @@ func (w *waiter) addons(ctx context.Context, plan address.Plan) error {
 		apply := exec.CommandContext(ctx, w.cluster.Binary(), "kubectl", "--kubeconfig", w.cluster.Kubeconfig(),
 			"apply", "--server-side", "--force-conflicts", "--filename", "-")
 		apply.Stdin = bytes.NewReader(manifest)
+		apply.Env = append(os.Environ(), "NO_PROXY=*")
 		if output, err := apply.CombinedOutput(); err != nil {
 			return fmt.Errorf("kubectl apply: %w: %s", err, bytes.TrimSpace(output))
 		}
