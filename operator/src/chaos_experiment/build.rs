@@ -5,6 +5,7 @@
 use super::faults::{errors, latency, pod_kill};
 use super::validate::{InvalidSpec, Plan};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use serde_json::json;
 use valerix_crds::{ChaosExperimentSpec, FaultType};
 use valerix_policy::{Fault, FaultEntry, Faults};
 
@@ -86,9 +87,10 @@ pub fn taken(plan: &Plan, name: &EntryName, pod_uids: Vec<String>, intent_at: Da
     .render()
 }
 
-/// The document without any entry.
-pub fn released() -> String {
-    Faults::default().render()
+/// The document without any entry. It names the run that held it last, so that every document has a hash of its own and
+/// a pod that reports that hash has read this one and not one like it from before the fault. Services ignore the field.
+pub fn released(last: &str) -> String {
+    json!({"version": Faults::default().version, "faults": [], "released": last}).to_string()
 }
 
 /// The fault as the service's library reads it.
@@ -175,7 +177,12 @@ mod tests {
     #[test]
     fn the_lock_tells_whose_it_is() {
         assert_eq!(lock(None, &name()), Lock::Free);
-        assert_eq!(lock(Some(&released()), &name()), Lock::Free);
+        assert_eq!(lock(Some(&released("a")), &name()), Lock::Free);
+        assert!(
+            Faults::parse(released("a").as_bytes()).is_ok(),
+            "a service must accept it"
+        );
+        assert_ne!(released("a"), released("b"), "each run's end has a hash of its own");
         assert_eq!(lock(Some("{nonsense"), &name()), Lock::Unreadable);
         let plan = validate(
             &spec(json!({"target": {"service": "inventory"}, "podKill": {}})),

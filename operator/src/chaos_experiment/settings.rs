@@ -31,33 +31,15 @@ impl Settings {
     }
 }
 
-/// Reads a comma-separated list of namespaces, as `CHAOS_NAMESPACES` has it.
-pub fn namespaces(text: &str) -> BTreeSet<String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty())
-        .map(ToOwned::to_owned)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_list_of_namespaces_is_read_as_written() {
-        assert_eq!(
-            namespaces(" shop, other ,,"),
-            ["other".to_owned(), "shop".to_owned()].into()
-        );
-        assert!(namespaces("").is_empty());
-    }
-
-    #[test]
     fn the_own_namespace_and_kube_system_are_denied_always() {
         let settings = Settings {
             operator_namespace: "valerix-system".into(),
-            eviction_namespaces: namespaces("*"),
+            eviction_namespaces: ["*".to_owned()].into(),
             max_duration: DEFAULT_MAX_DURATION,
         };
         assert!(settings.denied("kube-system") && settings.denied("valerix-system") && !settings.denied("shop"));

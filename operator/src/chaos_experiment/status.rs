@@ -87,6 +87,8 @@ impl Pen {
             last_requested_run: start.requested.clone().or_else(|| before.last_requested_run.clone()),
             last_scheduled_at: start.tick.or(before.last_scheduled_at),
             next_run_at: start.next.map(milliseconds),
+            // The cooldown is counted from it until this run has a fault of its own.
+            fault_ended_at: before.fault_ended_at,
             conditions: before.conditions.clone(),
             summary: Some(summary(Some(kind), String::new(), start.next)),
             ..ChaosExperimentStatus::default()
@@ -125,6 +127,7 @@ impl Pen {
         status.phase = Some(ChaosPhase::Running);
         status.verdict = Some(Verdict::Awaited);
         status.intent_at = Some(milliseconds(self.now));
+        status.fault_ended_at = None;
         status.ready_before = Some(u32::try_from(ready).unwrap_or(u32::MAX));
         status.targets = victims
             .iter()

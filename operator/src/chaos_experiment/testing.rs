@@ -3,7 +3,7 @@
 use super::build::EntryName;
 use super::gates::{Attempt, Hold, victims};
 use super::observed::{Document, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
-use super::settings::{Settings, namespaces};
+use super::settings::Settings;
 use super::validate::{Plan, ProbePlan, validate};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub fn at(second: i64) -> DateTime<Utc> {
 pub fn settings() -> Settings {
     Settings {
         operator_namespace: "valerix-system".into(),
-        eviction_namespaces: namespaces("shop"),
+        eviction_namespaces: ["shop".to_owned()].into(),
         max_duration: Duration::from_secs(600),
     }
 }

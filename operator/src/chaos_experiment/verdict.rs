@@ -8,10 +8,6 @@ use valerix_crds::{ChaosPhase, Verdict};
 
 /// One word on why a run ended as it did, or does not begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(
-    missing_docs,
-    reason = "each word is explained where it is used, and in the table below"
-)]
 pub enum Reason {
     SteadyStateHeld,
     NoProbes,

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use super::{has_finalizer, is_active};
+use super::is_active;
 use crate::chaos_experiment::schedule::{Schedule, run_id};
 use crate::chaos_experiment::status::{Pen, Start};
 use crate::chaos_experiment::validate::{InvalidSpec, Plan};
@@ -172,11 +172,6 @@ fn refuse(pen: Pen, status: &ChaosExperimentStatus, error: &InvalidSpec) -> Idle
     let mut next = pen.finish(&pen.idle(status, None, None), &ending, None, None);
     next.completed_at = status.completed_at;
     Idle::Write(Box::new(next))
-}
-
-/// Whether anything at all would be asked of the API server for this experiment now.
-pub fn is_at_rest(experiment: &ChaosExperiment) -> bool {
-    !is_active(experiment) && !has_finalizer(experiment)
 }
 
 #[cfg(test)]
@@ -380,6 +375,5 @@ mod tests {
         let mut experiment = one(json!({}));
         settle(&mut experiment, at(0));
         assert_eq!(look(&experiment, at(1)), Idle::Active);
-        assert!(!is_at_rest(&experiment));
     }
 }

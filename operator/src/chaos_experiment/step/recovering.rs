@@ -29,7 +29,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
         ..
     } = situation;
     if build::lock(observed.faults(), &situation.name) == Lock::Ours {
-        return Action::PutFaults(build::released());
+        return Action::PutFaults(build::released(&situation.name.text()));
     }
     if !is_true(&status.conditions, RECOVERED) {
         return read_back(situation);

@@ -1,0 +1,188 @@
+//! Step 4: the only place where something is changed: the finalizer, the status, the fault document, and evictions.
+//!
+//! In: one action and what it was decided on. Out: the experiment as it stands now. Every write carries the version that
+//! the decision saw; a 409 changes nothing and means: look again. Nothing is ever sent twice from here.
+
+use super::error::Error;
+use super::failpoint;
+use super::faults::pod_kill::{self, Answer};
+use super::observed::Document;
+use super::step::Action;
+use crate::runtime::publish::Precondition;
+use crate::runtime::{Clients, Publisher, failure};
+use chrono::Utc;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use valerix_crds::names::{CHAOS_FINALIZER, FAULTS_KEY, policy_config_map};
+use valerix_crds::{ChaosExperiment, ChaosPhase};
+
+/// Field manager of the fault document and of what this controller says on a service.
+pub const FIELD_MANAGER: &str = "valerix-chaos";
+
+/// What became of an action.
+#[derive(Debug)]
+pub enum Applied {
+    /// The experiment was written; this is how it stands.
+    Experiment(Arc<ChaosExperiment>),
+    /// Something else was written; the experiment stands as it was.
+    Elsewhere,
+    /// An eviction was sent; this was the answer.
+    Evicted(String, Answer),
+    /// Somebody else was faster, or the object is gone: nothing was changed.
+    Stale,
+}
+
+/// Does one action.
+///
+/// # Errors
+/// When the API server refused or did not answer; whether it was done is then seen by looking.
+pub async fn apply(
+    clients: &Clients,
+    publisher: &Publisher<ChaosExperiment>,
+    experiment: &Arc<ChaosExperiment>,
+    document: Option<&Document>,
+    grace_period_seconds: Option<i64>,
+    action: &Action,
+) -> Result<Applied, Error> {
+    let step = step_name(action);
+    failpoint::reached(clients, experiment, "before", step).await;
+    let result = match action {
+        Action::Write(status) => publisher
+            .write(experiment, status, Precondition::SameVersion)
+            .await
+            .map(Applied::Experiment),
+        Action::AddFinalizer => finalizers(clients, experiment, true).await,
+        Action::RemoveFinalizer => finalizers(clients, experiment, false).await,
+        Action::PutFaults(text) => match document {
+            Some(document) => put_faults(clients, experiment, document, text).await,
+            None => Ok(Applied::Stale),
+        },
+        Action::Evict { pod, uid } => return evict(clients, experiment, pod, uid, grace_period_seconds, step).await,
+        Action::Rest { .. } | Action::Look(_) | Action::StartProbes => Ok(Applied::Elsewhere),
+    };
+    failpoint::reached(clients, experiment, "after", step).await;
+    match result {
+        Err(error) if failure::is_status(&error, 409) || failure::is_status(&error, 404) => Ok(Applied::Stale),
+        other => other.map_err(|source| Error::write(format!("{step} of {}", experiment.name_any()), source)),
+    }
+}
+
+/// The name of a step, in messages and failpoints.
+pub fn step_name(action: &Action) -> &'static str {
+    match action {
+        Action::AddFinalizer => "finalizer",
+        Action::RemoveFinalizer => "unfinalize",
+        Action::PutFaults(text) if text.contains("\"released\"") => "release",
+        Action::PutFaults(_) => "lock",
+        Action::Evict { .. } => "evict",
+        Action::Write(status) => match status.phase {
+            Some(ChaosPhase::Pending) => "begin",
+            Some(ChaosPhase::Running)
+                if status
+                    .targets
+                    .iter()
+                    .all(|target| target.state == valerix_crds::TargetState::Intended) =>
+            {
+                "intent"
+            }
+            Some(ChaosPhase::Running) if status.injected_at.is_none() => "mark",
+            Some(ChaosPhase::Running) => "injected",
+            Some(ChaosPhase::Recovering) => "recovering",
+            _ => "finish",
+        },
+        Action::Rest { .. } | Action::Look(_) | Action::StartProbes => "nothing",
+    }
+}
+
+async fn finalizers(clients: &Clients, experiment: &ChaosExperiment, wanted: bool) -> Result<Applied, kube::Error> {
+    let mut finalizers = experiment.finalizers().to_vec();
+    finalizers.retain(|name| name != CHAOS_FINALIZER);
+    if wanted {
+        finalizers.push(CHAOS_FINALIZER.to_owned());
+    }
+    let body = json!({"metadata": {
+        "uid": experiment.uid(),
+        "resourceVersion": experiment.resource_version(),
+        "finalizers": finalizers,
+    }});
+    let api: Api<ChaosExperiment> = clients.api(&experiment.namespace().unwrap_or_default());
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let stored = api
+        .patch(&experiment.name_any(), &parameters, &Patch::Merge(&body))
+        .await?;
+    Ok(Applied::Experiment(Arc::new(stored)))
+}
+
+async fn put_faults(
+    clients: &Clients,
+    experiment: &ChaosExperiment,
+    document: &Document,
+    text: &str,
+) -> Result<Applied, kube::Error> {
+    let namespace = experiment.namespace().unwrap_or_default();
+    let name = policy_config_map(&experiment.spec.target.service);
+    write_faults(clients, &namespace, &name, document, text).await?;
+    Ok(Applied::Elsewhere)
+}
+
+/// Writes the fault document if the ConfigMap is still the version that was read.
+///
+/// # Errors
+/// What the API server answered: 409 when it is not.
+pub async fn write_faults(
+    clients: &Clients,
+    namespace: &str,
+    name: &str,
+    document: &Document,
+    text: &str,
+) -> Result<(), kube::Error> {
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "uid": document.uid, "resourceVersion": document.resource_version},
+        "data": {FAULTS_KEY: text},
+    });
+    let api: Api<ConfigMap> = clients.api(namespace);
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch(name, &parameters, &Patch::Apply(&body)).await.map(|_| ())
+}
+
+async fn evict(
+    clients: &Clients,
+    experiment: &ChaosExperiment,
+    pod: &str,
+    uid: &str,
+    grace_period_seconds: Option<i64>,
+    step: &str,
+) -> Result<Applied, Error> {
+    let namespace = experiment.namespace().unwrap_or_default();
+    // The decision rests on the recorded intent; what was recorded may have been overtaken by a newer leader.
+    let experiments: Api<ChaosExperiment> = clients.api(&namespace);
+    let current = experiments
+        .get_opt(&experiment.name_any())
+        .await
+        .map_err(|source| Error::read(format!("ChaosExperiment {}", experiment.name_any()), source))?;
+    if current.is_none_or(|current| current.resource_version() != experiment.resource_version()) {
+        return Ok(Applied::Stale);
+    }
+    let body = pod_kill::eviction(&namespace, pod, uid, grace_period_seconds);
+    let pods: Api<Pod> = clients.api(&namespace);
+    let sent = pods
+        .create_subresource::<Value, Value>("eviction", pod, &PostParams::default(), &body)
+        .await;
+    let answered_at = Utc::now();
+    failpoint::reached(clients, experiment, "after", step).await;
+    let answer = match sent {
+        Ok(_) => Answer::Accepted(answered_at),
+        Err(kube::Error::Api(status)) => pod_kill::classify(&status),
+        Err(error) => Answer::Unclear(failure::chain(&error)),
+    };
+    tracing::info!(pod, uid, ?answer, "eviction sent");
+    Ok(Applied::Evicted(uid.to_owned(), answer))
+}

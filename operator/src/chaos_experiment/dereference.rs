@@ -1,0 +1,257 @@
+//! Step 1: what is seen at this moment. Reads the API server, the reports and the probes' samples; writes nothing.
+//!
+//! Only called while a run is under way: everything is read anew for each decision, so that no decision about a victim
+//! rests on a cache that may lag.
+
+use super::build::EntryName;
+use super::error::Error;
+use super::observed::{Document, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
+use super::settings::Settings;
+use crate::resilient_service::ReportStore;
+use crate::runtime::{Cache, Clients, clock};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use std::collections::HashMap;
+use valerix_crds::names::{FAULTS_KEY, SAFETY_CONFIG_MAP, SERVICE_LABEL, policy_config_map};
+use valerix_crds::{ChaosAdmission, ChaosExperiment, ReportProtocol, ResilientService};
+
+/// Where things are read.
+pub struct Sources<'a> {
+    /// The API server.
+    pub clients: &'a Clients,
+    /// What the operator allows, and where the stop order is.
+    pub settings: &'a Settings,
+    /// What the pods reported.
+    pub reports: &'a ReportStore,
+    /// Every experiment, for the cooldown.
+    pub experiments: &'a Cache<ChaosExperiment>,
+}
+
+/// Everything that one decision may depend on, but samples and answers, which the process itself holds.
+///
+/// # Errors
+/// When anything could not be read: a run that cannot see does not act.
+pub async fn observe(sources: &Sources<'_>, experiment: &ChaosExperiment, name: &EntryName) -> Result<Observed, Error> {
+    let namespace = experiment.namespace().unwrap_or_default();
+    let service = experiment.spec.target.service.as_str();
+    let clients = sources.clients;
+    let services: Api<ResilientService> = clients.api(&namespace);
+    let deployments: Api<Deployment> = clients.api(&namespace);
+    let config_maps: Api<ConfigMap> = clients.api(&namespace);
+    let pods: Api<Pod> = clients.api(&namespace);
+    let safety: Api<ConfigMap> = clients.api(&sources.settings.operator_namespace);
+    let selector = ListParams::default().labels(&format!("{SERVICE_LABEL}={service}"));
+    let document = policy_config_map(service);
+    let (found, workload, map, pods, stop) = tokio::join!(
+        services.get_opt(service),
+        deployments.get_opt(service),
+        config_maps.get_opt(&document),
+        pods.list(&selector),
+        safety.get_opt(SAFETY_CONFIG_MAP),
+    );
+    let found = found.map_err(|source| Error::read(format!("ResilientService {service}"), source))?;
+    let workload = workload.map_err(|source| Error::read(format!("Deployment {service}"), source))?;
+    let map = map.map_err(|source| Error::read(format!("ConfigMap {document}"), source))?;
+    let pods = pods.map_err(|source| Error::read(format!("pods of {service}"), source))?;
+    let stop = stop.map_err(|source| Error::read(format!("ConfigMap {SAFETY_CONFIG_MAP}"), source))?;
+    let pods: Vec<_> = pods.items.iter().map(pod_view).collect();
+    let reports = pods
+        .iter()
+        .filter_map(|pod| Some((pod.uid.clone(), report_view(sources.reports, &pod.uid, name)?)));
+    Ok(Observed {
+        now: Utc::now(),
+        service: found.as_ref().map(service_view),
+        workload: workload.as_ref().map(workload_view),
+        reports: reports.collect(),
+        pods,
+        document: map.map(document_view),
+        stop_order: stop.as_ref().and_then(stop_order),
+        last_fault_ended_at: last_fault(sources.experiments, experiment),
+        samples: None,
+        answers: HashMap::new(),
+    })
+}
+
+fn service_view(service: &ResilientService) -> ServiceView {
+    let spec = &service.spec;
+    let protocol = spec.resilience.as_ref().and_then(|resilience| resilience.protocol);
+    ServiceView {
+        admitted: spec
+            .chaos
+            .as_ref()
+            .is_some_and(|chaos| chaos.admission == ChaosAdmission::Allowed),
+        paused: spec.paused,
+        reports: protocol.is_none_or(|protocol| protocol == ReportProtocol::Report),
+    }
+}
+
+fn workload_view(deployment: &Deployment) -> WorkloadView {
+    let desired = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    let seen = status.observed_generation >= deployment.metadata.generation;
+    let updated = status.updated_replicas.unwrap_or_default();
+    let old_ones = status.replicas.unwrap_or_default() > updated;
+    WorkloadView {
+        desired: u32::try_from(desired).unwrap_or_default(),
+        progressing: !seen || updated < desired || old_ones,
+    }
+}
+
+fn document_view(map: ConfigMap) -> Document {
+    Document {
+        uid: map.uid().unwrap_or_default(),
+        resource_version: map.resource_version().unwrap_or_default(),
+        faults: map.data.and_then(|mut data| data.remove(FAULTS_KEY)),
+    }
+}
+
+/// Why every experiment must stop, if the ConfigMap says so.
+pub fn stop_order(map: &ConfigMap) -> Option<String> {
+    let data = map.data.as_ref()?;
+    let stop = data.get("stop")?.trim();
+    let engaged = !stop.is_empty() && !stop.eq_ignore_ascii_case("false");
+    engaged.then(|| {
+        data.get("reason")
+            .cloned()
+            .unwrap_or_else(|| "no reason was given".into())
+    })
+}
+
+fn pod_view(pod: &Pod) -> PodView {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let condition = |kind: &str| {
+        conditions
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.type_ == kind && condition.status == "True")
+    };
+    // The API server marks an evicted pod before it deletes it, so even after a crash it is known whose deed it was.
+    let evicted =
+        condition("DisruptionTarget").filter(|condition| condition.reason.as_deref() == Some("EvictionByEvictionAPI"));
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let removal = match (&pod.metadata.deletion_timestamp, evicted) {
+        (None, _) if matches!(phase, Some("Failed" | "Succeeded")) => Removal::Deleted,
+        (None, _) => Removal::None,
+        (Some(deleted), Some(condition)) => Removal::Evicted(
+            condition
+                .last_transition_time
+                .as_ref()
+                .map_or_else(|| clock::from_time(deleted), clock::from_time),
+        ),
+        (Some(_), None) => Removal::Deleted,
+    };
+    PodView {
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        ready: condition("Ready").is_some(),
+        created_at: pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(clock::from_time)
+            .unwrap_or_default(),
+        removal,
+    }
+}
+
+fn report_view(reports: &ReportStore, uid: &str, name: &EntryName) -> Option<ReportView> {
+    let found = reports.get(uid)?;
+    let run = name.text();
+    let fault = found.report.faults.iter().find(|fault| fault.run == run);
+    Some(ReportView {
+        received_at: found.received_at,
+        skew: found.report.now - found.received_at,
+        faults_hash: found.report.faults_hash.clone(),
+        fault: fault.map(|fault| (fault.state, fault.reason.clone())),
+    })
+}
+
+/// When the last fault on the same target ended, this experiment's own earlier ones included.
+fn last_fault(experiments: &Cache<ChaosExperiment>, own: &ChaosExperiment) -> Option<DateTime<Utc>> {
+    let service = &own.spec.target.service;
+    let others = experiments.list(&own.namespace().unwrap_or_default());
+    let ended = |experiment: &ChaosExperiment| experiment.status.as_ref().and_then(|status| status.fault_ended_at);
+    others
+        .iter()
+        .filter(|other| other.spec.target.service == *service && other.uid() != own.uid())
+        .filter_map(|other| ended(other))
+        .chain(ended(own))
+        .max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(value: serde_json::Value) -> PodView {
+        pod_view(&serde_json::from_value(value).unwrap())
+    }
+
+    #[test]
+    fn a_pod_tells_whether_and_by_whom_it_is_removed() {
+        let evicted = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "lastTransitionTime": "2026-11-21T10:00:01Z"});
+        let preempted = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "lastTransitionTime": "2026-11-21T10:00:01Z"});
+        let ready = json!({"type": "Ready", "status": "True"});
+        let meta = json!({"name": "a", "uid": "u", "creationTimestamp": "2026-11-21T09:00:00Z"});
+        let mut going = meta.clone();
+        going["deletionTimestamp"] = json!("2026-11-21T10:00:31Z");
+        for (metadata, conditions, expected) in [
+            (&meta, vec![&ready], Removal::None),
+            (&meta, vec![&ready, &evicted], Removal::None),
+            (
+                &going,
+                vec![&ready, &evicted],
+                Removal::Evicted("2026-11-21T10:00:01Z".parse().unwrap()),
+            ),
+            (&going, vec![&preempted], Removal::Deleted),
+            (&going, vec![], Removal::Deleted),
+        ] {
+            let view = pod(json!({"metadata": metadata, "status": {"conditions": conditions}}));
+            assert_eq!((view.removal, view.ready), (expected, conditions.contains(&&ready)));
+        }
+        assert_eq!(
+            pod(json!({"metadata": meta, "status": {"phase": "Failed"}})).removal,
+            Removal::Deleted
+        );
+    }
+
+    #[test]
+    fn a_rollout_is_seen_before_and_while_it_happens() {
+        let view = |generation: i64, seen: i64, desired: i32, updated: i32, all: i32| {
+            let value = json!({
+                "metadata": {"generation": generation},
+                "spec": {"replicas": desired, "selector": {}, "template": {}},
+                "status": {"observedGeneration": seen, "updatedReplicas": updated, "replicas": all, "readyReplicas": 0},
+            });
+            workload_view(&serde_json::from_value(value).unwrap()).progressing
+        };
+        assert!(!view(3, 3, 2, 2, 2));
+        assert!(view(4, 3, 2, 2, 2), "the Deployment controller has not seen it");
+        assert!(view(3, 3, 2, 1, 3));
+        assert!(view(3, 3, 2, 2, 3), "an old pod is left");
+    }
+
+    #[test]
+    fn the_stop_order_is_engaged_by_any_word_but_false() {
+        let order = |data: serde_json::Value| {
+            stop_order(&serde_json::from_value(json!({"metadata": {"name": "valerix-safety"}, "data": data})).unwrap())
+        };
+        assert_eq!(
+            order(json!({"stop": "true", "reason": "incident"})).as_deref(),
+            Some("incident")
+        );
+        assert_eq!(order(json!({"stop": "yes"})).as_deref(), Some("no reason was given"));
+        for data in [
+            json!({}),
+            json!({"stop": ""}),
+            json!({"stop": "False", "reason": "x"}),
+            json!({"reason": "x"}),
+        ] {
+            assert_eq!(order(data), None);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! `valerix-operator drain`: ends every run before the operator is removed, so that no finalizer is left behind.
+//!
+//! Reads experiments; writes the ConfigMap `valerix-safety`. The running operator does the rest: it recovers what runs
+//! and starts nothing. Experiments themselves are not changed: after a reinstall they run again.
+
+use super::dereference::stop_order;
+use super::step::is_active;
+use crate::runtime::{Clients, Scope, failure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+use valerix_crds::ChaosExperiment;
+use valerix_crds::names::SAFETY_CONFIG_MAP;
+
+/// How often to look whether a run is over.
+const PACE: Duration = Duration::from_millis(500);
+/// What our stop order says.
+const REASON: &str = "the operator is being removed";
+const FIELD_MANAGER: &str = "valerix-drain";
+
+/// Why draining did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The stop order could not be written.
+    #[error("failed to write ConfigMap {SAFETY_CONFIG_MAP}: {source}")]
+    Order {
+        /// What the API server or the way to it answered.
+        source: Box<kube::Error>,
+    },
+    /// Something still runs.
+    #[error(
+        "failed to end every experiment within {seconds}s: {names}; ConfigMap {SAFETY_CONFIG_MAP} still stops them, so try again, or give one up with annotation {annotation}=true",
+        annotation = valerix_crds::names::FORCE_FINALIZE_ANNOTATION
+    )]
+    StillRunning {
+        /// How long was waited.
+        seconds: u64,
+        /// Namespace, name and phase of each.
+        names: String,
+    },
+    /// Nobody could say what runs.
+    #[error("failed to list the experiments within {seconds}s: {source}")]
+    Unknown {
+        /// How long was waited.
+        seconds: u64,
+        /// What the API server or the way to it answered.
+        source: Box<kube::Error>,
+    },
+}
+
+/// Stops every run, waits until none is left, and lifts the stop.
+///
+/// # Errors
+/// When something still runs after `timeout`, by name.
+pub async fn drain(clients: &Clients, scopes: &[Scope], namespace: &str, timeout: Duration) -> Result<(), Error> {
+    let safety: Api<ConfigMap> = clients.api(namespace);
+    let order = |source| Error::Order {
+        source: Box::new(source),
+    };
+    let standing = safety.get_opt(SAFETY_CONFIG_MAP).await.map_err(order)?;
+    let ours = standing
+        .as_ref()
+        .and_then(stop_order)
+        .is_none_or(|reason| reason == REASON);
+    if ours {
+        let body = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": SAFETY_CONFIG_MAP},
+            "data": {"stop": "true", "reason": REASON},
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        safety
+            .patch(SAFETY_CONFIG_MAP, &parameters, &Patch::Apply(&body))
+            .await
+            .map_err(order)?;
+        tracing::info!("every experiment is told to stop");
+    }
+    wait(clients, scopes, timeout).await?;
+    if ours {
+        lift(&safety).await.map_err(order)?;
+    }
+    tracing::info!("no experiment runs");
+    Ok(())
+}
+
+async fn wait(clients: &Clients, scopes: &[Scope], timeout: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let found = running(clients, scopes).await;
+        if found.as_ref().is_ok_and(Vec::is_empty) {
+            return Ok(());
+        }
+        if Instant::now() + PACE > deadline {
+            let seconds = timeout.as_secs();
+            return Err(match found {
+                Ok(names) => Error::StillRunning {
+                    seconds,
+                    names: names.join(", "),
+                },
+                Err(source) => Error::Unknown {
+                    seconds,
+                    source: Box::new(source),
+                },
+            });
+        }
+        match found {
+            Ok(names) => tracing::info!(waiting_for = names.join(", "), "experiments are being recovered"),
+            Err(error) => tracing::warn!(
+                error = failure::chain(&error),
+                "failed to list the experiments; trying again"
+            ),
+        }
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+async fn running(clients: &Clients, scopes: &[Scope]) -> Result<Vec<String>, kube::Error> {
+    let mut names = Vec::new();
+    for scope in scopes {
+        let api: Api<ChaosExperiment> = scope.api(clients.write.clone());
+        for experiment in api.list(&ListParams::default()).await?.items {
+            if is_active(&experiment) {
+                let phase = experiment
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.phase)
+                    .unwrap_or_default();
+                names.push(format!(
+                    "{}/{} ({phase:?})",
+                    experiment.namespace().unwrap_or_default(),
+                    experiment.name_any()
+                ));
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// Removes our order, and only ours: whoever wrote over it meanwhile wants experiments stopped.
+async fn lift(safety: &Api<ConfigMap>) -> Result<(), kube::Error> {
+    let Some(map) = safety.get_opt(SAFETY_CONFIG_MAP).await? else {
+        return Ok(());
+    };
+    if stop_order(&map).as_deref() != Some(REASON) {
+        return Ok(());
+    }
+    let preconditions = Preconditions {
+        uid: map.uid(),
+        resource_version: map.resource_version(),
+    };
+    let parameters = DeleteParams {
+        preconditions: Some(preconditions),
+        ..DeleteParams::default()
+    };
+    match safety.delete(SAFETY_CONFIG_MAP, &parameters).await {
+        Err(error) if !failure::is_status(&error, 404) && !failure::is_status(&error, 409) => Err(error),
+        _ => Ok(()),
+    }
+}

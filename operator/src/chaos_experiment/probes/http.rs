@@ -1,0 +1,240 @@
+//! Asks one HTTP question and judges the answer. Reads the network; writes nothing but what the question itself does.
+//!
+//! No redirect is followed, no credential and no proxy is used, at most 64 KiB are read, and every question is a new
+//! connection: one that is kept would ask the same pod again and again.
+
+use super::address::Resolver;
+use crate::chaos_experiment::samples::Outcome;
+use std::time::Duration;
+use valerix_crds::{HttpMethod, HttpProbe};
+
+/// The longest time that an answer may take, and the default.
+const MOST: Duration = Duration::from_secs(5);
+/// The most that is read of an answer. Unit: bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// Asks questions; cheap to clone.
+#[derive(Clone)]
+pub struct HttpAsker {
+    client: reqwest::Client,
+}
+
+impl HttpAsker {
+    /// A client without redirects, proxies, cookies or kept connections.
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn new() -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .http1_only()
+            .pool_max_idle_per_host(0)
+            .user_agent("valerix-probe")
+            .build()?;
+        Ok(Self { client })
+    }
+
+    /// Asks once.
+    pub async fn ask(&self, resolver: &dyn Resolver, namespace: &str, question: &HttpProbe) -> Outcome {
+        let expected = question.expect.clone().unwrap_or_default();
+        let limit = match expected
+            .max_latency
+            .as_ref()
+            .map(valerix_crds::Duration::value)
+            .transpose()
+        {
+            Ok(limit) => limit.unwrap_or(MOST).min(MOST),
+            Err(error) => return Outcome::NotAsked(format!("expect.maxLatency: {error}").into()),
+        };
+        let Ok(port) = u16::try_from(question.port) else {
+            return Outcome::NotAsked(format!("port {} is no TCP port", question.port).into());
+        };
+        let address = match tokio::time::timeout(MOST, resolver.resolve(namespace, &question.service, port)).await {
+            Ok(Ok(address)) => address,
+            Ok(Err(why)) => return Outcome::NotAsked(why.into()),
+            Err(_) => return Outcome::NotAsked(format!("failed to find Service {} in time", question.service).into()),
+        };
+        let url = format!("http://{address}{}", question.path);
+        let request = match question.method {
+            HttpMethod::Get => self.client.get(&url),
+            HttpMethod::Post => self
+                .client
+                .post(&url)
+                .header("content-type", "application/json")
+                // Fresh each time: a repeated key would be answered from memory and prove nothing.
+                .header("idempotency-key", uuid::Uuid::new_v4().to_string())
+                .body(question.body.clone().unwrap_or_default()),
+            HttpMethod::Unknown => return Outcome::NotAsked("method must be GET or POST".into()),
+        };
+        let request = request.header("host", format!("{}.{namespace}.svc", question.service));
+        match tokio::time::timeout(limit, answer(request)).await {
+            Ok(Ok((status, body))) => judge(&expected, status, &body),
+            Ok(Err(error)) => Outcome::Failed(format!("no answer: {}", crate::runtime::failure::chain(&error)).into()),
+            Err(_) => Outcome::Failed(format!("no whole answer within {limit:?}").into()),
+        }
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), reqwest::Error> {
+    let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while body.len() < BODY_LIMIT
+        && let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)?
+    {
+        body.extend_from_slice(&chunk[..chunk.len().min(BODY_LIMIT - body.len())]);
+    }
+    Ok((status, body))
+}
+
+fn judge(expected: &valerix_crds::Expectation, status: u16, body: &[u8]) -> Outcome {
+    let good = match expected.status {
+        Some(wanted) => u32::from(status) == wanted,
+        None => (200..300).contains(&status),
+    };
+    if !good {
+        let wanted = expected.status.map_or("2xx".to_owned(), |wanted| wanted.to_string());
+        return Outcome::Failed(format!("status {status} instead of {wanted}").into());
+    }
+    match &expected.body_contains {
+        Some(text) if !contains(body, text.as_bytes()) => {
+            Outcome::Failed(format!("the body does not contain {text:?}").into())
+        }
+        _ => Outcome::Passed,
+    }
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::address::testing::Fixed;
+    use super::*;
+    use axum::{
+        Router,
+        body::Body,
+        http::{HeaderMap, StatusCode},
+        response::Redirect,
+        routing::{get, post},
+    };
+    use serde_json::{Value, json};
+    use std::net::SocketAddr;
+    use std::sync::{Arc, Mutex};
+
+    type Keys = Arc<Mutex<Vec<HeaderMap>>>;
+
+    async fn serve() -> (SocketAddr, Keys) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let keys = Keys::default();
+        let seen = keys.clone();
+        let router = Router::new()
+            .route("/ok", get(|| async { "{\"status\": \"CONFIRMED\"}" }))
+            .route("/bad", get(|| async { StatusCode::SERVICE_UNAVAILABLE }))
+            .route("/moved", get(|| async { Redirect::temporary("/ok") }))
+            .route("/hangs", get(std::future::pending::<String>))
+            .route(
+                "/half",
+                get(|| async {
+                    let chunks = futures::stream::once(async { Ok::<_, std::io::Error>("half") });
+                    Body::from_stream(futures::StreamExt::chain(chunks, futures::stream::pending()))
+                }),
+            )
+            .route("/large", get(|| async { "a".repeat(BODY_LIMIT) + "needle" }))
+            .route(
+                "/orders",
+                post(move |headers: HeaderMap, body: String| async move {
+                    seen.lock().unwrap().push(headers);
+                    (StatusCode::CREATED, body)
+                }),
+            );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (address, keys)
+    }
+
+    async fn ask(address: SocketAddr, mut question: Value) -> Outcome {
+        question["service"] = json!("order");
+        let question = serde_json::from_value(question).unwrap();
+        HttpAsker::new().unwrap().ask(&Fixed(address), "shop", &question).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_judged_by_status_text_and_time() {
+        let (address, _) = serve().await;
+        for (question, expected) in [
+            (json!({"path": "/ok"}), "passed"),
+            (
+                json!({"path": "/ok?a=b", "expect": {"bodyContains": "CONFIRMED", "status": 200, "maxLatency": "4s"}}),
+                "passed",
+            ),
+            (
+                json!({"path": "/ok", "expect": {"bodyContains": "QUEUED"}}),
+                "the body does not contain \"QUEUED\"",
+            ),
+            (
+                json!({"path": "/ok", "expect": {"status": 202}}),
+                "status 200 instead of 202",
+            ),
+            (json!({"path": "/bad"}), "status 503 instead of 2xx"),
+            (json!({"path": "/bad", "expect": {"status": 503}}), "passed"),
+            (json!({"path": "/moved"}), "status 307 instead of 2xx"),
+            (
+                json!({"path": "/hangs", "expect": {"maxLatency": "50ms"}}),
+                "no whole answer within 50ms",
+            ),
+            (
+                json!({"path": "/half", "expect": {"maxLatency": "50ms"}}),
+                "no whole answer within 50ms",
+            ),
+            (
+                json!({"path": "/large", "expect": {"bodyContains": "needle"}}),
+                "the body does not contain \"needle\"",
+            ),
+        ] {
+            let text = match ask(address, question.clone()).await {
+                Outcome::Passed => "passed".to_owned(),
+                Outcome::Failed(why) => why.to_string(),
+                Outcome::NotAsked(why) => format!("not asked: {why}"),
+            };
+            assert_eq!(text, expected, "{question}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_post_carries_a_fresh_key_and_nothing_secret() {
+        let (address, seen) = serve().await;
+        let question = json!({"path": "/orders", "method": "POST", "body": "{\"a\":1}", "expect": {"status": 201, "bodyContains": "{\"a\":1}"}});
+        for _ in 0..2 {
+            assert_eq!(ask(address, question.clone()).await, Outcome::Passed);
+        }
+        let seen = seen.lock().unwrap();
+        assert_ne!(seen[0]["idempotency-key"], seen[1]["idempotency-key"]);
+        assert_eq!(seen[0]["host"], "order.shop.svc");
+        assert_eq!(seen[0]["content-type"], "application/json");
+        assert!(seen[0].get("authorization").is_none() && seen[0].get("cookie").is_none());
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_a_failure_and_a_refused_address_is_not_asked() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        assert!(matches!(ask(address, json!({})).await, Outcome::Failed(why) if why.starts_with("no answer")));
+
+        struct Refusing;
+        #[async_trait::async_trait]
+        impl Resolver for Refusing {
+            async fn resolve(&self, _: &str, _: &str, _: u16) -> Result<SocketAddr, String> {
+                Err("it is a loopback address".into())
+            }
+        }
+        let question = serde_json::from_value(json!({"service": "order"})).unwrap();
+        let outcome = HttpAsker::new().unwrap().ask(&Refusing, "shop", &question).await;
+        assert_eq!(outcome, Outcome::NotAsked("it is a loopback address".into()));
+    }
+}

@@ -1,0 +1,226 @@
+//! Asks the probes' questions while a run is under way, one task per probe, and keeps the answers.
+//!
+//! In: a run's plan. Out: samples, read by `step`. Reads the network and the API server; writes nothing. When a run ends
+//! or the process does, the tasks end; what was seen by then stands in status.
+
+pub mod address;
+mod condition;
+pub mod http;
+
+use super::samples::{Outcome, ProbeSamples, Sample, Samples};
+use super::validate::ProbePlan;
+use crate::runtime::Clients;
+use address::Resolver;
+use chrono::Utc;
+use http::HttpAsker;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+use valerix_crds::ProbeStatus;
+
+/// The probes of every run under way in this process.
+pub struct Probes {
+    clients: Clients,
+    http: HttpAsker,
+    runs: Mutex<HashMap<String, Run>>,
+}
+
+struct Run {
+    run: String,
+    samples: Arc<Mutex<Samples>>,
+    fault_on: watch::Sender<bool>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Probes {
+    /// Nothing is asked yet.
+    pub fn new(clients: Clients, http: HttpAsker) -> Self {
+        Self {
+            clients,
+            http,
+            runs: Mutex::default(),
+        }
+    }
+
+    /// Begins to ask for the run `run` of the experiment `uid`, on top of what status recorded; ends an older run's.
+    pub fn start(
+        &self,
+        uid: &str,
+        run: &str,
+        namespace: &str,
+        plans: &[ProbePlan],
+        recorded: &[ProbeStatus],
+        resolver: &Arc<dyn Resolver>,
+    ) {
+        let samples: Samples = plans
+            .iter()
+            .map(|plan| {
+                let name = &plan.probe.name;
+                let known = recorded.iter().find(|status| status.name == *name).cloned();
+                ProbeSamples::resumed(known.unwrap_or_else(|| ProbeStatus {
+                    name: name.clone(),
+                    ..ProbeStatus::default()
+                }))
+            })
+            .collect();
+        let samples = Arc::new(Mutex::new(samples));
+        let (fault_on, _) = watch::channel(false);
+        let tasks = plans.iter().enumerate().map(|(index, plan)| {
+            let asker = Asker {
+                clients: self.clients.clone(),
+                http: self.http.clone(),
+                resolver: resolver.clone(),
+                namespace: namespace.to_owned(),
+                plan: plan.clone(),
+            };
+            let task = asker.ask_for_ever(index, samples.clone(), fault_on.subscribe());
+            AbortOnDropHandle::new(tokio::spawn(task))
+        });
+        let own = Run {
+            run: run.to_owned(),
+            _tasks: tasks.collect(),
+            samples: samples.clone(),
+            fault_on,
+        };
+        self.lock().insert(uid.to_owned(), own);
+    }
+
+    /// What was seen for this run; none when it was not started in this process.
+    pub fn samples(&self, uid: &str, run: &str) -> Option<Samples> {
+        let samples = self.lock().get(uid).filter(|own| own.run == run)?.samples.clone();
+        let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(samples.clone())
+    }
+
+    /// Tells whether the fault is on: meanwhile, only continuous probes ask.
+    pub fn set_fault_on(&self, uid: &str, on: bool) {
+        if let Some(own) = self.lock().get(uid) {
+            own.fault_on
+                .send_if_modified(|value| std::mem::replace(value, on) != on);
+        }
+    }
+
+    /// Ends the questions for an experiment.
+    pub fn stop(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Run>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One probe of one run.
+struct Asker {
+    clients: Clients,
+    http: HttpAsker,
+    resolver: Arc<dyn Resolver>,
+    namespace: String,
+    plan: ProbePlan,
+}
+
+impl Asker {
+    async fn ask_for_ever(self, index: usize, samples: Arc<Mutex<Samples>>, mut fault_on: watch::Receiver<bool>) {
+        let mut next = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep_until(next).await;
+            if !self.plan.continuous && fault_on.wait_for(|on| !on).await.is_err() {
+                return;
+            }
+            let (started, begun) = (Utc::now(), tokio::time::Instant::now());
+            let outcome = self.ask().await;
+            let sample = Sample {
+                started,
+                finished: Utc::now(),
+                outcome,
+            };
+            if let Some(own) = samples.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+                own.push(sample);
+            }
+            // From question to question, but never two at a time.
+            next = (begun + self.plan.interval).max(tokio::time::Instant::now());
+        }
+    }
+
+    async fn ask(&self) -> Outcome {
+        let probe = &self.plan.probe;
+        match (&probe.http, &probe.condition) {
+            (Some(question), _) => self.http.ask(&*self.resolver, &self.namespace, question).await,
+            (None, Some(question)) => condition::ask(&self.clients, &self.namespace, question).await,
+            (None, None) => Outcome::NotAsked("the probe has no question".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos_experiment::testing::probe_plan;
+    use address::testing::Fixed;
+    use std::time::Duration;
+
+    async fn until(probes: &Probes, count: usize) -> Samples {
+        tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                let samples = probes.samples("uid", "run").unwrap();
+                if samples[0].samples.len() >= count {
+                    return samples;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap()
+    }
+
+    fn probes() -> (Probes, Arc<dyn Resolver>) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let never = tower::service_fn(|_: ::http::Request<kube::client::Body>| async {
+            Err::<::http::Response<kube::client::Body>, _>(std::io::Error::other("no API server here"))
+        });
+        let clients = Clients::single(kube::Client::new(never, "default"));
+        // Nothing listens there: every answer is a failure, and a quick one.
+        let resolver: Arc<dyn Resolver> = Arc::new(Fixed("127.0.0.1:1".parse().unwrap()));
+        (Probes::new(clients, HttpAsker::new().unwrap()), resolver)
+    }
+
+    #[tokio::test]
+    async fn a_probe_asks_again_and_again_until_it_is_stopped() {
+        let (probes, resolver) = probes();
+        let mut plan = probe_plan("checkout");
+        plan.interval = Duration::from_millis(5);
+        probes.start("uid", "run", "shop", &[plan], &[], &resolver);
+        let samples = until(&probes, 3).await;
+        assert!(
+            samples[0]
+                .samples
+                .iter()
+                .all(|sample| matches!(sample.outcome, Outcome::Failed(_)))
+        );
+        assert!(
+            samples[0].samples[0].finished <= samples[0].samples[1].started,
+            "never two at a time"
+        );
+        assert!(probes.samples("uid", "another run").is_none());
+        probes.stop("uid");
+        assert!(probes.samples("uid", "run").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_edge_probe_is_silent_while_the_fault_is_on() {
+        let (probes, resolver) = probes();
+        let mut plan = probe_plan("checkout");
+        (plan.interval, plan.continuous) = (Duration::from_millis(1), false);
+        probes.start("uid", "run", "shop", &[plan], &[], &resolver);
+        until(&probes, 1).await;
+        probes.set_fault_on("uid", true);
+        // One question may be under way when the fault begins.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let silent = probes.samples("uid", "run").unwrap()[0].samples.len();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(probes.samples("uid", "run").unwrap()[0].samples.len(), silent);
+        probes.set_fault_on("uid", false);
+        until(&probes, silent + 1).await;
+    }
+}
