@@ -27,6 +27,9 @@ pub struct Settings {
     /// Image that the Jobs of a BackupPolicy run.
     #[arg(long, env = "BACKUP_IMAGE", default_value = "")]
     pub backup_image: String,
+    /// ClusterRole that the ServiceAccount of a BackupPolicy's Job is bound to; the chart ships it.
+    #[arg(long, env = "BACKUP_RUNNER_CLUSTER_ROLE", default_value = "valerix-backup-runner")]
+    pub backup_runner_cluster_role: String,
     /// Where health, readiness and metrics are served.
     #[arg(long, env = "LISTEN_ADDRESS", default_value = "0.0.0.0:8080")]
     pub listen_address: SocketAddr,

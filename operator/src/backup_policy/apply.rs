@@ -1,0 +1,326 @@
+//! Fourth step: children, records and Jobs. The only step that writes anything but the policy's status and events.
+//!
+//! Each write can be repeated after a kill at any point: names are fixed by policy and day, creation adopts what an
+//! earlier life made, deletion names a UID, and a record is changed only as it was judged.
+
+use super::{
+    build::{self, Resources},
+    by_hand::{Step, decide},
+    dereference::Observed,
+    error::Error,
+    records::{Correction, Evidence, JobState, correction_patch, job_state},
+    slot::Slot,
+    validate::Plan,
+};
+use crate::runtime::{
+    Clients,
+    apply::{Applier, Outcome, controller_of},
+    failure,
+};
+use chrono::{DateTime, Utc};
+use k8s_openapi::api::{batch::v1::Job, rbac::v1::RoleBinding};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+};
+use prometheus::IntCounterVec;
+use valerix_crds::{
+    Backup, BackupPhase, BackupPolicy, LastRun, LastRunResult, UploadState, backup_runner,
+    names::{RUN_ANNOTATION, SLOT_LABEL},
+};
+
+/// The longest id of a run by hand that status takes. Unit: characters.
+const MAX_RUN_ID: usize = 256;
+
+/// Writes for one controller.
+pub struct Writer {
+    /// Applies children.
+    pub applier: Applier,
+    /// Reads and writes records and Jobs.
+    pub clients: Clients,
+    /// Counts writes.
+    pub writes: IntCounterVec,
+    /// Name of the controller.
+    pub controller: &'static str,
+}
+
+/// What became of a run by hand.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ByHand {
+    /// Nobody asked, or it is answered.
+    Nothing,
+    /// Something must go first; look again soon.
+    Waiting,
+    /// The answer.
+    Answered(LastRun),
+}
+
+impl Writer {
+    /// Applies the children; the CronJob last, since it may fire at once. Says which were put back.
+    ///
+    /// # Errors
+    /// The first child that does not stand as desired.
+    pub async fn children(&self, resources: Resources, observed: &Observed) -> Result<Vec<String>, Error> {
+        let Resources {
+            service_account,
+            role_binding,
+            cron_job,
+        } = resources;
+        let mut repaired = Vec::new();
+        let mut note = |kind: &str, name: String, outcome: Outcome| {
+            if outcome == Outcome::Repaired {
+                repaired.push(format!("{kind} {name}"));
+            }
+        };
+        let failed = |source| Error::Apply { source };
+        let outcome = self
+            .applier
+            .apply(&service_account, observed.service_account.as_deref())
+            .await
+            .map_err(failed)?;
+        note("ServiceAccount", service_account.name_any(), outcome);
+        if self.make_room(&role_binding, observed.role_binding.as_deref()).await? {
+            return Ok(repaired);
+        }
+        let outcome = self
+            .applier
+            .apply(&role_binding, observed.role_binding.as_deref())
+            .await
+            .map_err(failed)?;
+        note("RoleBinding", role_binding.name_any(), outcome);
+        let outcome = self
+            .applier
+            .apply(&cron_job, observed.cron_job.as_deref())
+            .await
+            .map_err(failed)?;
+        note("CronJob", cron_job.name_any(), outcome);
+        Ok(repaired)
+    }
+
+    /// A RoleBinding never changes its role: one for another role goes, and its deletion brings us back.
+    async fn make_room(&self, desired: &RoleBinding, live: Option<&RoleBinding>) -> Result<bool, Error> {
+        let Some(live) = live.filter(|live| live.role_ref != desired.role_ref) else {
+            return Ok(false);
+        };
+        let owner = controller_of(desired)
+            .map(|owner| owner.uid.clone())
+            .unwrap_or_default();
+        self.applier
+            .prune(live, &owner)
+            .await
+            .map_err(|source| Error::Apply { source })
+    }
+
+    /// Makes the record of a slot exist and be this policy's.
+    ///
+    /// # Errors
+    /// [`Error::RecordTaken`] if another policy's record has the name and has been used.
+    pub async fn record(&self, plan: &Plan, slot: Slot, observed: &Observed) -> Result<(), Error> {
+        let desired = build::build_record(plan, slot);
+        let name = desired.name_any();
+        if observed.record(&name).is_some() {
+            return Ok(());
+        }
+        let api: Api<Backup> = self.clients.api(&plan.namespace);
+        if self.create(&api, &desired, "create the Backup").await? {
+            return Ok(());
+        }
+        let Some(found) = api.get_opt(&name).await.map_err(Error::api("read the Backup", &name))? else {
+            return Ok(());
+        };
+        if found.spec.policy_ref.uid == plan.uid {
+            return Ok(());
+        }
+        if !is_unused(&found) {
+            return Err(Error::RecordTaken {
+                name,
+                owner: found.spec.policy_ref.uid,
+            });
+        }
+        // Made ahead for an earlier policy of this name, and never begun.
+        self.delete(&api, &name, &found, found.resource_version()).await?;
+        self.create(&api, &desired, "create the Backup").await?;
+        Ok(())
+    }
+
+    /// Corrects a record if what the judgement rests on still holds. Says whether it was written.
+    ///
+    /// # Errors
+    /// What the API server answered, except that something has changed meanwhile: then the next look decides.
+    pub async fn correct(&self, namespace: &str, correction: &Correction, now: DateTime<Utc>) -> Result<bool, Error> {
+        let jobs: Api<Job> = self.clients.api(namespace);
+        let holds = match &correction.evidence {
+            Evidence::Progress => true,
+            Evidence::NoJob { name } => jobs
+                .get_opt(name)
+                .await
+                .map_err(Error::api("read the Job", name))?
+                .is_none(),
+            Evidence::JobFailed { name, uid } => jobs
+                .get_opt(name)
+                .await
+                .map_err(Error::api("read the Job", name))?
+                .is_some_and(|job| job.uid().as_ref() == Some(uid) && job_state(&job) == JobState::Failed),
+        };
+        if !holds {
+            return Ok(false);
+        }
+        let name = correction.record.name_any();
+        let api: Api<Backup> = self.clients.api(namespace);
+        self.count("record-status");
+        let patch = Patch::Merge(correction_patch(correction, now));
+        match api.patch_status(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(true),
+            Err(error) if failure::is_status(&error, 409) || failure::is_status(&error, 404) => Ok(false),
+            Err(error) => Err(Error::api("correct the Backup", &name)(error)),
+        }
+    }
+
+    /// Carries out the run that the policy's annotation asks for: at most one Job per day's slot, whatever is killed.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn by_hand(&self, policy: &BackupPolicy, plan: &Plan, observed: &Observed) -> Result<ByHand, Error> {
+        let Some(id) = policy.annotations().get(RUN_ANNOTATION).filter(|id| !id.is_empty()) else {
+            return Ok(ByHand::Nothing);
+        };
+        let id: String = id.chars().take(MAX_RUN_ID).collect();
+        let answered = policy.status.as_ref().and_then(|status| status.last_run.as_ref());
+        if answered.is_some_and(|run| run.id == id) {
+            return Ok(ByHand::Nothing);
+        }
+        let answer = |slot: String, result, message| {
+            Ok(ByHand::Answered(LastRun {
+                id: id.clone(),
+                slot,
+                result,
+                message,
+            }))
+        };
+        // A Job that carries this id was started by an earlier life that could not say so.
+        let begun = observed
+            .jobs
+            .iter()
+            .find(|job| job.annotations().get(RUN_ANNOTATION) == Some(&id));
+        if let Some(job) = begun {
+            let slot = job.labels().get(SLOT_LABEL).cloned().unwrap_or_default();
+            return answer(
+                slot,
+                LastRunResult::Started,
+                format!("Job {} was started", job.name_any()),
+            );
+        }
+        // Read anew what decides: the caches may be behind.
+        self.record(plan, plan.today, observed).await?;
+        let slot = plan.today.day.to_string();
+        let record_name = backup_runner::record_name(&plan.name, plan.today.day);
+        let records: Api<Backup> = self.clients.api(&plan.namespace);
+        let record = records
+            .get_opt(&record_name)
+            .await
+            .map_err(Error::api("read the Backup", &record_name))?;
+        let Some(record) = record.filter(|record| record.spec.policy_ref.uid == plan.uid) else {
+            return Ok(ByHand::Waiting);
+        };
+        let Some(cron_job) = &observed.cron_job else {
+            return Ok(ByHand::Waiting);
+        };
+        let job_name = backup_runner::job_name(&plan.name, plan.today.at);
+        let jobs: Api<Job> = self.clients.api(&plan.namespace);
+        let job = jobs
+            .get_opt(&job_name)
+            .await
+            .map_err(Error::api("read the Job", &job_name))?;
+        if job
+            .as_ref()
+            .is_some_and(|job| controller_of(job).map(|owner| &owner.uid) != cron_job.metadata.uid.as_ref())
+        {
+            return Err(Error::JobTaken { name: job_name });
+        }
+        match (
+            decide(&record.status.unwrap_or_default(), job.as_ref().map(job_state)),
+            &job,
+        ) {
+            (Step::SlotUsed, _) => answer(
+                slot.clone(),
+                LastRunResult::SlotUsed,
+                format!(
+                    "the archive of {slot} is stored already (Backup {record_name}): one a day; nothing was started"
+                ),
+            ),
+            (Step::UnderWay, _) => answer(
+                slot,
+                LastRunResult::Started,
+                format!("Job {job_name} is at work on this slot already"),
+            ),
+            (Step::Remove, Some(job)) => {
+                self.delete(&jobs, &job_name, job, None).await?;
+                Ok(ByHand::Waiting)
+            }
+            (Step::Wait | Step::Remove, _) => Ok(ByHand::Waiting),
+            (Step::Start, _) => {
+                let Some(desired) = build::build_job_by_hand(plan, &build_from(plan, cron_job), &id) else {
+                    return Ok(ByHand::Waiting);
+                };
+                if self.create(&jobs, &desired, "create the Job").await? {
+                    answer(slot, LastRunResult::Started, format!("Job {job_name} was started"))
+                } else {
+                    Ok(ByHand::Waiting)
+                }
+            }
+        }
+    }
+
+    /// Creates an object; `false` if its name is taken.
+    async fn create<K>(&self, api: &Api<K>, desired: &K, action: &'static str) -> Result<bool, Error>
+    where
+        K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + serde::Serialize,
+    {
+        self.count("create");
+        match api.create(&PostParams::default(), desired).await {
+            Ok(_) => Ok(true),
+            Err(error) if failure::is_status(&error, 409) => Ok(false),
+            Err(error) => Err(Error::api(action, &desired.name_any())(error)),
+        }
+    }
+
+    async fn delete<K>(&self, api: &Api<K>, name: &str, live: &K, version: Option<String>) -> Result<(), Error>
+    where
+        K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let parameters = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions {
+                uid: live.uid(),
+                resource_version: version,
+            }),
+            ..DeleteParams::default()
+        };
+        self.count("delete");
+        match api.delete(name, &parameters).await {
+            Ok(_) => Ok(()),
+            // Gone, or another one by now: the next look decides.
+            Err(error) if failure::is_status(&error, 404) || failure::is_status(&error, 409) => Ok(()),
+            Err(error) => Err(Error::api("delete", name)(error)),
+        }
+    }
+
+    fn count(&self, write: &str) {
+        self.writes.with_label_values(&[self.controller, write]).inc();
+    }
+}
+
+/// The live CronJob's identity with the template as desired: the cache may still have an older one.
+fn build_from(plan: &Plan, live: &k8s_openapi::api::batch::v1::CronJob) -> k8s_openapi::api::batch::v1::CronJob {
+    let mut cron_job = build::build_cron_job(plan);
+    cron_job.metadata.uid.clone_from(&live.metadata.uid);
+    cron_job
+}
+
+/// Whether a record was made and nothing ever began for it.
+fn is_unused(record: &Backup) -> bool {
+    let status = record.status.clone().unwrap_or_default();
+    matches!(status.phase, BackupPhase::Scheduled | BackupPhase::Missed)
+        && status.upload.state == UploadState::None
+        && status.started_at.is_none()
+}

@@ -1,0 +1,248 @@
+//! The Job that runs the backup runner: its environment, its mounts, its rights, and what its exit codes mean.
+
+use super::{Plan, account, labels};
+use k8s_openapi::{
+    api::{
+        batch::v1::{
+            CronJob, Job, JobSpec, JobTemplateSpec, PodFailurePolicy, PodFailurePolicyOnExitCodesRequirement,
+            PodFailurePolicyOnPodConditionsPattern, PodFailurePolicyRule,
+        },
+        core::v1::{
+            Capabilities, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ObjectFieldSelector,
+            PersistentVolumeClaimVolumeSource, PodSecurityContext, PodSpec, PodTemplateSpec, ResourceRequirements,
+            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::{Resource, api::ObjectMeta};
+use valerix_crds::{
+    backup_runner::{
+        CONNECTIONS_FOLDER, DESTINATION_FOLDER, FINAL_EXIT_CODES, JOB_NAME_ENV, JOB_NAME_LABEL, NAMESPACE_ENV,
+        POD_UID_ENV, POLICY_ENV, POLICY_UID_ENV, SCRATCH_FOLDER, SPEC_ENV, job_name,
+    },
+    names::{RUN_ANNOTATION, SLOT_LABEL},
+};
+
+/// Name of the container, which the failure policy speaks of.
+const CONTAINER: &str = "backup";
+/// User and group of the image.
+const USER: i64 = 65532;
+/// Pods after the first that a crash or an unreachable API server may cost.
+const RETRIES: i32 = 2;
+
+/// Builds what the CronJob makes Jobs from.
+pub fn build_job_template(plan: &Plan) -> JobTemplateSpec {
+    JobTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels(&plan.name)),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(JobSpec {
+            backoff_limit: Some(RETRIES),
+            active_deadline_seconds: Some(plan.deadline_seconds),
+            // A second pod never runs beside a first one that is still ending.
+            pod_replacement_policy: Some("Failed".into()),
+            pod_failure_policy: Some(failure_policy()),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels(&plan.name)),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(plan)),
+            },
+            ..JobSpec::default()
+        }),
+    }
+}
+
+/// Builds the Job of a run by hand: what the CronJob would make for today, under the name that it would give it.
+/// `None` while the CronJob has no UID.
+pub fn build_job_by_hand(plan: &Plan, cron_job: &CronJob, run: &str) -> Option<Job> {
+    let template = cron_job.spec.as_ref()?.job_template.clone();
+    let metadata = template.metadata.unwrap_or_default();
+    let mut labels = metadata.labels.unwrap_or_default();
+    labels.insert(SLOT_LABEL.to_owned(), plan.today.day.to_string());
+    let mut annotations = metadata.annotations.unwrap_or_default();
+    annotations.insert(RUN_ANNOTATION.to_owned(), run.to_owned());
+    annotations.insert("cronjob.kubernetes.io/instantiate".to_owned(), "manual".to_owned());
+    Some(Job {
+        metadata: ObjectMeta {
+            name: Some(job_name(&plan.name, plan.today.at)),
+            namespace: Some(plan.namespace.clone()),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            owner_references: Some(vec![cron_job.controller_owner_ref(&())?]),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec,
+        status: None,
+    })
+}
+
+fn failure_policy() -> PodFailurePolicy {
+    PodFailurePolicy {
+        rules: vec![
+            PodFailurePolicyRule {
+                action: "Ignore".into(),
+                on_pod_conditions: Some(vec![PodFailurePolicyOnPodConditionsPattern {
+                    type_: "DisruptionTarget".into(),
+                    status: "True".into(),
+                }]),
+                on_exit_codes: None,
+            },
+            PodFailurePolicyRule {
+                action: "FailJob".into(),
+                on_exit_codes: Some(PodFailurePolicyOnExitCodesRequirement {
+                    container_name: Some(CONTAINER.into()),
+                    operator: "In".into(),
+                    values: FINAL_EXIT_CODES.map(i32::from).into(),
+                }),
+                on_pod_conditions: None,
+            },
+        ],
+    }
+}
+
+fn pod(plan: &Plan) -> PodSpec {
+    PodSpec {
+        service_account_name: Some(account(plan)),
+        automount_service_account_token: Some(true),
+        enable_service_links: Some(false),
+        restart_policy: Some("Never".into()),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            fs_group_change_policy: Some("OnRootMismatch".into()),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                localhost_profile: None,
+            }),
+            ..PodSecurityContext::default()
+        }),
+        containers: vec![Container {
+            name: CONTAINER.into(),
+            image: Some(plan.runner.image.clone()),
+            image_pull_policy: Some("IfNotPresent".into()),
+            command: Some(vec!["/bin/backup".into()]),
+            env: Some(environment(plan)),
+            resources: Some(resources(plan)),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                read_only_root_filesystem: Some(true),
+                capabilities: Some(Capabilities {
+                    drop: Some(vec!["ALL".into()]),
+                    add: None,
+                }),
+                ..SecurityContext::default()
+            }),
+            volume_mounts: Some(mounts(plan)),
+            ..Container::default()
+        }],
+        volumes: Some(volumes(plan)),
+        ..PodSpec::default()
+    }
+}
+
+fn environment(plan: &Plan) -> Vec<EnvVar> {
+    let value = |name: &str, value: String| EnvVar {
+        name: name.into(),
+        value: Some(value),
+        value_from: None,
+    };
+    let field = |name: &str, path: String| EnvVar {
+        name: name.into(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path,
+                api_version: Some("v1".into()),
+            }),
+            ..EnvVarSource::default()
+        }),
+    };
+    // A specification that came from the API server always becomes JSON again.
+    let spec = serde_json::to_string(&plan.spec).unwrap_or_default();
+    vec![
+        value(POLICY_ENV, plan.name.clone()),
+        value(POLICY_UID_ENV, plan.uid.clone()),
+        value(SPEC_ENV, spec),
+        field(NAMESPACE_ENV, "metadata.namespace".into()),
+        field(POD_UID_ENV, "metadata.uid".into()),
+        field(JOB_NAME_ENV, format!("metadata.labels['{JOB_NAME_LABEL}']")),
+    ]
+}
+
+fn mounts(plan: &Plan) -> Vec<VolumeMount> {
+    let mount = |name: String, path: String, read_only| VolumeMount {
+        name,
+        mount_path: path,
+        read_only,
+        ..VolumeMount::default()
+    };
+    let mut mounts = vec![
+        mount("scratch".into(), SCRATCH_FOLDER.into(), None),
+        mount("destination".into(), DESTINATION_FOLDER.into(), None),
+    ];
+    mounts.extend((0..plan.spec.databases.len()).map(|index| {
+        mount(
+            format!("connection-{index}"),
+            format!("{CONNECTIONS_FOLDER}/{index}"),
+            Some(true),
+        )
+    }));
+    mounts
+}
+
+fn volumes(plan: &Plan) -> Vec<Volume> {
+    let mut volumes = vec![
+        Volume {
+            name: "scratch".into(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        },
+        Volume {
+            name: "destination".into(),
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: plan.destination.claim_name.clone(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        },
+    ];
+    volumes.extend(plan.spec.databases.iter().enumerate().map(|(index, database)| Volume {
+        name: format!("connection-{index}"),
+        // Optional: the runner names what is missing, where a pod would only hang.
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(database.connection_secret_ref.name.clone()),
+            optional: Some(true),
+            default_mode: Some(0o440),
+            items: None,
+        }),
+        ..Volume::default()
+    }));
+    volumes
+}
+
+fn resources(plan: &Plan) -> ResourceRequirements {
+    let quantity = |text: &str| Quantity(text.to_owned());
+    match plan.spec.job.as_ref().and_then(|job| job.resources.as_ref()) {
+        Some(resources) => ResourceRequirements {
+            requests: Some(resources.requests.clone()).filter(|map| !map.is_empty()),
+            limits: Some(resources.limits.clone()).filter(|map| !map.is_empty()),
+            claims: None,
+        },
+        None => ResourceRequirements {
+            requests: Some(
+                [
+                    ("cpu".to_owned(), quantity("50m")),
+                    ("memory".to_owned(), quantity("64Mi")),
+                ]
+                .into(),
+            ),
+            ..ResourceRequirements::default()
+        },
+    }
+}

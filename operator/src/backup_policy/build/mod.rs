@@ -1,0 +1,136 @@
+//! Third step: a plan as the objects that make it true. Pure: the same plan always gives the same objects.
+
+mod cron_job;
+mod job;
+mod record;
+mod role_binding;
+mod service_account;
+
+pub use cron_job::build_cron_job;
+pub use job::build_job_by_hand;
+pub use record::build_record;
+
+use super::validate::Plan;
+use k8s_openapi::{
+    api::{batch::v1::CronJob, core::v1::ServiceAccount, rbac::v1::RoleBinding},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use std::collections::BTreeMap;
+use valerix_crds::names::{MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, POLICY_LABEL};
+
+/// Value of the name label of everything that runs a backup.
+const RUNNER: &str = "valerix-backup";
+
+/// Everything that the operator owns for one policy. Who takes it apart does so without `..`, so that a new child does
+/// not compile before it is applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resources {
+    /// What the Job runs as.
+    pub service_account: ServiceAccount,
+    /// What the Job may do.
+    pub role_binding: RoleBinding,
+    /// What starts the Job.
+    pub cron_job: CronJob,
+}
+
+/// Builds everything.
+pub fn build(plan: &Plan) -> Resources {
+    Resources {
+        service_account: service_account::build_service_account(plan),
+        role_binding: role_binding::build_role_binding(plan),
+        cron_job: build_cron_job(plan),
+    }
+}
+
+fn labels(policy: &str) -> BTreeMap<String, String> {
+    [
+        (POLICY_LABEL, policy),
+        (NAME_LABEL, RUNNER),
+        (MANAGED_BY_LABEL, MANAGED_BY),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn metadata(plan: &Plan, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(plan.namespace.clone()),
+        labels: Some(labels(&plan.name)),
+        owner_references: Some(vec![plan.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Name of the ServiceAccount and of the RoleBinding.
+fn account(plan: &Plan) -> String {
+    format!("{}-backup", plan.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{fixtures, validate::validate};
+    use super::*;
+    use valerix_crds::backup_runner;
+
+    #[test]
+    fn everything_of_a_policy() {
+        let plan = validate(&fixtures::policy(), &fixtures::runner(), fixtures::now()).unwrap();
+        let Resources {
+            service_account,
+            role_binding,
+            cron_job,
+        } = build(&plan);
+        insta::assert_yaml_snapshot!("service_account", service_account);
+        insta::assert_yaml_snapshot!("role_binding", role_binding);
+        insta::assert_yaml_snapshot!("cron_job", cron_job);
+        insta::assert_yaml_snapshot!("record", build_record(&plan, plan.next));
+        let mut live = cron_job;
+        live.metadata.uid = Some("cron-uid".into());
+        let job = build_job_by_hand(&plan, &live, "by-hand-1").unwrap();
+        insta::assert_yaml_snapshot!("job_by_hand", job.metadata);
+        assert_eq!(job.spec, live.spec.and_then(|spec| spec.job_template.spec));
+    }
+
+    #[test]
+    fn a_wide_policy_mounts_each_secret_by_its_place() {
+        let mut policy = fixtures::policy();
+        policy.spec.job = serde_json::from_value(serde_json::json!({
+            "deadline": "90m", "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "256Mi"}},
+        }))
+        .unwrap();
+        policy.spec.suspend = true;
+        let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
+        let spec = build_cron_job(&plan).spec.unwrap();
+        assert_eq!(spec.suspend, Some(true));
+        let job = spec.job_template.spec.unwrap();
+        assert_eq!(job.active_deadline_seconds, Some(5400));
+        let pod = job.template.spec.unwrap();
+        let secrets: Vec<_> = pod
+            .volumes
+            .iter()
+            .flatten()
+            .filter_map(|volume| Some((volume.name.clone(), volume.secret.as_ref()?.secret_name.clone()?)))
+            .collect();
+        assert_eq!(
+            secrets,
+            [
+                ("connection-0".to_owned(), "orders-db".to_owned()),
+                ("connection-1".to_owned(), "stock-db".to_owned())
+            ]
+        );
+        let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+        for index in 0..2 {
+            let path = format!("{}/{index}", backup_runner::CONNECTIONS_FOLDER);
+            assert!(
+                mounts
+                    .iter()
+                    .any(|mount| mount.mount_path == path && mount.name == format!("connection-{index}"))
+            );
+        }
+        assert_eq!(
+            pod.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap()["memory"].0,
+            "256Mi"
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! What the Job may do: read Backups and patch their status in its namespace, nothing else.
+
+use super::{Plan, account, metadata};
+use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
+
+/// Binds the runner's ClusterRole in the policy's namespace.
+pub fn build_role_binding(plan: &Plan) -> RoleBinding {
+    RoleBinding {
+        metadata: metadata(plan, account(plan)),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".into(),
+            kind: "ClusterRole".into(),
+            name: plan.runner.cluster_role.clone(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".into(),
+            name: account(plan),
+            namespace: Some(plan.namespace.clone()),
+            ..Subject::default()
+        }]),
+    }
+}

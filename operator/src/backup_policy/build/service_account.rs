@@ -1,0 +1,13 @@
+//! What the Job runs as.
+
+use super::{Plan, account, metadata};
+use k8s_openapi::api::core::v1::ServiceAccount;
+
+/// Builds the ServiceAccount. Its token is mounted by the pod alone.
+pub fn build_service_account(plan: &Plan) -> ServiceAccount {
+    ServiceAccount {
+        metadata: metadata(plan, account(plan)),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}

@@ -1,0 +1,74 @@
+//! First step: what the caches have of one policy. Reads stores only.
+
+use super::stores::Stores;
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::{Pod, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
+use kube::{Resource, ResourceExt};
+use std::sync::Arc;
+use valerix_crds::{Backup, BackupPolicy, backup_runner};
+
+/// What the caches have of one policy.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Its own records, oldest slot first.
+    pub records: Vec<Arc<Backup>>,
+    /// What runs as the Job.
+    pub service_account: Option<Arc<ServiceAccount>>,
+    /// What the Job may do.
+    pub role_binding: Option<Arc<RoleBinding>>,
+    /// What starts the Job.
+    pub cron_job: Option<Arc<CronJob>>,
+    /// Jobs of the CronJob.
+    pub jobs: Vec<Arc<Job>>,
+    /// Pods of the Jobs.
+    pub pods: Vec<Arc<Pod>>,
+}
+
+impl Observed {
+    /// The own record of this name.
+    pub fn record(&self, name: &str) -> Option<&Arc<Backup>> {
+        self.records.iter().find(|record| record.name_any() == name)
+    }
+
+    /// The Job of this name.
+    pub fn job(&self, name: &str) -> Option<&Arc<Job>> {
+        self.jobs.iter().find(|job| job.name_any() == name)
+    }
+
+    /// The pods of a Job.
+    pub fn pods_of<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a Arc<Pod>> {
+        self.pods.iter().filter(move |pod| {
+            pod.labels()
+                .get(backup_runner::JOB_NAME_LABEL)
+                .is_some_and(|name| name == job)
+        })
+    }
+}
+
+/// Reads the stores.
+pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
+    let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+    let uid = policy.uid().unwrap_or_default();
+    let mut records = stores.records.of(&namespace, &name);
+    records.retain(|record| record.spec.policy_ref.uid == uid);
+    records.sort_by(|left, right| left.spec.slot.cmp(&right.spec.slot));
+    let account = format!("{name}-backup");
+    Observed {
+        records,
+        service_account: stores.service_accounts.get(&namespace, &account),
+        role_binding: stores.role_bindings.get(&namespace, &account),
+        cron_job: stores.cron_jobs.get(&namespace, &name),
+        jobs: live(stores.jobs.of(&namespace, &name)),
+        pods: stores.pods.of(&namespace, &name),
+    }
+}
+
+fn live<K: Resource>(objects: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    objects
+        .into_iter()
+        .filter(|object| object.meta().deletion_timestamp.is_none())
+        .collect()
+}

@@ -1,0 +1,545 @@
+//! What a Job's end, a pod that cannot start and a day that passed mean for the records. Pure.
+//!
+//! The runner writes its own story; this is for the stories that it could not finish. Once a pod was allowed to write,
+//! nothing here claims that it did not: such a record becomes Unknown, and only the runner, who can read the
+//! destination, settles it.
+
+use super::{dereference::Observed, slot::Schedule};
+use crate::runtime::clock;
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, TimeZone, Utc};
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use kube::ResourceExt;
+use std::sync::Arc;
+use valerix_crds::{Backup, BackupPhase, UploadState, backup_runner};
+
+/// How long after its last moment a run may still be on its way into the caches.
+const GRACE: TimeDelta = TimeDelta::minutes(2);
+/// The longest message that a record takes. Unit: characters.
+const MAX_MESSAGE: usize = 1024;
+
+/// What a record is to say instead.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Correction {
+    /// The record as it was judged; the writing is refused if it has changed since.
+    pub record: Arc<Backup>,
+    /// The new phase.
+    pub phase: BackupPhase,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// What must still hold of the Job when this is written.
+    pub evidence: Evidence,
+}
+
+/// What a correction rests on beside the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The Job of this name and UID has failed.
+    JobFailed {
+        /// Name.
+        name: String,
+        /// UID.
+        uid: String,
+    },
+    /// There is no Job of this name.
+    NoJob {
+        /// Name.
+        name: String,
+    },
+    /// Only what the record says of itself: nothing ends by it.
+    Progress,
+}
+
+/// A Job, as far as a record or a run by hand wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It may still start pods.
+    Active,
+    /// A pod ended with 0.
+    Complete,
+    /// It has given up.
+    Failed,
+    /// It is being deleted.
+    Terminating,
+}
+
+/// The state of a Job.
+pub fn job_state(job: &Job) -> JobState {
+    if job.metadata.deletion_timestamp.is_some() {
+        return JobState::Terminating;
+    }
+    if job_condition(job, "Failed").is_some() {
+        return JobState::Failed;
+    }
+    if job_condition(job, "Complete").is_some() {
+        JobState::Complete
+    } else {
+        JobState::Active
+    }
+}
+
+fn job_condition<'a>(job: &'a Job, kind: &str) -> Option<&'a k8s_openapi::api::batch::v1::JobCondition> {
+    let conditions = job.status.as_ref()?.conditions.as_deref()?;
+    conditions
+        .iter()
+        .find(|condition| condition.type_ == kind && condition.status == "True")
+}
+
+/// What the records of one policy are to say instead, and when to look again.
+pub fn corrections(
+    policy: &str,
+    schedule: &Schedule,
+    deadline_seconds: i64,
+    observed: &Observed,
+    now: DateTime<Utc>,
+) -> (Vec<Correction>, Option<DateTime<Utc>>) {
+    let mut corrections = Vec::new();
+    let mut look_again: Option<DateTime<Utc>> = None;
+    for record in &observed.records {
+        let judge = Judge {
+            policy,
+            schedule,
+            deadline_seconds,
+            observed,
+            record,
+            now,
+        };
+        match judge.judge() {
+            Judgement::Correct(correction) => corrections.push(*correction),
+            Judgement::Later(at) => look_again = Some(look_again.map_or(at, |earlier| earlier.min(at))),
+            Judgement::Fine => {}
+        }
+    }
+    (corrections, look_again)
+}
+
+/// Whether a phase is an end.
+pub fn is_terminal(phase: BackupPhase) -> bool {
+    use BackupPhase::{Archiving, Completed, Dumping, Failed, Missed, Scheduled, Unknown, Uploading, Verifying};
+    match phase {
+        Completed | Failed | Missed | Unknown => true,
+        Scheduled | Dumping | Archiving | Verifying | Uploading => false,
+    }
+}
+
+enum Judgement {
+    Fine,
+    Later(DateTime<Utc>),
+    Correct(Box<Correction>),
+}
+
+struct Judge<'a> {
+    policy: &'a str,
+    schedule: &'a Schedule,
+    deadline_seconds: i64,
+    observed: &'a Observed,
+    record: &'a Arc<Backup>,
+    now: DateTime<Utc>,
+}
+
+impl Judge<'_> {
+    fn judge(&self) -> Judgement {
+        let status = self.record.status.clone().unwrap_or_default();
+        if is_terminal(status.phase) || status.upload.state == UploadState::Completed {
+            return Judgement::Fine;
+        }
+        let Ok(day) = self.record.spec.slot.parse::<NaiveDate>() else {
+            return Judgement::Fine;
+        };
+        // An edited schedule moves the run within its day; the record keeps the time that it was made with.
+        let due = self.schedule.slot(day).map_or(self.record.spec.scheduled_at, |slot| {
+            slot.at.max(self.record.spec.scheduled_at)
+        });
+        let Some(job) = self.job(day) else {
+            return self.without_job(status.phase, day, due);
+        };
+        match job_state(job) {
+            JobState::Failed => self.correct(
+                self.ended(),
+                "JobFailed",
+                self.why_failed(job),
+                Evidence::JobFailed {
+                    name: job.name_any(),
+                    uid: job.uid().unwrap_or_default(),
+                },
+            ),
+            JobState::Active if status.phase == BackupPhase::Scheduled => match self.hindrance(job) {
+                Some((reason, message)) if status.message.as_deref() != Some(message.as_str()) => {
+                    self.correct(BackupPhase::Scheduled, reason, message, Evidence::Progress)
+                }
+                _ => Judgement::Fine,
+            },
+            JobState::Active | JobState::Complete | JobState::Terminating => Judgement::Fine,
+        }
+    }
+
+    /// The newest Job of the day, whenever in the day it was due.
+    fn job(&self, day: NaiveDate) -> Option<&Arc<Job>> {
+        self.observed
+            .jobs
+            .iter()
+            .filter(|job| {
+                backup_runner::scheduled_at(self.policy, &job.name_any())
+                    .is_some_and(|at| backup_runner::slot(at, &self.schedule.zone) == day)
+            })
+            .max_by_key(|job| job.creation_timestamp())
+    }
+
+    fn without_job(&self, phase: BackupPhase, day: NaiveDate, due: DateTime<Utc>) -> Judgement {
+        let evidence = Evidence::NoJob {
+            name: backup_runner::job_name(self.policy, due),
+        };
+        if phase == BackupPhase::Scheduled {
+            let closes = self.schedule.closes(due);
+            let after_day = day
+                .checked_add_days(Days::new(1))
+                .and_then(|next| {
+                    self.schedule
+                        .zone
+                        .from_local_datetime(&next.and_hms_opt(0, 0, 0)?)
+                        .earliest()
+                })
+                .map_or(closes, |midnight| midnight.to_utc());
+            let missed_at = closes.max(after_day) + GRACE;
+            if self.now < missed_at {
+                return if self.now >= due {
+                    Judgement::Later(missed_at)
+                } else {
+                    Judgement::Fine
+                };
+            }
+            let message = format!(
+                "no run started from {} to {} (schedule.catchUpWindow): the policy was suspended, or the cluster's CronJob controller did not run",
+                due.format("%FT%TZ"),
+                closes.format("%FT%TZ"),
+            );
+            return self.correct(BackupPhase::Missed, "Missed", message, evidence);
+        }
+        let began = self
+            .record
+            .status
+            .as_ref()
+            .and_then(|status| status.started_at)
+            .unwrap_or(due);
+        let over = began + TimeDelta::seconds(self.deadline_seconds) + GRACE;
+        if self.now < over {
+            return Judgement::Later(over);
+        }
+        self.correct(
+            self.ended(),
+            "JobGone",
+            "the Job is gone and its runner did not say how it ended".into(),
+            evidence,
+        )
+    }
+
+    /// Failed, unless a pod was allowed to write.
+    fn ended(&self) -> BackupPhase {
+        let upload = self
+            .record
+            .status
+            .as_ref()
+            .map(|status| status.upload.state)
+            .unwrap_or_default();
+        if upload == UploadState::None {
+            BackupPhase::Failed
+        } else {
+            BackupPhase::Unknown
+        }
+    }
+
+    fn why_failed(&self, job: &Job) -> String {
+        let name = job.name_any();
+        let mut message = match job_condition(job, "Failed") {
+            Some(condition) => format!(
+                "the Job {name} failed ({}): {}",
+                condition.reason.as_deref().unwrap_or("no reason"),
+                condition.message.as_deref().unwrap_or("no message")
+            ),
+            None => format!("the Job {name} failed"),
+        };
+        if let Some(how) = self.observed.pods_of(&name).find_map(|pod| termination(pod)) {
+            message = format!("{message}; {how}");
+        }
+        // What hindered the pod, or what the runner said last.
+        if let Some(before) = self.record.status.as_ref().and_then(|status| status.message.as_deref()) {
+            message = format!("{message}; before that: {before}");
+        }
+        message
+    }
+
+    /// Why the Job's pod does not start.
+    fn hindrance(&self, job: &Job) -> Option<(&'static str, String)> {
+        self.observed.pods_of(&job.name_any()).find_map(|pod| waiting(pod))
+    }
+
+    fn correct(&self, phase: BackupPhase, reason: &str, message: String, evidence: Evidence) -> Judgement {
+        Judgement::Correct(Box::new(Correction {
+            record: self.record.clone(),
+            phase,
+            reason: reason.to_owned(),
+            message: message.chars().take(MAX_MESSAGE).collect(),
+            evidence,
+        }))
+    }
+}
+
+/// Kubernetes alternates between words for the same trouble; these do not.
+fn waiting(pod: &Pod) -> Option<(&'static str, String)> {
+    let status = pod.status.as_ref()?;
+    let unschedulable = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        .and_then(|condition| condition.message.clone());
+    if let Some(why) = unschedulable {
+        return Some(("Unschedulable", format!("the backup's pod cannot be scheduled: {why}")));
+    }
+    status.container_statuses.iter().flatten().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        match waiting.reason.as_deref()? {
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Some((
+                "ImageUnavailable",
+                format!(
+                    "the image {} cannot be pulled: check backup.image of the chart",
+                    container.image
+                ),
+            )),
+            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
+                "ContainerNotCreated",
+                format!(
+                    "the backup's container cannot be made: {}",
+                    waiting.message.as_deref().unwrap_or_default()
+                ),
+            )),
+            _ => None,
+        }
+    })
+}
+
+fn termination(pod: &Pod) -> Option<String> {
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(|container| {
+            let ended = container.state.as_ref()?.terminated.as_ref()?;
+            (ended.exit_code != 0).then(|| {
+                format!(
+                    "its container ended with {} ({})",
+                    ended.exit_code,
+                    ended.reason.as_deref().unwrap_or("no reason")
+                )
+            })
+        })
+}
+
+/// The fields that a correction writes.
+pub fn correction_patch(correction: &Correction, now: DateTime<Utc>) -> serde_json::Value {
+    let mut status = serde_json::json!({
+        "phase": correction.phase,
+        "reason": correction.reason,
+        "message": correction.message,
+    });
+    if is_terminal(correction.phase)
+        && let Some(fields) = status.as_object_mut()
+    {
+        fields.insert("completedAt".into(), serde_json::json!(clock::whole_seconds(now)));
+    }
+    serde_json::json!({
+        "metadata": {"resourceVersion": correction.record.resource_version()},
+        "status": status,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures;
+    use super::*;
+    use serde_json::{Value, json};
+    use valerix_crds::BackupSchedule;
+
+    fn schedule() -> Schedule {
+        let schedule = BackupSchedule {
+            time_of_day: "04:00".into(),
+            time_zone: "Etc/UTC".into(),
+            catch_up_window: None,
+        };
+        Schedule::new(&schedule, fixtures::now()).unwrap()
+    }
+
+    fn record(status: Value) -> Arc<Backup> {
+        Arc::new(serde_json::from_value(json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Backup",
+            "metadata": {"name": "shop-20260821", "namespace": "shop", "resourceVersion": "7"},
+            "spec": {"policyRef": {"name": "shop", "uid": "policy-uid"}, "slot": "2026-08-21", "scheduledAt": "2026-08-21T04:00:00Z"},
+            "status": status,
+        })).unwrap())
+    }
+
+    fn job(conditions: Value) -> Arc<Job> {
+        let name = backup_runner::job_name("shop", fixtures::at("2026-08-21T04:00:00Z"));
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "uid": "job-uid"}, "status": {"conditions": conditions},
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn pod(status: Value) -> Arc<Pod> {
+        let name = backup_runner::job_name("shop", fixtures::at("2026-08-21T04:00:00Z"));
+        Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": name}}, "status": status,
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn judge(
+        status: Value,
+        jobs: Vec<Arc<Job>>,
+        pods: Vec<Arc<Pod>>,
+        now: &str,
+    ) -> (Vec<Correction>, Option<DateTime<Utc>>) {
+        let observed = Observed {
+            records: vec![record(status)],
+            jobs,
+            pods,
+            ..Observed::default()
+        };
+        corrections("shop", &schedule(), 7200, &observed, fixtures::at(now))
+    }
+
+    #[test]
+    fn the_table_of_ends() {
+        let none = json!([]);
+        let failed = json!([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"}]);
+        let complete = json!([{"type": "Complete", "status": "True"}]);
+        let at = |phase: &str, upload: &str| json!({"phase": phase, "startedAt": "2026-08-21T04:00:05Z", "upload": {"state": upload}});
+        let (noon, next_day) = ("2026-08-21T12:00:00Z", "2026-08-22T00:02:00Z");
+        for (status, jobs, now, expected) in [
+            // The runner told its end: nothing is added.
+            (at("Completed", "Completed"), vec![job(failed.clone())], noon, None),
+            (at("Failed", "None"), vec![job(failed.clone())], noon, None),
+            (at("Unknown", "Started"), vec![job(failed.clone())], noon, None),
+            (at("Uploading", "Completed"), vec![job(failed.clone())], noon, None),
+            // The Job gave up.
+            (
+                at("Scheduled", "None"),
+                vec![job(failed.clone())],
+                noon,
+                Some((BackupPhase::Failed, "JobFailed")),
+            ),
+            (
+                at("Verifying", "None"),
+                vec![job(failed.clone())],
+                noon,
+                Some((BackupPhase::Failed, "JobFailed")),
+            ),
+            (
+                at("Uploading", "Started"),
+                vec![job(failed)],
+                noon,
+                Some((BackupPhase::Unknown, "JobFailed")),
+            ),
+            // It goes on, or has ended well and the record is on its way.
+            (at("Dumping", "None"), vec![job(none.clone())], next_day, None),
+            (at("Uploading", "Started"), vec![job(complete)], next_day, None),
+            // No Job: missed when the day and the window have passed, gone when the deadline has.
+            (at("Scheduled", "None"), vec![], "2026-08-21T03:00:00Z", None),
+            (at("Scheduled", "None"), vec![], noon, None),
+            (at("Scheduled", "None"), vec![], "2026-08-22T00:01:59Z", None),
+            (
+                at("Scheduled", "None"),
+                vec![],
+                next_day,
+                Some((BackupPhase::Missed, "Missed")),
+            ),
+            (at("Scheduled", "None"), vec![job(none)], next_day, None),
+            (at("Dumping", "None"), vec![], "2026-08-21T06:02:04Z", None),
+            (
+                at("Dumping", "None"),
+                vec![],
+                "2026-08-21T06:02:05Z",
+                Some((BackupPhase::Failed, "JobGone")),
+            ),
+            (
+                at("Uploading", "Started"),
+                vec![],
+                noon,
+                Some((BackupPhase::Unknown, "JobGone")),
+            ),
+        ] {
+            let (found, _) = judge(status.clone(), jobs, vec![], now);
+            let found = found
+                .first()
+                .map(|correction| (correction.phase, correction.reason.as_str()));
+            assert_eq!(found, expected, "{status} {now}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_is_told_and_remembered() {
+        let image = json!({"containerStatuses": [{"name": "backup", "image": "x/y:1", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}}]});
+        let (found, _) = judge(
+            json!({"phase": "Scheduled"}),
+            vec![job(json!([]))],
+            vec![pod(image.clone())],
+            "2026-08-21T04:01:00Z",
+        );
+        assert_eq!(
+            (found[0].phase, found[0].reason.as_str()),
+            (BackupPhase::Scheduled, "ImageUnavailable")
+        );
+        let message = found[0].message.clone();
+        let told = json!({"phase": "Scheduled", "message": message});
+        assert!(
+            judge(
+                told.clone(),
+                vec![job(json!([]))],
+                vec![pod(image)],
+                "2026-08-21T04:01:00Z"
+            )
+            .0
+            .is_empty()
+        );
+
+        let failed = json!([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"}]);
+        let oom = json!({"containerStatuses": [{"name": "backup", "image": "x", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"reason": "OOMKilled", "exitCode": 137}}}]});
+        let (found, _) = judge(told, vec![job(failed)], vec![pod(oom)], "2026-08-21T06:01:00Z");
+        for text in ["DeadlineExceeded", "137 (OOMKilled)", "x/y:1 cannot be pulled"] {
+            assert!(found[0].message.contains(text), "{text} in {}", found[0].message);
+        }
+        let patch = correction_patch(&found[0], fixtures::now());
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(patch["status"]["completedAt"], "2026-08-21T12:00:00Z");
+        assert!(
+            patch["status"].get("upload").is_none(),
+            "the fence is the runner's alone"
+        );
+
+        let unschedulable = json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "persistentvolumeclaim \"b\" not found"}]});
+        let (found, _) = judge(
+            json!({"phase": "Scheduled"}),
+            vec![job(json!([]))],
+            vec![pod(unschedulable)],
+            "2026-08-21T04:01:00Z",
+        );
+        assert!(found[0].message.contains("persistentvolumeclaim \"b\" not found"));
+    }
+
+    #[test]
+    fn a_due_record_is_looked_at_again_when_it_can_be_missed() {
+        let (_, look_again) = judge(json!({"phase": "Scheduled"}), vec![], vec![], "2026-08-21T04:00:01Z");
+        assert_eq!(look_again, Some(fixtures::at("2026-08-22T00:02:00Z")));
+        let (_, look_again) = judge(json!({"phase": "Scheduled"}), vec![], vec![], "2026-08-20T04:00:01Z");
+        assert_eq!(look_again, None);
+    }
+}

@@ -1,0 +1,374 @@
+//! Fifth step: what the policy's status says. Pure.
+
+use super::{dereference::Observed, error::Error, records::is_terminal, slot::Slot, validate::Plan};
+use crate::runtime::{
+    Category, clock,
+    conditions::{ConditionUpdate, find_condition, set_condition},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use valerix_crds::{
+    Backup, BackupPhase, BackupPolicy, BackupPolicyStatus, BackupSummary, ConditionStatus, LastRun, LastSuccess,
+    UploadState,
+    backup_runner::human_size,
+    names::condition::{LAST_BACKUP_SUCCEEDED, READY, SCHEDULED, STALE, VERIFIED},
+};
+
+/// A day, and two hours for the run itself.
+const STALE_AFTER: TimeDelta = TimeDelta::hours(26);
+
+/// What the steps before have found.
+pub struct Found<'a> {
+    /// The plan, if there is one.
+    pub plan: Option<&'a Plan>,
+    /// What stands in the way.
+    pub error: Option<&'a Error>,
+    /// What the caches have.
+    pub observed: &'a Observed,
+    /// The answer to a run by hand, if it was given just now.
+    pub last_run: Option<LastRun>,
+}
+
+/// Something that happened, for an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Whether it went as it should.
+    pub good: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence.
+    pub note: String,
+}
+
+/// Computes the status, and when it would change by the clock alone.
+pub fn status(policy: &BackupPolicy, found: &Found<'_>, now: DateTime<Utc>) -> (BackupPolicyStatus, DateTime<Utc>) {
+    let old = policy.status.clone().unwrap_or_default();
+    let generation = policy.metadata.generation.unwrap_or_default();
+    let last_success = last_success(old.last_success.as_ref(), &found.observed.records);
+    let next = found.plan.filter(|plan| !plan.spec.suspend).map(|plan| plan.next);
+    let (stale, stale_at) = stale(policy, last_success.as_ref(), now);
+    let mut conditions = old.conditions;
+    for update in [
+        ready(found),
+        scheduled(found, next),
+        last_backup(&found.observed.records),
+        ConditionUpdate {
+            kind: VERIFIED,
+            status: ConditionStatus::Unknown,
+            reason: "NotRestored",
+            message:
+                "no archive has been restored yet: archives are checked before they are stored, not by a trial restore"
+                    .into(),
+        },
+        stale,
+    ] {
+        set_condition(&mut conditions, update, generation, now);
+    }
+    let status = BackupPolicyStatus {
+        observed_generation: generation,
+        next_slot: next.map(|slot| slot.day.to_string()),
+        next_run_at: next.map(|slot| slot.at),
+        last_run: found.last_run.clone().or(old.last_run),
+        summary: Some(BackupSummary {
+            schedule: format!(
+                "{} {}",
+                policy.spec.schedule.time_of_day, policy.spec.schedule.time_zone
+            ),
+            size: last_success
+                .as_ref()
+                .map(|success| human_size(success.bytes))
+                .unwrap_or_default(),
+        }),
+        last_success,
+        conditions,
+    };
+    let look_again = [stale_at, found.plan.map(|plan| plan.next.at)]
+        .into_iter()
+        .flatten()
+        .min();
+    (status, look_again.unwrap_or(now + TimeDelta::days(1)))
+}
+
+/// What is worth an event in the step from one status to the next.
+pub fn news(old: &BackupPolicyStatus, new: &BackupPolicyStatus) -> Vec<News> {
+    let mut news = Vec::new();
+    if let Some(run) = new.last_run.as_ref().filter(|run| old.last_run.as_ref() != Some(*run)) {
+        news.push(News {
+            good: true,
+            reason: format!("{:?}", run.result),
+            note: format!("run {} for {}: {}", run.id, run.slot, run.message),
+        });
+    }
+    let last = find_condition(&new.conditions, LAST_BACKUP_SUCCEEDED);
+    let before = find_condition(&old.conditions, LAST_BACKUP_SUCCEEDED);
+    if let Some(last) =
+        last.filter(|last| last.reason != "NoBackupYet" && before.is_none_or(|before| before.message != last.message))
+    {
+        news.push(News {
+            good: last.status == "True",
+            reason: format!("Backup{}", last.reason),
+            note: last.message.clone(),
+        });
+    }
+    news
+}
+
+fn ready(found: &Found<'_>) -> ConditionUpdate<'static> {
+    match found.error {
+        Some(error) => ConditionUpdate {
+            kind: READY,
+            status: ConditionStatus::False,
+            reason: error.category(),
+            message: error.to_string(),
+        },
+        None => ConditionUpdate {
+            kind: READY,
+            status: ConditionStatus::True,
+            reason: "Reconciled",
+            message: "the CronJob stands and the record of the next slot is made".into(),
+        },
+    }
+}
+
+fn scheduled(found: &Found<'_>, next: Option<Slot>) -> ConditionUpdate<'static> {
+    let (status, reason, message) = match (found.plan, next) {
+        (None, _) => (
+            ConditionStatus::False,
+            found.error.map_or("InvalidSpec", Category::category),
+            found.error.map_or_else(String::new, ToString::to_string),
+        ),
+        (Some(_), None) => (
+            ConditionStatus::False,
+            "Suspended",
+            "spec.suspend is true: no scheduled run starts; a run by hand does".into(),
+        ),
+        (Some(_), Some(next)) => (
+            ConditionStatus::True,
+            "NextRunKnown",
+            format!("the run of {} starts at {}", next.day, next.at.format("%FT%TZ")),
+        ),
+    };
+    ConditionUpdate {
+        kind: SCHEDULED,
+        status,
+        reason,
+        message,
+    }
+}
+
+/// The newest slot that has ended.
+fn last_backup(records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
+    let ended = records.iter().rev().find_map(|record| {
+        let status = record.status.as_ref()?;
+        is_terminal(status.phase).then_some((record, status))
+    });
+    let update = |status, reason, message| ConditionUpdate {
+        kind: LAST_BACKUP_SUCCEEDED,
+        status,
+        reason,
+        message,
+    };
+    let Some((record, status)) = ended else {
+        return update(ConditionStatus::Unknown, "NoBackupYet", "no run has ended yet".into());
+    };
+    let message = format!(
+        "{}: {}",
+        record.spec.slot,
+        status.message.as_deref().unwrap_or("no message")
+    );
+    match status.phase {
+        BackupPhase::Completed => update(ConditionStatus::True, "Stored", message),
+        BackupPhase::Missed => update(ConditionStatus::False, "Missed", message),
+        BackupPhase::Unknown => update(ConditionStatus::Unknown, "UploadUnknown", message),
+        _ => update(ConditionStatus::False, "Failed", message),
+    }
+}
+
+/// The newest stored slot that anybody remembers: records may have been deleted, the archive has not.
+fn last_success(old: Option<&LastSuccess>, records: &[std::sync::Arc<Backup>]) -> Option<LastSuccess> {
+    let newest = records.iter().rev().find_map(|record| {
+        let status = record.status.as_ref()?;
+        if status.phase != BackupPhase::Completed || status.upload.state != UploadState::Completed {
+            return None;
+        }
+        Some(LastSuccess {
+            slot: record.spec.slot.clone(),
+            bytes: status.upload.bytes.unwrap_or_default(),
+            sha256: status.upload.sha256.clone().unwrap_or_default(),
+            time: clock::whole_seconds(status.completed_at.or(status.upload.started_at)?),
+        })
+    });
+    match (newest, old) {
+        (Some(newest), Some(old)) if old.slot > newest.slot => Some(old.clone()),
+        (Some(newest), _) => Some(newest),
+        (None, old) => old.cloned(),
+    }
+}
+
+fn stale(
+    policy: &BackupPolicy,
+    last_success: Option<&LastSuccess>,
+    now: DateTime<Utc>,
+) -> (ConditionUpdate<'static>, Option<DateTime<Utc>>) {
+    let created = policy
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(now, clock::from_time);
+    let since = last_success.map_or(created, |success| success.time);
+    let stale_at = since + STALE_AFTER;
+    let is_stale = now > stale_at;
+    let (reason, message) = match (is_stale, last_success) {
+        (true, Some(success)) => (
+            "Overdue",
+            format!("the newest archive is of {}: more than 26 h old", success.slot),
+        ),
+        (true, None) => (
+            "NeverStored",
+            "no archive was stored in the 26 h since the policy was made".into(),
+        ),
+        (false, Some(success)) => ("Fresh", format!("the newest archive is of {}", success.slot)),
+        (false, None) => ("New", "no archive is expected yet".into()),
+    };
+    let status = if is_stale {
+        ConditionStatus::True
+    } else {
+        ConditionStatus::False
+    };
+    let update = ConditionUpdate {
+        kind: STALE,
+        status,
+        reason,
+        message,
+    };
+    (update, (!is_stale).then_some(stale_at + TimeDelta::seconds(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{fixtures, validate::validate};
+    use super::*;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn record(slot: &str, phase: &str, message: &str) -> Arc<Backup> {
+        let upload = if phase == "Completed" {
+            json!({"state": "Completed", "bytes": 1_258_291, "sha256": "abc"})
+        } else {
+            json!({"state": "None"})
+        };
+        Arc::new(serde_json::from_value(json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Backup",
+            "metadata": {"name": format!("shop-{}", slot.replace('-', "")), "namespace": "shop"},
+            "spec": {"policyRef": {"name": "shop", "uid": "policy-uid"}, "slot": slot, "scheduledAt": format!("{slot}T02:15:00Z")},
+            "status": {"phase": phase, "message": message, "upload": upload, "completedAt": format!("{slot}T02:16:00.5Z")},
+        })).unwrap())
+    }
+
+    fn computed(policy: &BackupPolicy, records: Vec<Arc<Backup>>, now: &str) -> (BackupPolicyStatus, DateTime<Utc>) {
+        let now = fixtures::at(now);
+        let plan = validate(policy, &fixtures::runner(), now);
+        let observed = Observed {
+            records,
+            ..Observed::default()
+        };
+        let found = Found {
+            plan: plan.as_ref().ok(),
+            error: plan.as_ref().err(),
+            observed: &observed,
+            last_run: None,
+        };
+        status(policy, &found, now)
+    }
+
+    fn shown<'a>(status: &'a BackupPolicyStatus, kind: &str) -> (&'a str, &'a str, &'a str) {
+        let condition = find_condition(&status.conditions, kind).unwrap();
+        (&condition.status, &condition.reason, &condition.message)
+    }
+
+    #[test]
+    fn a_whole_status() {
+        let records = vec![
+            record("2026-08-20", "Failed", "databases[0] orders: refused"),
+            record("2026-08-21", "Completed", "2 databases, 1.2 MiB, stored"),
+            record("2026-08-22", "Scheduled", ""),
+        ];
+        let (status, look_again) = computed(&fixtures::policy(), records, "2026-08-21T12:00:00Z");
+        insta::assert_yaml_snapshot!("status", status);
+        assert_eq!(look_again, fixtures::at("2026-08-22T02:15:00Z"));
+    }
+
+    #[test]
+    fn the_table_of_conditions() {
+        let (new, _) = computed(&fixtures::policy(), vec![], "2026-08-21T10:59:59Z");
+        assert_eq!(shown(&new, LAST_BACKUP_SUCCEEDED).0, "Unknown");
+        assert_eq!(shown(&new, STALE).1, "New");
+        let (old, _) = computed(&fixtures::policy(), vec![], "2026-08-21T11:00:01Z");
+        assert_eq!((shown(&old, STALE).0, shown(&old, STALE).1), ("True", "NeverStored"));
+
+        let stored = record("2026-08-20", "Completed", "fine");
+        let failed = record("2026-08-21", "Failed", "databases[1] stock: not reachable");
+        let (status, look_again) = computed(
+            &fixtures::policy(),
+            vec![stored.clone(), failed],
+            "2026-08-21T03:00:00Z",
+        );
+        let (value, reason, message) = shown(&status, LAST_BACKUP_SUCCEEDED);
+        assert_eq!((value, reason), ("False", "Failed"));
+        assert!(message.contains("databases[1] stock"), "{message}");
+        assert_eq!(shown(&status, STALE).0, "False");
+        // It turns stale 26 h after 02:16:00, before the next run.
+        assert_eq!(look_again, fixtures::at("2026-08-21T04:16:01Z"));
+        assert_eq!(
+            shown(&status, VERIFIED),
+            ("Unknown", "NotRestored", shown(&status, VERIFIED).2)
+        );
+
+        let unknown = record("2026-08-21", "Unknown", "x");
+        let (status, _) = computed(
+            &fixtures::policy(),
+            vec![stored.clone(), unknown],
+            "2026-08-21T05:00:00Z",
+        );
+        assert_eq!(shown(&status, LAST_BACKUP_SUCCEEDED).0, "Unknown");
+        assert_eq!((shown(&status, STALE).0, shown(&status, STALE).1), ("True", "Overdue"));
+
+        // The record is deleted: the success is remembered.
+        let mut policy = fixtures::policy();
+        policy.status = Some(status);
+        let (status, _) = computed(&policy, vec![], "2026-08-21T05:00:00Z");
+        assert_eq!(status.last_success.unwrap().slot, "2026-08-20");
+
+        let mut policy = fixtures::policy();
+        policy.spec.suspend = true;
+        let (status, _) = computed(&policy, vec![], "2026-08-21T05:00:00Z");
+        assert_eq!(shown(&status, SCHEDULED).1, "Suspended");
+        assert_eq!(
+            (
+                status.next_slot,
+                shown(&computed(&policy, vec![], "2026-08-21T05:00:00Z").0, READY).0
+            ),
+            (None, "True")
+        );
+
+        policy.spec.schedule.time_of_day = "02:30".into();
+        let (status, _) = computed(&policy, vec![], "2026-08-21T05:00:00Z");
+        assert_eq!(
+            (shown(&status, READY).0, shown(&status, READY).1),
+            ("False", "InvalidSchedule")
+        );
+        assert!(shown(&status, READY).2.contains("write 03:00"));
+        assert_eq!(shown(&status, SCHEDULED).1, "InvalidSchedule");
+    }
+
+    #[test]
+    fn news_are_told_once() {
+        let records = vec![record("2026-08-21", "Completed", "fine")];
+        let mut policy = fixtures::policy();
+        let (first, _) = computed(&policy, records.clone(), "2026-08-21T05:00:00Z");
+        assert_eq!(news(&BackupPolicyStatus::default(), &first)[0].reason, "BackupStored");
+        policy.status = Some(first.clone());
+        let (second, _) = computed(&policy, records, "2026-08-21T06:00:00Z");
+        assert_eq!(second, first, "time alone changes nothing");
+        assert!(news(&first, &second).is_empty());
+    }
+}

@@ -1,0 +1,71 @@
+//! The caches of this kind: BackupPolicies and what belongs to them. Reads watches; writes nothing.
+
+use crate::runtime::{Cache, Change, Runtime, Triggers, WatchOptions};
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::{Pod, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
+use kube::{Resource, ResourceExt};
+use valerix_crds::{Backup, BackupPolicy, names::POLICY_LABEL};
+
+/// One cache per kind. All but the first are found by their policy with [`Cache::of`].
+#[derive(Clone)]
+pub struct Stores {
+    /// The policies themselves.
+    pub policies: Cache<BackupPolicy>,
+    /// Their records, also of policies that are gone.
+    pub records: Cache<Backup>,
+    /// ServiceAccounts `<policy>-backup`.
+    pub service_accounts: Cache<ServiceAccount>,
+    /// RoleBindings `<policy>-backup`.
+    pub role_bindings: Cache<RoleBinding>,
+    /// CronJobs, of the policy's name.
+    pub cron_jobs: Cache<CronJob>,
+    /// Jobs of the CronJobs and of runs by hand.
+    pub jobs: Cache<Job>,
+    /// The pods of the Jobs, without the parts that nobody reads.
+    pub pods: Cache<Pod>,
+}
+
+impl Stores {
+    /// Starts the watches. A change of anything that carries a policy's label triggers that policy.
+    pub fn watch(runtime: &Runtime) -> Self {
+        let policies = runtime.watch::<BackupPolicy>(WatchOptions::new("backuppolicies"));
+        let triggers = policies.triggers();
+        Self {
+            records: runtime.watch(child("backups", triggers)),
+            service_accounts: runtime.watch(child("backup-serviceaccounts", triggers)),
+            role_bindings: runtime.watch(child("backup-rolebindings", triggers)),
+            cron_jobs: runtime.watch(child("backup-cronjobs", triggers)),
+            jobs: runtime.watch(child("backup-jobs", triggers).trim(trim_job)),
+            pods: runtime.watch(child("backup-pods", triggers).trim(trim_pod)),
+            policies,
+        }
+    }
+}
+
+fn child<K: Resource<DynamicType = ()>>(name: &'static str, triggers: &Triggers<BackupPolicy>) -> WatchOptions<K> {
+    let triggers = triggers.clone();
+    WatchOptions::new(name)
+        .labels(POLICY_LABEL)
+        .indexed_by(POLICY_LABEL)
+        .on_change(move |change: Change<'_, K>| match change {
+            Change::Applied(object) | Change::Deleted(object) => {
+                if let Some(policy) = object.labels().get(POLICY_LABEL) {
+                    triggers.trigger(&object.namespace().unwrap_or_default(), policy);
+                }
+            }
+            Change::Relisted => triggers.trigger_all(),
+        })
+}
+
+/// Keeps metadata and status: a Job's specification is the CronJob's.
+fn trim_job(job: &mut Job) {
+    job.spec = None;
+}
+
+/// Keeps metadata and container states.
+fn trim_pod(pod: &mut Pod) {
+    pod.spec = None;
+}

@@ -1,0 +1,400 @@
+//! The controller against the fake API server: what stands before what, runs by hand, strangers, kills, rest.
+
+use super::*;
+use crate::{
+    fake_api::{FakeApi, Fault},
+    runtime::{Clients, Fence, Identity, Runtime, Scope},
+};
+use http::Method;
+use serde_json::{Value, json};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+const POLICIES: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backuppolicies";
+const POLICY: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backuppolicies/shop";
+const RECORDS: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backups";
+const TODAY: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backups/shop-20260821";
+const NEXT: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backups/shop-20260822";
+const CRON_JOB: &str = "/apis/batch/v1/namespaces/shop/cronjobs/shop";
+const JOBS: &str = "/apis/batch/v1/namespaces/shop/jobs";
+/// 2026-08-21T02:15:00Z, which is 04:15 in Berlin, in minutes.
+const JOB: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-29787975";
+
+struct Operator {
+    runtime: Runtime,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Operator {
+    /// The controller, leading, on this API server, at noon of the fixtures' day.
+    fn start(api: &FakeApi) -> Self {
+        let identity = Identity {
+            pod: "operator-1".into(),
+            uid: "operator-uid".into(),
+        };
+        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
+        runtime.leadership.set(Some(Fence {
+            lease: "lease".into(),
+            term: 1,
+        }));
+        let running = runtime.clone();
+        let task = tokio::spawn(async move { run_with(&running, fixtures::runner(), fixtures::now).await });
+        Self {
+            runtime,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // The watches run in tasks of their own.
+        self.runtime.shutdown.cancel();
+    }
+}
+
+/// Waits until nothing was written for a while.
+async fn rest(api: &FakeApi) -> usize {
+    let mut before = usize::MAX;
+    loop {
+        let now = api.requests().iter().filter(|request| request.is_write()).count();
+        if now == before {
+            return now;
+        }
+        before = now;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+    }
+}
+
+fn policy() -> Value {
+    let mut policy = serde_json::to_value(fixtures::policy()).unwrap();
+    policy["metadata"] = json!({"name": "shop", "uid": "policy-uid"});
+    policy
+}
+
+fn ask(api: &FakeApi, id: &str) {
+    api.merge(
+        POLICY,
+        json!({"metadata": {"annotations": {"resilience.valerix.io/run": id}}}),
+    );
+}
+
+async fn answered(api: &FakeApi, id: &str) -> Value {
+    let policy = api
+        .until(POLICY, |policy| {
+            policy.pointer("/status/lastRun/id") == Some(&json!(id))
+        })
+        .await;
+    policy["status"]["lastRun"].clone()
+}
+
+fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| condition["type"] == kind)
+}
+
+fn shows(object: &Value, kind: &str, status: &str, reason: &str) -> bool {
+    condition(object, kind).is_some_and(|condition| condition["status"] == status && condition["reason"] == reason)
+}
+
+fn count(api: &FakeApi, write: &str) -> usize {
+    api.writes().iter().filter(|done| *done == write).count()
+}
+
+#[tokio::test]
+async fn the_record_of_the_next_slot_stands_before_the_cron_job_and_then_nothing_is_written() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let operator = Operator::start(&api);
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    assert_eq!(policy["status"]["nextSlot"], "2026-08-22");
+    assert_eq!(policy["status"]["nextRunAt"], "2026-08-22T02:15:00Z");
+    let record = api.get(NEXT).unwrap();
+    assert_eq!(record["spec"]["policyRef"]["uid"], "policy-uid");
+    assert!(record["metadata"].get("ownerReferences").is_none());
+    let writes = api.writes();
+    let place = |write: &str| {
+        writes
+            .iter()
+            .position(|done| done.starts_with(write))
+            .unwrap_or_else(|| panic!("{write} in {writes:?}"))
+    };
+    assert!(place(&format!("POST {RECORDS}")) < place(&format!("PATCH {CRON_JOB}")));
+    assert!(place("PATCH /apis/rbac") < place(&format!("PATCH {CRON_JOB}")));
+    assert!(
+        api.get(TODAY).is_none(),
+        "a policy made after the day's time has no run that day"
+    );
+
+    rest(&api).await;
+    api.forget_requests();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let asked: Vec<_> = api
+        .requests()
+        .into_iter()
+        .filter(|request| !request.query.contains("watch=true"))
+        .collect();
+    assert!(asked.is_empty(), "at rest: {asked:?}");
+    let text = String::from_utf8(operator.runtime.metrics.render()).unwrap();
+    assert!(
+        text.contains("valerix_backup_last_success_timestamp_seconds{namespace=\"shop\",policy=\"shop\"} 0"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn runs_by_hand_start_one_job_for_the_day() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let operator = Operator::start(&api);
+    ask(&api, "one");
+    let run = answered(&api, "one").await;
+    assert_eq!(
+        (run["result"].as_str(), run["slot"].as_str()),
+        (Some("Started"), Some("2026-08-21")),
+        "{run}"
+    );
+    let job = api.get(JOB).unwrap();
+    assert_eq!(
+        job["metadata"]["ownerReferences"][0]["uid"],
+        api.get(CRON_JOB).unwrap()["metadata"]["uid"]
+    );
+    assert_eq!(job["metadata"]["ownerReferences"][0]["controller"], true);
+    assert_eq!(api.get(TODAY).unwrap()["spec"]["slot"], "2026-08-21");
+
+    // Asked again while it works.
+    ask(&api, "two");
+    assert!(
+        answered(&api, "two").await["message"]
+            .as_str()
+            .unwrap()
+            .contains("at work on this slot already")
+    );
+
+    // It has stored.
+    api.merge(
+        TODAY,
+        json!({"status": {"phase": "Completed", "message": "2 databases", "completedAt": "2026-08-21T12:00:00Z",
+        "upload": {"state": "Completed", "bytes": 2048, "sha256": "abc"}}}),
+    );
+    api.merge(
+        JOB,
+        json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}}),
+    );
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "LastBackupSucceeded", "True", "Stored"))
+        .await;
+    assert_eq!(policy["status"]["lastSuccess"]["slot"], "2026-08-21");
+    assert_eq!(policy["status"]["summary"]["size"], "2.0 KiB");
+    ask(&api, "three");
+    assert_eq!(answered(&api, "three").await["result"], "SlotUsed");
+    assert_eq!(count(&api, &format!("POST {JOBS}")), 1);
+    let text = String::from_utf8(operator.runtime.metrics.render()).unwrap();
+    assert!(
+        text.contains("valerix_backup_last_success_timestamp_seconds{namespace=\"shop\",policy=\"shop\"} 1787313600"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_failed_job_of_the_day_is_removed_by_its_uid_before_the_next_one() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    ask(&api, "one");
+    answered(&api, "one").await;
+    let first = api.get(JOB).unwrap()["metadata"]["uid"].clone();
+    // The pod never came to say anything: the operator says it.
+    api.merge(JOB, json!({"status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "no luck"}]}}));
+    let record = api
+        .until(TODAY, |record| {
+            record.pointer("/status/phase") == Some(&json!("Failed"))
+        })
+        .await;
+    assert_eq!(record["status"]["reason"], "JobFailed");
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "LastBackupSucceeded", "False", "Failed"))
+        .await;
+    let message = condition(&policy, "LastBackupSucceeded").unwrap()["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(message.contains("BackoffLimitExceeded"), "{message}");
+
+    ask(&api, "two");
+    answered(&api, "two").await;
+    let deletion = api
+        .requests()
+        .into_iter()
+        .find(|request| request.method == Method::DELETE && request.path == JOB)
+        .unwrap();
+    assert_eq!(deletion.body.pointer("/preconditions/uid"), Some(&first));
+    assert_ne!(api.get(JOB).unwrap()["metadata"]["uid"], first);
+    assert_eq!(count(&api, &format!("POST {JOBS}")), 2);
+}
+
+#[tokio::test]
+async fn a_write_that_may_have_happened_is_never_called_failed() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    ask(&api, "one");
+    answered(&api, "one").await;
+    let fence = json!({"state": "Started", "podUID": "pod", "sha256": "abc"});
+    api.merge(TODAY, json!({"status": {"phase": "Uploading", "upload": fence}}));
+    api.merge(
+        JOB,
+        json!({"status": {"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]}}),
+    );
+    let record = api
+        .until(TODAY, |record| {
+            record.pointer("/status/phase") == Some(&json!("Unknown"))
+        })
+        .await;
+    assert_eq!(record["status"]["upload"], fence, "the fence stays as it was");
+    api.until(POLICY, |policy| {
+        shows(policy, "LastBackupSucceeded", "Unknown", "UploadUnknown")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_record_of_another_policy_is_never_adopted_and_an_unused_one_makes_room() {
+    for (status, taken) in [
+        (json!({"phase": "Completed"}), true),
+        (json!({"phase": "Scheduled"}), false),
+    ] {
+        let api = FakeApi::default();
+        api.create(RECORDS, json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Backup",
+            "metadata": {"name": "shop-20260822", "labels": {"resilience.valerix.io/policy": "shop"}},
+            "spec": {"policyRef": {"name": "shop", "uid": "earlier-policy"}, "slot": "2026-08-22", "scheduledAt": "2026-08-22T02:15:00Z"},
+            "status": status,
+        }));
+        api.create(POLICIES, policy());
+        let _operator = Operator::start(&api);
+        if taken {
+            let policy = api
+                .until(POLICY, |policy| shows(policy, "Ready", "False", "RecordTaken"))
+                .await;
+            let message = condition(&policy, "Ready").unwrap()["message"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            assert!(
+                message.contains("shop-20260822") && message.contains("earlier-policy"),
+                "{message}"
+            );
+            assert_eq!(api.get(NEXT).unwrap()["spec"]["policyRef"]["uid"], "earlier-policy");
+            assert!(api.get(CRON_JOB).is_none(), "no run without its record");
+        } else {
+            api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+                .await;
+            assert_eq!(api.get(NEXT).unwrap()["spec"]["policyRef"]["uid"], "policy-uid");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_schedule_and_a_stranger_are_shown_and_nothing_runs() {
+    let api = FakeApi::default();
+    let mut wrong = policy();
+    wrong["spec"]["schedule"]["timeOfDay"] = json!("02:30");
+    api.create(POLICIES, wrong);
+    let _operator = Operator::start(&api);
+    let shown = api
+        .until(POLICY, |policy| shows(policy, "Ready", "False", "InvalidSchedule"))
+        .await;
+    let message = condition(&shown, "Ready").unwrap()["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.contains("02:30") && message.contains("Europe/Berlin"),
+        "{message}"
+    );
+    assert!(api.get(CRON_JOB).is_none());
+
+    api.create("/apis/batch/v1/namespaces/shop/cronjobs", json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "shop"}, "spec": {"schedule": "1 1 * * *"}}));
+    api.merge(POLICY, json!({"spec": {"schedule": {"timeOfDay": "03:00"}}}));
+    api.until(POLICY, |policy| shows(policy, "Ready", "False", "NotOwned"))
+        .await;
+    assert_eq!(api.get(CRON_JOB).unwrap()["spec"]["schedule"], "1 1 * * *");
+}
+
+/// What a finished run by hand leaves: names only, since UIDs and versions differ.
+fn end_state(api: &FakeApi) -> Value {
+    let policy = api.get(POLICY).unwrap();
+    json!({
+        "lastRun": policy["status"]["lastRun"]["id"],
+        "result": policy["status"]["lastRun"]["result"],
+        "slot": policy["status"]["lastRun"]["slot"],
+        "ready": shows(&policy, "Ready", "True", "Reconciled"),
+        "records": [api.get(TODAY).map(|record| record["spec"].clone()), api.get(NEXT).map(|record| record["spec"].clone())],
+        "job": api.get(JOB).map(|job| job["spec"].clone()),
+        "cronJob": api.get(CRON_JOB).map(|job| job["spec"].clone()),
+        "binding": api.get("/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-backup").map(|binding| binding["roleRef"].clone()),
+    })
+}
+
+/// Kills the operator at its `at`-th write, before or after it takes; returns the end state and how many writes there were.
+async fn killed_at(at: usize, takes: bool) -> (Value, usize, usize) {
+    let api = FakeApi::default();
+    let mut asked = policy();
+    asked["metadata"]["annotations"] = json!({"resilience.valerix.io/run": "one"});
+    api.create(POLICIES, asked);
+    let (writes, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let (counter, notify) = (writes.clone(), killed.clone());
+    api.inject(move |request| {
+        if !request.is_write() || request.path.contains("/events") {
+            return None;
+        }
+        if counter.fetch_add(1, Ordering::SeqCst) != at {
+            return None;
+        }
+        notify.notify_one();
+        Some(if takes { Fault::LoseAnswer } else { Fault::Refuse(500) })
+    });
+    let first = Operator::start(&api);
+    let operators = Mutex::new(vec![first]);
+    tokio::select! {
+        () = killed.notified() => {
+            operators.lock().unwrap().clear();
+            operators.lock().unwrap().push(Operator::start(&api));
+        }
+        _ = answered(&api, "one") => {}
+    }
+    answered(&api, "one").await;
+    api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    rest(&api).await;
+    let jobs = api
+        .requests()
+        .iter()
+        .filter(|request| request.method == Method::POST && request.path == JOBS)
+        .count();
+    (end_state(&api), writes.load(Ordering::SeqCst), jobs)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_write_the_next_life_ends_in_the_same_state() {
+    let (reference, writes, jobs) = killed_at(usize::MAX, true).await;
+    assert_eq!(
+        (reference["result"].as_str(), jobs),
+        (Some("Started"), 1),
+        "{reference}"
+    );
+    assert!(writes >= 6, "{writes}");
+    let lives = (0..writes)
+        .flat_map(|at| [(at, true), (at, false)])
+        .map(|(at, takes)| async move { (at, takes, killed_at(at, takes).await.0) });
+    for (at, takes, state) in futures::future::join_all(lives).await {
+        assert_eq!(state, reference, "killed at write {at}, taken: {takes}");
+    }
+}

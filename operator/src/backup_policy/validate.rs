@@ -1,0 +1,96 @@
+//! Second step: the policy as a plan that can be carried out, or why it cannot. Pure.
+
+use super::{
+    error::Error,
+    slot::{Schedule, Slot},
+};
+use chrono::{DateTime, Utc};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+use valerix_crds::{BackupPolicy, BackupPolicySpec, VolumeClaimDestination, backup_runner};
+
+/// What the operator was told about the runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runner {
+    /// Image of the Job's container.
+    pub image: String,
+    /// ClusterRole that the Job's ServiceAccount is bound to.
+    pub cluster_role: String,
+}
+
+/// A policy that can be carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Name of the policy and of its CronJob.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// UID of the policy.
+    pub uid: String,
+    /// The reference that the children carry.
+    pub owner: OwnerReference,
+    /// The specification.
+    pub spec: BackupPolicySpec,
+    /// The checked schedule.
+    pub schedule: Schedule,
+    /// The next scheduled run.
+    pub next: Slot,
+    /// The run of today, due or not.
+    pub today: Slot,
+    /// Where the archive goes.
+    pub destination: VolumeClaimDestination,
+    /// How long a run may take. Unit: seconds.
+    pub deadline_seconds: i64,
+    /// The runner.
+    pub runner: Runner,
+}
+
+/// Checks what the schema cannot.
+///
+/// # Errors
+/// Which field is wrong and what to write instead.
+pub fn validate(policy: &BackupPolicy, runner: &Runner, now: DateTime<Utc>) -> Result<Plan, Error> {
+    let schedule = Schedule::new(&policy.spec.schedule, now).map_err(|source| Error::Schedule { source })?;
+    let invalid = |message: &str| Error::Invalid {
+        message: message.to_owned(),
+    };
+    let missing = || invalid("schedule.timeOfDay does not come within a week: write another time");
+    let next = schedule.next(now).ok_or_else(missing)?;
+    let today = schedule.today(now).ok_or_else(missing)?;
+    let destination =
+        policy.spec.destination.volume_claim.clone().ok_or_else(|| {
+            invalid("destination.volumeClaim is missing: name a PersistentVolumeClaim of this namespace")
+        })?;
+    let deadline = match policy.spec.job.as_ref().and_then(|job| job.deadline.as_ref()) {
+        Some(deadline) => deadline
+            .value()
+            .map_err(|error| Error::Invalid {
+                message: format!("job.deadline: {error}"),
+            })?
+            .as_secs(),
+        None => backup_runner::DEFAULT_DEADLINE_SECONDS,
+    };
+    if deadline == 0 || deadline > backup_runner::MAX_DEADLINE_SECONDS {
+        return Err(invalid(
+            "job.deadline must be more than 0s and at most 20h: a run that hangs must not eat the next day",
+        ));
+    }
+    if runner.image.is_empty() {
+        return Err(Error::NoImage);
+    }
+    Ok(Plan {
+        name: policy.name_any(),
+        namespace: policy.namespace().unwrap_or_default(),
+        uid: policy.uid().unwrap_or_default(),
+        owner: policy
+            .controller_owner_ref(&())
+            .ok_or_else(|| invalid("the policy has no UID yet"))?,
+        spec: policy.spec.clone(),
+        schedule,
+        next,
+        today,
+        destination,
+        deadline_seconds: i64::try_from(deadline).unwrap_or(i64::MAX),
+        runner: runner.clone(),
+    })
+}
