@@ -4,6 +4,8 @@
 
 pub mod backup_policy;
 pub mod chaos_experiment;
+#[cfg(test)]
+mod fake_api;
 pub mod resilient_service;
 pub mod runtime;
 pub mod settings;

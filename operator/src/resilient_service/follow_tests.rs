@@ -1,1 +1,271 @@
+//! The follower against real HTTP servers on loopback.
 
+use super::*;
+use crate::resilient_service::reports::Contact;
+use axum::{
+    Router,
+    body::Body,
+    extract::{RawQuery, State},
+    http::Response,
+    routing::get,
+};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
+
+/// A pod: what it answers can be changed while it is asked.
+struct Pod {
+    address: SocketAddr,
+    answer: Arc<watch::Sender<Answered>>,
+    asked: Arc<AtomicUsize>,
+    queries: Arc<Mutex<Vec<String>>>,
+}
+
+#[derive(Clone)]
+struct Answered {
+    status: u16,
+    body: Vec<u8>,
+    location: Option<String>,
+    hangs: bool,
+}
+
+#[derive(Clone)]
+struct PodState {
+    answer: watch::Receiver<Answered>,
+    asked: Arc<AtomicUsize>,
+    queries: Arc<Mutex<Vec<String>>>,
+}
+
+fn report(uid: &str, hash: &str) -> Value {
+    json!({"podUID": uid, "service": "order", "now": "2026-01-01T00:00:00Z", "policy": {"versions": [1], "hash": hash}})
+}
+
+fn good(body: &Value) -> Answered {
+    Answered {
+        status: 200,
+        body: body.to_string().into_bytes(),
+        location: None,
+        hangs: false,
+    }
+}
+
+impl Pod {
+    async fn start(first: Answered) -> Self {
+        let (sender, receiver) = watch::channel(first);
+        let state = PodState {
+            answer: receiver,
+            asked: Arc::default(),
+            queries: Arc::default(),
+        };
+        let (asked, queries) = (state.asked.clone(), state.queries.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/resilience", get(answer)).with_state(state);
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self {
+            address,
+            answer: Arc::new(sender),
+            asked,
+            queries,
+        }
+    }
+}
+
+/// Answers at once what is new, and waits for something new otherwise.
+async fn answer(State(mut state): State<PodState>, RawQuery(query): RawQuery) -> Response<Body> {
+    state.asked.fetch_add(1, Ordering::SeqCst);
+    let query = query.unwrap_or_default();
+    state.queries.lock().unwrap().push(query.clone());
+    loop {
+        let current = state.answer.borrow_and_update().clone();
+        let etag = format!("\"{}\"", valerix_policy::hash(&current.body));
+        let known = query.contains(etag.trim_matches('"'));
+        if !current.hangs && !known {
+            let mut response = Response::builder().status(current.status).header("etag", etag);
+            if let Some(location) = current.location {
+                response = response.header("location", location);
+            }
+            return response.body(Body::from(current.body)).unwrap();
+        }
+        if state.answer.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+struct Following {
+    reports: ReportStore,
+    follower: Follower,
+}
+
+fn following(wait: Duration) -> Following {
+    let reports = ReportStore::default();
+    let follower = Follower::new(reports.clone(), Triggers::default(), wait).unwrap();
+    Following { reports, follower }
+}
+
+impl Following {
+    fn follow(&self, uid: &str, pod: &Pod) {
+        let ready = ReadyPod {
+            name: "order-1".into(),
+            address: pod.address.ip(),
+            report: None,
+            contact: Contact::default(),
+        };
+        let pods = [(uid.to_owned(), ready)].into();
+        self.follower.follow("shop", "order", &pods, Some(pod.address.port()));
+    }
+
+    async fn until(&self, what: &str, wanted: impl Fn(&ReportStore) -> bool) {
+        let found = timeout(Duration::from_secs(10), async {
+            while !wanted(&self.reports) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(found.await.is_ok(), "{what}");
+    }
+
+    async fn until_error(&self, uid: &str, expected: &str) {
+        let failing = |reports: &ReportStore| {
+            reports
+                .contact(uid)
+                .failing
+                .is_some_and(|failing| failing.error.contains(expected))
+        };
+        self.until(expected, failing).await;
+    }
+}
+
+fn has_hash(uid: &str, hash: &str) -> impl Fn(&ReportStore) -> bool {
+    move |reports| {
+        reports
+            .get(uid)
+            .is_some_and(|report| report.report.policy.hash.as_deref() == Some(hash))
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_known_at_once_and_one_request_hangs_meanwhile() {
+    let pod = Pod::start(good(&report("a", "1"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    let mut changes = following.reports.subscribe();
+    changes.mark_unchanged();
+    let begun = Instant::now();
+    pod.answer.send_replace(good(&report("a", "2")));
+    changes.changed().await.unwrap();
+    assert!(has_hash("a", "2")(&following.reports));
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(
+        pod.asked.load(Ordering::SeqCst),
+        3,
+        "the pod was asked more than once per answer"
+    );
+    let queries = pod.queries.lock().unwrap().clone();
+    assert_eq!(queries[0], "");
+    assert!(
+        queries[1].starts_with("since=%22") && queries[1].ends_with("&wait=120s"),
+        "{queries:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_pod_cannot_speak_for_another() {
+    let pod = Pod::start(good(&report("somebody-else", "1"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    following
+        .until_error("a", "answered as another pod: somebody-else")
+        .await;
+    assert!(following.reports.get("a").is_none() && following.reports.get("somebody-else").is_none());
+}
+
+#[tokio::test]
+async fn bad_answers_are_named_and_change_nothing() {
+    let pod = Pod::start(good(&report("a", "1"))).await;
+    let other = Pod::start(good(&report("a", "evil"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    let mut large = good(&report("a", "2"));
+    large.body.resize(70 * 1024, b' ');
+    let cases = [
+        (
+            Answered {
+                body: b"no json".to_vec(),
+                ..good(&Value::Null)
+            },
+            "no report",
+        ),
+        (large, "more than 65536 bytes"),
+        (
+            Answered {
+                status: 500,
+                ..good(&report("a", "3"))
+            },
+            "status 500",
+        ),
+        (
+            Answered {
+                status: 302,
+                location: Some(format!("http://{}/resilience", other.address)),
+                ..good(&report("a", "4"))
+            },
+            "status 302",
+        ),
+    ];
+    for (answer, expected) in cases {
+        pod.answer.send_replace(answer);
+        following.until_error("a", expected).await;
+        assert!(has_hash("a", "1")(&following.reports), "{expected}");
+    }
+    assert_eq!(other.asked.load(Ordering::SeqCst), 0, "a redirect was followed");
+    pod.answer.send_replace(good(&report("a", "5")));
+    following.until("the pod is heard again", has_hash("a", "5")).await;
+    assert_eq!(following.reports.contact("a").failing, None);
+}
+
+#[tokio::test]
+async fn a_pod_that_hangs_beyond_its_wait_is_failing() {
+    let pod = Pod::start(good(&report("a", "1"))).await;
+    let following = following(Duration::from_millis(100));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    pod.answer.send_replace(Answered {
+        hangs: true,
+        ..good(&report("a", "2"))
+    });
+    following.until_error("a", "no answer in time").await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_not_ready_any_more_is_forgotten() {
+    let pod = Pod::start(good(&report("a", "1"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    following.follower.follow("shop", "order", &BTreeMap::new(), Some(1));
+    assert!(following.reports.get("a").is_none());
+    let asked = pod.asked.load(Ordering::SeqCst);
+    pod.answer.send_replace(good(&report("a", "2")));
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(pod.asked.load(Ordering::SeqCst), asked);
+}
+
+#[tokio::test]
+async fn a_pod_that_answers_without_end_is_asked_ten_times_a_second_at_most() {
+    let pod = Pod::start(good(&report("a", "0"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    let begun = Instant::now();
+    let mut count = 0;
+    while begun.elapsed() < Duration::from_secs(1) {
+        count += 1;
+        pod.answer.send_replace(good(&report("a", &count.to_string())));
+        sleep(Duration::from_millis(2)).await;
+    }
+    let asked = pod.asked.load(Ordering::SeqCst);
+    assert!((3..=13).contains(&asked), "{asked}");
+}

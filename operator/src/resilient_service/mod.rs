@@ -14,6 +14,8 @@ mod reports;
 mod rollout;
 mod status;
 mod stores;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 pub use reports::{Contact, Failing, PodReport, ReportStore};

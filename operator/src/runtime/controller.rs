@@ -296,3 +296,132 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake_api::FakeApi,
+        runtime::{Clients, Fence, Identity, Scope, WatchOptions},
+    };
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt;
+    use serde_json::json;
+    use std::collections::HashMap;
+    use tokio::time::Instant;
+
+    const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed on purpose")]
+    struct OnPurpose;
+
+    impl Category for OnPurpose {
+        fn category(&self) -> &'static str {
+            "OnPurpose"
+        }
+    }
+
+    fn runtime(api: &FakeApi) -> Runtime {
+        let identity = Identity {
+            pod: "one".into(),
+            uid: "one".into(),
+        };
+        Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster])
+    }
+
+    fn map(name: &str) -> serde_json::Value {
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_an_error_and_a_hanging_reconcile_hurt_their_object_alone() {
+        let api = FakeApi::default();
+        for name in ["panics", "fails", "hangs", "works"] {
+            api.create(MAPS, map(name));
+        }
+        let runtime = runtime(&api);
+        let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+        let calls: Arc<Mutex<HashMap<String, Vec<Instant>>>> = Arc::default();
+        let seen = calls.clone();
+        let running = tokio::spawn({
+            let (runtime, cache) = (runtime.clone(), cache.clone());
+            async move {
+                run(&runtime, Options::new("test"), &cache, move |map: Arc<ConfigMap>| {
+                    let seen = seen.clone();
+                    async move {
+                        let name = map.name_any();
+                        seen.lock().unwrap().entry(name.clone()).or_default().push(Instant::now());
+                        match name.as_str() {
+                            "panics" => panic!("on purpose"),
+                            "fails" => Err(OnPurpose),
+                            "hangs" => std::future::pending().await,
+                            _ => Ok(Action::await_change()),
+                        }
+                    }
+                })
+                .await;
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(calls.lock().unwrap().is_empty(), "it works although it does not lead");
+        runtime.leadership.set(Some(Fence {
+            lease: "lease".into(),
+            term: 0,
+        }));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        api.merge(&format!("{MAPS}/works"), json!({"data": {"a": "b"}}));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        let calls = calls.lock().unwrap().clone();
+        assert_eq!(calls["works"].len(), 2, "once at the start and once for the change");
+        for name in ["panics", "fails"] {
+            let gaps: Vec<f64> = calls[name].windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+            assert!(gaps.len() >= 6, "{name}: {gaps:?}");
+            assert!(gaps.iter().zip(&gaps[1..]).take(5).all(|(one, next)| *next > one * 1.5), "{name}: {gaps:?}");
+        }
+        assert!(calls["hangs"].len() > 2);
+        for (result, least) in [("Panic", 6), ("OnPurpose", 6), ("DeadlineExceeded", 3), ("Success", 2)] {
+            let count = runtime.metrics.reconciles.with_label_values(&["test", result]).get();
+            assert!(count >= least, "{result}: {count}");
+        }
+        runtime.shutdown.cancel();
+        timeout_ends(running).await;
+    }
+
+    async fn timeout_ends(running: tokio::task::JoinHandle<()>) {
+        tokio::time::timeout(Duration::from_secs(60), running)
+            .await
+            .expect("the controller ends with the process")
+            .expect("without a panic");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_is_gone_is_told_once_it_is() {
+        let api = FakeApi::default();
+        api.create(MAPS, map("works"));
+        let runtime = runtime(&api);
+        runtime.leadership.set(Some(Fence {
+            lease: "lease".into(),
+            term: 0,
+        }));
+        let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+        let gone: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = gone.clone();
+        cache.on_gone(move |namespace, name| heard.lock().unwrap().push(format!("{namespace}/{name}")));
+        let running = tokio::spawn({
+            let (runtime, cache) = (runtime.clone(), cache.clone());
+            async move {
+                run(&runtime, Options::new("test"), &cache, |_| async { Ok::<_, OnPurpose>(Action::await_change()) }).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(cache.get("shop", "works").is_some());
+        api.delete(&format!("{MAPS}/works"));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(*gone.lock().unwrap(), ["shop/works"]);
+        assert!(cache.get("shop", "works").is_none());
+        runtime.shutdown.cancel();
+        timeout_ends(running).await;
+    }
+}

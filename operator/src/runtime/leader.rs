@@ -9,7 +9,10 @@ use super::{
     lease::{Decision, LEASE_DURATION, RENEW_DEADLINE, RENEW_PERIOD, RETRY_PERIOD, Record, evaluate_lease},
 };
 use futures::StreamExt;
-use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
 use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
@@ -153,16 +156,16 @@ impl Elector {
         let written = match (evaluate_lease(record.as_ref(), &self.identity.uid, unchanged), found) {
             (Decision::Wait(_), _) => return Ok(None),
             (Decision::Create, _) | (_, None) => {
-                let lease = self.lease(None, 0);
+                let lease = self.lease(None, 0, None);
                 call_raw(self.api.create(&PostParams::default(), &lease)).await?
             }
             (Decision::Renew, Some(found)) => {
                 let count = transitions(&found);
-                let lease = self.lease(Some(found.metadata), count);
+                let lease = self.lease(Some(found.metadata), count, None);
                 call_raw(self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await?
             }
             (Decision::Take { transitions }, Some(found)) => {
-                let lease = self.lease(Some(found.metadata), transitions);
+                let lease = self.lease(Some(found.metadata), transitions, None);
                 call_raw(self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await?
             }
         };
@@ -230,7 +233,7 @@ impl Elector {
     }
 
     async fn renew(&self, held: &Lease) -> Result<Lease, Renewal> {
-        let lease = self.lease(Some(held.metadata.clone()), transitions(held));
+        let lease = self.lease(Some(held.metadata.clone()), transitions(held), acquired(held));
         let written = call_raw(self.api.replace(LEASE_NAME, &PostParams::default(), &lease))
             .await
             .map_err(Renewal::Failed)?;
@@ -250,7 +253,7 @@ impl Elector {
     }
 
     async fn release(&self, held: Lease) {
-        let mut lease = self.lease(Some(held.metadata.clone()), transitions(&held));
+        let mut lease = self.lease(Some(held.metadata.clone()), transitions(&held), acquired(&held));
         if let Some(spec) = lease.spec.as_mut() {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
@@ -262,7 +265,8 @@ impl Elector {
         }
     }
 
-    fn lease(&self, metadata: Option<ObjectMeta>, transitions: i32) -> Lease {
+    /// The Lease as ours; `acquired` is kept while the holder stays the same.
+    fn lease(&self, metadata: Option<ObjectMeta>, transitions: i32, acquired: Option<MicroTime>) -> Lease {
         let now = clock::micro_time(chrono::Utc::now());
         Lease {
             metadata: metadata.map_or_else(
@@ -279,8 +283,8 @@ impl Elector {
                 holder_identity: Some(self.identity.uid.clone()),
                 lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
                 lease_transitions: Some(transitions),
-                renew_time: Some(now.clone()),
-                acquire_time: Some(now),
+                acquire_time: acquired.or_else(|| Some(now.clone())),
+                renew_time: Some(now),
                 ..LeaseSpec::default()
             }),
         }
@@ -303,6 +307,10 @@ async fn call_raw<T>(request: impl Future<Output = Result<T, kube::Error>>) -> R
         .map_err(|_| format!("no answer within {CALL_TIMEOUT:?}"))
 }
 
+fn acquired(lease: &Lease) -> Option<MicroTime> {
+    lease.spec.as_ref().and_then(|spec| spec.acquire_time.clone())
+}
+
 fn transitions(lease: &Lease) -> i32 {
     lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0)
 }
@@ -319,5 +327,119 @@ fn record(lease: &Lease) -> Record {
             .lease_duration_seconds
             .and_then(|seconds| u64::try_from(seconds).ok())
             .map(Duration::from_secs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake_api::{FakeApi, Fault},
+        runtime::Scope,
+    };
+
+    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/valerix-system/leases/valerix-operator";
+
+    fn process(api: &FakeApi, uid: &str) -> Runtime {
+        let identity = Identity {
+            pod: uid.into(),
+            uid: uid.into(),
+        };
+        Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster])
+    }
+
+    fn start(runtime: &Runtime) -> tokio::task::JoinHandle<Result<(), Error>> {
+        let runtime = runtime.clone();
+        tokio::spawn(async move { run(&runtime, "valerix-system").await })
+    }
+
+    async fn leads(runtime: &Runtime) -> Duration {
+        let begun = Instant::now();
+        timeout(Duration::from_secs(60), runtime.leadership.acquired()).await.expect("the process leads");
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_killed_leader_is_followed_within_the_lease_and_a_restarted_one_goes_on_at_once() {
+        let api = FakeApi::default();
+        let (first, second) = (process(&api, "one"), process(&api, "two"));
+        let running = start(&first);
+        leads(&first).await;
+        let waiting = start(&second);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(second.leadership.fence(), None, "two lead at once");
+        running.abort();
+        let again = process(&api, "one");
+        let restarted = start(&again);
+        assert!(leads(&again).await < Duration::from_secs(1));
+        restarted.abort();
+        let waited = leads(&second).await;
+        assert!(waited <= LEASE_DURATION + Duration::from_secs(1), "{waited:?}");
+        assert_eq!(second.leadership.fence().unwrap().term, 1);
+        waiting.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_given_back_is_taken_at_once() {
+        let api = FakeApi::default();
+        let (first, second) = (process(&api, "one"), process(&api, "two"));
+        let running = start(&first);
+        leads(&first).await;
+        let waiting = start(&second);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        first.shutdown.cancel();
+        assert!(running.await.unwrap().is_ok());
+        assert!(leads(&second).await < Duration::from_secs(1));
+        waiting.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_cannot_renew_ends_before_another_may_begin() {
+        for fault in [Fault::Refuse(500), Fault::Delay(Duration::from_secs(3600))] {
+            let api = FakeApi::default();
+            let leader = process(&api, "one");
+            let running = start(&leader);
+            leads(&leader).await;
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            let renewed = api.requests().len();
+            api.inject(move |request| request.is_write().then_some(fault));
+            let begun = Instant::now();
+            let ended = running.await.unwrap();
+            assert!(matches!(ended, Err(Error::Lost(_))), "{ended:?}");
+            assert!(begun.elapsed() < LEASE_DURATION - RENEW_PERIOD + Duration::from_secs(1), "{:?}", begun.elapsed());
+            assert!(renewed > 2);
+            assert_eq!(leader.leadership.fence(), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_is_displaced_ends() {
+        let api = FakeApi::default();
+        let leader = process(&api, "one");
+        let running = start(&leader);
+        leads(&leader).await;
+        api.merge(LEASE, serde_json::json!({"spec": {"holderIdentity": "two"}}));
+        assert!(matches!(running.await.unwrap(), Err(Error::Taken(holder)) if holder == "two"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_got_lost_costs_nothing_and_rest_is_twelve_renewals_a_minute() {
+        let api = FakeApi::default();
+        let leader = process(&api, "one");
+        let running = start(&leader);
+        leads(&leader).await;
+        let mut lost = false;
+        api.inject(move |request| {
+            let lose = request.is_write() && !lost;
+            lost |= lose;
+            lose.then_some(Fault::LoseAnswer)
+        });
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(leader.leadership.fence().is_some());
+        api.forget_requests();
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let count = api.requests().len();
+        assert!((20..=26).contains(&count), "{count}");
+        running.abort();
     }
 }

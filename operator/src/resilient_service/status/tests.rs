@@ -1,1 +1,361 @@
+//! Tables over whole statuses.
 
+use super::*;
+use crate::resilient_service::{
+    apply::AppliedChild,
+    dereference::{Children, ReadyPod},
+    fixtures,
+    reports::{Contact, Failing, PodReport},
+    validate::validate,
+};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use valerix_policy::Report;
+
+fn now() -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339("2026-03-04T12:00:00Z").unwrap().to_utc()
+}
+
+fn service(spec: Value) -> Arc<ResilientService> {
+    Arc::new(fixtures::service("order", spec))
+}
+
+fn spec(replicas: i32) -> Value {
+    json!({"image": "registry.example.com/shop/order:1.4.2", "replicas": replicas,
+        "resilience": {"targets": [{"name": "inventory"}, {"name": "payment"}]}})
+}
+
+fn deployment(replicas: i32, available: i32) -> Arc<Deployment> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": "order", "generation": 1},
+            "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "availableReplicas": available}
+        }))
+        .unwrap(),
+    )
+}
+
+fn pod(number: usize, report: Option<Value>) -> (String, ReadyPod) {
+    let uid = format!("uid-{number}");
+    let report = report.map(|report| {
+        let mut full = json!({"podUID": uid, "service": "order", "now": now(), "policy": {"versions": [1]}});
+        json_patch::merge(&mut full, &report);
+        Arc::new(PodReport {
+            namespace: "shop".into(),
+            service: "order".into(),
+            pod: format!("order-{number}"),
+            report: serde_json::from_value::<Report>(full).unwrap(),
+            received_at: now(),
+        })
+    });
+    let pod = ReadyPod {
+        name: format!("order-{number}"),
+        address: "10.0.0.1".parse().unwrap(),
+        contact: Contact {
+            answered_at: report.as_ref().map(|_| now()),
+            failing: None,
+        },
+        report,
+    };
+    (uid, pod)
+}
+
+fn seen(replicas: i32, available: i32, pods: Vec<(String, ReadyPod)>) -> Observed {
+    Observed {
+        children: Children {
+            deployments: vec![deployment(replicas, available)],
+            ..Children::default()
+        },
+        ready_pods: pods.into_iter().collect(),
+        ..Observed::default()
+    }
+}
+
+fn work(service: &Arc<ResilientService>) -> Work {
+    Work::Applied {
+        plan: Box::new(validate(service, 1).unwrap()),
+        applied: Applied {
+            children: vec![AppliedChild {
+                kind: "Deployment".into(),
+                name: "order".into(),
+                result: Ok(Outcome::Unchanged),
+            }],
+        },
+    }
+}
+
+fn hash(service: &Arc<ResilientService>) -> String {
+    validate(service, 1).unwrap().policy_hash
+}
+
+fn judge(service: &Arc<ResilientService>, observed: &Observed) -> ResilientServiceStatus {
+    status(service, observed, &work(service), now()).status
+}
+
+/// Type, status and reason of each condition.
+fn table(status: &ResilientServiceStatus) -> Vec<String> {
+    status
+        .conditions
+        .iter()
+        .map(|condition| format!("{}={}/{}", condition.type_, condition.status, condition.reason))
+        .collect()
+}
+
+#[test]
+fn all_is_well() {
+    let service = service(spec(2));
+    let current = json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [
+        {"target": "inventory", "state": "Closed"}, {"target": "payment", "state": "Closed"}, {"target": "made-up", "state": "Open"}
+    ]});
+    let observed = seen(2, 2, vec![pod(1, Some(current.clone())), pod(2, Some(current))]);
+    insta::assert_yaml_snapshot!(judge(&service, &observed));
+}
+
+#[test]
+fn one_open_circuit_never_clears_ready() {
+    let service = service(spec(2));
+    let with = |state: &str| {
+        json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [
+            {"target": "inventory", "host": "a", "state": "Closed"},
+            {"target": "inventory", "host": "b", "state": state},
+            {"target": "payment", "state": "HalfOpen"}
+        ]})
+    };
+    let observed = seen(2, 2, vec![pod(1, Some(with("Open"))), pod(2, Some(with("Closed")))]);
+    insta::assert_yaml_snapshot!(judge(&service, &observed));
+}
+
+#[test]
+fn scaled_to_zero_is_ready() {
+    let service = service(spec(0));
+    let status = judge(&service, &seen(0, 0, vec![]));
+    assert_eq!(
+        table(&status),
+        [
+            "Ready=True/ScaledToZero",
+            "Available=True/ScaledToZero",
+            "Progressing=False/RolloutComplete",
+            "ConfigApplied=True/ScaledToZero",
+            "CircuitsClosed=Unknown/NoReports",
+            "ResourcesReady=True/AllApplied",
+        ]
+    );
+    assert_eq!(status.summary.unwrap().replicas, "0/0");
+}
+
+#[test]
+fn an_image_that_does_not_report_is_proved_by_its_template() {
+    let service = service(json!({"image": "redis", "replicas": 1, "resilience": {"protocol": "None"}}));
+    let status = judge(&service, &seen(1, 1, vec![pod(1, None)]));
+    assert_eq!(
+        table(&status),
+        [
+            "Ready=True/AllPodsCurrent",
+            "Available=True/MinimumReplicasAvailable",
+            "Progressing=False/RolloutComplete",
+            "ConfigApplied=True/AllPodsCurrent",
+            "CircuitsClosed=Unknown/NotReported",
+            "ResourcesReady=True/AllApplied",
+        ]
+    );
+}
+
+#[test]
+fn config_applied_says_what_pods_say() {
+    let service = service(spec(2));
+    let current = || Some(json!({"policy": {"hash": hash(&service)}}));
+    let rejecting = Some(json!({"policy": {"hash": "old", "error": "version is 9"}}));
+    let mut unreachable = pod(2, Some(json!({"policy": {"hash": "old"}})));
+    unreachable.1.contact = Contact {
+        answered_at: Some(now() - chrono::TimeDelta::seconds(241)),
+        failing: Some(Failing {
+            since: now(),
+            error: "no answer in time".into(),
+        }),
+    };
+    let mut silent = pod(2, None);
+    silent.1.contact.failing = Some(Failing {
+        since: now(),
+        error: "connection refused".into(),
+    });
+    let short = &hash(&service)[..12];
+    let cases = [
+        (vec![], "False/WaitingForPods", "no pod is ready yet".to_owned(), (0, 0)),
+        (
+            vec![pod(1, current()), pod(2, Some(json!({"policy": {"hash": "old"}})))],
+            "False/WaitingForPods",
+            format!("1 of 2 ready pods run configuration {short}; pod order-2 still runs another one"),
+            (1, 0),
+        ),
+        (
+            vec![pod(1, current()), silent],
+            "False/WaitingForPods",
+            format!(
+                "1 of 2 ready pods run configuration {short}; pod order-2 has not reported yet: connection refused"
+            ),
+            (1, 0),
+        ),
+        (
+            vec![pod(1, current()), unreachable],
+            "Unknown/PodUnreachable",
+            format!("1 of 2 ready pods run configuration {short}; pod order-2 has not answered for 240s"),
+            (1, 0),
+        ),
+        (
+            vec![pod(1, current()), pod(2, rejecting)],
+            "False/RejectedByPods",
+            format!(
+                "1 of 2 ready pods run configuration {short}; pod order-2 refuses it and keeps the last good one: version is 9"
+            ),
+            (1, 1),
+        ),
+    ];
+    for (pods, expected, message, counts) in cases {
+        let status = judge(&service, &seen(2, 2, pods));
+        let condition = find_condition(&status.conditions, "ConfigApplied").unwrap();
+        assert_eq!(format!("{}/{}", condition.status, condition.reason), expected);
+        assert_eq!(condition.message, message);
+        let config = status.config.unwrap();
+        assert_eq!((config.applied_replicas, config.rejected_replicas), counts);
+    }
+}
+
+#[test]
+fn waiting_has_a_deadline_that_starts_with_each_configuration() {
+    let mut service = ResilientService::clone(&service(spec(1)));
+    let observed = seen(1, 1, vec![pod(1, Some(json!({"policy": {"hash": "old"}})))]);
+    let at = |service: &ResilientService, second| {
+        let service = Arc::new(service.clone());
+        let judged = status(
+            &service,
+            &observed,
+            &work(&service),
+            now() + chrono::TimeDelta::seconds(second),
+        );
+        let reason = find_condition(&judged.status.conditions, "ConfigApplied")
+            .unwrap()
+            .reason
+            .clone();
+        (judged, reason)
+    };
+    let (judged, reason) = at(&service, 0);
+    assert_eq!(
+        (reason.as_str(), judged.look_again),
+        ("WaitingForPods", Some(Duration::from_secs(60)))
+    );
+    service.status = Some(judged.status);
+    let (judged, reason) = at(&service, 59);
+    assert_eq!(
+        (reason.as_str(), judged.look_again),
+        ("WaitingForPods", Some(Duration::from_secs(1)))
+    );
+    let (judged, reason) = at(&service, 60);
+    assert_eq!((reason.as_str(), judged.look_again), ("DeadlineExceeded", None));
+    assert!(table(&judged.status).contains(&"Stalled=True/DeadlineExceeded".to_owned()));
+    // Another configuration, another minute.
+    service.spec.resilience.as_mut().unwrap().targets.clear();
+    assert_eq!(at(&service, 61).1, "WaitingForPods");
+}
+
+#[test]
+fn a_missing_secret_is_named() {
+    let service = service(spec(1));
+    let mut observed = seen(1, 0, vec![]);
+    observed.pods = vec![Arc::new(
+        serde_json::from_value(json!({"metadata": {"name": "order-1"}, "status": {"containerStatuses": [{
+            "name": "order", "image": "a", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"order-database\" not found"}}
+        }]}}))
+        .unwrap(),
+    )];
+    let status = judge(&service, &observed);
+    let ready = find_condition(&status.conditions, "Ready").unwrap();
+    assert_eq!(
+        (ready.reason.as_str(), ready.message.as_str()),
+        (
+            "SecretNotFound",
+            "0 of 1 pods are ready; pod order-1 waits: secret \"order-database\" not found; create it in namespace shop"
+        )
+    );
+}
+
+#[test]
+fn faults_count_only_if_somebody_asked_for_them() {
+    let service = service(spec(2));
+    let fault = |run: &str, state: &str| json!({"run": run, "type": "Latency", "state": state, "remainingMs": 5});
+    let report = |faults: Vec<Value>| Some(json!({"policy": {"hash": hash(&service)}, "faults": faults}));
+    let mut observed = seen(
+        2,
+        2,
+        vec![
+            pod(1, report(vec![fault("asked", "Active"), fault("made-up", "Active")])),
+            pod(2, report(vec![fault("asked", "Ended")])),
+        ],
+    );
+    let faults = json!({"version": 1, "faults": [{"run": "asked", "fault": {"latency": {"delay": "1s"}}, "podUIDs": ["uid-1"],
+        "duration": "60s", "notAfter": now(), "intentAt": now()}]});
+    observed.children.config_maps = vec![Arc::new(
+        serde_json::from_value::<ConfigMap>(
+            json!({"metadata": {"name": "order-policy"}, "data": {"faults.json": faults.to_string()}}),
+        )
+        .unwrap(),
+    )];
+    let status = judge(&service, &observed);
+    assert_eq!(
+        status.active_faults,
+        [ActiveFault {
+            run: "asked".into(),
+            kind: "Latency".into(),
+            pods: 1
+        }]
+    );
+    assert_eq!(table(&status)[0], "Ready=True/AllPodsCurrent");
+}
+
+#[test]
+fn the_same_sight_gives_the_same_status_and_later_keeps_its_times() {
+    let mut service = ResilientService::clone(&service(spec(1)));
+    let observed = seen(1, 1, vec![pod(1, None)]);
+    let first = judge(&Arc::new(service.clone()), &observed);
+    service.status = Some(first.clone());
+    let service = Arc::new(service);
+    let later = status(
+        &service,
+        &observed,
+        &work(&service),
+        now() + chrono::TimeDelta::seconds(30),
+    )
+    .status;
+    assert_eq!(first, later);
+}
+
+#[test]
+fn news_are_told_once() {
+    let service = service(spec(1));
+    let with = |state: &str| {
+        let report =
+            json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [{"target": "inventory", "state": state}]});
+        judge(&service, &seen(1, 1, vec![pod(1, Some(report))]))
+    };
+    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<&'static str> {
+        news(old, new).into_iter().map(|news| news.reason).collect()
+    };
+    let nothing = ResilientServiceStatus::default();
+    assert_eq!(reasons(&nothing, &with("Closed")), ["ConfigAccepted"]);
+    assert_eq!(reasons(&with("Closed"), &with("Closed")), Vec::<&str>::new());
+    assert_eq!(reasons(&with("Closed"), &with("Open")), ["CircuitOpened"]);
+    assert_eq!(reasons(&with("Open"), &with("HalfOpen")), Vec::<&str>::new());
+    assert_eq!(reasons(&with("HalfOpen"), &with("Closed")), ["CircuitClosed"]);
+}
+
+#[test]
+fn images_are_shown_short() {
+    for (image, expected) in [
+        ("order:1", "order:1"),
+        ("ghcr.io:5000/acme/order:1.4.2", "order:1.4.2"),
+        ("ghcr.io/acme/order@sha256:0123456789abcdef0123", "order@0123456789ab"),
+    ] {
+        assert_eq!(short_image(image), expected);
+    }
+}

@@ -1,0 +1,282 @@
+//! A small stateful API server for tests: objects in memory, versions, watches, server-side apply, deletion with
+//! garbage collection, and faults on request.
+//!
+//! It is not Kubernetes: it knows no schema, no admission and no defaults. What it does know, it does as the real one
+//! was seen to do. Use [`FakeApi::client`] with `Clients::single`.
+
+mod apply;
+mod path;
+mod store;
+
+use axum::body::Body as Answer;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use kube::{Client, client::Body};
+use path::Target;
+use serde_json::{Value, json};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+use store::Store;
+use tokio::sync::broadcast;
+
+/// What a fault does to a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// The server answers with this status and does nothing.
+    Refuse(u16),
+    /// The server does it, and the answer is lost.
+    LoseAnswer,
+    /// The server takes this long before it does anything.
+    Delay(Duration),
+}
+
+/// A request as it came in.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Method.
+    pub method: Method,
+    /// Path without query.
+    pub path: String,
+    /// Query, as sent.
+    pub query: String,
+    /// Body, or null.
+    pub body: Value,
+}
+
+impl Recorded {
+    /// Whether this request changes something: anything but GET, LIST and WATCH.
+    pub fn is_write(&self) -> bool {
+        self.method != Method::GET
+    }
+}
+
+type Judge = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
+
+/// The server; clones share everything.
+#[derive(Clone)]
+pub struct FakeApi {
+    state: Arc<Mutex<State>>,
+    events: broadcast::Sender<Arc<store::Event>>,
+}
+
+struct State {
+    store: Store,
+    requests: Vec<Recorded>,
+    judge: Judge,
+}
+
+impl Default for FakeApi {
+    fn default() -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                store: Store::default(),
+                requests: Vec::new(),
+                judge: Box::new(|_| None),
+            })),
+            events: broadcast::Sender::new(4096),
+        }
+    }
+}
+
+impl FakeApi {
+    /// A client whose every request ends here.
+    pub fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { api.answer(request).await }
+        });
+        Client::new(service, "default")
+    }
+
+    /// From now on asks `judge` about every request.
+    pub fn inject(&self, judge: impl FnMut(&Recorded) -> Option<Fault> + Send + 'static) {
+        self.lock().judge = Box::new(judge);
+    }
+
+    /// Every request so far.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.lock().requests.clone()
+    }
+
+    /// Every request so far that changes something, as `METHOD path`, without Leases and Events.
+    pub fn writes(&self) -> Vec<String> {
+        let boring = |request: &Recorded| request.path.contains("/leases") || request.path.contains("/events");
+        self.lock()
+            .requests
+            .iter()
+            .filter(|request| request.is_write() && !boring(request))
+            .map(|request| format!("{} {}", request.method, request.path))
+            .collect()
+    }
+
+    /// Forgets the requests so far.
+    pub fn forget_requests(&self) {
+        self.lock().requests.clear();
+    }
+
+    /// Does as somebody else would, without a record: `POST` of an object under its collection's path.
+    pub fn create(&self, collection: &str, object: Value) -> Value {
+        self.direct(Method::POST, collection, "application/json", object)
+    }
+
+    /// A merge patch by somebody else.
+    pub fn merge(&self, path: &str, patch: Value) -> Value {
+        self.direct(Method::PATCH, path, "application/merge-patch+json", patch)
+    }
+
+    /// A deletion by somebody else.
+    pub fn delete(&self, path: &str) {
+        self.direct(Method::DELETE, path, "application/json", Value::Null);
+    }
+
+    /// The object at this path, if there is one.
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let target = Target::parse(path)?;
+        self.lock().store.get(&target).cloned()
+    }
+
+    /// Waits until the object at this path satisfies `wanted`, for at most ten seconds.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = tokio::time::timeout(Duration::from_secs(10), async {
+            let mut events = self.events.subscribe();
+            loop {
+                if let Some(object) = self.get(path).filter(|object| wanted(object)) {
+                    return object;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(100), events.recv()).await;
+            }
+        });
+        match found.await {
+            Ok(object) => object,
+            Err(_) => panic!(
+                "{path} did not come to satisfy the condition; it is {:#?}",
+                self.get(path)
+            ),
+        }
+    }
+
+    fn direct(&self, method: Method, path: &str, content_type: &str, body: Value) -> Value {
+        let target = Target::parse(path).unwrap_or_else(|| panic!("{path} is no path"));
+        let (status, answer) = self.act(&method, &target, content_type, "", &body);
+        assert!(status.is_success(), "{method} {path}: {answer}");
+        answer
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Answer>, tower::BoxError> {
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect().await?.to_bytes();
+        let recorded = Recorded {
+            method: parts.method.clone(),
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        };
+        let fault = {
+            let mut state = self.lock();
+            state.requests.push(recorded.clone());
+            (state.judge)(&recorded)
+        };
+        match fault {
+            Some(Fault::Refuse(code)) => {
+                return Ok(respond(
+                    StatusCode::from_u16(code)?,
+                    &failure(code, "Injected", "injected"),
+                ));
+            }
+            Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
+            Some(Fault::LoseAnswer) | None => {}
+        }
+        let Some(target) = Target::parse(&recorded.path) else {
+            return Ok(respond(
+                StatusCode::NOT_FOUND,
+                &failure(404, "NotFound", "no such path"),
+            ));
+        };
+        if recorded.method == Method::GET && recorded.query.contains("watch=true") {
+            return Ok(self.watch(target, &recorded.query));
+        }
+        let content_type = parts
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let (status, answer) = self.act(&recorded.method, &target, content_type, &recorded.query, &recorded.body);
+        if matches!(fault, Some(Fault::LoseAnswer)) {
+            return Err("connection reset".into());
+        }
+        Ok(respond(status, &answer))
+    }
+
+    fn act(
+        &self,
+        method: &Method,
+        target: &Target,
+        content_type: &str,
+        query: &str,
+        body: &Value,
+    ) -> (StatusCode, Value) {
+        let mut state = self.lock();
+        let result = state.store.act(method, target, content_type, query, body);
+        for event in state.store.take_events() {
+            // Nobody watches: nothing to tell.
+            let _ = self.events.send(Arc::new(event));
+        }
+        match result {
+            Ok(answer) => (StatusCode::OK, answer),
+            Err(refusal) => {
+                let status = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                (status, failure(refusal.code, refusal.reason, &refusal.message))
+            }
+        }
+    }
+
+    /// A stream of every event after the asked version. It never ends by itself.
+    fn watch(&self, target: Target, query: &str) -> Response<Answer> {
+        let since = path::parameter(query, "resourceVersion")
+            .and_then(|version| version.parse::<u64>().ok())
+            .unwrap_or(0);
+        let selector = path::parameter(query, "labelSelector").unwrap_or_default();
+        let state = self.lock();
+        let receiver = self.events.subscribe();
+        let missed: Vec<Arc<store::Event>> = state.store.events_after(since);
+        drop(state);
+        let stream = futures::stream::unfold(
+            (missed.into_iter().collect::<std::collections::VecDeque<_>>(), receiver),
+            move |(mut missed, mut receiver)| {
+                let target = target.clone();
+                let selector = selector.clone();
+                async move {
+                    loop {
+                        let event = match missed.pop_front() {
+                            Some(event) => event,
+                            None => receiver.recv().await.ok()?,
+                        };
+                        if let Some(line) = event.line(&target, &selector, since) {
+                            let frame = http_body::Frame::data(bytes::Bytes::from(line));
+                            return Some((Ok::<_, Infallible>(frame), (missed, receiver)));
+                        }
+                    }
+                }
+            },
+        );
+        Response::new(Answer::new(StreamBody::new(Box::pin(stream))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while it holds the state")
+    }
+}
+
+fn respond(status: StatusCode, body: &Value) -> Response<Answer> {
+    let mut response = Response::new(Answer::from(body.to_string()));
+    *response.status_mut() = status;
+    response
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message, "metadata": {}})
+}

@@ -1,0 +1,396 @@
+//! The objects, their versions and what happened to them.
+
+use super::{
+    apply,
+    path::{self, Target},
+};
+use http::Method;
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// apiVersion, plural, namespace, name.
+type Key = (String, String, String, String);
+
+/// One event of a watch.
+#[derive(Debug)]
+pub struct Event {
+    version: u64,
+    key: Key,
+    kind: &'static str,
+    object: Value,
+    before: Option<Value>,
+}
+
+impl Event {
+    /// The line of a watch for `target`, if the event belongs to it and is newer than `since`.
+    pub fn line(&self, target: &Target, selector: &str, since: u64) -> Option<String> {
+        let (api_version, plural, namespace, name) = &self.key;
+        let same = *api_version == target.api_version
+            && *plural == target.plural
+            && target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+            && target.name.as_ref().is_none_or(|wanted| wanted == name);
+        if !same || self.version <= since {
+            return None;
+        }
+        let matched = self.before.as_ref().is_some_and(|before| path::selects(selector, before));
+        let kind = match (matched, path::selects(selector, &self.object)) {
+            (false, false) => return None,
+            (false, true) if self.kind == "MODIFIED" => "ADDED",
+            // As in Kubernetes: an object that leaves the selection is told as deleted.
+            (true, false) => "DELETED",
+            (_, true) => self.kind,
+        };
+        Some(format!("{}\n", json!({"type": kind, "object": self.object})))
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub struct Refusal {
+    pub code: u16,
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// A refusal.
+pub fn refuse<T>(code: u16, reason: &'static str, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal {
+        code,
+        reason,
+        message: message.into(),
+    })
+}
+
+/// Everything.
+#[derive(Default)]
+pub struct Store {
+    objects: BTreeMap<Key, Value>,
+    /// What each field manager applied last, per object.
+    applied: HashMap<(Key, String), Value>,
+    version: u64,
+    log: Vec<Arc<Event>>,
+    fresh: Vec<Event>,
+}
+
+impl Store {
+    pub fn get(&self, target: &Target) -> Option<&Value> {
+        self.objects.get(&key(target)?)
+    }
+
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.fresh)
+    }
+
+    pub fn events_after(&self, version: u64) -> Vec<Arc<Event>> {
+        self.log
+            .iter()
+            .filter(|event| event.version > version)
+            .cloned()
+            .collect()
+    }
+
+    pub fn act(
+        &mut self,
+        method: &Method,
+        target: &Target,
+        content_type: &str,
+        query: &str,
+        body: &Value,
+    ) -> Result<Value, Refusal> {
+        match (method, &target.name) {
+            (&Method::GET, None) => Ok(self.list(target, query)),
+            (&Method::GET, Some(_)) => self.existing(target).map(|(_, object)| object),
+            (&Method::POST, None) => self.create(target, body),
+            (&Method::POST, Some(_)) if target.subresource.as_deref() == Some("eviction") => self.evict(target, body),
+            (&Method::PUT, Some(_)) => self.replace(target, body),
+            (&Method::PATCH, Some(_)) if content_type.contains("apply-patch") => self.apply(target, query, body),
+            (&Method::PATCH, Some(_)) => self.merge(target, body),
+            (&Method::DELETE, Some(_)) => self.delete(target, body),
+            _ => refuse(405, "MethodNotAllowed", format!("{method} on {target:?}")),
+        }
+    }
+
+    fn list(&self, target: &Target, query: &str) -> Value {
+        let selector = path::parameter(query, "labelSelector").unwrap_or_default();
+        let items: Vec<&Value> = self
+            .objects
+            .iter()
+            .filter(|((api_version, plural, namespace, _), object)| {
+                *api_version == target.api_version
+                    && *plural == target.plural
+                    && target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+                    && path::selects(&selector, object)
+            })
+            .map(|(_, object)| object)
+            .collect();
+        json!({
+            "kind": "List",
+            "apiVersion": target.api_version,
+            // Version 0 would mean "any" to a watcher that starts from here.
+            "metadata": {"resourceVersion": self.version.max(1).to_string()},
+            "items": items
+        })
+    }
+
+    fn existing(&self, target: &Target) -> Result<(Key, Value), Refusal> {
+        let Some(key) = key(target) else {
+            return refuse(400, "BadRequest", "no name");
+        };
+        match self.objects.get(&key) {
+            Some(object) => Ok((key, object.clone())),
+            None => refuse(404, "NotFound", format!("{} {} not found", key.1, key.3)),
+        }
+    }
+
+    fn create(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+        let name = text(body, "/metadata/name");
+        let target = Target {
+            name: Some(name.clone()),
+            ..target.clone()
+        };
+        let Some(key) = key(&target) else {
+            return refuse(400, "BadRequest", "no namespace");
+        };
+        if self.objects.contains_key(&key) {
+            return refuse(409, "AlreadyExists", format!("{} {name} already exists", key.1));
+        }
+        Ok(self.insert(key, body.clone()))
+    }
+
+    fn insert(&mut self, key: Key, mut object: Value) -> Value {
+        let uid = format!("uid-{}", self.version + 1);
+        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("namespace".into(), json!(key.2));
+            metadata.entry("uid").or_insert(json!(uid));
+            metadata.insert("creationTimestamp".into(), json!("2026-01-01T00:00:00Z"));
+            metadata.insert("generation".into(), json!(1));
+        }
+        self.store(key, object, "ADDED")
+    }
+
+    fn replace(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+        let (key, old) = self.existing(target)?;
+        check_version(&old, body)?;
+        let mut object = body.clone();
+        keep_identity(&old, &mut object);
+        Ok(self.update(key, &old, object))
+    }
+
+    fn merge(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+        let (key, old) = self.existing(target)?;
+        check_version(&old, body)?;
+        check_uid(&old, body)?;
+        let mut object = old.clone();
+        json_patch::merge(&mut object, body);
+        keep_identity(&old, &mut object);
+        if object.pointer("/metadata/deletionTimestamp").is_some() && has_finalizers(&old) && !has_finalizers(&object) {
+            self.remove(&key);
+            return Ok(object);
+        }
+        Ok(self.update(key, &old, object))
+    }
+
+    fn apply(&mut self, target: &Target, query: &str, body: &Value) -> Result<Value, Refusal> {
+        let Some(key) = key(target) else {
+            return refuse(400, "BadRequest", "no name");
+        };
+        let manager = path::parameter(query, "fieldManager").unwrap_or_default();
+        let manager_key = (
+            key.clone(),
+            format!("{manager}{}", target.subresource.clone().unwrap_or_default()),
+        );
+        let wants_uid = body.pointer("/metadata/uid").is_some_and(|uid| !uid.is_null());
+        let Some(old) = self.objects.get(&key).cloned() else {
+            if target.subresource.is_some() {
+                return refuse(404, "NotFound", format!("{} not found", key.3));
+            }
+            if wants_uid {
+                return refuse(409, "Conflict", "uid mismatch: there is no object of this name");
+            }
+            self.applied.insert(manager_key, body.clone());
+            return Ok(self.insert(key, body.clone()));
+        };
+        check_version(&old, body)?;
+        if wants_uid && old.pointer("/metadata/uid") != body.pointer("/metadata/uid") {
+            return refuse(422, "Invalid", "metadata.uid: field is immutable");
+        }
+        let mine = self.applied.get(&manager_key).cloned().unwrap_or(Value::Null);
+        if !query.contains("force=true")
+            && let Some(field) = apply::conflict(&old, &mine, body)
+        {
+            return refuse(409, "Conflict", format!("conflict with another manager: {field}"));
+        }
+        let others: Vec<&Value> = self
+            .applied
+            .iter()
+            .filter(|((of, by), _)| *of == key && *by != manager_key.1)
+            .map(|(_, value)| value)
+            .collect();
+        let mut object = apply::merge(&old, &mine, body, &others);
+        keep_identity(&old, &mut object);
+        self.applied.insert(manager_key, body.clone());
+        Ok(self.update(key, &old, object))
+    }
+
+    fn delete(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+        let (key, old) = self.existing(target)?;
+        if let Some(uid) = body.pointer("/preconditions/uid")
+            && old.pointer("/metadata/uid") != Some(uid)
+        {
+            return refuse(409, "Conflict", "the UID in the precondition does not match");
+        }
+        if has_finalizers(&old) {
+            let mut going = old.clone();
+            json_patch::merge(&mut going, &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+            return Ok(self.update(key, &old, going));
+        }
+        self.remove(&key);
+        Ok(old)
+    }
+
+    /// Marks the pod as the API server does, under the precondition; it stays until somebody deletes it.
+    fn evict(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+        let (key, old) = self.existing(target)?;
+        if let Some(uid) = body.pointer("/deleteOptions/preconditions/uid")
+            && old.pointer("/metadata/uid") != Some(uid)
+        {
+            return refuse(409, "Conflict", format!("Precondition failed: UID in precondition: {uid}"));
+        }
+        let mut pod = old.clone();
+        json_patch::merge(
+            &mut pod,
+            &json!({
+                "metadata": {"deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30},
+                "status": {"conditions": [{
+                    "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"
+                }]}
+            }),
+        );
+        self.update(key, &old, pod);
+        Ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
+    }
+
+    /// Removes an object and everything that it owns.
+    fn remove(&mut self, key: &Key) {
+        let Some(object) = self.objects.remove(key) else { return };
+        self.applied.retain(|(of, _), _| of != key);
+        self.version += 1;
+        let mut last = object.clone();
+        set_version(&mut last, self.version);
+        self.tell(key.clone(), "DELETED", last, Some(object.clone()));
+        let uid = object.pointer("/metadata/uid").cloned();
+        let owned: Vec<Key> = self
+            .objects
+            .iter()
+            .filter(|(_, child)| {
+                let owners = child.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+                owners.is_some_and(|owners| owners.iter().any(|owner| owner.get("uid") == uid.as_ref()))
+            })
+            .map(|(key, _)| key.clone())
+            .collect();
+        for child in owned {
+            self.remove(&child);
+        }
+    }
+
+    /// A change that changes nothing keeps the version, as in Kubernetes.
+    fn update(&mut self, key: Key, old: &Value, mut object: Value) -> Value {
+        if object == *old {
+            return object;
+        }
+        if object.get("spec") != old.get("spec") {
+            let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+            if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.insert("generation".into(), json!(generation + 1));
+            }
+        }
+        self.store(key, object, "MODIFIED")
+    }
+
+    fn store(&mut self, key: Key, mut object: Value, kind: &'static str) -> Value {
+        self.version += 1;
+        set_version(&mut object, self.version);
+        let before = self.objects.insert(key.clone(), object.clone());
+        self.tell(key, kind, object.clone(), before);
+        object
+    }
+
+    fn tell(&mut self, key: Key, kind: &'static str, object: Value, before: Option<Value>) {
+        let event = || Event {
+            version: self.version,
+            key: key.clone(),
+            kind,
+            object: object.clone(),
+            before: before.clone(),
+        };
+        self.log.push(Arc::new(event()));
+        self.fresh.push(event());
+    }
+}
+
+fn has_finalizers(object: &Value) -> bool {
+    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+    finalizers.is_some_and(|finalizers| !finalizers.is_empty())
+}
+
+fn key(target: &Target) -> Option<Key> {
+    Some((
+        target.api_version.clone(),
+        target.plural.clone(),
+        target.namespace.clone()?,
+        target.name.clone()?,
+    ))
+}
+
+fn check_version(old: &Value, body: &Value) -> Result<(), Refusal> {
+    match body.pointer("/metadata/resourceVersion") {
+        Some(version) if !version.is_null() && Some(version) != old.pointer("/metadata/resourceVersion") => {
+            refuse(409, "Conflict", "the object has been modified")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_uid(old: &Value, body: &Value) -> Result<(), Refusal> {
+    match body.pointer("/metadata/uid") {
+        Some(uid) if Some(uid) != old.pointer("/metadata/uid") => refuse(409, "Conflict", "the UID does not match"),
+        _ => Ok(()),
+    }
+}
+
+/// Whatever a body says, these stay.
+fn keep_identity(old: &Value, object: &mut Value) {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "resourceVersion",
+        "generation",
+        "namespace",
+        "name",
+    ] {
+        if let (Some(value), Some(metadata)) = (
+            old.pointer(&format!("/metadata/{field}")),
+            object.get_mut("metadata").and_then(Value::as_object_mut),
+        ) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+}
+
+fn set_version(object: &mut Value, version: u64) {
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("resourceVersion".into(), json!(version.to_string()));
+    }
+}
+
+fn text(value: &Value, pointer: &str) -> String {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
