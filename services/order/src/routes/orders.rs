@@ -146,13 +146,18 @@ fn placed(order: Order) -> Result<StoredAnswer, Problem> {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-item", detail)
             .with("errors", json!([FieldError::new("/item_id", "is not known")]))
             .with("order_id", order.id.to_string());
-        StoredAnswer::json(problem.status(), &problem.body())
-            .map(|answer| StoredAnswer { content_type: Some(PROBLEM_JSON.to_owned()), ..answer })
+        stored_problem(&problem)
     } else {
         let status = if order.state.is_terminal() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
         StoredAnswer::json(status, &OrderBody::from(order))
     };
     answer.map(|answer| answer.location(location)).map_err(|error| Problem::internal(&error))
+}
+
+fn stored_problem(problem: &Problem) -> Result<StoredAnswer, serde_json::Error> {
+    let mut answer = StoredAnswer::json(problem.status(), &problem.body())?;
+    answer.content_type = Some(PROBLEM_JSON.to_owned());
+    Ok(answer)
 }
 
 /// What a failure to look a key up, or to store an answer, means to the caller. The order, if there is one, goes on.

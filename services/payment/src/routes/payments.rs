@@ -135,8 +135,9 @@ fn charged(payment: Payment) -> Result<StoredAnswer, Problem> {
     let body = PaymentBody::from(payment);
     let refusal = |status, name: &'static str, detail: &str| {
         let problem = Problem::new(status, name, detail).with("payment", json!(body));
-        StoredAnswer::json(status, &problem.body())
-            .map(|answer| StoredAnswer { content_type: Some(PROBLEM_JSON.to_owned()), ..answer })
+        let mut answer = StoredAnswer::json(status, &problem.body())?;
+        answer.content_type = Some(PROBLEM_JSON.to_owned());
+        Ok(answer)
     };
     let answer = match state {
         PaymentState::Charged => StoredAnswer::json(StatusCode::CREATED, &body),
