@@ -258,7 +258,7 @@ func ensureImages(ctx context.Context, cache string, recipes []image.Recipe, pro
 			return nil, err
 		}
 		if built {
-			done("built the image %s", recipe.Reference)
+			done("prepared the image %s", recipe.Reference)
 		}
 		archives = append(archives, path)
 	}

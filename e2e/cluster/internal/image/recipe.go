@@ -46,7 +46,7 @@ var Recipes = []Recipe{
 	{
 		Name: "postgres", Reference: "docker.io/library/postgres:15-bookworm",
 		Include: []string{"ca-certificates", "postgresql-15"},
-		Local:   true, // e2e/images/backup takes PostgreSQL's client programs from it.
+		Local:   true, // The image of the backup runner takes PostgreSQL's client programs from it.
 		Early: []string{
 			// Installing the server makes a database of its own unless told otherwise.
 			`mkdir -p "$1/etc/postgresql-common"`,
