@@ -11,10 +11,10 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [resilience.valerix.io]
   resources: [chaosexperiments]
   verbs: [patch]
-# The record of a day's slot is created ahead of its run.
+# The record of a day's slot is created ahead of its run; one that an earlier policy of the name left unused makes room.
 - apiGroups: [resilience.valerix.io]
   resources: [backups]
-  verbs: [create]
+  verbs: [create, delete]
 # Status is the operator's to write.
 - apiGroups: [resilience.valerix.io]
   resources: [resilientservices/status, chaosexperiments/status, backuppolicies/status, backups/status]
