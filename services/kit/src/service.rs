@@ -100,9 +100,8 @@ impl Service {
     pub async fn bind(self, routes: Router, document: Document) -> Result<Server, StartError> {
         let main = listen(self.args.listen_address).await?;
         let report = listen(SocketAddr::new(self.args.listen_address.ip(), self.args.report_port)).await?;
-        let router = http_layers::assemble(routes, document, self.health.clone(), self.metrics.clone(), |routes| {
-            routes
-        });
+        let protect = |routes: Router| routes.layer(self.resilience.server_layer());
+        let router = http_layers::assemble(routes, document, self.health.clone(), self.metrics.clone(), protect);
         Ok(Server {
             service: self,
             main,
