@@ -33,11 +33,6 @@ impl Observed {
         self.records.iter().find(|record| record.name_any() == name)
     }
 
-    /// The Job of this name.
-    pub fn job(&self, name: &str) -> Option<&Arc<Job>> {
-        self.jobs.iter().find(|job| job.name_any() == name)
-    }
-
     /// The pods of a Job.
     pub fn pods_of<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a Arc<Pod>> {
         self.pods.iter().filter(move |pod| {

@@ -75,7 +75,7 @@ async fn run_with(runtime: &Runtime, runner: Runner, now: fn() -> DateTime<Utc>)
         .on_gone(move |namespace, name| forgetful.metrics.forget(namespace, name));
     controller::run(runtime, Options::new(CONTROLLER), &stores.policies, move |policy| {
         let controller = controller.clone();
-        async move { controller.reconcile(&policy).await }
+        async move { Box::pin(controller.reconcile(&policy)).await }
     })
     .await;
 }

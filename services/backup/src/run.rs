@@ -186,7 +186,7 @@ impl Run {
                 }
                 Action::Write => {
                     writes += 1;
-                    match self.blocking(|volume| volume.link()).await? {
+                    match self.blocking(Volume::link).await? {
                         Ok(Linked::Stored | Linked::Exists) => {}
                         Ok(Linked::Withdrawn) => {
                             // Another pod doubted this one; from here on this one is a pod like any other.
