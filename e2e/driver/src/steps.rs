@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::command::shorten;
-use crate::failure::{Shown, remedy_of};
+use crate::failure::{Shown, WithRemedy, remedy_of};
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const SHOWN_LOG_LINES: usize = 40;
@@ -102,8 +102,13 @@ impl Log {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Made again when somebody removed it meanwhile: cleaning a build folder must not fail a build.
     fn append(&self) -> Result<File> {
+        if let Some(folder) = self.path.parent().filter(|folder| !folder.exists()) {
+            std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        }
         OpenOptions::new()
+            .create(true)
             .append(true)
             .open(&self.path)
             .with_context(|| format!("failed to open the log {}", self.path.display()))
@@ -133,14 +138,25 @@ pub struct Steps {
     logs: PathBuf,
     began: Instant,
     rows: Vec<Row>,
+    _alone: File,
 }
 
 impl Steps {
-    /// Begins a command whose logs go to the folder `logs`, which is emptied.
+    /// Begins a command whose logs go to the folder `logs`, which is emptied. The same command in the same checkout
+    /// runs once at a time.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// When the folder cannot be made, or the same command is running.
     pub fn begin(logs: PathBuf) -> Result<Self> {
+        let lock = logs.with_extension("lock");
+        if let Some(folder) = lock.parent() {
+            std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+        }
+        let alone = File::create(&lock).with_context(|| format!("failed to create {}", lock.display()))?;
+        alone
+            .try_lock()
+            .context("the same command is running in this checkout")
+            .remedy("wait for it to end")?;
         if logs.exists() {
             std::fs::remove_dir_all(&logs).with_context(|| format!("failed to empty {}", logs.display()))?;
         }
@@ -149,6 +165,7 @@ impl Steps {
             logs,
             began: Instant::now(),
             rows: Vec::new(),
+            _alone: alone,
         })
     }
 
@@ -251,6 +268,16 @@ mod tests {
         assert!(error.is::<Shown>());
         assert_eq!(steps.failures(), 1);
         assert!(folder.path().join("logs/02-bad-one.log").is_file());
+    }
+
+    #[test]
+    fn the_same_command_runs_once_at_a_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = Steps::begin(folder.path().join("logs")).expect("it begins");
+        let error = Steps::begin(folder.path().join("logs")).expect_err("it is running");
+        assert!(error.to_string().contains("the same command is running"), "{error}");
+        drop(first);
+        Steps::begin(folder.path().join("logs")).expect("it begins again");
     }
 
     #[test]
