@@ -22,7 +22,15 @@ impl Inventory {
     /// Asks for the order's stock. `None`: nothing is known, the command goes on by event.
     pub async fn reserve(&self, order: &Order) -> Option<Said> {
         let body = json!({"order_id": order.id, "item_id": order.item_id, "quantity": order.quantity});
-        ask(&self.client, "/api/inventory/deduct", Action::ReserveStock, order, &body, reserved).await
+        ask(
+            &self.client,
+            "/api/inventory/deduct",
+            Action::ReserveStock,
+            order,
+            &body,
+            reserved,
+        )
+        .await
     }
 }
 
@@ -85,7 +93,13 @@ fn reserved(status: StatusCode, body: &[u8]) -> Option<Said> {
     }
     match status {
         StatusCode::OK => Some(match serde_json::from_slice(body).ok()? {
-            Answer::Reserved { unit_price_minor, currency } => Said::Reserved { unit_price_minor, currency },
+            Answer::Reserved {
+                unit_price_minor,
+                currency,
+            } => Said::Reserved {
+                unit_price_minor,
+                currency,
+            },
             Answer::Rejected { reason } => Said::Plain(rejection(&reason)),
             Answer::Released => Said::Plain(Input::Released),
         }),
@@ -122,13 +136,19 @@ mod tests {
         let ok = |body: &str| reserved(StatusCode::OK, body.as_bytes());
         assert_eq!(
             ok(r#"{"outcome": "RESERVED", "order_id": "x", "unit_price_minor": 5, "currency": "EUR", "new": 1}"#),
-            Some(Said::Reserved { unit_price_minor: 5, currency: "EUR".into() })
+            Some(Said::Reserved {
+                unit_price_minor: 5,
+                currency: "EUR".into()
+            })
         );
         assert_eq!(
             ok(r#"{"outcome": "REJECTED", "reason": "OUT_OF_STOCK"}"#),
             Some(Said::Plain(Input::Rejected(Reason::OutOfStock)))
         );
-        assert_eq!(ok(r#"{"outcome": "RELEASED", "quantity": 1}"#), Some(Said::Plain(Input::Released)));
+        assert_eq!(
+            ok(r#"{"outcome": "RELEASED", "quantity": 1}"#),
+            Some(Said::Plain(Input::Released))
+        );
         assert_eq!(ok("{}"), None);
         assert_eq!(ok("<html>"), None);
         let unknown = br#"{"type": "https://resilience.valerix.io/problems/unknown-item", "status": 422}"#;
@@ -145,7 +165,10 @@ mod tests {
     fn only_a_decision_is_an_answer_of_payment() {
         assert_eq!(charged(StatusCode::CREATED, b"{}"), Some(Said::Plain(Input::Charged)));
         let declined = br#"{"type": "https://resilience.valerix.io/problems/payment-declined", "status": 402}"#;
-        assert_eq!(charged(StatusCode::PAYMENT_REQUIRED, declined), Some(Said::Plain(Input::Declined)));
+        assert_eq!(
+            charged(StatusCode::PAYMENT_REQUIRED, declined),
+            Some(Said::Plain(Input::Declined))
+        );
         assert_eq!(charged(StatusCode::PAYMENT_REQUIRED, b"{}"), None);
         for status in [202, 409, 422, 429, 500, 503, 504] {
             assert_eq!(charged(StatusCode::from_u16(status).unwrap(), b"{}"), None);

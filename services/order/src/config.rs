@@ -14,7 +14,10 @@ use crate::store::Times;
 #[command(mut_arg("service", |arg| arg.default_value("order")))]
 pub struct Config {
     #[command(flatten)]
-    #[allow(missing_docs, reason = "a doc comment here would replace the command's own in --help")]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment here would replace the command's own in --help"
+    )]
     pub service: ServiceArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "as above")]
@@ -46,7 +49,11 @@ impl Config {
     /// The times of the saga.
     #[must_use]
     pub const fn times(&self) -> Times {
-        Times { budget: self.order_budget, expiry: self.order_expiry, resend: self.command_resend }
+        Times {
+            budget: self.order_budget,
+            expiry: self.order_expiry,
+            resend: self.command_resend,
+        }
     }
 }
 

@@ -110,12 +110,13 @@ impl Said {
     pub fn input(&self, quantity: i32) -> (Input, Option<Money>) {
         match self {
             Self::Plain(input) => (*input, None),
-            Self::Reserved { unit_price_minor, currency } => {
-                match Money::total(*unit_price_minor, quantity, currency) {
-                    Some(money) => (Input::Reserved, Some(money)),
-                    None => (Input::Cancel(Reason::AmountOutOfRange), None),
-                }
-            }
+            Self::Reserved {
+                unit_price_minor,
+                currency,
+            } => match Money::total(*unit_price_minor, quantity, currency) {
+                Some(money) => (Input::Reserved, Some(money)),
+                None => (Input::Cancel(Reason::AmountOutOfRange), None),
+            },
         }
     }
 }
@@ -137,8 +138,14 @@ pub fn read_answer(kind: &str, payload: &Value) -> Result<Option<Answered>, serd
     }
     let said = match kind {
         "InventoryReserved" => {
-            let Reserved { unit_price_minor, currency } = Reserved::deserialize(payload)?;
-            Said::Reserved { unit_price_minor, currency }
+            let Reserved {
+                unit_price_minor,
+                currency,
+            } = Reserved::deserialize(payload)?;
+            Said::Reserved {
+                unit_price_minor,
+                currency,
+            }
         }
         "InventoryRejected" => Said::Plain(rejection(&Rejected::deserialize(payload)?.reason)),
         "StockReleased" => Said::Plain(Input::Released),
@@ -150,7 +157,10 @@ pub fn read_answer(kind: &str, payload: &Value) -> Result<Option<Answered>, serd
         "PaymentRefunded" => Said::Plain(Input::PaymentRefunded),
         _ => return Ok(None),
     };
-    Ok(Some(Answered { order_id: About::deserialize(payload)?.order_id, said }))
+    Ok(Some(Answered {
+        order_id: About::deserialize(payload)?.order_id,
+        said,
+    }))
 }
 
 /// What inventory's reason for a rejection means. A reservation that came after its release holds nothing, as if the
@@ -180,19 +190,29 @@ impl Handler for Answers {
         let answered = read_answer(&event.event_type, &event.payload)
             .map_err(|error| HandlerError::failed(format!("failed to read {}: {error}", event.event_type)))?;
         let Some(answered) = answered else { return Ok(()) };
-        let mut transaction =
-            postgres::begin(self.store.pool()).await.map_err(|error| HandlerError::from_sqlx(&error))?;
+        let mut transaction = postgres::begin(self.store.pool())
+            .await
+            .map_err(|error| HandlerError::from_sqlx(&error))?;
         let first = inbox::claim(&mut transaction, GROUP, event.id)
             .await
             .map_err(|error| HandlerError::from_sqlx(&error))?;
         if !first {
             return Ok(());
         }
-        let applied = self.store.answer_in(&mut transaction, &answered).await.map_err(|error| failed(&error))?;
-        transaction.commit().await.map_err(|error| HandlerError::from_sqlx(&error))?;
+        let applied = self
+            .store
+            .answer_in(&mut transaction, &answered)
+            .await
+            .map_err(|error| failed(&error))?;
+        transaction
+            .commit()
+            .await
+            .map_err(|error| HandlerError::from_sqlx(&error))?;
         match applied {
             Some(applied) => self.metrics.moved(&applied),
-            None => tracing::warn!(order = %answered.order_id, event = %event.id, "an answer is about an order that is not known"),
+            None => {
+                tracing::warn!(order = %answered.order_id, event = %event.id, "an answer is about an order that is not known")
+            }
         }
         self.relay.wake();
         Ok(())
@@ -218,7 +238,13 @@ mod tests {
         let said = |kind: &str| read_answer(kind, &payload).unwrap().unwrap().said.input(2);
         assert_eq!(
             said("InventoryReserved"),
-            (Input::Reserved, Some(Money { amount_minor: 1000, currency: "EUR".into() }))
+            (
+                Input::Reserved,
+                Some(Money {
+                    amount_minor: 1000,
+                    currency: "EUR".into()
+                })
+            )
         );
         assert_eq!(said("InventoryRejected"), (Input::Rejected(Reason::UnknownItem), None));
         assert_eq!(said("StockReleased"), (Input::Released, None));
@@ -234,7 +260,10 @@ mod tests {
 
     #[test]
     fn a_price_that_can_not_be_charged_cancels() {
-        let said = Said::Reserved { unit_price_minor: i64::MAX, currency: "EUR".into() };
+        let said = Said::Reserved {
+            unit_price_minor: i64::MAX,
+            currency: "EUR".into(),
+        };
         assert_eq!(said.input(2), (Input::Cancel(Reason::AmountOutOfRange), None));
         assert_eq!(rejection("RELEASED"), Input::Released);
     }

@@ -22,11 +22,17 @@ impl Metrics {
     pub fn register(registry: &valerix_kit::metrics::Metrics) -> Result<Self, prometheus::Error> {
         let metrics = Self {
             orders: IntCounterVec::new(
-                Opts::new("orders_total", "Orders by the status they reached and, where they were cancelled, why"),
+                Opts::new(
+                    "orders_total",
+                    "Orders by the status they reached and, where they were cancelled, why",
+                ),
                 &["status", "reason"],
             )?,
             revenue: IntCounterVec::new(
-                Opts::new("revenue_minor_total", "Amounts of confirmed orders in minor units, by currency"),
+                Opts::new(
+                    "revenue_minor_total",
+                    "Amounts of confirmed orders in minor units, by currency",
+                ),
                 &["currency"],
             )?,
             processing: Histogram::with_opts(
@@ -34,7 +40,9 @@ impl Metrics {
                     "order_processing_duration_seconds",
                     "Time from taking an order in to its first final status",
                 )
-                .buckets(vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0]),
+                .buckets(vec![
+                    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+                ]),
             )?,
         };
         registry.register(metrics.orders.clone())?;
@@ -62,7 +70,9 @@ impl Metrics {
         }
         if let (State::Confirmed, Some(money)) = (order.state, &order.amount) {
             let amount = u64::try_from(money.amount_minor).unwrap_or_default();
-            self.revenue.with_label_values(&[money.currency.as_str()]).inc_by(amount);
+            self.revenue
+                .with_label_values(&[money.currency.as_str()])
+                .inc_by(amount);
         }
     }
 }

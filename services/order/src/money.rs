@@ -17,9 +17,10 @@ impl Money {
     #[must_use]
     pub fn total(unit_price_minor: i64, quantity: i32, currency: &str) -> Option<Self> {
         let amount_minor = unit_price_minor.checked_mul(i64::from(quantity))?;
-        (1..=MAXIMUM_AMOUNT_MINOR)
-            .contains(&amount_minor)
-            .then(|| Self { amount_minor, currency: currency.to_owned() })
+        (1..=MAXIMUM_AMOUNT_MINOR).contains(&amount_minor).then(|| Self {
+            amount_minor,
+            currency: currency.to_owned(),
+        })
     }
 }
 
@@ -29,11 +30,17 @@ mod tests {
 
     #[test]
     fn a_total_is_exact_or_refused() {
-        assert_eq!(Money::total(49_900, 3, "EUR").map(|money| money.amount_minor), Some(149_700));
+        assert_eq!(
+            Money::total(49_900, 3, "EUR").map(|money| money.amount_minor),
+            Some(149_700)
+        );
         assert_eq!(Money::total(0, 3, "EUR"), None);
         assert_eq!(Money::total(-5, 3, "EUR"), None);
         assert_eq!(Money::total(i64::MAX, 2, "EUR"), None);
-        assert_eq!(Money::total(100_000_000, 10_000, "EUR").map(|money| money.amount_minor), Some(MAXIMUM_AMOUNT_MINOR));
+        assert_eq!(
+            Money::total(100_000_000, 10_000, "EUR").map(|money| money.amount_minor),
+            Some(MAXIMUM_AMOUNT_MINOR)
+        );
         assert_eq!(Money::total(100_000_001, 10_000, "EUR"), None);
     }
 }

@@ -64,8 +64,12 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
             store: store.clone(),
             relay: relay.clone(),
             metrics: metrics.clone(),
-            inventory: Inventory { client: service.client("inventory").url(&config.inventory_url).build()? },
-            payment: Payment { client: service.client("payment").url(&config.payment_url).build()? },
+            inventory: Inventory {
+                client: service.client("inventory").url(&config.inventory_url).build()?,
+            },
+            payment: Payment {
+                client: service.client("payment").url(&config.payment_url).build()?,
+            },
         },
     };
 
@@ -84,8 +88,12 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         }
     });
 
-    let sweeper =
-        Sweeper { store: store.clone(), relay: relay.clone(), metrics: metrics.clone(), pause: config.sweep_interval };
+    let sweeper = Sweeper {
+        store: store.clone(),
+        relay: relay.clone(),
+        metrics: metrics.clone(),
+        pause: config.sweep_interval,
+    };
     let swept = database.clone();
     service.tasks.spawn("sweeper", move |stop| {
         let (database, sweeper) = (swept.clone(), sweeper.clone());
@@ -111,6 +119,11 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         }
     });
 
-    tracing::info!(principal = ANONYMOUS, "there is no auth service yet: every order belongs to one principal");
-    Ok(service.bind(orders::router().with_state(app), openapi::document()).await?)
+    tracing::info!(
+        principal = ANONYMOUS,
+        "there is no auth service yet: every order belongs to one principal"
+    );
+    Ok(service
+        .bind(orders::router().with_state(app), openapi::document())
+        .await?)
 }

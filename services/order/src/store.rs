@@ -13,7 +13,7 @@ use uuid::Uuid;
 use valerix_kit::events::{NewEvent, outbox};
 use valerix_kit::postgres;
 
-use crate::events::{self, Answered, GROUP, ORDER_EVENTS};
+use crate::events::{self, Answered, ORDER_EVENTS};
 use crate::money::Money;
 use crate::saga::commands::{Action, Announcement, Command, Due};
 use crate::saga::state::{self, Input, Reason, State, Step, Verdict};
@@ -245,9 +245,13 @@ impl Store {
         connection: &mut PgConnection,
         answered: &Answered,
     ) -> Result<Option<Applied>, StoreError> {
-        let Some(order) = read(connection, answered.order_id).await? else { return Ok(None) };
+        let Some(order) = read(connection, answered.order_id).await? else {
+            return Ok(None);
+        };
         let (input, amount) = answered.said.input(order.quantity);
-        self.apply_in(connection, order.id, input, amount.as_ref()).await.map(Some)
+        self.apply_in(connection, order.id, input, amount.as_ref())
+            .await
+            .map(Some)
     }
 
     async fn apply_in(
@@ -258,9 +262,15 @@ impl Store {
         amount: Option<&Money>,
     ) -> Result<Applied, StoreError> {
         loop {
-            let mut order = read(connection, id).await?.ok_or(StoreError::Missing { order_id: id })?;
+            let mut order = read(connection, id)
+                .await?
+                .ok_or(StoreError::Missing { order_id: id })?;
             let before = order.state;
-            let Step { state, commands, verdict } = state::step(before, input);
+            let Step {
+                state,
+                commands,
+                verdict,
+            } = state::step(before, input);
             if verdict == Verdict::Applied {
                 if let (State::Pending, State::Reserved) = (before, state) {
                     order.amount = amount.cloned();
@@ -278,16 +288,15 @@ impl Store {
     }
 
     /// Writes what a transition to `order.state` asks for.
-    async fn obey(
-        &self,
-        connection: &mut PgConnection,
-        order: &Order,
-        commands: &[Command],
-    ) -> Result<(), StoreError> {
+    async fn obey(&self, connection: &mut PgConnection, order: &Order, commands: &[Command]) -> Result<(), StoreError> {
         for command in commands {
             match *command {
                 Command::Send(action, due) => {
-                    let wait = if due == Due::Now { 0 } else { milliseconds(self.times.budget) };
+                    let wait = if due == Due::Now {
+                        0
+                    } else {
+                        milliseconds(self.times.budget)
+                    };
                     // Without a budget left there is no fast path to wait for.
                     let attempts: i32 = sqlx::query_scalar(
                         "INSERT INTO commands (order_id, action, attempts, due_at)
@@ -403,7 +412,11 @@ async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Option<Order>, 
 /// Moves the order on if it still stands where it was read; the version also tells the two halves of CANCELLING apart.
 async fn update(connection: &mut PgConnection, order: &Order, before: State) -> Result<bool, StoreError> {
     let (stock_returned, payment_settled) = match order.state {
-        State::Cancelling { stock_returned, payment_settled, .. } => (stock_returned, payment_settled),
+        State::Cancelling {
+            stock_returned,
+            payment_settled,
+            ..
+        } => (stock_returned, payment_settled),
         State::Cancelled { .. } => (true, true),
         _ => (false, false),
     };
@@ -435,25 +448,22 @@ async fn record(
     to: State,
     verdict: Verdict,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO order_history (order_id, input, from_state, to_state, verdict) VALUES ($1, $2, $3, $4, $5)")
-        .bind(id)
-        .bind(input.name())
-        .bind(from.name())
-        .bind(to.name())
-        .bind(verdict.name())
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(sql("record an input"))
+    sqlx::query(
+        "INSERT INTO order_history (order_id, input, from_state, to_state, verdict) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(id)
+    .bind(input.name())
+    .bind(from.name())
+    .bind(to.name())
+    .bind(verdict.name())
+    .execute(connection)
+    .await
+    .map(drop)
+    .map_err(sql("record an input"))
 }
 
 /// Puts a command into the outbox. Each attempt is an event of its own, so that it is answered again.
-async fn emit(
-    connection: &mut PgConnection,
-    order: &Order,
-    action: Action,
-    attempt: i32,
-) -> Result<(), StoreError> {
+async fn emit(connection: &mut PgConnection, order: &Order, action: Action, attempt: i32) -> Result<(), StoreError> {
     append(
         connection,
         events::topic(action),
@@ -465,11 +475,7 @@ async fn emit(
     .await
 }
 
-async fn announce(
-    connection: &mut PgConnection,
-    order: &Order,
-    announcement: Announcement,
-) -> Result<(), StoreError> {
+async fn announce(connection: &mut PgConnection, order: &Order, announcement: Announcement) -> Result<(), StoreError> {
     append(
         connection,
         ORDER_EVENTS,
@@ -497,7 +503,10 @@ async fn append(
         payload,
         due_in: Duration::ZERO,
     };
-    outbox::append(connection, &event).await.map(drop).map_err(sql("put an event into the outbox"))
+    outbox::append(connection, &event)
+        .await
+        .map(drop)
+        .map_err(sql("put an event into the outbox"))
 }
 
 impl TryFrom<Row> for Order {

@@ -12,7 +12,10 @@ use valerix_kit::args::{BusArgs, DatabaseArgs, ServiceArgs, parse_duration};
 #[command(mut_arg("service", |arg| arg.default_value("payment")))]
 pub struct Config {
     #[command(flatten)]
-    #[allow(missing_docs, reason = "a doc comment here would replace the command's own in --help")]
+    #[allow(
+        missing_docs,
+        reason = "a doc comment here would replace the command's own in --help"
+    )]
     pub service: ServiceArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "as above")]
@@ -24,7 +27,7 @@ pub struct Config {
     #[arg(long, env = "PROCESSOR_URL", default_value = "http://processor")]
     pub processor_url: String,
     /// How long one who takes a payment up has to ask the processor before another may; also the first pause between two
-    /// requests about one payment, which doubles up to 30 s.
+    /// requests about one payment, which doubles up to 10 s.
     #[arg(long, env = "SETTLE_LEASE", default_value = "5s", value_parser = parse_duration)]
     pub settle_lease: Duration,
     /// Pause between two looks for payments whose processor has to be asked.

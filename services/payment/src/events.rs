@@ -53,17 +53,24 @@ impl Handler for Commands {
     async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
         let (order_id, input, money) = match event.event_type.as_str() {
             "ChargePayment" => {
-                let Charge { order_id, amount_minor, currency } = event.payload()?;
+                let Charge {
+                    order_id,
+                    amount_minor,
+                    currency,
+                } = event.payload()?;
                 if amount_minor < 1 {
-                    return Err(HandlerError::failed(format!("failed to charge order {order_id}: {amount_minor}")));
+                    return Err(HandlerError::failed(format!(
+                        "failed to charge order {order_id}: {amount_minor}"
+                    )));
                 }
                 (order_id, Input::Charge, Some(Money { amount_minor, currency }))
             }
             "VoidPayment" => (event.payload::<Void>()?.order_id, Input::Void, None),
             _ => return Ok(()),
         };
-        let mut transaction =
-            postgres::begin(self.store.pool()).await.map_err(|error| HandlerError::from_sqlx(&error))?;
+        let mut transaction = postgres::begin(self.store.pool())
+            .await
+            .map_err(|error| HandlerError::from_sqlx(&error))?;
         let first = inbox::claim(&mut transaction, GROUP, event.id)
             .await
             .map_err(|error| HandlerError::from_sqlx(&error))?;
@@ -75,7 +82,10 @@ impl Handler for Commands {
             .apply_in(&mut transaction, order_id, input, money.as_ref(), None)
             .await
             .map_err(|error| failed(&error))?;
-        transaction.commit().await.map_err(|error| HandlerError::from_sqlx(&error))?;
+        transaction
+            .commit()
+            .await
+            .map_err(|error| HandlerError::from_sqlx(&error))?;
         self.metrics.moved(&applied);
         if applied.payment.state.open_request().is_some() {
             self.wake.notify_one();

@@ -18,9 +18,15 @@ impl Metrics {
     /// When a name is taken.
     pub fn register(registry: &valerix_kit::metrics::Metrics) -> Result<Self, prometheus::Error> {
         let metrics = Self {
-            payments: IntCounterVec::new(Opts::new("payments_total", "Payments by the state they reached"), &["state"])?,
+            payments: IntCounterVec::new(
+                Opts::new("payments_total", "Payments by the state they reached"),
+                &["state"],
+            )?,
             settled: IntCounterVec::new(
-                Opts::new("payments_charged_minor_total", "Amounts charged in minor units, by currency"),
+                Opts::new(
+                    "payments_charged_minor_total",
+                    "Amounts charged in minor units, by currency",
+                ),
                 &["currency"],
             )?,
         };
@@ -38,7 +44,9 @@ impl Metrics {
         self.payments.with_label_values(&[payment.state.name()]).inc();
         if let (crate::saga::state::State::Charged, Some(money)) = (payment.state, &payment.amount) {
             let amount = u64::try_from(money.amount_minor).unwrap_or_default();
-            self.settled.with_label_values(&[money.currency.as_str()]).inc_by(amount);
+            self.settled
+                .with_label_values(&[money.currency.as_str()])
+                .inc_by(amount);
         }
     }
 }

@@ -6,16 +6,25 @@ use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, p
 /// The whole document.
 #[must_use]
 pub fn document() -> Document {
-    Document::new("payment", "Takes the money of an order once. Semantics: README.md of the service.")
-        .schema("NewPayment", new_payment())
-        .schema("Void", json!({
+    Document::new(
+        "payment",
+        "Takes the money of an order once. Semantics: README.md of the service.",
+    )
+    .schema("NewPayment", new_payment())
+    .schema(
+        "Void",
+        json!({
             "type": "object",
             "required": ["order_id"],
             "additionalProperties": false,
             "properties": {"order_id": {"type": "string", "format": "uuid"}},
-        }))
-        .schema("Payment", payment())
-        .operation("post", "/payments", json!({
+        }),
+    )
+    .schema("Payment", payment())
+    .operation(
+        "post",
+        "/payments",
+        json!({
             "summary": "Charge an order",
             "parameters": [{
                 "name": "Idempotency-Key", "in": "header", "required": true,
@@ -28,17 +37,26 @@ pub fn document() -> Document {
                 "402": problem("Declined; the member payment shows the payment"),
                 "409": problem("Voided, or the first request with this key is still being answered"),
             },
-        }))
-        .operation("post", "/payments/void", json!({
+        }),
+    )
+    .operation(
+        "post",
+        "/payments/void",
+        json!({
             "summary": "Give an order's payment up, whether or not it was asked for",
             "requestBody": json_body("Void"),
             "responses": {"200": json_response("The payment as it is now", "Payment")},
-        }))
-        .operation("get", "/payments/{id}", json!({
+        }),
+    )
+    .operation(
+        "get",
+        "/payments/{id}",
+        json!({
             "summary": "Show a payment",
             "parameters": [path_parameter("id", &json!({"type": "string", "format": "uuid"}))],
             "responses": {"200": json_response("The payment", "Payment"), "404": problem("There is no such payment")},
-        }))
+        }),
+    )
 }
 
 fn new_payment() -> Value {

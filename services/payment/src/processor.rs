@@ -106,17 +106,26 @@ mod tests {
             said(request, StatusCode::from_u16(status).unwrap(), body.as_bytes()).map(|said| (said.input, said.reason))
         };
         let charge = |status: u16, body: &str| ask(Request::Charge, status, body);
-        assert_eq!(charge(201, r#"{"status": "SUCCEEDED", "reason": null}"#), Some((Input::Approved, None)));
+        assert_eq!(
+            charge(201, r#"{"status": "SUCCEEDED", "reason": null}"#),
+            Some((Input::Approved, None))
+        );
         assert_eq!(charge(200, r#"{"status": "SUCCEEDED"}"#), Some((Input::Approved, None)));
         assert_eq!(
             charge(201, r#"{"status": "DECLINED", "reason": "CARD_DECLINED"}"#),
             Some((Input::Refused, Some("CARD_DECLINED".into())))
         );
-        assert_eq!(charge(200, r#"{"status": "REFUNDED"}"#), Some((Input::Refused, Some("REFUNDED".into()))));
+        assert_eq!(
+            charge(200, r#"{"status": "REFUNDED"}"#),
+            Some((Input::Refused, Some("REFUNDED".into())))
+        );
         assert_eq!(charge(200, r#"{"status": "NEW"}"#), None);
         assert_eq!(charge(500, r#"{"status": "SUCCEEDED"}"#), None);
         assert_eq!(charge(201, "{"), None);
-        assert_eq!(ask(Request::Refund, 200, r#"{"status": "REFUNDED"}"#), Some((Input::GivenBack, None)));
+        assert_eq!(
+            ask(Request::Refund, 200, r#"{"status": "REFUNDED"}"#),
+            Some((Input::GivenBack, None))
+        );
         assert_eq!(ask(Request::Refund, 200, r#"{"status": "SUCCEEDED"}"#), None);
         assert_eq!(ask(Request::Refund, 409, r#"{"status": "REFUNDED"}"#), None);
     }

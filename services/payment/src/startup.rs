@@ -57,7 +57,12 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         // One who took a payment up has given up before another takes it up.
         patience: config.settle_lease.mul_f64(0.8),
     };
-    let settlement = Settlement { store: store.clone(), processor, relay: relay.clone(), metrics: metrics.clone() };
+    let settlement = Settlement {
+        store: store.clone(),
+        processor,
+        relay: relay.clone(),
+        metrics: metrics.clone(),
+    };
     let wake = Arc::new(Notify::new());
 
     let starting = database.clone();
@@ -75,7 +80,11 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         }
     });
 
-    let sweeper = Sweeper { settlement: settlement.clone(), wake: Arc::clone(&wake), pause: config.sweep_interval };
+    let sweeper = Sweeper {
+        settlement: settlement.clone(),
+        wake: Arc::clone(&wake),
+        pause: config.sweep_interval,
+    };
     let swept = database.clone();
     service.tasks.spawn("sweeper", move |stop| {
         let (database, sweeper) = (swept.clone(), sweeper.clone());
@@ -90,17 +99,33 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         group: GROUP.to_owned(),
         consumer: config.service.pod_name.clone(),
     };
-    let commands = Arc::new(Commands { store, relay, wake: Arc::clone(&wake), metrics });
+    let commands = Arc::new(Commands {
+        store,
+        relay,
+        wake: Arc::clone(&wake),
+        metrics,
+    });
     let (consumed, counted) = (database.clone(), service.metrics.clone());
     service.tasks.spawn("commands", move |stop| {
         let database = consumed.clone();
-        let consumer = Consumer::new(Arc::clone(&bus), subscription.clone(), commands.clone(), counted.clone());
+        let consumer = Consumer::new(
+            Arc::clone(&bus),
+            subscription.clone(),
+            commands.clone(),
+            counted.clone(),
+        );
         async move {
             database.ready().await;
             consumer.run(stop).await;
         }
     });
 
-    let app = App { settlement, wake, resilience: service.resilience.clone() };
-    Ok(service.bind(payments::router().with_state(app), openapi::document()).await?)
+    let app = App {
+        settlement,
+        wake,
+        resilience: service.resilience.clone(),
+    };
+    Ok(service
+        .bind(payments::router().with_state(app), openapi::document())
+        .await?)
 }

@@ -124,7 +124,7 @@ struct Row {
 }
 
 /// The longest pause between two requests to the processor about one payment.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Store {
     /// The store behind `pool`. Whoever takes a payment up has `lease` to ask the processor before another may; it is
@@ -261,12 +261,7 @@ impl Store {
             .map_err(sql("hand a payment over"))
     }
 
-    async fn insert(
-        &self,
-        connection: &mut PgConnection,
-        payment: &Payment,
-        asked: Asked,
-    ) -> Result<bool, StoreError> {
+    async fn insert(&self, connection: &mut PgConnection, payment: &Payment, asked: Asked) -> Result<bool, StoreError> {
         let due_in = payment.state.open_request().map(|_| match asked {
             Asked::ByCaller => milliseconds(self.lease),
             Asked::BySweeper => 0,
@@ -326,11 +321,7 @@ async fn update(connection: &mut PgConnection, payment: &Payment, read: &Payment
     .map_err(sql("move a payment on"))
 }
 
-async fn announce(
-    connection: &mut PgConnection,
-    payment: &Payment,
-    answer: Option<Answer>,
-) -> Result<(), StoreError> {
+async fn announce(connection: &mut PgConnection, payment: &Payment, answer: Option<Answer>) -> Result<(), StoreError> {
     let Some(answer) = answer else { return Ok(()) };
     let event = NewEvent {
         topic: PAYMENT_EVENTS.into(),
@@ -346,19 +337,31 @@ async fn announce(
         }),
         due_in: Duration::ZERO,
     };
-    outbox::append(connection, &event).await.map(drop).map_err(sql("put an event into the outbox"))
+    outbox::append(connection, &event)
+        .await
+        .map(drop)
+        .map_err(sql("put an event into the outbox"))
 }
 
 /// A tombstone has no amount: any charge may find it.
 fn check_amount(payment: &Payment, money: &Money) -> Result<(), StoreError> {
     match &payment.amount {
-        Some(stored) if stored != money => Err(StoreError::OtherAmount { order_id: payment.order_id }),
+        Some(stored) if stored != money => Err(StoreError::OtherAmount {
+            order_id: payment.order_id,
+        }),
         _ => Ok(()),
     }
 }
 
 fn new_payment(order_id: Uuid, money: Option<&Money>, state: State) -> Payment {
-    Payment { id: Uuid::now_v7(), order_id, amount: money.cloned(), state, reason: None, version: 1 }
+    Payment {
+        id: Uuid::now_v7(),
+        order_id,
+        amount: money.cloned(),
+        state,
+        reason: None,
+        version: 1,
+    }
 }
 
 impl TryFrom<Row> for Payment {
@@ -366,13 +369,23 @@ impl TryFrom<Row> for Payment {
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let Some(state) = State::parse(&row.state, row.void_requested) else {
-            return Err(StoreError::Row { payment_id: row.id, what: format!("state {:?}", row.state) });
+            return Err(StoreError::Row {
+                payment_id: row.id,
+                what: format!("state {:?}", row.state),
+            });
         };
         let amount = match (row.amount_minor, row.currency) {
             (Some(amount_minor), Some(currency)) => Some(Money { amount_minor, currency }),
             _ => None,
         };
-        Ok(Self { id: row.id, order_id: row.order_id, amount, state, reason: row.reason, version: row.version })
+        Ok(Self {
+            id: row.id,
+            order_id: row.order_id,
+            amount,
+            state,
+            reason: row.reason,
+            version: row.version,
+        })
     }
 }
 

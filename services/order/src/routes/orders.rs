@@ -12,9 +12,7 @@ use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{FieldError, Problem};
 use valerix_resilience::PROBLEM_JSON;
-use valerix_resilience::idempotency::{
-    Claim, Completion, IdempotencyError, IdempotentRequest, StoredAnswer, refusals,
-};
+use valerix_resilience::idempotency::{Claim, Completion, IdempotencyError, IdempotentRequest, StoredAnswer, refusals};
 use valerix_resilience::policy::Admission;
 
 use crate::saga::state::Reason;
@@ -31,7 +29,9 @@ const LARGEST_LIMIT: i64 = 100;
 
 /// The routes.
 pub fn router() -> Router<App> {
-    Router::new().route("/api/orders", get(list).post(place)).route("/api/orders/{id}", get(show))
+    Router::new()
+        .route("/api/orders", get(list).post(place))
+        .route("/api/orders/{id}", get(show))
 }
 
 /// The body of a POST.
@@ -49,14 +49,24 @@ impl PlaceOrder {
         let mut errors = vec![];
         if self.item_id.is_empty() || self.item_id.len() > LONGEST_ITEM_ID {
             errors.push(FieldError::new("/item_id", "must have 1 to 64 characters"));
-        } else if !self.item_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-            errors.push(FieldError::new("/item_id", "may hold A-Z, a-z, 0-9, dot, underscore and hyphen"));
+        } else if !self
+            .item_id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        {
+            errors.push(FieldError::new(
+                "/item_id",
+                "may hold A-Z, a-z, 0-9, dot, underscore and hyphen",
+            ));
         }
         if !(1..=LARGEST_QUANTITY).contains(&self.quantity) {
             errors.push(FieldError::new("/quantity", "must be 1 to 10000"));
         }
         if self.gremlin.is_some() && !gremlins {
-            errors.push(FieldError::new("/gremlin", "needs chaos.admission Allowed in the service's policy"));
+            errors.push(FieldError::new(
+                "/gremlin",
+                "needs chaos.admission Allowed in the service's policy",
+            ));
         }
         match (i32::try_from(self.quantity), errors.is_empty()) {
             (Ok(quantity), true) => Ok(NewOrder {
@@ -109,16 +119,31 @@ async fn place(
     let database = |error: sqlx::Error| Problem::from_sqlx(&error);
 
     let mut transaction = begin(app.store.pool()).await.map_err(database)?;
-    let claim = app.resilience.idempotency().claim(&mut transaction, &request, new.id).await;
+    let claim = app
+        .resilience
+        .idempotency()
+        .claim(&mut transaction, &request, new.id)
+        .await;
     let (attempt, order) = match claim.map_err(|error| unstored(&error))? {
         Claim::Started(attempt) => {
-            let order = app.store.create(&mut transaction, &new).await.map_err(|error| problem(&error))?;
+            let order = app
+                .store
+                .create(&mut transaction, &new)
+                .await
+                .map_err(|error| problem(&error))?;
             (attempt, order)
         }
         Claim::TakenOver(attempt) => {
             let order_id = attempt.resource();
-            let order = app.store.read_in(&mut transaction, order_id).await.map_err(|error| problem(&error))?;
-            (attempt, order.ok_or_else(|| problem(&StoreError::Missing { order_id }))?)
+            let order = app
+                .store
+                .read_in(&mut transaction, order_id)
+                .await
+                .map_err(|error| problem(&error))?;
+            (
+                attempt,
+                order.ok_or_else(|| problem(&StoreError::Missing { order_id }))?,
+            )
         }
         Claim::Replay(answer) => return Ok(answer.into_response()),
         Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
@@ -148,10 +173,16 @@ fn placed(order: Order) -> Result<StoredAnswer, Problem> {
             .with("order_id", order.id.to_string());
         stored_problem(&problem)
     } else {
-        let status = if order.state.is_terminal() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
+        let status = if order.state.is_terminal() {
+            StatusCode::CREATED
+        } else {
+            StatusCode::ACCEPTED
+        };
         StoredAnswer::json(status, &OrderBody::from(order))
     };
-    answer.map(|answer| answer.location(location)).map_err(|error| Problem::internal(&error))
+    answer
+        .map(|answer| answer.location(location))
+        .map_err(|error| Problem::internal(&error))
 }
 
 fn stored_problem(problem: &Problem) -> Result<StoredAnswer, serde_json::Error> {
@@ -164,16 +195,22 @@ fn stored_problem(problem: &Problem) -> Result<StoredAnswer, serde_json::Error> 
 fn unstored(error: &IdempotencyError) -> Problem {
     match error {
         IdempotencyError::Database { source, .. } => Problem::from_sqlx(source),
-        IdempotencyError::Superseded { .. } => {
-            Problem::new(StatusCode::CONFLICT, "idempotency-in-progress", "a later request with this key is under way")
-                .retry_after(1)
-        }
+        IdempotencyError::Superseded { .. } => Problem::new(
+            StatusCode::CONFLICT,
+            "idempotency-in-progress",
+            "a later request with this key is under way",
+        )
+        .retry_after(1),
         other => Problem::internal(other),
     }
 }
 
 async fn show(State(app): State<App>, Path(id): Path<Uuid>) -> Result<Json<OrderBody>, Problem> {
-    let order = app.store.read_of(ANONYMOUS, id).await.map_err(|error| problem(&error))?;
+    let order = app
+        .store
+        .read_of(ANONYMOUS, id)
+        .await
+        .map_err(|error| problem(&error))?;
     order
         .map(|order| Json(order.into()))
         .ok_or_else(|| Problem::not_found("unknown-order", format!("there is no order {id}")))
@@ -194,16 +231,25 @@ struct OrderPage {
 async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Json<OrderPage>, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=LARGEST_LIMIT).contains(&limit) {
-        return Err(Problem::invalid(StatusCode::BAD_REQUEST, vec![FieldError::new("limit", "must be 1 to 100")]));
+        return Err(Problem::invalid(
+            StatusCode::BAD_REQUEST,
+            vec![FieldError::new("limit", "must be 1 to 100")],
+        ));
     }
-    let mut orders =
-        app.store.page(ANONYMOUS, page.cursor, limit + 1).await.map_err(|error| problem(&error))?;
+    let mut orders = app
+        .store
+        .page(ANONYMOUS, page.cursor, limit + 1)
+        .await
+        .map_err(|error| problem(&error))?;
     let more = i64::try_from(orders.len()).is_ok_and(|found| found > limit);
     if more {
         orders.pop();
     }
     let next_cursor = orders.last().filter(|_| more).map(|order| order.id);
-    Ok(Json(OrderPage { orders: orders.into_iter().map(OrderBody::from).collect(), next_cursor }))
+    Ok(Json(OrderPage {
+        orders: orders.into_iter().map(OrderBody::from).collect(),
+        next_cursor,
+    }))
 }
 
 /// What a failure of the store means to the caller.
@@ -234,11 +280,29 @@ mod tests {
     #[test]
     fn every_field_out_of_range_is_named() {
         assert_eq!(fields(r#"{"item_id": "ps5", "quantity": 1}"#, false), [""; 0]);
-        assert_eq!(fields(r#"{"item_id": "ps5", "quantity": 10000, "gremlin": true}"#, true), [""; 0]);
-        assert_eq!(fields(r#"{"item_id": "", "quantity": 0}"#, false), ["/item_id", "/quantity"]);
-        assert_eq!(fields(r#"{"item_id": "a b", "quantity": 10001}"#, false), ["/item_id", "/quantity"]);
-        assert_eq!(fields(r#"{"item_id": "a\u0000", "quantity": -1}"#, false), ["/item_id", "/quantity"]);
-        assert_eq!(fields(r#"{"item_id": "ps5", "quantity": 9223372036854775807}"#, false), ["/quantity"]);
-        assert_eq!(fields(r#"{"item_id": "ps5", "quantity": 1, "gremlin": false}"#, false), ["/gremlin"]);
+        assert_eq!(
+            fields(r#"{"item_id": "ps5", "quantity": 10000, "gremlin": true}"#, true),
+            [""; 0]
+        );
+        assert_eq!(
+            fields(r#"{"item_id": "", "quantity": 0}"#, false),
+            ["/item_id", "/quantity"]
+        );
+        assert_eq!(
+            fields(r#"{"item_id": "a b", "quantity": 10001}"#, false),
+            ["/item_id", "/quantity"]
+        );
+        assert_eq!(
+            fields(r#"{"item_id": "a\u0000", "quantity": -1}"#, false),
+            ["/item_id", "/quantity"]
+        );
+        assert_eq!(
+            fields(r#"{"item_id": "ps5", "quantity": 9223372036854775807}"#, false),
+            ["/quantity"]
+        );
+        assert_eq!(
+            fields(r#"{"item_id": "ps5", "quantity": 1, "gremlin": false}"#, false),
+            ["/gremlin"]
+        );
     }
 }

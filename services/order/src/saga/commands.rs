@@ -146,6 +146,9 @@ mod tests {
             assert_eq!(Action::parse(action.name()), Some(action));
         }
         assert_eq!(Action::parse("reservestock"), None);
-        assert_eq!(Action::ReserveStock.key(order), "order:00000000-0000-0000-0000-000000000000:reserve");
+        assert_eq!(
+            Action::ReserveStock.key(order),
+            "order:00000000-0000-0000-0000-000000000000:reserve"
+        );
     }
 }

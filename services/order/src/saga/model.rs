@@ -64,7 +64,13 @@ impl World {
         };
         for &(quantity, declines) in orders {
             let (state, commands) = open();
-            world.orders.push(Order { quantity, declines, state, open: BTreeSet::new(), announced: vec![] });
+            world.orders.push(Order {
+                quantity,
+                declines,
+                state,
+                open: BTreeSet::new(),
+                announced: vec![],
+            });
             world.obey(world.orders.len() - 1, &commands);
         }
         world
@@ -123,7 +129,8 @@ impl World {
             (Action::ReleaseStock, None) => Reservation::Released,
             (Action::CommitStock, Some(Reservation::Reserved)) => Reservation::Committed,
             (Action::ReleaseStock, Some(Reservation::Committed)) => panic!("a release of sold stock was asked for"),
-            (Action::CommitStock, Some(Reservation::Rejected | Reservation::Released)) | (Action::CommitStock, None) => {
+            (Action::CommitStock, Some(Reservation::Rejected | Reservation::Released))
+            | (Action::CommitStock, None) => {
                 panic!("selling stock that is not held was asked for")
             }
             (_, Some(held)) => held,
@@ -141,7 +148,9 @@ impl World {
     }
 
     fn payment(&mut self, order: usize, input: payment::Input) {
-        let Some(step) = payment::step(self.payments.get(&order).copied(), input) else { return };
+        let Some(step) = payment::step(self.payments.get(&order).copied(), input) else {
+            return;
+        };
         self.payments.insert(order, step.state);
         if let Some(answer) = step.answer {
             let answer = match answer {
@@ -160,7 +169,10 @@ impl World {
     /// One charge per key; a refund only of what was charged.
     fn processor(&mut self, order: usize, request: payment::Request) {
         let declines = self.orders[order].declines;
-        let charge = *self.ledger.entry(order).or_insert(if declines { Charge::Refused } else { Charge::Settled });
+        let charge = *self
+            .ledger
+            .entry(order)
+            .or_insert(if declines { Charge::Refused } else { Charge::Settled });
         let said = match (request, charge) {
             (payment::Request::Charge, Charge::Refused) => payment::Input::Refused,
             (payment::Request::Charge, _) => payment::Input::Approved,
@@ -176,7 +188,8 @@ impl World {
     /// What the sweepers of order and payment do: every open command and every open request goes out again.
     fn sweep(&mut self) {
         for (order, row) in self.orders.iter().enumerate() {
-            self.network.extend(row.open.iter().map(|&action| Message::Command(order, action)));
+            self.network
+                .extend(row.open.iter().map(|&action| Message::Command(order, action)));
         }
         for (&order, state) in &self.payments {
             if let Some(request) = state.open_request() {
@@ -220,7 +233,10 @@ impl World {
                 self.deliver(message);
             }
         }
-        panic!("the saga did not come to rest: {:?}", self.orders.iter().map(|order| order.state).collect::<Vec<_>>());
+        panic!(
+            "the saga did not come to rest: {:?}",
+            self.orders.iter().map(|order| order.state).collect::<Vec<_>>()
+        );
     }
 
     fn check(&self, stock: u32) {
@@ -268,6 +284,10 @@ fn without_faults_every_order_that_can_be_served_is_confirmed() {
     let mut world = World::new(5, &[(2, false), (2, true), (1, false), (3, false)]);
     world.heal();
     world.check(5);
-    let confirmed: Vec<_> = world.orders.iter().map(|order| order.state == State::Confirmed).collect();
+    let confirmed: Vec<_> = world
+        .orders
+        .iter()
+        .map(|order| order.state == State::Confirmed)
+        .collect();
     assert_eq!(confirmed, [true, false, true, false]);
 }

@@ -22,8 +22,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::OutOfStock, Self::UnknownItem, Self::PaymentDeclined, Self::Expired, Self::AmountOutOfRange];
+    pub const ALL: [Self; 5] = [
+        Self::OutOfStock,
+        Self::UnknownItem,
+        Self::PaymentDeclined,
+        Self::Expired,
+        Self::AmountOutOfRange,
+    ];
 
     /// The name in answers, events and the database.
     #[must_use]
@@ -204,7 +209,13 @@ pub struct Step {
 #[must_use]
 pub fn open() -> (State, Vec<Command>) {
     use Command::{Publish, Send};
-    (State::Pending, vec![Publish(Announcement::OrderCreated), Send(Action::ReserveStock, Due::EndOfBudget)])
+    (
+        State::Pending,
+        vec![
+            Publish(Announcement::OrderCreated),
+            Send(Action::ReserveStock, Due::EndOfBudget),
+        ],
+    )
 }
 
 /// Every other row.
@@ -213,13 +224,22 @@ pub fn step(state: State, input: Input) -> Step {
     use Action::{ChargePayment, CommitStock, RefundPayment, ReleaseStock, ReserveStock, ReturnStock, VoidPayment};
     use Command::{Close, Hasten, Publish, Send};
 
-    let applied = |state, commands| Step { state, commands, verdict: Verdict::Applied };
-    let unchanged = |verdict| Step { state, commands: vec![], verdict };
+    let applied = |state, commands| Step {
+        state,
+        commands,
+        verdict: Verdict::Applied,
+    };
+    let unchanged = |verdict| Step {
+        state,
+        commands: vec![],
+        verdict,
+    };
 
     match (state, input) {
-        (State::Pending, Input::Reserved) => {
-            applied(State::Reserved, vec![Close(ReserveStock), Send(ChargePayment, Due::EndOfBudget)])
-        }
+        (State::Pending, Input::Reserved) => applied(
+            State::Reserved,
+            vec![Close(ReserveStock), Send(ChargePayment, Due::EndOfBudget)],
+        ),
         (State::Pending, Input::Rejected(reason)) => applied(
             State::Cancelled { reason },
             vec![Close(ReserveStock), Publish(Announcement::OrderCancelled)],
@@ -227,29 +247,58 @@ pub fn step(state: State, input: Input) -> Step {
         (State::Pending, Input::Unanswered) => applied(state, vec![Hasten(ReserveStock)]),
         (State::Pending, Input::Expired | Input::Cancel(_)) => applied(
             // Nobody charges before RESERVED has committed, so there is no payment to settle.
-            State::Cancelling { reason: cancel_reason(input), stock_returned: false, payment_settled: true },
+            State::Cancelling {
+                reason: cancel_reason(input),
+                stock_returned: false,
+                payment_settled: true,
+            },
             vec![Close(ReserveStock), Send(ReleaseStock, Due::Now)],
         ),
 
         (State::Reserved, Input::Charged) => applied(
             State::Confirmed,
-            vec![Close(ChargePayment), Send(CommitStock, Due::Now), Publish(Announcement::OrderConfirmed)],
+            vec![
+                Close(ChargePayment),
+                Send(CommitStock, Due::Now),
+                Publish(Announcement::OrderConfirmed),
+            ],
         ),
         (State::Reserved, Input::Declined) => applied(
-            State::Cancelling { reason: Reason::PaymentDeclined, stock_returned: false, payment_settled: true },
+            State::Cancelling {
+                reason: Reason::PaymentDeclined,
+                stock_returned: false,
+                payment_settled: true,
+            },
             vec![Close(ChargePayment), Send(ReleaseStock, Due::Now)],
         ),
         (State::Reserved, Input::Unanswered) => applied(state, vec![Hasten(ChargePayment)]),
         (State::Reserved, Input::Expired | Input::Cancel(_)) => applied(
-            State::Cancelling { reason: cancel_reason(input), stock_returned: false, payment_settled: false },
-            vec![Close(ChargePayment), Send(ReleaseStock, Due::Now), Send(VoidPayment, Due::Now)],
+            State::Cancelling {
+                reason: cancel_reason(input),
+                stock_returned: false,
+                payment_settled: false,
+            },
+            vec![
+                Close(ChargePayment),
+                Send(ReleaseStock, Due::Now),
+                Send(VoidPayment, Due::Now),
+            ],
         ),
 
-        (State::Cancelling { reason, stock_returned: false, payment_settled }, Input::Released) => {
-            settle(reason, true, payment_settled, ReleaseStock)
-        }
         (
-            State::Cancelling { reason, stock_returned, payment_settled: false },
+            State::Cancelling {
+                reason,
+                stock_returned: false,
+                payment_settled,
+            },
+            Input::Released,
+        ) => settle(reason, true, payment_settled, ReleaseStock),
+        (
+            State::Cancelling {
+                reason,
+                stock_returned,
+                payment_settled: false,
+            },
             Input::Voided | Input::PaymentRefunded | Input::Declined,
         ) => settle(reason, stock_returned, true, VoidPayment),
         (State::Cancelling { .. }, Input::Reserved | Input::Charged | Input::Declined) => unchanged(Verdict::Late),
@@ -259,7 +308,11 @@ pub fn step(state: State, input: Input) -> Step {
         (State::Refunding, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         (State::Refunding, Input::PaymentRefunded) => applied(
             State::Refunded,
-            vec![Close(RefundPayment), Send(ReturnStock, Due::Now), Publish(Announcement::OrderRefunded)],
+            vec![
+                Close(RefundPayment),
+                Send(ReturnStock, Due::Now),
+                Publish(Announcement::OrderRefunded),
+            ],
         ),
         (State::Refunded, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         (State::Refunded, Input::Returned) => applied(state, vec![Close(ReturnStock)]),
@@ -275,9 +328,17 @@ fn settle(reason: Reason, stock_returned: bool, payment_settled: bool, answered:
         commands.push(Command::Publish(Announcement::OrderCancelled));
         State::Cancelled { reason }
     } else {
-        State::Cancelling { reason, stock_returned, payment_settled }
+        State::Cancelling {
+            reason,
+            stock_returned,
+            payment_settled,
+        }
     };
-    Step { state, commands, verdict: Verdict::Applied }
+    Step {
+        state,
+        commands,
+        verdict: Verdict::Applied,
+    }
 }
 
 const fn cancel_reason(input: Input) -> Reason {
@@ -298,7 +359,11 @@ mod tests {
     const REASON: Reason = Reason::Expired;
 
     const fn cancelling(reason: Reason, stock_returned: bool, payment_settled: bool) -> State {
-        State::Cancelling { reason, stock_returned, payment_settled }
+        State::Cancelling {
+            reason,
+            stock_returned,
+            payment_settled,
+        }
     }
 
     const fn cancelled(reason: Reason) -> State {
@@ -353,8 +418,18 @@ mod tests {
                 cancelled(Reason::OutOfStock),
                 vec![Close(ReserveStock), Publish(OrderCancelled)],
             ),
-            (State::Pending, Input::Unanswered, State::Pending, vec![Hasten(ReserveStock)]),
-            (State::Reserved, Input::Unanswered, State::Reserved, vec![Hasten(ChargePayment)]),
+            (
+                State::Pending,
+                Input::Unanswered,
+                State::Pending,
+                vec![Hasten(ReserveStock)],
+            ),
+            (
+                State::Reserved,
+                Input::Unanswered,
+                State::Reserved,
+                vec![Hasten(ChargePayment)],
+            ),
             (
                 State::Pending,
                 Input::Expired,
@@ -439,29 +514,64 @@ mod tests {
                 cancelled(REASON),
                 vec![Close(VoidPayment), Publish(OrderCancelled)],
             ),
-            (State::Confirmed, Input::Committed, State::Confirmed, vec![Close(CommitStock)]),
-            (State::Confirmed, Input::RefundAsked, State::Refunding, vec![Send(RefundPayment, Now)]),
-            (State::Refunding, Input::Committed, State::Refunding, vec![Close(CommitStock)]),
+            (
+                State::Confirmed,
+                Input::Committed,
+                State::Confirmed,
+                vec![Close(CommitStock)],
+            ),
+            (
+                State::Confirmed,
+                Input::RefundAsked,
+                State::Refunding,
+                vec![Send(RefundPayment, Now)],
+            ),
+            (
+                State::Refunding,
+                Input::Committed,
+                State::Refunding,
+                vec![Close(CommitStock)],
+            ),
             (
                 State::Refunding,
                 Input::PaymentRefunded,
                 State::Refunded,
                 vec![Close(RefundPayment), Send(ReturnStock, Now), Publish(OrderRefunded)],
             ),
-            (State::Refunded, Input::Committed, State::Refunded, vec![Close(CommitStock)]),
-            (State::Refunded, Input::Returned, State::Refunded, vec![Close(ReturnStock)]),
+            (
+                State::Refunded,
+                Input::Committed,
+                State::Refunded,
+                vec![Close(CommitStock)],
+            ),
+            (
+                State::Refunded,
+                Input::Returned,
+                State::Refunded,
+                vec![Close(ReturnStock)],
+            ),
         ]
     }
 
     #[test]
     fn a_new_order_is_pending_announced_and_asks_for_stock_when_the_budget_ends() {
-        assert_eq!(open(), (State::Pending, vec![Publish(OrderCreated), Send(ReserveStock, EndOfBudget)]));
+        assert_eq!(
+            open(),
+            (
+                State::Pending,
+                vec![Publish(OrderCreated), Send(ReserveStock, EndOfBudget)]
+            )
+        );
     }
 
     #[test]
     fn every_row_of_the_table_does_what_it_says() {
         for (state, input, next, commands) in rows() {
-            let expected = Step { state: next, commands, verdict: Verdict::Applied };
+            let expected = Step {
+                state: next,
+                commands,
+                verdict: Verdict::Applied,
+            };
             assert_eq!(step(state, input), expected, "{state:?} on {input:?}");
         }
     }
@@ -489,7 +599,10 @@ mod tests {
         for input in [Input::Reserved, Input::Charged] {
             assert_eq!(step(cancelling(REASON, false, false), input).verdict, Verdict::Late);
         }
-        assert_eq!(step(cancelling(REASON, false, true), Input::Declined).verdict, Verdict::Late);
+        assert_eq!(
+            step(cancelling(REASON, false, true), Input::Declined).verdict,
+            Verdict::Late
+        );
         assert_eq!(step(State::Confirmed, Input::Declined).verdict, Verdict::Ignored);
     }
 

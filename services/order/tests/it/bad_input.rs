@@ -18,15 +18,69 @@ async fn a_malformed_request_is_told_which_field_and_makes_nothing() {
         ("{", Some("a"), "application/json", 400, None),
         ("[]", Some("a"), "application/json", 422, None),
         ("null", Some("a"), "application/json", 422, None),
-        (r#"{"quantity": 1}"#, Some("a"), "application/json", 422, Some("/item_id")),
-        (r#"{"item_id": "ps5"}"#, Some("a"), "application/json", 422, Some("/quantity")),
-        (r#"{"item_id": 5, "quantity": 1}"#, Some("a"), "application/json", 422, Some("/item_id")),
-        (r#"{"item_id": "ps5", "quantity": "1"}"#, Some("a"), "application/json", 422, Some("/quantity")),
-        (r#"{"item_id": "ps5", "quantity": 1.5}"#, Some("a"), "application/json", 422, Some("/quantity")),
-        (r#"{"item_id": "ps5", "quantity": 99999999999999999999}"#, Some("a"), "application/json", 422, Some("/quantity")),
-        (r#"{"item_id": "ps5", "quantity": 0}"#, Some("a"), "application/json", 422, Some("/quantity")),
-        (r#"{"item_id": "p\u0000", "quantity": 1}"#, Some("a"), "application/json", 422, Some("/item_id")),
-        (r#"{"item_id": "ps5", "quantity": 1, "colour": "red"}"#, Some("a"), "application/json", 422, Some("/colour")),
+        (
+            r#"{"quantity": 1}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/item_id"),
+        ),
+        (
+            r#"{"item_id": "ps5"}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/quantity"),
+        ),
+        (
+            r#"{"item_id": 5, "quantity": 1}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/item_id"),
+        ),
+        (
+            r#"{"item_id": "ps5", "quantity": "1"}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/quantity"),
+        ),
+        (
+            r#"{"item_id": "ps5", "quantity": 1.5}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/quantity"),
+        ),
+        (
+            r#"{"item_id": "ps5", "quantity": 99999999999999999999}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/quantity"),
+        ),
+        (
+            r#"{"item_id": "ps5", "quantity": 0}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/quantity"),
+        ),
+        (
+            r#"{"item_id": "p\u0000", "quantity": 1}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/item_id"),
+        ),
+        (
+            r#"{"item_id": "ps5", "quantity": 1, "colour": "red"}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/colour"),
+        ),
     ];
     for (body, key, content_type, status, field) in cases {
         let mut request = shop.http.post(&url).header("content-type", content_type).body(body);
@@ -52,16 +106,26 @@ async fn a_malformed_request_is_told_which_field_and_makes_nothing() {
         .await
         .unwrap();
     assert_eq!(answer.status().as_u16(), 413);
-    for path in ["/api/orders/7", "/api/orders?cursor=7", "/api/orders?limit=0", "/api/orders?limit=x"] {
+    for path in [
+        "/api/orders/7",
+        "/api/orders?cursor=7",
+        "/api/orders?limit=0",
+        "/api/orders?limit=x",
+    ] {
         let answer = shop.get("order", path).await;
         assert_eq!(answer.status, 400, "{path}: {answer:?}");
     }
-    let unknown = shop.get("order", "/api/orders/00000000-0000-0000-0000-000000000000").await;
+    let unknown = shop
+        .get("order", "/api/orders/00000000-0000-0000-0000-000000000000")
+        .await;
     assert_eq!(unknown.status, 404);
 
     assert_eq!(shop.get("order", "/api/orders").await.body()["orders"], json!([]));
     // A refused request has not used its key up.
-    let answer = shop.try_place("a", &json!({"item_id": "ps5", "quantity": 1})).await.unwrap();
+    let answer = shop
+        .try_place("a", &json!({"item_id": "ps5", "quantity": 1}))
+        .await
+        .unwrap();
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 

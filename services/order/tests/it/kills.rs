@@ -15,7 +15,10 @@ const KILLS: usize = 12;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_order_is_lost_or_doubled_when_any_process_is_killed_at_any_time() {
-    let seed: u64 = std::env::var("KILLS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    let seed: u64 = std::env::var("KILLS_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(7);
     let shop = Shop::start(
         STOCK,
         &[
@@ -37,22 +40,27 @@ async fn no_order_is_lost_or_doubled_when_any_process_is_killed_at_any_time() {
     for (key, order) in acknowledged.into_iter().flatten() {
         assert_eq!(by_key.insert(key, order), None);
     }
-    assert!(by_key.len() > KILLS, "too few orders to prove anything: {}", by_key.len());
-    let mut stored: Vec<Uuid> =
-        sqlx::query_scalar("SELECT id FROM orders").fetch_all(&shop.pool("order").await).await.unwrap();
+    assert!(
+        by_key.len() > KILLS,
+        "too few orders to prove anything: {}",
+        by_key.len()
+    );
+    let mut stored: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM orders")
+        .fetch_all(&shop.pool("order").await)
+        .await
+        .unwrap();
     let mut known: Vec<Uuid> = by_key.values().copied().collect();
     stored.sort();
     known.sort();
-    assert_eq!(stored, known, "one order per key, and every one is known to its client (seed {seed})");
+    assert_eq!(
+        stored, known,
+        "one order per key, and every one is known to its client (seed {seed})"
+    );
     eprintln!("{} orders, {KILLS} kills, seed {seed}", known.len());
 }
 
 /// One client: sends a key until it gets an answer that counts, then the next.
-async fn stream_of_orders(
-    shop: &tokio::sync::RwLock<Shop>,
-    over: &AtomicBool,
-    client: usize,
-) -> Vec<(String, Uuid)> {
+async fn stream_of_orders(shop: &tokio::sync::RwLock<Shop>, over: &AtomicBool, client: usize) -> Vec<(String, Uuid)> {
     let mut acknowledged = vec![];
     while !over.load(Ordering::SeqCst) {
         let key = format!("client-{client}-{}", acknowledged.len());

@@ -30,10 +30,16 @@ async fn an_order_is_confirmed_within_the_budget_and_can_be_read() {
     assert_eq!(replay.headers["idempotent-replayed"], "true");
     assert!(!answer.headers.contains_key("idempotent-replayed"));
 
-    let other = shop.try_place(&key, &json!({"item_id": "ps5", "quantity": 4})).await.unwrap();
+    let other = shop
+        .try_place(&key, &json!({"item_id": "ps5", "quantity": 4}))
+        .await
+        .unwrap();
     assert_eq!(other.status, 422, "{other:?}");
 
-    assert_eq!(shop.get("order", &format!("/api/orders/{order}")).await.body(), answer.body());
+    assert_eq!(
+        shop.get("order", &format!("/api/orders/{order}")).await.body(),
+        answer.body()
+    );
     assert_eq!(shop.available("ps5").await, 7);
     shop.adds_up(10).await;
 }
@@ -49,9 +55,15 @@ async fn orders_are_listed_page_by_page_newest_first() {
     let mut path = "/api/orders?limit=2".to_owned();
     loop {
         let page = shop.get("order", &path).await.body();
-        let ids = page["orders"].as_array().unwrap().iter().map(|order| order["order_id"].as_str().unwrap().to_owned());
+        let ids = page["orders"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|order| order["order_id"].as_str().unwrap().to_owned());
         listed.extend(ids);
-        let Some(next) = page["next_cursor"].as_str() else { break };
+        let Some(next) = page["next_cursor"].as_str() else {
+            break;
+        };
         path = format!("/api/orders?limit=2&cursor={next}");
     }
     assert_eq!(listed, placed);
@@ -62,7 +74,10 @@ async fn what_can_not_be_sold_is_cancelled_and_holds_nothing() {
     let shop = Shop::start(2, &[]).await;
     let answer = shop.place("ps5", 3).await;
     assert_eq!(answer.status, 201, "{answer:?}");
-    assert_eq!((&answer.body()["status"], &answer.body()["reason"]), (&json!("CANCELLED"), &json!("OUT_OF_STOCK")));
+    assert_eq!(
+        (&answer.body()["status"], &answer.body()["reason"]),
+        (&json!("CANCELLED"), &json!("OUT_OF_STOCK"))
+    );
     let answer = shop.place("ps6", 1).await;
     assert_eq!(answer.status, 422, "{answer:?}");
     assert_eq!(answer.body()["errors"][0]["field"], "/item_id");
@@ -74,7 +89,10 @@ async fn a_declined_order_is_cancelled_within_the_budget_and_its_stock_returned(
     let shop = Shop::start(2, &[("processor", "DECLINE_PERCENT", "100")]).await;
     let answer = shop.place("ps5", 2).await;
     assert_eq!(answer.status, 201, "{answer:?}");
-    assert_eq!((&answer.body()["status"], &answer.body()["reason"]), (&json!("CANCELLED"), &json!("PAYMENT_DECLINED")));
+    assert_eq!(
+        (&answer.body()["status"], &answer.body()["reason"]),
+        (&json!("CANCELLED"), &json!("PAYMENT_DECLINED"))
+    );
     assert_eq!(shop.available("ps5").await, 2);
     shop.adds_up(2).await;
 }
@@ -108,7 +126,10 @@ async fn ten_orders_for_the_last_piece_confirm_one() {
     shop.comes_to_rest().await;
     let mut confirmed = 0;
     for answer in answers {
-        let order = shop.get("order", &format!("/api/orders/{}", answer.order())).await.body();
+        let order = shop
+            .get("order", &format!("/api/orders/{}", answer.order()))
+            .await
+            .body();
         match order["status"].as_str().unwrap() {
             "CONFIRMED" => confirmed += 1,
             status => assert_eq!((status, &order["reason"]), ("CANCELLED", &json!("OUT_OF_STOCK"))),
@@ -131,7 +152,12 @@ async fn duplicated_and_reordered_events_change_nothing() {
     // Every event again, newest first: as it was (the inbox knows it) and under a new id (the tables must).
     let client = redis::Client::open(std::env::var("TEST_REDIS_URL").unwrap()).unwrap();
     let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-    for topic in ["inventory.commands", "payment.commands", "inventory.events", "payment.events"] {
+    for topic in [
+        "inventory.commands",
+        "payment.commands",
+        "inventory.events",
+        "payment.events",
+    ] {
         let stream = shop.stream(topic);
         let entries: redis::streams::StreamRangeReply = redis.xrevrange_all(&stream).await.unwrap();
         for entry in entries.ids {
@@ -151,9 +177,18 @@ async fn duplicated_and_reordered_events_change_nothing() {
     }
     shop.until("every event is handled", || async {
         let mut redis = client.get_multiplexed_async_connection().await.unwrap();
-        for topic in ["inventory.commands", "payment.commands", "inventory.events", "payment.events"] {
+        for topic in [
+            "inventory.commands",
+            "payment.commands",
+            "inventory.events",
+            "payment.events",
+        ] {
             let groups: redis::streams::StreamInfoGroupsReply = redis.xinfo_groups(shop.stream(topic)).await.unwrap();
-            if groups.groups.iter().any(|group| group.pending > 0 || group.lag != Some(0)) {
+            if groups
+                .groups
+                .iter()
+                .any(|group| group.pending > 0 || group.lag != Some(0))
+            {
                 return None;
             }
         }
@@ -165,7 +200,10 @@ async fn duplicated_and_reordered_events_change_nothing() {
 }
 
 async fn states(shop: &Shop) -> Vec<(Uuid, String)> {
-    sqlx::query_as("SELECT id, state FROM orders ORDER BY id").fetch_all(&shop.pool("order").await).await.unwrap()
+    sqlx::query_as("SELECT id, state FROM orders ORDER BY id")
+        .fetch_all(&shop.pool("order").await)
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
@@ -188,7 +226,10 @@ async fn every_transition_is_in_the_history_and_announced_once() {
             .fetch_all(&pool)
             .await
             .unwrap();
-    assert_eq!(announced.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), ["OrderCreated", "OrderConfirmed"]);
+    assert_eq!(
+        announced.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(),
+        ["OrderCreated", "OrderConfirmed"]
+    );
     assert_eq!(
         announced[1].1,
         json!({"order_id": order, "item_id": "ps5", "quantity": 1, "amount_minor": PRICE, "currency": "EUR"})

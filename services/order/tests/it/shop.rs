@@ -79,7 +79,10 @@ impl Answer {
     }
 
     pub fn order(&self) -> Uuid {
-        self.body()["order_id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no order: {self:?}"))
+        self.body()["order_id"]
+            .as_str()
+            .and_then(|id| id.parse().ok())
+            .unwrap_or_else(|| panic!("no order: {self:?}"))
     }
 }
 
@@ -112,9 +115,21 @@ impl Shop {
             set("LOG_FORMAT", "text".to_owned());
             set("RUST_LOG", "info".to_owned());
             set("DRAIN_WAIT", "0ms".to_owned());
-            parts.insert(name, Part { port, database, environment, process: None });
+            parts.insert(
+                name,
+                Part {
+                    port,
+                    database,
+                    environment,
+                    process: None,
+                },
+            );
         }
-        let mut shop = Self { http: reqwest::Client::new(), folder, parts };
+        let mut shop = Self {
+            http: reqwest::Client::new(),
+            folder,
+            parts,
+        };
         let items = json!([
             {"id": "ps5", "quantity": stock, "unitPriceMinor": PRICE, "currency": "EUR"},
             {"id": "switch", "quantity": 1000, "unitPriceMinor": 1, "currency": "EUR"},
@@ -130,6 +145,7 @@ impl Shop {
             shop.set(service, variable, value);
         }
         shop.policy("order", &order_policy());
+        shop.policy("payment", &payment_policy());
         shop.policy("inventory", &json!({"version": 1, "chaos": {"admission": "Allowed"}}));
         for name in ["processor", "inventory", "payment", "order"] {
             shop.spawn(name);
@@ -142,7 +158,9 @@ impl Shop {
 
     /// A variable of a service; counts from its next start.
     pub fn set(&mut self, service: &str, variable: &str, value: &str) {
-        self.part(service).environment.insert(variable.to_owned(), value.to_owned());
+        self.part(service)
+            .environment
+            .insert(variable.to_owned(), value.to_owned());
     }
 
     /// Writes a document of a service as the kubelet would find it.
@@ -175,7 +193,11 @@ impl Shop {
     }
 
     pub fn spawn(&mut self, service: &'static str) {
-        let log = File::options().create(true).append(true).open(self.log(service)).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(service))
+            .unwrap();
         let part = self.part(service);
         let process = Command::new(std::env::current_exe().unwrap())
             .args(["shop::service_process", "--exact", "--nocapture"])
@@ -198,7 +220,10 @@ impl Shop {
     /// `kill -9` without waiting for the end, so that requests to it may be under way.
     pub fn signal_kill(&self, service: &str) {
         let process = self.parts[service].process.as_ref().unwrap();
-        let done = Command::new("kill").args(["-9", &process.id().to_string()]).status().unwrap();
+        let done = Command::new("kill")
+            .args(["-9", &process.id().to_string()])
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 
@@ -210,7 +235,12 @@ impl Shop {
     pub async fn ready(&self, service: &str) {
         let url = format!("{}/ready", self.url(service));
         self.until(&format!("{service} is ready"), || async {
-            self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()).then_some(())
+            self.http
+                .get(&url)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+                .then_some(())
         })
         .await;
     }
@@ -226,7 +256,10 @@ impl Shop {
                 for service in self.parts.keys() {
                     let log = std::fs::read_to_string(self.log(service)).unwrap_or_default();
                     let tail = log.lines().rev().take(40).collect::<Vec<_>>();
-                    eprintln!("--- {service}\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+                    eprintln!(
+                        "--- {service}\n{}",
+                        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+                    );
                 }
                 panic!("waited in vain until {what}");
             }
@@ -246,7 +279,12 @@ impl Shop {
             .send()
             .await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Ok(Answer { status, headers, text: answer.text().await?, took: begun.elapsed() })
+        Ok(Answer {
+            status,
+            headers,
+            text: answer.text().await?,
+            took: begun.elapsed(),
+        })
     }
 
     pub async fn place(&self, item: &str, quantity: u32) -> Answer {
@@ -256,13 +294,25 @@ impl Shop {
 
     pub async fn get(&self, service: &str, path: &str) -> Answer {
         let begun = Instant::now();
-        let answer = self.http.get(format!("{}{path}", self.url(service))).send().await.unwrap();
+        let answer = self
+            .http
+            .get(format!("{}{path}", self.url(service)))
+            .send()
+            .await
+            .unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer { status, headers, text: answer.text().await.unwrap(), took: begun.elapsed() }
+        Answer {
+            status,
+            headers,
+            text: answer.text().await.unwrap(),
+            took: begun.elapsed(),
+        }
     }
 
     pub async fn available(&self, item: &str) -> i64 {
-        self.get("inventory", &format!("/api/inventory/{item}")).await.body()["available"].as_i64().unwrap()
+        self.get("inventory", &format!("/api/inventory/{item}")).await.body()["available"]
+            .as_i64()
+            .unwrap()
     }
 
     /// Waits until the order has reached `status`.
@@ -276,8 +326,11 @@ impl Shop {
 
     /// Waits until nothing is under way: no open order, no open command, nothing unpublished, nothing to be settled.
     pub async fn comes_to_rest(&self) {
-        let (order, payment, inventory) =
-            (self.pool("order").await, self.pool("payment").await, self.pool("inventory").await);
+        let (order, payment, inventory) = (
+            self.pool("order").await,
+            self.pool("payment").await,
+            self.pool("inventory").await,
+        );
         let zero = |pool: PgPool, statement: &'static str| async move {
             sqlx::query_scalar::<_, i64>(statement).fetch_one(&pool).await.unwrap() == 0
         };
@@ -286,7 +339,11 @@ impl Shop {
         self.until("the shop comes to rest", || async {
             let rest = zero(order.clone(), OPEN).await
                 && zero(order.clone(), "SELECT count(*) FROM commands").await
-                && zero(payment.clone(), "SELECT count(*) FROM payments WHERE due_at IS NOT NULL").await
+                && zero(
+                    payment.clone(),
+                    "SELECT count(*) FROM payments WHERE due_at IS NOT NULL",
+                )
+                .await
                 && zero(order.clone(), UNPUBLISHED).await
                 && zero(payment.clone(), UNPUBLISHED).await
                 && zero(inventory.clone(), UNPUBLISHED).await;
@@ -303,14 +360,13 @@ impl Shop {
                 .fetch_all(&self.pool("order").await)
                 .await
                 .unwrap();
-        let payments: BTreeMap<Uuid, (Uuid, String)> =
-            sqlx::query_as("SELECT order_id, id, state FROM payments")
-                .fetch_all(&self.pool("payment").await)
-                .await
-                .unwrap()
-                .into_iter()
-                .map(|(order, id, state): (Uuid, Uuid, String)| (order, (id, state)))
-                .collect();
+        let payments: BTreeMap<Uuid, (Uuid, String)> = sqlx::query_as("SELECT order_id, id, state FROM payments")
+            .fetch_all(&self.pool("payment").await)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(order, id, state): (Uuid, Uuid, String)| (order, (id, state)))
+            .collect();
         let ledger = self.ledger().await;
         let mut sold = 0;
         for (order, state, quantity, amount) in &orders {
@@ -318,10 +374,22 @@ impl Shop {
             let charge = payment.and_then(|(id, _)| ledger.get(&id.to_string()));
             if state == "CONFIRMED" {
                 sold += i64::from(*quantity);
-                assert_eq!(payment.map(|(_, state)| state.as_str()), Some("CHARGED"), "order {order}");
-                assert_eq!(charge, Some(&("SUCCEEDED".to_owned(), amount.unwrap())), "order {order}");
+                assert_eq!(
+                    payment.map(|(_, state)| state.as_str()),
+                    Some("CHARGED"),
+                    "order {order}"
+                );
+                assert_eq!(
+                    charge,
+                    Some(&("SUCCEEDED".to_owned(), amount.unwrap())),
+                    "order {order}"
+                );
             } else {
-                assert_ne!(charge.map(|(status, _)| status.as_str()), Some("SUCCEEDED"), "order {order} is {state}");
+                assert_ne!(
+                    charge.map(|(status, _)| status.as_str()),
+                    Some("SUCCEEDED"),
+                    "order {order} is {state}"
+                );
             }
         }
         let settled = ledger.values().filter(|(status, _)| status == "SUCCEEDED").count();
@@ -329,11 +397,12 @@ impl Shop {
         assert_eq!(settled, confirmed, "a charge belongs to no confirmed order");
         assert_eq!(stock - self.available("ps5").await, sold, "stock does not add up");
         let terminal: Vec<Uuid> = orders.iter().map(|(order, ..)| *order).collect();
-        let held: i64 = sqlx::query_scalar("SELECT count(*) FROM reservations WHERE order_id = ANY($1) AND state = 'RESERVED'")
-            .bind(&terminal)
-            .fetch_one(&self.pool("inventory").await)
-            .await
-            .unwrap();
+        let held: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM reservations WHERE order_id = ANY($1) AND state = 'RESERVED'")
+                .bind(&terminal)
+                .fetch_one(&self.pool("inventory").await)
+                .await
+                .unwrap();
         assert_eq!(held, 0, "stock is held for orders that are over");
     }
 
@@ -342,13 +411,18 @@ impl Shop {
         let mut ledger = BTreeMap::new();
         let mut cursor = String::new();
         loop {
-            let page = self.get("processor", &format!("/charges?limit=1000{cursor}")).await.body();
+            let page = self
+                .get("processor", &format!("/charges?limit=1000{cursor}"))
+                .await
+                .body();
             for charge in page["charges"].as_array().unwrap() {
                 let text = |member: &str| charge[member].as_str().unwrap().to_owned();
                 let known = ledger.insert(text("key"), (text("status"), charge["amount_minor"].as_i64().unwrap()));
                 assert_eq!(known, None, "two charges of one key");
             }
-            let Some(next) = page["next_cursor"].as_str() else { return ledger };
+            let Some(next) = page["next_cursor"].as_str() else {
+                return ledger;
+            };
             cursor = format!("&cursor={next}");
         }
     }
@@ -368,12 +442,19 @@ impl Drop for Shop {
 /// The times that the chart gives order.
 pub fn order_policy() -> Value {
     let breaker = json!({"consecutiveFailures": 3, "openDuration": "1s", "maxOpenDuration": "2s"});
-    json!({"version": 1, "chaos": {"admission": "Allowed"}, "targets": [
+    // A key of a killed process is free again soon.
+    let inbound = json!({"timeout": "3s", "idempotency": {"lockTimeout": "4s"}});
+    json!({"version": 1, "chaos": {"admission": "Allowed"}, "inbound": inbound, "targets": [
         {"name": "inventory", "timeout": {"request": "1s", "attempt": "500ms"}, "circuitBreaker": breaker,
          "idempotentRoutes": ["POST /api/inventory/deduct"]},
         {"name": "payment", "timeout": {"request": "1s", "attempt": "900ms"}, "circuitBreaker": breaker,
          "idempotentRoutes": ["POST /payments"]},
     ]})
+}
+
+/// Without a breaker: a processor that fails half of the time on purpose would open it again and again.
+fn payment_policy() -> Value {
+    json!({"version": 1, "mode": "Disabled"})
 }
 
 fn free_port() -> u16 {

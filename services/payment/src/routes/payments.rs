@@ -12,9 +12,7 @@ use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{FieldError, Problem};
 use valerix_resilience::PROBLEM_JSON;
-use valerix_resilience::idempotency::{
-    Claim, Completion, IdempotencyError, IdempotentRequest, StoredAnswer, refusals,
-};
+use valerix_resilience::idempotency::{Claim, Completion, IdempotencyError, IdempotentRequest, StoredAnswer, refusals};
 
 use crate::saga::state::{Input, State as PaymentState};
 use crate::startup::App;
@@ -50,7 +48,13 @@ impl Charge {
             errors.push(FieldError::new("/currency", "must be three capital letters"));
         }
         if errors.is_empty() {
-            Ok((self.order_id, Money { amount_minor: self.amount_minor, currency: self.currency }))
+            Ok((
+                self.order_id,
+                Money {
+                    amount_minor: self.amount_minor,
+                    currency: self.currency,
+                },
+            ))
         } else {
             Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, errors))
         }
@@ -102,22 +106,35 @@ async fn charge(
     let database = |error: sqlx::Error| Problem::from_sqlx(&error);
 
     let mut transaction = begin(store.pool()).await.map_err(database)?;
-    let claim = app.resilience.idempotency().claim(&mut transaction, &request, order_id).await;
+    let claim = app
+        .resilience
+        .idempotency()
+        .claim(&mut transaction, &request, order_id)
+        .await;
     let attempt = match claim.map_err(|error| unstored(&error))? {
         Claim::Started(attempt) | Claim::TakenOver(attempt) => attempt,
         Claim::Replay(answer) => return Ok(answer.into_response()),
         Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
         Claim::Mismatch => return Ok(refusals::mismatch().into_response()),
     };
-    let payment = store.open_in(&mut transaction, order_id, &money).await.map_err(|error| problem(&error))?;
+    let payment = store
+        .open_in(&mut transaction, order_id, &money)
+        .await
+        .map_err(|error| problem(&error))?;
     transaction.commit().await.map_err(database)?;
 
     let payment = app.settlement.settle(payment).await.map_err(|error| problem(&error))?;
     let mut transaction = begin(store.pool()).await.map_err(database)?;
     if payment.state.open_request().is_some() {
         // Not an end: the sweeper asks on, and the same key may ask again at once.
-        store.hand_over(&mut transaction, payment.id).await.map_err(|error| problem(&error))?;
-        attempt.release(&mut transaction).await.map_err(|error| unstored(&error))?;
+        store
+            .hand_over(&mut transaction, payment.id)
+            .await
+            .map_err(|error| problem(&error))?;
+        attempt
+            .release(&mut transaction)
+            .await
+            .map_err(|error| unstored(&error))?;
         transaction.commit().await.map_err(database)?;
         app.wake.notify_one();
         return Ok(charged(payment)?.into_response());
@@ -142,24 +159,32 @@ fn charged(payment: Payment) -> Result<StoredAnswer, Problem> {
     let answer = match state {
         PaymentState::Charged => StoredAnswer::json(StatusCode::CREATED, &body),
         PaymentState::Processing { .. } | PaymentState::Refunding => StoredAnswer::json(StatusCode::ACCEPTED, &body),
-        PaymentState::Declined => {
-            refusal(StatusCode::PAYMENT_REQUIRED, "payment-declined", "the card processor declined the charge")
-        }
-        PaymentState::Voided | PaymentState::Refunded => {
-            refusal(StatusCode::CONFLICT, "payment-voided", "the payment of this order was given up")
-        }
+        PaymentState::Declined => refusal(
+            StatusCode::PAYMENT_REQUIRED,
+            "payment-declined",
+            "the card processor declined the charge",
+        ),
+        PaymentState::Voided | PaymentState::Refunded => refusal(
+            StatusCode::CONFLICT,
+            "payment-voided",
+            "the payment of this order was given up",
+        ),
     };
-    answer.map(|answer| answer.location(location)).map_err(|error| Problem::internal(&error))
+    answer
+        .map(|answer| answer.location(location))
+        .map_err(|error| Problem::internal(&error))
 }
 
 /// What a failure to look a key up, or to store an answer, means to the caller. The payment, if there is one, goes on.
 fn unstored(error: &IdempotencyError) -> Problem {
     match error {
         IdempotencyError::Database { source, .. } => Problem::from_sqlx(source),
-        IdempotencyError::Superseded { .. } => {
-            Problem::new(StatusCode::CONFLICT, "idempotency-in-progress", "a later request with this key is under way")
-                .retry_after(1)
-        }
+        IdempotencyError::Superseded { .. } => Problem::new(
+            StatusCode::CONFLICT,
+            "idempotency-in-progress",
+            "a later request with this key is under way",
+        )
+        .retry_after(1),
         other => Problem::internal(other),
     }
 }
@@ -223,6 +248,9 @@ mod tests {
         assert_eq!(fields(&body(1, "EUR")), [""; 0]);
         assert_eq!(fields(&body(LARGEST_AMOUNT, "EUR")), [""; 0]);
         assert_eq!(fields(&body(0, "eur")), ["/amount_minor", "/currency"]);
-        assert_eq!(fields(&body(LARGEST_AMOUNT + 1, "EURO")), ["/amount_minor", "/currency"]);
+        assert_eq!(
+            fields(&body(LARGEST_AMOUNT + 1, "EURO")),
+            ["/amount_minor", "/currency"]
+        );
     }
 }

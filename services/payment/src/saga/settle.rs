@@ -28,8 +28,13 @@ impl Settlement {
     /// When the database did not answer. Nothing is lost: the processor gives the same answer to the same key.
     pub async fn settle(&self, mut payment: Payment) -> Result<Payment, StoreError> {
         while let Some(request) = payment.state.open_request() {
-            let Some(said) = self.processor.ask(&payment, request).await else { return Ok(payment) };
-            let applied = self.store.apply(payment.order_id, said.input, said.reason.as_deref()).await?;
+            let Some(said) = self.processor.ask(&payment, request).await else {
+                return Ok(payment);
+            };
+            let applied = self
+                .store
+                .apply(payment.order_id, said.input, said.reason.as_deref())
+                .await?;
             self.metrics.moved(&applied);
             self.relay.wake();
             payment = applied.payment;

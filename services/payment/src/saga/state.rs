@@ -141,16 +141,20 @@ pub struct Step {
 pub fn step(state: Option<State>, input: Input) -> Option<Step> {
     let Some(state) = state else {
         return match input {
-            Input::Charge => Some(Step { state: State::Processing { void_requested: false }, answer: None }),
+            Input::Charge => Some(Step {
+                state: State::Processing { void_requested: false },
+                answer: None,
+            }),
             Input::Void => Some(announced(State::Voided)),
             Input::Approved | Input::Refused | Input::GivenBack => None,
         };
     };
     let unchanged = Step { state, answer: None };
     Some(match (state, input) {
-        (State::Processing { .. }, Input::Void) => {
-            Step { state: State::Processing { void_requested: true }, answer: None }
-        }
+        (State::Processing { .. }, Input::Void) => Step {
+            state: State::Processing { void_requested: true },
+            answer: None,
+        },
         (State::Processing { void_requested: false }, Input::Approved) => announced(State::Charged),
         (State::Processing { void_requested: false }, Input::Refused) => announced(State::Declined),
         (State::Processing { void_requested: true }, Input::Approved) => announced(State::Refunding),
@@ -163,7 +167,10 @@ pub fn step(state: Option<State>, input: Input) -> Option<Step> {
 }
 
 const fn announced(state: State) -> Step {
-    Step { state, answer: state.answer() }
+    Step {
+        state,
+        answer: state.answer(),
+    }
 }
 
 #[cfg(test)]
@@ -218,7 +225,11 @@ mod tests {
             (Some(Refunded), GivenBack, Refunded, None),
         ];
         for (state, input, next, answer) in rows {
-            assert_eq!(step(state, input), Some(Step { state: next, answer }), "{state:?} on {input:?}");
+            assert_eq!(
+                step(state, input),
+                Some(Step { state: next, answer }),
+                "{state:?} on {input:?}"
+            );
         }
         for input in [Approved, Refused, GivenBack] {
             assert_eq!(step(None, input), None);
@@ -227,7 +238,14 @@ mod tests {
 
     #[test]
     fn a_state_survives_its_name() {
-        for state in [PROCESSING, UNWANTED, State::Charged, State::Declined, State::Voided, State::Refunded] {
+        for state in [
+            PROCESSING,
+            UNWANTED,
+            State::Charged,
+            State::Declined,
+            State::Voided,
+            State::Refunded,
+        ] {
             assert_eq!(State::parse(state.name(), state == UNWANTED), Some(state));
         }
         assert_eq!(State::parse("charged", false), None);
@@ -235,9 +253,15 @@ mod tests {
 
     #[test]
     fn whatever_is_not_answered_has_a_request_open() {
-        for state in
-            [PROCESSING, UNWANTED, State::Charged, State::Declined, State::Voided, State::Refunding, State::Refunded]
-        {
+        for state in [
+            PROCESSING,
+            UNWANTED,
+            State::Charged,
+            State::Declined,
+            State::Voided,
+            State::Refunding,
+            State::Refunded,
+        ] {
             assert_ne!(state.answer().is_some(), state.open_request().is_some(), "{state:?}");
         }
     }

@@ -93,7 +93,7 @@ async fn a_late_processor_leaves_the_payment_processing_and_it_goes_on_by_itself
 
 #[tokio::test]
 async fn a_charge_whose_answer_is_lost_is_asked_for_again_by_the_same_key() {
-    let desk = Desk::open(&["--fail-after-percent", "60", "--fail-percent", "30"]).await;
+    let desk = Desk::open(&["--fail-after-percent", "40", "--fail-percent", "10"]).await;
     let orders: Vec<Uuid> = (0..10).map(|_| Uuid::now_v7()).collect();
     for order in &orders {
         let answer = desk.charge(&order.to_string(), *order, 500).await;

@@ -37,7 +37,10 @@ async fn a_charge_by_event_is_made_once_and_answered_every_time_it_is_asked() {
     // The same event again is known; a new one asks again.
     send(&desk, "ChargePayment", id, charge.clone()).await;
     send(&desk, "ChargePayment", Uuid::new_v4(), charge).await;
-    eventually("the second question is answered", || async { (desk.answers(order).await.len() == 2).then_some(()) }).await;
+    eventually("the second question is answered", || async {
+        (desk.answers(order).await.len() == 2).then_some(())
+    })
+    .await;
     assert_eq!(desk.answers(order).await, ["PaymentProcessed", "PaymentProcessed"]);
     assert_eq!(desk.charge("a", order, 500).await.status, 201);
     assert_eq!(desk.ledger().await.len(), 1);
@@ -51,7 +54,10 @@ async fn a_void_by_event_that_overtakes_its_charge_wins() {
     desk.reaches(order, "VOIDED").await;
     let charge = json!({"order_id": order, "amount_minor": 500, "currency": "EUR"});
     send(&desk, "ChargePayment", Uuid::new_v4(), charge).await;
-    eventually("the charge is answered", || async { (desk.answers(order).await.len() == 2).then_some(()) }).await;
+    eventually("the charge is answered", || async {
+        (desk.answers(order).await.len() == 2).then_some(())
+    })
+    .await;
     assert_eq!(desk.answers(order).await, ["PaymentVoided", "PaymentVoided"]);
     assert_eq!(desk.ledger().await.len(), 0);
 }
@@ -65,7 +71,13 @@ async fn a_command_that_can_not_be_obeyed_does_not_hold_up_the_others() {
     send(&desk, "ChargePayment", Uuid::new_v4(), twisted).await;
     send(&desk, "ChargePayment", Uuid::new_v4(), json!({"order_id": "no"})).await;
     send(&desk, "SomethingNew", Uuid::new_v4(), json!({})).await;
-    send(&desk, "ChargePayment", Uuid::new_v4(), json!({"order_id": other, "amount_minor": 7, "currency": "EUR"})).await;
+    send(
+        &desk,
+        "ChargePayment",
+        Uuid::new_v4(),
+        json!({"order_id": other, "amount_minor": 7, "currency": "EUR"}),
+    )
+    .await;
     desk.reaches(other, "CHARGED").await;
     desk.reaches(order, "CHARGED").await;
     assert_eq!(desk.ledger().await.len(), 2);

@@ -51,9 +51,18 @@ impl Desk {
         config.database = processor_database.args();
         let processor = run(valerix_processor::startup::build(config).await.unwrap(), &stop);
 
-        let mut config =
-            Config::parse_from(["payment", "--database-url", "postgres://unused", "--redis-url", "redis://unused"]);
+        let mut config = Config::parse_from([
+            "payment",
+            "--database-url",
+            "postgres://unused",
+            "--redis-url",
+            "redis://unused",
+        ]);
         config.service = service_args("payment");
+        // Without a breaker: a processor that fails half of the time on purpose would open it again and again.
+        let policy = json!({"version": 1, "mode": "Disabled"});
+        std::fs::create_dir_all(&config.service.policy_dir).unwrap();
+        std::fs::write(config.service.policy_dir.join("policy.v1.json"), policy.to_string()).unwrap();
         config.database = database.args();
         config.bus = bus.clone();
         config.processor_url = processor.clone();
@@ -65,7 +74,11 @@ impl Desk {
         for service in [&processor, &url] {
             let ready = format!("{service}/ready");
             eventually("it is ready", || async {
-                http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()).then_some(())
+                http.get(&ready)
+                    .send()
+                    .await
+                    .is_ok_and(|answer| answer.status().is_success())
+                    .then_some(())
             })
             .await;
         }
@@ -87,12 +100,22 @@ impl Desk {
     async fn answer(request: reqwest::RequestBuilder) -> Answer {
         let answer = request.send().await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer { status, headers, text: answer.text().await.unwrap() }
+        Answer {
+            status,
+            headers,
+            text: answer.text().await.unwrap(),
+        }
     }
 
     pub async fn charge(&self, key: &str, order: Uuid, amount: i64) -> Answer {
         let body = json!({"order_id": order, "amount_minor": amount, "currency": "EUR"});
-        Self::answer(self.http.post(format!("{}/payments", self.url)).header("idempotency-key", key).json(&body)).await
+        Self::answer(
+            self.http
+                .post(format!("{}/payments", self.url))
+                .header("idempotency-key", key)
+                .json(&body),
+        )
+        .await
     }
 
     /// As a caller that gives up after `milliseconds`.
@@ -108,7 +131,12 @@ impl Desk {
     }
 
     pub async fn void(&self, order: Uuid) -> Answer {
-        Self::answer(self.http.post(format!("{}/payments/void", self.url)).json(&json!({"order_id": order}))).await
+        Self::answer(
+            self.http
+                .post(format!("{}/payments/void", self.url))
+                .json(&json!({"order_id": order})),
+        )
+        .await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -131,9 +159,16 @@ impl Desk {
 
     /// The processor's own word: key -> status.
     pub async fn ledger(&self) -> BTreeMap<String, String> {
-        let page = Self::answer(self.http.get(format!("{}/charges?limit=1000", self.processor))).await.body();
+        let page = Self::answer(self.http.get(format!("{}/charges?limit=1000", self.processor)))
+            .await
+            .body();
         let text = |charge: &Value, member: &str| charge[member].as_str().unwrap().to_owned();
-        page["charges"].as_array().unwrap().iter().map(|charge| (text(charge, "key"), text(charge, "status"))).collect()
+        page["charges"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|charge| (text(charge, "key"), text(charge, "status")))
+            .collect()
     }
 
     /// The answers that the outbox holds about `order`, oldest first.

@@ -9,7 +9,11 @@ async fn a_void_before_the_charge_leaves_a_tombstone_that_the_charge_finds() {
     let desk = Desk::open(&[]).await;
     let order = Uuid::now_v7();
     let voided = desk.void(order).await;
-    assert_eq!((voided.status, voided.body()["status"].as_str()), (200, Some("VOIDED")), "{voided:?}");
+    assert_eq!(
+        (voided.status, voided.body()["status"].as_str()),
+        (200, Some("VOIDED")),
+        "{voided:?}"
+    );
     let charge = desk.charge("a", order, 500).await;
     assert_eq!(charge.status, 409, "{charge:?}");
     assert_eq!(charge.body()["payment"]["status"], "VOIDED");
@@ -26,14 +30,25 @@ async fn a_void_that_meets_a_finished_charge_gives_the_money_back() {
     desk.reaches(order, "REFUNDED").await;
     assert_eq!(desk.void(order).await.body()["status"], "REFUNDED");
     assert_eq!(desk.ledger().await.into_values().collect::<Vec<_>>(), ["REFUNDED"]);
-    assert_eq!(desk.answers(order).await, ["PaymentProcessed", "PaymentRefunded", "PaymentRefunded"]);
+    assert_eq!(
+        desk.answers(order).await,
+        ["PaymentProcessed", "PaymentRefunded", "PaymentRefunded"]
+    );
 }
 
 #[tokio::test]
 async fn a_void_during_the_charge_lets_the_outcome_decide() {
     for (arguments, end, answer) in [
-        (["--delay", "500ms", "--decline-percent", "0"], "REFUNDED", "PaymentRefunded"),
-        (["--delay", "500ms", "--decline-percent", "100"], "VOIDED", "PaymentVoided"),
+        (
+            ["--delay", "500ms", "--decline-percent", "0"],
+            "REFUNDED",
+            "PaymentRefunded",
+        ),
+        (
+            ["--delay", "500ms", "--decline-percent", "100"],
+            "VOIDED",
+            "PaymentVoided",
+        ),
     ] {
         let desk = Desk::open(&arguments).await;
         let order = Uuid::now_v7();
