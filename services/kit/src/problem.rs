@@ -43,8 +43,12 @@ impl FieldError {
 /// assert_eq!(problem.status(), StatusCode::UNPROCESSABLE_ENTITY);
 /// ```
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{status} {name}: {detail}")]
-pub struct Problem {
+#[error("{} {}: {}", .0.status, .0.name, .0.detail)]
+pub struct Problem(Box<Parts>);
+
+/// Boxed, so that a `Result` with a problem is as small as one without.
+#[derive(Clone, Debug)]
+struct Parts {
     status: StatusCode,
     name: Cow<'static, str>,
     detail: String,
@@ -55,13 +59,13 @@ pub struct Problem {
 impl Problem {
     /// A problem of type `TYPE_BASE + name`. `detail` is read by the caller: no host names, no SQL.
     pub fn new(status: StatusCode, name: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status,
             name: name.into(),
             detail: detail.into(),
             extensions: Map::new(),
             headers: Vec::new(),
-        }
+        }))
     }
 
     /// 422 that names the one field that is not acceptable.
@@ -123,14 +127,14 @@ impl Problem {
     /// Adds an extension member.
     #[must_use]
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
-        self.extensions.insert(member.to_owned(), value.into());
+        self.0.extensions.insert(member.to_owned(), value.into());
         self
     }
 
     /// Adds a response header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
@@ -142,22 +146,22 @@ impl Problem {
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The last part of `type`, e.g. `unknown-item`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// The members of the body.
     pub fn body(&self) -> Value {
         let mut body = Map::new();
-        body.insert("type".into(), json!(format!("{TYPE_BASE}{}", self.name)));
-        body.insert("title".into(), json!(title(&self.name)));
-        body.insert("status".into(), json!(self.status.as_u16()));
-        body.insert("detail".into(), json!(self.detail));
-        for (member, value) in &self.extensions {
+        body.insert("type".into(), json!(format!("{TYPE_BASE}{}", self.0.name)));
+        body.insert("title".into(), json!(title(&self.0.name)));
+        body.insert("status".into(), json!(self.0.status.as_u16()));
+        body.insert("detail".into(), json!(self.0.detail));
+        for (member, value) in &self.0.extensions {
             body.entry(member.clone()).or_insert_with(|| value.clone());
         }
         Value::Object(body)
@@ -175,17 +179,17 @@ fn title(name: &str) -> String {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.body().to_string()).into_response();
+        let mut response = (self.0.status, self.body().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Ok(name) = HeaderValue::try_from(self.name.as_ref()) {
+        if let Ok(name) = HeaderValue::try_from(self.0.name.as_ref()) {
             headers.insert(PROBLEM_HEADER, name);
         }
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in self.headers {
+        for (name, value) in self.0.headers {
             headers.insert(name, value);
         }
         response

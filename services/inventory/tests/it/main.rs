@@ -1,4 +1,10 @@
 //! The inventory service against a real Postgres and a real Redis.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking"
+)]
 
 mod app;
 mod by_event;

@@ -113,9 +113,9 @@ impl Backlog {
             // Own entries come back by a re-read or a claim while they are being worked on.
             if self.known.insert(work.key()) {
                 if work.delivery.deliveries >= alone_from {
-                    self.alone.push_back(work)
+                    self.alone.push_back(work);
                 } else {
-                    self.ready.push_back(work)
+                    self.ready.push_back(work);
                 }
             }
         }
@@ -132,9 +132,9 @@ impl Backlog {
         {
             let work = entry.remove();
             if work.delivery.deliveries >= alone_from {
-                self.alone.push_back(work)
+                self.alone.push_back(work);
             } else {
-                self.ready.push_back(work)
+                self.ready.push_back(work);
             }
         }
     }

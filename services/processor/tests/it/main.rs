@@ -1,4 +1,10 @@
 //! The processor against a real Postgres.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking"
+)]
 
 use clap::Parser;
 use futures::future::join_all;
