@@ -7,13 +7,18 @@ pub mod chaos_experiment;
 #[cfg(test)]
 mod fake_api;
 pub mod resilient_service;
+pub mod rights;
 pub mod runtime;
 pub mod settings;
 
 use resilient_service::{ReportStore, Stores};
 use runtime::{Clients, Runtime, leader};
 use settings::Settings;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How long work that is under way may take when the process is asked to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What every kind's controller is given.
 pub struct Context {
@@ -59,11 +64,7 @@ pub enum Error {
 ///
 /// # Errors
 /// When the process must not go on: the Lease is lost, the port is taken, a controller ended.
-pub async fn run(
-    settings: Settings,
-    config: kube::Config,
-    shutdown: tokio_util::sync::CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(settings: Settings, config: kube::Config, shutdown: CancellationToken) -> Result<(), Error> {
     let clients = Clients::new(config).map_err(|source| Error::Client {
         source: Box::new(source),
     })?;
@@ -77,33 +78,49 @@ pub async fn run(
         stores,
         reports,
     });
-    // Each controller starts its caches before it first waits, and its work when this process leads. In order
-    // (`biased`), so that all caches are announced when the last branch says so.
+    let broken = CancellationToken::new();
+    // Each controller starts its caches before it first waits, and its work when this process leads. `join!` polls in
+    // order, so all caches are announced when the last part says so.
     let controllers = async {
+        futures::join!(
+            unless_asked(resilient_service::run(ctx.clone()), &runtime.shutdown, &broken),
+            unless_asked(chaos_experiment::run(ctx.clone()), &runtime.shutdown, &broken),
+            unless_asked(backup_policy::run(ctx.clone()), &runtime.shutdown, &broken),
+            async { runtime.readiness.complete() },
+        );
+    };
+    let until_drained = async {
         tokio::select! {
-            biased;
-            () = resilient_service::run(ctx.clone()) => {}
-            () = chaos_experiment::run(ctx.clone()) => {}
-            () = backup_policy::run(ctx.clone()) => {}
-            () = announced(&runtime) => {}
+            () = controllers => {}
+            () = overdue(&runtime.shutdown) => tracing::warn!("work under way is cut off"),
         }
     };
     let address = ctx.settings.listen_address;
+    let release = CancellationToken::new();
+    let mut leading = std::pin::pin!(leader::run(&runtime, &ctx.settings.pod_namespace, &release));
     tokio::select! {
+        led = &mut leading => return led.map_err(|source| Error::Leadership { source }),
         served = runtime::server::serve(runtime.clone(), address) => {
-            served.map_err(|source| Error::Serve { address, source })
+            return served.map_err(|source| Error::Serve { address, source });
         }
-        led = leader::run(&runtime, &ctx.settings.pod_namespace) => {
-            led.map_err(|source| Error::Leadership { source })
-        }
-        () = controllers => {
-            if runtime.shutdown.is_cancelled() { Ok(()) } else { Err(Error::ControllerEnded) }
-        }
+        () = broken.cancelled() => return Err(Error::ControllerEnded),
+        () = until_drained => {}
+    }
+    // Nothing is written any more: somebody else may begin.
+    release.cancel();
+    leading.await.map_err(|source| Error::Leadership { source })
+}
+
+/// Runs a controller; its end is an error unless the process was asked to end.
+async fn unless_asked(controller: impl Future<Output = ()>, shutdown: &CancellationToken, broken: &CancellationToken) {
+    controller.await;
+    if !shutdown.is_cancelled() {
+        broken.cancel();
     }
 }
 
-/// Says that every cache has been announced; then waits for ever.
-async fn announced(runtime: &Runtime) {
-    runtime.readiness.complete();
-    std::future::pending().await
+/// Ends when work that was under way at shutdown has had its time.
+async fn overdue(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(DRAIN_TIMEOUT).await;
 }

@@ -35,7 +35,10 @@ impl Event {
         if !same || self.version <= since {
             return None;
         }
-        let matched = self.before.as_ref().is_some_and(|before| path::selects(selector, before));
+        let matched = self
+            .before
+            .as_ref()
+            .is_some_and(|before| path::selects(selector, before));
         let kind = match (matched, path::selects(selector, &self.object)) {
             (false, false) => return None,
             (false, true) if self.kind == "MODIFIED" => "ADDED",
@@ -244,7 +247,10 @@ impl Store {
         }
         if has_finalizers(&old) {
             let mut going = old.clone();
-            json_patch::merge(&mut going, &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+            json_patch::merge(
+                &mut going,
+                &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            );
             return Ok(self.update(key, &old, going));
         }
         self.remove(&key);
@@ -257,7 +263,11 @@ impl Store {
         if let Some(uid) = body.pointer("/deleteOptions/preconditions/uid")
             && old.pointer("/metadata/uid") != Some(uid)
         {
-            return refuse(409, "Conflict", format!("Precondition failed: UID in precondition: {uid}"));
+            return refuse(
+                409,
+                "Conflict",
+                format!("Precondition failed: UID in precondition: {uid}"),
+            );
         }
         let mut pod = old.clone();
         json_patch::merge(

@@ -66,6 +66,13 @@ pub fn named<'a, K: ResourceExt>(objects: &'a [Arc<K>], name: &str) -> Option<&'
 }
 
 impl Observed {
+    /// Whether a ready pod has neither answered nor failed to answer yet.
+    pub fn has_unasked_pods(&self) -> bool {
+        self.ready_pods
+            .values()
+            .any(|pod| pod.report.is_none() && pod.contact == Contact::default())
+    }
+
     /// The live bytes of one key of the ConfigMap.
     pub fn document(&self, config_map: &str, key: &str) -> Option<&str> {
         let data = named(&self.children.config_maps, config_map)?.data.as_ref()?;

@@ -15,6 +15,9 @@ const STATUS_PACE: Duration = Duration::from_secs(1);
 /// How long a count of ready pods must hold before it is written into `runtime.json`.
 const READY_PACE: Duration = Duration::from_secs(5);
 
+/// Judgement is held back no longer than this. A pod has answered or failed to within two seconds.
+const LONGEST_HOLD: Duration = Duration::from_secs(3);
+
 /// Notes on all services.
 #[derive(Default)]
 pub struct Memory {
@@ -31,6 +34,8 @@ pub struct Notes {
     pub writes: Pace,
     /// The count of ready pods that is waiting to be written.
     pub ready: Settling,
+    /// Since when judgement is held back.
+    pub patience: Patience,
 }
 
 impl Memory {
@@ -74,6 +79,25 @@ impl Pace {
             self.last = Some(now);
         }
         wait
+    }
+}
+
+/// Holds judgement back while a ready pod has not been asked yet, which takes a moment after it became ready and after
+/// the operator started: without it every start of the operator would show as a change of every service.
+#[derive(Debug, Default)]
+pub struct Patience {
+    since: Option<Instant>,
+}
+
+impl Patience {
+    /// How long to wait before judging, none if judgement is due.
+    pub fn hold(&mut self, unasked: bool, now: Instant) -> Option<Duration> {
+        if !unasked {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        Some(LONGEST_HOLD.saturating_sub(now.duration_since(since))).filter(|wait| !wait.is_zero())
     }
 }
 
@@ -124,6 +148,20 @@ mod tests {
         assert_eq!(settling.settle(Some(0), 3, at(7)), (3, None));
         assert_eq!(settling.settle(Some(3), 3, at(8)), (3, None));
         assert_eq!(settling.settle(Some(3), 2, at(9)), (3, seconds(5)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn judgement_waits_for_pods_that_were_not_asked_but_not_for_ever() {
+        let mut patience = Patience::default();
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        let seconds = |second| Some(Duration::from_secs(second));
+        assert_eq!(patience.hold(true, at(0)), seconds(3));
+        assert_eq!(patience.hold(true, at(2)), seconds(1));
+        assert_eq!(patience.hold(true, at(3)), None);
+        assert_eq!(patience.hold(true, at(9)), None);
+        assert_eq!(patience.hold(false, at(10)), None);
+        assert_eq!(patience.hold(true, at(11)), seconds(3));
     }
 
     #[tokio::test(start_paused = true)]

@@ -108,7 +108,7 @@ impl Controller {
             Work::Invalid(violations) => Err(Error::Invalid {
                 message: validate::describe(&violations),
             }),
-            Work::Paused { .. } => Ok(looks.action()),
+            Work::Paused => Ok(looks.action()),
         }
     }
 
@@ -135,7 +135,7 @@ impl Controller {
             Err(violations) => return Work::Invalid(violations),
         };
         if service.spec.paused {
-            return Work::Paused { plan: Box::new(plan) };
+            return Work::Paused;
         }
         let resources = build::build(&plan);
         let owner = service.uid().unwrap_or_default();
@@ -163,7 +163,7 @@ impl Controller {
         }
     }
 
-    /// Side effect: the status, if it changed and the last writing is at least a second ago.
+    /// Side effect: the status, if it changed, every ready pod was asked, and the last writing is a second ago.
     async fn publish(
         &self,
         service: &Arc<ResilientService>,
@@ -171,6 +171,14 @@ impl Controller {
         work: &Work,
         looks: &mut Looks,
     ) -> Result<(), Error> {
+        let unasked = report_port(&service.spec).is_some() && observed.has_unasked_pods();
+        let hold = self
+            .memory
+            .with(service, |notes| notes.patience.hold(unasked, Instant::now()));
+        if hold.is_some() {
+            looks.within(hold);
+            return Ok(());
+        }
         let judged = status(service, observed, work, Utc::now());
         looks.within(judged.look_again);
         let old = service.status.clone().unwrap_or_default();
@@ -197,11 +205,11 @@ impl Controller {
         for news in news(&old, &judged.status) {
             if news.good {
                 self.events
-                    .normal(&**service, news.reason, news.action, &news.note)
+                    .normal(&**service, news.reason, &news.action, &news.note)
                     .await;
             } else {
                 self.events
-                    .warning(&**service, news.reason, news.action, &news.note)
+                    .warning(&**service, news.reason, &news.action, &news.note)
                     .await;
             }
         }

@@ -12,6 +12,9 @@ const TEXT_LIMIT: usize = 256;
 /// Waiting reasons that are steps on the way, not obstacles.
 const ON_THE_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
+/// The kubelet goes back and forth between these, each with a text of its own: one word and one text keep status still.
+const PULL_FAILURES: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
+
 /// How far a rollout is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rollout {
@@ -202,8 +205,8 @@ mod tests {
     #[case::image(
         "ImagePullBackOff",
         "Back-off pulling image \"x\"",
-        "ImagePullBackOff",
-        "pod order-1 waits: Back-off pulling image \"x\""
+        "ImagePullFailed",
+        "pod order-1 waits: image a cannot be pulled; check its name, its tag and spec.imagePullSecrets"
     )]
     #[case::crash(
         "CrashLoopBackOff",

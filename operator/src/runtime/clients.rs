@@ -11,6 +11,7 @@ use tower::timeout::TimeoutLayer;
 
 /// A write that is not answered by then has failed, as far as we know.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+const USER_AGENT: &str = concat!("valerix-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Clients for the API server.
@@ -31,6 +32,10 @@ impl Clients {
     pub fn new(config: Config) -> Result<Self, kube::Error> {
         let mut reading = config;
         reading.connect_timeout = Some(CONNECT_TIMEOUT);
+        // Who asks shows in the API server's audit log.
+        reading
+            .headers
+            .push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
         let mut writing = reading.clone();
         writing.default_retry = false;
         writing.read_timeout = Some(WRITE_TIMEOUT);

@@ -351,7 +351,11 @@ mod tests {
                     let seen = seen.clone();
                     async move {
                         let name = map.name_any();
-                        seen.lock().unwrap().entry(name.clone()).or_default().push(Instant::now());
+                        seen.lock()
+                            .unwrap()
+                            .entry(name.clone())
+                            .or_default()
+                            .push(Instant::now());
                         match name.as_str() {
                             "panics" => panic!("on purpose"),
                             "fails" => Err(OnPurpose),
@@ -376,9 +380,15 @@ mod tests {
         let calls = calls.lock().unwrap().clone();
         assert_eq!(calls["works"].len(), 2, "once at the start and once for the change");
         for name in ["panics", "fails"] {
-            let gaps: Vec<f64> = calls[name].windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+            let gaps: Vec<f64> = calls[name]
+                .windows(2)
+                .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+                .collect();
             assert!(gaps.len() >= 6, "{name}: {gaps:?}");
-            assert!(gaps.iter().zip(&gaps[1..]).take(5).all(|(one, next)| *next > one * 1.5), "{name}: {gaps:?}");
+            assert!(
+                gaps.iter().zip(&gaps[1..]).take(5).all(|(one, next)| *next > one * 1.5),
+                "{name}: {gaps:?}"
+            );
         }
         assert!(calls["hangs"].len() > 2);
         for (result, least) in [("Panic", 6), ("OnPurpose", 6), ("DeadlineExceeded", 3), ("Success", 2)] {
@@ -412,7 +422,10 @@ mod tests {
         let running = tokio::spawn({
             let (runtime, cache) = (runtime.clone(), cache.clone());
             async move {
-                run(&runtime, Options::new("test"), &cache, |_| async { Ok::<_, OnPurpose>(Action::await_change()) }).await;
+                run(&runtime, Options::new("test"), &cache, |_| async {
+                    Ok::<_, OnPurpose>(Action::await_change())
+                })
+                .await;
             }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -23,6 +23,7 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Name of the Lease in the operator's namespace.
 pub const LEASE_NAME: &str = "valerix-operator";
@@ -82,11 +83,11 @@ pub enum Error {
     Taken(String),
 }
 
-/// Takes the Lease, keeps it until shutdown, gives it back.
+/// Takes the Lease, keeps it until `release` is cancelled, gives it back. Ends early if the process ends before it leads.
 ///
 /// # Errors
 /// When the Lease is lost: the process must end.
-pub async fn run(runtime: &Runtime, namespace: &str) -> Result<(), Error> {
+pub async fn run(runtime: &Runtime, namespace: &str, release: &CancellationToken) -> Result<(), Error> {
     let elector = Elector {
         api: api(&runtime.clients, namespace),
         identity: runtime.identity.clone(),
@@ -95,6 +96,7 @@ pub async fn run(runtime: &Runtime, namespace: &str) -> Result<(), Error> {
         held = elector.acquire() => Some(held),
         () = runtime.shutdown.cancelled() => None,
     }) else {
+        release.cancelled().await;
         return Ok(());
     };
     tracing::info!(term = transitions(&held), "this process leads");
@@ -103,7 +105,7 @@ pub async fn run(runtime: &Runtime, namespace: &str) -> Result<(), Error> {
         term: transitions(&held),
     }));
     runtime.metrics.leader.set(1);
-    let kept = elector.keep(held, runtime).await;
+    let kept = elector.keep(held, release).await;
     runtime.leadership.set(None);
     runtime.metrics.leader.set(0);
     kept
@@ -195,14 +197,14 @@ impl Elector {
         let _ = timeout(longest, changed).await;
     }
 
-    /// Renews until the process ends (then gives the Lease back) or the Lease is lost.
-    async fn keep(&self, mut held: Lease, runtime: &Runtime) -> Result<(), Error> {
+    /// Renews until told to give the Lease back, or until it is lost.
+    async fn keep(&self, mut held: Lease, release: &CancellationToken) -> Result<(), Error> {
         let mut renewed = Instant::now();
         let mut next = renewed + RENEW_PERIOD;
         loop {
             tokio::select! {
                 () = sleep_until(next) => {}
-                () = runtime.shutdown.cancelled() => {
+                () = release.cancelled() => {
                     self.release(held).await;
                     return Ok(());
                 }
@@ -350,12 +352,14 @@ mod tests {
 
     fn start(runtime: &Runtime) -> tokio::task::JoinHandle<Result<(), Error>> {
         let runtime = runtime.clone();
-        tokio::spawn(async move { run(&runtime, "valerix-system").await })
+        tokio::spawn(async move { run(&runtime, "valerix-system", &runtime.shutdown).await })
     }
 
     async fn leads(runtime: &Runtime) -> Duration {
         let begun = Instant::now();
-        timeout(Duration::from_secs(60), runtime.leadership.acquired()).await.expect("the process leads");
+        timeout(Duration::from_secs(60), runtime.leadership.acquired())
+            .await
+            .expect("the process leads");
         begun.elapsed()
     }
 
@@ -406,7 +410,11 @@ mod tests {
             let begun = Instant::now();
             let ended = running.await.unwrap();
             assert!(matches!(ended, Err(Error::Lost(_))), "{ended:?}");
-            assert!(begun.elapsed() < LEASE_DURATION - RENEW_PERIOD + Duration::from_secs(1), "{:?}", begun.elapsed());
+            assert!(
+                begun.elapsed() < LEASE_DURATION - RENEW_PERIOD + Duration::from_secs(1),
+                "{:?}",
+                begun.elapsed()
+            );
             assert!(renewed > 2);
             assert_eq!(leader.leadership.fence(), None);
         }

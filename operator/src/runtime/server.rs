@@ -10,16 +10,13 @@ use axum::{
 };
 use std::net::SocketAddr;
 
-/// Serves until the process ends.
+/// Serves for ever: probes must be answered while the process is ending, too.
 ///
 /// # Errors
 /// If the address cannot be bound.
 pub async fn serve(runtime: Runtime, address: SocketAddr) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
-    let shutdown = runtime.shutdown.clone();
-    axum::serve(listener, router(runtime))
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    axum::serve(listener, router(runtime)).await
 }
 
 /// The three routes.

@@ -52,7 +52,7 @@ impl Config {
         // What the pods can run is what the ConfigMap holds; what they should run is what we built.
         let wanted = match work {
             Work::Applied { plan, .. } => Some(plan.policy_hash.clone()),
-            Work::Paused { .. } | Work::Invalid(_) => observed.document_hashes(&config_map).policy,
+            Work::Paused | Work::Invalid(_) => observed.document_hashes(&config_map).policy,
         };
         let Some(wanted) = wanted else {
             return Self {

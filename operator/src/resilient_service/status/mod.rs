@@ -45,10 +45,7 @@ pub enum Work {
         applied: Applied,
     },
     /// They were left alone, because the user asked for it.
-    Paused {
-        /// What would have been built.
-        plan: Box<Plan>,
-    },
+    Paused,
     /// They were left alone, because the specification cannot be built.
     Invalid(Vec<Violation>),
 }
@@ -181,7 +178,7 @@ fn resources(work: &Work, observed: &Observed, name: &str) -> Verdict {
         Work::Invalid(violations) => {
             return Verdict::new(ConditionStatus::False, "InvalidSpec", validate::describe(violations));
         }
-        Work::Paused { .. } => {
+        Work::Paused => {
             // What stands is left alone; whether it is enough shows in the other conditions.
             let exists = super::dereference::named(&observed.children.deployments, name).is_some();
             let status = if exists {
@@ -244,7 +241,7 @@ fn progressing(desired: i32, rollout: &Rollout, work: &Work) -> Verdict {
             .into_iter()
             .flat_map(|outcome| applied.with(outcome))
             .any(|child| child.kind == "Deployment"),
-        Work::Paused { .. } | Work::Invalid(_) => false,
+        Work::Paused | Work::Invalid(_) => false,
     };
     if let Some(said) = rollout
         .deadline_exceeded
