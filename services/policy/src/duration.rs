@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-const MAX_LENGTH: usize = 16;
+/// Custom resources allow 16; the shortest form of what they allow may be one longer.
+const MAX_LENGTH: usize = 20;
 const MAX_MILLIS: u64 = 99_999 * 3_600_000;
 
 /// A span of time with millisecond resolution, written as in `1h30m` or `500ms`.
 ///
-/// Accepts one to four groups of a number of at most five digits and one of the units `h`, `m`, `s`, `ms`, at most 16
+/// Accepts one to four groups of a number of at most five digits and one of the units `h`, `m`, `s`, `ms`, at most 20
 /// characters in all and at most `99999h` together. Written back in its shortest form.
 ///
 /// ```

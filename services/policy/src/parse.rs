@@ -70,6 +70,17 @@ fn check_version(bytes: &[u8], supported: u32) -> Result<(), PolicyError> {
     struct Versioned {
         version: Option<serde_json::Value>,
     }
+    // Sequences would be read as structs, field by field.
+    if bytes
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_some_and(|first| *first == b'[')
+    {
+        return Err(PolicyError::Shape {
+            path: ".".to_owned(),
+            message: "invalid type: sequence; write a JSON object".to_owned(),
+        });
+    }
     let versioned: Versioned = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => PolicyError::Shape {
             path: ".".to_owned(),

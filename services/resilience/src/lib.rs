@@ -10,12 +10,15 @@ mod bulkhead;
 #[cfg(feature = "reqwest")]
 mod client;
 mod clock;
+#[cfg(feature = "axum")]
+mod concurrency;
 mod deadline;
 mod documents;
 mod faults;
 #[cfg(feature = "postgres")]
 pub mod idempotency;
 mod key;
+mod limits;
 mod metrics;
 mod outbound;
 #[cfg(feature = "postgres")]
@@ -41,12 +44,19 @@ pub use clock::{Clock, CoarseClock, ManualClock, MonotonicClock};
 pub use deadline::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
 pub use faults::{AbortConnection, Faults, Injection};
 pub use key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
+pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};
+#[cfg(feature = "axum")]
+pub use limits::{InvalidNetwork, Network};
 pub use outbound::{CallError, Classify, DefaultClassify, Head, Target};
 pub use problem::{FAULT_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;
 pub use runtime::{Builder, Resilience, StartError};
 #[cfg(feature = "axum")]
 pub use server::{ServerLayer, ServerService};
+
+#[cfg(test)]
+#[path = "breaker/tests.rs"]
+mod breaker_tests;
 
 /// Who calls: `namespace/service`. For partition faults and metrics, never for authorization.
 pub const CLIENT_HEADER: http::HeaderName = http::HeaderName::from_static("valerix-client");

@@ -23,7 +23,7 @@ struct Families {
     limits: IntCounterVec,
     reloads: IntCounterVec,
     injected: IntCounterVec,
-    idempotency: IntCounterVec,
+    concurrency: IntCounterVec,
 }
 
 /// The names are constants and each label list has no repetition, so building them cannot fail; if it did, the metric
@@ -83,10 +83,10 @@ impl Metrics {
                 "Requests that a fault touched, by type.",
                 &["type"],
             ),
-            idempotency: counter(
-                "resilience_idempotency_total",
-                "Requests with a key, by what became of them.",
-                &["result"],
+            concurrency: counter(
+                "resilience_concurrency_decisions_total",
+                "Requests that asked for a place, by decision.",
+                &["decision"],
             ),
         }))
     }
@@ -103,7 +103,7 @@ impl Metrics {
             &families.limits,
             &families.reloads,
             &families.injected,
-            &families.idempotency,
+            &families.concurrency,
         ] {
             registry.register(Box::new(family.clone()))?;
         }
@@ -149,6 +149,16 @@ impl Metrics {
 
     pub(crate) fn reload(&self, document: &str, result: &str) {
         self.0.reloads.with_label_values(&[document, result]).inc();
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn concurrency(&self, decision: &str) {
+        self.0.concurrency.with_label_values(&[decision]).inc();
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn limit(&self, rule: &str, decision: &str) {
+        self.0.limits.with_label_values(&[rule, decision]).inc();
     }
 
     pub(crate) fn injected(&self, fault: &str) {

@@ -97,6 +97,13 @@ impl Problem {
         Self::new("invalid-header", StatusCode::BAD_REQUEST, "Invalid header", detail).extension("header", name)
     }
 
+    /// Takes a type from elsewhere, such as the registry of IANA.
+    #[must_use]
+    pub fn with_type(mut self, uri: &str) -> Self {
+        uri.clone_into(&mut self.problem_type);
+        self
+    }
+
     /// Adds a member.
     #[must_use]
     pub fn extension(mut self, name: &str, value: impl Into<Value>) -> Self {

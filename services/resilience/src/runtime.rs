@@ -17,7 +17,7 @@ use valerix_policy::{
 };
 
 use crate::documents::{self, Bytes, Watch};
-use crate::faults::{Faults, Markers};
+use crate::faults::{Crash, Faults, Markers};
 use crate::metrics::{Gauge, Metrics, Sample, Scraped};
 use crate::outbound::Target;
 
@@ -44,7 +44,7 @@ impl StartError {
 }
 
 /// Where the library runs and what it reads. Begins with what the environment says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Builder {
     policy_folder: Option<PathBuf>,
     state_folder: Option<PathBuf>,
@@ -52,6 +52,16 @@ pub struct Builder {
     namespace: String,
     pod_uid: String,
     registry: Option<Registry>,
+    crash: Crash,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Builder")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Builder {
@@ -65,6 +75,7 @@ impl Builder {
             namespace: text("VALERIX_NAMESPACE").unwrap_or_default(),
             pod_uid: text("VALERIX_POD_UID").unwrap_or_default(),
             registry: None,
+            crash: Arc::new(|| std::process::abort()),
         }
     }
 
@@ -110,6 +121,13 @@ impl Builder {
         self
     }
 
+    /// What a crash fault does instead of aborting the process. For tests.
+    #[must_use]
+    pub fn on_crash(mut self, crash: impl Fn() + Send + Sync + 'static) -> Self {
+        self.crash = Arc::new(crash);
+        self
+    }
+
     /// Reads the documents once, then follows them until the last clone is dropped. A document that is missing or bad
     /// is no error here: it is reported, and the last good one or the defaults are in force.
     ///
@@ -129,11 +147,16 @@ impl Builder {
             state_folder: self.state_folder.clone(),
             in_force: ArcSwap::from_pointee(InForce::defaults()),
             replicas: AtomicU32::new(1),
+            #[cfg(feature = "axum")]
+            rules: ArcSwap::default(),
+            #[cfg(feature = "axum")]
+            gate: crate::concurrency::Gate::default(),
             targets: RwLock::default(),
             faults: Arc::new(Faults::new(
                 self.pod_uid,
                 started_at(),
                 Markers::new(self.state_folder),
+                self.crash,
                 metrics.clone(),
             )),
             read: Mutex::default(),
@@ -186,6 +209,10 @@ pub(crate) struct Inner {
     state_folder: Option<PathBuf>,
     pub(crate) in_force: ArcSwap<InForce>,
     replicas: AtomicU32,
+    #[cfg(feature = "axum")]
+    pub(crate) rules: ArcSwap<crate::limits::RuleSet>,
+    #[cfg(feature = "axum")]
+    pub(crate) gate: crate::concurrency::Gate,
     targets: RwLock<BTreeMap<String, Arc<Target>>>,
     pub(crate) faults: Arc<Faults>,
     read: Mutex<Read>,
@@ -359,7 +386,7 @@ impl Inner {
         let replicas_changed = self.reload_runtime(&mut read, bytes.runtime.as_deref());
         let policy_changed = self.reload_policy(&mut read, bytes.policy.as_deref(), now);
         if replicas_changed && !policy_changed {
-            self.configure_targets(&self.in_force.load().policy, now);
+            self.configure(&self.in_force.load().policy, now);
         }
         let faults_changed = self.reload_faults(&mut read, bytes.faults.as_deref());
         let admission = self.in_force.load().policy.chaos.admission;
@@ -469,11 +496,19 @@ impl Inner {
         for target in &in_force.policy.targets {
             self.target(&target.name);
         }
-        self.configure_targets(&in_force.policy, now);
+        self.configure(&in_force.policy, now);
     }
 
-    fn configure_targets(&self, policy: &Policy, now: DateTime<Utc>) {
+    fn configure(&self, policy: &Policy, now: DateTime<Utc>) {
         let replicas = self.replicas.load(Ordering::Relaxed);
+        #[cfg(feature = "axum")]
+        {
+            let inbound = &policy.inbound;
+            let former = self.rules.load();
+            let rules = crate::limits::RuleSet::new(&inbound.rate_limit.rules, policy.mode, replicas, &former);
+            self.rules.store(Arc::new(rules));
+            self.gate.configure(inbound.concurrency.as_ref(), policy.mode);
+        }
         for (name, target) in self.targets.read().unwrap_or_else(PoisonError::into_inner).iter() {
             match policy.target(name) {
                 Some(settings) => target.reconfigure(settings, policy.mode, replicas, now),
@@ -503,6 +538,9 @@ impl Inner {
     fn report(&self, now: DateTime<Utc>) -> Report {
         let in_force = self.in_force.load();
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        let mut limits: Vec<_> = targets.values().map(|target| target.limit_report()).collect();
+        #[cfg(feature = "axum")]
+        limits.extend(self.rules.load().report().chain(self.gate.report()));
         Report {
             pod_uid: self.pod_uid.clone(),
             service: self.service.clone(),
@@ -515,7 +553,7 @@ impl Inner {
                 .faults_hash
                 .clone(),
             circuit_breakers: targets.values().map(|target| target.breaker_report(now)).collect(),
-            limits: targets.values().map(|target| target.limit_report()).collect(),
+            limits,
             faults: self.faults.report(),
         }
     }

@@ -123,7 +123,7 @@ impl<C: Clock> CircuitBreaker<C> {
         Self::build(settings, clock, Random::from_entropy(), shards)
     }
 
-    fn build(settings: &valerix_policy::CircuitBreaker, clock: C, random: Random, shards: usize) -> Self {
+    pub(crate) fn build(settings: &valerix_policy::CircuitBreaker, clock: C, random: Random, shards: usize) -> Self {
         Self {
             word: CachePadded::new(AtomicU64::new(Word::INITIAL.0)),
             consecutive: CachePadded::new(AtomicU32::new(0)),
@@ -466,6 +466,3 @@ fn shard() -> usize {
     }
     SHARD.with(|shard| *shard)
 }
-
-#[cfg(all(test, not(loom)))]
-mod tests;

@@ -1,6 +1,8 @@
 //! The breaker against tables, against a plain model of itself, and under threads.
 
+#[path = "tests/model.rs"]
 mod model;
+#[path = "tests/threads.rs"]
 mod threads;
 
 use std::sync::{Arc, Mutex};
@@ -9,7 +11,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use valerix_policy::{BreakerOverride, CircuitState, Mode, OverrideState, Window};
 
-use super::*;
+use crate::breaker::*;
 use crate::clock::ManualClock;
 
 fn seconds(seconds: u64) -> valerix_policy::Duration {

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
 
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering, WINDOW_SLOTS as SLOTS, fence};
 
-/// Slots of a time window; a power of two, so that a slot is found by a shift and a mask.
-const SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
 const COUNT_BITS: u32 = 36;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 const EPOCH_MASK: u64 = (1 << (64 - COUNT_BITS)) - 1;

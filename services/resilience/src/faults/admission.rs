@@ -60,8 +60,19 @@ pub(super) fn decide(
         return refused(format!("it arrived after notAfter ({})", entry.not_after.to_rfc3339()));
     };
     match markers.begin(&entry.run) {
+        Mark::Fresh if fault_type == FaultType::Crash && pod.started_at >= entry.intent_at => {
+            return Decision::Ended {
+                reason: Some("the process is younger than the experiment".to_owned()),
+            };
+        }
         Mark::Fresh => {}
-        Mark::Seen => {
+        Mark::Seen(before)
+            if entry
+                .fault
+                .crash
+                .as_ref()
+                .is_some_and(|crash| before < u64::from(crash.times)) => {}
+        Mark::Seen(_) => {
             let reason = "the process restarted while it was on: a fault is never resumed".to_owned();
             return Decision::Ended { reason: Some(reason) };
         }
@@ -73,11 +84,6 @@ pub(super) fn decide(
         Mark::Failed(error) => {
             tracing::warn!(run = %entry.run, %error, "failed to mark a fault; a restart would resume it");
         }
-    }
-    if fault_type == FaultType::Crash && pod.started_at >= entry.intent_at {
-        return Decision::Ended {
-            reason: Some("the process is younger than the experiment".to_owned()),
-        };
     }
     Decision::Active {
         until: Instant::now() + entry.duration.get().min(left),

@@ -27,9 +27,10 @@ pub struct AbortConnection;
 /// A fault in force, ready to be asked.
 #[derive(Debug)]
 pub(super) struct Active {
+    pub(super) run: String,
     pub(super) until: Instant,
     pub(super) fault_type: FaultType,
-    fault: Fault,
+    pub(super) fault: Fault,
     routes: Vec<Route>,
 }
 
@@ -52,6 +53,7 @@ impl Active {
         // Validated with the document.
         let routes = routes.iter().filter_map(|route| route.parse().ok()).collect();
         Some(Self {
+            run: run.entry.run.clone(),
             until,
             fault_type: fault.fault_type(),
             fault,
@@ -73,6 +75,9 @@ impl Active {
         if let Some(errors) = &self.fault.errors {
             let status = StatusCode::from_u16(errors.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
             return random.percent(errors.percent).then_some(Injection::Status(status));
+        }
+        if self.fault.refuse.is_some() {
+            return Some(Injection::Abort);
         }
         if let Some(abort) = &self.fault.abort {
             return random.percent(abort.percent).then_some(Injection::Abort);

@@ -16,8 +16,8 @@ pub(crate) struct Markers(Option<PathBuf>);
 pub(super) enum Mark {
     /// The first time in this pod.
     Fresh,
-    /// An earlier process of this pod has begun this run.
-    Seen,
+    /// So many earlier processes of this pod have begun this run.
+    Seen(u64),
     /// The mark could not be written.
     Failed(io::Error),
 }
@@ -34,7 +34,9 @@ impl Markers {
         };
         match write(folder, run) {
             Ok(()) => Mark::Fresh,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Mark::Seen,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                again(folder, run).map_or_else(Mark::Failed, Mark::Seen)
+            }
             Err(error) => Mark::Failed(error),
         }
     }
@@ -42,13 +44,25 @@ impl Markers {
 
 fn write(folder: &std::path::Path, run: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    // A run's id may hold any visible character: its hash is a safe file name.
-    let path = folder.join(valerix_policy::hash(run.as_bytes()));
-    let mut file = fs::File::create_new(path)?;
-    file.write_all(run.as_bytes())?;
+    let mut file = fs::File::create_new(path(folder, run))?;
+    file.write_all(b"\n")?;
     file.sync_all()?;
     fs::File::open(folder)?.sync_all()?;
     prune(folder)
+}
+
+/// A run's id may hold any visible character: its hash is a safe file name.
+fn path(folder: &std::path::Path, run: &str) -> PathBuf {
+    folder.join(valerix_policy::hash(run.as_bytes()))
+}
+
+/// Adds this process to a mark; returns how many there were before.
+fn again(folder: &std::path::Path, run: &str) -> io::Result<u64> {
+    let mut file = fs::OpenOptions::new().append(true).open(path(folder, run))?;
+    let before = file.metadata()?.len();
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    Ok(before)
 }
 
 fn prune(folder: &std::path::Path) -> io::Result<()> {

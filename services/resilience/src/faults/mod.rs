@@ -4,6 +4,7 @@
 //! server layer and the client look. When none is active, they pay one relaxed load.
 
 mod admission;
+mod effects;
 mod inject;
 mod marker;
 
@@ -12,12 +13,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use valerix_policy::{Admission, FaultReport, FaultState, FaultType, Faults as Document};
 
 pub use self::inject::{AbortConnection, Injection};
 
 use self::admission::{Decision, Known, Pod};
+pub(crate) use self::effects::Crash;
+use self::effects::Effects;
 use self::inject::Active;
 pub(crate) use self::marker::Markers;
 use crate::metrics::Metrics;
@@ -35,11 +39,19 @@ pub struct Faults {
     markers: Markers,
     pod: Pod,
     random: Random,
+    effects: Effects,
+    changes: watch::Sender<u64>,
     pub(crate) metrics: Metrics,
 }
 
 impl Faults {
-    pub(crate) fn new(pod_uid: String, started_at: DateTime<Utc>, markers: Markers, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        pod_uid: String,
+        started_at: DateTime<Utc>,
+        markers: Markers,
+        crash: Crash,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             any: AtomicBool::new(false),
             active: ArcSwap::from_pointee(Vec::new()),
@@ -50,8 +62,16 @@ impl Faults {
                 started_at,
             },
             random: Random::from_entropy(),
+            effects: Effects::new(crash),
+            changes: watch::Sender::new(0),
             metrics,
         }
+    }
+
+    /// Counts every change of what is active.
+    #[cfg(feature = "axum")]
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     /// Takes a document: new runs are decided on, runs that it no longer names end. Returns the moment at which the
@@ -123,7 +143,9 @@ impl Faults {
         let active: Vec<Active> = known.iter().filter_map(Active::new).collect();
         let next = active.iter().map(|fault| fault.until).min();
         self.any.store(!active.is_empty(), Ordering::Release);
+        self.effects.follow(&active);
         self.active.store(Arc::new(active));
+        self.changes.send_modify(|changes| *changes += 1);
         next
     }
 

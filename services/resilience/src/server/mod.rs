@@ -1,6 +1,9 @@
-//! The axum layer that protects a service from its callers: deadline, faults, and a task of its own for each handler.
+//! The axum layer that protects a service from its callers: rate limits, a place, the deadline,
+//! faults, the idempotency key, and a task of its own for each handler.
 //!
 //! Requests to probes and to the report port pass untouched.
+
+mod held;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,12 +13,16 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tower::{Layer, Service};
+use valerix_policy::LimitKeyType;
+
+use self::held::Held;
 
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::{AbortConnection, Injection};
-use crate::problem::{FAULT_HEADER, Problem};
+use crate::limits::{Network, Verdict, address};
+use crate::problem::{FAULT_HEADER, PROBLEM_HEADER, Problem};
 use crate::runtime::Resilience;
 
 /// Paths that no layer touches.
@@ -33,6 +40,18 @@ const BYPASS: [&str; 6] = [
 pub struct ServerLayer {
     resilience: Resilience,
     bypass: Arc<[String]>,
+    trusted: Arc<[Network]>,
+    claims: Option<Claims>,
+}
+
+/// A claim of the caller's verified token, where there is one.
+#[derive(Clone)]
+struct Claims(Arc<dyn Fn(&Request<Body>, &str) -> Option<String> + Send + Sync>);
+
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Claims")
+    }
 }
 
 impl Resilience {
@@ -51,6 +70,8 @@ impl Resilience {
         ServerLayer {
             resilience: self.clone(),
             bypass: BYPASS.map(str::to_owned).into(),
+            trusted: Arc::new([]),
+            claims: None,
         }
     }
 }
@@ -61,6 +82,40 @@ impl ServerLayer {
     pub fn bypass(mut self, path: impl Into<String>) -> Self {
         self.bypass = self.bypass.iter().cloned().chain([path.into()]).collect();
         self
+    }
+
+    /// Proxies whose `X-Forwarded-For` is believed. Default none: the peer's address counts.
+    #[must_use]
+    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.trusted = networks.into_iter().collect();
+        self
+    }
+
+    /// How limits with a key of type `Claim` find it. Without a claim the client's address counts.
+    #[must_use]
+    pub fn claims(mut self, find: impl Fn(&Request<Body>, &str) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.claims = Some(Claims(Arc::new(find)));
+        self
+    }
+
+    /// What a limit counts this request under.
+    fn key(&self, request: &Request<Body>, wanted: LimitKeyType, name: Option<&str>) -> String {
+        let found = match (wanted, name) {
+            (LimitKeyType::Header, Some(name)) => {
+                let value = request.headers().get(name).and_then(|value| value.to_str().ok());
+                return format!("header {}", value.unwrap_or_default());
+            }
+            (LimitKeyType::Claim, Some(name)) => self
+                .claims
+                .as_ref()
+                .and_then(|claims| (claims.0)(request, name))
+                .map(|claim| format!("claim {claim}")),
+            _ => None,
+        };
+        found.unwrap_or_else(|| {
+            let client = address::client(request.extensions(), request.headers(), &self.trusted);
+            client.map_or_else(|| "unknown".to_owned(), address::key)
+        })
     }
 }
 
@@ -104,12 +159,60 @@ where
         if self.layer.bypass.iter().any(|bypass| bypass == path) {
             return Box::pin(async move { inner.call(request).await.map(IntoResponse::into_response) });
         }
-        let resilience = self.layer.resilience.clone();
-        Box::pin(async move { Ok(guard(&resilience, inner, request).await) })
+        let layer = self.layer.clone();
+        Box::pin(async move { Ok(limit(&layer, inner, request).await) })
     }
 }
 
-/// One request from outside in.
+/// One request from outside in: limits, then a place, then the rest.
+async fn limit<S>(layer: &ServerLayer, inner: S, request: Request<Body>) -> Response
+where
+    S: Service<Request<Body>, Error = Infallible> + Send + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send,
+{
+    let library = layer.resilience.inner();
+    let key = |wanted, name: Option<&str>| layer.key(&request, wanted, name);
+    let verdict = library
+        .rules
+        .load()
+        .check(request.method().as_str(), request.uri().path(), key, library.metrics());
+    let fields = match verdict {
+        Verdict::Unlimited => HeaderMap::new(),
+        Verdict::Pass(fields) => fields,
+        Verdict::Refused(refused) => {
+            let (problem, fields) = refused.into_problem();
+            return with_fields(problem.into_response(), fields);
+        }
+    };
+    let place = match library.gate.enter().await {
+        Ok(place) => {
+            library.metrics().concurrency("allowed");
+            place
+        }
+        Err(reason) => {
+            library.metrics().concurrency("refused");
+            return with_fields(Problem::overloaded(reason).into_response(), fields);
+        }
+    };
+    let response = with_fields(guard(&layer.resilience, inner, request).await, fields);
+    let missed = response
+        .headers()
+        .get(PROBLEM_HEADER)
+        .is_some_and(|kind| kind == "deadline-exceeded");
+    // The place is held until the body has been sent or given up.
+    match place {
+        Some(place) => response.map(|body| Body::new(Held::new(body, place.answered(missed)))),
+        None => response,
+    }
+}
+
+fn with_fields(mut response: Response, fields: HeaderMap) -> Response {
+    response.headers_mut().extend(fields);
+    response
+}
+
+/// The rest: deadline, faults, key, handler.
 async fn guard<S>(resilience: &Resilience, inner: S, mut request: Request<Body>) -> Response
 where
     S: Service<Request<Body>, Error = Infallible> + Send + 'static,
@@ -133,9 +236,11 @@ where
     let faults = &resilience.inner().faults;
     let client = request
         .headers()
-        .get(super::CLIENT_HEADER)
-        .and_then(|value| value.to_str().ok());
-    if client.is_some_and(|client| faults.cuts_requests_of(client)) {
+        .get(crate::CLIENT_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .map(str::to_owned);
+    let cut = |client: &Option<String>| client.as_deref().is_some_and(|client| faults.cuts_requests_of(client));
+    if cut(&client) {
         return abort();
     }
     match faults.inbound(request.method().as_str(), request.uri().path()) {
@@ -156,9 +261,20 @@ where
         return problem.into_response();
     }
     request.extensions_mut().insert(deadline);
-    handle(resilience, inner, request, deadline)
-        .await
-        .unwrap_or_else(|| exceeded("handler"))
+    let mut changes = faults.changes();
+    let severed = async {
+        // A connection that is open when a fault cuts it is cut too.
+        while changes.changed().await.is_ok() {
+            if faults.refuses_connections() || cut(&client) {
+                return;
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        answer = handle(resilience, inner, request, deadline) => answer.unwrap_or_else(|| exceeded("handler")),
+        () = severed => abort(),
+    }
 }
 
 /// Runs the handler in a task of its own: a deadline or a disconnect ends the waiting, never the work.

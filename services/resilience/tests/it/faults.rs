@@ -217,3 +217,96 @@ async fn a_partition_refuses_calls_before_they_leave() {
     );
     assert!(!resilience.faults().cuts_requests_of("shop/upstream"));
 }
+
+fn crash(times: u32) -> Fault {
+    Fault {
+        crash: Some(valerix_resilience::policy::CrashFault { times }),
+        ..Fault::default()
+    }
+}
+
+/// A process that counts its crashes instead of dying of them.
+async fn crashing(mount: &Mount, crashes: &std::sync::Arc<std::sync::atomic::AtomicUsize>) -> Resilience {
+    let counted = crashes.clone();
+    Resilience::builder()
+        .pod_uid("uid-1")
+        .policy_folder(mount.folder())
+        .state_folder(mount.state_folder())
+        .on_crash(move || {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        })
+        .start()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_crash_kills_as_often_as_asked_and_never_again() {
+    for times in 1..=3 {
+        let mut mount = Mount::with_policy(&allowed());
+        let crashes = std::sync::Arc::default();
+        let first = crashing(&mount, &crashes).await;
+        mount.faults = Some(faults("crash", crash(times), "60s").render());
+        mount.publish();
+        eventually("the process crashes", || {
+            crashes.load(std::sync::atomic::Ordering::SeqCst) == 1
+        })
+        .await;
+        drop(first);
+        for _ in 0..5 {
+            drop(crashing(&mount, &crashes).await);
+        }
+        assert_eq!(crashes.load(std::sync::atomic::Ordering::SeqCst), times as usize);
+    }
+}
+
+#[tokio::test]
+async fn a_process_younger_than_the_experiment_does_not_crash() {
+    let mut mount = Mount::with_policy(&allowed());
+    let mut document = faults("crash", crash(1), "60s");
+    document.faults[0].intent_at -= TimeDelta::days(1);
+    mount.faults = Some(document.render());
+    mount.publish();
+    let crashes = std::sync::Arc::default();
+    let resilience = crashing(&mount, &crashes).await;
+    assert_eq!(state(&resilience), FaultState::Ended);
+    assert_eq!(crashes.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn refuse_cuts_requests_under_way_and_spares_probes() {
+    let mut mount = Mount::with_policy(&allowed());
+    let resilience = mount.start().await;
+    let began = std::sync::Arc::new(tokio::sync::Notify::new());
+    let started = began.clone();
+    let app = Router::new()
+        .route("/health", get(|| async {}))
+        .route("/quick", get(|| async {}))
+        .route(
+            "/slow",
+            get(move || async move {
+                started.notify_one();
+                std::future::pending::<()>().await;
+            }),
+        )
+        .layer(resilience.server_layer());
+    let url = format!("http://{}", serve(app).await);
+    let open = tokio::spawn(reqwest::get(format!("{url}/slow")));
+    began.notified().await;
+    let refuse = Fault {
+        refuse: Some(valerix_resilience::policy::RefuseFault {}),
+        ..Fault::default()
+    };
+    mount.faults = Some(faults("refuse", refuse, "60s").render());
+    mount.publish();
+    let broken = |answer: Result<reqwest::Response, reqwest::Error>| async move {
+        // Without an owner of the connection that closes it, the answer's body breaks off.
+        match answer {
+            Ok(answer) => answer.bytes().await.is_err(),
+            Err(_) => true,
+        }
+    };
+    assert!(broken(open.await.unwrap()).await);
+    assert!(broken(reqwest::get(format!("{url}/quick")).await).await);
+    assert_eq!(reqwest::get(format!("{url}/health")).await.unwrap().status(), 200);
+}

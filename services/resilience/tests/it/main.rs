@@ -3,6 +3,7 @@
 mod client;
 mod faults;
 mod idempotency;
+mod limits;
 mod postgres;
 mod reload;
 mod report;

@@ -1,0 +1,275 @@
+//! Documents in, values or errors out: tables of good and bad ones, and a slice of fuzzing.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use valerix_policy::{Admission, Fault, FaultType, Faults, LatencyFault, Mode, Policy, PolicyError, Runtime, Target};
+
+/// Every field of the policy, with the values of the design page.
+const FULL: &str = r#"{
+  "version": 1, "mode": "Shadow", "chaos": {"admission": "Allowed"},
+  "inbound": {
+    "timeout": "15s",
+    "rateLimit": {"rules": [
+      {"name": "demo", "scope": "Distributed", "routes": ["POST /api/orders"], "requests": 5, "window": "10s",
+       "algorithm": "Window", "key": {"type": "Claim", "name": "sub"}},
+      {"name": "all", "scope": "Service", "requests": 1000, "window": "1s", "burst": 50, "algorithm": "GCRA"},
+      {"name": "ip", "requests": 5, "window": "10s", "key": {"type": "ClientIP"}}]},
+    "concurrency": {"type": "Adaptive", "max": 200, "min": 10, "initial": 20, "maxQueue": 5, "queueTimeout": "50ms"},
+    "idempotency": {"requiredRoutes": ["POST /api/orders"], "ttl": "24h", "lockTimeout": "30s"}},
+  "targets": [{
+    "name": "inventory", "url": "http://inventory.shop.svc",
+    "timeout": {"request": "1s", "attempt": "500ms", "connect": "2s"},
+    "retry": {"maxAttempts": 3, "backoff": {"base": "100ms", "max": "2s"}, "budget": {"percent": 20, "minPerSecond": 1}},
+    "circuitBreaker": {"consecutiveFailures": 3, "window": {"type": "Time", "duration": "30s"}, "minimumRequests": 20,
+      "failureRatePercent": 50, "slowCallDuration": "5s", "slowCallRatePercent": 100, "openDuration": "10s",
+      "maxOpenDuration": "1m", "halfOpenPermits": 5, "halfOpenTimeout": "30s", "scope": "Target"},
+    "bulkhead": {"maxConcurrent": 100, "maxWait": "0s"},
+    "idempotentRoutes": ["POST /api/inventory/deduct"],
+    "hedge": {"delay": "100ms"}, "balancing": {"type": "P2C"},
+    "override": {"circuitBreaker": "ForcedOpen", "until": "2026-11-21T10:00:00Z"}}]}"#;
+
+#[test]
+fn every_field_is_read_and_written_back() {
+    let parsed = Policy::parse(FULL.as_bytes()).unwrap();
+    assert_eq!(parsed.ignored_fields, [""; 0]);
+    assert_eq!(parsed.hash, valerix_policy::hash(FULL.as_bytes()));
+    let policy = parsed.document;
+    assert_eq!(
+        (policy.mode, policy.chaos.admission),
+        (Mode::Shadow, Admission::Allowed)
+    );
+    let written = policy.render();
+    assert_eq!(Policy::parse(written.as_bytes()).unwrap().document, policy);
+    assert_eq!(policy.render(), written, "the same value gives the same bytes");
+    // Nothing of the original is lost on the way.
+    let original: serde_json::Value = serde_json::from_str(FULL).unwrap();
+    let again: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(again["targets"][0], original["targets"][0]);
+}
+
+#[test]
+fn a_short_document_has_the_defaults_of_the_page() {
+    let policy = Policy::parse(br#"{"version": 1, "targets": [{"name": "a"}]}"#)
+        .unwrap()
+        .document;
+    assert_eq!(
+        (policy.mode, policy.chaos.admission),
+        (Mode::Enforce, Admission::Denied)
+    );
+    let target = &policy.targets[0];
+    assert_eq!(*target, Target::named("a"));
+    let times = [target.timeout.request, target.timeout.attempt, target.timeout.connect];
+    assert_eq!(times.map(valerix_policy::Duration::as_millis), [30_000, 10_000, 2_000]);
+    assert_eq!(
+        (target.retry.max_attempts, target.circuit_breaker.consecutive_failures),
+        (3, None)
+    );
+    assert_eq!(
+        (target.circuit_breaker.minimum_requests, target.bulkhead.max_concurrent),
+        (20, 100)
+    );
+}
+
+#[test]
+fn unknown_fields_are_ignored_and_named() {
+    let text = r#"{"version": 1, "future": {"a": 1}, "inbound": {"x": 1, "concurrency": {"type": "Fixed", "y": 2}},
+        "targets": [{"name": "a"}, {"name": "b", "circuitBreaker": {"window": {"type": "Count", "z": 1}}}]}"#;
+    let parsed = Policy::parse(text.as_bytes()).unwrap();
+    assert_eq!(
+        parsed.ignored_fields,
+        [
+            "future",
+            "inbound.x",
+            "inbound.concurrency.y",
+            "targets[1].circuitBreaker.window.z"
+        ]
+    );
+}
+
+fn error(text: &str) -> (&'static str, String) {
+    let error = Policy::parse(text.as_bytes()).unwrap_err();
+    (error.category(), error.to_string())
+}
+
+#[test]
+fn errors_name_the_place_the_value_and_the_remedy() {
+    let target = |field: &str| format!(r#"{{"version": 1, "targets": [{{"name": "a", {field}}}]}}"#);
+    for (text, category, parts) in [
+        (String::new(), "Syntax", ["line 1", "EOF", "operator"]),
+        ("{\"version\": 1".to_owned(), "Syntax", ["line 1", "EOF", "column"]),
+        ("[]".to_owned(), "Shape", ["invalid type", "JSON object", "."]),
+        ("{}".to_owned(), "Version", ["missing", "version 1", "beside"]),
+        (
+            r#"{"version": 2}"#.to_owned(),
+            "Version",
+            ["version is 2", "version 1", "beside"],
+        ),
+        (
+            r#"{"version": 1, "mode": "Off"}"#.to_owned(),
+            "Shape",
+            ["mode", "`Off`", "`Shadow`"],
+        ),
+        (
+            target(r#""timeout": {"request": "1 s"}"#),
+            "Shape",
+            ["targets[0].timeout.request", "\"1 s\"", "500ms"],
+        ),
+        (
+            target(r#""retry": {"maxAttempts": "3"}"#),
+            "Shape",
+            ["targets[0].retry.maxAttempts", "\"3\"", "u32"],
+        ),
+        (
+            target(r#""retry": {"maxAttempts": 11}"#),
+            "Invalid",
+            ["targets[0].retry.maxAttempts", "11", "1 to 10"],
+        ),
+        (
+            target(r#""url": "ftp://x""#),
+            "Invalid",
+            ["targets[0].url", "ftp://x", "http://host"],
+        ),
+        (
+            target(r#""idempotentRoutes": ["POST"]"#),
+            "Invalid",
+            ["targets[0].idempotentRoutes[0]", "POST", "METHOD /path"],
+        ),
+        (
+            target(r#""circuitBreaker": {"window": {"type": "Count", "calls": 10}}"#),
+            "Invalid",
+            ["targets[0].circuitBreaker.minimumRequests", "20", "window.calls (10)"],
+        ),
+        (
+            r#"{"version": 1, "targets": [{"name": "a"}, {"name": "a"}]}"#.to_owned(),
+            "Invalid",
+            ["targets[1].name", "\"a\"", "once"],
+        ),
+        (
+            r#"{"version": 1, "inbound": {"timeout": "30s"}}"#.to_owned(),
+            "Invalid",
+            ["inbound.idempotency.lockTimeout", "30s", "more than inbound.timeout"],
+        ),
+    ] {
+        let (found, message) = error(&text);
+        assert_eq!(found, category, "{text}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "{text}: {message} lacks {part}");
+        }
+    }
+}
+
+#[test]
+fn all_bounds_that_are_broken_are_named_at_once() {
+    let text = r#"{"version": 1, "targets": [{"name": "A", "retry": {"maxAttempts": 0},
+        "circuitBreaker": {"failureRatePercent": 101, "halfOpenPermits": 0}}]}"#;
+    let PolicyError::Invalid { violations } = Policy::parse(text.as_bytes()).unwrap_err() else {
+        panic!()
+    };
+    let paths: Vec<_> = violations.iter().map(|violation| violation.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "targets[0].name",
+            "targets[0].retry.maxAttempts",
+            "targets[0].circuitBreaker.failureRatePercent",
+            "targets[0].circuitBreaker.halfOpenPermits"
+        ]
+    );
+}
+
+#[test]
+fn a_large_document_is_refused_before_it_is_read() {
+    let text = format!("{{\"version\": 1, \"x\": \"{}\"}}", "x".repeat(2 << 20));
+    assert_eq!(error(&text).0, "TooLarge");
+}
+
+#[test]
+fn faults_and_runtime_are_read() {
+    let text = r#"{"version": 1, "faults": [{"run": "r-1", "podUIDs": ["u"], "duration": "60s",
+        "notAfter": "2026-11-21T10:01:45Z", "intentAt": "2026-11-21T10:00:00Z",
+        "fault": {"latency": {"delay": "2s", "jitter": "500ms", "routes": ["POST /api/inventory/deduct"]}}}]}"#;
+    let faults = Faults::parse(text.as_bytes()).unwrap().document;
+    let fault = &faults.faults[0].fault;
+    assert_eq!(
+        (fault.fault_type(), fault.latency.as_ref().unwrap().percent),
+        (FaultType::Latency, 100)
+    );
+    assert_eq!(Faults::parse(faults.render().as_bytes()).unwrap().document, faults);
+    assert_eq!(
+        Runtime::parse(br#"{"version": 1, "readyReplicas": 3}"#)
+            .unwrap()
+            .document,
+        Runtime::new(3)
+    );
+
+    // A kind of a newer writer is an entry that this reader refuses to obey, not a document that it cannot read.
+    let newer = text.replace("\"latency\"", "\"gravity\"");
+    let parsed = Faults::parse(newer.as_bytes()).unwrap();
+    assert_eq!(parsed.document.faults[0].fault.fault_type(), FaultType::Unknown);
+    assert_eq!(parsed.ignored_fields, ["faults[0].fault.gravity"]);
+}
+
+#[test]
+fn two_faults_in_one_entry_are_none() {
+    let latency = LatencyFault {
+        delay: "1s".parse().unwrap(),
+        jitter: "0s".parse().unwrap(),
+        percent: 100,
+        routes: vec![],
+    };
+    let fault = Fault {
+        latency: Some(latency),
+        crash: Some(valerix_policy::CrashFault { times: 1 }),
+        ..Fault::default()
+    };
+    assert_eq!(fault.fault_type(), FaultType::Unknown);
+}
+
+/// One mutation of the full document's bytes.
+fn mutate(bytes: &mut Vec<u8>, place: usize, kind: u8, value: u8) {
+    let place = place % bytes.len().max(1);
+    match kind % 5 {
+        0 if !bytes.is_empty() => bytes[place] = value,
+        1 => bytes.insert(place.min(bytes.len()), value),
+        2 if !bytes.is_empty() => {
+            bytes.remove(place);
+        }
+        3 => bytes.truncate(place),
+        _ => {
+            let piece: Vec<u8> = bytes.iter().skip(place).take(usize::from(value)).copied().collect();
+            bytes.splice(place..place, piece);
+        }
+    }
+}
+
+/// The seeded slice of fuzzing: `VALERIX_FUZZ_CASES` raises it from 3,000. No input makes a parser panic, and what is
+/// accepted is written and read back as the same value.
+#[test]
+fn no_bytes_make_a_parser_panic() {
+    let cases = std::env::var("VALERIX_FUZZ_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(3_000);
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mutation = (any::<usize>(), any::<u8>(), any::<u8>());
+    runner
+        .run(&proptest::collection::vec(mutation, 0..6), |mutations| {
+            let mut bytes = FULL.as_bytes().to_vec();
+            for (place, kind, value) in mutations {
+                mutate(&mut bytes, place, kind, value);
+            }
+            if let Ok(parsed) = Policy::parse(&bytes) {
+                let again = Policy::parse(parsed.document.render().as_bytes()).unwrap();
+                prop_assert_eq!(again.document, parsed.document);
+            }
+            let _ = Faults::parse(&bytes);
+            let _ = Runtime::parse(&bytes);
+            Ok(())
+        })
+        .unwrap();
+}

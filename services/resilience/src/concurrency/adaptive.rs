@@ -1,0 +1,124 @@
+//! A limit found by measuring: up by one while it helps, down by a tenth when it hurts (AIMD). In: latencies, misses
+//! and requests in flight. Out: a limit. Pure.
+
+use std::time::Duration;
+
+/// The shortest window (milliseconds) and the fewest samples on which a decision is based.
+const WINDOW: u64 = 100;
+const SAMPLES: usize = 10;
+/// Samples kept of a window.
+const KEPT: usize = 256;
+
+/// Finds a limit between two bounds.
+#[derive(Debug)]
+pub(super) struct Aimd {
+    limit: f64,
+    min: f64,
+    max: f64,
+    /// The least median of windows that were at most half full.
+    baseline: Option<Duration>,
+    samples: Vec<Duration>,
+    most_in_flight: u32,
+    missed: bool,
+    began: Option<u64>,
+}
+
+impl Aimd {
+    pub(super) fn new(min: u32, max: u32, initial: u32) -> Self {
+        let (min, max) = (f64::from(min.max(1)), f64::from(max.max(min).max(1)));
+        Self {
+            limit: f64::from(initial).clamp(min, max),
+            min,
+            max,
+            baseline: None,
+            samples: Vec::with_capacity(KEPT),
+            most_in_flight: 0,
+            missed: false,
+            began: None,
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two u32")]
+    pub(super) fn limit(&self) -> u32 {
+        self.limit as u32
+    }
+
+    /// One answer: its latency, or `None` when it missed its deadline, which is a drop and never a sample.
+    pub(super) fn answered(&mut self, latency: Option<Duration>, in_flight: u32, now: u64) {
+        let began = *self.began.get_or_insert(now);
+        self.most_in_flight = self.most_in_flight.max(in_flight);
+        match latency {
+            Some(latency) if self.samples.len() < KEPT => self.samples.push(latency),
+            Some(_) => {}
+            None => self.missed = true,
+        }
+        if now.saturating_sub(began) >= WINDOW && (self.missed || self.samples.len() >= SAMPLES) {
+            self.decide();
+            self.samples.clear();
+            (self.most_in_flight, self.missed, self.began) = (0, false, Some(now));
+        }
+    }
+
+    fn decide(&mut self) {
+        self.samples.sort_unstable();
+        let median = self.samples.get(self.samples.len() / 2).copied();
+        let busy = f64::from(self.most_in_flight) >= self.limit / 2.0;
+        if let Some(median) = median.filter(|_| !busy || self.baseline.is_none()) {
+            self.baseline = Some(self.baseline.map_or(median, |known| known.min(median)));
+        }
+        let slow = matches!((median, self.baseline), (Some(median), Some(baseline)) if median > baseline * 2);
+        if self.missed || slow {
+            self.limit = (self.limit * 0.9).max(self.min);
+        } else if busy {
+            self.limit = (self.limit + 1.0).min(self.max);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A service with `capacity` workers: beyond it requests queue, and the latency grows with the queue.
+    fn settle(aimd: &mut Aimd, capacity: u32, windows: u64) -> u32 {
+        let mut now = 0;
+        for _ in 0..windows {
+            let in_flight = aimd.limit();
+            let queue = f64::from(in_flight.max(capacity)) / f64::from(capacity);
+            for _ in 0..20 {
+                now += 6;
+                aimd.answered(Some(Duration::from_millis(10).mul_f64(queue)), in_flight, now);
+            }
+        }
+        aimd.limit()
+    }
+
+    #[test]
+    fn it_settles_near_the_capacity_from_below_and_from_above() {
+        let mut low = Aimd::new(1, 1_000, 5);
+        let found = settle(&mut low, 50, 400);
+        assert!((50..=110).contains(&found), "{found}");
+        let mut high = Aimd::new(1, 1_000, 500);
+        high.baseline = Some(Duration::from_millis(10));
+        let found = settle(&mut high, 50, 400);
+        assert!((50..=110).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn steady_timeouts_sink_it_to_the_floor() {
+        let mut aimd = Aimd::new(4, 100, 50);
+        for now in (0..20_000).step_by(10) {
+            aimd.answered(None, aimd.limit(), now);
+        }
+        assert_eq!(aimd.limit(), 4);
+    }
+
+    #[test]
+    fn an_idle_service_does_not_grow() {
+        let mut aimd = Aimd::new(1, 100, 20);
+        for now in (0..20_000).step_by(5) {
+            aimd.answered(Some(Duration::from_millis(1)), 2, now);
+        }
+        assert_eq!(aimd.limit(), 20);
+    }
+}

@@ -1,0 +1,149 @@
+//! Who a request comes from, across proxies that are trusted to tell. Pure.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use axum::extract::ConnectInfo;
+use http::HeaderMap;
+
+/// A range of addresses, `10.0.0.0/8` or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// Why a text is not a [`Network`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid network {text:?}: write an address with or without a prefix, such as 10.0.0.0/8 or fd00::/8")]
+pub struct InvalidNetwork {
+    /// The text, cut to 64 characters.
+    pub text: String,
+}
+
+impl FromStr for Network {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        let invalid = || InvalidNetwork {
+            text: text.chars().take(64).collect(),
+        };
+        let (address, prefix) = text
+            .split_once('/')
+            .map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().map_err(|_| invalid())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Ok(most), |prefix| prefix.parse().map_err(|_| invalid()))?;
+        if prefix > most {
+            Err(invalid())
+        } else {
+            Ok(Self { address, prefix })
+        }
+    }
+}
+
+impl Network {
+    /// Whether `address` is in the range. An IPv4 address within IPv6 counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address.to_canonical() {
+            IpAddr::V4(address) => (32_u8, u128::from(u32::from(address))),
+            IpAddr::V6(address) => (128, u128::from(address)),
+        };
+        let ((own_length, own), (length, other)) = (bits(self.address), bits(address));
+        own_length == length && (self.prefix == 0 || own >> (length - self.prefix) == other >> (length - self.prefix))
+    }
+}
+
+/// The client of a request: the peer, or, where the peer is a trusted proxy, the nearest address from the right of
+/// `X-Forwarded-For` that is not one. What stands further left was written by whoever sent it.
+pub(crate) fn client(extensions: &http::Extensions, headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
+    let mut client = extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|peer| peer.0.ip().to_canonical())?;
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    if !is_trusted(client) {
+        return Some(client);
+    }
+    let lines: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .collect();
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let Some(address) = parse_hop(hop.trim()) else { break };
+        client = address;
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    Some(client)
+}
+
+fn parse_hop(text: &str) -> Option<IpAddr> {
+    let address = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+/// The text by which an address is counted: one customer has a whole /64 of IPv6.
+pub(crate) fn key(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client_of(peer: &str, forwarded: &[&str]) -> String {
+        let mut extensions = http::Extensions::new();
+        extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append("x-forwarded-for", line.parse().unwrap());
+        }
+        let trusted: Vec<Network> = ["10.0.0.0/8", "fd00::/8"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        key(client(&extensions, &headers, &trusted).unwrap())
+    }
+
+    #[test]
+    fn the_nearest_address_that_is_not_a_trusted_proxy_counts() {
+        for (peer, forwarded, client) in [
+            ("203.0.113.9", vec![], "203.0.113.9"),
+            ("203.0.113.9", vec!["198.51.100.1"], "203.0.113.9"),
+            ("10.1.1.1", vec!["198.51.100.1"], "198.51.100.1"),
+            ("10.1.1.1", vec!["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
+            ("10.1.1.1", vec!["6.6.6.6", "198.51.100.1, 10.2.2.2"], "198.51.100.1"),
+            ("10.1.1.1", vec!["198.51.100.1:4711"], "198.51.100.1"),
+            ("10.1.1.1", vec!["unknown"], "10.1.1.1"),
+            ("10.1.1.1", vec![], "10.1.1.1"),
+            ("::ffff:10.1.1.1", vec!["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::"),
+        ] {
+            assert_eq!(client_of(peer, &forwarded), client, "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn reads_networks() {
+        let network: Network = "192.168.0.0/16".parse().unwrap();
+        assert!(network.contains("192.168.9.9".parse().unwrap()));
+        assert!(network.contains("::ffff:192.168.9.9".parse().unwrap()));
+        assert!(!network.contains("192.169.0.1".parse().unwrap()));
+        assert!(
+            "0.0.0.0/0"
+                .parse::<Network>()
+                .unwrap()
+                .contains("1.2.3.4".parse().unwrap())
+        );
+        for text in ["", "10.0.0.0/33", "10.0.0/8", "::/129", "10.0.0.0/x"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! How much of a limit one key has used: a number or two, and the arithmetic on them. Pure.
+//!
+//! - GCRA keeps the theoretical arrival time (TAT): accepted <= burst + rate * time.
+//! - Window counts in slots that together cover a little more than the window: never more than `requests` in any
+//!   window, and a request is remembered for at most one slot too long.
+
+use std::time::Duration;
+
+use valerix_policy::{LimitAlgorithm, RateLimitRule};
+
+/// Slots of a small window: six cover it, the seventh is the one that is passing.
+const SMALL_SLOTS: u32 = 7;
+const SMALL_BITS: u32 = 7;
+const SMALL_MOST: u64 = (1 << SMALL_BITS) - 1;
+const SMALL_COUNTS: u64 = (1 << (SMALL_SLOTS * SMALL_BITS)) - 1;
+/// Slots of a large window: fifteen cover it.
+const LARGE_SLOTS: usize = 16;
+
+/// A limit in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// Requests per window, at least 1.
+    pub requests: u32,
+    /// The window.
+    pub window: Duration,
+    /// Requests at once, for GCRA.
+    pub burst: u32,
+    /// How it counts.
+    pub algorithm: LimitAlgorithm,
+}
+
+impl Quota {
+    /// The numbers of a rule, or the share of one of `replicas`.
+    #[must_use]
+    pub fn share(rule: &RateLimitRule, replicas: u32) -> Self {
+        let replicas = replicas.max(1);
+        let requests = (rule.requests / replicas).max(1);
+        let burst = (rule.burst() / replicas).max(1);
+        Self {
+            requests,
+            window: rule.window.get(),
+            burst,
+            algorithm: rule.algorithm(),
+        }
+    }
+
+    fn window_nanos(&self) -> u64 {
+        u64::try_from(self.window.as_nanos())
+            .unwrap_or(u64::MAX / 4)
+            .clamp(1, u64::MAX / 4)
+    }
+
+    /// Nanoseconds between requests at the steady rate.
+    fn spacing(&self) -> u64 {
+        (self.window_nanos() / u64::from(self.requests.max(1))).max(1)
+    }
+
+    /// How far the arrival time may be ahead.
+    fn tolerance(&self) -> u64 {
+        self.spacing().saturating_mul(u64::from(self.burst.max(1)) - 1)
+    }
+
+    pub(super) fn is_small(&self) -> bool {
+        u64::from(self.requests) <= SMALL_MOST
+    }
+
+    fn slot_nanos(&self) -> u64 {
+        let covering = if self.is_small() {
+            u64::from(SMALL_SLOTS) - 1
+        } else {
+            LARGE_SLOTS as u64 - 1
+        };
+        self.window_nanos().div_ceil(covering)
+    }
+
+    /// The most requests that this quota lets pass at once.
+    #[must_use]
+    pub fn at_once(&self) -> u32 {
+        if self.algorithm == LimitAlgorithm::GCRA {
+            self.burst.max(1)
+        } else {
+            self.requests
+        }
+    }
+}
+
+/// What a limit says to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it may pass.
+    pub allowed: bool,
+    /// Requests that may pass now, after this one.
+    pub remaining: u32,
+    /// Until when more than `remaining` may pass; for a refused request, until one may.
+    pub reset: Duration,
+}
+
+/// What one key has used.
+#[derive(Clone, Debug)]
+pub(super) enum Level {
+    /// The TAT in nanoseconds.
+    Gcra(u64),
+    /// Epoch of the newest slot (15 bits) and the counts of it and those before it (7 bits each, newest lowest).
+    Small(u64),
+    Large(Box<Large>),
+}
+
+/// The counts of a window of more than 127 requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Large {
+    epoch: u64,
+    /// Newest first.
+    counts: [u32; LARGE_SLOTS],
+}
+
+impl Level {
+    pub(super) fn empty(quota: &Quota) -> Self {
+        match quota.algorithm {
+            LimitAlgorithm::GCRA => Self::Gcra(0),
+            LimitAlgorithm::Window if quota.is_small() => Self::Small(0),
+            LimitAlgorithm::Window => Self::Large(Box::default()),
+        }
+    }
+
+    /// Whether it holds nothing that an empty one would not.
+    pub(super) fn is_idle(&self, quota: &Quota, now: u64) -> bool {
+        match self {
+            Self::Gcra(tat) => *tat <= now,
+            Self::Small(_) | Self::Large(_) => self.clone().used(quota, now) == 0,
+        }
+    }
+
+    /// Decides without taking.
+    pub(super) fn peek(&self, quota: &Quota, now: u64) -> Decision {
+        self.clone().take(quota, now)
+    }
+
+    /// Decides, and takes one if it may pass.
+    pub(super) fn take(&mut self, quota: &Quota, now: u64) -> Decision {
+        match self {
+            Self::Gcra(tat) => gcra(tat, quota, now),
+            Self::Small(_) | Self::Large(_) => self.window(quota, now),
+        }
+    }
+
+    /// Gives back what one `take` took.
+    pub(super) fn give_back(&mut self, quota: &Quota, now: u64) {
+        match self {
+            Self::Gcra(tat) => *tat = tat.saturating_sub(quota.spacing()),
+            Self::Small(_) | Self::Large(_) => {
+                let _ = self.used(quota, now);
+                match self {
+                    Self::Small(word) if *word & SMALL_MOST > 0 => *word -= 1,
+                    Self::Large(large) => large.counts[0] = large.counts[0].saturating_sub(1),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn window(&mut self, quota: &Quota, now: u64) -> Decision {
+        let used = self.used(quota, now);
+        let requests = quota.requests;
+        if used < requests {
+            match self {
+                Self::Small(word) => *word += 1,
+                Self::Large(large) => large.counts[0] += 1,
+                Self::Gcra(_) => {}
+            }
+            return Decision {
+                allowed: true,
+                remaining: requests - used - 1,
+                reset: self.oldest_leaves(quota, now),
+            };
+        }
+        Decision {
+            allowed: false,
+            remaining: 0,
+            reset: self.oldest_leaves(quota, now),
+        }
+    }
+
+    /// Moves the slots up to `now` and sums them.
+    fn used(&mut self, quota: &Quota, now: u64) -> u32 {
+        let epoch = now / quota.slot_nanos();
+        match self {
+            Self::Gcra(_) => 0,
+            Self::Small(word) => {
+                let tag = epoch & 0x7FFF;
+                let passed = tag.wrapping_sub(*word >> (SMALL_SLOTS * SMALL_BITS)) & 0x7FFF;
+                // A clock never goes back; half the range counts as the past.
+                let counts = if passed >= u64::from(SMALL_SLOTS) {
+                    0
+                } else {
+                    (*word & SMALL_COUNTS) << (passed * u64::from(SMALL_BITS)) & SMALL_COUNTS
+                };
+                *word = tag << (SMALL_SLOTS * SMALL_BITS) | counts;
+                let sum: u64 = (0..SMALL_SLOTS)
+                    .map(|slot| counts >> (slot * SMALL_BITS) & SMALL_MOST)
+                    .sum();
+                u32::try_from(sum).unwrap_or(u32::MAX)
+            }
+            Self::Large(large) => {
+                let passed = usize::try_from(epoch.saturating_sub(large.epoch)).unwrap_or(usize::MAX);
+                if passed >= LARGE_SLOTS {
+                    large.counts = [0; LARGE_SLOTS];
+                } else if passed > 0 {
+                    large.counts.rotate_right(passed);
+                    large.counts[..passed].fill(0);
+                }
+                large.epoch = epoch;
+                large.counts.iter().sum()
+            }
+        }
+    }
+
+    /// When the oldest slot that holds a request leaves the window.
+    fn oldest_leaves(&self, quota: &Quota, now: u64) -> Duration {
+        let slot = quota.slot_nanos();
+        let (slots, oldest) = match self {
+            Self::Gcra(_) => return Duration::ZERO,
+            Self::Small(word) => (
+                SMALL_SLOTS,
+                (0..SMALL_SLOTS)
+                    .rev()
+                    .find(|slot| word >> (slot * SMALL_BITS) & SMALL_MOST > 0),
+            ),
+            Self::Large(large) => {
+                let oldest = large.counts.iter().rposition(|count| *count > 0);
+                (LARGE_SLOTS as u32, oldest.and_then(|slot| u32::try_from(slot).ok()))
+            }
+        };
+        let Some(oldest) = oldest else { return Duration::ZERO };
+        let leaves = (now / slot + u64::from(slots - oldest)).saturating_mul(slot);
+        Duration::from_nanos(leaves.saturating_sub(now))
+    }
+
+    /// The same use under other numbers: nobody gains by a reload, and nobody waits longer than the new numbers ask.
+    pub(super) fn convert(&mut self, from: &Quota, to: &Quota, now: u64) {
+        let used = match self {
+            Self::Gcra(tat) => u32::try_from(tat.saturating_sub(now).div_ceil(from.spacing())).unwrap_or(u32::MAX),
+            Self::Small(_) | Self::Large(_) => self.used(from, now),
+        };
+        let used = used.min(to.at_once());
+        *self = Self::empty(to);
+        match self {
+            Self::Gcra(tat) => *tat = now.saturating_add(to.spacing().saturating_mul(u64::from(used))),
+            Self::Small(_) | Self::Large(_) => {
+                let _ = self.used(to, now);
+                match self {
+                    Self::Small(word) => *word += u64::from(used),
+                    Self::Large(large) => large.counts[0] = used,
+                    Self::Gcra(_) => {}
+                }
+            }
+        }
+    }
+}
+
+fn gcra(tat: &mut u64, quota: &Quota, now: u64) -> Decision {
+    let (spacing, tolerance) = (quota.spacing(), quota.tolerance());
+    let ahead = tat.saturating_sub(now);
+    if ahead > tolerance {
+        return Decision {
+            allowed: false,
+            remaining: 0,
+            reset: Duration::from_nanos(ahead - tolerance),
+        };
+    }
+    *tat = now + ahead + spacing;
+    let ahead = ahead + spacing;
+    let free = (tolerance + spacing).saturating_sub(ahead) / spacing;
+    let remaining = u32::try_from(free).unwrap_or(u32::MAX);
+    Decision {
+        allowed: true,
+        remaining,
+        reset: Duration::from_nanos(ahead),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn quota(requests: u32, window_millis: u64, burst: u32, algorithm: LimitAlgorithm) -> Quota {
+        Quota {
+            requests,
+            window: Duration::from_millis(window_millis),
+            burst,
+            algorithm,
+        }
+    }
+
+    /// Times of requests, as gaps in microseconds that mix rushes and pauses.
+    fn gaps() -> impl Strategy<Value = Vec<u64>> {
+        let gap = prop_oneof![4 => 0_u64..50, 3 => 0_u64..20_000, 1 => 0_u64..900_000];
+        proptest::collection::vec(gap, 1..150)
+    }
+
+    fn accepted(quota: &Quota, gaps: &[u64]) -> Vec<u64> {
+        let mut level = Level::empty(quota);
+        let mut now = 5_000_000_000;
+        let mut times = Vec::new();
+        for gap in gaps {
+            now += gap * 1_000;
+            let peeked = level.peek(quota, now);
+            let decision = level.take(quota, now);
+            assert_eq!(peeked, decision, "peeking tells what taking does");
+            if decision.allowed {
+                times.push(now);
+            } else {
+                assert!(!decision.reset.is_zero());
+            }
+        }
+        times
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn never_more_than_requests_in_any_window(gaps in gaps(), requests in prop_oneof![1_u32..8, 100_u32..140], window in 100_u64..2_000) {
+            let quota = quota(requests, window, 1, LimitAlgorithm::Window);
+            let times = accepted(&quota, &gaps);
+            for (index, start) in times.iter().enumerate() {
+                let within = times[index..].iter().take_while(|time| **time < start + window * 1_000_000).count();
+                prop_assert!(within <= requests as usize, "{within} of {requests} in {window} ms");
+            }
+        }
+
+        #[test]
+        fn gcra_accepts_at_most_burst_and_rate(gaps in gaps(), requests in 1_u32..500, window in 100_u64..2_000, burst in 1_u32..50) {
+            let quota = quota(requests, window, burst, LimitAlgorithm::GCRA);
+            let times = accepted(&quota, &gaps);
+            // From every accepted request on, not only from the first.
+            for (index, start) in times.iter().enumerate() {
+                for (count, time) in times[index..].iter().enumerate() {
+                    let passed = (time - start) as f64 / 1e6;
+                    let allowed = f64::from(burst) + f64::from(requests) * passed / window as f64;
+                    prop_assert!((count + 1) as f64 <= allowed + 1e-6 * requests as f64 + 1e-9);
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_refused_passes_after_the_reset(gaps in gaps(), requests in 1_u32..200, algorithm in prop_oneof![Just(LimitAlgorithm::Window), Just(LimitAlgorithm::GCRA)]) {
+            let quota = quota(requests, 1_000, 3, algorithm);
+            let mut level = Level::empty(&quota);
+            let mut now = 5_000_000_000;
+            for gap in gaps {
+                now += gap * 1_000;
+                let decision = level.take(&quota, now);
+                if !decision.allowed {
+                    let later = now + u64::try_from(decision.reset.as_nanos()).unwrap();
+                    prop_assert!(level.peek(&quota, later).allowed);
+                    prop_assert!(later - now <= 1_200_000_000, "never longer than the window and a slot");
+                }
+            }
+        }
+
+        #[test]
+        fn given_back_is_as_if_never_taken(gaps in gaps(), requests in 1_u32..200, algorithm in prop_oneof![Just(LimitAlgorithm::Window), Just(LimitAlgorithm::GCRA)]) {
+            let quota = quota(requests, 1_000, 5, algorithm);
+            let (mut level, mut twin) = (Level::empty(&quota), Level::empty(&quota));
+            let mut now = 5_000_000_000;
+            for gap in gaps {
+                now += gap * 1_000;
+                if twin.take(&quota, now).allowed {
+                    twin.give_back(&quota, now);
+                }
+                prop_assert_eq!(twin.peek(&quota, now).allowed, level.peek(&quota, now).allowed);
+                // Both take for real every time the first may.
+                prop_assert_eq!(level.take(&quota, now).allowed, twin.take(&quota, now).allowed);
+            }
+        }
+
+        #[test]
+        fn a_reload_gives_nobody_more_than_either_limit(gaps in gaps(), first in 1_u32..300, second in 1_u32..300) {
+            let before = quota(first, 1_000, 1, LimitAlgorithm::Window);
+            let after = quota(second, 1_000, 1, LimitAlgorithm::Window);
+            let mut level = Level::empty(&before);
+            let mut now = 5_000_000_000;
+            for gap in gaps {
+                now += gap * 1_000;
+                level.take(&before, now);
+            }
+            let used = level.clone().used(&before, now);
+            level.convert(&before, &after, now);
+            let mut more = 0;
+            while level.take(&after, now).allowed {
+                more += 1;
+            }
+            prop_assert_eq!(more, second.saturating_sub(used));
+        }
+    }
+
+    #[test]
+    fn the_demo_limit_lets_five_pass_and_says_when_to_come_back() {
+        let quota = quota(5, 10_000, 1, LimitAlgorithm::Window);
+        let mut level = Level::empty(&quota);
+        let start = 60_000_000_000;
+        for remaining in (0..5).rev() {
+            let decision = level.take(&quota, start);
+            assert_eq!((decision.allowed, decision.remaining), (true, remaining));
+        }
+        let refused = level.take(&quota, start);
+        assert!(!refused.allowed);
+        assert!(
+            refused.reset >= Duration::from_secs(10) && refused.reset <= Duration::from_secs(12),
+            "{refused:?}"
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Rate limits and the limit of requests at a time, over HTTP.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use valerix_resilience::Resilience;
+use valerix_resilience::policy::{Concurrency, LimitKey, LimitKeyType, Mode, Policy, RateLimitRule};
+
+use crate::support::{eventually, policy, serve, with_policy};
+
+fn rule(name: &str, requests: u32) -> RateLimitRule {
+    RateLimitRule {
+        name: name.to_owned(),
+        scope: valerix_resilience::policy::LimitScope::Replica,
+        routes: vec![],
+        requests,
+        window: "10s".parse().unwrap(),
+        burst: None,
+        algorithm: None,
+        key: None,
+    }
+}
+
+fn limited(rules: Vec<RateLimitRule>, mode: Mode) -> Policy {
+    policy(|policy, _| {
+        policy.mode = mode;
+        policy.inbound.rate_limit.rules = rules;
+    })
+}
+
+async fn served(policy: &Policy) -> (Resilience, String) {
+    let resilience = with_policy(policy).await;
+    let app = Router::new()
+        .route("/api/orders", post(|| async {}).get(|| async {}))
+        .route("/health", get(|| async {}))
+        .layer(resilience.server_layer());
+    let url = format!("http://{}", serve(app).await);
+    (resilience, url)
+}
+
+#[tokio::test]
+async fn the_sixth_order_is_refused_as_the_draft_says() {
+    let mut demo = rule("orders", 5);
+    demo.routes = vec!["POST /api/orders".to_owned()];
+    let (resilience, url) = served(&limited(vec![demo], Mode::Enforce)).await;
+    let http = reqwest::Client::new();
+    for left in (0..5).rev() {
+        let answer = http.post(format!("{url}/api/orders")).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["ratelimit-policy"], "\"orders\";q=5;w=10");
+        assert!(
+            answer.headers()["ratelimit"]
+                .to_str()
+                .unwrap()
+                .starts_with(&format!("\"orders\";r={left};t="))
+        );
+    }
+    let answer = http.post(format!("{url}/api/orders")).send().await.unwrap();
+    assert_eq!(answer.status(), 429);
+    let retry_after = answer.headers()["retry-after"].to_str().unwrap().to_owned();
+    assert!((1..=12).contains(&retry_after.parse::<u64>().unwrap()));
+    assert_eq!(answer.headers()["ratelimit"], format!("\"orders\";r=0;t={retry_after}"));
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(
+        problem["type"],
+        "https://iana.org/assignments/http-problem-types#quota-exceeded"
+    );
+    assert_eq!(problem["violated-policies"], serde_json::json!(["orders"]));
+    assert_eq!(
+        http.get(format!("{url}/api/orders")).send().await.unwrap().status(),
+        200,
+        "another route"
+    );
+    assert_eq!(http.get(format!("{url}/health")).send().await.unwrap().status(), 200);
+    let report = resilience.report();
+    let limit = report.limits.iter().find(|limit| limit.name == "orders").unwrap();
+    assert_eq!((limit.limit, limit.allowed, limit.refused), (5, 5, 1));
+}
+
+#[tokio::test]
+async fn each_key_has_its_own_limit() {
+    let mut keyed = rule("tenants", 1);
+    keyed.key = Some(LimitKey {
+        key_type: LimitKeyType::Header,
+        name: Some("x-tenant".to_owned()),
+    });
+    let (_resilience, url) = served(&limited(vec![keyed], Mode::Enforce)).await;
+    let http = reqwest::Client::new();
+    let order = |tenant: &'static str| {
+        let request = http.post(format!("{url}/api/orders")).header("x-tenant", tenant);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    assert_eq!(
+        (order("a").await, order("b").await, order("a").await, order("b").await),
+        (200, 200, 429, 429)
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_one_rule_refuses_uses_up_no_other() {
+    let (resilience, url) = served(&limited(vec![rule("wide", 10), rule("narrow", 2)], Mode::Enforce)).await;
+    let http = reqwest::Client::new();
+    for _ in 0..6 {
+        http.post(format!("{url}/api/orders")).send().await.unwrap();
+    }
+    let report = resilience.report();
+    let allowed = |name: &str| report.limits.iter().find(|limit| limit.name == name).unwrap().allowed;
+    assert_eq!((allowed("wide"), allowed("narrow")), (2, 2));
+}
+
+#[tokio::test]
+async fn shadow_counts_and_shows_nothing() {
+    let (resilience, url) = served(&limited(vec![rule("all", 1)], Mode::Shadow)).await;
+    for _ in 0..3 {
+        let answer = reqwest::get(format!("{url}/api/orders")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.headers().get("ratelimit").is_none());
+    }
+    assert_eq!(
+        resilience
+            .report()
+            .limits
+            .iter()
+            .find(|limit| limit.name == "all")
+            .unwrap()
+            .refused,
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_reload_keeps_what_was_used() {
+    let (resilience, url) = served(&limited(vec![rule("all", 5)], Mode::Enforce)).await;
+    for _ in 0..5 {
+        reqwest::get(format!("{url}/api/orders")).await.unwrap();
+    }
+    resilience
+        .apply_policy(limited(vec![rule("all", 6)], Mode::Enforce).render().as_bytes())
+        .unwrap();
+    assert_eq!(reqwest::get(format!("{url}/api/orders")).await.unwrap().status(), 200);
+    assert_eq!(reqwest::get(format!("{url}/api/orders")).await.unwrap().status(), 429);
+}
+
+#[tokio::test]
+async fn a_place_is_held_until_the_answer_has_been_sent() {
+    let one = policy(|policy, _| {
+        policy.inbound.concurrency = Some(Concurrency {
+            max: 1,
+            ..Concurrency::default()
+        });
+    });
+    let resilience = with_policy(&one).await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let waiting = gate.clone();
+    let handler = get(move || async move {
+        let head = futures::stream::iter([Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"head"))]);
+        let tail = futures::stream::once(async move {
+            drop(waiting.acquire().await);
+            Ok(bytes::Bytes::from_static(b"tail"))
+        });
+        axum::body::Body::from_stream(futures::StreamExt::chain(head, tail))
+    });
+    let url = format!(
+        "http://{}",
+        serve(Router::new().route("/", handler).layer(resilience.server_layer())).await
+    );
+    let streaming = reqwest::get(&url).await.unwrap();
+    let refused = reqwest::get(&url).await.unwrap();
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["valerix-retry"]),
+        (503, &"no".parse().unwrap())
+    );
+    gate.add_permits(10);
+    assert_eq!(streaming.text().await.unwrap(), "headtail");
+    let in_use = || {
+        resilience
+            .report()
+            .limits
+            .iter()
+            .find(|limit| limit.name == "concurrency")
+            .unwrap()
+            .in_use
+    };
+    eventually("the place is free", || in_use() == 0).await;
+    assert_eq!(reqwest::get(&url).await.unwrap().status(), 200);
+}
