@@ -41,7 +41,7 @@ pub fn news(experiment: &str, before: &ChaosExperimentStatus, after: &ChaosExper
             reason,
             message,
             victim: None,
-        })
+        });
     };
     if before.phase != after.phase && after.phase == Some(ChaosPhase::Running) {
         say(false, "ExperimentStarted", format!("run {run}: {kind} on {}", names()));

@@ -730,7 +730,12 @@ proptest! {
         lost_pod in prop::option::of(0..2_usize),
         broken in any::<bool>(),
     ) {
-        let mut cluster = Cluster::new(if kind == 0 { pod_kill() } else { latency() });
+        // Long enough that it ends because it was stopped, or not at all.
+        let mut spec = if kind == 0 { pod_kill() } else { latency() };
+        if kind == 1 {
+            spec["duration"] = json!("10m");
+        }
+        let mut cluster = Cluster::new(spec);
         if broken {
             cluster.answer = |cluster, _| cluster.now.timestamp() % 7 < 3;
         }
