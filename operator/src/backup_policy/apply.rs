@@ -25,7 +25,7 @@ use kube::{
 };
 use prometheus::IntCounterVec;
 use valerix_crds::{
-    Backup, BackupPhase, BackupPolicy, LastRun, LastRunResult, UploadState, backup_runner,
+    Backup, BackupPolicy, LastRun, LastRunResult, UploadState, backup_runner,
     names::{RUN_ANNOTATION, SLOT_LABEL},
 };
 
@@ -114,7 +114,7 @@ impl Writer {
     /// Makes the record of a slot exist and be this policy's.
     ///
     /// # Errors
-    /// [`Error::RecordTaken`] if another policy's record has the name and has been used.
+    /// [`Error::RecordTaken`] if another policy's record has the name and an archive may be stored for it.
     pub async fn record(&self, plan: &Plan, slot: Slot, observed: &Observed) -> Result<(), Error> {
         let desired = build::build_record(plan, slot);
         let name = desired.name_any();
@@ -137,7 +137,7 @@ impl Writer {
                 owner: found.spec.policy_ref.uid,
             });
         }
-        // Made ahead for an earlier policy of this name, and never begun.
+        // Of an earlier policy of this name, and nothing was stored for it.
         self.delete(&api, &name, &found, found.resource_version()).await?;
         self.create(&api, &desired, "create the Backup").await?;
         Ok(())
@@ -317,10 +317,8 @@ fn build_from(plan: &Plan, live: &k8s_openapi::api::batch::v1::CronJob) -> k8s_o
     cron_job
 }
 
-/// Whether a record was made and nothing ever began for it.
+/// Whether nobody was ever allowed to store for this record. A runner of the earlier policy that is still at work
+/// cannot pass the fence of the new record: its patch names the old one's UID.
 fn is_unused(record: &Backup) -> bool {
-    let status = record.status.clone().unwrap_or_default();
-    matches!(status.phase, BackupPhase::Scheduled | BackupPhase::Missed)
-        && status.upload.state == UploadState::None
-        && status.started_at.is_none()
+    record.status.clone().unwrap_or_default().upload.state == UploadState::None
 }

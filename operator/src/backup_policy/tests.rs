@@ -267,8 +267,8 @@ async fn a_write_that_may_have_happened_is_never_called_failed() {
 #[tokio::test]
 async fn a_record_of_another_policy_is_never_adopted_and_an_unused_one_makes_room() {
     for (status, taken) in [
-        (json!({"phase": "Completed"}), true),
-        (json!({"phase": "Scheduled"}), false),
+        (json!({"phase": "Completed", "upload": {"state": "Completed"}}), true),
+        (json!({"phase": "Failed", "upload": {"state": "None"}}), false),
     ] {
         let api = FakeApi::default();
         api.create(RECORDS, json!({
