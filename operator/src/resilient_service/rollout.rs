@@ -98,6 +98,16 @@ fn waiting(pod: &Pod, namespace: &str) -> Option<Obstacle> {
             .reason
             .clone()
             .filter(|reason| !ON_THE_WAY.contains(&reason.as_str()))?;
+        if PULL_FAILURES.contains(&reason.as_str()) {
+            return Some(Obstacle {
+                reason: "ImagePullFailed".to_owned(),
+                message: format!(
+                    "pod {} waits: image {} cannot be pulled; check its name, its tag and spec.imagePullSecrets",
+                    pod.name_any(),
+                    container.image
+                ),
+            });
+        }
         let said = cut(waiting.message.as_deref().unwrap_or_default());
         let ended = container
             .last_state

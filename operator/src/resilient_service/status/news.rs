@@ -22,11 +22,6 @@ pub struct News {
 pub fn news(old: &ResilientServiceStatus, new: &ResilientServiceStatus) -> Vec<News> {
     let mut all = Vec::new();
     let reason = |status: &ResilientServiceStatus, kind| before(status, kind).map(|condition| condition.reason.clone());
-    let message = |kind| {
-        before(new, kind)
-            .map(|condition| condition.message.clone())
-            .unwrap_or_default()
-    };
     let applied = reason(new, condition::CONFIG_APPLIED);
     let hash = |status: &ResilientServiceStatus| status.config.as_ref().map(|config| config.hash.clone());
     if applied != reason(old, condition::CONFIG_APPLIED) || hash(old) != hash(new) {
