@@ -73,11 +73,11 @@ fn unescape(inner: &str) -> Option<String> {
 
 /// Checks that a request has a good key.
 #[cfg(feature = "axum")]
-pub(crate) fn required(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn required(headers: &HeaderMap) -> Result<(), Box<Problem>> {
     match key_from_headers(headers) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(refusals::missing()),
-        Err(error) => Err(refusals::invalid(&error)),
+        Ok(None) => Err(Box::new(refusals::missing())),
+        Err(error) => Err(Box::new(refusals::invalid(&error))),
     }
 }
 

@@ -32,7 +32,6 @@ struct Poll {
 
 impl Resilience {
     /// The route `GET /resilience`, to be merged into the router of the report port.
-    #[must_use]
     pub fn report_router(&self) -> Router {
         let shared = Shared {
             resilience: self.clone(),

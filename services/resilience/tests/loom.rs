@@ -1,6 +1,12 @@
 //! The breaker's own source, compiled against loom's atomics and tried in every interleaving of a few threads.
 //!
 //! The modules are taken in by path, so that nothing else of the workspace has to be compiled for loom.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
 #[path = "../src/breaker/mod.rs"]

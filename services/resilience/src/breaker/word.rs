@@ -33,7 +33,6 @@ impl Word {
     }
 
     /// Counts transitions, modulo 2^21: a result that was begun in another generation is dropped.
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 21 bits")]
     pub(crate) const fn generation(self) -> u32 {
         (self.0 >> UNTIL_BITS & GENERATION_MASK) as u32
     }

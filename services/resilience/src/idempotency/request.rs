@@ -33,7 +33,7 @@ impl IdempotentRequest {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let scope = format!("{} {} {}", principal, method, route);
+        let scope = format!("{principal} {method} {route}");
         Self {
             scope,
             key: key.to_owned(),

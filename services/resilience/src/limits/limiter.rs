@@ -90,7 +90,7 @@ impl<C: Clock> RateLimiter<C> {
 
     /// As [`take`](Self::take), by the key's number.
     pub fn take_number(&self, number: u64) -> Decision {
-        let decision = self.with_level(number, |level, quota, now| level.take(quota, now));
+        let decision = self.with_level(number, Level::take);
         let counter = if decision.allowed { &self.allowed } else { &self.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         decision
@@ -111,7 +111,7 @@ impl<C: Clock> RateLimiter<C> {
 
     /// Gives back one that was taken for a request that another limit refused.
     pub fn give_back(&self, number: u64) {
-        self.with_level(number, |level, quota, now| level.give_back(quota, now));
+        self.with_level(number, Level::give_back);
         self.allowed.fetch_sub(1, Ordering::Relaxed);
     }
 

@@ -46,7 +46,9 @@ pub struct ServerLayer {
 
 /// A claim of the caller's verified token, where there is one.
 #[derive(Clone)]
-struct Claims(Arc<dyn Fn(&Request<Body>, &str) -> Option<String> + Send + Sync>);
+struct Claims(Arc<FindClaim>);
+
+type FindClaim = dyn Fn(&Request<Body>, &str) -> Option<String> + Send + Sync;
 
 impl std::fmt::Debug for Claims {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -269,7 +271,7 @@ where
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         answer = handle(resilience, inner, request, deadline) => answer.unwrap_or_else(|| exceeded("handler")),

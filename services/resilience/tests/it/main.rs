@@ -1,4 +1,10 @@
 //! The library against real servers on loopback, a real folder, and a real Postgres and Redis.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod client;
 mod faults;

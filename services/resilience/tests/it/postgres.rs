@@ -1,7 +1,7 @@
 //! A transaction begun and dropped at every possible moment.
 
 use std::future::Future;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use valerix_resilience::postgres::begin;
 
@@ -12,7 +12,7 @@ async fn cancel_after<F: Future>(polls: usize, future: F) -> bool {
     let mut future = Box::pin(future);
     for _ in 0..polls {
         let mut context = Context::from_waker(Waker::noop());
-        if let Poll::Ready(_) = future.as_mut().poll(&mut context) {
+        if future.as_mut().poll(&mut context).is_ready() {
             return true;
         }
         tokio::time::sleep(std::time::Duration::from_micros(150)).await;
