@@ -210,9 +210,7 @@ impl Handler for Answers {
             .map_err(|error| HandlerError::from_sqlx(&error))?;
         match applied {
             Some(applied) => self.metrics.moved(&applied),
-            None => {
-                tracing::warn!(order = %answered.order_id, event = %event.id, "an answer is about an order that is not known")
-            }
+            None => tracing::warn!(order = %answered.order_id, event = %event.id, "an answer about an unknown order"),
         }
         self.relay.wake();
         Ok(())

@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounterVec, Opts};
 
+use crate::saga::state::State;
 use crate::store::Applied;
 
 /// The counters; cheap to clone, all clones are one.
@@ -38,11 +39,11 @@ impl Metrics {
     /// An input was taken in; counts if the payment reached another state by it.
     pub fn moved(&self, applied: &Applied) {
         let (payment, before) = (&applied.payment, applied.before);
-        if before.map(|state| state.name()) == Some(payment.state.name()) {
+        if before.map(State::name) == Some(payment.state.name()) {
             return;
         }
         self.payments.with_label_values(&[payment.state.name()]).inc();
-        if let (crate::saga::state::State::Charged, Some(money)) = (payment.state, &payment.amount) {
+        if let (State::Charged, Some(money)) = (payment.state, &payment.amount) {
             let amount = u64::try_from(money.amount_minor).unwrap_or_default();
             self.settled
                 .with_label_values(&[money.currency.as_str()])

@@ -113,6 +113,7 @@ async fn place(
     IdempotencyKey(key): IdempotencyKey,
     body: JsonBytes,
 ) -> Result<Response, Problem> {
+    let deadline = app.fast_path.deadline();
     let gremlins = app.resilience.policy().chaos.admission == Admission::Allowed;
     let new = body.parse::<PlaceOrder>()?.check(gremlins)?;
     let request = IdempotentRequest::new(&key, ANONYMOUS, &Method::POST, "/api/orders", "/api/orders", &body.0);
@@ -155,7 +156,11 @@ async fn place(
     }
     app.relay.wake();
 
-    let order = app.fast_path.drive(order).await.map_err(|error| problem(&error))?;
+    let order = app
+        .fast_path
+        .drive(order, deadline)
+        .await
+        .map_err(|error| problem(&error))?;
     let mut transaction = begin(app.store.pool()).await.map_err(database)?;
     let completed = attempt.complete(&mut transaction, placed(order)?).await;
     let (Completion::Stored(answer) | Completion::Replay(answer)) = completed.map_err(|error| unstored(&error))?;

@@ -33,13 +33,19 @@ pub struct FastPath {
 }
 
 impl FastPath {
-    /// Takes `order` as far as it gets within the budget, or within the deadline of the request if that is sooner.
+    /// The moment by which a request that comes in now is answered: the budget's end, or the request's own deadline if
+    /// that is sooner.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        let budget = Deadline::after(self.store.budget());
+        Deadline::current().map_or(budget, |request| request.min(budget))
+    }
+
+    /// Takes `order` as far as it gets until `deadline`.
     ///
     /// # Errors
     /// When the database did not answer. The order goes on by event.
-    pub async fn drive(&self, order: Order) -> Result<Order, StoreError> {
-        let budget = Deadline::after(self.store.budget());
-        let deadline = Deadline::current().map_or(budget, |request| request.min(budget));
+    pub async fn drive(&self, order: Order, deadline: Deadline) -> Result<Order, StoreError> {
         deadline.scope(self.walk(order, deadline)).await
     }
 

@@ -4,12 +4,21 @@ use serde_json::{Value, json};
 
 use crate::shop::Shop;
 
+/// Body, key, content type; status and field of the answer.
+type Case = (
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    u16,
+    Option<&'static str>,
+);
+
 #[tokio::test]
 async fn a_malformed_request_is_told_which_field_and_makes_nothing() {
     let shop = Shop::start(5, &[]).await;
     let url = format!("{}/api/orders", shop.url("order"));
     let good = r#"{"item_id": "ps5", "quantity": 1}"#;
-    let cases: [(&str, Option<&str>, &str, u16, Option<&str>); 17] = [
+    let cases: [Case; 17] = [
         (good, None, "application/json", 400, Some("Idempotency-Key")),
         (good, Some(""), "application/json", 400, Some("Idempotency-Key")),
         (good, Some("a b"), "application/json", 400, Some("Idempotency-Key")),

@@ -1,5 +1,6 @@
 //! The order service with real inventory, payment and processor, each its own process with its own database, on a real
 //! Postgres and Redis. Any of them can be killed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 mod bad_input;
 mod faults;

@@ -1,4 +1,5 @@
 //! The payment service and the real processor, on a real Postgres and Redis.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 mod bad_input;
 mod charges;
