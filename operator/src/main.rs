@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
                 .context("failed to find a cluster to work in")?;
             let shutdown = CancellationToken::new();
             tokio::spawn(cancel_on_signal(shutdown.clone()));
-            valerix_operator::run(settings, config, shutdown).await?;
+            Box::pin(valerix_operator::run(settings, config, shutdown)).await?;
         }
         Command::Drain(settings) => {
             telemetry::start(settings.log_format);

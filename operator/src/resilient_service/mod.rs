@@ -139,7 +139,8 @@ impl Controller {
         }
         let resources = build::build(&plan);
         let owner = service.uid().unwrap_or_default();
-        let applied = apply(resources, observed, &owner, &self.applier).await;
+        // Boxed, because the desired objects are large and every reconcile would carry their room.
+        let applied = Box::pin(apply(resources, observed, &owner, &self.applier)).await;
         self.tell_applied(service, &applied).await;
         Work::Applied {
             plan: Box::new(plan),
