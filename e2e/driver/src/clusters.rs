@@ -240,8 +240,13 @@ impl<'a> Cluster<'a> {
         }
     }
 
+    /// True where this host reaches the addresses of Services.
+    pub fn reaches_services(&self) -> bool {
+        matches!(self.choice, Choice::Own)
+    }
+
     /// True for a cluster of the user's that was named by `KUBE_CONTEXT`.
-    pub fn in_context(&self) -> bool {
+    fn in_context(&self) -> bool {
         matches!(self.choice, Choice::Context { .. })
     }
 

@@ -69,8 +69,11 @@ pub fn run(paths: &Paths) -> Result<()> {
     steps.run("Backing up the shop's databases (BackupPolicy shop)", |log| {
         back_up(&kubectl, log)
     })?;
+    let shop = steps.run("Finding the shop's address", |log| {
+        address_of_shop(&kubectl, &cluster, log)
+    })?;
     println!("\n{}", steps.summary());
-    print_next(&kubectl, &access, &cluster);
+    print_next(&kubectl, &access, &cluster, &shop);
     Ok(())
 }
 
@@ -382,11 +385,24 @@ fn seconds_of_timestamp(text: &str) -> Option<u64> {
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
-fn print_next(kubectl: &Kubectl, access: &Access, cluster: &Cluster<'_>) {
+fn address_of_shop(kubectl: &Kubectl, cluster: &Cluster<'_>, log: &Log) -> Result<String> {
+    if !cluster.reaches_services() {
+        return Ok("http://order.shop.svc inside the cluster".to_owned());
+    }
+    let service = kubectl.get("service", SHOP_NAMESPACE, "order", log)?;
+    let address = service["spec"]["clusterIP"]
+        .as_str()
+        .context("the service order has no address")?;
+    Ok(format!(
+        "http://{address} from this host, http://order.shop.svc inside the cluster"
+    ))
+}
+
+fn print_next(kubectl: &Kubectl, access: &Access, cluster: &Cluster<'_>, shop: &str) {
     let kubectl = kubectl.program().display();
     println!("\nAll of it is running on {}.", cluster.describe());
     println!("  kubeconfig      {}", access.kubeconfig.display());
-    println!("  shop            http://order.shop.svc (in the cluster); POST /api/orders");
+    println!("  shop            {shop}; POST /api/orders");
     println!("  operator        {OPERATOR_NAMESPACE}, metrics on its Service, port 8080");
     println!("\nNext:");
     println!("  export KUBECONFIG=$(make -s kubeconfig)");

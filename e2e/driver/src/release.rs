@@ -59,6 +59,8 @@ impl<'a> Helm<'a> {
                 "--namespace",
                 namespace,
                 "--create-namespace",
+                // What somebody patched by hand (the demo does) goes back to what the chart says.
+                "--force-conflicts",
                 "--wait",
                 "--timeout",
                 "5m",

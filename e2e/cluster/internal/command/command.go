@@ -35,7 +35,11 @@ func Execute(kubectl func(arguments []string) int) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code := 0
-	root := newRoot(func(arguments []string) { code = kubectl(arguments) }, func(failed int) { code = failed })
+	become := func(arguments []string) {
+		stop() // kubectl ends by signals in its own way; `port-forward` would not end at all.
+		code = kubectl(arguments)
+	}
+	root := newRoot(become, func(failed int) { code = failed })
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		return 1
