@@ -24,6 +24,7 @@ impl Clock for CoarseClock {
         nanos_of(rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse))
     }
 
+    #[inline]
     fn millis(&self) -> u64 {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
         // Multiplying seconds and dividing only the part below one keeps a 64-bit division off the path.

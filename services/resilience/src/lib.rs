@@ -4,6 +4,11 @@
 //! [`Resilience`] is the whole of it: `builder().start()` reads and follows the documents, `client(name)` gives an HTTP
 //! client of a target, `server_layer()` protects an axum router, `report_router()` proves what is in force. Each part
 //! ([`CircuitBreaker`], [`RetryBudget`], [`Bulkhead`], [`Deadline`]) also works alone.
+// What only the client and the server layer use is compiled without them too, so that it stays one code.
+#![cfg_attr(
+    not(all(feature = "axum", feature = "reqwest")),
+    allow(dead_code, unused_imports, unused_mut)
+)]
 
 mod breaker;
 mod bulkhead;

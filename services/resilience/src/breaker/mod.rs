@@ -151,6 +151,7 @@ impl<C: Clock> CircuitBreaker<C> {
     ///
     /// # Errors
     /// When the circuit is open, or half-open with all probes taken.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit<'_, C>, Rejected> {
         let now = self.clock.millis();
         match self.gate.mask(now) {
@@ -457,12 +458,20 @@ fn count_size(settings: &valerix_policy::CircuitBreaker) -> u32 {
     }
 }
 
-/// The shard of this thread: threads take numbers as they come.
+/// The shard of this thread: threads take numbers as they come. Constant at first, so that reading it needs no check of
+/// whether it was initialised.
+#[inline]
 fn shard() -> usize {
+    use std::cell::Cell;
     use std::sync::atomic::AtomicUsize;
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+        static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    SHARD.with(|shard| *shard)
+    SHARD.with(|shard| {
+        if shard.get() == usize::MAX {
+            shard.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        shard.get()
+    })
 }
