@@ -193,6 +193,8 @@ async fn serve(listener: TcpListener, upstream: Client, state: Arc<State>) {
     }
 }
 
+/// Handles a request in a task of its own: a killed operator breaks its connection, and what a test released after the
+/// kill must reach the API server all the same.
 async fn handle(
     request: Request<Incoming>,
     upstream: Client,
@@ -200,6 +202,15 @@ async fn handle(
 ) -> Result<Response<ResponseBody>, BoxError> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
+    tokio::spawn(forward(parts, body, upstream, state)).await?
+}
+
+async fn forward(
+    parts: http::request::Parts,
+    body: Bytes,
+    upstream: Client,
+    state: Arc<State>,
+) -> Result<Response<ResponseBody>, BoxError> {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let seen = Seen {
         method: parts.method.to_string(),

@@ -75,9 +75,11 @@ impl World {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let environment = Environment::read()?;
         let kubeconfig = Kubeconfig::read_from(&environment.kubeconfig).context("failed to read the kubeconfig")?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .context("failed to use the kubeconfig")?;
+        // A service's 503 is an answer to be seen, not to be asked again for.
+        config.default_retry = false;
         let client = Client::try_from(config).context("failed to build a client")?;
         let world = Self {
             environment,

@@ -212,7 +212,7 @@ async fn a_target_that_did_not_opt_in_is_left_alone() -> Result<()> {
         }
     };
     for (name, target, reason, text) in [
-        ("denied", "quiet", "NotAllowed", "spec.chaos.admission"),
+        ("denied", "quiet", "NotAdmitted", "spec.chaos.admission"),
         ("missing", "nobody", "TargetNotFound", "nobody"),
     ] {
         let experiment = object(

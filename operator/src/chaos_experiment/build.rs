@@ -41,6 +41,11 @@ impl EntryName {
     }
 }
 
+/// The experiment that an entry's text names, for messages to a person.
+pub fn experiment_of(entry: &str) -> &str {
+    entry.split('/').next().unwrap_or(entry)
+}
+
 /// Who holds the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lock {

@@ -127,7 +127,10 @@ fn consent(plan: &Plan, settings: &Settings, attempt: &Attempt<'_>, observed: &O
     match lock(observed.faults(), attempt.name) {
         Lock::Other(other) => Err(Ending::new(
             Reason::TargetBusy,
-            format!("another run has the target: {other}; wait until it has ended"),
+            format!(
+                "experiment {} has {service} already; wait until it has ended",
+                super::build::experiment_of(&other)
+            ),
         )),
         Lock::Free | Lock::Ours | Lock::Unreadable => Ok(()),
     }

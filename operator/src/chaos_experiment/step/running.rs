@@ -79,7 +79,10 @@ fn put(situation: &Situation<'_>) -> Action {
 fn busy(other: &str) -> Ending {
     Ending::new(
         Reason::TargetBusy,
-        format!("another run took the target first: {other}; wait until it has ended"),
+        format!(
+            "experiment {} took the target first; wait until it has ended",
+            build::experiment_of(other)
+        ),
     )
 }
 
