@@ -60,11 +60,12 @@ pub fn run(paths: &Paths) -> Result<()> {
     steps.run("Changing a circuit breaker's threshold in running pods", |log| {
         patch_threshold(&kubectl, log)
     })?;
-    steps.run("Killing an inventory pod (ChaosExperiment podKill)", |log| {
-        kill_a_pod(&kubectl, log)
-    })?;
     steps.run("Slowing inventory by 3 s (ChaosExperiment latency)", |log| {
         slow_down(&kubectl, log)
+    })?;
+    // Last of the two: its new pod would keep the other waiting until it is old enough.
+    steps.run("Killing an inventory pod (ChaosExperiment podKill)", |log| {
+        kill_a_pod(&kubectl, log)
     })?;
     steps.run("Backing up the shop's databases (BackupPolicy shop)", |log| {
         back_up(&kubectl, log)
