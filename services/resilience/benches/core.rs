@@ -93,13 +93,13 @@ fn rows(resilience: &Resilience) -> Vec<Row> {
     let (reloaded, documents) = (resilience.clone(), documents());
     vec![
         row("breaker closed", Some(15.0), 5_000_000, move |count| {
-            (0..count).for_each(|_| call(&closed))
+            (0..count).for_each(|_| call(&closed));
         }),
         row("breaker closed, CLOCK_MONOTONIC", None, 5_000_000, move |count| {
-            (0..count).for_each(|_| call(&instant))
+            (0..count).for_each(|_| call(&instant));
         }),
         row("breaker open", Some(5.0), 5_000_000, move |count| {
-            (0..count).for_each(|_| call(&open))
+            (0..count).for_each(|_| call(&open));
         }),
         row("breaker closed, two threads", Some(20.0), 5_000_000, move |count| {
             std::thread::scope(|scope| {

@@ -94,6 +94,27 @@ fn of_two_racing_failures_one_sees_the_rate() {
     });
 }
 
+/// Slow successes share no counter of failures in a row: only the fence lets one of them see both.
+#[test]
+fn of_two_racing_slow_calls_one_sees_the_rate() {
+    explore(|| {
+        let (breaker, clock) = breaker(None, 2, 1);
+        let first = breaker.try_acquire().unwrap();
+        let other = {
+            let (breaker, clock) = (Arc::clone(&breaker), clock.clone());
+            thread::spawn(move || {
+                let second = breaker.try_acquire().unwrap();
+                clock.advance(Duration::from_secs(5));
+                second.record(Outcome::Success);
+            })
+        };
+        clock.advance(Duration::from_secs(5));
+        first.record(Outcome::Success);
+        other.join().unwrap();
+        assert_eq!(breaker.snapshot().machine, CircuitState::Open);
+    });
+}
+
 #[test]
 fn of_two_racing_failures_one_completes_the_row_and_only_one_trips() {
     explore(|| {
