@@ -11,9 +11,8 @@ ifeq ($(shell command -v cc),)
 $(error A C linker (cc) was not found. On Debian: apt-get install build-essential)
 endif
 
-# Checkouts share one folder of compiled dependencies, outside of them. Cargo keys what it puts there by the checkout's
-# path and locks it while it builds; the driver locks it until it has copied what it needs. The driver itself is small
-# and lives in the checkout, so that no other checkout's driver can take its place.
+# Checkouts share one folder of compiled dependencies, outside of them; the driver lets one checkout at a time build in
+# it (e2e/driver/src/workspace.rs). The driver itself is small and lives in the checkout.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/valerix/target
 DRIVER := cargo run --quiet --locked --target-dir target/driver --package valerix-driver --
 
@@ -40,10 +39,7 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order kubeconfig down test check unit e2e images:
+demo order kubeconfig down test check unit e2e images generate:
 	@$(DRIVER) $@ $(ARGUMENTS)
 
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
-
-generate:
-	@cargo run --quiet --locked --package valerix-generate

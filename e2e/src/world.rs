@@ -134,7 +134,17 @@ impl World {
     async fn upgrade(&self, release: &str, chart: &str, arguments: &[String]) -> Result<()> {
         let chart = self.environment.root.join(chart);
         let chart = chart.to_string_lossy();
-        let mut all = vec!["upgrade", "--install", release, &chart, "--wait", "--timeout", "180s"];
+        // Tests patch what the chart sets; the chart takes it back.
+        let mut all = vec![
+            "upgrade",
+            "--install",
+            release,
+            &chart,
+            "--force-conflicts",
+            "--wait",
+            "--timeout",
+            "180s",
+        ];
         all.extend(arguments.iter().map(String::as_str));
         let output = kubectl::helm(&self.environment, &all).await?;
         if output.success {

@@ -136,6 +136,7 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
             "--deny",
             "warnings",
         ];
+        let _claim = workspace::claim(paths, log)?;
         cargo(paths).args(lint).run(log)
     });
     each(steps, "Dependencies: bans, licences, sources", |log| {
@@ -167,6 +168,20 @@ fn compile(paths: &Paths, log: &Log) -> Result<Artifacts> {
         &[("generate", generate(paths))],
         log,
     )
+}
+
+/// Writes every generated file.
+///
+/// # Errors
+/// When the generator does not compile, or cannot write.
+pub fn write_generated(paths: &Paths) -> Result<()> {
+    let log = Log::create(paths.logs("generate").join("log"))?;
+    let _claim = workspace::claim(paths, &log)?;
+    let said = cargo(paths)
+        .args(["run", "--quiet", "--locked", "--package", "valerix-generate"])
+        .read(&log)?;
+    print!("{said}");
+    Ok(())
 }
 
 /// This checkout's copy of the program that writes or checks the generated files.
@@ -232,6 +247,7 @@ fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {
     each(steps, "Compiling the tests", |log| compile(paths, log).map(drop));
     each(steps, "Unit and service tests", |log| {
         let services = Services::start(log)?;
+        let _claim = workspace::claim(paths, log)?;
         let tests = cargo(paths)
             .args([
                 "test",
@@ -302,7 +318,9 @@ fn test_on(
     let artifacts = compile(paths, log)?;
     let mut outcome = Ok(());
     for test in artifacts.tests_of(&paths.checkout.join("e2e")) {
+        // They wait more than they compute: more at a time than there are cores.
         let mut program = Program::new(&test.path)
+            .args(["--test-threads=6", "--nocapture"])
             .in_folder(&test.folder)
             .env("KUBECONFIG", &access.kubeconfig)
             .env("VALERIX_E2E_KUBECONFIG", &access.kubeconfig)

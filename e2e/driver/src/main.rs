@@ -73,6 +73,8 @@ enum Command {
     },
     /// Builds the images and prints their references.
     Images,
+    /// Writes every generated file: CRDs, examples, references.
+    Generate,
 }
 
 fn main() -> ExitCode {
@@ -113,6 +115,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Order { item, quantity } => order(&paths, &item, quantity),
         Command::Images => build_images(&paths),
+        Command::Generate => check::write_generated(&paths),
     }
 }
 

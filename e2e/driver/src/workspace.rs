@@ -21,7 +21,7 @@ pub struct Artifacts {
     tests: Vec<TestProgram>,
 }
 
-/// A compiled test target. Its file is named by a hash of the checkout's path, so no other checkout replaces it.
+/// A compiled test target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestProgram {
     /// The target's name, for example `it`.
@@ -54,21 +54,67 @@ pub fn cargo(paths: &Paths) -> Program {
     }
 }
 
-/// Runs `cargo build <arguments>` and copies each binary of `copied`, by name, to the path beside it.
+/// The target folder, held by this checkout until dropped: no other driver builds or tests in it meanwhile.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: File,
+}
+
+/// Waits for the target folder and makes it this checkout's.
 ///
-/// Checkouts may share the target folder, and binaries lie there under plain names: from before the build until after
-/// the copy, no other driver may build.
+/// Checkouts share the compiled dependencies, which cargo keys by version and features. It keys a workspace's own
+/// crates by their path inside the workspace, so it takes another checkout's for this one's if they are newer than
+/// the sources here. Whoever takes the folder over from another checkout therefore removes what cargo knows of those.
 ///
 /// # Errors
-/// When the build fails, or does not make a binary of `copied`.
-pub fn build(paths: &Paths, arguments: &[&str], copied: &[(&str, PathBuf)], log: &Log) -> Result<Artifacts> {
-    fs::create_dir_all(&paths.cargo_target)
-        .with_context(|| format!("failed to create {}", paths.cargo_target.display()))?;
-    let lock = File::create(paths.cargo_target.join(".valerix-driver.lock")).context("failed to create a lock")?;
+/// When the folder cannot be made, locked or tidied.
+pub fn claim(paths: &Paths, log: &Log) -> Result<Claim> {
+    let target = &paths.cargo_target;
+    fs::create_dir_all(target).with_context(|| format!("failed to create {}", target.display()))?;
+    let lock = File::create(target.join(".valerix-driver.lock")).context("failed to create a lock")?;
     if lock.try_lock().is_err() {
         log.say("waiting for the build of another checkout");
         lock.lock().context("failed to lock the target folder")?;
     }
+    let holder = target.join(".valerix-checkout");
+    let this = paths.checkout.to_string_lossy();
+    if fs::read_to_string(&holder).is_ok_and(|other| other == this) {
+        return Ok(Claim { _lock: lock });
+    }
+    forget_own_crates(target)?;
+    fs::write(&holder, this.as_bytes()).with_context(|| format!("failed to write {}", holder.display()))?;
+    Ok(Claim { _lock: lock })
+}
+
+/// Removes cargo's fingerprints of the workspace's crates in every profile, so that it compiles those anew.
+fn forget_own_crates(target: &Path) -> Result<()> {
+    let entries = |folder: &Path| {
+        fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
+    for profile in entries(target) {
+        for fingerprint in entries(&profile.join(".fingerprint")) {
+            let own = fingerprint
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("valerix-"));
+            if own {
+                fs::remove_dir_all(&fingerprint)
+                    .with_context(|| format!("failed to remove {}", fingerprint.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs `cargo build <arguments>` and copies each binary of `copied`, by name, to the path beside it.
+///
+/// # Errors
+/// When the build fails, or does not make a binary of `copied`.
+pub fn build(paths: &Paths, arguments: &[&str], copied: &[(&str, PathBuf)], log: &Log) -> Result<Artifacts> {
+    let _claim = claim(paths, log)?;
     let build = cargo(paths).args(["build", "--locked", "--message-format=json-render-diagnostics"]);
     let artifacts = parse(&build.args(arguments).read(log)?);
     for (name, copy) in copied {
@@ -121,6 +167,42 @@ fn parse(messages: &str) -> Artifacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_taken_over_forgets_the_crates_of_the_other_checkout_and_keeps_dependencies() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = |checkout: &str| Paths {
+            checkout: PathBuf::from(checkout),
+            cache: folder.path().to_owned(),
+            cargo_target: folder.path().join("target"),
+        };
+        let log = Log::create(folder.path().join("log")).unwrap();
+        let fingerprints = folder.path().join("target/debug/.fingerprint");
+        let make = || {
+            for name in ["valerix-order-0a", "serde-1b"] {
+                fs::create_dir_all(fingerprints.join(name)).unwrap();
+            }
+        };
+        let left = || -> Vec<String> {
+            let mut names: Vec<_> = fs::read_dir(&fingerprints)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+                .collect();
+            names.sort();
+            names
+        };
+        make();
+        drop(claim(&paths("/one"), &log).unwrap());
+        make();
+        drop(claim(&paths("/one"), &log).unwrap());
+        assert_eq!(
+            left(),
+            ["serde-1b", "valerix-order-0a"],
+            "the same checkout keeps its own"
+        );
+        drop(claim(&paths("/two"), &log).unwrap());
+        assert_eq!(left(), ["serde-1b"], "another one does not");
+    }
 
     #[test]
     fn binaries_and_tests_come_from_cargos_messages() {
