@@ -115,14 +115,28 @@ mod tests {
         let at = DateTime::from_timestamp(28_306_110 * 60, 0).unwrap();
         assert_eq!(job_name("shop", at), "shop-28306110");
         assert_eq!(scheduled_at("shop", "shop-28306110"), Some(at));
-        for stranger in ["shop", "shop-", "shop-x", "shop--5", "shop-2-28306110", "other-28306110", "shop-99999999999999999"] {
+        for stranger in [
+            "shop",
+            "shop-",
+            "shop-x",
+            "shop--5",
+            "shop-2-28306110",
+            "other-28306110",
+            "shop-99999999999999999",
+        ] {
             assert_eq!(scheduled_at("shop", stranger), None, "{stranger}");
         }
     }
 
     #[test]
     fn sizes_are_short() {
-        for (bytes, text) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1_258_291, "1.2 MiB"), (5 << 40, "5.0 TiB")] {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_258_291, "1.2 MiB"),
+            (5 << 40, "5.0 TiB"),
+        ] {
             assert_eq!(human_size(bytes), text);
         }
     }

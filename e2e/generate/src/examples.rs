@@ -86,9 +86,7 @@ fn any_image() -> ResilientService {
     ResilientService::new(
         "cache",
         ResilientServiceSpec {
-            command: ["redis-server", "--save", "", "--dir", "/tmp"]
-                .map(Into::into)
-                .to_vec(),
+            command: ["redis-server", "--save", "", "--dir", "/tmp"].map(Into::into).to_vec(),
             ports: vec![ContainerPort {
                 name: "redis".into(),
                 container_port: 6379,
