@@ -336,13 +336,16 @@ async fn a_missing_secret_is_named() -> Result<()> {
     world.delete_namespace(&namespace).await
 }
 
+/// Service, path, headers, body, and the statuses that it may be answered with.
+type Malformed<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, String, &'a [u16]);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_requests_get_a_problem_and_never_a_500() -> Result<()> {
     let world = World::with_shop().await?;
     let json_type = ("Content-Type", "application/json");
     let key = ("Idempotency-Key", "malformed-request");
     let long = format!("{{\"item_id\":\"{}\",\"quantity\":1}}", "x".repeat(2_000_000));
-    let cases: Vec<(&str, &str, Vec<(&str, &str)>, String, &[u16])> = vec![
+    let cases: Vec<Malformed<'_>> = vec![
         ("order", "/api/orders", vec![json_type, key], "{".into(), &[400]),
         ("order", "/api/orders", vec![json_type, key], "[]".into(), &[400, 422]),
         ("order", "/api/orders", vec![json_type, key], "{}".into(), &[422]),
