@@ -5,8 +5,8 @@ mod spec;
 mod status;
 
 pub use policy::{
-    Backoff, BreakerScope, Bulkhead, CircuitBreaker, Inbound, Mode, OverrideState, ReportProtocol, Resilience, Retry,
-    RetryBudget, Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
+    Backoff, Bulkhead, CircuitBreaker, Inbound, Mode, OverrideState, ReportProtocol, Resilience, Retry, RetryBudget,
+    Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
 };
 pub use spec::{
     Chaos, ChaosAdmission, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, HttpProbeSpec,

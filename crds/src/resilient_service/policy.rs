@@ -241,9 +241,6 @@ pub struct CircuitBreaker {
     /// How long a trial call may hold its permit before it counts as failed. Unit: duration. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_open_timeout: Option<Duration>,
-    /// One breaker for the target, or one for each host behind it. Default: Target.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<BreakerScope>,
 }
 
 /// What rates are taken over.
@@ -272,22 +269,6 @@ pub enum WindowType {
     /// The last so many calls.
     Count,
     /// A value of a newer version.
-    #[serde(other)]
-    #[schemars(skip)]
-    Unknown,
-}
-
-/// What one breaker stands for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-// An optional field would otherwise show this type's text instead of its own.
-#[schemars(description = "")]
-pub enum BreakerScope {
-    /// One breaker for the target.
-    #[default]
-    Target,
-    /// One breaker for each host behind the target.
-    Host,
-    /// A value of a newer version; treated as Target.
     #[serde(other)]
     #[schemars(skip)]
     Unknown,

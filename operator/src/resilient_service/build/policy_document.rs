@@ -3,8 +3,8 @@
 use super::super::validate::Violation;
 use valerix_crds::{self as api, ChaosAdmission, ResilientServiceSpec, TargetDefaults};
 use valerix_policy::{
-    Admission, Backoff, BreakerOverride, BreakerScope, Bulkhead, Chaos, CircuitBreaker, Duration, Mode, OverrideState,
-    Policy, Retry, RetryBudget, Target, Timeouts, Window,
+    Admission, Backoff, BreakerOverride, Bulkhead, Chaos, CircuitBreaker, Duration, Mode, OverrideState, Policy, Retry,
+    RetryBudget, Target, Timeouts, Window,
 };
 
 /// The text of the document.
@@ -167,10 +167,7 @@ fn circuit_breaker(given: Layers<'_, api::CircuitBreaker>) -> CircuitBreaker {
             given.get(|breaker| breaker.half_open_timeout.as_ref()),
             defaults.half_open_timeout,
         ),
-        scope: match given.get(|breaker| breaker.scope).unwrap_or_default() {
-            api::BreakerScope::Target | api::BreakerScope::Unknown => BreakerScope::Target,
-            api::BreakerScope::Host => BreakerScope::Host,
-        },
+        scope: defaults.scope,
     }
 }
 

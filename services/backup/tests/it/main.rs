@@ -1,5 +1,12 @@
 //! The runner against a real PostgreSQL, a real folder and a loopback server that knows the two calls it makes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails loudly"
+)]
+
 mod api;
 mod crash;
 mod damage;
