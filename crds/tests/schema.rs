@@ -1,5 +1,7 @@
 //! The schemas keep the house's rules: every field explains itself, every string and list is bounded.
 
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
 use serde_json::Value;
 use valerix_crds::schema::custom_resource_definitions;
 
