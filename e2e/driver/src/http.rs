@@ -39,8 +39,33 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[(&str, &str)], bo
         .write_all(text.as_bytes())
         .context("failed to send the request")?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).context("failed to read the answer")?;
+    let mut part = [0; 16 * 1024];
+    // A forwarded connection closes up to a second after the answer; nobody should wait for that.
+    while !is_whole(&bytes) {
+        let count = stream.read(&mut part).context("failed to read the answer")?;
+        if count == 0 {
+            break;
+        }
+        bytes.extend_from_slice(&part[..count]);
+    }
     parse(&bytes)
+}
+
+/// Whether the head and the body that it announces are there.
+fn is_whole(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
+    });
+    match length {
+        Some(length) => body.len() >= length,
+        None => body.ends_with("0\r\n\r\n"),
+    }
 }
 
 /// True when something on 127.0.0.1 answers `question` with bytes that begin with `expected`.
@@ -116,6 +141,25 @@ mod tests {
                 body: "hi yo".into()
             }
         );
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_its_body_is() {
+        for (bytes, whole) in [
+            (&b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nhi"[..], true),
+            (b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nh", false),
+            (b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n", false),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+                false,
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+                true,
+            ),
+        ] {
+            assert_eq!(is_whole(bytes), whole, "{}", String::from_utf8_lossy(bytes));
+        }
     }
 
     #[test]
