@@ -66,7 +66,7 @@ impl Desk {
         config.database = database.args();
         config.bus = bus.clone();
         config.processor_url = processor.clone();
-        config.settle_lease = Duration::from_millis(300);
+        config.settle_lease = Duration::from_secs(1);
         config.sweep_interval = Duration::from_millis(50);
         let url = run(valerix_payment::startup::build(config).await.unwrap(), &stop);
 
