@@ -132,6 +132,28 @@ pub const OWN_NAMESPACE: &[Right] = &[
         verbs: KEEP,
         why: "chaos_experiment: the switch that stops every experiment is read; drain writes and lifts it",
     },
+    Right {
+        group: "",
+        resources: &["pods"],
+        verbs: &["list"],
+        why: "drain: waits for the operator's last pod",
+    },
+];
+
+/// In the operator's own namespace, on its own Deployment alone.
+pub const OWN_DEPLOYMENT: &[Right] = &[
+    Right {
+        group: "apps",
+        resources: &["deployments"],
+        verbs: &["get"],
+        why: "drain: the labels of the operator's pods",
+    },
+    Right {
+        group: "apps",
+        resources: &["deployments/scale"],
+        verbs: &["patch"],
+        why: "drain: the operator ends before its rights are removed",
+    },
 ];
 
 /// In the namespaces that are listed for experiments.
@@ -141,6 +163,30 @@ pub const CHAOS_NAMESPACES: &[Right] = &[Right {
     verbs: &["create"],
     why: "chaos_experiment: podKill",
 }];
+
+/// Cluster-wide, on the one role that is named, because a Role cannot grant it.
+pub const CLUSTER: &[Right] = &[Right {
+    group: "rbac.authorization.k8s.io",
+    resources: &["clusterroles"],
+    verbs: &["bind"],
+    why: "backup_policy/apply: the runner's role is handed on to the Job of a backup",
+}];
+
+/// Of the Job of a backup, not of the operator.
+pub const BACKUP_RUNNER: &[Right] = &[
+    Right {
+        group: "resilience.valerix.io",
+        resources: &["backups"],
+        verbs: &["get"],
+        why: "the runner reads its record",
+    },
+    Right {
+        group: "resilience.valerix.io",
+        resources: &["backups/status"],
+        verbs: &["get", "patch"],
+        why: "the runner takes the fence and reports",
+    },
+];
 
 #[cfg(test)]
 mod tests {
@@ -170,19 +216,9 @@ mod tests {
         items.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
     }
 
-    /// The rules that the chart grants wherever it watches: the lines of `_rules.tpl` without Helm's own.
-    fn of_the_chart() -> Flat {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/valerix/templates/_rules.tpl");
-        let template = std::fs::read_to_string(path).unwrap();
-        let rules: String = template
-            .lines()
-            .skip_while(|line| !line.starts_with("{{- define"))
-            .filter(|line| !line.starts_with("{{"))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let rules: Vec<Value> = serde_yaml::from_str(&rules).unwrap();
+    fn flat_rules(rules: &[Value]) -> Flat {
         let mut flat = Flat::new();
-        for rule in &rules {
+        for rule in rules {
             for group in texts(rule, "apiGroups") {
                 for resource in texts(rule, "resources") {
                     for verb in texts(rule, "verbs") {
@@ -194,20 +230,97 @@ mod tests {
         flat
     }
 
-    #[test]
-    fn the_chart_grants_what_the_table_names_and_nothing_else() {
-        let (table, chart) = (flat(WATCHED_NAMESPACES), of_the_chart());
-        let missing: Vec<_> = table.difference(&chart).collect();
+    fn template(name: &str) -> String {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/valerix/templates");
+        std::fs::read_to_string(format!("{folder}/{name}")).unwrap()
+    }
+
+    /// The rules that the chart grants wherever it watches: the lines of `_rules.tpl` without Helm's own.
+    fn of_every_namespace() -> Flat {
+        let rules: String = template("_rules.tpl")
+            .lines()
+            .skip_while(|line| !line.starts_with("{{- define"))
+            .filter(|line| !line.starts_with("{{"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        flat_rules(&serde_yaml::from_str::<Vec<Value>>(&rules).unwrap())
+    }
+
+    /// The roles that `rights.yaml` writes out: name without the release's part, whether a rule is for named objects
+    /// alone, and the rules. Those that include `_rules.tpl` are left out.
+    fn of_roles() -> Vec<(String, bool, Flat)> {
+        let plain: String = template("rights.yaml")
+            .lines()
+            .filter(|line| !line.starts_with("{{"))
+            .map(|line| match (line.find("{{"), line.rfind("}}")) {
+                (Some(from), Some(to)) => {
+                    let name = if line.contains("backupRunner") {
+                        "runner"
+                    } else {
+                        "operator"
+                    };
+                    format!("{}{name}{}\n", &line[..from], &line[to + 2..])
+                }
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        let mut roles = Vec::new();
+        for document in plain.split("---\n") {
+            let role: Value = serde_yaml::from_str(document).unwrap();
+            let Some(rules) = role["rules"].as_array() else {
+                continue;
+            };
+            let name = role["metadata"]["name"].as_str().unwrap();
+            let (named, general): (Vec<_>, Vec<_>) =
+                rules.iter().cloned().partition(|rule| rule["resourceNames"].is_array());
+            for (is_named, rules) in [(true, named), (false, general)] {
+                if !rules.is_empty() {
+                    roles.push((name.to_owned(), is_named, flat_rules(&rules)));
+                }
+            }
+        }
+        roles
+    }
+
+    fn compare(what: &str, rights: &[Right], chart: &Flat) {
+        let table = flat(rights);
+        let missing: Vec<_> = table.difference(chart).collect();
         let excess: Vec<_> = chart.difference(&table).collect();
         assert!(
             missing.is_empty() && excess.is_empty(),
-            "missing in the chart: {missing:?}; only in the chart: {excess:?}"
+            "{what}: missing in the chart: {missing:?}; only in the chart: {excess:?}"
         );
     }
 
     #[test]
+    fn the_chart_grants_what_the_tables_name_and_nothing_else() {
+        compare("every watched namespace", WATCHED_NAMESPACES, &of_every_namespace());
+        let mut roles = of_roles();
+        for (name, named, rights) in [
+            ("operator-cluster", true, CLUSTER),
+            ("operator", true, OWN_DEPLOYMENT),
+            ("operator", false, OWN_NAMESPACE),
+            ("operator-chaos", false, CHAOS_NAMESPACES),
+            ("runner", false, BACKUP_RUNNER),
+        ] {
+            let found = roles.iter().position(|role| role.0 == name && role.1 == named);
+            let role = roles.remove(found.unwrap_or_else(|| panic!("no role {name} in the chart")));
+            compare(name, rights, &role.2);
+        }
+        assert!(roles.is_empty(), "roles without a table: {roles:?}");
+    }
+
+    #[test]
     fn nothing_is_sweeping() {
-        for right in [WATCHED_NAMESPACES, OWN_NAMESPACE, CHAOS_NAMESPACES].concat() {
+        let tables = [
+            WATCHED_NAMESPACES,
+            OWN_NAMESPACE,
+            OWN_DEPLOYMENT,
+            CHAOS_NAMESPACES,
+            CLUSTER,
+            BACKUP_RUNNER,
+        ];
+        for right in tables.concat() {
             let words = right.resources.iter().chain(right.verbs).chain([&right.group]);
             assert!(
                 words.clone().all(|word| !word.contains('*') && *word != "secrets"),

@@ -22,7 +22,7 @@ pub struct Settings {
     #[arg(long, env = "CHAOS_NAMESPACES", value_delimiter = ',')]
     pub chaos_namespaces: Vec<String>,
     /// Longest duration of a fault, for example 30m.
-    #[arg(long, env = "CHAOS_MAX_DURATION", default_value = "1h")]
+    #[arg(long, env = "CHAOS_MAX_DURATION", default_value = "10m")]
     pub chaos_max_duration: valerix_crds::Duration,
     /// Image that the Jobs of a BackupPolicy run.
     #[arg(long, env = "BACKUP_IMAGE", default_value = "")]

@@ -13,3 +13,4 @@ mod refusals;
 mod removal;
 mod rest;
 mod service;
+mod slow_inventory;

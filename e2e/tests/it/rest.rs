@@ -77,8 +77,6 @@ fn is_passing(event: &Value) -> bool {
     answer.contains("being terminated")
         // The API server's own cache has not yet heard of a kind that was installed a moment ago.
         || answer.contains("cannot find RESTMapping")
-        // An uninstall takes the rights away while the last pod ends.
-        || event["objectRef"]["resource"] == "leases"
 }
 
 #[tokio::test(flavor = "multi_thread")]

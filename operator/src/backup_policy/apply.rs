@@ -8,7 +8,8 @@ use super::{
     by_hand::{Step, decide},
     dereference::Observed,
     error::Error,
-    records::{Correction, Evidence, JobState, correction_patch, job_state},
+    job::{JobState, job_state},
+    records::{Correction, Evidence, correction_patch},
     slot::Slot,
     validate::Plan,
 };

@@ -1,6 +1,6 @@
 //! A run by hand: what the day's record and Job say about it. Pure.
 
-use super::records::JobState;
+use super::job::JobState;
 use valerix_crds::{BackupStatus, UploadState};
 
 /// What to do about the annotation.

@@ -11,6 +11,7 @@ mod dereference;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod job;
 mod metrics;
 mod records;
 mod slot;

@@ -4,10 +4,14 @@
 //! nothing here claims that it did not: such a record becomes Unknown, and only the runner, who can read the
 //! destination, settles it.
 
-use super::{dereference::Observed, slot::Schedule};
+use super::{
+    dereference::Observed,
+    job::{JobState, job_condition, job_state, termination, waiting},
+    slot::Schedule,
+};
 use crate::runtime::clock;
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, TimeZone, Utc};
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use std::sync::Arc;
 use valerix_crds::{Backup, BackupPhase, UploadState, backup_runner};
@@ -49,41 +53,6 @@ pub enum Evidence {
     },
     /// Only what the record says of itself: nothing ends by it.
     Progress,
-}
-
-/// A Job, as far as a record or a run by hand wants to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobState {
-    /// It may still start pods.
-    Active,
-    /// A pod ended with 0.
-    Complete,
-    /// It has given up.
-    Failed,
-    /// It is being deleted.
-    Terminating,
-}
-
-/// The state of a Job.
-pub fn job_state(job: &Job) -> JobState {
-    if job.metadata.deletion_timestamp.is_some() {
-        return JobState::Terminating;
-    }
-    if job_condition(job, "Failed").is_some() {
-        return JobState::Failed;
-    }
-    if job_condition(job, "Complete").is_some() {
-        JobState::Complete
-    } else {
-        JobState::Active
-    }
-}
-
-fn job_condition<'a>(job: &'a Job, kind: &str) -> Option<&'a k8s_openapi::api::batch::v1::JobCondition> {
-    let conditions = job.status.as_ref()?.conditions.as_deref()?;
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == kind && condition.status == "True")
 }
 
 /// What the records of one policy are to say instead, and when to look again.
@@ -285,58 +254,6 @@ impl Judge<'_> {
     }
 }
 
-/// Kubernetes alternates between words for the same trouble; these do not.
-fn waiting(pod: &Pod) -> Option<(&'static str, String)> {
-    let status = pod.status.as_ref()?;
-    let unschedulable = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
-        .and_then(|condition| condition.message.clone());
-    if let Some(why) = unschedulable {
-        return Some(("Unschedulable", format!("the backup's pod cannot be scheduled: {why}")));
-    }
-    status.container_statuses.iter().flatten().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        match waiting.reason.as_deref()? {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Some((
-                "ImageUnavailable",
-                format!(
-                    "the image {} cannot be pulled: check backup.image of the chart",
-                    container.image
-                ),
-            )),
-            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
-                "ContainerNotCreated",
-                format!(
-                    "the backup's container cannot be made: {}",
-                    waiting.message.as_deref().unwrap_or_default()
-                ),
-            )),
-            _ => None,
-        }
-    })
-}
-
-fn termination(pod: &Pod) -> Option<String> {
-    pod.status
-        .as_ref()?
-        .container_statuses
-        .iter()
-        .flatten()
-        .find_map(|container| {
-            let ended = container.state.as_ref()?.terminated.as_ref()?;
-            (ended.exit_code != 0).then(|| {
-                format!(
-                    "its container ended with {} ({})",
-                    ended.exit_code,
-                    ended.reason.as_deref().unwrap_or("no reason")
-                )
-            })
-        })
-}
-
 /// The fields that a correction writes.
 pub fn correction_patch(correction: &Correction, now: DateTime<Utc>) -> serde_json::Value {
     let mut status = serde_json::json!({
@@ -359,6 +276,7 @@ pub fn correction_patch(correction: &Correction, now: DateTime<Utc>) -> serde_js
 mod tests {
     use super::super::fixtures;
     use super::*;
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
     use valerix_crds::BackupSchedule;
 

@@ -1,12 +1,15 @@
 //! `valerix-operator drain`: ends every run before the operator is removed, so that no finalizer is left behind.
 //!
-//! Reads experiments; writes the ConfigMap `valerix-safety`. The running operator does the rest: it recovers what runs
-//! and starts nothing. Experiments themselves are not changed: after a reinstall they run again.
+//! Reads experiments; writes the ConfigMap `valerix-safety` and the scale of the operator's own Deployment. The running
+//! operator does the rest: it recovers what runs and starts nothing. It is sent home before the stop is lifted, so that
+//! no schedule comes due in between, and so that it ends while it still has the rights to give up its Lease.
+//! Experiments themselves are not changed: after a reinstall they run again.
 
 use super::dereference::stop_order;
 use super::step::is_active;
 use crate::runtime::{Clients, Scope, failure};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -30,6 +33,24 @@ pub enum Error {
         /// What the API server or the way to it answered.
         source: Box<kube::Error>,
     },
+    /// The operator could not be scaled down.
+    #[error("failed to scale Deployment {deployment} to zero: {source}")]
+    Scale {
+        /// The operator's Deployment.
+        deployment: String,
+        /// What the API server or the way to it answered.
+        source: Box<kube::Error>,
+    },
+    /// The operator did not end.
+    #[error(
+        "failed to end the operator within {seconds}s: Deployment {deployment} is scaled to zero, but pods of it are left; ConfigMap {SAFETY_CONFIG_MAP} still stops every experiment, so try again"
+    )]
+    StillThere {
+        /// How long was waited.
+        seconds: u64,
+        /// The operator's Deployment.
+        deployment: String,
+    },
     /// Something still runs.
     #[error(
         "failed to end every experiment within {seconds}s: {names}; ConfigMap {SAFETY_CONFIG_MAP} still stops them, so try again, or give one up with annotation {annotation}=true",
@@ -51,11 +72,27 @@ pub enum Error {
     },
 }
 
-/// Stops every run, waits until none is left, and lifts the stop.
+/// Where the operator is, and how long its removal may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Removal<'a> {
+    /// Namespace of the operator.
+    pub namespace: &'a str,
+    /// Its Deployment; without one (it runs by hand) it is left alone.
+    pub deployment: Option<&'a str>,
+    /// For the runs to recover, and once more for the operator to end.
+    pub timeout: Duration,
+}
+
+/// Stops every run, waits until none is left, ends the operator, and lifts the stop.
 ///
 /// # Errors
-/// When something still runs after `timeout`, by name.
-pub async fn drain(clients: &Clients, scopes: &[Scope], namespace: &str, timeout: Duration) -> Result<(), Error> {
+/// When something still runs after the timeout, by name, or the operator does not end.
+pub async fn drain(clients: &Clients, scopes: &[Scope], removal: Removal<'_>) -> Result<(), Error> {
+    let Removal {
+        namespace,
+        deployment,
+        timeout,
+    } = removal;
     let safety: Api<ConfigMap> = clients.api(namespace);
     let order = |source| Error::Order {
         source: Box::new(source),
@@ -79,10 +116,13 @@ pub async fn drain(clients: &Clients, scopes: &[Scope], namespace: &str, timeout
         tracing::info!("every experiment is told to stop");
     }
     wait(clients, scopes, timeout).await?;
+    tracing::info!("no experiment runs");
+    if let Some(deployment) = deployment {
+        end_operator(clients, namespace, deployment, timeout).await?;
+    }
     if ours {
         lift(&safety).await.map_err(order)?;
     }
-    tracing::info!("no experiment runs");
     Ok(())
 }
 
@@ -137,6 +177,46 @@ async fn running(clients: &Clients, scopes: &[Scope]) -> Result<Vec<String>, kub
         }
     }
     Ok(names)
+}
+
+/// Scales the operator to zero and waits until its last pod has gone. A Deployment that is gone already is fine.
+async fn end_operator(clients: &Clients, namespace: &str, name: &str, timeout: Duration) -> Result<(), Error> {
+    let scale = |source| Error::Scale {
+        deployment: name.to_owned(),
+        source: Box::new(source),
+    };
+    let deployments: Api<Deployment> = clients.api(namespace);
+    let Some(deployment) = deployments.get_opt(name).await.map_err(scale)? else {
+        return Ok(());
+    };
+    let zero = Patch::Merge(json!({"spec": {"replicas": 0}}));
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match deployments.patch_scale(name, &parameters, &zero).await {
+        Err(error) if !failure::is_status(&error, 404) => return Err(scale(error)),
+        _ => tracing::info!(deployment = name, "the operator is told to end"),
+    }
+    let labels = deployment.spec.and_then(|spec| spec.selector.match_labels);
+    let selector: Vec<_> = labels
+        .unwrap_or_default()
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let parameters = ListParams::default().labels(&selector.join(","));
+    let pods: Api<Pod> = clients.api(namespace);
+    let deadline = Instant::now() + timeout;
+    while !pods.list(&parameters).await.map_err(scale)?.items.is_empty() {
+        if Instant::now() + PACE > deadline {
+            return Err(Error::StillThere {
+                seconds: timeout.as_secs(),
+                deployment: name.to_owned(),
+            });
+        }
+        tokio::time::sleep(PACE).await;
+    }
+    Ok(())
 }
 
 /// Removes our order, and only ours: whoever wrote over it meanwhile wants experiments stopped.

@@ -101,10 +101,11 @@ pub async fn run(ctx: Arc<Context>) {
     }
 }
 
-/// Stops every experiment and waits until its fault is gone; gives up after `DRAIN_TIMEOUT_SECONDS` (120).
+/// Stops every experiment, waits until its fault is gone, and ends the operator's Deployment (`OPERATOR_DEPLOYMENT`,
+/// where it is named); gives up after `DRAIN_TIMEOUT_SECONDS` (120).
 ///
 /// # Errors
-/// If the cluster cannot be reached or a fault is still there at the end.
+/// If the cluster cannot be reached, or a fault or the operator is still there at the end.
 pub async fn drain(settings: crate::settings::Settings, config: kube::Config) -> anyhow::Result<()> {
     use anyhow::Context as _;
     let clients = crate::runtime::Clients::new(config).context("failed to make a client for the cluster")?;
@@ -114,13 +115,13 @@ pub async fn drain(settings: crate::settings::Settings, config: kube::Config) ->
             .with_context(|| format!("DRAIN_TIMEOUT_SECONDS is `{text}`; write a number of seconds"))?,
         Err(_) => 120,
     };
-    drain::drain(
-        &clients,
-        &settings.scopes(),
-        &settings.pod_namespace,
-        Duration::from_secs(seconds),
-    )
-    .await?;
+    let deployment = std::env::var("OPERATOR_DEPLOYMENT").ok();
+    let removal = drain::Removal {
+        namespace: &settings.pod_namespace,
+        deployment: deployment.as_deref().filter(|name| !name.is_empty()),
+        timeout: Duration::from_secs(seconds),
+    };
+    drain::drain(&clients, &settings.scopes(), removal).await?;
     Ok(())
 }
 

@@ -110,6 +110,7 @@ impl Store {
             (&Method::POST, Some(_)) if target.subresource.as_deref() == Some("eviction") => self.evict(target, body),
             (&Method::PUT, Some(_)) => self.replace(target, body),
             (&Method::PATCH, Some(_)) if content_type.contains("apply-patch") => self.apply(target, query, body),
+            (&Method::PATCH, Some(_)) if target.subresource.as_deref() == Some("scale") => self.scale(target, body),
             (&Method::PATCH, Some(_)) => self.merge(target, body),
             (&Method::DELETE, Some(_)) => self.delete(target, body),
             _ => refuse(405, "MethodNotAllowed", format!("{method} on {target:?}")),
@@ -194,6 +195,14 @@ impl Store {
             return Ok(object);
         }
         Ok(self.update(key, &old, object))
+    }
+
+    fn scale(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+        let object = self.merge(target, &json!({"spec": {"replicas": body["spec"]["replicas"]}}))?;
+        Ok(json!({
+            "apiVersion": "autoscaling/v1", "kind": "Scale",
+            "metadata": {"name": object["metadata"]["name"]}, "spec": {"replicas": object["spec"]["replicas"]},
+        }))
     }
 
     fn apply(&mut self, target: &Target, query: &str, body: &Value) -> Result<Value, Refusal> {

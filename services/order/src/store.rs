@@ -4,19 +4,20 @@
 //! A transition is one `UPDATE .. WHERE state = ..`; when it matches nothing, someone else moved the order: it is read
 //! again and the table is asked again.
 
+mod statements;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
-use valerix_kit::events::{NewEvent, outbox};
 use valerix_kit::postgres;
 
-use crate::events::{self, Answered, ORDER_EVENTS};
+use self::statements::{Row, announce, emit, read, record, update};
+use crate::events::Answered;
 use crate::money::Money;
-use crate::saga::commands::{Action, Announcement, Command, Due};
-use crate::saga::state::{self, Input, Reason, State, Step, Verdict};
+use crate::saga::commands::{Action, Command, Due};
+use crate::saga::state::{self, Input, State, Step, Verdict};
 
 /// One order, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,22 +119,6 @@ impl StoreError {
 pub struct Store {
     pool: PgPool,
     times: Times,
-}
-
-#[derive(sqlx::FromRow)]
-struct Row {
-    id: Uuid,
-    item_id: String,
-    quantity: i32,
-    gremlin: bool,
-    state: String,
-    reason: Option<String>,
-    stock_returned: bool,
-    payment_settled: bool,
-    amount_minor: Option<i64>,
-    currency: Option<String>,
-    version: i64,
-    created_at: DateTime<Utc>,
 }
 
 impl Store {
@@ -392,161 +377,6 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(sql("find expired orders"))
-    }
-}
-
-async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Option<Order>, StoreError> {
-    sqlx::query_as::<_, Row>(
-        "SELECT id, item_id, quantity, gremlin, state, reason, stock_returned, payment_settled, amount_minor,
-                currency, version, created_at
-         FROM orders WHERE id = $1",
-    )
-    .bind(id)
-    .fetch_optional(connection)
-    .await
-    .map_err(sql("read an order"))?
-    .map(Order::try_from)
-    .transpose()
-}
-
-/// Moves the order on if it still stands where it was read; the version also tells the two halves of CANCELLING apart.
-async fn update(connection: &mut PgConnection, order: &Order, before: State) -> Result<bool, StoreError> {
-    let (stock_returned, payment_settled) = match order.state {
-        State::Cancelling {
-            stock_returned,
-            payment_settled,
-            ..
-        } => (stock_returned, payment_settled),
-        State::Cancelled { .. } => (true, true),
-        _ => (false, false),
-    };
-    sqlx::query(
-        "UPDATE orders SET state = $4, reason = $5, stock_returned = $6, payment_settled = $7, amount_minor = $8,
-                currency = $9, version = version + 1, updated_at = now()
-         WHERE id = $1 AND state = $2 AND version = $3",
-    )
-    .bind(order.id)
-    .bind(before.name())
-    .bind(order.version)
-    .bind(order.state.name())
-    .bind(order.state.reason().map(Reason::name))
-    .bind(stock_returned)
-    .bind(payment_settled)
-    .bind(order.amount.as_ref().map(|money| money.amount_minor))
-    .bind(order.amount.as_ref().map(|money| money.currency.as_str()))
-    .execute(connection)
-    .await
-    .map(|done| done.rows_affected() == 1)
-    .map_err(sql("move an order on"))
-}
-
-async fn record(
-    connection: &mut PgConnection,
-    id: Uuid,
-    input: Input,
-    from: State,
-    to: State,
-    verdict: Verdict,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO order_history (order_id, input, from_state, to_state, verdict) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(id)
-    .bind(input.name())
-    .bind(from.name())
-    .bind(to.name())
-    .bind(verdict.name())
-    .execute(connection)
-    .await
-    .map(drop)
-    .map_err(sql("record an input"))
-}
-
-/// Puts a command into the outbox. Each attempt is an event of its own, so that it is answered again.
-async fn emit(connection: &mut PgConnection, order: &Order, action: Action, attempt: i32) -> Result<(), StoreError> {
-    append(
-        connection,
-        events::topic(action),
-        action.name(),
-        action.key(order.id),
-        i64::from(attempt),
-        events::command_payload(action, order),
-    )
-    .await
-}
-
-async fn announce(connection: &mut PgConnection, order: &Order, announcement: Announcement) -> Result<(), StoreError> {
-    append(
-        connection,
-        ORDER_EVENTS,
-        announcement.name(),
-        format!("order:{}", order.id),
-        order.version,
-        events::announcement_payload(order),
-    )
-    .await
-}
-
-async fn append(
-    connection: &mut PgConnection,
-    topic: &'static str,
-    event_type: &'static str,
-    aggregate: String,
-    version: i64,
-    payload: Value,
-) -> Result<(), StoreError> {
-    let event = NewEvent {
-        topic: topic.into(),
-        event_type: event_type.into(),
-        aggregate,
-        version,
-        payload,
-        due_in: Duration::ZERO,
-    };
-    outbox::append(connection, &event)
-        .await
-        .map(drop)
-        .map_err(sql("put an event into the outbox"))
-}
-
-impl TryFrom<Row> for Order {
-    type Error = StoreError;
-
-    fn try_from(row: Row) -> Result<Self, StoreError> {
-        let order_id = row.id;
-        let unknown = |what: String| StoreError::Row { order_id, what };
-        let reason = || {
-            let name = row.reason.as_deref().unwrap_or_default();
-            Reason::parse(name).ok_or_else(|| unknown(format!("reason {name:?}")))
-        };
-        let state = match row.state.as_str() {
-            "PENDING" => State::Pending,
-            "RESERVED" => State::Reserved,
-            "CONFIRMED" => State::Confirmed,
-            "CANCELLING" => State::Cancelling {
-                reason: reason()?,
-                stock_returned: row.stock_returned,
-                payment_settled: row.payment_settled,
-            },
-            "CANCELLED" => State::Cancelled { reason: reason()? },
-            "REFUNDING" => State::Refunding,
-            "REFUNDED" => State::Refunded,
-            other => return Err(unknown(format!("state {other:?}"))),
-        };
-        let amount = match (row.amount_minor, row.currency) {
-            (Some(amount_minor), Some(currency)) => Some(Money { amount_minor, currency }),
-            _ => None,
-        };
-        Ok(Self {
-            id: row.id,
-            item_id: row.item_id,
-            quantity: row.quantity,
-            gremlin: row.gremlin,
-            state,
-            amount,
-            version: row.version,
-            created_at: row.created_at,
-        })
     }
 }
 
