@@ -252,7 +252,7 @@ mod tests {
         let plain: String = template("rights.yaml")
             .lines()
             .filter(|line| !line.starts_with("{{"))
-            .map(|line| match (line.find("{{"), line.rfind("}}")) {
+            .map(|line| match (line.find("{{"), line.find("}}")) {
                 (Some(from), Some(to)) => {
                     let name = if line.contains("backupRunner") {
                         "runner"
