@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -18,6 +19,8 @@ use crate::tools::{debian, go, rust};
 use crate::workspace::{self, Artifacts, cargo};
 use crate::{images, interrupt, schemas};
 
+/// Name of the cluster of the end-to-end tests.
+const CLUSTER: &str = "test";
 /// Set to leave the cluster of failed end-to-end tests as it is, for a person to look at.
 const KEEP: &str = "VALERIX_KEEP";
 
@@ -90,7 +93,10 @@ fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> 
         stop_on_failure(steps)?;
     }
     if scope.includes(Scope::Unit) {
-        unit(paths, steps, count);
+        let cluster = (scope == Scope::All)
+            .then(|| Cluster::choose(CLUSTER, paths).ok())
+            .flatten();
+        unit(paths, cluster.as_ref(), steps, count);
         stop_on_failure(steps)?;
     }
     if scope.includes(Scope::EndToEnd) {
@@ -240,33 +246,68 @@ fn manifests(paths: &Paths, log: &Log) -> Result<()> {
     conform().arg(paths.checkout.join("examples")).run(log)
 }
 
-fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {
+/// The unit and service tests. They wait more than they compute: what the end-to-end tests on `cluster` need is fetched
+/// and compiled meanwhile.
+fn unit(paths: &Paths, cluster: Option<&Cluster<'_>>, steps: &mut Steps, count: &mut Count) {
     each(steps, "Installing PostgreSQL and Redis", |log| {
         debian::install(debian::SERVICES, log)
     });
     each(steps, "Compiling the tests", |log| compile(paths, log).map(drop));
     each(steps, "Unit and service tests", |log| {
-        let services = Services::start(log)?;
         let _claim = workspace::claim(paths, log)?;
-        let tests = cargo(paths)
-            .args([
-                "test",
-                "--locked",
-                "--workspace",
-                "--exclude",
-                "valerix-e2e",
-                "--no-fail-fast",
-            ])
-            .env("TEST_DATABASE_URL", &services.database_url)
-            .env("TEST_REDIS_URL", &services.redis_url)
-            .run(log);
-        drop(services);
-        judge(tests, count, log)
+        let beside = |name: &str| Log::beside(log.path().with_extension(format!("{name}.log"))).ok();
+        let enough = &AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for (name, work) in [("bases", make_bases as Ahead), ("programs", compile_programs)] {
+                if let (Some(cluster), Some(log)) = (cluster, beside(name)) {
+                    scope.spawn(move || work(cluster, paths, enough, log));
+                }
+            }
+            let outcome = run_unit(paths, count, log);
+            enough.store(true, Ordering::Relaxed);
+            outcome
+        })
     });
 }
 
+fn run_unit(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
+    let services = Services::start(log)?;
+    let tests = cargo(paths)
+        .args([
+            "test",
+            "--locked",
+            "--workspace",
+            "--exclude",
+            "valerix-e2e",
+            "--no-fail-fast",
+        ])
+        .env("TEST_DATABASE_URL", &services.database_url)
+        .env("TEST_REDIS_URL", &services.redis_url)
+        .run(log);
+    drop(services);
+    judge(tests, count, log)
+}
+
+/// Work ahead of its step. What goes wrong is tried again, and then told, by the step that needs it.
+type Ahead = fn(&Cluster<'_>, &Paths, &AtomicBool, Log);
+
+fn make_bases(cluster: &Cluster<'_>, _: &Paths, _: &AtomicBool, log: Log) {
+    let made = cluster
+        .install_tools(&log)
+        .and_then(|()| cluster.prepare_base_images(&log));
+    if let Err(error) = made {
+        log.write_line(&format!("{error:#}"));
+    }
+}
+
+fn compile_programs(cluster: &Cluster<'_>, paths: &Paths, enough: &AtomicBool, log: Log) {
+    if let Err(error) = images::compile_ahead(paths, cluster.builder(), enough, &log) {
+        log.write_line(&format!("{error:#}"));
+    }
+}
+
 fn end_to_end(paths: &Paths, steps: &mut Steps, count: &mut Count) {
-    let cluster = match Cluster::choose("test", paths) {
+    let cluster = match Cluster::choose(CLUSTER, paths) {
         Ok(cluster) => cluster,
         Err(error) => return each(steps, "Choosing a cluster", |_| Err(error)),
     };

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -138,6 +140,31 @@ pub fn build(paths: &Paths, builder: Builder, log: &Log) -> Result<Vec<Image>> {
     Ok(images)
 }
 
+fn cargo_arguments() -> Vec<&'static str> {
+    let mut arguments = vec!["--release"];
+    for role in ROLES {
+        arguments.extend(["--package", role.package, "--bin", role.binary]);
+    }
+    arguments
+}
+
+/// Compiles what [`build`] will ask for, until it is there or `enough` is set; for whoever holds the target folder and
+/// has processors to spare. What goes wrong is told by [`build`].
+///
+/// # Errors
+/// When cargo cannot be started.
+pub fn compile_ahead(paths: &Paths, builder: Builder, enough: &AtomicBool, log: &Log) -> Result<()> {
+    if compiler(std::env::consts::OS, host_glibc(log).as_deref(), builder) != Compiler::Host {
+        return Ok(());
+    }
+    let build = workspace::cargo_aside(paths).args(["build", "--locked"]);
+    let mut running = build.args(cargo_arguments()).start(log)?;
+    while running.is_alive() && !enough.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 /// This checkout's copy of the operator as [`build`] compiled it last: the program in the image, for tests that run it
 /// on the host.
 pub fn operator_binary(paths: &Paths) -> PathBuf {
@@ -198,10 +225,7 @@ impl Staging {
     }
 
     fn compile_here(&self, paths: &Paths, log: &Log) -> Result<()> {
-        let mut arguments = vec!["--release"];
-        for role in ROLES {
-            arguments.extend(["--package", role.package, "--bin", role.binary]);
-        }
+        let arguments = cargo_arguments();
         let copies = ROLES.map(|role| (role.binary, self.path.join(role.name).join(role.binary)));
         workspace::build(paths, &arguments, &copies, log).map(drop)
     }

@@ -22,6 +22,7 @@ pub struct Log {
     path: PathBuf,
     began: Instant,
     next_heartbeat: Cell<Instant>,
+    shown: bool,
 }
 
 impl Log {
@@ -39,6 +40,18 @@ impl Log {
             path,
             began: now,
             next_heartbeat: Cell::new(now + HEARTBEAT),
+            shown: true,
+        })
+    }
+
+    /// A log of work beside the step that is shown: nothing of it reaches the person.
+    ///
+    /// # Errors
+    /// When the file cannot be created.
+    pub fn beside(path: PathBuf) -> Result<Self> {
+        Ok(Self {
+            shown: false,
+            ..Self::create(path)?
         })
     }
 
@@ -56,8 +69,10 @@ impl Log {
 
     /// Tells the person something now, and keeps it in the log.
     pub fn say(&self, text: &str) {
-        for line in text.lines() {
-            println!("   {line}");
+        if self.shown {
+            for line in text.lines() {
+                println!("   {line}");
+            }
         }
         self.write_line(text);
     }
@@ -70,7 +85,7 @@ impl Log {
     /// Shows a sign of life when the last one is long ago.
     pub(crate) fn heartbeat(&self) {
         let now = Instant::now();
-        if now < self.next_heartbeat.get() {
+        if !self.shown || now < self.next_heartbeat.get() {
             return;
         }
         self.next_heartbeat.set(now + HEARTBEAT);

@@ -43,7 +43,16 @@ impl Artifacts {
 
 /// cargo on this checkout, with the target folder that checkouts share.
 pub fn cargo(paths: &Paths) -> Program {
-    let cargo = Program::new("cargo")
+    on_this_checkout(Program::new("cargo"), paths)
+}
+
+/// The same for work ahead of its time, which takes only what others leave of the processors.
+pub fn cargo_aside(paths: &Paths) -> Program {
+    on_this_checkout(Program::new("nice").args(["-n", "19", "cargo"]), paths)
+}
+
+fn on_this_checkout(cargo: Program, paths: &Paths) -> Program {
+    let cargo = cargo
         .env("CARGO_TARGET_DIR", &paths.cargo_target)
         .in_folder(&paths.checkout);
     // A checkout that is built once gains nothing from incremental compilation, and pays for it in time and disk.
