@@ -52,6 +52,8 @@ pub use key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};
 #[cfg(feature = "axum")]
 pub use limits::{InvalidNetwork, Network};
+#[cfg(feature = "redis")]
+pub use limits::{InvalidRedisUrl, RedisLimits, SharedLimiter};
 pub use outbound::{CallError, Classify, DefaultClassify, Head, Target};
 pub use problem::{FAULT_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;

@@ -21,6 +21,8 @@ struct Families {
     timeouts: IntCounterVec,
     bulkhead: IntCounterVec,
     limits: IntCounterVec,
+    limits_locally: IntCounterVec,
+    limit_calls: IntCounterVec,
     reloads: IntCounterVec,
     injected: IntCounterVec,
     concurrency: IntCounterVec,
@@ -73,6 +75,16 @@ impl Metrics {
                 "Requests by rule and decision.",
                 &["rule", "decision"],
             ),
+            limits_locally: counter(
+                "resilience_ratelimit_local_decisions_total",
+                "Requests of a shared limit that the local share decided because Redis did not answer, by rule.",
+                &["rule"],
+            ),
+            limit_calls: counter(
+                "resilience_ratelimit_redis_calls_total",
+                "Times that Redis was asked for shared limits, by result: answered, timed_out, failed, busy.",
+                &["result"],
+            ),
             reloads: counter(
                 "resilience_config_reload_total",
                 "Documents read, by document and result.",
@@ -101,6 +113,8 @@ impl Metrics {
             &families.timeouts,
             &families.bulkhead,
             &families.limits,
+            &families.limits_locally,
+            &families.limit_calls,
             &families.reloads,
             &families.injected,
             &families.concurrency,
@@ -159,6 +173,16 @@ impl Metrics {
     #[cfg(feature = "axum")]
     pub(crate) fn limit(&self, rule: &str, decision: &str) {
         self.0.limits.with_label_values(&[rule, decision]).inc();
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn limit_locally(&self, rule: &str) {
+        self.0.limits_locally.with_label_values(&[rule]).inc();
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn limit_call(&self, result: &str) {
+        self.0.limit_calls.with_label_values(&[result]).inc();
     }
 
     pub(crate) fn injected(&self, fault: &str) {

@@ -18,8 +18,13 @@ use valerix_policy::{
 
 use crate::documents::{self, Bytes, Watch};
 use crate::faults::{Crash, Faults, Markers};
+use crate::limits::{RedisLimits, RedisSettings};
 use crate::metrics::{Gauge, Metrics, Sample, Scraped};
 use crate::outbound::Target;
+
+/// How long a start waits for Redis, where a rule needs it.
+#[cfg(feature = "axum")]
+const REDIS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Failed to start.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +36,13 @@ pub enum StartError {
         /// What prometheus said.
         source: prometheus::Error,
     },
+    /// The URL for shared limits is none.
+    #[cfg(feature = "redis")]
+    #[error("failed to prepare shared limits: {source}")]
+    Redis {
+        /// Which one, and why.
+        source: crate::limits::InvalidRedisUrl,
+    },
 }
 
 impl StartError {
@@ -39,6 +51,8 @@ impl StartError {
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Metrics { .. } => "Metrics",
+            #[cfg(feature = "redis")]
+            Self::Redis { .. } => "Redis",
         }
     }
 }
@@ -53,6 +67,7 @@ pub struct Builder {
     pod_uid: String,
     registry: Option<Registry>,
     crash: Crash,
+    pub(crate) redis: RedisSettings,
 }
 
 impl std::fmt::Debug for Builder {
@@ -65,7 +80,8 @@ impl std::fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Reads `VALERIX_POLICY_DIR`, `VALERIX_STATE_DIR`, `VALERIX_SERVICE`, `VALERIX_NAMESPACE`, `VALERIX_POD_UID`.
+    /// Reads `VALERIX_POLICY_DIR`, `VALERIX_STATE_DIR`, `VALERIX_SERVICE`, `VALERIX_NAMESPACE`, `VALERIX_POD_UID`; with
+    /// the feature `redis` also `REDIS_LIMITS_URL`, `REDIS_URL` and `REDIS_PREFIX`.
     fn from_environment() -> Self {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
@@ -76,6 +92,7 @@ impl Builder {
             pod_uid: text("VALERIX_POD_UID").unwrap_or_default(),
             registry: None,
             crash: Arc::new(|| std::process::abort()),
+            redis: RedisSettings::from_environment(),
         }
     }
 
@@ -132,13 +149,11 @@ impl Builder {
     /// is no error here: it is reported, and the last good one or the defaults are in force.
     ///
     /// # Errors
-    /// When the metrics cannot be registered.
-    #[expect(
-        clippy::unused_async,
-        reason = "must run inside a tokio runtime, and may come to await its first reading"
-    )]
+    /// When the metrics cannot be registered, or the URL of Redis is none.
     pub async fn start(self) -> Result<Resilience, StartError> {
         let metrics = Metrics::new();
+        let revision = watch::Sender::new(0);
+        let redis = self.redis.open(metrics.clone(), revision.clone())?;
         let cancelled = CancellationToken::new();
         let inner = Arc::new(Inner {
             service: self.service,
@@ -160,7 +175,8 @@ impl Builder {
                 metrics.clone(),
             )),
             read: Mutex::default(),
-            revision: watch::Sender::new(0),
+            revision,
+            redis,
             metrics,
             tasks: TaskTracker::new(),
             _follower: cancelled.clone().drop_guard(),
@@ -177,6 +193,7 @@ impl Builder {
             let next_end = inner.reload(documents::read(&folder), Utc::now());
             tokio::spawn(follow(Arc::downgrade(&inner), watch, folder, next_end, cancelled));
         }
+        inner.redis_is_near().await;
         Ok(Resilience(inner))
     }
 }
@@ -217,6 +234,7 @@ pub(crate) struct Inner {
     pub(crate) faults: Arc<Faults>,
     read: Mutex<Read>,
     revision: watch::Sender<u64>,
+    redis: Option<RedisLimits>,
     metrics: Metrics,
     tasks: TaskTracker,
     _follower: DropGuard,
@@ -317,11 +335,7 @@ impl Resilience {
     /// `namespace/service`, what calls say of themselves.
     #[must_use]
     pub fn identity(&self) -> String {
-        if self.0.namespace.is_empty() {
-            self.0.service.clone()
-        } else {
-            format!("{}/{}", self.0.namespace, self.0.service)
-        }
+        self.0.identity()
     }
 
     /// Counts every change that the report's entity tag shows.
@@ -335,6 +349,24 @@ impl Resilience {
 }
 
 impl Inner {
+    fn identity(&self) -> String {
+        if self.namespace.is_empty() {
+            self.service.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.service)
+        }
+    }
+
+    /// Where a rule needs Redis and Redis is there, the first request shall find it connected.
+    async fn redis_is_near(&self) {
+        #[cfg(feature = "axum")]
+        if let Some(redis) = &self.redis
+            && self.rules.load().is_shared()
+        {
+            redis.connected(REDIS_PATIENCE).await;
+        }
+    }
+
     fn target(&self, name: &str) -> Arc<Target> {
         if let Some(target) = self.targets.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Arc::clone(target);
@@ -505,7 +537,12 @@ impl Inner {
         {
             let inbound = &policy.inbound;
             let former = self.rules.load();
-            let rules = crate::limits::RuleSet::new(&inbound.rate_limit.rules, policy.mode, replicas, &former);
+            let owner = crate::limits::Owner {
+                name: &self.identity(),
+                replicas,
+                redis: self.redis.as_ref(),
+            };
+            let rules = crate::limits::RuleSet::new(&inbound.rate_limit.rules, policy.mode, owner, &former);
             self.rules.store(Arc::new(rules));
             self.gate.configure(inbound.concurrency.as_ref(), policy.mode);
         }
@@ -564,6 +601,14 @@ impl Inner {
         registry.register(Box::new(Scraped::new(move || gauges(inner.upgrade().as_deref()))))
     }
 
+    /// What the report says of rate limits.
+    fn rate_limits(&self) -> Vec<valerix_policy::LimitReport> {
+        #[cfg(feature = "axum")]
+        return self.rules.load().report().collect();
+        #[cfg(not(feature = "axum"))]
+        Vec::new()
+    }
+
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
@@ -607,6 +652,11 @@ fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
     let active = faults
         .iter()
         .filter(|fault| fault.state == valerix_policy::FaultState::Active);
+    let limits = inner.map_or_else(Vec::new, Inner::rate_limits);
+    let degraded = limits
+        .iter()
+        .map(|limit| sample(&[&limit.name], f64::from(u8::from(limit.degraded))))
+        .collect();
     let config = inner.map(|inner| {
         let in_force = inner.in_force.load();
         let error = if in_force.report.error.is_some() {
@@ -648,6 +698,12 @@ fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
             samples: active
                 .map(|fault| sample(&[&fault.run, fault.fault_type.as_str()], 1.0))
                 .collect(),
+        },
+        Gauge {
+            name: "resilience_ratelimit_degraded",
+            help: "1 while the local share decides for a shared limit, because Redis does not answer.",
+            labels: &["rule"],
+            samples: degraded,
         },
         Gauge {
             name: "resilience_config_info",

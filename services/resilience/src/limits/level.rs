@@ -33,14 +33,23 @@ impl Quota {
     /// The numbers of a rule, or the share of one of `replicas`.
     #[must_use]
     pub fn share(rule: &RateLimitRule, replicas: u32) -> Self {
-        let replicas = replicas.max(1);
-        let requests = (rule.requests / replicas).max(1);
-        let burst = (rule.burst() / replicas).max(1);
-        Self {
-            requests,
+        let whole = Self {
+            requests: rule.requests,
             window: rule.window.get(),
-            burst,
+            burst: rule.burst(),
             algorithm: rule.algorithm(),
+        };
+        whole.divided(replicas)
+    }
+
+    /// The share of one of `replicas`; at least one request.
+    #[must_use]
+    pub fn divided(self, replicas: u32) -> Self {
+        let replicas = replicas.max(1);
+        Self {
+            requests: (self.requests / replicas).max(1),
+            burst: (self.burst / replicas).max(1),
+            ..self
         }
     }
 
@@ -51,7 +60,7 @@ impl Quota {
     }
 
     /// Nanoseconds between requests at the steady rate.
-    fn spacing(&self) -> u64 {
+    pub(super) fn spacing(&self) -> u64 {
         (self.window_nanos() / u64::from(self.requests.max(1))).max(1)
     }
 

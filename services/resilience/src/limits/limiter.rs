@@ -188,7 +188,7 @@ fn overflow_place(number: u64) -> usize {
 
 /// The keys are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
-struct AlreadyHashed;
+pub(super) struct AlreadyHashed;
 
 impl BuildHasher for AlreadyHashed {
     type Hasher = Identity;
@@ -198,7 +198,7 @@ impl BuildHasher for AlreadyHashed {
     }
 }
 
-struct Identity(u64);
+pub(super) struct Identity(u64);
 
 impl Hasher for Identity {
     fn finish(&self) -> u64 {

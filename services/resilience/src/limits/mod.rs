@@ -1,7 +1,7 @@
 //! Rate limits: how many requests per time, of all callers or of each.
 //!
-//! `level` is the arithmetic, `limiter` keeps one level per key in bounded memory, `rules` asks every rule of the
-//! policy that a request meets.
+//! `level` is the arithmetic, `limiter` keeps one level per key in bounded memory, `shared` one that all replicas draw
+//! from through Redis, `rules` asks every rule of the policy that a request meets.
 
 #[cfg(feature = "axum")]
 pub(crate) mod address;
@@ -9,6 +9,11 @@ mod level;
 mod limiter;
 #[cfg(feature = "axum")]
 mod rules;
+#[cfg(feature = "redis")]
+mod shared;
+#[cfg(not(feature = "redis"))]
+#[path = "unshared.rs"]
+mod shared;
 
 pub use self::level::{Decision, Quota};
 pub use self::limiter::{MAX_KEYS, RateLimiter};
@@ -16,4 +21,9 @@ pub use self::limiter::{MAX_KEYS, RateLimiter};
 #[cfg(feature = "axum")]
 pub use self::address::{InvalidNetwork, Network};
 #[cfg(feature = "axum")]
-pub(crate) use self::rules::{RuleSet, Verdict};
+pub(crate) use self::rules::{Owner, RuleSet, Verdict};
+#[cfg(feature = "redis")]
+pub use self::shared::{InvalidRedisUrl, RedisLimits, SharedLimiter};
+#[cfg(not(feature = "redis"))]
+pub(crate) use self::shared::{RedisLimits, SharedLimiter};
+pub(crate) use self::shared::RedisSettings;

@@ -10,6 +10,7 @@ use valerix_policy::{LimitKeyType, LimitKind, LimitReport, LimitScope, Mode, Rat
 
 use super::level::{Decision, Quota};
 use super::limiter::RateLimiter;
+use super::{RedisLimits, SharedLimiter};
 use crate::metrics::Metrics;
 use crate::problem::{Problem, whole_seconds};
 
@@ -18,7 +19,28 @@ use crate::problem::{Problem, whole_seconds};
 struct Rule {
     settings: RateLimitRule,
     routes: Vec<Route>,
-    limiter: Arc<RateLimiter>,
+    limiter: Limiter,
+}
+
+/// Who counts.
+#[derive(Clone, Debug)]
+enum Limiter {
+    Own(Arc<RateLimiter>),
+    Shared(SharedLimiter),
+}
+
+/// What a rule let pass, so that it can be given back.
+#[derive(Debug)]
+enum Taken {
+    Own(u64),
+    Shared { key: String, locally: bool },
+}
+
+/// A rule that means a request, and what it counts the request under.
+#[derive(Debug)]
+struct Asked {
+    rule: usize,
+    key: String,
 }
 
 /// The rules in force. A new set takes the limiters of the former over, by name.
@@ -26,6 +48,13 @@ struct Rule {
 pub(crate) struct RuleSet {
     rules: Vec<Rule>,
     mode: Mode,
+}
+
+/// The rules that a request meets, those first that answer without Redis.
+#[derive(Debug)]
+pub(crate) struct Meeting {
+    rules: Arc<RuleSet>,
+    asked: Vec<Asked>,
 }
 
 /// What the rules say to a request.
@@ -67,30 +96,30 @@ impl Refused {
     }
 }
 
+/// Whom the limits of a rule set belong to, and how many share them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) replicas: u32,
+    pub(crate) redis: Option<&'a RedisLimits>,
+}
+
 impl RuleSet {
     /// The rules of a document; limiters of the same name and key keep what they know.
-    pub(crate) fn new(rules: &[RateLimitRule], mode: Mode, replicas: u32, former: &Self) -> Self {
+    pub(crate) fn new(rules: &[RateLimitRule], mode: Mode, owner: Owner<'_>, former: &Self) -> Self {
         let kept: BTreeMap<&str, &Rule> = former
             .rules
             .iter()
             .map(|rule| (rule.settings.name.as_str(), rule))
             .collect();
         let build = |settings: &RateLimitRule| {
-            let shared = settings.scope != LimitScope::Replica;
-            let quota = Quota::share(settings, if shared { replicas } else { 1 });
-            let limiter = match kept.get(settings.name.as_str()) {
-                Some(rule) if rule.settings.key == settings.key => {
-                    rule.limiter.reconfigure(quota);
-                    Arc::clone(&rule.limiter)
-                }
-                _ => Arc::new(RateLimiter::new(quota)),
-            };
-            // Validated with the document.
-            let routes = settings.routes.iter().filter_map(|route| route.parse().ok()).collect();
+            let kept = kept.get(settings.name.as_str());
+            let kept = kept.filter(|rule| rule.settings.key == settings.key).map(|rule| &rule.limiter);
             Rule {
                 settings: settings.clone(),
-                routes,
-                limiter,
+                // Validated with the document.
+                routes: settings.routes.iter().filter_map(|route| route.parse().ok()).collect(),
+                limiter: Limiter::new(settings, owner, kept),
             }
         };
         Self {
@@ -99,31 +128,142 @@ impl RuleSet {
         }
     }
 
-    /// Asks every rule that means the request; all must let it pass, else none is used up by it.
-    pub(crate) fn check(
-        &self,
+    /// Whether a rule needs Redis.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.limiter, Limiter::Shared(_)))
+    }
+
+    /// The rules that mean a request; none where limits are switched off.
+    pub(crate) fn meet(
+        self: Arc<Self>,
         method: &str,
         path: &str,
         mut key: impl FnMut(LimitKeyType, Option<&str>) -> String,
-        metrics: &Metrics,
-    ) -> Verdict {
+    ) -> Option<Meeting> {
         if self.rules.is_empty() || self.mode == Mode::Disabled {
-            return Verdict::Unlimited;
+            return None;
         }
-        let mut taken: Vec<(&Rule, u64, Decision)> = Vec::new();
-        let mut refusal: Option<(&Rule, Decision)> = None;
         let means =
-            |rule: &&Rule| rule.routes.is_empty() || rule.routes.iter().any(|route| route.matches(method, path));
-        for rule in self.rules.iter().filter(means) {
-            let number = rule.settings.key.as_ref().map_or(0, |wanted| {
-                rule.limiter.number(&key(wanted.key_type, wanted.name.as_deref()))
+            |rule: &Rule| rule.routes.is_empty() || rule.routes.iter().any(|route| route.matches(method, path));
+        let mut asked: Vec<Asked> = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| means(rule)) {
+            let wanted = rule.settings.key.as_ref();
+            asked.push(Asked {
+                rule: index,
+                key: wanted.map_or_else(String::new, |wanted| key(wanted.key_type, wanted.name.as_deref())),
             });
-            let decision = rule.limiter.take_number(number);
+        }
+        asked.sort_by_key(|asked| matches!(self.rules[asked.rule].limiter, Limiter::Shared(_)));
+        (!asked.is_empty()).then_some(Meeting { rules: self, asked })
+    }
+
+    pub(crate) fn report(&self) -> impl Iterator<Item = LimitReport> {
+        self.rules.iter().map(|rule| {
+            let (limit, in_use, (allowed, refused), degraded) = match &rule.limiter {
+                Limiter::Own(limiter) => (
+                    limiter.quota(),
+                    limiter.live_keys(),
+                    limiter.totals(),
+                    rule.settings.scope == LimitScope::Distributed,
+                ),
+                Limiter::Shared(limiter) => {
+                    let degraded = limiter.is_degraded();
+                    let limit = if degraded { limiter.share() } else { limiter.quota() };
+                    (limit, limiter.live_keys(), limiter.totals(), degraded)
+                }
+            };
+            LimitReport {
+                name: rule.settings.name.clone(),
+                kind: LimitKind::RateLimit,
+                limit: u64::from(limit.requests),
+                in_use: in_use as u64,
+                allowed,
+                refused,
+                degraded,
+            }
+        })
+    }
+}
+
+impl Limiter {
+    /// Where the kept one counts in another way, what it knows is lost: nobody is owed what another counted.
+    fn new(settings: &RateLimitRule, owner: Owner<'_>, kept: Option<&Self>) -> Self {
+        if let (LimitScope::Distributed, Some(redis)) = (settings.scope, owner.redis) {
+            let quota = Quota::share(settings, 1);
+            let limiter = match kept {
+                Some(Self::Shared(limiter)) => {
+                    limiter.reconfigure(quota, owner.replicas);
+                    limiter.clone()
+                }
+                _ => redis.limiter(owner.name, &settings.name, quota, owner.replicas),
+            };
+            limiter.begin_connecting();
+            return Self::Shared(limiter);
+        }
+        let sharing = settings.scope != LimitScope::Replica;
+        let quota = Quota::share(settings, if sharing { owner.replicas } else { 1 });
+        match kept {
+            Some(Self::Own(limiter)) => {
+                limiter.reconfigure(quota);
+                Self::Own(Arc::clone(limiter))
+            }
+            _ => Self::Own(Arc::new(RateLimiter::new(quota))),
+        }
+    }
+
+    async fn take(&self, key: String) -> (Decision, Taken) {
+        match self {
+            Self::Own(limiter) => {
+                // Without a key all requests are one.
+                let number = if key.is_empty() { 0 } else { limiter.number(&key) };
+                (limiter.take_number(number), Taken::Own(number))
+            }
+            Self::Shared(limiter) => {
+                let told = limiter.told(&key).await;
+                let locally = told.locally;
+                (told.decision, Taken::Shared { key, locally })
+            }
+        }
+    }
+
+    fn give_back(&self, taken: &Taken) {
+        match (self, taken) {
+            (Self::Own(limiter), Taken::Own(number)) => limiter.give_back(*number),
+            (Self::Shared(limiter), Taken::Shared { key, locally }) => limiter.give_back(key, *locally),
+            _ => {}
+        }
+    }
+
+    /// What `RateLimit-Policy` says: the limit of all replicas where they share it.
+    fn announced(&self) -> Quota {
+        match self {
+            Self::Own(limiter) => limiter.quota(),
+            Self::Shared(limiter) => limiter.quota(),
+        }
+    }
+}
+
+impl Meeting {
+    /// Asks the rules; all must let the request pass, else none is used up by it. Those that need Redis wait for it a
+    /// moment at most, and are not asked where another refused already.
+    pub(crate) async fn verdict(self, metrics: &Metrics) -> Verdict {
+        let Self { rules, asked } = self;
+        let mut taken: Vec<(&Rule, Taken, Decision)> = Vec::with_capacity(asked.len());
+        let mut refusal: Option<(&Rule, Decision)> = None;
+        for Asked { rule, key } in asked {
+            let rule = &rules.rules[rule];
+            if refusal.is_some() && matches!(rule.limiter, Limiter::Shared(_)) {
+                break;
+            }
             let name = rule.settings.name.as_str();
+            let (decision, token) = rule.limiter.take(key).await;
+            if matches!(token, Taken::Shared { locally: true, .. }) {
+                metrics.limit_locally(name);
+            }
             if decision.allowed {
                 metrics.limit(name, "allowed");
-                taken.push((rule, number, decision));
-            } else if self.mode == Mode::Shadow {
+                taken.push((rule, token, decision));
+            } else if rules.mode == Mode::Shadow {
                 metrics.limit(name, "shadow_limited");
             } else {
                 metrics.limit(name, "limited");
@@ -133,43 +273,27 @@ impl RuleSet {
             }
         }
         if let Some((rule, decision)) = refusal {
-            for (rule, number, _) in taken {
-                rule.limiter.give_back(number);
+            for (rule, token, _) in taken {
+                rule.limiter.give_back(&token);
             }
-            let wait = decision.reset;
             return Verdict::Refused(Refused {
                 rule: rule.settings.name.clone(),
-                wait,
+                wait: decision.reset,
                 headers: fields(rule, decision),
             });
         }
         let strictest = taken.iter().min_by_key(|(_, _, decision)| decision.remaining);
         match strictest {
-            Some((rule, _, decision)) if self.mode == Mode::Enforce => Verdict::Pass(fields(rule, *decision)),
+            Some((rule, _, decision)) if rules.mode == Mode::Enforce => Verdict::Pass(fields(rule, *decision)),
             _ => Verdict::Unlimited,
         }
-    }
-
-    pub(crate) fn report(&self) -> impl Iterator<Item = LimitReport> {
-        self.rules.iter().map(|rule| {
-            let (allowed, refused) = rule.limiter.totals();
-            LimitReport {
-                name: rule.settings.name.clone(),
-                kind: LimitKind::RateLimit,
-                limit: u64::from(rule.limiter.quota().requests),
-                in_use: rule.limiter.live_keys() as u64,
-                allowed,
-                refused,
-                degraded: rule.settings.scope == LimitScope::Distributed,
-            }
-        })
     }
 }
 
 /// `RateLimit-Policy` and `RateLimit` of the IETF draft; `t` and `Retry-After` are the same moment.
 fn fields(rule: &Rule, decision: Decision) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let quota = rule.limiter.quota();
+    let quota = rule.limiter.announced();
     let name = &rule.settings.name;
     let policy = format!("\"{name}\";q={};w={}", quota.requests, whole_seconds(quota.window));
     let left = format!(

@@ -175,10 +175,14 @@ where
 {
     let library = layer.resilience.inner();
     let key = |wanted, name: Option<&str>| layer.key(&request, wanted, name);
-    let verdict = library
+    let meeting = library
         .rules
-        .load()
-        .check(request.method().as_str(), request.uri().path(), key, library.metrics());
+        .load_full()
+        .meet(request.method().as_str(), request.uri().path(), key);
+    let verdict = match meeting {
+        Some(meeting) => meeting.verdict(library.metrics()).await,
+        None => Verdict::Unlimited,
+    };
     let fields = match verdict {
         Verdict::Unlimited => HeaderMap::new(),
         Verdict::Pass(fields) => fields,
