@@ -14,4 +14,5 @@ mod postgres;
 mod reload;
 mod report;
 mod server;
+mod shared_limits;
 mod support;

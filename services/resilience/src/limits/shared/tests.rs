@@ -91,7 +91,8 @@ fn quota(requests: u32, window_millis: u64, burst: u32, algorithm: LimitAlgorith
 #[derive(Clone, Copy)]
 enum Way {
     There(Draw),
-    Back(Draw, Reply),
+    /// With the moment at which Redis answered.
+    Back(Draw, Reply, u64),
 }
 
 struct Replica {
@@ -167,11 +168,11 @@ impl World {
             Some(Way::There(draw)) => {
                 let reply = self.redis.run(&replica.terms, &draw, now);
                 assert!(reply.granted <= draw.wanted);
-                replica.way = Some(Way::Back(draw, reply));
+                replica.way = Some(Way::Back(draw, reply, now));
             }
-            Some(Way::Back(draw, reply)) => {
+            Some(Way::Back(draw, reply, answered)) => {
                 replica.lease.answered(&replica.terms, &draw, &reply, now);
-                replica.drawn = (!draw.lease).then(|| (reply.at - EPOCH) * 1_000);
+                replica.drawn = (!draw.lease).then_some(answered);
                 while replica.waiting > 0 {
                     match replica.lease.take(now) {
                         Step::Allowed(_) => self.used.push(replica.drawn.unwrap_or(now)),
