@@ -118,7 +118,7 @@ impl RedisLimits {
     ///
     /// # Errors
     /// When the text is no URL of Redis.
-    pub fn open_patient(url: &str, timeout: Duration) -> Result<Self, InvalidRedisUrl> {
+    pub fn open_with_timeout(url: &str, timeout: Duration) -> Result<Self, InvalidRedisUrl> {
         Self::open_with(url, "the argument", "valerix:", timeout, Metrics::new(), Arc::new(|| ()))
     }
 

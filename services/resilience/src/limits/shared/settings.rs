@@ -1,6 +1,7 @@
 //! Which Redis the library uses for shared limits: the environment's or the builder's. Reads the environment once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -13,6 +14,7 @@ use crate::runtime::{Builder, StartError};
 pub(crate) struct RedisSettings {
     url: Option<(&'static str, String)>,
     prefix: String,
+    timeout: Duration,
 }
 
 impl RedisSettings {
@@ -25,6 +27,7 @@ impl RedisSettings {
         Self {
             url: text("REDIS_LIMITS_URL").or_else(|| text("REDIS_URL")),
             prefix: text("REDIS_PREFIX").map_or_else(|| "valerix:".to_owned(), |(_, prefix)| prefix),
+            timeout: TIMEOUT,
         }
     }
 
@@ -33,7 +36,7 @@ impl RedisSettings {
         let Some((from, url)) = &self.url else { return Ok(None) };
         // Whether limits are degraded stands in the report.
         let on_change = Arc::new(move || revision.send_modify(|revision| *revision += 1));
-        RedisLimits::open_with(url, from, &self.prefix, TIMEOUT, metrics, on_change)
+        RedisLimits::open_with(url, from, &self.prefix, self.timeout, metrics, on_change)
             .map(Some)
             .map_err(|source: InvalidRedisUrl| StartError::Redis { source })
     }
@@ -52,6 +55,13 @@ impl Builder {
     #[must_use]
     pub fn redis_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.redis.prefix = prefix.into();
+        self
+    }
+
+    /// How long a request waits for Redis before the local share decides. Default 20 ms.
+    #[must_use]
+    pub const fn redis_timeout(mut self, timeout: Duration) -> Self {
+        self.redis.timeout = timeout;
         self
     }
 }

@@ -379,6 +379,68 @@ fn a_burst_is_whole_for_a_single_replica_and_when_rested() {
     }
 }
 
+/// One replica holds a lease almost to its end and uses it then; another takes what it can get all the time.
+fn used_late(quota: Quota, phase: u64) -> Vec<u64> {
+    let mut world = World::new(quota, 2);
+    world.now += phase;
+    // Leases grow while they are used up; then the other takes the rest.
+    for _ in 0..40 {
+        let _ = world.take(0);
+        world.settle();
+    }
+    let life = Duration::from_secs(1).min(match quota.algorithm {
+        LimitAlgorithm::GCRA => Duration::from_secs(1),
+        LimitAlgorithm::Window => (quota.window / 16).max(Duration::from_millis(40)),
+    });
+    let until = world.now + u64::try_from(life.as_nanos()).unwrap() - 11_000_000;
+    let other = |world: &mut World| {
+        for _ in 0..quota.requests {
+            if world.take(1) == Some(false) {
+                break;
+            }
+            world.settle();
+        }
+    };
+    while world.now < until {
+        other(&mut world);
+        world.act(&Act::Wait(500.min((until - world.now) / 1_000).max(1)));
+        world.settle();
+    }
+    while let Step::Allowed(_) = world.replicas[0].lease.take(world.now) {
+        world.used.push(world.now);
+    }
+    let end = world.now + 2 * u64::try_from(quota.window.as_nanos()).unwrap();
+    while world.now < end {
+        other(&mut world);
+        world.act(&Act::Wait(500));
+        world.settle();
+    }
+    world.used.sort_unstable();
+    world.used
+}
+
+#[test]
+fn tokens_used_at_the_last_moment_count_as_used_then() {
+    for phase in 0..8 {
+        for (requests, window) in [(100, 200), (120, 1_600)] {
+            let nanos = window * 1_000_000;
+            let used = used_late(quota(requests, window, 1, LimitAlgorithm::Window), phase * nanos / 100);
+            for (index, start) in used.iter().enumerate() {
+                let within = used[index..].iter().take_while(|time| **time < start + nanos).count();
+                assert!(within <= requests as usize, "{within} of {requests} in {window} ms, phase {phase}");
+            }
+        }
+    }
+    let (requests, burst) = (50, 100);
+    let used = used_late(quota(requests, 1_000, burst, LimitAlgorithm::GCRA), 0);
+    for (index, start) in used.iter().enumerate() {
+        for (count, end) in (1_u64..).zip(&used[index..]) {
+            let bound = f64::from(burst) + f64::from(requests) * (end - start) as f64 / 1e9;
+            assert!(count as f64 <= bound, "{count} of {bound}");
+        }
+    }
+}
+
 #[test]
 fn twenty_times_fewer_trips_below_the_limit_and_above_it() {
     // Each of three replicas is asked 100 times a second, then 2,000 times; it admits 100/s either way.

@@ -23,7 +23,7 @@ impl Replicas {
     async fn new(url: &str, timeout: Duration) -> Self {
         let owner = owner();
         let quota = quota(301, DAY, 301, LimitAlgorithm::GCRA);
-        let redis: Vec<_> = (0..3).map(|_| RedisLimits::open_patient(url, timeout).unwrap()).collect();
+        let redis: Vec<_> = (0..3).map(|_| RedisLimits::open_with_timeout(url, timeout).unwrap()).collect();
         for redis in &redis {
             assert!(redis.connected(PATIENT).await);
         }
@@ -107,7 +107,7 @@ async fn a_hanging_redis_is_waited_for_once() {
     assert!((1..=most.min(12)).contains(&attempts), "{attempts} connections in {:?}", began.elapsed());
     proxy.set(Mode::Pass);
     eventually("found again", || !redis.is_down()).await;
-    let known = RedisLimits::open_patient(&server.url(), PATIENT).unwrap();
+    let known = RedisLimits::open_with_timeout(&server.url(), PATIENT).unwrap();
     assert!(known.connected(PATIENT).await);
     assert!(limiter_of(&known).take("new").await.allowed);
 }
@@ -178,7 +178,7 @@ async fn a_demoted_redis_is_no_use_until_it_is_promoted() {
 async fn a_thousand_callers_of_one_key_share_few_trips_and_exactly_the_limit() {
     for (burst, algorithm) in [(7, LimitAlgorithm::GCRA), (7, LimitAlgorithm::Window), (301, LimitAlgorithm::GCRA)] {
         let server = RedisServer::start();
-        let redis = RedisLimits::open_patient(&server.url(), PATIENT).unwrap();
+        let redis = RedisLimits::open_with_timeout(&server.url(), PATIENT).unwrap();
         assert!(redis.connected(PATIENT).await);
         let limiter = redis.limiter(&owner(), "rule", quota(burst, DAY, burst, algorithm), 3);
         let callers: Vec<_> = (0..1_000)
@@ -202,7 +202,7 @@ async fn a_thousand_callers_of_one_key_share_few_trips_and_exactly_the_limit() {
 async fn a_caller_that_leaves_takes_nothing_along() {
     let server = RedisServer::start();
     let proxy = Proxy::before(server.address()).await;
-    let redis = RedisLimits::open_patient(&proxy.url(), PATIENT).unwrap();
+    let redis = RedisLimits::open_with_timeout(&proxy.url(), PATIENT).unwrap();
     assert!(redis.connected(PATIENT).await);
     // No leases: seven for three replicas.
     let limiter = redis.limiter(&owner(), "rule", quota(7, DAY, 7, LimitAlgorithm::GCRA), 3);

@@ -40,7 +40,7 @@ async fn flooded() {
         }
         (limiter.live_keys(), resident() - before)
     } else {
-        let redis = RedisLimits::open_patient(&work, PATIENT).unwrap();
+        let redis = RedisLimits::open_with_timeout(&work, PATIENT).unwrap();
         redis.connected(Duration::from_secs(1)).await;
         let limiter = redis.limiter(&owner(), "rule", quota, 3);
         let before = resident();

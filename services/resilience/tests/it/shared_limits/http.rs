@@ -8,6 +8,7 @@ use prometheus::{Registry, TextEncoder};
 use valerix_resilience::policy::{LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, Mode, Policy, RateLimitRule};
 use valerix_resilience::{Resilience, StartError};
 
+use super::PATIENT;
 use super::redis_server::{Mode as Way, Proxy, RedisServer};
 use crate::support::{dead_address, eventually, policy, serve};
 
@@ -55,6 +56,7 @@ impl Replica {
             .registry(registry.clone())
             .policy_folder(folder.path())
             .redis_url(redis_url)
+            .redis_timeout(PATIENT)
             .start()
             .await
             .unwrap();

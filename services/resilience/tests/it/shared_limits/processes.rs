@@ -46,7 +46,7 @@ fn nanos() -> u64 {
 async fn replica() {
     let Ok(work) = std::env::var(WORK) else { return };
     let work: Work = serde_json::from_str(&work).unwrap();
-    let redis = RedisLimits::open_patient(&work.url, PATIENT).unwrap();
+    let redis = RedisLimits::open_with_timeout(&work.url, PATIENT).unwrap();
     assert!(redis.connected(PATIENT).await);
     let quota = quota(work.requests, work.window, work.burst, work.algorithm);
     let limiter = redis.limiter(&work.owner, "rule", quota, work.replicas);
