@@ -53,6 +53,9 @@ pub struct ServiceArgs {
     /// How long a connection may take to send a request's head; also how long it may idle between two requests.
     #[arg(long, env = "HEADER_READ_TIMEOUT", default_value = "65s", value_parser = parse_duration)]
     pub header_read_timeout: Duration,
+    /// URL of the Redis for rate limits that all replicas share, where it is not the one of the events.
+    #[arg(long, env = "REDIS_LIMITS_URL", hide_env_values = true)]
+    pub redis_limits_url: Option<Secret>,
 }
 
 /// Where the service's Postgres is and how it is used.

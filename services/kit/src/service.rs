@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use valerix_resilience::{ClientBuilder, Resilience};
 
-use crate::args::ServiceArgs;
+use crate::args::{BusArgs, ServiceArgs};
 use crate::extract::Json;
 use crate::health::Health;
 use crate::metrics::Metrics;
@@ -63,10 +63,30 @@ impl Service {
     /// The base of the service that `args` describes. From now on the policy documents are followed.
     ///
     /// # Errors
-    /// When the metrics can not be defined.
+    /// When the metrics can not be defined, or a URL of Redis is none.
     pub async fn new(args: &ServiceArgs) -> Result<Self, StartError> {
+        Self::build(args, Resilience::builder()).await
+    }
+
+    /// As [`new`](Self::new), for a service with a bus: rate limits that all replicas share are kept in its Redis, unless
+    /// they have one of their own.
+    ///
+    /// # Errors
+    /// When the metrics can not be defined, or a URL of Redis is none.
+    pub async fn on_bus(args: &ServiceArgs, bus: &BusArgs) -> Result<Self, StartError> {
+        let builder = Resilience::builder()
+            .redis_url(bus.redis_url.expose())
+            .redis_prefix(&bus.redis_prefix);
+        Self::build(args, builder).await
+    }
+
+    async fn build(args: &ServiceArgs, builder: valerix_resilience::Builder) -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::Metrics)?;
-        let resilience = Resilience::builder()
+        let builder = args
+            .redis_limits_url
+            .iter()
+            .fold(builder, |builder, url| builder.redis_url(url.expose()));
+        let resilience = builder
             .service(&args.service)
             .namespace(&args.namespace)
             .pod_uid(&args.pod_uid)

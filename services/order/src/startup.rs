@@ -47,7 +47,7 @@ pub fn migrations() -> Migrator {
 /// # Errors
 /// When the configuration is wrong or a port is taken; never because a dependency is late.
 pub async fn build(config: Config) -> anyhow::Result<Server> {
-    let service = Service::new(&config.service).await?;
+    let service = Service::on_bus(&config.service, &config.bus).await?;
     let database = Database::open(&config.database, &config.service.service, &service.health)?;
     let streams = RedisStreams::open(&config.bus)?;
     service.health.register("redis", Arc::new(streams.clone()));
