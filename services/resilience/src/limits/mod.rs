@@ -22,8 +22,8 @@ pub use self::limiter::{MAX_KEYS, RateLimiter};
 pub use self::address::{InvalidNetwork, Network};
 #[cfg(feature = "axum")]
 pub(crate) use self::rules::{Owner, RuleSet, Verdict};
+pub(crate) use self::shared::RedisSettings;
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedisUrl, RedisLimits, SharedLimiter};
 #[cfg(not(feature = "redis"))]
 pub(crate) use self::shared::{RedisLimits, SharedLimiter};
-pub(crate) use self::shared::RedisSettings;

@@ -114,7 +114,9 @@ impl RuleSet {
             .collect();
         let build = |settings: &RateLimitRule| {
             let kept = kept.get(settings.name.as_str());
-            let kept = kept.filter(|rule| rule.settings.key == settings.key).map(|rule| &rule.limiter);
+            let kept = kept
+                .filter(|rule| rule.settings.key == settings.key)
+                .map(|rule| &rule.limiter);
             Rule {
                 settings: settings.clone(),
                 // Validated with the document.
@@ -143,8 +145,7 @@ impl RuleSet {
         if self.rules.is_empty() || self.mode == Mode::Disabled {
             return None;
         }
-        let means =
-            |rule: &Rule| rule.routes.is_empty() || rule.routes.iter().any(|route| route.matches(method, path));
+        let means = |rule: &Rule| rule.routes.is_empty() || rule.routes.iter().any(|route| route.matches(method, path));
         let mut asked: Vec<Asked> = Vec::new();
         for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| means(rule)) {
             let wanted = rule.settings.key.as_ref();

@@ -16,7 +16,11 @@ impl RedisSettings {
         Self
     }
 
-    #[expect(clippy::unnecessary_wraps, clippy::needless_pass_by_value, reason = "the same face as with Redis")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        clippy::needless_pass_by_value,
+        reason = "the same face as with Redis"
+    )]
     pub(crate) fn open(&self, _: Metrics, _: watch::Sender<u64>) -> Result<Option<RedisLimits>, StartError> {
         Ok(None)
     }

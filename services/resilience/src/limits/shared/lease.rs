@@ -47,9 +47,7 @@ impl Terms {
         };
         let life = if lease == 0 { LEAST_LIFE } else { longest };
         // Three quarters of the time in which the limit brings a lease for each replica.
-        let together = quota
-            .spacing()
-            .saturating_mul(u64::from(replicas) * u64::from(lease));
+        let together = quota.spacing().saturating_mul(u64::from(replicas) * u64::from(lease));
         Self {
             quota,
             lease,
@@ -150,7 +148,8 @@ impl Lease {
                 reset: Duration::from_nanos(self.resets.saturating_sub(now)),
             });
         }
-        if now < self.ask_after {
+        // What came too late to be used makes room when it goes back.
+        if now < self.ask_after && !self.is_over(now) {
             return Step::Refused(Decision {
                 allowed: false,
                 remaining: 0,
@@ -205,7 +204,11 @@ impl Lease {
         } else {
             self.next = self.next.clamp(1, terms.lease);
         }
-        let wanted = if terms.lease == 0 { waiting } else { self.next.max(waiting) };
+        let wanted = if terms.lease == 0 {
+            waiting
+        } else {
+            self.next.max(waiting)
+        };
         self.ask(wanted.min(terms.most()), terms.lease > 0, now)
     }
 

@@ -81,6 +81,9 @@ struct At {
     number: u64,
 }
 
+/// A lease that is over, and the draw that returns what is left of it.
+type Return = (At, [u8; 16], Terms, Draw);
+
 /// What a caller hears at once.
 enum Begun {
     Told(Told),
@@ -118,7 +121,11 @@ impl Shared {
                 Err(_) => self.locally(key),
             },
         };
-        let counter = if told.decision.allowed { &self.allowed } else { &self.refused };
+        let counter = if told.decision.allowed {
+            &self.allowed
+        } else {
+            &self.refused
+        };
         counter.fetch_add(1, Ordering::Relaxed);
         if told.locally {
             self.local.fetch_add(1, Ordering::Relaxed);
@@ -177,12 +184,18 @@ impl Shared {
                     let draw = entry.lease.draw(&terms, 0, now);
                     self.ask(at, entry.digest, terms, draw);
                 }
-                Begun::Told(Told { decision, locally: false })
+                Begun::Told(Told {
+                    decision,
+                    locally: false,
+                })
             }
             _ if !usable || self.waiting.load(Ordering::Relaxed) >= MAX_WAITING => {
                 Begun::Told(local(entry, &share, now))
             }
-            Step::Refused(decision) => Begun::Told(Told { decision, locally: false }),
+            Step::Refused(decision) => Begun::Told(Told {
+                decision,
+                locally: false,
+            }),
             Step::Ask => {
                 let (tell, told) = oneshot::channel();
                 entry.waiting.get_or_insert_default().push_back((now, tell));
@@ -239,13 +252,17 @@ impl Shared {
             };
             budget = patience.saturating_sub(Duration::from_nanos(now.saturating_sub(*since)));
             let callers = entry.waiting.as_ref().map_or(0, |waiting| waiting.len());
-            draw = entry.lease.draw(&terms, u32::try_from(callers).unwrap_or(u32::MAX), now);
+            draw = entry
+                .lease
+                .draw(&terms, u32::try_from(callers).unwrap_or(u32::MAX), now);
         }
     }
 
     /// Tells those who wait, as far as the lease knows what to tell them.
     fn tell(&self, entry: &mut Entry, share: &Quota, now: u64) {
-        let Some(mut waiting) = entry.waiting.take() else { return };
+        let Some(mut waiting) = entry.waiting.take() else {
+            return;
+        };
         while let Some((since, caller)) = waiting.pop_front() {
             // Whoever has gone must not take a token along.
             if caller.is_closed() {
@@ -265,7 +282,10 @@ impl Shared {
                 }
             };
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            let told = Told { decision, locally: false };
+            let told = Told {
+                decision,
+                locally: false,
+            };
             if caller.send(told).is_err() && decision.allowed {
                 entry.lease.give_back(now);
                 entry.local.give_back(share, now);
@@ -275,7 +295,9 @@ impl Shared {
 
     /// Tells everyone who has waited for `patience` what the local share says.
     fn tell_locally(&self, entry: &mut Entry, share: &Quota, now: u64, patience: Duration) {
-        let Some(mut waiting) = entry.waiting.take() else { return };
+        let Some(mut waiting) = entry.waiting.take() else {
+            return;
+        };
         let tired = |(since, _): &mut (u64, _)| Duration::from_nanos(now.saturating_sub(*since)) >= patience;
         while let Some((_, caller)) = waiting.pop_front_if(tired) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -314,14 +336,16 @@ impl Shared {
     }
 
     /// The leases that are over, as draws that return them. Whether more will end later comes with them.
-    fn over(&self) -> (Vec<(At, [u8; 16], Terms, Draw)>, bool) {
+    fn over(&self) -> (Vec<Return>, bool) {
         let (mut over, mut more) = (Vec::new(), false);
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
             let now = CoarseClock.nanos();
             while let Some((_, number)) = shard.ends.pop_front_if(|(ends, _)| *ends <= now) {
                 let terms = shard.terms;
-                let Some(entry) = shard.keys.get_mut(&number) else { continue };
+                let Some(entry) = shard.keys.get_mut(&number) else {
+                    continue;
+                };
                 if !entry.lease.is_over(now) {
                     continue;
                 }
@@ -433,10 +457,13 @@ async fn return_unused(limiter: Weak<Shared>) {
         tokio::time::sleep(RETURN_EVERY).await;
         let Some(limiter) = limiter.upgrade() else { return };
         let (over, more) = limiter.over();
-        let returns = over.into_iter().map(|(at, digest, terms, draw)| {
-            Arc::clone(&limiter).asking(at, digest, terms, draw)
-        });
-        futures::stream::iter(returns).buffer_unordered(RETURNS).collect::<()>().await;
+        let returns = over
+            .into_iter()
+            .map(|(at, digest, terms, draw)| Arc::clone(&limiter).asking(at, digest, terms, draw));
+        futures::stream::iter(returns)
+            .buffer_unordered(RETURNS)
+            .collect::<()>()
+            .await;
         if !more {
             limiter.returning.store(false, Ordering::Release);
             // What was added between looking and saying so is for whoever set the flag first.

@@ -35,7 +35,7 @@
 //!
 //! # Without Redis
 //!
-//! No answer within 20 ms, a failure, or more than 1,024 calls under way: the **local share** decides, `requests` and
+//! No answer within 20 ms (a place among 1,024 calls under way included) or a failure: the **local share** decides, `requests` and
 //! `burst` divided by N, at least 1. After a timeout or a failure nobody asks any more: one task connects again, after
 //! 50 ms at first and 0.5 s at last, with jitter. The share counts what passed by Redis too, so the first requests
 //! without it get no second burst where load is spread evenly. In all cases accepted <= 2 * (burst + rate * t), half of
@@ -74,7 +74,9 @@ const TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The text is not the URL of a Redis.
 #[derive(Debug, thiserror::Error)]
-#[error("invalid Redis URL in {from}: {problem}; write redis://[:password@]host:port/ (the value may hold a password and is not shown)")]
+#[error(
+    "invalid Redis URL in {from}: {problem}; write redis://[:password@]host:port/ (the value may hold a password and is not shown)"
+)]
 pub struct InvalidRedisUrl {
     /// Where it stands: the variable's name or the setter.
     pub from: &'static str,
@@ -110,7 +112,14 @@ impl RedisLimits {
     /// # Errors
     /// When the text is no URL of Redis.
     pub fn open(url: &str) -> Result<Self, InvalidRedisUrl> {
-        Self::open_with(url, "the argument", "valerix:", TIMEOUT, Metrics::new(), Arc::new(|| ()))
+        Self::open_with(
+            url,
+            "the argument",
+            "valerix:",
+            TIMEOUT,
+            Metrics::new(),
+            Arc::new(|| ()),
+        )
     }
 
     /// As [`open`](Self::open), with another time to wait for an answer than 20 ms. For tests and for who measures on
@@ -119,7 +128,14 @@ impl RedisLimits {
     /// # Errors
     /// When the text is no URL of Redis.
     pub fn open_with_timeout(url: &str, timeout: Duration) -> Result<Self, InvalidRedisUrl> {
-        Self::open_with(url, "the argument", "valerix:", timeout, Metrics::new(), Arc::new(|| ()))
+        Self::open_with(
+            url,
+            "the argument",
+            "valerix:",
+            timeout,
+            Metrics::new(),
+            Arc::new(|| ()),
+        )
     }
 
     fn open_with(

@@ -32,7 +32,11 @@ impl RedisSettings {
     }
 
     /// The Redis, if one is named; connected when a rule needs it.
-    pub(crate) fn open(&self, metrics: Metrics, revision: watch::Sender<u64>) -> Result<Option<RedisLimits>, StartError> {
+    pub(crate) fn open(
+        &self,
+        metrics: Metrics,
+        revision: watch::Sender<u64>,
+    ) -> Result<Option<RedisLimits>, StartError> {
         let Some((from, url)) = &self.url else { return Ok(None) };
         // Whether limits are degraded stands in the report.
         let on_change = Arc::new(move || revision.send_modify(|revision| *revision += 1));

@@ -1,15 +1,15 @@
 //! The one connection to Redis that all shared limits of a process use: who asks has an answer within the time given
 //! or knows that there is none; who lost it is connected again by one task with growing pauses. Does network IO.
 
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::lease::{Draw, Reply, Terms};
@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// A connection that lived so long was a good one: the next attempt comes soon again.
 const GOOD_AFTER: Duration = Duration::from_secs(2);
-/// Calls under way at a time; one more is not made.
+/// Calls under way at a time; one more waits for a place, as long as it may wait at all.
 const MAX_CALLS: usize = 1_024;
 
 const IDLE: u8 = 0;
@@ -43,7 +43,7 @@ pub(super) struct Store {
     digest: String,
     state: AtomicU8,
     connection: watch::Sender<Current>,
-    calls: AtomicUsize,
+    places: Semaphore,
     metrics: Metrics,
     on_change: OnChange,
     started: AtomicBool,
@@ -52,15 +52,19 @@ pub(super) struct Store {
 impl std::fmt::Debug for Store {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The client's URL may hold a password.
-        formatter.debug_struct("Store").field("prefix", &self.prefix).finish_non_exhaustive()
+        formatter
+            .debug_struct("Store")
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
-/// The connection in use and its number.
+/// The connection in use and its number; none while there was none yet, or after it was lost.
 #[derive(Clone, Default)]
 struct Current {
     number: u64,
     connection: Option<MultiplexedConnection>,
+    lost: bool,
 }
 
 /// No answer in time, or none that can be used.
@@ -68,7 +72,13 @@ struct Current {
 pub(super) struct NoAnswer;
 
 impl Store {
-    pub(super) fn new(client: Client, prefix: String, timeout: Duration, metrics: Metrics, on_change: OnChange) -> Self {
+    pub(super) fn new(
+        client: Client,
+        prefix: String,
+        timeout: Duration,
+        metrics: Metrics,
+        on_change: OnChange,
+    ) -> Self {
         Self {
             client,
             prefix,
@@ -76,7 +86,7 @@ impl Store {
             digest: script::digest(),
             state: AtomicU8::new(IDLE),
             connection: watch::Sender::default(),
-            calls: AtomicUsize::new(0),
+            places: Semaphore::new(MAX_CALLS),
             metrics,
             on_change,
             started: AtomicBool::new(false),
@@ -118,15 +128,23 @@ impl Store {
         matches!(tokio::time::timeout(within, connected).await, Ok(Ok(_)))
     }
 
-    /// Runs the script, within `budget` or not at all. Redis counts as lost when the whole time was not enough.
-    pub(super) async fn call(&self, name: &str, terms: &Terms, draw: &Draw, budget: Duration) -> Result<Reply, NoAnswer> {
-        let _place = Place::enter(&self.calls).ok_or_else(|| {
+    /// Runs the script, within `budget` or not at all. Redis counts as lost when most of the whole time was not enough.
+    pub(super) async fn call(
+        &self,
+        name: &str,
+        terms: &Terms,
+        draw: &Draw,
+        budget: Duration,
+    ) -> Result<Reply, NoAnswer> {
+        let began = Instant::now();
+        let Ok(Ok(_place)) = tokio::time::timeout(budget, self.places.acquire()).await else {
             self.metrics.limit_call("busy");
-            NoAnswer
-        })?;
+            return Err(NoAnswer);
+        };
+        let left = budget.saturating_sub(began.elapsed());
         // Which connection was used, so that a late failure never gives up a newer one.
         let used = AtomicU64::new(self.number());
-        let answer = within(budget, std::pin::pin!(self.run(name, terms, draw, &used))).await;
+        let answer = within(left, std::pin::pin!(self.run(name, terms, draw, &used))).await;
         let (result, reason) = match answer {
             Some(Ok(reply)) => {
                 self.metrics.limit_call("answered");
@@ -136,7 +154,7 @@ impl Store {
             None => ("timed_out", "no answer in time".to_owned()),
         };
         self.metrics.limit_call(result);
-        if result == "failed" || budget >= self.timeout {
+        if result == "failed" || left >= self.timeout / 4 * 3 {
             self.lose(used.into_inner(), &reason);
         }
         Err(NoAnswer)
@@ -157,7 +175,9 @@ impl Store {
     /// The connection; waits for the first one.
     async fn current(&self, used: &AtomicU64) -> RedisResult<MultiplexedConnection> {
         let mut receiver = self.connection.subscribe();
-        let found = receiver.wait_for(|current| current.connection.is_some()).await;
+        let found = receiver
+            .wait_for(|current| current.connection.is_some() || current.lost)
+            .await;
         let (number, connection) = found.map_or((0, None), |current| (current.number, current.connection.clone()));
         used.store(number, Ordering::Relaxed);
         connection.ok_or_else(|| RedisError::from((ErrorKind::Io, "no connection")))
@@ -169,12 +189,16 @@ impl Store {
             let lost = current.number == number && self.state.load(Ordering::Relaxed) != DOWN;
             if lost {
                 current.connection = None;
+                current.lost = true;
                 self.state.store(DOWN, Ordering::Relaxed);
             }
             lost
         });
         if lost {
-            tracing::warn!(reason, "shared limits fall back to the local share: Redis does not answer");
+            tracing::warn!(
+                reason,
+                "shared limits fall back to the local share: Redis does not answer"
+            );
             (self.on_change)();
         }
     }
@@ -187,6 +211,7 @@ impl Store {
         self.connection.send_modify(|current| {
             current.number += 1;
             current.connection = Some(connection);
+            current.lost = false;
             self.state.store(UP, Ordering::Relaxed);
         });
         tracing::info!("shared limits are connected to Redis");
@@ -215,7 +240,9 @@ async fn connect(store: Weak<Store>, mut current: watch::Receiver<Current>) {
     let random = Random::from_entropy();
     let mut pause = FIRST_PAUSE;
     loop {
-        let Some(client) = store.upgrade().map(|store| store.client.clone()) else { return };
+        let Some(client) = store.upgrade().map(|store| store.client.clone()) else {
+            return;
+        };
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, open(&client)).await;
         let Some(found) = store.upgrade() else { return };
         match opened {
@@ -250,21 +277,4 @@ async fn open(client: &Client) -> RedisResult<MultiplexedConnection> {
         .query_async::<String>(&mut connection)
         .await?;
     Ok(connection)
-}
-
-/// One of the places for calls.
-struct Place<'store>(&'store AtomicUsize);
-
-impl<'store> Place<'store> {
-    fn enter(calls: &'store AtomicUsize) -> Option<Self> {
-        let free = |count: usize| (count < MAX_CALLS).then_some(count + 1);
-        calls.fetch_update(Ordering::AcqRel, Ordering::Relaxed, free).ok()?;
-        Some(Self(calls))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }

@@ -42,7 +42,11 @@ impl Redis {
             "local state = {}",
             "local ends = redis.call('GET', KEYS[1] .. ':end') if ends and now > tonumber(ends) then redis.call('DEL', KEYS[1]) end local state = {}",
         );
-        let digest = redis::cmd("SCRIPT").arg("LOAD").arg(text).query(&mut connection).unwrap();
+        let digest = redis::cmd("SCRIPT")
+            .arg("LOAD")
+            .arg(text)
+            .query(&mut connection)
+            .unwrap();
         Self {
             connection,
             digest,
@@ -65,7 +69,11 @@ impl Redis {
     }
 
     fn set(&mut self, command: &str, arguments: &[&str]) {
-        let () = redis::cmd(command).arg(&self.key).arg(arguments).query(&mut self.connection).unwrap();
+        let () = redis::cmd(command)
+            .arg(&self.key)
+            .arg(arguments)
+            .query(&mut self.connection)
+            .unwrap();
     }
 }
 
@@ -330,7 +338,9 @@ proptest! {
 
 /// `VALERIX_MODEL_CASES` tries more.
 fn cases() -> u32 {
-    let cases = std::env::var("VALERIX_MODEL_CASES").ok().and_then(|text| text.parse().ok());
+    let cases = std::env::var("VALERIX_MODEL_CASES")
+        .ok()
+        .and_then(|text| text.parse().ok());
     cases.unwrap_or(40)
 }
 
@@ -353,7 +363,13 @@ fn load(world: &mut World, millis: u64, per_step: u32) -> u64 {
 
 #[test]
 fn what_the_bound_allows_is_let_pass_but_for_one_lease_each() {
-    for (requests, burst, replicas) in [(300, 301, 3_u32), (1_000, 400, 3), (50, 100, 2), (20, 20, 3), (10, 5, 3)] {
+    for (requests, burst, replicas) in [
+        (300, 301, 3_u32),
+        (1_000, 400, 3),
+        (50, 100, 2),
+        (20, 20, 3),
+        (10, 5, 3),
+    ] {
         let mut world = World::new(quota(requests, 1_000, burst, LimitAlgorithm::GCRA), replicas);
         let seconds = 4;
         load(&mut world, seconds * 1_000, 2);
@@ -361,7 +377,10 @@ fn what_the_bound_allows_is_let_pass_but_for_one_lease_each() {
         let lease = u64::from(((burst - 1) / (2 * replicas)).min(64));
         let accepted = world.used.len() as u64;
         let least = bound - u64::from(replicas) * lease.max(1);
-        assert!((least..=bound).contains(&accepted), "{accepted} of {least}..={bound} with burst {burst}");
+        assert!(
+            (least..=bound).contains(&accepted),
+            "{accepted} of {least}..={bound} with burst {burst}"
+        );
     }
 }
 
@@ -427,7 +446,10 @@ fn tokens_used_at_the_last_moment_count_as_used_then() {
             let used = used_late(quota(requests, window, 1, LimitAlgorithm::Window), phase * nanos / 100);
             for (index, start) in used.iter().enumerate() {
                 let within = used[index..].iter().take_while(|time| **time < start + nanos).count();
-                assert!(within <= requests as usize, "{within} of {requests} in {window} ms, phase {phase}");
+                assert!(
+                    within <= requests as usize,
+                    "{within} of {requests} in {window} ms, phase {phase}"
+                );
             }
         }
     }
@@ -484,6 +506,18 @@ fn what_a_replica_does_not_use_goes_back() {
 }
 
 #[test]
+fn an_answer_that_came_too_late_to_be_used_is_asked_for_again() {
+    for algorithm in [LimitAlgorithm::GCRA, LimitAlgorithm::Window] {
+        let mut world = World::new(quota(1, 60_000, 1, algorithm), 3);
+        assert_eq!(world.take(0), None);
+        world.travel(0);
+        world.act(&Act::Wait(45_000));
+        world.settle();
+        assert_eq!(world.used.len(), 1, "{algorithm:?}: the token was not lost on the way");
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_never_wedges_a_limit() {
     for algorithm in [LimitAlgorithm::GCRA, LimitAlgorithm::Window] {
         for burst in [5, 60] {
@@ -494,8 +528,14 @@ fn a_clock_that_jumps_never_wedges_a_limit() {
                 let before = world.used.len();
                 load(&mut world, 1_300, 1);
                 let passed = world.used.len() - before;
-                assert!(passed >= burst as usize * 4 / 5, "{algorithm:?} {burst} after {step}: {passed}");
-                assert!(passed <= burst as usize * 5 / 2, "{algorithm:?} {burst} after {step}: {passed}");
+                assert!(
+                    passed >= burst as usize * 4 / 5,
+                    "{algorithm:?} {burst} after {step}: {passed}"
+                );
+                assert!(
+                    passed <= burst as usize * 5 / 2,
+                    "{algorithm:?} {burst} after {step}: {passed}"
+                );
             }
         }
     }
@@ -552,8 +592,14 @@ fn redis_keeps_a_key_no_longer_than_it_says_something() {
     for algorithm in [LimitAlgorithm::GCRA, LimitAlgorithm::Window] {
         let terms = Terms::new(quota(10, 500, 10, algorithm), 1);
         let Redis { connection, key, .. } = &mut Redis::new();
-        let draw = Draw { wanted: 10, lease: true, ..Draw::default() };
-        let value = script::command("EVAL", script::TEXT, key, &terms, &draw).query(connection).unwrap();
+        let draw = Draw {
+            wanted: 10,
+            lease: true,
+            ..Draw::default()
+        };
+        let value = script::command("EVAL", script::TEXT, key, &terms, &draw)
+            .query(connection)
+            .unwrap();
         let reply = script::reply(value).unwrap();
         assert_eq!((reply.granted, reply.left), (10, 0));
         let left: i64 = redis::cmd("PTTL").arg(&*key).query(connection).unwrap();

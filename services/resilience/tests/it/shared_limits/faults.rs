@@ -23,11 +23,16 @@ impl Replicas {
     async fn new(url: &str, timeout: Duration) -> Self {
         let owner = owner();
         let quota = quota(301, DAY, 301, LimitAlgorithm::GCRA);
-        let redis: Vec<_> = (0..3).map(|_| RedisLimits::open_with_timeout(url, timeout).unwrap()).collect();
+        let redis: Vec<_> = (0..3)
+            .map(|_| RedisLimits::open_with_timeout(url, timeout).unwrap())
+            .collect();
         for redis in &redis {
             assert!(redis.connected(PATIENT).await);
         }
-        let limiters = redis.iter().map(|redis| redis.limiter(&owner, "rule", quota, 3)).collect();
+        let limiters = redis
+            .iter()
+            .map(|redis| redis.limiter(&owner, "rule", quota, 3))
+            .collect();
         Self { redis, limiters }
     }
 
@@ -46,7 +51,10 @@ impl Replicas {
 
     async fn all_are_down(&self, down: bool) {
         // Whether Redis was lost is found out by asking.
-        eventually("lost or found", || self.redis.iter().all(|redis| redis.is_down() == down)).await;
+        eventually("lost or found", || {
+            self.redis.iter().all(|redis| redis.is_down() == down)
+        })
+        .await;
     }
 }
 
@@ -67,7 +75,10 @@ async fn stopped_and_restarted_redis_costs_no_second_burst_and_one_anew() {
     let before = replicas.locally();
     let anew = replicas.ask(900).await;
     assert_eq!(replicas.locally(), before, "Redis decides again");
-    assert!((BURST - 150..=BURST).contains(&anew), "{anew}: it forgot, the limit begins anew and is one limit");
+    assert!(
+        (BURST - 150..=BURST).contains(&anew),
+        "{anew}: it forgot, the limit begins anew and is one limit"
+    );
 }
 
 #[tokio::test]
@@ -98,13 +109,20 @@ async fn a_hanging_redis_is_waited_for_once() {
         limiter.take(&number.to_string()).await;
     }
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(10), "{took:?}; a wait of 20 ms each would be 40 s");
+    assert!(
+        took < Duration::from_secs(10),
+        "{took:?}; a wait of 20 ms each would be 40 s"
+    );
     assert!(redis.is_down());
     assert_eq!(limiter.local_decisions(), 2_000);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let attempts = proxy.accepted() - connections;
     let most = 2 + usize::try_from(began.elapsed().as_millis() / 50).unwrap();
-    assert!((1..=most.min(12)).contains(&attempts), "{attempts} connections in {:?}", began.elapsed());
+    assert!(
+        (1..=most.min(12)).contains(&attempts),
+        "{attempts} connections in {:?}",
+        began.elapsed()
+    );
     proxy.set(Mode::Pass);
     eventually("found again", || !redis.is_down()).await;
     let known = RedisLimits::open_with_timeout(&server.url(), PATIENT).unwrap();
@@ -176,7 +194,11 @@ async fn a_demoted_redis_is_no_use_until_it_is_promoted() {
 
 #[tokio::test]
 async fn a_thousand_callers_of_one_key_share_few_trips_and_exactly_the_limit() {
-    for (burst, algorithm) in [(7, LimitAlgorithm::GCRA), (7, LimitAlgorithm::Window), (301, LimitAlgorithm::GCRA)] {
+    for (burst, algorithm) in [
+        (7, LimitAlgorithm::GCRA),
+        (7, LimitAlgorithm::Window),
+        (301, LimitAlgorithm::GCRA),
+    ] {
         let server = RedisServer::start();
         let redis = RedisLimits::open_with_timeout(&server.url(), PATIENT).unwrap();
         assert!(redis.connected(PATIENT).await);

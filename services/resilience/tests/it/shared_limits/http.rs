@@ -18,7 +18,8 @@ fn shared(name: &str, requests: u32) -> RateLimitRule {
         scope: LimitScope::Distributed,
         routes: vec![],
         requests,
-        window: "10s".parse().unwrap(),
+        // Long enough for any machine: nothing comes back while a test runs.
+        window: "1h".parse().unwrap(),
         burst: None,
         algorithm: None,
         key: None,
@@ -42,7 +43,7 @@ struct Replica {
     resilience: Resilience,
     registry: Registry,
     url: String,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Replica {
@@ -70,13 +71,15 @@ impl Replica {
             resilience,
             registry,
             url,
-            _folder: folder,
+            folder,
         }
     }
 
     async fn order(&self, header: Option<(&str, &str)>) -> reqwest::Response {
         let request = reqwest::Client::new().post(&self.url);
-        let request = header.into_iter().fold(request, |request, (name, value)| request.header(name, value));
+        let request = header
+            .into_iter()
+            .fold(request, |request, (name, value)| request.header(name, value));
         request.send().await.unwrap()
     }
 
@@ -102,15 +105,21 @@ async fn two_servers_count_as_one_and_say_so() {
     for (order, left) in (0..5).zip((0..5).rev()) {
         let answer = replicas[usize::from(order >= 3)].order(None).await;
         assert_eq!(answer.status(), 200, "order {order}");
-        assert_eq!(answer.headers()["ratelimit-policy"], "\"orders\";q=5;w=10");
+        assert_eq!(answer.headers()["ratelimit-policy"], "\"orders\";q=5;w=3600");
         let said = answer.headers()["ratelimit"].to_str().unwrap();
-        assert!(said.starts_with(&format!("\"orders\";r={left};t=")), "order {order}: {said}");
+        assert!(
+            said.starts_with(&format!("\"orders\";r={left};t=")),
+            "order {order}: {said}"
+        );
     }
     for replica in &replicas {
         let answer = replica.order(None).await;
         assert_eq!(answer.status(), 429);
         let retry_after = answer.headers()["retry-after"].to_str().unwrap().to_owned();
-        assert!((1..=12).contains(&retry_after.parse::<u64>().unwrap()), "{retry_after}");
+        assert!(
+            (1..=4_200).contains(&retry_after.parse::<u64>().unwrap()),
+            "{retry_after}"
+        );
         assert_eq!(answer.headers()["ratelimit"], format!("\"orders\";r=0;t={retry_after}"));
     }
     let asked = server.script_calls();
@@ -120,14 +129,22 @@ async fn two_servers_count_as_one_and_say_so() {
     assert_eq!(server.script_calls(), asked, "a refusal is kept until it may change");
     let limit = replicas[0].limit("orders");
     assert_eq!((limit.limit, limit.allowed, limit.degraded), (5, 3, false));
-    assert!(replicas[0].metrics().contains("resilience_ratelimit_degraded{rule=\"orders\"} 0"));
-    assert!(replicas[0].metrics().contains("resilience_ratelimit_redis_calls_total{result=\"answered\"}"));
+    assert!(
+        replicas[0]
+            .metrics()
+            .contains("resilience_ratelimit_degraded{rule=\"orders\"} 0")
+    );
+    assert!(
+        replicas[0]
+            .metrics()
+            .contains("resilience_ratelimit_redis_calls_total{result=\"answered\"}")
+    );
 }
 
 #[tokio::test]
 async fn keys_are_counted_apart_and_not_written_down() {
     let server = RedisServer::start();
-    let rules = vec![
+    let rules = [
         keyed(shared("tenants", 1), LimitKeyType::Header, Some("x-tenant")),
         keyed(shared("subjects", 1), LimitKeyType::Claim, Some("sub")),
         keyed(shared("addresses", 3), LimitKeyType::ClientIp, None),
@@ -135,7 +152,11 @@ async fn keys_are_counted_apart_and_not_written_down() {
     let of = |rule: usize| limited(vec![rules[rule].clone()], Mode::Enforce);
     for (rule, first, second) in [
         (0, Some(("x-tenant", "tenant-a")), Some(("x-tenant", "tenant-b"))),
-        (1, Some(("authorization", "sub=alice")), Some(("authorization", "sub=bob"))),
+        (
+            1,
+            Some(("authorization", "sub=alice")),
+            Some(("authorization", "sub=bob")),
+        ),
     ] {
         let replicas = [
             Replica::start(&server.url(), "order", &of(rule)).await,
@@ -150,7 +171,11 @@ async fn keys_are_counted_apart_and_not_written_down() {
     let other = Replica::start(&server.url(), "payment", &of(2)).await;
     for _ in 0..3 {
         assert_eq!(replica.order(None).await.status(), 200);
-        assert_eq!(other.order(None).await.status(), 200, "another service has limits of its own");
+        assert_eq!(
+            other.order(None).await.status(),
+            200,
+            "another service has limits of its own"
+        );
     }
     assert_eq!(replica.order(None).await.status(), 429);
     let mut connection = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
@@ -158,9 +183,14 @@ async fn keys_are_counted_apart_and_not_written_down() {
     assert_eq!(keys.len(), 6, "{keys:?}");
     for key in keys {
         assert!(key.starts_with("valerix:limit:shop/"), "{key}");
-        assert!(!["tenant-a", "alice", "127.0.0.1"].iter().any(|secret| key.contains(secret)), "{key}");
+        assert!(
+            !["tenant-a", "alice", "127.0.0.1"]
+                .iter()
+                .any(|secret| key.contains(secret)),
+            "{key}"
+        );
         let left: i64 = redis::cmd("PTTL").arg(&key).query(&mut connection).unwrap();
-        assert!((1..=13_000).contains(&left), "{key} stays {left} ms");
+        assert!((1..=4_200_000).contains(&left), "{key} stays {left} ms");
     }
 }
 
@@ -174,7 +204,12 @@ async fn what_one_rule_refuses_uses_up_no_other() {
     }
     assert_eq!((replica.limit("wide").allowed, replica.limit("narrow").allowed), (2, 2));
     // Another replica finds the rest of the wide one, when what was drawn for it has gone back.
-    let other = Replica::start(&server.url(), "order", &limited(vec![shared("wide", 10)], Mode::Enforce)).await;
+    let other = Replica::start(
+        &server.url(),
+        "order",
+        &limited(vec![shared("wide", 10)], Mode::Enforce),
+    )
+    .await;
     let mut accepted = 0;
     for _ in 0..9 {
         accepted += usize::from(other.order(None).await.status() == 200);
@@ -216,7 +251,9 @@ async fn without_redis_the_local_share_holds_and_is_reported() {
     let healthy = replica.resilience.report().etag();
     let report = format!("http://{}/resilience", serve(replica.resilience.report_router()).await);
     let follow = |since: &str| {
-        let poll = reqwest::Client::new().get(&report).query(&[("since", since), ("wait", "60s")]);
+        let poll = reqwest::Client::new()
+            .get(&report)
+            .query(&[("since", since), ("wait", "60s")]);
         tokio::spawn(async move { poll.send().await.unwrap().status().as_u16() })
     };
     let follower = follow(&healthy);
@@ -226,11 +263,19 @@ async fn without_redis_the_local_share_holds_and_is_reported() {
     eventually("degraded", || replica.limit("orders").degraded).await;
     assert_eq!(follower.await.unwrap(), 200, "who follows the report is told");
     let follower = follow(&replica.resilience.report().etag());
-    assert!(replica.metrics().contains("resilience_ratelimit_degraded{rule=\"orders\"} 1"));
+    assert!(
+        replica
+            .metrics()
+            .contains("resilience_ratelimit_degraded{rule=\"orders\"} 1")
+    );
     let refused = replica.order(None).await;
     assert_eq!(refused.status(), 429);
     assert!(refused.headers().contains_key("retry-after"));
-    assert!(replica.metrics().contains("resilience_ratelimit_local_decisions_total{rule=\"orders\"}"));
+    assert!(
+        replica
+            .metrics()
+            .contains("resilience_ratelimit_local_decisions_total{rule=\"orders\"}")
+    );
     proxy.set(Way::Pass);
     eventually("shared again", || !replica.limit("orders").degraded).await;
     assert_eq!(replica.resilience.report().etag(), healthy);
@@ -246,12 +291,86 @@ async fn a_start_never_waits_long_for_redis_and_names_a_bad_url() {
         .expect("a start does not wait for Redis");
     assert_eq!(replica.order(None).await.status(), 200);
     eventually("degraded", || replica.limit("orders").degraded).await;
-    for url in ["", "http://:secret@redis/", "redis://:secret@redis:port/", "rediss://:secret@redis/"] {
+    for url in [
+        "",
+        "http://:secret@redis/",
+        "redis://:secret@redis:port/",
+        "rediss://:secret@redis/",
+    ] {
         let error = Resilience::builder().redis_url(url).start().await.unwrap_err();
         assert!(matches!(error, StartError::Redis { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("redis_url") && text.contains("redis://") && !text.contains("secret"), "{text}");
+        assert!(
+            text.contains("redis_url") && text.contains("redis://") && !text.contains("secret"),
+            "{text}"
+        );
     }
+}
+
+#[tokio::test]
+async fn the_share_follows_the_number_of_ready_replicas() {
+    let policy = limited(vec![shared("orders", 12)], Mode::Enforce);
+    let dead = format!("redis://{}/", dead_address().await);
+    let replica = Replica::start(&dead, "order", &policy).await;
+    eventually("degraded", || replica.limit("orders").degraded).await;
+    for replicas in [3, 2, 6] {
+        let runtime = valerix_resilience::policy::Runtime::new(replicas).render();
+        std::fs::write(replica.folder.path().join("runtime.json"), runtime).unwrap();
+        let share = u64::from(12 / replicas);
+        eventually("a new share", || replica.limit("orders").limit == share).await;
+    }
+    assert_eq!(
+        replica.order(None).await.headers()["ratelimit-policy"],
+        "\"orders\";q=12;w=3600"
+    );
+    assert_eq!(replica.order(None).await.status(), 200);
+    assert_eq!(replica.order(None).await.status(), 429);
+}
+
+const ENVIRONMENT: &str = "VALERIX_TEST_ENVIRONMENT";
+
+/// A child of the test below: takes what the environment names.
+#[tokio::test]
+async fn by_environment() {
+    if std::env::var_os(ENVIRONMENT).is_none() {
+        return;
+    }
+    let resilience = Resilience::builder()
+        .service("order")
+        .redis_timeout(PATIENT)
+        .start()
+        .await
+        .unwrap();
+    let policy = limited(vec![shared("orders", 12)], Mode::Enforce);
+    resilience.apply_policy(policy.render().as_bytes()).unwrap();
+    let app = Router::new()
+        .route("/", post(|| async {}))
+        .layer(resilience.server_layer());
+    let url = format!("http://{}/", serve(app).await);
+    let answer = reqwest::Client::new().post(url).send().await.unwrap();
+    assert_eq!(answer.headers()["ratelimit-policy"], "\"orders\";q=12;w=3600");
+}
+
+#[tokio::test]
+async fn the_environment_names_the_redis() {
+    let (events, limits) = (RedisServer::start(), RedisServer::start());
+    for (second, expected) in [(None, &events), (Some(limits.url()), &limits)] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child
+            .args(["shared_limits::http::by_environment", "--exact"])
+            .env(ENVIRONMENT, "1")
+            .env("REDIS_URL", events.url())
+            .env("REDIS_PREFIX", "px:");
+        if let Some(url) = second {
+            child.env("REDIS_LIMITS_URL", url);
+        }
+        let output = child.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert_eq!(expected.command(&["DBSIZE"]), "1");
+        assert!(expected.command(&["RANDOMKEY"]).starts_with("px:limit:order:orders:"));
+        expected.command(&["FLUSHALL"]);
+    }
+    assert_eq!(events.command(&["DBSIZE"]), "0");
 }
 
 #[tokio::test]
@@ -266,7 +385,11 @@ async fn a_rule_may_become_shared_and_back_while_requests_come() {
     assert_eq!(replica.order(None).await.status(), 200);
     let asked = server.script_calls();
     assert_eq!(asked, 0, "no rule needs Redis");
-    let put = |rule| replica.resilience.apply_policy(limited(vec![rule], Mode::Enforce).render().as_bytes());
+    let put = |rule| {
+        replica
+            .resilience
+            .apply_policy(limited(vec![rule], Mode::Enforce).render().as_bytes())
+    };
     put(shared("orders", 4)).unwrap();
     let mut accepted = 0;
     for _ in 0..8 {

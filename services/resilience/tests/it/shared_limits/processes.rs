@@ -103,13 +103,20 @@ fn within(said: &[Said], most: impl Fn(u64) -> f64) {
         ends.sort_unstable();
         for (count, end) in (1_u32..).zip(ends) {
             let allowed = most(end - start);
-            assert!(f64::from(count) <= allowed, "{count} in {} ns, {allowed} allowed", end - start);
+            assert!(
+                f64::from(count) <= allowed,
+                "{count} in {} ns, {allowed} allowed",
+                end - start
+            );
         }
     }
 }
 
 fn counts(said: &[Said]) -> (f64, f64) {
-    assert!(said.iter().all(|said| said.locally == 0), "Redis was there all the time");
+    assert!(
+        said.iter().all(|said| said.locally == 0),
+        "Redis was there all the time"
+    );
     let accepted: usize = said.iter().map(|said| said.accepted.len()).sum();
     let began = said.iter().map(|said| said.began).min().unwrap();
     let ended = said.iter().map(|said| said.ended).max().unwrap();
@@ -134,9 +141,15 @@ fn three_processes_accept_what_gcra_allows_and_no_more() {
     let (accepted, seconds) = counts(&said);
     let bound = 301.0 + 300.0 * seconds;
     let lease = f64::from((301_u32 - 1) / 6);
-    assert!((bound - 3.0 * lease..=bound).contains(&accepted), "{accepted} of {bound}");
+    assert!(
+        (bound - 3.0 * lease..=bound).contains(&accepted),
+        "{accepted} of {bound}"
+    );
     let trips = redis.script_calls() as f64;
-    assert!(trips <= accepted / 4.0, "{trips} trips for {accepted}: leases are drawn, not single tokens");
+    assert!(
+        trips <= accepted / 4.0,
+        "{trips} trips for {accepted}: leases are drawn, not single tokens"
+    );
 }
 
 #[test]
@@ -161,5 +174,8 @@ fn three_processes_pass_no_more_than_requests_in_any_window() {
     // A request is remembered for the window, a sixteenth and a slot: at least that many whole windows were filled.
     let windows = (seconds / (0.8 * (1.0 + 1.0 / 16.0) * (1.0 + 1.0 / 15.0))).floor();
     let lease = f64::from((100_u32 - 1) / 4);
-    assert!(accepted >= windows * (100.0 - 3.0 * lease), "{accepted} in {windows} windows");
+    assert!(
+        accepted >= windows * (100.0 - 3.0 * lease),
+        "{accepted} in {windows} windows"
+    );
 }

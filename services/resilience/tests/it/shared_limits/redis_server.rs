@@ -74,7 +74,16 @@ impl Drop for RedisServer {
 
 fn spawn(port: u16, folder: &std::path::Path) -> Child {
     let child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ])
         .current_dir(folder)
         .stdout(Stdio::null())
         .spawn()
@@ -120,7 +129,11 @@ impl Proxy {
                 tokio::spawn(pass(client, upstream, modes.clone()));
             }
         });
-        Self { address, mode, accepted }
+        Self {
+            address,
+            mode,
+            accepted,
+        }
     }
 
     pub(super) fn url(&self) -> String {
@@ -139,7 +152,9 @@ impl Proxy {
 
 async fn pass(client: tokio::net::TcpStream, upstream: SocketAddr, modes: watch::Receiver<Mode>) {
     let mut cut = modes.clone();
-    let Ok(server) = tokio::net::TcpStream::connect(upstream).await else { return };
+    let Ok(server) = tokio::net::TcpStream::connect(upstream).await else {
+        return;
+    };
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
     tokio::select! {
@@ -157,7 +172,9 @@ async fn copy(
 ) {
     let mut buffer = vec![0; 16_384];
     loop {
-        let Ok(length @ 1..) = from.read(&mut buffer).await else { return };
+        let Ok(length @ 1..) = from.read(&mut buffer).await else {
+            return;
+        };
         if modes.wait_for(|mode| *mode != Mode::Hang).await.is_err() {
             return;
         }
