@@ -7,6 +7,15 @@ use axum::extract::ConnectInfo;
 use http::HeaderMap;
 
 /// A range of addresses, `10.0.0.0/8` or one address.
+///
+/// ```
+/// use valerix_resilience::Network;
+///
+/// let proxies: Network = "10.0.0.0/8".parse()?;
+/// assert!(proxies.contains("10.1.2.3".parse().unwrap()));
+/// assert!("10.0.0.0/40".parse::<Network>().is_err());
+/// # Ok::<(), valerix_resilience::InvalidNetwork>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,

@@ -17,6 +17,17 @@ const SMALL_COUNTS: u64 = (1 << (SMALL_SLOTS * SMALL_BITS)) - 1;
 const LARGE_SLOTS: usize = 16;
 
 /// A limit in numbers.
+///
+/// ```
+/// use std::time::Duration;
+/// use valerix_resilience::Quota;
+/// use valerix_resilience::policy::LimitAlgorithm;
+///
+/// let whole = Quota { requests: 100, window: Duration::from_secs(10), burst: 30, algorithm: LimitAlgorithm::GCRA };
+/// assert_eq!(whole.at_once(), 30);
+/// let share = whole.divided(3);
+/// assert_eq!((share.requests, share.burst), (33, 10));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// Requests per window, at least 1.
@@ -94,6 +105,18 @@ impl Quota {
 }
 
 /// What a limit says to one request.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use valerix_resilience::policy::LimitAlgorithm;
+/// # use valerix_resilience::{ManualClock, Quota, RateLimiter};
+/// # let quota = Quota { requests: 1, window: Duration::from_secs(10), burst: 1, algorithm: LimitAlgorithm::GCRA };
+/// # let limiter = RateLimiter::with_clock(quota, ManualClock::default());
+/// assert!(limiter.take("alice").allowed);
+/// let refused = limiter.take("alice");
+/// assert!(!refused.allowed);
+/// assert_eq!((refused.remaining, refused.reset), (0, Duration::from_secs(10)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// Whether it may pass.

@@ -73,6 +73,14 @@ pub(crate) use self::settings::RedisSettings;
 const TIMEOUT: Duration = Duration::from_millis(20);
 
 /// The text is not the URL of a Redis.
+///
+/// ```
+/// use valerix_resilience::RedisLimits;
+///
+/// let error = RedisLimits::open("http://:secret@redis/").unwrap_err();
+/// assert!(error.to_string().contains("write redis://"));
+/// assert!(!error.to_string().contains("secret"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error(
     "invalid Redis URL in {from}: {problem}; write redis://[:password@]host:port/ (the value may hold a password and is not shown)"
@@ -122,8 +130,8 @@ impl RedisLimits {
         )
     }
 
-    /// As [`open`](Self::open), with another time to wait for an answer than 20 ms. For tests and for who measures on
-    /// a machine that stands still now and then.
+    /// As [`open`](Self::open), with another time to wait for an answer than 20 ms, for a Redis that is further away.
+    /// Tokens of a limit without leases must be there within 30 ms to be used; later ones are asked for again.
     ///
     /// # Errors
     /// When the text is no URL of Redis.
@@ -175,7 +183,26 @@ impl RedisLimits {
 }
 
 /// A limit that all replicas share: exact while Redis answers, the replica's share while it does not. Clones share it.
-/// See [`RedisLimits`] for an example.
+///
+/// A Window never lets more than `requests` pass in any window, GCRA never more than `burst` + rate * time, over all
+/// replicas; at most 100,000 keys are kept apart on each. Without Redis accepted <= 2 * (`burst` + rate * time) still
+/// holds, and each time that Redis loses its counters may cost one more `burst`.
+///
+/// ```
+/// use std::time::Duration;
+/// use valerix_resilience::policy::LimitAlgorithm;
+/// use valerix_resilience::{Quota, RedisLimits};
+///
+/// let redis = RedisLimits::open("redis://127.0.0.1:6379/")?;
+/// let quota = Quota { requests: 90, window: Duration::from_secs(1), burst: 90, algorithm: LimitAlgorithm::GCRA };
+/// let limiter = redis.limiter("shop/order", "orders", quota, 3);
+/// assert_eq!(limiter.share().requests, 30);
+/// // A replica more.
+/// limiter.reconfigure(quota, 4);
+/// assert_eq!((limiter.share().requests, limiter.quota().requests), (22, 90));
+/// assert_eq!((limiter.totals(), limiter.local_decisions(), limiter.live_keys()), ((0, 0), 0, 0));
+/// # Ok::<(), valerix_resilience::InvalidRedisUrl>(())
+/// ```
 #[derive(Clone)]
 pub struct SharedLimiter(Arc<Shared>);
 

@@ -49,6 +49,17 @@ impl RedisSettings {
 impl Builder {
     /// The Redis for limits of scope `Distributed`, before `REDIS_LIMITS_URL` and `REDIS_URL`. It is connected when a
     /// rule needs it; one that does not answer is no error, the local share holds meanwhile.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use valerix_resilience::{Resilience, StartError};
+    ///
+    /// let resilience = Resilience::builder().redis_url("redis://127.0.0.1:6379/").start().await?;
+    /// let error = Resilience::builder().redis_url("redis:6379").start().await.unwrap_err();
+    /// assert!(matches!(error, StartError::Redis { .. }));
+    /// # Ok::<(), StartError>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
     pub fn redis_url(mut self, url: impl Into<String>) -> Self {
         self.redis.url = Some(("redis_url", url.into()));
