@@ -52,7 +52,10 @@ pub use key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};
 #[cfg(feature = "axum")]
 pub use limits::{InvalidNetwork, Network};
-pub use outbound::{CallError, Classify, DefaultClassify, Head, Target};
+pub use outbound::{
+    CallError, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Resolve, Resolving, SystemResolver, Target,
+    TargetBody, TargetLayer, TargetService,
+};
 pub use problem::{FAULT_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;
 pub use runtime::{Builder, Resilience, StartError};

@@ -8,9 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::request::chain;
 use crate::breaker::Ticket;
-use crate::bulkhead::BulkheadPermit;
 use crate::deadline::Deadline;
-use crate::outbound::{CallError, Completed, Target};
+use crate::outbound::{CallError, Completed, Held, Target};
 
 /// An answer, of whatever status.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub struct ClientResponse {
     ticket: Option<Ticket>,
     deadline: Deadline,
     max_body: usize,
-    _place: Option<BulkheadPermit>,
+    held: Held,
 }
 
 impl ClientResponse {
@@ -28,10 +27,10 @@ impl ClientResponse {
         Self {
             response: completed.answer,
             target: Arc::clone(target),
-            ticket: Some(completed.ticket),
+            ticket: completed.ticket,
             deadline: completed.deadline,
             max_body,
-            _place: completed.place,
+            held: completed.held,
         }
     }
 
@@ -57,7 +56,7 @@ impl ClientResponse {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => {
                 if let Some(ticket) = self.ticket.take() {
-                    ticket.body_failed(&self.target.breaker);
+                    self.held.body_failed(&self.target, ticket);
                 }
                 Err(CallError::Body {
                     target: target(),

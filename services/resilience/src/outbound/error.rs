@@ -116,7 +116,9 @@ impl CallError {
     pub const fn may_have_acted(&self) -> bool {
         match self {
             Self::AttemptTimeout { .. } | Self::Reset { .. } | Self::Body { .. } | Self::BudgetExhausted { .. } => true,
-            Self::DeadlineExceeded { attempts, .. } | Self::Connect { attempts, .. } => *attempts > 1,
+            Self::DeadlineExceeded { attempts, .. } => *attempts > 0,
+            // The last one reached nobody.
+            Self::Connect { attempts, .. } => *attempts > 1,
             // An earlier attempt of the same call may have opened the circuit or filled the bulkhead.
             Self::CircuitOpen { .. } | Self::Overloaded { .. } => true,
             Self::Request { .. } => false,
