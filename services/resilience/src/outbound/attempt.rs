@@ -90,6 +90,17 @@ enum Sent<R> {
     TimedOut,
 }
 
+/// Where an attempt stands when an address did not do.
+struct Hop<'attempt> {
+    kind: Kind,
+    /// Addresses left before this one.
+    number: u32,
+    /// When the attempt ends.
+    end: Instant,
+    /// Addresses whose circuits are open.
+    barred: &'attempt [SocketAddr],
+}
+
 /// How an attempt goes on at another address.
 enum Onward {
     /// Nothing was sent: it is still the same attempt.
@@ -344,7 +355,16 @@ where
                 target.counters.outcome(outcome).inc();
                 self.note(flight.as_ref(), outcome);
             }
-            let onward = self.onward(&sent, flight.as_ref(), kind, hops, end);
+            let onward = self.onward(
+                &sent,
+                flight.as_ref(),
+                Hop {
+                    kind,
+                    number: hops,
+                    end,
+                    barred: &barred,
+                },
+            );
             if let Some(onward) = onward {
                 if let Some(own) = own {
                     own.record(outcome);
@@ -420,32 +440,25 @@ where
 
     /// Whether the attempt goes on at another address at once.
     #[inline]
-    fn onward(&self, sent: &Sent<R>, flight: Option<&Flight>, kind: Kind, hops: u32, end: Instant) -> Option<Onward> {
+    fn onward(&self, sent: &Sent<R>, flight: Option<&Flight>, hop: Hop<'_>) -> Option<Onward> {
         match sent {
             Sent::Answer { reason: None, .. } | Sent::Request(_) => None,
-            _ => self.onward_after_failure(sent, flight?, kind, hops, end),
+            _ => self.onward_after_failure(sent, flight?, hop),
         }
     }
 
     #[cold]
-    fn onward_after_failure(
-        &self,
-        sent: &Sent<R>,
-        flight: &Flight,
-        kind: Kind,
-        hops: u32,
-        end: Instant,
-    ) -> Option<Onward> {
+    fn onward_after_failure(&self, sent: &Sent<R>, flight: &Flight, hop: Hop<'_>) -> Option<Onward> {
         let (call, balancer) = (&self.call, self.call.balancer?);
         let mut tried = self.tried();
         if !tried.contains(&flight.socket()) {
             tried.push(flight.socket());
         }
-        let others = balancer.has_other(&tried);
+        let others = balancer.has_other(&tried, hop.barred);
         drop(tried);
         if let Sent::Connect(_) = sent {
             balancer.unreachable();
-            let go_on = others && !call.once && hops < MAX_HOPS && Instant::now() < end;
+            let go_on = others && !call.once && hop.number < MAX_HOPS && Instant::now() < hop.end;
             return go_on.then_some(Onward::SameAttempt);
         }
         let reason = match sent {
@@ -457,8 +470,8 @@ where
             _ => return None,
         };
         let go_on = others
-            && kind == Kind::Ordinary
-            && hops == 0
+            && hop.kind == Kind::Ordinary
+            && hop.number == 0
             && call.repeatable
             && self.attempts() < call.settings.retry.max_attempts
             && Instant::now() < self.end.instant()

@@ -102,7 +102,7 @@ impl<C: Clock> Balancer<C> {
         Self {
             hosts,
             addresses: ArcSwap::from_pointee(addresses),
-            due: AtomicU64::new(if source.is_some() { 0 } else { u64::MAX }),
+            due: AtomicU64::new(0),
             asked: AtomicU64::new(0),
             asking: AtomicBool::new(false),
             answers: watch::Sender::new(0),
@@ -139,6 +139,10 @@ impl<C: Clock> Balancer<C> {
 
     #[cold]
     async fn due_now(self: &Arc<Self>, now: u64, patience: Duration) {
+        if self.source.is_none() {
+            self.due.store(u64::MAX, Ordering::Relaxed);
+            return;
+        }
         let known = !self.addresses.load().is_empty();
         let recent = now < self.due.load(Ordering::Relaxed).saturating_add(STALE - INTERVAL);
         let mut answers = self.answers.subscribe();
@@ -148,11 +152,14 @@ impl<C: Clock> Balancer<C> {
         }
     }
 
-    /// Asks anew because an address could not be reached.
+    /// Asks anew because an address could not be reached: at once, or with the first call after the pause.
     pub(crate) fn unreachable(self: &Arc<Self>) {
         let now = self.clock.millis();
-        if self.source.is_some() && now >= self.asked.load(Ordering::Relaxed).saturating_add(PAUSE) {
+        let allowed = self.asked.load(Ordering::Relaxed).saturating_add(PAUSE);
+        if now >= allowed {
             self.ask(now);
+        } else {
+            self.due.fetch_min(allowed, Ordering::Relaxed);
         }
     }
 
@@ -264,11 +271,13 @@ impl<C: Clock> Balancer<C> {
         best.map(Flight::new)
     }
 
-    /// Whether an address is left that was neither tried nor ejected.
-    pub(crate) fn has_other(&self, tried: &[SocketAddr]) -> bool {
+    /// Whether an address is left that was neither tried nor ejected, and is not barred.
+    pub(crate) fn has_other(&self, tried: &[SocketAddr], barred: &[SocketAddr]) -> bool {
         let now = self.clock.millis();
         let addresses = self.addresses.load();
-        let mut others = addresses.iter().filter(|address| !tried.contains(&address.socket));
+        let mut others = addresses
+            .iter()
+            .filter(|address| !tried.contains(&address.socket) && !barred.contains(&address.socket));
         others.any(|address| !is_ejected(address, now))
     }
 

@@ -1,5 +1,6 @@
 //! Where a target's addresses come from. In: the host and port of its URL. Out: socket addresses. Asks the network.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -77,30 +78,64 @@ impl Resolve for SystemResolver {
 /// there is no such headless Service, it does as [`SystemResolver`].
 ///
 /// The pods' port is the one that both Services call by the URL's scheme: `http` or `https`.
-#[derive(Debug, Default)]
+///
+/// ```
+/// use valerix_resilience::ClusterResolver;
+///
+/// let elsewhere: Vec<std::net::SocketAddr> = vec!["10.0.0.7:8080".parse()?];
+/// let resolver = ClusterResolver::new()
+///     .nameservers(vec!["10.96.0.10:53".parse()?], "cluster.local")
+///     .fallback(elsewhere);
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 pub struct ClusterResolver {
     nameservers: Option<Nameservers>,
+    fallback: Box<dyn Resolve>,
     /// Whether DNS has ever named pods: from then on its silence is a failure, and no sign that there are none.
     named_pods: AtomicBool,
+}
+
+impl Default for ClusterResolver {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ClusterResolver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ClusterResolver")
+            .field("nameservers", &self.nameservers)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClusterResolver {
     /// Asks the nameservers of `/etc/resolv.conf`.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks these nameservers in turn, about Services of a cluster of this domain (`cluster.local`, say).
-    #[must_use]
-    pub fn with_nameservers(servers: Vec<SocketAddr>, domain: impl Into<String>) -> Self {
         Self {
-            nameservers: Some(Nameservers {
-                servers,
-                domain: domain.into(),
-            }),
+            nameservers: None,
+            fallback: Box::new(SystemResolver),
             named_pods: AtomicBool::new(false),
         }
+    }
+
+    /// Asks these nameservers instead, in turn, about Services of a cluster of this domain (`cluster.local`, say).
+    #[must_use]
+    pub fn nameservers(mut self, servers: Vec<SocketAddr>, domain: impl Into<String>) -> Self {
+        self.nameservers = Some(Nameservers {
+            servers,
+            domain: domain.into(),
+        });
+        self
+    }
+
+    /// Asks this resolver instead of [`SystemResolver`] where there are no pods to ask for.
+    #[must_use]
+    pub fn fallback(mut self, resolver: impl Resolve) -> Self {
+        self.fallback = Box::new(resolver);
+        self
     }
 
     async fn pods(&self, endpoint: &Endpoint, service: Service<'_>) -> io::Result<Option<Vec<SocketAddr>>> {
@@ -136,7 +171,7 @@ impl Resolve for ClusterResolver {
             {
                 return Ok(addresses);
             }
-            SystemResolver.resolve(endpoint).await
+            self.fallback.resolve(endpoint).await
         })
     }
 }
