@@ -21,6 +21,14 @@ use crate::runtime::Resilience;
 type Decorate = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
 
 /// A client that could not be built.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+/// let error = resilience.client("inventory").url("inventory:80").build().unwrap_err();
+/// assert_eq!(error.category(), "Url");
+/// # });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -62,7 +70,21 @@ impl BuildError {
     }
 }
 
-/// Settings of a client that are the code's business.
+/// Settings of a client that are the code's business; all others are the document's.
+///
+/// ```no_run
+/// # fn example(resilience: valerix_resilience::Resilience) -> Result<(), valerix_resilience::BuildError> {
+/// let payment = resilience
+///     .client("payment")
+///     .url("http://payment.shop.svc")
+///     .decorate(|headers| {
+///         headers.insert("x-tenant", http::HeaderValue::from_static("acme"));
+///     })
+///     .max_body(64 * 1024)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a client builder does nothing until it is built"]
 pub struct ClientBuilder {
     resilience: Resilience,
@@ -207,6 +229,13 @@ impl ClientBuilder {
 }
 
 /// A client of one target. Clones share it.
+///
+/// ```no_run
+/// # async fn example(inventory: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::CallError> {
+/// let items: Vec<String> = inventory.get("/api/items").query("sort", "name").send().await?.json().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ResilientClient(Arc<Inner>);
 

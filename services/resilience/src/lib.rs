@@ -53,8 +53,8 @@ pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};
 #[cfg(feature = "axum")]
 pub use limits::{InvalidNetwork, Network};
 pub use outbound::{
-    CallError, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Resolve, Resolving, SystemResolver, Target,
-    TargetBody, TargetLayer, TargetService,
+    CallError, ChosenAddress, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Resolve, Resolving,
+    SystemResolver, Target, TargetBody, TargetLayer, TargetService,
 };
 pub use problem::{FAULT_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;

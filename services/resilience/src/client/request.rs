@@ -14,6 +14,20 @@ use crate::outbound::{Answer, Attempt, AttemptError, Call, CallError, execute};
 use crate::retry;
 
 /// A request that is being put together.
+///
+/// ```no_run
+/// # async fn example(payment: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::CallError> {
+/// use std::time::Duration;
+/// use valerix_resilience::Deadline;
+///
+/// // One budget for both calls.
+/// let budget = Deadline::after(Duration::from_secs(2));
+/// let charge = payment.post("/payments").idempotency_key("order:42:charge").json(&42).deadline(budget);
+/// let answer = charge.send().await?;
+/// let receipt = payment.get("/receipts/42").bearer("token").deadline(budget).send().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a request is not sent until `send` is awaited"]
 pub struct RequestBuilder {
     client: ResilientClient,
@@ -171,7 +185,7 @@ impl RequestBuilder {
             });
             async move {
                 if cut {
-                    return Err(AttemptError::Connect("cut off by a partition fault".to_owned()));
+                    return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
                 }
                 let (client, request) = sending?;
                 client.execute(request).await.map_err(|error| attempt_error(&error))

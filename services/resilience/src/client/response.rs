@@ -12,6 +12,18 @@ use crate::deadline::Deadline;
 use crate::outbound::{CallError, Completed, Held, Target};
 
 /// An answer, of whatever status.
+///
+/// ```no_run
+/// # async fn example(export: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::CallError> {
+/// let mut answer = export.get("/orders.csv").send().await?;
+/// if answer.status().is_success() {
+///     while let Some(chunk) = answer.chunk().await? {
+///         println!("{} bytes", chunk.len());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ClientResponse {
     response: reqwest::Response,

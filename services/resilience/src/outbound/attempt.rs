@@ -84,6 +84,8 @@ enum Sent<R> {
         reason: Option<&'static str>,
     },
     Connect(String),
+    /// Nobody was to be reached, whatever the address.
+    Cut(String),
     Reset(String),
     /// Never left this process.
     Request(String),
@@ -105,6 +107,8 @@ struct Hop<'attempt> {
 enum Onward {
     /// Nothing was sent: it is still the same attempt.
     SameAttempt,
+    /// The same, to the URL's own host.
+    Direct,
     /// It counts as a repetition.
     Repetition(&'static str),
 }
@@ -327,9 +331,12 @@ where
         };
         let mut counted = false;
         let (mut end, mut bound) = self.attempt_end(now);
-        let (mut hops, mut barred, mut soonest) = (0, Vec::new(), Duration::MAX);
+        let (mut hops, mut direct) = (0, false);
+        let (mut barred, mut soonest) = (Vec::new(), Duration::MAX);
         loop {
-            let flight = balancer.and_then(|balancer| self.pick(balancer, &barred));
+            let flight = balancer
+                .filter(|_| !direct)
+                .and_then(|balancer| self.pick(balancer, &barred));
             let own = match (balancer, &flight) {
                 (Some(balancer), Some(flight)) if per_host => {
                     match self.permit(balancer.hosts().breaker(flight.address())) {
@@ -342,7 +349,7 @@ where
                     }
                 }
                 // Every address's circuit is open.
-                _ if per_host => return Verdict::Final(Err(self.circuit_open(soonest))),
+                _ if per_host && !direct => return Verdict::Final(Err(self.circuit_open(soonest))),
                 _ => None,
             };
             if !counted {
@@ -353,7 +360,9 @@ where
             let outcome = self.outcome(&sent, bound);
             if !matches!(sent, Sent::Request(_)) {
                 target.counters.outcome(outcome).inc();
-                self.note(flight.as_ref(), outcome);
+                if !matches!(sent, Sent::Cut(_)) {
+                    self.note(flight.as_ref(), outcome);
+                }
             }
             let onward = self.onward(
                 &sent,
@@ -371,6 +380,10 @@ where
                 }
                 match onward {
                     Onward::SameAttempt => target.metrics.failover(target.name(), "connect"),
+                    Onward::Direct => {
+                        target.metrics.failover(target.name(), "host");
+                        direct = true;
+                    }
                     Onward::Repetition(reason) => {
                         target.metrics.failover(target.name(), reason);
                         target.metrics.retry(target.name(), reason);
@@ -410,6 +423,7 @@ where
                 Sent::Answer { answer, reason }
             }
             Ok(Err(AttemptError::Connect(cause))) => Sent::Connect(cause),
+            Ok(Err(AttemptError::Cut(cause))) => Sent::Cut(cause),
             Ok(Err(AttemptError::Reset(cause))) => Sent::Reset(cause),
             Ok(Err(AttemptError::Request(cause))) => Sent::Request(cause),
             Err(_) => Sent::TimedOut,
@@ -432,7 +446,7 @@ where
                     self.call.classify.outcome(head)
                 }
             }
-            Sent::Connect(_) | Sent::Reset(_) => Outcome::Failure,
+            Sent::Connect(_) | Sent::Cut(_) | Sent::Reset(_) => Outcome::Failure,
             Sent::TimedOut if bound == Bound::Own => Outcome::Failure,
             Sent::TimedOut | Sent::Request(_) => Outcome::Neutral,
         }
@@ -442,7 +456,7 @@ where
     #[inline]
     fn onward(&self, sent: &Sent<R>, flight: Option<&Flight>, hop: Hop<'_>) -> Option<Onward> {
         match sent {
-            Sent::Answer { reason: None, .. } | Sent::Request(_) => None,
+            Sent::Answer { reason: None, .. } | Sent::Request(_) | Sent::Cut(_) => None,
             _ => self.onward_after_failure(sent, flight?, hop),
         }
     }
@@ -458,8 +472,13 @@ where
         drop(tried);
         if let Sent::Connect(_) = sent {
             balancer.unreachable();
-            let go_on = others && !call.once && hop.number < MAX_HOPS && Instant::now() < hop.end;
-            return go_on.then_some(Onward::SameAttempt);
+            if call.once || Instant::now() >= hop.end {
+                return None;
+            }
+            if others && hop.number < MAX_HOPS {
+                return Some(Onward::SameAttempt);
+            }
+            return balancer.has_another_way().then_some(Onward::Direct);
         }
         let reason = match sent {
             Sent::Answer {
@@ -513,7 +532,7 @@ where
                     None => Verdict::Final(Ok(completed)),
                 }
             }
-            Sent::Connect(cause) => {
+            Sent::Connect(cause) | Sent::Cut(cause) => {
                 let target = self.name();
                 error(
                     CallError::Connect {

@@ -281,6 +281,12 @@ impl<C: Clock> Balancer<C> {
         others.any(|address| !is_ejected(address, now))
     }
 
+    /// Whether the URL's own host may be tried when no address can be reached.
+    pub(crate) fn has_another_way(&self) -> bool {
+        let source = self.source.as_ref();
+        source.is_some_and(|source| source.resolver.host_is_another_way(&source.endpoint))
+    }
+
     /// Addresses that are ejected now.
     pub(crate) fn ejected(&self) -> usize {
         let now = self.clock.millis();

@@ -66,7 +66,10 @@ pub(crate) struct Attempt {
 /// Why an attempt has no answer.
 #[derive(Debug)]
 pub(crate) enum AttemptError {
+    /// This address could not be reached.
     Connect(String),
+    /// No address is to be reached.
+    Cut(String),
     Reset(String),
     Request(String),
 }

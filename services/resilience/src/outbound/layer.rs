@@ -1,10 +1,12 @@
 //! The outbound order as a tower layer, for whoever has an HTTP client of his own. In: requests whose bodies can be
 //! cloned. Out: the inner service's answers, or the reason why there is none.
 //!
-//! The inner service decides where a request goes, so nothing is balanced here and breakers are the target's.
+//! The inner service decides where a request goes, unless the layer is told to balance: then each request names the
+//! address it is meant for.
 
 use std::error::Error;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,9 +16,11 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 
+use super::balance::Balancer;
 use super::call::{Attempt, AttemptError, Call, Completed, Held, execute};
 use super::classify::{Classify, DefaultClassify};
 use super::error::CallError;
+use super::resolve::{Endpoint, Resolve};
 use super::target::Target;
 use crate::CLIENT_HEADER;
 use crate::breaker::Ticket;
@@ -46,29 +50,36 @@ use crate::runtime::Resilience;
 /// ```
 #[derive(Clone)]
 pub struct TargetLayer {
-    shared: Arc<Shared>,
+    shared: Shared,
 }
 
+#[derive(Clone)]
 struct Shared {
     target: Arc<Target>,
     classify: Arc<dyn Classify>,
     faults: Arc<Faults>,
     identity: Option<HeaderValue>,
+    balancer: Option<Arc<Balancer>>,
 }
+
+/// Extension of a request that a balancing [`TargetLayer`] lets through: where it is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChosenAddress(pub SocketAddr);
 
 impl Resilience {
     /// A layer that treats the inner service as the target called `name` in the document.
     #[must_use]
     pub fn client_layer(&self, name: &str) -> TargetLayer {
         TargetLayer {
-            shared: Arc::new(Shared {
+            shared: Shared {
                 target: self.target(name),
                 classify: Arc::new(DefaultClassify),
                 faults: self.faults(),
                 identity: HeaderValue::from_str(&self.identity())
                     .ok()
                     .filter(|name| !name.is_empty()),
-            }),
+                balancer: None,
+            },
         }
     }
 }
@@ -76,16 +87,18 @@ impl Resilience {
 impl TargetLayer {
     /// What counts as a failure; [`DefaultClassify`] unless set.
     #[must_use]
-    pub fn classify(self, classify: impl Classify) -> Self {
-        let shared = Shared {
-            target: Arc::clone(&self.shared.target),
-            classify: Arc::new(classify),
-            faults: Arc::clone(&self.shared.faults),
-            identity: self.shared.identity.clone(),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+    pub fn classify(mut self, classify: impl Classify) -> Self {
+        self.shared.classify = Arc::new(classify);
+        self
+    }
+
+    /// Chooses among the addresses of `endpoint`, as the document says. The inner service finds the choice as
+    /// [`ChosenAddress`] among the request's extensions; without one no address is known.
+    #[must_use]
+    pub fn balance(mut self, endpoint: Endpoint, resolver: impl Resolve) -> Self {
+        let hosts = Arc::clone(&self.shared.target.hosts);
+        self.shared.balancer = Some(Arc::new(Balancer::new(endpoint, Arc::new(resolver), hosts)));
+        self
     }
 }
 
@@ -104,7 +117,7 @@ impl<S> Layer<S> for TargetLayer {
     fn layer(&self, inner: S) -> TargetService<S> {
         TargetService {
             inner,
-            shared: Arc::clone(&self.shared),
+            shared: Arc::new(self.shared.clone()),
         }
     }
 }
@@ -164,7 +177,7 @@ where
         target,
         settings: &settings,
         classify: shared.classify.as_ref(),
-        balancer: None,
+        balancer: shared.balancer.as_ref().filter(|_| settings.balances),
         deadline: Deadline::earliest(given, Deadline::current()),
         repeatable: retry::is_repeatable(method, has_key, declared),
         once: false,
@@ -173,11 +186,14 @@ where
     let completed = execute(call, |attempt| {
         let mut request = request.clone();
         stamp(request.headers_mut(), &shared, attempt);
+        if let Some(address) = attempt.address {
+            request.extensions_mut().insert(ChosenAddress(address));
+        }
         let cut = shared.faults.cuts_calls_to(target.name());
         let inner = inner.clone();
         async move {
             if cut {
-                return Err(AttemptError::Connect("cut off by a partition fault".to_owned()));
+                return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
             }
             inner
                 .oneshot(request)

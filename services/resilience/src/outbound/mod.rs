@@ -21,7 +21,7 @@ mod target;
 
 pub use self::classify::{Classify, DefaultClassify, Head};
 pub use self::error::CallError;
-pub use self::layer::{TargetBody, TargetLayer, TargetService};
+pub use self::layer::{ChosenAddress, TargetBody, TargetLayer, TargetService};
 pub use self::resolve::{ClusterResolver, Endpoint, Resolve, Resolving, SystemResolver};
 pub use self::target::Target;
 

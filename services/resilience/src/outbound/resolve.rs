@@ -39,6 +39,24 @@ impl Endpoint {
 /// Finds the addresses of a target. Asked every 5 s while calls are made, and at once after a connect error (then at most
 /// once a second). When it fails, the last good answer stays in use.
 ///
+/// ```
+/// use std::net::SocketAddr;
+/// use valerix_resilience::{Endpoint, Resolve, Resolving, SystemResolver};
+///
+/// /// Two data centres that share a name.
+/// struct Both(SocketAddr);
+///
+/// impl Resolve for Both {
+///     fn resolve<'resolver>(&'resolver self, endpoint: &'resolver Endpoint) -> Resolving<'resolver> {
+///         Box::pin(async move {
+///             let mut addresses = SystemResolver.resolve(endpoint).await?;
+///             addresses.push(self.0);
+///             Ok(addresses)
+///         })
+///     }
+/// }
+/// ```
+///
 /// A list of addresses is a resolver too:
 ///
 /// ```no_run
@@ -52,6 +70,12 @@ pub trait Resolve: Send + Sync + 'static {
     /// The addresses, ports included, in any order. Of more than 256 the first 256 in numerical order are used. An empty
     /// list counts as a failure.
     fn resolve<'resolver>(&'resolver self, endpoint: &'resolver Endpoint) -> Resolving<'resolver>;
+
+    /// Whether the URL's own host leads to the same service by another way, on which an attempt may go that reached none
+    /// of the addresses. Default: no.
+    fn host_is_another_way(&self, _endpoint: &Endpoint) -> bool {
+        false
+    }
 }
 
 impl Resolve for Vec<SocketAddr> {
@@ -173,6 +197,11 @@ impl Resolve for ClusterResolver {
             }
             self.fallback.resolve(endpoint).await
         })
+    }
+
+    /// A Service's own address leads past pods that DNS still names and that are gone.
+    fn host_is_another_way(&self, endpoint: &Endpoint) -> bool {
+        Service::of(&endpoint.host).is_some()
     }
 }
 

@@ -58,6 +58,21 @@ impl Settings {
 }
 
 /// One called service: what was learned about it, shared by all its clients.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use valerix_resilience::{Outcome, Resilience, policy::CircuitState};
+///
+/// let resilience = Resilience::builder().start().await?;
+/// let cache = resilience.target("cache");
+/// // For a call that no HTTP client makes.
+/// if let Ok(permit) = cache.breaker().try_acquire() {
+///     permit.record(Outcome::Success);
+/// }
+/// assert_eq!(cache.state(), CircuitState::Closed);
+/// # Ok::<(), valerix_resilience::StartError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Target {
     name: String,

@@ -7,10 +7,12 @@ use axum::Router;
 use axum::routing::any;
 use http::{HeaderMap, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use valerix_resilience::policy::{BreakerScope, CircuitState, Policy, Target};
+use valerix_resilience::policy::{
+    Admission, BreakerScope, CircuitState, Fault, PartitionDirection, PartitionFault, Policy, Target,
+};
 use valerix_resilience::{CallError, ClusterResolver, Endpoint, Resilience, ResilientClient, Resolve, Resolving};
 
-use crate::support::{Seen, dead_address, policy, serve, with_policy};
+use crate::support::{Mount, Seen, dead_address, eventually, faults, policy, serve, with_policy};
 
 /// A server that always answers with this status.
 async fn answering(status: u16) -> (SocketAddr, Seen) {
@@ -407,4 +409,80 @@ async fn without_balancing_the_host_is_connected_to_as_ever() {
         .unwrap();
     client.get("/").send().await.unwrap();
     assert_eq!(seen.header(0, "host").unwrap(), format!("localhost:{}", one.port()));
+}
+
+/// Addresses of pods that are gone, of a Service that knows better.
+struct Gone(Vec<SocketAddr>);
+
+impl Resolve for Gone {
+    fn resolve<'resolver>(&'resolver self, _: &'resolver Endpoint) -> Resolving<'resolver> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+
+    fn host_is_another_way(&self, _: &Endpoint) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_reaches_no_pod_goes_to_the_service_itself() {
+    for scope in [BreakerScope::Target, BreakerScope::Host] {
+        let (service, seen) = answering(200).await;
+        let gone = Gone(vec![dead_address().await, dead_address().await]);
+        let resilience = with_policy(&strict(|target| target.circuit_breaker.scope = scope)).await;
+        let url = format!("http://localhost:{}", service.port());
+        let client = resilience.client("upstream").url(url).resolver(gone).build().unwrap();
+        assert_eq!(client.post("/").json(&1).send().await.unwrap().status(), StatusCode::OK);
+        assert_eq!(seen.count(), 1);
+        assert_eq!(client.target().breaker().snapshot().failures, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_is_no_matter_of_an_address() {
+    let asked = Arc::new(Mutex::new(0));
+    struct Counting(Arc<Mutex<u32>>, Vec<SocketAddr>);
+    impl Resolve for Counting {
+        fn resolve<'resolver>(&'resolver self, _: &'resolver Endpoint) -> Resolving<'resolver> {
+            *self.0.lock().unwrap() += 1;
+            Box::pin(async { Ok(self.1.clone()) })
+        }
+    }
+    let (one, seen_one) = answering(200).await;
+    let (two, seen_two) = answering(200).await;
+    let settings = policy(|policy, target| {
+        policy.chaos.admission = Admission::Allowed;
+        target.retry.max_attempts = 1;
+        target.circuit_breaker.minimum_requests = 1_000;
+    });
+    let mut mount = Mount::with_policy(&settings);
+    let cut = Fault {
+        partition: Some(PartitionFault {
+            direction: PartitionDirection::Egress,
+            peer: "upstream".to_owned(),
+        }),
+        ..Fault::default()
+    };
+    mount.faults = Some(faults("cut", cut, "60s").render());
+    mount.publish();
+    let resilience = mount.start().await;
+    let resolver = Counting(Arc::clone(&asked), vec![one, two]);
+    let client = resilience
+        .client("upstream")
+        .url("http://upstream.test")
+        .resolver(resolver)
+        .build()
+        .unwrap();
+    for _ in 0..20 {
+        let error = client.get("/").send().await.unwrap_err();
+        assert!(matches!(error, CallError::Connect { .. }), "{error}");
+    }
+    assert_eq!(*asked.lock().unwrap(), 1);
+    mount.faults = Some(valerix_resilience::policy::Faults::default().render());
+    mount.publish();
+    eventually("the partition ends", || !resilience.faults().cuts_calls_to("upstream")).await;
+    for _ in 0..20 {
+        client.get("/").send().await.unwrap();
+    }
+    assert!(seen_one.count() > 0 && seen_two.count() > 0, "none of them was ejected");
 }

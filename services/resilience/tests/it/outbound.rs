@@ -12,7 +12,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tokio::sync::Semaphore;
 use valerix_resilience::idempotency::{Idempotency, IdempotentRequest, Local, SCHEMA, StoredAnswer, refusals};
 use valerix_resilience::policy::{CircuitState, Hedge, Policy, Target};
-use valerix_resilience::{CallError, Deadline, Outcome, Problem, Resilience, ResilientClient, key_from_headers};
+use valerix_resilience::{
+    CallError, ChosenAddress, Deadline, Endpoint, Outcome, Problem, Resilience, ResilientClient, key_from_headers,
+};
 
 use crate::support::{Seen, database, eventually, policy, serve, with_policy};
 
@@ -501,4 +503,29 @@ async fn the_layer_does_the_same_around_any_client() {
         let _ = service.call(asked.clone()).await;
     }
     assert!(matches!(service.call(asked).await, Err(CallError::CircuitOpen { .. })));
+}
+
+#[tokio::test]
+async fn a_layer_that_balances_names_the_address() {
+    use tower::{Layer, Service};
+    let resilience = with_policy(&policy(|_, target| target.retry.budget.min_per_second = 1_000)).await;
+    let addresses: Vec<SocketAddr> = vec!["10.0.0.7:80".parse().unwrap(), "10.0.0.8:80".parse().unwrap()];
+    let good = addresses[1];
+    let inner = tower::service_fn(move |request: http::Request<String>| async move {
+        let chosen = request.extensions().get::<ChosenAddress>().unwrap().0;
+        if chosen == good {
+            Ok(http::Response::new(String::new()))
+        } else {
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+        }
+    });
+    let endpoint = Endpoint::new("http", "upstream.test", 80);
+    let mut service = resilience
+        .client_layer("upstream")
+        .balance(endpoint, addresses)
+        .layer(inner);
+    for _ in 0..20 {
+        let request = http::Request::post("http://x/").body(String::new()).unwrap();
+        service.call(request).await.unwrap();
+    }
 }
