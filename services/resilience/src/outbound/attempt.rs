@@ -15,23 +15,19 @@ use tokio::time::Instant;
 use valerix_policy::{BreakerScope, Mode};
 
 use super::balance::{Balancer, Flight};
-use super::call::{Answer, Attempt, AttemptError, Call, Completed, Held};
+use super::call::{Answer, Attempt, AttemptError, Call, Held};
 use super::classify::Head;
 use super::error::CallError;
-use super::target::Target;
-use crate::breaker::{CircuitBreaker, Outcome, Permit, Ticket};
+use super::failover::{Hop, Onward};
+use super::verdict::{Sent, Verdict, repeat_reason};
+use crate::breaker::{CircuitBreaker, Outcome, Permit};
 use crate::bulkhead::BulkheadPermit;
 use crate::deadline::Deadline;
-use crate::problem::RETRY_HEADER;
-use crate::retry;
-
-/// Further addresses that an attempt tries which reaches nobody.
-const MAX_HOPS: u32 = 3;
 
 /// A call under way: what its attempts share.
 pub(super) struct Journey<'call, F> {
     pub(super) call: Call<'call>,
-    began: Instant,
+    pub(super) began: Instant,
     /// The target's own `request` time.
     own: Deadline,
     /// The earlier of that and the caller's deadline.
@@ -54,110 +50,11 @@ pub(super) enum Kind {
 
 /// Which of the times ends an attempt first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bound {
+pub(super) enum Bound {
     /// The caller's deadline: says nothing about the target.
     Caller,
     /// The target's own `request` or `attempt`.
     Own,
-}
-
-/// What became of one attempt.
-pub(super) enum Verdict<R> {
-    Final(Result<Completed<R>, CallError>),
-    Repeat {
-        failed: Failed<R>,
-        after: Option<Duration>,
-        reason: &'static str,
-    },
-}
-
-/// A failure that may be repeated; it is the call's result if it is not.
-pub(super) enum Failed<R> {
-    Answer(Completed<R>),
-    Error(CallError),
-}
-
-/// What one address did.
-enum Sent<R> {
-    Answer {
-        answer: R,
-        reason: Option<&'static str>,
-    },
-    Connect(String),
-    /// Nobody was to be reached, whatever the address.
-    Cut(String),
-    Reset(String),
-    /// Never left this process.
-    Request(String),
-    TimedOut,
-}
-
-/// Where an attempt stands when an address did not do.
-struct Hop<'attempt> {
-    kind: Kind,
-    /// Addresses left before this one.
-    number: u32,
-    /// When the attempt ends.
-    end: Instant,
-    /// Addresses whose circuits are open.
-    barred: &'attempt [SocketAddr],
-}
-
-/// How an attempt goes on at another address.
-enum Onward {
-    /// Nothing was sent: it is still the same attempt.
-    SameAttempt,
-    /// The same, to the URL's own host.
-    Direct,
-    /// It counts as a repetition.
-    Repetition(&'static str),
-}
-
-impl<R: Answer> Verdict<R> {
-    /// Whether it is an answer and no failure of the target.
-    pub(super) fn is_good(&self) -> bool {
-        matches!(self, Self::Final(Ok(completed)) if completed.outcome != Outcome::Failure)
-    }
-
-    /// Of two failures the one of the higher rank says more.
-    pub(super) const fn rank(&self) -> u8 {
-        match self {
-            Self::Final(Err(_)) => 0,
-            Self::Repeat {
-                failed: Failed::Error(_),
-                ..
-            } => 1,
-            Self::Final(Ok(_)) => 2,
-            Self::Repeat {
-                failed: Failed::Answer(_),
-                ..
-            } => 3,
-        }
-    }
-}
-
-impl<R: Answer> Failed<R> {
-    pub(super) fn into_result(self) -> Result<Completed<R>, CallError> {
-        match self {
-            Self::Answer(completed) => Ok(completed),
-            Self::Error(error) => Err(error),
-        }
-    }
-
-    pub(super) fn into_exhausted(self, target: &Target) -> CallError {
-        let (status, cause) = match self {
-            Self::Answer(completed) => {
-                let status = completed.answer.status();
-                (Some(status), format!("the last answer was {status}"))
-            }
-            Self::Error(error) => (None, error.to_string()),
-        };
-        CallError::BudgetExhausted {
-            target: target.name().to_owned(),
-            status,
-            cause,
-        }
-    }
 }
 
 impl<'call, F> Journey<'call, F> {
@@ -186,19 +83,19 @@ impl<'call, F> Journey<'call, F> {
         self.attempts.load(Ordering::Relaxed)
     }
 
-    fn all_attempts(&self) -> u32 {
+    pub(super) fn all_attempts(&self) -> u32 {
         self.attempts() + self.hedges.load(Ordering::Relaxed)
     }
 
-    fn tried(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
+    pub(super) fn tried(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
         self.tried.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.call.target.name().to_owned()
     }
 
-    fn exceeded(&self) -> CallError {
+    pub(super) fn exceeded(&self) -> CallError {
         self.call.target.metrics.timeout("deadline");
         CallError::DeadlineExceeded {
             target: self.name(),
@@ -282,6 +179,10 @@ impl<'call, F> Journey<'call, F> {
     /// An address for the next request. While a hedge may follow, it is to go elsewhere.
     fn pick(&self, balancer: &Balancer, barred: &[SocketAddr]) -> Option<Flight> {
         let mut tried = self.tried();
+        if self.call.once {
+            // There is no second try: no risk is taken with an address whose last attempt failed.
+            *tried = balancer.failing();
+        }
         let flight = balancer.pick(&tried, barred)?;
         if self.call.hedge().is_some() {
             tried.push(flight.socket());
@@ -451,149 +352,4 @@ where
             Sent::TimedOut | Sent::Request(_) => Outcome::Neutral,
         }
     }
-
-    /// Whether the attempt goes on at another address at once.
-    #[inline]
-    fn onward(&self, sent: &Sent<R>, flight: Option<&Flight>, hop: Hop<'_>) -> Option<Onward> {
-        match sent {
-            Sent::Answer { reason: None, .. } | Sent::Request(_) | Sent::Cut(_) => None,
-            _ => self.onward_after_failure(sent, flight?, hop),
-        }
-    }
-
-    #[cold]
-    fn onward_after_failure(&self, sent: &Sent<R>, flight: &Flight, hop: Hop<'_>) -> Option<Onward> {
-        let (call, balancer) = (&self.call, self.call.balancer?);
-        let mut tried = self.tried();
-        if !tried.contains(&flight.socket()) {
-            tried.push(flight.socket());
-        }
-        let others = balancer.has_other(&tried, hop.barred);
-        drop(tried);
-        if let Sent::Connect(_) = sent {
-            balancer.unreachable();
-            if call.once || Instant::now() >= hop.end {
-                return None;
-            }
-            if others && hop.number < MAX_HOPS {
-                return Some(Onward::SameAttempt);
-            }
-            return balancer.has_another_way().then_some(Onward::Direct);
-        }
-        let reason = match sent {
-            Sent::Answer {
-                answer,
-                reason: Some(reason),
-            } if speaks_for_itself(answer) => reason,
-            Sent::Reset(_) => "reset",
-            _ => return None,
-        };
-        let go_on = others
-            && hop.kind == Kind::Ordinary
-            && hop.number == 0
-            && call.repeatable
-            && self.attempts() < call.settings.retry.max_attempts
-            && Instant::now() < self.end.instant()
-            && call.target.budget.withdraw();
-        go_on.then_some(Onward::Repetition(reason))
-    }
-
-    fn conclude(
-        &self,
-        sent: Sent<R>,
-        outcome: Outcome,
-        bound: Bound,
-        ticket: Option<Ticket>,
-        held: Held,
-    ) -> Verdict<R> {
-        let target = self.call.target;
-        let attempts = self.all_attempts();
-        let error = |error, reason| Verdict::Repeat {
-            failed: Failed::Error(error),
-            after: None,
-            reason,
-        };
-        match sent {
-            Sent::Answer { answer, reason } => {
-                let after = reason.and_then(|_| retry::retry_after(answer.headers()));
-                let completed = Completed {
-                    answer,
-                    outcome,
-                    held,
-                    ticket,
-                    deadline: self.end,
-                };
-                match reason {
-                    Some(reason) => Verdict::Repeat {
-                        failed: Failed::Answer(completed),
-                        after,
-                        reason,
-                    },
-                    None => Verdict::Final(Ok(completed)),
-                }
-            }
-            Sent::Connect(cause) | Sent::Cut(cause) => {
-                let target = self.name();
-                error(
-                    CallError::Connect {
-                        target,
-                        attempts,
-                        cause,
-                    },
-                    "connect",
-                )
-            }
-            Sent::Request(cause) => {
-                let target = self.name();
-                Verdict::Final(Err(CallError::Request { target, cause }))
-            }
-            Sent::Reset(cause) => {
-                let target = self.name();
-                error(
-                    CallError::Reset {
-                        target,
-                        attempts,
-                        cause,
-                    },
-                    "reset",
-                )
-            }
-            Sent::TimedOut if bound == Bound::Caller => Verdict::Final(Err(self.exceeded())),
-            Sent::TimedOut => {
-                target.metrics.timeout("attempt");
-                let timeout = self.call.settings.timeout.attempt.get().min(self.began.elapsed());
-                let target = self.name();
-                error(
-                    CallError::AttemptTimeout {
-                        target,
-                        timeout,
-                        attempts,
-                    },
-                    "timeout",
-                )
-            }
-        }
-    }
-}
-
-/// Why an answer is worth another attempt; none when it is final.
-fn repeat_reason<R: Answer>(answer: &R) -> Option<&'static str> {
-    let reason = match answer.status() {
-        StatusCode::BAD_GATEWAY => "502",
-        StatusCode::SERVICE_UNAVAILABLE => "503",
-        StatusCode::GATEWAY_TIMEOUT => "504",
-        _ => return None,
-    };
-    let is_final = answer.headers().get(RETRY_HEADER).is_some_and(|value| value == "no");
-    (!is_final).then_some(reason)
-}
-
-/// Whether a bad answer is one address's own matter: a `Retry-After` asks to leave the whole service alone, unless the
-/// replica says that it is going away.
-fn speaks_for_itself<R: Answer>(answer: &R) -> bool {
-    let head = Head {
-        status: answer.status(),
-        headers: answer.headers(),
-    };
-    head.problem() == Some("draining") || !answer.headers().contains_key(http::header::RETRY_AFTER)
 }

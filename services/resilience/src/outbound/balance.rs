@@ -281,6 +281,15 @@ impl<C: Clock> Balancer<C> {
         others.any(|address| !is_ejected(address, now))
     }
 
+    /// Addresses whose last attempt failed.
+    pub(crate) fn failing(&self) -> Vec<SocketAddr> {
+        let addresses = self.addresses.load();
+        let failing = addresses
+            .iter()
+            .filter(|address| address.failures.load(Ordering::Relaxed) > 0);
+        failing.map(|address| address.socket).collect()
+    }
+
     /// Whether the URL's own host may be tried when no address can be reached.
     pub(crate) fn has_another_way(&self) -> bool {
         let source = self.source.as_ref();

@@ -9,12 +9,13 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::attempt::{Journey, Kind, Verdict};
+use super::attempt::{Journey, Kind};
 use super::balance::{Balancer, Flight};
 use super::classify::Classify;
 use super::error::CallError;
 use super::hedge;
 use super::target::{Settings, Target};
+use super::verdict::Verdict;
 use crate::breaker::{Outcome, Ticket};
 use crate::bulkhead::BulkheadPermit;
 use crate::deadline::Deadline;

@@ -11,8 +11,9 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 use valerix_policy::HedgeType;
 
-use super::attempt::{Journey, Kind, Verdict};
+use super::attempt::{Journey, Kind};
 use super::call::{Answer, Attempt, AttemptError};
+use super::verdict::Verdict;
 
 /// Answers that must have been measured before a percentile counts.
 const ENOUGH: u32 = 100;
