@@ -65,7 +65,9 @@ fn three_failures_in_a_row_eject_for_ten_seconds() {
     let (balancer, clock) = balancer(3);
     let all = addresses(3);
     assert!(!fail(&balancer, all[0], 2));
+    assert_eq!(balancer.failing(), all[..1]);
     balancer.succeeded(&balancer.hosts().address(all[0]));
+    assert!(balancer.failing().is_empty());
     assert!(!fail(&balancer, all[0], 2), "a success between ends the row");
     assert!(fail(&balancer, all[0], 1));
     assert_eq!(picked(&balancer), all[1..]);

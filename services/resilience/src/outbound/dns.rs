@@ -354,6 +354,28 @@ mod tests {
         assert_eq!(lookup(&bytes), Some(Lookup::Found(expected.to_vec())));
     }
 
+    /// As CoreDNS 1.12 answered about two replicas of inventory.
+    const RECORDED: &str = "\
+        000785000001000200000003055f68747470045f7463700e696e76656e746f72792d706f64730473686f700373766307 \
+        636c7573746572056c6f63616c0000210001055f68747470045f7463700e696e76656e746f72792d706f64730473686f \
+        700373766307636c7573746572056c6f63616c0000210001000000050038000000320bba0a31302d36362d312d36380e \
+        696e76656e746f72792d706f64730473686f700373766307636c7573746572056c6f63616c00055f68747470045f7463 \
+        700e696e76656e746f72792d706f64730473686f700373766307636c7573746572056c6f63616c000021000100000005 \
+        0038000000320bba0a31302d36362d312d36390e696e76656e746f72792d706f64730473686f700373766307636c7573 \
+        746572056c6f63616c000a31302d36362d312d36380e696e76656e746f72792d706f64730473686f700373766307636c \
+        7573746572056c6f63616c00000100010000000500040a4201440a31302d36362d312d36390e696e76656e746f72792d \
+        706f64730473686f700373766307636c7573746572056c6f63616c00000100010000000500040a42014500002904d000 \
+        0000000000";
+
+    #[test]
+    fn a_recorded_answer_is_read() {
+        let digits: Vec<u8> = RECORDED.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
+        let expected = ["10.66.1.68:3002", "10.66.1.69:3002"].map(|address| address.parse().unwrap());
+        assert_eq!(lookup(&bytes), Some(Lookup::Found(expected.to_vec())));
+    }
+
     #[test]
     fn no_such_name_is_no_failure_and_a_failure_is_no_answer() {
         for code in [0, 3, 5] {

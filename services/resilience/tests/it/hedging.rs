@@ -196,7 +196,10 @@ async fn the_delay_can_be_learned() {
     server.open(0);
     // Until enough was measured the delay is longer than this test.
     let hedge = Hedge::at_percentile(95, "1h".parse().unwrap());
-    let settings = hedged(hedge, |target| target.timeout.request = "2h".parse().unwrap());
+    let settings = hedged(hedge, |target| {
+        target.timeout.request = "2h".parse().unwrap();
+        target.timeout.attempt = "2h".parse().unwrap();
+    });
     let (_resilience, client) = client(&settings, vec![server.address]).await;
     for _ in 0..100 {
         client.get("/").send().await.unwrap();

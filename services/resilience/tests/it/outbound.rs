@@ -419,6 +419,9 @@ async fn probes_that_hang_do_not_wedge_it() {
     let probing = probing(|target| {
         target.circuit_breaker.half_open_permits = 2;
         target.circuit_breaker.half_open_timeout = "50ms".parse().unwrap();
+        // Only the probe's own time can end the waiting.
+        target.timeout.attempt = "10m".parse().unwrap();
+        target.timeout.request = "10m".parse().unwrap();
     })
     .await;
     let probe = || {
