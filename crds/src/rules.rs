@@ -109,6 +109,10 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "attempt must not be longer than request",
         ),
         (
+            target(json!({"hedge": {"delay": "50ms", "percentile": 95}})),
+            "belongs to type Percentile",
+        ),
+        (
             target(json!({"circuitBreaker": {"openDuration": "50ms"}})),
             "openDuration must be at least 100ms",
         ),

@@ -5,8 +5,9 @@ mod spec;
 mod status;
 
 pub use policy::{
-    Backoff, Bulkhead, CircuitBreaker, Inbound, Mode, OverrideState, ReportProtocol, Resilience, Retry, RetryBudget,
-    Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
+    Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CircuitBreaker, Hedge, HedgeType, Inbound, Mode,
+    OverrideState, ReportProtocol, Resilience, Retry, RetryBudget, Target, TargetDefaults, TargetOverride, Timeouts,
+    Window, WindowType,
 };
 pub use spec::{
     Chaos, ChaosAdmission, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, HttpProbeSpec,

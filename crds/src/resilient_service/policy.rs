@@ -91,6 +91,9 @@ pub struct TargetDefaults {
     /// The bound on calls in flight. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bulkhead: Option<Bulkhead>,
+    /// How one of a target's addresses is chosen for each attempt. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancing: Option<Balancing>,
 }
 
 /// A service that this one calls.
@@ -123,6 +126,12 @@ pub struct Target {
         inner(length(max = 256), regex(pattern = r"^(POST|PATCH) /[^ ]*$"))
     )]
     pub idempotent_routes: Vec<String>,
+    /// Further attempts of a GET or HEAD whose answer is slow; the first good answer counts. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge: Option<Hedge>,
+    /// How one of the target's addresses is chosen for each attempt. Default: `resilience.defaults.balancing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balancing: Option<Balancing>,
     /// Puts the breaker into a state by hand, for a time. Default: none.
     #[serde(rename = "override", default, skip_serializing_if = "Option::is_none")]
     pub manual_override: Option<TargetOverride>,
@@ -241,6 +250,24 @@ pub struct CircuitBreaker {
     /// How long a trial call may hold its permit before it counts as failed. Unit: duration. Default: 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub half_open_timeout: Option<Duration>,
+    /// Target: one circuit for the target. Host: one for each of its addresses, so that a bad replica is left out while the others are called; status counts a pod by its worst. Default: Target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<BreakerScope>,
+}
+
+/// What one circuit stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum BreakerScope {
+    /// The target as a whole.
+    Target,
+    /// Each of its addresses; needs balancing.
+    Host,
+    /// A value of a newer version; treated as Target.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What rates are taken over.
@@ -285,6 +312,65 @@ pub struct Bulkhead {
     /// How long a call may wait for its turn. Unit: duration. Default: 0s, refused at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_wait: Option<Duration>,
+}
+
+/// Further attempts of slow reads, each taken from the retry budget. Those still under way when a good answer comes are cancelled and count neither for nor against the target.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.percentile) || (has(self.type) && self.type == 'Percentile')")
+    .message("percentile belongs to type Percentile"))]
+pub struct Hedge {
+    /// Fixed: after delay. Percentile: once so many percent of the latest answers would have come. Default: Fixed.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<HedgeType>,
+    /// How long the attempts under way are waited for; for Percentile, until 100 answers were measured. Unit: duration, at least 1ms. Required.
+    pub delay: Duration,
+    /// Share of answers that a Percentile hedge waits for. Unit: percent. Default: 95.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 50, max = 99))]
+    pub percentile: Option<u32>,
+    /// Attempts of one call beside those that `retry` allows. Unit: attempts. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3))]
+    pub max_hedged_attempts: Option<u32>,
+}
+
+/// How the delay of a hedge is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum HedgeType {
+    /// It is `delay`.
+    Fixed,
+    /// It is a percentile of the times that the target's latest answers took.
+    Percentile,
+    /// A value of a newer version; treated as Fixed.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// How one of a target's addresses is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Balancing {
+    /// P2C: of two addresses (of the pods, where the URL names a Service whose port is called http or https) the one with fewer calls under way, and one that fails three times in a row is left alone for 10s. None: the client connects to the URL's host. Default: P2C.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<BalancingType>,
+}
+
+/// The kinds of balancing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum BalancingType {
+    /// The client connects to the URL's host.
+    None,
+    /// Power of two choices by calls under way.
+    P2C,
+    /// A value of a newer version; treated as P2C.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// A breaker's state set by hand.

@@ -145,6 +145,8 @@ fn with_breaker() -> Result<ResilientService> {
                     }),
                     bulkhead: None,
                     idempotent_routes: vec!["POST /api/inventory/deduct".into()],
+                    hedge: None,
+                    balancing: None,
                     manual_override: None,
                 }],
                 ..Default::default()

@@ -43,8 +43,8 @@ pub use report::{
 pub use route::{InvalidRoute, Route};
 pub use runtime::Runtime;
 pub use target::{
-    Backoff, Balancing, BalancingType, BreakerOverride, BreakerScope, Bulkhead, CircuitBreaker, Hedge, OverrideState,
-    Retry, RetryBudget, Target, Timeouts, Window, WindowType,
+    Backoff, Balancing, BalancingType, BreakerOverride, BreakerScope, Bulkhead, CircuitBreaker, Hedge, HedgeType,
+    OverrideState, Retry, RetryBudget, Target, Timeouts, Window, WindowType,
 };
 
 /// File name of the policy document in the mounted folder.

@@ -30,10 +30,10 @@ pub struct Target {
     /// Unsafe routes that may be repeated when the request has an `Idempotency-Key`, as `METHOD /path`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub idempotent_routes: Vec<String>,
-    /// A second attempt for slow reads. Default off.
+    /// A second attempt for slow reads. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge: Option<Hedge>,
-    /// How an address is chosen. Default: the connection pool's.
+    /// How one of the target's addresses is chosen for each attempt. Default: `P2C`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balancing: Option<Balancing>,
     /// A breaker held open or closed until a time.
@@ -57,6 +57,12 @@ impl Target {
             balancing: None,
             breaker_override: None,
         }
+    }
+
+    /// How an address is chosen, the default filled in.
+    #[must_use]
+    pub fn balancing_type(&self) -> BalancingType {
+        self.balancing.unwrap_or_default().balancing_type
     }
 }
 
@@ -172,7 +178,7 @@ pub struct CircuitBreaker {
     pub half_open_permits: u32,
     /// A probe that takes longer is a failure. Default 30s.
     pub half_open_timeout: Duration,
-    /// One breaker for the target or one for each address. Default `Target`.
+    /// One breaker for the target or one for each of its addresses. Default `Target`.
     pub scope: BreakerScope,
 }
 
@@ -268,7 +274,7 @@ pub enum BreakerScope {
     /// The target as a whole.
     #[default]
     Target,
-    /// Each of its addresses.
+    /// Each of its addresses: a bad one is left out while the others are called. Needs `balancing`.
     Host,
 }
 
@@ -292,21 +298,77 @@ impl Default for Bulkhead {
     }
 }
 
-/// A second attempt of a GET that is slow, taken from the retry budget.
+/// Further attempts of a GET or HEAD whose answer is slow, each taken from the retry budget; the first good answer counts
+/// and the others are cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Hedge {
-    /// How long the first attempt is waited for.
+    /// How the delay is found. Default `Fixed`.
+    #[serde(default, rename = "type")]
+    pub hedge_type: HedgeType,
+    /// How long the attempts under way are waited for before another is sent; for `Percentile`, until 100 answers were
+    /// measured.
     pub delay: Duration,
+    /// `Percentile` only: the share of answers that is waited for. Unit: percent, 50 to 99. Default 95.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentile: Option<u32>,
+    /// Attempts of one call beside those that `retry` allows. Default 1.
+    #[serde(default = "one")]
+    pub max_hedged_attempts: u32,
 }
 
-/// How an address is chosen for each request.
+const fn one() -> u32 {
+    1
+}
+
+impl Hedge {
+    /// One further attempt after `delay`.
+    #[must_use]
+    pub const fn after(delay: Duration) -> Self {
+        Self {
+            hedge_type: HedgeType::Fixed,
+            delay,
+            percentile: None,
+            max_hedged_attempts: 1,
+        }
+    }
+
+    /// One further attempt once `percentile` percent of answers would have come; after `delay` while that is not known.
+    #[must_use]
+    pub const fn at_percentile(percentile: u32, delay: Duration) -> Self {
+        Self {
+            hedge_type: HedgeType::Percentile,
+            delay,
+            percentile: Some(percentile),
+            max_hedged_attempts: 1,
+        }
+    }
+
+    /// The percentile of a `Percentile` hedge.
+    #[must_use]
+    pub fn percentile(&self) -> u32 {
+        self.percentile.unwrap_or(95)
+    }
+}
+
+/// How the delay of a [`Hedge`] is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum HedgeType {
+    /// It is `delay`.
+    #[default]
+    Fixed,
+    /// It is a percentile of the times that the target's latest answers took.
+    Percentile,
+}
+
+/// How an address is chosen for each attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Balancing {
-    /// Default `None`.
+    /// Default `P2C`.
     #[serde(rename = "type")]
     pub balancing_type: BalancingType,
 }
@@ -315,10 +377,10 @@ pub struct Balancing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum BalancingType {
-    /// One connection pool for the host name.
-    #[default]
+    /// The client does not choose: one connection pool for the host name.
     None,
-    /// The better of two addresses by requests in flight, with ejection of failing ones.
+    /// Of two addresses the one with fewer calls under way; one that fails three times in a row is left alone for 10 s.
+    #[default]
     P2C,
 }
 

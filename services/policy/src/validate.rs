@@ -9,7 +9,7 @@ use crate::faults::{Fault, Faults};
 use crate::inbound::{Concurrency, ConcurrencyType, Inbound, LimitAlgorithm, LimitKeyType, LimitScope, RateLimitRule};
 use crate::policy::Policy;
 use crate::route::Route;
-use crate::target::{CircuitBreaker, Target, WindowType};
+use crate::target::{BalancingType, BreakerScope, CircuitBreaker, Hedge, HedgeType, Target, WindowType};
 
 const MAX_TARGETS: usize = 256;
 const MAX_RULES: usize = 32;
@@ -291,7 +291,28 @@ fn target(findings: &mut Findings, path: &str, target: &Target) {
     );
     findings.routes(&format!("{path}.idempotentRoutes"), &target.idempotent_routes);
     if let Some(hedge) = &target.hedge {
-        findings.duration(format!("{path}.hedge.delay"), hedge.delay, millisecond, DAY);
+        hedging(findings, &format!("{path}.hedge"), hedge);
+    }
+    let known = target.balancing_type() != BalancingType::None;
+    findings.require(
+        known || target.circuit_breaker.scope != BreakerScope::Host,
+        format!("{path}.circuitBreaker.scope"),
+        "Host",
+        "use Target, or balancing type P2C: without balancing the addresses are not known",
+    );
+}
+
+fn hedging(findings: &mut Findings, path: &str, hedge: &Hedge) {
+    findings.duration(format!("{path}.delay"), hedge.delay, Duration::from_millis(1), DAY);
+    findings.number(format!("{path}.maxHedgedAttempts"), hedge.max_hedged_attempts, 1, 3);
+    match (hedge.hedge_type, hedge.percentile) {
+        (HedgeType::Percentile, _) => findings.number(format!("{path}.percentile"), hedge.percentile(), 50, 99),
+        (HedgeType::Fixed, given) => findings.require(
+            given.is_none(),
+            format!("{path}.percentile"),
+            given.unwrap_or_default(),
+            "leave it out, or set type to Percentile",
+        ),
     }
 }
 

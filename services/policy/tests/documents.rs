@@ -31,7 +31,7 @@ const FULL: &str = r#"{
       "maxOpenDuration": "1m", "halfOpenPermits": 5, "halfOpenTimeout": "30s", "scope": "Target"},
     "bulkhead": {"maxConcurrent": 100, "maxWait": "0s"},
     "idempotentRoutes": ["POST /api/inventory/deduct"],
-    "hedge": {"delay": "100ms"}, "balancing": {"type": "P2C"},
+    "hedge": {"type": "Percentile", "delay": "100ms", "percentile": 90, "maxHedgedAttempts": 2}, "balancing": {"type": "P2C"},
     "override": {"circuitBreaker": "ForcedOpen", "until": "2026-11-21T10:00:00Z"}}]}"#;
 
 #[test]
@@ -144,6 +144,31 @@ fn errors_name_the_place_the_value_and_the_remedy() {
             target(r#""circuitBreaker": {"window": {"type": "Count", "calls": 10}}"#),
             "Invalid",
             ["targets[0].circuitBreaker.minimumRequests", "20", "window.calls (10)"],
+        ),
+        (
+            target(r#""hedge": {"delay": "0s"}"#),
+            "Invalid",
+            ["targets[0].hedge.delay", "0s", "from 1ms"],
+        ),
+        (
+            target(r#""hedge": {"delay": "1s", "percentile": 95}"#),
+            "Invalid",
+            ["targets[0].hedge.percentile", "95", "type to Percentile"],
+        ),
+        (
+            target(r#""hedge": {"type": "Percentile", "delay": "1s", "percentile": 100}"#),
+            "Invalid",
+            ["targets[0].hedge.percentile", "100", "50 to 99"],
+        ),
+        (
+            target(r#""hedge": {"delay": "1s", "maxHedgedAttempts": 4}"#),
+            "Invalid",
+            ["targets[0].hedge.maxHedgedAttempts", "4", "1 to 3"],
+        ),
+        (
+            target(r#""balancing": {"type": "None"}, "circuitBreaker": {"scope": "Host"}"#),
+            "Invalid",
+            ["targets[0].circuitBreaker.scope", "Host", "P2C"],
         ),
         (
             r#"{"version": 1, "targets": [{"name": "a"}, {"name": "a"}]}"#.to_owned(),

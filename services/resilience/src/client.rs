@@ -1,24 +1,34 @@
 //! The HTTP client of one target, over reqwest: the whole outbound order behind one `send`.
 
+mod connect;
 mod request;
 mod response;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderValue, Method};
 
 pub use self::request::RequestBuilder;
 pub use self::response::ClientResponse;
 
+use self::connect::{Configure, Connections};
 use crate::faults::Faults;
-use crate::outbound::{Classify, DefaultClassify, Target};
+use crate::outbound::{Balancer, Classify, ClusterResolver, DefaultClassify, Endpoint, Resolve, Target};
 use crate::runtime::Resilience;
 
 type Decorate = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
 
 /// A client that could not be built.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+/// let error = resilience.client("inventory").url("inventory:80").build().unwrap_err();
+/// assert_eq!(error.category(), "Url");
+/// # });
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -60,7 +70,21 @@ impl BuildError {
     }
 }
 
-/// Settings of a client that are the code's business.
+/// Settings of a client that are the code's business; all others are the document's.
+///
+/// ```no_run
+/// # fn example(resilience: valerix_resilience::Resilience) -> Result<(), valerix_resilience::BuildError> {
+/// let payment = resilience
+///     .client("payment")
+///     .url("http://payment.shop.svc")
+///     .decorate(|headers| {
+///         headers.insert("x-tenant", http::HeaderValue::from_static("acme"));
+///     })
+///     .max_body(64 * 1024)
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a client builder does nothing until it is built"]
 pub struct ClientBuilder {
     resilience: Resilience,
@@ -68,6 +92,8 @@ pub struct ClientBuilder {
     url: Option<String>,
     classify: Arc<dyn Classify>,
     decorate: Option<Decorate>,
+    resolver: Arc<dyn Resolve>,
+    configure: Option<Configure>,
     max_body: usize,
 }
 
@@ -94,6 +120,8 @@ impl Resilience {
             url: None,
             classify: Arc::new(DefaultClassify),
             decorate: None,
+            resolver: Arc::new(ClusterResolver::new()),
+            configure: None,
             max_body: 16 * 1024 * 1024,
         }
     }
@@ -115,6 +143,35 @@ impl ClientBuilder {
     /// Adds headers to every attempt, such as a trace context or a fresh token.
     pub fn decorate(mut self, decorate: impl Fn(&mut HeaderMap) + Send + Sync + 'static) -> Self {
         self.decorate = Some(Arc::new(decorate));
+        self
+    }
+
+    /// Where the target's addresses come from; [`ClusterResolver`] unless set. Not asked when the URL's host is an IP
+    /// address, or while the document says `balancing: {type: None}`.
+    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
+        self.resolver = Arc::new(resolver);
+        self
+    }
+
+    /// Changes every reqwest client that is built, such as by a certificate authority or an identity. Called again
+    /// whenever one is built anew. What the policy decides (timeouts, redirects, retries) is best left alone.
+    ///
+    /// ```no_run
+    /// # fn example(resilience: valerix_resilience::Resilience) -> Result<(), Box<dyn std::error::Error>> {
+    /// let authority = reqwest::Certificate::from_pem(&std::fs::read("/etc/bank/ca.pem")?)?;
+    /// let bank = resilience
+    ///     .client("bank")
+    ///     .url("https://bank.example")
+    ///     .configure(move |builder| builder.add_root_certificate(authority.clone()))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn configure(
+        mut self,
+        configure: impl Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.configure = Some(Arc::new(configure));
         self
     }
 
@@ -151,7 +208,7 @@ impl ClientBuilder {
         }
         let connect_timeout = settings.timeout.connect.get();
         drop(settings);
-        let http = http_client(connect_timeout).map_err(|source| BuildError::Http {
+        let connections = Connections::new(connect_timeout, self.configure).map_err(|source| BuildError::Http {
             target: self.target.clone(),
             source,
         })?;
@@ -164,12 +221,21 @@ impl ClientBuilder {
             max_body: self.max_body,
             faults: self.resilience.faults(),
             identity,
-            http: ArcSwap::from_pointee((connect_timeout, http)),
+            connections,
+            resolver: self.resolver,
+            place: ArcSwapOption::empty(),
         })))
     }
 }
 
 /// A client of one target. Clones share it.
+///
+/// ```no_run
+/// # async fn example(inventory: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::CallError> {
+/// let items: Vec<String> = inventory.get("/api/items").query("sort", "name").send().await?.json().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ResilientClient(Arc<Inner>);
 
@@ -181,7 +247,15 @@ struct Inner {
     max_body: usize,
     faults: Arc<Faults>,
     identity: Option<HeaderValue>,
-    http: ArcSwap<(Duration, reqwest::Client)>,
+    connections: Connections,
+    resolver: Arc<dyn Resolve>,
+    place: ArcSwapOption<Place>,
+}
+
+/// A base URL and the addresses behind it.
+struct Place {
+    url: String,
+    balancer: Option<Arc<Balancer>>,
 }
 
 impl ResilientClient {
@@ -216,22 +290,36 @@ impl ResilientClient {
         &self.0.target
     }
 
-    /// The reqwest client; built anew when the document changed the connect timeout, which only it can hold.
-    fn http(&self, connect_timeout: Duration) -> reqwest::Client {
-        let current = self.0.http.load();
-        if current.0 == connect_timeout {
-            return current.1.clone();
+    /// The addresses behind a base URL, which the document may change.
+    fn balancer(&self, url: &str) -> Option<Arc<Balancer>> {
+        let current = self.0.place.load();
+        if let Some(place) = current.as_deref()
+            && place.url == url
+        {
+            return place.balancer.clone();
         }
-        match http_client(connect_timeout) {
-            Ok(http) => {
-                self.0.http.store(Arc::new((connect_timeout, http.clone())));
-                http
-            }
-            Err(error) => {
-                tracing::warn!(%error, "failed to rebuild an HTTP client, the former goes on");
-                current.1.clone()
-            }
-        }
+        let place = Place {
+            url: url.to_owned(),
+            balancer: self.new_balancer(url).map(Arc::new),
+        };
+        let balancer = place.balancer.clone();
+        self.0.place.store(Some(Arc::new(place)));
+        balancer
+    }
+
+    fn new_balancer(&self, url: &str) -> Option<Balancer> {
+        let url = reqwest::Url::parse(url).ok()?;
+        let port = url.port_or_known_default()?;
+        let host = url.host_str()?;
+        let hosts = Arc::clone(&self.0.target.hosts);
+        Some(match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(address) => Balancer::fixed(SocketAddr::new(address, port), hosts),
+            Err(_) => Balancer::new(
+                Endpoint::new(url.scheme(), host, port),
+                Arc::clone(&self.0.resolver),
+                hosts,
+            ),
+        })
     }
 }
 
@@ -242,19 +330,4 @@ impl std::fmt::Debug for ResilientClient {
             .field("target", &self.0.target.name())
             .finish_non_exhaustive()
     }
-}
-
-fn http_client(connect_timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
-    let builder = || {
-        reqwest::Client::builder()
-            .connect_timeout(connect_timeout)
-            // A redirect would leave the target; environment proxies would break the addressing inside a cluster.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            // One layer retries, and it is ours.
-            .retry(reqwest::retry::never())
-            .pool_idle_timeout(Duration::from_secs(30))
-    };
-    // An image without certificates can still call http:// targets.
-    builder().build().or_else(|_| builder().tls_certs_only([]).build())
 }

@@ -47,6 +47,14 @@ impl Deadline {
         self.0
     }
 
+    /// The earlier of two, where there are two.
+    pub(crate) fn earliest(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// The time left; zero once it has passed.
     #[must_use]
     pub fn remaining(self) -> Duration {

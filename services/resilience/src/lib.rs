@@ -54,7 +54,10 @@ pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};
 pub use limits::{InvalidNetwork, Network};
 #[cfg(feature = "redis")]
 pub use limits::{InvalidRedisUrl, RedisLimits, SharedLimiter};
-pub use outbound::{CallError, Classify, DefaultClassify, Head, Target};
+pub use outbound::{
+    CallError, ChosenAddress, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Resolve, Resolving,
+    SystemResolver, Target, TargetBody, TargetLayer, TargetService,
+};
 pub use problem::{FAULT_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;
 pub use runtime::{Builder, Resilience, StartError};

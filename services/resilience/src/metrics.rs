@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, IntCounterVec, Opts, Registry};
-
-use crate::breaker::Outcome;
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
 
 /// All counters. Clones share them.
 #[derive(Clone, Debug)]
@@ -18,6 +16,9 @@ struct Families {
     calls: IntCounterVec,
     retries: IntCounterVec,
     retries_refused: IntCounterVec,
+    failovers: IntCounterVec,
+    hedges: IntCounterVec,
+    ejections: IntCounterVec,
     timeouts: IntCounterVec,
     bulkhead: IntCounterVec,
     limits: IntCounterVec,
@@ -62,6 +63,21 @@ impl Metrics {
             retries_refused: counter(
                 "resilience_retries_refused_total",
                 "Attempts that were not repeated because the budget was spent.",
+                &["target"],
+            ),
+            failovers: counter(
+                "resilience_failovers_total",
+                "Attempts that went on to another address at once, by target and reason.",
+                &["target", "reason"],
+            ),
+            hedges: counter(
+                "resilience_hedges_total",
+                "Attempts sent beside a slow one.",
+                &["target"],
+            ),
+            ejections: counter(
+                "resilience_ejections_total",
+                "Addresses left alone for failing in a row.",
                 &["target"],
             ),
             timeouts: counter("resilience_timeouts_total", "Times that ran out, by kind.", &["kind"]),
@@ -110,6 +126,9 @@ impl Metrics {
             &families.calls,
             &families.retries,
             &families.retries_refused,
+            &families.failovers,
+            &families.hedges,
+            &families.ejections,
             &families.timeouts,
             &families.bulkhead,
             &families.limits,
@@ -124,41 +143,36 @@ impl Metrics {
         Ok(())
     }
 
-    pub(crate) fn call(&self, target: &str, outcome: &str) {
-        self.0.calls.with_label_values(&[target, outcome]).inc();
+    pub(crate) fn calls_of(&self, target: &str, outcome: &str) -> IntCounter {
+        self.0.calls.with_label_values(&[target, outcome])
     }
 
-    pub(crate) fn outcome(&self, target: &str, outcome: Outcome) {
-        let outcome = match outcome {
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
-            Outcome::Neutral => "ignored",
-        };
-        self.call(target, outcome);
+    pub(crate) fn bulkhead_of(&self, target: &str, decision: &str) -> IntCounter {
+        self.0.bulkhead.with_label_values(&[target, decision])
+    }
+
+    pub(crate) fn retries_refused_of(&self, target: &str) -> IntCounter {
+        self.0.retries_refused.with_label_values(&[target])
+    }
+
+    pub(crate) fn hedges_of(&self, target: &str) -> IntCounter {
+        self.0.hedges.with_label_values(&[target])
+    }
+
+    pub(crate) fn ejections_of(&self, target: &str) -> IntCounter {
+        self.0.ejections.with_label_values(&[target])
     }
 
     pub(crate) fn retry(&self, target: &str, reason: &str) {
         self.0.retries.with_label_values(&[target, reason]).inc();
     }
 
-    pub(crate) fn retry_refused(&self, target: &str) {
-        self.0.retries_refused.with_label_values(&[target]).inc();
+    pub(crate) fn failover(&self, target: &str, reason: &str) {
+        self.0.failovers.with_label_values(&[target, reason]).inc();
     }
 
     pub(crate) fn timeout(&self, kind: &str) {
         self.0.timeouts.with_label_values(&[kind]).inc();
-    }
-
-    pub(crate) fn bulkhead(&self, target: &str, allowed: bool) {
-        self.0
-            .bulkhead
-            .with_label_values(&[target, if allowed { "allowed" } else { "refused" }])
-            .inc();
-    }
-
-    pub(crate) fn bulkhead_decisions(&self, target: &str) -> (u64, u64) {
-        let read = |decision| self.0.bulkhead.with_label_values(&[target, decision]).get();
-        (read("allowed"), read("refused"))
     }
 
     pub(crate) fn reload(&self, document: &str, result: &str) {

@@ -382,8 +382,8 @@ impl Inner {
             let target = Target::new(&settings, in_force.policy.mode, self.metrics.clone());
             let revision = self.revision.clone();
             let name = name.to_owned();
-            target.breaker().on_transition(move |transition| {
-                tracing::warn!(target_name = %name, from = transition.from.as_str(), to = transition.to.as_str(), "circuit");
+            target.on_transition(move |host, transition| {
+                tracing::warn!(target_name = %name, ?host, from = transition.from.as_str(), to = transition.to.as_str(), "circuit");
                 revision.send_modify(|revision| *revision += 1);
             });
             Arc::new(target)
@@ -589,7 +589,10 @@ impl Inner {
                 .unwrap_or_else(PoisonError::into_inner)
                 .faults_hash
                 .clone(),
-            circuit_breakers: targets.values().map(|target| target.breaker_report(now)).collect(),
+            circuit_breakers: targets
+                .values()
+                .flat_map(|target| target.breaker_reports(now, targets.len()))
+                .collect(),
             limits,
             faults: self.faults.report(),
         }
@@ -645,7 +648,7 @@ fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
         valerix_policy::CircuitState::HalfOpen,
     ];
     let circuit = targets.iter().flat_map(|target| {
-        let current = target.breaker.snapshot().state;
+        let current = target.state();
         states.map(|state| sample(&[target.name(), state.as_str()], f64::from(u8::from(state == current))))
     });
     let faults = inner.map_or_else(Vec::new, |inner| inner.faults.report());

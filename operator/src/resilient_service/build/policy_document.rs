@@ -3,8 +3,8 @@
 use super::super::validate::Violation;
 use valerix_crds::{self as api, ChaosAdmission, ResilientServiceSpec, TargetDefaults};
 use valerix_policy::{
-    Admission, Backoff, BreakerOverride, Bulkhead, Chaos, CircuitBreaker, Duration, Mode, OverrideState, Policy, Retry,
-    RetryBudget, Target, Timeouts, Window,
+    Admission, Backoff, Balancing, BalancingType, BreakerOverride, BreakerScope, Bulkhead, Chaos, CircuitBreaker,
+    Duration, Hedge, HedgeType, Mode, OverrideState, Policy, Retry, RetryBudget, Target, Timeouts, Window,
 };
 
 /// The text of the document.
@@ -63,6 +63,8 @@ fn target(item: &api::Target, defaults: &TargetDefaults) -> Target {
         circuit_breaker: circuit_breaker(layers(item.circuit_breaker.as_ref(), defaults.circuit_breaker.as_ref())),
         bulkhead: bulkhead(layers(item.bulkhead.as_ref(), defaults.bulkhead.as_ref())),
         idempotent_routes: item.idempotent_routes.clone(),
+        hedge: item.hedge.as_ref().map(hedge),
+        balancing: balancing(layers(item.balancing.as_ref(), defaults.balancing.as_ref())),
         breaker_override: item.manual_override.as_ref().and_then(|by_hand| {
             let circuit_breaker = match by_hand.circuit_breaker {
                 api::OverrideState::ForcedOpen => OverrideState::ForcedOpen,
@@ -167,8 +169,33 @@ fn circuit_breaker(given: Layers<'_, api::CircuitBreaker>) -> CircuitBreaker {
             given.get(|breaker| breaker.half_open_timeout.as_ref()),
             defaults.half_open_timeout,
         ),
-        scope: defaults.scope,
+        scope: match given.get(|breaker| breaker.scope) {
+            Some(api::BreakerScope::Host) => BreakerScope::Host,
+            Some(api::BreakerScope::Target | api::BreakerScope::Unknown) | None => BreakerScope::Target,
+        },
     }
+}
+
+fn hedge(given: &api::Hedge) -> Hedge {
+    let least = Hedge::after(Duration::from_millis(1));
+    Hedge {
+        hedge_type: match given.kind {
+            Some(api::HedgeType::Percentile) => HedgeType::Percentile,
+            Some(api::HedgeType::Fixed | api::HedgeType::Unknown) | None => HedgeType::Fixed,
+        },
+        delay: duration(Some(&given.delay), least.delay),
+        percentile: given.percentile,
+        max_hedged_attempts: given.max_hedged_attempts.unwrap_or(least.max_hedged_attempts),
+    }
+}
+
+/// Left out where nothing was said, so that the document of a service that does not care stays as it was.
+fn balancing(given: Layers<'_, api::Balancing>) -> Option<Balancing> {
+    let balancing_type = match given.get(|balancing| balancing.kind)? {
+        api::BalancingType::None => BalancingType::None,
+        api::BalancingType::P2C | api::BalancingType::Unknown => BalancingType::P2C,
+    };
+    Some(Balancing { balancing_type })
 }
 
 fn window(window: &api::Window) -> Window {
@@ -226,6 +253,36 @@ mod tests {
             (seconds(90), seconds(90))
         );
         assert_eq!((target.retry.budget.percent, target.retry.max_attempts), (5, 3));
+    }
+
+    #[test]
+    fn scope_hedge_and_balancing_reach_the_pods() {
+        let spec = json!({"image": "a", "resilience": {
+            "defaults": {"balancing": {"type": "None"}, "circuitBreaker": {"scope": "Host"}},
+            "targets": [
+                {"name": "a", "balancing": {"type": "P2C"}, "hedge": {"type": "Percentile", "delay": "50ms", "percentile": 90}},
+                {"name": "b", "circuitBreaker": {"scope": "Target"}}
+            ]
+        }});
+        let policy = policy(spec);
+        let seen: Vec<_> = policy
+            .targets
+            .iter()
+            .map(|target| (target.circuit_breaker.scope, target.balancing_type(), target.hedge))
+            .collect();
+        let hedge = Hedge::at_percentile(90, Duration::from_millis(50));
+        assert_eq!(
+            seen,
+            [
+                (BreakerScope::Host, BalancingType::P2C, Some(hedge)),
+                (BreakerScope::Target, BalancingType::None, None)
+            ]
+        );
+        let contradiction = json!({"image": "a", "resilience": {"targets": [
+            {"name": "a", "balancing": {"type": "None"}, "circuitBreaker": {"scope": "Host"}}
+        ]}});
+        let violations = render(&fixtures::service("order", contradiction).spec).unwrap_err();
+        assert_eq!(violations[0].field, "spec.resilience.targets[0].circuitBreaker.scope");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use super::Verdict;
 use crate::resilient_service::{dereference::Observed, validate::report_port};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 use valerix_crds::{CircuitBreakerStatus, ConditionStatus, ResilientService};
 use valerix_policy::CircuitState;
 
@@ -13,8 +16,11 @@ pub struct Circuits {
     pub summary: String,
 }
 
+/// Addresses named in a condition for each target.
+const NAMED_HOSTS: usize = 3;
+
 /// Counts, for each target of the specification, the pods in each state. A pod with several breakers for one target
-/// (one per host) counts once, as its worst.
+/// (one per host) counts once, as its worst; the condition names the addresses.
 pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
     if report_port(&service.spec).is_none() {
         return Circuits {
@@ -46,6 +52,7 @@ pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
         };
     }
     let mut reporting = 0;
+    let mut troubled_hosts: BTreeMap<&str, BTreeSet<SocketAddr>> = BTreeMap::new();
     for report in observed.ready_pods.values().filter_map(|pod| pod.report.as_ref()) {
         reporting += 1;
         let mut worst: BTreeMap<&str, CircuitState> = BTreeMap::new();
@@ -53,6 +60,11 @@ pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
             let state = worst.entry(&breaker.target).or_insert(breaker.state);
             if badness(breaker.state) > badness(*state) {
                 *state = breaker.state;
+            }
+            // A pod is not believed to name anything but an address.
+            let host = breaker.host.as_ref().and_then(|host| host.parse().ok());
+            if let (Some(host), CircuitState::Open | CircuitState::HalfOpen) = (host, breaker.state) {
+                troubled_hosts.entry(&breaker.target).or_default().insert(host);
             }
         }
         for breaker in &mut breakers {
@@ -64,7 +76,7 @@ pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
             }
         }
     }
-    let (verdict, summary) = verdict(&breakers, reporting);
+    let (verdict, summary) = verdict(&breakers, &troubled_hosts, reporting);
     Circuits {
         verdict,
         breakers,
@@ -72,7 +84,11 @@ pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
     }
 }
 
-fn verdict(breakers: &[CircuitBreakerStatus], reporting: i32) -> (Verdict, String) {
+fn verdict(
+    breakers: &[CircuitBreakerStatus],
+    troubled_hosts: &BTreeMap<&str, BTreeSet<SocketAddr>>,
+    reporting: i32,
+) -> (Verdict, String) {
     if reporting == 0 {
         let verdict = Verdict::new(ConditionStatus::Unknown, "NoReports", "no pod has reported yet");
         return (verdict, "-".to_owned());
@@ -85,13 +101,17 @@ fn verdict(breakers: &[CircuitBreakerStatus], reporting: i32) -> (Verdict, Strin
     let troubled: Vec<String> = breakers
         .iter()
         .filter(|breaker| breaker.open + breaker.half_open > 0)
-        .map(|breaker| match (breaker.open, breaker.half_open) {
-            (open, 0) => format!("{}: open in {open} of {reporting} pods", breaker.target),
-            (0, half) => format!("{}: half-open in {half} of {reporting} pods", breaker.target),
-            (open, half) => format!(
-                "{}: open in {open} and half-open in {half} of {reporting} pods",
-                breaker.target
-            ),
+        .map(|breaker| {
+            let state = match (breaker.open, breaker.half_open) {
+                (open, 0) => format!("open in {open}"),
+                (0, half) => format!("half-open in {half}"),
+                (open, half) => format!("open in {open} and half-open in {half}"),
+            };
+            let hosts = troubled_hosts
+                .get(breaker.target.as_str())
+                .map(named)
+                .unwrap_or_default();
+            format!("{}: {state} of {reporting} pods{hosts}", breaker.target)
         })
         .collect();
     if troubled.is_empty() {
@@ -112,6 +132,15 @@ fn verdict(breakers: &[CircuitBreakerStatus], reporting: i32) -> (Verdict, Strin
         Verdict::new(ConditionStatus::False, reason, troubled.join("; ")),
         summary,
     )
+}
+
+/// The addresses that circuits of scope `Host` are about; the others of the target are called.
+fn named(hosts: &BTreeSet<SocketAddr>) -> String {
+    let mut names: Vec<String> = hosts.iter().take(NAMED_HOSTS).map(ToString::to_string).collect();
+    if hosts.len() > NAMED_HOSTS {
+        names.push(format!("{} more", hosts.len() - NAMED_HOSTS));
+    }
+    format!(" (only for {})", names.join(", "))
 }
 
 fn badness(state: CircuitState) -> u8 {

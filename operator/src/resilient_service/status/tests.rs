@@ -127,6 +127,38 @@ fn one_open_circuit_never_clears_ready() {
 }
 
 #[test]
+fn open_circuits_of_single_addresses_are_named() {
+    let service = service(spec(2));
+    let with = |hosts: &[(&str, &str)]| {
+        let breakers = hosts
+            .iter()
+            .map(|(host, state)| json!({"target": "inventory", "host": host, "state": state}));
+        json!({"policy": {"hash": hash(&service)}, "circuitBreakers": breakers.collect::<Vec<_>>()})
+    };
+    let first = with(&[
+        ("10.0.0.7:3002", "Open"),
+        ("10.0.0.8:3002", "Closed"),
+        ("<script>", "Open"),
+    ]);
+    let second = with(&[
+        ("[fd00::9]:3002", "HalfOpen"),
+        ("10.0.0.6:1", "Open"),
+        ("10.0.0.5:1", "Open"),
+    ]);
+    let status = judge(&service, &seen(2, 2, vec![pod(1, Some(first)), pod(2, Some(second))]));
+    let condition = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "CircuitsClosed")
+        .unwrap();
+    assert_eq!(
+        condition.message,
+        "inventory: open in 2 of 2 pods (only for 10.0.0.5:1, 10.0.0.6:1, 10.0.0.7:3002, 1 more)"
+    );
+    assert_eq!(status.circuit_breakers[0].open, 2);
+}
+
+#[test]
 fn scaled_to_zero_is_ready() {
     let service = service(spec(0));
     let status = judge(&service, &seen(0, 0, vec![]));

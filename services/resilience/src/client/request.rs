@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::ResilientClient;
 use super::response::ClientResponse;
@@ -13,6 +14,20 @@ use crate::outbound::{Answer, Attempt, AttemptError, Call, CallError, execute};
 use crate::retry;
 
 /// A request that is being put together.
+///
+/// ```no_run
+/// # async fn example(payment: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::CallError> {
+/// use std::time::Duration;
+/// use valerix_resilience::Deadline;
+///
+/// // One budget for both calls.
+/// let budget = Deadline::after(Duration::from_secs(2));
+/// let charge = payment.post("/payments").idempotency_key("order:42:charge").json(&42).deadline(budget);
+/// let answer = charge.send().await?;
+/// let receipt = payment.get("/receipts/42").bearer("token").deadline(budget).send().await?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a request is not sent until `send` is awaited"]
 pub struct RequestBuilder {
     client: ResilientClient,
@@ -139,31 +154,41 @@ impl RequestBuilder {
         let settings = std::sync::Arc::clone(&target.settings());
         let base = settings.url.as_deref().or(inner.url.as_deref()).unwrap_or_default();
         let url = join(base, &self.path, &self.query).map_err(mistake)?;
-        let declared = settings
-            .idempotent_routes
-            .iter()
-            .any(|route| route.matches(self.method.as_str(), &self.path));
-        let repeatable = !matches!(self.body, Body::Stream(_))
-            && retry::is_repeatable(&self.method, self.headers.contains_key(IDEMPOTENCY_KEY), declared);
-        let deadline = match (self.deadline, Deadline::current()) {
-            (Some(own), Some(inherited)) => Some(own.min(inherited)),
-            (own, inherited) => own.or(inherited),
-        };
+        let balancer = settings.balances.then(|| self.client.balancer(base)).flatten();
+        let has_key = self.headers.contains_key(IDEMPOTENCY_KEY);
+        let declared = has_key && settings.declares_idempotent(self.method.as_str(), url_path(&self.path));
+        let once = matches!(self.body, Body::Stream(_));
         let call = Call {
             target,
+            settings: &settings,
             classify: inner.classify.as_ref(),
-            deadline,
-            repeatable,
+            balancer: balancer.as_ref(),
+            deadline: Deadline::earliest(self.deadline, Deadline::current()),
+            repeatable: !once && retry::is_repeatable(&self.method, has_key, declared),
+            once,
+            read: matches!(self.method, Method::GET | Method::HEAD),
         };
         let completed = execute(call, |attempt| {
             let request = prepare(&self.client, &self.method, &url, &self.headers, &self.body, attempt);
-            let http = self.client.http(attempt.connect_timeout);
             let cut = inner.faults.cuts_calls_to(target.name());
+            let sending = request.and_then(|mut request| {
+                let connections = &inner.connections;
+                let client = match attempt.address {
+                    None => connections.shared(attempt.connect_timeout),
+                    Some(address) => {
+                        let in_use = |address| balancer.as_ref().is_some_and(|balancer| balancer.contains(address));
+                        connections.to_address(&mut request, address, attempt.connect_timeout, in_use)
+                    }
+                };
+                let client = client.map_err(|error| AttemptError::Request(chain(&error)))?;
+                Ok((client, request))
+            });
             async move {
                 if cut {
-                    return Err(AttemptError::Connect("cut off by a partition fault".to_owned()));
+                    return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
                 }
-                http.execute(request?).await.map_err(|error| attempt_error(&error))
+                let (client, request) = sending?;
+                client.execute(request).await.map_err(|error| attempt_error(&error))
             }
         })
         .await?;
@@ -199,14 +224,13 @@ fn prepare(
     body: &Body,
     attempt: Attempt,
 ) -> Result<reqwest::Request, AttemptError> {
+    let left = attempt.end.saturating_duration_since(Instant::now());
     let mut request = reqwest::Request::new(method.clone(), url.clone());
     *request.headers_mut() = headers.clone();
     if let Some(decorate) = &client.0.decorate {
         decorate(request.headers_mut());
     }
-    request
-        .headers_mut()
-        .insert(TIMEOUT_HEADER, Deadline::header(attempt.time));
+    request.headers_mut().insert(TIMEOUT_HEADER, Deadline::header(left));
     if let Some(identity) = &client.0.identity {
         request.headers_mut().insert(CLIENT_HEADER, identity.clone());
     }
@@ -249,6 +273,11 @@ pub(super) fn chain(error: &reqwest::Error) -> String {
     } else {
         text
     }
+}
+
+/// A path without its query, as routes are compared.
+fn url_path(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 fn join(base: &str, path: &str, query: &str) -> Result<reqwest::Url, String> {

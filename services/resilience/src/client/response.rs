@@ -8,11 +8,22 @@ use serde::de::DeserializeOwned;
 
 use super::request::chain;
 use crate::breaker::Ticket;
-use crate::bulkhead::BulkheadPermit;
 use crate::deadline::Deadline;
-use crate::outbound::{CallError, Completed, Target};
+use crate::outbound::{CallError, Completed, Held, Target};
 
 /// An answer, of whatever status.
+///
+/// ```no_run
+/// # async fn example(export: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::CallError> {
+/// let mut answer = export.get("/orders.csv").send().await?;
+/// if answer.status().is_success() {
+///     while let Some(chunk) = answer.chunk().await? {
+///         println!("{} bytes", chunk.len());
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ClientResponse {
     response: reqwest::Response,
@@ -20,7 +31,7 @@ pub struct ClientResponse {
     ticket: Option<Ticket>,
     deadline: Deadline,
     max_body: usize,
-    _place: Option<BulkheadPermit>,
+    held: Held,
 }
 
 impl ClientResponse {
@@ -28,10 +39,10 @@ impl ClientResponse {
         Self {
             response: completed.answer,
             target: Arc::clone(target),
-            ticket: Some(completed.ticket),
+            ticket: completed.ticket,
             deadline: completed.deadline,
             max_body,
-            _place: completed.place,
+            held: completed.held,
         }
     }
 
@@ -57,7 +68,7 @@ impl ClientResponse {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => {
                 if let Some(ticket) = self.ticket.take() {
-                    ticket.body_failed(&self.target.breaker);
+                    self.held.body_failed(&self.target, ticket);
                 }
                 Err(CallError::Body {
                     target: target(),

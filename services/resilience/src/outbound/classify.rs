@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use crate::breaker::Outcome;
 use crate::problem::PROBLEM_HEADER;
 
-/// The head of an answer.
+/// The head of an answer, as a [`Classify`] sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'answer> {
     /// Its status.
@@ -22,7 +22,24 @@ impl Head<'_> {
     }
 }
 
-/// One's own view of what counts as a failure of a target.
+/// One's own view of what counts as a failure of a target. A function is one:
+///
+/// ```no_run
+/// # fn example(resilience: valerix_resilience::Resilience) -> Result<(), valerix_resilience::BuildError> {
+/// use valerix_resilience::{Classify, DefaultClassify, Head, Outcome};
+///
+/// let search = resilience
+///     .client("search")
+///     .url("http://search.internal")
+///     // Of this one, 404 means that its index is gone.
+///     .classify(|head: Head<'_>| match head.status.as_u16() {
+///         404 => Outcome::Failure,
+///         _ => DefaultClassify.outcome(head),
+///     })
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 pub trait Classify: Send + Sync + 'static {
     /// The outcome that the breaker counts.
     fn outcome(&self, head: Head<'_>) -> Outcome;

@@ -7,6 +7,22 @@ use http::StatusCode;
 use crate::problem::Problem;
 
 /// A call that was refused here, or that no answer came to. An answer of any status is no error of this type.
+///
+/// ```no_run
+/// # async fn example(inventory: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::Problem> {
+/// use valerix_resilience::CallError;
+///
+/// match inventory.get("/api/items").send().await {
+///     Ok(answer) => println!("{}", answer.status()),
+///     Err(CallError::CircuitOpen { retry_after, .. }) => println!("not asked, come back in {retry_after:?}"),
+///     // Whoever must know what became of the request asks, or sends it again with the same key.
+///     Err(error) if error.may_have_acted() => println!("{}: {error}", error.category()),
+///     // What to answer to one's own caller.
+///     Err(error) => return Err(error.problem()),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -116,7 +132,9 @@ impl CallError {
     pub const fn may_have_acted(&self) -> bool {
         match self {
             Self::AttemptTimeout { .. } | Self::Reset { .. } | Self::Body { .. } | Self::BudgetExhausted { .. } => true,
-            Self::DeadlineExceeded { attempts, .. } | Self::Connect { attempts, .. } => *attempts > 1,
+            Self::DeadlineExceeded { attempts, .. } => *attempts > 0,
+            // The last one reached nobody.
+            Self::Connect { attempts, .. } => *attempts > 1,
             // An earlier attempt of the same call may have opened the circuit or filled the bulkhead.
             Self::CircuitOpen { .. } | Self::Overloaded { .. } => true,
             Self::Request { .. } => false,

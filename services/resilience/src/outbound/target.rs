@@ -1,13 +1,17 @@
-//! One called service at run time: its breaker, bulkhead and budget live as long as the process; settings are swapped.
+//! One called service at run time: its breakers, bulkhead and budget live as long as the process; settings are swapped.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use chrono::{DateTime, Utc};
-use valerix_policy::{CircuitBreakerReport, LimitKind, LimitReport, Mode, Route};
+use valerix_policy::{BalancingType, BreakerScope, Hedge, Mode, Route};
 
-use crate::breaker::CircuitBreaker;
+use super::counters::Counters;
+use super::hedge::Latencies;
+use super::hosts::{Hosts, Listeners};
+use crate::breaker::{CircuitBreaker, Transition};
 use crate::bulkhead::Bulkhead;
 use crate::metrics::Metrics;
 use crate::random::Random;
@@ -22,6 +26,9 @@ pub(crate) struct Settings {
     pub(crate) max_wait: Duration,
     pub(crate) idempotent_routes: Vec<Route>,
     pub(crate) mode: Mode,
+    pub(crate) scope: BreakerScope,
+    pub(crate) balances: bool,
+    pub(crate) hedge: Option<Hedge>,
 }
 
 impl Settings {
@@ -38,33 +45,66 @@ impl Settings {
                 .filter_map(|route| route.parse().ok())
                 .collect(),
             mode,
+            scope: target.circuit_breaker.scope,
+            balances: target.balancing_type() == BalancingType::P2C,
+            hedge: target.hedge,
         }
+    }
+
+    /// Whether a request may be repeated although its method is not safe, when it has a key.
+    pub(crate) fn declares_idempotent(&self, method: &str, path: &str) -> bool {
+        self.idempotent_routes.iter().any(|route| route.matches(method, path))
     }
 }
 
-/// One called service.
+/// One called service: what was learned about it, shared by all its clients.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use valerix_resilience::{Outcome, Resilience, policy::CircuitState};
+///
+/// let resilience = Resilience::builder().start().await?;
+/// let cache = resilience.target("cache");
+/// // For a call that no HTTP client makes.
+/// if let Ok(permit) = cache.breaker().try_acquire() {
+///     permit.record(Outcome::Success);
+/// }
+/// assert_eq!(cache.state(), CircuitState::Closed);
+/// # Ok::<(), valerix_resilience::StartError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Debug)]
 pub struct Target {
     name: String,
     pub(crate) breaker: CircuitBreaker,
+    pub(crate) hosts: Arc<Hosts>,
     pub(crate) bulkhead: Bulkhead,
     pub(crate) budget: RetryBudget,
+    pub(crate) latencies: Latencies,
     pub(crate) random: Random,
     pub(crate) metrics: Metrics,
+    pub(crate) counters: Counters,
     settings: ArcSwap<Settings>,
+    listeners: Listeners,
 }
 
 impl Target {
     pub(crate) fn new(target: &valerix_policy::Target, mode: Mode, metrics: Metrics) -> Self {
+        let listeners = Listeners::default();
         let runtime = Self {
             name: target.name.clone(),
             breaker: CircuitBreaker::new(&target.circuit_breaker),
+            hosts: Arc::new(Hosts::new(listeners.clone())),
             bulkhead: Bulkhead::new(0),
             budget: RetryBudget::new(),
+            latencies: Latencies::default(),
             random: Random::from_entropy(),
+            counters: Counters::new(&metrics, &target.name),
             metrics,
             settings: ArcSwap::from_pointee(Settings::new(target, mode)),
+            listeners,
         };
+        runtime.listeners.follow(&runtime.breaker, None);
         runtime.reconfigure(target, mode, 1, Utc::now());
         runtime
     }
@@ -75,10 +115,25 @@ impl Target {
         &self.name
     }
 
-    /// The breaker, for listeners and for calls that do not go through the client.
+    /// The target's breaker, for calls that do not go through a client. Not asked by a client where the policy wants one
+    /// for each address.
     #[must_use]
     pub const fn breaker(&self) -> &CircuitBreaker {
         &self.breaker
+    }
+
+    /// Calls `listener` after every transition of the target's breakers, on the thread that caused it. The address is
+    /// given for a breaker of scope `Host`.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+    /// let payment = resilience.target("payment");
+    /// payment.on_transition(|host, transition| println!("{host:?}: {:?}", transition.to));
+    /// # });
+    /// ```
+    pub fn on_transition(&self, listener: impl Fn(Option<SocketAddr>, Transition) + Send + Sync + 'static) {
+        self.listeners.add(listener);
     }
 
     pub(crate) fn settings(&self) -> Guard<Arc<Settings>> {
@@ -87,45 +142,18 @@ impl Target {
 
     /// Takes new settings; what was learned about the dependency stays.
     pub(crate) fn reconfigure(&self, target: &valerix_policy::Target, mode: Mode, replicas: u32, now: DateTime<Utc>) {
-        self.breaker.reconfigure(&target.circuit_breaker);
-        self.breaker.set_mode(mode);
-        self.breaker.set_override(target.breaker_override.map(|wanted| {
+        let held = target.breaker_override.map(|wanted| {
             // The wall clock is read once; from here on the override runs on the monotonic clock.
             (wanted, (wanted.until - now).to_std().unwrap_or(Duration::ZERO))
-        }));
+        });
+        self.breaker.reconfigure(&target.circuit_breaker);
+        self.breaker.set_mode(mode);
+        self.breaker.set_override(held);
+        self.hosts.reconfigure(&target.circuit_breaker, mode, held);
         self.bulkhead
             .resize(usize::try_from(target.bulkhead.max_concurrent).unwrap_or(usize::MAX));
         let budget = target.retry.budget;
         self.budget.configure(budget.percent, budget.min_per_second, replicas);
         self.settings.store(Arc::new(Settings::new(target, mode)));
-    }
-
-    pub(crate) fn breaker_report(&self, now: DateTime<Utc>) -> CircuitBreakerReport {
-        let snapshot = self.breaker.snapshot();
-        CircuitBreakerReport {
-            target: self.name.clone(),
-            host: None,
-            state: snapshot.state,
-            calls: snapshot.calls,
-            failures: snapshot.failures,
-            slow: snapshot.slow,
-            next_probe_at: snapshot
-                .next_probe_in
-                .and_then(|time| now.checked_add_signed(chrono::TimeDelta::from_std(time).ok()?)),
-            override_state: self.breaker.override_state(),
-        }
-    }
-
-    pub(crate) fn limit_report(&self) -> LimitReport {
-        let decisions = self.metrics.bulkhead_decisions(&self.name);
-        LimitReport {
-            name: self.name.clone(),
-            kind: LimitKind::Bulkhead,
-            limit: self.bulkhead.limit() as u64,
-            in_use: self.bulkhead.in_flight() as u64,
-            allowed: decisions.0,
-            refused: decisions.1,
-            degraded: false,
-        }
     }
 }

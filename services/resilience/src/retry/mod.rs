@@ -77,6 +77,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_it_panic(after in "[ -~]{0,40}|[A-Z][a-z]{2}, [0-9]{1,2} [A-Z][a-z]{2} [0-9]{1,6} [0-9:]{5,8} (GMT|[+-][0-9]{1,6})", date in "[ -~]{0,40}") {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(header::RETRY_AFTER, &after), (header::DATE, &date)] {
+                if let Ok(value) = HeaderValue::from_str(value) {
+                    headers.insert(name, value);
+                }
+            }
+            let _ = retry_after(&headers);
+            if let Some(value) = headers.get(header::RETRY_AFTER).cloned() {
+                headers.insert(header::DATE, value);
+                proptest::prop_assert!(retry_after(&headers).is_none_or(|time| time.is_zero() || after.trim().parse::<u32>().is_ok()));
+            }
+        }
+    }
+
     #[test]
     fn only_safe_or_declared_requests_repeat() {
         assert!(is_repeatable(&Method::GET, false, false));

@@ -6,10 +6,13 @@
     reason = "tests fail by panicking"
 )]
 
+mod balancing;
 mod client;
 mod faults;
+mod hedging;
 mod idempotency;
 mod limits;
+mod outbound;
 mod postgres;
 mod reload;
 mod report;

@@ -1,0 +1,281 @@
+//! The outbound order as a tower layer, for whoever has an HTTP client of his own. In: requests whose bodies can be
+//! cloned. Out: the inner service's answers, or the reason why there is none.
+//!
+//! The inner service decides where a request goes, unless the layer is told to balance: then each request names the
+//! address it is meant for.
+
+use std::error::Error;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+
+use super::balance::Balancer;
+use super::call::{Attempt, AttemptError, Call, Completed, Held, execute};
+use super::classify::{Classify, DefaultClassify};
+use super::error::CallError;
+use super::resolve::{Endpoint, Resolve};
+use super::target::Target;
+use crate::CLIENT_HEADER;
+use crate::breaker::Ticket;
+use crate::deadline::{Deadline, TIMEOUT_HEADER};
+use crate::faults::Faults;
+use crate::key::IDEMPOTENCY_KEY;
+use crate::retry;
+use crate::runtime::Resilience;
+
+/// Puts deadline, retry, bulkhead, breaker and attempt timeout around an HTTP client that is a tower service.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use http::{Request, Response};
+/// use tower::{Layer, Service, service_fn};
+/// use valerix_resilience::Resilience;
+///
+/// // Any client: hyper-util's, a test's, another layer's.
+/// let inner = service_fn(|_request: Request<String>| async {
+///     Ok::<_, std::io::Error>(Response::new("in stock".to_owned()))
+/// });
+/// let resilience = Resilience::builder().start().await.unwrap();
+/// let mut inventory = resilience.client_layer("inventory").layer(inner);
+/// let answer = inventory.call(Request::get("http://inventory/items").body(String::new()).unwrap()).await.unwrap();
+/// assert_eq!(answer.status(), 200);
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct TargetLayer {
+    shared: Shared,
+}
+
+#[derive(Clone)]
+struct Shared {
+    target: Arc<Target>,
+    classify: Arc<dyn Classify>,
+    faults: Arc<Faults>,
+    identity: Option<HeaderValue>,
+    balancer: Option<Arc<Balancer>>,
+}
+
+/// Extension of a request that a balancing [`TargetLayer`] lets through: where it is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChosenAddress(pub SocketAddr);
+
+impl Resilience {
+    /// A layer that treats the inner service as the target called `name` in the document.
+    #[must_use]
+    pub fn client_layer(&self, name: &str) -> TargetLayer {
+        TargetLayer {
+            shared: Shared {
+                target: self.target(name),
+                classify: Arc::new(DefaultClassify),
+                faults: self.faults(),
+                identity: HeaderValue::from_str(&self.identity())
+                    .ok()
+                    .filter(|name| !name.is_empty()),
+                balancer: None,
+            },
+        }
+    }
+}
+
+impl TargetLayer {
+    /// What counts as a failure; [`DefaultClassify`] unless set.
+    #[must_use]
+    pub fn classify(mut self, classify: impl Classify) -> Self {
+        self.shared.classify = Arc::new(classify);
+        self
+    }
+
+    /// Chooses among the addresses of `endpoint`, as the document says. The inner service finds the choice as
+    /// [`ChosenAddress`] among the request's extensions; without one no address is known.
+    #[must_use]
+    pub fn balance(mut self, endpoint: Endpoint, resolver: impl Resolve) -> Self {
+        let hosts = Arc::clone(&self.shared.target.hosts);
+        self.shared.balancer = Some(Arc::new(Balancer::new(endpoint, Arc::new(resolver), hosts)));
+        self
+    }
+}
+
+impl std::fmt::Debug for TargetLayer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TargetLayer")
+            .field("target", &self.shared.target.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for TargetLayer {
+    type Service = TargetService<S>;
+
+    fn layer(&self, inner: S) -> TargetService<S> {
+        TargetService {
+            inner,
+            shared: Arc::new(self.shared.clone()),
+        }
+    }
+}
+
+/// A client behind a [`TargetLayer`]. It is always ready: the inner service's readiness is awaited within each attempt.
+///
+/// The deadline of a call is [`Deadline::current`], or a [`Deadline`] among the request's extensions, whichever is earlier.
+#[derive(Clone)]
+pub struct TargetService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> std::fmt::Debug for TargetService<S> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TargetService")
+            .field("target", &self.shared.target.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for TargetService<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Clone + Send + Sync + 'static,
+    R: Send + 'static,
+{
+    type Response = Response<TargetBody<R>>;
+    type Error = CallError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, CallError>> + Send>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), CallError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        Box::pin(call(self.inner.clone(), Arc::clone(&self.shared), request))
+    }
+}
+
+async fn call<S, B, R>(inner: S, shared: Arc<Shared>, request: Request<B>) -> Result<Response<TargetBody<R>>, CallError>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Sync,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Clone,
+{
+    let target = shared.target.as_ref();
+    let settings = target.settings();
+    let method = request.method();
+    let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
+    let declared = has_key && settings.declares_idempotent(method.as_str(), request.uri().path());
+    let given = request.extensions().get::<Deadline>().copied();
+    let call = Call {
+        target,
+        settings: &settings,
+        classify: shared.classify.as_ref(),
+        balancer: shared.balancer.as_ref().filter(|_| settings.balances),
+        deadline: Deadline::earliest(given, Deadline::current()),
+        repeatable: retry::is_repeatable(method, has_key, declared),
+        once: false,
+        read: matches!(*method, Method::GET | Method::HEAD),
+    };
+    let completed = execute(call, |attempt| {
+        let mut request = request.clone();
+        stamp(request.headers_mut(), &shared, attempt);
+        if let Some(address) = attempt.address {
+            request.extensions_mut().insert(ChosenAddress(address));
+        }
+        let cut = shared.faults.cuts_calls_to(target.name());
+        let inner = inner.clone();
+        async move {
+            if cut {
+                return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
+            }
+            inner
+                .oneshot(request)
+                .await
+                .map_err(|error| attempt_error(error.into().as_ref()))
+        }
+    })
+    .await?;
+    let Completed {
+        answer, held, ticket, ..
+    } = completed;
+    let target = Arc::clone(&shared.target);
+    Ok(answer.map(|body| TargetBody {
+        body,
+        target,
+        ticket,
+        held: Some(held),
+    }))
+}
+
+fn stamp(headers: &mut HeaderMap, shared: &Shared, attempt: Attempt) {
+    let left = attempt.end.saturating_duration_since(Instant::now());
+    headers.insert(TIMEOUT_HEADER, Deadline::header(left));
+    if let Some(identity) = &shared.identity {
+        headers.insert(CLIENT_HEADER, identity.clone());
+    }
+}
+
+/// Refused and unreachable peers were sent nothing; of every other error that is not known.
+fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if let Some(ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable) = kind {
+            return AttemptError::Connect(error.to_string());
+        }
+        cause = error.source();
+    }
+    AttemptError::Reset(error.to_string())
+}
+
+/// An answer's body. Until it is read or dropped it occupies its place in the bulkhead; if it breaks off, the breaker
+/// counts a failure.
+#[derive(Debug)]
+pub struct TargetBody<R> {
+    body: R,
+    target: Arc<Target>,
+    ticket: Option<Ticket>,
+    held: Option<Held>,
+}
+
+impl<R> TargetBody<R> {
+    /// The inner service's body. From here on it occupies no place, and no failure of it is counted.
+    pub fn into_inner(self) -> R {
+        self.body
+    }
+}
+
+impl<R: Body + Unpin> Body for TargetBody<R> {
+    type Data = R::Data;
+    type Error = R::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) {
+            let (held, ticket) = (self.held.take(), self.ticket.take());
+            if let (Some(Err(_)), Some(held), Some(ticket)) = (&frame, &held, ticket) {
+                held.body_failed(&self.target, ticket);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,488 @@
+//! Which address a call goes to, on real sockets: dead and bad ones, pods named by DNS, breakers of single addresses.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::routing::any;
+use http::{HeaderMap, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use valerix_resilience::policy::{
+    Admission, BreakerScope, CircuitState, Fault, PartitionDirection, PartitionFault, Policy, Target,
+};
+use valerix_resilience::{CallError, ClusterResolver, Endpoint, Resilience, ResilientClient, Resolve, Resolving};
+
+use crate::support::{Mount, Seen, dead_address, eventually, faults, policy, serve, with_policy};
+
+/// A server that always answers with this status.
+async fn answering(status: u16) -> (SocketAddr, Seen) {
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let handler = any(move |headers: HeaderMap| async move {
+        noted.note(&headers);
+        StatusCode::from_u16(status).unwrap()
+    });
+    (serve(Router::new().fallback(handler)).await, seen)
+}
+
+/// Retries are there, and a single failure of the target would show.
+fn strict(change: impl FnOnce(&mut Target)) -> Policy {
+    policy(|_, target| {
+        target.retry.budget.min_per_second = 1_000;
+        target.circuit_breaker.consecutive_failures = Some(1);
+        change(target);
+    })
+}
+
+async fn client(policy: &Policy, resolver: impl Resolve) -> (Resilience, ResilientClient) {
+    let resilience = with_policy(policy).await;
+    let client = resilience
+        .client("upstream")
+        .url("http://upstream.test")
+        .resolver(resolver)
+        .build()
+        .unwrap();
+    // The retry budget begins empty and grows by the floor.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    (resilience, client)
+}
+
+fn state(client: &ResilientClient) -> CircuitState {
+    client.target().state()
+}
+
+#[tokio::test]
+async fn a_dead_address_costs_no_call() {
+    let (one, seen_one) = answering(200).await;
+    let (two, seen_two) = answering(200).await;
+    let (_resilience, client) = client(&strict(|_| {}), vec![dead_address().await, one, two]).await;
+    for number in 0..60 {
+        // Nothing was sent to the dead one, so every request may go elsewhere.
+        let request = if number % 2 == 0 {
+            client.get("/")
+        } else {
+            client.post("/").json(&number)
+        };
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(seen_one.count() + seen_two.count(), 60);
+    assert!(
+        seen_one.count() > 10 && seen_two.count() > 10,
+        "both live ones are used"
+    );
+    assert_eq!(client.target().breaker().snapshot().failures, 0);
+}
+
+#[tokio::test]
+async fn a_bad_address_is_left_alone_and_the_breaker_counts_what_is_left() {
+    let (good, _) = answering(200).await;
+    let (bad, seen_bad) = answering(503).await;
+    let (_resilience, client) = client(&strict(|_| {}), vec![good, bad]).await;
+    for _ in 0..50 {
+        assert_eq!(client.get("/").send().await.unwrap().status(), StatusCode::OK);
+    }
+    assert_eq!(seen_bad.count(), 3, "it is ejected after three failures in a row");
+    let snapshot = client.target().breaker().snapshot();
+    assert_eq!((snapshot.calls, snapshot.failures), (50, 0));
+}
+
+#[tokio::test]
+async fn what_must_be_sent_once_goes_to_one_address() {
+    let (one, seen_one) = answering(503).await;
+    let (two, seen_two) = answering(503).await;
+    let settings = policy(|_, target| target.retry.budget.min_per_second = 1_000);
+    let (_resilience, client) = client(&settings, vec![one, two]).await;
+    for calls in 1..=10 {
+        let request = if calls % 2 == 0 {
+            client.post("/").json(&calls)
+        } else {
+            client.get("/").stream(reqwest::Body::from("once"))
+        };
+        assert_eq!(request.send().await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(seen_one.count() + seen_two.count(), calls);
+    }
+}
+
+#[tokio::test]
+async fn a_repetition_at_another_address_is_paid_for() {
+    let (one, seen_one) = answering(503).await;
+    let (two, seen_two) = answering(503).await;
+    let settings = policy(|_, target| {
+        target.retry.budget.percent = 0;
+        target.retry.budget.min_per_second = 0;
+    });
+    let (_resilience, client) = client(&settings, vec![one, two]).await;
+    let error = client.get("/").send().await.unwrap_err();
+    assert!(matches!(error, CallError::BudgetExhausted { .. }), "{error}");
+    assert_eq!(seen_one.count() + seen_two.count(), 1);
+}
+
+#[tokio::test]
+async fn the_host_header_is_the_urls() {
+    let (one, seen) = answering(200).await;
+    let resilience = with_policy(&policy(|_, _| {})).await;
+    for (url, host) in [
+        ("http://upstream.test/base", "upstream.test"),
+        ("http://upstream.test:81", "upstream.test:81"),
+    ] {
+        let client = resilience
+            .client("upstream")
+            .url(url)
+            .resolver(vec![one])
+            .build()
+            .unwrap();
+        client.get("/").send().await.unwrap();
+        assert_eq!(seen.header(seen.count() - 1, "host").unwrap(), host);
+    }
+}
+
+#[tokio::test]
+async fn the_name_that_tls_asks_for_is_the_urls() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let hello = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut bytes = vec![0; 4_096];
+        let length = socket.read(&mut bytes).await.unwrap();
+        bytes.truncate(length);
+        bytes
+    });
+    let resilience = with_policy(&policy(|_, target| target.retry.max_attempts = 1)).await;
+    let client = resilience
+        .client("upstream")
+        .url("https://bank.test")
+        .resolver(vec![address])
+        .build()
+        .unwrap();
+    let error = client.get("/").send().await.unwrap_err();
+    assert!(matches!(error, CallError::Connect { .. }), "{error}");
+    let hello = hello.await.unwrap();
+    assert!(
+        hello.windows(9).any(|window| window == b"bank.test"),
+        "no such name in {} bytes",
+        hello.len()
+    );
+}
+
+/// A nameserver that knows one headless Service; over UDP it says that its answer is too long.
+async fn nameserver(pods: &'static str, endpoints: Vec<SocketAddr>) -> SocketAddr {
+    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = udp.local_addr().unwrap();
+    let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
+    let answer = move |question: &[u8], over_tcp: bool| {
+        let known = question[12..].starts_with(&labels(pods));
+        // An answer, authoritative; truncated over UDP; no such name for any other.
+        let flags: u16 = 0x8400 | if over_tcp { 0 } else { 0x0200 } | if known { 0 } else { 3 };
+        let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+        let count = if known && over_tcp {
+            u16::try_from(endpoints.len()).unwrap()
+        } else {
+            0
+        };
+        let mut bytes = question[..2].to_vec();
+        for word in [flags, 1, count, 0, count] {
+            bytes.extend(word.to_be_bytes());
+        }
+        bytes.extend(&question[12..end]);
+        let host = |number: usize| labels(&format!("pod-{number}.test"));
+        let record = |owner: Vec<u8>, kind: u16, data: Vec<u8>| {
+            let fixed = [kind, 1, 0, 5, u16::try_from(data.len()).unwrap()]
+                .map(u16::to_be_bytes)
+                .concat();
+            [owner, fixed, data].concat()
+        };
+        for (number, endpoint) in endpoints.iter().enumerate().take(usize::from(count)) {
+            let data = [
+                [0, 0, 0, 50].to_vec(),
+                endpoint.port().to_be_bytes().to_vec(),
+                host(number),
+            ]
+            .concat();
+            bytes.extend(record(vec![0xc0, 12], 33, data));
+        }
+        for (number, endpoint) in endpoints.iter().enumerate().take(usize::from(count)) {
+            let SocketAddr::V4(endpoint) = endpoint else {
+                panic!("loopback")
+            };
+            bytes.extend(record(host(number), 1, endpoint.ip().octets().to_vec()));
+        }
+        bytes
+    };
+    let by_tcp = answer.clone();
+    tokio::spawn(async move {
+        let mut question = [0; 512];
+        while let Ok((length, asker)) = udp.recv_from(&mut question).await {
+            udp.send_to(&answer(&question[..length], false), asker).await.unwrap();
+        }
+    });
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = tcp.accept().await {
+            let length = stream.read_u16().await.unwrap();
+            let mut question = vec![0; usize::from(length)];
+            stream.read_exact(&mut question).await.unwrap();
+            let bytes = by_tcp(&question, true);
+            stream.write_u16(u16::try_from(bytes.len()).unwrap()).await.unwrap();
+            stream.write_all(&bytes).await.unwrap();
+        }
+    });
+    address
+}
+
+fn labels(name: &str) -> Vec<u8> {
+    let label = |label: &str| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat();
+    name.split('.').flat_map(label).chain([0]).collect()
+}
+
+#[tokio::test]
+async fn pods_are_found_by_dns_with_their_own_ports() {
+    let (one, seen_one) = answering(200).await;
+    let (two, seen_two) = answering(200).await;
+    let dns = nameserver("_http._tcp.inventory-pods.shop.svc.cluster.test", vec![one, two]).await;
+    let resilience = with_policy(&policy(|_, _| {})).await;
+    // Port 80 is the Service's; the pods listen elsewhere.
+    let client = resilience
+        .client("upstream")
+        .url("http://inventory.shop.svc")
+        .resolver(ClusterResolver::new().nameservers(vec![dns], "cluster.test"))
+        .build()
+        .unwrap();
+    for _ in 0..20 {
+        client.get("/").send().await.unwrap();
+    }
+    assert!(seen_one.count() > 0 && seen_two.count() > 0);
+    assert_eq!(seen_one.header(0, "host").unwrap(), "inventory.shop.svc");
+}
+
+#[tokio::test]
+async fn without_a_headless_service_the_service_itself_is_called() {
+    let (service, seen) = answering(200).await;
+    let dns = nameserver("_http._tcp.inventory-pods.shop.svc.cluster.test", Vec::new()).await;
+    let resilience = with_policy(&policy(|_, _| {})).await;
+    for (host, server) in [
+        // No such name.
+        ("payment.shop.svc", dns),
+        // The name is there, and no pod is ready.
+        ("inventory.shop.svc", dns),
+        // No Service of Kubernetes.
+        ("upstream.test", dns),
+        // DNS never answered.
+        ("inventory.shop.svc", dead_address().await),
+    ] {
+        let before = seen.count();
+        let client = resilience
+            .client("upstream")
+            .url(format!("http://{host}"))
+            .resolver(
+                ClusterResolver::new()
+                    .nameservers(vec![server], "cluster.test")
+                    .fallback(vec![service]),
+            )
+            .build()
+            .unwrap();
+        client.get("/").send().await.unwrap();
+        assert_eq!(seen.count(), before + 1, "{host}");
+    }
+}
+
+/// Addresses that a test changes.
+#[derive(Clone)]
+struct Changing(Arc<Mutex<Vec<SocketAddr>>>);
+
+impl Resolve for Changing {
+    fn resolve<'resolver>(&'resolver self, _: &'resolver Endpoint) -> Resolving<'resolver> {
+        let addresses = self.0.lock().unwrap().clone();
+        Box::pin(async move { Ok(addresses) })
+    }
+}
+
+#[tokio::test]
+async fn breakers_of_scope_host_open_one_by_one_and_go_with_their_address() {
+    let (bad, seen_bad) = answering(500).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let good = listener.local_addr().unwrap();
+    // Each call needs a connection of its own.
+    let router = Router::new().fallback(any(|| async { [("connection", "close")] }));
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let settings = strict(|target| {
+        target.circuit_breaker.scope = BreakerScope::Host;
+        target.circuit_breaker.consecutive_failures = Some(2);
+        target.retry.max_attempts = 1;
+    });
+    let addresses = Changing(Arc::new(Mutex::new(vec![good, bad])));
+    let (resilience, client) = client(&settings, addresses.clone()).await;
+    assert_eq!(
+        resilience.report().circuit_breakers[0].host,
+        None,
+        "no address was called yet"
+    );
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    client
+        .target()
+        .on_transition(move |host, transition| hears.lock().unwrap().push((host, transition.to)));
+    let mut failed = 0;
+    for _ in 0..60 {
+        failed += usize::from(client.get("/").send().await.unwrap().status() == StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    assert_eq!((failed, seen_bad.count()), (2, 2));
+    assert_eq!(*heard.lock().unwrap(), [(Some(bad), CircuitState::Open)]);
+    let shown = |resilience: &Resilience| {
+        let breakers = resilience.report().circuit_breakers.into_iter();
+        breakers
+            .map(|breaker| (breaker.host, breaker.state))
+            .collect::<Vec<_>>()
+    };
+    let (open, closed) = (CircuitState::Open, CircuitState::Closed);
+    assert_eq!(
+        shown(&resilience),
+        [(Some(bad.to_string()), open), (Some(good.to_string()), closed)]
+    );
+    assert_eq!(state(&client), CircuitState::Open, "the worst of any address");
+
+    // The good one goes: the first call that does not reach it asks anew, and only an open circuit is left.
+    *addresses.0.lock().unwrap() = vec![bad];
+    serving.abort();
+    let left = async {
+        loop {
+            let error = client.get("/").send().await.err();
+            if shown(&resilience) == [(Some(bad.to_string()), open)] {
+                return error;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let error = tokio::time::timeout(crate::support::PATIENCE, left).await.unwrap();
+    let Some(CallError::CircuitOpen { retry_after, .. }) = error else {
+        panic!("{error:?}")
+    };
+    assert!(retry_after > std::time::Duration::ZERO && retry_after <= std::time::Duration::from_secs(15));
+    assert_eq!(seen_bad.count(), 2, "silent while open");
+}
+
+#[tokio::test]
+async fn a_reload_reaches_the_breakers_of_addresses() {
+    let (one, seen_one) = answering(500).await;
+    let (two, seen_two) = answering(500).await;
+    let scoped = |failures: u32| {
+        strict(|target| {
+            target.circuit_breaker.scope = BreakerScope::Host;
+            target.circuit_breaker.consecutive_failures = Some(failures);
+            target.retry.max_attempts = 1;
+        })
+    };
+    let (resilience, client) = client(&scoped(100), vec![one, two]).await;
+    for _ in 0..20 {
+        client.get("/").send().await.unwrap();
+    }
+    assert_eq!(state(&client), CircuitState::Closed);
+    resilience.apply_policy(scoped(1).render().as_bytes()).unwrap();
+    while client.get("/").send().await.is_ok() {}
+    assert_eq!(resilience.report().circuit_breakers.len(), 2);
+    let mut held = scoped(1);
+    held.targets[0].breaker_override = Some(valerix_resilience::policy::BreakerOverride {
+        circuit_breaker: valerix_resilience::policy::OverrideState::ForcedClosed,
+        until: chrono::Utc::now() + chrono::TimeDelta::hours(1),
+    });
+    resilience.apply_policy(held.render().as_bytes()).unwrap();
+    let before = seen_one.count() + seen_two.count();
+    for _ in 0..20 {
+        client.get("/").send().await.unwrap();
+    }
+    assert_eq!(seen_one.count() + seen_two.count(), before + 20);
+}
+
+#[tokio::test]
+async fn without_balancing_the_host_is_connected_to_as_ever() {
+    let (one, seen) = answering(200).await;
+    let settings = policy(|_, target| {
+        target.balancing = Some(valerix_resilience::policy::Balancing {
+            balancing_type: valerix_resilience::policy::BalancingType::None,
+        });
+    });
+    let resilience = with_policy(&settings).await;
+    let url = format!("http://localhost:{}", one.port());
+    let client = resilience
+        .client("upstream")
+        .url(url)
+        .resolver(vec![dead_address().await])
+        .build()
+        .unwrap();
+    client.get("/").send().await.unwrap();
+    assert_eq!(seen.header(0, "host").unwrap(), format!("localhost:{}", one.port()));
+}
+
+/// Addresses of pods that are gone, of a Service that knows better.
+struct Gone(Vec<SocketAddr>);
+
+impl Resolve for Gone {
+    fn resolve<'resolver>(&'resolver self, _: &'resolver Endpoint) -> Resolving<'resolver> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+
+    fn host_is_another_way(&self, _: &Endpoint) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_reaches_no_pod_goes_to_the_service_itself() {
+    for scope in [BreakerScope::Target, BreakerScope::Host] {
+        let (service, seen) = answering(200).await;
+        let gone = Gone(vec![dead_address().await, dead_address().await]);
+        let resilience = with_policy(&strict(|target| target.circuit_breaker.scope = scope)).await;
+        let url = format!("http://localhost:{}", service.port());
+        let client = resilience.client("upstream").url(url).resolver(gone).build().unwrap();
+        assert_eq!(client.post("/").json(&1).send().await.unwrap().status(), StatusCode::OK);
+        assert_eq!(seen.count(), 1);
+        assert_eq!(client.target().breaker().snapshot().failures, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_is_no_matter_of_an_address() {
+    let asked = Arc::new(Mutex::new(0));
+    struct Counting(Arc<Mutex<u32>>, Vec<SocketAddr>);
+    impl Resolve for Counting {
+        fn resolve<'resolver>(&'resolver self, _: &'resolver Endpoint) -> Resolving<'resolver> {
+            *self.0.lock().unwrap() += 1;
+            Box::pin(async { Ok(self.1.clone()) })
+        }
+    }
+    let (one, seen_one) = answering(200).await;
+    let (two, seen_two) = answering(200).await;
+    let settings = policy(|policy, target| {
+        policy.chaos.admission = Admission::Allowed;
+        target.retry.max_attempts = 1;
+        target.circuit_breaker.minimum_requests = 1_000;
+    });
+    let mut mount = Mount::with_policy(&settings);
+    let cut = Fault {
+        partition: Some(PartitionFault {
+            direction: PartitionDirection::Egress,
+            peer: "upstream".to_owned(),
+        }),
+        ..Fault::default()
+    };
+    mount.faults = Some(faults("cut", cut, "60s").render());
+    mount.publish();
+    let resilience = mount.start().await;
+    let resolver = Counting(Arc::clone(&asked), vec![one, two]);
+    let client = resilience
+        .client("upstream")
+        .url("http://upstream.test")
+        .resolver(resolver)
+        .build()
+        .unwrap();
+    for _ in 0..20 {
+        let error = client.get("/").send().await.unwrap_err();
+        assert!(matches!(error, CallError::Connect { .. }), "{error}");
+    }
+    assert_eq!(*asked.lock().unwrap(), 1);
+    mount.faults = Some(valerix_resilience::policy::Faults::default().render());
+    mount.publish();
+    eventually("the partition ends", || !resilience.faults().cuts_calls_to("upstream")).await;
+    for _ in 0..20 {
+        client.get("/").send().await.unwrap();
+    }
+    assert!(seen_one.count() > 0 && seen_two.count() > 0, "none of them was ejected");
+}
