@@ -6,12 +6,18 @@
     reason = "tests fail by panicking"
 )]
 
+mod cancel;
 mod client;
+mod fault_effects;
+mod fault_process;
 mod faults;
 mod idempotency;
+mod kills;
 mod limits;
-mod postgres;
+mod payments;
+mod process;
 mod reload;
+mod reload_process;
 mod report;
 mod server;
 mod support;
