@@ -56,9 +56,9 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .spawn_when_ready("commands", &database, move |stop| consumer.clone().run(stop));
 
     let keys = database.pool().clone();
-    service
-        .tasks
-        .spawn_when_ready("idempotency", &database, move |stop| Idempotency::sweep(keys.clone(), stop));
+    service.tasks.spawn_when_ready("idempotency", &database, move |stop| {
+        Idempotency::sweep(keys.clone(), stop)
+    });
 
     let state = routes::AppState {
         pool: database.pool().clone(),

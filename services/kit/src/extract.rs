@@ -304,7 +304,10 @@ mod tests {
         assert_eq!(IdempotencyKey::parse(&HeaderMap::new()).unwrap(), None);
         for bad in [&b""[..], b"\"\"", b"\"abc", b"\xffa", "x".repeat(256).as_bytes()] {
             let problem = parse(bad).unwrap_err();
-            assert_eq!((problem.status().as_u16(), problem.name()), (400, "idempotency-key-invalid"));
+            assert_eq!(
+                (problem.status().as_u16(), problem.name()),
+                (400, "idempotency-key-invalid")
+            );
             assert_eq!(problem.body()["errors"][0]["field"], "Idempotency-Key", "{bad:?}");
         }
     }

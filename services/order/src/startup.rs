@@ -105,9 +105,9 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     });
 
     let keys = database.pool().clone();
-    service
-        .tasks
-        .spawn_when_ready("idempotency", &database, move |stop| Idempotency::sweep(keys.clone(), stop));
+    service.tasks.spawn_when_ready("idempotency", &database, move |stop| {
+        Idempotency::sweep(keys.clone(), stop)
+    });
 
     let subscription = Subscription {
         topics: vec![INVENTORY_EVENTS.to_owned(), PAYMENT_EVENTS.to_owned()],

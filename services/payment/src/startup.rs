@@ -96,9 +96,9 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     });
 
     let keys = database.pool().clone();
-    service
-        .tasks
-        .spawn_when_ready("idempotency", &database, move |stop| Idempotency::sweep(keys.clone(), stop));
+    service.tasks.spawn_when_ready("idempotency", &database, move |stop| {
+        Idempotency::sweep(keys.clone(), stop)
+    });
 
     let subscription = Subscription {
         topics: vec![PAYMENT_COMMANDS.to_owned()],

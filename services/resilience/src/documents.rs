@@ -90,8 +90,15 @@ fn read_file(path: &Path) -> File {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(named(path, &error)),
     };
-    let mut bytes = Vec::new();
-    // One byte more than allowed, so that the parser can refuse what is too large.
+    let size = file.metadata().map_err(|error| named(path, &error))?.len();
+    // Not even read: what is refused must not cost memory. What grows meanwhile is refused by the parser.
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    if size > MAX_DOCUMENT_BYTES {
+        let cause =
+            format!("it has {size} bytes, at most {MAX_DOCUMENT_BYTES} are allowed: name fewer targets or routes");
+        return Err(named(path, &io::Error::other(cause)));
+    }
+    let mut bytes = Vec::with_capacity(size + 1);
     file.take(MAX_DOCUMENT_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| named(path, &error))?;

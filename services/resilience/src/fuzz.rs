@@ -53,8 +53,16 @@ pub fn documents(bytes: &[u8]) {
 pub fn headers(bytes: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in bytes.split(|byte| *byte == b'\n').take(8) {
-        let Ok(value) = HeaderValue::from_bytes(line) else { continue };
-        for name in [TIMEOUT_HEADER, IDEMPOTENCY_KEY, header::RETRY_AFTER, header::DATE, FORWARDED] {
+        let Ok(value) = HeaderValue::from_bytes(line) else {
+            continue;
+        };
+        for name in [
+            TIMEOUT_HEADER,
+            IDEMPOTENCY_KEY,
+            header::RETRY_AFTER,
+            header::DATE,
+            FORWARDED,
+        ] {
             headers.append(name, value.clone());
         }
     }
@@ -87,7 +95,9 @@ fn forwarded(headers: &HeaderMap, bytes: &[u8]) {
     use axum::extract::ConnectInfo;
 
     use crate::limits::{Network, address};
-    let given = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<Network>().ok());
+    let given = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.parse::<Network>().ok());
     let proxy = IpAddr::from(Ipv4Addr::new(10, 0, 0, 1));
     let trusted: Vec<Network> = "10.0.0.0/8".parse().into_iter().chain(given).collect();
     let stranger = IpAddr::from(Ipv4Addr::new(192, 0, 2, 1));

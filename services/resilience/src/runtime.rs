@@ -579,6 +579,10 @@ impl Inner {
 
     fn report(&self, now: DateTime<Utc>) -> Report {
         let in_force = self.in_force.load();
+        // One lock at a time: a reload holds the first when it asks for the second.
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults_hash = read.faults_hash.clone();
+        drop(read);
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
         let mut limits: Vec<_> = targets.values().map(|target| target.limit_report()).collect();
         #[cfg(feature = "axum")]
@@ -588,12 +592,7 @@ impl Inner {
             service: self.service.clone(),
             now,
             policy: in_force.report.clone(),
-            faults_hash: self
-                .read
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .faults_hash
-                .clone(),
+            faults_hash,
             circuit_breakers: targets.values().map(|target| target.breaker_report(now)).collect(),
             limits,
             faults: self.faults.report(),
@@ -746,7 +745,8 @@ impl Resilience {
     pub fn apply_policy(&self, bytes: &[u8]) -> Result<(), valerix_policy::PolicyError> {
         let parsed = Policy::parse(bytes)?;
         let admission = parsed.document.chaos.admission;
-        self.0.put_in_force(parsed, PolicySource::Document, Some(self.0.wall_clock.now()));
+        self.0
+            .put_in_force(parsed, PolicySource::Document, Some(self.0.wall_clock.now()));
         self.reapply_faults(admission);
         Ok(())
     }

@@ -62,7 +62,12 @@ async fn restock(
         .map_err(|error| Problem::from_sqlx(&error))?
         .ok_or_else(|| unknown(item_id.as_str()))?;
     let answer = StoredAnswer::json(StatusCode::OK, &item).map_err(|error| Problem::internal(&error))?;
-    Ok(claim.commit(answer).await.map_err(unstored)?.into_answer().into_response())
+    Ok(claim
+        .commit(answer)
+        .await
+        .map_err(unstored)?
+        .into_answer()
+        .into_response())
 }
 
 /// The item that a request names does not exist.

@@ -85,7 +85,11 @@ fn nothing_of_the_library_s_kind_is_built_again() {
         for file in files {
             let text = read(&file);
             for (forbidden, instead) in FORBIDDEN_CODE {
-                assert!(!text.contains(forbidden), "{}: {forbidden}: use {instead}", file.display());
+                assert!(
+                    !text.contains(forbidden),
+                    "{}: {forbidden}: use {instead}",
+                    file.display()
+                );
             }
             looked_at += 1;
         }
@@ -112,7 +116,11 @@ fn the_services_tables_are_the_kit_s_and_the_library_s() {
             }
             if text.contains("idempotency_keys (") {
                 let (origin, copy) = text.split_once('\n').unwrap();
-                assert!(origin.contains("valerix_resilience::idempotency::SCHEMA"), "{}", path.display());
+                assert!(
+                    origin.contains("valerix_resilience::idempotency::SCHEMA"),
+                    "{}",
+                    path.display()
+                );
                 assert!(copy == idempotency, "{} differs from the library's", path.display());
                 copies[1] += 1;
             }

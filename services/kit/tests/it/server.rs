@@ -236,14 +236,20 @@ async fn what_nobody_wants_is_read_within_bounds() {
     let begun = Instant::now();
     let answer = write_then_read(&app, "/nothing", 2 * MIB, 10).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer:?}");
-    assert!(begun.elapsed() < Duration::from_secs(4), "the answer did not wait for the rest");
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "the answer did not wait for the rest"
+    );
 }
 
 #[tokio::test]
 async fn an_answer_that_a_fault_aborts_closes_the_connection_without_a_byte() {
     let app = app().await;
     let mut stream = TcpStream::connect(app.address).await.unwrap();
-    stream.write_all(b"GET /abort HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"GET /abort HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
     // Closed or reset, as a process that died would leave it.

@@ -163,7 +163,8 @@ async fn place(
         .map_err(|error| problem(&error))?;
     let mut transaction = begin(app.store.pool()).await.map_err(database)?;
     let completed = attempt.complete(&mut transaction, placed(order)?).await;
-    let (Completion::Stored(answer) | Completion::Replay(answer)) = completed.map_err(|error| Problem::from_idempotency(&error))?;
+    let (Completion::Stored(answer) | Completion::Replay(answer)) =
+        completed.map_err(|error| Problem::from_idempotency(&error))?;
     transaction.commit().await.map_err(database)?;
     Ok(answer.into_response())
 }

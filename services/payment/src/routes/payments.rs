@@ -140,7 +140,8 @@ async fn charge(
         return Ok(charged(payment)?.into_response());
     }
     let completed = attempt.complete(&mut transaction, charged(payment)?).await;
-    let (Completion::Stored(answer) | Completion::Replay(answer)) = completed.map_err(|error| Problem::from_idempotency(&error))?;
+    let (Completion::Stored(answer) | Completion::Replay(answer)) =
+        completed.map_err(|error| Problem::from_idempotency(&error))?;
     transaction.commit().await.map_err(database)?;
     Ok(answer.into_response())
 }

@@ -58,10 +58,7 @@ impl Faults {
             active: ArcSwap::from_pointee(Vec::new()),
             known: Mutex::new(Vec::new()),
             markers,
-            pod: Pod {
-                uid: pod_uid,
-                started,
-            },
+            pod: Pod { uid: pod_uid, started },
             random,
             effects: Effects::new(crash),
             changes: watch::Sender::new(0),

@@ -87,18 +87,24 @@ impl World {
     }
 
     async fn answers(&self, key: &str) -> i64 {
-        self.count("SELECT count(*) FROM idempotency_keys WHERE key = $1 AND status IS NOT NULL", key)
-            .await
+        self.count(
+            "SELECT count(*) FROM idempotency_keys WHERE key = $1 AND status IS NOT NULL",
+            key,
+        )
+        .await
     }
 
     async fn claims(&self, key: &str) -> i64 {
-        self.count("SELECT count(*) FROM idempotency_keys WHERE key = $1", key).await
+        self.count("SELECT count(*) FROM idempotency_keys WHERE key = $1", key)
+            .await
     }
 
     /// The next user of the session finds it outside of any transaction, without a lock, and what it writes is there.
     async fn assert_clean(&self, what: &str) {
         let session = tokio::time::timeout(PATIENCE, self.writer.acquire()).await;
-        let mut session = session.unwrap_or_else(|_| panic!("{what}: the session never came back")).unwrap();
+        let mut session = session
+            .unwrap_or_else(|_| panic!("{what}: the session never came back"))
+            .unwrap();
         let process: i32 = sqlx::query_scalar("SELECT pg_backend_pid()")
             .fetch_one(&mut *session)
             .await
@@ -129,13 +135,8 @@ impl World {
 
 /// Cuts `write` after each of its polls, with a fresh key each time, until it ends before the cut; `judge` looks at what
 /// is there of it.
-async fn at_every_poll<W, J, P>(
-    world: &World,
-    name: &str,
-    prepare: impl AsyncFn(&World, &str) -> P,
-    write: W,
-    judge: J,
-) where
+async fn at_every_poll<W, J, P>(world: &World, name: &str, prepare: impl AsyncFn(&World, &str) -> P, write: W, judge: J)
+where
     W: AsyncFn(&World, &str, P),
     J: AsyncFn(&World, &str, &str),
 {
@@ -210,7 +211,11 @@ async fn a_local_request_is_there_with_its_answer_or_not_at_all() {
         assert_eq!(effects, world.answers(key).await, "{what}");
         assert_eq!(effects, world.claims(key).await, "{what}");
         let answered = pay(world, key).await;
-        assert_eq!(answered.is_replayed(), effects == 1, "{what}: the key is free, or replays");
+        assert_eq!(
+            answered.is_replayed(),
+            effects == 1,
+            "{what}: the key is free, or replays"
+        );
         assert_eq!(world.effects(key).await, 1, "{what}");
     };
     at_every_poll(&world, "local", nothing, write, judge).await;
@@ -242,7 +247,10 @@ async fn an_expired_answer_is_replaced_or_stays() {
 /// Commit 1 of recovery-point mode, with the resource (here an effect).
 async fn start(world: &World, key: &str) -> Attempt {
     let mut transaction = begin(&world.writer).await.unwrap();
-    let claim = IDEMPOTENCY.claim(&mut transaction, &request(key), Uuid::new_v4()).await.unwrap();
+    let claim = IDEMPOTENCY
+        .claim(&mut transaction, &request(key), Uuid::new_v4())
+        .await
+        .unwrap();
     let attempt = match claim {
         Claim::Started(attempt) => {
             act(&mut transaction, key).await;
@@ -304,10 +312,17 @@ async fn an_outcome_is_there_with_its_answer_or_not_at_all() {
     };
     let judge = async |world: &World, key: &str, what: &str| {
         let answers = world.answers(key).await;
-        assert_eq!(world.effects(key).await, 1 + answers, "{what}: the resource, and the outcome");
+        assert_eq!(
+            world.effects(key).await,
+            1 + answers,
+            "{what}: the resource, and the outcome"
+        );
         if answers == 0 {
             let attempt = start(world, key).await;
-            assert!(matches!(finish(world, key, attempt).await, Completion::Stored(_)), "{what}");
+            assert!(
+                matches!(finish(world, key, attempt).await, Completion::Stored(_)),
+                "{what}"
+            );
         }
         assert_eq!(world.effects(key).await, 2, "{what}");
     };

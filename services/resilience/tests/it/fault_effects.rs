@@ -10,8 +10,8 @@ use axum::routing::get;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use valerix_resilience::policy::{
-    AbortFault, Admission, CpuStressFault, CrashFault, ErrorsFault, Fault, FaultState, LatencyFault,
-    MemoryStressFault, PartitionDirection, PartitionFault, Policy, RefuseFault,
+    AbortFault, Admission, CpuStressFault, CrashFault, ErrorsFault, Fault, FaultState, LatencyFault, MemoryStressFault,
+    PartitionDirection, PartitionFault, Policy, RefuseFault,
 };
 use valerix_resilience::{CallError, Injection, Resilience};
 
@@ -273,16 +273,36 @@ async fn without_consent_none_of_them_does_anything() {
         load_percent: 100,
         workers: 1,
     };
-    let memory = MemoryStressFault { size: "64Mi".to_owned() };
+    let memory = MemoryStressFault {
+        size: "64Mi".to_owned(),
+    };
     let every = [
         latency("1s", 100),
         errors(100),
         partition(PartitionDirection::Both, "peer"),
-        Fault { abort: Some(AbortFault { percent: 100, routes: vec![] }), ..Fault::default() },
-        Fault { refuse: Some(RefuseFault {}), ..Fault::default() },
-        Fault { crash: Some(crash), ..Fault::default() },
-        Fault { cpu_stress: Some(cpu), ..Fault::default() },
-        Fault { memory_stress: Some(memory), ..Fault::default() },
+        Fault {
+            abort: Some(AbortFault {
+                percent: 100,
+                routes: vec![],
+            }),
+            ..Fault::default()
+        },
+        Fault {
+            refuse: Some(RefuseFault {}),
+            ..Fault::default()
+        },
+        Fault {
+            crash: Some(crash),
+            ..Fault::default()
+        },
+        Fault {
+            cpu_stress: Some(cpu),
+            ..Fault::default()
+        },
+        Fault {
+            memory_stress: Some(memory),
+            ..Fault::default()
+        },
     ];
     for fault in every {
         let kind = fault.fault_type();

@@ -74,11 +74,25 @@ pub(crate) async fn stress() {
         load_percent: 30,
         workers: 2,
     };
-    let memory = MemoryStressFault { size: "64Mi".to_owned() };
+    let memory = MemoryStressFault {
+        size: "64Mi".to_owned(),
+    };
     let idle = resident_mib();
     let stresses = [
-        ("cpu", Fault { cpu_stress: Some(cpu), ..Fault::default() }),
-        ("memory", Fault { memory_stress: Some(memory), ..Fault::default() }),
+        (
+            "cpu",
+            Fault {
+                cpu_stress: Some(cpu),
+                ..Fault::default()
+            },
+        ),
+        (
+            "memory",
+            Fault {
+                memory_stress: Some(memory),
+                ..Fault::default()
+            },
+        ),
     ];
     for (name, fault) in stresses {
         mount.faults = Some(faults(name, fault, "400ms").render());
@@ -92,7 +106,10 @@ pub(crate) async fn stress() {
         let begun = tokio::time::Instant::now();
         let left = Duration::from_millis(fault.remaining_ms);
         eventually("it ends", || resilience.report().faults[0].state == FaultState::Ended).await;
-        assert!(begun.elapsed() + Duration::from_millis(1) >= left, "{name} ended too early");
+        assert!(
+            begun.elapsed() + Duration::from_millis(1) >= left,
+            "{name} ended too early"
+        );
         eventually("its threads end", || stress_threads() == 0).await;
         eventually("its memory is given back", || resident_mib() < idle + 20).await;
     }

@@ -115,7 +115,12 @@ impl World {
         let held = async {
             let waiting = "SELECT count(*) FROM pg_stat_activity
                            WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'advisory'";
-            while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.pool).await.unwrap() == 0 {
+            while sqlx::query_scalar::<_, i64>(waiting)
+                .fetch_one(&self.pool)
+                .await
+                .unwrap()
+                == 0
+            {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -193,7 +198,11 @@ async fn judge(world: &World, key: &str, answers: &[Answer], deaths: &[Death]) {
     let mut ids: Vec<_> = answers.iter().map(|answer| answer.request_id.as_deref()).collect();
     ids.sort_unstable();
     ids.dedup();
-    assert_eq!(ids.len(), answers.len(), "{deaths:?}: a replay has a request id of its own");
+    assert_eq!(
+        ids.len(),
+        answers.len(),
+        "{deaths:?}: a replay has a request id of its own"
+    );
 
     let effects: Vec<Uuid> = sqlx::query_scalar("SELECT payment FROM effects WHERE key = $1")
         .bind(key)
@@ -302,7 +311,7 @@ async fn over_http_each_refusal_is_the_page_s_and_a_replay_survives_a_restart() 
             None => world.held().await,
             Some(stopped) => assert_eq!(stopped.hear().await.as_deref(), Some("stopped")),
         }
-        let (beside, address) = world.start(&[("LOCK_MS", "60000")]).await;
+        let (_beside, address) = world.start(&[("LOCK_MS", "60000")]).await;
         let twin = world.post(address, Some("key"), "{}").await.unwrap();
         assert_eq!(twin.status, 409, "{mode}");
         assert!(twin.body.contains("idempotency-in-progress"), "{}", twin.body);
@@ -316,7 +325,6 @@ async fn over_http_each_refusal_is_the_page_s_and_a_replay_survives_a_restart() 
             stopped.signal(Signal::CONT);
         }
         let first = first.await.unwrap();
-        drop(beside);
         assert_eq!((first.status, first.replayed), (201, false));
         let other = world.post(address, Some("key"), "{ }").await.unwrap();
         assert_eq!(other.status, 422);

@@ -125,7 +125,11 @@ fn respond(answer: impl IntoResponse) -> Response {
 
 async fn pay_locally(State(pool): State<PgPool>, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
     let request = request(&headers, &body);
-    let mut claim = match idempotency().begin(&pool, &request).await.map_err(Failure::Idempotency)? {
+    let mut claim = match idempotency()
+        .begin(&pool, &request)
+        .await
+        .map_err(Failure::Idempotency)?
+    {
         Local::Fresh(claim) => claim,
         Local::Replay(answer) => return Ok(respond(answer)),
         Local::InProgress => return Ok(respond(refusals::in_progress())),
@@ -179,13 +183,15 @@ async fn pay_by_recovery(State(pool): State<PgPool>, headers: HeaderMap, body: B
     let mut transaction = begin(&pool).await.map_err(Failure::Database)?;
     attempt.guard(&mut transaction).await.map_err(Failure::Idempotency)?;
     reach("guarded");
-    sqlx::query("WITH paid AS (UPDATE payments SET state = 'CHARGED' WHERE id = $2 AND state = 'PROCESSING' RETURNING id)
-                 INSERT INTO effects SELECT $1, id FROM paid")
-        .bind(request.key())
-        .bind(attempt.resource())
-        .execute(&mut *transaction)
-        .await
-        .map_err(Failure::Database)?;
+    sqlx::query(
+        "WITH paid AS (UPDATE payments SET state = 'CHARGED' WHERE id = $2 AND state = 'PROCESSING' RETURNING id)
+                 INSERT INTO effects SELECT $1, id FROM paid",
+    )
+    .bind(request.key())
+    .bind(attempt.resource())
+    .execute(&mut *transaction)
+    .await
+    .map_err(Failure::Database)?;
     reach("worked");
     let completed = attempt.complete(&mut transaction, answer(attempt.resource())).await;
     let (Completion::Stored(answer) | Completion::Replay(answer)) = completed.map_err(Failure::Idempotency)?;

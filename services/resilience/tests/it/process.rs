@@ -3,6 +3,7 @@
 //! They are this very test program, started with a role in its environment; without one the test below does nothing.
 
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -44,9 +45,11 @@ pub(crate) fn say(line: &str) {
     println!("\n{MARK}{line}");
 }
 
-/// Ends (SIGKILL) or stops (SIGSTOP) this process from within.
+/// Ends (SIGKILL) or stops (SIGSTOP) this process from within. Returns only when it goes on.
 pub(crate) fn signal_self(signal: Signal) {
     kill_process(rustix::process::getpid(), signal).unwrap();
+    // Another thread may be the one that is interrupted: this one must not get any further meanwhile.
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// A process of a role; killed when dropped.
@@ -82,7 +85,9 @@ impl Process {
             }
             None
         };
-        tokio::time::timeout(PATIENCE * 3, heard).await.expect("it says something")
+        tokio::time::timeout(PATIENCE * 3, heard)
+            .await
+            .expect("it says something")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -194,7 +194,10 @@ fn permit(path: &std::path::Path, mode: u32) {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 #[test]
@@ -203,8 +206,15 @@ fn a_file_that_cannot_be_read_changes_nothing_here_or_in_the_other_files() {
         runtime().block_on(async {
             let allowed = policy(|policy, _| policy.chaos.admission = Admission::Allowed);
             let mut mount = Mount::with_policy(&allowed);
-            let errors = ErrorsFault { percent: 100, status: 503, routes: vec![] };
-            let fault = Fault { errors: Some(errors), ..Fault::default() };
+            let errors = ErrorsFault {
+                percent: 100,
+                status: 503,
+                routes: vec![],
+            };
+            let fault = Fault {
+                errors: Some(errors),
+                ..Fault::default()
+            };
             mount.faults = Some(faults("run", fault, "60s").render());
             mount.publish();
             let resilience = mount.start().await;
@@ -222,15 +232,24 @@ fn a_file_that_cannot_be_read_changes_nothing_here_or_in_the_other_files() {
             let error = report.policy.error.clone().unwrap();
             assert!(error.contains("policy.v1.json") && error.contains("denied"), "{error}");
             assert_eq!(report.policy.hash, good.policy.hash);
-            assert_eq!((report.faults_hash, report.faults[0].state), (good.faults_hash, FaultState::Active));
+            assert_eq!(
+                (report.faults_hash, report.faults[0].state),
+                (good.faults_hash, FaultState::Active)
+            );
 
             // A restart now begins with the last good one.
             let again = mount.start().await.report().policy;
-            assert_eq!((again.hash, again.source), (good.policy.hash.clone(), PolicySource::LastGood));
+            assert_eq!(
+                (again.hash, again.source),
+                (good.policy.hash.clone(), PolicySource::LastGood)
+            );
             assert!(again.error.unwrap().contains("denied"));
 
             mount.publish();
-            eventually("readable, it is good again", || resilience.report().policy.error.is_none()).await;
+            eventually("readable, it is good again", || {
+                resilience.report().policy.error.is_none()
+            })
+            .await;
             assert_eq!(resilience.report().policy.hash, good.policy.hash);
         });
     });
@@ -245,7 +264,11 @@ fn a_folder_that_inotify_cannot_watch_is_polled() {
             std::fs::write(&file, timeout(1_000).render()).unwrap();
             // Its files can be read by name, and it cannot be listed, which is what inotify asks for.
             permit(folder.path(), 0o300);
-            let resilience = Resilience::builder().policy_folder(folder.path()).start().await.unwrap();
+            let resilience = Resilience::builder()
+                .policy_folder(folder.path())
+                .start()
+                .await
+                .unwrap();
             assert_eq!(in_force(&resilience), Duration::from_secs(1));
             std::fs::write(&file, timeout(2_000).render()).unwrap();
             eventually("it is in force", || in_force(&resilience) == Duration::from_secs(2)).await;
@@ -293,4 +316,40 @@ async fn a_spoilt_last_good_document_is_not_taken() {
     mount.publish();
     let report = mount.start().await.report().policy;
     assert_eq!((report.hash, report.source), (None, PolicySource::Defaults));
+}
+
+/// Reports are read while documents come in, and each of these names a target that was not there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn reading_the_report_and_reloading_do_not_wait_for_each_other_for_ever() {
+    let mut mount = Mount::with_policy(&timeout(1_000));
+    let resilience = mount.start().await;
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let resilience = resilience.clone();
+            tokio::task::spawn_blocking(move || {
+                while in_force(&resilience) < Duration::from_secs(2) {
+                    assert_eq!(resilience.report().service, "inventory");
+                }
+            })
+        })
+        .collect();
+    for round in 1..=30 {
+        let mut document = timeout(1_000 + round);
+        document
+            .targets
+            .push(valerix_resilience::policy::Target::named(format!("added-{round}")));
+        mount.policy = Some(document.render());
+        mount.publish();
+        eventually("it is in force", || {
+            in_force(&resilience) == Duration::from_millis(1_000 + round)
+        })
+        .await;
+    }
+    resilience.apply_policy(timeout(2_000).render().as_bytes()).unwrap();
+    for reader in readers {
+        tokio::time::timeout(Duration::from_secs(20), reader)
+            .await
+            .expect("it is not stuck")
+            .unwrap();
+    }
 }

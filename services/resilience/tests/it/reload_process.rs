@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::Notify;
 use tower::ServiceExt;
 use valerix_resilience::policy::{
@@ -17,7 +17,7 @@ use valerix_resilience::policy::{
 use valerix_resilience::{CallError, Outcome, Resilience, ResilientClient};
 
 use crate::process::{Process, say, setting};
-use crate::support::{Mount, eventually, policy, serve};
+use crate::support::{Mount, Seen, eventually, policy, serve};
 
 /// Reloads before memory is measured: caches and arenas have their size then.
 const WARM_UP: usize = 50;
@@ -82,13 +82,17 @@ pub(crate) async fn run() {
     for _ in 0..19 {
         counting.breaker().try_acquire().unwrap().record(Outcome::Failure);
     }
-    let release = Arc::new(Notify::new());
-    let client = busy_client(&resilience, Arc::clone(&release)).await;
+    let (release, seen) = (Arc::new(Notify::new()), Seen::default());
+    let client = busy_client(&resilience, &release, &seen).await;
     let places: Vec<_> = (0..3).map(|_| tokio::spawn(client.get("/").send())).collect();
-    let full = || async { matches!(client.get("/").send().await, Err(CallError::Overloaded { limit: 3, .. })) };
-    while !full().await {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    eventually("three places are taken", || seen.count() == 3).await;
+    let full = || async {
+        matches!(
+            client.get("/").send().await,
+            Err(CallError::Overloaded { limit: 3, .. })
+        )
+    };
+    assert!(full().await);
     for _ in 0..5 {
         assert_eq!(ask(&router, "/limited").await, StatusCode::OK);
     }
@@ -101,14 +105,16 @@ pub(crate) async fn run() {
             before = Some((open_files(), resident_kib()));
         }
         if round % 10 == 0 {
-            mount.policy = Some(garbage(round));
-            mount.publish();
+            spoil(&mut mount, round);
             eventually("garbage is refused", || resilience.report().policy.error.is_some()).await;
         }
         mount.policy = Some(document(round).render());
         mount.publish();
         let timeout = Duration::from_millis(1_000 + round as u64);
-        eventually("it is in force", || resilience.policy().inbound.timeout.get() == timeout).await;
+        eventually("it is in force", || {
+            resilience.policy().inbound.timeout.get() == timeout
+        })
+        .await;
         assert_eq!(upstream.breaker().snapshot().state, CircuitState::Open, "round {round}");
     }
     let calls = load.stop().await;
@@ -140,10 +146,16 @@ pub(crate) async fn run() {
 }
 
 /// A client of a server that answers nobody before it is told to.
-async fn busy_client(resilience: &Resilience, release: Arc<Notify>) -> ResilientClient {
-    let handler = get(move || async move { release.notified().await });
+async fn busy_client(resilience: &Resilience, release: &Arc<Notify>, seen: &Seen) -> ResilientClient {
+    let (release, seen) = (Arc::clone(release), seen.clone());
+    let handler = get(move |headers: HeaderMap| async move {
+        let released = release.notified();
+        seen.note(&headers);
+        released.await;
+    });
     let address = serve(Router::new().route("/", handler)).await;
-    resilience.client("busy").url(format!("http://{address}")).build().unwrap()
+    let url = format!("http://{address}");
+    resilience.client("busy").url(url).build().unwrap()
 }
 
 /// Callers that never rest while documents change.
@@ -162,7 +174,10 @@ impl Load {
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let upstream = resilience.target("upstream");
-                    assert!(upstream.breaker().try_acquire().is_err(), "the breaker let a call through");
+                    assert!(
+                        upstream.breaker().try_acquire().is_err(),
+                        "the breaker let a call through"
+                    );
                     assert!(busy.get("/").send().await.is_err(), "a place was given twice");
                     assert_eq!(ask(&router, "/limited").await, StatusCode::TOO_MANY_REQUESTS);
                     assert_eq!(ask(&router, "/free").await, StatusCode::OK);
@@ -192,14 +207,25 @@ async fn ask(router: &Router, path: &str) -> StatusCode {
     router.clone().oneshot(request).await.unwrap().status()
 }
 
-fn garbage(round: usize) -> String {
+/// Publishes a policy that must not be taken.
+fn spoil(mount: &mut Mount, round: usize) {
     let good = document(round).render();
-    match round / 10 % 4 {
+    let garbage = match round / 10 % 4 {
         0 => String::new(),
         1 => good[..good.len() / 2].to_owned(),
         2 => "garbage".to_owned(),
-        _ => format!("{good}{}", " ".repeat(policy::MAX_DOCUMENT_BYTES)),
-    }
+        _ => good,
+    };
+    mount.policy = Some(garbage);
+    mount.publish_with(|version| {
+        if round / 10 % 4 == 3 {
+            // Too large, without this process ever holding it in memory.
+            let file = std::fs::File::options()
+                .write(true)
+                .open(version.join(policy::POLICY_FILE));
+            file.unwrap().set_len(policy::MAX_DOCUMENT_BYTES as u64 + 1).unwrap();
+        }
+    });
 }
 
 fn open_files() -> usize {
