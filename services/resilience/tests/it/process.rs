@@ -27,6 +27,7 @@ fn role() {
     runtime.block_on(async {
         match role.as_str() {
             "payments" => crate::payments::serve().await,
+            "report" => crate::reload_process::read_reports().await,
             "reload" => crate::reload_process::run().await,
             "crash" => crate::fault_process::crash().await,
             "stress" => crate::fault_process::stress().await,

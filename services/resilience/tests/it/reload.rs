@@ -317,39 +317,3 @@ async fn a_spoilt_last_good_document_is_not_taken() {
     let report = mount.start().await.report().policy;
     assert_eq!((report.hash, report.source), (None, PolicySource::Defaults));
 }
-
-/// Reports are read while documents come in, and each of these names a target that was not there before.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn reading_the_report_and_reloading_do_not_wait_for_each_other_for_ever() {
-    let mut mount = Mount::with_policy(&timeout(1_000));
-    let resilience = mount.start().await;
-    let readers: Vec<_> = (0..3)
-        .map(|_| {
-            let resilience = resilience.clone();
-            tokio::task::spawn_blocking(move || {
-                while in_force(&resilience) < Duration::from_secs(2) {
-                    assert_eq!(resilience.report().service, "inventory");
-                }
-            })
-        })
-        .collect();
-    for round in 1..=30 {
-        let mut document = timeout(1_000 + round);
-        document
-            .targets
-            .push(valerix_resilience::policy::Target::named(format!("added-{round}")));
-        mount.policy = Some(document.render());
-        mount.publish();
-        eventually("it is in force", || {
-            in_force(&resilience) == Duration::from_millis(1_000 + round)
-        })
-        .await;
-    }
-    resilience.apply_policy(timeout(2_000).render().as_bytes()).unwrap();
-    for reader in readers {
-        tokio::time::timeout(Duration::from_secs(20), reader)
-            .await
-            .expect("it is not stuck")
-            .unwrap();
-    }
-}

@@ -34,6 +34,46 @@ async fn nothing_is_lost_and_nothing_leaks_through_reloads_under_load() {
     println!("{}", said.unwrap());
 }
 
+/// Reports are read while documents come in, each of which names a target that was not there before. In a process of its
+/// own, because what waits for ever could not be ended in this one.
+#[tokio::test]
+async fn reading_the_report_and_reloading_do_not_wait_for_each_other_for_ever() {
+    let mut process = Process::start("report", &[]);
+    assert_eq!(process.hear().await.as_deref(), Some("read"), "see its panic above");
+    assert!(process.end().await.success());
+}
+
+/// The process of the test above.
+pub(crate) async fn read_reports() {
+    let mut mount = Mount::with_policy(&document(0));
+    let resilience = mount.start().await;
+    let timeout = |round: u64| Duration::from_millis(1_000 + round);
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let resilience = resilience.clone();
+            std::thread::spawn(move || {
+                while resilience.policy().inbound.timeout.get() < timeout(40) {
+                    assert_eq!(resilience.report().service, "inventory");
+                }
+            })
+        })
+        .collect();
+    for round in 1..=40 {
+        let mut document = document(usize::try_from(round).unwrap());
+        document.targets.push(Target::named(format!("added-{round}")));
+        mount.policy = Some(document.render());
+        mount.publish();
+        eventually("it is in force", || {
+            resilience.policy().inbound.timeout.get() == timeout(round)
+        })
+        .await;
+    }
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    say("read");
+}
+
 fn document(round: usize) -> Policy {
     policy(|policy, upstream| {
         policy.mode = Mode::Enforce;
