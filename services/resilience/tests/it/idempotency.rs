@@ -301,3 +301,25 @@ async fn an_answer_that_came_unseen_is_found_at_the_commit() {
         assert_eq!(effects(&pool).await, round, "ours was undone, theirs is there");
     }
 }
+
+#[tokio::test]
+async fn a_sweeper_deletes_what_has_expired_and_stops_when_told() {
+    let pool = store().await;
+    pay(&pool, &request("kept", b"1"), "one").await;
+    pay(&pool, &request("gone", b"1"), "one").await;
+    sqlx::query("UPDATE idempotency_keys SET expires_at = '-infinity' WHERE key = 'gone'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let sweeper = tokio::spawn(Idempotency::sweep(pool.clone(), stop.clone()));
+    let swept = async {
+        let keys = "SELECT string_agg(key, ',') FROM idempotency_keys";
+        while sqlx::query_scalar::<_, String>(keys).fetch_one(&pool).await.unwrap() != "kept" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), swept).await.unwrap();
+    stop.cancel();
+    sweeper.await.unwrap();
+}
