@@ -199,25 +199,24 @@ fn settings(bytes: &[u8]) -> valerix_policy::CircuitBreaker {
     }
 }
 
-/// Inputs that lead the fuzzers, and the slices, to where it is interesting.
-pub const DOCUMENTS: [&[u8]; 4] = [
-    br#"{"version":1,"mode":"Enforce","chaos":{"admission":"Allowed"},"inbound":{"timeout":"15s","rateLimit":{"rules":[{"name":"all","scope":"Service","routes":["POST /a/{b}"],"requests":100,"window":"1s","burst":9,"algorithm":"GCRA","key":{"type":"Header","name":"x"}}]},"concurrency":{"type":"Adaptive","max":9,"min":1,"initial":2},"idempotency":{"requiredRoutes":["POST /a"],"ttl":"24h","lockTimeout":"30s"}},"targets":[{"name":"a","url":"http://a.b.svc","timeout":{"request":"1s","attempt":"500ms"},"retry":{"maxAttempts":3,"backoff":{"base":"1ms","max":"2s"},"budget":{"percent":20,"minPerSecond":1}},"circuitBreaker":{"consecutiveFailures":3,"window":{"type":"Count","calls":100},"openDuration":"1s"},"bulkhead":{"maxConcurrent":1},"idempotentRoutes":["POST /b"]}]}"#,
-    br#"{"version":1,"faults":[{"run":"r","fault":{"latency":{"delay":"1s","jitter":"10ms","percent":50,"routes":["GET /a"]}},"podUIDs":["u"],"duration":"30s","notAfter":"2026-01-01T00:00:00Z","intentAt":"2026-01-01T00:00:00Z"}]}"#,
-    br#"{"version":1,"readyReplicas":3}"#,
-    b"1h30m5s10ms",
-];
-/// The same for [`headers`].
-pub const HEADERS: [&[u8]; 5] = [
-    b"1500",
-    b"\"8e03978e-40d5-43dd-bc93-6894a57f9324\"\n\"a\\\"b\\\\c\"",
-    b"203.0.113.7, 10.0.0.3, [2001:db8::1]:443, fd00::1",
-    b"Fri, 21 Nov 2025 10:00:05 GMT\nFri, 21 Nov 2025 10:00:00 GMT",
-    b"fd00::/8",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What leads the fuzzers, and the slices, to where it is interesting.
+    const DOCUMENTS: [&[u8]; 4] = [
+        include_bytes!("../fuzz/seeds/documents/policy"),
+        include_bytes!("../fuzz/seeds/documents/faults"),
+        include_bytes!("../fuzz/seeds/documents/runtime"),
+        include_bytes!("../fuzz/seeds/documents/duration"),
+    ];
+    const HEADERS: [&[u8]; 5] = [
+        include_bytes!("../fuzz/seeds/headers/timeout"),
+        include_bytes!("../fuzz/seeds/headers/key"),
+        include_bytes!("../fuzz/seeds/headers/forwarded"),
+        include_bytes!("../fuzz/seeds/headers/date"),
+        include_bytes!("../fuzz/seeds/headers/network"),
+    ];
 
     /// Runs `target` over `rounds` inputs: the seeds, what mutation makes of them, and noise.
     fn slice(seeds: &[&[u8]], rounds: usize, target: fn(&[u8])) {

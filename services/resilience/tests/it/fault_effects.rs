@@ -189,9 +189,20 @@ async fn a_delay_does_not_outlast_its_fault() {
 
 #[tokio::test]
 async fn a_withdrawn_latency_lets_go_of_those_it_holds() {
-    let (mut mount, resilience) = showing(latency("10s", 100), "60s").await;
+    let registry = prometheus::Registry::new();
+    let mut mount = Mount::with_policy(&allowed());
+    mount.faults = Some(faults("run", latency("10s", 100), "60s").render());
+    mount.publish();
+    let builder = Resilience::builder().pod_uid("uid-1").registry(registry.clone());
+    let builder = builder.policy_folder(mount.folder()).state_folder(mount.state_folder());
+    let resilience = builder.start().await.unwrap();
     let held = tokio::spawn(reqwest::get(served(&resilience).await));
-    let injected = || resilience.report().faults.first().is_some() && !held.is_finished();
+    let injected = || {
+        let metrics = prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap();
+        metrics.contains("resilience_faults_injected_total{type=\"Latency\"} 1")
+    };
     eventually("a request is held", injected).await;
     mount.faults = Some(valerix_resilience::policy::Faults::default().render());
     mount.publish();
