@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use valerix_kit::Backoff;
 use valerix_kit::events::consumer::Consumer;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
@@ -12,6 +11,8 @@ use valerix_kit::events::{EventBus, Subscription};
 use valerix_kit::health::Gate;
 use valerix_kit::postgres::Database;
 use valerix_kit::service::{Server, Service};
+use valerix_resilience::Backoff;
+use valerix_resilience::idempotency::Idempotency;
 
 use crate::config::{Config, Seed};
 use crate::{events, routes, store};
@@ -54,9 +55,15 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .tasks
         .spawn_when_ready("commands", &database, move |stop| consumer.clone().run(stop));
 
+    let keys = database.pool().clone();
+    service.tasks.spawn_when_ready("idempotency", &database, move |stop| {
+        Idempotency::sweep(keys.clone(), stop)
+    });
+
     let state = routes::AppState {
         pool: database.pool().clone(),
         relay,
+        resilience: service.resilience.clone(),
     };
     Ok(service.bind(routes::router(state), routes::document()).await?)
 }

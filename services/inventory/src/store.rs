@@ -183,44 +183,23 @@ pub async fn item(pool: &PgPool, item_id: &str) -> Result<Option<Item>, sqlx::Er
         .await
 }
 
-/// Remembers a restock by its key. `None`: it is new; else the item and the quantity that the key stands for.
+/// Adds pieces to an item. `None`: there is no such item.
 ///
 /// # Errors
 /// The statement's.
-pub async fn claim_restock(
+pub async fn add_stock(
     connection: &mut PgConnection,
-    key: &str,
     item_id: &str,
     quantity: i64,
-) -> Result<Option<(String, i64)>, sqlx::Error> {
-    let inserted =
-        sqlx::query("INSERT INTO restocks (key, item_id, quantity) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
-            .bind(key)
-            .bind(item_id)
-            .bind(quantity)
-            .execute(&mut *connection)
-            .await?;
-    if inserted.rows_affected() == 1 {
-        return Ok(None);
-    }
-    sqlx::query_as("SELECT item_id, quantity FROM restocks WHERE key = $1")
-        .bind(key)
-        .fetch_one(connection)
-        .await
-        .map(Some)
-}
-
-/// Adds pieces to an item.
-///
-/// # Errors
-/// The statement's.
-pub async fn add_stock(connection: &mut PgConnection, item_id: &str, quantity: i64) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE items SET available = available + $2, initial = initial + $2 WHERE item_id = $1")
-        .bind(item_id)
-        .bind(quantity)
-        .execute(connection)
-        .await?;
-    Ok(())
+) -> Result<Option<Item>, sqlx::Error> {
+    sqlx::query_as(
+        "UPDATE items SET available = available + $2, initial = initial + $2 WHERE item_id = $1 \
+         RETURNING item_id, available, initial, unit_price_minor, currency",
+    )
+    .bind(item_id)
+    .bind(quantity)
+    .fetch_optional(connection)
+    .await
 }
 
 /// Inserts the items that do not exist; the others stay as they are.

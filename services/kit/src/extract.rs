@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use valerix_resilience::{InvalidKey, key_from_headers, refusals};
 
 use crate::problem::{FieldError, Problem};
 
@@ -128,59 +129,30 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The header `Idempotency-Key`: a Structured Field String (quoted) or a bare token, 1 to 255 visible ASCII characters.
-/// As `IdempotencyKey` it is required (400); as `Option<IdempotencyKey>` it may be absent but not malformed.
+/// The header `Idempotency-Key`, as `valerix-resilience` reads it. As `IdempotencyKey` it is required (400); as
+/// `Option<IdempotencyKey>` it may be absent but not malformed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(pub String);
 
 impl IdempotencyKey {
     fn parse(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let refuse = |detail: &str| {
-            Problem::invalid(
-                StatusCode::BAD_REQUEST,
-                vec![FieldError::new("Idempotency-Key", detail)],
-            )
-        };
-        let mut values = headers.get_all("idempotency-key").iter();
-        let Some(value) = values.next() else { return Ok(None) };
-        if values.next().is_some() {
-            return Err(refuse("must be sent once"));
-        }
-        let text = value.to_str().map_err(|_| refuse("must be ASCII"))?.trim();
-        let key = match text.strip_prefix('"') {
-            Some(rest) => rest
-                .strip_suffix('"')
-                .ok_or_else(|| refuse("has an opening quote without a closing one"))?,
-            None => text,
-        };
-        if key.is_empty() || key.len() > 255 {
-            return Err(refuse("must have 1 to 255 characters"));
-        }
-        if !key
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-        {
-            return Err(refuse("must be visible ASCII without quotes, backslashes and spaces"));
-        }
-        Ok(Some(Self(key.to_owned())))
+        let refuse = |error: &InvalidKey| refused_key(&refusals::invalid(error), error.problem);
+        let key = key_from_headers(headers).map_err(|error| refuse(&error))?;
+        Ok(key.map(Self))
     }
+}
+
+/// The library's refusal, with the header named among the errors.
+fn refused_key(refusal: &valerix_resilience::Problem, detail: &str) -> Problem {
+    let errors = serde_json::json!([FieldError::new("Idempotency-Key", detail)]);
+    Problem::new(refusal.status, refusal.kind(), refusal.detail.clone()).with("errors", errors)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::parse(&parts.headers)?.ok_or_else(|| {
-            Problem::new(
-                StatusCode::BAD_REQUEST,
-                "idempotency-key-missing",
-                "this request needs the header Idempotency-Key",
-            )
-            .with(
-                "errors",
-                serde_json::json!([FieldError::new("Idempotency-Key", "is missing")]),
-            )
-        })
+        Self::parse(&parts.headers)?.ok_or_else(|| refused_key(&refusals::missing(), "is missing"))
     }
 }
 
@@ -266,7 +238,6 @@ fn quoted_parameter(text: &str) -> &str {
 mod tests {
     use super::*;
     use serde::Deserialize;
-    use serde_json::json;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -323,32 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn idempotency_keys_come_quoted_or_bare() {
+    fn a_key_that_is_refused_is_named_as_a_header() {
         let parse = |value: &[u8]| {
             let mut headers = HeaderMap::new();
             headers.insert("idempotency-key", HeaderValue::from_bytes(value).unwrap());
             IdempotencyKey::parse(&headers)
-                .map(|key| key.unwrap().0)
-                .map_err(|problem| problem.status().as_u16())
         };
-        assert_eq!(parse(b"\"abc\""), Ok("abc".into()));
-        assert_eq!(parse(b" abc "), Ok("abc".into()));
-        for bad in [
-            &b""[..],
-            b"\"\"",
-            b"\"abc",
-            b"a b",
-            b"\xffa",
-            "x".repeat(256).as_bytes(),
-        ] {
-            assert_eq!(parse(bad), Err(400), "{bad:?}");
+        assert_eq!(parse(b"\"abc\"").unwrap(), Some(IdempotencyKey("abc".into())));
+        assert_eq!(IdempotencyKey::parse(&HeaderMap::new()).unwrap(), None);
+        for bad in [&b""[..], b"\"\"", b"\"abc", b"\xffa", "x".repeat(256).as_bytes()] {
+            let problem = parse(bad).unwrap_err();
+            assert_eq!(
+                (problem.status().as_u16(), problem.name()),
+                (400, "idempotency-key-invalid")
+            );
+            assert_eq!(problem.body()["errors"][0]["field"], "Idempotency-Key", "{bad:?}");
         }
-        let mut twice = HeaderMap::new();
-        twice.append("idempotency-key", HeaderValue::from_static("a"));
-        twice.append("idempotency-key", HeaderValue::from_static("b"));
-        assert_eq!(
-            IdempotencyKey::parse(&twice).unwrap_err().body()["errors"][0],
-            json!({"field": "Idempotency-Key", "detail": "must be sent once"})
-        );
     }
 }

@@ -35,7 +35,7 @@
 //! ```
 
 pub mod args;
-mod backoff;
+mod drain;
 pub mod events;
 pub mod extract;
 pub mod health;
@@ -50,5 +50,4 @@ pub mod tasks;
 pub mod telemetry;
 pub mod testing;
 
-pub use backoff::Backoff;
 pub use http_layers::MAX_BODY;

@@ -12,11 +12,11 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio::sync::watch;
+use valerix_resilience::Backoff;
 
 pub use valerix_resilience::postgres::begin;
 
 use crate::args::DatabaseArgs;
-use crate::backoff::Backoff;
 use crate::health::{Check, Gate, Health};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

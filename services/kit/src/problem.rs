@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use valerix_resilience::idempotency::{IdempotencyError, refusals};
 
 /// What stands before the name of a problem in `type`; a client keys on the whole.
 pub const TYPE_BASE: &str = "https://valerix.io/problems/";
@@ -121,6 +122,19 @@ impl Problem {
                 Self::invalid_field("", "a text holds a character that can not be stored")
             }
             crate::postgres::Failure::Other => Self::internal(error),
+        }
+    }
+
+    /// What a failure to look an idempotency key up, or to keep its answer, means to the caller. What the request began
+    /// goes on.
+    pub fn from_idempotency(error: &IdempotencyError) -> Self {
+        match error {
+            IdempotencyError::Database { source, .. } => Self::from_sqlx(source),
+            IdempotencyError::Superseded { .. } => {
+                let refusal = refusals::in_progress();
+                Self::new(refusal.status, refusal.kind(), refusal.detail).retry_after(1)
+            }
+            other => Self::internal(other),
         }
     }
 

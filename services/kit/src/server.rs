@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use valerix_resilience::AbortConnection;
 
+use crate::drain::Drained;
+
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -110,7 +112,7 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Aborted>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(Drained::new(body)));
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let answer = self.router.clone().oneshot(request);
         Box::pin(async move {

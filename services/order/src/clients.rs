@@ -151,7 +151,7 @@ mod tests {
         );
         assert_eq!(ok("{}"), None);
         assert_eq!(ok("<html>"), None);
-        let unknown = br#"{"type": "https://resilience.valerix.io/problems/unknown-item", "status": 422}"#;
+        let unknown = br#"{"type": "https://valerix.io/problems/unknown-item", "status": 422}"#;
         assert_eq!(
             reserved(StatusCode::UNPROCESSABLE_ENTITY, unknown),
             Some(Said::Plain(Input::Rejected(Reason::UnknownItem)))
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn only_a_decision_is_an_answer_of_payment() {
         assert_eq!(charged(StatusCode::CREATED, b"{}"), Some(Said::Plain(Input::Charged)));
-        let declined = br#"{"type": "https://resilience.valerix.io/problems/payment-declined", "status": 402}"#;
+        let declined = br#"{"type": "https://valerix.io/problems/payment-declined", "status": 402}"#;
         assert_eq!(
             charged(StatusCode::PAYMENT_REQUIRED, declined),
             Some(Said::Plain(Input::Declined))

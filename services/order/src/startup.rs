@@ -10,6 +10,7 @@ use valerix_kit::events::{EventBus, Subscription};
 use valerix_kit::postgres::Database;
 use valerix_kit::service::{Server, Service};
 use valerix_resilience::Resilience;
+use valerix_resilience::idempotency::Idempotency;
 
 use crate::clients::{Inventory, Payment};
 use crate::config::Config;
@@ -101,6 +102,11 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
             database.ready().await;
             sweeper.run(stop).await;
         }
+    });
+
+    let keys = database.pool().clone();
+    service.tasks.spawn_when_ready("idempotency", &database, move |stop| {
+        Idempotency::sweep(keys.clone(), stop)
     });
 
     let subscription = Subscription {

@@ -1,20 +1,16 @@
 //! Keeps orders moving whatever was lost: sends due commands as events and cancels orders that have expired. Reads the
 //! clock of Postgres alone; writes through `store`. Several replicas may sweep at once.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use valerix_kit::events::relay::Relay;
-use valerix_resilience::idempotency::Idempotency;
 
 use crate::metrics::Metrics;
 use crate::saga::state::Input;
 use crate::store::{Store, StoreError};
 
 const BATCH: i64 = 100;
-/// How often answers that have expired are deleted, and how many in one statement.
-const CLEANING: Duration = Duration::from_secs(3600);
-const KEYS: u64 = 1000;
 
 /// The sweeper of one replica.
 #[derive(Clone)]
@@ -32,12 +28,7 @@ pub struct Sweeper {
 impl Sweeper {
     /// Sweeps until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut cleaned: Option<Instant> = None;
         loop {
-            if cleaned.is_none_or(|last| last.elapsed() > CLEANING) {
-                cleaned = Some(Instant::now());
-                while let Ok(KEYS) = Idempotency::expire(self.store.pool(), KEYS.cast_signed()).await {}
-            }
             if let Err(error) = self.round().await {
                 tracing::warn!(
                     category = error.category(),

@@ -2,21 +2,17 @@
 //! heard of again, refunds. Several replicas may sweep at once; each takes other payments.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use valerix_resilience::idempotency::Idempotency;
 
 use crate::saga::settle::Settlement;
 use crate::store::StoreError;
 
 /// Payments taken up at once, and requests to the processor under way at once.
 const BATCH: usize = 16;
-/// How often answers that have expired are deleted, and how many in one statement.
-const CLEANING: Duration = Duration::from_secs(3600);
-const KEYS: u64 = 1000;
 
 /// The sweeper of one replica.
 #[derive(Clone)]
@@ -32,12 +28,7 @@ pub struct Sweeper {
 impl Sweeper {
     /// Sweeps until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut cleaned: Option<Instant> = None;
         while !stop.is_cancelled() {
-            if cleaned.is_none_or(|last| last.elapsed() > CLEANING) {
-                cleaned = Some(Instant::now());
-                while let Ok(KEYS) = Idempotency::expire(self.settlement.store.pool(), KEYS.cast_signed()).await {}
-            }
             match self.round().await {
                 Ok(BATCH) => continue,
                 Ok(_) => {}

@@ -10,6 +10,7 @@
     allow(dead_code, unused_imports, unused_mut)
 )]
 
+mod backoff;
 mod breaker;
 mod bulkhead;
 #[cfg(feature = "reqwest")]
@@ -41,6 +42,7 @@ mod sync;
 /// The documents, from `valerix-policy`.
 pub use valerix_policy as policy;
 
+pub use backoff::Backoff;
 pub use breaker::{CircuitBreaker, Outcome, Permit, Rejected, Snapshot, Ticket, Transition};
 pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
 #[cfg(feature = "reqwest")]
@@ -63,6 +65,10 @@ pub use retry::RetryBudget;
 pub use runtime::{Builder, Resilience, StartError};
 #[cfg(feature = "axum")]
 pub use server::{ServerLayer, ServerService};
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 
 #[cfg(test)]
 #[path = "breaker/tests.rs"]

@@ -16,11 +16,13 @@ use valerix_policy::{
     Admission, Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Report, Route, Runtime as RuntimeDocument,
 };
 
-use crate::documents::{self, Bytes, Watch};
+use crate::clock::WallClock;
+use crate::documents::{self, File, Reading, Watch};
 use crate::faults::{Crash, Faults, Markers};
 use crate::limits::{RedisLimits, RedisSettings};
 use crate::metrics::{Gauge, Metrics, Sample, Scraped};
 use crate::outbound::Target;
+use crate::random::Random;
 
 /// How long a start waits for Redis, where a rule needs it.
 #[cfg(feature = "axum")]
@@ -68,6 +70,8 @@ pub struct Builder {
     registry: Option<Registry>,
     crash: Crash,
     pub(crate) redis: RedisSettings,
+    wall_clock: WallClock,
+    fault_random: Arc<Random>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -93,6 +97,8 @@ impl Builder {
             registry: None,
             crash: Arc::new(|| std::process::abort()),
             redis: RedisSettings::from_environment(),
+            wall_clock: WallClock::new(Utc::now),
+            fault_random: Arc::new(Random::from_entropy()),
         }
     }
 
@@ -145,6 +151,20 @@ impl Builder {
         self
     }
 
+    /// Tells the wall time instead of the system. For tests: what a stepped clock must not change.
+    #[must_use]
+    pub fn wall_clock(mut self, now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+        self.wall_clock = WallClock::new(now);
+        self
+    }
+
+    /// Makes it repeatable which requests a fault hits. For tests.
+    #[must_use]
+    pub fn fault_seed(mut self, seed: u64) -> Self {
+        self.fault_random = Arc::new(Random::seeded(seed));
+        self
+    }
+
     /// Reads the documents once, then follows them until the last clone is dropped. A document that is missing or bad
     /// is no error here: it is reported, and the last good one or the defaults are in force.
     ///
@@ -169,16 +189,18 @@ impl Builder {
             targets: RwLock::default(),
             faults: Arc::new(Faults::new(
                 self.pod_uid,
-                started_at(),
+                started(),
                 Markers::new(self.state_folder),
                 self.crash,
                 metrics.clone(),
+                self.fault_random,
             )),
             read: Mutex::default(),
             revision,
             redis,
             metrics,
             tasks: TaskTracker::new(),
+            wall_clock: self.wall_clock,
             _follower: cancelled.clone().drop_guard(),
         });
         if let Some(registry) = &self.registry {
@@ -190,7 +212,7 @@ impl Builder {
         if let Some(folder) = self.policy_folder {
             // Watch first, read then: no change falls between the two.
             let watch = Watch::new(folder.clone());
-            let next_end = inner.reload(documents::read(&folder), Utc::now());
+            let next_end = inner.reload(documents::read(&folder), inner.wall_clock.now());
             tokio::spawn(follow(Arc::downgrade(&inner), watch, folder, next_end, cancelled));
         }
         inner.redis_is_near().await;
@@ -198,10 +220,10 @@ impl Builder {
     }
 }
 
-/// When this process began, by the wall clock.
-fn started_at() -> DateTime<Utc> {
-    static STARTED: std::sync::OnceLock<DateTime<Utc>> = std::sync::OnceLock::new();
-    *STARTED.get_or_init(Utc::now)
+/// When this process began, by a clock that nobody sets.
+fn started() -> std::time::Instant {
+    static STARTED: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    *STARTED.get_or_init(std::time::Instant::now)
 }
 
 /// Everything of the library that a service holds. Clones share it.
@@ -237,6 +259,7 @@ pub(crate) struct Inner {
     redis: Option<RedisLimits>,
     metrics: Metrics,
     tasks: TaskTracker,
+    wall_clock: WallClock,
     _follower: DropGuard,
 }
 
@@ -299,7 +322,7 @@ impl Resilience {
     /// What this process would answer on `GET /resilience`.
     #[must_use]
     pub fn report(&self) -> Report {
-        self.0.report(Utc::now())
+        self.0.report(self.0.wall_clock.now())
     }
 
     /// The faults that this process shows, for who owns listeners and connections.
@@ -406,21 +429,31 @@ impl Inner {
     }
 
     /// Takes what was read of the folder; only what changed is parsed. Returns when the next fault ends by itself.
-    fn reload(&self, bytes: std::io::Result<Bytes>, now: DateTime<Utc>) -> Option<Instant> {
+    fn reload(&self, files: Reading, now: DateTime<Utc>) -> Option<Instant> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
+        let Reading {
+            policy,
+            faults,
+            runtime,
+        } = files;
+        let replicas_changed = self
+            .readable("runtime", runtime)
+            .is_some_and(|bytes| self.reload_runtime(&mut read, bytes.as_deref()));
+        let policy_changed = match policy {
+            Ok(bytes) => self.reload_policy(&mut read, bytes.as_deref(), now),
             Err(error) => {
+                // Forgotten, so that the same bytes take the error back once they can be read again.
+                read.policy = None;
                 self.reject(error.to_string());
-                Bytes::default()
+                self.readable("policy", Err(error)).is_some()
             }
         };
-        let replicas_changed = self.reload_runtime(&mut read, bytes.runtime.as_deref());
-        let policy_changed = self.reload_policy(&mut read, bytes.policy.as_deref(), now);
         if replicas_changed && !policy_changed {
             self.configure(&self.in_force.load().policy, now);
         }
-        let faults_changed = self.reload_faults(&mut read, bytes.faults.as_deref());
+        let faults_changed = self
+            .readable("faults", faults)
+            .is_some_and(|bytes| self.reload_faults(&mut read, bytes.as_deref()));
         let admission = self.in_force.load().policy.chaos.admission;
         if !faults_changed && !policy_changed {
             return self.faults.expire();
@@ -429,6 +462,15 @@ impl Inner {
         drop(read);
         self.changed();
         self.faults.expire()
+    }
+
+    /// What a file holds; one that cannot be read changes nothing, least of all does it look like one that is not there.
+    fn readable(&self, document: &str, file: File) -> Option<Option<Vec<u8>>> {
+        file.inspect_err(|error| {
+            self.metrics.reload(document, "rejected");
+            tracing::warn!(%error, "a document cannot be read");
+        })
+        .ok()
     }
 
     fn reload_runtime(&self, read: &mut Read, bytes: Option<&[u8]>) -> bool {
@@ -518,11 +560,11 @@ impl Inner {
             versions: vec![valerix_policy::POLICY_VERSION],
             hash: Some(parsed.hash),
             source,
-            loaded_at: at.or_else(|| Some(Utc::now())),
+            loaded_at: at.or_else(|| Some(self.wall_clock.now())),
             error: None,
             ignored_fields: parsed.ignored_fields,
         };
-        let now = Utc::now();
+        let now = self.wall_clock.now();
         self.in_force.store(Arc::new(InForce::new(parsed.document, report)));
         let in_force = self.in_force.load();
         for target in &in_force.policy.targets {
@@ -574,6 +616,10 @@ impl Inner {
 
     fn report(&self, now: DateTime<Utc>) -> Report {
         let in_force = self.in_force.load();
+        // One lock at a time: a reload holds the first when it asks for the second.
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults_hash = read.faults_hash.clone();
+        drop(read);
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
         let mut limits: Vec<_> = targets.values().map(|target| target.limit_report()).collect();
         #[cfg(feature = "axum")]
@@ -583,12 +629,7 @@ impl Inner {
             service: self.service.clone(),
             now,
             policy: in_force.report.clone(),
-            faults_hash: self
-                .read
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .faults_hash
-                .clone(),
+            faults_hash,
             circuit_breakers: targets
                 .values()
                 .flat_map(|target| target.breaker_reports(now, targets.len()))
@@ -744,11 +785,12 @@ async fn follow(
             next
         } else {
             let folder = folder.clone();
-            // Reading is short, but a mount that hangs must not hold up the runtime.
-            let Ok(bytes) = tokio::task::spawn_blocking(move || documents::read(&folder)).await else {
+            // Short, but it reads, and it writes to disk what must outlive the process: neither may hold up the runtime.
+            let reload = move || inner.reload(documents::read(&folder), inner.wall_clock.now());
+            let Ok(next_end) = tokio::task::spawn_blocking(reload).await else {
                 return;
             };
-            inner.reload(bytes, Utc::now())
+            next_end
         };
     }
 }
@@ -762,14 +804,17 @@ impl Resilience {
     pub fn apply_policy(&self, bytes: &[u8]) -> Result<(), valerix_policy::PolicyError> {
         let parsed = Policy::parse(bytes)?;
         let admission = parsed.document.chaos.admission;
-        self.0.put_in_force(parsed, PolicySource::Document, Some(Utc::now()));
+        self.0
+            .put_in_force(parsed, PolicySource::Document, Some(self.0.wall_clock.now()));
         self.reapply_faults(admission);
         Ok(())
     }
 
     fn reapply_faults(&self, admission: Admission) {
         let read = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.faults.apply(&read.faults_document, admission, Utc::now());
+        self.0
+            .faults
+            .apply(&read.faults_document, admission, self.0.wall_clock.now());
         drop(read);
         self.0.changed();
     }

@@ -2,23 +2,28 @@
 
 use axum::Router;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
-use valerix_kit::extract::{IdempotencyKey, Json, Path};
+use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
 use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, problem};
-use valerix_kit::postgres::begin;
 use valerix_kit::problem::Problem;
+use valerix_resilience::idempotency::{IdempotencyError, IdempotentRequest, Local, StoredAnswer, refusals};
 
 use super::AppState;
 use crate::stock::{Item, ItemId, Quantity};
 use crate::store;
 
+const RESTOCK: &str = "/api/inventory/restock";
+/// Who restocks: anyone, until callers prove who they are.
+const PRINCIPAL: &str = "anonymous";
+
 pub(super) fn router() -> Router<AppState> {
     Router::new()
         .route("/api/inventory/{item_id}", get(show))
-        .route("/api/inventory/restock", post(restock))
+        .route(RESTOCK, post(restock))
 }
 
 #[derive(Deserialize)]
@@ -40,30 +45,29 @@ async fn show(State(state): State<AppState>, Path(item_id): Path<String>) -> Res
 async fn restock(
     State(state): State<AppState>,
     IdempotencyKey(key): IdempotencyKey,
-    Json(Restock { item_id, quantity }): Json<Restock>,
-) -> Result<Json<Item>, Problem> {
-    let database = |error: sqlx::Error| Problem::from_sqlx(&error);
-    let (item_id, quantity) = (item_id.as_str(), quantity.get());
-    if store::item(&state.pool, item_id).await.map_err(database)?.is_none() {
-        return Err(unknown(item_id));
-    }
-    let mut transaction = begin(&state.pool).await.map_err(database)?;
-    match store::claim_restock(&mut transaction, &key, item_id, quantity)
+    body: JsonBytes,
+) -> Result<Response, Problem> {
+    let Restock { item_id, quantity } = body.parse()?;
+    let request = IdempotentRequest::new(&key, PRINCIPAL, &Method::POST, RESTOCK, RESTOCK, &body.0);
+    let unstored = |error: IdempotencyError| Problem::from_idempotency(&error);
+    let idempotency = state.resilience.idempotency();
+    let mut claim = match idempotency.begin(&state.pool, &request).await.map_err(unstored)? {
+        Local::Fresh(claim) => claim,
+        Local::Replay(answer) => return Ok(answer.into_response()),
+        Local::InProgress => return Ok(refusals::in_progress().into_response()),
+        Local::Mismatch => return Ok(refusals::mismatch().into_response()),
+    };
+    let item = store::add_stock(claim.transaction(), item_id.as_str(), quantity.get())
         .await
-        .map_err(database)?
-    {
-        None => store::add_stock(&mut transaction, item_id, quantity)
-            .await
-            .map_err(database)?,
-        Some((known_item, known_quantity)) if known_item == item_id && known_quantity == quantity => {}
-        Some(_) => {
-            let detail = "this Idempotency-Key was used for another restock";
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail));
-        }
-    }
-    transaction.commit().await.map_err(database)?;
-    let item = store::item(&state.pool, item_id).await.map_err(database)?;
-    item.map(Json).ok_or_else(|| unknown(item_id))
+        .map_err(|error| Problem::from_sqlx(&error))?
+        .ok_or_else(|| unknown(item_id.as_str()))?;
+    let answer = StoredAnswer::json(StatusCode::OK, &item).map_err(|error| Problem::internal(&error))?;
+    Ok(claim
+        .commit(answer)
+        .await
+        .map_err(unstored)?
+        .into_answer()
+        .into_response())
 }
 
 /// The item that a request names does not exist.
@@ -118,7 +122,7 @@ pub(super) fn describe(document: Document) -> Document {
         )
         .operation(
             "post",
-            "/api/inventory/restock",
+            RESTOCK,
             json!({
                 "summary": "Adds pieces, once per Idempotency-Key",
                 "parameters": [{
@@ -128,7 +132,7 @@ pub(super) fn describe(document: Document) -> Document {
                     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
                 }],
                 "requestBody": json_body("RestockRequest"),
-                "responses": {"200": json_response("The item as it is now", "Item")},
+                "responses": {"200": json_response("The item as it was after that", "Item")},
             }),
         )
 }

@@ -7,6 +7,7 @@ use axum::Router;
 use sqlx::PgPool;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::openapi::Document;
+use valerix_resilience::Resilience;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -15,6 +16,8 @@ pub struct AppState {
     pub pool: PgPool,
     /// Publishes what handlers append to the outbox.
     pub relay: Relay,
+    /// How long answers are kept.
+    pub resilience: Resilience,
 }
 
 /// Every route of the service.

@@ -95,7 +95,11 @@ async fn a_refusal_is_stored_and_a_restock_does_not_change_it() {
         6,
         "the same key changes nothing"
     );
-    assert_eq!(restock("one", 6).await.0, 422);
+    let (status, problem) = restock("one", 6).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (422, &json!("https://valerix.io/problems/idempotency-key-reused"))
+    );
     assert_eq!(app.deduct(order, 2).await, refused);
     assert_eq!(app.deduct(Uuid::new_v4(), 6).await.1["outcome"], "RESERVED");
     app.assert_stock_adds_up().await;

@@ -14,6 +14,7 @@ use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{TestDatabase, bus_args, eventually};
+use valerix_resilience::Resilience;
 
 use crate::app::command;
 
@@ -28,6 +29,10 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
         .await
         .unwrap();
     migrations().run(&pool).await.unwrap();
+    sqlx::query("CREATE TABLE notes (id text PRIMARY KEY)")
+        .execute(&pool)
+        .await
+        .unwrap();
     sqlx::query("INSERT INTO items VALUES ('ps5', 1000, 1000, 100, 'EUR')")
         .execute(&pool)
         .await
@@ -37,6 +42,7 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
     let service = router(AppState {
         pool: pool.clone(),
         relay,
+        resilience: Resilience::builder().start().await.unwrap(),
     });
 
     let mut finished = false;
@@ -49,14 +55,14 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
         let answered = poll_at_most(polls, service.clone().oneshot(request)).await;
         // The next use of the session must work and be visible from outside.
         eventually("the session is usable", || async {
-            sqlx::query("INSERT INTO restocks VALUES ($1, 'ps5', 1)")
+            sqlx::query("INSERT INTO notes VALUES ($1)")
                 .bind(order.to_string())
                 .execute(&pool)
                 .await
                 .ok()
         })
         .await;
-        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM restocks WHERE key = $1")
+        let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM notes WHERE id = $1")
             .bind(order.to_string())
             .fetch_one(&outside)
             .await

@@ -14,9 +14,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
+use valerix_resilience::Backoff;
 
 use super::{BusError, Delivery, EventBus, EventSource, Handler, HandlerError, Subscription};
-use crate::backoff::Backoff;
 use crate::metrics::Metrics;
 use crate::telemetry::TraceContext;
 
@@ -75,10 +75,10 @@ pub struct Consumer {
     metrics: Metrics,
 }
 
-/// A delivery and how often it was in vain on this consumer.
+/// A delivery, and the pauses after it was in vain on this consumer.
 struct Work {
     delivery: Delivery,
-    attempts: u32,
+    pauses: Backoff,
 }
 
 type Key = (String, String);
@@ -107,12 +107,13 @@ struct Backlog {
 }
 
 impl Backlog {
-    fn add(&mut self, deliveries: Vec<Delivery>, alone_from: u64) {
+    fn add(&mut self, deliveries: Vec<Delivery>, options: &ConsumerOptions) {
         for delivery in deliveries {
-            let work = Work { delivery, attempts: 0 };
+            let pauses = Backoff::new(options.retry_base, options.retry_max);
+            let work = Work { delivery, pauses };
             // Own entries come back by a re-read or a claim while they are being worked on.
             if self.known.insert(work.key()) {
-                if work.delivery.deliveries >= alone_from {
+                if work.delivery.deliveries >= options.alone_from {
                     self.alone.push_back(work);
                 } else {
                     self.ready.push_back(work);
@@ -236,7 +237,7 @@ impl Consumer {
                 // What has been read is handled still: left pending, it would wait for `claim_idle`.
                 receiver.close();
                 while let Ok(deliveries) = receiver.try_recv() {
-                    backlog.add(deliveries, self.options.alone_from);
+                    backlog.add(deliveries, &self.options);
                 }
             }
             if deadline.is_none() {
@@ -253,7 +254,7 @@ impl Consumer {
                     if running.is_empty() { alone = false; }
                     self.settle(done, &mut backlog);
                 }
-                Some(deliveries) = receiver.recv(), if hungry => backlog.add(deliveries, self.options.alone_from),
+                Some(deliveries) = receiver.recv(), if hungry => backlog.add(deliveries, &self.options),
                 () = sleep_until(deadline.or(next_retry)) => {}
                 () = stop.cancelled(), if deadline.is_none() => {}
             }
@@ -286,12 +287,7 @@ impl Consumer {
                 backlog.known.remove(&work.key());
             }
             Ok((mut work, Outcome::Again)) => {
-                let pause = self
-                    .options
-                    .retry_base
-                    .saturating_mul(1 << work.attempts.min(16))
-                    .min(self.options.retry_max);
-                work.attempts += 1;
+                let pause = work.pauses.next_delay();
                 backlog.wait(work, Instant::now() + pause);
             }
             // Handlers panic in a task of their own; this would be a mistake in this file. The event stays pending and

@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use valerix_resilience::Backoff;
 
 use super::{EventBus, inbox, outbox};
-use crate::backoff::Backoff;
 use crate::metrics::Metrics;
 
 const BATCH: i64 = 200;

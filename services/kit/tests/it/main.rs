@@ -6,6 +6,7 @@
     reason = "a test's helpers fail by panicking"
 )]
 
+mod boundaries;
 mod events;
 mod relay;
 mod server;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use valerix_kit::args::ServiceArgs;
@@ -21,6 +22,7 @@ use valerix_kit::problem::Problem;
 use valerix_kit::service::Service;
 use valerix_kit::telemetry::outbound_headers;
 use valerix_kit::testing::{TestDatabase, eventually, service_args};
+use valerix_resilience::AbortConnection;
 
 #[derive(Deserialize)]
 struct Thing {
@@ -56,6 +58,14 @@ async fn spawn(args: ServiceArgs, service: Service) -> App {
                 if std::env::args().count() > 0 {
                     panic!("on purpose")
                 }
+            }),
+        )
+        .route(
+            "/abort",
+            get(|| async {
+                let mut response = "never seen".into_response();
+                response.extensions_mut().insert(AbortConnection);
+                response
             }),
         )
         .route(
@@ -175,6 +185,76 @@ async fn what_is_wrong_with_a_request_is_a_problem_and_never_a_500() {
     let wrong_method = app.client.delete(&things).send().await.unwrap();
     assert_eq!(wrong_method.headers()["allow"], "POST");
     assert_eq!(problem(wrong_method).await.0, 405);
+}
+
+/// Writes a request with a body of `sent` bytes, announced as `length`, before it reads anything; returns the answer, or
+/// why there is none.
+async fn write_then_read(app: &App, path: &str, length: usize, sent: usize) -> std::io::Result<String> {
+    let socket = TcpSocket::new_v4()?;
+    // Small, so that what the server leaves unread is felt by who writes it.
+    socket.set_send_buffer_size(16 * 1024)?;
+    let mut stream = socket.connect(app.address).await?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await?;
+    let piece = vec![b' '; 64 * 1024];
+    let mut left = sent;
+    while left > 0 {
+        let size = left.min(piece.len());
+        stream.write_all(&piece[..size]).await?;
+        left -= size;
+    }
+    let mut answer = vec![0; 4096];
+    let read = stream.read(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
+}
+
+const MIB: usize = 1024 * 1024;
+
+#[tokio::test]
+async fn who_writes_everything_before_reading_gets_the_refusal() {
+    let app = app().await;
+    for (path, status) in [("/things", "413"), ("/nothing", "404"), ("/things/7", "405")] {
+        for size in [2 * MIB, 7 * MIB] {
+            let answer = write_then_read(&app, path, size, size).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{path}, {size} bytes: {error}"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer:?}");
+            assert!(answer.contains("application/problem+json"), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_wants_is_read_within_bounds() {
+    let app = app().await;
+    // Longer than is read: cut off, and the sooner the better.
+    let endless = write_then_read(&app, "/things", 1_000 * MIB, 1_000 * MIB);
+    let cut = tokio::time::timeout(Duration::from_secs(10), endless).await.unwrap();
+    assert!(cut.is_err(), "{cut:?}");
+    // Announced and never sent: answered at once, and closed after a while.
+    let begun = Instant::now();
+    let answer = write_then_read(&app, "/nothing", 2 * MIB, 10).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer:?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "the answer did not wait for the rest"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_a_fault_aborts_closes_the_connection_without_a_byte() {
+    let app = app().await;
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    stream
+        .write_all(b"GET /abort HTTP/1.1\r\nHost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    // Closed or reset, as a process that died would leave it.
+    let _ = closed.expect("the connection is closed");
+    assert_eq!(String::from_utf8_lossy(&answer), "");
 }
 
 #[tokio::test]

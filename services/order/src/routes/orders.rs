@@ -12,7 +12,7 @@ use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{FieldError, Problem};
 use valerix_resilience::PROBLEM_JSON;
-use valerix_resilience::idempotency::{Claim, Completion, IdempotencyError, IdempotentRequest, StoredAnswer, refusals};
+use valerix_resilience::idempotency::{Claim, Completion, IdempotentRequest, StoredAnswer, refusals};
 use valerix_resilience::policy::Admission;
 
 use crate::saga::state::Reason;
@@ -125,7 +125,7 @@ async fn place(
         .idempotency()
         .claim(&mut transaction, &request, new.id)
         .await;
-    let (attempt, order) = match claim.map_err(|error| unstored(&error))? {
+    let (attempt, order) = match claim.map_err(|error| Problem::from_idempotency(&error))? {
         Claim::Started(attempt) => {
             let order = app
                 .store
@@ -163,7 +163,8 @@ async fn place(
         .map_err(|error| problem(&error))?;
     let mut transaction = begin(app.store.pool()).await.map_err(database)?;
     let completed = attempt.complete(&mut transaction, placed(order)?).await;
-    let (Completion::Stored(answer) | Completion::Replay(answer)) = completed.map_err(|error| unstored(&error))?;
+    let (Completion::Stored(answer) | Completion::Replay(answer)) =
+        completed.map_err(|error| Problem::from_idempotency(&error))?;
     transaction.commit().await.map_err(database)?;
     Ok(answer.into_response())
 }
@@ -194,20 +195,6 @@ fn stored_problem(problem: &Problem) -> Result<StoredAnswer, serde_json::Error> 
     let mut answer = StoredAnswer::json(problem.status(), &problem.body())?;
     answer.content_type = Some(PROBLEM_JSON.to_owned());
     Ok(answer)
-}
-
-/// What a failure to look a key up, or to store an answer, means to the caller. The order, if there is one, goes on.
-fn unstored(error: &IdempotencyError) -> Problem {
-    match error {
-        IdempotencyError::Database { source, .. } => Problem::from_sqlx(source),
-        IdempotencyError::Superseded { .. } => Problem::new(
-            StatusCode::CONFLICT,
-            "idempotency-in-progress",
-            "a later request with this key is under way",
-        )
-        .retry_after(1),
-        other => Problem::internal(other),
-    }
 }
 
 async fn show(State(app): State<App>, Path(id): Path<Uuid>) -> Result<Json<OrderBody>, Problem> {

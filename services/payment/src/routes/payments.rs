@@ -12,7 +12,7 @@ use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{FieldError, Problem};
 use valerix_resilience::PROBLEM_JSON;
-use valerix_resilience::idempotency::{Claim, Completion, IdempotencyError, IdempotentRequest, StoredAnswer, refusals};
+use valerix_resilience::idempotency::{Claim, Completion, IdempotentRequest, StoredAnswer, refusals};
 
 use crate::saga::state::{Input, State as PaymentState};
 use crate::startup::App;
@@ -111,7 +111,7 @@ async fn charge(
         .idempotency()
         .claim(&mut transaction, &request, order_id)
         .await;
-    let attempt = match claim.map_err(|error| unstored(&error))? {
+    let attempt = match claim.map_err(|error| Problem::from_idempotency(&error))? {
         Claim::Started(attempt) | Claim::TakenOver(attempt) => attempt,
         Claim::Replay(answer) => return Ok(answer.into_response()),
         Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
@@ -134,13 +134,14 @@ async fn charge(
         attempt
             .release(&mut transaction)
             .await
-            .map_err(|error| unstored(&error))?;
+            .map_err(|error| Problem::from_idempotency(&error))?;
         transaction.commit().await.map_err(database)?;
         app.wake.notify_one();
         return Ok(charged(payment)?.into_response());
     }
     let completed = attempt.complete(&mut transaction, charged(payment)?).await;
-    let (Completion::Stored(answer) | Completion::Replay(answer)) = completed.map_err(|error| unstored(&error))?;
+    let (Completion::Stored(answer) | Completion::Replay(answer)) =
+        completed.map_err(|error| Problem::from_idempotency(&error))?;
     transaction.commit().await.map_err(database)?;
     Ok(answer.into_response())
 }
@@ -173,20 +174,6 @@ fn charged(payment: Payment) -> Result<StoredAnswer, Problem> {
     answer
         .map(|answer| answer.location(location))
         .map_err(|error| Problem::internal(&error))
-}
-
-/// What a failure to look a key up, or to store an answer, means to the caller. The payment, if there is one, goes on.
-fn unstored(error: &IdempotencyError) -> Problem {
-    match error {
-        IdempotencyError::Database { source, .. } => Problem::from_sqlx(source),
-        IdempotencyError::Superseded { .. } => Problem::new(
-            StatusCode::CONFLICT,
-            "idempotency-in-progress",
-            "a later request with this key is under way",
-        )
-        .retry_after(1),
-        other => Problem::internal(other),
-    }
 }
 
 async fn void(State(app): State<App>, Json(void): Json<Void>) -> Result<Json<PaymentBody>, Problem> {

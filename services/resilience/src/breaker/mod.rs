@@ -384,11 +384,20 @@ impl<C: Clock> CircuitBreaker<C> {
 
     /// Takes new thresholds. State, openings and, where the window keeps its kind, its calls are kept.
     pub fn reconfigure(&self, settings: &valerix_policy::CircuitBreaker) {
-        let _machine = lock(&self.machine);
+        let mut machine = lock(&self.machine);
         self.time
             .resize(self.clock.millis(), settings.window.duration().as_millis());
         self.count.resize(count_size(settings));
         self.thresholds.store(settings);
+        // Where the successes so far are enough by the new settings, no further probe would ever be let in to tell.
+        let word = Word(self.word.load(Ordering::Acquire));
+        let enough =
+            word.state() == CircuitState::HalfOpen && machine.successes >= self.thresholds.half_open_permits().max(1);
+        let transition = enough.then(|| self.close(&mut machine, word));
+        drop(machine);
+        if let Some(transition) = transition {
+            self.tell(transition);
+        }
     }
 
     /// Sets the policy's mode: `Shadow` lets pass what it would refuse, `Disabled` stops counting too.

@@ -15,7 +15,15 @@ const SKEW: TimeDelta = TimeDelta::seconds(2);
 #[derive(Clone, Debug)]
 pub(super) struct Pod {
     pub(super) uid: String,
-    pub(super) started_at: DateTime<Utc>,
+    /// By the monotonic clock: the wall clock may have been set since.
+    pub(super) started: std::time::Instant,
+}
+
+impl Pod {
+    fn is_younger_than(&self, entry: &FaultEntry, now: DateTime<Utc>) -> bool {
+        let age = TimeDelta::from_std(self.started.elapsed()).unwrap_or(TimeDelta::MAX);
+        now - entry.intent_at >= age
+    }
 }
 
 /// A run that this process has met.
@@ -60,7 +68,7 @@ pub(super) fn decide(
         return refused(format!("it arrived after notAfter ({})", entry.not_after.to_rfc3339()));
     };
     match markers.begin(&entry.run) {
-        Mark::Fresh if fault_type == FaultType::Crash && pod.started_at >= entry.intent_at => {
+        Mark::Fresh if fault_type == FaultType::Crash && pod.is_younger_than(entry, now) => {
             return Decision::Ended {
                 reason: Some("the process is younger than the experiment".to_owned()),
             };

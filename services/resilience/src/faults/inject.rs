@@ -20,6 +20,16 @@ pub enum Injection {
     Abort,
 }
 
+impl Injection {
+    /// The same, but over after `left`: what a fault began ends with it.
+    pub(super) fn until(self, left: Duration) -> Self {
+        match self {
+            Self::Delay(delay) => Self::Delay(delay.min(left)),
+            other => other,
+        }
+    }
+}
+
 /// Extension of an answer that must not be sent: who owns the connection closes it instead.
 #[derive(Clone, Copy, Debug)]
 pub struct AbortConnection;

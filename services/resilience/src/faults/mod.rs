@@ -38,7 +38,7 @@ pub struct Faults {
     known: Mutex<Vec<Known>>,
     markers: Markers,
     pod: Pod,
-    random: Random,
+    random: Arc<Random>,
     effects: Effects,
     changes: watch::Sender<u64>,
     pub(crate) metrics: Metrics,
@@ -47,21 +47,19 @@ pub struct Faults {
 impl Faults {
     pub(crate) fn new(
         pod_uid: String,
-        started_at: DateTime<Utc>,
+        started: std::time::Instant,
         markers: Markers,
         crash: Crash,
         metrics: Metrics,
+        random: Arc<Random>,
     ) -> Self {
         Self {
             any: AtomicBool::new(false),
             active: ArcSwap::from_pointee(Vec::new()),
             known: Mutex::new(Vec::new()),
             markers,
-            pod: Pod {
-                uid: pod_uid,
-                started_at,
-            },
-            random: Random::from_entropy(),
+            pod: Pod { uid: pod_uid, started },
+            random,
             effects: Effects::new(crash),
             changes: watch::Sender::new(0),
             metrics,
@@ -201,9 +199,8 @@ impl Faults {
         let now = Instant::now();
         let active = self.active.load();
         let injection = active.iter().filter(|fault| fault.until > now).find_map(|fault| {
-            fault
-                .inbound(method, path, &self.random)
-                .map(|injection| (injection, fault.fault_type))
+            let injection = fault.inbound(method, path, &self.random)?;
+            Some((injection.until(fault.until - now), fault.fault_type))
         });
         injection.map(|(injection, fault_type)| {
             self.metrics.injected(fault_type.as_str());
@@ -213,6 +210,21 @@ impl Faults {
 }
 
 impl Faults {
+    /// Waits out an injected delay, or less: a fault that is withdrawn meanwhile holds nobody any longer.
+    #[cfg(feature = "axum")]
+    pub(crate) async fn hold(&self, delay: std::time::Duration) {
+        let mut changes = self.changes();
+        let delays = || {
+            let active = self.active.load();
+            active.iter().any(|fault| fault.fault_type == FaultType::Latency)
+        };
+        let withdrawn = async { while delays() && changes.changed().await.is_ok() {} };
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = withdrawn => {}
+        }
+    }
+
     /// Whether calls to `peer` (a service's name) must fail as if it could not be reached.
     #[must_use]
     #[inline]

@@ -2,7 +2,7 @@
 
 use sqlx::{PgPool, Postgres, Row, Transaction};
 
-use super::{Idempotency, IdempotencyError, IdempotentRequest, StoredAnswer};
+use super::{Idempotency, IdempotencyError, IdempotentRequest, StoredAnswer, refusals};
 
 /// What became of the key.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub enum Stored {
     Committed(StoredAnswer),
     /// Another replica finished the same request in the same moment: the work was undone, here is its answer.
     Replay(StoredAnswer),
+    /// Another replica finished another request with this key in the same moment: the work was undone.
+    Mismatch,
 }
 
 impl Stored {
@@ -41,6 +43,7 @@ impl Stored {
     pub fn into_answer(self) -> StoredAnswer {
         match self {
             Self::Committed(answer) | Self::Replay(answer) => answer,
+            Self::Mismatch => StoredAnswer::problem(&refusals::mismatch()),
         }
     }
 }
@@ -161,21 +164,29 @@ impl LocalClaim {
             return Ok(Stored::Committed(answer));
         }
         let row = sqlx::query(
-            "SELECT status, content_type, location, body FROM idempotency_keys WHERE scope = $1 AND key = $2",
+            "SELECT fingerprint, status, content_type, location, body FROM idempotency_keys
+             WHERE scope = $1 AND key = $2",
         )
         .bind(&self.request.scope)
         .bind(&self.request.key)
-        .fetch_one(&mut *self.transaction)
+        .fetch_optional(&mut *self.transaction)
         .await
         .map_err(IdempotencyError::database("read the answer of a twin request"))?;
         self.transaction
             .rollback()
             .await
             .map_err(IdempotencyError::database("undo a twin request"))?;
-        let answer =
-            StoredAnswer::from_row(&row).map_err(IdempotencyError::database("read the answer of a twin request"))?;
-        answer
-            .map(Stored::Replay)
-            .ok_or(IdempotencyError::Superseded { attempt: 1 })
+        // Expired and deleted within this moment: whoever repeats the request finds room.
+        let superseded = IdempotencyError::Superseded { attempt: 1 };
+        let Some(row) = row else { return Err(superseded) };
+        let read = || -> Result<_, sqlx::Error> {
+            let fingerprint: Vec<u8> = row.try_get("fingerprint")?;
+            Ok((fingerprint, StoredAnswer::from_row(&row)?))
+        };
+        match read().map_err(IdempotencyError::database("read the answer of a twin request"))? {
+            (fingerprint, _) if fingerprint != self.request.fingerprint => Ok(Stored::Mismatch),
+            (_, Some(answer)) => Ok(Stored::Replay(answer)),
+            (_, None) => Err(superseded),
+        }
     }
 }

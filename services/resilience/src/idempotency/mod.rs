@@ -17,6 +17,7 @@ mod request;
 use std::time::Duration;
 
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 pub use self::answer::{IDEMPOTENT_REPLAYED, MAX_ANSWER_BYTES, StoredAnswer};
 pub use self::local::{Local, LocalClaim, Stored};
@@ -28,6 +29,10 @@ use crate::runtime::Resilience;
 
 /// The table, as one migration that may run twice.
 pub const SCHEMA: &str = include_str!("schema.sql");
+
+/// How often [`Idempotency::sweep`] looks, and how many answers one of its statements deletes.
+const SWEEPING: Duration = Duration::from_secs(3_600);
+const SWEPT: i64 = 1_000;
 
 /// The store could not be asked, or was asked for what it cannot do.
 #[derive(Debug, thiserror::Error)]
@@ -120,5 +125,26 @@ impl Idempotency {
         .await
         .map_err(IdempotencyError::database("delete expired idempotency keys"))?;
         Ok(deleted.rows_affected())
+    }
+
+    /// Deletes answers that have expired, now and then every hour, until `stop`. A task for each replica: they do not
+    /// get in each other's way.
+    pub async fn sweep(pool: PgPool, stop: CancellationToken) {
+        loop {
+            loop {
+                match Self::expire(&pool, SWEPT).await {
+                    Ok(deleted) if deleted == SWEPT.unsigned_abs() => {}
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, "expired answers stay for now");
+                        break;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEPING) => {}
+            }
+        }
     }
 }

@@ -91,9 +91,13 @@ impl Idempotency {
         .bind(&request.scope)
         .bind(&request.key)
         .bind(self.lock_seconds())
-        .fetch_one(&mut *connection)
+        .fetch_optional(&mut *connection)
         .await
         .map_err(IdempotencyError::database("look up an idempotency key"))?;
+        let Some(row) = row else {
+            // Answered, expired and deleted since the insert met it: whoever comes again finds room.
+            return Ok(Claim::InProgress { resource: None });
+        };
         let read = || -> Result<_, sqlx::Error> {
             let fingerprint: Vec<u8> = row.try_get("fingerprint")?;
             let resource: Option<Uuid> = row.try_get("resource_id")?;

@@ -253,7 +253,7 @@ where
         None => {}
         Some(Injection::Delay(delay)) => {
             // Nothing has begun yet: a caller that gives up meanwhile is spared the work too.
-            let within = tokio::time::timeout_at(deadline.instant(), tokio::time::sleep(delay)).await;
+            let within = tokio::time::timeout_at(deadline.instant(), faults.hold(delay)).await;
             if within.is_err() {
                 return exceeded("latency fault");
             }

@@ -268,3 +268,58 @@ async fn twins_in_recovery_mode_start_once() {
     }
     assert_eq!(started, 1);
 }
+
+/// The look at the key may miss what was committed in the moment before the lock was had; the commit finds it.
+#[tokio::test]
+async fn an_answer_that_came_unseen_is_found_at_the_commit() {
+    let pool = store().await;
+    for (round, body, same) in [(1, &b"1"[..], true), (2, b"2", false)] {
+        let key = format!("k{round}");
+        let Local::Fresh(mut claim) = PATIENT.begin(&pool, &request(&key, body)).await.unwrap() else {
+            panic!()
+        };
+        sqlx::query("INSERT INTO effects VALUES ($1)")
+            .bind(&key)
+            .execute(claim.transaction())
+            .await
+            .unwrap();
+        // As another replica leaves it: the row of a request with the body `1`.
+        pay(&pool, &request("model", b"1"), "theirs").await;
+        sqlx::query("UPDATE idempotency_keys SET key = $1 WHERE key = 'model'")
+            .bind(&key)
+            .execute(&pool)
+            .await
+            .unwrap();
+        let stored = claim.commit(answer("ours")).await.unwrap();
+        assert_eq!(matches!(stored, Stored::Replay(_)), same, "{stored:?}");
+        let given = stored.into_answer();
+        if same {
+            assert_eq!(given.body, answer("theirs").body);
+        } else {
+            assert_eq!(given.status, 422);
+        }
+        assert_eq!(effects(&pool).await, round, "ours was undone, theirs is there");
+    }
+}
+
+#[tokio::test]
+async fn a_sweeper_deletes_what_has_expired_and_stops_when_told() {
+    let pool = store().await;
+    pay(&pool, &request("kept", b"1"), "one").await;
+    pay(&pool, &request("gone", b"1"), "one").await;
+    sqlx::query("UPDATE idempotency_keys SET expires_at = '-infinity' WHERE key = 'gone'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let sweeper = tokio::spawn(Idempotency::sweep(pool.clone(), stop.clone()));
+    let swept = async {
+        let keys = "SELECT string_agg(key, ',') FROM idempotency_keys";
+        while sqlx::query_scalar::<_, String>(keys).fetch_one(&pool).await.unwrap() != "kept" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), swept).await.unwrap();
+    stop.cancel();
+    sweeper.await.unwrap();
+}

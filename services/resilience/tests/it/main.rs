@@ -7,14 +7,20 @@
 )]
 
 mod balancing;
+mod cancel;
 mod client;
+mod fault_effects;
+mod fault_process;
 mod faults;
 mod hedging;
 mod idempotency;
+mod kills;
 mod limits;
 mod outbound;
-mod postgres;
+mod payments;
+mod process;
 mod reload;
+mod reload_process;
 mod report;
 mod server;
 mod shared_limits;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use valerix_resilience::policy::{Policy, PolicySource, Runtime, hash};
+use valerix_resilience::policy::{Admission, ErrorsFault, Fault, FaultState, Policy, PolicySource, Runtime, hash};
 use valerix_resilience::{Outcome, Resilience};
 
-use crate::support::{Mount, eventually, policy};
+use crate::support::{Mount, eventually, faults, policy};
 
 fn timeout(millis: u64) -> Policy {
     policy(|policy, _| policy.inbound.timeout = valerix_resilience::policy::Duration::from_millis(millis))
@@ -173,4 +173,147 @@ async fn replicas_come_from_the_runtime_document() {
     mount.publish();
     eventually("it is known", || resilience.ready_replicas() == 7).await;
     assert_eq!(resilience.report().policy.hash, hash);
+}
+
+/// Runs `work` on a thread that permission bits bind, as they bind every process that is not root's.
+fn bound_by_permissions(work: impl FnOnce() + Send + 'static) {
+    let bound = std::thread::spawn(move || {
+        use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+        let mut own = capabilities(None).unwrap();
+        let above_permissions = CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        own.effective.remove(above_permissions);
+        set_capabilities(None, own).unwrap();
+        work();
+    });
+    bound.join().unwrap();
+}
+
+fn permit(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn a_file_that_cannot_be_read_changes_nothing_here_or_in_the_other_files() {
+    bound_by_permissions(|| {
+        runtime().block_on(async {
+            let allowed = policy(|policy, _| policy.chaos.admission = Admission::Allowed);
+            let mut mount = Mount::with_policy(&allowed);
+            let errors = ErrorsFault {
+                percent: 100,
+                status: 503,
+                routes: vec![],
+            };
+            let fault = Fault {
+                errors: Some(errors),
+                ..Fault::default()
+            };
+            mount.faults = Some(faults("run", fault, "60s").render());
+            mount.publish();
+            let resilience = mount.start().await;
+            let good = resilience.report();
+            assert_eq!(good.faults[0].state, FaultState::Active);
+
+            // Neither says the document is missing, nor is a running fault withdrawn.
+            mount.runtime = Some(Runtime::new(7).render());
+            mount.publish_with(|version| {
+                permit(&version.join("policy.v1.json"), 0o000);
+                permit(&version.join("faults.json"), 0o000);
+            });
+            eventually("the file beside them is read", || resilience.ready_replicas() == 7).await;
+            let report = resilience.report();
+            let error = report.policy.error.clone().unwrap();
+            assert!(error.contains("policy.v1.json") && error.contains("denied"), "{error}");
+            assert_eq!(report.policy.hash, good.policy.hash);
+            assert_eq!(
+                (report.faults_hash, report.faults[0].state),
+                (good.faults_hash, FaultState::Active)
+            );
+
+            // A restart now begins with the last good one.
+            let again = mount.start().await.report().policy;
+            assert_eq!(
+                (again.hash, again.source),
+                (good.policy.hash.clone(), PolicySource::LastGood)
+            );
+            assert!(again.error.unwrap().contains("denied"));
+
+            mount.publish();
+            eventually("readable, it is good again", || {
+                resilience.report().policy.error.is_none()
+            })
+            .await;
+            assert_eq!(resilience.report().policy.hash, good.policy.hash);
+        });
+    });
+}
+
+#[test]
+fn a_folder_that_inotify_cannot_watch_is_polled() {
+    bound_by_permissions(|| {
+        runtime().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("policy.v1.json");
+            std::fs::write(&file, timeout(1_000).render()).unwrap();
+            // Its files can be read by name, and it cannot be listed, which is what inotify asks for.
+            permit(folder.path(), 0o300);
+            let resilience = Resilience::builder()
+                .policy_folder(folder.path())
+                .start()
+                .await
+                .unwrap();
+            assert_eq!(in_force(&resilience), Duration::from_secs(1));
+            std::fs::write(&file, timeout(2_000).render()).unwrap();
+            eventually("it is in force", || in_force(&resilience) == Duration::from_secs(2)).await;
+            permit(folder.path(), 0o700);
+        });
+    });
+}
+
+#[tokio::test]
+async fn no_bad_file_replaces_a_good_one_across_a_restart() {
+    let good = timeout(1_000).render();
+    let half = good[..good.len() / 2].to_owned();
+    let large = format!("{good}{}", " ".repeat(valerix_resilience::policy::MAX_DOCUMENT_BYTES));
+    for (bad, reason) in [
+        (Some("garbage".to_owned()), "JSON"),
+        (Some(half), "JSON"),
+        (Some(String::new()), "JSON"),
+        (Some(large), "bytes"),
+        (None, "holds no policy.v1.json"),
+    ] {
+        let mut mount = Mount::with_policy(&timeout(1_000));
+        let running = mount.start().await;
+        mount.policy = bad;
+        mount.publish();
+        eventually("it is refused", || running.report().policy.error.is_some()).await;
+        for resilience in [running, mount.start().await, mount.start().await] {
+            let report = resilience.report().policy;
+            assert_eq!(report.hash, Some(hash(good.as_bytes())), "{reason}");
+            assert!(report.error.as_ref().unwrap().contains(reason), "{report:?}");
+            assert_eq!(in_force(&resilience), Duration::from_secs(1));
+        }
+    }
+}
+
+/// The kept document itself may be half-written by a process that died, or spoilt: then the defaults hold.
+#[tokio::test]
+async fn a_spoilt_last_good_document_is_not_taken() {
+    let mut mount = Mount::with_policy(&timeout(1_000));
+    drop(mount.start().await);
+    let kept = mount.state_folder().join("policy.v1.json");
+    let bytes = std::fs::read(&kept).unwrap();
+    assert_eq!(hash(&bytes), hash(timeout(1_000).render().as_bytes()));
+    std::fs::write(&kept, &bytes[..bytes.len() / 2]).unwrap();
+    mount.policy = None;
+    mount.publish();
+    let report = mount.start().await.report().policy;
+    assert_eq!((report.hash, report.source), (None, PolicySource::Defaults));
 }

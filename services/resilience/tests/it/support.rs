@@ -128,6 +128,11 @@ impl Mount {
 
     /// Writes a new version and swaps to it in one step.
     pub(crate) fn publish(&mut self) {
+        self.publish_with(|_| {});
+    }
+
+    /// The same; `spoil` may do to the new version what it likes before anybody sees it.
+    pub(crate) fn publish_with(&mut self, spoil: impl FnOnce(&Path)) {
         self.version += 1;
         let name = format!("..version_{}", self.version);
         let folder = self.folder().join(&name);
@@ -142,6 +147,7 @@ impl Mount {
                 std::fs::write(folder.join(file), content).unwrap();
             }
         }
+        spoil(&folder);
         let temporary = self.folder().join("..data_tmp");
         std::os::unix::fs::symlink(&name, &temporary).unwrap();
         std::fs::rename(&temporary, self.folder().join("..data")).unwrap();

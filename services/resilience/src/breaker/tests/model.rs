@@ -123,12 +123,7 @@ impl Model {
                 self.open(now);
             } else if outcome == Outcome::Success {
                 self.successes += 1;
-                if self.successes >= self.settings.half_open_permits {
-                    self.state = CircuitState::Closed;
-                    self.generation += 1;
-                    (self.row, self.openings) = (0, 0);
-                    self.history.clear();
-                }
+                self.close_if_enough();
             }
             return;
         }
@@ -144,6 +139,15 @@ impl Model {
                 .is_some_and(|limit| self.row >= limit);
         if in_a_row || ((failure || slow) && self.rates_exceeded(now)) {
             self.open(now);
+        }
+    }
+
+    fn close_if_enough(&mut self) {
+        if self.state == CircuitState::HalfOpen && self.successes >= self.settings.half_open_permits {
+            self.state = CircuitState::Closed;
+            self.generation += 1;
+            (self.row, self.openings) = (0, 0);
+            self.history.clear();
         }
     }
 
@@ -240,6 +244,7 @@ fn agree(window: Window, seed: u64, steps: &[Step]) -> Result<usize, TestCaseErr
             Step::Reconfigure(variant) => {
                 model.settings = settings(window, variant);
                 breaker.reconfigure(&model.settings);
+                model.close_if_enough();
             }
             Step::Record(..) | Step::Drop(_) => {}
         }

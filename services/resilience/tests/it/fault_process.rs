@@ -1,0 +1,138 @@
+//! Faults that act on a whole process, on processes of their own: a crash kills once, stress comes and goes.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Duration;
+
+use valerix_resilience::Resilience;
+use valerix_resilience::policy::{CpuStressFault, CrashFault, Fault, FaultState, MemoryStressFault};
+
+use crate::fault_effects::allowed;
+use crate::process::{Process, say, setting};
+use crate::support::{Mount, eventually, faults};
+
+const SIGABRT: i32 = 6;
+
+async fn library() -> Resilience {
+    let folder = setting("FOLDER").unwrap();
+    let folder = Path::new(&folder);
+    Resilience::builder()
+        .pod_uid("uid-1")
+        .policy_folder(folder)
+        .state_folder(folder.join("state"))
+        .start()
+        .await
+        .unwrap()
+}
+
+/// Lives until a crash fault ends it, or says that the fault is over and ends well.
+pub(crate) async fn crash() {
+    let resilience = library().await;
+    say("up");
+    eventually("the fault is decided on", || !resilience.report().faults.is_empty()).await;
+    eventually("the fault is over", || {
+        resilience.report().faults[0].state == FaultState::Ended
+    })
+    .await;
+    say("over");
+}
+
+#[tokio::test]
+async fn a_crash_ends_a_real_process_as_often_as_asked_and_never_again() {
+    for times in [1, 2] {
+        let mut mount = Mount::with_policy(&allowed());
+        let folder = mount.folder().to_str().unwrap().to_owned();
+        let start = || Process::start("crash", &[("FOLDER", &folder)]);
+        let mut process = start();
+        assert_eq!(process.hear().await.as_deref(), Some("up"));
+        let crash = Fault {
+            crash: Some(CrashFault { times }),
+            ..Fault::default()
+        };
+        mount.faults = Some(faults("crash", crash, "60s").render());
+        mount.publish();
+        for death in 1..=times {
+            // Restarted, it meets the fault before it is up.
+            assert_eq!(process.hear().await, None, "death {death} of {times}");
+            assert_eq!(process.end().await.signal(), Some(SIGABRT));
+            process = start();
+        }
+        for _ in 0..3 {
+            assert_eq!(process.hear().await.as_deref(), Some("up"), "after {times}");
+            assert_eq!(process.hear().await.as_deref(), Some("over"));
+            assert!(process.end().await.success());
+            process = start();
+        }
+    }
+}
+
+/// Shows stress of the processor and of memory, each until its own end.
+pub(crate) async fn stress() {
+    let mut mount = Mount::with_policy(&allowed());
+    let resilience = mount.start().await;
+    let cpu = CpuStressFault {
+        load_percent: 30,
+        workers: 2,
+    };
+    let memory = MemoryStressFault {
+        size: "64Mi".to_owned(),
+    };
+    let idle = resident_mib();
+    let stresses = [
+        (
+            "cpu",
+            Fault {
+                cpu_stress: Some(cpu),
+                ..Fault::default()
+            },
+        ),
+        (
+            "memory",
+            Fault {
+                memory_stress: Some(memory),
+                ..Fault::default()
+            },
+        ),
+    ];
+    for (name, fault) in stresses {
+        mount.faults = Some(faults(name, fault, "400ms").render());
+        mount.publish();
+        match name {
+            "cpu" => eventually("both threads work", || stress_threads() == 2).await,
+            _ => eventually("the memory is taken", || resident_mib() >= idle + 60).await,
+        }
+        let fault = resilience.report().faults[0].clone();
+        assert_eq!((fault.run.as_str(), fault.state), (name, FaultState::Active));
+        let begun = tokio::time::Instant::now();
+        let left = Duration::from_millis(fault.remaining_ms);
+        eventually("it ends", || resilience.report().faults[0].state == FaultState::Ended).await;
+        assert!(
+            begun.elapsed() + Duration::from_millis(1) >= left,
+            "{name} ended too early"
+        );
+        eventually("its threads end", || stress_threads() == 0).await;
+        eventually("its memory is given back", || resident_mib() < idle + 20).await;
+    }
+    say("over");
+}
+
+#[tokio::test]
+async fn stress_is_there_while_it_lasts_and_gone_by_itself() {
+    let mut process = Process::start("stress", &[]);
+    assert_eq!(process.hear().await.as_deref(), Some("over"), "see its panic above");
+    assert!(process.end().await.success());
+}
+
+fn stress_threads() -> usize {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name.starts_with("valerix-"))
+        .count()
+}
+
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1_024
+}
