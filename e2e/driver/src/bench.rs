@@ -71,7 +71,7 @@ impl Suite {
                 Row::new("document with 100 targets", "CPU us", Bound::AtMost(1_000.0)),
                 Row::new("calls dropped", "calls", Bound::AtMost(0.0)),
                 Row::new("p99.9 of calls without reloads", "us", Bound::None),
-                Row::new("p99.9 of calls, with / without", "ratio", Bound::AtMost(2.0)),
+                Row::new("p99.9 of calls, with / without", "x", Bound::AtMost(2.0)),
             ],
         }
     }
@@ -134,20 +134,23 @@ pub fn run(paths: &Paths, options: &Options) -> Result<()> {
     let mut running = steps.run("Starting ours", |log| programs::start_ours(&ours, &environment, log))?;
     let mut missing = Vec::new();
     for peer in programs::PEERS {
-        let of_these = |contender: &&programs::PeerContender| suites.contains(&contender.suite);
-        if !peer.contenders.iter().any(|contender| of_these(&contender)) {
+        if !peer
+            .contenders
+            .iter()
+            .any(|contender| suites.contains(&contender.suite))
+        {
             continue;
         }
         let started = steps.run(&format!("Building {}", peer.title), |log| {
             // Its rows say that it is missing, and the others are measured without it.
-            Ok(peer
-                .start(paths, &environment, log)
-                .map_err(|error| log.say(&format!("left out: {error:#}"))))
+            Ok(peer.start(paths, &environment, log).inspect_err(|error| {
+                log.say(&format!("left out: {error:#}"));
+            }))
         })?;
         interrupt::check()?;
         match started {
             Ok(program) => running.push(program),
-            Err(()) => missing.extend(peer.contenders.iter().filter(of_these)),
+            Err(error) => missing.push((peer, format!("{error:#}"))),
         }
     }
     println!("{}", machine());
@@ -155,8 +158,11 @@ pub fn run(paths: &Paths, options: &Options) -> Result<()> {
         let mut rows = steps.run(&format!("Measuring {}", suite.name()), |log| {
             measure(suite, options, &mut running, &ours, &environment, log)
         })?;
-        for peer in missing.iter().filter(|peer| peer.suite == suite) {
-            rows.iter_mut().for_each(|row| row.note_missing(peer.name));
+        for (peer, reason) in &missing {
+            for contender in peer.contenders.iter().filter(|contender| contender.suite == suite) {
+                let of_it = rows.iter_mut().filter(|row| contender.rows.contains(&row.name()));
+                of_it.for_each(|row| row.note_missing(contender.name, reason));
+            }
         }
         let lines: String = rows.iter().map(|row| format!("{}\n", row.json(suite.name()))).collect();
         let path = paths

@@ -120,12 +120,12 @@ fn limit_rows() -> Vec<Row> {
         [
             Row::operations(single, move |count| {
                 (0..count).for_each(|_| {
-                    black_box(one.take_number(black_box(number)));
+                    black_box(&one.take_number(black_box(number)));
                 });
             }),
             Row::operations(keyed, move |count| {
                 (0..count).zip(keys.iter().cycle()).for_each(|(_, key)| {
-                    black_box(many.take(black_box(key)));
+                    black_box(&many.take(black_box(key)));
                 });
             }),
         ]

@@ -148,12 +148,12 @@ impl Row {
     }
 
     /// Notes a peer that could not be built, so that nobody takes its absence for a result.
-    pub fn note_missing(&mut self, name: &str) {
+    pub fn note_missing(&mut self, name: &str, reason: &str) {
         let contender = Contender {
             name: name.to_owned(),
             version: String::new(),
         };
-        self.note_trouble(&contender, "not measured; see why above");
+        self.note_trouble(&contender, reason);
     }
 
     fn of(&self, name: &str) -> Option<Summary> {
@@ -339,7 +339,7 @@ mod tests {
     #[test]
     fn a_line_has_the_form_that_programs_read() {
         let mut row = row(Bound::AtMost(15.0), &[3.0, 1.0, 2.0], &[8.0]);
-        row.note_missing("gobreaker");
+        row.note_missing("gobreaker", "go was not found");
         assert_eq!(
             row.json("breaker"),
             json!({
@@ -347,7 +347,7 @@ mod tests {
                 "ours": {"min": 1.0, "median": 2.0, "max": 3.0},
                 "peers": [
                     {"name": "governor", "version": "1", "min": 8.0, "median": 8.0, "max": 8.0},
-                    {"name": "gobreaker", "version": "", "missing": "not measured; see why above"},
+                    {"name": "gobreaker", "version": "", "missing": "go was not found"},
                 ],
                 "bound": "<= 15 ns", "holds": true,
             })
@@ -378,7 +378,7 @@ mod tests {
     #[test]
     fn the_table_names_versions_ratios_and_what_is_not_held() {
         let mut row = row(Bound::AtMost(15.0), &[16.0], &[80.0]);
-        row.note_missing("gobreaker");
+        row.note_missing("gobreaker", "go was not found");
         let table = table("breaker", &[row]);
         assert!(
             table.contains("breaker: closed [CPU ns/op], <= 15 ns: NOT HELD"),
@@ -386,7 +386,7 @@ mod tests {
         );
         assert!(table.contains("governor 1") && table.contains("5.00"), "{table}");
         assert!(
-            table.contains("gobreaker  ") && table.contains("not measured"),
+            table.contains("gobreaker  ") && table.contains("go was not found"),
             "{table}"
         );
     }

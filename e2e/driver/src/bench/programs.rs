@@ -43,14 +43,21 @@ impl Environment {
     }
 }
 
-/// A peer, and the suite whose rows it is in.
+/// A peer, and where it is missed when it could not be built.
 #[derive(Debug)]
 pub struct PeerContender {
     /// Its name in the tables.
     pub name: &'static str,
-    /// Where it is missed when it could not be built.
+    /// Its suite.
     pub suite: Suite,
+    /// Its rows.
+    pub rows: &'static [&'static str],
 }
+
+const BREAKER: &[&str] = &["closed", "open", "two threads"];
+/// JavaScript has one thread.
+const BREAKER_OF_NODE: &[&str] = &["closed", "open"];
+const LIMIT: &[&str] = &["GCRA", "Window", "GCRA, 10,000 keys", "Window, 10,000 keys"];
 
 /// A program of peers in one language.
 pub struct Peer {
@@ -65,8 +72,8 @@ pub struct Peer {
     build: fn(&Places, &Log) -> Result<Command>,
 }
 
-const fn of(suite: Suite, name: &'static str) -> PeerContender {
-    PeerContender { name, suite }
+const fn of(suite: Suite, name: &'static str, rows: &'static [&'static str]) -> PeerContender {
+    PeerContender { name, suite, rows }
 }
 
 /// Every program of peers.
@@ -76,10 +83,10 @@ pub const PEERS: &[Peer] = &[
         folder: "rust",
         needs: ("cargo", "install Rust: https://rustup.rs"),
         contenders: &[
-            of(Suite::Breaker, "failsafe"),
-            of(Suite::Breaker, "tower-resilience"),
-            of(Suite::Outbound, "tower-resilience"),
-            of(Suite::Limit, "governor"),
+            of(Suite::Breaker, "failsafe", BREAKER),
+            of(Suite::Breaker, "tower-resilience", BREAKER),
+            of(Suite::Outbound, "tower-resilience", &["stack"]),
+            of(Suite::Limit, "governor", LIMIT),
         ],
         build: build_rust,
     },
@@ -88,9 +95,9 @@ pub const PEERS: &[Peer] = &[
         folder: "go",
         needs: ("go", "install Go: https://go.dev/dl"),
         contenders: &[
-            of(Suite::Breaker, "gobreaker"),
-            of(Suite::Breaker, "failsafe-go"),
-            of(Suite::Limit, "x/time/rate"),
+            of(Suite::Breaker, "gobreaker", BREAKER),
+            of(Suite::Breaker, "failsafe-go", BREAKER),
+            of(Suite::Limit, "x/time/rate", LIMIT),
         ],
         build: build_go,
     },
@@ -99,10 +106,10 @@ pub const PEERS: &[Peer] = &[
         folder: "node",
         needs: ("npm", "install Node 22 and npm: https://nodejs.org"),
         contenders: &[
-            of(Suite::Breaker, "opossum"),
-            of(Suite::Breaker, "cockatiel"),
-            of(Suite::Limit, "rate-limiter-flexible"),
-            of(Suite::SharedLimit, "rate-limiter-flexible"),
+            of(Suite::Breaker, "opossum", BREAKER_OF_NODE),
+            of(Suite::Breaker, "cockatiel", BREAKER_OF_NODE),
+            of(Suite::Limit, "rate-limiter-flexible", LIMIT),
+            of(Suite::SharedLimit, "rate-limiter-flexible", &["p50 of a call"]),
         ],
         build: build_node,
     },
@@ -110,7 +117,7 @@ pub const PEERS: &[Peer] = &[
         title: "the Java peer",
         folder: "java",
         needs: ("mvn", "install a JDK 17 and Maven"),
-        contenders: &[of(Suite::Breaker, "resilience4j")],
+        contenders: &[of(Suite::Breaker, "resilience4j", BREAKER)],
         build: build_java,
     },
 ];

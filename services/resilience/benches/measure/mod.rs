@@ -30,6 +30,7 @@ impl Row {
     }
 
     /// CPU nanoseconds of one of the `count` operations that `run` does.
+    #[allow(dead_code, reason = "not every bench has one")]
     pub fn operations(name: &'static str, mut run: impl FnMut(u64) + 'static) -> Self {
         Self::figure(name, move |time| per_operation(time, &mut run))
     }
