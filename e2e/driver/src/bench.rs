@@ -76,14 +76,30 @@ impl Suite {
         }
     }
 
-    /// The bench of ours that takes its own rounds, and which of its rows the peers' row of that name belongs to.
-    const fn own_bench(self) -> Option<(&'static str, &'static str, &'static str)> {
+    /// The bench of ours that takes its own rounds, the peers' row that belongs to it, and which of its rows that is.
+    const fn own_bench(self) -> Option<OwnBench> {
         match self {
-            Self::Outbound => Some(("outbound", "stack", "stack")),
-            Self::SharedLimit => Some(("shared_limit", "p50 of a call", "p50 of a call")),
+            Self::Outbound => Some(OwnBench {
+                name: "outbound",
+                peers: "stack",
+                rows: &["whole outbound stack, no fault set: added per call"],
+            }),
+            Self::SharedLimit => Some(OwnBench {
+                name: "shared_limit",
+                peers: "p50 of a call",
+                // A peer that asks Redis for every call has nothing to amortise.
+                rows: &["p50 of a call", "p50 amortised over 64 calls"],
+            }),
             _ => None,
         }
     }
+}
+
+/// See [`Suite::own_bench`].
+struct OwnBench {
+    name: &'static str,
+    peers: &'static str,
+    rows: &'static [&'static str],
 }
 
 /// What to measure and for how long.
@@ -206,13 +222,13 @@ fn measure(
                 }
             }
         }
-        if let Some((bench, ..)) = suite.own_bench() {
-            let lines = ours.run_to_the_end(bench, environment, log)?;
+        if let Some(own) = suite.own_bench() {
+            let lines = ours.run_to_the_end(own.name, environment, log)?;
             figures::add_lines(&mut own_rows, &lines)?;
         }
     }
-    if let Some((_, peers_row, own_row)) = suite.own_bench() {
-        figures::give_peers(&mut rows, peers_row, &mut own_rows, own_row);
+    if let Some(own) = suite.own_bench() {
+        figures::give_peers(&mut rows, own.peers, &mut own_rows, own.rows);
     }
     rows.extend(own_rows);
     rows.retain(|row| !row.is_empty());

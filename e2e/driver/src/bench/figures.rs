@@ -168,7 +168,7 @@ impl Row {
     /// What must hold, in words. A peer's figure is known only once it was measured.
     fn bound_text(&self) -> String {
         let unit = self.unit.strip_prefix("CPU ").unwrap_or(&self.unit);
-        let unit = unit.strip_suffix("/op").unwrap_or(unit);
+        let unit = unit.split('/').next().unwrap_or(unit);
         match &self.bound {
             Bound::None => String::new(),
             Bound::AtMost(most) => format!("<= {most} {unit}"),
@@ -239,12 +239,14 @@ pub fn add_lines(rows: &mut Vec<Row>, lines: &str) -> Result<()> {
     Ok(())
 }
 
-/// Moves what the peers' programs measured for `from` into our bench's row `to`, if there is one.
-pub fn give_peers(rows: &mut Vec<Row>, from: &str, own: &mut [Row], to: &str) {
-    if let Some(place) = rows.iter().position(|row| row.name == from)
-        && let Some(target) = own.iter_mut().find(|row| row.name == to)
+/// Moves what the peers' programs measured for `from` into our bench's rows `to`, if there are any.
+pub fn give_peers(rows: &mut Vec<Row>, from: &str, own: &mut [Row], to: &[&str]) {
+    let mut targets = own.iter_mut().filter(|row| to.contains(&row.name())).peekable();
+    if targets.peek().is_some()
+        && let Some(place) = rows.iter().position(|row| row.name == from)
     {
-        target.series.extend(rows.remove(place).series);
+        let peers = rows.remove(place).series;
+        targets.for_each(|target| target.series.extend_from_slice(&peers));
     }
 }
 
@@ -366,7 +368,7 @@ mod tests {
         add_lines(&mut own, &line(900.0)).unwrap();
         add_lines(&mut own, &line(800.0)).unwrap();
         let mut rows = vec![row(Bound::None, &[], &[4.0])];
-        give_peers(&mut rows, "closed", &mut own, "stack");
+        give_peers(&mut rows, "closed", &mut own, &["stack"]);
         assert!(rows.is_empty());
         assert_eq!(own.len(), 1);
         assert_eq!((own[0].holds(), own[0].of(OURS).unwrap().max), (Some(true), 1_500.0));

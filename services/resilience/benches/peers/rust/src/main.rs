@@ -69,7 +69,9 @@ fn quota() -> Quota {
 
 /// Its defaults: the TSC clock of quanta, and DashMap for keys. It knows GCRA only, and is beside our Window too.
 fn governor() -> Contender {
-    let keys: Arc<[String]> = (0..10_000).map(|key| format!("10.0.{}.{}", key / 250, key % 250)).collect();
+    let keys: Arc<[String]> = (0..10_000)
+        .map(|key| format!("10.0.{}.{}", key / 250, key % 250))
+        .collect();
     let names = [
         ("limit/GCRA", "limit/GCRA, 10,000 keys"),
         ("limit/Window", "limit/Window, 10,000 keys"),

@@ -16,8 +16,8 @@ use tower_resilience::timelimiter::TimeLimiterLayer;
 use crate::HOUR;
 use crate::measure::{Contender, Row, per_operation};
 
-type Request = http::Request<()>;
-type Response = http::Response<()>;
+type Request = http::Request<String>;
+type Response = http::Response<String>;
 
 fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread()
@@ -82,12 +82,14 @@ fn stack() -> impl Service<Request, Response = Response, Error = BoxError> {
         .layer(layer())
         .map_err(BoxError::from)
         .layer(attempt.build())
-        .service(service_fn(|_: Request| ready(Ok::<_, Infallible>(Response::new(())))))
+        .service(service_fn(|_: Request| {
+            ready(Ok::<_, Infallible>(Response::new(String::new())))
+        }))
 }
 
 fn request() -> Request {
     http::Request::get("http://upstream/items/1")
-        .body(())
+        .body(String::new())
         .expect("a good request")
 }
 
@@ -120,7 +122,7 @@ pub fn tower_resilience() -> Contender {
             }),
             // What the layers add: with them, less without.
             Row::figure("outbound/stack", move |time| {
-                let mut bare = service_fn(|_: Request| ready(Ok::<_, Infallible>(Response::new(()))));
+                let mut bare = service_fn(|_: Request| ready(Ok::<_, Infallible>(Response::new(String::new()))));
                 let without = per_operation(time / 2, |count| {
                     runtime.block_on(async {
                         for _ in 0..count {
