@@ -194,10 +194,7 @@ impl Level {
                 let _ = self.used(quota, now);
                 match self {
                     Self::Small(word) if *word & SMALL_MOST > 0 => *word -= 1,
-                    Self::Large(large) => {
-                        large.counts[0] = large.counts[0].saturating_sub(1);
-                        large.ends = 0;
-                    }
+                    Self::Large(large) => large.counts[0] = large.counts[0].saturating_sub(1),
                     _ => {}
                 }
             }
@@ -393,21 +390,30 @@ mod tests {
         }
 
         #[test]
-        fn a_request_within_a_slot_is_counted_as_any_other(gaps in gaps(), requests in 128_u32..400, backs in proptest::collection::vec(0_u8..4, 150)) {
+        fn a_large_window_is_a_list_of_the_slots_in_which_requests_passed(
+            rushes in proptest::collection::vec((0_u64..400_000, 1_usize..20, any::<bool>()), 1..60),
+            requests in 128_u32..200,
+        ) {
             let quota = quota(requests, 1_000, 1, LimitAlgorithm::Window);
-            let (mut level, mut plain) = (Level::empty(&quota), Level::empty(&quota));
+            let (slot, slots) = (quota.slot_nanos(), LARGE_SLOTS as u64);
+            let (mut level, mut passed) = (Level::empty(&quota), Vec::new());
             let mut now = 5_000_000_000;
-            for (gap, back) in gaps.iter().zip(backs) {
+            for (gap, times, give_back) in rushes {
                 now += gap * 1_000;
-                // Forgets what the slot has in common, so that everything is worked out anew.
-                if let Level::Large(large) = &mut plain {
-                    large.ends = 0;
-                }
-                let (quick, slow) = (level.take(&quota, now), plain.take(&quota, now));
-                prop_assert_eq!(quick, slow);
-                if back == 0 && quick.allowed {
-                    level.give_back(&quota, now);
-                    plain.give_back(&quota, now);
+                for _ in 0..times {
+                    let epoch = now / slot;
+                    passed.retain(|passed: &u64| passed + slots > epoch);
+                    let allowed = passed.len() < requests as usize;
+                    if allowed {
+                        passed.push(epoch);
+                    }
+                    let remaining = requests - u32::try_from(passed.len()).unwrap();
+                    let reset = Duration::from_nanos((passed[0] + slots) * slot - now);
+                    prop_assert_eq!(level.take(&quota, now), Decision { allowed, remaining, reset });
+                    if allowed && give_back {
+                        passed.pop();
+                        level.give_back(&quota, now);
+                    }
                 }
             }
         }

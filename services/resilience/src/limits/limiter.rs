@@ -304,6 +304,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_back_was_not_let_pass() {
+        let limiter = RateLimiter::with_clock(quota(2, LimitAlgorithm::Window), ManualClock::default());
+        let number = limiter.number("a");
+        assert!(limiter.take_number(number).allowed);
+        assert!(limiter.take_number(number).allowed);
+        limiter.give_back(number);
+        assert_eq!(limiter.totals(), (1, 0));
+        assert!(limiter.take("a").allowed);
+        assert!(!limiter.take("a").allowed);
+        assert_eq!(limiter.totals(), (2, 1));
+    }
+
+    #[test]
     fn threads_together_never_pass_the_limit() {
         let limiter = RateLimiter::with_clock(quota(100, LimitAlgorithm::Window), ManualClock::default());
         let allowed = AtomicU64::new(0);
