@@ -65,7 +65,10 @@ impl Suite {
                 Row::new("live keys of 10 million", "keys", Bound::AtMost(100_000.0)),
                 Row::new("growth under 10 million keys", "MiB", Bound::AtMost(32.0)),
             ],
-            Self::Outbound => vec![row("fault branch of the server, off", Bound::AtMost(5.0)), row("stack", Bound::None)],
+            Self::Outbound => vec![
+                row("fault branch of the server, off", Bound::AtMost(5.0)),
+                row("stack", Bound::None),
+            ],
             Self::SharedLimit => vec![Row::new("p50 of a call", "ns", Bound::None)],
             Self::Reload => vec![
                 Row::new("document with 100 targets", "CPU us", Bound::AtMost(1_000.0)),
