@@ -1,6 +1,6 @@
 # The front door. Each target is one call of the driver (e2e/driver), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order kubeconfig down test check unit e2e generate images
+.PHONY: help demo order kubeconfig down test check unit e2e bench generate images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -29,6 +29,7 @@ make test        every check and test; what .ci/run calls
 make check       the quick part: formatting, lints, generated files, licences, charts
 make unit        unit and service tests, on a PostgreSQL and a Redis of their own
 make e2e         end-to-end tests, on a cluster of their own
+make bench       measure the library beside its peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
 make generate    write every generated file: CRDs, examples, references
 make images      build the images and print their references
 
@@ -39,7 +40,8 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order kubeconfig down test check unit e2e images generate:
+demo order kubeconfig down test check unit e2e bench images generate:
 	@$(DRIVER) $@ $(ARGUMENTS)
 
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
+bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -182,6 +182,22 @@ impl Program {
         Ok((Running { child }, output))
     }
 
+    /// As [`Program::start_reading`], with standard input to write to: for programs that answer questions.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_talking(
+        mut self,
+        log: &Log,
+    ) -> Result<(Running, std::process::ChildStdin, std::process::ChildStdout)> {
+        self.command.stdin(Stdio::piped());
+        let shown = self.shown();
+        let (mut running, output) = self.start_reading(log)?;
+        let input = running.child.stdin.take();
+        let input = input.with_context(|| format!("failed to write to `{shown}`"))?;
+        Ok((running, input, output))
+    }
+
     fn finish(&mut self, log: &Log, shown: &str) -> Result<(ExitStatus, Vec<u8>)> {
         let mut child = spawn(&mut self.command, shown)?;
         let feeder = self.input.take().zip(child.stdin.take()).map(|(bytes, mut pipe)| {

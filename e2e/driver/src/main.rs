@@ -1,6 +1,7 @@
 //! The programs behind the Makefile: `demo` brings everything up and shows it at work, `test` checks everything,
 //! `down` removes it. Each subcommand reads as a list of steps; the rooms below it say how a step is done.
 
+mod bench;
 mod check;
 mod cluster_choice;
 mod clusters;
@@ -73,6 +74,8 @@ enum Command {
     },
     /// Builds the images and prints their references.
     Images,
+    /// Measures the library beside its peers.
+    Bench(bench::Options),
     /// Writes every generated file: CRDs, examples, references.
     Generate,
 }
@@ -115,6 +118,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Order { item, quantity } => order(&paths, &item, quantity),
         Command::Images => build_images(&paths),
+        Command::Bench(options) => bench::run(&paths, &options),
         Command::Generate => check::write_generated(&paths),
     }
 }

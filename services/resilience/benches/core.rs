@@ -1,142 +1,197 @@
-//! What the hot paths cost: CPU nanoseconds per operation, rows interleaved, seven rounds, median with least and most.
+//! What the hot paths cost: the breaker, the local limit, the branch of faults. `make bench` runs it beside its peers.
 //!
-//! `cargo bench -p valerix-resilience --bench core` prints the table and writes `target/bench/resilience.json`.
+//! `cargo bench -p valerix-resilience --bench core` shows each figure once, in CPU nanoseconds per operation.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
     reason = "a program for developers"
 )]
 
+mod measure;
+
+use std::alloc::System;
+use std::fmt::Write;
 use std::hint::black_box;
-use std::io::Write;
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use valerix_resilience::policy::{self, LimitAlgorithm, Policy, Target};
+use measure::{Contender, Row, serve};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use valerix_resilience::policy::{self, LimitAlgorithm};
 use valerix_resilience::{CircuitBreaker, Clock, MonotonicClock, Outcome, Quota, RateLimiter, Resilience};
 
-const ROUNDS: usize = 7;
+/// Counts allocations, so that their absence is measured and not claimed.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-struct Row {
-    name: &'static str,
-    bound: Option<f64>,
-    operations: u64,
-    run: Box<dyn Fn(u64)>,
-}
+const FLOOD: &str = "--flood";
 
-fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap())
-}
-
+/// One call: permission, and its outcome told. What comes back is put in memory, but not copied there.
+#[inline(always)]
 fn call<C: Clock>(breaker: &CircuitBreaker<C>) {
-    if let Ok(permit) = breaker.try_acquire() {
-        black_box(permit.record(Outcome::Success));
+    match black_box(breaker).try_acquire() {
+        Ok(permit) => {
+            black_box(&permit.record(black_box(Outcome::Success)));
+        }
+        Err(rejected) => {
+            black_box(&rejected);
+        }
     }
 }
 
-fn opened() -> CircuitBreaker {
-    let breaker = CircuitBreaker::new(&policy::CircuitBreaker {
-        open_duration: policy::Duration::from_secs(3_600),
-        max_open_duration: policy::Duration::from_secs(3_600),
+fn closed() -> CircuitBreaker {
+    CircuitBreaker::new(&policy::CircuitBreaker::default())
+}
+
+fn opened<C: Clock>(clock: C) -> CircuitBreaker<C> {
+    let hour = policy::Duration::from_secs(3_600);
+    let settings = policy::CircuitBreaker {
+        open_duration: hour,
+        max_open_duration: hour,
         ..Default::default()
-    });
+    };
+    let breaker = CircuitBreaker::with_clock(&settings, clock);
     while let Ok(permit) = breaker.try_acquire() {
         permit.record(Outcome::Failure);
     }
     breaker
 }
 
-fn row(name: &'static str, bound: Option<f64>, operations: u64, run: impl Fn(u64) + 'static) -> Row {
-    Row {
-        name,
-        bound,
-        operations,
-        run: Box::new(run),
-    }
-}
-
-fn limiter(algorithm: LimitAlgorithm) -> RateLimiter {
-    RateLimiter::new(Quota {
-        requests: 1_000_000,
-        window: Duration::from_millis(1),
-        burst: 1_000_000,
-        algorithm,
-    })
-}
-
-fn documents() -> [Vec<u8>; 2] {
-    [1, 2].map(|variant| {
-        let mut policy = Policy::default();
-        for number in 0..100 {
-            let mut target = Target::named(format!("target-{number}"));
-            target.retry.max_attempts = variant;
-            policy.targets.push(target);
-        }
-        policy.render().into_bytes()
-    })
-}
-
-fn rows(resilience: &Resilience) -> Vec<Row> {
-    let closed = CircuitBreaker::new(&policy::CircuitBreaker::default());
-    let instant = CircuitBreaker::with_clock(&policy::CircuitBreaker::default(), MonotonicClock);
-    let shared = std::sync::Arc::new(CircuitBreaker::new(&policy::CircuitBreaker::default()));
-    let open = opened();
-    let (gcra, window, keyed) = (
-        limiter(LimitAlgorithm::GCRA),
-        limiter(LimitAlgorithm::Window),
-        limiter(LimitAlgorithm::GCRA),
+fn breaker_rows() -> Vec<Row> {
+    let (one, full) = (
+        closed(),
+        CircuitBreaker::with_clock(&policy::CircuitBreaker::default(), MonotonicClock),
     );
-    let keys: Vec<u64> = (0..10_000).map(|key| keyed.number(&key.to_string())).collect();
-    let faults = resilience.faults();
-    let (reloaded, documents) = (resilience.clone(), documents());
+    let (open, open_full) = (opened(valerix_resilience::CoarseClock), opened(MonotonicClock));
+    let shared = closed();
+    let counted = [closed(), opened(valerix_resilience::CoarseClock)];
     vec![
-        row("breaker closed", Some(15.0), 5_000_000, move |count| {
-            (0..count).for_each(|_| call(&closed));
+        Row::operations("breaker/closed", move |count| (0..count).for_each(|_| call(&one))),
+        Row::operations("breaker/closed, on Instant", move |count| {
+            (0..count).for_each(|_| call(&full));
         }),
-        row("breaker closed, CLOCK_MONOTONIC", None, 5_000_000, move |count| {
-            (0..count).for_each(|_| call(&instant));
+        Row::operations("breaker/open", move |count| (0..count).for_each(|_| call(&open))),
+        Row::operations("breaker/open, on Instant", move |count| {
+            (0..count).for_each(|_| call(&open_full));
         }),
-        row("breaker open", Some(5.0), 5_000_000, move |count| {
-            (0..count).for_each(|_| call(&open));
-        }),
-        row("breaker closed, two threads", Some(20.0), 5_000_000, move |count| {
+        Row::operations("breaker/two threads", move |count| {
             std::thread::scope(|scope| {
                 for _ in 0..2 {
                     scope.spawn(|| (0..count / 2).for_each(|_| call(&shared)));
                 }
             });
         }),
-        row("limit GCRA, one key", None, 5_000_000, move |count| {
-            (0..count).for_each(|_| {
-                black_box(gcra.take_number(0));
-            });
-        }),
-        row("limit Window, one key", None, 5_000_000, move |count| {
-            (0..count).for_each(|_| {
-                black_box(window.take_number(0));
-            });
-        }),
-        row("limit GCRA, 10,000 keys", None, 2_000_000, move |count| {
-            (0..count).zip(keys.iter().cycle()).for_each(|(_, key)| {
-                black_box(keyed.take_number(*key));
-            });
-        }),
-        row("fault branch, none active", Some(5.0), 20_000_000, move |count| {
-            (0..count).for_each(|_| {
-                black_box(faults.inbound(black_box("GET"), black_box("/")));
-            });
-        }),
-        row("reload of 100 targets", Some(1_000_000.0), 100, move |count| {
-            (0..count)
-                .zip(documents.iter().cycle())
-                .for_each(|(_, document)| reloaded.apply_policy(document).unwrap());
+        Row::figure("breaker/allocations", move |_| {
+            let before = ALLOCATOR.stats().allocations;
+            for _ in 0..100_000 {
+                counted.iter().for_each(call);
+            }
+            (ALLOCATOR.stats().allocations - before) as f64 / 200_000.0
         }),
     ]
 }
 
+/// A limit that nobody reaches, on the numbers that its peers get.
+fn limiter(algorithm: LimitAlgorithm) -> RateLimiter {
+    RateLimiter::new(Quota {
+        requests: 1_000_000_000,
+        window: Duration::from_secs(1),
+        burst: 1_000_000_000,
+        algorithm,
+    })
+}
+
+fn limit_rows() -> Vec<Row> {
+    let keys: Arc<[String]> = (0..10_000)
+        .map(|key| format!("10.0.{}.{}", key / 250, key % 250))
+        .collect();
+    let algorithms = [
+        (LimitAlgorithm::GCRA, "limit/GCRA", "limit/GCRA, 10,000 keys"),
+        (LimitAlgorithm::Window, "limit/Window", "limit/Window, 10,000 keys"),
+    ];
+    let rows = algorithms.map(|(algorithm, single, keyed)| {
+        let (one, many, keys) = (limiter(algorithm), limiter(algorithm), Arc::clone(&keys));
+        let number = one.number("");
+        [
+            Row::operations(single, move |count| {
+                (0..count).for_each(|_| {
+                    black_box(&one.take_number(black_box(number)));
+                });
+            }),
+            Row::operations(keyed, move |count| {
+                (0..count).zip(keys.iter().cycle()).for_each(|(_, key)| {
+                    black_box(&many.take(black_box(key)));
+                });
+            }),
+        ]
+    });
+    rows.into_iter().flatten().collect()
+}
+
+/// A flood of keys that are never seen again, in a process of its own, because memory that was freed is not given back.
+/// The largest levels, and none that comes to rest: a Window of many requests in a long time.
+fn flood() {
+    let limiter = RateLimiter::new(Quota {
+        requests: 200,
+        window: Duration::from_secs(600),
+        burst: 1,
+        algorithm: LimitAlgorithm::Window,
+    });
+    let before = resident();
+    let mut key = String::new();
+    for number in 0..10_000_000_u32 {
+        key.clear();
+        write!(key, "key-{number}").unwrap();
+        black_box(limiter.take(&key));
+    }
+    println!("{} {}", limiter.live_keys(), resident().saturating_sub(before));
+}
+
+/// Bytes in memory.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096
+}
+
+fn flood_rows() -> Vec<Row> {
+    let figure = |place: usize| {
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--bench", FLOOD])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().nth(place).unwrap().parse::<f64>().unwrap()
+    };
+    vec![
+        Row::figure("limit/live keys of 10 million", move |_| figure(0)),
+        Row::figure("limit/growth under 10 million keys", move |_| {
+            figure(1) / f64::from(1 << 20)
+        }),
+    ]
+}
+
+fn fault_rows(resilience: &Resilience) -> Vec<Row> {
+    let faults = resilience.faults();
+    vec![Row::operations("outbound/fault branch of the server, off", move |count| {
+        (0..count).for_each(|_| {
+            black_box(faults.inbound(black_box("GET"), black_box("/")));
+        });
+    })]
+}
+
 fn main() {
+    // Under `cargo test` there is nothing to do.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    if std::env::args().any(|argument| argument == FLOOD) {
+        return flood();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -144,36 +199,13 @@ fn main() {
     let resilience = runtime
         .block_on(Resilience::builder().service("bench").start())
         .unwrap();
-    let rows = rows(&resilience);
-    let mut measured = vec![Vec::new(); rows.len()];
-    for _ in 0..ROUNDS {
-        for (row, times) in rows.iter().zip(&mut measured) {
-            (row.run)(row.operations / 10);
-            let before = cpu();
-            (row.run)(row.operations);
-            times.push((cpu() - before).as_nanos() as f64 / row.operations as f64);
-        }
-    }
-    let folder = std::path::Path::new("target/bench");
-    std::fs::create_dir_all(folder).unwrap();
-    let mut file = std::fs::File::create(folder.join("resilience.json")).unwrap();
-    println!(
-        "{:34} {:>12} {:>12} {:>12}  bound",
-        "CPU ns per operation", "least", "median", "most"
-    );
-    for (row, times) in rows.iter().zip(&mut measured) {
-        times.sort_by(f64::total_cmp);
-        let (min, median, max) = (times[0], times[ROUNDS / 2], times[ROUNDS - 1]);
-        let bound = row
-            .bound
-            .map_or_else(|| "-".to_owned(), |bound| format!("<= {bound} ns"));
-        let holds = row.bound.is_none_or(|bound| median <= bound);
-        let verdict = if holds { "" } else { "  NOT HELD" };
-        println!("{:34} {min:12.1} {median:12.1} {max:12.1}  {bound}{verdict}", row.name);
-        let line = serde_json::json!({
-            "suite": "resilience", "row": row.name, "unit": "CPU ns/op",
-            "ours": {"min": min, "median": median, "max": max}, "peers": [], "bound": bound, "holds": holds,
-        });
-        writeln!(file, "{line}").unwrap();
-    }
+    let mut rows = breaker_rows();
+    rows.extend(limit_rows());
+    rows.extend(flood_rows());
+    rows.extend(fault_rows(&resilience));
+    serve(vec![Contender {
+        name: "valerix",
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rows,
+    }]);
 }

@@ -42,6 +42,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct CoarseClock;
 
 impl Clock for CoarseClock {
+    #[inline]
     fn nanos(&self) -> u64 {
         nanos_of(rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse))
     }
@@ -59,11 +60,13 @@ impl Clock for CoarseClock {
 pub struct MonotonicClock;
 
 impl Clock for MonotonicClock {
+    #[inline]
     fn nanos(&self) -> u64 {
         nanos_of(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
     }
 }
 
+#[inline]
 fn nanos_of(time: rustix::time::Timespec) -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + u64::from(below_second(time.tv_nsec))
 }

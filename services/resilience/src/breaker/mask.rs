@@ -32,14 +32,14 @@ impl Default for Gate {
 }
 
 impl Gate {
+    /// Whether there is anything to decode.
     #[inline]
-    pub(crate) fn mask(&self, now: u64) -> Mask {
-        let word = self.0.load(Ordering::Relaxed);
-        if word == 0 { Mask::None } else { Self::decode(word, now) }
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0
     }
 
-    #[cold]
-    fn decode(word: u64, now: u64) -> Mask {
+    pub(crate) fn mask(&self, now: u64) -> Mask {
+        let word = self.0.load(Ordering::Relaxed);
         let until = word >> UNTIL_SHIFT;
         let in_force = now < until;
         if word & DISABLED != 0 {

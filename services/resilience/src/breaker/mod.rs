@@ -151,9 +151,18 @@ impl<C: Clock> CircuitBreaker<C> {
     ///
     /// # Errors
     /// When the circuit is open, or half-open with all probes taken.
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire(&self) -> Result<Permit<'_, C>, Rejected> {
         let now = self.clock.millis();
+        // What nearly every call meets fits into its caller: no mask, and closed or open.
+        if self.gate.is_set() {
+            return self.acquire_masked(now);
+        }
+        self.acquire(now)
+    }
+
+    #[cold]
+    fn acquire_masked(&self, now: u64) -> Result<Permit<'_, C>, Rejected> {
         match self.gate.mask(now) {
             Mask::None => self.acquire(now),
             Mask::ForcedOpen { left } => Err(Rejected {
@@ -235,20 +244,29 @@ impl<C: Clock> CircuitBreaker<C> {
     #[inline]
     fn record(&self, generation: u32, began: u64, outcome: Outcome) {
         let word = Word(self.word.load(Ordering::Acquire));
-        if word.state() != CircuitState::Closed || word.generation() != generation || outcome == Outcome::Neutral {
+        if !word.is_closed_in(generation) || outcome == Outcome::Neutral {
             return;
         }
         let now = self.clock.millis();
         let slow = now.saturating_sub(began) >= self.thresholds.slow_call_millis();
         let failure = outcome == Outcome::Failure;
-        let sample = Sample { failure, slow };
-        let window_calls = self.thresholds.window_calls();
-        if window_calls == 0 {
+        // What nearly every call is fits into its caller: a quick success after a success, over a time window.
+        let plain = !failure && !slow && self.thresholds.window_calls() == 0;
+        if plain && self.consecutive.load(Ordering::Relaxed) == 0 {
+            self.time.add_plain(now, shard());
+        } else {
+            self.record_sample(generation, now, Sample { failure, slow });
+        }
+    }
+
+    #[inline(never)]
+    fn record_sample(&self, generation: u32, now: u64, sample: Sample) {
+        if self.thresholds.window_calls() == 0 {
             self.time.add(now, shard(), sample);
         } else {
             self.count.add(sample);
         }
-        if failure {
+        if sample.failure {
             let row = self.consecutive.fetch_add(1, Ordering::AcqRel).saturating_add(1);
             let limit = self.thresholds.consecutive_failures();
             if (limit > 0 && row >= limit) || self.rates_exceeded(now) {
@@ -259,7 +277,7 @@ impl<C: Clock> CircuitBreaker<C> {
         if self.consecutive.load(Ordering::Relaxed) != 0 {
             self.consecutive.store(0, Ordering::Release);
         }
-        if slow && self.rates_exceeded(now) {
+        if sample.slow && self.rates_exceeded(now) {
             self.trip(generation, now);
         }
     }
@@ -477,10 +495,12 @@ fn shard() -> usize {
     thread_local! {
         static SHARD: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    SHARD.with(|shard| {
-        if shard.get() == usize::MAX {
-            shard.set(NEXT.fetch_add(1, Ordering::Relaxed));
+    match SHARD.get() {
+        usize::MAX => {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            SHARD.set(number);
+            number
         }
-        shard.get()
-    })
+        number => number,
+    }
 }

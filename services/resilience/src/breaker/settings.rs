@@ -23,7 +23,8 @@ pub(crate) struct Thresholds {
 
 macro_rules! readers {
     ($($name:ident: $type:ty),* $(,)?) => {
-        $(pub(crate) fn $name(&self) -> $type {
+        $(#[inline]
+        pub(crate) fn $name(&self) -> $type {
             self.$name.load(Ordering::Relaxed)
         })*
     };

@@ -37,12 +37,23 @@ impl Counter {
         Self(AtomicU64::new(0))
     }
 
+    #[inline]
     fn add(&self, epoch: u64, by: u64) {
+        let current = self.0.load(Ordering::Relaxed);
+        if current >> COUNT_BITS == epoch & EPOCH_MASK {
+            // A reset by another thread in between moves this count to the next epoch, which is as true.
+            self.0.fetch_add(by, Ordering::Relaxed);
+        } else {
+            self.begin(epoch, by, current);
+        }
+    }
+
+    /// The first count of an epoch.
+    #[cold]
+    fn begin(&self, epoch: u64, by: u64, mut current: u64) {
         let tag = epoch & EPOCH_MASK;
-        let mut current = self.0.load(Ordering::Relaxed);
         loop {
             if current >> COUNT_BITS == tag {
-                // A reset by another thread in between moves this count to the next epoch, which is as true.
                 self.0.fetch_add(by, Ordering::Relaxed);
                 return;
             }
@@ -101,6 +112,7 @@ impl TimeWindow {
         }
     }
 
+    #[inline]
     fn epoch(&self, now: u64) -> u64 {
         (now >> self.shift.load(Ordering::Relaxed)) + 1
     }
@@ -112,9 +124,20 @@ impl TimeWindow {
 
     /// The number of shards is a power of two: a mask finds one, where a division would cost as much as the rest.
     #[inline]
+    fn place(&self, epoch: u64, shard: usize) -> &Slot {
+        &self.shards[shard & (self.shards.len() - 1)][Self::slot(epoch)]
+    }
+
+    /// A call that was neither a failure nor slow.
+    #[inline]
+    pub(crate) fn add_plain(&self, now: u64, shard: usize) {
+        let epoch = self.epoch(now);
+        self.place(epoch, shard).calls.add(epoch, 1);
+    }
+
     pub(crate) fn add(&self, now: u64, shard: usize, sample: Sample) {
         let epoch = self.epoch(now);
-        let slot = &self.shards[shard & (self.shards.len() - 1)][Self::slot(epoch)];
+        let slot = self.place(epoch, shard);
         slot.calls.add(epoch, 1);
         if sample.failure {
             slot.failures.add(epoch, 1);

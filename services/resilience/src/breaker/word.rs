@@ -37,6 +37,11 @@ impl Word {
         (self.0 >> UNTIL_BITS & GENERATION_MASK) as u32
     }
 
+    /// Closed, and of that generation: one comparison, because nothing else is kept while closed.
+    pub(crate) const fn is_closed_in(self, generation: u32) -> bool {
+        self.0 == Self::new(CircuitState::Closed, generation, 0).0
+    }
+
     /// When an open breaker lets a probe pass.
     pub(crate) const fn until(self) -> u64 {
         self.0 & UNTIL_MASK
@@ -62,6 +67,8 @@ mod tests {
             prop_assert_eq!((word.state(), word.generation(), word.until()), (state, generation, until));
             let next = word.next(CircuitState::Closed, 0);
             prop_assert_eq!(next.generation(), (generation + 1) % (1 << 21));
+            prop_assert!(next.is_closed_in(next.generation()) && !next.is_closed_in(generation));
+            prop_assert!(!word.next(CircuitState::HalfOpen, until).is_closed_in(next.generation()));
         }
     }
 }

@@ -104,6 +104,26 @@ impl Quota {
     }
 }
 
+/// A quota with what each decision needs of it, worked out once: a division costs as much as the rest of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rate {
+    pub(super) quota: Quota,
+    spacing: u64,
+    tolerance: u64,
+    slot: u64,
+}
+
+impl Rate {
+    pub(super) fn new(quota: Quota) -> Self {
+        Self {
+            quota,
+            spacing: quota.spacing(),
+            tolerance: quota.tolerance(),
+            slot: quota.slot_nanos(),
+        }
+    }
+}
+
 /// What a limit says to one request.
 ///
 /// ```
@@ -137,12 +157,19 @@ pub(super) enum Level {
     Large(Box<Large>),
 }
 
-/// The counts of a window of more than 127 requests.
+/// The counts of a window of more than 127 requests. In this order, so that what most requests touch is in one line of
+/// the cache, the newest count included.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub(super) struct Large {
-    epoch: u64,
+    /// What all requests of the same slot have in common: when it ends (0 where it must be worked out anew), when the
+    /// oldest count leaves, and the sum.
+    ends: u64,
+    leaves: u64,
+    used: u32,
     /// Newest first.
     counts: [u32; LARGE_SLOTS],
+    epoch: u64,
 }
 
 impl Level {
@@ -169,9 +196,25 @@ impl Level {
 
     /// Decides, and takes one if it may pass.
     pub(super) fn take(&mut self, quota: &Quota, now: u64) -> Decision {
+        self.take_rated(&Rate::new(*quota), now)
+    }
+
+    /// As `take`, with the divisions done.
+    #[inline]
+    pub(super) fn take_rated(&mut self, rate: &Rate, now: u64) -> Decision {
         match self {
-            Self::Gcra(tat) => gcra(tat, quota, now),
-            Self::Small(_) | Self::Large(_) => self.window(quota, now),
+            Self::Gcra(tat) => gcra(tat, rate, now),
+            // Within one slot nothing moves: most requests of a busy limit come through here.
+            Self::Large(large) if now < large.ends && large.used < rate.quota.requests => {
+                large.counts[0] += 1;
+                large.used += 1;
+                Decision {
+                    allowed: true,
+                    remaining: rate.quota.requests - large.used,
+                    reset: Duration::from_nanos(large.leaves.saturating_sub(now)),
+                }
+            }
+            Self::Small(_) | Self::Large(_) => self.window(rate, now),
         }
     }
 
@@ -190,31 +233,36 @@ impl Level {
         }
     }
 
-    fn window(&mut self, quota: &Quota, now: u64) -> Decision {
-        let used = self.used(quota, now);
-        let requests = quota.requests;
-        if used < requests {
+    fn window(&mut self, rate: &Rate, now: u64) -> Decision {
+        let epoch = now / rate.slot;
+        let used = self.used_at(epoch);
+        let requests = rate.quota.requests;
+        let allowed = used < requests;
+        if allowed {
             match self {
                 Self::Small(word) => *word += 1,
                 Self::Large(large) => large.counts[0] += 1,
                 Self::Gcra(_) => {}
             }
-            return Decision {
-                allowed: true,
-                remaining: requests - used - 1,
-                reset: self.oldest_leaves(quota, now),
-            };
+        }
+        let used = used + u32::from(allowed);
+        let leaves = self.oldest_leaves(epoch, rate.slot);
+        if let Self::Large(large) = self {
+            (large.ends, large.used, large.leaves) = ((epoch + 1).saturating_mul(rate.slot), used, leaves);
         }
         Decision {
-            allowed: false,
-            remaining: 0,
-            reset: self.oldest_leaves(quota, now),
+            allowed,
+            remaining: requests.saturating_sub(used),
+            reset: Duration::from_nanos(leaves.saturating_sub(now)),
         }
     }
 
     /// Moves the slots up to `now` and sums them.
     fn used(&mut self, quota: &Quota, now: u64) -> u32 {
-        let epoch = now / quota.slot_nanos();
+        self.used_at(now / quota.slot_nanos())
+    }
+
+    fn used_at(&mut self, epoch: u64) -> u32 {
         match self {
             Self::Gcra(_) => 0,
             Self::Small(word) => {
@@ -241,30 +289,27 @@ impl Level {
                     large.counts[..passed].fill(0);
                 }
                 large.epoch = epoch;
+                large.ends = 0;
                 large.counts.iter().sum()
             }
         }
     }
 
-    /// When the oldest slot that holds a request leaves the window.
-    fn oldest_leaves(&self, quota: &Quota, now: u64) -> Duration {
-        let slot = quota.slot_nanos();
+    /// When the oldest slot that holds a request leaves the window, on the clock; zero when none does.
+    fn oldest_leaves(&self, epoch: u64, slot: u64) -> u64 {
         let (slots, oldest) = match self {
-            Self::Gcra(_) => return Duration::ZERO,
+            Self::Gcra(_) => return 0,
+            // The highest bit that is set is the oldest slot's.
             Self::Small(word) => (
                 SMALL_SLOTS,
-                (0..SMALL_SLOTS)
-                    .rev()
-                    .find(|slot| word >> (slot * SMALL_BITS) & SMALL_MOST > 0),
+                (word & SMALL_COUNTS).checked_ilog2().map(|bit| bit / SMALL_BITS),
             ),
             Self::Large(large) => {
                 let oldest = large.counts.iter().rposition(|count| *count > 0);
                 (LARGE_SLOTS as u32, oldest.and_then(|slot| u32::try_from(slot).ok()))
             }
         };
-        let Some(oldest) = oldest else { return Duration::ZERO };
-        let leaves = (now / slot + u64::from(slots - oldest)).saturating_mul(slot);
-        Duration::from_nanos(leaves.saturating_sub(now))
+        oldest.map_or(0, |oldest| (epoch + u64::from(slots - oldest)).saturating_mul(slot))
     }
 
     /// The same use under other numbers: nobody gains by a reload, and nobody waits longer than the new numbers ask.
@@ -289,8 +334,9 @@ impl Level {
     }
 }
 
-fn gcra(tat: &mut u64, quota: &Quota, now: u64) -> Decision {
-    let (spacing, tolerance) = (quota.spacing(), quota.tolerance());
+#[inline]
+fn gcra(tat: &mut u64, rate: &Rate, now: u64) -> Decision {
+    let (spacing, tolerance) = (rate.spacing, rate.tolerance);
     let ahead = tat.saturating_sub(now);
     if ahead > tolerance {
         return Decision {
@@ -300,13 +346,12 @@ fn gcra(tat: &mut u64, quota: &Quota, now: u64) -> Decision {
         };
     }
     *tat = now + ahead + spacing;
-    let ahead = ahead + spacing;
-    let free = (tolerance + spacing).saturating_sub(ahead) / spacing;
-    let remaining = u32::try_from(free).unwrap_or(u32::MAX);
+    // What is left of the burst, in whole requests.
+    let remaining = u32::try_from((tolerance - ahead) / spacing).unwrap_or(u32::MAX);
     Decision {
         allowed: true,
         remaining,
-        reset: Duration::from_nanos(ahead),
+        reset: Duration::from_nanos(ahead + spacing),
     }
 }
 
@@ -372,6 +417,35 @@ mod tests {
                     let passed = (time - start) as f64 / 1e6;
                     let allowed = f64::from(burst) + f64::from(requests) * passed / window as f64;
                     prop_assert!((count + 1) as f64 <= allowed + 1e-6 * requests as f64 + 1e-9);
+                }
+            }
+        }
+
+        #[test]
+        fn a_large_window_is_a_list_of_the_slots_in_which_requests_passed(
+            rushes in proptest::collection::vec((0_u64..400_000, 1_usize..20, any::<bool>()), 1..60),
+            requests in 128_u32..200,
+        ) {
+            let quota = quota(requests, 1_000, 1, LimitAlgorithm::Window);
+            let (slot, slots) = (quota.slot_nanos(), LARGE_SLOTS as u64);
+            let (mut level, mut passed) = (Level::empty(&quota), Vec::new());
+            let mut now = 5_000_000_000;
+            for (gap, times, give_back) in rushes {
+                now += gap * 1_000;
+                for _ in 0..times {
+                    let epoch = now / slot;
+                    passed.retain(|passed: &u64| passed + slots > epoch);
+                    let allowed = passed.len() < requests as usize;
+                    if allowed {
+                        passed.push(epoch);
+                    }
+                    let remaining = requests - u32::try_from(passed.len()).unwrap();
+                    let reset = Duration::from_nanos((passed[0] + slots) * slot - now);
+                    prop_assert_eq!(level.take(&quota, now), Decision { allowed, remaining, reset });
+                    if allowed && give_back {
+                        passed.pop();
+                        level.give_back(&quota, now);
+                    }
                 }
             }
         }

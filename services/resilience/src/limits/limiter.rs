@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_utils::CachePadded;
 
-use super::level::{Decision, Level, Quota};
+use super::level::{Decision, Level, Quota, Rate};
 use crate::clock::{Clock, CoarseClock};
 
 const SHARDS: usize = 16;
@@ -37,14 +36,15 @@ const SWEEP_EVERY: u64 = 50_000_000;
 pub struct RateLimiter<C: Clock = CoarseClock> {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     hasher: RandomState,
-    allowed: AtomicU64,
-    refused: AtomicU64,
     clock: C,
 }
 
 #[derive(Debug)]
 struct Shard {
-    quota: Quota,
+    rate: Rate,
+    /// Counted under the lock that is held anyway.
+    allowed: u64,
+    refused: u64,
     keys: HashMap<u64, Level, AlreadyHashed>,
     overflow: [Level; OVERFLOW],
     swept_at: u64,
@@ -63,7 +63,9 @@ impl<C: Clock> RateLimiter<C> {
     #[must_use]
     pub fn with_clock(quota: Quota, clock: C) -> Self {
         let shard = || Shard {
-            quota,
+            rate: Rate::new(quota),
+            allowed: 0,
+            refused: 0,
             keys: HashMap::default(),
             overflow: std::array::from_fn(|_| Level::empty(&quota)),
             swept_at: 0,
@@ -71,8 +73,6 @@ impl<C: Clock> RateLimiter<C> {
         Self {
             shards: (0..SHARDS).map(|_| CachePadded::new(Mutex::new(shard()))).collect(),
             hasher: RandomState::new(),
-            allowed: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             clock,
         }
     }
@@ -80,7 +80,10 @@ impl<C: Clock> RateLimiter<C> {
     /// The number under which a key is kept. A caller that asks often may keep it.
     #[must_use]
     pub fn number(&self, key: &str) -> u64 {
-        self.hasher.hash_one(key)
+        // Only the bytes: what `str` adds to tell two strings in a row apart costs a call and tells nothing here.
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(key.as_bytes());
+        hasher.finish()
     }
 
     /// Takes one for `key`, if it may pass.
@@ -90,10 +93,15 @@ impl<C: Clock> RateLimiter<C> {
 
     /// As [`take`](Self::take), by the key's number.
     pub fn take_number(&self, number: u64) -> Decision {
-        let decision = self.with_level(number, Level::take);
-        let counter = if decision.allowed { &self.allowed } else { &self.refused };
-        counter.fetch_add(1, Ordering::Relaxed);
-        decision
+        self.with_shard(number, |shard, now| {
+            let decision = shard.with_level(number, now, Level::take_rated);
+            if decision.allowed {
+                shard.allowed += 1;
+            } else {
+                shard.refused += 1;
+            }
+            decision
+        })
     }
 
     /// What `take` would say, without taking.
@@ -101,7 +109,7 @@ impl<C: Clock> RateLimiter<C> {
     pub fn peek(&self, key: &str) -> Decision {
         let number = self.number(key);
         let shard = self.shard(number).lock().unwrap_or_else(PoisonError::into_inner);
-        let (quota, now) = (shard.quota, self.clock.nanos());
+        let (quota, now) = (shard.rate.quota, self.clock.nanos());
         match shard.keys.get(&number) {
             Some(level) => level.peek(&quota, now),
             None if shard.keys.len() < KEYS_PER_SHARD => Level::empty(&quota).peek(&quota, now),
@@ -111,29 +119,18 @@ impl<C: Clock> RateLimiter<C> {
 
     /// Gives back one that was taken for a request that another limit refused.
     pub fn give_back(&self, number: u64) {
-        self.with_level(number, Level::give_back);
-        self.allowed.fetch_sub(1, Ordering::Relaxed);
+        self.with_shard(number, |shard, now| {
+            shard.with_level(number, now, |level, rate, now| level.give_back(&rate.quota, now));
+            shard.allowed = shard.allowed.saturating_sub(1);
+        });
     }
 
-    fn with_level<T>(&self, number: u64, act: impl FnOnce(&mut Level, &Quota, u64) -> T) -> T {
+    #[inline(always)]
+    fn with_shard<T>(&self, number: u64, act: impl FnOnce(&mut Shard, u64) -> T) -> T {
         let mut shard = self.shard(number).lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, so that times do not run backwards within a shard.
         let now = self.clock.nanos();
-        let shard = &mut *shard;
-        let quota = shard.quota;
-        if let Some(level) = shard.keys.get_mut(&number) {
-            return act(level, &quota, now);
-        }
-        if shard.keys.len() >= KEYS_PER_SHARD && now.saturating_sub(shard.swept_at) >= SWEEP_EVERY {
-            shard.swept_at = now;
-            shard.keys.retain(|_, level| !level.is_idle(&quota, now));
-        }
-        let level = if shard.keys.len() < KEYS_PER_SHARD {
-            shard.keys.entry(number).or_insert_with(|| Level::empty(&quota))
-        } else {
-            &mut shard.overflow[overflow_place(number)]
-        };
-        act(level, &quota, now)
+        act(&mut shard, now)
     }
 
     fn shard(&self, number: u64) -> &Mutex<Shard> {
@@ -144,7 +141,7 @@ impl<C: Clock> RateLimiter<C> {
     /// The numbers in force.
     #[must_use]
     pub fn quota(&self) -> Quota {
-        self.shards[0].lock().unwrap_or_else(PoisonError::into_inner).quota
+        self.shards[0].lock().unwrap_or_else(PoisonError::into_inner).rate.quota
     }
 
     /// Takes new numbers. What each key has used stays used.
@@ -153,13 +150,14 @@ impl<C: Clock> RateLimiter<C> {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let shard = &mut *shard;
-            if shard.quota == quota {
+            let former = shard.rate.quota;
+            if former == quota {
                 continue;
             }
             for level in shard.keys.values_mut().chain(&mut shard.overflow) {
-                level.convert(&shard.quota, &quota, now);
+                level.convert(&former, &quota, now);
             }
-            shard.quota = quota;
+            shard.rate = Rate::new(quota);
         }
     }
 
@@ -175,10 +173,37 @@ impl<C: Clock> RateLimiter<C> {
     /// Requests let pass and refused since the start.
     #[must_use]
     pub fn totals(&self) -> (u64, u64) {
-        (
-            self.allowed.load(Ordering::Relaxed),
-            self.refused.load(Ordering::Relaxed),
-        )
+        self.shards.iter().fold((0, 0), |(allowed, refused), shard| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            (allowed + shard.allowed, refused + shard.refused)
+        })
+    }
+}
+
+impl Shard {
+    /// Acts on what the key has used; beyond the keys that are kept apart, on what its share of the others has.
+    #[inline]
+    fn with_level<T>(&mut self, number: u64, now: u64, act: impl FnOnce(&mut Level, &Rate, u64) -> T) -> T {
+        let Self { rate, keys, .. } = self;
+        if let Some(level) = keys.get_mut(&number) {
+            return act(level, rate, now);
+        }
+        let rate = self.rate;
+        act(self.new_level(number, now), &rate, now)
+    }
+
+    #[cold]
+    fn new_level(&mut self, number: u64, now: u64) -> &mut Level {
+        let quota = self.rate.quota;
+        if self.keys.len() >= KEYS_PER_SHARD && now.saturating_sub(self.swept_at) >= SWEEP_EVERY {
+            self.swept_at = now;
+            self.keys.retain(|_, level| !level.is_idle(&quota, now));
+        }
+        if self.keys.len() < KEYS_PER_SHARD {
+            self.keys.entry(number).or_insert_with(|| Level::empty(&quota))
+        } else {
+            &mut self.overflow[overflow_place(number)]
+        }
     }
 }
 
@@ -219,6 +244,7 @@ impl Hasher for Identity {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
 
     use valerix_policy::LimitAlgorithm;
@@ -275,6 +301,19 @@ mod tests {
         assert!(limiter.take("a").allowed);
         assert!(!limiter.take("a").allowed);
         assert!(limiter.take("b").allowed);
+    }
+
+    #[test]
+    fn what_was_given_back_was_not_let_pass() {
+        let limiter = RateLimiter::with_clock(quota(2, LimitAlgorithm::Window), ManualClock::default());
+        let number = limiter.number("a");
+        assert!(limiter.take_number(number).allowed);
+        assert!(limiter.take_number(number).allowed);
+        limiter.give_back(number);
+        assert_eq!(limiter.totals(), (1, 0));
+        assert!(limiter.take("a").allowed);
+        assert!(!limiter.take("a").allowed);
+        assert_eq!(limiter.totals(), (2, 1));
     }
 
     #[test]

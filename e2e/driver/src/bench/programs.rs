@@ -1,0 +1,330 @@
+//! The programs that measure: how each is built, started and asked. All but our benches with rounds of their own speak
+//! the protocol of `services/resilience/benches/measure`: one line of JSON for a question, one for its answer.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::ChildStdin;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::Suite;
+use super::figures::Contender;
+use crate::command::{Program as Command, Running};
+use crate::failure::WithRemedy;
+use crate::interrupt;
+use crate::paths::Paths;
+use crate::steps::Log;
+use crate::tools::find;
+use crate::workspace;
+
+/// A program that has not answered for so long has hung.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What programs are told beside their questions.
+pub struct Environment {
+    /// A Redis of this run's own.
+    pub redis_url: Option<String>,
+    /// Whether figures matter.
+    pub quick: bool,
+}
+
+impl Environment {
+    fn give(&self, mut command: Command) -> Command {
+        if let Some(url) = &self.redis_url {
+            command = command.env("TEST_REDIS_URL", url);
+        }
+        if self.quick {
+            command = command.env("BENCH_QUICK", "1");
+        }
+        command
+    }
+}
+
+/// A peer, and where it is missed when it could not be built.
+#[derive(Debug)]
+pub struct PeerContender {
+    /// Its name in the tables.
+    pub name: &'static str,
+    /// Its suite.
+    pub suite: Suite,
+    /// Its rows.
+    pub rows: &'static [&'static str],
+}
+
+const BREAKER: &[&str] = &["closed", "open", "two threads"];
+/// JavaScript has one thread.
+const BREAKER_OF_NODE: &[&str] = &["closed", "open"];
+const LIMIT: &[&str] = &["GCRA", "Window", "GCRA, 10,000 keys", "Window, 10,000 keys"];
+
+/// A program of peers in one language.
+pub struct Peer {
+    /// The language.
+    pub title: &'static str,
+    /// Its folder in `services/resilience/benches/peers`.
+    folder: &'static str,
+    /// What must be in PATH, and how to get it.
+    needs: (&'static str, &'static str),
+    /// Who is in it.
+    pub contenders: &'static [PeerContender],
+    build: fn(&Places, &Log) -> Result<Command>,
+}
+
+const fn of(suite: Suite, name: &'static str, rows: &'static [&'static str]) -> PeerContender {
+    PeerContender { name, suite, rows }
+}
+
+/// Every program of peers.
+pub const PEERS: &[Peer] = &[
+    Peer {
+        title: "the Rust peers",
+        folder: "rust",
+        needs: ("cargo", "install Rust: https://rustup.rs"),
+        contenders: &[
+            of(Suite::Breaker, "failsafe", BREAKER),
+            of(Suite::Breaker, "tower-resilience", BREAKER),
+            of(Suite::Outbound, "tower-resilience", &["stack"]),
+            of(Suite::Limit, "governor", LIMIT),
+        ],
+        build: build_rust,
+    },
+    Peer {
+        title: "the Go peers",
+        folder: "go",
+        needs: ("go", "install Go: https://go.dev/dl"),
+        contenders: &[
+            of(Suite::Breaker, "gobreaker", BREAKER),
+            of(Suite::Breaker, "failsafe-go", BREAKER),
+            of(Suite::Limit, "x/time/rate", LIMIT),
+        ],
+        build: build_go,
+    },
+    Peer {
+        title: "the Node peers",
+        folder: "node",
+        needs: ("npm", "install Node 22 and npm: https://nodejs.org"),
+        contenders: &[
+            of(Suite::Breaker, "opossum", BREAKER_OF_NODE),
+            of(Suite::Breaker, "cockatiel", BREAKER_OF_NODE),
+            of(Suite::Limit, "rate-limiter-flexible", LIMIT),
+            of(Suite::SharedLimit, "rate-limiter-flexible", &["p50 of a call"]),
+        ],
+        build: build_node,
+    },
+    Peer {
+        title: "the Java peer",
+        folder: "java",
+        needs: ("mvn", "install a JDK 17 and Maven"),
+        contenders: &[of(Suite::Breaker, "resilience4j", BREAKER)],
+        build: build_java,
+    },
+];
+
+/// Where a program's sources are, and where what is made of them goes.
+struct Places {
+    sources: PathBuf,
+    built: PathBuf,
+}
+
+impl Peer {
+    /// Builds and starts it.
+    ///
+    /// # Errors
+    /// When its toolchain is missing, it does not build, or it does not say what it can measure.
+    pub fn start(&self, paths: &Paths, environment: &Environment, log: &Log) -> Result<Program> {
+        let (tool, remedy) = self.needs;
+        ensure!(find(tool).is_some(), "{tool} was not found; {remedy}");
+        let places = Places {
+            sources: paths
+                .checkout
+                .join("services/resilience/benches/peers")
+                .join(self.folder),
+            built: paths.checkout.join("target/bench/peers").join(self.folder),
+        };
+        std::fs::create_dir_all(&places.built)
+            .with_context(|| format!("failed to create {}", places.built.display()))?;
+        let command = (self.build)(&places, log)?;
+        Program::start(environment.give(command), log)
+    }
+}
+
+fn build_rust(places: &Places, log: &Log) -> Result<Command> {
+    Command::new("cargo")
+        .args(["build", "--release", "--locked"])
+        .env("CARGO_TARGET_DIR", &places.built)
+        .in_folder(&places.sources)
+        .run(log)?;
+    Ok(Command::new(places.built.join("release/bench-peers")).arg("--serve"))
+}
+
+fn build_go(places: &Places, log: &Log) -> Result<Command> {
+    let program = places.built.join("peers");
+    Command::new("go")
+        .args(["build", "-o"])
+        .arg(&program)
+        .in_folder(&places.sources)
+        .run(log)?;
+    Ok(Command::new(program))
+}
+
+/// In a copy, so that no `node_modules` comes to lie among the sources.
+fn build_node(places: &Places, log: &Log) -> Result<Command> {
+    for file in ["main.js", "package.json", "package-lock.json"] {
+        std::fs::copy(places.sources.join(file), places.built.join(file))
+            .with_context(|| format!("failed to copy {file}"))?;
+    }
+    Command::new("npm")
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+        .in_folder(&places.built)
+        .run(log)?;
+    Ok(Command::new("node").arg("main.js").in_folder(&places.built))
+}
+
+fn build_java(places: &Places, log: &Log) -> Result<Command> {
+    Command::new("mvn")
+        .args(["--batch-mode", "--quiet", "process-classes"])
+        .arg(format!("-Dfolder={}", places.built.display()))
+        .in_folder(&places.sources)
+        .run(log)?;
+    let classes = format!("{0}/classes:{0}/libraries/*", places.built.display());
+    Ok(Command::new("java").args(["-cp", &classes, "bench.Main"]))
+}
+
+/// Our benches, compiled.
+pub struct Ours {
+    folder: PathBuf,
+    programs: Vec<(String, PathBuf)>,
+}
+
+impl Ours {
+    fn program(&self, name: &str) -> Option<&Path> {
+        let (_, path) = self.programs.iter().find(|(program, _)| program == name)?;
+        Some(path)
+    }
+
+    /// Runs a bench that takes its own rounds, and returns what it printed; nothing when there is no such bench.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn run_to_the_end(&self, name: &str, environment: &Environment, log: &Log) -> Result<String> {
+        let Some(path) = self.program(name) else {
+            return Ok(String::new());
+        };
+        let command = Command::new(path).arg("--bench").in_folder(&self.folder);
+        environment.give(command).read(log)
+    }
+}
+
+/// Compiles every bench of the library, in the profile of the images.
+///
+/// # Errors
+/// When they do not compile.
+pub fn build_ours(paths: &Paths, log: &Log) -> Result<Ours> {
+    let arguments = ["--release", "--package", "valerix-resilience", "--benches"];
+    let artifacts = workspace::build(paths, &arguments, &[], log)?;
+    let folder = paths.checkout.join("services/resilience");
+    let programs = artifacts
+        .tests_of(&folder)
+        .into_iter()
+        .map(|program| (program.name.clone(), program.path.clone()))
+        .collect();
+    Ok(Ours { folder, programs })
+}
+
+/// Starts our benches that answer questions.
+///
+/// # Errors
+/// When one does not say what it can measure.
+pub fn start_ours(ours: &Ours, environment: &Environment, log: &Log) -> Result<Vec<Program>> {
+    let start = |name: &str| {
+        let path = ours
+            .program(name)
+            .with_context(|| format!("cargo did not build the bench {name}"))?;
+        let command = Command::new(path).args(["--bench", "--serve"]);
+        Program::start(environment.give(command), log)
+    };
+    ["core", "reload"].into_iter().map(start).collect()
+}
+
+/// A running program that measures when asked.
+pub struct Program {
+    contenders: Vec<(Contender, Vec<String>)>,
+    questions: ChildStdin,
+    answers: Receiver<String>,
+    _running: Running,
+}
+
+impl Program {
+    fn start(command: Command, log: &Log) -> Result<Self> {
+        let (running, questions, output) = command.start_talking(log)?;
+        let (sender, answers) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut program = Self {
+            contenders: Vec::new(),
+            questions,
+            answers,
+            _running: running,
+        };
+        let said = program.answer()?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        for contender in said["contenders"].as_array().into_iter().flatten() {
+            let rows = contender["rows"].as_array().into_iter().flatten().map(text).collect();
+            let contender = Contender {
+                name: text(&contender["name"]),
+                version: text(&contender["version"]),
+            };
+            program.contenders.push((contender, rows));
+        }
+        ensure!(!program.contenders.is_empty(), "it measures nothing: {said}");
+        Ok(program)
+    }
+
+    /// Who of this program has the row.
+    pub fn contenders_of(&self, row: &str) -> impl Iterator<Item = Contender> {
+        self.contenders
+            .iter()
+            .filter(move |(_, rows)| rows.iter().any(|name| name == row))
+            .map(|(contender, _)| contender.clone())
+    }
+
+    /// Has one figure taken, in about `millis` of CPU.
+    ///
+    /// # Errors
+    /// When the program ends, hangs, or answers something else.
+    pub fn ask(&mut self, contender: &str, row: &str, millis: u64) -> Result<f64> {
+        let question = json!({"contender": contender, "row": row, "millis": millis});
+        writeln!(self.questions, "{question}").context("failed to ask: the program has ended")?;
+        self.questions.flush().context("failed to ask: the program has ended")?;
+        let answer = self.answer()?;
+        let value = answer["value"].as_f64();
+        value
+            .filter(|value| value.is_finite())
+            .with_context(|| format!("failed to read the answer {answer}"))
+    }
+
+    fn answer(&self) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.answers.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => {
+                    return serde_json::from_str(&line).with_context(|| format!("failed to read the answer {line}"));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(anyhow::anyhow!("the program has ended")).remedy("read the log of this step");
+                }
+                Err(RecvTimeoutError::Timeout) => interrupt::check()?,
+            }
+            if Instant::now() > deadline {
+                bail!("no answer within {} s", PATIENCE.as_secs());
+            }
+        }
+    }
+}
