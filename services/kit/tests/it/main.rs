@@ -7,6 +7,7 @@
 )]
 
 mod events;
+mod limits;
 mod relay;
 mod server;
 mod support;
