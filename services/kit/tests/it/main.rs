@@ -8,6 +8,7 @@
 
 mod boundaries;
 mod events;
+mod limits;
 mod relay;
 mod server;
 mod support;

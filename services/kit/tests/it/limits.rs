@@ -1,0 +1,41 @@
+//! Limits that all replicas share, in a service put together by the kit.
+
+use axum::Router;
+use axum::routing::get;
+use tokio_util::sync::CancellationToken;
+use valerix_kit::openapi::Document;
+use valerix_kit::service::Service;
+use valerix_kit::testing::{bus_args, eventually, service_args};
+
+const POLICY: &str = r#"{"version": 1, "inbound": {"rateLimit": {"rules": [
+    {"name": "things", "scope": "Distributed", "requests": 1000, "window": "1h"}]}}}"#;
+
+#[tokio::test]
+async fn shared_limits_are_kept_in_the_redis_of_the_bus() {
+    let (args, bus) = (service_args("test"), bus_args());
+    std::fs::create_dir_all(&args.policy_dir).unwrap();
+    std::fs::write(args.policy_dir.join("policy.v1.json"), POLICY).unwrap();
+    let service = Service::on_bus(&args, &bus).await.unwrap();
+    let routes = Router::new().route("/things", get(|| async { "ok" }));
+    let server = service.bind(routes, Document::new("test", "")).await.unwrap();
+    let url = format!("http://{}/things", server.address());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server.run(stop.clone()));
+    let redis = redis::Client::open(bus.redis_url.expose()).unwrap();
+    let pattern = format!("{}limit:default/test:things:*", bus.redis_prefix);
+    let keys = eventually("the limit is in Redis", || async {
+        let answer = reqwest::get(&url).await.unwrap();
+        assert_eq!(answer.headers()["ratelimit-policy"], "\"things\";q=1000;w=3600");
+        let mut connection = redis.get_multiplexed_async_connection().await.unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg(&pattern)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        (!keys.is_empty()).then_some(keys)
+    })
+    .await;
+    assert_eq!(keys.len(), 1, "one limit without keys: {keys:?}");
+    stop.cancel();
+    running.await.unwrap();
+}
