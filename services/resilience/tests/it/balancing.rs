@@ -166,9 +166,14 @@ async fn the_name_that_tls_asks_for_is_the_urls() {
 
 /// A nameserver that knows one headless Service; over UDP it says that its answer is too long.
 async fn nameserver(pods: &'static str, endpoints: Vec<SocketAddr>) -> SocketAddr {
-    let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    // A port that is free for both.
+    let (udp, tcp) = loop {
+        let udp = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(tcp) = tokio::net::TcpListener::bind(udp.local_addr().unwrap()).await {
+            break (udp, tcp);
+        }
+    };
     let address = udp.local_addr().unwrap();
-    let tcp = tokio::net::TcpListener::bind(address).await.unwrap();
     let answer = move |question: &[u8], over_tcp: bool| {
         let known = question[12..].starts_with(&labels(pods));
         // An answer, authoritative; truncated over UDP; no such name for any other.
