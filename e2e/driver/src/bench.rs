@@ -1,6 +1,6 @@
 //! `make bench`: ours and its peers, built and measured in the same run, taking turns: in each round every contender of
 //! a row is measured one after the other, and the order moves on by one a round, so that nobody has the quiet moments.
-//! Prints a table a suite and writes `target/bench/<suite>.json` for programs to read.
+//! Prints a table a suite and writes `target/bench/<suite>.json` for programs and `.md` for `docs/benchmarks.md`.
 
 mod figures;
 mod programs;
@@ -184,11 +184,14 @@ pub fn run(paths: &Paths, options: &Options) -> Result<()> {
             }
         }
         let lines: String = rows.iter().map(|row| format!("{}\n", row.json(suite.name()))).collect();
-        let path = paths
-            .checkout
-            .join("target/bench")
-            .join(format!("{}.json", suite.name()));
-        fs::write(&path, lines).with_context(|| format!("failed to write {}", path.display()))?;
+        for (ending, text) in [("json", lines), ("md", figures::markdown(suite.name(), &rows))] {
+            let path = paths
+                .checkout
+                .join("target/bench")
+                .join(suite.name())
+                .with_extension(ending);
+            fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
+        }
         println!("{}", figures::table(suite.name(), &rows));
     }
     println!("{}", machine());

@@ -293,6 +293,39 @@ pub fn table(suite: &str, rows: &[Row]) -> String {
     table
 }
 
+/// A suite for `docs/benchmarks.md`: a line a row, each peer with its median and how many times ours that is.
+pub fn markdown(suite: &str, rows: &[Row]) -> String {
+    let mut table =
+        format!("| {suite} | ours: median (least to most) | bound | peers: median (times ours) |\n|---|---|---|---|\n");
+    for row in rows {
+        let ours = row.of(OURS);
+        let own = ours.map_or_else(String::new, |ours| {
+            format!(
+                "**{}** ({} to {})",
+                number(ours.median),
+                number(ours.min),
+                number(ours.max)
+            )
+        });
+        let bound = match row.holds() {
+            None => String::new(),
+            Some(held) => format!("{}: {}", row.bound_text(), if held { "held" } else { "**not held**" }),
+        };
+        let peers = row.peers().filter_map(|series| {
+            let median = series.summary()?.median;
+            let ratio = ours
+                .filter(|ours| ours.median > 0.0)
+                .map(|ours| number(median / ours.median));
+            let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio}x)"));
+            let Contender { name, version } = &series.contender;
+            Some(format!("{name} {version} {}{ratio}", number(median)))
+        });
+        let peers = peers.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(table, "| {}, {} | {own} | {bound} | {peers} |", row.name, row.unit);
+    }
+    table
+}
+
 /// Three digits that count, and no exponent.
 fn number(value: f64) -> String {
     match value.abs() {
@@ -381,7 +414,7 @@ mod tests {
     fn the_table_names_versions_ratios_and_what_is_not_held() {
         let mut row = row(Bound::AtMost(15.0), &[16.0], &[80.0]);
         row.note_missing("gobreaker", "go was not found");
-        let table = table("breaker", &[row]);
+        let table = table("breaker", std::slice::from_ref(&row));
         assert!(
             table.contains("breaker: closed [CPU ns/op], <= 15 ns: NOT HELD"),
             "{table}"
