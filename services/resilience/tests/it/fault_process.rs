@@ -75,7 +75,7 @@ pub(crate) async fn stress() {
         workers: 2,
     };
     let memory = MemoryStressFault {
-        size: "64Mi".to_owned(),
+        size: "32Mi".to_owned(),
     };
     let idle = resident_mib();
     let stresses = [
@@ -95,11 +95,11 @@ pub(crate) async fn stress() {
         ),
     ];
     for (name, fault) in stresses {
-        mount.faults = Some(faults(name, fault, "400ms").render());
+        mount.faults = Some(faults(name, fault, "2s").render());
         mount.publish();
         match name {
             "cpu" => eventually("both threads work", || stress_threads() == 2).await,
-            _ => eventually("the memory is taken", || resident_mib() >= idle + 60).await,
+            _ => eventually("the memory is taken", || resident_mib() >= idle + 28).await,
         }
         let fault = resilience.report().faults[0].clone();
         assert_eq!((fault.run.as_str(), fault.state), (name, FaultState::Active));
@@ -111,7 +111,7 @@ pub(crate) async fn stress() {
             "{name} ended too early"
         );
         eventually("its threads end", || stress_threads() == 0).await;
-        eventually("its memory is given back", || resident_mib() < idle + 20).await;
+        eventually("its memory is given back", || resident_mib() < idle + 16).await;
     }
     say("over");
 }

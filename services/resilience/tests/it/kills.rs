@@ -90,12 +90,15 @@ impl World {
 
     /// A client that follows 409 and comes again after a lost connection, until it has its answer.
     async fn insist(&self, mut address: watch::Receiver<Option<SocketAddr>>, key: &str) -> Answer {
+        let mut pause = Duration::from_millis(100);
         loop {
             let current = address.wait_for(Option::is_some).await.unwrap().unwrap();
             match self.post(current, Some(key), "{}").await {
                 Ok(answer) if !matches!(answer.status, 409 | 503) => return answer,
-                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+                _ => tokio::time::sleep(pause).await,
             }
+            // As many as can be served on a busy machine.
+            pause = (pause * 5 / 4).min(Duration::from_millis(500));
         }
     }
 
@@ -180,7 +183,7 @@ async fn survive(world: &Arc<World>, deaths: &[Death]) {
     current.send_replace(Some(address));
     let mut answers = Vec::new();
     for client in clients {
-        let answer = tokio::time::timeout(PATIENCE, client).await;
+        let answer = tokio::time::timeout(PATIENCE * 3, client).await;
         answers.push(answer.unwrap_or_else(|_| panic!("{deaths:?}: no answer")).unwrap());
     }
     judge(world, &key, &answers, deaths).await;
@@ -276,12 +279,12 @@ async fn a_process_that_wakes_up_after_it_was_taken_over_changes_nothing() {
         assert_eq!(slow.hear().await.as_deref(), Some("stopped"), "{step}");
         let (_quick, address) = world.start(&[]).await;
         let (_, addresses) = watch::channel(Some(address));
-        let second = tokio::time::timeout(PATIENCE, world.insist(addresses, &key)).await;
+        let second = tokio::time::timeout(PATIENCE * 3, world.insist(addresses, &key)).await;
         let second = second.expect("it is taken over");
         assert!(!second.replayed, "{step}: the second process did the work");
         assert!(!first.is_finished());
         slow.signal(Signal::CONT);
-        let first = tokio::time::timeout(PATIENCE, first).await.unwrap().unwrap();
+        let first = tokio::time::timeout(PATIENCE * 3, first).await.unwrap().unwrap();
         judge(&world, &key, &[first, second], &[Death::At(step)]).await;
     }
 }

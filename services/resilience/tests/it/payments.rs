@@ -22,11 +22,19 @@ use crate::support::{policy, with_policy};
 
 /// Shorter than a handler may take on a busy machine: an attempt that is alive may be taken over too, and still there
 /// must be one effect.
-const LOCK_MS: u64 = 300;
+const IMPATIENT: Duration = Duration::from_millis(300);
+/// So that a machine that is too busy for that gets somewhere all the same, the impatience of a process has an end.
+const PATIENT: Duration = Duration::from_secs(5);
+const IMPATIENT_FOR: Duration = Duration::from_secs(3);
 
 fn idempotency() -> Idempotency {
-    let lock = setting("LOCK_MS").map_or(LOCK_MS, |text| text.parse().unwrap());
-    Idempotency::new(Duration::from_secs(3_600), Duration::from_millis(lock))
+    static STARTED: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+    let lock = match setting("LOCK_MS") {
+        Some(text) => Duration::from_millis(text.parse().unwrap()),
+        None if STARTED.elapsed() < IMPATIENT_FOR => IMPATIENT,
+        None => PATIENT,
+    };
+    Idempotency::new(Duration::from_secs(3_600), lock)
 }
 
 /// The tables of the service, and triggers in which the parent can hold a statement or a commit up: each takes a lock
