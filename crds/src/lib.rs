@@ -36,11 +36,11 @@ pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{Duration, InvalidDuration};
 pub use resilient_service::{
     ActiveFault, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Chaos, ChaosAdmission, CircuitBreaker,
-    CircuitBreakerStatus, ConfigStatus, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, Hedge, HedgeType,
-    HttpProbeSpec, ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle, LocalReference, Mode,
-    OverrideState, Probes, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus,
-    ResourceRequirements, Retry, RetryBudget, ServiceSummary, Target, TargetDefaults, TargetOverride, Timeouts, Window,
-    WindowType,
+    CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigStatus, ContainerPort, EnvFrom, EnvVar, EnvVarSource,
+    FieldReference, Hedge, HedgeType, HttpProbeSpec, ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle,
+    LocalReference, Mode, OverrideState, Priorities, Priority, PriorityHeader, Probes, ReportProtocol, Resilience,
+    ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements, Retry, RetryBudget,
+    RoutePriority, ServiceSummary, Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
 };
 
 /// The API group of every kind.

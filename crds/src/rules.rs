@@ -60,6 +60,14 @@ fn what_is_right_passes() {
                 "circuitBreaker": {"consecutiveFailures": 3, "openDuration": "10s", "window": {"type": "Count", "calls": 50}}
             }]}}),
         ),
+        service(json!({"resilience": {"inbound": {"concurrency": {
+            "type": "Adaptive", "max": 100, "min": 10, "initial": 10, "maxQueue": 5, "queueTimeout": "50ms",
+            "priorities": {
+                "header": "Lower",
+                "routes": [{"route": "GET /api/items/{id}", "priority": "BestEffort"}],
+                "sheddablePercent": 60
+            }
+        }}}})),
         chaos(json!({"podKill": {}})),
         chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
@@ -73,6 +81,7 @@ fn what_is_right_passes() {
 fn what_is_wrong_is_refused_with_a_text_that_names_it() {
     let target =
         |block: Value| service(json!({"resilience": {"targets": [merged(json!({"name": "inventory"}), block)]}}));
+    let concurrency = |block: Value| service(json!({"resilience": {"inbound": {"concurrency": block}}}));
     for (object, text) in [
         (
             object(
@@ -89,6 +98,27 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         (
             service(json!({"resilience": {"inbound": {"timeout": "60s"}}})),
             "terminationGracePeriodSeconds must cover",
+        ),
+        (concurrency(json!({"max": 5, "min": 10})), "min must not exceed max"),
+        (
+            concurrency(json!({"max": 5, "initial": 10})),
+            "initial must not exceed max",
+        ),
+        (
+            concurrency(json!({"min": 20, "initial": 10})),
+            "initial must not be less than min",
+        ),
+        (
+            concurrency(json!({"queueTimeout": "2m"})),
+            "queueTimeout must be at most 60s",
+        ),
+        (
+            concurrency(json!({"priorities": {"sheddablePercent": 95}})),
+            "must not exceed defaultPercent",
+        ),
+        (
+            concurrency(json!({"priorities": {"bestEffortPercent": 80}})),
+            "must not exceed sheddablePercent",
         ),
         (
             service(

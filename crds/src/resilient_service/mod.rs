@@ -1,9 +1,11 @@
 //! ResilientService: deploys a service and says how it must survive.
 
+mod concurrency;
 mod policy;
 mod spec;
 mod status;
 
+pub use concurrency::{Concurrency, ConcurrencyType, Priorities, Priority, PriorityHeader, RoutePriority};
 pub use policy::{
     Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CircuitBreaker, Hedge, HedgeType, Inbound, Mode,
     OverrideState, ReportProtocol, Resilience, Retry, RetryBudget, Target, TargetDefaults, TargetOverride, Timeouts,

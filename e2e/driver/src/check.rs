@@ -145,6 +145,9 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
         let _claim = workspace::claim(paths, log)?;
         cargo(paths).args(lint).run(log)
     });
+    each(steps, "Libraries: each feature alone, documentation, packages", |log| {
+        libraries(paths, log)
+    });
     each(steps, "Dependencies: bans, licences, sources", |log| {
         let deny = rust::install_cargo_deny(paths, log)?;
         // Its advisories are fetched from elsewhere, so they are not a check that can run anywhere.
@@ -164,6 +167,39 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
             .run(log);
         check.remedy("make generate, then look at the difference and commit it")
     });
+}
+
+/// What only those meet who use the libraries outside of this workspace, where all features are on together.
+fn libraries(paths: &Paths, log: &Log) -> Result<()> {
+    const LIBRARIES: [&str; 4] = ["--package", "valerix-policy", "--package", "valerix-resilience"];
+    let _claim = workspace::claim(paths, log)?;
+    for feature in ["", "axum", "postgres", "redis", "reqwest"] {
+        log.say(&format!(
+            "feature: {}",
+            if feature.is_empty() { "none" } else { feature }
+        ));
+        cargo(paths)
+            .args(["clippy", "--locked", "--package", "valerix-resilience"])
+            .args([
+                "--no-default-features",
+                "--features",
+                feature,
+                "--",
+                "--deny",
+                "warnings",
+            ])
+            .run(log)?;
+    }
+    cargo(paths)
+        .args(["doc", "--locked", "--no-deps", "--all-features"])
+        .args(LIBRARIES)
+        .env("RUSTDOCFLAGS", "--deny warnings")
+        .run(log)?;
+    // Without the build of what was packed: it would compile every dependency once more.
+    cargo(paths)
+        .args(["package", "--locked", "--no-verify", "--allow-dirty", "--quiet"])
+        .args(LIBRARIES)
+        .run(log)
 }
 
 /// Compiles every target of the workspace for tests; the first call takes minutes, the next ones reuse it.

@@ -1,10 +1,12 @@
 //! Writes every generated file of the project, or with `--check` compares them byte by byte.
 //!
-//! In: the Rust types. Out: `crds/*.yaml`, the chart's copy of them, `examples/*.yaml` and `docs/reference.md`.
+//! In: the Rust types. Out: `crds/*.yaml`, the chart's copy of them, `examples/*.yaml`, `docs/reference.md`, the JSON
+//! Schemas of the library's documents and the OpenAPI document of its report.
 
 mod definitions;
 mod examples;
 mod reference;
+mod schemas;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -26,7 +28,12 @@ struct Arguments {
 }
 
 /// Folders in which a file that nothing generates any more is an error, with the extension of generated files.
-const OWNED_FOLDERS: [&str; 3] = ["crds", "charts/valerix/templates/crds", "examples"];
+const OWNED_FOLDERS: [(&str, &str); 4] = [
+    ("crds", "yaml"),
+    ("charts/valerix/templates/crds", "yaml"),
+    ("examples", "yaml"),
+    (schemas::FOLDER, "json"),
+];
 
 /// Path below the root, and content.
 type Files = BTreeMap<PathBuf, String>;
@@ -48,19 +55,20 @@ fn generate() -> Result<Files> {
     files.extend(definitions::files(&definitions)?);
     files.extend(examples::files()?);
     files.extend(reference::files(&definitions)?);
+    files.extend(schemas::files());
     Ok(files)
 }
 
 /// Generated files that lie there although nothing makes them any more.
 fn stale(root: &Path, files: &Files) -> Result<Vec<PathBuf>> {
     let mut stale = Vec::new();
-    for folder in OWNED_FOLDERS {
+    for (folder, kind) in OWNED_FOLDERS {
         let Ok(entries) = fs::read_dir(root.join(folder)) else {
             continue;
         };
         for entry in entries {
             let path = Path::new(folder).join(entry?.file_name());
-            if path.extension().is_some_and(|extension| extension == "yaml") && !files.contains_key(&path) {
+            if path.extension().is_some_and(|extension| extension == kind) && !files.contains_key(&path) {
                 stale.push(path);
             }
         }

@@ -10,6 +10,36 @@ use crate::parse::{Parsed, parse};
 const VERSION: u32 = 1;
 
 /// The faults document. One writer: the operator's chaos controller.
+///
+/// ```
+/// use valerix_policy::{
+///     AbortFault, CpuStressFault, CrashFault, ErrorsFault, Fault, FaultEntry, FaultType, Faults, LatencyFault,
+///     MemoryStressFault, PartitionDirection, PartitionFault, PodKillFault, RefuseFault,
+/// };
+///
+/// let text = br#"{"version": 1, "faults": [{
+///     "run": "r-1", "podUIDs": ["uid"], "duration": "60s",
+///     "notAfter": "2026-11-21T10:01:45Z", "intentAt": "2026-11-21T10:00:00Z",
+///     "fault": {"partition": {"peer": "shop/inventory"}}}]}"#;
+/// let faults = Faults::parse(text)?.document;
+/// let FaultEntry { fault, .. } = &faults.faults[0];
+/// let Some(PartitionFault { direction, .. }) = &fault.partition else { panic!() };
+/// assert_eq!((fault.fault_type(), *direction), (FaultType::Partition, PartitionDirection::Both));
+///
+/// let every_kind = Fault {
+///     latency: Some(LatencyFault { delay: "2s".parse()?, jitter: "500ms".parse()?, percent: 100, routes: vec![] }),
+///     errors: Some(ErrorsFault { percent: 70, status: 503, routes: vec![] }),
+///     abort: Some(AbortFault { percent: 10, routes: vec!["GET /items".into()] }),
+///     refuse: Some(RefuseFault {}),
+///     crash: Some(CrashFault { times: 1 }),
+///     cpu_stress: Some(CpuStressFault { load_percent: 80, workers: 2 }),
+///     memory_stress: Some(MemoryStressFault { size: "256Mi".into() }),
+///     pod_kill: Some(PodKillFault {}),
+///     partition: None,
+/// };
+/// assert_eq!(every_kind.fault_type(), FaultType::Unknown, "an entry has exactly one");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]

@@ -3,8 +3,35 @@
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
+use crate::priority::Priorities;
 
 /// What protects a service from its callers.
+///
+/// ```
+/// use valerix_policy::{
+///     Concurrency, ConcurrencyType, Duration, Idempotency, Inbound, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope,
+///     Policy, RateLimit, RateLimitRule,
+/// };
+///
+/// let per_customer = RateLimitRule {
+///     name: "orders".into(),
+///     scope: LimitScope::Distributed,
+///     routes: vec!["POST /api/orders".into()],
+///     requests: 5,
+///     window: Duration::from_secs(10),
+///     burst: None,
+///     algorithm: None,
+///     key: Some(LimitKey { key_type: LimitKeyType::Claim, name: Some("sub".into()) }),
+/// };
+/// assert_eq!(per_customer.algorithm(), LimitAlgorithm::Window, "few requests are counted exactly");
+/// let inbound = Inbound {
+///     timeout: Duration::from_secs(10),
+///     rate_limit: RateLimit { rules: vec![per_customer] },
+///     concurrency: Some(Concurrency { concurrency_type: ConcurrencyType::Adaptive, ..Concurrency::default() }),
+///     idempotency: Idempotency { required_routes: vec!["POST /api/orders".into()], ..Idempotency::default() },
+/// };
+/// assert_eq!(Policy { inbound, ..Policy::default() }.violations(), []);
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
@@ -161,6 +188,9 @@ pub struct Concurrency {
     pub max_queue: u32,
     /// The longest wait; while the queue stays full, CoDel shortens it. Default 0s.
     pub queue_timeout: Duration,
+    /// Which requests are refused first as the limit fills. Default: all are alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priorities: Option<Priorities>,
 }
 
 impl Default for Concurrency {
@@ -172,6 +202,7 @@ impl Default for Concurrency {
             initial: 20,
             max_queue: 0,
             queue_timeout: Duration::ZERO,
+            priorities: None,
         }
     }
 }

@@ -12,6 +12,23 @@ pub const POLICY_VERSION: u32 = 1;
 
 /// Everything that a service is told about resilience.
 ///
+/// ```
+/// use valerix_policy::{Admission, Chaos, MAX_DOCUMENT_BYTES, Mode, POLICY_VERSION, Parsed, Policy, PolicyError, Violation};
+///
+/// let policy = Policy { mode: Mode::Shadow, chaos: Chaos { admission: Admission::Allowed }, ..Policy::default() };
+/// let text = policy.render();
+/// assert!(text.len() < MAX_DOCUMENT_BYTES && policy.version == POLICY_VERSION);
+/// let Parsed { document, hash, ignored_fields } = Policy::parse(text.as_bytes())?;
+/// assert_eq!((document, ignored_fields.len(), hash.len()), (policy, 0, 64));
+///
+/// let bad = br#"{"version": 1, "inbound": {"timeout": "0s"}}"#;
+/// let Err(PolicyError::Invalid { violations }) = Policy::parse(bad) else { panic!() };
+/// let Violation { path, value, remedy } = &violations[0];
+/// assert_eq!((path.as_str(), value.as_str()), ("inbound.timeout", "0s"));
+/// assert!(remedy.starts_with("use a duration from 1ms"));
+/// # Ok::<(), PolicyError>(())
+/// ```
+///
 /// A field that is left out has the default that its documentation names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

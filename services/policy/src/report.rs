@@ -7,6 +7,29 @@ use crate::faults::FaultType;
 use crate::target::OverrideState;
 
 /// The answer of one pod about itself.
+///
+/// ```
+/// use valerix_policy::{
+///     CircuitBreakerReport, CircuitState, FaultReport, FaultState, LimitKind, LimitReport, PolicyReport, PolicySource,
+///     Report,
+/// };
+///
+/// let report: Report = serde_json::from_str(r#"{
+///     "podUID": "uid", "service": "order", "now": "2026-11-21T10:00:00Z",
+///     "policy": {"versions": [1], "hash": "9f2c", "loadedAt": "2026-11-21T09:00:00Z"},
+///     "circuitBreakers": [{"target": "inventory", "state": "Open", "nextProbeAt": "2026-11-21T10:00:07Z"}],
+///     "limits": [{"name": "inventory", "kind": "Bulkhead", "limit": 100}],
+///     "faults": [{"run": "r-1", "type": "Latency", "state": "Active", "remainingMs": 1500}]}"#)?;
+/// let PolicyReport { source, error, .. } = &report.policy;
+/// assert_eq!((*source, error), (PolicySource::Document, &None));
+/// let CircuitBreakerReport { state, .. } = &report.circuit_breakers[0];
+/// let LimitReport { kind, .. } = &report.limits[0];
+/// let FaultReport { state: fault, .. } = &report.faults[0];
+/// assert_eq!((*state, *kind, *fault), (CircuitState::Open, LimitKind::Bulkhead, FaultState::Active));
+/// let known = report.etag();
+/// assert_eq!(Report { now: chrono::Utc::now(), ..report }.etag(), known, "the clock is no change");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]

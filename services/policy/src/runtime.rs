@@ -8,6 +8,13 @@ use crate::parse::{Parsed, parse};
 const VERSION: u32 = 1;
 
 /// Facts about the running service that its replicas share.
+///
+/// ```
+/// use valerix_policy::Runtime;
+///
+/// assert_eq!(Runtime::parse(Runtime::new(3).render().as_bytes())?.document.ready_replicas, 3);
+/// # Ok::<(), valerix_policy::PolicyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]

@@ -8,6 +8,7 @@ use crate::error::Violation;
 use crate::faults::{Fault, Faults};
 use crate::inbound::{Concurrency, ConcurrencyType, Inbound, LimitAlgorithm, LimitKeyType, LimitScope, RateLimitRule};
 use crate::policy::Policy;
+use crate::priority::{Priorities, RoutePriority};
 use crate::route::Route;
 use crate::target::{BalancingType, BreakerScope, CircuitBreaker, Hedge, HedgeType, Target, WindowType};
 
@@ -61,14 +62,13 @@ impl Findings {
             format!("list at most {MAX_ROUTES} routes"),
         );
         for (index, route) in routes.iter().enumerate() {
-            if let Err(error) = route.parse::<Route>() {
-                self.require(
-                    false,
-                    format!("{path}[{index}]"),
-                    format!("{route:?}"),
-                    error.to_string(),
-                );
-            }
+            self.route(format!("{path}[{index}]"), route);
+        }
+    }
+
+    fn route(&mut self, path: impl Display, route: &str) {
+        if let Err(error) = route.parse::<Route>() {
+            self.require(false, path, format!("{route:?}"), error.to_string());
         }
     }
 
@@ -220,6 +220,41 @@ fn concurrency(findings: &mut Findings, limit: &Concurrency) {
             limit.max.max(limit.min),
         );
     }
+    if let Some(priorities) = &limit.priorities {
+        self::priorities(findings, &format!("{path}.priorities"), priorities);
+    }
+}
+
+fn priorities(findings: &mut Findings, path: &str, priorities: &Priorities) {
+    let routes = &priorities.routes;
+    findings.require(
+        routes.len() <= MAX_ROUTES,
+        format!("{path}.routes"),
+        routes.len(),
+        format!("list at most {MAX_ROUTES} routes"),
+    );
+    let mut known = HashSet::new();
+    for (index, RoutePriority { route, .. }) in routes.iter().enumerate() {
+        let path = format!("{path}.routes[{index}].route");
+        findings.route(&path, route);
+        findings.require(known.insert(route), path, format!("{route:?}"), "name each route once");
+    }
+    // A less important request never has the larger share.
+    let best_effort = priorities.best_effort_percent;
+    let sheddable = priorities.sheddable_percent;
+    findings.number(format!("{path}.bestEffortPercent"), best_effort, 1, 100);
+    findings.number(
+        format!("{path}.sheddablePercent"),
+        sheddable,
+        best_effort.clamp(1, 100),
+        100,
+    );
+    findings.number(
+        format!("{path}.defaultPercent"),
+        priorities.default_percent,
+        sheddable.clamp(1, 100),
+        100,
+    );
 }
 
 fn target(findings: &mut Findings, path: &str, target: &Target) {

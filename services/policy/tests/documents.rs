@@ -10,29 +10,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use valerix_policy::{Admission, Fault, FaultType, Faults, LatencyFault, Mode, Policy, PolicyError, Runtime, Target};
 
-/// Every field of the policy, with the values of the design page.
-const FULL: &str = r#"{
-  "version": 1, "mode": "Shadow", "chaos": {"admission": "Allowed"},
-  "inbound": {
-    "timeout": "15s",
-    "rateLimit": {"rules": [
-      {"name": "demo", "scope": "Distributed", "routes": ["POST /api/orders"], "requests": 5, "window": "10s",
-       "algorithm": "Window", "key": {"type": "Claim", "name": "sub"}},
-      {"name": "all", "scope": "Service", "requests": 1000, "window": "1s", "burst": 50, "algorithm": "GCRA"},
-      {"name": "ip", "requests": 5, "window": "10s", "key": {"type": "ClientIP"}}]},
-    "concurrency": {"type": "Adaptive", "max": 200, "min": 10, "initial": 20, "maxQueue": 5, "queueTimeout": "50ms"},
-    "idempotency": {"requiredRoutes": ["POST /api/orders"], "ttl": "24h", "lockTimeout": "30s"}},
-  "targets": [{
-    "name": "inventory", "url": "http://inventory.shop.svc",
-    "timeout": {"request": "1s", "attempt": "500ms", "connect": "2s"},
-    "retry": {"maxAttempts": 3, "backoff": {"base": "100ms", "max": "2s"}, "budget": {"percent": 20, "minPerSecond": 1}},
-    "circuitBreaker": {"consecutiveFailures": 3, "window": {"type": "Time", "duration": "30s"}, "minimumRequests": 20,
-      "failureRatePercent": 50, "slowCallDuration": "5s", "slowCallRatePercent": 100, "openDuration": "10s",
-      "maxOpenDuration": "1m", "halfOpenPermits": 5, "halfOpenTimeout": "30s", "scope": "Target"},
-    "bulkhead": {"maxConcurrent": 100, "maxWait": "0s"},
-    "idempotentRoutes": ["POST /api/inventory/deduct"],
-    "hedge": {"type": "Percentile", "delay": "100ms", "percentile": 90, "maxHedgedAttempts": 2}, "balancing": {"type": "P2C"},
-    "override": {"circuitBreaker": "ForcedOpen", "until": "2026-11-21T10:00:00Z"}}]}"#;
+mod full;
+
+use full::POLICY as FULL;
 
 #[test]
 fn every_field_is_read_and_written_back() {
@@ -174,6 +154,18 @@ fn errors_name_the_place_the_value_and_the_remedy() {
             r#"{"version": 1, "targets": [{"name": "a"}, {"name": "a"}]}"#.to_owned(),
             "Invalid",
             ["targets[1].name", "\"a\"", "once"],
+        ),
+        (
+            r#"{"version": 1, "inbound": {"concurrency": {"priorities": {"sheddablePercent": 95}}}}"#.to_owned(),
+            "Invalid",
+            ["inbound.concurrency.priorities.defaultPercent", "90", "95 to 100"],
+        ),
+        (
+            r#"{"version": 1, "inbound": {"concurrency": {"priorities": {"routes": [
+                {"route": "GET /a", "priority": "Critical"}, {"route": "GET /a", "priority": "Default"}]}}}}"#
+                .to_owned(),
+            "Invalid",
+            ["inbound.concurrency.priorities.routes[1].route", "GET /a", "once"],
         ),
         (
             r#"{"version": 1, "inbound": {"timeout": "30s"}}"#.to_owned(),

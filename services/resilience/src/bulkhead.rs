@@ -7,6 +7,17 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// So many calls at a time, and no more. Clones share the places.
+///
+/// ```
+/// use valerix_resilience::{Bulkhead, BulkheadFull, BulkheadPermit};
+///
+/// let bulkhead = Bulkhead::new(1);
+/// let place: BulkheadPermit = bulkhead.try_acquire()?;
+/// assert_eq!(bulkhead.try_acquire().unwrap_err(), BulkheadFull { limit: 1 });
+/// drop(place);
+/// assert!(bulkhead.try_acquire().is_ok());
+/// # Ok::<(), BulkheadFull>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Bulkhead(Arc<Shared>);
 
@@ -14,7 +25,16 @@ pub struct Bulkhead(Arc<Shared>);
 struct Shared {
     limit: AtomicUsize,
     in_flight: AtomicUsize,
-    freed: Notify,
+    /// Who waits in each line: how many, and what wakes them.
+    waiting: [AtomicUsize; 2],
+    freed: [Notify; 2],
+}
+
+/// The line in which a caller waits. A place that is freed goes to the first one as long as anyone stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    First,
+    Second,
 }
 
 /// A place, given back when dropped.
@@ -36,7 +56,8 @@ impl Bulkhead {
         Self(Arc::new(Shared {
             limit: AtomicUsize::new(limit),
             in_flight: AtomicUsize::new(0),
-            freed: Notify::new(),
+            waiting: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            freed: [Notify::new(), Notify::new()],
         }))
     }
 
@@ -45,10 +66,16 @@ impl Bulkhead {
     /// # Errors
     /// When none is.
     pub fn try_acquire(&self) -> Result<BulkheadPermit, BulkheadFull> {
-        let mut in_flight = self.0.in_flight.load(Ordering::Relaxed);
+        self.try_acquire_below(100)
+    }
+
+    /// Takes a place if less than `percent` of all places (rounded up) are taken.
+    pub(crate) fn try_acquire_below(&self, percent: usize) -> Result<BulkheadPermit, BulkheadFull> {
+        // Sequentially consistent with the count of those who wait: see `Shared::wake`.
+        let mut in_flight = self.0.in_flight.load(Ordering::SeqCst);
         loop {
             let limit = self.limit();
-            if in_flight >= limit {
+            if in_flight >= limit.saturating_mul(percent).div_ceil(100) {
                 return Err(BulkheadFull { limit });
             }
             match self
@@ -68,13 +95,23 @@ impl Bulkhead {
     /// When none became free in time.
     pub async fn acquire(&self, wait: Duration) -> Result<BulkheadPermit, BulkheadFull> {
         match self.try_acquire() {
-            Err(_) if !wait.is_zero() => {}
-            result => return result,
+            Err(_) if !wait.is_zero() => self.wait_below(100, Line::First, wait).await,
+            result => result,
         }
+    }
+
+    /// Waits in `line` until less than `percent` of all places are taken, and takes one.
+    pub(crate) async fn wait_below(
+        &self,
+        percent: usize,
+        line: Line,
+        wait: Duration,
+    ) -> Result<BulkheadPermit, BulkheadFull> {
         let waiting = async {
+            let _waiting = Waiting::begin(&self.0, line);
             loop {
-                let freed = self.0.freed.notified();
-                if let Ok(permit) = self.try_acquire() {
+                let freed = self.0.freed[line as usize].notified();
+                if let Ok(permit) = self.try_acquire_below(percent) {
                     return permit;
                 }
                 freed.await;
@@ -88,7 +125,7 @@ impl Bulkhead {
     /// Changes the number of places. Calls under way keep theirs.
     pub fn resize(&self, limit: usize) {
         self.0.limit.store(limit, Ordering::Release);
-        self.0.freed.notify_waiters();
+        self.0.freed.iter().for_each(Notify::notify_waiters);
     }
 
     /// Places there are.
@@ -106,7 +143,123 @@ impl Bulkhead {
 
 impl Drop for BulkheadPermit {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        self.0.wake();
+    }
+}
+
+impl Shared {
+    /// Wakes who may take a place that was freed. Either this sees the count of one who waits, or that one, having
+    /// counted itself first, sees the place.
+    fn wake(&self) {
+        let line = self
+            .waiting
+            .iter()
+            .position(|waiting| waiting.load(Ordering::SeqCst) > 0);
+        if let Some(line) = line {
+            self.freed[line].notify_one();
+        }
+    }
+}
+
+/// One who waits. Its end, with a place or without, passes a wake on: it may have been given one that it did not use,
+/// or two may have been given while it alone stood in its line.
+struct Waiting<'bulkhead>(&'bulkhead Shared, Line);
+
+impl<'bulkhead> Waiting<'bulkhead> {
+    fn begin(shared: &'bulkhead Shared, line: Line) -> Self {
+        shared.waiting[line as usize].fetch_add(1, Ordering::SeqCst);
+        Self(shared, line)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting[self.1 as usize].fetch_sub(1, Ordering::SeqCst);
+        self.0.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn settle() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_line_is_served_first_and_both_are_served() {
+        let bulkhead = Bulkhead::new(1);
+        let held = bulkhead.try_acquire().unwrap();
+        let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for line in [Line::Second, Line::First, Line::Second, Line::First] {
+            let (bulkhead, order) = (bulkhead.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                let _place = bulkhead.wait_below(100, line, LONG).await.unwrap();
+                order.lock().unwrap().push(line);
+                tokio::task::yield_now().await;
+            }));
+            settle().await;
+        }
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        use Line::{First, Second};
+        assert_eq!(*order.lock().unwrap(), [First, First, Second, Second]);
+    }
+
+    /// Two places are freed at once while one stands in the first line: the second line must hear of the other one.
+    #[tokio::test]
+    async fn no_place_stays_free_while_someone_waits() {
+        let bulkhead = Bulkhead::new(2);
+        let held = [bulkhead.try_acquire().unwrap(), bulkhead.try_acquire().unwrap()];
+        let wait = |line| {
+            let bulkhead = bulkhead.clone();
+            tokio::spawn(async move { bulkhead.wait_below(100, line, LONG).await })
+        };
+        let (second, first) = (wait(Line::Second), wait(Line::First));
+        settle().await;
+        drop(held);
+        // Both hold their place: neither waited for the other to free it.
+        let _places = [first.await.unwrap().unwrap(), second.await.unwrap().unwrap()];
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_leaves_its_wake_to_the_other_line() {
+        let bulkhead = Bulkhead::new(1);
+        let held = bulkhead.try_acquire().unwrap();
+        let impatient = {
+            let bulkhead = bulkhead.clone();
+            tokio::spawn(async move { bulkhead.wait_below(100, Line::First, LONG).await.is_ok() })
+        };
+        let patient = {
+            let bulkhead = bulkhead.clone();
+            tokio::spawn(async move { bulkhead.wait_below(100, Line::Second, LONG).await.is_ok() })
+        };
+        settle().await;
+        drop(held);
+        // Woken, but gone before it runs.
+        impatient.abort();
+        assert!(patient.await.unwrap());
+        assert_eq!(bulkhead.in_flight(), 0, "an abandoned wait keeps no place");
+    }
+
+    #[test]
+    fn a_share_is_rounded_up_and_counts_all() {
+        let bulkhead = Bulkhead::new(10);
+        let _half: Vec<_> = (0..5).map(|_| bulkhead.try_acquire_below(50).unwrap()).collect();
+        assert!(bulkhead.try_acquire_below(50).is_err());
+        let _more = bulkhead.try_acquire_below(51).unwrap();
+        assert!(bulkhead.try_acquire_below(51).is_err());
+        assert!(bulkhead.try_acquire().is_ok());
+        let one = Bulkhead::new(1);
+        assert!(one.try_acquire_below(1).is_ok(), "a share is never less than one place");
     }
 }

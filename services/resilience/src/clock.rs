@@ -27,6 +27,15 @@ impl std::fmt::Debug for WallClock {
 }
 
 /// A clock that never goes back and that no one can set.
+///
+/// ```
+/// use valerix_resilience::{CircuitBreaker, Clock, CoarseClock, MonotonicClock, policy};
+///
+/// let settings = policy::CircuitBreaker::default();
+/// let usual: CircuitBreaker<CoarseClock> = CircuitBreaker::new(&settings);
+/// let exact = CircuitBreaker::with_clock(&settings, MonotonicClock);
+/// assert!(MonotonicClock.nanos() >= CoarseClock.nanos());
+/// ```
 pub trait Clock: Send + Sync + 'static {
     /// Nanoseconds since a fixed moment of this machine or process.
     fn nanos(&self) -> u64;

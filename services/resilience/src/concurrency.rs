@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use tokio::time::Instant;
-use valerix_policy::{Concurrency, ConcurrencyType, LimitKind, LimitReport, Mode};
+use valerix_policy::{Concurrency, ConcurrencyType, LimitKind, LimitReport, Mode, Priorities, Priority, Route};
 
 use self::adaptive::Aimd;
-use crate::bulkhead::{Bulkhead, BulkheadPermit};
-use crate::clock::{Clock, CoarseClock};
+use crate::bulkhead::{Bulkhead, BulkheadPermit, Line};
+use crate::clock::{Clock, MonotonicClock};
+use crate::metrics::{Gauge, Sample};
 
 /// A queue that was not empty for this long stands (milliseconds).
 const STANDING: u64 = 100;
@@ -24,39 +24,72 @@ const TARGET: Duration = Duration::from_millis(5);
 
 /// The inbound limit of requests at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Gate(ArcSwapOption<Limit>);
+pub(crate) struct Gate<C: Clock = MonotonicClock> {
+    limit: ArcSwapOption<Limit<C>>,
+    /// With full resolution: latencies are measured by it.
+    clock: C,
+}
 
 #[derive(Debug)]
-struct Limit {
+struct Limit<C> {
     settings: Concurrency,
+    /// The routes of `settings.priorities`.
+    routes: Vec<(Route, Priority)>,
     mode: Mode,
     places: Bulkhead,
-    queued: AtomicUsize,
-    /// When a request last found a place at once (milliseconds).
-    flowing_at: AtomicU64,
+    /// Each line by itself: requests that pass a queue by say nothing about whether it stands.
+    queues: [Queue; 2],
     adaptive: Option<Mutex<Aimd>>,
     allowed: AtomicU64,
     refused: AtomicU64,
-    clock: CoarseClock,
+    clock: C,
 }
 
-/// A place, with what its measuring needs.
 #[derive(Debug)]
-pub(crate) struct Place {
-    limit: Arc<Limit>,
-    began: Instant,
-    missed: bool,
-    _place: BulkheadPermit,
+struct Queue {
+    length: AtomicUsize,
+    /// When a request last found a place without waiting (milliseconds).
+    flowing_at: AtomicU64,
 }
 
-impl Gate {
+/// What the gate says to a request.
+#[derive(Debug)]
+pub(crate) enum Entry<C: Clock = MonotonicClock> {
+    /// There is no limit.
+    Unlimited,
+    Admitted(Place<C>),
+    /// Refused in earnest; it passes because the mode is `Shadow`.
+    Shadow,
+    /// The text says why.
+    Refused(&'static str),
+}
+
+/// A place. It is given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place<C: Clock = MonotonicClock> {
+    limit: Arc<Limit<C>>,
+    /// Nanoseconds of the limit's clock.
+    began: u64,
+    permit: BulkheadPermit,
+}
+
+/// How a request ended, as far as its latency tells something about the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It was answered.
+    Answered,
+    /// Its time ran out: a drop, never a sample.
+    Missed,
+}
+
+impl<C: Clock + Clone> Gate<C> {
     /// Takes new settings; requests under way keep their places, and a limit found by measuring is kept.
     pub(crate) fn configure(&self, settings: Option<&Concurrency>, mode: Mode) {
         let Some(settings) = settings.filter(|_| mode != Mode::Disabled) else {
-            self.0.store(None);
+            self.limit.store(None);
             return;
         };
-        let former = self.0.load_full();
+        let former = self.limit.load_full();
         if former
             .as_ref()
             .is_some_and(|former| former.settings == *settings && former.mode == mode)
@@ -69,48 +102,65 @@ impl Gate {
             .then(|| Aimd::new(settings.min, settings.max, known.unwrap_or(settings.initial)));
         let most = adaptive.as_ref().map_or(settings.max, Aimd::limit);
         let places = former.map_or_else(|| Bulkhead::new(0), |former| former.places.clone());
-        places.resize(usize::try_from(most).unwrap_or(usize::MAX));
-        self.0.store(Some(Arc::new(Limit {
+        places.resize(size(most));
+        // Validated with the document.
+        let routes = settings.priorities.iter().flat_map(|priorities| &priorities.routes);
+        let routes = routes.filter_map(|item| Some((item.route.parse().ok()?, item.priority)));
+        let queue = || Queue {
+            length: AtomicUsize::new(0),
+            flowing_at: AtomicU64::new(self.clock.millis()),
+        };
+        self.limit.store(Some(Arc::new(Limit {
             settings: settings.clone(),
+            routes: routes.collect(),
             mode,
             places,
-            queued: AtomicUsize::new(0),
-            flowing_at: AtomicU64::new(CoarseClock.millis()),
+            queues: [queue(), queue()],
             adaptive: adaptive.map(Mutex::new),
             allowed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
-            clock: CoarseClock,
+            clock: self.clock.clone(),
         })));
     }
 
-    /// A place; none where there is no limit.
-    ///
-    /// # Errors
-    /// When there is none in time; the text says so.
-    pub(crate) async fn enter(&self) -> Result<Option<Place>, &'static str> {
-        let Some(limit) = self.0.load_full() else {
-            return Ok(None);
+    /// The priority of a request of `method` for `path` that claims `claimed` in its header.
+    pub(crate) fn priority(&self, method: &str, path: &str, claimed: Option<&str>) -> Priority {
+        let limit = self.limit.load();
+        let Some((limit, priorities)) = limit
+            .as_ref()
+            .and_then(|limit| Some((limit, limit.settings.priorities.as_ref()?)))
+        else {
+            return Priority::default();
         };
-        match limit.place().await {
-            Ok(place) => {
+        let route = limit.routes.iter().find(|(route, _)| route.matches(method, path));
+        let route = route.map_or(Priority::default(), |(_, priority)| *priority);
+        priorities.header.decide(route, claimed.and_then(Priority::from_name))
+    }
+
+    /// A place for a request of `priority`. Cancel-safe.
+    pub(crate) async fn enter(&self, priority: Priority) -> Entry<C> {
+        let Some(limit) = self.limit.load_full() else {
+            return Entry::Unlimited;
+        };
+        match limit.place(priority).await {
+            Ok(permit) => {
                 limit.allowed.fetch_add(1, Ordering::Relaxed);
-                Ok(Some(Place {
+                Entry::Admitted(Place {
+                    began: limit.clock.nanos(),
                     limit,
-                    began: Instant::now(),
-                    missed: false,
-                    _place: place,
-                }))
+                    permit,
+                })
             }
-            Err(_) if limit.mode == Mode::Shadow => Ok(None),
+            Err(_) if limit.mode == Mode::Shadow => Entry::Shadow,
             Err(reason) => {
                 limit.refused.fetch_add(1, Ordering::Relaxed);
-                Err(reason)
+                Entry::Refused(reason)
             }
         }
     }
 
-    pub(crate) fn report(&self) -> impl Iterator<Item = LimitReport> + use<> {
-        self.0.load_full().into_iter().map(|limit| LimitReport {
+    pub(crate) fn report(&self) -> Option<LimitReport> {
+        self.limit.load().as_ref().map(|limit| LimitReport {
             name: "concurrency".to_owned(),
             kind: LimitKind::Concurrency,
             // A number found by measuring moves all the time and must not wake who waits for a change.
@@ -121,44 +171,93 @@ impl Gate {
             degraded: false,
         })
     }
+
+    /// Places there are, taken and waited for; nothing where there is no limit.
+    pub(crate) fn levels(&self) -> Option<[usize; 3]> {
+        let limit = self.limit.load();
+        let limit = limit.as_ref()?;
+        let waiting = limit
+            .queues
+            .iter()
+            .map(|queue| queue.length.load(Ordering::Relaxed))
+            .sum();
+        Some([limit.places.limit(), limit.places.in_flight(), waiting])
+    }
 }
 
-impl Limit {
-    async fn place(&self) -> Result<BulkheadPermit, &'static str> {
-        if self.queued.load(Ordering::Relaxed) == 0
-            && let Ok(place) = self.places.try_acquire()
-        {
-            self.flowing_at.store(self.clock.millis(), Ordering::Relaxed);
+/// The levels as gauges; without any, only their names.
+pub(crate) fn gauges(levels: Option<[usize; 3]>) -> impl Iterator<Item = Gauge> {
+    let names = [
+        ("resilience_concurrency_limit", "Requests handled at a time, at most."),
+        ("resilience_concurrency_inflight", "Requests being handled."),
+        ("resilience_concurrency_queued", "Requests waiting for a place."),
+    ];
+    names.into_iter().enumerate().map(move |(index, (name, help))| {
+        let sample = |levels: [usize; 3]| Sample {
+            labels: Vec::new(),
+            value: levels[index] as f64,
+        };
+        Gauge {
+            name,
+            help,
+            labels: &[],
+            samples: levels.map(sample).into_iter().collect(),
+        }
+    })
+}
+
+impl<C: Clock> Limit<C> {
+    async fn place(&self, priority: Priority) -> Result<BulkheadPermit, &'static str> {
+        let priorities = self.settings.priorities.as_ref();
+        let percent = priorities.map_or(100, |priorities: &Priorities| priorities.percent(priority));
+        let percent = size(percent);
+        let line = match priorities {
+            Some(_) if priority != Priority::Critical => Line::Second,
+            _ => Line::First,
+        };
+        let queue = &self.queues[line as usize];
+        // Nobody passes those who wait in the same line or in one before it.
+        let ahead = self.queues[..=line as usize]
+            .iter()
+            .any(|queue| queue.length.load(Ordering::Relaxed) > 0);
+        if !ahead && let Ok(place) = self.places.try_acquire_below(percent) {
+            queue.flowing_at.store(self.clock.millis(), Ordering::Relaxed);
             return Ok(place);
         }
-        let Some(_queued) = Queued::enter(&self.queued, self.settings.max_queue) else {
+        if priorities.is_some() && !priority.may_wait() {
+            return Err("this service keeps its remaining capacity for more important requests");
+        }
+        let Some(_queued) = Queued::enter(&self.queues, line, size(self.settings.max_queue)) else {
             return Err("this service handles as many requests as it can");
         };
-        let stands = self
-            .clock
-            .millis()
-            .saturating_sub(self.flowing_at.load(Ordering::Relaxed))
-            > STANDING;
+        let flowing_at = queue.flowing_at.load(Ordering::Relaxed);
+        let stands = self.clock.millis().saturating_sub(flowing_at) > STANDING;
         let longest = self.settings.queue_timeout.get();
         let wait = if stands { longest.min(TARGET) } else { longest };
         self.places
-            .acquire(wait)
+            .wait_below(percent, line, wait)
             .await
             .map_err(|_| "this service was not free in time")
     }
+}
+
+fn size(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// A place in the queue.
 struct Queued<'gate>(&'gate AtomicUsize);
 
 impl<'gate> Queued<'gate> {
-    fn enter(queued: &'gate AtomicUsize, most: u32) -> Option<Self> {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let join = |count: usize| (count < most).then_some(count + 1);
-        queued
+    /// Joins a line unless `most` wait in all.
+    fn enter(queues: &'gate [Queue; 2], line: Line, most: usize) -> Option<Self> {
+        let other = queues[1 - line as usize].length.load(Ordering::Relaxed);
+        let length = &queues[line as usize].length;
+        let join = |count: usize| (count.saturating_add(other) < most).then_some(count + 1);
+        length
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, join)
             .ok()
-            .map(|_| Self(queued))
+            .map(|_| Self(length))
     }
 }
 
@@ -168,102 +267,290 @@ impl Drop for Queued<'_> {
     }
 }
 
-impl Place {
-    /// Notes whether the answer missed its deadline.
-    pub(crate) const fn answered(mut self, missed: bool) -> Self {
-        self.missed = missed;
-        self
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(adaptive) = &self.limit.adaptive else { return };
-        let in_flight = u32::try_from(self.limit.places.in_flight()).unwrap_or(u32::MAX);
-        let mut adaptive = adaptive.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = adaptive.limit();
-        let now = self.limit.clock.millis();
-        let latency = (!self.missed).then(|| self.began.elapsed());
-        adaptive.answered(latency, in_flight, now);
-        if adaptive.limit() != before {
-            self.limit
-                .places
-                .resize(usize::try_from(adaptive.limit()).unwrap_or(usize::MAX));
+impl<C: Clock> Place<C> {
+    /// Learns from the end of the request; a place that is dropped without it (a caller that went away) teaches
+    /// nothing. The place is kept until what is returned is dropped: a body that is sent slowly takes it as long, but
+    /// its reader's slowness is no latency of this service.
+    pub(crate) fn ended(self, how: Ended) -> BulkheadPermit {
+        if let Some(adaptive) = &self.limit.adaptive {
+            let in_flight = u32::try_from(self.limit.places.in_flight()).unwrap_or(u32::MAX);
+            let mut adaptive = adaptive.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = adaptive.limit();
+            let now = self.limit.clock.nanos();
+            let latency = (how == Ended::Answered).then(|| Duration::from_nanos(now.saturating_sub(self.began)));
+            adaptive.answered(latency, in_flight, now / 1_000_000);
+            if adaptive.limit() != before {
+                self.limit.places.resize(size(adaptive.limit()));
+            }
         }
+        self.permit
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use valerix_policy::{PriorityHeader, RoutePriority};
 
-    fn gate(settings: &Concurrency) -> Gate {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn gate(settings: &Concurrency) -> Arc<Gate> {
         let gate = Gate::default();
         gate.configure(Some(settings), Mode::Enforce);
-        gate
+        Arc::new(gate)
     }
 
-    #[tokio::test]
-    async fn no_more_than_the_limit_and_a_place_comes_back() {
-        let gate = gate(&Concurrency {
-            max: 2,
+    fn fixed(max: u32) -> Concurrency {
+        Concurrency {
+            max,
             ..Concurrency::default()
-        });
-        let first = gate.enter().await.unwrap();
-        let _second = gate.enter().await.unwrap();
-        assert!(gate.enter().await.is_err());
-        drop(first);
-        gate.enter().await.unwrap();
-        assert!(gate.enter().await.is_ok(), "the third was dropped at once");
+        }
     }
 
-    #[tokio::test]
-    async fn who_queues_waits_and_a_full_queue_refuses_at_once() {
-        let queue_timeout = valerix_policy::Duration::from_millis(500);
-        let gate = Arc::new(gate(&Concurrency {
-            max: 1,
-            max_queue: 1,
-            queue_timeout,
-            ..Concurrency::default()
-        }));
-        let place = gate.enter().await.unwrap();
-        let waiting = gate.clone();
-        let queued = tokio::spawn(async move { waiting.enter().await.is_ok() });
-        tokio::task::yield_now().await;
-        assert!(gate.enter().await.is_err(), "the queue has one place");
-        drop(place);
-        assert!(queued.await.unwrap());
+    async fn place<C: Clock + Clone>(gate: &Gate<C>, priority: Priority) -> Place<C> {
+        match gate.enter(priority).await {
+            Entry::Admitted(place) => place,
+            _ => panic!("{priority:?} got no place"),
+        }
     }
 
-    #[tokio::test]
-    async fn shadow_and_disabled_let_all_pass() {
-        let settings = Concurrency {
-            max: 1,
-            ..Concurrency::default()
-        };
-        for mode in [Mode::Shadow, Mode::Disabled] {
-            let gate = Gate::default();
-            gate.configure(Some(&settings), mode);
-            let _first = gate.enter().await.unwrap();
-            assert!(gate.enter().await.unwrap().is_none());
+    async fn refusal(gate: &Gate, priority: Priority) -> &'static str {
+        match gate.enter(priority).await {
+            Entry::Refused(reason) => reason,
+            _ => panic!("{priority:?} was not refused"),
+        }
+    }
+
+    async fn settle() {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test]
-    async fn a_reload_keeps_places_that_are_taken() {
+    async fn no_more_than_the_limit_and_a_place_comes_back() {
+        let gate = gate(&fixed(2));
+        let first = place(&gate, Priority::Default).await;
+        let _second = place(&gate, Priority::BestEffort).await;
+        // Without priorities all are alike.
+        refusal(&gate, Priority::Critical).await;
+        drop(first);
+        let third = place(&gate, Priority::Default).await;
+        refusal(&gate, Priority::Default).await;
+        let held = third.ended(Ended::Answered);
+        refusal(&gate, Priority::Default).await;
+        drop(held);
+        place(&gate, Priority::Default).await;
+    }
+
+    #[tokio::test]
+    async fn who_queues_waits_and_a_full_queue_refuses_at_once() {
+        let queue_timeout = valerix_policy::Duration::from_secs(60);
         let gate = gate(&Concurrency {
-            max: 2,
-            ..Concurrency::default()
+            max_queue: 1,
+            queue_timeout,
+            ..fixed(1)
         });
-        let _held = [gate.enter().await.unwrap(), gate.enter().await.unwrap()];
-        gate.configure(
-            Some(&Concurrency {
-                max: 3,
-                ..Concurrency::default()
-            }),
-            Mode::Enforce,
-        );
-        let _third = gate.enter().await.unwrap();
-        assert!(gate.enter().await.is_err());
+        let held = place(&gate, Priority::Default).await;
+        let waiting = gate.clone();
+        let queued = tokio::spawn(async move { matches!(waiting.enter(Priority::Default).await, Entry::Admitted(_)) });
+        settle().await;
+        assert_eq!(gate.levels(), Some([1, 1, 1]));
+        refusal(&gate, Priority::Default).await;
+        drop(held);
+        assert!(queued.await.unwrap());
+        assert_eq!(gate.levels(), Some([1, 0, 0]));
+    }
+
+    #[tokio::test]
+    async fn shadow_and_disabled_let_all_pass() {
+        let gate: Gate = Gate::default();
+        gate.configure(Some(&fixed(1)), Mode::Shadow);
+        let _first = place(&gate, Priority::Default).await;
+        assert!(matches!(gate.enter(Priority::Default).await, Entry::Shadow));
+        gate.configure(Some(&fixed(1)), Mode::Disabled);
+        assert!(matches!(gate.enter(Priority::Default).await, Entry::Unlimited));
+    }
+
+    #[tokio::test]
+    async fn a_reload_keeps_places_that_are_taken() {
+        let gate = gate(&fixed(2));
+        let _held = [
+            place(&gate, Priority::Default).await,
+            place(&gate, Priority::Default).await,
+        ];
+        gate.configure(Some(&fixed(3)), Mode::Enforce);
+        let _third = place(&gate, Priority::Default).await;
+        refusal(&gate, Priority::Default).await;
+    }
+
+    #[tokio::test]
+    async fn the_less_important_are_refused_first_as_the_limit_fills() {
+        let gate = gate(&Concurrency {
+            priorities: Some(Priorities::default()),
+            ..fixed(20)
+        });
+        let (mut held, mut admitted) = (Vec::new(), [0; 4]);
+        // The least important ones ask first and get no more than their share.
+        for (index, priority) in Priority::ALL.into_iter().enumerate().rev() {
+            while let Entry::Admitted(place) = gate.enter(priority).await {
+                held.push(place);
+                admitted[index] += 1;
+            }
+        }
+        assert_eq!(admitted, [2, 3, 5, 10], "100, 90, 75 and 50 percent of 20 places");
+        // One place is freed: it is for the most important ones only.
+        held.pop();
+        for priority in [Priority::BestEffort, Priority::Sheddable, Priority::Default] {
+            refusal(&gate, priority).await;
+        }
+        held.push(place(&gate, Priority::Critical).await);
+        held.truncate(9);
+        place(&gate, Priority::BestEffort).await;
+    }
+
+    #[tokio::test]
+    async fn critical_requests_pass_the_queue_and_sheddable_ones_never_wait() {
+        let gate = gate(&Concurrency {
+            max_queue: 10,
+            queue_timeout: valerix_policy::Duration::from_secs(60),
+            priorities: Some(Priorities::default()),
+            ..fixed(1)
+        });
+        let held = place(&gate, Priority::Critical).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for priority in [
+            Priority::Default,
+            Priority::Critical,
+            Priority::Default,
+            Priority::Critical,
+        ] {
+            let (gate, order) = (gate.clone(), order.clone());
+            tasks.push(tokio::spawn(async move {
+                let _place = place(&gate, priority).await;
+                order.lock().unwrap().push(priority);
+            }));
+            settle().await;
+        }
+        let began = std::time::Instant::now();
+        for priority in [Priority::Sheddable, Priority::BestEffort] {
+            assert!(refusal(&gate, priority).await.contains("more important"));
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "they never wait");
+        drop(held);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        use Priority::{Critical, Default};
+        assert_eq!(*order.lock().unwrap(), [Critical, Critical, Default, Default]);
+    }
+
+    #[tokio::test]
+    async fn abandoned_waits_and_requests_leave_nothing_behind() {
+        let gate = gate(&Concurrency {
+            max_queue: 100,
+            queue_timeout: valerix_policy::Duration::from_secs(60),
+            priorities: Some(Priorities::default()),
+            ..fixed(2)
+        });
+        let held = [
+            place(&gate, Priority::Default).await,
+            place(&gate, Priority::Critical).await,
+        ];
+        let tasks: Vec<_> = (0..40)
+            .map(|index| {
+                let (gate, priority) = (gate.clone(), Priority::ALL[index % 2]);
+                tokio::spawn(async move { place(&gate, priority).await })
+            })
+            .collect();
+        settle().await;
+        assert_eq!(gate.levels(), Some([2, 2, 40]));
+        drop(held);
+        for task in tasks {
+            task.abort();
+            drop(task.await);
+        }
+        assert_eq!(gate.levels(), Some([2, 0, 0]));
+    }
+
+    #[tokio::test]
+    async fn the_header_does_what_the_policy_says_and_no_more() {
+        let with = |header| {
+            let routes = vec![RoutePriority {
+                route: "GET /items/{id}".to_owned(),
+                priority: Priority::Sheddable,
+            }];
+            let priorities = Some(Priorities {
+                header,
+                routes,
+                ..Priorities::default()
+            });
+            gate(&Concurrency { priorities, ..fixed(1) })
+        };
+        use Priority::{BestEffort, Critical, Default, Sheddable};
+        for (header, claimed, on_route, elsewhere) in [
+            (PriorityHeader::Ignore, None, Sheddable, Default),
+            (PriorityHeader::Ignore, Some("Critical"), Sheddable, Default),
+            (PriorityHeader::Ignore, Some("BestEffort"), Sheddable, Default),
+            (PriorityHeader::Lower, Some("critical"), Sheddable, Default),
+            (PriorityHeader::Lower, Some("besteffort"), BestEffort, BestEffort),
+            (PriorityHeader::Trust, Some("Critical"), Critical, Critical),
+            (PriorityHeader::Trust, Some("urgent"), Sheddable, Default),
+            (PriorityHeader::Trust, Some(""), Sheddable, Default),
+        ] {
+            let gate = with(header);
+            let found = [
+                gate.priority("GET", "/items/1", claimed),
+                gate.priority("GET", "/", claimed),
+            ];
+            assert_eq!(found, [on_route, elsewhere], "{header:?} {claimed:?}");
+        }
+        let open: Gate = Gate::default();
+        assert_eq!(open.priority("GET", "/", Some("Critical")), Default);
+    }
+
+    /// A reader that takes its time must not look like a slow service, and one that goes away not like a fast one.
+    #[tokio::test]
+    async fn only_the_time_to_an_answer_is_measured() {
+        let clock = ManualClock::default();
+        let gate = Gate {
+            limit: ArcSwapOption::default(),
+            clock: clock.clone(),
+        };
+        let adaptive = Concurrency {
+            concurrency_type: ConcurrencyType::Adaptive,
+            min: 1,
+            initial: 10,
+            ..fixed(100)
+        };
+        gate.configure(Some(&adaptive), Mode::Enforce);
+        let limit = || gate.levels().unwrap()[0];
+        let answer = async |latency: u64, body: u64| {
+            let place = place(&gate, Priority::Default).await;
+            clock.advance(Duration::from_millis(latency));
+            let held = place.ended(Ended::Answered);
+            clock.advance(Duration::from_millis(body));
+            drop(held);
+        };
+        for _ in 0..200 {
+            answer(10, 0).await;
+        }
+        for _ in 0..200 {
+            answer(10, 5_000).await;
+        }
+        assert_eq!(limit(), 10, "slow readers");
+        for _ in 0..200 {
+            drop(place(&gate, Priority::Default).await);
+            clock.advance(Duration::from_millis(10));
+        }
+        for _ in 0..200 {
+            answer(15, 0).await;
+        }
+        assert_eq!(limit(), 10, "the baseline is still 10 ms");
+        for _ in 0..200 {
+            answer(25, 0).await;
+        }
+        assert!(limit() < 10, "a slow service is noticed");
     }
 }

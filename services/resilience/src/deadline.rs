@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::task::futures::TaskLocalFuture;
 use tokio::time::Instant;
 
 /// Milliseconds that the caller still waits.
@@ -88,6 +89,11 @@ impl Deadline {
         CURRENT.scope(self, future).await
     }
 
+    /// As [`scope`](Self::scope), of the future that `call` makes, which has the deadline too.
+    pub(crate) fn around_call<F: Future>(self, call: impl FnOnce() -> F) -> TaskLocalFuture<Self, F> {
+        CURRENT.scope(self, CURRENT.sync_scope(self, call))
+    }
+
     /// The header for a call that may take `time`: whole milliseconds, rounded down.
     #[must_use]
     pub fn header(time: Duration) -> HeaderValue {
@@ -95,6 +101,20 @@ impl Deadline {
     }
 
     /// The time that a caller gave.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use http::{HeaderMap, HeaderValue};
+    /// use valerix_resilience::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// assert_eq!(Deadline::from_headers(&headers)?, None);
+    /// headers.insert(TIMEOUT_HEADER, Deadline::header(Duration::from_millis(1_500)));
+    /// assert_eq!(Deadline::from_headers(&headers)?, Some(Duration::from_millis(1_500)));
+    /// headers.insert(TIMEOUT_HEADER, HeaderValue::from_static("soon"));
+    /// assert!(Deadline::from_headers(&headers).is_err());
+    /// # Ok::<(), InvalidTimeout>(())
+    /// ```
     ///
     /// # Errors
     /// When the header is there but is no number of milliseconds.

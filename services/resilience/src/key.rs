@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
+#[cfg(feature = "axum")]
 use crate::problem::Problem;
 
 /// The header of the IETF draft.
@@ -19,6 +20,16 @@ pub struct InvalidKey {
 }
 
 /// The key of a request: a quoted string as the draft has it, or a bare token as others send it.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue};
+/// use valerix_resilience::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers};
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static("\"8e03978e\""));
+/// assert_eq!(key_from_headers(&headers)?.as_deref(), Some("8e03978e"));
+/// # Ok::<(), InvalidKey>(())
+/// ```
 ///
 /// # Errors
 /// When there are several, or it is empty, too long or of other characters.

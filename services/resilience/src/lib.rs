@@ -3,12 +3,25 @@
 //!
 //! [`Resilience`] is the whole of it: `builder().start()` reads and follows the documents, `client(name)` gives an HTTP
 //! client of a target, `server_layer()` protects an axum router, `report_router()` proves what is in force. Each part
-//! ([`CircuitBreaker`], [`RetryBudget`], [`Bulkhead`], [`Deadline`]) also works alone.
-// What only the client and the server layer use is compiled without them too, so that it stays one code.
+//! ([`layers`], [`CircuitBreaker`], [`RetryBudget`], [`Bulkhead`], [`Deadline`]) also works alone.
+//!
+//! Headers of the protocol between services, all of them optional:
+//!
+//! ```
+//! use valerix_resilience::{
+//!     CLIENT_HEADER, FAULT_HEADER, IDEMPOTENCY_KEY, PRIORITY_HEADER, PROBLEM_HEADER, RETRY_HEADER, TIMEOUT_HEADER,
+//! };
+//!
+//! let of_requests = [CLIENT_HEADER, IDEMPOTENCY_KEY, PRIORITY_HEADER, TIMEOUT_HEADER];
+//! let of_answers = [FAULT_HEADER, PROBLEM_HEADER, RETRY_HEADER];
+//! assert!(of_requests.iter().chain(&of_answers).all(|name| name != "retry-after"));
+//! ```
+//!
 #![cfg_attr(
-    not(all(feature = "axum", feature = "reqwest")),
-    allow(dead_code, unused_imports, unused_mut)
+    all(feature = "axum", feature = "postgres", feature = "reqwest"),
+    doc = include_str!("../README.md")
 )]
+#![warn(clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod backoff;
 mod breaker;
@@ -16,16 +29,33 @@ mod bulkhead;
 #[cfg(feature = "reqwest")]
 mod client;
 mod clock;
-#[cfg(feature = "axum")]
+#[cfg_attr(
+    not(feature = "axum"),
+    allow(dead_code, reason = "routes and header are for the server layer")
+)]
 mod concurrency;
 mod deadline;
 mod documents;
 mod faults;
+mod held;
 #[cfg(feature = "postgres")]
 pub mod idempotency;
 mod key;
+pub mod layers;
 mod limits;
+#[cfg_attr(
+    not(all(feature = "axum", feature = "reqwest")),
+    allow(dead_code, reason = "who counts is the client or the server layer")
+)]
 mod metrics;
+#[cfg_attr(
+    not(feature = "reqwest"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the engine of calls knows no client, and the client drives it"
+    )
+)]
 mod outbound;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -34,6 +64,10 @@ mod random;
 #[cfg(feature = "axum")]
 mod report;
 mod retry;
+#[cfg_attr(
+    not(all(feature = "axum", feature = "reqwest")),
+    allow(dead_code, reason = "what the client and the server layer ask of it")
+)]
 mod runtime;
 #[cfg(feature = "axum")]
 mod server;
@@ -43,7 +77,7 @@ mod sync;
 pub use valerix_policy as policy;
 
 pub use backoff::Backoff;
-pub use breaker::{CircuitBreaker, Outcome, Permit, Rejected, Snapshot, Ticket, Transition};
+pub use breaker::{CircuitBreaker, Outcome, OwnedPermit, Permit, Rejected, Snapshot, Ticket, Transition};
 pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
 #[cfg(feature = "reqwest")]
 pub use client::{BuildError, ClientBuilder, ClientResponse, RequestBuilder, ResilientClient};
@@ -60,7 +94,7 @@ pub use outbound::{
     CallError, ChosenAddress, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Resolve, Resolving,
     SystemResolver, Target, TargetBody, TargetLayer, TargetService,
 };
-pub use problem::{FAULT_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
+pub use problem::{FAULT_HEADER, PRIORITY_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;
 pub use runtime::{Builder, Resilience, StartError};
 #[cfg(feature = "axum")]

@@ -113,8 +113,8 @@ impl Metrics {
             ),
             concurrency: counter(
                 "resilience_concurrency_decisions_total",
-                "Requests that asked for a place, by decision.",
-                &["decision"],
+                "Requests that asked for a place, by priority and decision.",
+                &["priority", "decision"],
             ),
         }))
     }
@@ -180,8 +180,9 @@ impl Metrics {
     }
 
     #[cfg(feature = "axum")]
-    pub(crate) fn concurrency(&self, decision: &str) {
-        self.0.concurrency.with_label_values(&[decision]).inc();
+    pub(crate) fn concurrency(&self, priority: valerix_policy::Priority, decision: &str) {
+        let labels = [priority.as_str(), decision];
+        self.0.concurrency.with_label_values(&labels).inc();
     }
 
     #[cfg(feature = "axum")]

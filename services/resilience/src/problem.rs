@@ -12,11 +12,23 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub const RETRY_HEADER: HeaderName = HeaderName::from_static("valerix-retry");
 /// The last part of a problem's type, so that a client knows it from the head alone.
 pub const PROBLEM_HEADER: HeaderName = HeaderName::from_static("valerix-problem");
+/// On requests: how important they are, one of `Critical`, `Default`, `Sheddable` and `BestEffort`. Believed only as far
+/// as the policy says (`inbound.concurrency.priorities.header`).
+pub const PRIORITY_HEADER: HeaderName = HeaderName::from_static("valerix-priority");
 /// On answers that a fault made: its type.
 pub const FAULT_HEADER: HeaderName = HeaderName::from_static("valerix-fault");
 const BASE: &str = "https://valerix.io/problems/";
 
 /// A refusal with its reason.
+///
+/// ```
+/// use valerix_resilience::{PROBLEM_HEADER, PROBLEM_JSON, Problem};
+///
+/// let problem = Problem::overloaded("try again").extension("target", "inventory");
+/// assert_eq!(problem.headers()["content-type"], PROBLEM_JSON);
+/// assert_eq!(problem.headers()[PROBLEM_HEADER], "overloaded");
+/// assert!(problem.body().contains(r#""status":503"#));
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Problem {
     /// What clients key on.

@@ -1,8 +1,10 @@
-//! `GET /resilience`: the report, as an answer at once or, with `since` and `wait`, when it changes.
+//! `GET /resilience`: the report, as an answer at once or, with `since` and `wait`, when it changes. Its OpenAPI document
+//! is `GET /resilience/openapi.json`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -17,6 +19,8 @@ use crate::runtime::Resilience;
 /// Long polls at a time; one more is answered at once.
 const MAX_WAITERS: usize = 4;
 const MAX_WAIT: Duration = Duration::from_secs(120);
+/// Generated from the report's types.
+const OPENAPI: &str = include_str!("../openapi.json");
 
 #[derive(Clone)]
 struct Shared {
@@ -31,23 +35,62 @@ struct Poll {
 }
 
 impl Resilience {
-    /// The route `GET /resilience`, to be merged into the router of the report port.
+    /// The routes `GET /resilience` and `GET /resilience/openapi.json`, to be merged into the router of the report port.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+    /// use axum::{Router, routing::get};
+    ///
+    /// let report_port: Router = Router::new().route("/health", get(|| async { "" })).merge(resilience.report_router());
+    /// # });
+    /// ```
     pub fn report_router(&self) -> Router {
         let shared = Shared {
             resilience: self.clone(),
             waiters: Arc::new(AtomicUsize::new(0)),
         };
-        Router::new().route("/resilience", get(answer)).with_state(shared)
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        Router::new()
+            .route("/resilience", get(answer))
+            .route("/resilience/openapi.json", get(move || async move { (json, OPENAPI) }))
+            .with_state(shared)
     }
 }
 
-async fn answer(State(shared): State<Shared>, Query(poll): Query<Poll>, headers: HeaderMap) -> Response {
+/// 400 that names the parameter, what it is and what to send instead.
+fn invalid(parameter: &str, detail: impl std::fmt::Display) -> Response {
+    Problem::new(
+        "invalid-query",
+        StatusCode::BAD_REQUEST,
+        "Invalid query",
+        format!("query parameter {parameter}: {detail}"),
+    )
+    .extension("parameter", parameter)
+    .into_response()
+}
+
+/// Whether one of the tags that a caller has is this one. Quotes may be left out, and a weak tag will do.
+fn is_known(tags: &str, etag: &str) -> bool {
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").trim_matches('"').to_owned();
+    tags.trim() == "*" || tags.split(',').any(|tag| bare(tag) == bare(etag))
+}
+
+async fn answer(
+    State(shared): State<Shared>,
+    query: Result<Query<Poll>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let poll = match query {
+        Ok(Query(poll)) => poll,
+        Err(rejection) => return invalid("since or wait", rejection.body_text()),
+    };
     let wait = match poll.wait.as_deref().map(str::parse::<Duration>).transpose() {
-        Ok(wait) => wait.unwrap_or(Duration::ZERO).min(MAX_WAIT),
-        Err(error) => {
-            let detail = format!("query parameter wait: {error}");
-            return Problem::new("invalid-query", StatusCode::BAD_REQUEST, "Invalid query", detail).into_response();
+        Ok(Some(wait)) if wait > MAX_WAIT => {
+            return invalid("wait", format!("{wait} is too long: use at most {MAX_WAIT}"));
         }
+        Ok(wait) => wait.unwrap_or(Duration::ZERO),
+        Err(error) => return invalid("wait", error),
     };
     let since = poll
         .since
@@ -56,7 +99,7 @@ async fn answer(State(shared): State<Shared>, Query(poll): Query<Poll>, headers:
     revisions.borrow_and_update();
     let report = shared.resilience.report();
     let etag = report.etag();
-    let Some(since) = since.filter(|since| since.trim_matches('"') == etag.trim_matches('"')) else {
+    let Some(since) = since.filter(|since| is_known(since, &etag)) else {
         return full(report, &etag);
     };
     if wait.is_zero() {
@@ -69,7 +112,7 @@ async fn answer(State(shared): State<Shared>, Query(poll): Query<Poll>, headers:
         while revisions.changed().await.is_ok() {
             let report = shared.resilience.report();
             let etag = report.etag();
-            if etag.trim_matches('"') != since.trim_matches('"') {
+            if !is_known(&since, &etag) {
                 return full(report, &etag);
             }
         }

@@ -184,7 +184,6 @@ impl Builder {
             replicas: AtomicU32::new(1),
             #[cfg(feature = "axum")]
             rules: ArcSwap::default(),
-            #[cfg(feature = "axum")]
             gate: crate::concurrency::Gate::default(),
             targets: RwLock::default(),
             faults: Arc::new(Faults::new(
@@ -250,7 +249,6 @@ pub(crate) struct Inner {
     replicas: AtomicU32,
     #[cfg(feature = "axum")]
     pub(crate) rules: ArcSwap<crate::limits::RuleSet>,
-    #[cfg(feature = "axum")]
     pub(crate) gate: crate::concurrency::Gate,
     targets: RwLock<BTreeMap<String, Arc<Target>>>,
     pub(crate) faults: Arc<Faults>,
@@ -586,8 +584,8 @@ impl Inner {
             };
             let rules = crate::limits::RuleSet::new(&inbound.rate_limit.rules, policy.mode, owner, &former);
             self.rules.store(Arc::new(rules));
-            self.gate.configure(inbound.concurrency.as_ref(), policy.mode);
         }
+        self.gate.configure(policy.inbound.concurrency.as_ref(), policy.mode);
         for (name, target) in self.targets.read().unwrap_or_else(PoisonError::into_inner).iter() {
             match policy.target(name) {
                 Some(settings) => target.reconfigure(settings, policy.mode, replicas, now),
@@ -623,7 +621,8 @@ impl Inner {
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
         let mut limits: Vec<_> = targets.values().map(|target| target.limit_report()).collect();
         #[cfg(feature = "axum")]
-        limits.extend(self.rules.load().report().chain(self.gate.report()));
+        limits.extend(self.rules.load().report());
+        limits.extend(self.gate.report());
         Report {
             pod_uid: self.pod_uid.clone(),
             service: self.service.clone(),
@@ -710,7 +709,7 @@ fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
         };
         sample(&[in_force.report.hash.as_deref().unwrap_or_default(), error], 1.0)
     });
-    vec![
+    [
         Gauge {
             name: "resilience_circuit_state",
             help: "1 for the state of a target's circuit.",
@@ -756,6 +755,9 @@ fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
             samples: config.into_iter().collect(),
         },
     ]
+    .into_iter()
+    .chain(crate::concurrency::gauges(inner.and_then(|inner| inner.gate.levels())))
+    .collect()
 }
 
 /// Keeps the library true to the folder until its last clone is dropped.

@@ -1,5 +1,6 @@
 //! Third step: a plan as the objects that make it true. Pure: the same plan always gives the same objects.
 
+mod concurrency;
 mod config_map;
 mod deployment;
 pub mod policy_document;

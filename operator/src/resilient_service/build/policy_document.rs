@@ -1,6 +1,7 @@
 //! `policy.v1.json` from the specification: defaults merged in, every value within the library's bounds. Pure.
 
 use super::super::validate::Violation;
+use super::concurrency::concurrency;
 use valerix_crds::{self as api, ChaosAdmission, ResilientServiceSpec, TargetDefaults};
 use valerix_policy::{
     Admission, Backoff, Balancing, BalancingType, BreakerOverride, BreakerScope, Bulkhead, Chaos, CircuitBreaker,
@@ -46,6 +47,7 @@ fn document(spec: &ResilientServiceSpec) -> Policy {
     };
     let inbound = resilience.inbound.unwrap_or_default();
     policy.inbound.timeout = duration(inbound.timeout.as_ref(), policy.inbound.timeout);
+    policy.inbound.concurrency = inbound.concurrency.as_ref().map(concurrency);
     // A request must not be taken over while it may still run.
     let idempotency = &mut policy.inbound.idempotency;
     let beyond = Duration::from_millis(policy.inbound.timeout.as_millis().saturating_add(15_000));
@@ -218,7 +220,7 @@ fn bulkhead(given: Layers<'_, api::Bulkhead>) -> Bulkhead {
 }
 
 /// The given duration, or the default. The API server has checked the form, and both types read the same one.
-fn duration(given: Option<&api::Duration>, default: Duration) -> Duration {
+pub(super) fn duration(given: Option<&api::Duration>, default: Duration) -> Duration {
     given.and_then(|given| given.as_str().parse().ok()).unwrap_or(default)
 }
 
@@ -283,6 +285,37 @@ mod tests {
         ]}});
         let violations = render(&fixtures::service("order", contradiction).spec).unwrap_err();
         assert_eq!(violations[0].field, "spec.resilience.targets[0].circuitBreaker.scope");
+    }
+
+    #[test]
+    fn requests_at_a_time_reach_the_pods_with_bounds_that_fit_each_other() {
+        let concurrency = |spec: serde_json::Value| {
+            let policy = policy(json!({"image": "a", "resilience": {"inbound": {"concurrency": spec}}}));
+            policy.inbound.concurrency.unwrap()
+        };
+        assert_eq!(concurrency(json!({})), valerix_policy::Concurrency::default());
+        // Less than the other fields' defaults.
+        let small = concurrency(json!({"type": "Adaptive", "max": 10}));
+        assert_eq!((small.max, small.min, small.initial), (10, 10, 10));
+        let large = concurrency(json!({"type": "Adaptive", "min": 50}));
+        assert_eq!((large.max, large.min, large.initial), (200, 50, 50));
+        let shedding = concurrency(json!({"maxQueue": 7, "queueTimeout": "50ms", "priorities": {
+            "header": "Lower", "bestEffortPercent": 10,
+            "routes": [{"route": "GET /a", "priority": "Critical"}, {"route": "GET /b", "priority": "Sooner"}]
+        }}));
+        assert_eq!(
+            (shedding.max_queue, shedding.queue_timeout),
+            (7, Duration::from_millis(50))
+        );
+        let priorities = shedding.priorities.unwrap();
+        assert_eq!(priorities.header, valerix_policy::PriorityHeader::Lower);
+        let found: Vec<_> = priorities.routes.iter().map(|item| item.priority).collect();
+        use valerix_policy::Priority;
+        assert_eq!(found, [Priority::Critical, Priority::Default]);
+        assert_eq!(
+            Priority::ALL.map(|priority| priorities.percent(priority)),
+            [100, 90, 75, 10]
+        );
     }
 
     #[test]

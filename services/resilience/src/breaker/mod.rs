@@ -6,6 +6,7 @@
 //! While closed and while open no lock is taken. Transitions and the few probes of the half-open state take one.
 
 mod mask;
+mod owned;
 mod permit;
 mod settings;
 mod window;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use valerix_policy::{BreakerOverride, CircuitState, Mode};
 
+pub use self::owned::OwnedPermit;
 pub use self::permit::{Outcome, Permit, Ticket};
 
 use self::mask::{Gate, Mask};

@@ -18,14 +18,14 @@ pub enum Outcome {
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once counts as a cancelled call"]
 pub struct Permit<'breaker, C: Clock = CoarseClock> {
-    breaker: &'breaker CircuitBreaker<C>,
-    began: u64,
-    generation: u32,
-    kind: Kind,
+    pub(super) breaker: &'breaker CircuitBreaker<C>,
+    pub(super) began: u64,
+    pub(super) generation: u32,
+    pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Closed,
     Probe { number: u64 },
     Uncounted { shadow: bool },

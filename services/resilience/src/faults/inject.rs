@@ -10,6 +10,21 @@ use super::admission::{Decision, Known};
 use crate::random::Random;
 
 /// What to do to a request instead of, or before, handling it.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+/// use valerix_resilience::{AbortConnection, Faults, Injection};
+///
+/// let faults: &Faults = &resilience.faults();
+/// match faults.inbound("GET", "/items") {
+///     Some(Injection::Delay(time)) => tokio::time::sleep(time).await,
+///     Some(Injection::Status(status)) => println!("answer with {status}"),
+///     Some(Injection::Abort) => println!("close the connection: {AbortConnection:?}"),
+///     None => {}
+/// }
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Injection {
     /// Wait, then handle it.

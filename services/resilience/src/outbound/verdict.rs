@@ -4,14 +4,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use http::StatusCode;
 
 use super::attempt::{Bound, Journey};
 use super::call::{Answer, Attempt, AttemptError, Completed, Held};
 use super::error::CallError;
 use super::target::Target;
 use crate::breaker::{Outcome, Ticket};
-use crate::problem::RETRY_HEADER;
 use crate::retry;
 
 /// What became of one attempt.
@@ -178,12 +176,5 @@ where
 
 /// Why an answer is worth another attempt; none when it is final.
 pub(super) fn repeat_reason<R: Answer>(answer: &R) -> Option<&'static str> {
-    let reason = match answer.status() {
-        StatusCode::BAD_GATEWAY => "502",
-        StatusCode::SERVICE_UNAVAILABLE => "503",
-        StatusCode::GATEWAY_TIMEOUT => "504",
-        _ => return None,
-    };
-    let is_final = answer.headers().get(RETRY_HEADER).is_some_and(|value| value == "no");
-    (!is_final).then_some(reason)
+    retry::repeat_reason(answer.status(), answer.headers())
 }

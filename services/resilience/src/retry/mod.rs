@@ -4,10 +4,11 @@ mod budget;
 
 use std::time::Duration;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, StatusCode, header};
 
 pub use self::budget::RetryBudget;
 
+use crate::problem::RETRY_HEADER;
 use crate::random::Random;
 
 /// The wait before repetition `n` (from 1): full jitter, U[0, min(max, base * 2^(n-1))].
@@ -23,6 +24,19 @@ pub(crate) fn backoff(settings: valerix_policy::Backoff, repetition: u32, random
 /// Whether a request may be sent twice: a safe method, or a key on a route that the target declares idempotent.
 pub(crate) fn is_repeatable(method: &Method, has_key: bool, declared_route: bool) -> bool {
     method.is_safe() || (has_key && declared_route)
+}
+
+/// Why an answer is worth another attempt; none when it is final.
+pub(crate) fn repeat_reason(status: StatusCode, headers: &HeaderMap) -> Option<&'static str> {
+    if headers.get(RETRY_HEADER).is_some_and(|value| value == "no") {
+        return None;
+    }
+    match status {
+        StatusCode::BAD_GATEWAY => Some("502"),
+        StatusCode::SERVICE_UNAVAILABLE => Some("503"),
+        StatusCode::GATEWAY_TIMEOUT => Some("504"),
+        _ => None,
+    }
 }
 
 /// `Retry-After` as a time from now: seconds, or an HTTP date against the answer's own `Date`.

@@ -3,7 +3,7 @@
 //!
 //! Requests to probes and to the report port pass untouched.
 
-mod held;
+mod priority;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,20 +17,19 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tower::{Layer, Service};
 use valerix_policy::LimitKeyType;
 
-use self::held::Held;
-
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::{AbortConnection, Injection};
 use crate::limits::{Network, Verdict, address};
-use crate::problem::{FAULT_HEADER, PROBLEM_HEADER, Problem};
+use crate::problem::{FAULT_HEADER, Problem};
 use crate::runtime::Resilience;
 
 /// Paths that no layer touches.
-const BYPASS: [&str; 6] = [
+const BYPASS: [&str; 7] = [
     "/health",
     "/ready",
     "/openapi.json",
     "/resilience",
+    "/resilience/openapi.json",
     "/metrics",
     "/health/deep",
 ];
@@ -42,6 +41,7 @@ pub struct ServerLayer {
     bypass: Arc<[String]>,
     trusted: Arc<[Network]>,
     claims: Option<Claims>,
+    priority: Option<priority::Decide>,
 }
 
 /// A claim of the caller's verified token, where there is one.
@@ -74,6 +74,7 @@ impl Resilience {
             bypass: BYPASS.map(str::to_owned).into(),
             trusted: Arc::new([]),
             claims: None,
+            priority: None,
         }
     }
 }
@@ -87,6 +88,17 @@ impl ServerLayer {
     }
 
     /// Proxies whose `X-Forwarded-For` is believed. Default none: the peer's address counts.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+    /// use valerix_resilience::{InvalidNetwork, Network};
+    ///
+    /// let proxies: Network = "10.0.0.0/8".parse()?;
+    /// let layer = resilience.server_layer().trusted_proxies([proxies]);
+    /// # Ok::<(), InvalidNetwork>(())
+    /// # }).unwrap();
+    /// ```
     #[must_use]
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
         self.trusted = networks.into_iter().collect();
@@ -167,7 +179,7 @@ where
 }
 
 /// One request from outside in: limits, then a place, then the rest.
-async fn limit<S>(layer: &ServerLayer, inner: S, request: Request<Body>) -> Response
+async fn limit<S>(layer: &ServerLayer, inner: S, mut request: Request<Body>) -> Response
 where
     S: Service<Request<Body>, Error = Infallible> + Send + 'static,
     S::Response: IntoResponse,
@@ -191,24 +203,13 @@ where
             return with_fields(problem.into_response(), fields);
         }
     };
-    let place = match library.gate.enter().await {
-        Ok(place) => {
-            library.metrics().concurrency("allowed");
-            place
-        }
-        Err(reason) => {
-            library.metrics().concurrency("refused");
-            return with_fields(Problem::overloaded(reason).into_response(), fields);
-        }
+    let place = match priority::enter(layer, &mut request).await {
+        Ok(place) => place,
+        Err(problem) => return with_fields(problem.into_response(), fields),
     };
     let response = with_fields(guard(&layer.resilience, inner, request).await, fields);
-    let missed = response
-        .headers()
-        .get(PROBLEM_HEADER)
-        .is_some_and(|kind| kind == "deadline-exceeded");
-    // The place is held until the body has been sent or given up.
     match place {
-        Some(place) => response.map(|body| Body::new(Held::new(body, place.answered(missed)))),
+        Some(place) => priority::hold(place, response),
         None => response,
     }
 }

@@ -9,12 +9,14 @@
 mod balancing;
 mod cancel;
 mod client;
+mod examples;
 mod fault_effects;
 mod fault_process;
 mod faults;
 mod hedging;
 mod idempotency;
 mod kills;
+mod layers;
 mod limits;
 mod outbound;
 mod payments;

@@ -99,9 +99,68 @@ async fn calls_alone_wake_nobody_and_the_wait_ends_with_304() {
             .status(),
         200
     );
-    let answer = reqwest::get(format!("{url}?wait=soon")).await.unwrap();
-    assert_eq!(answer.status(), 400);
-    assert!(answer.text().await.unwrap().contains("such as 500ms"));
+    let tags = format!("\"other\", W/\"{known}\"");
+    let answer = client.get(&url).header("if-none-match", tags).send().await.unwrap();
+    assert_eq!(answer.status(), 304);
+}
+
+#[tokio::test]
+async fn a_bad_query_is_a_problem_that_names_the_parameter_and_the_remedy() {
+    let (_resilience, url) = served(&policy(|_, _| {})).await;
+    for (query, parameter, remedy) in [
+        ("wait=soon", "wait", "such as 500ms"),
+        ("wait=", "wait", "such as 500ms"),
+        ("wait=121s", "wait", "at most 2m"),
+        ("wait=1s&wait=2s", "since or wait", "duplicate field `wait`"),
+    ] {
+        let answer = reqwest::get(format!("{url}?{query}")).await.unwrap();
+        assert_eq!(answer.status(), 400, "{query}");
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        let problem: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(problem["parameter"], parameter, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(remedy), "{problem}");
+    }
+    assert_eq!(
+        reqwest::get(format!("{url}?wait=120s&unknown=1"))
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+}
+
+/// The document that is served describes what is answered: every member with its type, and the required ones.
+#[tokio::test]
+async fn the_openapi_document_is_served_and_is_about_this_answer() {
+    let (resilience, url) = served(&policy(|policy, _| {
+        policy.inbound.concurrency = Some(valerix_resilience::policy::Concurrency::default());
+    }))
+    .await;
+    trip(&resilience);
+    let get = async |url: String| -> serde_json::Value { reqwest::get(url).await.unwrap().json().await.unwrap() };
+    let document = get(format!("{url}/openapi.json")).await;
+    let answers = &document["paths"]["/resilience"]["get"]["responses"];
+    assert!(answers["304"].is_object());
+    let schemas = &document["components"]["schemas"];
+    let check = |name: &str, value: &serde_json::Value| {
+        let schema = &schemas[name];
+        for member in value.as_object().unwrap().keys() {
+            assert!(schema["properties"][member].is_object(), "{name} lacks {member}");
+        }
+        for member in schema["required"].as_array().unwrap() {
+            assert!(
+                value.get(member.as_str().unwrap()).is_some(),
+                "{name}: {member} is required"
+            );
+        }
+    };
+    let report = get(url.clone()).await;
+    check("Report", &report);
+    check("PolicyReport", &report["policy"]);
+    check("CircuitBreakerReport", &report["circuitBreakers"][0]);
+    assert_eq!(report["limits"].as_array().unwrap().len(), 2);
+    check("LimitReport", &report["limits"][1]);
+    check("Problem", &get(format!("{url}?wait=soon")).await);
 }
 
 #[tokio::test]

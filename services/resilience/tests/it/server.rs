@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use http::StatusCode;
 use valerix_resilience::Deadline;
-use valerix_resilience::policy::{Admission, Fault, LatencyFault};
+use valerix_resilience::policy::{
+    Admission, Concurrency, Fault, LatencyFault, Priorities, Priority, PriorityHeader, RoutePriority,
+};
 
 use crate::support::{Mount, eventually, faults, policy, serve, with_policy};
 
@@ -184,4 +186,106 @@ async fn probes_pass_while_a_fault_holds_all_else() {
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn the_less_important_are_refused_first_and_a_header_is_believed_only_where_the_policy_says() {
+    let registry = prometheus::Registry::new();
+    let resilience = valerix_resilience::Resilience::builder()
+        .registry(registry.clone())
+        .start()
+        .await
+        .unwrap();
+    let put_in_force = |header| {
+        let routes = vec![RoutePriority {
+            route: "GET /suggestions".to_owned(),
+            priority: Priority::BestEffort,
+        }];
+        let priorities = Some(Priorities {
+            header,
+            routes,
+            ..Priorities::default()
+        });
+        let concurrency = Some(Concurrency {
+            max: 4,
+            priorities,
+            ..Concurrency::default()
+        });
+        let document = policy(|policy, _| policy.inbound.concurrency = concurrency);
+        resilience.apply_policy(document.render().as_bytes()).unwrap();
+    };
+    put_in_force(PriorityHeader::Ignore);
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let began = Arc::new(AtomicUsize::new(0));
+    let (waiting, started) = (gate.clone(), began.clone());
+    let handler = get(move |Extension(priority): Extension<Priority>| async move {
+        started.fetch_add(1, Ordering::SeqCst);
+        drop(waiting.acquire().await);
+        priority.as_str()
+    });
+    let app = Router::new()
+        .route("/suggestions", handler.clone())
+        .route("/orders", handler)
+        .layer(resilience.server_layer());
+    let url = format!("http://{}", serve(app).await);
+    let http = reqwest::Client::new();
+    let send = |path: &str, claimed: &str| {
+        tokio::spawn(
+            http.get(format!("{url}{path}"))
+                .header("valerix-priority", claimed)
+                .send(),
+        )
+    };
+    // Half of four places are for best effort, whatever it says of itself.
+    let mut held = vec![send("/suggestions", "Critical"), send("/suggestions", "")];
+    eventually("two are handled", || began.load(Ordering::SeqCst) == 2).await;
+    let refused = send("/suggestions", "Critical").await.unwrap().unwrap();
+    assert_eq!(refused.status(), 503);
+    let header = |name: &str| refused.headers()[name].to_str().unwrap().to_owned();
+    assert_eq!(
+        (
+            header("valerix-problem"),
+            header("valerix-retry"),
+            header("retry-after")
+        ),
+        ("overloaded".into(), "no".into(), "1".into())
+    );
+    let problem: serde_json::Value = refused.json().await.unwrap();
+    assert_eq!(problem["priority"], "BestEffort");
+    held.push(send("/orders", ""));
+    eventually("an order is handled", || began.load(Ordering::SeqCst) == 3).await;
+
+    put_in_force(PriorityHeader::Lower);
+    assert_eq!(send("/orders", "BestEffort").await.unwrap().unwrap().status(), 503);
+    assert_eq!(send("/suggestions", "Critical").await.unwrap().unwrap().status(), 503);
+    put_in_force(PriorityHeader::Trust);
+    held.push(send("/suggestions", "Critical"));
+    eventually("the last place is for what is critical", || {
+        began.load(Ordering::SeqCst) == 4
+    })
+    .await;
+    let text = || {
+        prometheus::TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
+    };
+    for line in [
+        "resilience_concurrency_decisions_total{decision=\"allowed\",priority=\"BestEffort\"} 2",
+        "resilience_concurrency_decisions_total{decision=\"refused\",priority=\"BestEffort\"} 3",
+        "resilience_concurrency_decisions_total{decision=\"allowed\",priority=\"Critical\"} 1",
+        "resilience_concurrency_limit 4",
+        "resilience_concurrency_inflight 4",
+    ] {
+        assert!(text().contains(line), "{line} in {}", text());
+    }
+    gate.add_permits(4);
+    let mut seen = Vec::new();
+    for answer in held {
+        seen.push(answer.await.unwrap().unwrap().text().await.unwrap());
+    }
+    assert_eq!(seen, ["BestEffort", "BestEffort", "Default", "Critical"]);
+    eventually("every place is back", || {
+        text().contains("resilience_concurrency_inflight 0")
+    })
+    .await;
 }
