@@ -12,6 +12,7 @@ mod rules;
 #[cfg(feature = "redis")]
 mod shared;
 #[cfg(not(feature = "redis"))]
+#[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "who asks is the server layer"))]
 #[path = "unshared.rs"]
 mod shared;
 
@@ -22,8 +23,10 @@ pub use self::limiter::{MAX_KEYS, RateLimiter};
 pub use self::address::{InvalidNetwork, Network};
 #[cfg(feature = "axum")]
 pub(crate) use self::rules::{Owner, RuleSet, Verdict};
+#[cfg(not(feature = "redis"))]
+pub(crate) use self::shared::RedisLimits;
 pub(crate) use self::shared::RedisSettings;
+#[cfg(all(feature = "axum", not(feature = "redis")))]
+pub(crate) use self::shared::SharedLimiter;
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedisUrl, RedisLimits, SharedLimiter};
-#[cfg(not(feature = "redis"))]
-pub(crate) use self::shared::{RedisLimits, SharedLimiter};

@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-
 use super::attempt::{Bound, Journey};
 use super::call::{Answer, Attempt, AttemptError, Completed, Held};
 use super::error::CallError;

@@ -309,6 +309,7 @@ impl Shared {
     }
 
     /// Gives back what `take` took for a request that another limit refused.
+    #[cfg(feature = "axum")]
     pub(super) fn give_back(self: &Arc<Self>, key: &str, locally: bool) {
         self.allowed.fetch_sub(1, Ordering::Relaxed);
         let to_return = self.with_entry(key, |shard, at, now| {
@@ -392,6 +393,7 @@ impl Shared {
         self.store.is_down()
     }
 
+    #[cfg(feature = "axum")]
     pub(super) fn begin_connecting(&self) {
         self.store.begin();
     }

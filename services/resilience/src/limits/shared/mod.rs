@@ -227,6 +227,7 @@ impl SharedLimiter {
     }
 
     /// Gives back one that was taken for a request that another limit refused.
+    #[cfg(feature = "axum")]
     pub(crate) fn give_back(&self, key: &str, locally: bool) {
         self.0.give_back(key, locally);
     }
@@ -276,6 +277,7 @@ impl SharedLimiter {
     }
 
     /// Connects ahead of the first request.
+    #[cfg(feature = "axum")]
     pub(crate) fn begin_connecting(&self) {
         self.0.begin_connecting();
     }
