@@ -177,11 +177,14 @@ fn flood_rows() -> Vec<Row> {
 
 fn fault_rows(resilience: &Resilience) -> Vec<Row> {
     let faults = resilience.faults();
-    vec![Row::operations("outbound/fault branch of the server, off", move |count| {
-        (0..count).for_each(|_| {
-            black_box(faults.inbound(black_box("GET"), black_box("/")));
-        });
-    })]
+    vec![Row::operations(
+        "outbound/fault branch of the server, off",
+        move |count| {
+            (0..count).for_each(|_| {
+                black_box(faults.inbound(black_box("GET"), black_box("/")));
+            });
+        },
+    )]
 }
 
 fn main() {
