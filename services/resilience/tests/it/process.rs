@@ -78,6 +78,11 @@ impl Process {
 
     /// The next line that it says; `None` when it ended without one.
     pub(crate) async fn hear(&mut self) -> Option<String> {
+        self.hear_within(PATIENCE * 3).await
+    }
+
+    /// The same, for a process that has much to do first.
+    pub(crate) async fn hear_within(&mut self, patience: Duration) -> Option<String> {
         let heard = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 if let Some(said) = line.strip_prefix(MARK) {
@@ -86,9 +91,7 @@ impl Process {
             }
             None
         };
-        tokio::time::timeout(PATIENCE * 3, heard)
-            .await
-            .expect("it says something")
+        tokio::time::timeout(patience, heard).await.expect("it says something")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

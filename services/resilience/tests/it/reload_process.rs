@@ -17,7 +17,7 @@ use valerix_resilience::policy::{
 use valerix_resilience::{CallError, Outcome, Resilience, ResilientClient};
 
 use crate::process::{Process, say, setting};
-use crate::support::{Mount, Seen, eventually, policy, serve};
+use crate::support::{Mount, PATIENCE, Seen, eventually, policy, serve};
 
 /// Reloads before memory is measured: caches and arenas have their size then.
 const WARM_UP: usize = 50;
@@ -29,7 +29,9 @@ const MOST_GROWTH_KIB: u64 = 2 * 1024;
 async fn nothing_is_lost_and_nothing_leaks_through_reloads_under_load() {
     let reloads = std::env::var("VALERIX_RELOADS").unwrap_or_else(|_| "1000".to_owned());
     let mut process = Process::start("reload", &[("RELOADS", &reloads)]);
-    let said = process.hear().await;
+    // Several times what they take on an idle machine.
+    let patience = PATIENCE + Duration::from_millis(200) * reloads.parse().unwrap();
+    let said = process.hear_within(patience).await;
     assert!(process.end().await.success(), "see its panic above; it said {said:?}");
     println!("{}", said.unwrap());
 }
