@@ -17,6 +17,8 @@ const CLOCK_STEP: Duration = Duration::from_millis(10);
 const LEAST_LIFE: Duration = Duration::from_millis(40);
 /// Longest time for which a replica that found the limit used up does not ask again although there may be a little.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// When leases of others may have come back, so that asking again is worth it before the limit itself has room.
+const LEASES_BACK: Duration = Duration::from_millis(1_200);
 /// Leases of fewer tokens are not renewed ahead of time.
 const LEAST_RENEWED: u32 = 8;
 
@@ -131,6 +133,8 @@ pub(super) struct Lease {
     drawn_at: u64,
     expires: u64,
     ask_after: u64,
+    /// When a refused caller may come back, as far as is known.
+    retries: u64,
     resets: u64,
     /// When the key is as good as new.
     full_at: u64,
@@ -153,7 +157,7 @@ impl Lease {
             return Step::Refused(Decision {
                 allowed: false,
                 remaining: 0,
-                reset: Duration::from_nanos(self.ask_after - now),
+                reset: Duration::from_nanos(self.ask_after.max(self.retries) - now),
             });
         }
         Step::Ask
@@ -255,13 +259,19 @@ impl Lease {
             LimitAlgorithm::Window if reply.reset > 0 => now.saturating_add(nanos(terms.memory) / 15 * 16),
             LimitAlgorithm::Window => now,
         };
-        self.ask_after = if reply.left > 0 {
-            0
-        } else if terms.quota.algorithm == LimitAlgorithm::GCRA && draw.wanted > 0 {
-            now.saturating_add(reply.retry.max(terms.pause))
+        if reply.left > 0 {
+            (self.ask_after, self.retries) = (0, 0);
+            return;
+        }
+        self.retries = now.saturating_add(reply.retry);
+        let paused = terms.quota.algorithm == LimitAlgorithm::GCRA && draw.wanted > 0;
+        let wait = if paused {
+            reply.retry.max(terms.pause)
         } else {
-            now.saturating_add(reply.retry)
+            reply.retry
         };
+        let longest = if terms.lease > 0 { nanos(LEASES_BACK) } else { u64::MAX };
+        self.ask_after = now.saturating_add(wait.min(longest));
     }
 
     /// Nobody knows whether Redis did it: the old tokens may be used to their end (either they still count, or the

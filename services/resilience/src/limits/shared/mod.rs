@@ -7,7 +7,7 @@
 //! where that is less than 2. It begins with one token, doubles while leases are used up in time and halves when one is
 //! not; it is renewed when a quarter is left, so that hardly anyone waits. A lease lives at most a second, what was not
 //! used then goes back. A key has one draw under way at a time; who finds no token waits for it. What Redis refused is
-//! refused without asking until the moment it named, or, with leases, until about three quarters of a lease for each
+//! refused without asking until the moment it named (at most 1.2 s where others may return leases), or, with leases, until about three quarters of a lease for each
 //! replica have come together (at most 0.5 s), so that a limit that is used up costs few trips too.
 //!
 //! # Why a GCRA limit is exact: accepted <= burst + rate * t, from any moment on

@@ -221,6 +221,31 @@ async fn a_thousand_callers_of_one_key_share_few_trips_and_exactly_the_limit() {
 }
 
 #[tokio::test]
+async fn what_a_replica_holds_and_does_not_use_goes_back_by_itself() {
+    let server = RedisServer::start();
+    let replicas = Replicas::new(&server.url(), PATIENT).await;
+    let mut accepted = 0;
+    for _ in 0..40 {
+        accepted += usize::from(replicas.limiters[0].take("all").await.allowed);
+    }
+    // Nobody asks the first any more; the second has all the rest as soon as the lease is over.
+    let began = Instant::now();
+    while accepted < BURST {
+        assert!(began.elapsed() < crate::support::PATIENCE, "{accepted} of {BURST}");
+        let decision = replicas.limiters[1].take("all").await;
+        if decision.allowed {
+            accepted += 1;
+        } else {
+            assert!(
+                decision.reset > Duration::from_secs(60),
+                "what is known is told: {decision:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_caller_that_leaves_takes_nothing_along() {
     let server = RedisServer::start();
     let proxy = Proxy::before(server.address()).await;
