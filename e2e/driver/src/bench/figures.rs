@@ -168,7 +168,7 @@ impl Row {
     /// What must hold, in words. A peer's figure is known only once it was measured.
     fn bound_text(&self) -> String {
         let unit = self.unit.strip_prefix("CPU ").unwrap_or(&self.unit);
-        let unit = unit.split('/').next().unwrap_or(unit);
+        let unit = unit.strip_suffix("/op").or(unit.strip_suffix("/call")).unwrap_or(unit);
         match &self.bound {
             Bound::None => String::new(),
             Bound::AtMost(most) => format!("<= {most} {unit}"),
