@@ -36,14 +36,15 @@ use crate::runtime::Resilience;
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// use http::{Request, Response};
 /// use tower::{Layer, Service, service_fn};
-/// use valerix_resilience::Resilience;
+/// use valerix_resilience::{Resilience, TargetLayer};
 ///
 /// // Any client: hyper-util's, a test's, another layer's.
 /// let inner = service_fn(|_request: Request<String>| async {
 ///     Ok::<_, std::io::Error>(Response::new("in stock".to_owned()))
 /// });
 /// let resilience = Resilience::builder().start().await.unwrap();
-/// let mut inventory = resilience.client_layer("inventory").layer(inner);
+/// let layer: TargetLayer = resilience.client_layer("inventory");
+/// let mut inventory = layer.layer(inner);
 /// let answer = inventory.call(Request::get("http://inventory/items").body(String::new()).unwrap()).await.unwrap();
 /// assert_eq!(answer.status(), 200);
 /// # });
