@@ -42,10 +42,6 @@ mod held;
 pub mod idempotency;
 mod key;
 pub mod layers;
-#[cfg_attr(
-    not(feature = "axum"),
-    allow(dead_code, unused_imports, reason = "the rules of a policy are for the server layer")
-)]
 mod limits;
 #[cfg_attr(
     not(all(feature = "axum", feature = "reqwest")),
