@@ -44,9 +44,17 @@ pub trait Clock: Send + Sync + 'static {
     fn millis(&self) -> u64 {
         self.nanos() / 1_000_000
     }
+
+    /// How far a reading may be behind the present, at most.
+    fn resolution(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
-/// `CLOCK_MONOTONIC_COARSE`: 4 ms resolution for a fifth of the price of [`MonotonicClock`]. The default.
+/// The longest step of `CLOCK_MONOTONIC_COARSE`: that of a kernel of 100 Hz.
+pub(crate) const COARSE_STEP: Duration = Duration::from_millis(10);
+
+/// `CLOCK_MONOTONIC_COARSE`: 4 ms resolution (on most kernels; at most 10 ms) for a fifth of the price of [`MonotonicClock`]. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CoarseClock;
 
@@ -61,6 +69,10 @@ impl Clock for CoarseClock {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
         // Multiplying seconds and dividing only the part below one keeps a 64-bit division off the path.
         time.tv_sec.unsigned_abs() * 1_000 + u64::from(below_second(time.tv_nsec) / 1_000_000)
+    }
+
+    fn resolution(&self) -> Duration {
+        COARSE_STEP
     }
 }
 

@@ -1,12 +1,15 @@
 //! How much of a limit one key has used: a number or two, and the arithmetic on them. Pure.
 //!
-//! - GCRA keeps the theoretical arrival time (TAT): accepted <= burst + rate * time.
+//! - GCRA keeps the theoretical arrival time (TAT): accepted <= burst + rate * time. Where the clock is coarse, its step
+//!   counts as time.
 //! - Window counts in slots that together cover a little more than the window: never more than `requests` in any
-//!   window, and a request is remembered for at most one slot too long.
+//!   window, whatever the step of the clock, and a request is remembered for at most a slot and a step too long.
 
 use std::time::Duration;
 
 use valerix_policy::{LimitAlgorithm, RateLimitRule};
+
+use crate::clock::COARSE_STEP;
 
 /// Slots of a small window: six cover it, the seventh is the one that is passing.
 const SMALL_SLOTS: u32 = 7;
@@ -65,9 +68,7 @@ impl Quota {
     }
 
     fn window_nanos(&self) -> u64 {
-        u64::try_from(self.window.as_nanos())
-            .unwrap_or(u64::MAX / 4)
-            .clamp(1, u64::MAX / 4)
+        nanos(self.window).clamp(1, u64::MAX / 4)
     }
 
     /// Nanoseconds between requests at the steady rate.
@@ -90,7 +91,8 @@ impl Quota {
         } else {
             LARGE_SLOTS as u64 - 1
         };
-        self.window_nanos().div_ceil(covering)
+        // A request may be counted a step of the clock too early: it is remembered for so much longer.
+        (self.window_nanos() + nanos(COARSE_STEP)).div_ceil(covering)
     }
 
     /// The most requests that this quota lets pass at once.
@@ -102,6 +104,10 @@ impl Quota {
             self.requests
         }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4)
 }
 
 /// A quota with what each decision needs of it, worked out once: a division costs as much as the rest of a decision.
@@ -499,6 +505,33 @@ mod tests {
                 more += 1;
             }
             prop_assert_eq!(more, second.saturating_sub(used));
+        }
+    }
+
+    #[test]
+    fn nothing_passes_too_early_on_a_clock_that_moves_in_steps() {
+        const MILLISECOND: u64 = 1_000_000;
+        for (requests, millis, step) in [(3, 197, 1), (3, 197, 4), (3, 203, 10), (130, 211, 4), (130, 223, 10)] {
+            let window = millis * MILLISECOND;
+            let quota = quota(requests, millis, 1, LimitAlgorithm::Window);
+            let read = |now: u64| now - now % (step * MILLISECOND);
+            // Every place within a slot, in tenths of a millisecond.
+            for start in (0..40 * MILLISECOND)
+                .step_by(100_000)
+                .map(|place| 5_000 * MILLISECOND + place)
+            {
+                let mut level = Level::empty(&quota);
+                for _ in 0..requests {
+                    assert!(level.take(&quota, read(start)).allowed);
+                }
+                let early = (start + window - 12 * MILLISECOND..start + window)
+                    .step_by(100_000)
+                    .find(|now| level.peek(&quota, read(*now)).allowed);
+                assert_eq!(
+                    early, None,
+                    "{requests} in {millis} ms from {start}, steps of {step} ms"
+                );
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The share of requests that may be repeated. In: first attempts and time. Out: yes or no for each repetition.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::clock::{Clock, CoarseClock};
 
@@ -52,11 +53,14 @@ impl<C: Clock> RetryBudget<C> {
     /// The same on a clock of one's own.
     #[must_use]
     pub fn with_clock(clock: C) -> Self {
+        // The present at the latest: a coarse clock would pay for time before this.
+        let began = Duration::from_nanos(clock.nanos()) + clock.resolution();
+        let began = u64::try_from(began.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Self {
             level: AtomicU64::new(0),
             share: AtomicU64::new(ONE / 5),
             floor: AtomicU64::new(ONE),
-            paid_until: AtomicU64::new(clock.millis()),
+            paid_until: AtomicU64::new(began),
             replicas: AtomicU32::new(1),
             clock,
         }
@@ -125,8 +129,6 @@ impl<C: Clock> RetryBudget<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -164,6 +166,38 @@ mod tests {
                     + f64::from(floor) / f64::from(replicas) * clock.millis() as f64 / 1_000.0;
                 prop_assert!(repeats as f64 <= allowed + 1e-9, "{repeats} > {allowed}");
             }
+        }
+    }
+
+    /// Shows the present in steps of 10 ms.
+    struct Stepping(ManualClock);
+
+    impl Clock for Stepping {
+        fn nanos(&self) -> u64 {
+            self.0.nanos() / 10_000_000 * 10_000_000
+        }
+
+        fn resolution(&self) -> Duration {
+            Duration::from_millis(10)
+        }
+    }
+
+    #[test]
+    fn a_coarse_clock_pays_for_no_time_before_the_start() {
+        for began in [0, 1, 9_999_999, 10_000_000] {
+            let clock = ManualClock::default();
+            clock.advance(Duration::from_nanos(began));
+            let budget = RetryBudget::with_clock(Stepping(clock.clone()));
+            budget.configure(0, 100, 1);
+            for millis in 1..=60 {
+                clock.advance(Duration::from_millis(1));
+                assert!(
+                    budget.remaining() * 10 <= millis,
+                    "began at {began} ns: {} after {millis} ms",
+                    budget.remaining()
+                );
+            }
+            assert!(budget.remaining() >= 4, "and little is lost");
         }
     }
 

@@ -6,13 +6,12 @@ use std::time::Duration;
 use valerix_policy::LimitAlgorithm;
 
 use super::super::level::{Decision, Quota};
+use crate::clock::COARSE_STEP;
 
 /// Most tokens of one lease.
 const MAX_LEASE: u32 = 64;
 /// What a lease lives at most.
 const LIFE: Duration = Duration::from_secs(1);
-/// How much earlier a replica stops to use a lease: its clock may be that coarse.
-const CLOCK_STEP: Duration = Duration::from_millis(10);
 /// Least life of a draw of a Window, so that an answer that took its time can still be used.
 const LEAST_LIFE: Duration = Duration::from_millis(40);
 /// Longest time for which a replica that found the limit used up does not ask again although there may be a little.
@@ -53,7 +52,8 @@ impl Terms {
         Self {
             quota,
             lease,
-            life: nanos(life - CLOCK_STEP),
+            // The clock may be that late.
+            life: nanos(life - COARSE_STEP),
             pause: (together / 4 * 3).min(nanos(LONGEST_PAUSE)),
             memory: quota.window + longest,
         }
