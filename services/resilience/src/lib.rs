@@ -59,6 +59,7 @@ mod metrics;
 mod outbound;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod priority;
 mod problem;
 mod random;
 #[cfg(feature = "axum")]
@@ -94,6 +95,7 @@ pub use outbound::{
     CallError, ChosenAddress, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Resolve, Resolving,
     SystemResolver, Target, TargetBody, TargetLayer, TargetService,
 };
+pub use priority::CurrentPriority;
 pub use problem::{FAULT_HEADER, PRIORITY_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
 pub use retry::RetryBudget;
 pub use runtime::{Builder, Resilience, StartError};

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
 use tokio::time::Instant;
+use valerix_policy::Priority;
 
 use super::ResilientClient;
 use super::response::ClientResponse;
@@ -11,6 +12,8 @@ use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::key::IDEMPOTENCY_KEY;
 use crate::outbound::{Answer, Attempt, AttemptError, Call, CallError, execute};
+use crate::priority::{self, CurrentPriority};
+use crate::problem::PRIORITY_HEADER;
 use crate::retry;
 
 /// A request that is being put together.
@@ -97,6 +100,12 @@ impl RequestBuilder {
     /// Sets `Authorization: Bearer`.
     pub fn bearer(self, token: &str) -> Self {
         self.header(header::AUTHORIZATION, format!("Bearer {token}"))
+    }
+
+    /// How important the call is. Without one the priority of the request being served counts
+    /// ([`CurrentPriority::get`]).
+    pub fn priority(self, priority: Priority) -> Self {
+        self.header(PRIORITY_HEADER, priority.as_str())
     }
 
     /// Adds query parameters.
@@ -229,6 +238,9 @@ fn prepare(
     *request.headers_mut() = headers.clone();
     if let Some(decorate) = &client.0.decorate {
         decorate(request.headers_mut());
+    }
+    if !headers.contains_key(PRIORITY_HEADER) {
+        priority::stamp(request.headers_mut(), CurrentPriority::get());
     }
     request.headers_mut().insert(TIMEOUT_HEADER, Deadline::header(left));
     if let Some(identity) = &client.0.identity {

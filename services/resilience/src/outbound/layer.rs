@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
+use valerix_policy::Priority;
 
 use super::balance::Balancer;
 use super::call::{Attempt, AttemptError, Call, Completed, Held, execute};
@@ -27,6 +28,7 @@ use crate::breaker::Ticket;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::Faults;
 use crate::key::IDEMPOTENCY_KEY;
+use crate::priority::{self, CurrentPriority};
 use crate::retry;
 use crate::runtime::Resilience;
 
@@ -126,6 +128,8 @@ impl<S> Layer<S> for TargetLayer {
 /// A client behind a [`TargetLayer`]. It is always ready: the inner service's readiness is awaited within each attempt.
 ///
 /// The deadline of a call is [`Deadline::current`], or a [`Deadline`] among the request's extensions, whichever is earlier.
+/// Its priority is that among the extensions (a request that is passed on has the one that the server layer decided),
+/// else [`CurrentPriority::get`].
 #[derive(Clone)]
 pub struct TargetService<S> {
     inner: S,
@@ -184,9 +188,12 @@ where
         once: false,
         read: matches!(*method, Method::GET | Method::HEAD),
     };
+    let importance = request.extensions().get::<Priority>().copied();
+    let importance = importance.or_else(CurrentPriority::get);
     let completed = execute(call, |attempt| {
         let mut request = request.clone();
         stamp(request.headers_mut(), &shared, attempt);
+        priority::stamp(request.headers_mut(), importance);
         if let Some(address) = attempt.address {
             request.extensions_mut().insert(ChosenAddress(address));
         }

@@ -3,7 +3,7 @@
 //!
 //! Requests to probes and to the report port pass untouched.
 
-mod priority;
+mod place;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,11 +15,12 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tower::{Layer, Service};
-use valerix_policy::LimitKeyType;
+use valerix_policy::{LimitKeyType, Priority};
 
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::{AbortConnection, Injection};
 use crate::limits::{Network, Verdict, address};
+use crate::priority::CurrentPriority;
 use crate::problem::{FAULT_HEADER, Problem};
 use crate::runtime::Resilience;
 
@@ -41,7 +42,7 @@ pub struct ServerLayer {
     bypass: Arc<[String]>,
     trusted: Arc<[Network]>,
     claims: Option<Claims>,
-    priority: Option<priority::Decide>,
+    priority: Option<place::Decide>,
 }
 
 /// A claim of the caller's verified token, where there is one.
@@ -203,13 +204,13 @@ where
             return with_fields(problem.into_response(), fields);
         }
     };
-    let place = match priority::enter(layer, &mut request).await {
+    let place = match place::enter(layer, &mut request).await {
         Ok(place) => place,
         Err(problem) => return with_fields(problem.into_response(), fields),
     };
     let response = with_fields(guard(&layer.resilience, inner, request).await, fields);
     match place {
-        Some(place) => priority::hold(place, response),
+        Some(place) => place::hold(place, response),
         None => response,
     }
 }
@@ -297,7 +298,9 @@ where
     S::Future: Send,
 {
     let span = tracing::Span::current();
+    let priority = request.extensions().get::<Priority>().copied().unwrap_or_default();
     let work = async move { inner.call(request).await.map(IntoResponse::into_response) };
+    let work = CurrentPriority::scope(priority, work);
     let task = resilience
         .inner()
         .tasks()

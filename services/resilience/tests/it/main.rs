@@ -20,6 +20,7 @@ mod layers;
 mod limits;
 mod outbound;
 mod payments;
+mod priority;
 mod process;
 mod reload;
 mod reload_process;
