@@ -37,8 +37,9 @@ pub use duration::{Duration, InvalidDuration};
 pub use resilient_service::{
     ActiveFault, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Chaos, ChaosAdmission, CircuitBreaker,
     CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigStatus, ContainerPort, EnvFrom, EnvVar, EnvVarSource,
-    FieldReference, Hedge, HedgeType, HttpProbeSpec, ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle,
-    LocalReference, Mode, OverrideState, Priorities, Priority, PriorityHeader, Probes, ReportProtocol, Resilience,
+    FieldReference, Hedge, HedgeType, HttpProbeSpec, Idempotency, ImagePullPolicy, Inbound, KeyReference,
+    LastExperiment, Lifecycle, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, LocalReference, Mode, OverrideState,
+    Priorities, Priority, PriorityHeader, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience,
     ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements, Retry, RetryBudget,
     RoutePriority, ServiceSummary, Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
 };

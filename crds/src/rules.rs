@@ -68,6 +68,17 @@ fn what_is_right_passes() {
                 "sheddablePercent": 60
             }
         }}}})),
+        service(json!({"replicas": 5, "resilience": {"inbound": {
+            "timeout": "20s",
+            "rateLimit": {"rules": [
+                {"name": "all", "scope": "Service", "requests": 100, "window": "100ms"},
+                {"name": "burst", "requests": 101, "window": "24h", "burst": 7},
+                {"name": "gcra", "requests": 10, "window": "1s", "algorithm": "GCRA", "burst": 7},
+                {"name": "ip", "scope": "Distributed", "requests": 1, "window": "10s", "key": {"type": "ClientIP"}},
+                {"name": "customer", "requests": 1, "window": "10s", "key": {"type": "Claim", "name": "sub"}}
+            ]},
+            "idempotency": {"requiredRoutes": ["POST /api/orders"], "ttl": "1m", "lockTimeout": "21s"}
+        }}})),
         chaos(json!({"podKill": {}})),
         chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
@@ -81,7 +92,12 @@ fn what_is_right_passes() {
 fn what_is_wrong_is_refused_with_a_text_that_names_it() {
     let target =
         |block: Value| service(json!({"resilience": {"targets": [merged(json!({"name": "inventory"}), block)]}}));
-    let concurrency = |block: Value| service(json!({"resilience": {"inbound": {"concurrency": block}}}));
+    let inbound = |block: Value| service(json!({"resilience": {"inbound": block}}));
+    let concurrency = |block: Value| inbound(json!({"concurrency": block}));
+    let limit = |block: Value| {
+        let rule = merged(json!({"name": "a", "requests": 10, "window": "1s"}), block);
+        inbound(json!({"rateLimit": {"rules": [rule]}}))
+    };
     for (object, text) in [
         (
             object(
@@ -119,6 +135,38 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         (
             concurrency(json!({"priorities": {"bestEffortPercent": 80}})),
             "must not exceed sheddablePercent",
+        ),
+        (limit(json!({"burst": 5})), "burst belongs to algorithm GCRA"),
+        (
+            limit(json!({"requests": 500, "algorithm": "Window", "burst": 5})),
+            "burst belongs to algorithm GCRA",
+        ),
+        (limit(json!({"window": "99ms"})), "window must be between 100ms and 24h"),
+        (limit(json!({"window": "25h"})), "window must be between 100ms and 24h"),
+        (
+            limit(json!({"requests": 500, "scope": "Service", "key": {"type": "ClientIP"}})),
+            "a limit with a key cannot have scope Service",
+        ),
+        (limit(json!({"key": {"type": "Header"}})), "name the header or claim"),
+        (
+            limit(json!({"key": {"type": "ClientIP", "name": "x"}})),
+            "name the header or claim",
+        ),
+        (
+            limit(json!({"scope": "Service", "requests": 19})),
+            "at least 20 requests for each of spec.replicas",
+        ),
+        (
+            inbound(json!({"idempotency": {"lockTimeout": "15s"}})),
+            "lockTimeout must be longer than timeout",
+        ),
+        (
+            inbound(json!({"timeout": "20s", "idempotency": {"lockTimeout": "20s"}})),
+            "lockTimeout must be longer than timeout",
+        ),
+        (
+            inbound(json!({"idempotency": {"ttl": "59s"}})),
+            "ttl must be between 1m and 2160h",
         ),
         (
             service(

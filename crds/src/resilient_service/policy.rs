@@ -1,6 +1,6 @@
 //! What the user writes about breakers, deadlines and retries. The operator renders it into `policy.v1.json`.
 
-use super::concurrency::Concurrency;
+use super::inbound::Inbound;
 use crate::Duration;
 use chrono::{DateTime, Utc};
 use kube::KubeSchema;
@@ -65,18 +65,6 @@ pub enum Mode {
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
-}
-
-/// Limits on requests that the service receives.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Inbound {
-    /// Time after which a caller gets 504, counted from the request's head. A shorter Valerix-Timeout-Ms wins. Unit: duration. Default: 15s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<Duration>,
-    /// Limit of requests at a time, per replica. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<Concurrency>,
 }
 
 /// What holds for every target that does not say otherwise.

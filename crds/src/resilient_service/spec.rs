@@ -48,7 +48,9 @@ use std::collections::BTreeMap;
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.reportPort) || !has(self.ports) || self.ports.all(p, p.containerPort != self.resilience.reportPort)")
         .message("resilience.reportPort must differ from every ports[].containerPort: the report has a port of its own"),
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.inbound) || !has(self.resilience.inbound.timeout) || duration(self.resilience.inbound.timeout).getSeconds() + (has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
-        .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends")
+        .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends"),
+    validation = Rule::new("!has(self.resilience) || !has(self.resilience.inbound) || !has(self.resilience.inbound.rateLimit) || !has(self.resilience.inbound.rateLimit.rules) || self.resilience.inbound.rateLimit.rules.all(r, !has(r.scope) || r.scope != 'Service' || r.requests >= 20 * self.replicas)")
+        .message("a rate limit of scope Service needs at least 20 requests for each of spec.replicas, or the shares are too small to be fair; use Distributed")
 )]
 pub struct ResilientServiceSpec {
     /// Container image. Required.

@@ -8,10 +8,12 @@ use serde_json::Value;
 use std::path::Path;
 use valerix_crds::{
     BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos, ChaosAdmission,
-    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, ContainerPort, DesiredState, Duration,
-    ErrorsFault, Expectation, HttpMethod, HttpProbe, HttpProbeSpec, LatencyFault, PodKillFault, Probe, ProbeMode,
-    Probes, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, Safety, SecretReference, SteadyState,
-    Target, Timeouts, VolumeClaimDestination,
+    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyType, ContainerPort,
+    DesiredState, Duration, EnvFrom, ErrorsFault, Expectation, HttpMethod, HttpProbe, HttpProbeSpec, Idempotency,
+    Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope, LocalReference, PodKillFault, Priorities, Priority,
+    Probe, ProbeMode, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService,
+    ResilientServiceSpec, RoutePriority, Safety, SecretReference, SteadyState, Target, Timeouts,
+    VolumeClaimDestination,
 };
 
 /// One file: its name, what a reader learns from it, and the objects.
@@ -49,6 +51,11 @@ fn examples() -> Result<Vec<Example>> {
             name: "service-with-breaker",
             about: "A service that calls another one: deadlines, a breaker that opens after three failures, consent to experiments.\nIts image links the resilience library (or speaks its report protocol).",
             objects: vec![object(&with_breaker()?)?],
+        },
+        Example {
+            name: "service-with-limits",
+            about: "A service that many call: five orders in ten seconds for each customer, counted once for all replicas; a limit of\nrequests at a time that measures itself and lets suggestions go first; orders only with an Idempotency-Key.",
+            objects: vec![object(&with_limits()?)?],
         },
         Example {
             name: "chaos-pod-kill",
@@ -152,6 +159,67 @@ fn with_breaker() -> Result<ResilientService> {
                 ..Default::default()
             }),
             ..service("ghcr.io/acme/storefront:1.4.2")
+        },
+    ))
+}
+
+fn with_limits() -> Result<ResilientService> {
+    let per_customer = RateLimitRule {
+        name: "orders".into(),
+        scope: Some(LimitScope::Distributed),
+        routes: vec!["POST /api/orders".into()],
+        requests: 5,
+        window: duration("10s")?,
+        burst: None,
+        algorithm: None,
+        key: Some(LimitKey {
+            kind: LimitKeyType::Claim,
+            name: Some("sub".into()),
+        }),
+    };
+    let suggestions = RoutePriority {
+        route: "GET /api/suggestions".into(),
+        priority: Priority::BestEffort,
+    };
+    Ok(ResilientService::new(
+        "checkout",
+        ResilientServiceSpec {
+            replicas: 3,
+            ports: vec![ContainerPort {
+                name: "http".into(),
+                container_port: 8080,
+                service_port: Some(80),
+            }],
+            // The Redis that the replicas share their limits through.
+            env_from: vec![EnvFrom {
+                config_map_ref: None,
+                secret_ref: Some(LocalReference {
+                    name: "checkout-redis".into(),
+                }),
+                prefix: None,
+            }],
+            resilience: Some(Resilience {
+                inbound: Some(Inbound {
+                    timeout: Some(duration("10s")?),
+                    rate_limit: Some(RateLimit {
+                        rules: vec![per_customer],
+                    }),
+                    concurrency: Some(Concurrency {
+                        kind: Some(ConcurrencyType::Adaptive),
+                        priorities: Some(Priorities {
+                            routes: vec![suggestions],
+                            ..Default::default()
+                        }),
+                        ..Default::default()
+                    }),
+                    idempotency: Some(Idempotency {
+                        required_routes: vec!["POST /api/orders".into()],
+                        ..Default::default()
+                    }),
+                }),
+                ..Default::default()
+            }),
+            ..service("ghcr.io/acme/checkout:2.0.1")
         },
     ))
 }

@@ -26,6 +26,15 @@ fn target(block: Value) -> Value {
     service(json!({"resilience": {"targets": [merged(json!({"name": "inventory"}), block)]}}))
 }
 
+fn inbound(block: Value) -> Value {
+    service(json!({"resilience": {"inbound": block}}))
+}
+
+fn limit(block: Value) -> Value {
+    let rule = merged(json!({"name": "all", "requests": 10, "window": "1s"}), block);
+    inbound(json!({"rateLimit": {"rules": [rule]}}))
+}
+
 fn chaos(spec: Value) -> Value {
     object(
         "ChaosExperiment",
@@ -112,6 +121,45 @@ fn refused() -> Vec<(Value, &'static str)> {
             "a Time window takes duration",
         ),
         (target(json!({"idempotentRoutes": ["GET /x"]})), "idempotentRoutes"),
+        (limit(json!({"name": "All"})), "rateLimit.rules[0].name"),
+        (limit(json!({"requests": 0})), "rateLimit.rules[0].requests"),
+        (
+            limit(json!({"window": "1 minute"})),
+            "spec.resilience.inbound.rateLimit.rules[0].window",
+        ),
+        (limit(json!({"window": "25h"})), "window must be between 100ms and 24h"),
+        (
+            limit(json!({"routes": ["/api/orders"]})),
+            "rateLimit.rules[0].routes[0]",
+        ),
+        (limit(json!({"scope": "Cluster"})), "Unsupported value: \"Cluster\""),
+        (limit(json!({"burst": 5})), "burst belongs to algorithm GCRA"),
+        (limit(json!({"key": {"type": "Claim"}})), "name the header or claim"),
+        (
+            limit(json!({"requests": 500, "scope": "Service", "key": {"type": "ClientIP"}})),
+            "use Distributed",
+        ),
+        (
+            limit(json!({"scope": "Service"})),
+            "at least 20 requests for each of spec.replicas",
+        ),
+        (
+            inbound(json!({"idempotency": {"requiredRoutes": ["orders"]}})),
+            "idempotency.requiredRoutes[0]",
+        ),
+        (
+            inbound(json!({"idempotency": {"lockTimeout": "5s"}})),
+            "idempotency.lockTimeout must be longer than timeout",
+        ),
+        (inbound(json!({"idempotency": {"ttl": "1s"}})), "ttl must be between"),
+        (
+            inbound(json!({"concurrency": {"min": 20, "max": 10}})),
+            "min must not exceed max",
+        ),
+        (
+            inbound(json!({"concurrency": {"priorities": {"bestEffortPercent": 80}}})),
+            "bestEffortPercent (50 unless set) must not exceed",
+        ),
         (chaos(json!({})), "exactly one fault must be set"),
         (
             chaos(json!({"podKill": {}, "latency": {"delay": "1s"}, "duration": "5s"})),

@@ -3,6 +3,7 @@
 mod concurrency;
 mod config_map;
 mod deployment;
+mod inbound;
 pub mod policy_document;
 mod service_account;
 mod services;

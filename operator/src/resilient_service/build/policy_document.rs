@@ -1,7 +1,7 @@
 //! `policy.v1.json` from the specification: defaults merged in, every value within the library's bounds. Pure.
 
 use super::super::validate::Violation;
-use super::concurrency::concurrency;
+use super::inbound::inbound;
 use valerix_crds::{self as api, ChaosAdmission, ResilientServiceSpec, TargetDefaults};
 use valerix_policy::{
     Admission, Backoff, Balancing, BalancingType, BreakerOverride, BreakerScope, Bulkhead, Chaos, CircuitBreaker,
@@ -43,15 +43,9 @@ fn document(spec: &ResilientServiceSpec) -> Policy {
                 ChaosAdmission::Denied | ChaosAdmission::Unknown => Admission::Denied,
             },
         },
+        inbound: inbound(&resilience.inbound.unwrap_or_default()),
         ..Policy::default()
     };
-    let inbound = resilience.inbound.unwrap_or_default();
-    policy.inbound.timeout = duration(inbound.timeout.as_ref(), policy.inbound.timeout);
-    policy.inbound.concurrency = inbound.concurrency.as_ref().map(concurrency);
-    // A request must not be taken over while it may still run.
-    let idempotency = &mut policy.inbound.idempotency;
-    let beyond = Duration::from_millis(policy.inbound.timeout.as_millis().saturating_add(15_000));
-    idempotency.lock_timeout = idempotency.lock_timeout.max(beyond);
     let defaults = resilience.defaults.unwrap_or_default();
     policy.targets = resilience.targets.iter().map(|item| target(item, &defaults)).collect();
     policy
