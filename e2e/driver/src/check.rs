@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::clusters::{Access, Cluster};
 use crate::command::Program;
+use crate::counting::{Count, count_go, judge};
 use crate::failure::{Shown, WithRemedy};
 use crate::leftovers::Leftovers;
 use crate::paths::Paths;
@@ -50,14 +51,6 @@ impl Scope {
             Self::EndToEnd => "e2e",
         }
     }
-}
-
-/// Tests that ran.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Count {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
 }
 
 /// Runs the stages of `scope`, prints a table of all steps and, as the last line, how many tests passed and failed.
@@ -433,108 +426,9 @@ fn lock(paths: &Paths, log: &Log) -> Result<File> {
     Ok(file)
 }
 
-/// Adds up the tests of a run, and refuses a run without any.
-fn judge(outcome: Result<()>, count: &mut Count, log: &Log) -> Result<()> {
-    let text = log.text()?;
-    let counted = count_rust(&text);
-    count.add(counted);
-    log.say(&format!(
-        "{} passed, {} failed, {} ignored",
-        counted.passed, counted.failed, counted.ignored
-    ));
-    for line in failed_tests(&text) {
-        log.say(&format!("failed: {line}"));
-    }
-    outcome?;
-    ensure!(counted.passed > 0, "no test ran");
-    Ok(())
-}
-
-impl Count {
-    fn add(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
-    }
-}
-
-/// Adds up lines such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-fn count_rust(text: &str) -> Count {
-    let mut count = Count::default();
-    for line in text.lines().filter(|line| line.starts_with("test result: ")) {
-        let number = |what: &str| {
-            let words: Vec<&str> = line.split([' ', ';', '.']).filter(|word| !word.is_empty()).collect();
-            words
-                .windows(2)
-                .find(|pair| pair[1] == what)
-                .and_then(|pair| pair[0].parse().ok())
-                .unwrap_or(0)
-        };
-        count.add(Count {
-            passed: number("passed"),
-            failed: number("failed"),
-            ignored: number("ignored"),
-        });
-    }
-    count
-}
-
-fn failed_tests(text: &str) -> Vec<&str> {
-    text.lines()
-        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"))
-        .collect()
-}
-
-/// Counts the top-level results of `go test -v`.
-fn count_go(text: &str) -> Count {
-    let starting = |with: &str| u64::try_from(text.lines().filter(|line| line.starts_with(with)).count()).unwrap_or(0);
-    Count {
-        passed: starting("--- PASS:"),
-        failed: starting("--- FAIL:"),
-        ignored: starting("--- SKIP:"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rust_results_are_added_up() {
-        let text = "running 4 tests\ntest a ... ok\ntest b::c ... FAILED\n\
-                    test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
-                    test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n";
-        assert_eq!(
-            count_rust(text),
-            Count {
-                passed: 7,
-                failed: 1,
-                ignored: 1
-            }
-        );
-        assert_eq!(failed_tests(text), ["b::c"]);
-    }
-
-    #[test]
-    fn go_results_are_counted_without_subtests() {
-        let text = "--- PASS: TestA (0.00s)\n    --- PASS: TestA/sub (0.00s)\n--- SKIP: TestB (0.00s)\n";
-        assert_eq!(
-            count_go(text),
-            Count {
-                passed: 1,
-                failed: 0,
-                ignored: 1
-            }
-        );
-    }
-
-    #[test]
-    fn a_run_without_tests_fails() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let log = Log::create(folder.path().join("log")).expect("a log");
-        let error = judge(Ok(()), &mut Count::default(), &log).expect_err("it fails");
-        assert_eq!(error.to_string(), "no test ran");
-    }
 
     #[test]
     fn the_whole_test_includes_every_stage() {

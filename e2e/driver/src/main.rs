@@ -6,6 +6,7 @@ mod check;
 mod cluster_choice;
 mod clusters;
 mod command;
+mod counting;
 mod demo;
 mod failure;
 mod http;
