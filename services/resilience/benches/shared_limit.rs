@@ -51,6 +51,10 @@ struct Load {
 enum Who {
     Ours,
     Plain,
+    /// Each replica's own limit, without Redis.
+    Local,
+    /// No limit: what the measuring itself takes.
+    Nothing,
 }
 
 /// Runs the replicas and gathers what they saw, with the scripts that Redis ran for it.
@@ -67,6 +71,11 @@ fn run(url: &str, who: Who, load: Load) -> (Vec<Calls>, u64) {
                 match who {
                     Who::Ours => ours(url, &name, load).await,
                     Who::Plain => plain(url, &name, load).await,
+                    Who::Local => {
+                        let limiter = RateLimiter::new(quota(load));
+                        paced(load, async || limiter.take("all").allowed).await
+                    }
+                    Who::Nothing => paced(load, async || std::hint::black_box(true)).await,
                 }
             })
         };
@@ -76,17 +85,20 @@ fn run(url: &str, who: Who, load: Load) -> (Vec<Calls>, u64) {
     (calls, script_calls(url) - before)
 }
 
-async fn ours(url: &str, name: &str, load: Load) -> Calls {
-    // A machine that stands still for a moment must not look like a lost Redis.
-    let redis = RedisLimits::open_with_timeout(url, Duration::from_secs(5)).unwrap();
-    assert!(redis.connected(Duration::from_secs(5)).await, "no Redis at {url}");
-    let quota = Quota {
+fn quota(load: Load) -> Quota {
+    Quota {
         requests: load.per_second,
         window: Duration::from_secs(1),
         burst: BURST,
         algorithm: LimitAlgorithm::GCRA,
-    };
-    let limiter = redis.limiter(name, "rule", quota, REPLICAS);
+    }
+}
+
+async fn ours(url: &str, name: &str, load: Load) -> Calls {
+    // A machine that stands still for a moment must not look like a lost Redis.
+    let redis = RedisLimits::open_with_timeout(url, Duration::from_secs(5)).unwrap();
+    assert!(redis.connected(Duration::from_secs(5)).await, "no Redis at {url}");
+    let limiter = redis.limiter(name, "rule", quota(load), REPLICAS);
     let calls = paced(load, async || limiter.take("all").await.allowed).await;
     assert_eq!(limiter.local_decisions(), 0, "Redis was lost");
     calls
@@ -362,6 +374,16 @@ fn main() {
             amortised(&ours),
             Some(amortised(&plain)),
         );
+        for (who, what) in [(Who::Local, "a local limit"), (Who::Nothing, "nothing")] {
+            let (calls, _) = run(&url, who, load);
+            say(
+                &format!("the same of {what}, {asked_per_second}/s a replica"),
+                "ns",
+                "",
+                amortised(&calls),
+                None,
+            );
+        }
     }
     say(
         "admitted above the bound",
