@@ -12,7 +12,7 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use super::super::level::{Decision, Level, Quota};
+use super::super::level::{Decision, Level, Quota, Rate};
 use super::super::limiter::{AlreadyHashed, MAX_KEYS};
 use super::lease::{Draw, Lease, Step, Terms};
 use super::store::{NoAnswer, Store};
@@ -56,7 +56,7 @@ pub(super) struct Shared {
 /// Some of the keys.
 struct Shard {
     terms: Terms,
-    share: Quota,
+    share: Rate,
     keys: HashMap<u64, Entry, AlreadyHashed>,
     /// When leases with unused tokens end, in order.
     ends: VecDeque<(u64, u64)>,
@@ -94,7 +94,7 @@ impl Shared {
     pub(super) fn new(store: Arc<Store>, name: String, quota: Quota, replicas: u32) -> Self {
         let shard = || Shard {
             terms: Terms::new(quota, replicas),
-            share: quota.divided(replicas),
+            share: Rate::new(quota.divided(replicas)),
             keys: HashMap::default(),
             ends: VecDeque::new(),
             swept_at: 0,
@@ -179,7 +179,7 @@ impl Shared {
         match entry.lease.take(now) {
             Step::Allowed(decision) => {
                 // The own share knows all that passed here, so that losing Redis gives nobody a second burst.
-                let _ = entry.local.take(&share, now);
+                let _ = entry.local.take_rated(&share, now);
                 if usable && entry.lease.is_low(now) {
                     let draw = entry.lease.draw(&terms, 0, now);
                     self.ask(at, entry.digest, terms, draw);
@@ -259,7 +259,7 @@ impl Shared {
     }
 
     /// Tells those who wait, as far as the lease knows what to tell them.
-    fn tell(&self, entry: &mut Entry, share: &Quota, now: u64) {
+    fn tell(&self, entry: &mut Entry, share: &Rate, now: u64) {
         let Some(mut waiting) = entry.waiting.take() else {
             return;
         };
@@ -271,7 +271,7 @@ impl Shared {
             }
             let decision = match entry.lease.take(now) {
                 Step::Allowed(decision) => {
-                    let _ = entry.local.take(share, now);
+                    let _ = entry.local.take_rated(share, now);
                     decision
                 }
                 Step::Refused(decision) => decision,
@@ -288,13 +288,13 @@ impl Shared {
             };
             if caller.send(told).is_err() && decision.allowed {
                 entry.lease.give_back(now);
-                entry.local.give_back(share, now);
+                entry.local.give_back(&share.quota, now);
             }
         }
     }
 
     /// Tells everyone who has waited for `patience` what the local share says.
-    fn tell_locally(&self, entry: &mut Entry, share: &Quota, now: u64, patience: Duration) {
+    fn tell_locally(&self, entry: &mut Entry, share: &Rate, now: u64, patience: Duration) {
         let Some(mut waiting) = entry.waiting.take() else {
             return;
         };
@@ -315,7 +315,7 @@ impl Shared {
         let to_return = self.with_entry(key, |shard, at, now| {
             let share = shard.share;
             let entry = shard.entry(at);
-            entry.local.give_back(&share, now);
+            entry.local.give_back(&share.quota, now);
             if locally || !entry.lease.give_back(now) {
                 return false;
             }
@@ -364,7 +364,7 @@ impl Shared {
 
     /// Takes new numbers. What was drawn stays drawn, and what this replica let pass stays counted.
     pub(super) fn reconfigure(&self, quota: Quota, replicas: u32) {
-        let (terms, share) = (Terms::new(quota, replicas), quota.divided(replicas));
+        let (terms, share) = (Terms::new(quota, replicas), Rate::new(quota.divided(replicas)));
         for index in 0..self.shards.len() {
             let mut shard = self.lock(index);
             let shard = &mut *shard;
@@ -374,7 +374,7 @@ impl Shared {
             if shard.share != share {
                 let now = CoarseClock.nanos();
                 for entry in shard.keys.values_mut() {
-                    entry.local.convert(&shard.share, &share, now);
+                    entry.local.convert(&shard.share.quota, &share.quota, now);
                 }
             }
             (shard.terms, shard.share) = (terms, share);
@@ -386,7 +386,7 @@ impl Shared {
     }
 
     pub(super) fn share(&self) -> Quota {
-        self.lock(0).share
+        self.lock(0).share.quota
     }
 
     pub(super) fn is_degraded(&self) -> bool {
@@ -423,13 +423,13 @@ impl Shard {
             return false;
         }
         self.swept_at = now;
-        let share = self.share;
+        let share = self.share.quota;
         self.keys.retain(|_, entry| !entry.is_idle(&share, now));
         self.keys.len() < KEYS_PER_SHARD
     }
 
     fn entry(&mut self, at: At) -> &mut Entry {
-        let share = &self.share;
+        let share = &self.share.quota;
         self.keys.entry(at.number).or_insert_with(|| Entry {
             lease: Lease::default(),
             local: Level::empty(share),
@@ -446,9 +446,9 @@ impl Entry {
 }
 
 /// What the local share says.
-fn local(entry: &mut Entry, share: &Quota, now: u64) -> Told {
+fn local(entry: &mut Entry, share: &Rate, now: u64) -> Told {
     Told {
-        decision: entry.local.take(share, now),
+        decision: entry.local.take_rated(share, now),
         locally: true,
     }
 }
