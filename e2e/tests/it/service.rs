@@ -163,9 +163,10 @@ async fn a_rate_limit_of_the_specification_is_one_limit_at_all_pods() -> Result<
         )
         .await?;
 
+    let asked = (0..6 * REQUESTS).map(|_| shop::ask(&world, SHOP, "GET", "inventory", PATH, &[], Vec::new()));
     let (mut passed, mut refused) = (0, Vec::new());
-    for _ in 0..6 * REQUESTS {
-        let answer = shop::ask(&world, SHOP, "GET", "inventory", PATH, &[], Vec::new()).await?;
+    for answer in futures::future::join_all(asked).await {
+        let answer = answer?;
         match answer.status {
             404 => passed += 1,
             429 => refused.push(answer.body),
@@ -174,9 +175,10 @@ async fn a_rate_limit_of_the_specification_is_one_limit_at_all_pods() -> Result<
         }
     }
     ensure!(passed <= REQUESTS, "{passed} passed of {REQUESTS}");
+    // A pod that another test takes away may swallow some.
     ensure!(
-        passed > 0 && refused.len() > 2 * REQUESTS,
-        "{passed} passed, {} refused",
+        (4 * REQUESTS..=5 * REQUESTS).contains(&refused.len()),
+        "{passed} passed, {} were refused",
         refused.len()
     );
     ensure!(
