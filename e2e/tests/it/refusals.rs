@@ -291,12 +291,12 @@ async fn a_schedule_that_cannot_hold_is_shown_with_a_suggestion() -> Result<()> 
         (
             "skipped",
             json!({"timeOfDay": "02:30", "timeZone": "Europe/Berlin"}),
-            ["02:30", "Europe/Berlin"],
+            ["02:30 does not exist", "in Europe/Berlin", "write 03:00"],
         ),
         (
             "zone",
             json!({"timeOfDay": "02:30", "timeZone": "Europe/Atlantis"}),
-            ["timeZone", "Europe/Atlantis"],
+            ["schedule.timeZone", "Europe/Atlantis", "Europe/Berlin"],
         ),
     ] {
         let object = object(
