@@ -91,11 +91,11 @@ async fn a_post_without_a_key_is_sent_exactly_once_however_it_fails() {
     let hang: fn(usize) -> futures::future::BoxFuture<'static, Response> = |_| Box::pin(std::future::pending());
     let refuse: fn(usize) -> futures::future::BoxFuture<'static, Response> =
         |_| Box::pin(async { StatusCode::SERVICE_UNAVAILABLE.into_response() });
-    for behaviour in [hang, refuse] {
+    for (behaviour, hangs) in [(hang, true), (refuse, false)] {
         let (one, seen_one) = server(behaviour).await;
         let (two, seen_two) = server(behaviour).await;
         let settings = policy(|_, target| {
-            target.timeout.attempt = "300ms".parse().unwrap();
+            target.timeout.attempt = "5s".parse().unwrap();
             target.retry.budget.min_per_second = 1_000;
             target.idempotent_routes = vec!["POST /".to_owned()];
             target.circuit_breaker.minimum_requests = 1_000;
@@ -103,7 +103,15 @@ async fn a_post_without_a_key_is_sent_exactly_once_however_it_fails() {
         let (_resilience, client) = client(&settings, vec![one, two]).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
         for calls in 1..=3 {
-            let _ = client.post("/").json(&1).send().await;
+            let call = tokio::spawn(client.post("/").json(&1).send());
+            if hangs {
+                // Its time is over once it has arrived, and not before, however long a busy machine takes to send it.
+                eventually("it arrives", || seen_one.count() + seen_two.count() == calls).await;
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_secs(5)).await;
+                tokio::time::resume();
+            }
+            let _ = call.await.unwrap();
             assert_eq!(seen_one.count() + seen_two.count(), calls);
         }
     }
@@ -322,7 +330,8 @@ async fn the_deadline_shrinks_along_the_calls() {
 /// A target whose circuit is half-open, and whose server holds every request until the gate opens.
 struct Probing {
     client: ResilientClient,
-    _resilience: Resilience,
+    resilience: Resilience,
+    settings: Policy,
     seen: Seen,
     most: Arc<AtomicUsize>,
     gate: Arc<Semaphore>,
@@ -359,7 +368,8 @@ async fn probing(change: impl FnOnce(&mut Target)) -> Probing {
         .record(Outcome::Failure);
     let probing = Probing {
         client,
-        _resilience: resilience,
+        resilience,
+        settings,
         seen,
         most,
         gate,
@@ -375,6 +385,13 @@ impl Probing {
             snapshot().next_probe_in.is_none_or(|left| left.is_zero())
         })
         .await;
+    }
+
+    /// From now on a probe has so much time.
+    fn probes_may_take(&self, time: &str) {
+        let mut settings = self.settings.clone();
+        settings.targets[0].circuit_breaker.half_open_timeout = time.parse().unwrap();
+        self.resilience.apply_policy(settings.render().as_bytes()).unwrap();
     }
 }
 
@@ -418,7 +435,6 @@ async fn a_thousand_callers_never_exceed_the_permits() {
 async fn probes_that_hang_do_not_wedge_it() {
     let probing = probing(|target| {
         target.circuit_breaker.half_open_permits = 2;
-        target.circuit_breaker.half_open_timeout = "50ms".parse().unwrap();
         // Only the probe's own time can end the waiting.
         target.timeout.attempt = "10m".parse().unwrap();
         target.timeout.request = "10m".parse().unwrap();
@@ -431,6 +447,8 @@ async fn probes_that_hang_do_not_wedge_it() {
     for round in 0..3 {
         let hung = [probe(), probe()];
         eventually("both hang", || probing.seen.count() == 2 * (round + 1)).await;
+        // Not before: on a busy machine the first one's time could be over before the second is under way.
+        probing.probes_may_take("50ms");
         // Whoever asks after their time finds them failed: it opens again, and then there are probes again.
         let asked = async {
             while state(&probing.client) != CircuitState::Open {
@@ -443,6 +461,7 @@ async fn probes_that_hang_do_not_wedge_it() {
         };
         tokio::time::timeout(crate::support::PATIENCE, asked).await.unwrap();
         probing.open_time_passes().await;
+        probing.probes_may_take("1m");
         hung.iter().for_each(tokio::task::JoinHandle::abort);
     }
     probing.gate.add_permits(1_000);
