@@ -358,7 +358,8 @@ async fn a_client_that_never_finishes_its_head_is_cut_off() {
 #[tokio::test]
 async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     let mut args = service_args("test");
-    args.drain_wait = Duration::from_millis(400);
+    // What has to happen within it takes milliseconds; a machine that stands still for a moment must not end it.
+    args.drain_wait = Duration::from_secs(2);
     let service = Service::new(&args).await.unwrap();
     let app = spawn(args, service).await;
     let slow = tokio::spawn(app.client.get(format!("{}/slow", app.base)).send());
@@ -374,9 +375,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
         let (status, body) = problem(app.client.get(format!("{}/ready", app.base)).send().await.ok()?).await;
         (status == 503 && body["type"].as_str()?.ends_with("/draining")).then_some(())
     };
-    tokio::time::timeout(Duration::from_millis(350), eventually("ready is off", ready))
-        .await
-        .unwrap();
+    eventually("ready is off", ready).await;
     let served = app.client.get(format!("{}/things/1", app.base)).send().await.unwrap();
     assert_eq!(
         served.status(),
@@ -385,7 +384,7 @@ async fn a_drain_finishes_what_is_in_flight_and_takes_nothing_new() {
     );
 
     let mut rest = Vec::new();
-    tokio::time::timeout(Duration::from_secs(3), idle.read_to_end(&mut rest))
+    tokio::time::timeout(Duration::from_secs(10), idle.read_to_end(&mut rest))
         .await
         .expect("the idle connection is closed")
         .unwrap();
