@@ -157,6 +157,14 @@ impl Desk {
         .await;
     }
 
+    pub async fn is_stored(&self, order: Uuid) -> bool {
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM payments WHERE order_id = $1)")
+            .bind(order)
+            .fetch_one(&self.pool().await)
+            .await
+            .unwrap()
+    }
+
     /// The processor's own word: key -> status.
     pub async fn ledger(&self) -> BTreeMap<String, String> {
         let page = Self::answer(self.http.get(format!("{}/charges?limit=1000", self.processor)))
