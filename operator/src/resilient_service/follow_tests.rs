@@ -267,5 +267,7 @@ async fn a_pod_that_answers_without_end_is_asked_ten_times_a_second_at_most() {
         sleep(Duration::from_millis(2)).await;
     }
     let asked = pod.asked.load(Ordering::SeqCst);
-    assert!((3..=13).contains(&asked), "{asked}");
+    // A machine that stood still made the second longer.
+    let most = 3 + usize::try_from(begun.elapsed().as_millis() / 100).unwrap();
+    assert!((3..=most).contains(&asked), "{asked} of {most}");
 }
