@@ -100,7 +100,8 @@ impl Bulkhead {
         }
     }
 
-    /// Waits in `line` until less than `percent` of all places are taken, and takes one.
+    /// Waits in `line`, behind those who stand there or in the line before, until less than `percent` of all places are
+    /// taken, and takes one.
     pub(crate) async fn wait_below(
         &self,
         percent: usize,
@@ -108,13 +109,17 @@ impl Bulkhead {
         wait: Duration,
     ) -> Result<BulkheadPermit, BulkheadFull> {
         let waiting = async {
-            let _waiting = Waiting::begin(&self.0, line);
+            let waiting = Waiting::begin(&self.0, line);
+            // A place that is free while others stand here is theirs: they have been woken for it, or are about to be,
+            // and whoever of them leaves passes a wake on.
+            let mut may_try = !waiting.stands_behind_others;
             loop {
                 let freed = self.0.freed[line as usize].notified();
-                if let Ok(permit) = self.try_acquire_below(percent) {
+                if may_try && let Ok(permit) = self.try_acquire_below(percent) {
                     return permit;
                 }
                 freed.await;
+                may_try = true;
             }
         };
         tokio::time::timeout(wait, waiting)
@@ -164,19 +169,29 @@ impl Shared {
 
 /// One who waits. Its end, with a place or without, passes a wake on: it may have been given one that it did not use,
 /// or two may have been given while it alone stood in its line.
-struct Waiting<'bulkhead>(&'bulkhead Shared, Line);
+struct Waiting<'bulkhead> {
+    shared: &'bulkhead Shared,
+    line: Line,
+    /// Whether anyone stood in this line or in the one before it when this one came.
+    stands_behind_others: bool,
+}
 
 impl<'bulkhead> Waiting<'bulkhead> {
     fn begin(shared: &'bulkhead Shared, line: Line) -> Self {
-        shared.waiting[line as usize].fetch_add(1, Ordering::SeqCst);
-        Self(shared, line)
+        let before = shared.waiting[line as usize].fetch_add(1, Ordering::SeqCst);
+        let first = &shared.waiting[..line as usize];
+        Self {
+            shared,
+            line,
+            stands_behind_others: before > 0 || first.iter().any(|waiting| waiting.load(Ordering::SeqCst) > 0),
+        }
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.waiting[self.1 as usize].fetch_sub(1, Ordering::SeqCst);
-        self.0.wake();
+        self.shared.waiting[self.line as usize].fetch_sub(1, Ordering::SeqCst);
+        self.shared.wake();
     }
 }
 

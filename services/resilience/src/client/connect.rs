@@ -24,7 +24,20 @@ pub(super) struct Connections {
     /// reqwest takes the connect timeout once, so there is a client for each; the newest last.
     shared: ArcSwap<Vec<(Duration, reqwest::Client)>>,
     /// A name that TLS checks cannot be told apart from the address it is connected to but by a client of its own.
-    pinned: Mutex<HashMap<(SocketAddr, Duration), reqwest::Client>>,
+    pinned: Mutex<HashMap<SocketAddr, Pinned>>,
+}
+
+/// A client that connects to one address for one name. A reload may give the target another name at the same address.
+struct Pinned {
+    host: String,
+    connect_timeout: Duration,
+    client: reqwest::Client,
+}
+
+impl Pinned {
+    fn is_for(&self, host: &str, connect_timeout: Duration) -> bool {
+        self.host == host && self.connect_timeout == connect_timeout
+    }
 }
 
 impl Connections {
@@ -83,15 +96,23 @@ impl Connections {
         in_use: impl Fn(SocketAddr) -> bool,
     ) -> Result<reqwest::Client, reqwest::Error> {
         let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = pinned.get(&(address, connect_timeout)) {
-            return Ok(client.clone());
+        if let Some(known) = pinned.get(&address).filter(|known| known.is_for(host, connect_timeout)) {
+            return Ok(known.client.clone());
         }
         let client = build(connect_timeout, self.configure.as_ref(), |builder| {
             builder.resolve(host, address)
         })?;
-        pinned.retain(|(address, timeout), _| in_use(*address) && *timeout == connect_timeout);
+        pinned.retain(|address, known| in_use(*address) && known.is_for(host, connect_timeout));
         if pinned.len() < KEPT_ADDRESSES {
-            pinned.insert((address, connect_timeout), client.clone());
+            let (host, client) = (host.to_owned(), client.clone());
+            pinned.insert(
+                address,
+                Pinned {
+                    host,
+                    connect_timeout,
+                    client,
+                },
+            );
         }
         Ok(client)
     }
@@ -143,6 +164,61 @@ fn build(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn connections() -> Connections {
+        Connections::new(Duration::from_secs(5), None).unwrap()
+    }
+
+    /// The names are known to no resolver: only the chosen address can have led here.
+    #[tokio::test]
+    async fn https_reaches_the_chosen_address_under_each_name_that_the_target_has() {
+        use tokio::io::AsyncReadExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = connections();
+        for name in ["old.invalid", "new.invalid", "old.invalid"] {
+            let url = format!("https://{name}/").parse().unwrap();
+            let mut request = reqwest::Request::new(http::Method::GET, url);
+            let client = connections
+                .to_address(&mut request, address, Duration::from_secs(5), |_| true)
+                .unwrap();
+            let greeting = async {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut hello = vec![0; 4_096];
+                let length = connection.read(&mut hello).await.unwrap();
+                hello.truncate(length);
+                hello
+            };
+            let hello = tokio::select! {
+                hello = greeting => hello,
+                answer = client.execute(request) => panic!("{name}: {answer:?}"),
+            };
+            let asked = hello.windows(name.len()).any(|window| window == name.as_bytes());
+            assert!(asked, "{name} is the name that TLS asks for");
+        }
+    }
+
+    #[test]
+    fn clients_of_addresses_are_kept_while_they_are_in_use_and_no_more() {
+        let connections = connections();
+        let choose = |name: &str, port: u16, seconds: u64, in_use: &[u16]| {
+            let url = format!("https://{name}/").parse().unwrap();
+            let mut request = reqwest::Request::new(http::Method::GET, url);
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            let timeout = Duration::from_secs(seconds);
+            let in_use = |address: SocketAddr| in_use.contains(&address.port());
+            connections.to_address(&mut request, address, timeout, in_use).unwrap();
+            let kept = connections.pinned.lock().unwrap();
+            let mut ports: Vec<_> = kept.keys().map(SocketAddr::port).collect();
+            ports.sort_unstable();
+            ports
+        };
+        assert_eq!(choose("a.invalid", 1, 5, &[1, 2]), [1]);
+        assert_eq!(choose("a.invalid", 2, 5, &[1, 2]), [1, 2]);
+        assert_eq!(choose("a.invalid", 3, 5, &[2, 3]), [2, 3], "1 has gone");
+        assert_eq!(choose("a.invalid", 2, 6, &[2, 3]), [2], "for another connect timeout");
+        assert_eq!(choose("b.invalid", 3, 6, &[2, 3]), [3], "for another name");
+    }
 
     #[test]
     fn the_host_stays_what_the_server_sees() {

@@ -114,6 +114,17 @@ mod tests {
     }
 
     #[test]
+    fn a_few_answers_decide_nothing() {
+        let mut aimd = Aimd::new(1, 100, 4);
+        for now in (0..900).step_by(100) {
+            aimd.answered(Some(Duration::from_millis(1)), 4, now);
+        }
+        assert_eq!(aimd.limit(), 4);
+        aimd.answered(Some(Duration::from_millis(1)), 4, 900);
+        assert_eq!(aimd.limit(), 5);
+    }
+
+    #[test]
     fn an_idle_service_does_not_grow() {
         let mut aimd = Aimd::new(1, 100, 20);
         for now in (0..20_000).step_by(5) {

@@ -262,3 +262,112 @@ async fn only_the_time_to_an_answer_is_measured() {
     }
     assert!(limit() < 10, "a slow service is noticed");
 }
+
+/// A queue that has not been empty for a while stands: waiting in it helps nobody.
+#[tokio::test(start_paused = true)]
+async fn waits_are_short_while_the_queue_stands_and_long_again_when_it_flows() {
+    let clock = ManualClock::default();
+    let gate = Gate {
+        limit: ArcSwapOption::empty(),
+        clock: clock.clone(),
+    };
+    let settings = Concurrency {
+        max_queue: 10,
+        queue_timeout: valerix_policy::Duration::from_millis(400),
+        ..fixed(1)
+    };
+    gate.configure(Some(&settings), Mode::Enforce);
+    let waited = async || {
+        let began = tokio::time::Instant::now();
+        let Entry::Refused(reason) = gate.enter(Priority::Critical).await else {
+            panic!("a place, though all are taken")
+        };
+        assert_eq!(reason, "this service was not free in time");
+        // The timer of tokio has millisecond steps.
+        began.elapsed().as_millis() / 5 * 5
+    };
+    let held = place(&gate, Priority::Critical).await;
+    clock.advance(Duration::from_millis(100));
+    assert_eq!(waited().await, 400);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(waited().await, 5, "nobody found a place at once for more than 100 ms");
+    drop(held);
+    let _held = place(&gate, Priority::Critical).await;
+    assert_eq!(waited().await, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_larger_limit_lets_those_in_who_wait() {
+    let queued = |max| Concurrency {
+        max_queue: 10,
+        queue_timeout: valerix_policy::Duration::from_secs(60),
+        ..fixed(max)
+    };
+    let gate = gate(&queued(1));
+    let _held = place(&gate, Priority::Critical).await;
+    let mut waiting = std::pin::pin!(place(&gate, Priority::Critical));
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    gate.configure(Some(&queued(2)), Mode::Enforce);
+    // Without a timer: nobody's time has to end for it.
+    assert!(futures::poll!(waiting.as_mut()).is_ready());
+}
+
+#[tokio::test]
+async fn a_refusal_is_reported() {
+    let gate = gate(&fixed(1));
+    let _held = place(&gate, Priority::Default).await;
+    refusal(&gate, Priority::Default).await;
+    let report = gate.report().unwrap();
+    assert_eq!(
+        (report.limit, report.in_use, report.allowed, report.refused),
+        (1, 1, 1, 1)
+    );
+}
+
+/// A place that was freed and is not taken yet belongs to who was woken for it.
+#[tokio::test]
+async fn who_comes_while_others_wait_stands_behind_them() {
+    let gate = gate(&Concurrency {
+        max_queue: 10,
+        queue_timeout: valerix_policy::Duration::from_secs(60),
+        ..fixed(1)
+    });
+    let held = place(&gate, Priority::Default).await;
+    let mut first = Box::pin(place(&gate, Priority::Default));
+    assert!(futures::poll!(first.as_mut()).is_pending());
+    let mut second = Box::pin(place(&gate, Priority::Default));
+    assert!(futures::poll!(second.as_mut()).is_pending());
+    assert_eq!(gate.levels(), Some([1, 1, 2]));
+    drop(held);
+    let mut third = Box::pin(place(&gate, Priority::Default));
+    assert!(futures::poll!(third.as_mut()).is_pending(), "two were here before");
+    drop(first.await);
+    drop(second.await);
+    drop(third.await);
+}
+
+#[tokio::test]
+async fn one_queue_is_bounded_over_all_priorities() {
+    let gate = gate(&Concurrency {
+        max_queue: 2,
+        queue_timeout: valerix_policy::Duration::from_secs(60),
+        priorities: Some(Priorities {
+            default_percent: 100,
+            ..Priorities::default()
+        }),
+        ..fixed(1)
+    });
+    let _held = place(&gate, Priority::Critical).await;
+    let mut waiting = [Priority::Critical, Priority::Default].map(|priority| Box::pin(gate.enter(priority)));
+    for wait in &mut waiting {
+        assert!(futures::poll!(wait.as_mut()).is_pending());
+    }
+    assert_eq!(gate.levels(), Some([1, 1, 2]), "both count");
+    for priority in [Priority::Critical, Priority::Default] {
+        let mut third = Box::pin(gate.enter(priority));
+        assert!(
+            futures::poll!(third.as_mut()).is_ready(),
+            "{priority:?} is refused at once"
+        );
+    }
+}

@@ -536,6 +536,67 @@ mod tests {
     }
 
     #[test]
+    fn what_was_used_counts_under_any_other_numbers() {
+        use LimitAlgorithm::{GCRA, Window};
+        let quotas = [
+            quota(10, 1_000, 10, GCRA),
+            quota(20, 5_000, 20, GCRA),
+            quota(15, 500, 1, Window),
+            quota(200, 3_000, 1, Window),
+        ];
+        for (before, after) in quotas
+            .iter()
+            .flat_map(|before| quotas.iter().map(move |after| (before, after)))
+        {
+            let what = format!("{before:?} to {after:?}");
+            let (mut level, mut now) = (Level::empty(before), 5_000_000_000);
+            for _ in 0..7 {
+                assert!(level.take(before, now).allowed, "{what}");
+            }
+            // What has begun to drain still counts as a whole one.
+            now += 1;
+            level.convert(before, after, now);
+            let more = (0..1_000).take_while(|_| level.take(after, now).allowed).count();
+            assert_eq!(more, after.at_once() as usize - 7, "{what}");
+
+            // However much was used: what is too much under the new numbers is forgotten.
+            let mut level = Level::empty(before);
+            while level.take(before, now).allowed {}
+            level.convert(before, after, now);
+            let end = after.window + Duration::from_nanos(after.slot_nanos());
+            assert!(level.peek(after, now).reset <= end, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_idle_when_it_is_as_good_as_new_and_no_sooner() {
+        use LimitAlgorithm::{GCRA, Window};
+        for quota in [
+            quota(10, 1_000, 10, GCRA),
+            quota(15, 500, 1, Window),
+            quota(200, 3_000, 1, Window),
+        ] {
+            let (mut level, now) = (Level::empty(&quota), 5_000_000_000);
+            assert!(level.is_idle(&quota, now));
+            level.take(&quota, now);
+            assert!(!level.is_idle(&quota, now + 1), "{quota:?}");
+            assert!(level.is_idle(&quota, now + 2 * quota.window_nanos()), "{quota:?}");
+        }
+    }
+
+    #[test]
+    fn what_comes_back_in_a_later_slot_takes_nothing_from_others() {
+        for requests in [15, 200] {
+            let quota = quota(requests, 1_000, 1, LimitAlgorithm::Window);
+            let (mut level, mut now) = (Level::empty(&quota), 5_000_000_000);
+            level.take(&quota, now);
+            now += quota.slot_nanos();
+            level.give_back(&quota, now);
+            assert_eq!(level.used(&quota, now), 1);
+        }
+    }
+
+    #[test]
     fn the_demo_limit_lets_five_pass_and_says_when_to_come_back() {
         let quota = quota(5, 10_000, 1, LimitAlgorithm::Window);
         let mut level = Level::empty(&quota);

@@ -77,6 +77,10 @@ async fn the_second_time_replays_the_first_answer() {
     );
     assert_eq!(pay(&pool, &request("k", b"2"), "three").await.0, 422);
     assert_eq!(effects(&pool).await, 1);
+    let other = IdempotentRequest::new("k", "somebody", &Method::POST, "/payments", "/payments", b"1");
+    let (_, theirs) = pay(&pool, &other, "theirs").await;
+    assert!(!theirs.unwrap().is_replayed(), "each caller has keys of its own");
+    assert_eq!(effects(&pool).await, 2);
 }
 
 #[tokio::test]
@@ -171,7 +175,15 @@ async fn an_answer_too_large_is_refused_before_it_is_kept() {
     };
     let large = StoredAnswer::json(StatusCode::OK, &"x".repeat(70_000)).unwrap();
     assert!(matches!(
-        claim.commit(large).await,
+        claim.commit(large.clone()).await,
+        Err(IdempotencyError::AnswerTooLarge { .. })
+    ));
+    let Claim::Started(attempt) = self::claim(&pool, PATIENT, b"1").await else {
+        panic!()
+    };
+    let mut connection = pool.acquire().await.unwrap();
+    assert!(matches!(
+        attempt.complete(&mut connection, large).await,
         Err(IdempotencyError::AnswerTooLarge { .. })
     ));
 }
@@ -213,7 +225,10 @@ async fn a_dead_attempt_is_taken_over_with_its_resource() {
     ));
     let late = first.complete(&mut transaction, answer("first")).await;
     assert!(matches!(late, Err(IdempotencyError::Superseded { attempt: 1 })));
-    transaction.rollback().await.unwrap();
+    // Nor may it let a third one in.
+    first.release(&mut transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert!(matches!(claim(&pool, PATIENT, b"1").await, Claim::InProgress { .. }));
 
     let mut transaction = begin(&pool).await.unwrap();
     second.guard(&mut transaction).await.unwrap();
@@ -222,6 +237,16 @@ async fn a_dead_attempt_is_taken_over_with_its_resource() {
         Completion::Stored(_)
     ));
     transaction.commit().await.unwrap();
+
+    // Nor is there anything left to do for the second: an answer stays what it is.
+    let mut connection = pool.acquire().await.unwrap();
+    assert!(matches!(
+        second.guard(&mut connection).await,
+        Err(IdempotencyError::Superseded { attempt: 2 })
+    ));
+    let again = second.complete(&mut connection, answer("another")).await.unwrap();
+    assert!(matches!(again, Completion::Replay(kept) if kept.body == answer("second").body));
+    drop(connection);
 
     let mut transaction = begin(&pool).await.unwrap();
     let Completion::Replay(replayed) = first.complete(&mut transaction, answer("first")).await.unwrap() else {
@@ -247,6 +272,90 @@ async fn a_key_without_an_answer_never_expires() {
         matches!(claim(&pool, PATIENT, b"1").await, Claim::TakenOver(_)),
         "released, it is taken over at once"
     );
+    assert!(
+        matches!(claim(&pool, PATIENT, b"1").await, Claim::InProgress { .. }),
+        "by one, whose time begins then"
+    );
+}
+
+#[tokio::test]
+async fn an_expiry_passes_by_what_is_in_use() {
+    let pool = store().await;
+    pay(&pool, &request("k", b"1"), "one").await;
+    sqlx::query("UPDATE idempotency_keys SET expires_at = '-infinity'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let mut transaction = begin(&pool).await.unwrap();
+    sqlx::query("SELECT 1 FROM idempotency_keys FOR UPDATE")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let passed_by = tokio::time::timeout(crate::support::PATIENCE, Idempotency::expire(&pool, 10));
+    assert_eq!(passed_by.await.unwrap().unwrap(), 0);
+    transaction.commit().await.unwrap();
+    assert_eq!(Idempotency::expire(&pool, 10).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_expired_answer_makes_room_for_a_request_that_begins_anew() {
+    let pool = store().await;
+    let brief = Idempotency::new(Duration::ZERO, Duration::ZERO);
+    let Claim::Started(_) = claim(&pool, brief, b"1").await else {
+        panic!()
+    };
+    let Claim::TakenOver(second) = claim(&pool, brief, b"1").await else {
+        panic!()
+    };
+    let mut connection = pool.acquire().await.unwrap();
+    second.release(&mut connection).await.unwrap();
+    let kept = second.complete(&mut connection, answer("old")).await.unwrap();
+    assert!(matches!(kept, Completion::Stored(_)));
+
+    // Nothing of the former request is left: neither its number, nor its age, nor its resource, nor its end.
+    let Claim::Started(new) = claim(&pool, PATIENT, b"2").await else {
+        panic!()
+    };
+    assert_ne!(new.resource(), second.resource());
+    let resource = Some(new.resource());
+    assert_eq!(claim(&pool, PATIENT, b"2").await, Claim::InProgress { resource });
+    new.guard(&mut connection).await.unwrap();
+    let kept = new.complete(&mut connection, answer("new")).await.unwrap();
+    assert!(matches!(kept, Completion::Stored(_)));
+    let Claim::Replay(replayed) = claim(&pool, PATIENT, b"2").await else {
+        panic!()
+    };
+    assert_eq!(replayed.body, answer("new").body);
+}
+
+/// A guard holds until its transaction ends: who would take over waits, and finds the answer.
+#[tokio::test]
+async fn nobody_takes_over_between_a_guard_and_its_commit() {
+    let pool = store().await;
+    let Claim::Started(attempt) = claim(&pool, PATIENT, b"1").await else {
+        panic!()
+    };
+    let mut transaction = begin(&pool).await.unwrap();
+    attempt.guard(&mut transaction).await.unwrap();
+    let taking_over = {
+        let pool = pool.clone();
+        tokio::spawn(async move { claim(&pool, IMPATIENT, b"1").await })
+    };
+    let waits = async {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while !taking_over.is_finished() && sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pool).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, waits).await.unwrap();
+    let kept = attempt.complete(&mut transaction, answer("first")).await.unwrap();
+    assert!(matches!(kept, Completion::Stored(_)));
+    transaction.commit().await.unwrap();
+    let Claim::Replay(replayed) = taking_over.await.unwrap() else {
+        panic!()
+    };
+    assert_eq!(replayed.body, answer("first").body);
 }
 
 #[tokio::test]
@@ -311,6 +420,14 @@ async fn a_sweeper_deletes_what_has_expired_and_stops_when_told() {
         .execute(&pool)
         .await
         .unwrap();
+    // More than are deleted in one statement.
+    sqlx::query(
+        "INSERT INTO idempotency_keys (scope, key, fingerprint, status, body, expires_at)
+         SELECT 'many', number::text, '', 200, '', '-infinity' FROM generate_series(1, 1500) AS number",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let sweeper = tokio::spawn(Idempotency::sweep(pool.clone(), stop.clone()));
     let swept = async {

@@ -185,3 +185,30 @@ async fn a_place_is_held_until_the_answer_has_been_sent() {
     eventually("the place is free", || in_use() == 0).await;
     assert_eq!(reqwest::get(&url).await.unwrap().status(), 200);
 }
+
+#[tokio::test]
+async fn who_finds_no_place_is_told_what_is_left_of_the_quota() {
+    let mut document = limited(vec![rule("orders", 5)], Mode::Enforce);
+    document.inbound.concurrency = Some(Concurrency {
+        max: 1,
+        ..Concurrency::default()
+    });
+    let resilience = with_policy(&document).await;
+    let handler = get(std::future::pending::<()>);
+    let app = Router::new().route("/", handler).layer(resilience.server_layer());
+    let url = format!("http://{}/", serve(app).await);
+    let held = tokio::spawn(reqwest::get(url.clone()));
+    eventually("one is handled", || {
+        let report = resilience.report();
+        report
+            .limits
+            .iter()
+            .any(|limit| limit.name == "concurrency" && limit.in_use == 1)
+    })
+    .await;
+    let refused = reqwest::get(&url).await.unwrap();
+    assert_eq!(refused.status(), 503);
+    let left = refused.headers()["ratelimit"].to_str().unwrap();
+    assert!(left.starts_with("\"orders\";r=3;t="), "{left}");
+    held.abort();
+}

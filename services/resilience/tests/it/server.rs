@@ -9,7 +9,7 @@ use axum::{Extension, Router};
 use http::StatusCode;
 use valerix_resilience::Deadline;
 use valerix_resilience::policy::{
-    Admission, Concurrency, Fault, LatencyFault, Priorities, Priority, PriorityHeader, RoutePriority,
+    Admission, Concurrency, ConcurrencyType, Fault, LatencyFault, Priorities, Priority, PriorityHeader, RoutePriority,
 };
 
 use crate::support::{Mount, eventually, faults, policy, serve, with_policy};
@@ -20,8 +20,8 @@ async fn a_deadline_ends_the_waiting_and_never_the_work() {
     let gate = Arc::new(tokio::sync::Semaphore::new(0));
     let done = Arc::new(AtomicBool::new(false));
     let (waiting, finished) = (gate.clone(), done.clone());
-    let handler = post(move || async move {
-        assert!(Deadline::current().is_some());
+    let handler = post(move |Extension(deadline): Extension<Deadline>| async move {
+        assert!(Deadline::current().is_some() && deadline.remaining() <= Duration::from_millis(50));
         drop(waiting.acquire().await);
         finished.store(true, Ordering::SeqCst);
     });
@@ -288,4 +288,91 @@ async fn the_less_important_are_refused_first_and_a_header_is_believed_only_wher
         text().contains("resilience_concurrency_inflight 0")
     })
     .await;
+}
+
+/// The library with its metrics as text, and this limit on requests at a time.
+async fn counted(concurrency: Concurrency) -> (valerix_resilience::Resilience, impl Fn() -> String) {
+    let registry = prometheus::Registry::new();
+    let builder = valerix_resilience::Resilience::builder().registry(registry.clone());
+    let resilience = builder.start().await.unwrap();
+    let document = policy(|policy, _| policy.inbound.concurrency = Some(concurrency));
+    resilience.apply_policy(document.render().as_bytes()).unwrap();
+    let text = move || {
+        let encoder = prometheus::TextEncoder::new();
+        encoder.encode_to_string(&registry.gather()).unwrap()
+    };
+    (resilience, text)
+}
+
+#[tokio::test]
+async fn a_place_is_taken_until_the_body_has_been_sent() {
+    let (resilience, text) = counted(Concurrency::default()).await;
+    let (more, chunks) = tokio::sync::mpsc::channel::<&'static str>(1);
+    let chunks = Arc::new(tokio::sync::Mutex::new(chunks));
+    let handler = get(move || async move {
+        let stream = futures::stream::unfold(chunks.lock_owned().await, |mut chunks| async move {
+            let chunk = chunks.recv().await?;
+            Some((Ok::<_, std::io::Error>(chunk), chunks))
+        });
+        axum::body::Body::from_stream(stream)
+    });
+    let app = Router::new().route("/", handler).layer(resilience.server_layer());
+    let mut answer = reqwest::get(format!("http://{}/", serve(app).await)).await.unwrap();
+    more.send("first").await.unwrap();
+    assert_eq!(answer.chunk().await.unwrap().unwrap(), "first");
+    assert!(text().contains("resilience_concurrency_inflight 1"), "{}", text());
+    drop(more);
+    assert_eq!(answer.chunk().await.unwrap(), None);
+    eventually("the place is back", || {
+        text().contains("resilience_concurrency_inflight 0")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_that_miss_their_deadline_lower_an_adaptive_limit() {
+    let (resilience, text) = counted(Concurrency {
+        concurrency_type: ConcurrencyType::Adaptive,
+        max: 100,
+        min: 1,
+        initial: 20,
+        ..Concurrency::default()
+    })
+    .await;
+    let handler = get(std::future::pending::<&'static str>);
+    let app = Router::new().route("/", handler).layer(resilience.server_layer());
+    let url = format!("http://{}/", serve(app).await);
+    let http = reqwest::Client::new();
+    let began = std::time::Instant::now();
+    assert!(text().contains("resilience_concurrency_limit 20"), "{}", text());
+    while text().contains("resilience_concurrency_limit 20") {
+        assert!(
+            began.elapsed() < crate::support::PATIENCE,
+            "misses never lowered the limit"
+        );
+        let answer = http.get(&url).header("valerix-timeout-ms", "20").send().await.unwrap();
+        assert_eq!(answer.status(), 504);
+    }
+    assert!(text().contains("resilience_concurrency_limit 18"), "{}", text());
+}
+
+#[tokio::test]
+async fn the_service_itself_may_say_how_important_a_request_is() {
+    let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+    let handler = get(|Extension(priority): Extension<Priority>| async move {
+        assert_eq!(valerix_resilience::CurrentPriority::get(), Some(priority));
+        priority.as_str()
+    });
+    let layer = resilience
+        .server_layer()
+        .priority(|request| (request.uri().path() == "/thumbnails").then_some(Priority::Sheddable));
+    let app = Router::new()
+        .route("/thumbnails", handler.clone())
+        .route("/orders", handler)
+        .layer(layer);
+    let url = format!("http://{}", serve(app).await);
+    for (path, expected) in [("thumbnails", "Sheddable"), ("orders", "Default")] {
+        let answer = reqwest::get(format!("{url}/{path}")).await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), expected);
+    }
 }

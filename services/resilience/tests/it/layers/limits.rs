@@ -86,6 +86,27 @@ async fn back_pressure_holds_callers_back_and_wakes_them() {
     assert_eq!(layer.bulkhead().in_flight(), 0);
 }
 
+#[tokio::test]
+async fn a_service_that_fails_to_become_ready_keeps_no_place() {
+    #[derive(Clone)]
+    struct Broken;
+    impl Service<()> for Broken {
+        type Response = ();
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<(), BoxError>>;
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), BoxError>> {
+            std::task::Poll::Ready(Err("connection refused".into()))
+        }
+        fn call(&mut self, (): ()) -> Self::Future {
+            panic!("called although not ready")
+        }
+    }
+    let layer = BulkheadLayer::new("upstream", 1).back_pressure();
+    let mut service = layer.layer(Broken);
+    assert_eq!(service.ready().await.err().unwrap().category(), "Inner");
+    assert_eq!(layer.bulkhead().in_flight(), 0);
+}
+
 fn body() -> Strict<impl Fn(()) -> std::future::Ready<Result<Response<Body>, BoxError>> + Clone> {
     Strict::new(|(): ()| std::future::ready(Ok(Response::new(Body::from("hello")))))
 }
@@ -107,6 +128,15 @@ async fn a_place_is_held_as_long_as_the_body_where_asked() {
         layer.bulkhead().in_flight(),
         0,
         "a body that is dropped gives it back too"
+    );
+    let mut read = layer.layer(body()).oneshot(()).await.unwrap().into_body();
+    assert!(read.frame().await.unwrap().is_ok());
+    assert_eq!(layer.bulkhead().in_flight(), 1, "more may come");
+    assert!(read.frame().await.is_none());
+    assert_eq!(
+        layer.bulkhead().in_flight(),
+        0,
+        "its end gives it back, though it is kept"
     );
 
     let layer = ConcurrencyLimitLayer::new(
@@ -180,8 +210,32 @@ async fn an_adaptive_limit_falls_on_timeouts_and_keeps_to_its_bounds() {
         );
         assert_eq!(service.clone().oneshot(()).await.unwrap_err().category(), "Timeout");
     }
+    let settings = Concurrency { max: 90, ..settings };
+    layer.reconfigure(&settings);
+    assert!(layer.limit() <= 18, "what was measured is kept");
     layer.reconfigure(&Concurrency { max: 10, ..settings });
     assert_eq!(layer.limit(), 10);
+}
+
+#[tokio::test]
+async fn how_soon_a_service_fails_raises_no_limit() {
+    let settings = Concurrency {
+        concurrency_type: ConcurrencyType::Adaptive,
+        max: 100,
+        min: 1,
+        initial: 1,
+        ..Concurrency::default()
+    };
+    let layer = ConcurrencyLimitLayer::new("search", &settings);
+    let broken = Strict::new(|(): ()| std::future::ready(Err::<(), BoxError>("out of order".into())));
+    let service = layer.layer(broken);
+    // Two windows of measuring.
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(250) {
+        assert_eq!(service.clone().oneshot(()).await.unwrap_err().category(), "Inner");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!((layer.limit(), layer.in_flight()), (1, 0));
 }
 
 #[tokio::test]

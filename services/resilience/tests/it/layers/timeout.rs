@@ -78,6 +78,12 @@ async fn headers_carry_deadlines_in_and_out() {
         let answer = server.clone().oneshot(given(value)).await.unwrap();
         assert_eq!(answer.into_body(), Duration::from_millis(millis), "{value}");
     }
+    let answer = outer.scope(server.clone().oneshot(given("400"))).await.unwrap();
+    assert_eq!(
+        answer.into_body(),
+        Duration::from_millis(250),
+        "the deadline of who asks here is less"
+    );
     let error = server.clone().oneshot(given("soon")).await.unwrap_err();
     assert_eq!(
         (error.category(), error.problem().status.as_u16()),
@@ -85,4 +91,14 @@ async fn headers_carry_deadlines_in_and_out() {
     );
     assert!(error.is_refusal() && error.to_string().contains("soon"));
     assert_eq!(server.oneshot(given("0")).await.unwrap_err().category(), "Timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_with_the_end_of_its_time_counts() {
+    let layer = TimeoutLayer::new("upstream", Duration::from_secs(1));
+    let last_moment = Strict::new(|(): ()| async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok::<_, BoxError>("answer")
+    });
+    assert_eq!(layer.layer(last_moment).oneshot(()).await.unwrap(), "answer");
 }

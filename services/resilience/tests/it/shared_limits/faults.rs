@@ -275,3 +275,20 @@ async fn a_caller_that_leaves_takes_nothing_along() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
+
+#[tokio::test]
+async fn a_reload_gives_the_local_share_no_second_burst() {
+    let nobody = RedisLimits::open("redis://127.0.0.1:1/").unwrap();
+    let quota = |requests| quota(requests, Duration::from_secs(3_600), requests, LimitAlgorithm::GCRA);
+    let limiter = nobody.limiter(&owner(), "orders", quota(10), 1);
+    let accepted = async || {
+        let mut accepted = 0;
+        for _ in 0..40 {
+            accepted += usize::from(limiter.take("key").await.allowed);
+        }
+        accepted
+    };
+    assert_eq!(accepted().await, 10);
+    limiter.reconfigure(quota(15), 1);
+    assert_eq!(accepted().await, 5);
+}
