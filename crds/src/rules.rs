@@ -79,6 +79,43 @@ fn what_is_right_passes() {
             ]},
             "idempotency": {"requiredRoutes": ["POST /api/orders"], "ttl": "1m", "lockTimeout": "21s"}
         }}})),
+        // At the bounds of every rule that compares.
+        object(
+            "ResilientService",
+            &"x".repeat(53),
+            json!({"image": "x", "terminationGracePeriodSeconds": 45, "replicas": 1}),
+        ),
+        service(json!({"resilience": {"inbound": {"timeout": "40s", "concurrency": {
+            "max": 10, "min": 10, "initial": 10, "queueTimeout": "60s",
+            "priorities": {"defaultPercent": 70, "sheddablePercent": 70, "bestEffortPercent": 70}
+        }, "idempotency": {"ttl": "2160h"}}}})),
+        service(json!({"lifecycle": {"preStopSleep": "2s"}, "resilience": {"inbound": {"timeout": "43s"}}})),
+        service(json!({"resilience": {"targets": [
+            {
+                "name": "a", "timeout": {"request": "1s", "attempt": "1s", "connect": "1s"},
+                "retry": {"backoff": {"base": "1s", "max": "1s"}},
+                "circuitBreaker": {"openDuration": "100ms", "maxOpenDuration": "100ms", "halfOpenTimeout": "100ms",
+                    "minimumRequests": 10, "window": {"type": "Count", "calls": 10}}
+            },
+            {"name": "b", "circuitBreaker": {"window": {"type": "Time", "duration": "1s"}}}
+        ]}})),
+        object(
+            "ChaosExperiment",
+            &"x".repeat(63),
+            json!({"target": {"service": "inventory"}, "count": 1, "podKill": {}}),
+        ),
+        chaos(
+            json!({"latency": {"delay": "5m", "jitter": "5m"}, "duration": "1s", "steadyState": {"probes": [
+                {"name": "a", "interval": "200ms", "http": {
+                    "service": "order", "method": "POST", "body": "{}", "expect": {"maxLatency": "5s"}
+                }}
+            ]}}),
+        ),
+        object(
+            "BackupPolicy",
+            &"x".repeat(52),
+            json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "a/..b"}}}),
+        ),
         chaos(json!({"podKill": {}})),
         chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
@@ -98,7 +135,126 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         let rule = merged(json!({"name": "a", "requests": 10, "window": "1s"}), block);
         inbound(json!({"rateLimit": {"rules": [rule]}}))
     };
+    let breaker = |block: Value| target(json!({"circuitBreaker": block}));
+    let probe = |block: Value| {
+        let probe = merged(json!({"name": "a"}), block);
+        chaos(json!({"podKill": {}, "steadyState": {"probes": [probe]}}))
+    };
+    let http = |block: Value| probe(json!({"http": merged(json!({"service": "order"}), block)}));
     for (object, text) in [
+        // One step beyond the bounds.
+        (
+            object(
+                "ResilientService",
+                &"x".repeat(54),
+                json!({"image": "x", "terminationGracePeriodSeconds": 45, "replicas": 1}),
+            ),
+            "at most 53 characters",
+        ),
+        (
+            object(
+                "ChaosExperiment",
+                &"x".repeat(64),
+                json!({"target": {"service": "inventory"}, "count": 1, "podKill": {}}),
+            ),
+            "at most 63 characters",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "a.b",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}}),
+            ),
+            "must hold only a-z, 0-9",
+        ),
+        (
+            inbound(json!({"timeout": "41s"})),
+            "terminationGracePeriodSeconds must cover",
+        ),
+        (
+            service(json!({"lifecycle": {"preStopSleep": "2s"}, "resilience": {"inbound": {"timeout": "44s"}}})),
+            "terminationGracePeriodSeconds must cover",
+        ),
+        (
+            concurrency(json!({"queueTimeout": "60001ms"})),
+            "queueTimeout must be at most 60s",
+        ),
+        (
+            concurrency(json!({"priorities": {"defaultPercent": 70}})),
+            "must not exceed defaultPercent",
+        ),
+        (
+            concurrency(json!({"priorities": {"sheddablePercent": 40}})),
+            "must not exceed sheddablePercent",
+        ),
+        (
+            limit(json!({"requests": 100, "burst": 5})),
+            "burst belongs to algorithm GCRA",
+        ),
+        (
+            merged(
+                limit(json!({"scope": "Service", "requests": 39})),
+                json!({"spec": merged(limit(json!({"scope": "Service", "requests": 39}))["spec"].clone(), json!({"replicas": 2}))}),
+            ),
+            "at least 20 requests for each of spec.replicas",
+        ),
+        (
+            inbound(json!({"idempotency": {"ttl": "2161h"}})),
+            "ttl must be between 1m and 2160h",
+        ),
+        (
+            service(json!({"env": [{"name": "A", "valueFrom": {}}]})),
+            "exactly one of secretKeyRef, configMapKeyRef and fieldRef",
+        ),
+        (
+            service(json!({"envFrom": [{"configMapRef": {"name": "a"}, "secretRef": {"name": "b"}}]})),
+            "exactly one of configMapRef and secretRef",
+        ),
+        (
+            target(json!({"timeout": {"attempt": "500ms", "connect": "501ms"}})),
+            "connect must not be longer than attempt",
+        ),
+        (
+            breaker(json!({"openDuration": "99ms"})),
+            "openDuration must be at least 100ms",
+        ),
+        (
+            breaker(json!({"halfOpenTimeout": "99ms"})),
+            "halfOpenTimeout must be at least 100ms",
+        ),
+        (
+            breaker(json!({"window": {"type": "Time", "duration": "999ms"}})),
+            "a Time window must be at least 1s long",
+        ),
+        (
+            breaker(json!({"window": {"type": "Time"}})),
+            "a Time window takes duration",
+        ),
+        (
+            breaker(json!({"window": {"type": "Time", "duration": "5s", "calls": 10}})),
+            "a Time window takes duration",
+        ),
+        (
+            chaos(json!({"errors": {}, "duration": "999ms"})),
+            "duration must be at least 1s",
+        ),
+        (
+            chaos(json!({"latency": {"delay": "301s"}, "duration": "5s"})),
+            "delay must be between",
+        ),
+        (
+            probe(json!({"http": {"service": "order"}, "interval": "199ms"})),
+            "interval must be at least 200ms",
+        ),
+        (http(json!({"body": "{}"})), "body needs method: POST"),
+        (
+            http(json!({"expect": {"maxLatency": "5001ms"}})),
+            "maxLatency must be between 1ms and 5s",
+        ),
+        (
+            http(json!({"expect": {"maxLatency": "0s"}})),
+            "maxLatency must be between 1ms and 5s",
+        ),
         (
             object(
                 "ResilientService",
@@ -269,20 +425,40 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
 
 #[test]
 fn a_running_experiment_is_frozen_but_for_its_stop_button() {
-    let running = |spec: Value| -> ChaosExperiment {
+    let in_phase = |phase: &str, spec: Value| -> ChaosExperiment {
         let mut object = chaos(spec);
-        object["status"] = json!({"observedGeneration": 1, "phase": "Running"});
+        object["status"] = json!({"observedGeneration": 1, "phase": phase});
         serde_json::from_value(object).unwrap()
     };
-    let old = running(json!({"latency": {"delay": "3s"}, "duration": "20s"}));
-    let stopped = running(json!({"latency": {"delay": "3s"}, "duration": "20s", "desired": "Stop"}));
-    let harder = running(json!({"latency": {"delay": "30s"}, "duration": "20s"}));
-    assert!(stopped.validate_cel_update(&old).is_ok());
-    let refused = format!("{:?}", harder.validate_cel_update(&old).unwrap_err());
-    assert!(
-        refused.contains("frozen while a run is Running or Recovering"),
-        "{refused}"
-    );
+    let spec = json!({"latency": {"delay": "3s"}, "duration": "20s"});
+    let errors = json!({"target": {"service": "inventory"}, "count": 1, "errors": {}, "duration": "20s"});
+    let refused = |phase: &str, change: Value| {
+        let new = in_phase(phase, merged(spec.clone(), change));
+        let old = in_phase(phase, spec.clone());
+        new.validate_cel_update(&old).err().map(|errors| format!("{errors:?}"))
+    };
+    for phase in ["Running", "Recovering"] {
+        assert_eq!(refused(phase, json!({"desired": "Stop"})), None);
+        for change in [
+            json!({"latency": {"delay": "30s"}}),
+            json!({"duration": "21s"}),
+            json!({"count": 2}),
+            json!({"target": {"service": "payment"}}),
+            json!({"safety": {}}),
+            json!({"steadyState": {"probes": [{"name": "a", "http": {"service": "order"}}]}}),
+        ] {
+            let text = refused(phase, change.clone()).unwrap_or_default();
+            assert!(
+                text.contains("frozen while a run is Running or Recovering"),
+                "{phase} {change}: {text}"
+            );
+        }
+        let old = in_phase(phase, spec.clone());
+        let mut other_fault = in_phase(phase, spec.clone());
+        other_fault.spec = serde_json::from_value(errors.clone()).unwrap();
+        assert!(other_fault.validate_cel_update(&old).is_err());
+    }
+    assert_eq!(refused("Completed", json!({"duration": "21s"})), None);
 }
 
 #[test]

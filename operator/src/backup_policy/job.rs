@@ -93,3 +93,74 @@ pub fn termination(pod: &Pod) -> Option<String> {
             })
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn job(metadata: Value, conditions: Value) -> Job {
+        serde_json::from_value(json!({"metadata": metadata, "status": {"conditions": conditions}})).unwrap()
+    }
+
+    fn pod(status: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "status": status})).unwrap()
+    }
+
+    fn container(state: Value) -> Value {
+        json!({"containerStatuses": [{"name": "backup", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": state}]})
+    }
+
+    #[test]
+    fn a_job_is_what_its_true_conditions_say_unless_it_goes() {
+        let failed = json!([{"type": "Failed", "status": "True"}]);
+        for (metadata, conditions, expected) in [
+            (json!({}), json!([]), JobState::Active),
+            (
+                json!({}),
+                json!([{"type": "Failed", "status": "False"}]),
+                JobState::Active,
+            ),
+            (json!({}), failed.clone(), JobState::Failed),
+            (
+                json!({}),
+                json!([{"type": "Complete", "status": "True"}]),
+                JobState::Complete,
+            ),
+            (
+                json!({"deletionTimestamp": "2026-08-21T04:00:00Z"}),
+                failed,
+                JobState::Terminating,
+            ),
+        ] {
+            assert_eq!(job_state(&job(metadata, conditions)), expected);
+        }
+    }
+
+    #[test]
+    fn what_hinders_a_pod_has_one_word_each() {
+        let scheduled = |status: &str| {
+            pod(json!({"conditions": [{"type": "PodScheduled", "status": status, "message": "no node"}]}))
+        };
+        let waits = |reason: &str| pod(container(json!({"waiting": {"reason": reason, "message": "m"}})));
+        for (pod, expected) in [
+            (scheduled("True"), None),
+            (scheduled("False"), Some("Unschedulable")),
+            (waits("ContainerCreating"), None),
+            (waits("ErrImagePull"), Some("ImageUnavailable")),
+            (waits("ImagePullBackOff"), Some("ImageUnavailable")),
+            (waits("InvalidImageName"), Some("ImageUnavailable")),
+            (waits("CreateContainerConfigError"), Some("ContainerNotCreated")),
+            (waits("RunContainerError"), Some("ContainerNotCreated")),
+        ] {
+            assert_eq!(waiting(&pod).map(|(word, _)| word), expected, "{pod:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_bad_end_is_told() {
+        let ended = |code: i32| termination(&pod(container(json!({"terminated": {"exitCode": code}}))));
+        assert_eq!(ended(0), None);
+        assert_eq!(ended(21).unwrap(), "its container ended with 21 (no reason)");
+    }
+}

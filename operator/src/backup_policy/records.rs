@@ -280,13 +280,17 @@ mod tests {
     use serde_json::{Value, json};
     use valerix_crds::BackupSchedule;
 
-    fn schedule() -> Schedule {
+    fn schedule_at(time: &str, zone: &str) -> Schedule {
         let schedule = BackupSchedule {
-            time_of_day: "04:00".into(),
-            time_zone: "Etc/UTC".into(),
+            time_of_day: time.into(),
+            time_zone: zone.into(),
             catch_up_window: None,
         };
         Schedule::new(&schedule, fixtures::now()).unwrap()
+    }
+
+    fn schedule() -> Schedule {
+        schedule_at("04:00", "Etc/UTC")
     }
 
     fn record(status: Value) -> Arc<Backup> {
@@ -365,6 +369,12 @@ mod tests {
                 noon,
                 Some((BackupPhase::Unknown, "JobFailed")),
             ),
+            (
+                at("Uploading", "Unknown"),
+                vec![job(json!([{"type": "Failed", "status": "True"}]))],
+                noon,
+                Some((BackupPhase::Unknown, "JobFailed")),
+            ),
             // It goes on, or has ended well and the record is on its way.
             (at("Dumping", "None"), vec![job(none.clone())], next_day, None),
             (at("Uploading", "Started"), vec![job(complete)], next_day, None),
@@ -402,6 +412,97 @@ mod tests {
     }
 
     #[test]
+    fn an_edited_schedule_moves_the_run_within_its_day_and_never_before_its_record() {
+        let told = |schedule: &Schedule, jobs, now: &str| {
+            let observed = Observed {
+                records: vec![record(json!({"phase": "Scheduled"}))],
+                jobs,
+                ..Observed::default()
+            };
+            corrections("shop", schedule, 7200, &observed, fixtures::at(now))
+        };
+        // Later: its window reaches into the next day, so midnight is not yet its end.
+        let later = schedule_at("22:00", "Etc/UTC");
+        let (found, look_again) = told(&later, vec![], "2026-08-22T00:02:00Z");
+        assert_eq!(
+            (found, look_again),
+            (vec![], Some(fixtures::at("2026-08-22T04:02:00Z")))
+        );
+        let (found, _) = told(&later, vec![], "2026-08-22T04:02:00Z");
+        let window = "from 2026-08-21T22:00:00Z to 2026-08-22T04:00:00Z";
+        assert!(found[0].message.contains(window), "{}", found[0].message);
+        // Earlier: the record was made for 04:00.
+        let earlier = schedule_at("01:00", "Etc/UTC");
+        let (found, _) = told(&earlier, vec![], "2026-08-22T00:02:00Z");
+        assert!(
+            found[0].message.contains("from 2026-08-21T04:00:00Z"),
+            "{}",
+            found[0].message
+        );
+        // A Job that ran at the old time is still the day's.
+        let failed = json!([{"type": "Failed", "status": "True"}]);
+        let (found, _) = told(&later, vec![job(failed)], "2026-08-21T12:00:00Z");
+        assert_eq!(found[0].reason, "JobFailed");
+    }
+
+    #[test]
+    fn a_day_ends_at_midnight_of_its_zone() {
+        let tokyo = schedule_at("04:00", "Asia/Tokyo");
+        let mut record = Backup::clone(&record(json!({"phase": "Scheduled"})));
+        record.spec.scheduled_at = fixtures::at("2026-08-20T19:00:00Z");
+        let mut running = Job::clone(&job(json!([])));
+        running.metadata.name = Some(backup_runner::job_name("shop", record.spec.scheduled_at));
+        let mut observed = Observed {
+            records: vec![Arc::new(record)],
+            ..Observed::default()
+        };
+        let midnight = fixtures::at("2026-08-21T15:00:00Z");
+        let told = |observed: &Observed, now| corrections("shop", &tokyo, 7200, observed, now);
+        assert_eq!(told(&observed, midnight), (vec![], Some(midnight + GRACE)));
+        assert_eq!(told(&observed, midnight + GRACE).0[0].reason, "Missed");
+        // The Job's name is of the day before in UTC.
+        observed.jobs = vec![Arc::new(running)];
+        assert_eq!(told(&observed, midnight + GRACE).0, []);
+    }
+
+    #[test]
+    fn the_newest_job_of_a_day_and_the_first_moment_of_several_records_count() {
+        let made = |at: &str, conditions: Value| {
+            let mut job = Job::clone(&job(conditions));
+            job.metadata.creation_timestamp = Some(clock::time(fixtures::at(at)));
+            Arc::new(job)
+        };
+        let first = made(
+            "2026-08-21T04:00:00Z",
+            json!([{"type": "Failed", "status": "True", "message": "x".repeat(3000)}]),
+        );
+        let second = made("2026-08-21T05:00:00Z", json!([]));
+        let status = json!({"phase": "Dumping"});
+        for jobs in [vec![first.clone(), second.clone()], vec![second, first.clone()]] {
+            assert_eq!(judge(status.clone(), jobs, vec![], "2026-08-21T05:01:00Z").0, []);
+        }
+        let (found, _) = judge(status, vec![first], vec![], "2026-08-21T05:01:00Z");
+        assert_eq!(found[0].message.chars().count(), MAX_MESSAGE);
+
+        let waiting = record(json!({"phase": "Scheduled"}));
+        let working = record(json!({"phase": "Dumping", "startedAt": "2026-08-21T04:00:05Z"}));
+        for records in [vec![waiting.clone(), working.clone()], vec![working, waiting]] {
+            let observed = Observed {
+                records,
+                ..Observed::default()
+            };
+            let (_, look_again) = corrections(
+                "shop",
+                &schedule(),
+                7200,
+                &observed,
+                fixtures::at("2026-08-21T05:00:00Z"),
+            );
+            assert_eq!(look_again, Some(fixtures::at("2026-08-21T06:02:05Z")));
+        }
+    }
+
+    #[test]
     fn a_pod_that_cannot_start_is_told_and_remembered() {
         let image = json!({"containerStatuses": [{"name": "backup", "image": "x/y:1", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off"}}}]});
@@ -414,6 +515,20 @@ mod tests {
         assert_eq!(
             (found[0].phase, found[0].reason.as_str()),
             (BackupPhase::Scheduled, "ImageUnavailable")
+        );
+        let patch = correction_patch(&found[0], fixtures::now());
+        assert!(patch["status"].get("completedAt").is_none(), "nothing has ended");
+        let mut strangers = Pod::clone(&pod(image.clone()));
+        strangers.metadata.labels = Some([("batch.kubernetes.io/job-name".to_owned(), "shop-1".to_owned())].into());
+        assert_eq!(
+            judge(
+                json!({"phase": "Scheduled"}),
+                vec![job(json!([]))],
+                vec![Arc::new(strangers)],
+                "2026-08-21T04:01:00Z"
+            )
+            .0,
+            []
         );
         let message = found[0].message.clone();
         let told = json!({"phase": "Scheduled", "message": message});

@@ -269,6 +269,38 @@ mod tests {
     }
 
     #[test]
+    fn the_next_run_is_of_the_zones_day_also_where_utc_is_a_day_ahead() {
+        let schedule = Schedule::new(&schedule("22:00", "America/New_York"), at(NOW)).unwrap();
+        let evening = at("2026-08-22T01:00:00Z");
+        assert_eq!(schedule.next(evening).unwrap().day.to_string(), "2026-08-21");
+        assert_eq!(schedule.next(evening), schedule.today(evening));
+    }
+
+    #[test]
+    fn trouble_is_seen_from_today_on_and_more_than_a_year_ahead() {
+        for (now, day) in [
+            // This very day, and 370 days ahead: the change of clocks wanders from year to year.
+            ("2026-03-08T05:30:00Z", "2026-03-08"),
+            ("2026-03-09T05:30:00Z", "2027-03-14"),
+        ] {
+            let error = Schedule::new(&schedule("02:15", "America/New_York"), at(now)).unwrap_err();
+            assert!(error.to_string().contains(day), "{now}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_window_is_never_shorter_than_the_cron_job_controller_can_keep() {
+        let window = |text: &str| {
+            let given = BackupSchedule {
+                catch_up_window: Some(text.parse().unwrap()),
+                ..schedule("12:00", "Etc/UTC")
+            };
+            Schedule::new(&given, at(NOW)).unwrap().window.as_secs()
+        };
+        assert_eq!((window("1s"), window("59s"), window("61s")), (60, 60, 61));
+    }
+
+    #[test]
     fn every_zone_accepts_some_time_and_refuses_what_it_skips_or_repeats() {
         for zone in chrono_tz::TZ_VARIANTS {
             let mut accepted = 0;

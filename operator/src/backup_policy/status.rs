@@ -332,11 +332,18 @@ mod tests {
         assert_eq!(shown(&status, LAST_BACKUP_SUCCEEDED).0, "Unknown");
         assert_eq!((shown(&status, STALE).0, shown(&status, STALE).1), ("True", "Overdue"));
 
-        // The record is deleted: the success is remembered.
+        let missed = record("2026-08-21", "Missed", "x");
+        let (shown_missed, _) = computed(&fixtures::policy(), vec![missed], "2026-08-21T05:00:00Z");
+        let (value, reason, _) = shown(&shown_missed, LAST_BACKUP_SUCCEEDED);
+        assert_eq!((value, reason), ("False", "Missed"));
+
+        // The record is deleted: the success is remembered, also beside older records that are still there.
         let mut policy = fixtures::policy();
         policy.status = Some(status);
-        let (status, _) = computed(&policy, vec![], "2026-08-21T05:00:00Z");
-        assert_eq!(status.last_success.unwrap().slot, "2026-08-20");
+        for older in [vec![], vec![record("2026-08-19", "Completed", "fine")]] {
+            let (status, _) = computed(&policy, older, "2026-08-21T05:00:00Z");
+            assert_eq!(status.last_success.unwrap().slot, "2026-08-20");
+        }
 
         let mut policy = fixtures::policy();
         policy.spec.suspend = true;
@@ -358,6 +365,66 @@ mod tests {
         );
         assert!(shown(&status, READY).2.contains("write 03:00"));
         assert_eq!(shown(&status, SCHEDULED).1, "InvalidSchedule");
+    }
+
+    #[test]
+    fn only_what_is_stored_and_told_so_is_a_success() {
+        for (phase, upload) in [
+            ("Completed", "Started"),
+            ("Unknown", "Completed"),
+            ("Uploading", "Completed"),
+        ] {
+            let mut record = Backup::clone(&record("2026-08-21", "Completed", "x"));
+            record.status = Some(
+                serde_json::from_value(
+                    json!({"phase": phase, "completedAt": "2026-08-21T02:16:00Z", "upload": {"state": upload}}),
+                )
+                .unwrap(),
+            );
+            let (status, _) = computed(&fixtures::policy(), vec![Arc::new(record)], "2026-08-21T05:00:00Z");
+            assert_eq!(status.last_success, None, "{phase} {upload}");
+        }
+    }
+
+    #[test]
+    fn each_run_is_told_with_its_end_and_no_run_is_not() {
+        let told = |old: &BackupPolicyStatus, records: &[Arc<Backup>]| {
+            let (new, _) = computed(&fixtures::policy(), records.to_vec(), "2026-08-21T05:00:00Z");
+            let news: Vec<_> = news(old, &new)
+                .into_iter()
+                .map(|news| (news.good, news.reason))
+                .collect();
+            (new, news)
+        };
+        let (nothing, first) = told(&BackupPolicyStatus::default(), &[]);
+        assert_eq!(first, []);
+        let yesterday = record("2026-08-20", "Completed", "fine");
+        let (stored, first) = told(&nothing, std::slice::from_ref(&yesterday));
+        assert_eq!(first, [(true, "BackupStored".to_owned())]);
+        let (_, again) = told(&stored, &[yesterday.clone(), record("2026-08-21", "Completed", "fine")]);
+        assert_eq!(again, [(true, "BackupStored".to_owned())]);
+        let (_, bad) = told(&stored, &[yesterday, record("2026-08-21", "Failed", "refused")]);
+        assert_eq!(bad, [(false, "BackupFailed".to_owned())]);
+    }
+
+    #[test]
+    fn the_answer_to_a_run_by_hand_stays_and_is_told_once() {
+        let mut policy = fixtures::policy();
+        let mut old = BackupPolicyStatus {
+            last_run: Some(LastRun {
+                id: "one".into(),
+                slot: "2026-08-21".into(),
+                result: valerix_crds::LastRunResult::Started,
+                message: "Job shop-1 was started".into(),
+            }),
+            ..BackupPolicyStatus::default()
+        };
+        policy.status = Some(old.clone());
+        let (new, _) = computed(&policy, vec![], "2026-08-21T05:00:00Z");
+        assert_eq!(new.last_run, old.last_run);
+        assert_eq!(news(&old, &new), []);
+        old.last_run = None;
+        assert_eq!(news(&old, &new)[0].reason, "Started");
     }
 
     #[test]

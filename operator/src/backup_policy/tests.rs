@@ -297,6 +297,13 @@ async fn a_record_of_another_policy_is_never_adopted_and_an_unused_one_makes_roo
             api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
                 .await;
             assert_eq!(api.get(NEXT).unwrap()["spec"]["policyRef"]["uid"], "policy-uid");
+            let deletion = api
+                .requests()
+                .into_iter()
+                .find(|request| request.method == Method::DELETE && request.path == NEXT)
+                .unwrap();
+            let precondition = |field: &str| deletion.body["preconditions"][field].is_string();
+            assert!(precondition("uid") && precondition("resourceVersion"), "{deletion:?}");
         }
     }
 }
@@ -326,6 +333,178 @@ async fn a_wrong_schedule_and_a_stranger_are_shown_and_nothing_runs() {
     api.until(POLICY, |policy| shows(policy, "Ready", "False", "NotOwned"))
         .await;
     assert_eq!(api.get(CRON_JOB).unwrap()["spec"]["schedule"], "1 1 * * *");
+}
+
+#[tokio::test]
+async fn a_run_is_answered_once_though_its_job_is_gone_or_was_started_by_an_earlier_life() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let first = Operator::start(&api);
+    ask(&api, "");
+    api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    drop(first);
+    // As an earlier life left it that was killed before it could answer; it has failed since.
+    let owner = api.get(CRON_JOB).unwrap()["metadata"]["uid"].clone();
+    api.create(JOBS, json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "shop-29787975", "annotations": {"resilience.valerix.io/run": "one"},
+            "labels": {"resilience.valerix.io/policy": "shop", "resilience.valerix.io/slot": "2026-08-21"},
+            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "shop", "uid": owner, "controller": true}]},
+        "status": {"conditions": [{"type": "Failed", "status": "True"}]},
+    }));
+    let _operator = Operator::start(&api);
+    ask(&api, "one");
+    assert_eq!(answered(&api, "one").await["result"], "Started");
+    assert_eq!(count(&api, &format!("DELETE {JOB}")), 0, "that one was the run");
+    api.delete(JOB);
+    rest(&api).await;
+    assert_eq!(count(&api, &format!("POST {JOBS}")), 0);
+}
+
+#[tokio::test]
+async fn a_stranger_under_the_jobs_name_is_told_and_left_alone() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let stranger = api.create(
+        JOBS,
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "shop-29787975"}}),
+    );
+    let _operator = Operator::start(&api);
+    ask(&api, &"long".repeat(100));
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Ready", "False", "JobTaken"))
+        .await;
+    let message = condition(&policy, "Ready").unwrap()["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(message.contains("shop-29787975"), "{message}");
+    assert_eq!(api.get(JOB).unwrap(), stranger);
+    api.delete(JOB);
+    let run = answered(&api, &"long".repeat(64)).await;
+    assert_eq!(run["result"], "Started");
+}
+
+#[tokio::test]
+async fn a_run_by_hand_uses_the_policy_as_it_is_now() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    api.merge(
+        POLICY,
+        json!({"metadata": {"annotations": {"resilience.valerix.io/run": "one"}}, "spec": {"job": {"deadline": "30m"}}}),
+    );
+    answered(&api, "one").await;
+    assert_eq!(api.get(JOB).unwrap()["spec"]["activeDeadlineSeconds"], 1800);
+}
+
+#[tokio::test]
+async fn a_job_that_the_caches_do_not_have_is_never_called_gone() {
+    let api = FakeApi::default();
+    let record = |slot: &str, status: Value| {
+        let name = format!("shop-{}", slot.replace('-', ""));
+        api.create(RECORDS, json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Backup",
+            "metadata": {"name": name, "labels": {"resilience.valerix.io/policy": "shop"}},
+            "spec": {"policyRef": {"name": "shop", "uid": "policy-uid"}, "slot": slot, "scheduledAt": format!("{slot}T02:15:00Z")},
+            "status": status,
+        }));
+    };
+    record(
+        "2026-08-21",
+        json!({"phase": "Dumping", "startedAt": "2026-08-21T02:15:05Z"}),
+    );
+    record(
+        "2026-08-20",
+        json!({"phase": "Completed", "completedAt": "2026-08-20T02:16:00Z", "upload": {"state": "Completed"}}),
+    );
+    record(
+        "2026-08-19",
+        json!({"phase": "Failed", "completedAt": "2026-08-19T02:16:00Z"}),
+    );
+    api.create(
+        JOBS,
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "shop-29787975"}}),
+    );
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    // Of the ended ones the newest counts, in whatever order they were found.
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "LastBackupSucceeded", "True", "Stored"))
+        .await;
+    assert_eq!(policy["status"]["lastSuccess"]["slot"], "2026-08-20");
+    assert_eq!(api.get(TODAY).unwrap()["status"]["phase"], "Dumping");
+    // Now it is gone, and a refused correction is made at the next look.
+    let mut refused = false;
+    api.inject(move |request| {
+        let first = !refused && request.is_write() && request.path.starts_with(TODAY);
+        refused |= first;
+        first.then_some(Fault::Refuse(409))
+    });
+    api.delete(JOB);
+    let record = api.until(TODAY, |record| record["status"]["phase"] == "Failed").await;
+    assert_eq!(record["status"]["reason"], "JobGone");
+}
+
+#[tokio::test]
+async fn a_binding_to_another_role_makes_room_and_what_the_user_changes_is_no_drift() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let operator = Operator::start(&api);
+    api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    let binding = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-backup";
+    let before = api.get(binding).unwrap()["metadata"]["uid"].clone();
+    api.merge(binding, json!({"roleRef": {"name": "another"}}));
+    let made = api
+        .until(binding, |binding| binding["roleRef"]["name"] == "valerix-backup-runner")
+        .await;
+    assert_ne!(made["metadata"]["uid"], before, "a role is never changed in place");
+
+    // At rest and suspended: no record is made ahead, and a deleted policy is not told of any more.
+    api.merge(POLICY, json!({"spec": {"suspend": true}}));
+    api.until(CRON_JOB, |job| job["spec"]["suspend"] == true).await;
+    api.until(POLICY, |policy| shows(policy, "Scheduled", "False", "Suspended"))
+        .await;
+    let drift = |request: &crate::fake_api::Recorded| request.body.to_string().contains("CronJob shop was changed");
+    assert!(!api.requests().iter().any(drift));
+    let told = || {
+        String::from_utf8(operator.runtime.metrics.render())
+            .unwrap()
+            .contains("policy=\"shop\"")
+    };
+    assert!(told());
+    api.delete(POLICY);
+    let forgotten = tokio::time::timeout(Duration::from_secs(10), async {
+        while told() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(forgotten.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_suspended_policy_has_no_record_ahead_and_one_that_goes_gets_nothing() {
+    let api = FakeApi::default();
+    let mut suspended = policy();
+    suspended["spec"]["suspend"] = json!(true);
+    api.create(POLICIES, suspended);
+    let mut going = policy();
+    going["metadata"] = json!({"name": "going", "uid": "going-uid", "deletionTimestamp": "2026-08-21T11:00:00Z", "finalizers": ["example.com/wait"]});
+    api.create(POLICIES, going);
+    let _operator = Operator::start(&api);
+    api.until(POLICY, |policy| shows(policy, "Scheduled", "False", "Suspended"))
+        .await;
+    rest(&api).await;
+    assert_eq!(api.get(NEXT), None);
+    assert!(
+        api.writes().iter().all(|write| !write.contains("going")),
+        "{:?}",
+        api.writes()
+    );
 }
 
 /// What a finished run by hand leaves: names only, since UIDs and versions differ.

@@ -94,3 +94,51 @@ pub fn validate(policy: &BackupPolicy, runner: &Runner, now: DateTime<Utc>) -> R
         runner: runner.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures;
+    use super::*;
+    use crate::runtime::Category;
+    use valerix_crds::BackupJob;
+
+    fn refused(change: impl FnOnce(&mut BackupPolicy, &mut Runner)) -> Option<(&'static str, String)> {
+        let (mut policy, mut runner) = (fixtures::policy(), fixtures::runner());
+        change(&mut policy, &mut runner);
+        let error = validate(&policy, &runner, fixtures::now()).err()?;
+        assert!(!error.is_retryable(), "only an edit helps: {error}");
+        Some((error.category(), error.to_string()))
+    }
+
+    #[test]
+    fn a_deadline_is_more_than_nothing_and_at_most_twenty_hours() {
+        for (deadline, accepted) in [
+            ("0s", false),
+            ("999ms", false),
+            ("1s", true),
+            ("20h", true),
+            ("20h1s", false),
+        ] {
+            let found = refused(|policy, _| {
+                policy.spec.job = Some(BackupJob {
+                    deadline: Some(deadline.parse().unwrap()),
+                    ..BackupJob::default()
+                });
+            });
+            assert_eq!(found.is_none(), accepted, "{deadline}: {found:?}");
+            assert!(found.is_none_or(|(word, text)| word == "InvalidSpec" && text.contains("job.deadline")));
+        }
+    }
+
+    #[test]
+    fn what_only_an_edit_can_mend_is_named_and_not_tried_again() {
+        let (word, text) = refused(|_, runner| runner.image.clear()).unwrap();
+        assert_eq!(word, "NoRunnerImage");
+        assert!(text.contains("BACKUP_IMAGE"), "{text}");
+        let (word, text) = refused(|policy, _| policy.spec.destination.volume_claim = None).unwrap();
+        assert_eq!(word, "InvalidSpec");
+        assert!(text.starts_with("destination.volumeClaim"), "{text}");
+        let (word, _) = refused(|policy, _| policy.spec.schedule.time_of_day = "02:30".into()).unwrap();
+        assert_eq!(word, "InvalidSchedule");
+    }
+}

@@ -271,3 +271,33 @@ async fn a_pod_that_answers_without_end_is_asked_ten_times_a_second_at_most() {
     let most = 3 + usize::try_from(begun.elapsed().as_millis() / 100).unwrap();
     assert!((3..=most).contains(&asked), "{asked} of {most}");
 }
+
+#[tokio::test]
+async fn that_nothing_is_new_is_an_answer_but_not_the_first_one() {
+    let nothing_new = Answered {
+        status: 304,
+        ..good(&Value::Null)
+    };
+    let pod = Pod::start(nothing_new.clone()).await;
+    let following = following(Duration::from_millis(100));
+    following.follow("a", &pod);
+    following.until_error("a", "status 304").await;
+    pod.answer.send_replace(good(&report("a", "1")));
+    following.until("the first report", has_hash("a", "1")).await;
+    let first = following.reports.contact("a").answered_at;
+    pod.answer.send_replace(nothing_new);
+    let later = |reports: &ReportStore| reports.contact("a").answered_at > first;
+    following.until("that nothing is new counts as an answer", later).await;
+    assert!(has_hash("a", "1")(&following.reports));
+}
+
+#[tokio::test]
+async fn a_pod_that_moved_is_asked_at_its_new_address() {
+    let pod = Pod::start(good(&report("a", "1"))).await;
+    let moved = Pod::start(good(&report("a", "2"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    following.follow("a", &moved);
+    following.until("the report from there", has_hash("a", "2")).await;
+}

@@ -148,6 +148,9 @@ mod tests {
         assert_eq!(settling.settle(Some(0), 3, at(7)), (3, None));
         assert_eq!(settling.settle(Some(3), 3, at(8)), (3, None));
         assert_eq!(settling.settle(Some(3), 2, at(9)), (3, seconds(5)));
+        // Back for a moment: the wait begins anew.
+        assert_eq!(settling.settle(Some(3), 3, at(12)), (3, None));
+        assert_eq!(settling.settle(Some(3), 2, at(13)), (3, seconds(5)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,6 +165,18 @@ mod tests {
         assert_eq!(patience.hold(true, at(9)), None);
         assert_eq!(patience.hold(false, at(10)), None);
         assert_eq!(patience.hold(true, at(11)), seconds(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_was_made_anew_starts_with_empty_notes() {
+        let memory = Memory::default();
+        let mut service = super::super::fixtures::service("order", serde_json::json!({"image": "a"}));
+        let now = Instant::now();
+        let may_write =
+            |service: &ResilientService| memory.with(service, |notes| notes.writes.may_write(now).is_none());
+        assert_eq!([may_write(&service), may_write(&service)], [true, false]);
+        service.metadata.uid = Some("another".into());
+        assert!(may_write(&service));
     }
 
     #[tokio::test(start_paused = true)]

@@ -155,6 +155,15 @@ async fn send(runtime: &Runtime, nudge: &Nudge) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        fake_api::FakeApi,
+        resilient_service::{
+            dereference::ReadyPod,
+            reports::{Contact, PodReport},
+        },
+        runtime::{Clients, Fence, Identity, Scope},
+    };
+    use std::sync::Arc;
 
     fn hashes(policy: &str) -> DocumentHashes {
         DocumentHashes {
@@ -178,6 +187,107 @@ mod tests {
             [(0, "a".into()), (3, "a".into()), (10, "a".into()), (30, "a".into())]
         );
         assert_eq!(schedule.due(&[], &hashes("1"), start), (vec![], None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_falls_behind_again_is_nudged_at_once() {
+        let mut schedule = Schedule::default();
+        let now = Instant::now();
+        for behind in [vec!["a"], vec![], vec!["a"]] {
+            assert_eq!(schedule.due(&behind, &hashes("1"), now).0, behind);
+        }
+    }
+
+    #[test]
+    fn only_a_pod_that_says_another_hash_is_behind() {
+        let live = DocumentHashes {
+            policy: Some("1".into()),
+            faults: Some("f".into()),
+        };
+        let pod = |report: Option<serde_json::Value>| ReadyPod {
+            name: "order-1".into(),
+            address: [127, 0, 0, 1].into(),
+            contact: Contact::default(),
+            report: report.map(|report| {
+                let now = chrono::DateTime::UNIX_EPOCH;
+                let mut full = json!({"podUID": "a", "service": "order", "now": now, "policy": {"versions": [1]}});
+                json_patch::merge(&mut full, &report);
+                Arc::new(PodReport {
+                    namespace: "shop".into(),
+                    service: "order".into(),
+                    pod: "order-1".into(),
+                    report: serde_json::from_value(full).unwrap(),
+                    received_at: now,
+                })
+            }),
+        };
+        let is_behind = |report, live: &DocumentHashes| {
+            let observed = Observed {
+                ready_pods: [("a".to_owned(), pod(report))].into(),
+                ..Observed::default()
+            };
+            !behind(&observed, live).is_empty()
+        };
+        for (report, expected) in [
+            (None, false),
+            (Some(json!({"policy": {"hash": "1"}, "faultsHash": "f"})), false),
+            (Some(json!({"policy": {"hash": "0"}, "faultsHash": "f"})), true),
+            (Some(json!({"policy": {"hash": "1"}, "faultsHash": "e"})), true),
+            (Some(json!({"policy": {"hash": "1"}})), true),
+            (Some(json!({})), true),
+        ] {
+            assert_eq!(is_behind(report.clone(), &live), expected, "{report:?}");
+        }
+        let removed = DocumentHashes { faults: None, ..live };
+        let still = json!({"policy": {"hash": "1"}, "faultsHash": "f"});
+        assert!(
+            is_behind(Some(still.clone()), &removed),
+            "an entry that went is news too"
+        );
+        assert!(
+            !is_behind(Some(still), &DocumentHashes::default()),
+            "there is no ConfigMap yet"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_leader_sends_at_most_fifty_a_second_and_each_names_its_pod() {
+        let api = FakeApi::default();
+        let identity = Identity {
+            pod: "operator-1".into(),
+            uid: "operator-uid".into(),
+        };
+        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
+        let send_five = || async {
+            let (queue, nudges) = unbounded_channel();
+            for number in 0..5 {
+                let _ = queue.send(Nudge {
+                    namespace: "shop".into(),
+                    pod: format!("order-{number}"),
+                    uid: format!("uid-{number}"),
+                });
+            }
+            drop(queue);
+            let begun = Instant::now();
+            send_all(runtime.clone(), nudges).await;
+            begun.elapsed()
+        };
+        send_five().await;
+        assert_eq!(api.requests().len(), 0, "another process leads");
+        runtime.leadership.set(Some(Fence {
+            lease: "lease".into(),
+            term: 1,
+        }));
+        assert!(send_five().await >= PACE * 4);
+        let requests = api.requests();
+        assert_eq!(requests.len(), 5);
+        for (number, request) in requests.iter().enumerate() {
+            assert_eq!(
+                request.path,
+                format!("/api/v1/namespaces/shop/pods/order-{number}/status")
+            );
+            assert_eq!(request.body["metadata"]["uid"], format!("uid-{number}"));
+        }
     }
 
     #[tokio::test(start_paused = true)]

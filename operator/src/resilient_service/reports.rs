@@ -137,3 +137,22 @@ impl ReportStore {
         self.pods.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_in_a_row_is_told_and_any_answer_ends_the_row() {
+        let store = ReportStore::default();
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        assert!(store.failed("a", "refused", at(1)));
+        assert!(!store.failed("a", "no answer", at(2)));
+        let failing = store.contact("a").failing.unwrap();
+        assert_eq!((failing.since, failing.error.as_str()), (at(1), "no answer"));
+        store.unchanged("a", at(3));
+        let contact = store.contact("a");
+        assert_eq!((contact.answered_at, contact.failing), (Some(at(3)), None));
+        assert!(store.failed("a", "refused", at(4)));
+    }
+}

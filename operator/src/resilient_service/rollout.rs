@@ -224,6 +224,12 @@ mod tests {
         "CrashLoopBackOff",
         "pod order-1 waits: its container ended with exit code 2; read `kubectl logs --previous`"
     )]
+    #[case::config_map(
+        "CreateContainerConfigError",
+        "configmap \"region\" not found",
+        "ConfigMapNotFound",
+        "pod order-1 waits: configmap \"region\" not found; create it in namespace shop"
+    )]
     #[case::silent(
         "CreateContainerError",
         "",
@@ -261,6 +267,45 @@ mod tests {
             obstacle(&refused, "order", "shop").unwrap().message,
             "no pod can be made: exceeded quota"
         );
+    }
+
+    #[test]
+    fn only_pods_that_stay_and_hindrances_that_hold_count_and_the_first_by_name_is_told() {
+        let first = |pods: Value| {
+            let failure = json!({"type": "ReplicaFailure", "status": "False", "reason": "FailedCreate"});
+            let deployment = json!({"metadata": {"name": "order"}, "status": {"conditions": [failure]}});
+            obstacle(&observed(deployment, pods), "order", "shop").map(|obstacle| obstacle.message)
+        };
+        let named = |name: &str, mut pod: Value| {
+            pod["metadata"]["name"] = json!(name);
+            pod
+        };
+        let scheduled = |status: &str| {
+            json!({"metadata": {"name": "order-1"}, "status": {"conditions": [
+                {"type": "PodScheduled", "status": status, "reason": "Unschedulable", "message": "x".repeat(300)}
+            ]}})
+        };
+        let mut going = waiting_pod("ImagePullBackOff", "");
+        going["metadata"]["deletionTimestamp"] = json!("2026-08-21T12:00:00Z");
+        assert_eq!(first(json!([going])), None);
+        assert_eq!(first(json!([waiting_pod("PodInitializing", "")])), None);
+        assert_eq!(first(json!([scheduled("True")])), None);
+        let told = first(json!([scheduled("False")])).unwrap();
+        assert_eq!(told, format!("pod order-1 finds no node: {}", "x".repeat(TEXT_LIMIT)));
+        let waits = waiting_pod("CreateContainerError", "");
+        let told = first(json!([named("order-2", waits.clone()), named("order-1", waits)])).unwrap();
+        assert!(told.starts_with("pod order-1 waits"), "{told}");
+    }
+
+    #[test]
+    fn kubernetes_gives_up_only_when_it_says_so() {
+        let exceeded = |reason: &str| {
+            let condition = json!({"type": "Progressing", "status": "False", "reason": reason, "message": "why"});
+            let deployment = json!({"metadata": {"name": "order"}, "status": {"conditions": [condition]}});
+            Rollout::of(&observed(deployment, json!([])), "order").deadline_exceeded
+        };
+        assert_eq!(exceeded("ProgressDeadlineExceeded").as_deref(), Some("why"));
+        assert_eq!(exceeded("NewReplicaSetAvailable"), None);
     }
 
     #[test]

@@ -281,9 +281,17 @@ async fn ports_that_go_take_their_service_with_them_and_only_ours() {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "foreign",
             "labels": {"app.kubernetes.io/managed-by": "valerix", "resilience.valerix.io/service": "order"}}, "spec": {}}),
     );
+    // Ours by owner and label, of an earlier version.
+    let map = api.get(CONFIG_MAP).unwrap();
+    let left = "/api/v1/namespaces/shop/configmaps/left-over";
+    api.create(
+        "/api/v1/namespaces/shop/configmaps",
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "left-over",
+            "labels": map["metadata"]["labels"], "ownerReferences": map["metadata"]["ownerReferences"]}}),
+    );
     api.merge(ORDER, json!({"spec": {"ports": null}}));
     let gone = tokio::time::timeout(Duration::from_secs(10), async {
-        while api.get(SERVICE).is_some() {
+        while api.get(SERVICE).is_some() || api.get(left).is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
@@ -339,6 +347,21 @@ async fn faults_of_the_api_server_are_waited_out() {
     api.until(ORDER, |service| reason(service, "Ready") == "True/AllPodsCurrent")
         .await;
     assert!(operator.count("ApiServerError") + operator.count("ApiUnreachable") > 0);
+}
+
+#[tokio::test]
+async fn a_service_that_goes_gets_nothing_any_more() {
+    let api = FakeApi::default();
+    let mut going = order();
+    going["metadata"] =
+        json!({"name": "going", "deletionTimestamp": "2026-08-21T11:00:00Z", "finalizers": ["example.com/wait"]});
+    api.create(SERVICES, going);
+    api.create(SERVICES, order());
+    let operator = Operator::start(&api);
+    api.until(DEPLOYMENT, |_| true).await;
+    operator.rest().await;
+    let writes = api.writes();
+    assert!(writes.iter().all(|write| !write.contains("going")), "{writes:?}");
 }
 
 #[tokio::test]

@@ -224,6 +224,14 @@ mod tests {
                 vec![],
             ),
             (
+                json!({"image": "a", "ports": [{"name": "http", "containerPort": 9191}], "resilience": {"reportPort": 9191}}),
+                vec!["spec.ports[0].containerPort"],
+            ),
+            (
+                json!({"image": "a", "ports": [{"name": "http", "containerPort": 9090}], "resilience": {"reportPort": 9191}}),
+                vec![],
+            ),
+            (
                 json!({"image": "a", "resilience": {"targets": [
                     {"name": "a", "circuitBreaker": {"slowCallDuration": "1ms"}},
                     {"name": "b", "retry": {"backoff": {"base": "5s"}}}
@@ -249,5 +257,6 @@ mod tests {
             7
         ];
         assert!(describe(&many).ends_with("; and 2 more"));
+        assert!(describe(&many[..5]).ends_with("spec.x: no"));
     }
 }

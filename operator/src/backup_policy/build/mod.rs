@@ -100,6 +100,23 @@ mod tests {
         }))
         .unwrap();
         policy.spec.suspend = true;
+        let plan = {
+            let mut policy = policy.clone();
+            policy
+                .spec
+                .job
+                .as_mut()
+                .unwrap()
+                .resources
+                .as_mut()
+                .unwrap()
+                .limits
+                .clear();
+            validate(&policy, &fixtures::runner(), fixtures::now()).unwrap()
+        };
+        let template = build_cron_job(&plan).spec.unwrap().job_template.spec.unwrap().template;
+        let resources = template.spec.unwrap().containers[0].resources.clone().unwrap();
+        assert_eq!(resources.limits, None, "an empty map would be drift for ever");
         let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
         let spec = build_cron_job(&plan).spec.unwrap();
         assert_eq!(spec.suspend, Some(true));

@@ -148,6 +148,7 @@ mod tests {
     fn a_key_stays_locked_longer_than_a_request_may_take() {
         let locked = |given| built(given).idempotency.lock_timeout;
         assert_eq!(locked(json!({})), Duration::from_secs(30));
+        assert_eq!(locked(json!({"timeout": "5s"})), Duration::from_secs(30));
         assert_eq!(locked(json!({"timeout": "40s"})), Duration::from_secs(55));
         let given = built(json!({"idempotency": {"requiredRoutes": ["POST /a"], "ttl": "2h", "lockTimeout": "16s"}}));
         let expected = Idempotency {

@@ -252,6 +252,65 @@ mod tests {
     }
 
     #[test]
+    fn every_field_that_a_user_sets_reaches_the_pods_as_it_is() {
+        let given = json!({
+            "mode": "Disabled",
+            "inbound": {"timeout": "7s", "concurrency": {
+                "type": "Adaptive", "max": 90, "min": 11, "initial": 33, "maxQueue": 4, "queueTimeout": "40ms",
+                "priorities": {
+                    "header": "Trust", "defaultPercent": 95, "sheddablePercent": 60, "bestEffortPercent": 30,
+                    "routes": [{"route": "GET /a", "priority": "Sheddable"}, {"route": "GET /b", "priority": "BestEffort"}]
+                }
+            }},
+            "targets": [
+                {
+                    "name": "a", "url": "http://a.shop.svc", "idempotentRoutes": ["POST /x"],
+                    "timeout": {"request": "9s", "attempt": "4s", "connect": "1s"},
+                    "retry": {"maxAttempts": 5, "backoff": {"base": "70ms", "max": "3s"}, "budget": {"percent": 15, "minPerSecond": 4}},
+                    "circuitBreaker": {
+                        "consecutiveFailures": 6, "window": {"type": "Time", "duration": "45s"}, "minimumRequests": 12,
+                        "failureRatePercent": 40, "slowCallDuration": "3s", "slowCallRatePercent": 80, "openDuration": "8s",
+                        "maxOpenDuration": "50s", "halfOpenPermits": 3, "halfOpenTimeout": "20s", "scope": "Host"
+                    },
+                    "bulkhead": {"maxConcurrent": 25, "maxWait": "15ms"},
+                    "hedge": {"type": "Percentile", "delay": "50ms", "percentile": 90, "maxHedgedAttempts": 2},
+                    "balancing": {"type": "P2C"},
+                    "override": {"circuitBreaker": "ForcedClosed", "until": "2026-08-21T12:00:00Z"}
+                },
+                {
+                    "name": "b", "circuitBreaker": {"window": {"type": "Count", "calls": 60}},
+                    "override": {"circuitBreaker": "ForcedOpen", "until": "2026-08-21T13:00:00Z"}
+                }
+            ]
+        });
+        let spec = json!({"image": "a", "resilience": given});
+        let text = render(&fixtures::service("order", spec).spec).unwrap();
+        let rendered = serde_json::from_str(&text).unwrap();
+        assert_eq!(crate::runtime::drift::project(&given, &rendered), given);
+    }
+
+    #[test]
+    fn half_a_block_leaves_the_other_half_to_the_defaults_and_an_override_of_a_newer_version_is_none() {
+        let policy = policy(json!({"image": "a", "resilience": {
+            "defaults": {"retry": {"backoff": {"base": "50ms", "max": "9s"}, "budget": {"percent": 5}}},
+            "targets": [{"name": "b", "retry": {"backoff": {"base": "80ms"}, "budget": {"minPerSecond": 2}},
+                "timeout": {"attempt": "500ms"}, "override": {"circuitBreaker": "Sideways", "until": "2026-08-21T12:00:00Z"}}]
+        }}));
+        let target = &policy.targets[0];
+        let milliseconds = Duration::from_millis;
+        assert_eq!(
+            (target.retry.backoff.base, target.retry.backoff.max),
+            (milliseconds(80), milliseconds(9_000))
+        );
+        assert_eq!(
+            (target.retry.budget.percent, target.retry.budget.min_per_second),
+            (5, 2)
+        );
+        assert_eq!(target.timeout.connect, milliseconds(500));
+        assert_eq!(target.breaker_override, None);
+    }
+
+    #[test]
     fn scope_hedge_and_balancing_reach_the_pods() {
         let spec = json!({"image": "a", "resilience": {
             "defaults": {"balancing": {"type": "None"}, "circuitBreaker": {"scope": "Host"}},

@@ -391,3 +391,277 @@ fn images_are_shown_short() {
         assert_eq!(short_image(image), expected);
     }
 }
+
+fn shown(status: &ResilientServiceStatus, kind: &str) -> String {
+    find_condition(&status.conditions, kind)
+        .map(|condition| format!("{}/{}", condition.status, condition.reason))
+        .unwrap_or_default()
+}
+
+fn with_outcome(service: &Arc<ResilientService>, kind: &str, outcome: Outcome) -> Work {
+    Work::Applied {
+        plan: Box::new(validate(service, 1).unwrap()),
+        applied: Applied {
+            children: vec![AppliedChild {
+                kind: kind.into(),
+                name: "order".into(),
+                result: Ok(outcome),
+            }],
+        },
+    }
+}
+
+#[test]
+fn available_needs_ready_pods_that_kubernetes_counts_and_has_seen() {
+    let service = service(spec(2));
+    let current = || Some(json!({"policy": {"hash": hash(&service)}}));
+    let both = || vec![pod(1, current()), pod(2, current())];
+    let mut unseen = seen(2, 2, both());
+    let mut newer = Deployment::clone(&unseen.children.deployments[0]);
+    newer.metadata.generation = Some(2);
+    unseen.children.deployments = vec![Arc::new(newer)];
+    for (observed, expected) in [
+        (seen(2, 2, both()), "True/MinimumReplicasAvailable"),
+        (seen(2, 2, vec![pod(1, current())]), "False/WaitingForPods"),
+        (seen(2, 1, both()), "False/WaitingForPods"),
+        (unseen, "False/WaitingForPods"),
+    ] {
+        assert_eq!(shown(&judge(&service, &observed), "Available"), expected);
+    }
+}
+
+#[test]
+fn an_unreachable_pod_is_one_that_fails_for_twice_the_wait() {
+    let service = service(spec(1));
+    let verdict = |hash: &str, silent: i64, fails: bool| {
+        let mut pod = pod(1, Some(json!({"policy": {"hash": hash}})));
+        pod.1.contact = Contact {
+            answered_at: Some(now() - chrono::TimeDelta::seconds(silent)),
+            failing: fails.then(|| Failing {
+                since: now(),
+                error: "refused".into(),
+            }),
+        };
+        shown(&judge(&service, &seen(1, 1, vec![pod])), "ConfigApplied")
+    };
+    let current = hash(&service);
+    assert_eq!(verdict(&current, 500, false), "True/AllPodsCurrent");
+    assert_eq!(verdict(&current, 239, true), "True/AllPodsCurrent");
+    assert_eq!(verdict(&current, 240, true), "Unknown/PodUnreachable");
+}
+
+#[test]
+fn what_pods_say_is_weighed() {
+    let current = |service: &Arc<ResilientService>| Some(json!({"policy": {"hash": hash(service)}}));
+    let behind = || Some(json!({"policy": {"hash": "old"}}));
+    let two = service(spec(2));
+    // An error beside the right hash is of an earlier document.
+    let recovered = json!({"policy": {"hash": hash(&two), "error": "version is 9"}});
+    let status = judge(&two, &seen(2, 2, vec![pod(1, current(&two)), pod(2, Some(recovered))]));
+    assert_eq!(shown(&status, "ConfigApplied"), "True/AllPodsCurrent");
+    // One pod is silent for good, another may still come: that is waited for.
+    let mut unreachable = pod(1, behind());
+    unreachable.1.contact = Contact {
+        answered_at: Some(now() - chrono::TimeDelta::seconds(300)),
+        failing: Some(Failing {
+            since: now(),
+            error: "refused".into(),
+        }),
+    };
+    let status = judge(&two, &seen(2, 2, vec![unreachable, pod(2, behind())]));
+    assert_eq!(shown(&status, "ConfigApplied"), "False/WaitingForPods");
+    // Refused for good: somebody must act.
+    let refusing = json!({"policy": {"hash": "old", "error": "version is 9"}});
+    let status = judge(&two, &seen(2, 2, vec![pod(1, current(&two)), pod(2, Some(refusing))]));
+    assert_eq!(shown(&status, "Stalled"), "True/RejectedByPods");
+    // Scaled to zero, and a pod is still there.
+    let none = service(spec(0));
+    let status = judge(&none, &seen(1, 1, vec![pod(1, behind())]));
+    assert_eq!(shown(&status, "ConfigApplied"), "False/WaitingForPods");
+    // The first by name is told, whatever its UID.
+    let (_, second) = pod(2, behind());
+    let mut observed = seen(2, 2, vec![pod(1, behind())]);
+    observed.ready_pods.insert("a".into(), second);
+    let status = judge(&two, &observed);
+    let message = &find_condition(&status.conditions, "ConfigApplied").unwrap().message;
+    assert!(message.ends_with("pod order-1 still runs another one"), "{message}");
+}
+
+#[test]
+fn only_ready_pods_that_do_not_follow_can_exceed_the_deadline() {
+    let mut service = ResilientService::clone(&service(spec(1)));
+    let at = |service: &ResilientService, observed: &Observed, second| {
+        let service = Arc::new(service.clone());
+        let later = now() + chrono::TimeDelta::seconds(second);
+        status(&service, observed, &work(&service), later).status
+    };
+    let none_ready = seen(1, 0, vec![]);
+    service.status = Some(at(&service, &none_ready, 0));
+    let late = at(&service, &none_ready, 300);
+    assert_eq!(shown(&late, "ConfigApplied"), "False/WaitingForPods");
+    // All were current for long; a new pod's minute begins with it.
+    let current = seen(
+        1,
+        1,
+        vec![pod(
+            1,
+            Some(json!({"policy": {"hash": hash(&Arc::new(service.clone()))}})),
+        )],
+    );
+    service.status = Some(at(&service, &current, 0));
+    let joined = seen(1, 1, vec![pod(2, Some(json!({"policy": {"hash": "old"}})))]);
+    assert_eq!(
+        shown(&at(&service, &joined, 300), "ConfigApplied"),
+        "False/WaitingForPods"
+    );
+}
+
+#[test]
+fn the_time_of_application_moves_only_when_more_pods_run_it() {
+    let mut service = ResilientService::clone(&service(spec(2)));
+    let wanted = hash(&Arc::new(service.clone()));
+    let current = |number| pod(number, Some(json!({"policy": {"hash": wanted}})));
+    let behind = |number| pod(number, Some(json!({"policy": {"hash": "old"}})));
+    let mut applied_at = |pods, second| {
+        let later = now() + chrono::TimeDelta::seconds(second);
+        let this = Arc::new(service.clone());
+        let new = status(&this, &seen(2, 2, pods), &work(&this), later).status;
+        let time = new.config.as_ref().unwrap().last_applied_time;
+        service.status = Some(new);
+        time.map(|time| (time - now()).num_seconds())
+    };
+    assert_eq!(applied_at(vec![behind(1), behind(2)], 0), None);
+    assert_eq!(applied_at(vec![current(1), behind(2)], 1), Some(1));
+    assert_eq!(applied_at(vec![current(1), behind(2)], 2), Some(1));
+    assert_eq!(applied_at(vec![current(1), current(2)], 3), Some(3));
+    assert_eq!(applied_at(vec![current(1)], 4), Some(3));
+    // Another configuration was in force before: this one is applied anew.
+    let config = service.status.as_mut().unwrap().config.as_mut().unwrap();
+    (config.hash, config.applied_replicas) = ("before".into(), 2);
+    let later = now() + chrono::TimeDelta::seconds(9);
+    let this = Arc::new(service.clone());
+    let new = status(&this, &seen(2, 2, vec![current(1), current(2)]), &work(&this), later).status;
+    assert_eq!(new.config.unwrap().last_applied_time, Some(later));
+}
+
+#[test]
+fn a_template_that_kubernetes_has_not_seen_proves_nothing() {
+    let service = service(json!({"image": "redis", "replicas": 1, "resilience": {"protocol": "None"}}));
+    let mut observed = seen(1, 1, vec![pod(1, None)]);
+    let mut newer = Deployment::clone(&observed.children.deployments[0]);
+    newer.metadata.generation = Some(2);
+    observed.children.deployments = vec![Arc::new(newer)];
+    assert_eq!(
+        shown(&judge(&service, &observed), "ConfigApplied"),
+        "False/WaitingForPods"
+    );
+}
+
+#[test]
+fn a_rollout_is_judged_after_our_own_writing_is_seen() {
+    let service = service(spec(1));
+    let current = Some(json!({"policy": {"hash": hash(&service)}}));
+    let observed = seen(1, 1, vec![pod(1, current)]);
+    let progressing =
+        |observed: &Observed, work: &Work| shown(&status(&service, observed, work, now()).status, "Progressing");
+    let (written, other) = (
+        with_outcome(&service, "Deployment", Outcome::Updated),
+        with_outcome(&service, "ConfigMap", Outcome::Updated),
+    );
+    assert_eq!(progressing(&observed, &written), "True/RollingOut");
+    assert_eq!(progressing(&observed, &other), "False/RolloutComplete");
+    let mut given_up = observed;
+    let mut deployment = Deployment::clone(&given_up.children.deployments[0]);
+    let condition = json!({"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"});
+    deployment.status.as_mut().unwrap().conditions = serde_json::from_value(json!([condition])).unwrap();
+    given_up.children.deployments = vec![Arc::new(deployment.clone())];
+    assert_eq!(progressing(&given_up, &other), "False/ProgressDeadlineExceeded");
+    assert_eq!(progressing(&given_up, &written), "True/RollingOut");
+    deployment.metadata.generation = Some(2);
+    given_up.children.deployments = vec![Arc::new(deployment)];
+    assert_eq!(progressing(&given_up, &other), "True/RollingOut");
+
+    let terminating = with_outcome(&service, "Service", Outcome::Terminating);
+    let status = status(&service, &given_up, &terminating, now()).status;
+    assert_eq!(shown(&status, "ResourcesReady"), "False/Terminating");
+    assert_eq!(
+        shown(&status, "Ready"),
+        "False/Terminating",
+        "the cause comes before its effects"
+    );
+}
+
+#[test]
+fn a_paused_service_without_its_deployment_is_not_whole_and_its_pods_are_judged_by_what_they_read() {
+    let service = service(json!({"image": "a", "replicas": 1, "paused": true}));
+    let nothing = status(&service, &Observed::default(), &Work::Paused, now()).status;
+    assert_eq!(shown(&nothing, "ResourcesReady"), "False/Paused");
+    assert_eq!(shown(&nothing, "ConfigApplied"), "Unknown/NotBuilt");
+    let live = valerix_policy::hash(b"{}");
+    let mut observed = seen(1, 1, vec![pod(1, Some(json!({"policy": {"hash": live}})))]);
+    observed.children.config_maps = vec![Arc::new(
+        serde_json::from_value::<ConfigMap>(
+            json!({"metadata": {"name": "order-policy"}, "data": {"policy.v1.json": "{}"}}),
+        )
+        .unwrap(),
+    )];
+    let paused = status(&service, &observed, &Work::Paused, now()).status;
+    assert_eq!(shown(&paused, "ResourcesReady"), "True/Paused");
+    assert_eq!(shown(&paused, "ConfigApplied"), "True/AllPodsCurrent");
+}
+
+#[test]
+fn ignored_fields_are_named_once_and_the_last_experiment_is_kept() {
+    let mut service = ResilientService::clone(&service(spec(2)));
+    let last = json!({"name": "slow", "verdict": "Passed", "time": "2026-03-04T11:00:00Z"});
+    service.status = Some(ResilientServiceStatus {
+        last_experiment: Some(serde_json::from_value(last).unwrap()),
+        ..ResilientServiceStatus::default()
+    });
+    let service = Arc::new(service);
+    let ignoring =
+        || Some(json!({"policy": {"hash": hash(&service), "ignoredFields": ["targets[0].new", "inbound.newer"]}}));
+    let status = judge(&service, &seen(2, 2, vec![pod(1, ignoring()), pod(2, ignoring())]));
+    let warning = find_condition(&status.conditions, "Warning").unwrap();
+    assert_eq!(
+        warning.message,
+        "pods do not know these fields of the policy and ignore them: inbound.newer, targets[0].new; use a newer version of their library"
+    );
+    assert!(status.last_experiment.is_some());
+}
+
+#[test]
+fn a_circuit_is_counted_once_and_its_hosts_are_cut_after_the_third() {
+    let service = service(spec(2));
+    let with = |states: &[(&str, &str)]| {
+        let breakers = states
+            .iter()
+            .map(|(host, state)| json!({"target": "inventory", "host": host, "state": state}));
+        json!({"policy": {"hash": hash(&service)}, "circuitBreakers": breakers.collect::<Vec<_>>()})
+    };
+    let first = with(&[("10.0.0.1:1", "HalfOpen"), ("10.0.0.2:1", "Open")]);
+    let second = with(&[("10.0.0.3:1", "HalfOpen")]);
+    let status = judge(&service, &seen(2, 2, vec![pod(1, Some(first)), pod(2, Some(second))]));
+    assert_eq!(status.summary.unwrap().circuits, "1 open");
+    let condition = find_condition(&status.conditions, "CircuitsClosed").unwrap();
+    assert_eq!(
+        condition.message,
+        "inventory: open in 1 and half-open in 1 of 2 pods (only for 10.0.0.1:1, 10.0.0.2:1, 10.0.0.3:1)"
+    );
+}
+
+#[test]
+fn each_configuration_is_news_and_a_circuit_that_stays_open_is_none() {
+    let of = |replicas: i32, timeout: &str, state: &str| {
+        let service = service(json!({"image": "a", "replicas": replicas, "resilience": {
+            "inbound": {"timeout": timeout}, "targets": [{"name": "inventory"}]}}));
+        let report =
+            json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [{"target": "inventory", "state": state}]});
+        judge(&service, &seen(1, 1, vec![pod(1, Some(report))]))
+    };
+    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<&'static str> {
+        news(old, new).into_iter().map(|news| news.reason).collect()
+    };
+    assert_eq!(reasons(&of(1, "5s", "Open"), &of(1, "6s", "Open")), ["ConfigAccepted"]);
+    assert_eq!(reasons(&of(1, "5s", "Open"), &of(1, "5s", "Open")), Vec::<&str>::new());
+}
