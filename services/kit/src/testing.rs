@@ -121,6 +121,22 @@ pub fn bus_args() -> BusArgs {
     }
 }
 
+/// A connection to look at Redis from outside. It waits for an answer as long as the test does: a machine that stands
+/// still for a moment must not look like a lost Redis.
+///
+/// # Panics
+/// Without `TEST_REDIS_URL`, or when Redis does not answer.
+pub async fn redis() -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(bus_args().redis_url.expose()).expect("TEST_REDIS_URL is a Redis URL");
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None);
+    client
+        .get_multiplexed_async_connection_with_config(&patient)
+        .await
+        .expect("connect to TEST_REDIS_URL")
+}
+
 /// Arguments of a service on free ports of 127.0.0.1 that drains at once and reads no documents.
 ///
 /// # Panics

@@ -30,8 +30,7 @@ impl App {
     pub async fn spawn(quantity: u32) -> Self {
         let (database, bus_args) = (TestDatabase::create().await, bus_args());
         let pool = database.pool().await;
-        let redis = redis::Client::open(bus_args.redis_url.expose()).unwrap();
-        let redis = redis.get_multiplexed_async_connection().await.unwrap();
+        let redis = valerix_kit::testing::redis().await;
         let mut app = Self {
             base: String::new(),
             client: reqwest::Client::new(),

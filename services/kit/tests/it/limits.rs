@@ -21,12 +21,11 @@ async fn shared_limits_are_kept_in_the_redis_of_the_bus() {
     let url = format!("http://{}/things", server.address());
     let stop = CancellationToken::new();
     let running = tokio::spawn(server.run(stop.clone()));
-    let redis = redis::Client::open(bus.redis_url.expose()).unwrap();
     let pattern = format!("{}limit:default/test:things:*", bus.redis_prefix);
     let keys = eventually("the limit is in Redis", || async {
         let answer = reqwest::get(&url).await.unwrap();
         assert_eq!(answer.headers()["ratelimit-policy"], "\"things\";q=1000;w=3600");
-        let mut connection = redis.get_multiplexed_async_connection().await.unwrap();
+        let mut connection = valerix_kit::testing::redis().await;
         let keys: Vec<String> = redis::cmd("KEYS")
             .arg(&pattern)
             .query_async(&mut connection)

@@ -35,8 +35,7 @@ impl World {
             .await
             .unwrap();
         let args = bus_args();
-        let redis = redis::Client::open(args.redis_url.expose()).unwrap();
-        let redis = redis.get_multiplexed_async_connection().await.unwrap();
+        let redis = valerix_kit::testing::redis().await;
         Self {
             _database: database,
             pool,

@@ -164,8 +164,7 @@ async fn a_void_that_meets_a_finished_charge_gives_the_money_back() {
         (announced > 0).then_some(())
     })
     .await;
-    let client = redis::Client::open(std::env::var("TEST_REDIS_URL").unwrap()).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut redis = valerix_kit::testing::redis().await;
     let removed: i64 = redis.del(shop.stream("payment.events")).await.unwrap();
     assert_eq!(removed, 1);
     sqlx::query("UPDATE orders SET expires_at = now()")
@@ -206,8 +205,7 @@ async fn commands_and_answers_that_redis_loses_are_sent_again() {
         (published > 0).then_some(())
     })
     .await;
-    let client = redis::Client::open(std::env::var("TEST_REDIS_URL").unwrap()).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut redis = valerix_kit::testing::redis().await;
     let _: i64 = redis.del(shop.stream("inventory.commands")).await.unwrap();
     shop.spawn("inventory");
     shop.reaches(answer.order(), "CONFIRMED").await;

@@ -150,8 +150,7 @@ async fn duplicated_and_reordered_events_change_nothing() {
     let before: Vec<(Uuid, String)> = states(&shop).await;
 
     // Every event again, newest first: as it was (the inbox knows it) and under a new id (the tables must).
-    let client = redis::Client::open(std::env::var("TEST_REDIS_URL").unwrap()).unwrap();
-    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+    let mut redis = valerix_kit::testing::redis().await;
     for topic in [
         "inventory.commands",
         "payment.commands",
@@ -176,7 +175,7 @@ async fn duplicated_and_reordered_events_change_nothing() {
         }
     }
     shop.until("every event is handled", || async {
-        let mut redis = client.get_multiplexed_async_connection().await.unwrap();
+        let mut redis = valerix_kit::testing::redis().await;
         for topic in [
             "inventory.commands",
             "payment.commands",

@@ -9,10 +9,12 @@
 mod balancing;
 mod cancel;
 mod client;
+mod client_layer;
 mod examples;
 mod fault_effects;
 mod fault_process;
 mod faults;
+mod half_open;
 mod hedging;
 mod idempotency;
 mod kills;

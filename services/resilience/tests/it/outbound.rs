@@ -8,18 +8,15 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, post};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use tokio::sync::Semaphore;
+use http::{HeaderMap, Method, StatusCode, header};
 use valerix_resilience::idempotency::{Idempotency, IdempotentRequest, Local, SCHEMA, StoredAnswer, refusals};
-use valerix_resilience::policy::{CircuitState, Hedge, Policy, Target};
-use valerix_resilience::{
-    CallError, ChosenAddress, Deadline, Endpoint, Outcome, Problem, Resilience, ResilientClient, key_from_headers,
-};
+use valerix_resilience::policy::{CircuitState, Hedge, Policy};
+use valerix_resilience::{CallError, Deadline, Problem, Resilience, ResilientClient, key_from_headers};
 
 use crate::support::{Seen, database, eventually, policy, serve, with_policy};
 
 /// A server whose answer to its n-th request (from 1) is the function's.
-async fn server<F, Fut>(answer: F) -> (SocketAddr, Seen)
+pub(crate) async fn server<F, Fut>(answer: F) -> (SocketAddr, Seen)
 where
     F: Fn(usize) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Response> + Send,
@@ -33,7 +30,7 @@ where
     (serve(Router::new().fallback(handler)).await, seen)
 }
 
-async fn client(policy: &Policy, addresses: Vec<SocketAddr>) -> (Resilience, ResilientClient) {
+pub(crate) async fn client(policy: &Policy, addresses: Vec<SocketAddr>) -> (Resilience, ResilientClient) {
     let resilience = with_policy(policy).await;
     let client = resilience
         .client("upstream")
@@ -44,7 +41,7 @@ async fn client(policy: &Policy, addresses: Vec<SocketAddr>) -> (Resilience, Res
     (resilience, client)
 }
 
-fn state(client: &ResilientClient) -> CircuitState {
+pub(crate) fn state(client: &ResilientClient) -> CircuitState {
     client.target().state()
 }
 
@@ -325,229 +322,4 @@ async fn the_deadline_shrinks_along_the_calls() {
         told_first <= 5_000 && told_last + 50 <= told_first,
         "{told_first}, then {told_last}"
     );
-}
-
-/// A target whose circuit is half-open, and whose server holds every request until the gate opens.
-struct Probing {
-    client: ResilientClient,
-    resilience: Resilience,
-    settings: Policy,
-    seen: Seen,
-    most: Arc<AtomicUsize>,
-    gate: Arc<Semaphore>,
-}
-
-async fn probing(change: impl FnOnce(&mut Target)) -> Probing {
-    let (gate, most) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (waits, marks, under_way) = (Arc::clone(&gate), Arc::clone(&most), Arc::new(AtomicUsize::new(0)));
-    let (address, seen) = server(move |_| {
-        let (waits, marks, under_way) = (Arc::clone(&waits), Arc::clone(&marks), Arc::clone(&under_way));
-        async move {
-            marks.fetch_max(under_way.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            drop(waits.acquire().await);
-            under_way.fetch_sub(1, Ordering::SeqCst);
-            StatusCode::OK.into_response()
-        }
-    })
-    .await;
-    let settings = policy(|_, target| {
-        target.circuit_breaker.consecutive_failures = Some(1);
-        target.circuit_breaker.half_open_permits = 5;
-        target.circuit_breaker.open_duration = "10ms".parse().unwrap();
-        target.circuit_breaker.max_open_duration = "10ms".parse().unwrap();
-        target.bulkhead.max_concurrent = 5_000;
-        target.retry.budget.min_per_second = 1_000;
-        change(target);
-    });
-    let (resilience, client) = client(&settings, vec![address]).await;
-    client
-        .target()
-        .breaker()
-        .try_acquire()
-        .unwrap()
-        .record(Outcome::Failure);
-    let probing = Probing {
-        client,
-        resilience,
-        settings,
-        seen,
-        most,
-        gate,
-    };
-    probing.open_time_passes().await;
-    probing
-}
-
-impl Probing {
-    async fn open_time_passes(&self) {
-        let snapshot = || self.client.target().breaker().snapshot();
-        eventually("the open time passes", || {
-            snapshot().next_probe_in.is_none_or(|left| left.is_zero())
-        })
-        .await;
-    }
-
-    /// From now on a probe has so much time.
-    fn probes_may_take(&self, time: &str) {
-        let mut settings = self.settings.clone();
-        settings.targets[0].circuit_breaker.half_open_timeout = time.parse().unwrap();
-        self.resilience.apply_policy(settings.render().as_bytes()).unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_callers_never_exceed_the_permits() {
-    for hedge in [None, Some(Hedge::after("1ms".parse().unwrap()))] {
-        let probing = probing(|target| target.hedge = hedge).await;
-        let refused = Arc::new(AtomicUsize::new(0));
-        let callers: Vec<_> = (0..1_000)
-            .map(|_| {
-                let (client, refused) = (probing.client.clone(), Arc::clone(&refused));
-                tokio::spawn(async move {
-                    match client.get("/").send().await {
-                        Ok(answer) => assert_eq!(answer.status(), StatusCode::OK),
-                        Err(CallError::CircuitOpen { .. }) => drop(refused.fetch_add(1, Ordering::SeqCst)),
-                        Err(other) => panic!("{other}"),
-                    }
-                })
-            })
-            .collect();
-        eventually("all but the probes are refused", || {
-            refused.load(Ordering::SeqCst) >= 995
-        })
-        .await;
-        eventually("the probes arrive", || probing.most.load(Ordering::SeqCst) >= 5).await;
-        assert_eq!(state(&probing.client), CircuitState::HalfOpen);
-        assert_eq!(probing.most.load(Ordering::SeqCst), 5, "at a time, at the server");
-        probing.gate.add_permits(10_000);
-        for caller in callers {
-            caller.await.unwrap();
-        }
-        // With hedges fewer callers than permits had their answer, the rest were cancelled twins: the next ones close it.
-        while state(&probing.client) != CircuitState::Closed {
-            assert!(hedge.is_some(), "five successes close it");
-            probing.client.get("/").send().await.unwrap();
-        }
-    }
-}
-
-#[tokio::test]
-async fn probes_that_hang_do_not_wedge_it() {
-    let probing = probing(|target| {
-        target.circuit_breaker.half_open_permits = 2;
-        // Only the probe's own time can end the waiting.
-        target.timeout.attempt = "10m".parse().unwrap();
-        target.timeout.request = "10m".parse().unwrap();
-    })
-    .await;
-    let probe = || {
-        let client = probing.client.clone();
-        tokio::spawn(async move { client.get("/").send().await.map(|answer| answer.status()) })
-    };
-    for round in 0..3 {
-        let hung = [probe(), probe()];
-        eventually("both hang", || probing.seen.count() == 2 * (round + 1)).await;
-        // Not before: on a busy machine the first one's time could be over before the second is under way.
-        probing.probes_may_take("50ms");
-        // Whoever asks after their time finds them failed: it opens again, and then there are probes again.
-        let asked = async {
-            while state(&probing.client) != CircuitState::Open {
-                assert!(matches!(
-                    probing.client.get("/").send().await,
-                    Err(CallError::CircuitOpen { .. })
-                ));
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(crate::support::PATIENCE, asked).await.unwrap();
-        probing.open_time_passes().await;
-        probing.probes_may_take("1m");
-        hung.iter().for_each(tokio::task::JoinHandle::abort);
-    }
-    probing.gate.add_permits(1_000);
-    for _ in 0..2 {
-        probing.client.get("/").send().await.unwrap();
-    }
-    assert_eq!(state(&probing.client), CircuitState::Closed);
-}
-
-#[tokio::test]
-async fn the_layer_does_the_same_around_any_client() {
-    use tower::{Layer, Service};
-    let resilience = with_policy(&policy(|_, target| {
-        target.retry.budget.min_per_second = 1_000;
-        target.circuit_breaker.consecutive_failures = Some(3);
-        target.bulkhead.max_concurrent = 1;
-    }))
-    .await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    let seen = Seen::default();
-    let noted = seen.clone();
-    let inner = tower::service_fn(move |request: http::Request<String>| {
-        let number = noted.note(request.headers());
-        async move {
-            match number {
-                1 => Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
-                2 => Ok(http::Response::builder().status(503).body(String::new()).unwrap()),
-                3 => Ok(http::Response::new(request.into_body())),
-                _ => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
-            }
-        }
-    });
-    let mut service = resilience.client_layer("upstream").layer(inner);
-    let request = || http::Request::get("http://x/").body("hello".to_owned()).unwrap();
-    let answer = service.call(request()).await.unwrap();
-    assert_eq!((answer.status(), seen.count()), (StatusCode::OK, 3));
-    assert_eq!(seen.header(2, "valerix-client").unwrap(), "shop/test");
-    assert!(seen.header(2, "valerix-timeout-ms").unwrap().parse::<u64>().unwrap() <= 10_000);
-    let error = service.call(request()).await.unwrap_err();
-    assert!(
-        matches!(error, CallError::Overloaded { limit: 1, .. }),
-        "the body is not read yet: {error}"
-    );
-    assert_eq!(answer.into_body().into_inner(), "hello");
-    let mut unsafe_request = request();
-    *unsafe_request.method_mut() = Method::POST;
-    let error = service.call(unsafe_request).await.unwrap_err();
-    assert!(matches!(error, CallError::Connect { attempts: 1, .. }), "{error}");
-    let mut late = request();
-    late.extensions_mut().insert(Deadline::after(Duration::ZERO));
-    let error = service.call(late).await.unwrap_err();
-    assert!(
-        matches!(error, CallError::DeadlineExceeded { attempts: 0, .. }),
-        "{error}"
-    );
-    let mut asked = request();
-    asked
-        .headers_mut()
-        .insert("idempotency-key", HeaderValue::from_static("\"k\""));
-    while resilience.target("upstream").state() == CircuitState::Closed {
-        let _ = service.call(asked.clone()).await;
-    }
-    assert!(matches!(service.call(asked).await, Err(CallError::CircuitOpen { .. })));
-}
-
-#[tokio::test]
-async fn a_layer_that_balances_names_the_address() {
-    use tower::{Layer, Service};
-    let resilience = with_policy(&policy(|_, target| target.retry.budget.min_per_second = 1_000)).await;
-    let addresses: Vec<SocketAddr> = vec!["10.0.0.7:80".parse().unwrap(), "10.0.0.8:80".parse().unwrap()];
-    let good = addresses[1];
-    let inner = tower::service_fn(move |request: http::Request<String>| async move {
-        let chosen = request.extensions().get::<ChosenAddress>().unwrap().0;
-        if chosen == good {
-            Ok(http::Response::new(String::new()))
-        } else {
-            Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
-        }
-    });
-    let endpoint = Endpoint::new("http", "upstream.test", 80);
-    let mut service = resilience
-        .client_layer("upstream")
-        .balance(endpoint, addresses)
-        .layer(inner);
-    for _ in 0..20 {
-        let request = http::Request::post("http://x/").body(String::new()).unwrap();
-        service.call(request).await.unwrap();
-    }
 }

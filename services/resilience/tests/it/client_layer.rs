@@ -1,0 +1,90 @@
+//! The outbound order around somebody else's HTTP client.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, StatusCode};
+use tower::{Layer, Service};
+use valerix_resilience::policy::CircuitState;
+use valerix_resilience::{CallError, ChosenAddress, Deadline, Endpoint};
+
+use crate::support::{Seen, policy, with_policy};
+
+#[tokio::test]
+async fn the_layer_does_the_same_around_any_client() {
+    let resilience = with_policy(&policy(|_, target| {
+        target.retry.budget.min_per_second = 1_000;
+        target.circuit_breaker.consecutive_failures = Some(3);
+        target.bulkhead.max_concurrent = 1;
+    }))
+    .await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let inner = tower::service_fn(move |request: http::Request<String>| {
+        let number = noted.note(request.headers());
+        async move {
+            match number {
+                1 => Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)),
+                2 => Ok(http::Response::builder().status(503).body(String::new()).unwrap()),
+                3 => Ok(http::Response::new(request.into_body())),
+                _ => Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+            }
+        }
+    });
+    let mut service = resilience.client_layer("upstream").layer(inner);
+    let request = || http::Request::get("http://x/").body("hello".to_owned()).unwrap();
+    let answer = service.call(request()).await.unwrap();
+    assert_eq!((answer.status(), seen.count()), (StatusCode::OK, 3));
+    assert_eq!(seen.header(2, "valerix-client").unwrap(), "shop/test");
+    assert!(seen.header(2, "valerix-timeout-ms").unwrap().parse::<u64>().unwrap() <= 10_000);
+    let error = service.call(request()).await.unwrap_err();
+    assert!(
+        matches!(error, CallError::Overloaded { limit: 1, .. }),
+        "the body is not read yet: {error}"
+    );
+    assert_eq!(answer.into_body().into_inner(), "hello");
+    let mut unsafe_request = request();
+    *unsafe_request.method_mut() = Method::POST;
+    let error = service.call(unsafe_request).await.unwrap_err();
+    assert!(matches!(error, CallError::Connect { attempts: 1, .. }), "{error}");
+    let mut late = request();
+    late.extensions_mut().insert(Deadline::after(Duration::ZERO));
+    let error = service.call(late).await.unwrap_err();
+    assert!(
+        matches!(error, CallError::DeadlineExceeded { attempts: 0, .. }),
+        "{error}"
+    );
+    let mut asked = request();
+    asked
+        .headers_mut()
+        .insert("idempotency-key", HeaderValue::from_static("\"k\""));
+    while resilience.target("upstream").state() == CircuitState::Closed {
+        let _ = service.call(asked.clone()).await;
+    }
+    assert!(matches!(service.call(asked).await, Err(CallError::CircuitOpen { .. })));
+}
+
+#[tokio::test]
+async fn a_layer_that_balances_names_the_address() {
+    let resilience = with_policy(&policy(|_, target| target.retry.budget.min_per_second = 1_000)).await;
+    let addresses: Vec<SocketAddr> = vec!["10.0.0.7:80".parse().unwrap(), "10.0.0.8:80".parse().unwrap()];
+    let good = addresses[1];
+    let inner = tower::service_fn(move |request: http::Request<String>| async move {
+        let chosen = request.extensions().get::<ChosenAddress>().unwrap().0;
+        if chosen == good {
+            Ok(http::Response::new(String::new()))
+        } else {
+            Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+        }
+    });
+    let endpoint = Endpoint::new("http", "upstream.test", 80);
+    let mut service = resilience
+        .client_layer("upstream")
+        .balance(endpoint, addresses)
+        .layer(inner);
+    for _ in 0..20 {
+        let request = http::Request::post("http://x/").body(String::new()).unwrap();
+        service.call(request).await.unwrap();
+    }
+}
