@@ -139,9 +139,9 @@ impl FakeApi {
         self.lock().store.get(&target).cloned()
     }
 
-    /// Waits until the object at this path satisfies `wanted`, for at most ten seconds.
+    /// Waits until the object at this path satisfies `wanted`, for at most half a minute.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = tokio::time::timeout(Duration::from_secs(10), async {
+        let found = tokio::time::timeout(Duration::from_secs(30), async {
             let mut events = self.events.subscribe();
             loop {
                 if let Some(object) = self.get(path).filter(|object| wanted(object)) {

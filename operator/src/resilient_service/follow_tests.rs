@@ -23,6 +23,8 @@ struct Pod {
 
 #[derive(Clone)]
 struct Answered {
+    /// Answers at once though it has nothing new.
+    eager: bool,
     status: u16,
     body: Vec<u8>,
     location: Option<String>,
@@ -42,6 +44,7 @@ fn report(uid: &str, hash: &str) -> Value {
 
 fn good(body: &Value) -> Answered {
     Answered {
+        eager: false,
         status: 200,
         body: body.to_string().into_bytes(),
         location: None,
@@ -80,7 +83,7 @@ async fn answer(State(mut state): State<PodState>, RawQuery(query): RawQuery) ->
         let current = state.answer.borrow_and_update().clone();
         let etag = format!("\"{}\"", valerix_policy::hash(&current.body));
         let known = query.contains(etag.trim_matches('"'));
-        if !current.hangs && !known {
+        if !current.hangs && (!known || current.eager) {
             let mut response = Response::builder().status(current.status).header("etag", etag);
             if let Some(location) = current.location {
                 response = response.header("location", location);
@@ -230,7 +233,9 @@ async fn bad_answers_are_named_and_change_nothing() {
 #[tokio::test]
 async fn a_pod_that_hangs_beyond_its_wait_is_failing() {
     let pod = Pod::start(good(&report("a", "1"))).await;
-    let following = following(Duration::from_millis(100));
+    let wait = Duration::from_secs(1);
+    let following = following(wait);
+    let begun = Instant::now();
     following.follow("a", &pod);
     following.until("the first report", has_hash("a", "1")).await;
     pod.answer.send_replace(Answered {
@@ -238,6 +243,8 @@ async fn a_pod_that_hangs_beyond_its_wait_is_failing() {
         ..good(&report("a", "2"))
     });
     following.until_error("a", "no answer in time").await;
+    // It may hold its answer back for the whole wait; only then is it late.
+    assert!(begun.elapsed() >= wait + HEAD_TIMEOUT, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -300,4 +307,20 @@ async fn a_pod_that_moved_is_asked_at_its_new_address() {
     following.until("the first report", has_hash("a", "1")).await;
     following.follow("a", &moved);
     following.until("the report from there", has_hash("a", "2")).await;
+}
+
+#[tokio::test]
+async fn a_pod_that_does_not_wait_is_asked_once_a_second() {
+    let eager = Answered {
+        eager: true,
+        ..good(&report("a", "1"))
+    };
+    let pod = Pod::start(eager).await;
+    let following = following(Duration::from_secs(120));
+    let begun = Instant::now();
+    following.follow("a", &pod);
+    following
+        .until("the fourth question", |_| pod.asked.load(Ordering::SeqCst) >= 4)
+        .await;
+    assert!(begun.elapsed() >= CROWDED * 2, "{:?}", begun.elapsed());
 }

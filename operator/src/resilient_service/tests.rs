@@ -116,6 +116,10 @@ async fn all_pods_ready(api: &FakeApi, name: &str) {
         &path,
         json!({"status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1}}),
     );
+    one_ready_pod(api, name);
+}
+
+fn one_ready_pod(api: &FakeApi, name: &str) {
     api.create(
         "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices",
         json!({
@@ -143,6 +147,13 @@ async fn children_are_applied_in_order_and_the_service_becomes_ready_and_then_al
         service["status"]["summary"],
         json!({"replicas": "1/1", "config": "1/1", "circuits": "-", "image": "order:1"})
     );
+    // Nothing but the clock brings the count of ready pods into the map.
+    api.until(CONFIG_MAP, |map| {
+        map["data"]["runtime.json"]
+            .as_str()
+            .is_some_and(|text| serde_json::from_str::<Value>(text).unwrap()["readyReplicas"] == 1)
+    })
+    .await;
     operator.rest().await;
 
     let applied: Vec<String> = api
@@ -347,6 +358,36 @@ async fn faults_of_the_api_server_are_waited_out() {
     api.until(ORDER, |service| reason(service, "Ready") == "True/AllPodsCurrent")
         .await;
     assert!(operator.count("ApiServerError") + operator.count("ApiUnreachable") > 0);
+}
+
+#[tokio::test]
+async fn a_pod_that_stays_behind_is_nudged_again_without_any_other_news() {
+    let api = FakeApi::default();
+    api.create(SERVICES, order());
+    // There from the start, so that no count of ready pods has to settle and no other look comes in between.
+    one_ready_pod(&api, "order");
+    let operator = Operator::start(&api);
+    api.until(DEPLOYMENT, |_| true).await;
+    let report = json!({"podUID": "pod-of-order", "service": "order", "now": Utc::now(), "policy": {"versions": [1], "hash": "old"}});
+    let report = PodReport {
+        namespace: "shop".into(),
+        service: "order".into(),
+        pod: "order-1".into(),
+        report: serde_json::from_value(report).unwrap(),
+        received_at: Utc::now(),
+    };
+    operator.ctx.reports.put("pod-of-order", report);
+    operator.ctx.stores.services.triggers().trigger_all();
+    let nudges = || {
+        let is_nudge = |write: &&String| **write == "PATCH /api/v1/namespaces/shop/pods/order-1/status";
+        api.writes().iter().filter(is_nudge).count()
+    };
+    let twice = tokio::time::timeout(Duration::from_secs(30), async {
+        while nudges() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    twice.await.expect("a second nudge");
 }
 
 #[tokio::test]

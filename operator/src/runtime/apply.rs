@@ -332,3 +332,112 @@ fn version<K: Resource>(object: &K) -> u64 {
 pub fn hash(value: &Value) -> String {
     hex::encode(Sha256::digest(value.to_string().as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake_api::{FakeApi, Recorded},
+        runtime::{Identity, Scope},
+    };
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    const MAP: &str = "/api/v1/namespaces/shop/configmaps/order";
+
+    fn applier(api: &FakeApi) -> Applier {
+        let identity = Identity {
+            pod: "operator-1".into(),
+            uid: "operator-uid".into(),
+        };
+        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
+        Applier::new(&runtime, "test")
+    }
+
+    fn desired(data: Value) -> ConfigMap {
+        let owner = json!({"apiVersion": "v1", "kind": "Owner", "name": "order", "uid": "owner", "controller": true});
+        let metadata = json!({"name": "order", "namespace": "shop", "ownerReferences": [owner]});
+        serde_json::from_value(json!({"metadata": metadata, "data": data})).unwrap()
+    }
+
+    fn live(api: &FakeApi) -> ConfigMap {
+        serde_json::from_value(api.get(MAP).unwrap()).unwrap()
+    }
+
+    fn last_write(api: &FakeApi) -> Recorded {
+        api.requests().into_iter().rfind(Recorded::is_write).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_new_is_sent_without_force_and_what_is_ours_with_its_uid() {
+        let api = FakeApi::default();
+        let applier = applier(&api);
+        let (both, one) = (desired(json!({"a": "1", "b": "2"})), desired(json!({"a": "1"})));
+        assert_eq!(applier.apply(&both, None).await.unwrap(), Outcome::Created);
+        let write = last_write(&api);
+        assert!(
+            !write.query.contains("force=true"),
+            "a stranger may come first: {write:?}"
+        );
+        assert_eq!(
+            applier.apply(&both, Some(&live(&api))).await.unwrap(),
+            Outcome::Unchanged
+        );
+        // What is not wanted any more is no part of the comparison; the annotation tells.
+        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Outcome::Updated);
+        let write = last_write(&api);
+        assert!(write.query.contains("force=true"), "{write:?}");
+        assert_eq!(write.body["metadata"]["uid"], json!(live(&api).metadata.uid));
+        api.merge(MAP, json!({"data": {"a": "changed"}}));
+        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Outcome::Repaired);
+    }
+
+    #[tokio::test]
+    async fn a_cache_that_has_not_seen_our_writing_shows_no_drift_but_of_that_writing_alone() {
+        let api = FakeApi::default();
+        let applier = applier(&api);
+        let numbered = |number: &str| desired(json!({"a": number}));
+        applier.apply(&numbered("1"), None).await.unwrap();
+        let stale = live(&api);
+        for (number, expected) in [
+            ("2", Outcome::Updated),
+            ("2", Outcome::Unchanged),
+            ("3", Outcome::Updated),
+            ("3", Outcome::Unchanged),
+        ] {
+            assert_eq!(applier.apply(&numbered(number), Some(&stale)).await.unwrap(), expected);
+        }
+        let mut another = stale;
+        another.metadata.uid = Some("another".into());
+        let before = api.requests().len();
+        let _ = applier.apply(&numbered("3"), Some(&another)).await;
+        assert!(
+            api.requests().len() > before,
+            "what is known of one object says nothing of another"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_goes_is_left_alone_and_what_is_pruned_is_ours_and_named_by_uid() {
+        let api = FakeApi::default();
+        let applier = applier(&api);
+        let wanted = desired(json!({"a": "1"}));
+        applier.apply(&wanted, None).await.unwrap();
+        let mut going = live(&api);
+        going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-08-21T12:00:00Z")).unwrap();
+        going.data = None;
+        let before = api.requests().len();
+        // Of an earlier life, so that nothing else is known of it.
+        let restarted = self::applier(&api);
+        assert_eq!(
+            restarted.apply(&wanted, Some(&going)).await.unwrap(),
+            Outcome::Terminating
+        );
+        assert!(!restarted.prune(&going, "owner").await.unwrap());
+        assert!(!restarted.prune(&live(&api), "another").await.unwrap());
+        assert_eq!(api.requests().len(), before);
+        let uid = live(&api).metadata.uid;
+        assert!(applier.prune(&live(&api), "owner").await.unwrap());
+        assert_eq!(last_write(&api).body["preconditions"]["uid"], json!(uid));
+        assert_eq!(api.get(MAP), None);
+    }
+}

@@ -98,4 +98,16 @@ mod tests {
         remove_condition(&mut conditions, "Ready");
         assert!(conditions.is_empty());
     }
+
+    #[test]
+    fn a_message_is_never_longer_than_the_api_server_takes() {
+        let mut conditions = Vec::new();
+        let message = "\u{1F418}".repeat(MESSAGE_LIMIT);
+        let long = ConditionUpdate {
+            message,
+            ..update(ConditionStatus::False, "A")
+        };
+        set_condition(&mut conditions, long, 1, DateTime::UNIX_EPOCH);
+        assert_eq!(conditions[0].message.len(), MESSAGE_LIMIT);
+    }
 }

@@ -162,3 +162,53 @@ fn version(object: &impl ResourceExt) -> u64 {
         .and_then(|version| version.parse().ok())
         .unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fake_api::FakeApi,
+        runtime::{Clients, Identity, Scope},
+    };
+    use valerix_crds::{BackupPolicy, BackupPolicyStatus};
+
+    const POLICIES: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backuppolicies";
+    const POLICY: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backuppolicies/shop";
+
+    #[tokio::test]
+    async fn a_status_is_sent_once_and_judged_by_the_newest_copy() {
+        let api = FakeApi::default();
+        api.create(
+            POLICIES,
+            json!({
+                "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "shop"},
+                "spec": {"databases": [], "destination": {"volumeClaim": {"claimName": "backups"}}},
+            }),
+        );
+        let cached = || Arc::new(serde_json::from_value::<BackupPolicy>(api.get(POLICY).unwrap()).unwrap());
+        let identity = Identity {
+            pod: "operator-1".into(),
+            uid: "operator-uid".into(),
+        };
+        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
+        let publisher = Publisher::new(&runtime, "test");
+        let status = |observed_generation| BackupPolicyStatus {
+            observed_generation,
+            ..BackupPolicyStatus::default()
+        };
+        let stale = cached();
+        let publish = async |policy: &BackupPolicy| {
+            let wanted = status(7);
+            let published = publisher.publish(policy, &wanted, Precondition::SameObject);
+            published.await.unwrap()
+        };
+        assert!(publish(&stale).await);
+        let newest = publisher.newest(&stale);
+        assert_eq!(newest.status, Some(status(7)));
+        assert!(!publish(&newest).await);
+        assert_eq!(api.writes().len(), 1);
+        // Somebody else has written since: the cache is the newest.
+        api.merge(POLICY, json!({"metadata": {"labels": {"team": "shop"}}}));
+        assert!(publisher.newest(&cached()).metadata.labels.is_some());
+    }
+}

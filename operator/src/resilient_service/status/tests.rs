@@ -665,3 +665,15 @@ fn each_configuration_is_news_and_a_circuit_that_stays_open_is_none() {
     assert_eq!(reasons(&of(1, "5s", "Open"), &of(1, "6s", "Open")), ["ConfigAccepted"]);
     assert_eq!(reasons(&of(1, "5s", "Open"), &of(1, "5s", "Open")), Vec::<&str>::new());
 }
+
+#[test]
+fn a_pod_that_failed_to_answer_was_asked() {
+    let (uid, mut silent) = pod(1, None);
+    let asked = |pod: &ReadyPod| !seen(1, 1, vec![(uid.clone(), pod.clone())]).has_unasked_pods();
+    assert!(!asked(&silent));
+    silent.contact.failing = Some(Failing {
+        since: now(),
+        error: "refused".into(),
+    });
+    assert!(asked(&silent));
+}
