@@ -364,9 +364,12 @@ fn main() {
             );
             continue;
         }
-        if name == "busy" {
-            say("p50 of a call", "ns", "", single(&ours), Some(single(&plain)));
-        }
+        let row = if name == "busy" {
+            "p50 of a call".to_owned()
+        } else {
+            format!("p50 of a call, {asked_per_second}/s a replica")
+        };
+        say(&row, "ns", "", single(&ours), Some(single(&plain)));
         say(
             &format!("p50 amortised over {BLOCK} calls, {asked_per_second}/s a replica"),
             "ns",
