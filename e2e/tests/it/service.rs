@@ -192,7 +192,7 @@ async fn a_rate_limit_of_the_specification_is_one_limit_at_all_pods() -> Result<
         .patch(
             "inventory",
             &PatchParams::default(),
-            &Patch::Merge(json!({"spec": {"resilience": null}})),
+            &Patch::Merge(json!({"spec": {"resilience": {"inbound": {"rateLimit": null}}}})),
         )
         .await?;
     let generation = patched.metadata.generation.unwrap_or_default();

@@ -54,7 +54,8 @@ pub trait Clock: Send + Sync + 'static {
 /// The longest step of `CLOCK_MONOTONIC_COARSE`: that of a kernel of 100 Hz.
 pub(crate) const COARSE_STEP: Duration = Duration::from_millis(10);
 
-/// `CLOCK_MONOTONIC_COARSE`: 4 ms resolution (on most kernels; at most 10 ms) for a fifth of the price of [`MonotonicClock`]. The default.
+/// `CLOCK_MONOTONIC_COARSE`: 4 ms resolution (on most kernels; at most 10 ms) for a fifth of the price of
+/// [`MonotonicClock`]. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CoarseClock;
 

@@ -106,7 +106,8 @@ impl Quota {
     }
 }
 
-fn nanos(time: Duration) -> u64 {
+/// Nanoseconds, bounded so that sums of a few do not overflow.
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 4)
 }
 

@@ -51,7 +51,8 @@ struct Shard {
 }
 
 impl RateLimiter<CoarseClock> {
-    /// A limit on the coarse monotonic clock.
+    /// A limit on the coarse monotonic clock. A Window is exact on it; GCRA counts its step as time, and so may let pass
+    /// what comes with 10 ms more. [`with_clock`](Self::with_clock) takes an exact one.
     #[must_use]
     pub fn new(quota: Quota) -> Self {
         Self::with_clock(quota, CoarseClock)

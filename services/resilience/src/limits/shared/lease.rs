@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use valerix_policy::LimitAlgorithm;
 
-use super::super::level::{Decision, Quota};
+use super::super::level::{Decision, Quota, nanos};
 use crate::clock::COARSE_STEP;
 
 /// Most tokens of one lease.
@@ -298,8 +298,4 @@ impl Lease {
         self.tokens += 1;
         self.tokens == 1
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4)
 }

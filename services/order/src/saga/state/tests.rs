@@ -1,0 +1,265 @@
+use super::*;
+use Action::{ChargePayment, CommitStock, RefundPayment, ReleaseStock, ReserveStock, ReturnStock, VoidPayment};
+use Announcement::{OrderCancelled, OrderConfirmed, OrderCreated, OrderRefunded};
+use Command::{Close, Hasten, Publish, Send};
+use Due::{EndOfBudget, Now};
+
+const REASON: Reason = Reason::Expired;
+
+const fn cancelling(reason: Reason, stock_returned: bool, payment_settled: bool) -> State {
+    State::Cancelling {
+        reason,
+        stock_returned,
+        payment_settled,
+    }
+}
+
+const fn cancelled(reason: Reason) -> State {
+    State::Cancelled { reason }
+}
+
+const INPUTS: [Input; 13] = [
+    Input::Reserved,
+    Input::Rejected(Reason::OutOfStock),
+    Input::Released,
+    Input::Committed,
+    Input::Returned,
+    Input::Charged,
+    Input::Declined,
+    Input::Voided,
+    Input::PaymentRefunded,
+    Input::Unanswered,
+    Input::Expired,
+    Input::Cancel(Reason::AmountOutOfRange),
+    Input::RefundAsked,
+];
+
+fn states() -> Vec<State> {
+    let mut states = vec![
+        State::Pending,
+        State::Reserved,
+        State::Confirmed,
+        cancelled(REASON),
+        State::Refunding,
+        State::Refunded,
+    ];
+    for (stock, payment) in [(false, false), (false, true), (true, false)] {
+        states.push(cancelling(REASON, stock, payment));
+    }
+    states
+}
+
+/// The rows of the design's table that change something, in its order.
+fn rows() -> Vec<(State, Input, State, Vec<Command>)> {
+    let expired = Reason::Expired;
+    let range = Reason::AmountOutOfRange;
+    vec![
+        (
+            State::Pending,
+            Input::Reserved,
+            State::Reserved,
+            vec![Close(ReserveStock), Send(ChargePayment, EndOfBudget)],
+        ),
+        (
+            State::Pending,
+            Input::Rejected(Reason::OutOfStock),
+            cancelled(Reason::OutOfStock),
+            vec![Close(ReserveStock), Publish(OrderCancelled)],
+        ),
+        (
+            State::Pending,
+            Input::Unanswered,
+            State::Pending,
+            vec![Hasten(ReserveStock)],
+        ),
+        (
+            State::Reserved,
+            Input::Unanswered,
+            State::Reserved,
+            vec![Hasten(ChargePayment)],
+        ),
+        (
+            State::Pending,
+            Input::Expired,
+            cancelling(expired, false, true),
+            vec![Close(ReserveStock), Send(ReleaseStock, Now)],
+        ),
+        (
+            State::Pending,
+            Input::Cancel(range),
+            cancelling(range, false, true),
+            vec![Close(ReserveStock), Send(ReleaseStock, Now)],
+        ),
+        (
+            State::Reserved,
+            Input::Charged,
+            State::Confirmed,
+            vec![Close(ChargePayment), Send(CommitStock, Now), Publish(OrderConfirmed)],
+        ),
+        (
+            State::Reserved,
+            Input::Declined,
+            cancelling(Reason::PaymentDeclined, false, true),
+            vec![Close(ChargePayment), Send(ReleaseStock, Now)],
+        ),
+        (
+            State::Reserved,
+            Input::Expired,
+            cancelling(expired, false, false),
+            vec![Close(ChargePayment), Send(ReleaseStock, Now), Send(VoidPayment, Now)],
+        ),
+        (
+            State::Reserved,
+            Input::Cancel(range),
+            cancelling(range, false, false),
+            vec![Close(ChargePayment), Send(ReleaseStock, Now), Send(VoidPayment, Now)],
+        ),
+        (
+            cancelling(REASON, false, false),
+            Input::Released,
+            cancelling(REASON, true, false),
+            vec![Close(ReleaseStock)],
+        ),
+        (
+            cancelling(REASON, false, true),
+            Input::Released,
+            cancelled(REASON),
+            vec![Close(ReleaseStock), Publish(OrderCancelled)],
+        ),
+        (
+            cancelling(REASON, false, false),
+            Input::Voided,
+            cancelling(REASON, false, true),
+            vec![Close(VoidPayment)],
+        ),
+        (
+            cancelling(REASON, false, false),
+            Input::Declined,
+            cancelling(REASON, false, true),
+            vec![Close(VoidPayment)],
+        ),
+        (
+            cancelling(REASON, false, false),
+            Input::PaymentRefunded,
+            cancelling(REASON, false, true),
+            vec![Close(VoidPayment)],
+        ),
+        (
+            cancelling(REASON, true, false),
+            Input::Voided,
+            cancelled(REASON),
+            vec![Close(VoidPayment), Publish(OrderCancelled)],
+        ),
+        (
+            cancelling(REASON, true, false),
+            Input::PaymentRefunded,
+            cancelled(REASON),
+            vec![Close(VoidPayment), Publish(OrderCancelled)],
+        ),
+        (
+            cancelling(REASON, true, false),
+            Input::Declined,
+            cancelled(REASON),
+            vec![Close(VoidPayment), Publish(OrderCancelled)],
+        ),
+        (
+            State::Confirmed,
+            Input::Committed,
+            State::Confirmed,
+            vec![Close(CommitStock)],
+        ),
+        (
+            State::Confirmed,
+            Input::RefundAsked,
+            State::Refunding,
+            vec![Send(RefundPayment, Now)],
+        ),
+        (
+            State::Refunding,
+            Input::Committed,
+            State::Refunding,
+            vec![Close(CommitStock)],
+        ),
+        (
+            State::Refunding,
+            Input::PaymentRefunded,
+            State::Refunded,
+            vec![Close(RefundPayment), Send(ReturnStock, Now), Publish(OrderRefunded)],
+        ),
+        (
+            State::Refunded,
+            Input::Committed,
+            State::Refunded,
+            vec![Close(CommitStock)],
+        ),
+        (
+            State::Refunded,
+            Input::Returned,
+            State::Refunded,
+            vec![Close(ReturnStock)],
+        ),
+    ]
+}
+
+#[test]
+fn a_new_order_is_pending_announced_and_asks_for_stock_when_the_budget_ends() {
+    assert_eq!(
+        open(),
+        (
+            State::Pending,
+            vec![Publish(OrderCreated), Send(ReserveStock, EndOfBudget)]
+        )
+    );
+}
+
+#[test]
+fn every_row_of_the_table_does_what_it_says() {
+    for (state, input, next, commands) in rows() {
+        let expected = Step {
+            state: next,
+            commands,
+            verdict: Verdict::Applied,
+        };
+        assert_eq!(step(state, input), expected, "{state:?} on {input:?}");
+    }
+}
+
+#[test]
+fn every_other_pair_changes_nothing() {
+    let rows = rows();
+    let mut others = 0;
+    for state in states() {
+        for input in INPUTS {
+            if rows.iter().any(|row| row.0 == state && row.1 == input) {
+                continue;
+            }
+            others += 1;
+            let step = step(state, input);
+            assert_eq!((step.state, step.commands), (state, vec![]), "{state:?} on {input:?}");
+            assert_ne!(step.verdict, Verdict::Applied, "{state:?} on {input:?}");
+        }
+    }
+    assert_eq!(others, states().len() * INPUTS.len() - rows.len());
+}
+
+#[test]
+fn an_answer_that_a_cancellation_overtook_is_history_only() {
+    for input in [Input::Reserved, Input::Charged] {
+        assert_eq!(step(cancelling(REASON, false, false), input).verdict, Verdict::Late);
+    }
+    assert_eq!(
+        step(cancelling(REASON, false, true), Input::Declined).verdict,
+        Verdict::Late
+    );
+    assert_eq!(step(State::Confirmed, Input::Declined).verdict, Verdict::Ignored);
+}
+
+#[test]
+fn the_api_calls_pending_and_reserved_queued() {
+    assert_eq!(State::Pending.status(), "QUEUED");
+    assert_eq!(State::Reserved.status(), "QUEUED");
+    assert_eq!(cancelling(REASON, false, false).status(), "CANCELLING");
+    for reason in Reason::ALL {
+        assert_eq!(Reason::parse(reason.name()), Some(reason));
+    }
+}
