@@ -1,4 +1,4 @@
-# The front door. Each target is one call of the driver (e2e/driver), where the work and its messages are.
+# The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
 .PHONY: help demo order kubeconfig down test check unit e2e bench generate images
 
@@ -11,10 +11,10 @@ ifeq ($(shell command -v cc),)
 $(error A C linker (cc) was not found. On Debian: apt-get install build-essential)
 endif
 
-# Checkouts share one folder of compiled dependencies, outside of them; the driver lets one checkout at a time build in
-# it (e2e/driver/src/workspace.rs). The driver itself is small and lives in the checkout.
+# Checkouts share one folder of compiled dependencies, outside of them; xtask lets one checkout at a time build in
+# it (e2e/xtask/src/workspace.rs). xtask itself is small and lives in the checkout.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/valerix/target
-DRIVER := cargo run --quiet --locked --target-dir target/driver --package valerix-driver --
+XTASK := cargo xtask
 
 ITEM ?= ps5
 QUANTITY ?= 1
@@ -41,7 +41,7 @@ help:
 	@:$(info $(HELP))
 
 demo order kubeconfig down test check unit e2e bench images generate:
-	@$(DRIVER) $@ $(ARGUMENTS)
+	@$(XTASK) $@ $(ARGUMENTS)
 
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

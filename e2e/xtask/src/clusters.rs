@@ -28,7 +28,7 @@ pub struct Cluster<'a> {
 pub struct Access {
     /// A kubeconfig whose current context is the cluster, whatever the user's own kubeconfig says.
     pub kubeconfig: PathBuf,
-    /// The API server's audit log, where the driver can read it.
+    /// The API server's audit log, where xtask can read it.
     pub audit_log: Option<PathBuf>,
 }
 

@@ -63,7 +63,7 @@ fn on_this_checkout(cargo: Program, paths: &Paths) -> Program {
     }
 }
 
-/// The target folder, held by this checkout until dropped: no other driver builds or tests in it meanwhile.
+/// The target folder, held by this checkout until dropped: no other xtask builds or tests in it meanwhile.
 #[derive(Debug)]
 pub struct Claim {
     _lock: File,
@@ -80,7 +80,7 @@ pub struct Claim {
 pub fn claim(paths: &Paths, log: &Log) -> Result<Claim> {
     let target = &paths.cargo_target;
     fs::create_dir_all(target).with_context(|| format!("failed to create {}", target.display()))?;
-    let lock = File::create(target.join(".valerix-driver.lock")).context("failed to create a lock")?;
+    let lock = File::create(target.join(".valerix-xtask.lock")).context("failed to create a lock")?;
     if lock.try_lock().is_err() {
         log.say("waiting for the build of another checkout");
         lock.lock().context("failed to lock the target folder")?;
@@ -106,9 +106,9 @@ fn forget_own_crates(target: &Path) -> Result<()> {
     };
     for profile in entries(target) {
         for fingerprint in entries(&profile.join(".fingerprint")) {
-            let own = fingerprint
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("valerix-"));
+            let own = fingerprint.file_name().is_some_and(|name| {
+                name.to_string_lossy().starts_with("valerix-") || name.to_string_lossy().starts_with("xtask-")
+            });
             if own {
                 fs::remove_dir_all(&fingerprint)
                     .with_context(|| format!("failed to remove {}", fingerprint.display()))?;

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM do not end the driver at once: they set a flag, the running child is ended, and every guard
+//! Ctrl-C and SIGTERM do not end xtask at once: they set a flag, the running child is ended, and every guard
 //! (databases, clusters, port-forwards) still cleans up on the way out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,12 +21,12 @@ pub fn listen() -> Result<()> {
     Ok(())
 }
 
-/// True once the user has asked the driver to stop.
+/// True once the user has asked xtask to stop.
 pub fn requested() -> bool {
     REQUESTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
-/// Fails once the user has asked the driver to stop; for loops that wait.
+/// Fails once the user has asked xtask to stop; for loops that wait.
 ///
 /// # Errors
 /// When a stop was asked for.

@@ -1,4 +1,4 @@
-//! The programs that the driver needs and does not build from this checkout, each pinned and kept outside of it.
+//! The programs that xtask needs and does not build from this checkout, each pinned and kept outside of it.
 //!
 //! [`debian`] installs distribution packages; [`go`] and [`rust`] install programs by version into the cache. All say
 //! what they will install before they do, and skip what is there.

@@ -1,7 +1,7 @@
-//! A PostgreSQL and a Redis of the driver's own for the unit and service tests: real servers on free ports, with their
+//! A PostgreSQL and a Redis of xtask's own for the unit and service tests: real servers on free ports, with their
 //! data in a temporary folder, ended together with the guard that holds them.
 //!
-//! On Linux the servers also ask the kernel to be killed when the driver dies, so that even `kill -9` leaves none.
+//! On Linux the servers also ask the kernel to be killed when xtask dies, so that even `kill -9` leaves none.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! What a person sees while the driver works: one line when a step begins, a heartbeat while it is long, one line when
+//! What a person sees while xtask works: one line when a step begins, a heartbeat while it is long, one line when
 //! it ends; for a failed step the reason, the remedy and the last lines of its log.
 
 use std::cell::Cell;

@@ -39,7 +39,7 @@ pub const SERVICES: &[Package] = &[
 ];
 
 /// What the project's own cluster and its images need. The cluster program's `preflight` has the last word; this list
-/// lets the driver say and install it before that program is built.
+/// lets xtask say and install it before that program is built.
 pub const CLUSTER: &[Package] = &[
     package("containerd", Proof::Program("containerd")),
     package("runc", Proof::Program("runc")),

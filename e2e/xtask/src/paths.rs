@@ -1,4 +1,4 @@
-//! Where things are: the checkout that this driver was built from, and the cache that all checkouts of a user share.
+//! Where things are: the checkout that this xtask was built from, and the cache that all checkouts of a user share.
 //!
 //! The cache holds only what is keyed by version or by content, so that two checkouts can use it at the same time.
 
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The folders that every room of the driver works in.
+/// The folders that every room of xtask works in.
 #[derive(Debug, Clone)]
 pub struct Paths {
     /// The root of the checkout: the folder of the workspace's `Cargo.toml`.
@@ -26,7 +26,7 @@ impl Paths {
         let checkout = Path::new(env!("CARGO_MANIFEST_DIR"))
             .ancestors()
             .nth(2)
-            .context("failed to find the checkout above the driver's own folder")?
+            .context("failed to find the checkout above xtask's own folder")?
             .to_owned();
         let caches = match folder_from_environment("XDG_CACHE_HOME") {
             Some(folder) => folder,
@@ -44,7 +44,7 @@ impl Paths {
         })
     }
 
-    /// Programs that the driver built or installed, one folder per name and version.
+    /// Programs that xtask built or installed, one folder per name and version.
     pub fn programs(&self) -> PathBuf {
         self.cache.join("bin")
     }

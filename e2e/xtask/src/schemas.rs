@@ -43,7 +43,7 @@ pub fn write_kubernetes(paths: &Paths, log: &Log) -> Result<PathBuf> {
         .context("`go list` did not name the Kubernetes module")?;
     ensure!(
         version == format!("v{KUBERNETES}"),
-        "e2e/cluster uses Kubernetes {version}, the driver {KUBERNETES}"
+        "e2e/cluster uses Kubernetes {version}, xtask {KUBERNETES}"
     );
     let document = Path::new(sources).join("api/openapi-spec/swagger.json");
     let text = fs::read_to_string(&document).with_context(|| format!("failed to read {}", document.display()))?;
