@@ -7,6 +7,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,6 +18,59 @@ use tokio::time::Instant;
 const REPEAT_AFTER: Duration = Duration::from_secs(600);
 /// The API server refuses longer notes.
 const NOTE_LIMIT: usize = 1000;
+
+/// Something that is worth an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct News {
+    /// Whether it is as it should be: a Normal event, or else a Warning.
+    pub good: bool,
+    /// One CamelCase word.
+    pub reason: Cow<'static, str>,
+    /// What was going on, one word; events of the same reason and action are one series.
+    pub action: Cow<'static, str>,
+    /// A sentence.
+    pub note: String,
+    /// What it is about, where that is another object than the one that is reconciled.
+    pub about: Option<ObjectReference>,
+}
+
+impl News {
+    /// Something that went as it should.
+    pub fn good(
+        reason: impl Into<Cow<'static, str>>,
+        action: impl Into<Cow<'static, str>>,
+        note: impl Into<String>,
+    ) -> Self {
+        Self {
+            good: true,
+            reason: reason.into(),
+            action: action.into(),
+            note: note.into(),
+            about: None,
+        }
+    }
+
+    /// Something that deserves a look.
+    pub fn bad(
+        reason: impl Into<Cow<'static, str>>,
+        action: impl Into<Cow<'static, str>>,
+        note: impl Into<String>,
+    ) -> Self {
+        Self {
+            good: false,
+            ..Self::good(reason, action, note)
+        }
+    }
+
+    /// The same about another object, for example a pod that was hurt.
+    #[must_use]
+    pub fn about(self, reference: ObjectReference) -> Self {
+        Self {
+            about: Some(reference),
+            ..self
+        }
+    }
+}
 
 /// UID of the object, and the reason.
 type EventKey = (String, String);
@@ -38,6 +92,20 @@ impl Events {
         Self {
             recorder: Recorder::new(clients.write.clone(), reporter),
             said: Arc::default(),
+        }
+    }
+
+    /// Tells every news of `object`, in order.
+    pub async fn tell<K: Resource<DynamicType = ()>>(&self, object: &K, news: impl IntoIterator<Item = News>) {
+        for news in news {
+            let kind = if news.good {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            };
+            let reference = news.about.unwrap_or_else(|| object.object_ref(&()));
+            self.publish(&reference, kind, &news.reason, &news.action, &news.note)
+                .await;
         }
     }
 

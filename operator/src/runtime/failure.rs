@@ -29,7 +29,7 @@ pub struct Failure {
 
 impl Failure {
     /// A failure from an error, with the whole chain of its causes.
-    pub fn new<E: Error + Category>(error: &E) -> Self {
+    pub fn new<E: Error + Category + 'static>(error: &E) -> Self {
         Self {
             category: error.category(),
             message: chain(error),
@@ -38,13 +38,25 @@ impl Failure {
     }
 }
 
-/// The error and its causes in one line.
-pub fn chain(error: &dyn Error) -> String {
+/// The error and its causes in one line, with an error of the API server as its [`sentence`].
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    if let Some(error) = as_api_error(error) {
+        return sentence(error);
+    }
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
         // Wrapping errors often repeat their cause; saying it once is enough.
+        if let Some(api) = as_api_error(cause) {
+            let said = sentence(api);
+            text = text.replace(&cause.to_string(), &said);
+            if !text.contains(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+            return text;
+        }
+        let cause_text = cause.to_string();
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
@@ -52,6 +64,27 @@ pub fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What the API server, or the way to it, answered, for people: its own words without the types of this program.
+pub fn sentence(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
+        kube::Error::Api(status) => format!("the API server answered with status {} {}", status.code, status.reason)
+            .trim_end()
+            .to_owned(),
+        kube::Error::Service(source) => format!("the API server cannot be reached: {}", chain(&**source)),
+        kube::Error::HyperError(source) => format!("the API server cannot be reached: {}", chain(source)),
+        kube::Error::ReadEvents(source) => format!("the connection to the API server broke: {}", chain(source)),
+        kube::Error::SerdeError(source) => format!("the API server's answer cannot be read: {source}"),
+        other => other.to_string(),
+    }
+}
+
+fn as_api_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a kube::Error> {
+    error
+        .downcast_ref::<kube::Error>()
+        .or_else(|| error.downcast_ref::<Box<kube::Error>>().map(|error| &**error))
 }
 
 /// The word for an error of the API server or of the way to it.
@@ -93,5 +126,33 @@ mod tests {
     #[test]
     fn a_cause_is_named_once() {
         assert_eq!(chain(&Outer { source: Inner }), "failed to apply: no answer");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("failed to apply Deployment order: {source}")]
+    struct Refused {
+        source: Box<kube::Error>,
+    }
+
+    #[test]
+    fn the_api_server_is_quoted_in_its_own_words_and_without_our_types() {
+        let words = "Deployment \"order\" is invalid: spec.x";
+        let refused = || {
+            let status = kube::core::Status::failure(words, "Invalid");
+            kube::Error::Api(status.with_code(422).boxed())
+        };
+        assert_eq!(sentence(&refused()), words);
+        assert_eq!(chain(&refused()), words);
+        let source = Box::new(refused());
+        assert_eq!(
+            chain(&Refused { source }),
+            format!("failed to apply Deployment order: {words}")
+        );
+        let list = kube::runtime::watcher::Error::InitialListFailed(refused());
+        assert_eq!(chain(&list), format!("failed to perform initial object list: {words}"));
+        let silent = kube::Error::Api(kube::core::Status::failure("", "Timeout").with_code(504).boxed());
+        assert_eq!(sentence(&silent), "the API server answered with status 504 Timeout");
+        let lost = kube::Error::Service("connection reset".into());
+        assert_eq!(sentence(&lost), "the API server cannot be reached: connection reset");
     }
 }

@@ -14,6 +14,7 @@ pub mod controller;
 pub mod drift;
 pub mod events;
 pub mod failure;
+pub mod hindrance;
 pub mod leader;
 pub mod lease;
 pub mod metrics;
@@ -21,14 +22,16 @@ pub mod publish;
 pub mod readiness;
 pub mod server;
 pub mod telemetry;
+pub mod violation;
 
 pub use cache::{Cache, Change, WatchOptions};
 pub use clients::{Clients, Scope};
 pub use controller::{Options, Triggers};
-pub use events::Events;
+pub use events::{Events, News};
 pub use failure::{Category, Failure};
 pub use leader::{Fence, Leadership};
 pub use publish::Publisher;
+pub use violation::{Violation, Violations};
 
 use metrics::Metrics;
 use readiness::Readiness;
