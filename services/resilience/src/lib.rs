@@ -106,9 +106,5 @@ pub use server::{ServerLayer, ServerService};
 #[doc(hidden)]
 pub mod fuzz;
 
-#[cfg(test)]
-#[path = "breaker/tests.rs"]
-mod breaker_tests;
-
 /// Who calls: `namespace/service`. For partition faults and metrics, never for authorization.
 pub const CLIENT_HEADER: http::HeaderName = http::HeaderName::from_static("valerix-client");

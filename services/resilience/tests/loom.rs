@@ -9,8 +9,23 @@
 )]
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs)]
 
-#[path = "../src/breaker/mod.rs"]
-mod breaker;
+/// As `src/breaker/mod.rs` has it, but for its tests.
+#[path = "../src/breaker"]
+mod breaker {
+    mod circuit;
+    mod mask;
+    mod owned;
+    mod permit;
+    mod record;
+    mod row;
+    mod thresholds;
+    mod window;
+    mod word;
+
+    pub use self::circuit::{CircuitBreaker, Rejected, Snapshot, Transition};
+    pub use self::owned::OwnedPermit;
+    pub use self::permit::{Outcome, Permit, Ticket};
+}
 #[path = "../src/clock.rs"]
 mod clock;
 #[path = "../src/random.rs"]
@@ -128,6 +143,21 @@ fn of_two_racing_failures_one_completes_the_row_and_only_one_trips() {
         race(&breaker, fail);
         assert_eq!(breaker.snapshot().machine, CircuitState::Open);
         assert_eq!(transitions.load(std::sync::atomic::Ordering::SeqCst), 1);
+    });
+}
+
+/// Wherever the head of one comes between the head and the body of the other, the row of two is complete with both.
+#[test]
+fn of_two_racing_corrections_one_completes_the_row() {
+    explore(|| {
+        let (breaker, _) = breaker(Some(2), 100, 1);
+        let broken = |breaker: &Breaker| {
+            if let Ok(permit) = breaker.try_acquire() {
+                permit.record(Outcome::Success).body_failed(breaker);
+            }
+        };
+        race(&breaker, broken);
+        assert_eq!(breaker.snapshot().machine, CircuitState::Open);
     });
 }
 

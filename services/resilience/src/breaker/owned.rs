@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use valerix_policy::CircuitState;
 
+use super::circuit::millis;
 use super::mask::Mask;
 use super::permit::Kind;
 use super::word::Word;
-use super::{CircuitBreaker, Outcome, Permit, Rejected, Ticket, millis};
+use super::{CircuitBreaker, Outcome, Permit, Rejected, Ticket};
 use crate::clock::{Clock, CoarseClock};
 use crate::sync::Ordering;
 

@@ -1,6 +1,7 @@
 //! The right to make one call, and the duty to say how it went.
 
 use super::CircuitBreaker;
+use super::row::Cut;
 use crate::clock::{Clock, CoarseClock};
 
 /// How a call went, as far as the dependency's health is concerned.
@@ -36,7 +37,11 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket {
     pub(super) generation: u32,
-    counted: bool,
+    /// Whether the head counted as a success: all else was a failure already, or says nothing.
+    succeeded: bool,
+    /// Where the window has it.
+    pub(super) place: Option<u64>,
+    pub(super) cut: Cut,
 }
 
 impl<'breaker, C: Clock> Permit<'breaker, C> {
@@ -76,22 +81,17 @@ impl<'breaker, C: Clock> Permit<'breaker, C> {
     /// Counts the outcome, and returns what a later failure of the answer's body needs.
     #[inline]
     pub fn record(mut self, outcome: Outcome) -> Ticket {
-        self.tell(outcome);
-        let counted = matches!(self.kind, Kind::Closed | Kind::Probe { .. });
-        let ticket = Ticket {
-            generation: self.generation,
-            counted,
-        };
+        let ticket = self.tell(outcome);
         self.kind = Kind::Told;
         ticket
     }
 
     #[inline]
-    fn tell(&self, outcome: Outcome) {
+    fn tell(&self, outcome: Outcome) -> Ticket {
         match self.kind {
             Kind::Closed => self.breaker.record(self.generation, self.began, outcome),
             Kind::Probe { number } => self.breaker.record_probe(self.generation, number, self.began, outcome),
-            Kind::Uncounted { .. } | Kind::Told => {}
+            Kind::Uncounted { .. } | Kind::Told => Ticket::NONE,
         }
     }
 }
@@ -105,10 +105,27 @@ impl<C: Clock> Drop for Permit<'_, C> {
 }
 
 impl Ticket {
-    /// Counts a body that broke off after its head had been counted as a success.
+    pub(super) const NONE: Self = Self {
+        generation: 0,
+        succeeded: false,
+        place: None,
+        cut: Cut::NONE,
+    };
+
+    #[inline]
+    pub(super) const fn of_success(generation: u32, place: Option<u64>, cut: Cut) -> Self {
+        Self {
+            generation,
+            succeeded: true,
+            place,
+            cut,
+        }
+    }
+
+    /// Says that the answer's body broke off: where its head had counted as a success, that call is a failure instead.
     pub fn body_failed<C: Clock>(self, breaker: &CircuitBreaker<C>) {
-        if self.counted {
-            breaker.record_late_failure(self);
+        if self.succeeded {
+            breaker.correct(self);
         }
     }
 }

@@ -147,6 +147,18 @@ impl TimeWindow {
         }
     }
 
+    /// A call counted as a success at `at` was a failure. One that has left the window is let go.
+    pub(crate) fn turn_into_failure(&self, at: u64, now: u64) {
+        let (epoch, newest) = (self.epoch(at), self.epoch(now));
+        if epoch + u64::from(self.epochs.load(Ordering::Relaxed)) <= newest {
+            return;
+        }
+        let mut slots = self.shards.iter().map(|shard| &shard[Self::slot(epoch)]);
+        if let Some(slot) = slots.find(|slot| slot.calls.get(epoch) > slot.failures.get(epoch)) {
+            slot.failures.add(epoch, 1);
+        }
+    }
+
     pub(crate) fn totals(&self, now: u64) -> Totals {
         fence(Ordering::SeqCst);
         let newest = self.epoch(now);
@@ -231,13 +243,14 @@ impl Ring {
         }
     }
 
-    fn add(&self, outcome: u8) {
+    /// Returns the number of the call.
+    fn add(&self, outcome: u8) -> Option<u64> {
         let size = self.outcomes.len() as u64;
         if size == 0 {
-            return;
+            return None;
         }
-        let place = self.cursor.fetch_add(1, Ordering::Relaxed) % size;
-        let Ok(place) = usize::try_from(place) else { return };
+        let number = self.cursor.fetch_add(1, Ordering::Relaxed);
+        let place = usize::try_from(number % size).ok()?;
         let replaced = self.outcomes[place].swap(outcome, Ordering::Relaxed);
         for (sum, bit) in [(&self.calls, PRESENT), (&self.failures, FAILURE), (&self.slow, SLOW)] {
             match (replaced & bit != 0, outcome & bit != 0) {
@@ -250,6 +263,21 @@ impl Ring {
                 _ => {}
             }
         }
+        Some(number)
+    }
+
+    fn turn_into_failure(&self, number: u64) {
+        let size = self.outcomes.len() as u64;
+        let later = self.cursor.load(Ordering::Relaxed).checked_sub(number);
+        if !later.is_some_and(|later| (1..=size).contains(&later)) {
+            return;
+        }
+        let Ok(place) = usize::try_from(number % size) else {
+            return;
+        };
+        if self.outcomes[place].fetch_or(FAILURE, Ordering::Relaxed) & FAILURE == 0 {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -260,9 +288,15 @@ impl CountWindow {
         }
     }
 
-    pub(crate) fn add(&self, sample: Sample) {
+    /// Returns the number of the call, for a later correction.
+    pub(crate) fn add(&self, sample: Sample) -> Option<u64> {
         let outcome = PRESENT | if sample.failure { FAILURE } else { 0 } | if sample.slow { SLOW } else { 0 };
-        self.ring.load().add(outcome);
+        self.ring.load().add(outcome)
+    }
+
+    /// A call counted as a success was a failure. One that others have replaced is let go.
+    pub(crate) fn turn_into_failure(&self, number: u64) {
+        self.ring.load().turn_into_failure(number);
     }
 
     pub(crate) fn totals(&self) -> Totals {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use valerix_policy::{CircuitState, Window, WindowType};
 
-use crate::breaker::{CircuitBreaker, Outcome, Permit};
+use crate::breaker::{CircuitBreaker, Outcome, Permit, Ticket};
 use crate::clock::{Clock, ManualClock};
 use crate::random::Random;
 
@@ -16,8 +16,11 @@ enum Step {
     /// The outcome of a permit held, by its place.
     Record(usize, Outcome),
     Drop(usize),
+    /// The body of an answer breaks off, by the answer's place.
+    BreakOff(usize),
     Advance(u64),
     Reconfigure(usize),
+    Reset,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -30,9 +33,11 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Acquire),
         6 => (0_usize..64, outcome).prop_map(|(place, outcome)| Step::Record(place, outcome)),
         1 => (0_usize..64).prop_map(Step::Drop),
+        2 => (0_usize..64).prop_map(Step::BreakOff),
         2 => prop_oneof![0_u64..50, 0_u64..2_000, 0_u64..20_000].prop_map(Step::Advance),
         1 => (0_usize..3).prop_map(Step::Reconfigure),
     ]
+    .prop_flat_map(|step| prop_oneof![99 => Just(step), 1 => Just(Step::Reset)])
 }
 
 /// Three sets of thresholds with the same window, so that reconfiguring keeps it.
@@ -60,6 +65,14 @@ struct Call {
     probe: Option<u64>,
 }
 
+/// An answer with a good head: the state that its body speaks about, its call in the history, and the row that it cut.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    generation: u64,
+    call: Option<usize>,
+    cut: Option<(u64, u32)>,
+}
+
 /// The rules of the design page, with nothing clever.
 struct Model {
     settings: valerix_policy::CircuitBreaker,
@@ -68,6 +81,9 @@ struct Model {
     generation: u64,
     until: u64,
     row: u32,
+    /// Whether a success cut a row off and nothing confirmed it yet, and how many such cuts were confirmed.
+    cut: bool,
+    confirmed: u64,
     openings: u32,
     successes: u32,
     probes: Vec<(u64, u64)>,
@@ -110,9 +126,9 @@ impl Model {
         }
     }
 
-    fn record(&mut self, call: Call, outcome: Outcome, now: u64) {
+    fn record(&mut self, call: Call, outcome: Outcome, now: u64) -> Option<Head> {
         if call.generation != self.generation {
-            return;
+            return None;
         }
         let slow = now - call.began >= self.settings.slow_call_duration.as_millis();
         let failure = outcome == Outcome::Failure;
@@ -121,33 +137,86 @@ impl Model {
             let overdue = now - call.began >= self.settings.half_open_timeout.as_millis();
             if failure || overdue || (slow && outcome == Outcome::Success) {
                 self.open(now);
-            } else if outcome == Outcome::Success {
-                self.successes += 1;
-                self.close_if_enough();
+                return None;
             }
-            return;
+            if outcome == Outcome::Neutral {
+                return None;
+            }
+            self.successes += 1;
+            self.close_if_enough();
+            return Some(Head {
+                generation: self.generation,
+                call: None,
+                cut: None,
+            });
         }
         if outcome == Outcome::Neutral {
-            return;
+            return None;
         }
         self.history.push((now, failure, slow));
-        self.row = if failure { self.row + 1 } else { 0 };
-        let in_a_row = failure
-            && self
-                .settings
-                .consecutive_failures
-                .is_some_and(|limit| self.row >= limit);
-        if in_a_row || ((failure || slow) && self.rates_exceeded(now)) {
+        if failure {
+            self.fail(1, now);
+            return None;
+        }
+        let head = Head {
+            generation: self.generation,
+            call: Some(self.history.len() - 1),
+            cut: (self.row > 0).then_some((self.confirmed, self.row)),
+        };
+        if self.row > 0 {
+            self.cut = true;
+        } else if self.cut {
+            self.cut = false;
+            self.confirmed += 1;
+        }
+        self.row = 0;
+        if slow && self.rates_exceeded(now) {
+            self.open(now);
+        }
+        Some(head)
+    }
+
+    fn fail(&mut self, by: u32, now: u64) {
+        self.row += by;
+        let limit = self.settings.consecutive_failures;
+        if limit.is_some_and(|limit| self.row >= limit) || self.rates_exceeded(now) {
             self.open(now);
         }
     }
 
+    fn break_off(&mut self, head: Head, now: u64) {
+        if head.generation != self.generation || self.state == CircuitState::Open {
+            return;
+        }
+        if self.state == CircuitState::HalfOpen {
+            return self.open(now);
+        }
+        if let Some(call) = head.call {
+            self.history[call].1 = true;
+        }
+        let restored = head.cut.filter(|(confirmed, _)| *confirmed == self.confirmed);
+        self.fail(1 + restored.map_or(0, |(_, row)| row), now);
+    }
+
+    fn close(&mut self) {
+        self.state = CircuitState::Closed;
+        self.generation += 1;
+        (self.row, self.openings, self.cut, self.confirmed) = (0, 0, false, 0);
+        self.probes.clear();
+        self.history.clear();
+    }
+
     fn close_if_enough(&mut self) {
         if self.state == CircuitState::HalfOpen && self.successes >= self.settings.half_open_permits {
-            self.state = CircuitState::Closed;
-            self.generation += 1;
-            (self.row, self.openings) = (0, 0);
-            self.history.clear();
+            self.close();
+        }
+    }
+
+    /// The state as it shows: half-open as soon as a probe may pass.
+    fn shown(&self, now: u64) -> CircuitState {
+        match self.state {
+            CircuitState::Open if now >= self.until => CircuitState::HalfOpen,
+            state => state,
         }
     }
 
@@ -206,6 +275,8 @@ fn agree(window: Window, seed: u64, steps: &[Step]) -> Result<usize, TestCaseErr
         generation: 0,
         until: 0,
         row: 0,
+        cut: false,
+        confirmed: 0,
         openings: 0,
         successes: 0,
         probes: Vec::new(),
@@ -213,6 +284,7 @@ fn agree(window: Window, seed: u64, steps: &[Step]) -> Result<usize, TestCaseErr
         history: Vec::new(),
     };
     let mut held: Vec<(Permit<'_, ManualClock>, Call)> = Vec::new();
+    let mut heads: Vec<(Ticket, Head)> = Vec::new();
     let mut transitions = 0;
     for step in steps {
         let now = clock.millis();
@@ -232,8 +304,21 @@ fn agree(window: Window, seed: u64, steps: &[Step]) -> Result<usize, TestCaseErr
             },
             Step::Record(place, outcome) if !held.is_empty() => {
                 let (permit, call) = held.remove(place % held.len());
-                permit.record(outcome);
-                model.record(call, outcome, now);
+                let ticket = permit.record(outcome);
+                match model.record(call, outcome, now) {
+                    Some(head) => heads.push((ticket, head)),
+                    // Whatever breaks off now, it counted already or not at all.
+                    None => ticket.body_failed(&breaker),
+                }
+            }
+            Step::BreakOff(place) if !heads.is_empty() => {
+                let (ticket, head) = heads.swap_remove(place % heads.len());
+                ticket.body_failed(&breaker);
+                model.break_off(head, now);
+            }
+            Step::Reset => {
+                breaker.reset();
+                model.close();
             }
             Step::Drop(place) if !held.is_empty() => {
                 let (permit, call) = held.remove(place % held.len());
@@ -246,11 +331,11 @@ fn agree(window: Window, seed: u64, steps: &[Step]) -> Result<usize, TestCaseErr
                 breaker.reconfigure(&model.settings);
                 model.close_if_enough();
             }
-            Step::Record(..) | Step::Drop(_) => {}
+            Step::Record(..) | Step::Drop(_) | Step::BreakOff(_) => {}
         }
         transitions += usize::from(model.generation != before);
         let snapshot = breaker.snapshot();
-        prop_assert_eq!(snapshot.state, model.state);
+        prop_assert_eq!(snapshot.state, model.shown(clock.millis()));
         let totals = model.totals(clock.millis());
         prop_assert_eq!((snapshot.calls, snapshot.failures, snapshot.slow), totals);
     }
