@@ -145,7 +145,7 @@ impl IdempotencyKey {
 /// The library's refusal, with the header named among the errors.
 fn refused_key(refusal: &valerix_resilience::Problem, detail: &str) -> Problem {
     let errors = serde_json::json!([FieldError::new("Idempotency-Key", detail)]);
-    Problem::new(refusal.status, refusal.kind(), refusal.detail.clone()).with("errors", errors)
+    Problem::new(refusal.status(), refusal.name().to_owned(), refusal.detail()).with("errors", errors)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {

@@ -132,7 +132,7 @@ impl Problem {
             IdempotencyError::Database { source, .. } => Self::from_sqlx(source),
             IdempotencyError::Superseded { .. } => {
                 let refusal = refusals::in_progress();
-                Self::new(refusal.status, refusal.kind(), refusal.detail).retry_after(1)
+                Self::new(refusal.status(), refusal.name().to_owned(), refusal.detail()).retry_after(1)
             }
             other => Self::internal(other),
         }

@@ -84,11 +84,11 @@ fn unescape(inner: &str) -> Option<String> {
 
 /// Checks that a request has a good key.
 #[cfg(feature = "axum")]
-pub(crate) fn required(headers: &HeaderMap) -> Result<(), Box<Problem>> {
+pub(crate) fn required(headers: &HeaderMap) -> Result<(), Problem> {
     match key_from_headers(headers) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Box::new(refusals::missing())),
-        Err(error) => Err(Box::new(refusals::invalid(&error))),
+        Ok(None) => Err(refusals::missing()),
+        Err(error) => Err(refusals::invalid(&error)),
     }
 }
 
@@ -105,48 +105,27 @@ pub mod refusals {
     #[must_use]
     pub fn missing() -> Problem {
         let detail = "this route needs the header Idempotency-Key: send a fresh UUID, and the same one when you repeat the request";
-        Problem::new(
-            "idempotency-key-missing",
-            StatusCode::BAD_REQUEST,
-            "Idempotency-Key is missing",
-            detail,
-        )
+        Problem::new(StatusCode::BAD_REQUEST, "idempotency-key-missing", detail)
     }
 
     /// 400: the header is no key.
     #[must_use]
     pub fn invalid(error: &InvalidKey) -> Problem {
-        Problem::new(
-            "idempotency-key-invalid",
-            StatusCode::BAD_REQUEST,
-            "Idempotency-Key is invalid",
-            error.to_string(),
-        )
+        Problem::new(StatusCode::BAD_REQUEST, "idempotency-key-invalid", error.to_string())
     }
 
     /// 409: the first request with this key has not ended.
     #[must_use]
     pub fn in_progress() -> Problem {
         let detail = "a request with this Idempotency-Key is under way: repeat it later with the same key";
-        Problem::new(
-            "idempotency-in-progress",
-            StatusCode::CONFLICT,
-            "Request in progress",
-            detail,
-        )
-        .retry_after(Duration::from_secs(1))
+        Problem::new(StatusCode::CONFLICT, "idempotency-in-progress", detail).retry_after(Duration::from_secs(1))
     }
 
     /// 422: the key was used for another request.
     #[must_use]
     pub fn mismatch() -> Problem {
         let detail = "this Idempotency-Key was used with another request: use a fresh key for each new request";
-        Problem::new(
-            "idempotency-key-reused",
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Idempotency-Key was reused",
-            detail,
-        )
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail)
     }
 }
 

@@ -96,7 +96,9 @@ pub use outbound::{
     SystemResolver, Target, TargetBody, TargetLayer, TargetService,
 };
 pub use priority::CurrentPriority;
-pub use problem::{FAULT_HEADER, PRIORITY_HEADER, PROBLEM_HEADER, PROBLEM_JSON, Problem, RETRY_HEADER};
+pub use problem::{
+    FAULT_HEADER, FieldError, PRIORITY_HEADER, PROBLEM_HEADER, PROBLEM_JSON, PROBLEM_TYPE_BASE, Problem, RETRY_HEADER,
+};
 pub use retry::RetryBudget;
 pub use runtime::{Builder, Resilience, StartError};
 #[cfg(feature = "axum")]

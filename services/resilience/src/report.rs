@@ -60,14 +60,10 @@ impl Resilience {
 
 /// 400 that names the parameter, what it is and what to send instead.
 fn invalid(parameter: &str, detail: impl std::fmt::Display) -> Response {
-    Problem::new(
-        "invalid-query",
-        StatusCode::BAD_REQUEST,
-        "Invalid query",
-        format!("query parameter {parameter}: {detail}"),
-    )
-    .extension("parameter", parameter)
-    .into_response()
+    let detail = format!("query parameter {parameter}: {detail}");
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-query", detail)
+        .with("parameter", parameter)
+        .into_response()
 }
 
 /// Whether one of the tags that a caller has is this one. Quotes may be left out, and a weak tag will do.

@@ -49,7 +49,7 @@ impl StoredAnswer {
     pub fn problem(problem: &crate::problem::Problem) -> Self {
         let content_type = Some(crate::problem::PROBLEM_JSON.to_owned());
         Self {
-            status: problem.status,
+            status: problem.status(),
             content_type,
             location: None,
             body: problem.body().into(),

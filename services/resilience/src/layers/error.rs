@@ -10,7 +10,7 @@ use valerix_policy::Priority;
 
 use crate::breaker::Outcome;
 use crate::outbound::CallError;
-use crate::problem::{Problem, whole_seconds};
+use crate::problem::Problem;
 
 /// The error of every layer. `name` is what the layer was given to name what it protects.
 ///
@@ -165,33 +165,20 @@ impl LayerError {
                 cause: String::new(),
             }
             .problem(),
-            Self::Timeout { name, .. } => Problem::deadline_exceeded("call").extension("target", &**name),
+            Self::Timeout { name, .. } => Problem::deadline_exceeded("call").with("target", &**name),
             Self::InvalidDeadline { source } => {
                 Problem::invalid_header(crate::deadline::TIMEOUT_HEADER.as_str(), source.to_string())
             }
             Self::BulkheadFull { .. } => Problem::overloaded("all places are taken"),
             Self::Overloaded { reason, priority, .. } => {
-                Problem::overloaded(*reason).extension("priority", priority.as_str())
+                Problem::overloaded(*reason).with("priority", priority.as_str())
             }
             Self::RateLimited { name, retry_after } => Problem::quota_exceeded(name, *retry_after),
             Self::Inner(_) => {
                 let detail = "a service needed for this failed";
-                Problem::new("unreachable", StatusCode::BAD_GATEWAY, "Unreachable", detail)
+                Problem::new(StatusCode::BAD_GATEWAY, "unreachable", detail)
             }
         }
-    }
-}
-
-impl Problem {
-    /// 429 of the limit `rule`, with the time until one more may pass.
-    #[must_use]
-    pub fn quota_exceeded(rule: &str, wait: Duration) -> Self {
-        let detail = format!("limit {rule} is used up; come back in {} s", whole_seconds(wait));
-        let status = StatusCode::TOO_MANY_REQUESTS;
-        Self::new("quota-exceeded", status, "Quota exceeded", detail)
-            .with_type("https://iana.org/assignments/http-problem-types#quota-exceeded")
-            .extension("violated-policies", vec![rule.to_owned()])
-            .retry_after(wait)
     }
 }
 

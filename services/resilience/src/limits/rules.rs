@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use valerix_policy::{LimitKeyType, LimitKind, LimitReport, LimitScope, Mode, RateLimitRule, Route};
 
 use super::level::{Decision, Quota};
@@ -78,21 +78,7 @@ pub(crate) struct Refused {
 impl Refused {
     /// The 429.
     pub(crate) fn into_problem(self) -> (Problem, HeaderMap) {
-        let detail = format!(
-            "limit {} is used up; come back in {} s",
-            self.rule,
-            whole_seconds(self.wait)
-        );
-        let problem = Problem::new(
-            "quota-exceeded",
-            StatusCode::TOO_MANY_REQUESTS,
-            "Quota exceeded",
-            detail,
-        )
-        .with_type("https://iana.org/assignments/http-problem-types#quota-exceeded")
-        .extension("violated-policies", vec![self.rule])
-        .retry_after(self.wait);
-        (problem, self.headers)
+        (Problem::quota_exceeded(&self.rule, self.wait), self.headers)
     }
 }
 
@@ -304,7 +290,7 @@ fn fields(rule: &Rule, decision: Decision) -> HeaderMap {
     );
     for (field, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
         if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(header::HeaderName::from_static(field), value);
+            headers.insert(HeaderName::from_static(field), value);
         }
     }
     headers

@@ -146,38 +146,34 @@ impl CallError {
     pub fn problem(&self) -> Problem {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match self {
-            Self::CircuitOpen { target, retry_after } => Problem::new(
-                "circuit-open",
-                unavailable,
-                "Circuit open",
-                "a service needed for this does not answer",
-            )
-            .extension("target", target.as_str())
-            .retry_after(*retry_after)
-            .never_retry(),
+            Self::CircuitOpen { target, retry_after } => {
+                Problem::new(unavailable, "circuit-open", "a service needed for this does not answer")
+                    .with("target", target.as_str())
+                    .retry_after(*retry_after)
+                    .never_retry()
+            }
             Self::DeadlineExceeded { .. } => Problem::deadline_exceeded("call"),
             Self::AttemptTimeout { target, .. } => {
-                Problem::deadline_exceeded("attempt").extension("target", target.as_str())
+                Problem::deadline_exceeded("attempt").with("target", target.as_str())
             }
             Self::BudgetExhausted { target, .. } => {
                 let detail = "too many requests to a service needed for this had to be repeated";
-                Problem::new("retry-budget-exhausted", unavailable, "Retry budget exhausted", detail)
-                    .extension("target", target.as_str())
+                Problem::new(unavailable, "retry-budget-exhausted", detail)
+                    .with("target", target.as_str())
                     .retry_after(Duration::from_secs(1))
                     .never_retry()
             }
             Self::Overloaded { target, .. } => {
                 Problem::overloaded("too many calls to a service needed for this are under way")
-                    .extension("target", target.as_str())
+                    .with("target", target.as_str())
             }
             Self::Connect { target, .. } | Self::Reset { target, .. } | Self::Body { target, .. } => {
                 let detail = "a service needed for this could not be reached";
-                Problem::new("unreachable", StatusCode::BAD_GATEWAY, "Unreachable", detail)
-                    .extension("target", target.as_str())
+                Problem::new(StatusCode::BAD_GATEWAY, "unreachable", detail).with("target", target.as_str())
             }
             Self::Request { .. } => {
                 let detail = "a request to another service could not be built";
-                Problem::new("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error", detail)
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
             }
         }
     }

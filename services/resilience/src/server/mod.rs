@@ -309,21 +309,15 @@ where
         Err(_) => None,
         Ok(Ok(Ok(response))) => Some(response),
         Ok(Err(error)) => {
-            tracing::error!(%error, "a handler panicked");
-            let detail = "the request could not be handled; the service's log says why";
-            Some(Problem::new("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error", detail).into_response())
+            Some(Problem::internal(&format_args!("a handler panicked: {error}")).into_response())
         }
     }
 }
 
 fn injected(status: StatusCode) -> Response {
-    let title = status.canonical_reason().unwrap_or("Error");
-    let mut response =
-        Problem::new("injected-fault", status, title, "answered by a running experiment").into_response();
-    response
-        .headers_mut()
-        .insert(FAULT_HEADER, HeaderValue::from_static("Errors"));
-    response
+    Problem::new(status, "injected-fault", "answered by a running experiment")
+        .with_header(FAULT_HEADER, HeaderValue::from_static("Errors"))
+        .into_response()
 }
 
 /// An answer that whoever owns the connection replaces by closing it. Where nobody does, its body breaks off at once.

@@ -46,7 +46,7 @@ impl ServerLayer {
 }
 
 /// A place for the request, where there is a limit.
-pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> Result<Option<Place>, Box<Problem>> {
+pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> Result<Option<Place>, Problem> {
     let library = layer.resilience.inner();
     let decided = layer.priority.as_ref().and_then(|decide| (decide.0)(request));
     let priority = decided.unwrap_or_else(|| {
@@ -70,9 +70,7 @@ pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> R
         }
         Entry::Refused(reason) => {
             count("refused");
-            Err(Box::new(
-                Problem::overloaded(reason).extension("priority", priority.as_str()),
-            ))
+            Err(Problem::overloaded(reason).with("priority", priority.as_str()))
         }
     }
 }
