@@ -226,7 +226,7 @@ pub struct Idempotency {
     /// Routes that answer 400 to a request without `Idempotency-Key`, as `METHOD /path`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub required_routes: Vec<String>,
-    /// How long an answer is kept. Default 24h.
+    /// How long an answer is kept, from the moment it was given; longer than `lockTimeout`. Default 24h.
     pub ttl: Duration,
     /// After this a request that never ended may be taken over; longer than `inbound.timeout`. Default 30s.
     pub lock_timeout: Duration,

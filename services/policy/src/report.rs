@@ -1,6 +1,7 @@
 //! What a pod answers on `GET :9090/resilience`: the proof of what it runs. Pure.
 
 use chrono::{DateTime, Utc};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use crate::faults::FaultType;
@@ -47,14 +48,32 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults_hash: Option<String>,
     /// Breakers by target.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub circuit_breakers: Vec<CircuitBreakerReport>,
     /// Limits by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub limits: Vec<LimitReport>,
     /// Faults that name this pod.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub faults: Vec<FaultReport>,
+}
+
+/// The entries that this reader knows. One of a newer writer (a limit of another kind, a state that is new) is passed
+/// over like a field that is not known: it says nothing about the others.
+fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Entry<T> {
+        Known(T),
+        New(IgnoredAny),
+    }
+    let entries = Vec::<Entry<T>>::deserialize(deserializer)?.into_iter();
+    Ok(entries
+        .filter_map(|entry| match entry {
+            Entry::Known(entry) => Some(entry),
+            Entry::New(IgnoredAny) => None,
+        })
+        .collect())
 }
 
 /// Which policy is in force.
@@ -92,6 +111,9 @@ pub enum PolicySource {
     LastGood,
     /// No document was ever seen.
     Defaults,
+    /// One that a newer writer knows.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One breaker.

@@ -8,7 +8,9 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use valerix_policy::{Admission, Fault, FaultType, Faults, LatencyFault, Mode, Policy, PolicyError, Runtime, Target};
+use valerix_policy::{
+    Admission, Fault, FaultType, Faults, LatencyFault, Mode, Policy, PolicyError, PolicySource, Report, Runtime, Target,
+};
 
 mod full;
 
@@ -172,6 +174,15 @@ fn errors_name_the_place_the_value_and_the_remedy() {
             "Invalid",
             ["inbound.idempotency.lockTimeout", "30s", "more than inbound.timeout"],
         ),
+        (
+            r#"{"version": 1, "inbound": {"idempotency": {"ttl": "90s", "lockTimeout": "90s"}}}"#.to_owned(),
+            "Invalid",
+            [
+                "inbound.idempotency.ttl",
+                "1m30s",
+                "more than inbound.idempotency.lockTimeout",
+            ],
+        ),
     ] {
         let (found, message) = error(&text);
         assert_eq!(found, category, "{text}: {message}");
@@ -230,6 +241,35 @@ fn faults_and_runtime_are_read() {
     let parsed = Faults::parse(newer.as_bytes()).unwrap();
     assert_eq!(parsed.document.faults[0].fault.fault_type(), FaultType::Unknown);
     assert_eq!(parsed.ignored_fields, ["faults[0].fault.gravity"]);
+}
+
+/// An older operator and a newer image: what the one does not know of the other's report says nothing about the rest.
+#[test]
+fn a_report_of_a_newer_image_is_still_a_report() {
+    let text = r#"{"podUID": "u", "service": "order", "now": "2026-11-21T10:00:00Z", "fresh": 1,
+        "policy": {"versions": [1, 2], "hash": "9f2c", "source": "Sidecar"},
+        "circuitBreakers": [{"target": "a", "state": "Open"}, {"target": "b", "state": "Ajar"},
+            {"target": "c", "state": "Closed", "override": "Tilted"}],
+        "limits": [{"name": "cost", "kind": "Cost", "limit": 5}, {"name": "b", "kind": "Bulkhead", "limit": 100}],
+        "faults": [{"run": "r-1", "type": "Gravity", "state": "Active"}, {"run": "r-2", "type": "Crash", "state": "Paused"}]}"#;
+    let report: Report = serde_json::from_str(text).unwrap();
+    assert_eq!(
+        (report.policy.hash.as_deref(), report.policy.source),
+        (Some("9f2c"), PolicySource::Unknown)
+    );
+    let targets: Vec<_> = report
+        .circuit_breakers
+        .iter()
+        .map(|breaker| breaker.target.as_str())
+        .collect();
+    let limits: Vec<_> = report.limits.iter().map(|limit| limit.name.as_str()).collect();
+    let faults: Vec<_> = report
+        .faults
+        .iter()
+        .map(|fault| (fault.run.as_str(), fault.fault_type))
+        .collect();
+    assert_eq!((targets, limits), (vec!["a"], vec!["b"]));
+    assert_eq!(faults, [("r-1", FaultType::Unknown)]);
 }
 
 #[test]

@@ -94,7 +94,8 @@ const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 fn forwarded(headers: &HeaderMap, bytes: &[u8]) {
     use axum::extract::ConnectInfo;
 
-    use crate::limits::{Network, address};
+    use crate::limits::Network;
+    use crate::limits::address::{self, Client};
     let given = std::str::from_utf8(bytes)
         .ok()
         .and_then(|text| text.parse::<Network>().ok());
@@ -107,9 +108,13 @@ fn forwarded(headers: &HeaderMap, bytes: &[u8]) {
         let client = address::client(&extensions, headers, &trusted);
         assert!(client.is_some());
         if !trusted.iter().any(|network| network.contains(peer)) {
-            assert_eq!(client, Some(peer), "a stranger's header is not believed");
+            assert_eq!(
+                client,
+                Some(Client::Address(peer)),
+                "a stranger's header is not believed"
+            );
         }
-        assert!(client.map(address::key).is_some_and(|key| !key.is_empty()));
+        assert!(client.map(Client::key).is_some_and(|key| !key.is_empty()));
     }
 }
 

@@ -124,7 +124,8 @@ pub mod refusals {
     /// 422: the key was used for another request.
     #[must_use]
     pub fn mismatch() -> Problem {
-        let detail = "this Idempotency-Key was used with another request: use a fresh key for each new request";
+        let detail = "this Idempotency-Key was used with another request: repeat a request with the very same method, \
+                      path, query and bytes of the body, and use a fresh key for each new one";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail)
     }
 }

@@ -148,7 +148,10 @@ async fn place(
         }
         Claim::Replay(answer) => return Ok(answer.into_response()),
         Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
-        Claim::Mismatch => return Ok(refusals::mismatch().into_response()),
+        Claim::Mismatch { resource } => {
+            let resource = resource.map(|id| id.to_string());
+            return Ok(refusals::mismatch().with("resource", resource).into_response());
+        }
     };
     transaction.commit().await.map_err(database)?;
     if attempt.number() == 1 {

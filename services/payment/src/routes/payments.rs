@@ -115,7 +115,10 @@ async fn charge(
         Claim::Started(attempt) | Claim::TakenOver(attempt) => attempt,
         Claim::Replay(answer) => return Ok(answer.into_response()),
         Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
-        Claim::Mismatch => return Ok(refusals::mismatch().into_response()),
+        Claim::Mismatch { resource } => {
+            let resource = resource.map(|id| id.to_string());
+            return Ok(refusals::mismatch().with("resource", resource).into_response());
+        }
     };
     let payment = store
         .open_in(&mut transaction, order_id, &money)

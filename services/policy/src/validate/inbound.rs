@@ -50,6 +50,15 @@ pub(super) fn inbound(findings: &mut Findings, inbound: &Inbound) {
             inbound.timeout
         ),
     );
+    findings.require(
+        idempotency.ttl > idempotency.lock_timeout,
+        "inbound.idempotency.ttl",
+        idempotency.ttl,
+        format!(
+            "use more than inbound.idempotency.lockTimeout ({}), or an answer could be gone before its request counts as dead",
+            idempotency.lock_timeout
+        ),
+    );
 }
 
 fn rule(findings: &mut Findings, path: &str, rule: &RateLimitRule) {

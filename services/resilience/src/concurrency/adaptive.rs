@@ -8,6 +8,8 @@ const WINDOW: u64 = 100;
 const SAMPLES: usize = 10;
 /// Samples kept of a window.
 const KEPT: usize = 256;
+/// How fast the baseline follows a latency that has grown (milliseconds): in this time by two thirds of the way.
+const LEARNING: f64 = 30_000.0;
 
 /// Finds a limit between two bounds.
 #[derive(Debug)]
@@ -15,8 +17,10 @@ pub(super) struct Aimd {
     limit: f64,
     min: f64,
     max: f64,
-    /// The least median of windows that were at most half full.
-    baseline: Option<Duration>,
+    /// What a request takes where the limit is not what makes it wait, in seconds: the least median of windows that
+    /// were at most half full. It rises slowly with them, so that a lasting change of latency is learnt and not
+    /// punished for ever. At the least limit all windows count: nothing lower could be measured.
+    baseline: Option<f64>,
     samples: Vec<Duration>,
     most_in_flight: u32,
     missed: bool,
@@ -53,20 +57,28 @@ impl Aimd {
             None => self.missed = true,
         }
         if now.saturating_sub(began) >= WINDOW && (self.missed || self.samples.len() >= SAMPLES) {
-            self.decide();
+            self.decide(now.saturating_sub(began));
             self.samples.clear();
             (self.most_in_flight, self.missed, self.began) = (0, false, Some(now));
         }
     }
 
-    fn decide(&mut self) {
+    /// `length` is that of the window, in milliseconds.
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of one window")]
+    fn decide(&mut self, length: u64) {
         self.samples.sort_unstable();
-        let median = self.samples.get(self.samples.len() / 2).copied();
+        let median = self.samples.get(self.samples.len() / 2).map(Duration::as_secs_f64);
         let busy = f64::from(self.most_in_flight) >= self.limit / 2.0;
-        if let Some(median) = median.filter(|_| !busy || self.baseline.is_none()) {
-            self.baseline = Some(self.baseline.map_or(median, |known| known.min(median)));
+        // Judged by what was known before: a slow window must not first make itself the rule.
+        let slow = matches!((median, self.baseline), (Some(median), Some(baseline)) if median > baseline * 2.0);
+        if let Some(median) = median {
+            let share = (length as f64 / LEARNING).min(1.0);
+            self.baseline = Some(match self.baseline {
+                None => median,
+                Some(known) if busy && self.limit > self.min => known,
+                Some(known) => median.min(known + (median - known) * share),
+            });
         }
-        let slow = matches!((median, self.baseline), (Some(median), Some(baseline)) if median > baseline * 2);
         if self.missed || slow {
             self.limit = (self.limit * 0.9).max(self.min);
         } else if busy {
@@ -80,14 +92,13 @@ mod tests {
     use super::*;
 
     /// A service with `capacity` workers: beyond it requests queue, and the latency grows with the queue.
-    fn settle(aimd: &mut Aimd, capacity: u32, windows: u64) -> u32 {
-        let mut now = 0;
+    fn settle(aimd: &mut Aimd, now: &mut u64, capacity: u32, windows: u64) -> u32 {
         for _ in 0..windows {
             let in_flight = aimd.limit();
             let queue = f64::from(in_flight.max(capacity)) / f64::from(capacity);
             for _ in 0..20 {
-                now += 6;
-                aimd.answered(Some(Duration::from_millis(10).mul_f64(queue)), in_flight, now);
+                *now += 6;
+                aimd.answered(Some(Duration::from_millis(10).mul_f64(queue)), in_flight, *now);
             }
         }
         aimd.limit()
@@ -96,11 +107,11 @@ mod tests {
     #[test]
     fn it_settles_near_the_capacity_from_below_and_from_above() {
         let mut low = Aimd::new(1, 1_000, 5);
-        let found = settle(&mut low, 50, 400);
+        let found = settle(&mut low, &mut 0, 50, 400);
         assert!((50..=110).contains(&found), "{found}");
         let mut high = Aimd::new(1, 1_000, 500);
-        high.baseline = Some(Duration::from_millis(10));
-        let found = settle(&mut high, 50, 400);
+        high.baseline = Some(0.010);
+        let found = settle(&mut high, &mut 0, 50, 400);
         assert!((50..=110).contains(&found), "{found}");
     }
 
@@ -122,6 +133,39 @@ mod tests {
         assert_eq!(aimd.limit(), 4);
         aimd.answered(Some(Duration::from_millis(1)), 4, 900);
         assert_eq!(aimd.limit(), 5);
+    }
+
+    /// `load` requests are under way, as far as the limit lets them, and none waits for another; `windows` of 100 ms.
+    fn steady(aimd: &mut Aimd, now: &mut u64, latency: u64, load: u32, windows: u64) -> u32 {
+        for _ in 0..windows * 20 {
+            *now += 5;
+            aimd.answered(Some(Duration::from_millis(latency)), load.min(aimd.limit()), *now);
+        }
+        aimd.limit()
+    }
+
+    #[test]
+    fn a_lasting_change_of_latency_is_learnt() {
+        for load in [60, 150] {
+            let (mut aimd, mut now) = (Aimd::new(20, 200, 200), 0);
+            assert_eq!(steady(&mut aimd, &mut now, 10, 60, 50), 200);
+            let sunk = steady(&mut aimd, &mut now, 30, load, 30);
+            assert!(sunk < 60, "{sunk}: three times as slow is too slow at first");
+            // A minute later there is room for all of the load again.
+            let found = steady(&mut aimd, &mut now, 30, load, 600);
+            assert!(found >= load, "{found} of {load}");
+        }
+    }
+
+    #[test]
+    fn a_lasting_overload_is_not_taken_for_a_change() {
+        let (mut aimd, mut now) = (Aimd::new(10, 1_000, 20), 0);
+        // Half an hour beyond what fifty workers can do.
+        settle(&mut aimd, &mut now, 50, 400);
+        for _ in 0..36 {
+            let found = settle(&mut aimd, &mut now, 50, 417);
+            assert!((50..=110).contains(&found), "{found}");
+        }
     }
 
     #[test]

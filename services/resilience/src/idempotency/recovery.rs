@@ -3,6 +3,8 @@
 //! The first commit holds the key, the resource and the attempt; no transaction is open while another system is
 //! called; each later write begins with [`Attempt::guard`]; the answer is kept once by [`Attempt::complete`].
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
@@ -24,7 +26,10 @@ pub enum Claim {
         resource: Option<Uuid>,
     },
     /// The key was used for another request: 422, [`refusals::mismatch`](super::refusals::mismatch).
-    Mismatch,
+    Mismatch {
+        /// What that one makes, so that a caller who wrote the same request in another way finds it.
+        resource: Option<Uuid>,
+    },
 }
 
 /// One attempt at a request. Only the latest may write.
@@ -34,6 +39,7 @@ pub struct Attempt {
     key: String,
     resource: Uuid,
     number: i32,
+    ttl: Duration,
 }
 
 /// What [`Attempt::complete`] did.
@@ -79,6 +85,7 @@ impl Idempotency {
             key: request.key.clone(),
             resource,
             number,
+            ttl: self.ttl,
         };
         if inserted.rows_affected() == 1 {
             return Ok(Claim::Started(attempt(resource, 1)));
@@ -108,7 +115,7 @@ impl Idempotency {
         let (fingerprint, known, number, dead, answer) =
             read().map_err(IdempotencyError::database("read an idempotency key"))?;
         if fingerprint != request.fingerprint {
-            return Ok(Claim::Mismatch);
+            return Ok(Claim::Mismatch { resource: known });
         }
         if let Some(answer) = answer {
             return Ok(Claim::Replay(answer));
@@ -170,7 +177,9 @@ impl Attempt {
     ) -> Result<Completion, IdempotencyError> {
         answer.check()?;
         let kept = sqlx::query(
-            "UPDATE idempotency_keys SET status = $4, content_type = $5, location = $6, body = $7
+            // Kept from now on: the work may have taken longer than answers are kept.
+            "UPDATE idempotency_keys SET status = $4, content_type = $5, location = $6, body = $7,
+                expires_at = greatest(expires_at, now() + make_interval(secs => $8))
              WHERE scope = $1 AND key = $2 AND attempt = $3 AND status IS NULL",
         )
         .bind(&self.scope)
@@ -180,6 +189,7 @@ impl Attempt {
         .bind(answer.content_type.as_deref())
         .bind(answer.location.as_deref())
         .bind(&answer.body[..])
+        .bind(self.ttl.as_secs_f64())
         .execute(&mut *connection)
         .await
         .map_err(IdempotencyError::database("keep an idempotent answer"))?;

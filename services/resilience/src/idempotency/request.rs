@@ -15,7 +15,9 @@ pub struct IdempotentRequest {
 }
 
 impl IdempotentRequest {
-    /// A request of `principal` for `route` (its pattern, so that a key is bound to it) at `path` with `body`.
+    /// A request of `principal` for `route` (its pattern, so that a key is bound to it) at `target`, the path with its
+    /// query ([`http::uri::PathAndQuery`]), with `body`. Two requests are the same when their bytes are: JSON of another order or spacing
+    /// is another request.
     ///
     /// ```
     /// use http::Method;
@@ -26,10 +28,15 @@ impl IdempotentRequest {
     /// assert_eq!(request, same);
     /// ```
     #[must_use]
-    pub fn new(key: &str, principal: &str, method: &Method, route: &str, path: &str, body: &[u8]) -> Self {
+    pub fn new(key: &str, principal: &str, method: &Method, route: &str, target: &str, body: &[u8]) -> Self {
         let mut hash = Sha256::new();
         // With their lengths, so that no two different requests run together into the same bytes.
-        for part in [method.as_str().as_bytes(), path.as_bytes(), principal.as_bytes(), body] {
+        for part in [
+            method.as_str().as_bytes(),
+            target.as_bytes(),
+            principal.as_bytes(),
+            body,
+        ] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -71,6 +78,7 @@ mod tests {
             IdempotentRequest::new("k", "p", &Method::PUT, "/a", "/a", b"body"),
             IdempotentRequest::new("k", "p", &Method::POST, "/a", "/ab", b"ody"),
             IdempotentRequest::new("k", "q", &Method::POST, "/a", "/a", b"body"),
+            IdempotentRequest::new("k", "p", &Method::POST, "/a", "/a?source=app", b"body"),
             IdempotentRequest::new("k", "p", &Method::POST, "/a", "/a", b"bodY"),
         ] {
             assert_ne!(base.fingerprint, other.fingerprint);

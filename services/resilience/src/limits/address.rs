@@ -64,15 +64,35 @@ impl Network {
     }
 }
 
+/// Whom a request is counted under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    Address(IpAddr),
+    /// A trusted proxy says this of it, which is no address: `unknown`, say, or a word that hides one.
+    Named(String),
+}
+
+impl Client {
+    /// The text by which it is counted: one customer has a whole /64 of IPv6.
+    pub(crate) fn key(self) -> String {
+        match self {
+            Self::Address(IpAddr::V4(address)) => address.to_string(),
+            Self::Address(IpAddr::V6(address)) => Ipv6Addr::from(u128::from(address) >> 64 << 64).to_string(),
+            Self::Named(name) => format!("forwarded {name}"),
+        }
+    }
+}
+
 /// The client of a request: the peer, or, where the peer is a trusted proxy, the nearest address from the right of
-/// `X-Forwarded-For` that is not one. What stands further left was written by whoever sent it.
-pub(crate) fn client(extensions: &http::Extensions, headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
+/// `X-Forwarded-For` that is not one. What stands further left was written by whoever sent it. None where nobody told
+/// the peer's address ([`ConnectInfo`]).
+pub(crate) fn client(extensions: &http::Extensions, headers: &HeaderMap, trusted: &[Network]) -> Option<Client> {
     let mut client = extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map(|peer| peer.0.ip().to_canonical())?;
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
     if !is_trusted(client) {
-        return Some(client);
+        return Some(Client::Address(client));
     }
     let lines: Vec<&str> = headers
         .get_all("x-forwarded-for")
@@ -80,28 +100,33 @@ pub(crate) fn client(extensions: &http::Extensions, headers: &HeaderMap, trusted
         .filter_map(|value| value.to_str().ok())
         .collect();
     for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Some(address) = parse_hop(hop.trim()) else { break };
+        let hop = hop.trim().trim_matches('"');
+        // A stray comma names nobody.
+        if hop.is_empty() {
+            continue;
+        }
+        let Some(address) = parse_hop(hop) else {
+            return Some(Client::Named(hop.chars().take(64).collect()));
+        };
         client = address;
         if !is_trusted(address) {
             break;
         }
     }
-    Some(client)
+    Some(Client::Address(client))
 }
 
+/// An address as proxies write it: with a port, in brackets, with a zone.
 fn parse_hop(text: &str) -> Option<IpAddr> {
-    let address = text
-        .parse::<IpAddr>()
-        .or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
-    address.ok().map(|address| address.to_canonical())
-}
-
-/// The text by which an address is counted: one customer has a whole /64 of IPv6.
-pub(crate) fn key(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) >> 64 << 64).to_string(),
-    }
+    let address = |text: &str| {
+        let (address, _zone) = text.split_once('%').unwrap_or((text, ""));
+        address.parse::<IpAddr>().ok()
+    };
+    let found = match text.strip_prefix('[') {
+        Some(rest) => address(rest.split_once(']')?.0),
+        None => address(text).or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip())),
+    };
+    found.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -119,7 +144,7 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        key(client(&extensions, &headers, &trusted).unwrap())
+        client(&extensions, &headers, &trusted).unwrap().key()
     }
 
     #[test]
@@ -131,7 +156,19 @@ mod tests {
             ("10.1.1.1", vec!["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
             ("10.1.1.1", vec!["6.6.6.6", "198.51.100.1, 10.2.2.2"], "198.51.100.1"),
             ("10.1.1.1", vec!["198.51.100.1:4711"], "198.51.100.1"),
-            ("10.1.1.1", vec!["unknown"], "10.1.1.1"),
+            // As proxies really write it.
+            ("10.1.1.1", vec!["[2001:db8::1]"], "2001:db8::"),
+            ("10.1.1.1", vec!["[2001:db8:0:1::1]:4711"], "2001:db8:0:1::"),
+            ("10.1.1.1", vec!["2001:db8:0:2::1"], "2001:db8:0:2::"),
+            ("10.1.1.1", vec!["::ffff:198.51.100.9"], "198.51.100.9"),
+            ("10.1.1.1", vec!["\"198.51.100.7\""], "198.51.100.7"),
+            ("10.1.1.1", vec!["198.51.100.8,"], "198.51.100.8"),
+            ("10.1.1.1", vec!["198.51.100.10, , 10.2.2.2"], "198.51.100.10"),
+            ("10.1.1.1", vec!["fe80::1%eth0"], "fe80::"),
+            // No address: counted apart, from the proxy and from others.
+            ("10.1.1.1", vec!["unknown"], "forwarded unknown"),
+            ("10.1.1.1", vec!["6.6.6.6, unknown, 10.2.2.2"], "forwarded unknown"),
+            ("10.1.1.1", vec!["[2001:db8::1"], "forwarded [2001:db8::1"),
             ("10.1.1.1", vec![], "10.1.1.1"),
             ("::ffff:10.1.1.1", vec!["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::"),
         ] {

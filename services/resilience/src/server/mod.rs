@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tower::{Layer, Service};
 use valerix_policy::{LimitKeyType, Priority};
 
+use crate::concurrency::Place;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::{AbortConnection, Injection};
 use crate::limits::{Network, Verdict, address};
@@ -129,7 +130,7 @@ impl ServerLayer {
         };
         found.unwrap_or_else(|| {
             let client = address::client(request.extensions(), request.headers(), &self.trusted);
-            client.map_or_else(|| "unknown".to_owned(), address::key)
+            client.map_or_else(address_missing, address::Client::key)
         })
     }
 }
@@ -208,11 +209,23 @@ where
         Ok(place) => place,
         Err(problem) => return with_fields(problem.into_response(), fields),
     };
-    let response = with_fields(guard(&layer.resilience, inner, request).await, fields);
+    let response = with_fields(guard(&layer.resilience, inner, request, place.clone()).await, fields);
     match place {
         Some(place) => place::hold(place, response),
         None => response,
     }
+}
+
+/// All callers are one to a limit by address where nobody tells addresses, which is hardly what was meant.
+fn address_missing() -> String {
+    static SAID: std::sync::Once = std::sync::Once::new();
+    SAID.call_once(|| {
+        tracing::error!(
+            "a limit by client address counts all callers as one, because no request has ConnectInfo: serve the router \
+             with into_make_service_with_connect_info::<SocketAddr>()"
+        );
+    });
+    "unknown".to_owned()
 }
 
 fn with_fields(mut response: Response, fields: HeaderMap) -> Response {
@@ -221,7 +234,7 @@ fn with_fields(mut response: Response, fields: HeaderMap) -> Response {
 }
 
 /// The rest: deadline, faults, key, handler.
-async fn guard<S>(resilience: &Resilience, inner: S, mut request: Request<Body>) -> Response
+async fn guard<S>(resilience: &Resilience, inner: S, mut request: Request<Body>, place: Option<Arc<Place>>) -> Response
 where
     S: Service<Request<Body>, Error = Infallible> + Send + 'static,
     S::Response: IntoResponse,
@@ -280,7 +293,7 @@ where
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        answer = handle(resilience, inner, request, deadline) => answer.unwrap_or_else(|| exceeded("handler")),
+        answer = handle(resilience, inner, request, deadline, place) => answer.unwrap_or_else(|| exceeded("handler")),
         () = severed => abort(),
     }
 }
@@ -291,6 +304,7 @@ async fn handle<S>(
     mut inner: S,
     request: Request<Body>,
     deadline: Deadline,
+    place: Option<Arc<Place>>,
 ) -> Option<Response>
 where
     S: Service<Request<Body>, Error = Infallible> + Send + 'static,
@@ -299,7 +313,10 @@ where
 {
     let span = tracing::Span::current();
     let priority = request.extensions().get::<Priority>().copied().unwrap_or_default();
-    let work = async move { inner.call(request).await.map(IntoResponse::into_response) };
+    let work = async move {
+        let _place = place;
+        inner.call(request).await.map(IntoResponse::into_response)
+    };
     let work = CurrentPriority::scope(priority, work);
     let task = resilience
         .inner()
@@ -308,9 +325,7 @@ where
     match tokio::time::timeout_at(deadline.instant(), task).await {
         Err(_) => None,
         Ok(Ok(Ok(response))) => Some(response),
-        Ok(Err(error)) => {
-            Some(Problem::internal(&format_args!("a handler panicked: {error}")).into_response())
-        }
+        Ok(Err(error)) => Some(Problem::internal(&format_args!("a handler panicked: {error}")).into_response()),
     }
 }
 

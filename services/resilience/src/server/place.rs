@@ -45,8 +45,9 @@ impl ServerLayer {
     }
 }
 
-/// A place for the request, where there is a limit.
-pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> Result<Option<Place>, Problem> {
+/// A place for the request, where there is a limit. It is free again when the handler has ended and the body was sent:
+/// a deadline or a disconnect ends the waiting, neither the work nor its place.
+pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> Result<Option<Arc<Place>>, Problem> {
     let library = layer.resilience.inner();
     let decided = layer.priority.as_ref().and_then(|decide| (decide.0)(request));
     let priority = decided.unwrap_or_else(|| {
@@ -62,7 +63,7 @@ pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> R
         Entry::Unlimited => Ok(None),
         Entry::Admitted(place) => {
             count("allowed");
-            Ok(Some(place))
+            Ok(Some(Arc::new(place)))
         }
         Entry::Shadow => {
             count("shadow_refused");
@@ -76,11 +77,11 @@ pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> R
 }
 
 /// Holds the place until the body has been sent or given up.
-pub(super) fn hold(place: Place, response: Response) -> Response {
+pub(super) fn hold(place: Arc<Place>, response: Response) -> Response {
     let missed = response
         .headers()
         .get(PROBLEM_HEADER)
         .is_some_and(|kind| kind == "deadline-exceeded");
-    let held = place.ended(if missed { Ended::Missed } else { Ended::Answered });
-    response.map(|body| Body::new(HeldBody::new(body, held)))
+    place.learn(if missed { Ended::Missed } else { Ended::Answered });
+    response.map(|body| Body::new(HeldBody::new(body, place)))
 }

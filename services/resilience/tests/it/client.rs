@@ -152,7 +152,7 @@ async fn the_breaker_opens_and_says_when_to_come_back() {
     assert_eq!(seen.count(), 3, "silent while open");
     let problem = error.problem();
     assert_eq!(
-        (problem.status, problem.kind()),
+        (problem.status(), problem.name()),
         (StatusCode::SERVICE_UNAVAILABLE, "circuit-open")
     );
     assert_eq!(problem.headers()["valerix-retry"], "no");

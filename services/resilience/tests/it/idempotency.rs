@@ -211,7 +211,8 @@ async fn a_dead_attempt_is_taken_over_with_its_resource() {
             resource: Some(first.resource())
         }
     );
-    assert_eq!(claim(&pool, PATIENT, b"2").await, Claim::Mismatch);
+    let resource = Some(first.resource());
+    assert_eq!(claim(&pool, PATIENT, b"2").await, Claim::Mismatch { resource });
     let Claim::TakenOver(second) = claim(&pool, IMPATIENT, b"1").await else {
         panic!()
     };
@@ -276,6 +277,27 @@ async fn a_key_without_an_answer_never_expires() {
         matches!(claim(&pool, PATIENT, b"1").await, Claim::InProgress { .. }),
         "by one, whose time begins then"
     );
+}
+
+/// Work that takes longer than answers are kept: its answer is kept from the moment it was given.
+#[tokio::test]
+async fn a_late_answer_is_kept_as_long_as_any_other() {
+    let pool = store().await;
+    let Claim::Started(attempt) = claim(&pool, PATIENT, b"1").await else {
+        panic!()
+    };
+    sqlx::query("UPDATE idempotency_keys SET expires_at = now() - interval '1 minute'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let mut connection = pool.acquire().await.unwrap();
+    let kept = attempt.complete(&mut connection, answer("late")).await.unwrap();
+    assert!(matches!(kept, Completion::Stored(_)));
+    assert_eq!(Idempotency::expire(&pool, 10).await.unwrap(), 0);
+    let Claim::Replay(replayed) = claim(&pool, PATIENT, b"1").await else {
+        panic!("the work would be done again")
+    };
+    assert_eq!(replayed.body, answer("late").body);
 }
 
 #[tokio::test]

@@ -363,6 +363,11 @@ async fn a_request_whose_process_died_never_expires_and_is_continued() {
     let (_, addresses) = watch::channel(Some(address));
     let answer = world.insist(addresses, "key").await;
     assert_eq!(answer.location, Some(format!("/payments/{begun}")), "{answer:?}");
-    // Answered, it expires like any other.
+    // Answered, it is kept from then on, and expires like any other.
+    assert_eq!(Idempotency::expire(&world.pool, 10).await.unwrap(), 0);
+    sqlx::query("UPDATE idempotency_keys SET expires_at = '-infinity'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
     assert_eq!(Idempotency::expire(&world.pool, 10).await.unwrap(), 1);
 }

@@ -175,7 +175,7 @@ async fn pay_by_recovery(State(pool): State<PgPool>, headers: HeaderMap, body: B
         Claim::TakenOver(attempt) => (attempt, "taken over"),
         Claim::Replay(answer) => return Ok(respond(answer)),
         Claim::InProgress { .. } => return Ok(respond(refusals::in_progress())),
-        Claim::Mismatch => return Ok(respond(refusals::mismatch())),
+        Claim::Mismatch { .. } => return Ok(respond(refusals::mismatch())),
     };
     transaction.commit().await.map_err(Failure::Database)?;
     reach(step);

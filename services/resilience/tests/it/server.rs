@@ -329,6 +329,49 @@ async fn a_place_is_taken_until_the_body_has_been_sent() {
     .await;
 }
 
+/// However short the deadline that callers name, and however soon they leave: as many handlers run as there are places.
+#[tokio::test]
+async fn a_place_is_taken_until_the_handler_has_ended_whoever_still_waits() {
+    let (resilience, text) = counted(Concurrency {
+        max: 2,
+        ..Concurrency::default()
+    })
+    .await;
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (waiting, now, peak) = (gate.clone(), running.clone(), most.clone());
+    let handler = get(move || async move {
+        peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        drop(waiting.acquire().await);
+        now.fetch_sub(1, Ordering::SeqCst);
+    });
+    let app = Router::new().route("/", handler).layer(resilience.server_layer());
+    let url = format!("http://{}/", serve(app).await);
+    let http = reqwest::Client::new();
+    let impatient = || http.get(&url).header("valerix-timeout-ms", "30").send();
+    assert_eq!(impatient().await.unwrap().status(), 504);
+    // The second caller closes its connection while its handler runs.
+    let leaver = reqwest::Client::new().get(&url).send();
+    let leaver = tokio::spawn(leaver);
+    eventually("both handlers run", || running.load(Ordering::SeqCst) == 2).await;
+    leaver.abort();
+    for _ in 0..5 {
+        let answer = impatient().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["valerix-problem"]),
+            (503, &"overloaded".parse().unwrap())
+        );
+    }
+    assert!(text().contains("resilience_concurrency_inflight 2"), "{}", text());
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+    gate.add_permits(100);
+    eventually("the places are back", || {
+        text().contains("resilience_concurrency_inflight 0")
+    })
+    .await;
+    assert_eq!(http.get(&url).send().await.unwrap().status(), 200);
+}
+
 #[tokio::test]
 async fn requests_that_miss_their_deadline_lower_an_adaptive_limit() {
     let (resilience, text) = counted(Concurrency {
@@ -339,7 +382,10 @@ async fn requests_that_miss_their_deadline_lower_an_adaptive_limit() {
         ..Concurrency::default()
     })
     .await;
-    let handler = get(std::future::pending::<&'static str>);
+    // Late, but it ends: a handler that runs for ever keeps its place for ever.
+    let handler = get(|Extension(deadline): Extension<Deadline>| async move {
+        tokio::time::sleep_until(deadline.instant() + Duration::from_millis(20)).await;
+    });
     let app = Router::new().route("/", handler).layer(resilience.server_layer());
     let url = format!("http://{}/", serve(app).await);
     let http = reqwest::Client::new();

@@ -206,7 +206,7 @@ async fn a_spent_budget_is_an_error_that_says_so_and_bounds_the_repetitions() {
         cause: String::new(),
     };
     assert_eq!(
-        (error.problem().status, error.problem().kind()),
+        (error.problem().status(), error.problem().name()),
         (StatusCode::SERVICE_UNAVAILABLE, "retry-budget-exhausted")
     );
 }

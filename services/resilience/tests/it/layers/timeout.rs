@@ -86,7 +86,7 @@ async fn headers_carry_deadlines_in_and_out() {
     );
     let error = server.clone().oneshot(given("soon")).await.unwrap_err();
     assert_eq!(
-        (error.category(), error.problem().status.as_u16()),
+        (error.category(), error.problem().status().as_u16()),
         ("InvalidDeadline", 400)
     );
     assert!(error.is_refusal() && error.to_string().contains("soon"));

@@ -268,10 +268,15 @@ impl Drop for Queued<'_> {
 }
 
 impl<C: Clock> Place<C> {
-    /// Learns from the end of the request; a place that is dropped without it (a caller that went away) teaches
-    /// nothing. The place is kept until what is returned is dropped: a body that is sent slowly takes it as long, but
-    /// its reader's slowness is no latency of this service.
+    /// Learns from the end of the request and keeps the place until what is returned is dropped: a body that is sent
+    /// slowly takes it as long, but its reader's slowness is no latency of this service.
     pub(crate) fn ended(self, how: Ended) -> BulkheadPermit {
+        self.learn(how);
+        self.permit
+    }
+
+    /// Learns from the end of the request; a place that is dropped without it (a caller that went away) teaches nothing.
+    pub(crate) fn learn(&self, how: Ended) {
         if let Some(adaptive) = &self.limit.adaptive {
             let in_flight = u32::try_from(self.limit.places.in_flight()).unwrap_or(u32::MAX);
             let mut adaptive = adaptive.lock().unwrap_or_else(PoisonError::into_inner);
@@ -283,7 +288,6 @@ impl<C: Clock> Place<C> {
                 self.limit.places.resize(size(adaptive.limit()));
             }
         }
-        self.permit
     }
 }
 
