@@ -30,6 +30,11 @@ processor: processor
 {{- end -}}
 {{- end -}}
 
+{{/* A password inside a URL. A space is %20 there, and + is itself. */}}
+{{- define "shop.inUrl" -}}
+{{- . | urlquery | replace "+" "%20" -}}
+{{- end -}}
+
 {{- define "shop.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 999
@@ -69,4 +74,6 @@ liveness: {path: /health}
 {{- define "shop.redisEnv" -}}
 - name: REDIS_URL
   valueFrom: {secretKeyRef: {name: redis, key: url}}
+- name: REDIS_STREAM_MAX_ENTRIES
+  value: {{ .Values.redis.streamMaxEntries | int | quote }}
 {{- end -}}

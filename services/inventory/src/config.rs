@@ -1,5 +1,7 @@
 //! The environment of the service.
 
+use std::collections::HashSet;
+
 use clap::Parser;
 use serde::Deserialize;
 use valerix_kit::args::{BusArgs, DatabaseArgs, ServiceArgs};
@@ -35,19 +37,26 @@ pub struct Seeds(pub Vec<Seed>);
 pub struct Seed {
     /// Its id.
     pub id: ItemId,
-    /// Pieces there are at first.
-    pub quantity: u32,
-    /// Price of one piece in the currency's smallest unit, e.g. cents.
-    pub unit_price_minor: u32,
+    /// Pieces there are at first, 0 to 1,000,000,000.
+    pub quantity: i64,
+    /// Price of one piece in the currency's smallest unit, e.g. cents; 1 to 1,000,000,000.
+    pub unit_price_minor: i64,
     /// ISO 4217, e.g. `EUR`.
     pub currency: String,
 }
 
 fn parse_items(text: &str) -> Result<Seeds, String> {
     let seeds: Vec<Seed> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut known = HashSet::new();
     for seed in &seeds {
         let id = seed.id.as_str();
-        if seed.unit_price_minor == 0 || seed.unit_price_minor > 1_000_000_000 {
+        if !known.insert(id) {
+            return Err(format!("{id} is given twice: give each item one entry"));
+        }
+        if !(0..=1_000_000_000).contains(&seed.quantity) {
+            return Err(format!("quantity of {id} must be 0 to 1000000000"));
+        }
+        if !(1..=1_000_000_000).contains(&seed.unit_price_minor) {
             return Err(format!("unitPriceMinor of {id} must be 1 to 1000000000"));
         }
         if seed.currency.len() != 3 || !seed.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
@@ -80,7 +89,16 @@ mod tests {
             ),
             (
                 r#"[{"id": "a", "quantity": -1, "unitPriceMinor": 1, "currency": "EUR"}]"#,
-                "u32",
+                "quantity",
+            ),
+            (
+                r#"[{"id": "a", "quantity": 5000000000, "unitPriceMinor": 1, "currency": "EUR"}]"#,
+                "quantity",
+            ),
+            (
+                r#"[{"id": "a", "quantity": 1, "unitPriceMinor": 1, "currency": "EUR"},
+                    {"id": "a", "quantity": 2, "unitPriceMinor": 1, "currency": "EUR"}]"#,
+                "twice",
             ),
             (
                 r#"[{"id": "a", "quantity": 1, "unitPriceMinor": 0, "currency": "EUR"}]"#,

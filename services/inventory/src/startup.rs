@@ -29,7 +29,7 @@ pub fn migrations() -> Migrator {
 pub async fn build(config: Config) -> anyhow::Result<Server> {
     let service = Service::on_bus(&config.service, &config.bus).await?;
     let database = Database::open(&config.database, &config.service.service, &service.health)?;
-    let streams = RedisStreams::open(&config.bus)?;
+    let streams = RedisStreams::open(&config.bus);
     service.health.register("redis", Arc::new(streams.clone()));
     let bus: Arc<dyn EventBus> = Arc::new(streams);
     let relay = Relay::new(database.pool().clone(), Arc::clone(&bus), service.metrics.clone());

@@ -213,8 +213,8 @@ pub async fn seed(pool: &PgPool, seeds: &[Seed]) -> Result<(), sqlx::Error> {
              ON CONFLICT DO NOTHING",
         )
         .bind(seed.id.as_str())
-        .bind(i64::from(seed.quantity))
-        .bind(i64::from(seed.unit_price_minor))
+        .bind(seed.quantity)
+        .bind(seed.unit_price_minor)
         .bind(&seed.currency)
         .execute(pool)
         .await?;

@@ -53,6 +53,9 @@ pub struct ServiceArgs {
     /// How long a connection may take to send a request's head; also how long it may idle between two requests.
     #[arg(long, env = "HEADER_READ_TIMEOUT", default_value = "65s", value_parser = parse_duration)]
     pub header_read_timeout: Duration,
+    /// How long a request's body may stand still before it is cut off.
+    #[arg(long, env = "BODY_READ_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
+    pub body_read_timeout: Duration,
     /// URL of the Redis for rate limits that all replicas share, where it is not the one of the events.
     #[arg(long, env = "REDIS_LIMITS_URL", hide_env_values = true)]
     pub redis_limits_url: Option<Secret>,
@@ -84,6 +87,12 @@ pub struct BusArgs {
     /// What stands before every key.
     #[arg(long, env = "REDIS_PREFIX", default_value = "valerix:")]
     pub redis_prefix: String,
+    /// Entries to which a stream is cut whether they were handled or not; Redis must have room for so many on each.
+    #[arg(long, env = "REDIS_STREAM_MAX_ENTRIES", default_value_t = 1_000_000)]
+    pub redis_stream_max_entries: usize,
+    /// How long an event stays on its stream although every group has handled it.
+    #[arg(long, env = "REDIS_STREAM_KEEP", default_value = "1m", value_parser = parse_duration)]
+    pub redis_stream_keep: Duration,
 }
 
 /// How log lines look.
@@ -126,34 +135,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A duration as `250ms`, `5s`, `2m`, `1h` or a sum such as `1m30s`; the form that the policy documents use.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("{text:?} is not a duration such as 250ms, 5s or 1m30s");
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    if rest.is_empty() {
-        return Err(refuse());
-    }
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|character: char| !character.is_ascii_digit())
-            .ok_or_else(refuse)?;
-        let number: u32 = rest[..digits].parse().map_err(|_| refuse())?;
-        rest = &rest[digits..];
-        let unit = rest
-            .find(|character: char| character.is_ascii_digit())
-            .unwrap_or(rest.len());
-        let one = match &rest[..unit] {
-            "ms" => Duration::from_millis(1),
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_secs(60),
-            "h" => Duration::from_secs(3600),
-            _ => return Err(refuse()),
-        };
-        total = total.saturating_add(one.saturating_mul(number));
-        rest = &rest[unit..];
-    }
-    Ok(total)
+/// A duration in the notation of the policy documents: `250ms`, `5s`, `1m30s`.
+///
+/// # Errors
+/// When it is none.
+pub fn parse_duration(text: &str) -> Result<Duration, valerix_resilience::policy::InvalidDuration> {
+    text.parse::<valerix_resilience::policy::Duration>().map(Into::into)
 }
 
 #[cfg(test)]

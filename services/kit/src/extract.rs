@@ -1,22 +1,30 @@
 //! Extractors that refuse a malformed request with a problem naming the field, never with a 500 or plain text.
 //! In: the request. Out: the typed value, or a [`Problem`] with 400, 404, 413, 415 or 422.
 
+use std::time::Duration;
+
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Body as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use valerix_resilience::{InvalidKey, key_from_headers, refusals};
+use valerix_resilience::{Deadline, InvalidKey, key_from_headers, refusals};
 
+use crate::http_layers::MAX_BODY;
+use crate::leftover_body::Stalled;
 use crate::problem::{FieldError, Problem};
 
-/// A JSON body, in and out, instead of `axum::Json`.
+/// Of a request's time, what is left for saying that its body did not come within it.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// A JSON body, in and out, instead of `axum::Json`. What comes in is a JSON object.
 ///
-/// 415 without a JSON content type, 413 above the body limit, 400 when it is not JSON, 422 when it is JSON of another
-/// shape; the last names the field as a JSON pointer.
+/// 415 without a JSON content type, 413 above the body limit, 408 when it does not come within the request's time, 400
+/// when it is not JSON, 422 when it is JSON of another shape; the last names the field as a JSON pointer.
 #[derive(Clone, Copy, Debug)]
 pub struct Json<T>(pub T);
 
@@ -64,20 +72,42 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
                 "the request needs Content-Type: application/json",
             ));
         }
-        match Bytes::from_request(request, state).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body-too-large",
-                "the body is larger than 1 MiB",
-            )),
-            Err(_) => Err(Problem::new(
+        let too_large = || {
+            let detail = "the body is larger than 1 MiB";
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+        };
+        // Known from the head alone: nothing is read, and a client that asks first is not told to send it.
+        if request.body().size_hint().lower() > MAX_BODY as u64 {
+            return Err(too_large());
+        }
+        let body = Bytes::from_request(request, state);
+        // Nothing has begun yet: a body that trickles must not outlive the request's time.
+        let read = match Deadline::current() {
+            Some(deadline) => {
+                let time = deadline.remaining();
+                tokio::time::timeout(time.saturating_sub(MARGIN.min(time / 2)), body).await
+            }
+            None => Ok(body.await),
+        };
+        match read {
+            Ok(Ok(bytes)) => Ok(Self(bytes)),
+            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
+            Ok(Err(rejection)) if !is_stalled(&rejection) => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid-request",
                 "the body could not be read",
             )),
+            Ok(Err(_)) | Err(_) => Err(Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-too-slow",
+                "the body did not come within the time that the request has",
+            )),
         }
     }
+}
+
+fn is_stalled(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<Stalled>())
 }
 
 /// Path parameters; 400 that names the parameter.
@@ -94,7 +124,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
                 StatusCode::BAD_REQUEST,
                 vec![FieldError::new(
                     quoted_parameter(&rejection.body_text()),
-                    rejection.body_text(),
+                    in_words(&rejection.body_text()),
                 )],
             )),
             Err(rejection) => Err(Problem::internal(&rejection)),
@@ -172,8 +202,14 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Parses `bytes` and refuses what stands behind the value.
+/// Parses `bytes`, a JSON object, and refuses what stands behind it. serde would take an array for a struct.
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            Ok(_) => Problem::invalid_field("", "must be a JSON object"),
+            Err(error) => json_problem("", &error),
+        });
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
@@ -209,7 +245,29 @@ fn json_problem(pointer: &str, error: &serde_json::Error) -> Problem {
             return Problem::invalid_field(field, detail);
         }
     }
-    Problem::invalid_field(pointer, reason)
+    Problem::invalid_field(pointer, in_words(reason))
+}
+
+/// serde and axum name the Rust type that was expected; a caller knows JSON.
+fn in_words(reason: &str) -> String {
+    let Some((before, expected)) = reason.rsplit_once("expected ") else {
+        return match reason.rsplit_once(" to a `") {
+            Some((before, _)) => format!("{before} to a value of the kind expected here"),
+            None => reason.to_owned(),
+        };
+    };
+    let words = match expected
+        .split([' ', '`'])
+        .find(|word| !word.is_empty())
+        .unwrap_or_default()
+    {
+        "struct" | "map" => "an object",
+        "sequence" | "tuple" => "an array",
+        "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64" | "usize" => "an integer that fits",
+        "f32" | "f64" => "a number",
+        _ => expected,
+    };
+    format!("{before}expected {words}")
 }
 
 /// RFC 6901.
@@ -280,7 +338,48 @@ mod tests {
             refuse(r#"{"name": "a", "name": "b", "lines": []}"#),
             (422, "/name".into())
         );
-        assert_eq!(refuse("[]"), (422, String::new()));
+    }
+
+    #[test]
+    fn only_an_object_is_taken_for_an_object() {
+        for body in ["[]", r#"["a", []]"#, "null", "1", " \n[1]", "\"x\""] {
+            let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.status(), 422, "{body}");
+            assert_eq!(problem.body()["detail"], "must be a JSON object", "{body}");
+        }
+    }
+
+    #[test]
+    fn a_caller_reads_no_names_of_rust_types() {
+        for (body, detail) in [
+            (
+                r#"{"name": "a", "lines": [7]}"#,
+                "/lines/0: invalid type: integer `7`, expected an object",
+            ),
+            (
+                r#"{"name": "a", "lines": {}}"#,
+                "/lines: invalid type: map, expected an array",
+            ),
+            (
+                r#"{"name": "a", "lines": [{"quantity": -1}]}"#,
+                "/lines/0/quantity: invalid value: integer `-1`, expected an integer that fits",
+            ),
+            (
+                r#"{"name": "a", "lines": [{"quantity": 1.5}]}"#,
+                "/lines/0/quantity: invalid type: floating point `1.5`, expected an integer that fits",
+            ),
+            (
+                r#"{"name": 1, "lines": []}"#,
+                "/name: invalid type: integer `1`, expected a string",
+            ),
+        ] {
+            let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
+            assert_eq!(problem.body()["detail"], detail, "{body}");
+        }
+        assert_eq!(
+            in_words("Cannot parse `number` with value `300` to a `u8`"),
+            "Cannot parse `number` with value `300` to a value of the kind expected here"
+        );
     }
 
     #[test]

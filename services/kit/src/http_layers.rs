@@ -11,7 +11,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, Version, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
@@ -19,7 +19,7 @@ use crate::extract::Json;
 use crate::health::{Health, NotReady};
 use crate::metrics::Metrics;
 use crate::openapi::Document;
-use crate::problem::Problem;
+use crate::problem::{FieldError, Problem};
 use crate::telemetry::{REQUEST_ID, TraceContext};
 
 /// The largest body that a service reads, in bytes.
@@ -63,7 +63,19 @@ pub(crate) fn assemble(
                 detail,
             ))
         })
+        .layer(from_fn(require_host))
         .layer(from_fn_with_state(metrics, observe))
+}
+
+/// RFC 9112, 3.2: a request of HTTP/1.1 names its host, once.
+async fn require_host(request: Request, next: Next) -> Response {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let first = hosts.next();
+    if hosts.next().is_some() || (first.is_none() && request.version() == Version::HTTP_11) {
+        let errors = vec![FieldError::new("Host", "must be given once")];
+        return Problem::invalid(StatusCode::BAD_REQUEST, errors).into_response();
+    }
+    next.run(request).await
 }
 
 async fn ready(State(health): State<Health>) -> Response {
@@ -122,7 +134,7 @@ async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Nex
     if let Ok(value) = HeaderValue::try_from(context.request_id()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
-    span.in_scope(|| log(status, elapsed));
+    span.in_scope(|| log(method, status, elapsed));
     response
 }
 
@@ -134,12 +146,13 @@ async fn continue_trace(mut request: Request, next: Next) -> Response {
     }
 }
 
-fn log(status: StatusCode, elapsed: Duration) {
+/// What was refused, and what may have changed something, leaves a line by which its trace is found.
+fn log(method: &str, status: StatusCode, elapsed: Duration) {
     let (status, elapsed_ms) = (status.as_u16(), elapsed.as_millis());
-    match status {
-        500.. => tracing::warn!(status, elapsed_ms, "answered"),
-        400.. => tracing::info!(status, elapsed_ms, "answered"),
-        _ => tracing::debug!(status, elapsed_ms, "answered"),
+    match (status, method) {
+        (500.., _) => tracing::warn!(status, elapsed_ms, "answered"),
+        (..400, "GET" | "HEAD" | "OPTIONS") => tracing::debug!(status, elapsed_ms, "answered"),
+        _ => tracing::info!(status, elapsed_ms, "answered"),
     }
 }
 

@@ -35,11 +35,11 @@
 //! ```
 
 pub mod args;
-mod drain;
 pub mod events;
 pub mod extract;
 pub mod health;
 mod http_layers;
+mod leftover_body;
 pub mod metrics;
 pub mod openapi;
 pub mod postgres;

@@ -1,6 +1,9 @@
 //! The metrics that every service has, and the registry that its own are added to.
 
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -11,6 +14,11 @@ pub struct Metrics {
     pub(crate) consumer_lag: IntGaugeVec,
     pub(crate) events_handled: IntCounterVec,
     pub(crate) events_published: IntCounterVec,
+    pub(crate) event_bus_up: IntGauge,
+    pub(crate) stream_entries: IntGaugeVec,
+    pub(crate) outbox_unpublished: IntGauge,
+    pub(crate) outbox_oldest_seconds: Gauge,
+    pub(crate) task_restarts: IntCounterVec,
 }
 
 impl Metrics {
@@ -53,6 +61,29 @@ impl Metrics {
                 Opts::new("events_published_total", "Outbox rows by outcome: published, failed"),
                 &["outcome"],
             )?,
+            event_bus_up: IntGauge::new(
+                "event_bus_up",
+                "1 while Redis answers the consumers of this service, else 0",
+            )?,
+            stream_entries: IntGaugeVec::new(
+                Opts::new(
+                    "event_stream_entries",
+                    "Entries that a stream holds, finished ones included",
+                ),
+                &["stream"],
+            )?,
+            outbox_unpublished: IntGauge::new("outbox_unpublished_events", "Events that are true and not published")?,
+            outbox_oldest_seconds: Gauge::new(
+                "outbox_oldest_unpublished_seconds",
+                "Age of the oldest event that is not published, else 0",
+            )?,
+            task_restarts: IntCounterVec::new(
+                Opts::new(
+                    "background_task_restarts_total",
+                    "Background tasks that panicked and were started again",
+                ),
+                &["task"],
+            )?,
             registry,
         };
         metrics.register(metrics.requests.clone())?;
@@ -60,6 +91,11 @@ impl Metrics {
         metrics.register(metrics.consumer_lag.clone())?;
         metrics.register(metrics.events_handled.clone())?;
         metrics.register(metrics.events_published.clone())?;
+        metrics.register(metrics.event_bus_up.clone())?;
+        metrics.register(metrics.stream_entries.clone())?;
+        metrics.register(metrics.outbox_unpublished.clone())?;
+        metrics.register(metrics.outbox_oldest_seconds.clone())?;
+        metrics.register(metrics.task_restarts.clone())?;
         #[cfg(target_os = "linux")]
         metrics.register(prometheus::process_collector::ProcessCollector::for_self())?;
         Ok(metrics)
@@ -69,7 +105,7 @@ impl Metrics {
     ///
     /// # Errors
     /// When the name is taken.
-    pub fn register(&self, collector: impl prometheus::core::Collector + 'static) -> Result<(), prometheus::Error> {
+    pub fn register(&self, collector: impl Collector + 'static) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(collector))
     }
 

@@ -22,13 +22,15 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use valerix_resilience::AbortConnection;
 
-use crate::drain::Drained;
+use crate::leftover_body::RequestBody;
 
 /// Limits of one listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// How long a connection may take to send a head; also how long it may idle between requests.
     pub header_read_timeout: Duration,
+    /// How long a request's body may stand still.
+    pub body_read_timeout: Duration,
     /// How long requests in flight may take to finish once the listener is told to stop.
     pub drain_timeout: Duration,
 }
@@ -88,7 +90,7 @@ async fn connection(
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(256);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), Connection { router, peer });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), Connection { router, peer, limits });
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
@@ -99,6 +101,7 @@ async fn connection(
 struct Connection {
     router: Router,
     peer: SocketAddr,
+    limits: Limits,
 }
 
 /// A fault closes the connection: for hyper an error of the service, for the caller a lost peer.
@@ -112,7 +115,9 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     type Future = Pin<Box<dyn Future<Output = Result<Response, Aborted>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let mut request = request.map(|body| Body::new(Drained::new(body)));
+        let asks_first = request.headers().contains_key(http::header::EXPECT);
+        let mut request =
+            request.map(|body| Body::new(RequestBody::new(body, self.limits.body_read_timeout, asks_first)));
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let answer = self.router.clone().oneshot(request);
         Box::pin(async move {

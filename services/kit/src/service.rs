@@ -98,8 +98,8 @@ impl Service {
             .map_err(StartError::Resilience)?;
         Ok(Self {
             health: Health::default(),
+            tasks: Tasks::new(&metrics),
             metrics,
-            tasks: Tasks::default(),
             resilience,
             args: args.clone(),
         })
@@ -182,6 +182,7 @@ impl Server {
         } = self;
         let limits = Limits {
             header_read_timeout: args.header_read_timeout,
+            body_read_timeout: args.body_read_timeout,
             drain_timeout: args.drain_timeout,
         };
         let (close_main, close_report) = (CancellationToken::new(), CancellationToken::new());

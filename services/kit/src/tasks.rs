@@ -4,21 +4,33 @@
 use std::future::Future;
 use std::time::Duration;
 
+use prometheus::IntCounterVec;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::metrics::Metrics;
 use crate::postgres::Database;
 
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// The background tasks of a service; cheap to clone, all clones are one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    restarts: IntCounterVec,
 }
 
 impl Tasks {
+    /// None yet; those that panic are counted in `metrics`.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            restarts: metrics.task_restarts.clone(),
+        }
+    }
+
     /// Runs `work` until it returns; a panic is logged and `work` is called again after a second. `work` must end
     /// soon after the token it gets is cancelled.
     pub fn spawn<W, F>(&self, name: &'static str, mut work: W)
@@ -26,10 +38,11 @@ impl Tasks {
         W: FnMut(CancellationToken) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let stop = self.stop.clone();
+        let (stop, restarts) = (self.stop.clone(), self.restarts.with_label_values(&[name]));
         self.tracker.spawn(async move {
             while let Err(error) = tokio::spawn(work(stop.clone())).await {
                 tracing::error!(task = name, %error, "a background task panicked, it starts again");
+                restarts.inc();
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(RESTART_DELAY) => {}
@@ -74,11 +87,6 @@ impl Tasks {
         });
     }
 
-    /// Cancelled when the tasks shall end.
-    pub fn token(&self) -> &CancellationToken {
-        &self.stop
-    }
-
     /// Tells every task to end and waits for them, at most `within`. Returns whether all ended.
     pub async fn stop(&self, within: Duration) -> bool {
         self.stop.cancel();
@@ -95,7 +103,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panicking_task_is_started_again_and_a_stopped_one_ends() {
-        let tasks = Tasks::default();
+        let metrics = Metrics::new().unwrap();
+        let tasks = Tasks::new(&metrics);
         let runs = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&runs);
         tasks.spawn("test", move |stop| {
@@ -110,5 +119,6 @@ mod tests {
         })
         .await;
         assert!(tasks.stop(Duration::from_secs(1)).await);
+        assert_eq!(metrics.task_restarts.with_label_values(&["test"]).get(), 1);
     }
 }

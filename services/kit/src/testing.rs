@@ -114,11 +114,14 @@ impl Drop for TestDatabase {
 /// # Panics
 /// Without `TEST_REDIS_URL`.
 pub fn bus_args() -> BusArgs {
-    let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL names a Redis for tests");
-    BusArgs {
-        redis_url: url.into(),
-        redis_prefix: format!("test:{}:", Uuid::now_v7().simple()),
+    #[derive(Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        args: BusArgs,
     }
+    let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL names a Redis for tests");
+    let prefix = format!("test:{}:", Uuid::now_v7().simple());
+    Wrapper::parse_from(["test", "--redis-url", &url, "--redis-prefix", &prefix]).args
 }
 
 /// A connection to look at Redis from outside. It waits for an answer as long as the test does: a machine that stands

@@ -47,7 +47,7 @@ pub fn migrations() -> Migrator {
 pub async fn build(config: Config) -> anyhow::Result<Server> {
     let service = Service::on_bus(&config.service, &config.bus).await?;
     let database = Database::open(&config.database, &config.service.service, &service.health)?;
-    let streams = RedisStreams::open(&config.bus)?;
+    let streams = RedisStreams::open(&config.bus);
     service.health.register("redis", Arc::new(streams.clone()));
     let bus: Arc<dyn EventBus> = Arc::new(streams);
     let relay = Relay::new(database.pool().clone(), Arc::clone(&bus), service.metrics.clone());
@@ -71,6 +71,11 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         let database = starting.clone();
         async move { database.migrate(migrations()).await }
     });
+
+    let keeper = relay.clone();
+    service
+        .tasks
+        .spawn_when_ready("outbox", &database, move |stop| keeper.clone().keep_up(stop));
 
     let (published, publisher) = (database.clone(), relay.clone());
     service.tasks.spawn("relay", move |stop| {

@@ -35,7 +35,7 @@ impl App {
             base: String::new(),
             client: reqwest::Client::new(),
             pool,
-            bus: Arc::new(RedisStreams::open(&bus_args).unwrap()),
+            bus: Arc::new(RedisStreams::open(&bus_args)),
             redis,
             database,
             bus_args,

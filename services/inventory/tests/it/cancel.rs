@@ -37,7 +37,7 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
         .execute(&pool)
         .await
         .unwrap();
-    let bus = std::sync::Arc::new(RedisStreams::open(&bus_args()).unwrap());
+    let bus = std::sync::Arc::new(RedisStreams::open(&bus_args()));
     let relay = Relay::new(pool.clone(), bus, Metrics::new().unwrap());
     let service = router(AppState {
         pool: pool.clone(),

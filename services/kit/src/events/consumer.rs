@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use valerix_resilience::Backoff;
 
-use super::{BusError, Delivery, EventBus, EventSource, Handler, HandlerError, Subscription};
+use super::{BusError, Delivery, EventBus, EventSource, Handler, HandlerError, LastFailure, Subscription};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceContext;
 
@@ -31,7 +31,7 @@ pub struct ConsumerOptions {
     pub alone_from: u64,
     /// How long another consumer may leave an event lying before this one takes it over. More than `handler_timeout`.
     pub claim_idle: Duration,
-    /// How often this consumer looks for such events.
+    /// How often this consumer looks for such events, and trims and measures its streams.
     pub claim_interval: Duration,
     /// How long a handler may take; after that it counts as an error.
     pub handler_timeout: Duration,
@@ -61,7 +61,6 @@ impl Default for ConsumerOptions {
 
 /// More events than this waiting for another attempt: nothing new is read.
 const MAX_WAITING: usize = 256;
-const LAG_INTERVAL: Duration = Duration::from_secs(5);
 /// How long handlers may finish when the consumer is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -89,7 +88,8 @@ impl Work {
     }
 }
 
-enum Outcome {
+/// What becomes of a delivery after an attempt.
+enum Next {
     Settled,
     Again,
 }
@@ -165,24 +165,35 @@ impl Consumer {
         self
     }
 
-    /// Consumes until `stop`, connecting again whenever the bus is lost; then lets the handlers at work finish.
+    /// Consumes until `stop`, connecting again whenever the bus is lost; then handles what has been read.
+    ///
+    /// # Panics
+    /// When the reader does: a consumer that never reads again must not look alive.
     pub async fn run(self, stop: CancellationToken) {
         let consumer = Arc::new(self);
         let (sender, receiver) = mpsc::channel(1);
         let reader = tokio::spawn(Arc::clone(&consumer).read(sender, stop.clone()));
-        let lag = tokio::spawn(Arc::clone(&consumer).report_lag(stop.clone()));
+        let upkeep = tokio::spawn(Arc::clone(&consumer).keep_up(stop.clone()));
         consumer.work(receiver, stop).await;
+        upkeep.abort();
         reader.abort();
-        lag.abort();
+        if let Err(error) = reader.await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     /// Reads into the channel. A task of its own, because a read that is dropped would leave its events unseen.
     async fn read(self: Arc<Self>, sender: mpsc::Sender<Vec<Delivery>>, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut last = LastFailure::default();
         while !stop.is_cancelled() && !sender.is_closed() {
-            if let Err(error) = self.read_connection(&sender, &stop, &mut backoff).await {
+            if let Err(error) = self.read_connection(&sender, &stop, &mut backoff, &mut last).await {
                 let delay = backoff.next_delay();
-                tracing::warn!(%error, delay_ms = delay.as_millis(), "the event bus was lost, connecting again");
+                if last.is_new(&error) {
+                    tracing::warn!(%error, "the event bus was lost, connecting again until it answers");
+                }
                 tokio::select! {
                     () = stop.cancelled() => {}
                     () = tokio::time::sleep(delay) => {}
@@ -196,6 +207,7 @@ impl Consumer {
         sender: &mpsc::Sender<Vec<Delivery>>,
         stop: &CancellationToken,
         backoff: &mut Backoff,
+        last: &mut LastFailure,
     ) -> Result<(), BusError> {
         let mut source: Box<dyn EventSource> = self.bus.subscribe(&self.subscription).await?;
         // What this consumer got and did not finish comes before anything new.
@@ -217,8 +229,12 @@ impl Consumer {
             let Ok(permit) = sender.reserve().await else {
                 return Ok(());
             };
+            if stop.is_cancelled() {
+                break;
+            }
             let wait = self.options.read_wait.min(self.options.claim_interval);
             let deliveries = source.next(self.options.concurrency * 4, wait).await?;
+            last.clear();
             if !deliveries.is_empty() {
                 permit.send(deliveries);
             }
@@ -228,40 +244,41 @@ impl Consumer {
 
     async fn work(self: &Arc<Self>, mut receiver: mpsc::Receiver<Vec<Delivery>>, stop: CancellationToken) {
         let mut backlog = Backlog::default();
-        let mut running: JoinSet<(Work, Outcome)> = JoinSet::new();
-        let mut alone = false;
+        let mut running: JoinSet<(Work, Next)> = JoinSet::new();
+        let (mut alone, mut reading) = (false, true);
         let mut deadline: Option<Instant> = None;
         loop {
-            if stop.is_cancelled() && deadline.is_none() {
+            if deadline.is_none() && (stop.is_cancelled() || !reading) {
                 deadline = Some(Instant::now() + STOP_TIMEOUT);
-                // What has been read is handled still: left pending, it would wait for `claim_idle`.
-                receiver.close();
-                while let Ok(deliveries) = receiver.try_recv() {
-                    backlog.add(deliveries, &self.options);
-                }
             }
             if deadline.is_none() {
                 backlog.wake(Instant::now(), self.options.alone_from);
             }
             self.start(&mut backlog, &mut running, &mut alone);
-            if deadline.is_some_and(|deadline| running.is_empty() || Instant::now() >= deadline) {
+            // What has been read is handled still: left pending, it would wait for `claim_idle`. So the reader ends by
+            // itself, and what its last read brings is waited for.
+            if deadline.is_some_and(|deadline| (!reading && running.is_empty()) || Instant::now() >= deadline) {
                 return;
             }
             let next_retry = backlog.waiting.first_key_value().map(|((until, _), _)| *until);
-            let hungry = backlog.ready.is_empty() && backlog.waiting.len() < MAX_WAITING && deadline.is_none();
+            let room = backlog.ready.is_empty() && backlog.waiting.len() < MAX_WAITING;
+            let hungry = reading && (room || deadline.is_some());
             tokio::select! {
                 Some(done) = running.join_next() => {
                     if running.is_empty() { alone = false; }
                     self.settle(done, &mut backlog);
                 }
-                Some(deliveries) = receiver.recv(), if hungry => backlog.add(deliveries, &self.options),
+                read = receiver.recv(), if hungry => match read {
+                    Some(deliveries) => backlog.add(deliveries, &self.options),
+                    None => reading = false,
+                },
                 () = sleep_until(deadline.or(next_retry)) => {}
                 () = stop.cancelled(), if deadline.is_none() => {}
             }
         }
     }
 
-    fn start(self: &Arc<Self>, backlog: &mut Backlog, running: &mut JoinSet<(Work, Outcome)>, alone: &mut bool) {
+    fn start(self: &Arc<Self>, backlog: &mut Backlog, running: &mut JoinSet<(Work, Next)>, alone: &mut bool) {
         if *alone {
             return;
         }
@@ -281,12 +298,12 @@ impl Consumer {
         }
     }
 
-    fn settle(&self, done: Result<(Work, Outcome), JoinError>, backlog: &mut Backlog) {
+    fn settle(&self, done: Result<(Work, Next), JoinError>, backlog: &mut Backlog) {
         match done {
-            Ok((work, Outcome::Settled)) => {
+            Ok((work, Next::Settled)) => {
                 backlog.known.remove(&work.key());
             }
-            Ok((mut work, Outcome::Again)) => {
+            Ok((mut work, Next::Again)) => {
                 let pause = work.pauses.next_delay();
                 backlog.wait(work, Instant::now() + pause);
             }
@@ -297,13 +314,10 @@ impl Consumer {
     }
 
     /// Handles one delivery once and tells the bus.
-    async fn attempt(self: Arc<Self>, work: Work) -> (Work, Outcome) {
+    async fn attempt(self: Arc<Self>, work: Work) -> (Work, Next) {
         let delivery = &work.delivery;
         let (label, told) = match self.handle(delivery).await {
-            Ok(()) => (
-                "handled",
-                self.bus.acknowledge(delivery).await.map(|()| Outcome::Settled),
-            ),
+            Ok(()) => ("handled", self.bus.acknowledge(delivery).await.map(|()| Next::Settled)),
             Err(HandlerError::Unavailable(reason)) => {
                 tracing::warn!(
                     topic = delivery.topic,
@@ -311,7 +325,7 @@ impl Consumer {
                     reason,
                     "an event has to wait"
                 );
-                ("unavailable", Ok(Outcome::Again))
+                ("unavailable", Ok(Next::Again))
             }
             Err(HandlerError::Failed(reason)) => ("failed", self.count(delivery, &reason).await),
         };
@@ -319,12 +333,12 @@ impl Consumer {
             .events_handled
             .with_label_values(&[delivery.topic.as_str(), delivery.group.as_str(), label])
             .inc();
-        let outcome = told.unwrap_or_else(|error| {
+        let next = told.unwrap_or_else(|error| {
             // Handled but not acknowledged: it is handled again and found in the inbox.
             tracing::warn!(%error, topic = delivery.topic, entry = delivery.entry, "an event could not be settled");
-            Outcome::Again
+            Next::Again
         });
-        (work, outcome)
+        (work, next)
     }
 
     /// Runs the handler in a task of its own, so that neither a panic nor a timeout takes more than this event along.
@@ -353,11 +367,11 @@ impl Consumer {
         }
     }
 
-    async fn count(&self, delivery: &Delivery, reason: &str) -> Result<Outcome, BusError> {
-        let errors = match &delivery.event {
-            Ok(_) => self.bus.count_error(delivery).await?,
+    async fn count(&self, delivery: &Delivery, reason: &str) -> Result<Next, BusError> {
+        let (errors, hopeless) = match &delivery.event {
+            Ok(_) => (self.bus.count_error(delivery).await?, false),
             // It will not become readable.
-            Err(_) => self.options.max_errors,
+            Err(_) => (1, true),
         };
         tracing::warn!(
             topic = delivery.topic,
@@ -366,10 +380,10 @@ impl Consumer {
             reason,
             "an event was not handled"
         );
-        if errors < self.options.max_errors {
-            return Ok(Outcome::Again);
+        if errors < self.options.max_errors && !hopeless {
+            return Ok(Next::Again);
         }
-        self.bus.dead_letter(delivery, reason).await?;
+        self.bus.dead_letter(delivery, errors, reason).await?;
         tracing::error!(
             topic = delivery.topic,
             entry = delivery.entry,
@@ -380,23 +394,45 @@ impl Consumer {
             .events_handled
             .with_label_values(&[delivery.topic.as_str(), delivery.group.as_str(), "dead"])
             .inc();
-        Ok(Outcome::Settled)
+        Ok(Next::Settled)
     }
 
-    async fn report_lag(self: Arc<Self>, stop: CancellationToken) {
+    /// Cuts the streams to what some group has still to handle, and measures them.
+    async fn keep_up(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Ok(lags) = self.bus.lag(&self.subscription).await {
-                for (topic, lag) in lags {
-                    self.metrics
-                        .consumer_lag
-                        .with_label_values(&[topic.as_str(), self.subscription.group.as_str()])
-                        .set(lag);
-                }
-            }
+            self.measure().await;
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(LAG_INTERVAL) => {}
+                () = tokio::time::sleep(self.options.claim_interval) => {}
             }
+        }
+    }
+
+    async fn measure(&self) {
+        let Subscription { topics, group, .. } = &self.subscription;
+        let lags = self.bus.lag(&self.subscription).await;
+        self.metrics.event_bus_up.set(lags.is_ok().into());
+        match lags {
+            Ok(lags) => {
+                for (topic, lag) in lags {
+                    self.metrics.consumer_lag.with_label_values(&[&topic, group]).set(lag);
+                }
+            }
+            // An old number would look best exactly when it is worst.
+            Err(_) => {
+                for topic in topics {
+                    let _ = self.metrics.consumer_lag.remove_label_values(&[topic, group]);
+                }
+            }
+        }
+        match self.bus.tidy(topics).await {
+            Ok(lengths) => {
+                for (topic, length) in lengths {
+                    let length = i64::try_from(length).unwrap_or(i64::MAX);
+                    self.metrics.stream_entries.with_label_values(&[&topic]).set(length);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the streams were not trimmed"),
         }
     }
 }

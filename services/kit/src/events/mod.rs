@@ -189,6 +189,23 @@ pub struct BusError {
     pub unavailable: bool,
 }
 
+/// Whether a failure is another than the one before: one that repeats itself is said once, not with every attempt.
+#[derive(Default)]
+struct LastFailure(Option<String>);
+
+impl LastFailure {
+    fn is_new(&mut self, failure: &dyn std::fmt::Display) -> bool {
+        let text = failure.to_string();
+        let new = self.0.as_ref() != Some(&text);
+        self.0 = Some(text);
+        new
+    }
+
+    fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// The transport of events. Implemented by [`redis_streams::RedisStreams`].
 #[async_trait]
 pub trait EventBus: Send + Sync + 'static {
@@ -204,11 +221,15 @@ pub trait EventBus: Send + Sync + 'static {
     /// Counts a handler's error; returns how many there have been, whichever consumer saw them.
     async fn count_error(&self, delivery: &Delivery) -> Result<u32, BusError>;
 
-    /// Moves the delivery to the dead-letter stream and acknowledges it, in one step.
-    async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError>;
+    /// Moves the delivery to the dead-letter stream, with its errors and the last one's reason, and acknowledges it, in
+    /// one step.
+    async fn dead_letter(&self, delivery: &Delivery, errors: u32, reason: &str) -> Result<(), BusError>;
 
     /// Events of each topic that the group has not finished.
     async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError>;
+
+    /// Drops what every group of each topic has finished; returns how many events each topic holds then.
+    async fn tidy(&self, topics: &[String]) -> Result<Vec<(String, u64)>, BusError>;
 
     /// Asks whether the transport answers.
     async fn ping(&self) -> Result<(), BusError>;

@@ -13,6 +13,9 @@ use uuid::Uuid;
 use super::{Event, NewEvent, event_id};
 use crate::telemetry::TraceContext;
 
+/// Rows of outbox or inbox that one statement deletes.
+pub(super) const PRUNE_BATCH: u64 = 1000;
+
 /// How long published rows are kept.
 pub const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -89,6 +92,23 @@ pub async fn prune(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
     .execute(pool)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// What has not been published yet.
+#[derive(FromRow)]
+pub(super) struct OutboxBacklog {
+    pub(super) rows: i64,
+    pub(super) oldest_seconds: f64,
+}
+
+pub(super) async fn backlog(pool: &PgPool) -> Result<OutboxBacklog, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT count(*) AS rows, \
+         coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS oldest_seconds \
+         FROM outbox WHERE published_at IS NULL",
+    )
+    .fetch_one(pool)
+    .await
 }
 
 #[derive(FromRow)]

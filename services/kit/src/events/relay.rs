@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use valerix_resilience::Backoff;
 
-use super::{EventBus, inbox, outbox};
+use super::{EventBus, LastFailure, inbox, outbox};
 use crate::metrics::Metrics;
 
 const BATCH: i64 = 200;
@@ -16,6 +17,7 @@ const POLL: Duration = Duration::from_millis(200);
 /// Rows are locked while they are published, and Postgres ends a transaction that idles for 5 s.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(1);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+const MEASURE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Publishes one database's outbox; several may run at once. Cheap to clone.
 #[derive(Clone)]
@@ -104,27 +106,27 @@ impl Relay {
     /// Publishes until `stop`, then once more, so that what the last requests wrote leaves with them.
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let mut pruned = tokio::time::Instant::now();
+        let mut last = LastFailure::default();
         while !stop.is_cancelled() {
             let pause = match self.publish_batch().await {
                 Ok(0) => {
                     backoff.reset();
+                    last.clear();
                     POLL
                 }
                 // There may be more, or later versions of the same aggregates.
                 Ok(_) => {
                     backoff.reset();
+                    last.clear();
                     continue;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the relay could not publish, trying again");
+                    if last.is_new(&error) {
+                        tracing::warn!(%error, "the relay could not publish, trying until it can");
+                    }
                     backoff.next_delay()
                 }
             };
-            if pruned.elapsed() > PRUNE_INTERVAL {
-                pruned = tokio::time::Instant::now();
-                self.prune().await;
-            }
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wake.notified() => {}
@@ -136,8 +138,29 @@ impl Relay {
         }
     }
 
-    async fn prune(&self) {
-        while let Ok(1000) = outbox::prune(&self.pool, outbox::RETENTION).await {}
-        while let Ok(1000) = inbox::prune(&self.pool, inbox::RETENTION).await {}
+    /// Measures the outbox, and deletes rows of both tables that are too old, until `stop`. A task beside
+    /// [`run`](Self::run): an hour's worth of old rows must not hold up what is to be published now.
+    pub async fn keep_up(self, stop: CancellationToken) {
+        let mut pruned: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            if let Ok(backlog) = outbox::backlog(&self.pool).await {
+                self.metrics.outbox_unpublished.set(backlog.rows);
+                self.metrics.outbox_oldest_seconds.set(backlog.oldest_seconds);
+            }
+            if pruned.is_none_or(|last| last.elapsed() > PRUNE_INTERVAL) {
+                pruned = Some(Instant::now());
+                while !stop.is_cancelled() && outbox::prune(&self.pool, outbox::RETENTION).await.is_ok_and(is_full) {}
+                while !stop.is_cancelled() && inbox::prune(&self.pool, inbox::RETENTION).await.is_ok_and(is_full) {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(MEASURE_INTERVAL) => {}
+            }
+        }
     }
+}
+
+/// Whether a statement that deletes so many rows at most has left some.
+fn is_full(deleted: u64) -> bool {
+    deleted == outbox::PRUNE_BATCH
 }

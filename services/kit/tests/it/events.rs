@@ -1,22 +1,22 @@
 //! The consumer on Redis Streams.
 
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use valerix_kit::args::BusArgs;
 use valerix_kit::events::consumer::{Consumer, ConsumerOptions};
 use valerix_kit::events::redis_streams::RedisStreams;
-use valerix_kit::events::{Event, EventBus, Handler, HandlerError};
+use valerix_kit::events::{BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError};
 use valerix_kit::metrics::Metrics;
+use valerix_kit::tasks::Tasks;
 use valerix_kit::testing::eventually;
 
-use crate::support::{Scripted, TOPIC, World, event, new_event, subscription};
+use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, event, free_port, new_event, own_bus, subscription};
 
-fn quick() -> ConsumerOptions {
+pub fn quick() -> ConsumerOptions {
     ConsumerOptions {
         retry_base: Duration::from_millis(10),
         retry_max: Duration::from_millis(50),
@@ -25,13 +25,13 @@ fn quick() -> ConsumerOptions {
     }
 }
 
-struct Running {
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
+pub struct Running {
+    pub stop: CancellationToken,
+    pub task: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
-    fn start(bus: &Arc<RedisStreams>, name: &str, handler: Arc<dyn Handler>, options: ConsumerOptions) -> Self {
+    pub fn start(bus: &Arc<RedisStreams>, name: &str, handler: Arc<dyn Handler>, options: ConsumerOptions) -> Self {
         let stop = CancellationToken::new();
         let consumer =
             Consumer::new(bus.clone(), subscription(name), handler, Metrics::new().unwrap()).with_options(options);
@@ -41,7 +41,7 @@ impl Running {
         }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         self.stop.cancel();
         self.task.await.unwrap();
     }
@@ -147,7 +147,7 @@ impl Handler for Hangs {
 }
 
 /// Leaves `count` events pending with the consumer `name`, as a kill does.
-async fn killed_with_pending(world: &World, name: &str, count: usize) {
+pub async fn killed_with_pending(world: &World, name: &str, count: usize) {
     let hanging = Arc::new(Hangs::default());
     let running = Running::start(&world.bus, name, hanging.clone(), quick());
     eventually("the handlers hang", || async {
@@ -274,6 +274,7 @@ async fn an_entry_that_is_no_event_becomes_a_dead_letter_at_once() {
         dead.get::<String>("dead_reason").unwrap(),
         "failed to read the field id"
     );
+    assert_eq!(dead.get::<String>("dead_errors").unwrap(), "1");
     assert!(handler.handled().is_empty());
     running.stop().await;
 }
@@ -307,54 +308,11 @@ async fn a_stream_that_redis_lost_is_read_again_from_its_beginning() {
     running.stop().await;
 }
 
-/// A Redis of its own, killed with this value.
-struct OwnRedis(Child);
-
-impl OwnRedis {
-    fn start(port: u16) -> Self {
-        let arguments = [
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--bind",
-            "127.0.0.1",
-        ];
-        let child = Command::new("redis-server")
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        Self(child)
-    }
-}
-
-impl Drop for OwnRedis {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
 #[tokio::test]
 async fn relay_and_consumer_outlive_a_redis_that_is_late_and_one_that_restarts_empty() {
     let world = World::new().await;
     let port = free_port();
-    let args = BusArgs {
-        redis_url: format!("redis://127.0.0.1:{port}/").into(),
-        redis_prefix: "own:".into(),
-    };
-    let bus = Arc::new(RedisStreams::open(&args).unwrap());
+    let bus = Arc::new(RedisStreams::open(&own_bus(port)));
     let handler = Scripted::new(|_, _| Ok(()));
     let running = Running::start(&bus, "one", handler.clone(), quick());
     let stop = CancellationToken::new();
@@ -383,4 +341,100 @@ async fn relay_and_consumer_outlive_a_redis_that_is_late_and_one_that_restarts_e
     stop.cancel();
     relay.await.unwrap();
     running.stop().await;
+}
+
+/// A reading end whose next read does what the test says.
+struct Source {
+    real: Box<dyn EventSource>,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    reads: AtomicUsize,
+    /// The read of this number panics; counted from 1, over all sources.
+    panics_at: usize,
+    /// A read says that it has begun, and asks Redis once it is told to.
+    reading: Notify,
+    release: Notify,
+    waits: bool,
+}
+
+#[async_trait]
+impl EventSource for Source {
+    async fn pending(&mut self) -> Result<Vec<Delivery>, BusError> {
+        self.real.pending().await
+    }
+    async fn next(&mut self, count: usize, wait: Duration) -> Result<Vec<Delivery>, BusError> {
+        let read = self.gate.reads.fetch_add(1, Ordering::SeqCst) + 1;
+        assert!(read != self.gate.panics_at, "the reader panics on purpose");
+        if self.gate.waits {
+            self.gate.reading.notify_one();
+            self.gate.release.notified().await;
+        }
+        self.real.next(count, wait).await
+    }
+    async fn claim_stale(&mut self, idle: Duration, count: usize) -> Result<Vec<Delivery>, BusError> {
+        self.real.claim_stale(idle, count).await
+    }
+}
+
+fn gated(world: &World, gate: &Arc<Gate>, handler: Arc<dyn Handler>) -> Consumer {
+    let gate = gate.clone();
+    let bus = Tampered::reads_by(&world.bus, move |real| {
+        Box::new(Source {
+            real,
+            gate: gate.clone(),
+        })
+    });
+    Consumer::new(Arc::new(bus), subscription("one"), handler, Metrics::new().unwrap()).with_options(quick())
+}
+
+#[tokio::test]
+async fn what_the_last_read_before_a_stop_brings_is_handled() {
+    let world = World::new().await;
+    let gate = Arc::new(Gate {
+        waits: true,
+        ..Gate::default()
+    });
+    let handler = Scripted::new(|_, _| Ok(()));
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(gated(&world, &gate, handler.clone()).run(stop.clone()));
+    gate.reading.notified().await;
+    stop.cancel();
+    let id = world.publish(1).await[0].id;
+    gate.release.notify_one();
+    running.await.unwrap();
+    assert_eq!(handler.handled(), [id]);
+    assert_eq!(
+        world.pending().await,
+        0,
+        "nothing is left to a pod that never comes back"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_dies_takes_its_consumer_along_and_both_are_started_again() {
+    let world = World::new().await;
+    let gate = Arc::new(Gate {
+        panics_at: 1,
+        ..Gate::default()
+    });
+    let handler = Scripted::new(|_, _| Ok(()));
+    let consumer = gated(&world, &gate, handler.clone());
+    let metrics = Metrics::new().unwrap();
+    let tasks = Tasks::new(&metrics);
+    tasks.spawn("events", move |stop| consumer.clone().run(stop));
+    world.publish(1).await;
+    eventually("the event is handled", || async {
+        (handler.handled().len() == 1).then_some(())
+    })
+    .await;
+    assert!(
+        metrics
+            .render()
+            .unwrap()
+            .contains("background_task_restarts_total{task=\"events\"} 1")
+    );
+    assert!(tasks.stop(Duration::from_secs(10)).await);
 }

@@ -6,9 +6,12 @@
     reason = "a test's helpers fail by panicking"
 )]
 
+mod app;
 mod boundaries;
 mod events;
 mod limits;
 mod relay;
 mod server;
+mod slow_clients;
+mod streams;
 mod support;

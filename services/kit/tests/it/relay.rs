@@ -7,14 +7,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use valerix_kit::events::consumer::Consumer;
-use valerix_kit::events::{
-    BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError, Subscription, inbox, outbox,
-};
+use valerix_kit::events::{Event, EventBus, Handler, HandlerError, inbox, outbox};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::postgres::begin;
 use valerix_kit::testing::eventually;
 
-use crate::support::{TOPIC, World, event, new_event, subscription};
+use crate::support::{TOPIC, Tampered, World, event, new_event, subscription};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn several_relays_publish_everything_once_and_each_aggregate_in_order() {
@@ -90,35 +88,6 @@ async fn a_row_that_is_due_later_waits_alone_and_can_be_withdrawn_or_hurried() {
     );
 }
 
-/// Publishes for real and then never returns: the process dies between publish and mark.
-struct DiesAfterPublish(Arc<dyn EventBus>);
-
-#[async_trait]
-impl EventBus for DiesAfterPublish {
-    async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>> {
-        self.0.publish(events).await;
-        std::future::pending().await
-    }
-    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn EventSource>, BusError> {
-        self.0.subscribe(subscription).await
-    }
-    async fn acknowledge(&self, delivery: &Delivery) -> Result<(), BusError> {
-        self.0.acknowledge(delivery).await
-    }
-    async fn count_error(&self, delivery: &Delivery) -> Result<u32, BusError> {
-        self.0.count_error(delivery).await
-    }
-    async fn dead_letter(&self, delivery: &Delivery, reason: &str) -> Result<(), BusError> {
-        self.0.dead_letter(delivery, reason).await
-    }
-    async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError> {
-        self.0.lag(subscription).await
-    }
-    async fn ping(&self) -> Result<(), BusError> {
-        self.0.ping().await
-    }
-}
-
 /// The effect of an event is a row, written in the transaction that remembers the event.
 struct WritesRow(sqlx::PgPool);
 
@@ -146,7 +115,7 @@ impl Handler for WritesRow {
 async fn a_crash_between_publish_and_mark_publishes_twice_and_has_one_effect() {
     let world = World::new().await;
     world.append(&[new_event("a", 1), new_event("b", 1)]).await;
-    let dying = world.relay_to(Arc::new(DiesAfterPublish(world.bus.clone())));
+    let dying = world.relay_to(Arc::new(Tampered::dies_after_publish(&world.bus)));
     let dying = tokio::spawn(async move { dying.publish_batch().await });
     eventually("the dying relay has published", || async {
         (world.stream().await.len() == 2).then_some(())

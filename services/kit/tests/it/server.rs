@@ -1,125 +1,23 @@
 //! The server: start, malformed requests, slow clients, drain.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::response::IntoResponse;
-use axum::routing::{get, post};
-use serde::Deserialize;
+use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use valerix_kit::args::ServiceArgs;
-use valerix_kit::extract::{Json, Path, Query};
 use valerix_kit::openapi::Document;
 use valerix_kit::postgres::Database;
 use valerix_kit::problem::Problem;
 use valerix_kit::service::Service;
-use valerix_kit::telemetry::outbound_headers;
 use valerix_kit::testing::{TestDatabase, eventually, service_args};
-use valerix_resilience::AbortConnection;
 
-#[derive(Deserialize)]
-struct Thing {
-    #[allow(dead_code)]
-    count: u8,
-}
-
-struct App {
-    base: String,
-    report: String,
-    address: SocketAddr,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-    release: Arc<Notify>,
-    client: reqwest::Client,
-}
-
-async fn spawn(args: ServiceArgs, service: Service) -> App {
-    let release = Arc::new(Notify::new());
-    let routes = Router::new()
-        .route("/things", post(|Json(_): Json<Thing>| async { "ok" }))
-        .route(
-            "/things/{number}",
-            get(|Path(number): Path<u8>| async move { number.to_string() }),
-        )
-        .route(
-            "/search",
-            get(|Query(thing): Query<Thing>| async move { thing.count.to_string() }),
-        )
-        .route(
-            "/panic",
-            get(|| async {
-                if std::env::args().count() > 0 {
-                    panic!("on purpose")
-                }
-            }),
-        )
-        .route(
-            "/abort",
-            get(|| async {
-                let mut response = "never seen".into_response();
-                response.extensions_mut().insert(AbortConnection);
-                response
-            }),
-        )
-        .route(
-            "/trace",
-            get(|| async {
-                let headers = outbound_headers();
-                headers
-                    .get("traceparent")
-                    .map(|value| value.to_str().unwrap().to_owned())
-                    .unwrap_or_default()
-            }),
-        )
-        .route(
-            "/slow",
-            get(|State(release): State<Arc<Notify>>| async move {
-                release.notified().await;
-                "done"
-            }),
-        )
-        .with_state(release.clone());
-    assert_eq!(args.report_port, 0);
-    let server = service.bind(routes, Document::new("test", "")).await.unwrap();
-    let (address, report) = (server.address(), server.report_address());
-    let stop = CancellationToken::new();
-    let task = tokio::spawn(server.run(stop.clone()));
-    let client = reqwest::Client::new();
-    App {
-        base: format!("http://{address}"),
-        report: format!("http://{report}"),
-        address,
-        stop,
-        task,
-        release,
-        client,
-    }
-}
-
-async fn app() -> App {
-    let args = service_args("test");
-    let service = Service::new(&args).await.unwrap();
-    spawn(args, service).await
-}
-
-async fn problem(response: reqwest::Response) -> (u16, Value) {
-    let status = response.status().as_u16();
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/problem+json",
-        "status {status}"
-    );
-    let body: Value = response.json().await.unwrap();
-    assert_eq!(body["status"], status);
-    (status, body)
-}
+use crate::app::{app, problem, spawn, write_document};
 
 #[tokio::test]
 async fn what_is_wrong_with_a_request_is_a_problem_and_never_a_500() {
@@ -185,61 +83,6 @@ async fn what_is_wrong_with_a_request_is_a_problem_and_never_a_500() {
     let wrong_method = app.client.delete(&things).send().await.unwrap();
     assert_eq!(wrong_method.headers()["allow"], "POST");
     assert_eq!(problem(wrong_method).await.0, 405);
-}
-
-/// Writes a request with a body of `sent` bytes, announced as `length`, before it reads anything; returns the answer, or
-/// why there is none.
-async fn write_then_read(app: &App, path: &str, length: usize, sent: usize) -> std::io::Result<String> {
-    let socket = TcpSocket::new_v4()?;
-    // Small, so that what the server leaves unread is felt by who writes it.
-    socket.set_send_buffer_size(16 * 1024)?;
-    let mut stream = socket.connect(app.address).await?;
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    );
-    stream.write_all(head.as_bytes()).await?;
-    let piece = vec![b' '; 64 * 1024];
-    let mut left = sent;
-    while left > 0 {
-        let size = left.min(piece.len());
-        stream.write_all(&piece[..size]).await?;
-        left -= size;
-    }
-    let mut answer = vec![0; 4096];
-    let read = stream.read(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer[..read]).into_owned())
-}
-
-const MIB: usize = 1024 * 1024;
-
-#[tokio::test]
-async fn who_writes_everything_before_reading_gets_the_refusal() {
-    let app = app().await;
-    for (path, status) in [("/things", "413"), ("/nothing", "404"), ("/things/7", "405")] {
-        for size in [2 * MIB, 7 * MIB] {
-            let answer = write_then_read(&app, path, size, size).await;
-            let answer = answer.unwrap_or_else(|error| panic!("{path}, {size} bytes: {error}"));
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer:?}");
-            assert!(answer.contains("application/problem+json"), "{answer:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn what_nobody_wants_is_read_within_bounds() {
-    let app = app().await;
-    // Longer than is read: cut off, and the sooner the better.
-    let endless = write_then_read(&app, "/things", 1_000 * MIB, 1_000 * MIB);
-    let cut = tokio::time::timeout(Duration::from_secs(10), endless).await.unwrap();
-    assert!(cut.is_err(), "{cut:?}");
-    // Announced and never sent: answered at once, and closed after a while.
-    let begun = Instant::now();
-    let answer = write_then_read(&app, "/nothing", 2 * MIB, 10).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer:?}");
-    assert!(
-        begun.elapsed() < Duration::from_secs(4),
-        "the answer did not wait for the rest"
-    );
 }
 
 #[tokio::test]
@@ -333,26 +176,6 @@ async fn a_request_is_traced_measured_and_described() {
     assert_eq!(document["openapi"], "3.1.0");
     let page = app.client.get(format!("{}/docs", app.base)).send().await.unwrap();
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
-}
-
-#[tokio::test]
-async fn a_client_that_never_finishes_its_head_is_cut_off() {
-    let mut args = service_args("test");
-    args.header_read_timeout = Duration::from_millis(300);
-    let service = Service::new(&args).await.unwrap();
-    let app = spawn(args, service).await;
-    for sent in ["", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
-        let mut stream = TcpStream::connect(app.address).await.unwrap();
-        stream.write_all(sent.as_bytes()).await.unwrap();
-        let begun = Instant::now();
-        let mut rest = Vec::new();
-        let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await;
-        assert!(read.is_ok(), "the connection that sent {sent:?} is still open");
-        assert!(
-            begun.elapsed() >= Duration::from_millis(250),
-            "{sent:?} was cut too early"
-        );
-    }
 }
 
 #[tokio::test]
@@ -515,14 +338,6 @@ async fn a_service_starts_before_its_database_and_outlives_its_loss() {
     task.await.unwrap();
 }
 
-/// Writes a document as a ConfigMap's volume shows it.
-fn write_document(folder: &std::path::Path, name: &str, document: &Value) {
-    std::fs::create_dir_all(folder).unwrap();
-    let draft = folder.join(format!(".{name}"));
-    std::fs::write(&draft, document.to_string()).unwrap();
-    std::fs::rename(draft, folder.join(name)).unwrap();
-}
-
 #[tokio::test]
 async fn faults_of_the_documents_hit_handlers_but_neither_probes_nor_the_report() {
     let mut args = service_args("test");
@@ -591,4 +406,53 @@ async fn faults_of_the_documents_hit_handlers_but_neither_probes_nor_the_report(
             "{path}"
         );
     }
+}
+
+/// Collects log lines.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_changed_something_leaves_one_line_with_its_trace() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_env_filter("info")
+        .with_writer(move || writer.clone())
+        .finish();
+    // Of this thread, where the whole test runs.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let app = app().await;
+    for (method, trace_id) in [
+        (reqwest::Method::POST, "4bf92f3577b34da6a3ce929d0e0e4736"),
+        (reqwest::Method::GET, "5bf92f3577b34da6a3ce929d0e0e4736"),
+    ] {
+        let path = if method == "POST" { "things" } else { "things/7" };
+        let request = app
+            .client
+            .request(method, format!("{}/{path}", app.base))
+            .header("traceparent", format!("00-{trace_id}-00f067aa0ba902b7-01"))
+            .json(&json!({"count": 1}));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines = |trace_id: &str| text.lines().filter(|line| line.contains(trace_id)).count();
+    assert_eq!(lines("4bf92f3577b34da6a3ce929d0e0e4736"), 1, "{text}");
+    assert_eq!(
+        lines("5bf92f3577b34da6a3ce929d0e0e4736"),
+        0,
+        "reading is not worth a line: {text}"
+    );
 }

@@ -1,13 +1,18 @@
 //! What the tests share: a database with outbox and inbox, and a bus under a prefix of its own.
 
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgPool;
 use uuid::Uuid;
+use valerix_kit::args::BusArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
-use valerix_kit::events::{Event, EventBus, Handler, HandlerError, NewEvent, Subscription, outbox};
+use valerix_kit::events::{
+    BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError, NewEvent, Subscription, outbox,
+};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::postgres::begin;
 use valerix_kit::testing::{TestDatabase, bus_args};
@@ -34,12 +39,15 @@ impl World {
             .execute(&pool)
             .await
             .unwrap();
-        let args = bus_args();
+        let args = BusArgs {
+            redis_stream_keep: Duration::ZERO,
+            ..bus_args()
+        };
         let redis = valerix_kit::testing::redis().await;
         Self {
             _database: database,
             pool,
-            bus: Arc::new(RedisStreams::open(&args).unwrap()),
+            bus: Arc::new(RedisStreams::open(&args)),
             redis,
         }
     }
@@ -173,4 +181,118 @@ impl Handler for Scripted {
         self.handled.lock().unwrap().push(event.id);
         Ok(())
     }
+}
+
+type TamperWithSource = dyn Fn(Box<dyn EventSource>) -> Box<dyn EventSource> + Send + Sync;
+
+/// A bus on which something goes wrong.
+pub struct Tampered {
+    bus: Arc<dyn EventBus>,
+    dies_after_publish: bool,
+    source: Box<TamperWithSource>,
+}
+
+impl Tampered {
+    /// Publishes for real and then never returns: the process dies between publish and mark.
+    pub fn dies_after_publish(bus: &Arc<RedisStreams>) -> Self {
+        Self {
+            bus: bus.clone(),
+            dies_after_publish: true,
+            source: Box::new(|source| source),
+        }
+    }
+
+    /// Reads by what `source` makes of the real reading end.
+    pub fn reads_by(
+        bus: &Arc<RedisStreams>,
+        source: impl Fn(Box<dyn EventSource>) -> Box<dyn EventSource> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            bus: bus.clone(),
+            dies_after_publish: false,
+            source: Box::new(source),
+        }
+    }
+}
+
+#[async_trait]
+impl EventBus for Tampered {
+    async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>> {
+        let published = self.bus.publish(events).await;
+        if self.dies_after_publish {
+            std::future::pending::<()>().await;
+        }
+        published
+    }
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn EventSource>, BusError> {
+        self.bus.subscribe(subscription).await.map(&self.source)
+    }
+    async fn acknowledge(&self, delivery: &Delivery) -> Result<(), BusError> {
+        self.bus.acknowledge(delivery).await
+    }
+    async fn count_error(&self, delivery: &Delivery) -> Result<u32, BusError> {
+        self.bus.count_error(delivery).await
+    }
+    async fn dead_letter(&self, delivery: &Delivery, errors: u32, reason: &str) -> Result<(), BusError> {
+        self.bus.dead_letter(delivery, errors, reason).await
+    }
+    async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError> {
+        self.bus.lag(subscription).await
+    }
+    async fn tidy(&self, topics: &[String]) -> Result<Vec<(String, u64)>, BusError> {
+        self.bus.tidy(topics).await
+    }
+    async fn ping(&self) -> Result<(), BusError> {
+        self.bus.ping().await
+    }
+}
+
+/// A Redis of its own, killed with this value.
+pub struct OwnRedis(Child);
+
+impl OwnRedis {
+    pub fn start(port: u16) -> Self {
+        Self::start_with(port, &[])
+    }
+
+    pub fn start_with(port: u16, more: &[&str]) -> Self {
+        let port = port.to_string();
+        let arguments = [
+            "--port",
+            &port,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--bind",
+            "127.0.0.1",
+        ];
+        let child = Command::new("redis-server")
+            .args(arguments)
+            .args(more)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        Self(child)
+    }
+}
+
+impl Drop for OwnRedis {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The arguments of a bus on a Redis of its own at this port.
+pub fn own_bus(port: u16) -> BusArgs {
+    BusArgs {
+        redis_url: format!("redis://127.0.0.1:{port}/").into(),
+        ..bus_args()
+    }
+}
+
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }

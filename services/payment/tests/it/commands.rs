@@ -10,7 +10,7 @@ use valerix_kit::testing::eventually;
 use crate::desk::Desk;
 
 async fn send(desk: &Desk, event_type: &str, id: Uuid, payload: Value) {
-    let bus = RedisStreams::open(&desk.bus).unwrap();
+    let bus = RedisStreams::open(&desk.bus);
     let event = Event {
         id,
         topic: "payment.commands".to_owned(),

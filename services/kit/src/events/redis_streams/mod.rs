@@ -1,0 +1,291 @@
+//! The [`EventBus`] on Redis Streams. The only folder that speaks Redis; the wire format is in the crate's README.
+//!
+//! Short commands share one connection that reconnects by itself. Each reader has a connection of its own without a
+//! response timeout (the default of 500 ms would cut every blocking read) under a timeout of ours.
+
+mod entry;
+mod source;
+mod upkeep;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::streams::{StreamInfoGroupsReply, StreamMaxlen};
+use redis::{AsyncCommands, AsyncConnectionConfig, ErrorKind, RedisError, RedisResult};
+use tokio::sync::OnceCell;
+
+use self::entry::encode;
+use self::source::Source;
+use super::{BusError, Delivery, Event, EventBus, EventSource, Subscription};
+use crate::args::BusArgs;
+use crate::health::Check;
+
+/// A dead-letter stream is cut to about this many entries.
+const MAX_DEAD_LETTERS: usize = 10_000;
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Events on Redis Streams; cheap to clone, all clones are one.
+#[derive(Clone)]
+pub struct RedisStreams {
+    /// Or why REDIS_URL can not be used.
+    client: Result<redis::Client, BusError>,
+    prefix: String,
+    max_entries: usize,
+    keep: Duration,
+    shared: std::sync::Arc<OnceCell<ConnectionManager>>,
+}
+
+impl RedisStreams {
+    /// Describes the bus; nothing is connected yet. A URL that can not be used is said here once and by the deep check:
+    /// a service that carries on without events must not fail to start for it.
+    pub fn open(args: &BusArgs) -> Self {
+        let client = redis::Client::open(args.redis_url.expose()).map_err(|error| BusError {
+            unavailable: true,
+            ..failed("read REDIS_URL", &error)
+        });
+        if let Err(error) = &client {
+            tracing::error!(%error, "REDIS_URL can not be used: events wait in the outbox until it is corrected");
+        }
+        Self {
+            client,
+            prefix: args.redis_prefix.clone(),
+            max_entries: args.redis_stream_max_entries,
+            keep: args.redis_stream_keep,
+            shared: std::sync::Arc::default(),
+        }
+    }
+
+    /// The key of a topic's stream.
+    pub fn stream(&self, topic: &str) -> String {
+        format!("{}{topic}", self.prefix)
+    }
+
+    /// The key of a topic's dead-letter stream.
+    pub fn dead_stream(&self, topic: &str) -> String {
+        format!("{}{topic}:dead", self.prefix)
+    }
+
+    fn errors_key(&self, delivery: &Delivery) -> String {
+        format!("{}{}:errors:{}", self.prefix, delivery.topic, delivery.group)
+    }
+
+    async fn connection(&self) -> Result<ConnectionManager, BusError> {
+        let client = self.client.clone()?;
+        let connect = || async {
+            let config = ConnectionManagerConfig::new()
+                .set_connection_timeout(Some(CONNECT_TIMEOUT))
+                .set_response_timeout(Some(RESPONSE_TIMEOUT))
+                .set_number_of_retries(1);
+            ConnectionManager::new_with_config(client, config).await
+        };
+        self.shared
+            .get_or_try_init(connect)
+            .await
+            .cloned()
+            .map_err(|error| failed("connect to Redis", &error))
+    }
+}
+
+#[async_trait]
+impl EventBus for RedisStreams {
+    async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>> {
+        let all = |error: &BusError| events.iter().map(|_| Err(error.clone())).collect();
+        let mut connection = match self.connection().await {
+            Ok(connection) => connection,
+            Err(error) => return all(&error),
+        };
+        let mut pipeline = redis::pipe();
+        pipeline.ignore_errors();
+        for event in events {
+            pipeline.xadd_maxlen(
+                self.stream(&event.topic),
+                StreamMaxlen::Approx(self.max_entries),
+                "*",
+                &encode(event),
+            );
+        }
+        let answers: RedisResult<Vec<RedisResult<String>>> = pipeline.query_async(&mut connection).await;
+        match answers {
+            Ok(answers) if answers.len() == events.len() => answers
+                .into_iter()
+                .map(|answer| {
+                    answer
+                        .map(|_| ())
+                        .map_err(|error| failed("append to the stream", &error))
+                })
+                .collect(),
+            Ok(_) => all(&BusError {
+                action: "append to the stream",
+                reason: "Redis answered another number of commands".into(),
+                unavailable: true,
+            }),
+            Err(error) => all(&failed("append to the stream", &error)),
+        }
+    }
+
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn EventSource>, BusError> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None);
+        let connection = self
+            .client
+            .clone()?
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|error| failed("connect to Redis", &error))?;
+        let mut source = Source {
+            connection,
+            streams: subscription
+                .topics
+                .iter()
+                .map(|topic| (self.stream(topic), topic.clone()))
+                .collect(),
+            subscription: subscription.clone(),
+        };
+        source.create_groups().await?;
+        Ok(Box::new(source))
+    }
+
+    async fn acknowledge(&self, delivery: &Delivery) -> Result<(), BusError> {
+        let mut connection = self.connection().await?;
+        let mut pipeline = redis::pipe();
+        pipeline
+            .xack(self.stream(&delivery.topic), &delivery.group, &[&delivery.entry])
+            .ignore()
+            .hdel(self.errors_key(delivery), &delivery.entry)
+            .ignore();
+        pipeline
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| failed("acknowledge an event", &error))
+    }
+
+    async fn count_error(&self, delivery: &Delivery) -> Result<u32, BusError> {
+        let mut connection = self.connection().await?;
+        connection
+            .hincr(self.errors_key(delivery), &delivery.entry, 1)
+            .await
+            .map_err(|error| failed("count a handler's error", &error))
+    }
+
+    async fn dead_letter(&self, delivery: &Delivery, errors: u32, reason: &str) -> Result<(), BusError> {
+        let mut connection = self.connection().await?;
+        let mut fields = match &delivery.event {
+            Ok(event) => encode(event).map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            Err(malformed) => malformed.fields.clone(),
+        };
+        fields.extend([
+            ("dead_group".to_owned(), delivery.group.clone()),
+            ("dead_entry".to_owned(), delivery.entry.clone()),
+            ("dead_errors".to_owned(), errors.to_string()),
+            ("dead_reason".to_owned(), reason.chars().take(1000).collect()),
+            ("dead_at".to_owned(), Utc::now().to_rfc3339()),
+        ]);
+        let mut pipeline = redis::pipe();
+        pipeline
+            .atomic()
+            .xadd_maxlen(
+                self.dead_stream(&delivery.topic),
+                StreamMaxlen::Approx(MAX_DEAD_LETTERS),
+                "*",
+                &fields,
+            )
+            .ignore()
+            .xack(self.stream(&delivery.topic), &delivery.group, &[&delivery.entry])
+            .ignore()
+            .hdel(self.errors_key(delivery), &delivery.entry)
+            .ignore();
+        pipeline
+            .query_async(&mut connection)
+            .await
+            .map_err(|error| failed("write a dead letter", &error))
+    }
+
+    async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError> {
+        let mut connection = self.connection().await?;
+        let mut lags = Vec::with_capacity(subscription.topics.len());
+        for topic in &subscription.topics {
+            let groups: StreamInfoGroupsReply = connection
+                .xinfo_groups(self.stream(topic))
+                .await
+                .map_err(|error| failed("read a stream's groups", &error))?;
+            let group = groups.groups.iter().find(|group| group.name == subscription.group);
+            let lag = match group.and_then(|group| Some(group.pending + group.lag?)) {
+                Some(lag) => lag,
+                // Nobody of the group has ever come, or Redis can not tell: rather too much than too little.
+                None => connection
+                    .xlen(self.stream(topic))
+                    .await
+                    .map_err(|error| failed("read a stream's length", &error))?,
+            };
+            lags.push((topic.clone(), i64::try_from(lag).unwrap_or(i64::MAX)));
+        }
+        Ok(lags)
+    }
+
+    async fn tidy(&self, topics: &[String]) -> Result<Vec<(String, u64)>, BusError> {
+        let mut connection = self.connection().await?;
+        let mut lengths = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let length = self
+                .tidy_topic(&mut connection, topic)
+                .await
+                .map_err(|error| failed("trim a stream", &error))?;
+            lengths.push((topic.clone(), length));
+        }
+        Ok(lengths)
+    }
+
+    async fn ping(&self) -> Result<(), BusError> {
+        let mut connection = self.connection().await?;
+        connection.ping().await.map_err(|error| failed("ping Redis", &error))
+    }
+}
+
+#[async_trait]
+impl Check for RedisStreams {
+    async fn check(&self) -> Result<(), String> {
+        self.rehearse().await.map_err(|error| error.reason)
+    }
+}
+
+/// A dead connection is an IO error, as it would be without the timeout but later.
+async fn timed<T>(limit: Duration, command: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+    tokio::time::timeout(limit, command).await.unwrap_or_else(|_| {
+        Err(RedisError::from(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "Redis did not answer in time",
+        )))
+    })
+}
+
+fn is_no_group(error: &RedisError) -> bool {
+    error.code() == Some("NOGROUP")
+}
+
+fn failed(action: &'static str, error: &RedisError) -> BusError {
+    // Neither passes by waiting, but no event is to blame for it.
+    let cluster = matches!(error.code(), Some("CROSSSLOT" | "MOVED" | "ASK"));
+    let busy = matches!(
+        error.code(),
+        Some("LOADING" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "READONLY" | "OOM" | "MISCONF" | "TRYAGAIN")
+    );
+    let hint = if cluster {
+        "; this Redis is a cluster: give REDIS_PREFIX a hash tag, such as {valerix}:"
+    } else {
+        ""
+    };
+    BusError {
+        action,
+        reason: format!("{error}{hint}"),
+        unavailable: busy
+            || cluster
+            || matches!(error.code(), Some("NOPERM" | "NOAUTH" | "WRONGPASS"))
+            || error.kind() == ErrorKind::Io
+            || error.is_timeout()
+            || error.is_unrecoverable_error(),
+    }
+}

@@ -1,0 +1,100 @@
+//! What keeps Redis small and the deep check honest: streams are cut to what some group has still to handle, and every
+//! command that the bus needs is tried on a key of its own.
+
+use std::time::Duration;
+
+use redis::aio::ConnectionManager;
+use redis::streams::{StreamInfoGroupsReply, StreamMaxlen, StreamPendingReply, StreamTrimOptions, StreamTrimmingMode};
+use redis::{AsyncCommands, RedisResult, Value};
+
+use super::{RedisStreams, failed};
+use crate::events::BusError;
+
+/// How long a dead letter is kept.
+const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Milliseconds and sequence: how ids of entries compare.
+type EntryId = (u64, u64);
+
+impl RedisStreams {
+    /// Cuts what every group of the topic has finished, and dead letters that are too old; returns how long the stream
+    /// is. What is younger than `keep` stays: after a Redis that lost its data one group may be back before another.
+    pub(super) async fn tidy_topic(&self, connection: &mut ConnectionManager, topic: &str) -> RedisResult<u64> {
+        let stream = self.stream(topic);
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+        let before = |age: Duration| {
+            let now = Duration::from_secs(seconds) + Duration::from_micros(micros);
+            (milliseconds(now.saturating_sub(age)), 0)
+        };
+        let groups: StreamInfoGroupsReply = match connection.xinfo_groups(&stream).await {
+            Ok(groups) => groups,
+            // There is no such stream.
+            Err(error) if error.code() == Some("ERR") => StreamInfoGroupsReply::default(),
+            Err(error) => return Err(error),
+        };
+        let mut least = before(self.keep);
+        for group in &groups.groups {
+            let open = match connection.xpending(&stream, &group.name).await? {
+                StreamPendingReply::Data(pending) => pending.start_id,
+                _ => group.last_delivered_id.clone(),
+            };
+            least = least.min(parse(&open));
+        }
+        // Without a group everything is kept for the one that comes, up to the cap.
+        if !groups.groups.is_empty() {
+            cut(connection, &stream, least).await?;
+        }
+        cut(connection, &self.dead_stream(topic), before(DEAD_LETTER_RETENTION)).await?;
+        connection.xlen(&stream).await
+    }
+
+    /// Runs every command that the bus needs against a stream of its own, so that a user without the right to one shows
+    /// here and not with the first event.
+    pub(super) async fn rehearse(&self) -> Result<(), BusError> {
+        let mut connection = self.connection().await?;
+        let (stream, errors, group) = (self.stream("health"), self.stream("health:errors"), "health");
+        let mut pipeline = redis::pipe();
+        pipeline
+            .ignore_errors()
+            .xgroup_create_mkstream(&stream, group, "$")
+            .xadd_maxlen(&stream, StreamMaxlen::Equals(1), "*", &[("probe", "")])
+            .cmd("XREADGROUP")
+            .arg(&["GROUP", group, group, "COUNT", "1", "STREAMS", &stream, ">"])
+            .cmd("XAUTOCLAIM")
+            .arg(&[&stream, group, group, "3600000", "0-0", "COUNT", "1"])
+            .xpending(&stream, group)
+            .xack(&stream, group, &["0-1"])
+            .xinfo_groups(&stream)
+            .xtrim(&stream, StreamMaxlen::Equals(1))
+            .xlen(&stream)
+            .hincr(&errors, "entry", 1)
+            .hdel(&errors, "entry")
+            .cmd("TIME");
+        let answers: RedisResult<Vec<RedisResult<Value>>> = pipeline.query_async(&mut connection).await;
+        let refused = match answers {
+            Err(error) => Some(error),
+            Ok(answers) => answers
+                .into_iter()
+                .filter_map(Result::err)
+                .find(|error| error.code() != Some("BUSYGROUP")),
+        };
+        refused.map_or(Ok(()), |error| Err(failed("use Redis as a bus", &error)))
+    }
+}
+
+async fn cut(connection: &mut ConnectionManager, stream: &str, least: EntryId) -> RedisResult<()> {
+    let least = format!("{}-{}", least.0, least.1);
+    let strategy = StreamTrimOptions::minid(StreamTrimmingMode::Exact, least);
+    connection.xtrim_options(stream, &strategy).await
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is not an id keeps everything.
+fn parse(id: &str) -> EntryId {
+    id.split_once('-')
+        .and_then(|(milliseconds, sequence)| Some((milliseconds.parse().ok()?, sequence.parse().ok()?)))
+        .unwrap_or_default()
+}
