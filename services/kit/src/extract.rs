@@ -256,11 +256,8 @@ fn in_words(reason: &str) -> String {
             None => reason.to_owned(),
         };
     };
-    let words = match expected
-        .split([' ', '`'])
-        .find(|word| !word.is_empty())
-        .unwrap_or_default()
-    {
+    let kind = expected.strip_prefix("a ").unwrap_or(expected);
+    let words = match kind.split(' ').next().unwrap_or_default() {
         "struct" | "map" => "an object",
         "sequence" | "tuple" => "an array",
         "u8" | "u16" | "u32" | "u64" | "i8" | "i16" | "i32" | "i64" | "usize" => "an integer that fits",
