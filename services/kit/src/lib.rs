@@ -1,5 +1,5 @@
-//! What every service of the shop stands on. It knows no business words, and leaves breakers, deadlines, retries and
-//! faults to `valerix-resilience`.
+//! What every service of the shop stands on. Of business it knows the few words that services share (money, items);
+//! breakers, deadlines, retries and faults are left to `valerix-resilience`.
 //!
 //! A service is put together like this; `services/inventory/src/startup.rs` is a whole one:
 //!
@@ -39,8 +39,11 @@ pub mod events;
 pub mod extract;
 pub mod health;
 mod http_layers;
+pub mod idempotent;
+pub mod item;
 mod leftover_body;
 pub mod metrics;
+pub mod money;
 pub mod openapi;
 pub mod postgres;
 pub mod problem;

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use valerix_resilience::ResilientClient;
 
-use crate::events::{Said, rejection};
+use crate::order::Order;
 use crate::saga::commands::Action;
+use crate::saga::reply::Reply;
 use crate::saga::state::{Input, Reason};
-use crate::store::Order;
 
 /// Inventory, asked to reserve.
 #[derive(Clone)]
@@ -20,7 +20,7 @@ pub struct Inventory {
 
 impl Inventory {
     /// Asks for the order's stock. `None`: nothing is known, the command goes on by event.
-    pub async fn reserve(&self, order: &Order) -> Option<Said> {
+    pub async fn reserve(&self, order: &Order) -> Option<Reply> {
         let body = json!({"order_id": order.id, "item_id": order.item_id, "quantity": order.quantity});
         ask(
             &self.client,
@@ -43,9 +43,9 @@ pub struct Payment {
 
 impl Payment {
     /// Asks for the order's money. `None`: nothing is known, the command goes on by event.
-    pub async fn charge(&self, order: &Order) -> Option<Said> {
+    pub async fn charge(&self, order: &Order) -> Option<Reply> {
         let money = order.amount.as_ref()?;
-        let body = json!({"order_id": order.id, "amount_minor": money.amount_minor, "currency": money.currency});
+        let body = json!({"order_id": order.id, "amount_minor": money.amount_minor(), "currency": money.currency()});
         ask(&self.client, "/payments", Action::ChargePayment, order, &body, charged).await
     }
 }
@@ -56,8 +56,8 @@ async fn ask(
     action: Action,
     order: &Order,
     body: &Value,
-    read: fn(StatusCode, &[u8]) -> Option<Said>,
-) -> Option<Said> {
+    read: fn(StatusCode, &[u8]) -> Option<Reply>,
+) -> Option<Reply> {
     let request = client.post(path).idempotency_key(&action.key(order.id)).json(body);
     let (status, answer) = match request.send().await {
         Ok(answer) => {
@@ -75,46 +75,46 @@ async fn ask(
             return None;
         }
     };
-    let said = read(status, &answer);
-    if said.is_none() {
+    let reply = read(status, &answer);
+    if reply.is_none() {
         tracing::info!(order = %order.id, %action, %status, "an answer decides nothing");
     }
-    said
+    reply
 }
 
 /// What inventory's answer to deduct decides.
-fn reserved(status: StatusCode, body: &[u8]) -> Option<Said> {
+fn reserved(status: StatusCode, body: &[u8]) -> Option<Reply> {
     #[derive(Deserialize)]
     #[serde(tag = "outcome", rename_all = "SCREAMING_SNAKE_CASE")]
-    enum Answer {
+    enum Deducted {
         Reserved { unit_price_minor: i64, currency: String },
         Rejected { reason: String },
         Released,
     }
     match status {
         StatusCode::OK => Some(match serde_json::from_slice(body).ok()? {
-            Answer::Reserved {
+            Deducted::Reserved {
                 unit_price_minor,
                 currency,
-            } => Said::Reserved {
+            } => Reply::Reserved {
                 unit_price_minor,
                 currency,
             },
-            Answer::Rejected { reason } => Said::Plain(rejection(&reason)),
-            Answer::Released => Said::Plain(Input::Released),
+            Deducted::Rejected { reason } => Reply::rejected(&reason),
+            Deducted::Released => Reply::Plain(Input::Released),
         }),
         StatusCode::UNPROCESSABLE_ENTITY if problem_is(body, "unknown-item") => {
-            Some(Said::Plain(Input::Rejected(Reason::UnknownItem)))
+            Some(Reply::Plain(Input::Rejected(Reason::UnknownItem)))
         }
         _ => None,
     }
 }
 
 /// What payment's answer to a charge decides.
-fn charged(status: StatusCode, body: &[u8]) -> Option<Said> {
+fn charged(status: StatusCode, body: &[u8]) -> Option<Reply> {
     match status {
-        StatusCode::CREATED => Some(Said::Plain(Input::Charged)),
-        StatusCode::PAYMENT_REQUIRED if problem_is(body, "payment-declined") => Some(Said::Plain(Input::Declined)),
+        StatusCode::CREATED => Some(Reply::Plain(Input::Charged)),
+        StatusCode::PAYMENT_REQUIRED if problem_is(body, "payment-declined") => Some(Reply::Plain(Input::Declined)),
         _ => None,
     }
 }
@@ -136,25 +136,25 @@ mod tests {
         let ok = |body: &str| reserved(StatusCode::OK, body.as_bytes());
         assert_eq!(
             ok(r#"{"outcome": "RESERVED", "order_id": "x", "unit_price_minor": 5, "currency": "EUR", "new": 1}"#),
-            Some(Said::Reserved {
+            Some(Reply::Reserved {
                 unit_price_minor: 5,
                 currency: "EUR".into()
             })
         );
         assert_eq!(
             ok(r#"{"outcome": "REJECTED", "reason": "OUT_OF_STOCK"}"#),
-            Some(Said::Plain(Input::Rejected(Reason::OutOfStock)))
+            Some(Reply::Plain(Input::Rejected(Reason::OutOfStock)))
         );
         assert_eq!(
             ok(r#"{"outcome": "RELEASED", "quantity": 1}"#),
-            Some(Said::Plain(Input::Released))
+            Some(Reply::Plain(Input::Released))
         );
         assert_eq!(ok("{}"), None);
         assert_eq!(ok("<html>"), None);
         let unknown = br#"{"type": "https://valerix.io/problems/unknown-item", "status": 422}"#;
         assert_eq!(
             reserved(StatusCode::UNPROCESSABLE_ENTITY, unknown),
-            Some(Said::Plain(Input::Rejected(Reason::UnknownItem)))
+            Some(Reply::Plain(Input::Rejected(Reason::UnknownItem)))
         );
         for status in [409, 422, 429, 500, 503, 504] {
             assert_eq!(reserved(StatusCode::from_u16(status).unwrap(), b"{}"), None);
@@ -163,11 +163,11 @@ mod tests {
 
     #[test]
     fn only_a_decision_is_an_answer_of_payment() {
-        assert_eq!(charged(StatusCode::CREATED, b"{}"), Some(Said::Plain(Input::Charged)));
+        assert_eq!(charged(StatusCode::CREATED, b"{}"), Some(Reply::Plain(Input::Charged)));
         let declined = br#"{"type": "https://valerix.io/problems/payment-declined", "status": 402}"#;
         assert_eq!(
             charged(StatusCode::PAYMENT_REQUIRED, declined),
-            Some(Said::Plain(Input::Declined))
+            Some(Reply::Plain(Input::Declined))
         );
         assert_eq!(charged(StatusCode::PAYMENT_REQUIRED, b"{}"), None);
         for status in [202, 409, 422, 429, 500, 503, 504] {

@@ -13,17 +13,14 @@ use crate::store::Times;
 #[command(mut_arg("listen_address", |arg| arg.default_value("0.0.0.0:3001")))]
 #[command(mut_arg("service", |arg| arg.default_value("order")))]
 pub struct Config {
+    /// What every service reads.
     #[command(flatten)]
-    #[allow(
-        missing_docs,
-        reason = "a doc comment here would replace the command's own in --help"
-    )]
     pub service: ServiceArgs,
+    /// Its database.
     #[command(flatten)]
-    #[allow(missing_docs, reason = "as above")]
     pub database: DatabaseArgs,
+    /// Its events.
     #[command(flatten)]
-    #[allow(missing_docs, reason = "as above")]
     pub bus: BusArgs,
     /// Where inventory is, unless the policy document says otherwise.
     #[arg(long, env = "INVENTORY_URL", default_value = "http://inventory")]
@@ -37,7 +34,7 @@ pub struct Config {
     /// An order that is not confirmed by then is cancelled.
     #[arg(long, env = "ORDER_EXPIRY", default_value = "15m", value_parser = parse_duration)]
     pub order_expiry: Duration,
-    /// Time before a command that was not answered is sent again; doubles up to four times this.
+    /// Time before a command that was not answered is sent again; doubles up to thirty times this.
     #[arg(long, env = "COMMAND_RESEND", default_value = "30s", value_parser = parse_duration)]
     pub command_resend: Duration,
     /// Pause between two looks for due commands and expired orders.

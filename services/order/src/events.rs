@@ -1,30 +1,25 @@
-//! The events that order writes and reads. Out: commands to inventory and payment, announcements for everyone. In: their
-//! answers, each turned into one input of the saga. The shapes are those of the READMEs of the services; pure but for
-//! [`Answers`], which hands an event to the store.
+//! The events of order on the wire. Out: commands to inventory and payment, announcements for everyone. In: their replies.
+//! The shapes are those of the READMEs of the services. Pure.
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
-use valerix_kit::events::relay::Relay;
-use valerix_kit::events::{Event, Handler, HandlerError, inbox};
-use valerix_kit::postgres;
+use valerix_kit::money::Money;
 
-use crate::metrics::Metrics;
-use crate::money::Money;
+use crate::order::Order;
 use crate::saga::commands::Action;
+use crate::saga::reply::Reply;
 use crate::saga::state::{Input, Reason};
-use crate::store::{Order, Store, StoreError};
 
 /// Announcements for everyone.
 pub const ORDER_EVENTS: &str = "order.events";
 /// Commands to inventory.
 pub const INVENTORY_COMMANDS: &str = "inventory.commands";
-/// Answers of inventory.
+/// Replies of inventory.
 pub const INVENTORY_EVENTS: &str = "inventory.events";
 /// Commands to payment.
 pub const PAYMENT_COMMANDS: &str = "payment.commands";
-/// Answers of payment.
+/// Replies of payment.
 pub const PAYMENT_EVENTS: &str = "payment.events";
 /// The consumer group of order on every stream that it reads.
 pub const GROUP: &str = "order";
@@ -47,8 +42,8 @@ pub fn command_payload(action: Action, order: &Order) -> Value {
         }
         Action::ChargePayment => json!({
             "order_id": order.id,
-            "amount_minor": order.amount.as_ref().map(|money| money.amount_minor),
-            "currency": order.amount.as_ref().map(|money| money.currency.as_str()),
+            "amount_minor": order.amount.as_ref().map(Money::amount_minor),
+            "currency": order.amount.as_ref().map(Money::currency),
         }),
         Action::VoidPayment | Action::RefundPayment => json!({"order_id": order.id}),
     }
@@ -73,56 +68,17 @@ pub fn announcement_payload(order: &Order) -> Value {
         order_id: order.id,
         item_id: &order.item_id,
         quantity: order.quantity,
-        amount_minor: order.amount.as_ref().map(|money| money.amount_minor),
-        currency: order.amount.as_ref().map(|money| money.currency.as_str()),
+        amount_minor: order.amount.as_ref().map(Money::amount_minor),
+        currency: order.amount.as_ref().map(Money::currency),
         reason: order.state.reason().map(Reason::name),
     })
 }
 
-/// An answer of inventory or payment, by HTTP or by event, as the saga takes it in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answered {
-    /// The order that it is about.
-    pub order_id: Uuid,
-    /// What happened.
-    pub said: Said,
-}
-
-/// What inventory or payment said.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// An input that stands for itself.
-    Plain(Input),
-    /// The quantity is set aside, at this price; what the order costs depends on its quantity.
-    Reserved {
-        /// Price of one, minor units.
-        unit_price_minor: i64,
-        /// ISO 4217 code.
-        currency: String,
-    },
-}
-
-impl Said {
-    /// The saga's input for an order of `quantity`, and what the order costs if that is now known.
-    ///
-    /// A price that makes no chargeable amount cancels the order: it can never be paid.
-    #[must_use]
-    pub fn input(&self, quantity: i32) -> (Input, Option<Money>) {
-        match self {
-            Self::Plain(input) => (*input, None),
-            Self::Reserved {
-                unit_price_minor,
-                currency,
-            } => match Money::total(*unit_price_minor, quantity, currency) {
-                Some(money) => (Input::Reserved, Some(money)),
-                None => (Input::Cancel(Reason::AmountOutOfRange), None),
-            },
-        }
-    }
-}
-
-/// Reads an answer event. `Ok(None)`: an event that order does not act on.
-pub fn read_answer(kind: &str, payload: &Value) -> Result<Option<Answered>, serde_json::Error> {
+/// Reads a reply and the order that it is about. `Ok(None)`: an event that order does not act on.
+///
+/// # Errors
+/// When the payload has another shape.
+pub fn read_reply(kind: &str, payload: &Value) -> Result<Option<(Uuid, Reply)>, serde_json::Error> {
     #[derive(Deserialize)]
     struct About {
         order_id: Uuid,
@@ -136,92 +92,28 @@ pub fn read_answer(kind: &str, payload: &Value) -> Result<Option<Answered>, serd
     struct Rejected {
         reason: String,
     }
-    let said = match kind {
+    let reply = match kind {
         "InventoryReserved" => {
             let Reserved {
                 unit_price_minor,
                 currency,
             } = Reserved::deserialize(payload)?;
-            Said::Reserved {
+            Reply::Reserved {
                 unit_price_minor,
                 currency,
             }
         }
-        "InventoryRejected" => Said::Plain(rejection(&Rejected::deserialize(payload)?.reason)),
-        "StockReleased" => Said::Plain(Input::Released),
-        "StockCommitted" => Said::Plain(Input::Committed),
-        "StockReturned" => Said::Plain(Input::Returned),
-        "PaymentProcessed" => Said::Plain(Input::Charged),
-        "PaymentFailed" => Said::Plain(Input::Declined),
-        "PaymentVoided" => Said::Plain(Input::Voided),
-        "PaymentRefunded" => Said::Plain(Input::PaymentRefunded),
+        "InventoryRejected" => Reply::rejected(&Rejected::deserialize(payload)?.reason),
+        "StockReleased" => Reply::Plain(Input::Released),
+        "StockCommitted" => Reply::Plain(Input::Committed),
+        "StockReturned" => Reply::Plain(Input::Returned),
+        "PaymentProcessed" => Reply::Plain(Input::Charged),
+        "PaymentFailed" => Reply::Plain(Input::Declined),
+        "PaymentVoided" => Reply::Plain(Input::Voided),
+        "PaymentRefunded" => Reply::Plain(Input::PaymentRefunded),
         _ => return Ok(None),
     };
-    Ok(Some(Answered {
-        order_id: About::deserialize(payload)?.order_id,
-        said,
-    }))
-}
-
-/// What inventory's reason for a rejection means. A reservation that came after its release holds nothing, as if the
-/// release had been answered.
-#[must_use]
-pub fn rejection(reason: &str) -> Input {
-    match reason {
-        "RELEASED" => Input::Released,
-        "UNKNOWN_ITEM" => Input::Rejected(Reason::UnknownItem),
-        _ => Input::Rejected(Reason::OutOfStock),
-    }
-}
-
-/// Takes the answers of inventory and payment in: the inbox and the transition are one transaction.
-pub struct Answers {
-    /// Where orders are.
-    pub store: Store,
-    /// Publishes what a transition wrote.
-    pub relay: Relay,
-    /// Counts orders that became terminal.
-    pub metrics: Metrics,
-}
-
-#[async_trait]
-impl Handler for Answers {
-    async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
-        let answered = read_answer(&event.event_type, &event.payload)
-            .map_err(|error| HandlerError::failed(format!("failed to read {}: {error}", event.event_type)))?;
-        let Some(answered) = answered else { return Ok(()) };
-        let mut transaction = postgres::begin(self.store.pool())
-            .await
-            .map_err(|error| HandlerError::from_sqlx(&error))?;
-        let first = inbox::claim(&mut transaction, GROUP, event.id)
-            .await
-            .map_err(|error| HandlerError::from_sqlx(&error))?;
-        if !first {
-            return Ok(());
-        }
-        let applied = self
-            .store
-            .answer_in(&mut transaction, &answered)
-            .await
-            .map_err(|error| failed(&error))?;
-        transaction
-            .commit()
-            .await
-            .map_err(|error| HandlerError::from_sqlx(&error))?;
-        match applied {
-            Some(applied) => self.metrics.moved(&applied),
-            None => tracing::warn!(order = %answered.order_id, event = %event.id, "an answer about an unknown order"),
-        }
-        self.relay.wake();
-        Ok(())
-    }
-}
-
-fn failed(error: &StoreError) -> HandlerError {
-    match error {
-        StoreError::Sql { source, .. } => HandlerError::from_sqlx(source),
-        other => HandlerError::failed(other.to_string()),
-    }
+    Ok(Some((About::deserialize(payload)?.order_id, reply)))
 }
 
 #[cfg(test)]
@@ -229,20 +121,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_become_inputs() {
+    fn replies_become_inputs() {
         let order_id = Uuid::now_v7();
         let payload = json!({"order_id": order_id, "item_id": "ps5", "quantity": 2, "unit_price_minor": 500,
             "currency": "EUR", "reason": "UNKNOWN_ITEM", "added_later": true});
-        let said = |kind: &str| read_answer(kind, &payload).unwrap().unwrap().said.input(2);
+        let said = |kind: &str| {
+            let (about, reply) = read_reply(kind, &payload).unwrap().unwrap();
+            assert_eq!(about, order_id);
+            reply.input(2)
+        };
         assert_eq!(
             said("InventoryReserved"),
-            (
-                Input::Reserved,
-                Some(Money {
-                    amount_minor: 1000,
-                    currency: "EUR".into()
-                })
-            )
+            (Input::Reserved, Some(Money::new(1000, "EUR").unwrap()))
         );
         assert_eq!(said("InventoryRejected"), (Input::Rejected(Reason::UnknownItem), None));
         assert_eq!(said("StockReleased"), (Input::Released, None));
@@ -251,18 +141,8 @@ mod tests {
         assert_eq!(said("PaymentFailed"), (Input::Declined, None));
         assert_eq!(said("PaymentVoided"), (Input::Voided, None));
         assert_eq!(said("PaymentRefunded"), (Input::PaymentRefunded, None));
-        assert_eq!(read_answer("SomethingNew", &payload).unwrap(), None);
-        assert!(read_answer("InventoryReserved", &json!({"order_id": order_id})).is_err());
-        assert!(read_answer("StockReleased", &json!({"order_id": "7"})).is_err());
-    }
-
-    #[test]
-    fn a_price_that_can_not_be_charged_cancels() {
-        let said = Said::Reserved {
-            unit_price_minor: i64::MAX,
-            currency: "EUR".into(),
-        };
-        assert_eq!(said.input(2), (Input::Cancel(Reason::AmountOutOfRange), None));
-        assert_eq!(rejection("RELEASED"), Input::Released);
+        assert_eq!(read_reply("SomethingNew", &payload).unwrap(), None);
+        assert!(read_reply("InventoryReserved", &json!({"order_id": order_id})).is_err());
+        assert!(read_reply("StockReleased", &json!({"order_id": "7"})).is_err());
     }
 }

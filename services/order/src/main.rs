@@ -1,4 +1,4 @@
-//! The order service's process: configuration, `Application::build`, run.
+//! The order service's process: configuration, build, run.
 
 use clap::Parser;
 use valerix_kit::service::launch;

@@ -3,8 +3,8 @@
 use chrono::Utc;
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
 
+use crate::order::Applied;
 use crate::saga::state::{Reason, State};
-use crate::store::Applied;
 
 /// The counters; cheap to clone, all clones are one.
 #[derive(Clone, Debug)]
@@ -12,6 +12,7 @@ pub struct Metrics {
     orders: IntCounterVec,
     revenue: IntCounterVec,
     processing: Histogram,
+    passed_over: IntCounterVec,
 }
 
 impl Metrics {
@@ -44,16 +45,29 @@ impl Metrics {
                     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
                 ]),
             )?,
+            passed_over: IntCounterVec::new(
+                Opts::new(
+                    "orders_passed_over_total",
+                    "Rows that the sweeper could not deal with, by what it was about to do",
+                ),
+                &["step"],
+            )?,
         };
         registry.register(metrics.orders.clone())?;
         registry.register(metrics.revenue.clone())?;
         registry.register(metrics.processing.clone())?;
+        registry.register(metrics.passed_over.clone())?;
         Ok(metrics)
     }
 
     /// An order was taken in.
     pub fn created(&self) {
         self.orders.with_label_values(&["CREATED", ""]).inc();
+    }
+
+    /// The sweeper went on without doing `step` for a row.
+    pub fn passed_over(&self, step: &str) {
+        self.passed_over.with_label_values(&[step]).inc();
     }
 
     /// An input was taken in; counts if the order became terminal by it.
@@ -69,10 +83,8 @@ impl Metrics {
             self.processing.observe(seconds.max(0.0));
         }
         if let (State::Confirmed, Some(money)) = (order.state, &order.amount) {
-            let amount = u64::try_from(money.amount_minor).unwrap_or_default();
-            self.revenue
-                .with_label_values(&[money.currency.as_str()])
-                .inc_by(amount);
+            let amount = u64::try_from(money.amount_minor()).unwrap_or_default();
+            self.revenue.with_label_values(&[money.currency()]).inc_by(amount);
         }
     }
 }

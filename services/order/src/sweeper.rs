@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use valerix_kit::events::relay::Relay;
 
-use crate::metrics::Metrics;
+use crate::saga::moves::Moves;
 use crate::saga::state::Input;
 use crate::store::{Store, StoreError};
 
+const FULL: usize = 100;
 const BATCH: i64 = 100;
 
 /// The sweeper of one replica.
@@ -17,10 +17,8 @@ const BATCH: i64 = 100;
 pub struct Sweeper {
     /// Where orders and their commands are.
     pub store: Store,
-    /// Publishes what a round wrote.
-    pub relay: Relay,
-    /// Counts orders that became terminal.
-    pub metrics: Metrics,
+    /// Hears of every order that has expired.
+    pub moves: Moves,
     /// Pause between two looks. A command that falls due waits at most this long.
     pub pause: Duration,
 }
@@ -43,27 +41,49 @@ impl Sweeper {
         }
     }
 
-    /// One look: sends everything that is due, cancels everything that has expired.
+    /// One look: sends everything that is due, cancels everything that has expired. A row that cannot be dealt with is
+    /// counted and passed over, so that it holds nobody else up.
     ///
     /// # Errors
-    /// When the database did not do it; the next round tries again.
+    /// When Postgres is away; the next round tries again.
     pub async fn round(&self) -> Result<(), StoreError> {
-        for order in self.store.expired(BATCH).await? {
-            match self.store.apply(order, Input::Expired, None).await {
-                Ok(applied) => self.metrics.moved(&applied),
-                Err(error @ StoreError::Row { .. }) => tracing::error!(%error, "an order was not expired"),
-                Err(error) => return Err(error),
+        let mut last = None;
+        loop {
+            let expired = self.store.expired(last, BATCH).await?;
+            for (_, order) in &expired {
+                match self.store.apply(*order, Input::Expired, None).await {
+                    Ok(applied) => self.moves.committed(&applied),
+                    Err(error) if error.is_unavailable() => return Err(error),
+                    Err(error) => self.pass_over("expire", &error),
+                }
             }
-            self.relay.wake();
+            last = expired.last().copied();
+            if expired.len() < FULL {
+                break;
+            }
         }
         loop {
             let sent = self.store.send_due(BATCH).await?;
-            if sent > 0 {
-                self.relay.wake();
+            for error in &sent.failed {
+                self.pass_over("send", error);
             }
-            if sent < usize::try_from(BATCH).unwrap_or(usize::MAX) {
+            if sent.due > 0 {
+                self.moves.relay.wake();
+            }
+            if sent.due < FULL {
                 return Ok(());
             }
         }
+    }
+
+    fn pass_over(&self, step: &'static str, error: &StoreError) {
+        self.moves.metrics.passed_over(step);
+        let category = error.category();
+        tracing::error!(
+            step,
+            category,
+            error = error as &dyn std::error::Error,
+            "an order was passed over"
+        );
     }
 }

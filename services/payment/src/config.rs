@@ -11,23 +11,20 @@ use valerix_kit::args::{BusArgs, DatabaseArgs, ServiceArgs, parse_duration};
 #[command(mut_arg("listen_address", |arg| arg.default_value("0.0.0.0:3003")))]
 #[command(mut_arg("service", |arg| arg.default_value("payment")))]
 pub struct Config {
+    /// What every service reads.
     #[command(flatten)]
-    #[allow(
-        missing_docs,
-        reason = "a doc comment here would replace the command's own in --help"
-    )]
     pub service: ServiceArgs,
+    /// Its database.
     #[command(flatten)]
-    #[allow(missing_docs, reason = "as above")]
     pub database: DatabaseArgs,
+    /// Its events.
     #[command(flatten)]
-    #[allow(missing_docs, reason = "as above")]
     pub bus: BusArgs,
     /// Where the card processor is, unless the policy document says otherwise.
     #[arg(long, env = "PROCESSOR_URL", default_value = "http://processor")]
     pub processor_url: String,
-    /// How long one who takes a payment up has to ask the processor before another may; also the first pause between two
-    /// requests about one payment, which doubles up to 10 s.
+    /// How long the processor is waited for at first, and how long nobody else asks it about the same payment. Doubles with
+    /// every attempt, up to a minute.
     #[arg(long, env = "SETTLE_LEASE", default_value = "5s", value_parser = parse_duration)]
     pub settle_lease: Duration,
     /// Pause between two looks for payments whose processor has to be asked.

@@ -1,103 +1,136 @@
-//! The events that payment reads: order's commands. What it writes, `store` puts into the outbox.
-//!
-//! A command is only written down here; the sweeper asks the processor, so that a slow processor never holds up the
-//! stream.
+//! The events of payment on the wire: order's commands in, announcements out. The shapes are those of the README. Pure.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use serde::Deserialize;
-use tokio::sync::Notify;
+use serde_json::json;
 use uuid::Uuid;
-use valerix_kit::events::relay::Relay;
-use valerix_kit::events::{Event, Handler, HandlerError, inbox};
-use valerix_kit::postgres;
+use valerix_kit::events::{Event, HandlerError, NewEvent};
+use valerix_kit::money::Money;
 
-use crate::metrics::Metrics;
-use crate::saga::state::Input;
-use crate::store::{Money, Store, StoreError};
+use crate::payment::Payment;
+use crate::saga::state::{Announcement, Input};
 
 /// Commands to payment.
 pub const PAYMENT_COMMANDS: &str = "payment.commands";
-/// Answers of payment.
+/// Announcements of payment.
 pub const PAYMENT_EVENTS: &str = "payment.events";
 /// The consumer group of payment.
 pub const GROUP: &str = "payment";
 
-#[derive(Deserialize)]
-struct Charge {
-    order_id: Uuid,
-    amount_minor: i64,
-    currency: String,
+/// What order commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The order.
+    pub order_id: Uuid,
+    /// As an input of the payment's table.
+    pub input: Input,
+    /// What is to be charged.
+    pub amount: Option<Money>,
 }
 
-#[derive(Deserialize)]
-struct Void {
-    order_id: Uuid,
-}
-
-/// Takes order's commands in: the inbox, the payment and its answer are one transaction.
-pub struct Commands {
-    /// Where payments are.
-    pub store: Store,
-    /// Publishes what a command wrote.
-    pub relay: Relay,
-    /// Tells the sweeper that the processor has to be asked.
-    pub wake: Arc<Notify>,
-    /// Counts payments.
-    pub metrics: Metrics,
-}
-
-#[async_trait]
-impl Handler for Commands {
-    async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
-        let (order_id, input, money) = match event.event_type.as_str() {
-            "ChargePayment" => {
-                let Charge {
-                    order_id,
-                    amount_minor,
-                    currency,
-                } = event.payload()?;
-                if amount_minor < 1 {
-                    return Err(HandlerError::failed(format!(
-                        "failed to charge order {order_id}: {amount_minor}"
-                    )));
-                }
-                (order_id, Input::Charge, Some(Money { amount_minor, currency }))
-            }
-            "VoidPayment" => (event.payload::<Void>()?.order_id, Input::Void, None),
-            _ => return Ok(()),
-        };
-        let mut transaction = postgres::begin(self.store.pool())
-            .await
-            .map_err(|error| HandlerError::from_sqlx(&error))?;
-        let first = inbox::claim(&mut transaction, GROUP, event.id)
-            .await
-            .map_err(|error| HandlerError::from_sqlx(&error))?;
-        if !first {
-            return Ok(());
+/// Reads a command.
+///
+/// # Errors
+/// When payment does not know the command or cannot obey it: no payment can come of it, however often it is tried.
+pub fn command(event: &Event) -> Result<Command, HandlerError> {
+    #[derive(Deserialize)]
+    struct Charge {
+        order_id: Uuid,
+        amount_minor: i64,
+        currency: String,
+    }
+    #[derive(Deserialize)]
+    struct Void {
+        order_id: Uuid,
+    }
+    let (order_id, input, amount) = match event.event_type.as_str() {
+        "ChargePayment" => {
+            let charge: Charge = event.payload()?;
+            let order_id = charge.order_id;
+            let money = Money::new(charge.amount_minor, charge.currency)
+                .map_err(|error| HandlerError::failed(format!("failed to charge order {order_id}: {error}")))?;
+            (order_id, Input::Charge, Some(money))
         }
-        let applied = self
-            .store
-            .apply_in(&mut transaction, order_id, input, money.as_ref(), None)
-            .await
-            .map_err(|error| failed(&error))?;
-        transaction
-            .commit()
-            .await
-            .map_err(|error| HandlerError::from_sqlx(&error))?;
-        self.metrics.moved(&applied);
-        if applied.payment.state.open_request().is_some() {
-            self.wake.notify_one();
-        }
-        self.relay.wake();
-        Ok(())
+        "VoidPayment" => (event.payload::<Void>()?.order_id, Input::Void, None),
+        other => return Err(HandlerError::failed(format!("{other} is not a command of payment"))),
+    };
+    Ok(Command {
+        order_id,
+        input,
+        amount,
+    })
+}
+
+/// The event that tells order where `payment` stands.
+#[must_use]
+pub fn announced(payment: &Payment, announcement: Announcement) -> NewEvent {
+    NewEvent {
+        topic: PAYMENT_EVENTS.into(),
+        event_type: announcement.name().into(),
+        aggregate: format!("payment:{}", payment.id),
+        version: payment.version,
+        payload: json!({
+            "order_id": payment.order_id,
+            "payment_id": payment.id,
+            "amount_minor": payment.amount.as_ref().map(Money::amount_minor),
+            "currency": payment.amount.as_ref().map(Money::currency),
+            "reason": payment.reason,
+        }),
+        due_in: Duration::ZERO,
     }
 }
 
-fn failed(error: &StoreError) -> HandlerError {
-    match error {
-        StoreError::Sql { source, .. } => HandlerError::from_sqlx(source),
-        other => HandlerError::failed(other.to_string()),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(event_type: &str, payload: serde_json::Value) -> Result<Command, HandlerError> {
+        command(&Event {
+            id: Uuid::nil(),
+            topic: PAYMENT_COMMANDS.to_owned(),
+            event_type: event_type.to_owned(),
+            aggregate: "order:1:charge".to_owned(),
+            version: 1,
+            occurred_at: std::time::SystemTime::UNIX_EPOCH.into(),
+            payload,
+            traceparent: String::new(),
+        })
+    }
+
+    #[test]
+    fn a_charge_by_event_is_held_to_the_same_bounds_as_one_by_http() {
+        let order_id = Uuid::now_v7();
+        let charge = |amount: i64, currency: &str| {
+            let payload = json!({"order_id": order_id, "amount_minor": amount, "currency": currency, "new": 1});
+            read("ChargePayment", payload)
+        };
+        assert_eq!(
+            charge(500, "EUR").unwrap(),
+            Command {
+                order_id,
+                input: Input::Charge,
+                amount: Some(Money::new(500, "EUR").unwrap()),
+            }
+        );
+        for (amount, currency) in [
+            (0, "EUR"),
+            (-1, "EUR"),
+            (1_000_000_000_001, "EUR"),
+            (500, "eur"),
+            (500, ""),
+        ] {
+            assert!(charge(amount, currency).is_err(), "{amount} {currency:?}");
+        }
+        let void = read("VoidPayment", json!({"order_id": order_id})).unwrap();
+        assert_eq!((void.order_id, void.input, void.amount), (order_id, Input::Void, None));
+    }
+
+    #[test]
+    fn a_command_that_payment_does_not_know_is_not_swallowed() {
+        for unknown in ["RefundPayment", "SomethingNew"] {
+            let refused = read(unknown, json!({"order_id": Uuid::nil()})).unwrap_err();
+            assert!(matches!(refused, HandlerError::Failed(_)), "{refused}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The payment service's process: configuration, `Application::build`, run.
+//! The payment service's process: configuration, build, run.
 
 use clap::Parser;
 use valerix_kit::service::launch;

@@ -1,15 +1,16 @@
 //! What payment counts, beside what every service counts.
 
-use prometheus::{IntCounterVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, Opts};
 
+use crate::payment::Applied;
 use crate::saga::state::State;
-use crate::store::Applied;
 
 /// The counters; cheap to clone, all clones are one.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     payments: IntCounterVec,
     settled: IntCounterVec,
+    passed_over: IntCounter,
 }
 
 impl Metrics {
@@ -30,10 +31,20 @@ impl Metrics {
                 ),
                 &["currency"],
             )?,
+            passed_over: IntCounter::new(
+                "payments_passed_over_total",
+                "Due payments that this version could not read",
+            )?,
         };
         registry.register(metrics.payments.clone())?;
         registry.register(metrics.settled.clone())?;
+        registry.register(metrics.passed_over.clone())?;
         Ok(metrics)
+    }
+
+    /// A due payment could not be read.
+    pub fn passed_over(&self) {
+        self.passed_over.inc();
     }
 
     /// An input was taken in; counts if the payment reached another state by it.
@@ -44,10 +55,8 @@ impl Metrics {
         }
         self.payments.with_label_values(&[payment.state.name()]).inc();
         if let (State::Charged, Some(money)) = (payment.state, &payment.amount) {
-            let amount = u64::try_from(money.amount_minor).unwrap_or_default();
-            self.settled
-                .with_label_values(&[money.currency.as_str()])
-                .inc_by(amount);
+            let amount = u64::try_from(money.amount_minor()).unwrap_or_default();
+            self.settled.with_label_values(&[money.currency()]).inc_by(amount);
         }
     }
 }

@@ -1,26 +1,30 @@
-//! The card processor over HTTP: what payment asks, and what an answer means to the payment's table. Deadlines, attempts
-//! and breakers are the resilience client's.
-
-use std::time::Duration;
+//! The card processor over HTTP: what payment asks, and what an answer means to the payment's table. Attempts and
+//! breakers are the resilience client's.
 
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
-use valerix_resilience::{Deadline, ResilientClient};
+use valerix_resilience::{CallError, Deadline, RequestBuilder, ResilientClient};
 
+use crate::payment::Payment;
 use crate::saga::state::{Input, Request};
-use crate::store::Payment;
 
-/// Of a request's deadline, what is left for writing the answer down and sending it.
-const MARGIN: Duration = Duration::from_millis(100);
-
-/// What the processor said.
+/// What the processor has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct Decision {
     /// As an input of the payment's table.
     pub input: Input,
     /// Why it declined.
     pub reason: Option<String>,
+}
+
+/// Whether what is asked may have been asked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repetition {
+    /// It is new.
+    First,
+    /// It may have been asked, and even done, without an answer: look before asking again.
+    Again,
 }
 
 /// The card processor.
@@ -28,54 +32,71 @@ pub struct Said {
 pub struct Processor {
     /// The policy's target `processor`.
     pub client: ResilientClient,
-    /// No request takes longer; shorter than the lease of who takes a payment up.
-    pub patience: Duration,
 }
 
 impl Processor {
-    /// Asks for what is open about `payment`. `None`: nothing is known, ask again later.
-    pub async fn ask(&self, payment: &Payment, request: Request) -> Option<Said> {
-        let patience = Deadline::after(self.patience);
-        // Whoever waits is to hear that there is no answer yet.
-        let deadline = Deadline::current().map_or(patience, |inbound| {
-            Deadline::after(inbound.remaining().saturating_sub(MARGIN)).min(patience)
-        });
-        let call = match request {
-            Request::Charge => {
-                let money = payment.amount.as_ref()?;
-                let body = json!({
-                    "key": payment.id, "amount_minor": money.amount_minor, "currency": money.currency,
-                });
-                self.client.post("/charges").json(&body)
-            }
-            Request::Refund => self.client.post(format!("/charges/{}/refund", payment.id)),
-        };
-        let call = call.idempotency_key(&payment.id.to_string());
-        let answered = deadline
-            .scope(async {
-                let answer = call.send().await?;
-                let status = answer.status();
-                answer.bytes().await.map(|body| (status, body))
-            })
-            .await;
-        match answered {
-            Ok((status, body)) => {
-                let said = said(request, status, &body);
-                if said.is_none() {
-                    tracing::warn!(payment = %payment.id, ?request, %status, "the processor's answer decides nothing");
+    /// Asks for what is open about `payment`, until `deadline`. `None`: nothing is known, ask again later.
+    ///
+    /// A processor that is slower than anybody waits has still done what it was asked: a look at the charge finds that out
+    /// at once, where repeating the request would only wait as long again.
+    pub async fn ask(
+        &self,
+        payment: &Payment,
+        request: Request,
+        repetition: Repetition,
+        deadline: Deadline,
+    ) -> Option<Decision> {
+        let asking = async {
+            if repetition == Repetition::Again {
+                let look = self.client.get(format!("/charges/{}", payment.id));
+                match answer(look).await? {
+                    (StatusCode::NOT_FOUND, _) => {}
+                    (status, body) => match decision(request, status, &body) {
+                        None if status.is_success() => {}
+                        decided => return Ok((status, decided)),
+                    },
                 }
-                said
             }
+            let (status, body) = answer(self.request(payment, request, deadline)).await?;
+            Ok::<_, CallError>((status, decision(request, status, &body)))
+        };
+        match deadline.scope(asking).await {
+            Ok((status, None)) => {
+                tracing::warn!(payment = %payment.id, ?request, %status, "the processor's answer decides nothing");
+                None
+            }
+            Ok((_, decided)) => decided,
             Err(error) => {
                 tracing::info!(payment = %payment.id, ?request, %error, "the processor did not answer");
                 None
             }
         }
     }
+
+    fn request(&self, payment: &Payment, request: Request, deadline: Deadline) -> RequestBuilder {
+        let id = payment.id;
+        let call = match request {
+            Request::Charge => self.client.post("/charges").json(&json!({
+                "key": id,
+                "amount_minor": payment.amount.as_ref().map(|money| money.amount_minor()),
+                "currency": payment.amount.as_ref().map(|money| money.currency()),
+            })),
+            Request::Cancel => self.client.post(format!("/charges/{id}/cancel")),
+            Request::Refund => self.client.post(format!("/charges/{id}/refund")),
+        };
+        // Whoever asks has so long: the times of the target may be shorter than what the processor needs.
+        call.idempotency_key(&id.to_string()).patience(deadline.remaining())
+    }
+}
+
+async fn answer(call: RequestBuilder) -> Result<(StatusCode, Vec<u8>), CallError> {
+    let answer = call.send().await?;
+    let status = answer.status();
+    Ok((status, answer.bytes().await?.to_vec()))
 }
 
 /// What the processor's answer decides.
-fn said(request: Request, status: StatusCode, body: &[u8]) -> Option<Said> {
+fn decision(request: Request, status: StatusCode, body: &[u8]) -> Option<Decision> {
     #[derive(Deserialize)]
     struct Charge {
         status: String,
@@ -86,14 +107,15 @@ fn said(request: Request, status: StatusCode, body: &[u8]) -> Option<Said> {
     }
     let charge: Charge = serde_json::from_slice(body).ok()?;
     let input = match (request, charge.status.as_str()) {
-        (Request::Charge, "SUCCEEDED") => Input::Approved,
+        (Request::Charge | Request::Cancel, "SUCCEEDED") => Input::Approved,
         // Given back by another hand: no money of this order is kept.
-        (Request::Charge, "DECLINED" | "REFUNDED") => Input::Refused,
+        (Request::Charge | Request::Cancel, "DECLINED" | "REFUNDED" | "CANCELLED") => Input::Refused,
         (Request::Refund, "REFUNDED") => Input::GivenBack,
         _ => return None,
     };
-    let reason = (input == Input::Refused).then(|| charge.reason.unwrap_or(charge.status));
-    Some(Said { input, reason })
+    let declined = request == Request::Charge && input == Input::Refused;
+    let reason = declined.then(|| charge.reason.unwrap_or(charge.status));
+    Some(Decision { input, reason })
 }
 
 #[cfg(test)]
@@ -103,7 +125,8 @@ mod tests {
     #[test]
     fn only_a_decision_is_an_answer() {
         let ask = |request, status: u16, body: &str| {
-            said(request, StatusCode::from_u16(status).unwrap(), body.as_bytes()).map(|said| (said.input, said.reason))
+            decision(request, StatusCode::from_u16(status).unwrap(), body.as_bytes())
+                .map(|decided| (decided.input, decided.reason))
         };
         let charge = |status: u16, body: &str| ask(Request::Charge, status, body);
         assert_eq!(
@@ -115,10 +138,12 @@ mod tests {
             charge(201, r#"{"status": "DECLINED", "reason": "CARD_DECLINED"}"#),
             Some((Input::Refused, Some("CARD_DECLINED".into())))
         );
-        assert_eq!(
-            charge(200, r#"{"status": "REFUNDED"}"#),
-            Some((Input::Refused, Some("REFUNDED".into())))
-        );
+        for other_hand in ["REFUNDED", "CANCELLED"] {
+            assert_eq!(
+                charge(200, &format!(r#"{{"status": "{other_hand}"}}"#)),
+                Some((Input::Refused, Some(other_hand.into())))
+            );
+        }
         assert_eq!(charge(200, r#"{"status": "NEW"}"#), None);
         assert_eq!(charge(500, r#"{"status": "SUCCEEDED"}"#), None);
         assert_eq!(charge(201, "{"), None);
@@ -128,5 +153,11 @@ mod tests {
         );
         assert_eq!(ask(Request::Refund, 200, r#"{"status": "SUCCEEDED"}"#), None);
         assert_eq!(ask(Request::Refund, 409, r#"{"status": "REFUNDED"}"#), None);
+        let cancel = |status: &str| ask(Request::Cancel, 200, &format!(r#"{{"status": "{status}"}}"#));
+        assert_eq!(cancel("SUCCEEDED"), Some((Input::Approved, None)));
+        for nothing_kept in ["CANCELLED", "DECLINED", "REFUNDED"] {
+            assert_eq!(cancel(nothing_kept), Some((Input::Refused, None)));
+        }
+        assert_eq!(ask(Request::Cancel, 404, r#"{"status": "CANCELLED"}"#), None);
     }
 }

@@ -10,29 +10,17 @@ use valerix_kit::events::relay::Relay;
 use valerix_kit::events::{EventBus, Subscription};
 use valerix_kit::postgres::Database;
 use valerix_kit::service::{Server, Service};
-use valerix_resilience::Resilience;
 use valerix_resilience::idempotency::Idempotency;
 
 use crate::config::Config;
-use crate::events::{Commands, GROUP, PAYMENT_COMMANDS};
+use crate::consumer::Commands;
+use crate::events::{GROUP, PAYMENT_COMMANDS};
 use crate::metrics::Metrics;
-use crate::openapi;
 use crate::processor::Processor;
-use crate::routes::payments;
+use crate::routes;
 use crate::saga::settle::Settlement;
 use crate::store::Store;
 use crate::sweeper::Sweeper;
-
-/// What handlers work with; cheap to clone.
-#[derive(Clone)]
-pub struct App {
-    /// Asks the processor and writes down what it said.
-    pub settlement: Settlement,
-    /// Tells the sweeper that the processor has to be asked.
-    pub wake: Arc<Notify>,
-    /// The policy in force.
-    pub resilience: Resilience,
-}
 
 /// The service's schema.
 #[must_use]
@@ -53,21 +41,18 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     let relay = Relay::new(database.pool().clone(), Arc::clone(&bus), service.metrics.clone());
     let metrics = Metrics::register(&service.metrics)?;
     let store = Store::new(database.pool().clone(), config.settle_lease);
-    let processor = Processor {
-        client: service.client("processor").url(&config.processor_url).build()?,
-        // One who took a payment up has given up before another takes it up.
-        patience: config.settle_lease.mul_f64(0.8),
-    };
     let settlement = Settlement {
         store: store.clone(),
-        processor,
+        processor: Processor {
+            client: service.client("processor").url(&config.processor_url).build()?,
+        },
         relay: relay.clone(),
         metrics: metrics.clone(),
     };
     let wake = Arc::new(Notify::new());
 
     let starting = database.clone();
-    service.tasks.spawn("start", move |_| {
+    service.tasks.spawn_droppable("start", move || {
         let database = starting.clone();
         async move { database.migrate(migrations()).await }
     });
@@ -77,28 +62,20 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         .tasks
         .spawn_when_ready("outbox", &database, move |stop| keeper.clone().keep_up(stop));
 
-    let (published, publisher) = (database.clone(), relay.clone());
-    service.tasks.spawn("relay", move |stop| {
-        let (database, relay) = (published.clone(), publisher.clone());
-        async move {
-            database.ready().await;
-            relay.run(stop).await;
-        }
-    });
+    let publisher = relay.clone();
+    service
+        .tasks
+        .spawn_when_ready("relay", &database, move |stop| publisher.clone().run(stop));
 
     let sweeper = Sweeper {
         settlement: settlement.clone(),
         wake: Arc::clone(&wake),
         pause: config.sweep_interval,
+        resilience: service.resilience.clone(),
     };
-    let swept = database.clone();
-    service.tasks.spawn("sweeper", move |stop| {
-        let (database, sweeper) = (swept.clone(), sweeper.clone());
-        async move {
-            database.ready().await;
-            sweeper.run(stop).await;
-        }
-    });
+    service
+        .tasks
+        .spawn_when_ready("sweeper", &database, move |stop| sweeper.clone().run(stop));
 
     let keys = database.pool().clone();
     service.tasks.spawn_when_ready("idempotency", &database, move |stop| {
@@ -116,27 +93,15 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
         wake: Arc::clone(&wake),
         metrics,
     });
-    let (consumed, counted) = (database.clone(), service.metrics.clone());
-    service.tasks.spawn("commands", move |stop| {
-        let database = consumed.clone();
-        let consumer = Consumer::new(
-            Arc::clone(&bus),
-            subscription.clone(),
-            commands.clone(),
-            counted.clone(),
-        );
-        async move {
-            database.ready().await;
-            consumer.run(stop).await;
-        }
-    });
+    let consumer = Consumer::new(bus, subscription, commands, service.metrics.clone());
+    service
+        .tasks
+        .spawn_when_ready("commands", &database, move |stop| consumer.clone().run(stop));
 
-    let app = App {
+    let state = routes::AppState {
         settlement,
         wake,
         resilience: service.resilience.clone(),
     };
-    Ok(service
-        .bind(payments::router().with_state(app), openapi::document())
-        .await?)
+    Ok(service.bind(routes::router(state), routes::document()).await?)
 }

@@ -5,48 +5,25 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use uuid::Uuid;
-use valerix_kit::events::{NewEvent, outbox};
+use valerix_kit::events::outbox;
+use valerix_kit::money::Money;
 use valerix_kit::postgres;
 
-use crate::events::PAYMENT_EVENTS;
-use crate::saga::state::{self, Answer, Input, State, Step};
+use crate::events;
+use crate::payment::{Applied, Payment};
+use crate::saga::state::{self, Announcement, Input, State, Step};
 
-/// An amount of money.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Money {
-    /// Minor units (cents) of the currency, at least 1.
-    pub amount_minor: i64,
-    /// ISO 4217 code.
-    pub currency: String,
-}
-
-/// One payment, as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Payment {
-    /// Its id, which is its key at the processor.
-    pub id: Uuid,
-    /// The order that it pays.
-    pub order_id: Uuid,
-    /// What is paid; `None` when it was voided before it was asked for.
-    pub amount: Option<Money>,
-    /// Where it stands.
-    pub state: State,
-    /// Why the processor declined.
-    pub reason: Option<String>,
-    /// Version of the aggregate `payment:{id}`.
-    pub version: i64,
-}
-
-/// What became of an input.
+/// A payment that was taken up to be settled.
 #[derive(Clone, Debug)]
-pub struct Applied {
-    /// The payment after it.
+pub struct Due {
+    /// As it stands.
     pub payment: Payment,
-    /// Where it stood before; `None` when the input created it.
-    pub before: Option<State>,
+    /// How often it has been taken up for what is open about it, this time included.
+    pub attempt: i32,
+    /// How long the processor is waited for; grows with the attempts. Nobody else takes the payment up so long.
+    pub patience: Duration,
 }
 
 /// Who asks the processor for a payment that has just become PROCESSING.
@@ -111,6 +88,8 @@ pub struct Store {
     lease: Duration,
 }
 
+const COLUMNS: &str = "id, order_id, amount_minor, currency, state, void_requested, reason, version";
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: Uuid,
@@ -123,12 +102,24 @@ struct Row {
     version: i64,
 }
 
-/// The longest pause between two requests to the processor about one payment.
+#[derive(sqlx::FromRow)]
+struct DueRow {
+    #[sqlx(flatten)]
+    row: Row,
+    attempts: i32,
+    lease_milliseconds: i64,
+}
+
+/// Share of a lease that the processor is waited for: one who took a payment up gives up before another takes it up.
+const PATIENCE: f64 = 0.8;
+/// The longest lease, and so the longest that the processor is waited for.
+const LONGEST_LEASE: Duration = Duration::from_secs(60);
+/// The longest pause after the processor did not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// The store behind `pool`. Whoever takes a payment up has `lease` to ask the processor before another may; it is
-    /// also the first pause of the backoff.
+    /// The store behind `pool`. Whoever takes a payment up for the first time has `lease` to ask the processor before
+    /// another may; with every attempt he has twice as long.
     #[must_use]
     pub const fn new(pool: PgPool, lease: Duration) -> Self {
         Self { pool, lease }
@@ -140,42 +131,34 @@ impl Store {
         &self.pool
     }
 
-    /// One payment.
-    pub async fn read(&self, id: Uuid) -> Result<Option<Payment>, StoreError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT id, order_id, amount_minor, currency, state, void_requested, reason, version
-             FROM payments WHERE id = $1",
-        )
-        .bind(id)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(sql("read a payment"))?
-        .map(Payment::try_from)
-        .transpose()
+    /// How long the processor is waited for at first.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.lease.mul_f64(PATIENCE)
     }
 
-    /// The payment of an order.
-    pub async fn read_of_order(&self, order_id: Uuid) -> Result<Option<Payment>, StoreError> {
+    /// One payment.
+    pub async fn read(&self, id: Uuid) -> Result<Option<Payment>, StoreError> {
         let mut connection = self.pool.acquire().await.map_err(sql("get a connection"))?;
-        read_of_order(&mut connection, order_id).await
+        read_by(&mut connection, "id", id).await
     }
 
     /// Commit 1 of a charge over HTTP, inside the caller's transaction: the row, PROCESSING, unless the order has a
-    /// payment already, which is then returned as it is.
+    /// payment already, which is then returned as it is. Says whether the payment is new.
     pub async fn open_in(
         &self,
         connection: &mut PgConnection,
         order_id: Uuid,
         money: &Money,
-    ) -> Result<Payment, StoreError> {
+    ) -> Result<(Payment, bool), StoreError> {
         loop {
-            if let Some(payment) = read_of_order(connection, order_id).await? {
+            if let Some(payment) = read_by(connection, "order_id", order_id).await? {
                 check_amount(&payment, money)?;
-                return Ok(payment);
+                return Ok((payment, false));
             }
-            let payment = new_payment(order_id, Some(money), State::Processing { void_requested: false });
+            let payment = Payment::new(order_id, Some(money), State::Processing { void_requested: false });
             if self.insert(connection, &payment, Asked::ByCaller).await? {
-                return Ok(payment);
+                return Ok((payment, true));
             }
         }
     }
@@ -198,23 +181,23 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<Applied, StoreError> {
         loop {
-            let stored = read_of_order(connection, order_id).await?;
+            let stored = read_by(connection, "order_id", order_id).await?;
             let before = stored.as_ref().map(|payment| payment.state);
-            let Some(Step { state, answer }) = state::step(before, input) else {
+            let Some(Step { state, announcement }) = state::step(before, input) else {
                 return Err(StoreError::Missing { order_id });
             };
             let Some(mut payment) = stored else {
-                let payment = new_payment(order_id, money, state);
+                let payment = Payment::new(order_id, money, state);
                 if !self.insert(connection, &payment, Asked::BySweeper).await? {
                     continue;
                 }
-                announce(connection, &payment, answer).await?;
+                announce(connection, &payment, announcement).await?;
                 return Ok(Applied { payment, before });
             };
             if let Some(money) = money {
                 check_amount(&payment, money)?;
             }
-            if before == Some(state) && answer.is_none() {
+            if before == Some(state) && announcement.is_none() {
                 return Ok(Applied { payment, before });
             }
             let read = payment.clone();
@@ -226,36 +209,59 @@ impl Store {
                 continue;
             }
             payment.version += 1;
-            announce(connection, &payment, answer).await?;
+            announce(connection, &payment, announcement).await?;
             return Ok(Applied { payment, before });
         }
     }
 
-    /// Takes up to `limit` payments up whose processor has to be asked now; they fall due again, with backoff, in case
-    /// the one who takes them is not heard of again. Other replicas take others.
-    pub async fn take_due(&self, limit: i64) -> Result<Vec<Payment>, StoreError> {
-        sqlx::query_as::<_, Row>(
+    /// Takes up to `limit` payments up whose processor has to be asked now; they fall due again, later with every attempt,
+    /// in case the one who takes them is not heard of again. Other replicas take others. One that this version cannot read
+    /// is told apart and waits for another version.
+    pub async fn take_due(&self, limit: i64) -> Result<Vec<Result<Due, StoreError>>, StoreError> {
+        let statement = format!(
             "UPDATE payments SET attempts = attempts + 1,
                     due_at = now() + least($2 * power(2, least(attempts, 10)), $3) * interval '1 millisecond'
              WHERE id IN (SELECT id FROM payments WHERE due_at <= now() ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
-             RETURNING id, order_id, amount_minor, currency, state, void_requested, reason, version",
+             RETURNING {COLUMNS}, attempts, (extract(epoch FROM due_at - now()) * 1000)::bigint AS lease_milliseconds"
+        );
+        let rows: Vec<DueRow> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(limit)
+            .bind(milliseconds(self.lease))
+            .bind(milliseconds(LONGEST_LEASE.max(self.lease)))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("take due payments up"))?;
+        let due = |row: DueRow| {
+            Ok(Due {
+                payment: row.row.try_into()?,
+                attempt: row.attempts,
+                patience: Duration::from_millis(row.lease_milliseconds.unsigned_abs()).mul_f64(PATIENCE),
+            })
+        };
+        Ok(rows.into_iter().map(due).collect())
+    }
+
+    /// The processor has not answered the one who took the payment up for the `attempt`-th time: it is due again after a
+    /// pause, however long the lease still is.
+    pub async fn pause(&self, id: Uuid, attempt: i32) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE payments SET due_at = now() + $3 * interval '1 millisecond'
+             WHERE id = $1 AND attempts = $2 AND due_at > now() + $3 * interval '1 millisecond'",
         )
-        .bind(limit)
-        .bind(milliseconds(self.lease))
+        .bind(id)
+        .bind(attempt)
         .bind(milliseconds(LONGEST_PAUSE))
-        .fetch_all(&self.pool)
+        .execute(&self.pool)
         .await
-        .map_err(sql("take due payments up"))?
-        .into_iter()
-        .map(Payment::try_from)
-        .collect()
+        .map(drop)
+        .map_err(sql("give a payment back"))
     }
 
     /// The caller who opened the payment got no answer from the processor and gives up: it is due for the sweeper.
-    pub async fn hand_over(&self, connection: &mut PgConnection, id: Uuid) -> Result<(), StoreError> {
+    pub async fn hand_over(&self, id: Uuid) -> Result<(), StoreError> {
         sqlx::query("UPDATE payments SET due_at = now() WHERE id = $1 AND due_at > now() AND attempts = 0")
             .bind(id)
-            .execute(connection)
+            .execute(&self.pool)
             .await
             .map(drop)
             .map_err(sql("hand a payment over"))
@@ -268,12 +274,12 @@ impl Store {
         });
         sqlx::query(
             "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at)
-             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') ON CONFLICT (order_id) DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') ON CONFLICT DO NOTHING",
         )
         .bind(payment.id)
         .bind(payment.order_id)
-        .bind(payment.amount.as_ref().map(|money| money.amount_minor))
-        .bind(payment.amount.as_ref().map(|money| money.currency.as_str()))
+        .bind(payment.amount.as_ref().map(|money| money.amount_minor()))
+        .bind(payment.amount.as_ref().map(|money| money.currency()))
         .bind(payment.state.name())
         .bind(due_in)
         .execute(connection)
@@ -283,12 +289,12 @@ impl Store {
     }
 }
 
-async fn read_of_order(connection: &mut PgConnection, order_id: Uuid) -> Result<Option<Payment>, StoreError> {
-    sqlx::query_as::<_, Row>(
-        "SELECT id, order_id, amount_minor, currency, state, void_requested, reason, version
-         FROM payments WHERE order_id = $1",
-    )
-    .bind(order_id)
+/// The payment whose `column`, one of the two unique ones, is `id`.
+async fn read_by(connection: &mut PgConnection, column: &str, id: Uuid) -> Result<Option<Payment>, StoreError> {
+    sqlx::query_as::<_, Row>(AssertSqlSafe(format!(
+        "SELECT {COLUMNS} FROM payments WHERE {column} = $1"
+    )))
+    .bind(id)
     .fetch_optional(connection)
     .await
     .map_err(sql("read a payment"))?
@@ -321,23 +327,15 @@ async fn update(connection: &mut PgConnection, payment: &Payment, read: &Payment
     .map_err(sql("move a payment on"))
 }
 
-async fn announce(connection: &mut PgConnection, payment: &Payment, answer: Option<Answer>) -> Result<(), StoreError> {
-    let Some(answer) = answer else { return Ok(()) };
-    let event = NewEvent {
-        topic: PAYMENT_EVENTS.into(),
-        event_type: answer.name().into(),
-        aggregate: format!("payment:{}", payment.id),
-        version: payment.version,
-        payload: json!({
-            "order_id": payment.order_id,
-            "payment_id": payment.id,
-            "amount_minor": payment.amount.as_ref().map(|money| money.amount_minor),
-            "currency": payment.amount.as_ref().map(|money| money.currency.as_str()),
-            "reason": payment.reason,
-        }),
-        due_in: Duration::ZERO,
+async fn announce(
+    connection: &mut PgConnection,
+    payment: &Payment,
+    announcement: Option<Announcement>,
+) -> Result<(), StoreError> {
+    let Some(announcement) = announcement else {
+        return Ok(());
     };
-    outbox::append(connection, &event)
+    outbox::append(connection, &events::announced(payment, announcement))
         .await
         .map(drop)
         .map_err(sql("put an event into the outbox"))
@@ -353,29 +351,18 @@ fn check_amount(payment: &Payment, money: &Money) -> Result<(), StoreError> {
     }
 }
 
-fn new_payment(order_id: Uuid, money: Option<&Money>, state: State) -> Payment {
-    Payment {
-        id: Uuid::now_v7(),
-        order_id,
-        amount: money.cloned(),
-        state,
-        reason: None,
-        version: 1,
-    }
-}
-
 impl TryFrom<Row> for Payment {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let Some(state) = State::parse(&row.state, row.void_requested) else {
-            return Err(StoreError::Row {
-                payment_id: row.id,
-                what: format!("state {:?}", row.state),
-            });
-        };
+        let payment_id = row.id;
+        let unknown = |what: String| StoreError::Row { payment_id, what };
+        let state =
+            State::parse(&row.state, row.void_requested).ok_or_else(|| unknown(format!("state {:?}", row.state)))?;
         let amount = match (row.amount_minor, row.currency) {
-            (Some(amount_minor), Some(currency)) => Some(Money { amount_minor, currency }),
+            (Some(amount_minor), Some(currency)) => {
+                Some(Money::new(amount_minor, currency).map_err(|error| unknown(error.to_string()))?)
+            }
             _ => None,
         };
         Ok(Self {

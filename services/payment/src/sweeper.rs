@@ -1,18 +1,22 @@
 //! Asks the processor about every payment that is due: charges commanded by event, charges whose first caller was not
-//! heard of again, refunds. Several replicas may sweep at once; each takes other payments.
+//! heard of again, cancellations, refunds. Several replicas may sweep at once; each takes other payments.
+//!
+//! Payments are settled side by side and a place that becomes free is filled at once: a slow one holds up nobody.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use valerix_resilience::{Deadline, Resilience};
 
+use crate::processor::Repetition;
 use crate::saga::settle::Settlement;
-use crate::store::StoreError;
+use crate::store::{Due, StoreError};
 
-/// Payments taken up at once, and requests to the processor under way at once.
-const BATCH: usize = 16;
+/// How long settlements under way may go on when the service ends. Another replica goes on with those that are dropped.
+const STOPPING: Duration = Duration::from_secs(5);
 
 /// The sweeper of one replica.
 #[derive(Clone)]
@@ -23,54 +27,91 @@ pub struct Sweeper {
     pub wake: Arc<Notify>,
     /// Pause between two looks when nobody rings.
     pub pause: Duration,
+    /// The policy in force.
+    pub resilience: Resilience,
 }
 
 impl Sweeper {
     /// Sweeps until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        let mut running = JoinSet::new();
         while !stop.is_cancelled() {
-            match self.round().await {
-                Ok(BATCH) => continue,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(
-                        category = error.category(),
-                        error = &error as &dyn std::error::Error,
-                        "a sweep failed"
-                    );
-                }
+            while let Some(ended) = running.try_join_next() {
+                report(ended);
             }
+            let free = self.places().saturating_sub(running.len());
+            let full = self.take_up(&mut running, free).await.unwrap_or_else(|error| {
+                tracing::warn!(
+                    category = error.category(),
+                    error = &error as &dyn std::error::Error,
+                    "a sweep failed"
+                );
+                false
+            });
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.wake.notified() => {}
+                () = stop.cancelled() => break,
+                Some(ended) = running.join_next(), if full => report(ended),
+                () = self.wake.notified(), if !full => {}
                 () = tokio::time::sleep(self.pause) => {}
             }
         }
+        let rest = async { while running.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOPPING, rest).await.is_err() {
+            tracing::info!(payments = running.len(), "settlements are left to others");
+        }
     }
 
-    /// One look: takes what is due up, asks the processor about each, and says how many there were.
-    ///
-    /// # Errors
-    /// When the database did not answer; the next round tries again.
-    pub async fn round(&self) -> Result<usize, StoreError> {
-        let due = self
+    /// Payments that are settled side by side: as many as the policy lets call the processor, but for a part that is left
+    /// to callers who wait for their answer.
+    fn places(&self) -> usize {
+        let policy = self.resilience.policy();
+        let bulkhead = policy
+            .target("processor")
+            .map(|target| target.bulkhead)
+            .unwrap_or_default();
+        let most = usize::try_from(bulkhead.max_concurrent).unwrap_or(usize::MAX);
+        (most - most / 4).max(1)
+    }
+
+    /// Takes up to `free` due payments up. Says whether all places are taken and more may be due.
+    async fn take_up(&self, running: &mut JoinSet<()>, free: usize) -> Result<bool, StoreError> {
+        if free == 0 {
+            return Ok(true);
+        }
+        let taken = self
             .settlement
             .store
-            .take_due(i64::try_from(BATCH).unwrap_or(1))
+            .take_due(i64::try_from(free).unwrap_or(i64::MAX))
             .await?;
-        let taken = due.len();
-        let outcomes = futures::stream::iter(due.into_iter().map(|payment| async move {
-            let id = payment.id;
-            (id, self.settlement.settle(payment).await)
-        }))
-        .buffer_unordered(BATCH)
-        .collect::<Vec<_>>()
-        .await;
-        for (payment, outcome) in outcomes {
-            if let Err(error) = outcome {
-                tracing::warn!(%payment, category = error.category(), error = &error as &dyn std::error::Error, "a payment was not settled");
+        let full = taken.len() == free;
+        for due in taken {
+            match due {
+                Ok(due) => drop(running.spawn(settle(self.settlement.clone(), due))),
+                Err(error) => {
+                    self.settlement.metrics.passed_over();
+                    tracing::error!(%error, category = error.category(), "a payment was passed over");
+                }
             }
         }
-        Ok(taken)
+        Ok(full)
+    }
+}
+
+async fn settle(settlement: Settlement, due: Due) {
+    let (payment, asked) = (due.payment.id, due.payment.state.open_request());
+    let deadline = Deadline::after(due.patience);
+    let settled = match settlement.settle(due.payment, Repetition::Again, deadline).await {
+        Ok(settled) if settled.state.open_request() == asked => settlement.store.pause(payment, due.attempt).await,
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = settled {
+        tracing::warn!(%payment, category = error.category(), error = &error as &dyn std::error::Error, "a payment was not settled");
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a settlement panicked, its payment falls due again");
     }
 }

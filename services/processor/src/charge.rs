@@ -94,11 +94,11 @@ pub struct Charge {
     pub sequence: i64,
     /// The caller's key.
     pub key: String,
-    /// In the currency's smallest unit.
-    pub amount_minor: i64,
-    /// ISO 4217.
-    pub currency: String,
-    /// `SUCCEEDED`, `DECLINED` or `REFUNDED`.
+    /// In the currency's smallest unit; none of a key that was cancelled before it was charged.
+    pub amount_minor: Option<i64>,
+    /// ISO 4217; none likewise.
+    pub currency: Option<String>,
+    /// `SUCCEEDED`, `DECLINED`, `REFUNDED` or `CANCELLED`.
     pub status: String,
     /// Why it was declined.
     pub reason: Option<String>,

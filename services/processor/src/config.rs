@@ -27,16 +27,16 @@ pub struct MisbehaviourArgs {
     /// Share of keys whose charge is declined, in percent; the key decides.
     #[arg(long, env = "DECLINE_PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub decline_percent: u8,
-    /// How long every charge takes.
+    /// How long every charge and every refund takes.
     #[arg(long, env = "DELAY", default_value = "0ms", value_parser = parse_duration)]
     pub delay: Duration,
-    /// Share of charge requests answered 500 before anything was charged, in percent.
+    /// Share of charges, refunds and cancellations answered 500 before anything was done, in percent.
     #[arg(long, env = "FAIL_PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub fail_percent: u8,
-    /// Share of charge requests answered 500 after the charge was made, in percent.
+    /// Share of those answered 500 after it was done, in percent.
     #[arg(long, env = "FAIL_AFTER_PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub fail_after_percent: u8,
-    /// Share of charge requests whose answer is held back after the charge was made, in percent.
+    /// Share of those whose answer is held back after it was done, in percent.
     #[arg(long, env = "LATE_PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub late_percent: u8,
     /// How long a late answer is held back.

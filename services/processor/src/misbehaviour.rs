@@ -4,16 +4,16 @@ use sha2::{Digest, Sha256};
 
 use crate::config::MisbehaviourArgs;
 
-/// What is done to one charge request.
+/// What is done to one request that changes the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Charged and answered.
+    /// Done and answered.
     Normal,
-    /// Answered 500, not charged.
+    /// Answered 500, not done.
     FailBefore,
-    /// Charged, answered 500.
+    /// Done, answered 500.
     FailAfter,
-    /// Charged, answered late.
+    /// Done, answered late.
     Late,
 }
 

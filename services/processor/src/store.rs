@@ -30,6 +30,18 @@ pub async fn insert(pool: &PgPool, request: &ChargeRequest, declined: bool) -> R
         .await
 }
 
+/// Cancels the key unless it is known: no charge of it can follow.
+///
+/// # Errors
+/// The statement's.
+pub async fn cancel(pool: &PgPool, key: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO charges (key, status) VALUES ($1, 'CANCELLED') ON CONFLICT (key) DO NOTHING")
+        .bind(key)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// The charge of a key.
 ///
 /// # Errors

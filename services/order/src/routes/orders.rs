@@ -1,36 +1,38 @@
 //! `/api/orders`: what a request must look like, and what an order looks like in an answer.
 
 use axum::Router;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{OriginalUri, State};
+use axum::response::Response;
 use axum::routing::get;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
-use valerix_kit::postgres::begin;
+use valerix_kit::idempotent::{Answered, Budget, Opening, idempotent};
+use valerix_kit::item::{ItemId, LARGEST_ORDER};
+use valerix_kit::money::Money;
+use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, problem as described_problem};
 use valerix_kit::problem::{FieldError, Problem};
 use valerix_resilience::PROBLEM_JSON;
-use valerix_resilience::idempotency::{Claim, Completion, IdempotentRequest, StoredAnswer, refusals};
+use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
 use valerix_resilience::policy::Admission;
 
+use super::AppState;
+use crate::order::{NewOrder, Order};
 use crate::saga::state::Reason;
-use crate::startup::App;
-use crate::store::{NewOrder, Order, StoreError};
+use crate::store::StoreError;
 
 /// Whose every order is until there is an auth service.
 pub const ANONYMOUS: &str = "anonymous";
 
-const LARGEST_QUANTITY: i64 = 10_000;
-const LONGEST_ITEM_ID: usize = 64;
+const ORDERS: &str = "/api/orders";
 const DEFAULT_LIMIT: i64 = 20;
 const LARGEST_LIMIT: i64 = 100;
 
-/// The routes.
-pub fn router() -> Router<App> {
+pub(super) fn router() -> Router<AppState> {
     Router::new()
-        .route("/api/orders", get(list).post(place))
+        .route(ORDERS, get(list).post(place))
         .route("/api/orders/{id}", get(show))
 }
 
@@ -47,19 +49,13 @@ impl PlaceOrder {
     /// Everything that is wrong with it, or the order that it asks for.
     fn check(self, gremlins: bool) -> Result<NewOrder, Problem> {
         let mut errors = vec![];
-        if self.item_id.is_empty() || self.item_id.len() > LONGEST_ITEM_ID {
-            errors.push(FieldError::new("/item_id", "must have 1 to 64 characters"));
-        } else if !self
-            .item_id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-        {
-            errors.push(FieldError::new(
-                "/item_id",
-                "may hold A-Z, a-z, 0-9, dot, underscore and hyphen",
-            ));
+        let item_id = ItemId::try_from(self.item_id);
+        if let Err(detail) = &item_id {
+            errors.push(FieldError::new("/item_id", *detail));
         }
-        if !(1..=LARGEST_QUANTITY).contains(&self.quantity) {
+        let quantity = i32::try_from(self.quantity).ok();
+        let quantity = quantity.filter(|quantity| (1..=LARGEST_ORDER).contains(&i64::from(*quantity)));
+        if quantity.is_none() {
             errors.push(FieldError::new("/quantity", "must be 1 to 10000"));
         }
         if self.gremlin.is_some() && !gremlins {
@@ -68,11 +64,11 @@ impl PlaceOrder {
                 "needs chaos.admission Allowed in the service's policy",
             ));
         }
-        match (i32::try_from(self.quantity), errors.is_empty()) {
-            (Ok(quantity), true) => Ok(NewOrder {
+        match (item_id, quantity, errors.is_empty()) {
+            (Ok(item_id), Some(quantity), true) => Ok(NewOrder {
                 id: Uuid::now_v7(),
                 principal: ANONYMOUS.to_owned(),
-                item_id: self.item_id,
+                item_id,
                 quantity,
                 gremlin: self.gremlin.unwrap_or(false),
             }),
@@ -95,81 +91,63 @@ struct OrderBody {
 
 impl From<Order> for OrderBody {
     fn from(order: Order) -> Self {
-        let (amount_minor, currency) = order.amount.map(|money| (money.amount_minor, money.currency)).unzip();
+        let amount = order.amount.as_ref();
         Self {
             order_id: order.id,
             item_id: order.item_id,
             quantity: order.quantity,
             status: order.state.status(),
             reason: order.state.reason().map(Reason::name),
-            amount_minor,
-            currency,
+            amount_minor: amount.map(Money::amount_minor),
+            currency: amount.map(|money| money.currency().to_owned()),
         }
     }
 }
 
 async fn place(
-    State(app): State<App>,
+    State(app): State<AppState>,
     IdempotencyKey(key): IdempotencyKey,
+    OriginalUri(uri): OriginalUri,
     body: JsonBytes,
 ) -> Result<Response, Problem> {
-    let deadline = app.fast_path.deadline();
+    let store = &app.fast_path.store;
+    let budget = Budget::new(store.budget());
     let gremlins = app.resilience.policy().chaos.admission == Admission::Allowed;
     let new = body.parse::<PlaceOrder>()?.check(gremlins)?;
-    let request = IdempotentRequest::new(&key, ANONYMOUS, &Method::POST, "/api/orders", "/api/orders", &body.0);
-    let database = |error: sqlx::Error| Problem::from_sqlx(&error);
-
-    let mut transaction = begin(app.store.pool()).await.map_err(database)?;
-    let claim = app
-        .resilience
-        .idempotency()
-        .claim(&mut transaction, &request, new.id)
-        .await;
-    let (attempt, order) = match claim.map_err(|error| Problem::from_idempotency(&error))? {
-        Claim::Started(attempt) => {
-            let order = app
-                .store
-                .create(&mut transaction, &new)
-                .await
-                .map_err(|error| problem(&error))?;
-            (attempt, order)
-        }
-        Claim::TakenOver(attempt) => {
-            let order_id = attempt.resource();
-            let order = app
-                .store
-                .read_in(&mut transaction, order_id)
-                .await
-                .map_err(|error| problem(&error))?;
-            (
-                attempt,
-                order.ok_or_else(|| problem(&StoreError::Missing { order_id }))?,
-            )
-        }
-        Claim::Replay(answer) => return Ok(answer.into_response()),
-        Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
-        Claim::Mismatch { resource } => {
-            let resource = resource.map(|id| id.to_string());
-            return Ok(refusals::mismatch().with("resource", resource).into_response());
-        }
-    };
-    transaction.commit().await.map_err(database)?;
-    if attempt.number() == 1 {
-        app.metrics.created();
-    }
-    app.relay.wake();
-
-    let order = app
-        .fast_path
-        .drive(order, deadline)
-        .await
-        .map_err(|error| problem(&error))?;
-    let mut transaction = begin(app.store.pool()).await.map_err(database)?;
-    let completed = attempt.complete(&mut transaction, placed(order)?).await;
-    let (Completion::Stored(answer) | Completion::Replay(answer)) =
-        completed.map_err(|error| Problem::from_idempotency(&error))?;
-    transaction.commit().await.map_err(database)?;
-    Ok(answer.into_response())
+    let path = uri.path_and_query().map_or(ORDERS, |path| path.as_str());
+    let request = IdempotentRequest::new(&key, ANONYMOUS, &Method::POST, ORDERS, path, &body.0);
+    idempotent(
+        app.resilience.idempotency(),
+        store.pool(),
+        &request,
+        new.id,
+        budget,
+        |connection, opening| {
+            Box::pin(async move {
+                let order = match opening {
+                    Opening::New(_) => store.create(connection, &new).await,
+                    Opening::Begun(order_id) => match store.read_in(connection, order_id).await {
+                        Ok(order) => order.ok_or(StoreError::Missing { order_id }),
+                        Err(error) => Err(error),
+                    },
+                };
+                order.map(|order| (order, opening)).map_err(|error| problem(&error))
+            })
+        },
+        |(order, opening)| async move {
+            let moves = &app.fast_path.moves;
+            if matches!(opening, Opening::New(_)) {
+                moves.metrics.created();
+            }
+            moves.relay.wake();
+            let driven = app.fast_path.drive(order, budget.work).await;
+            driven
+                .map_err(|error| problem(&error))
+                .and_then(placed)
+                .map(Answered::Final)
+        },
+    )
+    .await
 }
 
 /// The answer to a POST: 201 at the order's end, else 202; an item that inventory does not know is the client's mistake.
@@ -200,8 +178,9 @@ fn stored_problem(problem: &Problem) -> Result<StoredAnswer, serde_json::Error> 
     Ok(answer)
 }
 
-async fn show(State(app): State<App>, Path(id): Path<Uuid>) -> Result<Json<OrderBody>, Problem> {
+async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<OrderBody>, Problem> {
     let order = app
+        .fast_path
         .store
         .read_of(ANONYMOUS, id)
         .await
@@ -223,7 +202,7 @@ struct OrderPage {
     next_cursor: Option<Uuid>,
 }
 
-async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Json<OrderPage>, Problem> {
+async fn list(State(app): State<AppState>, Query(page): Query<Page>) -> Result<Json<OrderPage>, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=LARGEST_LIMIT).contains(&limit) {
         return Err(Problem::invalid(
@@ -232,6 +211,7 @@ async fn list(State(app): State<App>, Query(page): Query<Page>) -> Result<Json<O
         ));
     }
     let mut orders = app
+        .fast_path
         .store
         .page(ANONYMOUS, page.cursor, limit + 1)
         .await
@@ -253,6 +233,87 @@ fn problem(error: &StoreError) -> Problem {
         StoreError::Sql { source, .. } => Problem::from_sqlx(source),
         other => Problem::internal(other),
     }
+}
+
+pub(super) fn describe(document: Document) -> Document {
+    document
+        .schema("NewOrder", new_order_schema())
+        .schema("Order", order_schema())
+        .schema(
+            "OrderPage",
+            json!({"type": "object", "required": ["orders", "next_cursor"], "properties": {
+                "orders": {"type": "array", "items": {"$ref": "#/components/schemas/Order"}},
+                "next_cursor": {"type": ["string", "null"], "format": "uuid"},
+            }}),
+        )
+        .operation(
+            "post",
+            "/api/orders",
+            json!({
+                "summary": "Place an order",
+                "parameters": [{
+                    "name": "Idempotency-Key", "in": "header", "required": true,
+                    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+                }],
+                "requestBody": json_body("NewOrder"),
+                "responses": {
+                    "201": json_response("At its end: CONFIRMED or CANCELLED", "Order"),
+                    "202": json_response("Accepted, will be finished: QUEUED or CANCELLING", "Order"),
+                    "409": described_problem("The first request with this key is still being answered"),
+                    "422": described_problem("A field is not acceptable, the item is not known, or the key came with another body"),
+                },
+            }),
+        )
+        .operation(
+            "get",
+            "/api/orders",
+            json!({
+                "summary": "List orders, newest first",
+                "parameters": [
+                    {"name": "cursor", "in": "query", "schema": {"type": "string", "format": "uuid"}},
+                    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
+                ],
+                "responses": {"200": json_response("A page", "OrderPage")},
+            }),
+        )
+        .operation(
+            "get",
+            "/api/orders/{id}",
+            json!({
+                "summary": "Show an order",
+                "parameters": [path_parameter("id", &json!({"type": "string", "format": "uuid"}))],
+                "responses": {"200": json_response("The order", "Order"), "404": described_problem("There is no such order")},
+            }),
+        )
+}
+
+fn new_order_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["item_id", "quantity"],
+        "additionalProperties": false,
+        "properties": {
+            "item_id": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$"},
+            "quantity": {"type": "integer", "minimum": 1, "maximum": LARGEST_ORDER},
+            "gremlin": {"type": "boolean", "description": "Lose the answers of the fast path; 422 unless chaos is allowed"},
+        },
+    })
+}
+
+fn order_schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["order_id", "item_id", "quantity", "status", "reason", "amount_minor", "currency"],
+        "properties": {
+            "order_id": {"type": "string", "format": "uuid"},
+            "item_id": {"type": "string"},
+            "quantity": {"type": "integer"},
+            "status": {"type": "string", "enum": ["QUEUED", "CONFIRMED", "CANCELLING", "CANCELLED", "REFUNDING", "REFUNDED"]},
+            "reason": {"type": ["string", "null"]},
+            "amount_minor": {"type": ["integer", "null"]},
+            "currency": {"type": ["string", "null"]},
+        },
+    })
 }
 
 #[cfg(test)]

@@ -4,28 +4,22 @@
 //! It may stop anywhere, for whatever reason: every command that it carries is open in the database as well and goes
 //! out as an event when it is due. So it only ever makes an order finish sooner.
 
-use std::time::Duration;
-
-use valerix_kit::events::relay::Relay;
 use valerix_resilience::Deadline;
 
+use super::moves::Moves;
+use super::state::{Input, State};
+use super::waiters::Waiter;
 use crate::clients::{Inventory, Payment};
-use crate::metrics::Metrics;
-use crate::saga::state::{Input, State};
-use crate::store::{Order, Store, StoreError};
-
-/// Pause between two looks at an order whose cancellation is answered by event.
-const LOOK: Duration = Duration::from_millis(25);
+use crate::order::Order;
+use crate::store::{Store, StoreError};
 
 /// What the fast path needs.
 #[derive(Clone)]
 pub struct FastPath {
     /// Where orders are.
     pub store: Store,
-    /// Publishes what a transition wrote.
-    pub relay: Relay,
-    /// Counts orders that became terminal.
-    pub metrics: Metrics,
+    /// Hears of every step.
+    pub moves: Moves,
     /// Asked to reserve.
     pub inventory: Inventory,
     /// Asked to charge.
@@ -33,14 +27,6 @@ pub struct FastPath {
 }
 
 impl FastPath {
-    /// The moment by which a request that comes in now is answered: the budget's end, or the request's own deadline if
-    /// that is sooner.
-    #[must_use]
-    pub fn deadline(&self) -> Deadline {
-        let budget = Deadline::after(self.store.budget());
-        Deadline::current().map_or(budget, |request| request.min(budget))
-    }
-
     /// Takes `order` as far as it gets until `deadline`.
     ///
     /// # Errors
@@ -50,18 +36,18 @@ impl FastPath {
     }
 
     async fn walk(&self, mut order: Order, deadline: Deadline) -> Result<Order, StoreError> {
+        let waiter = self.moves.waiters.enter(order.id);
         loop {
-            let said = match order.state {
+            let reply = match order.state {
                 State::Pending => self.inventory.reserve(&order).await,
                 State::Reserved => self.payment.charge(&order).await,
-                State::Cancelling { .. } => return self.await_end(order, deadline).await,
+                State::Cancelling { .. } => return self.await_end(order, &waiter, deadline).await,
                 _ => return Ok(order),
             };
-            let said = said.filter(|_| !order.gremlin);
-            let (input, amount) = said.map_or((Input::Unanswered, None), |said| said.input(order.quantity));
+            let reply = reply.filter(|_| !order.gremlin);
+            let (input, amount) = reply.map_or((Input::Unanswered, None), |reply| reply.input(order.quantity));
             let applied = self.store.apply(order.id, input, amount.as_ref()).await?;
-            self.metrics.moved(&applied);
-            self.relay.wake();
+            self.moves.committed(&applied);
             let moved = applied.order.state != order.state;
             order = applied.order;
             if !moved || input == Input::Unanswered {
@@ -70,10 +56,9 @@ impl FastPath {
         }
     }
 
-    /// A cancellation is answered by event, on any replica: the row tells when.
-    async fn await_end(&self, mut order: Order, deadline: Deadline) -> Result<Order, StoreError> {
-        while !order.state.is_terminal() && deadline.remaining() > LOOK {
-            tokio::time::sleep(LOOK).await;
+    /// A cancellation is answered by event, on any replica.
+    async fn await_end(&self, mut order: Order, waiter: &Waiter, deadline: Deadline) -> Result<Order, StoreError> {
+        while !order.state.is_terminal() && waiter.wait(deadline).await {
             let id = order.id;
             order = self.store.read(id).await?.ok_or(StoreError::Missing { order_id: id })?;
         }

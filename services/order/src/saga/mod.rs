@@ -3,7 +3,10 @@
 
 pub mod commands;
 pub mod drive;
+pub mod moves;
+pub mod reply;
 pub mod state;
+pub mod waiters;
 
 #[cfg(test)]
 mod model;

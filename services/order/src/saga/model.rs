@@ -24,6 +24,7 @@ enum Reservation {
 enum Charge {
     Settled,
     Refused,
+    Cancelled,
     GivenBack,
 }
 
@@ -152,12 +153,12 @@ impl World {
             return;
         };
         self.payments.insert(order, step.state);
-        if let Some(answer) = step.answer {
-            let answer = match answer {
-                payment::Answer::PaymentProcessed => Input::Charged,
-                payment::Answer::PaymentFailed => Input::Declined,
-                payment::Answer::PaymentVoided => Input::Voided,
-                payment::Answer::PaymentRefunded => Input::PaymentRefunded,
+        if let Some(announcement) = step.announcement {
+            let answer = match announcement {
+                payment::Announcement::PaymentProcessed => Input::Charged,
+                payment::Announcement::PaymentFailed => Input::Declined,
+                payment::Announcement::PaymentVoided => Input::Voided,
+                payment::Announcement::PaymentRefunded => Input::PaymentRefunded,
             };
             self.network.push(Message::Answer(order, answer));
         }
@@ -166,21 +167,24 @@ impl World {
         }
     }
 
-    /// One charge per key; a refund only of what was charged.
+    /// One charge per key, none of a cancelled one; a refund only of what was charged.
     fn processor(&mut self, order: usize, request: payment::Request) {
         let declines = self.orders[order].declines;
-        let charge = *self
-            .ledger
-            .entry(order)
-            .or_insert(if declines { Charge::Refused } else { Charge::Settled });
+        let charge = *self.ledger.entry(order).or_insert(match request {
+            payment::Request::Cancel => Charge::Cancelled,
+            _ if declines => Charge::Refused,
+            _ => Charge::Settled,
+        });
         let said = match (request, charge) {
-            (payment::Request::Charge, Charge::Refused) => payment::Input::Refused,
-            (payment::Request::Charge, _) => payment::Input::Approved,
-            (payment::Request::Refund, Charge::Refused) => panic!("a refund of a declined charge was asked for"),
+            (payment::Request::Refund, Charge::Refused | Charge::Cancelled) => {
+                panic!("a refund of what was not charged was asked for")
+            }
             (payment::Request::Refund, _) => {
                 self.ledger.insert(order, Charge::GivenBack);
                 payment::Input::GivenBack
             }
+            (_, Charge::Settled) => payment::Input::Approved,
+            (_, Charge::Refused | Charge::Cancelled | Charge::GivenBack) => payment::Input::Refused,
         };
         self.network.push(Message::Said(order, said));
     }

@@ -4,15 +4,19 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 use valerix_kit::events::{NewEvent, outbox};
+use valerix_kit::money::Money;
 
-use super::{Order, StoreError, sql};
+use super::{StoreError, sql};
 use crate::events::{self, ORDER_EVENTS};
-use crate::money::Money;
+use crate::order::Order;
 use crate::saga::commands::{Action, Announcement};
-use crate::saga::state::{Input, Reason, State, Verdict};
+use crate::saga::state::{Disposition, Input, Reason, State};
+
+pub(super) const COLUMNS: &str = "id, item_id, quantity, gremlin, state, reason, stock_returned, payment_settled, \
+                                  amount_minor, currency, version, created_at";
 
 #[derive(sqlx::FromRow)]
 pub(super) struct Row {
@@ -31,17 +35,13 @@ pub(super) struct Row {
 }
 
 pub(super) async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Option<Order>, StoreError> {
-    sqlx::query_as::<_, Row>(
-        "SELECT id, item_id, quantity, gremlin, state, reason, stock_returned, payment_settled, amount_minor,
-                currency, version, created_at
-         FROM orders WHERE id = $1",
-    )
-    .bind(id)
-    .fetch_optional(connection)
-    .await
-    .map_err(sql("read an order"))?
-    .map(Order::try_from)
-    .transpose()
+    sqlx::query_as::<_, Row>(AssertSqlSafe(format!("SELECT {COLUMNS} FROM orders WHERE id = $1")))
+        .bind(id)
+        .fetch_optional(connection)
+        .await
+        .map_err(sql("read an order"))?
+        .map(Order::try_from)
+        .transpose()
 }
 
 /// Moves the order on if it still stands where it was read; the version also tells the two halves of CANCELLING apart.
@@ -67,8 +67,8 @@ pub(super) async fn update(connection: &mut PgConnection, order: &Order, before:
     .bind(order.state.reason().map(Reason::name))
     .bind(stock_returned)
     .bind(payment_settled)
-    .bind(order.amount.as_ref().map(|money| money.amount_minor))
-    .bind(order.amount.as_ref().map(|money| money.currency.as_str()))
+    .bind(order.amount.as_ref().map(Money::amount_minor))
+    .bind(order.amount.as_ref().map(Money::currency))
     .execute(connection)
     .await
     .map(|done| done.rows_affected() == 1)
@@ -81,7 +81,7 @@ pub(super) async fn record(
     input: Input,
     from: State,
     to: State,
-    verdict: Verdict,
+    disposition: Disposition,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO order_history (order_id, input, from_state, to_state, verdict) VALUES ($1, $2, $3, $4, $5)",
@@ -90,7 +90,7 @@ pub(super) async fn record(
     .bind(input.name())
     .bind(from.name())
     .bind(to.name())
-    .bind(verdict.name())
+    .bind(disposition.name())
     .execute(connection)
     .await
     .map(drop)
@@ -178,7 +178,9 @@ impl TryFrom<Row> for Order {
             other => return Err(unknown(format!("state {other:?}"))),
         };
         let amount = match (row.amount_minor, row.currency) {
-            (Some(amount_minor), Some(currency)) => Some(Money { amount_minor, currency }),
+            (Some(amount_minor), Some(currency)) => {
+                Some(Money::new(amount_minor, currency).map_err(|error| unknown(error.to_string()))?)
+            }
             _ => None,
         };
         Ok(Self {

@@ -1,30 +1,33 @@
 //! `/payments`: what a request must look like, and what a payment looks like in an answer.
 
 use axum::Router;
-use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{OriginalUri, State};
+use axum::response::Response;
 use axum::routing::{get, post};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
+use valerix_kit::idempotent::{Answered, Budget, idempotent};
+use valerix_kit::money::{LARGEST_AMOUNT_MINOR, Money};
+use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, problem as described_problem};
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{FieldError, Problem};
 use valerix_resilience::PROBLEM_JSON;
-use valerix_resilience::idempotency::{Claim, Completion, IdempotentRequest, StoredAnswer, refusals};
+use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
 
+use super::AppState;
+use crate::payment::Payment;
+use crate::processor::Repetition;
 use crate::saga::state::{Input, State as PaymentState};
-use crate::startup::App;
-use crate::store::{Money, Payment, StoreError};
+use crate::store::StoreError;
 
-/// Largest amount that the processor takes, in minor units.
-const LARGEST_AMOUNT: i64 = 1_000_000_000_000;
+const PAYMENTS: &str = "/payments";
 
-/// The routes.
-pub fn router() -> Router<App> {
+pub(super) fn router() -> Router<AppState> {
     Router::new()
-        .route("/payments", post(charge))
+        .route(PAYMENTS, post(charge))
         .route("/payments/void", post(void))
         .route("/payments/{id}", get(show))
 }
@@ -40,24 +43,12 @@ struct Charge {
 impl Charge {
     /// Everything that is wrong with it, or the order and what it costs.
     fn check(self) -> Result<(Uuid, Money), Problem> {
-        let mut errors = vec![];
-        if !(1..=LARGEST_AMOUNT).contains(&self.amount_minor) {
-            errors.push(FieldError::new("/amount_minor", "must be 1 to 1000000000000"));
-        }
-        if self.currency.len() != 3 || !self.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            errors.push(FieldError::new("/currency", "must be three capital letters"));
-        }
-        if errors.is_empty() {
-            Ok((
-                self.order_id,
-                Money {
-                    amount_minor: self.amount_minor,
-                    currency: self.currency,
-                },
-            ))
-        } else {
-            Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, errors))
-        }
+        let money = Money::new(self.amount_minor, self.currency).map_err(|invalid| {
+            let fields = invalid.errors.into_iter();
+            let errors = fields.map(|(field, detail)| FieldError::new(format!("/{field}"), detail));
+            Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, errors.collect())
+        })?;
+        Ok((self.order_id, money))
     }
 }
 
@@ -80,12 +71,12 @@ struct PaymentBody {
 
 impl From<Payment> for PaymentBody {
     fn from(payment: Payment) -> Self {
-        let (amount_minor, currency) = payment.amount.map(|money| (money.amount_minor, money.currency)).unzip();
+        let amount = payment.amount.as_ref();
         Self {
             payment_id: payment.id,
             order_id: payment.order_id,
-            amount_minor,
-            currency,
+            amount_minor: amount.map(Money::amount_minor),
+            currency: amount.map(|money| money.currency().to_owned()),
             status: payment.state.name(),
             reason: payment.reason,
         }
@@ -96,57 +87,42 @@ impl From<Payment> for PaymentBody {
 const PRINCIPAL: &str = "order";
 
 async fn charge(
-    State(app): State<App>,
+    State(app): State<AppState>,
     IdempotencyKey(key): IdempotencyKey,
+    OriginalUri(uri): OriginalUri,
     body: JsonBytes,
 ) -> Result<Response, Problem> {
     let (order_id, money) = body.parse::<Charge>()?.check()?;
     let store = &app.settlement.store;
-    let request = IdempotentRequest::new(&key, PRINCIPAL, &Method::POST, "/payments", "/payments", &body.0);
-    let database = |error: sqlx::Error| Problem::from_sqlx(&error);
-
-    let mut transaction = begin(store.pool()).await.map_err(database)?;
-    let claim = app
-        .resilience
-        .idempotency()
-        .claim(&mut transaction, &request, order_id)
-        .await;
-    let attempt = match claim.map_err(|error| Problem::from_idempotency(&error))? {
-        Claim::Started(attempt) | Claim::TakenOver(attempt) => attempt,
-        Claim::Replay(answer) => return Ok(answer.into_response()),
-        Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
-        Claim::Mismatch { resource } => {
-            let resource = resource.map(|id| id.to_string());
-            return Ok(refusals::mismatch().with("resource", resource).into_response());
-        }
-    };
-    let payment = store
-        .open_in(&mut transaction, order_id, &money)
-        .await
-        .map_err(|error| problem(&error))?;
-    transaction.commit().await.map_err(database)?;
-
-    let payment = app.settlement.settle(payment).await.map_err(|error| problem(&error))?;
-    let mut transaction = begin(store.pool()).await.map_err(database)?;
-    if payment.state.open_request().is_some() {
-        // Not an end: the sweeper asks on, and the same key may ask again at once.
-        store
-            .hand_over(&mut transaction, payment.id)
-            .await
-            .map_err(|error| problem(&error))?;
-        attempt
-            .release(&mut transaction)
-            .await
-            .map_err(|error| Problem::from_idempotency(&error))?;
-        transaction.commit().await.map_err(database)?;
-        app.wake.notify_one();
-        return Ok(charged(payment)?.into_response());
-    }
-    let completed = attempt.complete(&mut transaction, charged(payment)?).await;
-    let (Completion::Stored(answer) | Completion::Replay(answer)) =
-        completed.map_err(|error| Problem::from_idempotency(&error))?;
-    transaction.commit().await.map_err(database)?;
-    Ok(answer.into_response())
+    let budget = Budget::new(store.patience());
+    let path = uri.path_and_query().map_or(PAYMENTS, |path| path.as_str());
+    let request = IdempotentRequest::new(&key, PRINCIPAL, &Method::POST, PAYMENTS, path, &body.0);
+    idempotent(
+        app.resilience.idempotency(),
+        store.pool(),
+        &request,
+        order_id,
+        budget,
+        |connection, _| {
+            Box::pin(async {
+                let opened = store.open_in(connection, order_id, &money).await;
+                opened.map_err(|error| problem(&error))
+            })
+        },
+        |(payment, new)| async {
+            let repetition = if new { Repetition::First } else { Repetition::Again };
+            let settled = app.settlement.settle(payment, repetition, budget.work).await;
+            let payment = settled.map_err(|error| problem(&error))?;
+            if payment.state.open_request().is_none() {
+                return Ok(Answered::Final(charged(payment)?));
+            }
+            // Not an end: the sweeper asks on, and the same key may ask again at once.
+            store.hand_over(payment.id).await.map_err(|error| problem(&error))?;
+            app.wake.notify_one();
+            Ok(Answered::ForNow(charged(payment)?))
+        },
+    )
+    .await
 }
 
 /// The answer to a charge. A decline and a void are answers, not failures: a breaker counts them as success.
@@ -179,7 +155,7 @@ fn charged(payment: Payment) -> Result<StoredAnswer, Problem> {
         .map_err(|error| Problem::internal(&error))
 }
 
-async fn void(State(app): State<App>, Json(void): Json<Void>) -> Result<Json<PaymentBody>, Problem> {
+async fn void(State(app): State<AppState>, Json(void): Json<Void>) -> Result<Json<PaymentBody>, Problem> {
     let store = &app.settlement.store;
     let mut transaction = begin(store.pool()).await.map_err(|error| Problem::from_sqlx(&error))?;
     let applied = store
@@ -193,7 +169,7 @@ async fn void(State(app): State<App>, Json(void): Json<Void>) -> Result<Json<Pay
     Ok(Json(applied.payment.into()))
 }
 
-async fn show(State(app): State<App>, Path(id): Path<Uuid>) -> Result<Json<PaymentBody>, Problem> {
+async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<PaymentBody>, Problem> {
     let payment = app.settlement.store.read(id).await.map_err(|error| problem(&error))?;
     payment
         .map(|payment| Json(payment.into()))
@@ -211,6 +187,85 @@ fn problem(error: &StoreError) -> Problem {
         ),
         other => Problem::internal(other),
     }
+}
+
+pub(super) fn describe(document: Document) -> Document {
+    document
+    .schema("NewPayment", new_payment())
+    .schema(
+        "Void",
+        json!({
+            "type": "object",
+            "required": ["order_id"],
+            "additionalProperties": false,
+            "properties": {"order_id": {"type": "string", "format": "uuid"}},
+        }),
+    )
+    .schema("Payment", payment())
+    .operation(
+        "post",
+        "/payments",
+        json!({
+            "summary": "Charge an order",
+            "parameters": [{
+                "name": "Idempotency-Key", "in": "header", "required": true,
+                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            }],
+            "requestBody": json_body("NewPayment"),
+            "responses": {
+                "201": json_response("CHARGED", "Payment"),
+                "202": json_response("PROCESSING: the processor has not answered in time", "Payment"),
+                "402": described_problem("Declined; the member payment shows the payment"),
+                "409": described_problem("Voided, or the first request with this key is still being answered"),
+            },
+        }),
+    )
+    .operation(
+        "post",
+        "/payments/void",
+        json!({
+            "summary": "Give an order's payment up, whether or not it was asked for",
+            "requestBody": json_body("Void"),
+            "responses": {"200": json_response("The payment as it is now", "Payment")},
+        }),
+    )
+    .operation(
+        "get",
+        "/payments/{id}",
+        json!({
+            "summary": "Show a payment",
+            "parameters": [path_parameter("id", &json!({"type": "string", "format": "uuid"}))],
+            "responses": {"200": json_response("The payment", "Payment"), "404": described_problem("There is no such payment")},
+        }),
+    )
+}
+
+fn new_payment() -> Value {
+    json!({
+        "type": "object",
+        "required": ["order_id", "amount_minor", "currency"],
+        "additionalProperties": false,
+        "properties": {
+            "order_id": {"type": "string", "format": "uuid"},
+            "amount_minor": {"type": "integer", "minimum": 1, "maximum": LARGEST_AMOUNT_MINOR},
+            "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+        },
+    })
+}
+
+fn payment() -> Value {
+    json!({
+        "type": "object",
+        "required": ["payment_id", "order_id", "amount_minor", "currency", "status", "reason"],
+        "properties": {
+            "payment_id": {"type": "string", "format": "uuid"},
+            "order_id": {"type": "string", "format": "uuid"},
+            "amount_minor": {"type": ["integer", "null"]},
+            "currency": {"type": ["string", "null"]},
+            "status": {"type": "string", "enum": ["PROCESSING", "CHARGED", "DECLINED", "VOIDED", "REFUNDING", "REFUNDED"]},
+            "reason": {"type": ["string", "null"]},
+        },
+    })
 }
 
 #[cfg(test)]
@@ -236,10 +291,10 @@ mod tests {
             json!({"order_id": Uuid::nil(), "amount_minor": amount, "currency": currency}).to_string()
         };
         assert_eq!(fields(&body(1, "EUR")), [""; 0]);
-        assert_eq!(fields(&body(LARGEST_AMOUNT, "EUR")), [""; 0]);
+        assert_eq!(fields(&body(LARGEST_AMOUNT_MINOR, "EUR")), [""; 0]);
         assert_eq!(fields(&body(0, "eur")), ["/amount_minor", "/currency"]);
         assert_eq!(
-            fields(&body(LARGEST_AMOUNT + 1, "EURO")),
+            fields(&body(LARGEST_AMOUNT_MINOR + 1, "EURO")),
             ["/amount_minor", "/currency"]
         );
     }

@@ -55,7 +55,8 @@ impl State {
     #[must_use]
     pub const fn open_request(self) -> Option<Request> {
         match self {
-            Self::Processing { .. } => Some(Request::Charge),
+            Self::Processing { void_requested: false } => Some(Request::Charge),
+            Self::Processing { void_requested: true } => Some(Request::Cancel),
             Self::Refunding => Some(Request::Refund),
             Self::Charged | Self::Declined | Self::Voided | Self::Refunded => None,
         }
@@ -63,22 +64,24 @@ impl State {
 
     /// The event that tells order where the payment stands; none while the processor's answer is awaited.
     #[must_use]
-    pub const fn answer(self) -> Option<Answer> {
+    pub const fn announcement(self) -> Option<Announcement> {
         match self {
             Self::Processing { .. } | Self::Refunding => None,
-            Self::Charged => Some(Answer::PaymentProcessed),
-            Self::Declined => Some(Answer::PaymentFailed),
-            Self::Voided => Some(Answer::PaymentVoided),
-            Self::Refunded => Some(Answer::PaymentRefunded),
+            Self::Charged => Some(Announcement::PaymentProcessed),
+            Self::Declined => Some(Announcement::PaymentFailed),
+            Self::Voided => Some(Announcement::PaymentVoided),
+            Self::Refunded => Some(Announcement::PaymentRefunded),
         }
     }
 }
 
-/// A request to the processor. Both are idempotent there by the payment's id.
+/// A request to the processor. Each is idempotent there by the payment's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Take the money.
     Charge,
+    /// Never take it, unless it is taken already.
+    Cancel,
     /// Give it back.
     Refund,
 }
@@ -92,15 +95,15 @@ pub enum Input {
     Void,
     /// The processor took the money.
     Approved,
-    /// The processor declined.
+    /// The processor has not taken the money and never will: it declined, or the charge was cancelled in time.
     Refused,
     /// The processor gave the money back.
     GivenBack,
 }
 
-/// The event that answers order.
+/// The event that tells order where its payment stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Answer {
+pub enum Announcement {
     /// The money is taken.
     PaymentProcessed,
     /// The processor declined.
@@ -111,7 +114,7 @@ pub enum Answer {
     PaymentRefunded,
 }
 
-impl Answer {
+impl Announcement {
     /// The event type.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -129,8 +132,8 @@ impl Answer {
 pub struct Step {
     /// The next state.
     pub state: State,
-    /// The answer to put into the outbox in the same transaction.
-    pub answer: Option<Answer>,
+    /// What is put into the outbox in the same transaction.
+    pub announcement: Option<Announcement>,
 }
 
 /// The table. `None` is the payment that does not exist yet; a processor's word about it is impossible and changes
@@ -143,17 +146,20 @@ pub fn step(state: Option<State>, input: Input) -> Option<Step> {
         return match input {
             Input::Charge => Some(Step {
                 state: State::Processing { void_requested: false },
-                answer: None,
+                announcement: None,
             }),
             Input::Void => Some(announced(State::Voided)),
             Input::Approved | Input::Refused | Input::GivenBack => None,
         };
     };
-    let unchanged = Step { state, answer: None };
+    let unchanged = Step {
+        state,
+        announcement: None,
+    };
     Some(match (state, input) {
         (State::Processing { .. }, Input::Void) => Step {
             state: State::Processing { void_requested: true },
-            answer: None,
+            announcement: None,
         },
         (State::Processing { void_requested: false }, Input::Approved) => announced(State::Charged),
         (State::Processing { void_requested: false }, Input::Refused) => announced(State::Declined),
@@ -169,7 +175,7 @@ pub fn step(state: Option<State>, input: Input) -> Option<Step> {
 const fn announced(state: State) -> Step {
     Step {
         state,
-        answer: state.answer(),
+        announcement: state.announcement(),
     }
 }
 
@@ -182,10 +188,10 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table_does_what_it_says() {
-        use Answer::{PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentVoided};
+        use Announcement::{PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentVoided};
         use Input::{Approved, Charge, GivenBack, Refused, Void};
         use State::{Charged, Declined, Refunded, Refunding, Voided};
-        let rows: [(Option<State>, Input, State, Option<Answer>); 37] = [
+        let rows: [(Option<State>, Input, State, Option<Announcement>); 37] = [
             (None, Charge, PROCESSING, None),
             (None, Void, Voided, Some(PaymentVoided)),
             (Some(PROCESSING), Charge, PROCESSING, None),
@@ -224,10 +230,13 @@ mod tests {
             (Some(Refunded), Refused, Refunded, None),
             (Some(Refunded), GivenBack, Refunded, None),
         ];
-        for (state, input, next, answer) in rows {
+        for (state, input, next, announcement) in rows {
             assert_eq!(
                 step(state, input),
-                Some(Step { state: next, answer }),
+                Some(Step {
+                    state: next,
+                    announcement
+                }),
                 "{state:?} on {input:?}"
             );
         }
@@ -262,7 +271,11 @@ mod tests {
             State::Refunding,
             State::Refunded,
         ] {
-            assert_ne!(state.answer().is_some(), state.open_request().is_some(), "{state:?}");
+            assert_ne!(
+                state.announcement().is_some(),
+                state.open_request().is_some(),
+                "{state:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /charges`, `GET /charges`, `GET /charges/{key}`, `POST /charges/{key}/refund`.
+//! `POST /charges`, `GET /charges`, `GET /charges/{key}`, `POST /charges/{key}/refund`, `POST /charges/{key}/cancel`.
 
 use axum::Router;
 use axum::extract::State;
@@ -20,35 +20,44 @@ pub(super) fn router() -> Router<AppState> {
         .route("/charges", post(charge).get(list))
         .route("/charges/{key}", get(show))
         .route("/charges/{key}/refund", post(refund))
+        .route("/charges/{key}/cancel", post(cancel))
 }
 
 async fn charge(
     State(state): State<AppState>,
     Json(request): Json<ChargeRequest>,
 ) -> Result<(StatusCode, Json<Charge>), Problem> {
-    let fate = fate(&state.misbehaviour, rand::random_range(0..100));
     tokio::time::sleep(state.misbehaviour.delay).await;
+    misbehaving(&state, async {
+        let declined = declined(&state.misbehaviour, request.key.as_str());
+        let (status, charge) = match store::insert(&state.pool, &request, declined).await.map_err(database)? {
+            Some(charge) => (StatusCode::CREATED, charge),
+            None => (StatusCode::OK, find(&state, &request.key).await?),
+        };
+        if let (Some(amount_minor), Some(currency)) = (charge.amount_minor, &charge.currency)
+            && (amount_minor != request.amount_minor.get() || currency != request.currency.as_str())
+        {
+            let detail = format!("this key stands for a charge of {amount_minor} {currency}");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail));
+        }
+        Ok((status, Json(charge)))
+    })
+    .await
+}
+
+/// Does `work` and answers as the dice want it.
+async fn misbehaving<T>(state: &AppState, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let fate = fate(&state.misbehaviour, rand::random_range(0..100));
     if fate == Fate::FailBefore {
         return Err(failed_on_purpose());
     }
-    let declined = declined(&state.misbehaviour, request.key.as_str());
-    let (status, charge) = match store::insert(&state.pool, &request, declined).await.map_err(database)? {
-        Some(charge) => (StatusCode::CREATED, charge),
-        None => (StatusCode::OK, find(&state, &request.key).await?),
-    };
-    if charge.amount_minor != request.amount_minor.get() || charge.currency != request.currency.as_str() {
-        let detail = format!(
-            "this key stands for a charge of {} {}",
-            charge.amount_minor, charge.currency
-        );
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", detail));
-    }
+    let answer = work.await?;
     match fate {
         Fate::Normal | Fate::FailBefore => {}
         Fate::FailAfter => return Err(failed_on_purpose()),
         Fate::Late => tokio::time::sleep(state.misbehaviour.late_by).await,
     }
-    Ok((status, Json(charge)))
+    Ok(answer)
 }
 
 async fn show(State(state): State<AppState>, Path(key): Path<String>) -> Result<Json<Charge>, Problem> {
@@ -57,13 +66,28 @@ async fn show(State(state): State<AppState>, Path(key): Path<String>) -> Result<
 
 async fn refund(State(state): State<AppState>, Path(key): Path<String>) -> Result<Json<Charge>, Problem> {
     let key = parse_key(key)?;
-    store::refund(&state.pool, key.as_str()).await.map_err(database)?;
-    let charge = find(&state, &key).await?;
-    if charge.status == "DECLINED" {
-        let detail = "this charge was declined: there is nothing to give back";
-        return Err(Problem::new(StatusCode::CONFLICT, "charge-declined", detail));
-    }
-    Ok(Json(charge))
+    tokio::time::sleep(state.misbehaviour.delay).await;
+    misbehaving(&state, async {
+        store::refund(&state.pool, key.as_str()).await.map_err(database)?;
+        let charge = find(&state, &key).await?;
+        let name = match charge.status.as_str() {
+            "DECLINED" => "charge-declined",
+            "CANCELLED" => "charge-cancelled",
+            _ => return Ok(Json(charge)),
+        };
+        let detail = "no money was taken with this key: there is nothing to give back";
+        Err(Problem::new(StatusCode::CONFLICT, name, detail))
+    })
+    .await
+}
+
+async fn cancel(State(state): State<AppState>, Path(key): Path<String>) -> Result<Json<Charge>, Problem> {
+    let key = parse_key(key)?;
+    misbehaving(&state, async {
+        store::cancel(&state.pool, key.as_str()).await.map_err(database)?;
+        find(&state, &key).await.map(Json)
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -111,7 +135,7 @@ fn unknown() -> Problem {
 }
 
 fn failed_on_purpose() -> Problem {
-    let detail = "the processor failed on purpose; the charge may have been made";
+    let detail = "the processor failed on purpose; what was asked may have been done";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "processor-failed", detail)
 }
 
@@ -141,9 +165,9 @@ pub(super) fn describe(document: Document) -> Document {
                 "required": ["key", "amount_minor", "currency", "status", "reason", "created_at", "refunded_at"],
                 "properties": {
                     "key": {"type": "string"},
-                    "amount_minor": {"type": "integer", "description": "In the currency's smallest unit"},
-                    "currency": {"type": "string"},
-                    "status": {"enum": ["SUCCEEDED", "DECLINED", "REFUNDED"]},
+                    "amount_minor": {"type": ["integer", "null"], "description": "In the currency's smallest unit"},
+                    "currency": {"type": ["string", "null"]},
+                    "status": {"enum": ["SUCCEEDED", "DECLINED", "REFUNDED", "CANCELLED"]},
                     "reason": {"type": ["string", "null"]},
                     "created_at": {"type": "string", "format": "date-time"},
                     "refunded_at": {"type": ["string", "null"], "format": "date-time"},
@@ -203,8 +227,17 @@ pub(super) fn describe(document: Document) -> Document {
                 "responses": {
                     "200": json_response("The charge, refunded", "Charge"),
                     "404": problem("No such charge"),
-                    "409": problem("The charge was declined"),
+                    "409": problem("The charge was declined or cancelled"),
                 },
+            }),
+        )
+        .operation(
+            "post",
+            "/charges/{key}/cancel",
+            json!({
+                "summary": "Sees to it that the key is never charged, unless it was already",
+                "parameters": [in_path],
+                "responses": {"200": json_response("The charge as it is: CANCELLED unless it was made before", "Charge")},
             }),
         )
 }

@@ -70,6 +70,10 @@ impl App {
         self.post(&format!("/charges/{key}/refund"), None).await
     }
 
+    async fn cancel(&self, key: &str) -> (u16, Value) {
+        self.post(&format!("/charges/{key}/cancel"), None).await
+    }
+
     async fn post(&self, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request = self.client.post(format!("{}{path}", self.base));
         if let Some(body) = body {
@@ -178,6 +182,51 @@ async fn a_decline_is_an_answer_that_stays() {
     assert_eq!(app.charge("a", 100).await, (200, charge));
     let (status, problem) = app.refund("a").await;
     assert_eq!((status, name(&problem)), (409, "charge-declined"));
+}
+
+#[tokio::test]
+async fn a_key_that_is_cancelled_before_its_charge_is_never_charged() {
+    let app = App::spawn(&["--delay", "300ms"]).await;
+    // One charge is under way already, one comes later.
+    let (under_way, cancelled) = tokio::join!(app.charge("a", 100), app.cancel("a"));
+    assert_eq!((cancelled.0, &cancelled.1["status"]), (200, &json!("CANCELLED")));
+    assert_eq!(under_way, (200, cancelled.1.clone()));
+    assert_eq!(app.charge("a", 100).await, (200, cancelled.1.clone()));
+    assert_eq!(app.cancel("a").await, (200, cancelled.1.clone()));
+    assert_eq!(app.get("/charges/a").await, (200, cancelled.1));
+    let (status, problem) = app.refund("a").await;
+    assert_eq!((status, name(&problem)), (409, "charge-cancelled"));
+    assert_eq!(app.ledger().await, [("a".to_owned(), "CANCELLED".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_cancellation_after_the_charge_changes_nothing_and_tells_it() {
+    let app = App::spawn(&[]).await;
+    let (_, charge) = app.charge("a", 100).await;
+    assert_eq!(app.cancel("a").await, (200, charge));
+    let (_, refunded) = app.refund("a").await;
+    assert_eq!(app.cancel("a").await, (200, refunded));
+}
+
+#[tokio::test]
+async fn refunds_and_cancellations_misbehave_as_charges_do() {
+    let after = App::spawn(&["--fail-after-percent", "100"]).await;
+    let before = App::spawn(&["--fail-percent", "100"]).await;
+    for app in [&before, &after] {
+        sqlx::query("INSERT INTO charges (key, amount_minor, currency, status) VALUES ('a', 1, 'EUR', 'SUCCEEDED')")
+            .execute(&app.pool)
+            .await
+            .unwrap();
+        for (status, problem) in [app.refund("a").await, app.cancel("b").await] {
+            assert_eq!((status, name(&problem)), (500, "processor-failed"));
+        }
+    }
+    assert_eq!(before.ledger().await, [("a".to_owned(), "SUCCEEDED".to_owned())]);
+    let done = [
+        ("a".to_owned(), "REFUNDED".to_owned()),
+        ("b".to_owned(), "CANCELLED".to_owned()),
+    ];
+    assert_eq!(after.ledger().await, done);
 }
 
 #[tokio::test]

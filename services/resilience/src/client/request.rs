@@ -1,5 +1,7 @@
 //! One request: what is sent, and with which deadline.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
@@ -40,6 +42,7 @@ pub struct RequestBuilder {
     headers: HeaderMap,
     body: Body,
     deadline: Option<Deadline>,
+    patience: Option<Duration>,
     mistake: Option<String>,
 }
 
@@ -60,6 +63,7 @@ impl RequestBuilder {
             headers: HeaderMap::new(),
             body: Body::Empty,
             deadline: None,
+            patience: None,
             mistake: None,
         }
     }
@@ -146,6 +150,13 @@ impl RequestBuilder {
         self
     }
 
+    /// Waits at least this long for an answer, even where the target's own times are shorter: for a repetition of a call
+    /// that they cut short before. The deadlines still count.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
     /// Sends it, repeats it where that is allowed, and returns the answer's head, of whatever status.
     ///
     /// # Errors
@@ -160,7 +171,10 @@ impl RequestBuilder {
         if let Some(cause) = self.mistake {
             return Err(mistake(cause));
         }
-        let settings = std::sync::Arc::clone(&target.settings());
+        let mut settings = std::sync::Arc::clone(&target.settings());
+        if let Some(patience) = self.patience {
+            settings = std::sync::Arc::new(settings.patient(patience));
+        }
         let base = settings.url.as_deref().or(inner.url.as_deref()).unwrap_or_default();
         let url = join(base, &self.path, &self.query).map_err(mistake)?;
         let balancer = settings.balances.then(|| self.client.balancer(base)).flatten();

@@ -18,7 +18,7 @@ use crate::random::Random;
 use crate::retry::RetryBudget;
 
 /// What of the document is read per call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) url: Option<String>,
     pub(crate) timeout: valerix_policy::Timeouts,
@@ -49,6 +49,16 @@ impl Settings {
             balances: target.balancing_type() == BalancingType::P2C,
             hedge: target.hedge,
         }
+    }
+
+    /// The same for a call that waits at least `patience`, whatever the document's own times.
+    pub(crate) fn patient(&self, patience: Duration) -> Self {
+        let least = valerix_policy::Duration::from_millis(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        let mut patient = self.clone();
+        for time in [&mut patient.timeout.request, &mut patient.timeout.attempt] {
+            *time = least.max(*time);
+        }
+        patient
     }
 
     /// Whether a request may be repeated although its method is not safe, when it has a key.

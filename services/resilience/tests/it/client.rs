@@ -198,6 +198,25 @@ async fn own_timeout_counts_and_the_callers_does_not() {
 }
 
 #[tokio::test]
+async fn a_patient_call_outlasts_the_targets_own_times_but_not_its_deadline() {
+    let slow = get(|| async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        "late"
+    });
+    let address = serve(Router::new().route("/", slow)).await;
+    let short = policy(|_, target| {
+        target.timeout.request = "50ms".parse().unwrap();
+        target.timeout.attempt = "50ms".parse().unwrap();
+    });
+    let (_resilience, client) = client(&short, format!("http://{address}")).await;
+    let patient = || client.get("/").patience(Duration::from_secs(60));
+    assert_eq!(patient().send().await.unwrap().status(), StatusCode::OK);
+    assert!(client.get("/").send().await.is_err());
+    let bounded = patient().deadline(Deadline::after(Duration::from_millis(50)));
+    assert!(bounded.send().await.is_err());
+}
+
+#[tokio::test]
 async fn a_past_deadline_sends_nothing_and_a_task_inherits_its_own() {
     let (url, seen) = upstream(&[200]).await;
     let (_resilience, client) = client(&policy(|_, _| {}), url).await;

@@ -218,7 +218,7 @@ fn every_row_of_the_table_does_what_it_says() {
         let expected = Step {
             state: next,
             commands,
-            verdict: Verdict::Applied,
+            disposition: Disposition::Applied,
         };
         assert_eq!(step(state, input), expected, "{state:?} on {input:?}");
     }
@@ -236,7 +236,7 @@ fn every_other_pair_changes_nothing() {
             others += 1;
             let step = step(state, input);
             assert_eq!((step.state, step.commands), (state, vec![]), "{state:?} on {input:?}");
-            assert_ne!(step.verdict, Verdict::Applied, "{state:?} on {input:?}");
+            assert_ne!(step.disposition, Disposition::Applied, "{state:?} on {input:?}");
         }
     }
     assert_eq!(others, states().len() * INPUTS.len() - rows.len());
@@ -245,13 +245,19 @@ fn every_other_pair_changes_nothing() {
 #[test]
 fn an_answer_that_a_cancellation_overtook_is_history_only() {
     for input in [Input::Reserved, Input::Charged] {
-        assert_eq!(step(cancelling(REASON, false, false), input).verdict, Verdict::Late);
+        assert_eq!(
+            step(cancelling(REASON, false, false), input).disposition,
+            Disposition::Late
+        );
     }
     assert_eq!(
-        step(cancelling(REASON, false, true), Input::Declined).verdict,
-        Verdict::Late
+        step(cancelling(REASON, false, true), Input::Declined).disposition,
+        Disposition::Late
     );
-    assert_eq!(step(State::Confirmed, Input::Declined).verdict, Verdict::Ignored);
+    assert_eq!(
+        step(State::Confirmed, Input::Declined).disposition,
+        Disposition::Ignored
+    );
 }
 
 #[test]

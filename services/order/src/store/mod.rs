@@ -9,60 +9,16 @@ mod statements;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
+use valerix_kit::money::Money;
 use valerix_kit::postgres;
 
-use self::statements::{Row, announce, emit, read, record, update};
-use crate::events::Answered;
-use crate::money::Money;
+use self::statements::{COLUMNS, Row, announce, emit, read, record, update};
+use crate::order::{Applied, NewOrder, Order};
 use crate::saga::commands::{Action, Command, Due};
-use crate::saga::state::{self, Input, State, Step, Verdict};
-
-/// One order, as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// Its id, v7.
-    pub id: Uuid,
-    /// What was ordered.
-    pub item_id: String,
-    /// How many, 1 to 10,000.
-    pub quantity: i32,
-    /// The answers of its fast path are thrown away.
-    pub gremlin: bool,
-    /// Where it stands.
-    pub state: State,
-    /// What it costs, once inventory has said so.
-    pub amount: Option<Money>,
-    /// Version of the aggregate `order:{id}`.
-    pub version: i64,
-    /// When it was taken in.
-    pub created_at: DateTime<Utc>,
-}
-
-/// An order that was not stored yet.
-#[derive(Clone, Debug)]
-pub struct NewOrder {
-    /// Its id, v7.
-    pub id: Uuid,
-    /// Whose it is.
-    pub principal: String,
-    /// What is ordered.
-    pub item_id: String,
-    /// How many, 1 to 10,000.
-    pub quantity: i32,
-    /// The answers of its fast path are thrown away.
-    pub gremlin: bool,
-}
-
-/// What became of an input.
-#[derive(Clone, Debug)]
-pub struct Applied {
-    /// The order after it.
-    pub order: Order,
-    /// Where it stood before.
-    pub before: State,
-}
+use crate::saga::reply::Reply;
+use crate::saga::state::{self, Disposition, Input, State, Step};
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +27,7 @@ pub struct Times {
     pub budget: Duration,
     /// An order that is not finished by then is cancelled.
     pub expiry: Duration,
-    /// Time before an unanswered command is sent again; doubles with every attempt, up to four times this.
+    /// Time before an unanswered command is sent again; doubles with every attempt, up to thirty times this.
     pub resend: Duration,
 }
 
@@ -112,7 +68,26 @@ impl StoreError {
             Self::Missing { .. } => "missing",
         }
     }
+
+    /// Whether Postgres is away, so that the next row would fare no better.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        let Self::Sql { source, .. } = self else { return false };
+        postgres::classify(source) == postgres::Failure::Unavailable
+    }
 }
+
+/// What one round of sending came to.
+#[derive(Debug)]
+pub struct Sent {
+    /// Commands that were due.
+    pub due: usize,
+    /// Why some of them were not sent. They fall due again.
+    pub failed: Vec<StoreError>,
+}
+
+/// The longest time between two copies of a command, in times of the first.
+const LONGEST_RESEND: i32 = 30;
 
 /// The orders' database.
 #[derive(Clone, Debug)]
@@ -149,7 +124,7 @@ impl Store {
         )
         .bind(new.id)
         .bind(&new.principal)
-        .bind(&new.item_id)
+        .bind(new.item_id.as_str())
         .bind(new.quantity)
         .bind(new.gremlin)
         .bind(state.name())
@@ -159,7 +134,7 @@ impl Store {
         .map_err(sql("insert an order"))?;
         let order = Order {
             id: new.id,
-            item_id: new.item_id.clone(),
+            item_id: new.item_id.as_str().to_owned(),
             quantity: new.quantity,
             gremlin: new.gremlin,
             state,
@@ -184,36 +159,32 @@ impl Store {
 
     /// One order of `principal`.
     pub async fn read_of(&self, principal: &str, id: Uuid) -> Result<Option<Order>, StoreError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT id, item_id, quantity, gremlin, state, reason, stock_returned, payment_settled, amount_minor,
-                    currency, version, created_at
-             FROM orders WHERE id = $1 AND principal = $2",
-        )
-        .bind(id)
-        .bind(principal)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(sql("read an order"))?
-        .map(Order::try_from)
-        .transpose()
+        let statement = format!("SELECT {COLUMNS} FROM orders WHERE id = $1 AND principal = $2");
+        sqlx::query_as::<_, Row>(AssertSqlSafe(statement))
+            .bind(id)
+            .bind(principal)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(sql("read an order"))?
+            .map(Order::try_from)
+            .transpose()
     }
 
     /// At most `limit` orders of `principal`, newest first, older than `before`.
     pub async fn page(&self, principal: &str, before: Option<Uuid>, limit: i64) -> Result<Vec<Order>, StoreError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT id, item_id, quantity, gremlin, state, reason, stock_returned, payment_settled, amount_minor,
-                    currency, version, created_at
-             FROM orders WHERE principal = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
-        )
-        .bind(principal)
-        .bind(before)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(sql("list orders"))?
-        .into_iter()
-        .map(Order::try_from)
-        .collect()
+        let statement = format!(
+            "SELECT {COLUMNS} FROM orders WHERE principal = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
+        );
+        sqlx::query_as::<_, Row>(AssertSqlSafe(statement))
+            .bind(principal)
+            .bind(before)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("list orders"))?
+            .into_iter()
+            .map(Order::try_from)
+            .collect()
     }
 
     /// Takes one input in, in a transaction of its own.
@@ -224,19 +195,18 @@ impl Store {
         Ok(applied)
     }
 
-    /// Takes an answer in, inside the caller's transaction. `None`: the order is not known here.
-    pub async fn answer_in(
+    /// Takes a reply in, inside the caller's transaction. `None`: the order is not known here.
+    pub async fn reply_in(
         &self,
         connection: &mut PgConnection,
-        answered: &Answered,
+        id: Uuid,
+        reply: &Reply,
     ) -> Result<Option<Applied>, StoreError> {
-        let Some(order) = read(connection, answered.order_id).await? else {
+        let Some(order) = read(connection, id).await? else {
             return Ok(None);
         };
-        let (input, amount) = answered.said.input(order.quantity);
-        self.apply_in(connection, order.id, input, amount.as_ref())
-            .await
-            .map(Some)
+        let (input, amount) = reply.input(order.quantity);
+        self.apply_in(connection, id, input, amount.as_ref()).await.map(Some)
     }
 
     async fn apply_in(
@@ -254,9 +224,9 @@ impl Store {
             let Step {
                 state,
                 commands,
-                verdict,
+                disposition,
             } = state::step(before, input);
-            if verdict == Verdict::Applied {
+            if disposition == Disposition::Applied {
                 if let (State::Pending, State::Reserved) = (before, state) {
                     order.amount = amount.cloned();
                 }
@@ -267,7 +237,7 @@ impl Store {
                 order.version += 1;
                 self.obey(connection, &order, &commands).await?;
             }
-            record(connection, id, input, before, order.state, verdict).await?;
+            record(connection, id, input, before, order.state, disposition).await?;
             return Ok(Applied { order, before });
         }
     }
@@ -333,12 +303,16 @@ impl Store {
         Ok(())
     }
 
-    /// Sends up to `limit` due commands as events and says how many. Other replicas take others.
-    pub async fn send_due(&self, limit: i64) -> Result<usize, StoreError> {
+    /// Sends up to `limit` due commands as events. Other replicas take others. One that cannot be sent holds nobody else
+    /// up: it falls due again like the others.
+    ///
+    /// # Errors
+    /// When Postgres is away: then nothing was sent.
+    pub async fn send_due(&self, limit: i64) -> Result<Sent, StoreError> {
         let mut transaction = postgres::begin(&self.pool).await.map_err(sql("begin"))?;
         let due: Vec<(Uuid, String, i32)> = sqlx::query_as(
             "UPDATE commands SET attempts = attempts + 1,
-                    due_at = now() + $2 * least(power(2, attempts), 4) * interval '1 millisecond'
+                    due_at = now() + $2 * least(power(2, least(attempts, 10)), $4) * interval '1 millisecond'
              WHERE (order_id, action) IN (SELECT order_id, action FROM commands
                                           WHERE due_at <= now() AND action = ANY($3)
                                           ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
@@ -347,36 +321,56 @@ impl Store {
         .bind(limit)
         .bind(milliseconds(self.times.resend))
         .bind(Action::ALL.map(Action::name))
+        .bind(LONGEST_RESEND)
         .fetch_all(&mut *transaction)
         .await
         .map_err(sql("take due commands"))?;
+        let mut failed = vec![];
         for (order_id, name, attempts) in &due {
-            // An order that only a newer version can read waits for one, and holds nobody else up.
-            match read(&mut transaction, *order_id).await {
-                Ok(Some(order)) => {
-                    if let Some(action) = Action::parse(name) {
-                        emit(&mut transaction, &order, action, *attempts).await?;
-                    }
+            let mut savepoint = Connection::begin(&mut *transaction)
+                .await
+                .map_err(sql("set a savepoint"))?;
+            match send(&mut savepoint, *order_id, name, *attempts).await {
+                Ok(()) => savepoint.commit().await.map_err(sql("release a savepoint"))?,
+                Err(error) if error.is_unavailable() => return Err(error),
+                Err(error) => {
+                    savepoint.rollback().await.map_err(sql("go back to a savepoint"))?;
+                    failed.push(error);
                 }
-                Ok(None) => {}
-                Err(error @ StoreError::Row { .. }) => tracing::error!(%error, "a command was not sent"),
-                Err(error) => return Err(error),
             }
         }
         transaction.commit().await.map_err(sql("commit"))?;
-        Ok(due.len())
+        Ok(Sent { due: due.len(), failed })
     }
 
-    /// Up to `limit` orders that should have been finished by now.
-    pub async fn expired(&self, limit: i64) -> Result<Vec<Uuid>, StoreError> {
-        sqlx::query_scalar(
-            "SELECT id FROM orders WHERE state IN ('PENDING', 'RESERVED') AND expires_at <= now()
-             ORDER BY expires_at LIMIT $1",
+    /// Up to `limit` orders that should have been finished by now, the longest overdue first, behind `after`.
+    pub async fn expired(
+        &self,
+        after: Option<(DateTime<Utc>, Uuid)>,
+        limit: i64,
+    ) -> Result<Vec<(DateTime<Utc>, Uuid)>, StoreError> {
+        let (expired_at, id) = after.unzip();
+        sqlx::query_as(
+            "SELECT expires_at, id FROM orders WHERE state IN ('PENDING', 'RESERVED') AND expires_at <= now()
+                AND ($2::timestamptz IS NULL OR (expires_at, id) > ($2, $3))
+             ORDER BY expires_at, id LIMIT $1",
         )
         .bind(limit)
+        .bind(expired_at)
+        .bind(id)
         .fetch_all(&self.pool)
         .await
         .map_err(sql("find expired orders"))
+    }
+}
+
+async fn send(connection: &mut PgConnection, order_id: Uuid, name: &str, attempt: i32) -> Result<(), StoreError> {
+    let order = read(connection, order_id)
+        .await?
+        .ok_or(StoreError::Missing { order_id })?;
+    match Action::parse(name) {
+        Some(action) => emit(connection, &order, action, attempt).await,
+        None => Ok(()),
     }
 }
 

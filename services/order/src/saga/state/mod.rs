@@ -3,7 +3,7 @@
 //! No clock, no database, no randomness: whoever calls `step` says that an order has expired. An input that no row names
 //! leaves the order alone, so duplicates, late answers and reordered events need no care elsewhere.
 
-use super::commands::{Action, Announcement, Command, Due};
+use crate::saga::commands::{Action, Announcement, Command, Due};
 
 /// Why an order did not, or will not, become CONFIRMED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Input {
 
 /// What became of an input, as the history records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Disposition {
     /// A row of the table matched.
     Applied,
     /// An answer that was overtaken by a cancellation: recorded, nothing else.
@@ -182,7 +182,7 @@ pub enum Verdict {
     Ignored,
 }
 
-impl Verdict {
+impl Disposition {
     /// The name in the order's history.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -202,7 +202,7 @@ pub struct Step {
     /// What is written in the same transaction.
     pub commands: Vec<Command>,
     /// What the history says.
-    pub verdict: Verdict,
+    pub disposition: Disposition,
 }
 
 /// The first row: what a POST opens an order with.
@@ -227,12 +227,12 @@ pub fn step(state: State, input: Input) -> Step {
     let applied = |state, commands| Step {
         state,
         commands,
-        verdict: Verdict::Applied,
+        disposition: Disposition::Applied,
     };
-    let unchanged = |verdict| Step {
+    let unchanged = |disposition| Step {
         state,
         commands: vec![],
-        verdict,
+        disposition,
     };
 
     match (state, input) {
@@ -301,7 +301,7 @@ pub fn step(state: State, input: Input) -> Step {
             },
             Input::Voided | Input::PaymentRefunded | Input::Declined,
         ) => settle(reason, stock_returned, true, VoidPayment),
-        (State::Cancelling { .. }, Input::Reserved | Input::Charged | Input::Declined) => unchanged(Verdict::Late),
+        (State::Cancelling { .. }, Input::Reserved | Input::Charged | Input::Declined) => unchanged(Disposition::Late),
 
         (State::Confirmed, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         (State::Confirmed, Input::RefundAsked) => applied(State::Refunding, vec![Send(RefundPayment, Due::Now)]),
@@ -317,7 +317,7 @@ pub fn step(state: State, input: Input) -> Step {
         (State::Refunded, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         (State::Refunded, Input::Returned) => applied(state, vec![Close(ReturnStock)]),
 
-        _ => unchanged(Verdict::Ignored),
+        _ => unchanged(Disposition::Ignored),
     }
 }
 
@@ -337,7 +337,7 @@ fn settle(reason: Reason, stock_returned: bool, payment_settled: bool, answered:
     Step {
         state,
         commands,
-        verdict: Verdict::Applied,
+        disposition: Disposition::Applied,
     }
 }
 

@@ -1,0 +1,202 @@
+//! A request that may be sent twice, acts once and calls other services in between: the key and what the request begins
+//! are one commit, the work has no transaction open, the answer is kept by another commit.
+//!
+//! Whatever goes wrong after the first commit (an error, a panic, the end of the time), the key is given up again, so that
+//! the same request goes on with what was begun instead of hearing for half a minute that somebody is at it.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+use valerix_resilience::idempotency::{
+    Attempt, Claim, Completion, Idempotency, IdempotencyError, IdempotentRequest, StoredAnswer, refusals,
+};
+use valerix_resilience::{Backoff, Deadline};
+
+use crate::postgres::begin;
+use crate::problem::Problem;
+
+/// Of a caller's time, the most that is left for writing the answer down and sending it; a quarter of shorter times.
+const LONGEST_MARGIN: Duration = Duration::from_millis(250);
+/// How long a key that nobody works on is tried to be given up. Then its lock timeout has passed as well.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a handler divides its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// No other service is called after this.
+    pub work: Deadline,
+    /// The answer is written down and on its way by then.
+    pub answer: Deadline,
+}
+
+impl Budget {
+    /// At most `longest` for the work, less where the caller waits shorter: the last write comes before his end.
+    #[must_use]
+    pub fn new(longest: Duration) -> Self {
+        let (work, answer) = split(longest, Deadline::current().map(Deadline::remaining));
+        Self {
+            work: Deadline::after(work),
+            answer: Deadline::after(answer),
+        }
+    }
+}
+
+fn split(longest: Duration, caller: Option<Duration>) -> (Duration, Duration) {
+    let margin = caller.map_or(LONGEST_MARGIN, |caller| LONGEST_MARGIN.min(caller / 4));
+    let work = caller.map_or(longest, |caller| longest.min(caller - margin));
+    (work, work + margin)
+}
+
+/// Where the work begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The resource is to be made, under this id.
+    New(Uuid),
+    /// An earlier request with the same key has made it and never ended: go on from its state.
+    Begun(Uuid),
+}
+
+/// What the work came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// The answer for good: kept, and given again to the same key.
+    Final(StoredAnswer),
+    /// An answer for now: the same key asks again.
+    ForNow(StoredAnswer),
+}
+
+/// Answers one request in recovery-point mode.
+///
+/// `open` makes or finds the resource in the transaction that takes the key; `work` goes on from there with no transaction
+/// open. `resource` is the id of what a first request makes.
+///
+/// # Errors
+/// What `open` and `work` say; 503 when Postgres does not answer, or not by `budget.answer`.
+pub async fn idempotent<R, W>(
+    idempotency: Idempotency,
+    pool: &PgPool,
+    request: &IdempotentRequest,
+    resource: Uuid,
+    budget: Budget,
+    open: impl for<'c> FnOnce(&'c mut PgConnection, Opening) -> BoxFuture<'c, Result<R, Problem>> + Send,
+    work: impl FnOnce(R) -> W + Send,
+) -> Result<Response, Problem>
+where
+    R: Send,
+    W: Future<Output = Result<Answered, Problem>> + Send,
+{
+    let answered = async {
+        let database = |error: sqlx::Error| Problem::from_sqlx(&error);
+        let unkept = |error: IdempotencyError| Problem::from_idempotency(&error);
+        let mut transaction = begin(pool).await.map_err(database)?;
+        let claim = idempotency.claim(&mut transaction, request, resource).await;
+        let (attempt, opening) = match claim.map_err(unkept)? {
+            Claim::Started(attempt) => (attempt, Opening::New(resource)),
+            Claim::TakenOver(attempt) => {
+                let begun = Opening::Begun(attempt.resource());
+                (attempt, begun)
+            }
+            Claim::Replay(answer) => return Ok(answer.into_response()),
+            Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
+            Claim::Mismatch => return Ok(refusals::mismatch().into_response()),
+        };
+        let opened = open(&mut transaction, opening).await?;
+        let held = Held::new(pool, attempt);
+        transaction.commit().await.map_err(database)?;
+
+        let answered = work(opened).await?;
+        let mut transaction = begin(pool).await.map_err(database)?;
+        let answer = match answered {
+            Answered::Final(answer) => match held.attempt.complete(&mut transaction, answer).await.map_err(unkept)? {
+                Completion::Stored(answer) | Completion::Replay(answer) => answer,
+            },
+            Answered::ForNow(answer) => {
+                held.attempt.release(&mut transaction).await.map_err(unkept)?;
+                answer
+            }
+        };
+        transaction.commit().await.map_err(database)?;
+        held.settled();
+        Ok(answer.into_response())
+    };
+    match tokio::time::timeout_at(budget.answer.instant(), answered).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            tracing::warn!("the database did not answer within the request's time");
+            Err(Problem::unavailable(
+                "the database is slow at the moment; nothing is known about the request: send the same key again",
+            ))
+        }
+    }
+}
+
+/// A key that was taken. Dropped before it is settled, it is given up in the background.
+struct Held {
+    attempt: Attempt,
+    pool: PgPool,
+    settled: bool,
+}
+
+impl Held {
+    fn new(pool: &PgPool, attempt: Attempt) -> Self {
+        Self {
+            attempt,
+            pool: pool.clone(),
+            settled: false,
+        }
+    }
+
+    fn settled(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        if !self.settled {
+            let (pool, attempt) = (self.pool.clone(), self.attempt.clone());
+            runtime.spawn(tokio::time::timeout(RELEASE_TIMEOUT, async move {
+                let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+                while let Err(error) = release(&pool, &attempt).await {
+                    tracing::info!(%error, "an idempotency key is not given up yet");
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+            }));
+        }
+    }
+}
+
+async fn release(pool: &PgPool, attempt: &Attempt) -> Result<(), IdempotencyError> {
+    let mut connection = pool.acquire().await.map_err(|source| IdempotencyError::Database {
+        step: "give an idempotency key up",
+        source,
+    })?;
+    attempt.release(&mut connection).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_write_comes_before_the_callers_end() {
+        let milliseconds = Duration::from_millis;
+        for (caller, work, answer) in [
+            (None, 2_000, 2_250),
+            (Some(15_000), 2_000, 2_250),
+            (Some(2_000), 1_750, 2_000),
+            (Some(1_000), 750, 1_000),
+            (Some(400), 300, 400),
+            (Some(0), 0, 0),
+        ] {
+            let split = split(milliseconds(2_000), caller.map(milliseconds));
+            assert_eq!(split, (milliseconds(work), milliseconds(answer)), "{caller:?}");
+        }
+    }
+}
