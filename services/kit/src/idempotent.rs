@@ -7,8 +7,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use futures::future::BoxFuture;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 use valerix_resilience::idempotency::{
     Attempt, Claim, Completion, Idempotency, IdempotencyError, IdempotentRequest, StoredAnswer, refusals,
@@ -70,22 +69,23 @@ pub enum Answered {
 
 /// Answers one request in recovery-point mode.
 ///
-/// `open` makes or finds the resource in the transaction that takes the key; `work` goes on from there with no transaction
-/// open. `resource` is the id of what a first request makes.
+/// `open` makes or finds the resource in the transaction that takes the key, and gives the transaction back; `work` goes on
+/// from there with no transaction open. `resource` is the id of what a first request makes.
 ///
 /// # Errors
 /// What `open` and `work` say; 503 when Postgres does not answer, or not by `budget.answer`.
-pub async fn idempotent<R, W>(
+pub async fn idempotent<R, O, W>(
     idempotency: Idempotency,
     pool: &PgPool,
     request: &IdempotentRequest,
     resource: Uuid,
     budget: Budget,
-    open: impl for<'c> FnOnce(&'c mut PgConnection, Opening) -> BoxFuture<'c, Result<R, Problem>> + Send,
+    open: impl FnOnce(Transaction<'static, Postgres>, Opening) -> O + Send,
     work: impl FnOnce(R) -> W + Send,
 ) -> Result<Response, Problem>
 where
     R: Send,
+    O: Future<Output = Result<(Transaction<'static, Postgres>, R), Problem>> + Send,
     W: Future<Output = Result<Answered, Problem>> + Send,
 {
     let answered = async {
@@ -103,7 +103,7 @@ where
             Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
             Claim::Mismatch => return Ok(refusals::mismatch().into_response()),
         };
-        let opened = open(&mut transaction, opening).await?;
+        let (transaction, opened) = open(transaction, opening).await?;
         let held = Held::new(pool, attempt);
         transaction.commit().await.map_err(database)?;
 

@@ -122,19 +122,18 @@ async fn place(
         &request,
         new.id,
         budget,
-        |connection, opening| {
-            Box::pin(async move {
-                let order = match opening {
-                    Opening::New(_) => store.create(connection, &new).await,
-                    Opening::Begun(order_id) => match store.read_in(connection, order_id).await {
-                        Ok(order) => order.ok_or(StoreError::Missing { order_id }),
-                        Err(error) => Err(error),
-                    },
-                };
-                order.map(|order| (order, opening)).map_err(|error| problem(&error))
-            })
+        async |mut transaction, opening| {
+            let order = match opening {
+                Opening::New(_) => store.create(&mut transaction, &new).await,
+                Opening::Begun(order_id) => match store.read_in(&mut transaction, order_id).await {
+                    Ok(order) => order.ok_or(StoreError::Missing { order_id }),
+                    Err(error) => Err(error),
+                },
+            };
+            let opened = order.map(|order| (transaction, (order, opening)));
+            opened.map_err(|error| problem(&error))
         },
-        |(order, opening)| async move {
+        async |(order, opening)| {
             let moves = &app.fast_path.moves;
             if matches!(opening, Opening::New(_)) {
                 moves.metrics.created();

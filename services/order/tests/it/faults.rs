@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use redis::AsyncCommands;
 use serde_json::json;
 
-use crate::shop::Shop;
+use crate::shop::{Shop, hasty_payment_policy, order_policy};
 
 const LONGEST_ANSWER: Duration = Duration::from_millis(2_500);
 
@@ -110,12 +110,11 @@ async fn a_payment_that_dies_between_its_two_commits_charges_once() {
 }
 
 #[tokio::test]
-async fn an_order_that_expires_while_it_is_charged_is_refunded_and_its_stock_returned() {
+async fn an_order_that_expires_before_its_charge_is_made_is_never_charged() {
     let shop = Shop::start(
         5,
         &[
-            ("processor", "DELAY", "3s"),
-            ("payment", "SETTLE_LEASE", "5s"),
+            ("processor", "DELAY", "1h"),
             ("order", "ORDER_EXPIRY", "2500ms"),
             ("order", "SWEEP_INTERVAL", "100ms"),
         ],
@@ -135,11 +134,160 @@ async fn an_order_that_expires_while_it_is_charged_is_refunded_and_its_stock_ret
     assert_eq!(body["reason"], "EXPIRED");
     shop.adds_up(5).await;
     assert_eq!(shop.available("ps5").await, 5);
-    let ledger = shop.ledger().await;
-    assert_eq!(
-        ledger.values().map(|(status, _)| status.as_str()).collect::<Vec<_>>(),
-        ["REFUNDED"]
-    );
+    assert_eq!(statuses(&shop).await, ["CANCELLED"]);
+}
+
+#[tokio::test]
+async fn an_order_that_expires_while_the_processor_is_away_is_never_charged() {
+    let mut shop = Shop::start(5, &[("payment", "SETTLE_LEASE", "1s")]).await;
+    shop.kill("processor");
+    let answer = shop.place("ps5", 2).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let (order, payment) = (shop.pool("order").await, shop.pool("payment").await);
+    sqlx::query("UPDATE orders SET expires_at = now()")
+        .execute(&order)
+        .await
+        .unwrap();
+    shop.until("the payment is voided", || async {
+        let voided: bool = sqlx::query_scalar("SELECT void_requested FROM payments")
+            .fetch_one(&payment)
+            .await
+            .unwrap();
+        voided.then_some(())
+    })
+    .await;
+    shop.spawn("processor");
+    shop.ready("processor").await;
+    shop.reaches(answer.order(), "CANCELLED").await;
+    shop.adds_up(5).await;
+    assert_eq!(statuses(&shop).await, ["CANCELLED"]);
+}
+
+#[tokio::test]
+async fn an_order_that_expires_after_its_charge_was_made_is_refunded_and_its_stock_returned() {
+    let late = [
+        ("processor", "LATE_PERCENT", "100"),
+        ("processor", "LATE_BY", "1h"),
+        ("payment", "SETTLE_LEASE", "1s"),
+    ];
+    let mut shop = Shop::start(5, &late).await;
+    let body = json!({"item_id": "ps5", "quantity": 2});
+    let (answer, ()) = tokio::join!(shop.try_place("expires", &body), async {
+        shop.until("the processor has charged", || async {
+            (shop.ledger().await.len() == 1).then_some(())
+        })
+        .await;
+        shop.signal_kill("payment");
+    });
+    shop.kill("payment");
+    sqlx::query("UPDATE orders SET expires_at = now()")
+        .execute(&shop.pool("order").await)
+        .await
+        .unwrap();
+    let order = answer.unwrap().order();
+    shop.reaches(order, "CANCELLING").await;
+    shop.spawn("payment");
+    shop.ready("payment").await;
+    shop.reaches(order, "CANCELLED").await;
+    shop.adds_up(5).await;
+    assert_eq!(shop.available("ps5").await, 5);
+    assert_eq!(statuses(&shop).await, ["REFUNDED"]);
+}
+
+/// What the processor's ledger says of each key.
+async fn statuses(shop: &Shop) -> Vec<String> {
+    shop.ledger().await.into_values().map(|(status, _)| status).collect()
+}
+
+#[tokio::test]
+async fn a_processor_slower_than_any_attempt_charges_once_and_the_order_is_confirmed() {
+    for misbehaviour in [
+        [("processor", "DELAY", "1s"), ("processor", "LATE_PERCENT", "0")],
+        [("processor", "LATE_PERCENT", "100"), ("processor", "LATE_BY", "1h")],
+    ] {
+        let settings: Vec<_> = misbehaviour
+            .into_iter()
+            .chain([("payment", "SETTLE_LEASE", "1s")])
+            .collect();
+        let mut shop = Shop::start(5, &settings).await;
+        shop.policy("payment", &hasty_payment_policy());
+        shop.restart("payment").await;
+        let answers = futures::future::join_all((0..3).map(|_| shop.place("ps5", 1))).await;
+        for answer in answers {
+            assert_eq!(answer.status, 202, "{answer:?}");
+            shop.reaches(answer.order(), "CONFIRMED").await;
+        }
+        shop.adds_up(5).await;
+        assert_eq!(statuses(&shop).await, ["SUCCEEDED"; 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_waits_less_than_the_budget_is_told_that_the_order_is_queued() {
+    let mut shop = Shop::start(100, &[]).await;
+    let mut policy = order_policy();
+    // No breaker spares anyone the wait, and no time of the targets ends before the caller's.
+    policy["mode"] = json!("Disabled");
+    policy["targets"][0]["timeout"] = json!({"request": "10s", "attempt": "10s"});
+    shop.policy("order", &policy);
+    shop.restart("order").await;
+    let now = Utc::now();
+    let slow = json!({"version": 1, "faults": [{
+        "run": "slow", "fault": {"latency": {"delay": "3s"}}, "podUIDs": ["uid-inventory"],
+        "duration": "5m", "notAfter": now + TimeDelta::seconds(600), "intentAt": now,
+    }]});
+    shop.document("inventory", "faults.json", &slow);
+    shop.until("a caller with one second is told", || async {
+        let answer = shop.place_within(1_000).await;
+        assert!(matches!(answer.status, 201 | 202 | 503 | 504), "{answer:?}");
+        let queued = answer.status == 202 && answer.body()["status"] == "QUEUED";
+        // Faster ones were asked before the fault was in force.
+        (queued && answer.took > Duration::from_millis(500)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_away_for_a_moment_does_not_keep_the_key() {
+    let mut shop = Shop::start(5, &[]).await;
+    let mut policy = order_policy();
+    policy["inbound"]["idempotency"]["lockTimeout"] = json!("1h");
+    shop.policy("order", &policy);
+    shop.restart("order").await;
+    // The order waits for its item's row while its own database goes away.
+    let mut lock = valerix_kit::postgres::begin(&shop.pool("inventory").await)
+        .await
+        .unwrap();
+    sqlx::query("SELECT 1 FROM items WHERE item_id = 'ps5' FOR UPDATE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let body = json!({"item_id": "ps5", "quantity": 1});
+    let order = shop.pool("order").await;
+    let (answer, ()) = tokio::join!(shop.try_place("blip", &body), async {
+        shop.until("the order is stored", || async {
+            let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM orders")
+                .fetch_one(&order)
+                .await
+                .unwrap();
+            (stored == 1).then_some(())
+        })
+        .await;
+        shop.shut_database("order").await;
+    });
+    let answer = answer.unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
+    shop.open_database("order").await;
+    drop(lock);
+    let again = shop
+        .until("the same key goes on with the order", || async {
+            let answer = shop.try_place("blip", &body).await.unwrap();
+            (!matches!(answer.status, 409 | 503)).then_some(answer)
+        })
+        .await;
+    assert!(matches!(again.status, 201 | 202), "{again:?}");
+    shop.reaches(again.order(), "CONFIRMED").await;
+    shop.adds_up(5).await;
 }
 
 #[tokio::test]
@@ -177,11 +325,7 @@ async fn a_void_that_meets_a_finished_charge_gives_the_money_back() {
     shop.reaches(answer.order(), "CANCELLED").await;
     shop.adds_up(5).await;
     assert_eq!(shop.available("ps5").await, 5);
-    let ledger = shop.ledger().await;
-    assert_eq!(
-        ledger.values().map(|(status, _)| status.as_str()).collect::<Vec<_>>(),
-        ["REFUNDED"]
-    );
+    assert_eq!(statuses(&shop).await, ["REFUNDED"]);
     let state: String = sqlx::query_scalar("SELECT state FROM payments")
         .fetch_one(&payment)
         .await

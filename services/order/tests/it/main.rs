@@ -6,4 +6,6 @@ mod bad_input;
 mod faults;
 mod kills;
 mod orders;
+mod restarts;
 mod shop;
+mod store;

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use valerix_kit::service::launch;
 use valerix_kit::testing::{TestDatabase, bus_args};
 
+pub const SERVICES: [&str; 4] = ["processor", "inventory", "payment", "order"];
 const ROLE: &str = "VALERIX_TEST_ROLE";
 pub const PRICE: i64 = 49_900;
 
@@ -52,7 +54,7 @@ fn service_process() {
 
 struct Part {
     port: u16,
-    database: TestDatabase,
+    database: Arc<TestDatabase>,
     environment: BTreeMap<String, String>,
     process: Option<Child>,
 }
@@ -92,8 +94,8 @@ impl Shop {
         let folder = tempfile::tempdir().unwrap();
         let bus = bus_args();
         let mut parts = BTreeMap::new();
-        for name in ["processor", "inventory", "payment", "order"] {
-            let database = TestDatabase::create().await;
+        for name in SERVICES {
+            let database = Arc::new(TestDatabase::create().await);
             let (port, report) = (free_port(), free_port());
             let path = |kind: &str| folder.path().join(name).join(kind);
             std::fs::create_dir_all(path("policy")).unwrap();
@@ -147,13 +149,84 @@ impl Shop {
         shop.policy("order", &order_policy());
         shop.policy("payment", &payment_policy());
         shop.policy("inventory", &json!({"version": 1, "chaos": {"admission": "Allowed"}}));
-        for name in ["processor", "inventory", "payment", "order"] {
+        for name in SERVICES {
             shop.spawn(name);
         }
-        for name in ["processor", "inventory", "payment", "order"] {
+        for name in SERVICES {
             shop.ready(name).await;
         }
         shop
+    }
+
+    /// One more process called `name` of a service, on the same database and with the same documents.
+    pub async fn replica(&mut self, service: &str, name: &'static str) {
+        let (port, report) = (free_port(), free_port());
+        let part = &self.parts[service];
+        let (database, mut environment) = (Arc::clone(&part.database), part.environment.clone());
+        let state = self.folder.path().join(name);
+        std::fs::create_dir_all(&state).unwrap();
+        for (variable, value) in [
+            ("LISTEN_ADDRESS", format!("127.0.0.1:{port}")),
+            ("VALERIX_REPORT_PORT", report.to_string()),
+            ("VALERIX_POD_UID", format!("uid-{name}")),
+            ("POD_NAME", name.to_owned()),
+            ("VALERIX_STATE_DIR", state.display().to_string()),
+        ] {
+            environment.insert(variable.to_owned(), value);
+        }
+        let part = Part {
+            port,
+            database,
+            environment,
+            process: None,
+        };
+        self.parts.insert(name, part);
+        self.spawn(name);
+        self.ready(name).await;
+    }
+
+    /// `kill -9` and a new start.
+    pub async fn restart(&mut self, service: &'static str) {
+        self.kill(service);
+        self.spawn(service);
+        self.ready(service).await;
+    }
+
+    /// Closes every connection to a service's database and lets nobody in, as a restart of Postgres does.
+    pub async fn shut_database(&self, service: &str) {
+        let database = &self.parts[service].database;
+        let name = database.name();
+        let sessions = format!("FROM pg_stat_activity WHERE datname = '{name}'");
+        database
+            .admin(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+            .await;
+        database
+            .admin(&format!("SELECT pg_terminate_backend(pid) {sessions}"))
+            .await;
+    }
+
+    /// Undoes [`Self::shut_database`].
+    pub async fn open_database(&self, service: &str) {
+        let database = &self.parts[service].database;
+        database
+            .admin(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", database.name()))
+            .await;
+    }
+
+    /// All databases at once.
+    pub async fn restart_postgres(&self) {
+        for service in SERVICES {
+            self.shut_database(service).await;
+        }
+        self.until("order notices", || async {
+            let order = json!({"item_id": "switch", "quantity": 1});
+            let answer = self.try_place("nobody-home", &order).await;
+            answer.is_ok_and(|answer| answer.status == 503).then_some(())
+        })
+        .await;
+        for service in SERVICES {
+            self.open_database(service).await;
+        }
     }
 
     /// A variable of a service; counts from its next start.
@@ -269,15 +342,28 @@ impl Shop {
 
     /// One POST.
     pub async fn try_place(&self, key: &str, body: &Value) -> Result<Answer, reqwest::Error> {
+        self.try_place_at("order", key, body).await
+    }
+
+    /// One POST to a replica.
+    pub async fn try_place_at(&self, replica: &str, key: &str, body: &Value) -> Result<Answer, reqwest::Error> {
+        let request = self.http.post(format!("{}/api/orders", self.url(replica)));
+        Self::answer(request.header("idempotency-key", key).json(body)).await
+    }
+
+    /// As a caller that gives up after `milliseconds`.
+    pub async fn place_within(&self, milliseconds: u64) -> Answer {
+        let request = self.http.post(format!("{}/api/orders", self.url("order")));
+        let request = request
+            .header("idempotency-key", Uuid::now_v7().to_string())
+            .header("valerix-timeout-ms", milliseconds)
+            .json(&json!({"item_id": "ps5", "quantity": 1}));
+        Self::answer(request).await.unwrap()
+    }
+
+    async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
         let begun = Instant::now();
-        let answer = self
-            .http
-            .post(format!("{}/api/orders", self.url("order")))
-            .header("idempotency-key", key)
-            .json(body)
-            .timeout(Duration::from_secs(10))
-            .send()
-            .await?;
+        let answer = request.timeout(Duration::from_secs(10)).send().await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         Ok(Answer {
             status,
@@ -293,20 +379,8 @@ impl Shop {
     }
 
     pub async fn get(&self, service: &str, path: &str) -> Answer {
-        let begun = Instant::now();
-        let answer = self
-            .http
-            .get(format!("{}{path}", self.url(service)))
-            .send()
-            .await
-            .unwrap();
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer {
-            status,
-            headers,
-            text: answer.text().await.unwrap(),
-            took: begun.elapsed(),
-        }
+        let request = self.http.get(format!("{}{path}", self.url(service)));
+        Self::answer(request).await.unwrap()
     }
 
     pub async fn available(&self, item: &str) -> i64 {
@@ -406,7 +480,7 @@ impl Shop {
         assert_eq!(held, 0, "stock is held for orders that are over");
     }
 
-    /// The processor's own word: key -> (status, amount).
+    /// The processor's own word: key -> (status, amount; 0 of a cancelled key).
     pub async fn ledger(&self) -> BTreeMap<String, (String, i64)> {
         let mut ledger = BTreeMap::new();
         let mut cursor = String::new();
@@ -417,7 +491,10 @@ impl Shop {
                 .body();
             for charge in page["charges"].as_array().unwrap() {
                 let text = |member: &str| charge[member].as_str().unwrap().to_owned();
-                let known = ledger.insert(text("key"), (text("status"), charge["amount_minor"].as_i64().unwrap()));
+                let known = ledger.insert(
+                    text("key"),
+                    (text("status"), charge["amount_minor"].as_i64().unwrap_or(0)),
+                );
                 assert_eq!(known, None, "two charges of one key");
             }
             let Some(next) = page["next_cursor"].as_str() else {
@@ -449,6 +526,15 @@ pub fn order_policy() -> Value {
          "idempotentRoutes": ["POST /api/inventory/deduct"]},
         {"name": "payment", "timeout": {"request": "1s", "attempt": "900ms"}, "circuitBreaker": breaker,
          "idempotentRoutes": ["POST /payments"]},
+    ]})
+}
+
+/// The times that the chart gives payment, all of them shorter.
+pub fn hasty_payment_policy() -> Value {
+    json!({"version": 1, "targets": [
+        {"name": "processor", "timeout": {"request": "500ms", "attempt": "200ms"},
+         "circuitBreaker": {"consecutiveFailures": 5, "openDuration": "1s", "maxOpenDuration": "2s"},
+         "idempotentRoutes": ["POST /charges"]},
     ]})
 }
 

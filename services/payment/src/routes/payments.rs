@@ -103,13 +103,13 @@ async fn charge(
         &request,
         order_id,
         budget,
-        |connection, _| {
-            Box::pin(async {
-                let opened = store.open_in(connection, order_id, &money).await;
-                opened.map_err(|error| problem(&error))
-            })
+        async |mut transaction, _| {
+            let opened = store.open_in(&mut transaction, order_id, &money).await;
+            opened
+                .map(|opened| (transaction, opened))
+                .map_err(|error| problem(&error))
         },
-        |(payment, new)| async {
+        async |(payment, new)| {
             let repetition = if new { Repetition::First } else { Repetition::Again };
             let settled = app.settlement.settle(payment, repetition, budget.work).await;
             let payment = settled.map_err(|error| problem(&error))?;

@@ -114,3 +114,20 @@ async fn a_charge_whose_answer_is_lost_is_asked_for_again_by_the_same_key() {
     }
     assert_eq!(desk.ledger().await.len(), orders.len());
 }
+
+#[tokio::test]
+async fn a_payment_whose_row_was_lost_asks_for_the_charge_that_was_made() {
+    let desk = Desk::open(&[]).await;
+    let order = Uuid::now_v7();
+    let first = desk.charge("a", order, 500).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    // What an archive of the night before knows of this order.
+    let pool = desk.pool().await;
+    sqlx::query("TRUNCATE payments, outbox, inbox, idempotency_keys")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let again = desk.charge("b", order, 500).await;
+    assert_eq!((again.status, again.body()), (201, first.body()));
+    assert_eq!(desk.ledger().await.into_values().collect::<Vec<_>>(), ["SUCCEEDED"]);
+}

@@ -9,7 +9,7 @@ use valerix_kit::testing::eventually;
 
 use crate::desk::Desk;
 
-async fn send(desk: &Desk, event_type: &str, id: Uuid, payload: Value) {
+pub async fn send(desk: &Desk, event_type: &str, id: Uuid, payload: Value) {
     let bus = RedisStreams::open(&desk.bus);
     let event = Event {
         id,

@@ -19,7 +19,7 @@ pub struct Desk {
     pub processor: String,
     pub bus: BusArgs,
     database: TestDatabase,
-    _processor_database: TestDatabase,
+    _processor_database: Option<TestDatabase>,
     _stop: DropGuard,
 }
 
@@ -40,17 +40,29 @@ impl Answer {
 impl Desk {
     /// `misbehaviour`: arguments of the processor.
     pub async fn open(misbehaviour: &[&str]) -> Self {
-        let (database, processor_database) = (TestDatabase::create().await, TestDatabase::create().await);
-        let bus = bus_args();
-        let stop = CancellationToken::new();
+        Self::patient(misbehaviour, Duration::from_secs(1)).await
+    }
 
+    /// One that waits for its processor as `lease` says.
+    pub async fn patient(misbehaviour: &[&str], lease: Duration) -> Self {
+        let processor_database = TestDatabase::create().await;
+        let stop = CancellationToken::new();
         let mut arguments = vec!["processor", "--database-url", "postgres://unused"];
         arguments.extend(misbehaviour);
         let mut config = valerix_processor::config::Config::parse_from(arguments);
         config.service = service_args("processor");
         config.database = processor_database.args();
         let processor = run(valerix_processor::startup::build(config).await.unwrap(), &stop);
+        let mut desk = Self::before(processor, lease, stop).await;
+        desk.is_ready(&desk.processor).await;
+        desk._processor_database = Some(processor_database);
+        desk
+    }
 
+    /// A payment service before any processor.
+    pub async fn before(processor: String, lease: Duration, stop: CancellationToken) -> Self {
+        let database = TestDatabase::create().await;
+        let bus = bus_args();
         let mut config = Config::parse_from([
             "payment",
             "--database-url",
@@ -66,31 +78,29 @@ impl Desk {
         config.database = database.args();
         config.bus = bus.clone();
         config.processor_url = processor.clone();
-        config.settle_lease = Duration::from_secs(1);
+        config.settle_lease = lease;
         config.sweep_interval = Duration::from_millis(50);
         let url = run(valerix_payment::startup::build(config).await.unwrap(), &stop);
-
-        let http = reqwest::Client::new();
-        for service in [&processor, &url] {
-            let ready = format!("{service}/ready");
-            eventually("it is ready", || async {
-                http.get(&ready)
-                    .send()
-                    .await
-                    .is_ok_and(|answer| answer.status().is_success())
-                    .then_some(())
-            })
-            .await;
-        }
-        Self {
-            http,
+        let desk = Self {
+            http: reqwest::Client::new(),
             url,
             processor,
             bus,
             database,
-            _processor_database: processor_database,
+            _processor_database: None,
             _stop: stop.drop_guard(),
-        }
+        };
+        desk.is_ready(&desk.url).await;
+        desk
+    }
+
+    async fn is_ready(&self, service: &str) {
+        let ready = format!("{service}/ready");
+        eventually("it is ready", || async {
+            let answer = self.http.get(&ready).send().await;
+            answer.is_ok_and(|answer| answer.status().is_success()).then_some(())
+        })
+        .await;
     }
 
     pub async fn pool(&self) -> PgPool {

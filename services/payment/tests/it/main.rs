@@ -5,4 +5,6 @@ mod bad_input;
 mod charges;
 mod commands;
 mod desk;
+mod slow;
+mod store;
 mod voids;

@@ -1,6 +1,9 @@
 //! A void is honoured whenever it comes: before, during and after the charge.
 
+use std::time::Duration;
+
 use uuid::Uuid;
+use valerix_kit::testing::eventually;
 
 use crate::desk::Desk;
 
@@ -37,23 +40,38 @@ async fn a_void_that_meets_a_finished_charge_gives_the_money_back() {
 }
 
 #[tokio::test]
-async fn a_void_during_the_charge_lets_the_outcome_decide() {
-    for (arguments, end, answer) in [
-        (
-            ["--delay", "500ms", "--decline-percent", "0"],
-            "REFUNDED",
-            "PaymentRefunded",
-        ),
-        (
-            ["--delay", "500ms", "--decline-percent", "100"],
-            "VOIDED",
-            "PaymentVoided",
-        ),
-    ] {
-        let desk = Desk::open(&arguments).await;
+async fn a_void_that_is_faster_than_the_charge_forbids_it() {
+    let desk = Desk::open(&["--delay", "500ms"]).await;
+    let order = Uuid::now_v7();
+    let (charge, ()) = tokio::join!(desk.charge("a", order, 500), async {
+        desk.reaches(order, "PROCESSING").await;
+        assert_eq!(desk.void(order).await.body()["status"], "PROCESSING");
+    });
+    assert!(matches!(charge.status, 202 | 409), "{charge:?}");
+    desk.reaches(order, "VOIDED").await;
+    assert_eq!(desk.answers(order).await, ["PaymentVoided"]);
+    assert_eq!(desk.ledger().await.into_values().collect::<Vec<_>>(), ["CANCELLED"]);
+}
+
+#[tokio::test]
+async fn a_void_that_comes_after_the_charge_lets_the_outcome_decide() {
+    for (declined, end, answer) in [("0", "REFUNDED", "PaymentRefunded"), ("100", "VOIDED", "PaymentVoided")] {
+        // The charge is decided at once, and nobody is told.
+        let late = [
+            "--late-percent",
+            "100",
+            "--late-by",
+            "1h",
+            "--decline-percent",
+            declined,
+        ];
+        let desk = Desk::patient(&late, Duration::from_secs(3)).await;
         let order = Uuid::now_v7();
         let (charge, ()) = tokio::join!(desk.charge("a", order, 500), async {
-            desk.reaches(order, "PROCESSING").await;
+            eventually("the charge is decided", || async {
+                (desk.ledger().await.len() == 1).then_some(())
+            })
+            .await;
             assert_eq!(desk.void(order).await.body()["status"], "PROCESSING");
         });
         assert!(matches!(charge.status, 202 | 409), "{charge:?}");

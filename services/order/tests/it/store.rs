@@ -1,0 +1,153 @@
+//! The store and the sweeper on a real Postgres, without the rest of the shop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use uuid::Uuid;
+use valerix_kit::events::redis_streams::RedisStreams;
+use valerix_kit::events::relay::Relay;
+use valerix_kit::testing::{TestDatabase, bus_args};
+use valerix_order::metrics::Metrics;
+use valerix_order::order::NewOrder;
+use valerix_order::saga::moves::Moves;
+use valerix_order::saga::waiters::Waiters;
+use valerix_order::store::{Store, Times};
+use valerix_order::sweeper::Sweeper;
+
+struct Orders {
+    _database: TestDatabase,
+    pool: PgPool,
+    store: Store,
+}
+
+impl Orders {
+    async fn new() -> Self {
+        let database = TestDatabase::create().await;
+        let pool = database.pool().await;
+        valerix_order::startup::migrations().run(&pool).await.unwrap();
+        let times = Times {
+            budget: Duration::ZERO,
+            expiry: Duration::from_secs(900),
+            resend: Duration::from_secs(30),
+        };
+        Self {
+            _database: database,
+            store: Store::new(pool.clone(), times),
+            pool,
+        }
+    }
+
+    /// A new order, whose first command goes out at once.
+    async fn place(&self) -> Uuid {
+        let new = NewOrder {
+            id: Uuid::now_v7(),
+            principal: "anonymous".to_owned(),
+            item_id: "ps5".to_owned().try_into().unwrap(),
+            quantity: 1,
+            gremlin: false,
+        };
+        let mut transaction = valerix_kit::postgres::begin(&self.pool).await.unwrap();
+        self.store.create(&mut transaction, &new).await.unwrap();
+        transaction.commit().await.unwrap();
+        new.id
+    }
+
+    async fn run(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&self.pool).await.unwrap();
+    }
+
+    fn sweeper(&self) -> Sweeper {
+        let registry = valerix_kit::metrics::Metrics::new().unwrap();
+        let bus = Arc::new(RedisStreams::open(&bus_args()));
+        Sweeper {
+            store: self.store.clone(),
+            moves: Moves {
+                relay: Relay::new(self.pool.clone(), bus, registry.clone()),
+                metrics: Metrics::register(&registry).unwrap(),
+                waiters: Waiters::default(),
+            },
+            pause: Duration::ZERO,
+        }
+    }
+
+    async fn copies(&self, order: Uuid) -> Vec<i64> {
+        sqlx::query_scalar("SELECT version FROM outbox WHERE aggregate = $1 ORDER BY version")
+            .bind(format!("order:{order}:reserve"))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_can_not_be_sent_holds_nobody_else_up() {
+    let orders = Orders::new().await;
+    let (broken, sound) = (orders.place().await, orders.place().await);
+    // As after a restore of half of the tables: the second copy is in the outbox before it was counted.
+    sqlx::query(
+        "INSERT INTO outbox (event_id, aggregate, version, topic, type, payload) VALUES ($1, $2, 2, 't', 't', '{}')",
+    )
+    .bind(Uuid::new_v4())
+    .bind(format!("order:{broken}:reserve"))
+    .execute(&orders.pool)
+    .await
+    .unwrap();
+    orders.run("UPDATE commands SET due_at = now()").await;
+    let sent = orders.store.send_due(100).await.unwrap();
+    assert_eq!((sent.due, sent.failed.len()), (2, 1), "{sent:?}");
+    assert_eq!(orders.copies(sound).await, [1, 2]);
+    // Its next copy is a later version, and goes.
+    orders.run("UPDATE commands SET due_at = now()").await;
+    assert_eq!(orders.store.send_due(100).await.unwrap().failed.len(), 0);
+    assert_eq!(orders.copies(broken).await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn an_order_that_can_not_be_expired_holds_nobody_else_up() {
+    let orders = Orders::new().await;
+    let (broken, sound) = (orders.place().await, orders.place().await);
+    orders.run("UPDATE orders SET expires_at = now()").await;
+    // The longest overdue order is the one that always fails.
+    sqlx::query("UPDATE orders SET expires_at = now() - interval '1 hour' WHERE id = $1")
+        .bind(broken)
+        .execute(&orders.pool)
+        .await
+        .unwrap();
+    orders
+        .run("ALTER TABLE orders ADD CONSTRAINT of_the_next_version CHECK (state <> 'CANCELLING' OR expires_at > now() - interval '1 minute')")
+        .await;
+    orders.run("UPDATE commands SET due_at = now()").await;
+    orders.sweeper().round().await.unwrap();
+    let states: Vec<(Uuid, String)> = sqlx::query_as("SELECT id, state FROM orders ORDER BY id")
+        .fetch_all(&orders.pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        states,
+        [(broken, "PENDING".to_owned()), (sound, "CANCELLING".to_owned())]
+    );
+    // Commands are sent all the same.
+    assert_eq!(orders.copies(broken).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn copies_of_a_command_become_rare() {
+    let orders = Orders::new().await;
+    let order = orders.place().await;
+    let mut waits = vec![];
+    for _ in 0..7 {
+        orders.run("UPDATE commands SET due_at = now()").await;
+        assert_eq!(orders.store.send_due(100).await.unwrap().due, 1);
+        let wait: f64 = sqlx::query_scalar(
+            "SELECT round(extract(epoch FROM due_at - now()) / 30)::float8 FROM commands WHERE order_id = $1",
+        )
+        .bind(order)
+        .fetch_one(&orders.pool)
+        .await
+        .unwrap();
+        waits.push(wait);
+    }
+    // In times of 30 s: up to a quarter of an hour.
+    assert_eq!(waits, [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
+}
