@@ -1,12 +1,14 @@
 //! A request that may be sent twice, acts once and calls other services in between: the key and what the request begins
 //! are one commit, the work has no transaction open, the answer is kept by another commit.
 //!
-//! Whatever goes wrong after the first commit (an error, a panic, the end of the time), the key is given up again, so that
-//! the same request goes on with what was begun instead of hearing for half a minute that somebody is at it.
+//! Whatever goes wrong after the first commit (an error, a panic, the end of the time), the key does not stay taken: it is
+//! settled in the background, so that the same request is answered, or goes on with what was begun, instead of hearing for
+//! half a minute that somebody is at it.
 
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
+use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 use valerix_resilience::idempotency::{
@@ -19,8 +21,8 @@ use crate::problem::Problem;
 
 /// Of a caller's time, the most that is left for writing the answer down and sending it; a quarter of shorter times.
 const LONGEST_MARGIN: Duration = Duration::from_millis(250);
-/// How long a key that nobody works on is tried to be given up. Then its lock timeout has passed as well.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a key is tried to be settled in the background. After that its lock timeout has passed as well.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How a handler divides its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,55 +90,61 @@ where
     O: Future<Output = Result<(Transaction<'static, Postgres>, R), Problem>> + Send,
     W: Future<Output = Result<Answered, Problem>> + Send,
 {
-    let answered = async {
-        let database = |error: sqlx::Error| Problem::from_sqlx(&error);
-        let unkept = |error: IdempotencyError| Problem::from_idempotency(&error);
+    let database = |error: sqlx::Error| Problem::from_sqlx(&error);
+    let opened = async {
         let mut transaction = begin(pool).await.map_err(database)?;
         let claim = idempotency.claim(&mut transaction, request, resource).await;
-        let (attempt, opening) = match claim.map_err(unkept)? {
+        let (attempt, opening) = match claim.map_err(|error| Problem::from_idempotency(&error))? {
             Claim::Started(attempt) => (attempt, Opening::New(resource)),
             Claim::TakenOver(attempt) => {
                 let begun = Opening::Begun(attempt.resource());
                 (attempt, begun)
             }
-            Claim::Replay(answer) => return Ok(answer.into_response()),
-            Claim::InProgress { .. } => return Ok(refusals::in_progress().into_response()),
-            Claim::Mismatch => return Ok(refusals::mismatch().into_response()),
+            Claim::Replay(answer) => return Ok(Err(answer.into_response())),
+            Claim::InProgress { .. } => return Ok(Err(refusals::in_progress().into_response())),
+            Claim::Mismatch { resource } => {
+                let resource = resource.map(|id| id.to_string());
+                return Ok(Err(refusals::mismatch().with("resource", resource).into_response()));
+            }
         };
         let (transaction, opened) = open(transaction, opening).await?;
         let held = Held::new(pool, attempt);
         transaction.commit().await.map_err(database)?;
-
-        let answered = work(opened).await?;
-        let mut transaction = begin(pool).await.map_err(database)?;
-        let answer = match answered {
-            Answered::Final(answer) => match held.attempt.complete(&mut transaction, answer).await.map_err(unkept)? {
-                Completion::Stored(answer) | Completion::Replay(answer) => answer,
-            },
-            Answered::ForNow(answer) => {
-                held.attempt.release(&mut transaction).await.map_err(unkept)?;
-                answer
-            }
-        };
-        transaction.commit().await.map_err(database)?;
-        held.settled();
-        Ok(answer.into_response())
+        Ok(Ok((held, opened)))
     };
-    match tokio::time::timeout_at(budget.answer.instant(), answered).await {
-        Ok(answered) => answered,
-        Err(_) => {
-            tracing::warn!("the database did not answer within the request's time");
-            Err(Problem::unavailable(
-                "the database is slow at the moment; nothing is known about the request: send the same key again",
-            ))
+    let (mut held, opened) = match by(budget.answer, opened).await? {
+        Ok(opened) => opened,
+        Err(answer) => return Ok(answer),
+    };
+    let answered = by(budget.answer, work(opened)).await?;
+    match tokio::time::timeout_at(budget.answer.instant(), held.keep(answered.clone())).await {
+        Ok(Ok(answer)) => Ok(answer.into_response()),
+        Ok(Err(error @ IdempotencyError::Superseded { .. })) => Err(Problem::from_idempotency(&error)),
+        // The answer is true whether or not it is written down by now.
+        not_kept => {
+            tracing::warn!(?not_kept, "an answer is sent before it is kept");
+            let (Answered::Final(answer) | Answered::ForNow(answer)) = answered;
+            Ok(answer.into_response())
         }
     }
 }
 
-/// A key that was taken. Dropped before it is settled, it is given up in the background.
+/// What `future` says, or 503 at `deadline`.
+async fn by<T>(deadline: Deadline, future: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let Ok(said) = tokio::time::timeout_at(deadline.instant(), future).await else {
+        tracing::warn!("the database did not answer within a request's time");
+        let detail = "the database is slow at the moment; nothing is known about the request: send the same key again";
+        return Err(Problem::unavailable(detail));
+    };
+    said
+}
+
+/// A key that was taken. Dropped before its answer is kept, that is done in the background; without an answer the key is
+/// given up.
 struct Held {
     attempt: Attempt,
     pool: PgPool,
+    left: Option<Answered>,
     settled: bool,
 }
 
@@ -145,12 +153,17 @@ impl Held {
         Self {
             attempt,
             pool: pool.clone(),
+            left: None,
             settled: false,
         }
     }
 
-    fn settled(mut self) {
-        self.settled = true;
+    /// Writes down what the work came to, and says what the caller is told.
+    async fn keep(&mut self, answered: Answered) -> Result<StoredAnswer, IdempotencyError> {
+        self.left = Some(answered.clone());
+        let kept = settle(&self.pool, &self.attempt, answered).await;
+        self.settled = !matches!(kept, Err(IdempotencyError::Database { .. }));
+        kept
     }
 }
 
@@ -159,25 +172,45 @@ impl Drop for Held {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
-        if !self.settled {
-            let (pool, attempt) = (self.pool.clone(), self.attempt.clone());
-            runtime.spawn(tokio::time::timeout(RELEASE_TIMEOUT, async move {
-                let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-                while let Err(error) = release(&pool, &attempt).await {
-                    tracing::info!(%error, "an idempotency key is not given up yet");
-                    tokio::time::sleep(backoff.next_delay()).await;
-                }
-            }));
+        if self.settled {
+            return;
         }
+        let (pool, attempt, left) = (self.pool.clone(), self.attempt.clone(), self.left.take());
+        runtime.spawn(tokio::time::timeout(SETTLE_TIMEOUT, async move {
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+            loop {
+                let settled = match left.clone() {
+                    Some(answered) => settle(&pool, &attempt, answered).await.map(drop),
+                    None => release(&pool, &attempt).await,
+                };
+                let Err(IdempotencyError::Database { source, .. }) = settled else {
+                    return;
+                };
+                tracing::info!(error = %source, "an idempotency key is still held");
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+        }));
+    }
+}
+
+async fn settle(pool: &PgPool, attempt: &Attempt, answered: Answered) -> Result<StoredAnswer, IdempotencyError> {
+    match answered {
+        Answered::Final(answer) => match attempt.complete(&mut *connection(pool).await?, answer).await? {
+            Completion::Stored(answer) | Completion::Replay(answer) => Ok(answer),
+        },
+        Answered::ForNow(answer) => release(pool, attempt).await.map(|()| answer),
     }
 }
 
 async fn release(pool: &PgPool, attempt: &Attempt) -> Result<(), IdempotencyError> {
-    let mut connection = pool.acquire().await.map_err(|source| IdempotencyError::Database {
-        step: "give an idempotency key up",
-        source,
-    })?;
-    attempt.release(&mut connection).await
+    attempt.release(&mut *connection(pool).await?).await
+}
+
+async fn connection(pool: &PgPool) -> Result<PoolConnection<Postgres>, IdempotencyError> {
+    let step = "get a connection";
+    pool.acquire()
+        .await
+        .map_err(|source| IdempotencyError::Database { step, source })
 }
 
 #[cfg(test)]

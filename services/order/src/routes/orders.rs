@@ -139,11 +139,17 @@ async fn place(
                 moves.metrics.created();
             }
             moves.relay.wake();
-            let driven = app.fast_path.drive(order, budget.work).await;
-            driven
-                .map_err(|error| problem(&error))
-                .and_then(placed)
-                .map(Answered::Final)
+            // The order is stored: whatever becomes of its fast path, it is accepted.
+            let driving = app.fast_path.drive(order.clone(), budget.work);
+            let order = match tokio::time::timeout_at(budget.answer.instant(), driving).await {
+                Ok(Ok(driven)) => driven,
+                Ok(Err(error)) if !error.is_unavailable() => return Err(problem(&error)),
+                slow => {
+                    tracing::warn!(order = %order.id, ?slow, "the database stopped an order's fast path");
+                    order
+                }
+            };
+            placed(order).map(Answered::Final)
         },
     )
     .await
