@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 /// An answer of a service.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Reply {
     /// HTTP status.
     pub status: u16,
     /// Content type, or empty.
@@ -26,7 +26,7 @@ pub struct Answer {
     pub took: Duration,
 }
 
-impl Answer {
+impl Reply {
     /// The body as JSON.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ pub async fn ask(
     path: &str,
     headers: &[(&str, &str)],
     body: impl Into<Vec<u8>>,
-) -> Result<Answer> {
+) -> Result<Reply> {
     let mut request = Request::builder().method(method).uri(format!(
         "/api/v1/namespaces/{namespace}/services/{service}:80/proxy{path}"
     ));
@@ -95,7 +95,7 @@ pub async fn ask(
         .await
         .context("failed to read an answer")?
         .to_bytes();
-    Ok(Answer {
+    Ok(Reply {
         status,
         content_type,
         body: String::from_utf8_lossy(&body).into_owned(),
@@ -107,7 +107,7 @@ pub async fn ask(
 ///
 /// # Errors
 /// If the API server cannot be asked.
-pub async fn post_order(world: &World, key: &str, item: &str, quantity: i64) -> Result<Answer> {
+pub async fn post_order(world: &World, key: &str, item: &str, quantity: i64) -> Result<Reply> {
     let body = json!({"item_id": item, "quantity": quantity}).to_string();
     let headers = [("Idempotency-Key", key), ("Content-Type", "application/json")];
     ask(world, SHOP, "POST", "order", "/api/orders", &headers, body).await
@@ -117,7 +117,7 @@ pub async fn post_order(world: &World, key: &str, item: &str, quantity: i64) -> 
 ///
 /// # Errors
 /// If no answer came within ten seconds.
-pub async fn place(world: &World, item: &str, quantity: i64) -> Result<(Order, Answer)> {
+pub async fn place(world: &World, item: &str, quantity: i64) -> Result<(Order, Reply)> {
     let key = Uuid::new_v4().to_string();
     let mut last = String::new();
     let placed = eventually(Duration::from_secs(10), || async {

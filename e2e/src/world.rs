@@ -4,15 +4,23 @@ use crate::{
     environment::Environment,
     kubectl::{self, Output},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
+use futures::FutureExt;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Client, Resource,
     api::{DeleteParams, ObjectMeta, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
+    runtime::wait::await_condition,
 };
-use serde::de::DeserializeOwned;
-use std::{fmt::Debug, future::Future, time::Duration, time::Instant};
+use serde::{Deserialize, de::DeserializeOwned};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Debug},
+    future::Future,
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::{Duration, Instant},
+};
 use tokio::sync::{Mutex, MutexGuard, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Namespace of the operator.
@@ -21,6 +29,39 @@ pub const OPERATOR_NAMESPACE: &str = "valerix-system";
 pub const SHOP: &str = "shop";
 /// The operator's ServiceAccount as the audit log names it.
 pub const OPERATOR_USER: &str = "system:serviceaccount:valerix-system:valerix-operator";
+
+/// Set to leave a failed test's namespace as it is, for a person to look at.
+const KEEP: &str = "VALERIX_KEEP";
+
+/// One service of the shop, as the chart's table has it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ShopService {
+    /// The port that its container listens on.
+    pub port: u16,
+    /// Its database.
+    pub database: String,
+}
+
+/// The shop's services by name.
+///
+/// # Errors
+/// If the chart's table is not one.
+pub fn shop_services() -> Result<BTreeMap<String, ShopService>> {
+    serde_yaml::from_str(include_str!("../../charts/valerix-shop/services.yaml"))
+        .context("failed to read charts/valerix-shop/services.yaml")
+}
+
+/// An error that ends with everything worth seeing of its namespace.
+#[derive(Debug)]
+struct Told(String);
+
+impl fmt::Display for Told {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Told {}
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 /// Held for reading by tests that need a working operator, for writing by those that stop, kill or count it.
@@ -70,7 +111,21 @@ impl World {
         Self::new(OperatorLock::Exclusive(OPERATOR.write().await), None).await
     }
 
+    /// On a cluster where both charts stand already.
+    ///
+    /// # Errors
+    /// If the cluster cannot be reached.
+    pub async fn installed() -> Result<Self> {
+        Self::connect(OperatorLock::Shared(OPERATOR.read().await), None).await
+    }
+
     async fn new(operator: OperatorLock, shop: Option<MutexGuard<'static, ()>>) -> Result<Self> {
+        let world = Self::connect(operator, shop).await?;
+        INSTALLED.get_or_try_init(|| world.install()).await?;
+        Ok(world)
+    }
+
+    async fn connect(operator: OperatorLock, shop: Option<MutexGuard<'static, ()>>) -> Result<Self> {
         // A second call only finds that a provider is installed.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let environment = Environment::read()?;
@@ -81,14 +136,12 @@ impl World {
         // A service's 503 is an answer to be seen, not to be asked again for.
         config.default_retry = false;
         let client = Client::try_from(config).context("failed to build a client")?;
-        let world = Self {
+        Ok(Self {
             environment,
             client,
             _operator: operator,
             _shop: shop,
-        };
-        INSTALLED.get_or_try_init(|| world.install()).await?;
-        Ok(world)
+        })
     }
 
     /// Installs both charts and waits until they are ready; a second call changes nothing.
@@ -99,7 +152,8 @@ impl World {
         self.install_operator().await?;
         let images = &self.environment.images;
         let mut arguments = vec!["--namespace".into(), SHOP.to_owned(), "--create-namespace".into()];
-        for role in ["order", "inventory", "payment", "processor", "postgres", "redis"] {
+        let services = shop_services()?;
+        for role in services.keys().map(String::as_str).chain(["postgres", "redis"]) {
             arguments.extend(["--set".into(), format!("images.{role}={}", images.of(role)?)]);
         }
         arguments.extend(["--set".into(), "resources.requests.cpu=5m".into()]);
@@ -183,14 +237,30 @@ impl World {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// A fresh namespace whose name begins with `prefix`; [`World::delete_namespace`] removes it.
+    /// Works in a fresh namespace whose name begins with `prefix`, and removes it whatever happens. A failure is told
+    /// with everything worth seeing of the namespace; `VALERIX_KEEP` leaves it there.
     ///
     /// # Errors
-    /// If the API server refuses it.
-    pub async fn namespace(&self, prefix: &str) -> Result<String> {
+    /// That of the work, or if the API server refuses the namespace.
+    pub async fn with_namespace<T>(&self, prefix: &str, work: impl AsyncFnOnce(&str) -> Result<T>) -> Result<T> {
         let name = format!("{prefix}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         ensure_namespace(&self.client, &name).await?;
-        Ok(name)
+        // A panic must not leave the namespace behind either.
+        let mut outcome = AssertUnwindSafe(work(&name)).catch_unwind().await;
+        match &mut outcome {
+            Ok(Err(error)) if !error.is::<Told>() => {
+                let told = Told(format!("{error:#}\n{}", self.dump(&name).await));
+                *error = Error::new(told);
+            }
+            Err(_) => eprintln!("{}", self.dump(&name).await),
+            _ => {}
+        }
+        if !matches!(outcome, Ok(Ok(_))) && std::env::var_os(KEEP).is_some() {
+            eprintln!("{KEEP} is set: the namespace {name} is left as it is");
+        } else {
+            self.delete_namespace(&name).await?;
+        }
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Deletes a namespace without waiting for its end.
@@ -235,20 +305,30 @@ impl World {
         holds: impl Fn(&K) -> bool,
     ) -> Result<K>
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
     {
         let api = self.api::<K>(namespace);
-        let found = eventually(within, || async {
-            let object = api.get_opt(name).await.ok().flatten()?;
-            holds(&object).then_some(object)
-        })
-        .await;
-        match found {
-            Some(object) => Ok(object),
-            None => bail!(
+        let until = async {
+            loop {
+                let condition = |object: Option<&K>| object.is_some_and(&holds);
+                // A watch that broke, for example with its API server, is begun again.
+                match await_condition(api.clone(), name, condition).await {
+                    Ok(Some(object)) => return object,
+                    _ => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        };
+        match tokio::time::timeout(within, until).await {
+            Ok(object) => Ok(object),
+            Err(_) => Err(Error::new(Told(format!(
                 "{name} did not come to `{what}` within {within:?}\n{}",
                 self.dump(namespace).await
-            ),
+            )))),
         }
     }
 }

@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use valerix_crds::{ResilientService, names::condition as types};
-use valerix_e2e::world::{SHOP, World, has_condition};
+use valerix_e2e::world::{SHOP, World, has_condition, shop_services};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_command_shows_everything_with_its_columns() -> Result<()> {
     let world = World::with_shop().await?;
-    for service in ["order", "inventory", "payment", "processor"] {
+    for service in shop_services()?.keys() {
         let ready = |service: &ResilientService| {
             service
                 .status
@@ -85,41 +85,44 @@ async fn kubectl_explains_fields_with_unit_and_default() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_is_accepted_and_the_one_for_any_image_runs() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("examples").await?;
-    let mut applied = 0;
-    for entry in std::fs::read_dir(world.environment.root.join("examples"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            let output = world.create(&namespace, &std::fs::read_to_string(&path)?).await?;
-            ensure!(output.success, "{}: {}", path.display(), output.all());
+    world
+        .with_namespace("examples", async |namespace| {
+            let mut applied = 0;
+            for entry in std::fs::read_dir(world.environment.root.join("examples"))? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "yaml") {
+                    let output = world.create(namespace, &std::fs::read_to_string(&path)?).await?;
+                    ensure!(output.success, "{}: {}", path.display(), output.all());
+                    ensure!(
+                        !output.stderr.contains("Warning"),
+                        "{}: {}",
+                        path.display(),
+                        output.stderr
+                    );
+                    applied += 1;
+                }
+            }
+            ensure!(applied >= 6, "only {applied} examples were found");
+            let ready = |service: &ResilientService| {
+                service
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
+            };
+            let cache = world
+                .object::<ResilientService>(namespace, "cache", "Ready", Duration::from_secs(90), ready)
+                .await?;
+            let status = cache.status.unwrap_or_default();
+            let circuits = status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == types::CIRCUITS_CLOSED);
             ensure!(
-                !output.stderr.contains("Warning"),
-                "{}: {}",
-                path.display(),
-                output.stderr
+                circuits.is_some_and(|condition| condition.status == "Unknown" && condition.reason == "NotReported"),
+                "a service that does not report has no evidence about circuits: {:?}",
+                status.conditions
             );
-            applied += 1;
-        }
-    }
-    ensure!(applied >= 6, "only {applied} examples were found");
-    let ready = |service: &ResilientService| {
-        service
-            .status
-            .as_ref()
-            .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
-    };
-    let cache = world
-        .object::<ResilientService>(&namespace, "cache", "Ready", Duration::from_secs(90), ready)
-        .await?;
-    let status = cache.status.unwrap_or_default();
-    let circuits = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == types::CIRCUITS_CLOSED);
-    ensure!(
-        circuits.is_some_and(|condition| condition.status == "Unknown" && condition.reason == "NotReported"),
-        "a service that does not report has no evidence about circuits: {:?}",
-        status.conditions
-    );
-    world.delete_namespace(&namespace).await
+            Ok(())
+        })
+        .await
 }

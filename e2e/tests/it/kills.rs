@@ -263,31 +263,34 @@ async fn during_recovery(world: &World, proxy: &Proxy, operator: &mut HostOperat
 }
 
 async fn record_before_job(world: &World, proxy: &Proxy, operator: &mut HostOperator) -> Result<()> {
-    let namespace = world.namespace("killed-backup").await?;
-    backup::prepare(world, &namespace, "nightly", json!({})).await?;
-    let path = format!("/namespaces/{namespace}/jobs");
-    let mut trap = proxy.trap(move |seen| seen.method == "POST" && seen.path.contains(&path));
-    backup::run_by_hand(world, &namespace, "nightly", "one").await?;
-    trap.reached(SOON).await?;
-    operator.kill().await?;
-    trap.release(Release::Drop);
-    operator.start(world).await?;
-    let record = backup::finished(world, &namespace, "nightly", Duration::from_secs(120)).await?;
-    ensure!(
-        record
-            .status
-            .as_ref()
-            .is_some_and(|status| status.phase == BackupPhase::Completed),
-        "{:?}",
-        record.status
-    );
-    let records = world.api::<Backup>(&namespace).list(&ListParams::default()).await?;
-    let stored = records.items.iter().filter(|record| {
-        record
-            .status
-            .as_ref()
-            .is_some_and(|status| status.phase == BackupPhase::Completed)
-    });
-    ensure!(stored.count() == 1, "one archive a day");
-    world.delete_namespace(&namespace).await
+    world
+        .with_namespace("killed-backup", async |namespace| {
+            backup::prepare(world, namespace, "nightly", json!({})).await?;
+            let path = format!("/namespaces/{namespace}/jobs");
+            let mut trap = proxy.trap(move |seen| seen.method == "POST" && seen.path.contains(&path));
+            backup::run_by_hand(world, namespace, "nightly", "one").await?;
+            trap.reached(SOON).await?;
+            operator.kill().await?;
+            trap.release(Release::Drop);
+            operator.start(world).await?;
+            let record = backup::finished(world, namespace, "nightly", Duration::from_secs(120)).await?;
+            ensure!(
+                record
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.phase == BackupPhase::Completed),
+                "{:?}",
+                record.status
+            );
+            let records = world.api::<Backup>(namespace).list(&ListParams::default()).await?;
+            let stored = records.items.iter().filter(|record| {
+                record
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.phase == BackupPhase::Completed)
+            });
+            ensure!(stored.count() == 1, "one archive a day");
+            Ok(())
+        })
+        .await
 }

@@ -229,159 +229,173 @@ fn refused() -> Vec<(Value, &'static str)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_refuses_by_name() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("refusals").await?;
-    for (object, text) in refused() {
-        let output = world.create(&namespace, &object.to_string()).await?;
-        ensure!(!output.success, "accepted: {object}");
-        ensure!(
-            output.stderr.contains(text),
-            "wanted `{text}` for {object}, got: {}",
-            output.stderr
-        );
-    }
-    world.delete_namespace(&namespace).await
+    world
+        .with_namespace("refusals", async |namespace| {
+            for (object, text) in refused() {
+                let output = world.create(namespace, &object.to_string()).await?;
+                ensure!(!output.success, "accepted: {object}");
+                ensure!(
+                    output.stderr.contains(text),
+                    "wanted `{text}` for {object}, got: {}",
+                    output.stderr
+                );
+            }
+            Ok(())
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_did_not_opt_in_is_left_alone() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("optin").await?;
-    let quiet = object(
-        "ResilientService",
-        "quiet",
-        json!({"image": "docker.io/library/redis:7.0-bookworm", "replicas": 0, "resilience": {"protocol": "None"}}),
-    );
-    world.create(&namespace, &quiet.to_string()).await?.text()?;
-    let skipped = |reason: &'static str| {
-        move |experiment: &ChaosExperiment| {
-            experiment.status.as_ref().is_some_and(|status| {
-                status.phase == Some(ChaosPhase::Skipped) && status.reason.as_deref() == Some(reason)
-            })
-        }
-    };
-    for (name, target, reason, text) in [
-        ("denied", "quiet", "NotAdmitted", "spec.chaos.admission"),
-        ("missing", "nobody", "TargetNotFound", "nobody"),
-    ] {
-        let experiment = object(
-            "ChaosExperiment",
-            name,
-            json!({"target": {"service": target}, "errors": {}, "duration": "5s"}),
-        );
-        world.create(&namespace, &experiment.to_string()).await?.text()?;
-        let what = format!("Skipped/{reason}");
-        let seen = world
-            .object(&namespace, name, &what, Duration::from_secs(20), skipped(reason))
-            .await?;
-        let message = seen.status.and_then(|status| status.message).unwrap_or_default();
-        ensure!(message.contains(text), "the message names the remedy: {message}");
-        ensure!(
-            seen.metadata.finalizers.unwrap_or_default().is_empty(),
-            "nothing was begun, so nothing is held"
-        );
-    }
-    world.delete_namespace(&namespace).await
+    world
+        .with_namespace("optin", async |namespace| {
+            let quiet = object(
+                "ResilientService",
+                "quiet",
+                json!({"image": "docker.io/library/redis:7.0-bookworm", "replicas": 0, "resilience": {"protocol": "None"}}),
+            );
+            world.create(namespace, &quiet.to_string()).await?.text()?;
+            let skipped = |reason: &'static str| {
+                move |experiment: &ChaosExperiment| {
+                    experiment.status.as_ref().is_some_and(|status| {
+                        status.phase == Some(ChaosPhase::Skipped) && status.reason.as_deref() == Some(reason)
+                    })
+                }
+            };
+            for (name, target, reason, text) in [
+                ("denied", "quiet", "NotAdmitted", "spec.chaos.admission"),
+                ("missing", "nobody", "TargetNotFound", "nobody"),
+            ] {
+                let experiment = object(
+                    "ChaosExperiment",
+                    name,
+                    json!({"target": {"service": target}, "errors": {}, "duration": "5s"}),
+                );
+                world.create(namespace, &experiment.to_string()).await?.text()?;
+                let what = format!("Skipped/{reason}");
+                let seen = world
+                    .object(namespace, name, &what, Duration::from_secs(20), skipped(reason))
+                    .await?;
+                let message = seen.status.and_then(|status| status.message).unwrap_or_default();
+                ensure!(message.contains(text), "the message names the remedy: {message}");
+                ensure!(
+                    seen.metadata.finalizers.unwrap_or_default().is_empty(),
+                    "nothing was begun, so nothing is held"
+                );
+            }
+            Ok(())
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schedule_that_cannot_hold_is_shown_with_a_suggestion() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("schedules").await?;
-    for (name, schedule, texts) in [
-        (
-            "skipped",
-            json!({"timeOfDay": "02:30", "timeZone": "Europe/Berlin"}),
-            ["02:30 does not exist", "in Europe/Berlin", "write 03:00"],
-        ),
-        (
-            "zone",
-            json!({"timeOfDay": "02:30", "timeZone": "Europe/Atlantis"}),
-            ["schedule.timeZone", "Europe/Atlantis", "Europe/Berlin"],
-        ),
-    ] {
-        let object = object(
-            "BackupPolicy",
-            name,
-            merged(policy(json!({}))["spec"].clone(), json!({"schedule": schedule})),
-        );
-        world.create(&namespace, &object.to_string()).await?.text()?;
-        let refused = |policy: &BackupPolicy| {
-            policy
-                .status
-                .as_ref()
-                .and_then(|status| condition(&status.conditions, types::READY))
-                .is_some_and(|ready| ready.status == "False" && texts.iter().all(|text| ready.message.contains(text)))
-        };
-        world
-            .object::<BackupPolicy>(
-                &namespace,
-                name,
-                "Ready=False with a reason",
-                Duration::from_secs(20),
-                refused,
-            )
-            .await?;
-        ensure!(
-            world.api::<CronJob>(&namespace).get_opt(name).await?.is_none(),
-            "{name}: no CronJob for a wrong schedule"
-        );
-    }
-    let experiment = object(
-        "ChaosExperiment",
-        "cron",
-        json!({"target": {"service": "inventory"}, "podKill": {}, "schedule": "61 * * * *"}),
-    );
-    world.create(&namespace, &experiment.to_string()).await?.text()?;
-    let refused = |experiment: &ChaosExperiment| {
-        experiment
-            .status
-            .as_ref()
-            .and_then(|status| status.message.clone())
-            .is_some_and(|message| message.contains("schedule"))
-    };
     world
-        .object::<ChaosExperiment>(
-            &namespace,
-            "cron",
-            "a message on its schedule",
-            Duration::from_secs(20),
-            refused,
-        )
-        .await?;
-    world.delete_namespace(&namespace).await
+        .with_namespace("schedules", async |namespace| {
+            for (name, schedule, texts) in [
+                (
+                    "skipped",
+                    json!({"timeOfDay": "02:30", "timeZone": "Europe/Berlin"}),
+                    ["02:30 does not exist", "in Europe/Berlin", "write 03:00"],
+                ),
+                (
+                    "zone",
+                    json!({"timeOfDay": "02:30", "timeZone": "Europe/Atlantis"}),
+                    ["schedule.timeZone", "Europe/Atlantis", "Europe/Berlin"],
+                ),
+            ] {
+                let object = object(
+                    "BackupPolicy",
+                    name,
+                    merged(policy(json!({}))["spec"].clone(), json!({"schedule": schedule})),
+                );
+                world.create(namespace, &object.to_string()).await?.text()?;
+                let refused = |policy: &BackupPolicy| {
+                    policy
+                        .status
+                        .as_ref()
+                        .and_then(|status| condition(&status.conditions, types::READY))
+                        .is_some_and(|ready| {
+                            ready.status == "False" && texts.iter().all(|text| ready.message.contains(text))
+                        })
+                };
+                world
+                    .object::<BackupPolicy>(
+                        namespace,
+                        name,
+                        "Ready=False with a reason",
+                        Duration::from_secs(20),
+                        refused,
+                    )
+                    .await?;
+                ensure!(
+                    world.api::<CronJob>(namespace).get_opt(name).await?.is_none(),
+                    "{name}: no CronJob for a wrong schedule"
+                );
+            }
+            let experiment = object(
+                "ChaosExperiment",
+                "cron",
+                json!({"target": {"service": "inventory"}, "podKill": {}, "schedule": "61 * * * *"}),
+            );
+            world.create(namespace, &experiment.to_string()).await?.text()?;
+            let refused = |experiment: &ChaosExperiment| {
+                experiment
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.message.clone())
+                    .is_some_and(|message| message.contains("schedule"))
+            };
+            world
+                .object::<ChaosExperiment>(
+                    namespace,
+                    "cron",
+                    "a message on its schedule",
+                    Duration::from_secs(20),
+                    refused,
+                )
+                .await?;
+            Ok(())
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_secret_is_named() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("secrets").await?;
-    let object = object(
-        "ResilientService",
-        "needy",
-        json!({
-            "image": "docker.io/library/redis:7.0-bookworm",
-            "env": [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "not-there", "key": "password"}}}],
-            "resilience": {"protocol": "None"},
-        }),
-    );
-    world.create(&namespace, &object.to_string()).await?.text()?;
-    let named = |service: &ResilientService| {
-        service
-            .status
-            .as_ref()
-            .and_then(|status| condition(&status.conditions, types::AVAILABLE))
-            .is_some_and(|available| available.status == "False" && available.message.contains("not-there"))
-    };
     world
-        .object::<ResilientService>(
-            &namespace,
-            "needy",
-            "Available=False naming the Secret",
-            Duration::from_secs(60),
-            named,
-        )
-        .await?;
-    world.delete_namespace(&namespace).await
+        .with_namespace("secrets", async |namespace| {
+            let object = object(
+                "ResilientService",
+                "needy",
+                json!({
+                    "image": "docker.io/library/redis:7.0-bookworm",
+                    "env": [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "not-there", "key": "password"}}}],
+                    "resilience": {"protocol": "None"},
+                }),
+            );
+            world.create(namespace, &object.to_string()).await?.text()?;
+            let named = |service: &ResilientService| {
+                service
+                    .status
+                    .as_ref()
+                    .and_then(|status| condition(&status.conditions, types::AVAILABLE))
+                    .is_some_and(|available| available.status == "False" && available.message.contains("not-there"))
+            };
+            world
+                .object::<ResilientService>(
+                    namespace,
+                    "needy",
+                    "Available=False naming the Secret",
+                    Duration::from_secs(60),
+                    named,
+                )
+                .await?;
+            Ok(())
+        })
+        .await
 }
 
 /// Service, path, headers, body, and the statuses that it may be answered with.

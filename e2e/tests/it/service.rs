@@ -262,129 +262,138 @@ fn plain(name: &str, replicas: i32) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_is_put_back_and_deletion_leaves_nothing() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("drift").await?;
-    world.create(&namespace, &plain("cache", 1)).await?.text()?;
     world
-        .object(&namespace, "cache", "Ready", Duration::from_secs(90), ready)
-        .await?;
+        .with_namespace("drift", async |namespace| {
+            world.create(namespace, &plain("cache", 1)).await?.text()?;
+            world
+                .object(namespace, "cache", "Ready", Duration::from_secs(90), ready)
+                .await?;
 
-    let deployments = world.api::<Deployment>(&namespace);
-    let services = world.api::<Service>(&namespace);
-    deployments
-        .patch(
-            "cache",
-            &PatchParams::default(),
-            &Patch::Merge(json!({"spec": {"replicas": 3}})),
-        )
-        .await?;
-    services.delete("cache-pods", &DeleteParams::default()).await?;
-    world
-        .api::<ConfigMap>(&namespace)
-        .delete(&names::policy_config_map("cache"), &DeleteParams::default())
-        .await?;
-    world
-        .api::<ServiceAccount>(&namespace)
-        .delete("cache", &DeleteParams::default())
-        .await?;
-    let back = eventually(Duration::from_secs(5), || async {
-        let replicas = deployments.get("cache").await.ok()?.spec?.replicas?;
-        let all = services.get_opt("cache-pods").await.ok()?.is_some()
-            && world
-                .api::<ConfigMap>(&namespace)
-                .get_opt(&names::policy_config_map("cache"))
-                .await
-                .ok()?
-                .is_some()
-            && world
-                .api::<ServiceAccount>(&namespace)
-                .get_opt("cache")
-                .await
-                .ok()?
-                .is_some();
-        (replicas == 1 && all).then_some(())
-    })
-    .await;
-    ensure!(
-        back.is_some(),
-        "drift was not put back\n{}",
-        world.dump(&namespace).await
-    );
+            let deployments = world.api::<Deployment>(namespace);
+            let services = world.api::<Service>(namespace);
+            deployments
+                .patch(
+                    "cache",
+                    &PatchParams::default(),
+                    &Patch::Merge(json!({"spec": {"replicas": 3}})),
+                )
+                .await?;
+            services.delete("cache-pods", &DeleteParams::default()).await?;
+            world
+                .api::<ConfigMap>(namespace)
+                .delete(&names::policy_config_map("cache"), &DeleteParams::default())
+                .await?;
+            world
+                .api::<ServiceAccount>(namespace)
+                .delete("cache", &DeleteParams::default())
+                .await?;
+            let back = eventually(Duration::from_secs(5), || async {
+                let replicas = deployments.get("cache").await.ok()?.spec?.replicas?;
+                let all = services.get_opt("cache-pods").await.ok()?.is_some()
+                    && world
+                        .api::<ConfigMap>(namespace)
+                        .get_opt(&names::policy_config_map("cache"))
+                        .await
+                        .ok()?
+                        .is_some()
+                    && world
+                        .api::<ServiceAccount>(namespace)
+                        .get_opt("cache")
+                        .await
+                        .ok()?
+                        .is_some();
+                (replicas == 1 && all).then_some(())
+            })
+            .await;
+            ensure!(
+                back.is_some(),
+                "drift was not put back\n{}",
+                world.dump(namespace).await
+            );
 
-    let all: Api<ResilientService> = world.api(&namespace);
-    all.delete("cache", &DeleteParams::foreground()).await?;
-    let gone = eventually(Duration::from_secs(60), || async {
-        let left = world
-            .kubectl(&format!(
-                "get rsvc,deployments,services,pods,replicasets,configmaps,serviceaccounts -n {namespace} -o name"
-            ))
-            .await
-            .ok()?
-            .text()
-            .ok()?;
-        let left: Vec<_> = left.lines().filter(|name| name.contains("cache")).collect();
-        left.is_empty().then_some(())
-    })
-    .await;
-    ensure!(gone.is_some(), "something is left\n{}", world.dump(&namespace).await);
-    world.delete_namespace(&namespace).await
+            let all: Api<ResilientService> = world.api(namespace);
+            all.delete("cache", &DeleteParams::foreground()).await?;
+            let gone = eventually(Duration::from_secs(60), || async {
+                let left = world
+                    .kubectl(&format!(
+                        "get rsvc,deployments,services,pods,replicasets,configmaps,serviceaccounts -n {namespace} -o name"
+                    ))
+                    .await
+                    .ok()?
+                    .text()
+                    .ok()?;
+                let left: Vec<_> = left.lines().filter(|name| name.contains("cache")).collect();
+                left.is_empty().then_some(())
+            })
+            .await;
+            ensure!(gone.is_some(), "something is left\n{}", world.dump(namespace).await);
+            Ok(())
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_of_the_same_name_is_not_adopted() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("stranger").await?;
-    let stranger: Service = serde_json::from_value(json!({
-        "metadata": {"name": "cache", "labels": {"owner": "somebody"}},
-        "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 1234}]},
-    }))?;
-    let services = world.api::<Service>(&namespace);
-    let before = services.create(&PostParams::default(), &stranger).await?;
-    world.create(&namespace, &plain("cache", 0)).await?.text()?;
-    let refused = |service: &ResilientService| {
-        service
-            .status
-            .as_ref()
-            .and_then(|status| condition(&status.conditions, types::RESOURCES_READY))
-            .is_some_and(|ready| {
-                ready.status == "False" && ready.reason == "NotOwned" && ready.message.contains("cache")
-            })
-    };
     world
-        .object::<ResilientService>(&namespace, "cache", "NotOwned", Duration::from_secs(20), refused)
-        .await?;
-    let after = services.get("cache").await?;
-    ensure!(
-        after.spec == before.spec && after.metadata.labels == before.metadata.labels,
-        "the stranger is untouched"
-    );
-    ensure!(after.metadata.owner_references.is_none(), "the stranger has no owner");
-    world.delete_namespace(&namespace).await
+        .with_namespace("stranger", async |namespace| {
+            let stranger: Service = serde_json::from_value(json!({
+                "metadata": {"name": "cache", "labels": {"owner": "somebody"}},
+                "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 1234}]},
+            }))?;
+            let services = world.api::<Service>(namespace);
+            let before = services.create(&PostParams::default(), &stranger).await?;
+            world.create(namespace, &plain("cache", 0)).await?.text()?;
+            let refused = |service: &ResilientService| {
+                service
+                    .status
+                    .as_ref()
+                    .and_then(|status| condition(&status.conditions, types::RESOURCES_READY))
+                    .is_some_and(|ready| {
+                        ready.status == "False" && ready.reason == "NotOwned" && ready.message.contains("cache")
+                    })
+            };
+            world
+                .object::<ResilientService>(namespace, "cache", "NotOwned", Duration::from_secs(20), refused)
+                .await?;
+            let after = services.get("cache").await?;
+            ensure!(
+                after.spec == before.spec && after.metadata.labels == before.metadata.labels,
+                "the stranger is untouched"
+            );
+            ensure!(after.metadata.owner_references.is_none(), "the stranger has no owner");
+            Ok(())
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn zero_replicas_are_ready_and_scaling_works() -> Result<()> {
     let world = World::shared().await?;
-    let namespace = world.namespace("scale").await?;
-    world.create(&namespace, &plain("cache", 0)).await?.text()?;
-    let zero = |service: &ResilientService| {
-        service
-            .status
-            .as_ref()
-            .and_then(|status| condition(&status.conditions, types::READY))
-            .is_some_and(|ready| ready.status == "True" && ready.reason == "ScaledToZero")
-    };
     world
-        .object::<ResilientService>(&namespace, "cache", "Ready/ScaledToZero", Duration::from_secs(30), zero)
-        .await?;
-    world
-        .kubectl(&format!("scale -n {namespace} rsvc/cache --replicas=1"))
-        .await?
-        .text()?;
-    let one = |service: &ResilientService| {
-        ready(service) && service.status.as_ref().is_some_and(|status| status.ready_replicas == 1)
-    };
-    world
-        .object::<ResilientService>(&namespace, "cache", "one ready replica", Duration::from_secs(60), one)
-        .await?;
-    world.delete_namespace(&namespace).await
+        .with_namespace("scale", async |namespace| {
+            world.create(namespace, &plain("cache", 0)).await?.text()?;
+            let zero = |service: &ResilientService| {
+                service
+                    .status
+                    .as_ref()
+                    .and_then(|status| condition(&status.conditions, types::READY))
+                    .is_some_and(|ready| ready.status == "True" && ready.reason == "ScaledToZero")
+            };
+            world
+                .object::<ResilientService>(namespace, "cache", "Ready/ScaledToZero", Duration::from_secs(30), zero)
+                .await?;
+            world
+                .kubectl(&format!("scale -n {namespace} rsvc/cache --replicas=1"))
+                .await?
+                .text()?;
+            let one = |service: &ResilientService| {
+                ready(service) && service.status.as_ref().is_some_and(|status| status.ready_replicas == 1)
+            };
+            world
+                .object::<ResilientService>(namespace, "cache", "one ready replica", Duration::from_secs(60), one)
+                .await?;
+            Ok(())
+        })
+        .await
 }

@@ -1,0 +1,356 @@
+//! The guided tour that `make demo` ends with: installs the product on the cluster that it is told of, shows each of the
+//! three kinds at work, and leaves all of it running.
+//!
+//! Every step can be repeated: what is there is kept, what can be done only once a day is shown instead.
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use k8s_openapi::{
+    api::core::v1::{Pod, Service},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use valerix_crds::{
+    Backup, BackupPhase, BackupPolicy, ChaosExperiment, ResilientService, Verdict,
+    names::{RUN_ANNOTATION, condition as types},
+};
+use valerix_e2e::{
+    shop::{self, Order, Reply},
+    world::{OPERATOR_NAMESPACE, SHOP, World, has_condition, shop_services},
+};
+
+const POD_KILL: &str = "demo-inventory-kill";
+const LATENCY: &str = "demo-inventory-slow";
+/// The experiments spare younger pods.
+const MINIMUM_POD_AGE: Duration = Duration::from_secs(10);
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs the product and shows it at work.
+    Tour,
+    /// Places one order in the demo's shop and prints it.
+    Order {
+        /// The item's id.
+        #[arg(long)]
+        item: String,
+        /// How many.
+        #[arg(long)]
+        quantity: i64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Tour => tour().await,
+        Command::Order { item, quantity } => {
+            let world = World::installed().await?;
+            let (order, reply) = shop::place(&world, &item, quantity).await?;
+            eprintln!("{}", line(&order, &reply));
+            println!("{}", serde_json::to_string_pretty(&reply.json()?)?);
+            Ok(())
+        }
+    }
+}
+
+async fn tour() -> Result<()> {
+    let began = Instant::now();
+    let title = |text: &str| println!("\n[{:>6.1} s] {text}", began.elapsed().as_secs_f64());
+    title("Installing the operator and the shop (charts/valerix, charts/valerix-shop)");
+    let world = World::shared().await?;
+    await_services(&world).await?;
+    show(&world, &format!("get pods --namespace {OPERATOR_NAMESPACE}")).await?;
+    show(&world, "get valerix --all-namespaces").await?;
+    title("Placing orders through the real API");
+    place_orders(&world).await?;
+    title("Changing a circuit breaker's threshold in running pods");
+    patch_threshold(&world).await?;
+    title("Slowing inventory by 3 s (ChaosExperiment latency)");
+    slow_down(&world).await?;
+    // Last of the two: its new pod would keep the other waiting until it is old enough.
+    title("Killing an inventory pod (ChaosExperiment podKill)");
+    kill_a_pod(&world).await?;
+    title("Backing up the shop's databases (BackupPolicy shop)");
+    back_up(&world).await?;
+    let order = world.api::<Service>(SHOP).get("order").await?;
+    let address = order.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    title("All of it is running.");
+    print_next(&world, &address);
+    Ok(())
+}
+
+/// Shows what a kubectl command prints, with the command above it.
+async fn show(world: &World, arguments: &str) -> Result<()> {
+    let output = world.kubectl(arguments).await?.text()?;
+    println!("   $ kubectl {arguments}");
+    output.trim_end().lines().for_each(|line| println!("   {line}"));
+    Ok(())
+}
+
+fn line(order: &Order, reply: &Reply) -> String {
+    let Order { order_id, status, .. } = order;
+    format!(
+        "{order_id} {status}: HTTP {} in {} ms",
+        reply.status,
+        reply.took.as_millis()
+    )
+}
+
+fn is_true(conditions: Option<&[Condition]>, kind: &str) -> bool {
+    conditions.is_some_and(|conditions| has_condition(conditions, kind, "True"))
+}
+
+async fn await_services(world: &World) -> Result<()> {
+    for name in shop_services()?.keys() {
+        let ready = |service: &ResilientService| {
+            let status = service.status.as_ref();
+            is_true(status.map(|status| &status.conditions[..]), types::READY)
+        };
+        world
+            .object(SHOP, name, "Ready", Duration::from_secs(180), ready)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn place_orders(world: &World) -> Result<()> {
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let (order, reply) = shop::place(world, "ps5", 1).await?;
+        println!("   {}", line(&order, &reply));
+        ids.push(order.order_id);
+    }
+    shop::settled(world, &ids, Duration::from_secs(60)).await.map(drop)
+}
+
+/// Raises or lowers the threshold by one each time the demo runs, and shows that the same pods took it over.
+async fn patch_threshold(world: &World) -> Result<()> {
+    let pods = "get pods --selector app.kubernetes.io/name=order --namespace shop \
+                --output=custom-columns=POD:.metadata.name,UID:.metadata.uid,RESTARTS:.status.containerStatuses[0].restartCount";
+    let hash_of = |service: &ResilientService| Some(service.status.as_ref()?.config.as_ref()?.hash.clone());
+    let services = world.api::<ResilientService>(SHOP);
+    let order = services.get("order").await?;
+    let targets = order.spec.resilience.iter().flat_map(|resilience| &resilience.targets);
+    let breaker = targets
+        .into_iter()
+        .next()
+        .and_then(|target| target.circuit_breaker.clone());
+    let before = breaker.unwrap_or_default().consecutive_failures;
+    let after = if before == Some(5) { 4 } else { 5 };
+    let hash = hash_of(&order);
+    show(world, pods).await?;
+    let began = Instant::now();
+    let path = "/spec/resilience/targets/0/circuitBreaker/consecutiveFailures";
+    let patch = json!([{"op": "add", "path": path, "value": after}]).to_string();
+    println!("   $ kubectl patch rsvc order --namespace shop --type=json --patch '{patch}'");
+    let arguments = [
+        "patch",
+        "rsvc",
+        "order",
+        "--namespace",
+        SHOP,
+        "--type=json",
+        "--patch",
+        &patch,
+    ];
+    valerix_e2e::kubectl::kubectl_with(&world.environment, &arguments, None)
+        .await?
+        .text()?;
+    let everywhere = |order: &ResilientService| {
+        let Some(status) = &order.status else { return false };
+        hash_of(order) != hash
+            && Some(status.observed_generation) == order.metadata.generation
+            && is_true(Some(&status.conditions), types::CONFIG_APPLIED)
+    };
+    let limit = Duration::from_secs(90);
+    world
+        .object(SHOP, "order", "ConfigApplied with the new hash", limit, everywhere)
+        .await?;
+    let took = began.elapsed().as_secs_f64();
+    println!("   every pod answered with the new configuration after {took:.1} s");
+    show(world, "get rsvc order --namespace shop").await?;
+    show(world, pods).await
+}
+
+async fn slow_down(world: &World) -> Result<()> {
+    let fault = json!({"latency": {"delay": "3s"}, "count": "100%", "duration": "10s"});
+    let run = start(world, LATENCY, fault).await?;
+    let active = |experiment: &ChaosExperiment| is_run(experiment, &run) && status(experiment).injected_at.is_some();
+    world
+        .object(SHOP, LATENCY, "the fault", Duration::from_secs(120), active)
+        .await?;
+    show(world, "get chaos --namespace shop").await?;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let (order, reply) = shop::place(world, "ps5", 1).await?;
+        println!("   an order meanwhile: {}", line(&order, &reply));
+        ids.push(order.order_id);
+    }
+    show(world, "get rsvc --namespace shop").await?;
+    finish(world, LATENCY, &run).await?;
+    for order in shop::settled(world, &ids, Duration::from_secs(90)).await? {
+        println!("   after the fault: order {} {}", order.order_id, order.status);
+    }
+    Ok(())
+}
+
+async fn kill_a_pod(world: &World) -> Result<()> {
+    let run = start(world, POD_KILL, json!({"podKill": {}, "count": 1})).await?;
+    let chosen = |experiment: &ChaosExperiment| is_run(experiment, &run) && !status(experiment).targets.is_empty();
+    let limit = Duration::from_secs(120);
+    let experiment = world.object(SHOP, POD_KILL, "the eviction", limit, chosen).await?;
+    println!("   victim: pod UID {}", status(&experiment).targets[0].uid);
+    let (order, reply) = shop::place(world, "ps5", 1).await?;
+    println!("   an order meanwhile: {}", line(&order, &reply));
+    finish(world, POD_KILL, &run).await
+}
+
+fn status(experiment: &ChaosExperiment) -> valerix_crds::ChaosExperimentStatus {
+    experiment.status.clone().unwrap_or_default()
+}
+
+fn is_run(experiment: &ChaosExperiment, run: &str) -> bool {
+    status(experiment).run.as_deref() == Some(run)
+}
+
+fn is_over(experiment: &ChaosExperiment) -> bool {
+    is_true(Some(&status(experiment).conditions), types::COMPLETED)
+}
+
+/// A run id that no earlier run of the demo had.
+fn run_id() -> String {
+    format!("demo-{}", chrono::Utc::now().timestamp())
+}
+
+/// Applies the experiment with a new run id, once the target's pods are old enough and an earlier run has ended.
+async fn start(world: &World, name: &str, fault: Value) -> Result<String> {
+    let experiments = world.api::<ChaosExperiment>(SHOP);
+    if experiments.get_opt(name).await?.is_some() {
+        let free = |experiment: &ChaosExperiment| experiment.status.is_none() || is_over(experiment);
+        let limit = Duration::from_secs(180);
+        world.object(SHOP, name, "the end of the last run", limit, free).await?;
+    }
+    await_pod_age(world).await?;
+    let run = run_id();
+    let mut spec = json!({
+        "target": {"service": "inventory"},
+        "safety": {"minPodAge": format!("{}s", MINIMUM_POD_AGE.as_secs())},
+        "steadyState": {
+            // The order service is up: it answers its health whatever inventory does.
+            "probes": [{
+                "name": "order-answers",
+                "http": {"service": "order", "port": 80, "path": "/health", "expect": {"status": 200}},
+                "interval": "1s",
+            }],
+        },
+    });
+    if let (Value::Object(spec), Value::Object(fault)) = (&mut spec, fault) {
+        spec.extend(fault);
+    }
+    let object = json!({
+        "apiVersion": "resilience.valerix.io/v1alpha1",
+        "kind": "ChaosExperiment",
+        "metadata": {"name": name, "namespace": SHOP, "annotations": {RUN_ANNOTATION: run}},
+        "spec": spec,
+    });
+    let ours = PatchParams::apply("valerix-demo").force();
+    let applied = experiments.patch(name, &ours, &Patch::Apply(object)).await;
+    applied.with_context(|| format!("failed to apply the experiment {name}"))?;
+    println!("   applied chaosexperiment/{name}, run {run}");
+    Ok(run)
+}
+
+/// An experiment spares pods that have just started, so the demo waits instead of being skipped.
+async fn await_pod_age(world: &World) -> Result<()> {
+    let selector = ListParams::default().labels("app.kubernetes.io/name=inventory");
+    let pods = world.api::<Pod>(SHOP).list(&selector).await?;
+    let started = pods.items.into_iter().filter_map(|pod| pod.status?.start_time);
+    let Some(youngest) = started.map(|time| time.0.as_second()).max() else {
+        return Ok(());
+    };
+    let age = chrono::Utc::now().timestamp().saturating_sub(youngest);
+    let left = MINIMUM_POD_AGE.saturating_sub(Duration::from_secs(age.try_into().unwrap_or_default()));
+    if !left.is_zero() {
+        println!(
+            "   waiting {} s until every inventory pod is older than minPodAge",
+            left.as_secs() + 1
+        );
+        tokio::time::sleep(left + Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+async fn finish(world: &World, name: &str, run: &str) -> Result<()> {
+    let over = |experiment: &ChaosExperiment| is_run(experiment, run) && is_over(experiment);
+    let limit = Duration::from_secs(180);
+    let status = status(&world.object(SHOP, name, "the end of the run", limit, over).await?);
+    show(world, "get chaos --namespace shop").await?;
+    ensure!(
+        status.verdict == Some(Verdict::Pass),
+        "the experiment's verdict is {:?}: {}",
+        status.verdict,
+        status.message.unwrap_or_default()
+    );
+    Ok(())
+}
+
+/// Runs the day's backup, or shows it when it was made already.
+async fn back_up(world: &World) -> Result<()> {
+    let run = run_id();
+    let patch = Patch::Merge(json!({"metadata": {"annotations": {RUN_ANNOTATION: run}}}));
+    let policies = world.api::<BackupPolicy>(SHOP);
+    policies.patch("shop", &PatchParams::default(), &patch).await?;
+    let last_run = |policy: &BackupPolicy| policy.status.as_ref()?.last_run.clone().filter(|last| last.id == run);
+    let answered = |policy: &BackupPolicy| last_run(policy).is_some();
+    let limit = Duration::from_secs(60);
+    let policy = world
+        .object(SHOP, "shop", "an answer to the run", limit, answered)
+        .await?;
+    let last = last_run(&policy).context("the policy has no last run")?;
+    println!(
+        "   asked for a backup: {:?} (slot {}) {}",
+        last.result, last.slot, last.message
+    );
+    let record = format!("shop-{}", last.slot.replace('-', ""));
+    let phase = |record: &Backup| record.status.as_ref().map(|status| status.phase);
+    let ended = |record: &Backup| {
+        use BackupPhase::{Completed, Failed, Missed, Unknown};
+        matches!(phase(record), Some(Completed | Failed | Missed | Unknown))
+    };
+    let backup = world
+        .object(SHOP, &record, "its end", Duration::from_secs(240), ended)
+        .await?;
+    show(world, "get bkp,backup.resilience.valerix.io --namespace shop").await?;
+    let message = backup.status.as_ref().and_then(|status| status.message.clone());
+    ensure!(
+        phase(&backup) == Some(BackupPhase::Completed),
+        "the backup {record} is {:?}: {}",
+        phase(&backup),
+        message.unwrap_or_default()
+    );
+    Ok(())
+}
+
+fn print_next(world: &World, address: &str) {
+    let kubectl = world.environment.kubectl.display();
+    println!("  kubeconfig      {}", world.environment.kubeconfig.display());
+    println!(
+        "  shop            http://order.shop.svc inside the cluster, http://{address} from its nodes; POST /api/orders"
+    );
+    println!("  operator        {OPERATOR_NAMESPACE}, metrics on its Service, port 8080");
+    println!("\nNext:");
+    println!("  export KUBECONFIG=$(make -s kubeconfig)");
+    println!("  {kubectl} get valerix --all-namespaces");
+    println!("  {kubectl} explain rsvc.spec.resilience.targets");
+    println!("  {kubectl} --namespace shop port-forward service/order 3001:80");
+    println!("  make order ITEM=ps5 QUANTITY=1");
+    println!("  make down       removes everything again");
+}
