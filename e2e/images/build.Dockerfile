@@ -3,10 +3,11 @@
 FROM docker.io/library/rust:1.95-bookworm AS compile
 WORKDIR /checkout
 COPY . .
+ARG PROFILE=dev FOLDER=debug
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/target \
-    CARGO_TARGET_DIR=/target cargo build --release --locked --workspace --bins \
+    CARGO_TARGET_DIR=/target cargo build --profile ${PROFILE} --locked --workspace --bins \
     && mkdir /binaries \
-    && find /target/release -maxdepth 1 -type f -executable -exec cp {} /binaries/ \;
+    && find /target/${FOLDER} -maxdepth 1 -type f -executable -exec cp {} /binaries/ \;
 
 FROM scratch
 COPY --from=compile /binaries /

@@ -11,12 +11,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- index $root.Values.images $role | default (printf "ghcr.io/valerix/%s:%s" $role $root.Chart.AppVersion) -}}
 {{- end -}}
 
-{{/* Databases by service: each has a role of its own that owns it. */}}
-{{- define "shop.databases" -}}
-order: orders
-inventory: inventory
-payment: payments
-processor: processor
+{{/* The port of a service: call with (list $ "order"). */}}
+{{- define "shop.port" -}}
+{{- (index ((index . 0).Files.Get "services.yaml" | fromYaml) (index . 1)).port -}}
 {{- end -}}
 
 {{/* A password: the one that stands in the cluster, else a new one. Call with (list $ secretName key). */}}

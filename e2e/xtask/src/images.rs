@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::command::Program;
@@ -16,36 +15,61 @@ use crate::paths::Paths;
 use crate::steps::Log;
 use crate::workspace;
 
+/// The table of the shop's services.
+const SERVICES: &str = "charts/valerix-shop/services.yaml";
+
 /// What an image is for, and the binary in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
-    /// The image's name and its Dockerfile's folder in `e2e/images`.
-    pub name: &'static str,
-    package: &'static str,
-    binary: &'static str,
+    /// The image's name.
+    pub name: String,
+    /// The program in it.
+    binary: String,
+    /// Its recipe in `e2e/images`.
+    dockerfile: &'static str,
 }
 
-const fn service(name: &'static str, package: &'static str) -> Role {
-    Role {
-        name,
-        package,
-        binary: name,
+/// Every image that this workspace makes: the operator, the backup runner, and each service of the shop.
+///
+/// # Errors
+/// When the table of services cannot be read.
+pub fn roles(checkout: &Path) -> Result<Vec<Role>> {
+    #[derive(Deserialize)]
+    struct Service {}
+    let role = |name: &str, binary: &str, dockerfile| Role {
+        name: name.to_owned(),
+        binary: binary.to_owned(),
+        dockerfile,
+    };
+    let table = fs::read_to_string(checkout.join(SERVICES)).with_context(|| format!("failed to read {SERVICES}"))?;
+    let services: BTreeMap<String, Service> =
+        serde_yaml::from_str(&table).with_context(|| format!("failed to read {SERVICES}"))?;
+    let own = [
+        role("operator", "valerix-operator", "Dockerfile"),
+        role("backup", "backup", "backup.Dockerfile"),
+    ];
+    let services = services.keys().map(|name| role(name, name, "Dockerfile"));
+    Ok(own.into_iter().chain(services).collect())
+}
+
+/// How programs are compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// As the tests are, so that every dependency is compiled once for both.
+    Dev,
+    /// For clusters that matter.
+    Release,
+}
+
+impl Profile {
+    /// cargo's name of the profile, and of the folder that it builds into.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dev => ("dev", "debug"),
+            Self::Release => ("release", "release"),
+        }
     }
 }
-
-/// Every image that this workspace makes.
-pub const ROLES: [Role; 6] = [
-    Role {
-        name: "operator",
-        package: "valerix-operator",
-        binary: "valerix-operator",
-    },
-    service("order", "valerix-order"),
-    service("inventory", "valerix-inventory"),
-    service("payment", "valerix-payment"),
-    service("processor", "valerix-processor"),
-    service("backup", "valerix-backup"),
-];
 
 /// The distribution that images are made from. The same names on both builders: Docker pulls them, and
 /// [`crate::clusters`] makes them in buildah's storage from the distribution's packages.
@@ -77,44 +101,89 @@ enum Compiler {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// Its role's name.
-    pub role: &'static str,
+    pub role: String,
     /// The full reference, for example `docker.io/valerix/order:0123456789abcdef`.
     pub reference: String,
     /// An OCI archive of it; none with Docker, whose engine holds the image.
     pub archive: Option<PathBuf>,
 }
 
-/// The references of `images` by role, as the charts and the tests take them.
-pub fn references(images: &[Image]) -> BTreeMap<&'static str, String> {
-    images
-        .iter()
-        .map(|image| (image.role, image.reference.clone()))
-        .collect()
+/// The compiled programs, one folder per role, each the build context of its image. Removed when dropped.
+pub struct Programs {
+    path: PathBuf,
+    roles: Vec<Role>,
 }
 
-/// Compiles the workspace's binaries and makes the image of every role whose content is new.
+/// Compiles the workspace's programs. Those that run on this host are kept in `target/bin`, see [`kept`].
 ///
 /// # Errors
-/// When compiling or an image build fails.
-pub fn build(paths: &Paths, builder: Builder, log: &Log) -> Result<Vec<Image>> {
-    let binaries = Staging::fill(paths, builder, log)?;
-    let operator = operator_binary(paths);
-    if let Some(folder) = operator.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+/// When something does not compile.
+pub fn compile(paths: &Paths, builder: Builder, profile: Profile, log: &Log) -> Result<Programs> {
+    let programs = Programs {
+        path: paths.cache.join(format!("images/context-{}", std::process::id())),
+        roles: roles(&paths.checkout)?,
+    };
+    fs::create_dir_all(&programs.path).with_context(|| format!("failed to create {}", programs.path.display()))?;
+    let binary = |role: &Role| programs.path.join(&role.name).join(&role.binary);
+    let here = compiler(std::env::consts::OS, host_glibc(log).as_deref(), builder) == Compiler::Host;
+    let mut copies = Vec::new();
+    if here {
+        copies.extend(programs.roles.iter().map(|role| (role.binary.as_str(), binary(role))));
     }
-    fs::copy(binaries.path.join("operator/valerix-operator"), &operator)
-        .context("failed to keep the operator's binary")?;
+    match profile {
+        Profile::Dev => {
+            copies.push(("demo", kept(paths, "demo")));
+            if here {
+                copies.push(("valerix-operator", kept(paths, "valerix-operator")));
+            }
+            let selection = if here {
+                workspace::PROGRAMS
+            } else {
+                &["--package=valerix-e2e", "--bins"]
+            };
+            workspace::build(paths, selection, &copies, log)?;
+        }
+        Profile::Release if here => {
+            let packages = programs
+                .roles
+                .iter()
+                .map(|role| format!("--package=valerix-{}", role.name));
+            let arguments: Vec<String> = ["--release".into(), "--bins".into()]
+                .into_iter()
+                .chain(packages)
+                .collect();
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            workspace::build(paths, &arguments, &copies, log)?;
+        }
+        Profile::Release => {}
+    }
+    if !here {
+        programs.compile_in_docker(paths, profile, log)?;
+    }
+    Ok(programs)
+}
+
+/// This checkout's copy of a program as [`compile`] made it last, for whoever runs it on this host.
+pub fn kept(paths: &Paths, program: &str) -> PathBuf {
+    paths.checkout.join("target/bin").join(program)
+}
+
+/// Makes the image of every role whose content is new.
+///
+/// # Errors
+/// When an image build fails.
+pub fn build(paths: &Paths, builder: Builder, programs: &Programs, log: &Log) -> Result<Vec<Image>> {
     let bases = BTreeMap::from([
         (BASE, base_id(builder, BASE, log)?),
         (POSTGRES, base_id(builder, POSTGRES, log)?),
     ]);
     let archives = paths.cache.join("images");
     let mut images = Vec::new();
-    for role in ROLES {
-        let dockerfile = paths.checkout.join("e2e/images").join(role.name).join("Dockerfile");
+    for role in &programs.roles {
+        let dockerfile = paths.checkout.join("e2e/images").join(role.dockerfile);
         let text = fs::read(&dockerfile).with_context(|| format!("failed to read {}", dockerfile.display()))?;
-        let context = binaries.path.join(role.name);
-        let binary = context.join(role.binary);
+        let context = programs.path.join(&role.name);
+        let binary = context.join(&role.binary);
         let used = bases
             .iter()
             .filter(|(base, _)| contains(&text, base.as_bytes()))
@@ -125,50 +194,27 @@ pub fn build(paths: &Paths, builder: Builder, log: &Log) -> Result<Vec<Image>> {
         if exists(builder, &reference, archive.as_deref()) {
             log.say(&format!("{reference}: unchanged"));
         } else {
-            build_one(builder, &dockerfile, &context, &reference, archive.as_deref(), log)?;
+            let program = format!("PROGRAM={}", role.binary);
+            build_one(
+                builder,
+                (&dockerfile, &program),
+                &context,
+                &reference,
+                archive.as_deref(),
+                log,
+            )?;
             log.say(&format!("{reference}: built"));
         }
         if let Some(archive) = &archive {
-            forget_older(role.name, archive);
+            forget_older(&role.name, archive);
         }
         images.push(Image {
-            role: role.name,
+            role: role.name.clone(),
             reference,
             archive,
         });
     }
     Ok(images)
-}
-
-fn cargo_arguments() -> Vec<&'static str> {
-    let mut arguments = vec!["--release"];
-    for role in ROLES {
-        arguments.extend(["--package", role.package, "--bin", role.binary]);
-    }
-    arguments
-}
-
-/// Compiles what [`build`] will ask for, until it is there or `enough` is set; for whoever holds the target folder and
-/// has processors to spare. What goes wrong is told by [`build`].
-///
-/// # Errors
-/// When cargo cannot be started.
-pub fn compile_ahead(paths: &Paths, builder: Builder, enough: &AtomicBool, log: &Log) -> Result<()> {
-    if compiler(std::env::consts::OS, host_glibc(log).as_deref(), builder) != Compiler::Host {
-        return Ok(());
-    }
-    let build = workspace::cargo_aside(paths).args(["build", "--locked"]);
-    let mut running = build.args(cargo_arguments()).start(log)?;
-    while running.is_alive() && !enough.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
-/// This checkout's copy of the operator as [`build`] compiled it last: the program in the image, for tests that run it
-/// on the host.
-pub fn operator_binary(paths: &Paths) -> PathBuf {
-    paths.checkout.join("target/bin/valerix-operator")
 }
 
 /// Pushes `images` to `registry` and returns them under their names there.
@@ -198,7 +244,7 @@ pub fn push(builder: Builder, images: &[Image], registry: &str, log: &Log) -> Re
             "log in to the registry of {reference} (`docker login` or `buildah login`)"
         ))?;
         pushed.push(Image {
-            role: image.role,
+            role: image.role.clone(),
             reference,
             archive: None,
         });
@@ -206,49 +252,29 @@ pub fn push(builder: Builder, images: &[Image], registry: &str, log: &Log) -> Re
     Ok(pushed)
 }
 
-/// The compiled binaries, one folder per role, each the build context of its image. Removed when dropped.
-struct Staging {
-    path: PathBuf,
-}
-
-impl Staging {
-    fn fill(paths: &Paths, builder: Builder, log: &Log) -> Result<Self> {
-        let staging = Self {
-            path: paths.cache.join(format!("images/context-{}", std::process::id())),
-        };
-        fs::create_dir_all(&staging.path).with_context(|| format!("failed to create {}", staging.path.display()))?;
-        match compiler(std::env::consts::OS, host_glibc(log).as_deref(), builder) {
-            Compiler::Host => staging.compile_here(paths, log)?,
-            Compiler::Docker => staging.compile_in_docker(paths, log)?,
-        }
-        Ok(staging)
-    }
-
-    fn compile_here(&self, paths: &Paths, log: &Log) -> Result<()> {
-        let arguments = cargo_arguments();
-        let copies = ROLES.map(|role| (role.binary, self.path.join(role.name).join(role.binary)));
-        workspace::build(paths, &arguments, &copies, log).map(drop)
-    }
-
-    fn compile_in_docker(&self, paths: &Paths, log: &Log) -> Result<()> {
+impl Programs {
+    fn compile_in_docker(&self, paths: &Paths, profile: Profile, log: &Log) -> Result<()> {
         log.say("compiling in Docker, because this host's programs would not run in the images");
+        let (profile, folder) = profile.names();
         Program::new("docker")
-            .args(["build", "--file", "e2e/images/build.Dockerfile", "--output"])
+            .args(["build", "--file", "e2e/images/build.Dockerfile"])
+            .args(["--build-arg", &format!("PROFILE={profile}")])
+            .args(["--build-arg", &format!("FOLDER={folder}"), "--output"])
             .arg(format!("type=local,dest={}", self.path.join("all").display()))
             .arg(".")
             .in_folder(&paths.checkout)
             .run(log)?;
-        for role in ROLES {
-            let context = self.path.join(role.name);
+        for role in &self.roles {
+            let context = self.path.join(&role.name);
             fs::create_dir_all(&context).with_context(|| format!("failed to create {}", context.display()))?;
-            fs::rename(self.path.join("all").join(role.binary), context.join(role.binary))
+            fs::rename(self.path.join("all").join(&role.binary), context.join(&role.binary))
                 .with_context(|| format!("the build in Docker has no binary {}", role.binary))?;
         }
         Ok(())
     }
 }
 
-impl Drop for Staging {
+impl Drop for Programs {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.path));
     }
@@ -324,7 +350,7 @@ fn exists(builder: Builder, reference: &str, archive: Option<&Path>) -> bool {
 
 fn build_one(
     builder: Builder,
-    dockerfile: &Path,
+    (dockerfile, argument): (&Path, &str),
     context: &Path,
     reference: &str,
     archive: Option<&Path>,
@@ -332,7 +358,7 @@ fn build_one(
 ) -> Result<()> {
     let Some(archive) = archive.filter(|_| builder == Builder::Buildah) else {
         let docker = Program::new("docker")
-            .args(["build", "--tag", reference, "--file"])
+            .args(["build", "--tag", reference, "--build-arg", argument, "--file"])
             .arg(dockerfile)
             .arg(context);
         return docker.run(log);
@@ -345,6 +371,8 @@ fn build_one(
             "--pull-never",
             "--layers=false",
             "--timestamp=0",
+            "--build-arg",
+            argument,
             "--tag",
             reference,
             "--file",
@@ -438,17 +466,30 @@ mod tests {
     }
 
     #[test]
-    fn every_role_has_a_dockerfile_that_names_its_binary() {
-        let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images");
-        for role in ROLES {
-            let text = fs::read_to_string(images.join(role.name).join("Dockerfile")).expect(role.name);
+    fn every_role_has_a_recipe_and_a_package_that_makes_its_binary() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let roles = roles(&checkout).expect("roles");
+        let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["operator", "backup", "inventory", "order", "payment", "processor"]
+        );
+        for role in roles {
+            let recipe = fs::read_to_string(checkout.join("e2e/images").join(role.dockerfile)).expect(&role.name);
             assert!(
-                text.contains(&format!("ENTRYPOINT [\"/bin/{}\"]", role.binary)),
+                recipe.contains("USER 65532:65532") && recipe.contains(BASE),
                 "{}",
                 role.name
             );
-            assert!(text.contains("USER 65532:65532"), "{}", role.name);
-            assert!(text.contains(BASE), "{}", role.name);
+            let folder = checkout.join("services").join(&role.name).join("Cargo.toml");
+            let manifest =
+                fs::read_to_string(folder).or_else(|_| fs::read_to_string(checkout.join("operator/Cargo.toml")));
+            let manifest = manifest.expect(&role.name);
+            assert!(
+                manifest.contains(&format!("[[bin]]\nname = \"{}\"", role.binary)),
+                "{}",
+                role.name
+            );
         }
     }
 }
