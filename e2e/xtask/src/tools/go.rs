@@ -1,5 +1,7 @@
-//! Go programs: released ones by `go install`, pinned, and the cluster program of this checkout (`e2e/cluster`).
+//! Go programs: released ones, pinned by the `tool` lines of a `go.mod`, and the cluster program of this checkout
+//! (`e2e/cluster`).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,72 +22,74 @@ pub const KUBERNETES: &str = "1.34.3";
 pub struct GoProgram {
     /// The name of the installed file.
     pub name: &'static str,
+    /// The folder of the `go.mod` that pins it.
+    module: &'static str,
     /// The package to build.
     package: &'static str,
-    /// The pinned version.
-    version: &'static str,
 }
 
-/// Helm 4.
+/// Helm 4, of the same module graph as the cluster program: what the two have in common is compiled once.
 pub const HELM: GoProgram = GoProgram {
     name: "helm",
+    module: "e2e/cluster",
     package: "helm.sh/helm/v4/cmd/helm",
-    version: "v4.3.1",
 };
 /// Checks manifests against schemas.
 pub const KUBECONFORM: GoProgram = GoProgram {
     name: "kubeconform",
+    module: "e2e/tools",
     package: "github.com/yannh/kubeconform/cmd/kubeconform",
-    version: "v0.8.0",
 };
 /// Clusters in Docker containers; only where a Docker engine answers.
 pub const KIND: GoProgram = GoProgram {
     name: "kind",
+    module: "e2e/tools",
     package: "sigs.k8s.io/kind",
-    version: "v0.33.0",
 };
 
 impl GoProgram {
-    /// Where the program is once it is installed.
-    pub fn path(&self, paths: &Paths) -> PathBuf {
-        paths
+    /// Where the program is once it is built.
+    ///
+    /// # Errors
+    /// When its `go.mod` does not pin it.
+    pub fn path(&self, paths: &Paths) -> Result<PathBuf> {
+        let file = paths.checkout.join(self.module).join("go.mod");
+        let text = fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        let version =
+            pinned(&text, self.package).with_context(|| format!("{} does not pin {}", file.display(), self.package))?;
+        Ok(paths
             .programs()
-            .join(format!("{}-{}", self.name, self.version))
-            .join(self.name)
+            .join(format!("{}-{version}", self.name))
+            .join(self.name))
     }
 
-    /// Installs the program unless this version is there, and returns its path.
+    /// Builds the program unless this version is there, and returns its path.
     ///
     /// # Errors
     /// When Go is missing or the build fails.
     pub fn install(&self, paths: &Paths, log: &Log) -> Result<PathBuf> {
-        let path = self.path(paths);
+        let path = self.path(paths)?;
         if is_program(&path) {
-            log.say(&format!("{} {}: there", self.name, self.version));
+            log.say(&format!("{}: there ({})", self.name, path.display()));
             return Ok(path);
         }
-        log.say(&format!(
-            "{} {}: building it by `go install` (up to two minutes)",
-            self.name, self.version
-        ));
-        require_go()?;
-        let folder = path.parent().context("failed to name the program's folder")?;
-        Program::new("go")
-            .args([
-                "install",
-                "-trimpath",
-                "-ldflags=-s -w",
-                &format!("{}@{}", self.package, self.version),
-            ])
-            .env("GOBIN", folder)
-            .env("GOFLAGS", "")
-            .env("CGO_ENABLED", "0")
-            // Not in the checkout: a go.mod there must not be read.
-            .in_folder(&paths.cache)
-            .run(log)
-            .remedy("make the Go module proxy reachable (`go env GOPROXY`), then run the same command again")?;
+        log.say(&format!("{}: building it from its sources, once", self.name));
+        go_build(&paths.checkout.join(self.module), self.package, "-s -w", &path, log)?;
         Ok(path)
     }
+}
+
+/// The version of the module that holds `package`, as a `go.mod` requires it.
+fn pinned<'a>(go_mod: &'a str, package: &str) -> Option<&'a str> {
+    go_mod.lines().find_map(|line| {
+        let line = line.trim();
+        let (module, version) = line.strip_prefix("require ").unwrap_or(line).split_once(' ')?;
+        let version = version.split(' ').next()?;
+        let holds = package
+            .strip_prefix(module)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        (holds && version.starts_with('v')).then_some(version)
+    })
 }
 
 /// Builds `e2e/cluster` unless the same sources were built before, and returns the program's path.
@@ -93,28 +97,57 @@ impl GoProgram {
 /// # Errors
 /// When Go is missing or the build fails.
 pub fn build_cluster_program(paths: &Paths, log: &Log) -> Result<PathBuf> {
-    let module = paths.checkout.join("e2e/cluster");
     let path = cluster_program(paths)?;
     if is_program(&path) {
         log.say(&format!("cluster program: there ({})", path.display()));
         return Ok(path);
     }
-    log.say("cluster program (Kubernetes in one binary): building it; four minutes the first time");
+    log.say("cluster program (Kubernetes in one binary): building it; about four minutes the first time");
+    go_build(
+        &paths.checkout.join("e2e/cluster"),
+        ".",
+        &ldflags(KUBERNETES),
+        &path,
+        log,
+    )?;
+    Ok(path)
+}
+
+/// go with the settings that all builds in `module` share: what one of them compiled is not compiled again.
+pub fn go(module: &Path) -> Program {
+    Program::new("go")
+        .env("CGO_ENABLED", "0")
+        // Programs are linked without what debuggers read, so it is not made in the first place.
+        .env("GOFLAGS", "-trimpath -gcflags=all=-dwarf=false")
+        .in_folder(module)
+}
+
+/// Builds a package into `path`, and tells how far it is.
+fn go_build(module: &Path, package: &str, ldflags: &str, path: &Path, log: &Log) -> Result<()> {
+    const REMEDY: &str = "make the Go module proxy reachable (`go env GOPROXY`), then run the same command again";
     require_go()?;
     let folder = path.parent().context("failed to name the program's folder")?;
     fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+    let listed = go(module).args(["list", "-deps", package]).read(log).remedy(REMEDY)?;
+    let all: BTreeSet<&str> = listed.lines().collect();
     // Built under another name and then renamed: a build that was cut short never looks finished.
-    let unfinished = folder.join(format!("cluster.{}", std::process::id()));
-    Program::new("go")
-        .args(["build", "-trimpath", "-ldflags", &ldflags(KUBERNETES), "-o"])
+    let unfinished = path.with_extension(std::process::id().to_string());
+    let mut compiled = 0;
+    go(module)
+        .args(["build", "-v", "-ldflags", ldflags, "-o"])
         .arg(&unfinished)
-        .arg(".")
-        .env("CGO_ENABLED", "0")
-        .in_folder(&module)
-        .run(log)
-        .remedy("make the Go module proxy reachable (`go env GOPROXY`), then run the same command again")?;
-    fs::rename(&unfinished, &path).with_context(|| format!("failed to move {} into place", path.display()))?;
-    Ok(path)
+        .arg(package)
+        .run_seeing(log, |line| {
+            if all.contains(line) {
+                compiled += 1;
+                log.set_progress(format!(
+                    "{compiled} of {} Go packages compiled, the last {line}",
+                    all.len()
+                ));
+            }
+        })
+        .remedy(REMEDY)?;
+    fs::rename(&unfinished, path).with_context(|| format!("failed to move {} into place", path.display()))
 }
 
 /// Where the cluster program of this checkout's sources is, built or not.
@@ -158,7 +191,7 @@ pub fn require_go() -> Result<()> {
     find("go")
         .map(|_| ())
         .context("go was not found")
-        .remedy("install Go 1.26 or newer: https://go.dev/dl")
+        .remedy("install Go 1.24 or newer: https://go.dev/dl")
 }
 
 /// The version that the Kubernetes components report, as their own release builds set it.
@@ -232,6 +265,15 @@ mod tests {
         assert_ne!(second, first);
         fs::rename(module.join("internal/a.go"), module.join("internal/b.go")).expect("a rename");
         assert_ne!(hash_of_sources(module).expect("a hash"), second);
+    }
+
+    #[test]
+    fn a_version_is_that_of_the_module_that_holds_the_package() {
+        let go_mod = "tool (\n\thelm.sh/helm/v4/cmd/helm\n)\nrequire (\n\thelm.sh/helm/v4 v4.0.5 // indirect\n)\n\
+                      require sigs.k8s.io/kind v0.33.0\n";
+        assert_eq!(pinned(go_mod, "helm.sh/helm/v4/cmd/helm"), Some("v4.0.5"));
+        assert_eq!(pinned(go_mod, "sigs.k8s.io/kind"), Some("v0.33.0"));
+        assert_eq!(pinned(go_mod, "sigs.k8s.io/kindred"), None);
     }
 
     #[test]
