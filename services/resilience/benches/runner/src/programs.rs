@@ -9,16 +9,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use xtask::command::{Program as Command, Running};
+use xtask::failure::WithRemedy;
+use xtask::paths::Paths;
+use xtask::steps::Log;
+use xtask::tools::find;
+use xtask::{interrupt, workspace};
 
 use super::Suite;
 use super::figures::Contender;
-use crate::command::{Program as Command, Running};
-use crate::failure::WithRemedy;
-use crate::interrupt;
-use crate::paths::Paths;
-use crate::steps::Log;
-use crate::tools::find;
-use crate::workspace;
 
 /// A program that has not answered for so long has hung.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -104,7 +103,7 @@ pub const PEERS: &[Peer] = &[
     Peer {
         title: "the Node peers",
         folder: "node",
-        needs: ("npm", "install Node 22 and npm: https://nodejs.org"),
+        needs: ("npm", "install Node 20 or newer with npm: https://nodejs.org"),
         contenders: &[
             of(Suite::Breaker, "opossum", BREAKER_OF_NODE),
             of(Suite::Breaker, "cockatiel", BREAKER_OF_NODE),
@@ -222,7 +221,7 @@ impl Ours {
 /// # Errors
 /// When they do not compile.
 pub fn build_ours(paths: &Paths, log: &Log) -> Result<Ours> {
-    let arguments = ["--release", "--package", "valerix-resilience", "--benches"];
+    let arguments = ["--release", "--package=valerix-resilience", "--benches"];
     let artifacts = workspace::build(paths, &arguments, &[], log)?;
     let folder = paths.checkout.join("services/resilience");
     let programs = artifacts

@@ -6,21 +6,30 @@ mod figures;
 mod programs;
 
 use std::fs;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
+use xtask::paths::Paths;
+use xtask::services::Services;
+use xtask::steps::{Log, Steps};
+use xtask::{failure, interrupt};
 
 use self::figures::{Bound, Contender, Row};
 use self::programs::{Environment, Program};
-use crate::interrupt;
-use crate::paths::Paths;
-use crate::services::Services;
-use crate::steps::{Log, Steps};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let outcome = interrupt::listen()
+        .and_then(|()| Paths::from_environment())
+        .and_then(|paths| run(&paths, &options));
+    failure::exit_code(outcome)
+}
 
 /// What belongs together in a table and a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-pub enum Suite {
+enum Suite {
     /// The circuit breaker.
     Breaker,
     /// The local rate limit.
@@ -105,9 +114,9 @@ struct OwnBench {
     rows: &'static [&'static str],
 }
 
-/// What to measure and for how long.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Options {
+/// Measures the library beside its peers.
+#[derive(Debug, Clone, Parser)]
+struct Options {
     /// One suite instead of all.
     #[arg(long)]
     suite: Option<Suite>,
@@ -133,7 +142,7 @@ impl Options {
 ///
 /// # Errors
 /// When ours does not build or run.
-pub fn run(paths: &Paths, options: &Options) -> Result<()> {
+fn run(paths: &Paths, options: &Options) -> Result<()> {
     let mut steps = Steps::begin(paths.logs("bench"))?;
     let suites: Vec<Suite> = Suite::value_variants()
         .iter()
