@@ -14,7 +14,10 @@ endif
 # Checkouts share one folder of compiled dependencies, outside of them; xtask lets one checkout at a time build in
 # it (e2e/xtask/src/workspace.rs). xtask itself is small and lives in the checkout.
 export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/valerix/target
-XTASK := cargo xtask
+
+# The first time cargo tells how far it is; later there is nothing to tell.
+FIRST := $(if $(wildcard target/xtask/debug/xtask),,yes)
+XTASK := cargo run $(if $(FIRST),,--quiet) --locked --target-dir target/xtask --package
 
 ITEM ?= ps5
 QUANTITY ?= 1
@@ -40,8 +43,12 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order kubeconfig down test check unit e2e bench images generate:
-	@$(XTASK) $@ $(ARGUMENTS)
+demo order kubeconfig down test check unit e2e images generate:
+	@:$(if $(FIRST),$(info Compiling xtask, the program behind this Makefile: once, about a minute))
+	@$(XTASK) xtask -- $@ $(ARGUMENTS)
+
+bench:
+	@$(XTASK) valerix-bench -- $(ARGUMENTS)
 
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
@@ -12,6 +11,7 @@ use crate::clusters::{Access, Cluster};
 use crate::command::Program;
 use crate::counting::{Count, count_go, judge};
 use crate::failure::{Shown, WithRemedy};
+use crate::images::Profile;
 use crate::leftovers::Leftovers;
 use crate::paths::Paths;
 use crate::services::Services;
@@ -81,19 +81,42 @@ pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
 }
 
 fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
+    let cluster = Cluster::choose(CLUSTER, paths);
+    std::thread::scope(|threads| {
+        // It waits for the network while the checks compute.
+        let prepared = match (&cluster, scope.includes(Scope::EndToEnd)) {
+            (Ok(cluster), true) => Some(
+                steps.beside(threads, "Preparing the cluster and the base images", |log| {
+                    cluster.prepare(log)
+                })?,
+            ),
+            _ => None,
+        };
+        let outcome = before_the_cluster(paths, scope, steps, count);
+        if outcome.is_err() {
+            interrupt::request();
+        }
+        let prepared = prepared.map_or(Ok(()), |prepared| steps.wait_for(prepared));
+        outcome.and(prepared)
+    })?;
+    if scope.includes(Scope::EndToEnd) {
+        match cluster {
+            Ok(cluster) => end_to_end(paths, &cluster, steps, count),
+            Err(error) => each(steps, "Choosing a cluster", |_| Err(error)),
+        }
+        stop_on_failure(steps)?;
+    }
+    Ok(())
+}
+
+/// The stages that need no cluster.
+fn before_the_cluster(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
     if scope.includes(Scope::Quick) {
         quick(paths, steps, count);
         stop_on_failure(steps)?;
     }
     if scope.includes(Scope::Unit) {
-        let cluster = (scope == Scope::All)
-            .then(|| Cluster::choose(CLUSTER, paths).ok())
-            .flatten();
-        unit(paths, cluster.as_ref(), steps, count);
-        stop_on_failure(steps)?;
-    }
-    if scope.includes(Scope::EndToEnd) {
-        end_to_end(paths, steps, count);
+        unit(paths, steps, count);
         stop_on_failure(steps)?;
     }
     Ok(())
@@ -154,7 +177,7 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
     });
     each(steps, "Generated files are current", |log| {
         compile(paths, log)?;
-        let check = Program::new(generate(paths))
+        let check = Program::new(images::kept(paths, "generate"))
             .arg("--check")
             .in_folder(&paths.checkout)
             .run(log);
@@ -199,8 +222,8 @@ fn libraries(paths: &Paths, log: &Log) -> Result<()> {
 fn compile(paths: &Paths, log: &Log) -> Result<Artifacts> {
     workspace::build(
         paths,
-        &["--workspace", "--all-targets"],
-        &[("generate", generate(paths))],
+        workspace::ALL,
+        &[("generate", images::kept(paths, "generate"))],
         log,
     )
 }
@@ -219,30 +242,17 @@ pub fn write_generated(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-/// This checkout's copy of the program that writes or checks the generated files.
-fn generate(paths: &Paths) -> PathBuf {
-    paths.checkout.join("target/bin/generate")
-}
-
 fn go_checks(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
     go::require_go()?;
     let module = paths.checkout.join("e2e/cluster");
-    // The same settings as the build of the program: what is compiled here is not compiled again there.
-    let go = |arguments: &[&str]| {
-        Program::new("go")
-            .args(arguments)
-            .env("CGO_ENABLED", "0")
-            .env("GOFLAGS", "-trimpath")
-            .in_folder(&module)
-    };
     let unformatted = Program::new("gofmt").args(["-l", "."]).in_folder(&module).read(log)?;
     ensure!(
         unformatted.trim().is_empty(),
         "gofmt would change: {}",
         unformatted.split_whitespace().collect::<Vec<_>>().join(" ")
     );
-    go(&["vet", "./..."]).run(log)?;
-    let tests = go(&["test", "-v", "./..."]).run(log);
+    go::go(&module).args(["vet", "./..."]).run(log)?;
+    let tests = go::go(&module).args(["test", "-v", "./..."]).run(log);
     count.add(count_go(&log.text()?));
     tests
 }
@@ -275,27 +285,14 @@ fn manifests(paths: &Paths, log: &Log) -> Result<()> {
     conform().arg(paths.checkout.join("examples")).run(log)
 }
 
-/// The unit and service tests. They wait more than they compute: what the end-to-end tests on `cluster` need is fetched
-/// and compiled meanwhile.
-fn unit(paths: &Paths, cluster: Option<&Cluster<'_>>, steps: &mut Steps, count: &mut Count) {
+fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {
     each(steps, "Installing PostgreSQL and Redis", |log| {
         debian::install(debian::SERVICES, log)
     });
     each(steps, "Compiling the tests", |log| compile(paths, log).map(drop));
     each(steps, "Unit and service tests", |log| {
         let _claim = workspace::claim(paths, log)?;
-        let beside = |name: &str| Log::beside(log.path().with_extension(format!("{name}.log"))).ok();
-        let enough = &AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for (name, work) in [("bases", make_bases as Ahead), ("programs", compile_programs)] {
-                if let (Some(cluster), Some(log)) = (cluster, beside(name)) {
-                    scope.spawn(move || work(cluster, paths, enough, log));
-                }
-            }
-            let outcome = run_unit(paths, count, log);
-            enough.store(true, Ordering::Relaxed);
-            outcome
-        })
+        run_unit(paths, count, log)
     });
 }
 
@@ -317,47 +314,23 @@ fn run_unit(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
     judge(tests, count, log)
 }
 
-/// Work ahead of its step. What goes wrong is tried again, and then told, by the step that needs it.
-type Ahead = fn(&Cluster<'_>, &Paths, &AtomicBool, Log);
-
-fn make_bases(cluster: &Cluster<'_>, _: &Paths, _: &AtomicBool, log: Log) {
-    let made = cluster
-        .install_tools(&log)
-        .and_then(|()| cluster.prepare_base_images(&log));
-    if let Err(error) = made {
-        log.write_line(&format!("{error:#}"));
-    }
-}
-
-fn compile_programs(cluster: &Cluster<'_>, paths: &Paths, enough: &AtomicBool, log: Log) {
-    if let Err(error) = images::compile_ahead(paths, cluster.builder(), enough, &log) {
-        log.write_line(&format!("{error:#}"));
-    }
-}
-
-fn end_to_end(paths: &Paths, steps: &mut Steps, count: &mut Count) {
-    let cluster = match Cluster::choose(CLUSTER, paths) {
-        Ok(cluster) => cluster,
-        Err(error) => return each(steps, "Choosing a cluster", |_| Err(error)),
-    };
+fn end_to_end(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &mut Count) {
     println!("\nEnd-to-end tests on {}", cluster.describe());
     // One test cluster per machine: a second `make test` waits for the first.
     let lock = steps.run("Waiting for other test runs", |log| lock(paths, log));
     let Ok(_lock) = lock else { return };
     let tested = (|| -> Result<()> {
         steps.run("Removing what an interrupted run left", |log| cluster.down(log))?;
-        steps.run("Installing what the cluster needs", |log| cluster.install_tools(log))?;
-        steps.run("Making the base images", |log| cluster.prepare_base_images(log))?;
+        let artifacts = steps.run("Compiling the tests", |log| compile(paths, log))?;
         let built = steps.run("Building the images", |log| {
-            images::build(paths, cluster.builder(), log)
+            // Compiled with the tests.
+            let programs = images::compile(paths, cluster.builder(), Profile::Dev, log)?;
+            images::build(paths, cluster.builder(), &programs, log)
         })?;
         let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
-        let loaded = steps
-            .run("Loading the images", |log| cluster.load(&built, log))?
-            .into_iter()
-            .collect();
+        let loaded = steps.run("Loading the images", |log| cluster.load(&built, log))?;
         steps.run("End-to-end tests", |log| {
-            let tests = test_on(paths, &cluster, &access, &loaded, log);
+            let tests = test_on(paths, cluster, (&access, &loaded), &artifacts, log);
             judge(tests, count, log)
         })
     })();
@@ -378,29 +351,18 @@ fn end_to_end(paths: &Paths, steps: &mut Steps, count: &mut Count) {
 fn test_on(
     paths: &Paths,
     cluster: &Cluster<'_>,
-    access: &Access,
-    images: &BTreeMap<String, String>,
+    (access, images): (&Access, &BTreeMap<String, String>),
+    artifacts: &Artifacts,
     log: &Log,
 ) -> Result<()> {
-    let kubectl = cluster.kubectl(access)?;
-    let images = serde_json::to_string(images).context("failed to write the images' references as JSON")?;
     log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
-    let artifacts = compile(paths, log)?;
     let mut outcome = Ok(());
     for test in artifacts.tests_of(&paths.checkout.join("e2e")) {
         // They wait more than they compute: more at a time than there are cores.
-        let mut program = Program::new(&test.path)
+        let program = cluster
+            .harness(&test.path, access, images)?
             .args(["--test-threads=6", "--nocapture"])
-            .in_folder(&test.folder)
-            .env("KUBECONFIG", &access.kubeconfig)
-            .env("VALERIX_E2E_KUBECONFIG", &access.kubeconfig)
-            .env("VALERIX_IMAGES", &images)
-            .env("VALERIX_HELM", go::HELM.path(paths))
-            .env("VALERIX_KUBECTL", kubectl.program())
-            .env("VALERIX_OPERATOR_BINARY", images::operator_binary(paths));
-        if let Some(audit_log) = &access.audit_log {
-            program = program.env("VALERIX_CLUSTER_AUDIT_LOG", audit_log);
-        }
+            .in_folder(&test.folder);
         outcome = outcome.and(
             program
                 .run(log)

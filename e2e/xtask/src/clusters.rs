@@ -1,7 +1,7 @@
 //! The clusters that commands work on: prepares what they need, brings them up and down, loads images, and tells how
 //! to reach them. Which one it is was decided by [`crate::cluster_choice`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,6 @@ use crate::cluster_choice::{Choice, Seen, choose};
 use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::images::{self, Builder, Image};
-use crate::kubectl::Kubectl;
 use crate::paths::Paths;
 use crate::steps::Log;
 use crate::tools::{debian, find, go};
@@ -68,11 +67,17 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Says what will be installed, and installs what is missing.
+    /// Installs what the cluster needs and makes the images that others start from.
     ///
     /// # Errors
-    /// When something cannot be installed.
-    pub fn install_tools(&self, log: &Log) -> Result<()> {
+    /// When something cannot be installed or made.
+    pub fn prepare(&self, log: &Log) -> Result<()> {
+        self.install_tools(log)?;
+        self.prepare_base_images(log)
+    }
+
+    /// Says what will be installed, and installs what is missing.
+    fn install_tools(&self, log: &Log) -> Result<()> {
         match self.choice {
             Choice::Own => {
                 debian::install(debian::CLUSTER, log)?;
@@ -94,10 +99,7 @@ impl<'a> Cluster<'a> {
     }
 
     /// Makes the base images that [`images::build`] starts from, where they are not pulled.
-    ///
-    /// # Errors
-    /// When a base cannot be made.
-    pub fn prepare_base_images(&self, log: &Log) -> Result<()> {
+    fn prepare_base_images(&self, log: &Log) -> Result<()> {
         if self.builder() == Builder::Docker {
             return Ok(());
         }
@@ -169,24 +171,42 @@ impl<'a> Cluster<'a> {
     ///
     /// # Errors
     /// When kubectl is not there.
-    pub fn kubectl(&self, access: &Access) -> Result<Kubectl> {
-        let program = match self.choice {
-            Choice::Own => go::kubectl_for(self.name, &go::cluster_program(self.paths)?)?,
-            Choice::Kind | Choice::Context { .. } => require_kubectl()?,
-        };
-        Ok(Kubectl::new(program, access.kubeconfig.clone()))
+    pub fn kubectl(&self) -> Result<PathBuf> {
+        match self.choice {
+            Choice::Own => go::kubectl_for(self.name, &go::cluster_program(self.paths)?),
+            Choice::Kind | Choice::Context { .. } => require_kubectl(),
+        }
+    }
+
+    /// A program of the end-to-end tests' crate with what `e2e/src/environment.rs` reads.
+    ///
+    /// # Errors
+    /// When kubectl or Helm is not there.
+    pub fn harness(&self, program: &Path, access: &Access, images: &BTreeMap<String, String>) -> Result<Program> {
+        let images = serde_json::to_string(images).context("failed to write the images' references as JSON")?;
+        let mut program = Program::new(program)
+            .env("KUBECONFIG", &access.kubeconfig)
+            .env("VALERIX_E2E_KUBECONFIG", &access.kubeconfig)
+            .env("VALERIX_IMAGES", images)
+            .env("VALERIX_HELM", go::HELM.path(self.paths)?)
+            .env("VALERIX_KUBECTL", self.kubectl()?)
+            .env("VALERIX_OPERATOR_BINARY", images::kept(self.paths, "valerix-operator"));
+        if let Some(audit_log) = &access.audit_log {
+            program = program.env("VALERIX_CLUSTER_AUDIT_LOG", audit_log);
+        }
+        Ok(program)
     }
 
     /// Makes `images`, and PostgreSQL and Redis, usable in the cluster; returns all references by role.
     ///
     /// # Errors
     /// When an image cannot be loaded or pushed.
-    pub fn load(&self, images: &[Image], log: &Log) -> Result<Vec<(String, String)>> {
+    pub fn load(&self, images: &[Image], log: &Log) -> Result<BTreeMap<String, String>> {
         let images = match &self.choice {
             Choice::Context { registry, .. } => images::push(self.builder(), images, registry, log)?,
             Choice::Kind => {
                 let references = images.iter().map(|image| image.reference.as_str());
-                self.kind(&["load", "docker-image", "--name", &self.kind_name()])
+                self.kind(&["load", "docker-image", "--name", &self.kind_name()])?
                     .args(references)
                     .run(log)?;
                 images.to_vec()
@@ -201,7 +221,7 @@ impl<'a> Cluster<'a> {
         let public = public.map(|(role, reference)| (role.to_owned(), reference.to_owned()));
         Ok(images
             .into_iter()
-            .map(|image| (image.role.to_owned(), image.reference))
+            .map(|image| (image.role, image.reference))
             .chain(public)
             .collect())
     }
@@ -225,9 +245,9 @@ impl<'a> Cluster<'a> {
             }
             Choice::Kind => {
                 let kind = self
-                    .kind(&["delete", "cluster", "--name", &self.kind_name()])
+                    .kind(&["delete", "cluster", "--name", &self.kind_name()])?
                     .during_cleanup();
-                if go::KIND.path(self.paths).exists() {
+                if go::KIND.path(self.paths)?.exists() {
                     kind.run(log)?;
                 }
                 drop(fs::remove_file(self.kubeconfig_copy()));
@@ -238,11 +258,6 @@ impl<'a> Cluster<'a> {
                 Ok(())
             }
         }
-    }
-
-    /// True where this host reaches the addresses of Services.
-    pub fn reaches_services(&self) -> bool {
-        matches!(self.choice, Choice::Own)
     }
 
     /// True for a cluster of the user's that was named by `KUBE_CONTEXT`.
@@ -262,9 +277,9 @@ impl<'a> Cluster<'a> {
 
     /// Loads the archives of images that the node does not have yet.
     fn load_into_own(&self, images: &[Image], log: &Log) -> Result<()> {
-        let kubectl = self.kubectl(&self.access(log)?)?;
-        let present = kubectl
-            .call([
+        let present = Program::new(self.kubectl()?)
+            .env("KUBECONFIG", self.access(log)?.kubeconfig)
+            .args([
                 "get",
                 "nodes",
                 "--output=jsonpath={.items[*].status.images[*].names[*]}",
@@ -308,8 +323,8 @@ impl<'a> Cluster<'a> {
         Ok(built.max().map(|(_, program)| program))
     }
 
-    fn kind(&self, arguments: &[&str]) -> Program {
-        Program::new(go::KIND.path(self.paths)).args(arguments)
+    fn kind(&self, arguments: &[&str]) -> Result<Program> {
+        Ok(Program::new(go::KIND.path(self.paths)?).args(arguments))
     }
 
     fn kind_name(&self) -> String {
@@ -318,13 +333,13 @@ impl<'a> Cluster<'a> {
 
     fn kind_up(&self, log: &Log) -> Result<()> {
         let name = self.kind_name();
-        let clusters = self.kind(&["get", "clusters"]).read(log)?;
+        let clusters = self.kind(&["get", "clusters"])?.read(log)?;
         let kubeconfig = self.kubeconfig_copy();
         if clusters.lines().any(|line| line == name) {
-            let flat = self.kind(&["get", "kubeconfig", "--name", &name]).read(log)?;
+            let flat = self.kind(&["get", "kubeconfig", "--name", &name])?.read(log)?;
             return write_private(&kubeconfig, &flat);
         }
-        self.kind(&["create", "cluster", "--wait", "180s", "--name", &name])
+        self.kind(&["create", "cluster", "--wait", "180s", "--name", &name])?
             .args(["--image", &format!("kindest/node:v{}", go::KUBERNETES), "--kubeconfig"])
             .arg(&kubeconfig)
             .run(log)

@@ -3,15 +3,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::failure::WithRemedy;
+use crate::failure::{WithRemedy, shorten};
 use crate::interrupt;
 use crate::steps::Log;
 
@@ -117,7 +118,23 @@ impl Program {
         let shown = self.shown();
         log.write_line(&format!("$ {shown}"));
         self.command.stdout(log.as_output()?).stderr(log.as_output()?);
-        let status = self.finish(log, &shown)?.0;
+        let status = self.finish(log, &shown, |_| {})?;
+        require_success(status, &shown)
+    }
+
+    /// As [`Program::run`], and `seen` is told each line of standard error as it comes.
+    ///
+    /// # Errors
+    /// As [`Program::run`].
+    pub fn run_seeing(mut self, log: &Log, mut seen: impl FnMut(&str)) -> Result<()> {
+        let shown = self.shown();
+        log.write_line(&format!("$ {shown}"));
+        self.command.stdout(log.as_output()?).stderr(Stdio::piped());
+        let status = self.finish(log, &shown, |line| {
+            let line = String::from_utf8_lossy(line);
+            log.write_line(line.trim_end());
+            seen(line.trim_end());
+        })?;
         require_success(status, &shown)
     }
 
@@ -125,11 +142,23 @@ impl Program {
     ///
     /// # Errors
     /// As [`Program::run`], and when the output is not UTF-8.
-    pub fn read(mut self, log: &Log) -> Result<String> {
+    pub fn read(self, log: &Log) -> Result<String> {
+        self.read_seeing(log, |_| {})
+    }
+
+    /// As [`Program::read`], and `seen` is told each line of standard output as it comes.
+    ///
+    /// # Errors
+    /// As [`Program::read`].
+    pub fn read_seeing(mut self, log: &Log, mut seen: impl FnMut(&str)) -> Result<String> {
         let shown = self.shown();
         log.write_line(&format!("$ {shown}"));
         self.command.stdout(Stdio::piped()).stderr(log.as_output()?);
-        let (status, output) = self.finish(log, &shown)?;
+        let mut output = Vec::new();
+        let status = self.finish(log, &shown, |line| {
+            seen(&String::from_utf8_lossy(line));
+            output.extend_from_slice(line);
+        })?;
         require_success(status, &shown)?;
         String::from_utf8(output).with_context(|| format!("failed to read the output of `{shown}` as UTF-8"))
     }
@@ -198,19 +227,20 @@ impl Program {
         Ok((running, input, output))
     }
 
-    fn finish(&mut self, log: &Log, shown: &str) -> Result<(ExitStatus, Vec<u8>)> {
+    /// Runs to the end; `line` is given each line of the output that is piped.
+    fn finish(&mut self, log: &Log, shown: &str, mut line: impl FnMut(&[u8])) -> Result<ExitStatus> {
         let mut child = spawn(&mut self.command, shown)?;
         let feeder = self.input.take().zip(child.stdin.take()).map(|(bytes, mut pipe)| {
             // A program that stops reading early says so by its status.
             std::thread::spawn(move || drop(pipe.write_all(&bytes)))
         });
-        let reader = child.stdout.take().map(|mut pipe| {
-            std::thread::spawn(move || {
-                let mut bytes = Vec::new();
-                pipe.read_to_end(&mut bytes).map(|_| bytes)
-            })
-        });
+        let lines = match (child.stdout.take(), child.stderr.take()) {
+            (Some(pipe), _) => lines_of(pipe),
+            (None, Some(pipe)) => lines_of(pipe),
+            (None, None) => channel().1,
+        };
         let status = loop {
+            lines.try_iter().for_each(|bytes| line(&bytes));
             if let Some(status) = child
                 .try_wait()
                 .with_context(|| format!("failed to wait for `{shown}`"))?
@@ -224,17 +254,11 @@ impl Program {
             log.heartbeat();
             std::thread::sleep(POLL);
         };
+        lines.iter().for_each(|bytes| line(&bytes));
         if let Some(feeder) = feeder {
             drop(feeder.join());
         }
-        let output = match reader {
-            Some(reader) => reader
-                .join()
-                .map_err(|_| anyhow::anyhow!("failed to read the output of `{shown}`"))?
-                .with_context(|| format!("failed to read the output of `{shown}`"))?,
-            None => Vec::new(),
-        };
-        Ok((status, output))
+        Ok(status)
     }
 
     /// The command as a person would type it, cut to a readable length.
@@ -260,6 +284,19 @@ impl Drop for Running {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+/// The lines of a pipe, with their ends, as they come; the channel closes when the pipe does.
+fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let mut pipe = BufReader::new(pipe);
+        let mut line = Vec::new();
+        while pipe.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) && sender.send(line).is_ok() {
+            line = Vec::new();
+        }
+    });
+    lines
 }
 
 fn spawn(command: &mut Command, shown: &str) -> Result<Child> {
@@ -320,17 +357,6 @@ fn quote(word: &OsStr) -> String {
     quoted
 }
 
-/// At most `limit` characters of `text`, with a mark where it was cut.
-pub fn shorten(text: &str, limit: usize) -> String {
-    if text.chars().count() <= limit {
-        return text.to_owned();
-    }
-    text.chars()
-        .take(limit.saturating_sub(1))
-        .chain(std::iter::once('…'))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,6 +376,27 @@ mod tests {
             .expect("it runs");
         assert_eq!(output, "out\n");
         assert!(log.tail(10).contains("err"), "{}", log.tail(10));
+    }
+
+    #[test]
+    fn lines_are_seen_one_by_one_and_kept() {
+        let (_folder, log) = log();
+        let script = ["-c", "echo one; echo two >&2; printf three"];
+        let mut seen = Vec::new();
+        let output = Program::new("sh")
+            .args(script)
+            .read_seeing(&log, |line| seen.push(line.to_owned()))
+            .expect("it runs");
+        assert_eq!(
+            (output.as_str(), seen.as_slice()),
+            ("one\nthree", &["one\n".to_owned(), "three".to_owned()][..])
+        );
+        let mut seen = Vec::new();
+        Program::new("sh")
+            .args(script)
+            .run_seeing(&log, |line| seen.push(line.to_owned()))
+            .expect("it runs");
+        assert_eq!(seen, ["two"], "standard error is what progress is told on");
     }
 
     #[test]
@@ -404,11 +451,5 @@ mod tests {
         assert_eq!(quote(OsStr::new("a/b-c=1")), "a/b-c=1");
         assert_eq!(quote(OsStr::new("it's")), "'it'\\''s'");
         assert_eq!(quote(OsStr::new("")), "''");
-    }
-
-    #[test]
-    fn long_text_is_cut_by_characters() {
-        assert_eq!(shorten("äöü", 3), "äöü");
-        assert_eq!(shorten("äöüß", 3), "äö…");
     }
 }

@@ -1,6 +1,7 @@
 //! What a person is told when something fails: the reason (an error chain) and, where one is known, the remedy.
 
 use std::fmt;
+use std::process::ExitCode;
 
 /// An error together with what to do about it.
 #[derive(Debug)]
@@ -51,6 +52,31 @@ pub fn remedy_of(error: &anyhow::Error) -> Option<&str> {
     error.downcast_ref::<Failure>().map(|failure| failure.remedy.as_str())
 }
 
+/// How a command ends: tells what was not shown yet.
+pub fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    if !error.is::<Shown>() {
+        eprintln!("error: {error:#}");
+        if let Some(remedy) = remedy_of(&error) {
+            eprintln!("remedy: {remedy}");
+        }
+    }
+    ExitCode::FAILURE
+}
+
+/// At most `limit` characters of `text`, with a mark where it was cut.
+pub fn shorten(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    text.chars()
+        .take(limit.saturating_sub(1))
+        .chain(std::iter::once('…'))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,5 +90,11 @@ mod tests {
             .expect_err("it is an error");
         assert_eq!(remedy_of(&error), Some("plug the cable in"));
         assert_eq!(format!("{error:#}"), "failed to call the API server: no route");
+    }
+
+    #[test]
+    fn long_text_is_cut_by_characters() {
+        assert_eq!(shorten("äöü", 3), "äöü");
+        assert_eq!(shorten("äöüß", 3), "äö…");
     }
 }

@@ -28,7 +28,7 @@ impl Leftovers {
             if is_marked(&command) && id != std::process::id().to_string() {
                 found.insert(format!(
                     "process {id}: {}",
-                    crate::command::shorten(command.trim(), 120)
+                    crate::failure::shorten(command.trim(), 120)
                 ));
             }
         }

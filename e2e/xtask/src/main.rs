@@ -1,39 +1,18 @@
 //! The programs behind the Makefile: `demo` brings everything up and shows it at work, `test` checks everything,
 //! `down` removes it. Each subcommand reads as a list of steps; the rooms below it say how a step is done.
 
-mod bench;
-mod check;
-mod cluster_choice;
-mod clusters;
-mod command;
-mod counting;
-mod demo;
-mod failure;
-mod http;
-mod images;
-mod interrupt;
-mod kubectl;
-mod leftovers;
-mod orders;
-mod paths;
-mod release;
-mod schemas;
-mod services;
-mod steps;
-mod tools;
-mod workspace;
-
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-
-use crate::check::Scope;
-use crate::clusters::Cluster;
-use crate::failure::{Shown, remedy_of};
-use crate::paths::Paths;
-use crate::steps::{Log, Steps};
+use xtask::check::{self, Scope};
+use xtask::clusters::Cluster;
+use xtask::command::Program;
+use xtask::images::{self, Profile};
+use xtask::paths::Paths;
+use xtask::steps::{Log, Steps};
+use xtask::{demo, failure, interrupt};
 
 /// Brings up the Valerix demo and runs the checks.
 #[derive(Debug, Parser)]
@@ -75,25 +54,13 @@ enum Command {
     },
     /// Builds the images and prints their references.
     Images,
-    /// Measures the library beside its peers.
-    Bench(bench::Options),
     /// Writes every generated file: CRDs, examples, references.
     Generate,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match interrupt::listen().and_then(|()| run(arguments.command)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<Shown>() => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            if let Some(remedy) = remedy_of(&error) {
-                eprintln!("remedy: {remedy}");
-            }
-            ExitCode::FAILURE
-        }
-    }
+    failure::exit_code(interrupt::listen().and_then(|()| run(arguments.command)))
 }
 
 fn run(command: Command) -> Result<()> {
@@ -114,12 +81,14 @@ fn run(command: Command) -> Result<()> {
         Command::Kubectl { arguments } => {
             let log = Log::create(paths.logs("kubectl").join("log"))?;
             let cluster = Cluster::choose("demo", &paths)?;
-            let kubectl = cluster.kubectl(&cluster.access(&log)?)?;
-            kubectl.call(arguments).on_the_terminal().replace()
+            Program::new(cluster.kubectl()?)
+                .env("KUBECONFIG", cluster.access(&log)?.kubeconfig)
+                .args(arguments)
+                .on_the_terminal()
+                .replace()
         }
-        Command::Order { item, quantity } => order(&paths, &item, quantity),
+        Command::Order { item, quantity } => demo::order(&paths, &item, quantity),
         Command::Images => build_images(&paths),
-        Command::Bench(options) => bench::run(&paths, &options),
         Command::Generate => check::write_generated(&paths),
     }
 }
@@ -133,26 +102,18 @@ fn down(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-fn order(paths: &Paths, item: &str, quantity: u32) -> Result<()> {
-    let log = Log::create(paths.logs("order").join("log"))?;
-    let cluster = Cluster::choose("demo", paths)?;
-    let kubectl = cluster.kubectl(&cluster.access(&log)?)?;
-    let order = orders::Shop::connect(&kubectl, &log)?.place(item, quantity)?;
-    eprintln!("{}", order.describe());
-    println!("{}", serde_json::to_string_pretty(&order.document)?);
-    Ok(())
-}
-
 fn build_images(paths: &Paths) -> Result<()> {
     let mut steps = Steps::begin(paths.logs("images"))?;
     let cluster = Cluster::choose("demo", paths)?;
-    steps.run("Installing what is needed", |log| cluster.install_tools(log))?;
-    steps.run("Making the base images", |log| cluster.prepare_base_images(log))?;
-    let built = steps.run("Building the images", |log| {
-        images::build(paths, cluster.builder(), log)
+    steps.run("Preparing the base images", |log| cluster.prepare(log))?;
+    let programs = steps.run("Compiling the product", |log| {
+        images::compile(paths, cluster.builder(), Profile::Release, log)
     })?;
-    for (role, reference) in images::references(&built) {
-        println!("{role:<10} {reference}");
+    let built = steps.run("Building the images", |log| {
+        images::build(paths, cluster.builder(), &programs, log)
+    })?;
+    for image in built {
+        println!("{:<10} {}", image.role, image.reference);
     }
     Ok(())
 }

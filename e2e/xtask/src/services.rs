@@ -4,7 +4,8 @@
 //! On Linux the servers also ask the kernel to be killed when xtask dies, so that even `kill -9` leaves none.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -92,7 +93,7 @@ impl Services {
                 .succeeds()
         };
         wait_until("PostgreSQL", &mut postgres, asks_postgres)?;
-        let asks_redis = || crate::http::answers(redis_port, b"PING\r\n", b"+PONG");
+        let asks_redis = || pong(redis_port).is_ok_and(|answer| answer == *b"+PONG");
         wait_until("Redis", &mut redis, asks_redis)?;
         log.say(&format!(
             "PostgreSQL on 127.0.0.1:{postgres_port}, Redis on 127.0.0.1:{redis_port}"
@@ -191,6 +192,15 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr().context("failed to find a free port")?.port())
 }
 
+fn pong(port: u16) -> std::io::Result<[u8; 5]> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
 fn wait_until(name: &str, server: &mut Running, answers: impl Fn() -> bool) -> Result<()> {
     let deadline = Instant::now() + READY_WITHIN;
     while !answers() {
@@ -231,7 +241,7 @@ mod tests {
         drop(services);
         for port in ports {
             assert!(
-                std::net::TcpStream::connect(("127.0.0.1", port)).is_err(),
+                TcpStream::connect(("127.0.0.1", port)).is_err(),
                 "something still listens on {port}"
             );
         }

@@ -1,19 +1,20 @@
 //! What a person sees while xtask works: one line when a step begins, a heartbeat while it is long, one line when
 //! it ends; for a failed step the reason, the remedy and the last lines of its log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::command::shorten;
-use crate::failure::{Shown, WithRemedy, remedy_of};
+use crate::failure::{Shown, WithRemedy, remedy_of, shorten};
+use crate::interrupt;
 
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT: Duration = Duration::from_secs(10);
 const SHOWN_LOG_LINES: usize = 40;
 
 /// The log of one step: a file that the step's programs write to.
@@ -22,6 +23,7 @@ pub struct Log {
     path: PathBuf,
     began: Instant,
     next_heartbeat: Cell<Instant>,
+    progress: RefCell<String>,
     shown: bool,
 }
 
@@ -35,13 +37,19 @@ impl Log {
             std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
         }
         File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
+        Ok(Self::at(path))
+    }
+
+    /// The log at `path` as it is.
+    fn at(path: PathBuf) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
             path,
             began: now,
             next_heartbeat: Cell::new(now + HEARTBEAT),
+            progress: RefCell::default(),
             shown: true,
-        })
+        }
     }
 
     /// A log of work beside the step that is shown: nothing of it reaches the person.
@@ -82,6 +90,11 @@ impl Log {
         Ok(Stdio::from(self.append()?))
     }
 
+    /// What the next signs of life say, until this is set to something else; the log's last line when it is empty.
+    pub fn set_progress(&self, text: impl Into<String>) {
+        self.progress.replace(text.into());
+    }
+
     /// Shows a sign of life when the last one is long ago.
     pub(crate) fn heartbeat(&self) {
         let now = Instant::now();
@@ -89,11 +102,12 @@ impl Log {
             return;
         }
         self.next_heartbeat.set(now + HEARTBEAT);
-        let last = self.tail(1);
+        let progress = self.progress.borrow().clone();
+        let text = if progress.is_empty() { self.tail(1) } else { progress };
         println!(
             "   … {} s: {}",
             self.began.elapsed().as_secs(),
-            shorten(last.trim(), 110)
+            shorten(text.trim(), 110)
         );
     }
 
@@ -137,6 +151,13 @@ impl Log {
         file.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// Work that goes on beside the steps that are shown, until [`Steps::wait_for`].
+pub struct Beside<'scope, T> {
+    title: String,
+    log: PathBuf,
+    work: ScopedJoinHandle<'scope, Result<T>>,
 }
 
 /// A step that has ended.
@@ -214,6 +235,48 @@ impl Steps {
         }
     }
 
+    /// Begins work beside the next steps: what waits for the network beside what computes. When it fails it asks the
+    /// others to stop, so that its reason is told by [`Steps::wait_for`] soon.
+    ///
+    /// # Errors
+    /// When its log cannot be made.
+    pub fn beside<'scope, T: Send + 'scope>(
+        &mut self,
+        scope: &'scope Scope<'scope, '_>,
+        title: &str,
+        work: impl FnOnce(&Log) -> Result<T> + Send + 'scope,
+    ) -> Result<Beside<'scope, T>> {
+        println!("\n[{:>6.1} s] Meanwhile: {title}", self.began.elapsed().as_secs_f64());
+        let path = self.logs.join(format!("beside-{}.log", slug(title)));
+        let log = Log::beside(path.clone())?;
+        let work = move || work(&log).inspect_err(|_| interrupt::request());
+        Ok(Beside {
+            title: title.to_owned(),
+            log: path,
+            work: scope.spawn(work),
+        })
+    }
+
+    /// Shows the rest of work that was begun by [`Steps::beside`] as a step of its own.
+    ///
+    /// # Errors
+    /// [`Shown`], when the work failed.
+    pub fn wait_for<T>(&mut self, beside: Beside<'_, T>) -> Result<T> {
+        self.run(&beside.title, |log| {
+            let file = Log::at(beside.log);
+            while !beside.work.is_finished() {
+                log.set_progress(file.tail(1));
+                log.heartbeat();
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            log.write_line(&file.tail(SHOWN_LOG_LINES));
+            beside
+                .work
+                .join()
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("the work ended by a panic")))
+        })
+    }
+
     /// How many steps have failed so far.
     pub fn failures(&self) -> usize {
         self.rows.iter().filter(|row| !row.passed).count()
@@ -283,6 +346,25 @@ mod tests {
         assert!(error.is::<Shown>());
         assert_eq!(steps.failures(), 1);
         assert!(folder.path().join("logs/02-bad-one.log").is_file());
+    }
+
+    #[test]
+    fn work_beside_is_told_where_it_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut steps = Steps::begin(folder.path().join("logs")).expect("it begins");
+        std::thread::scope(|scope| {
+            let good = steps.beside(scope, "Good", |_| Ok(7)).expect("it begins");
+            let bad = steps.beside(scope, "Bad", |log| {
+                log.say("the reason");
+                Err::<(), _>(anyhow::anyhow!("no"))
+            });
+            let bad = bad.expect("it begins");
+            assert_eq!(steps.wait_for(good).expect("it passes"), 7);
+            assert!(steps.wait_for(bad).expect_err("it fails").is::<Shown>());
+        });
+        assert_eq!(steps.failures(), 1);
+        let log = std::fs::read_to_string(folder.path().join("logs/02-bad.log")).expect("a log");
+        assert_eq!(log, "the reason\n", "the step's log has what the work said");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Everything is compiled by calls that select the whole workspace, because cargo unifies features over what a call
 //! selects: `cargo test --package x` would compile half of the dependencies again with fewer features.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -43,16 +43,7 @@ impl Artifacts {
 
 /// cargo on this checkout, with the target folder that checkouts share.
 pub fn cargo(paths: &Paths) -> Program {
-    on_this_checkout(Program::new("cargo"), paths)
-}
-
-/// The same for work ahead of its time, which takes only what others leave of the processors.
-pub fn cargo_aside(paths: &Paths) -> Program {
-    on_this_checkout(Program::new("nice").args(["-n", "19", "cargo"]), paths)
-}
-
-fn on_this_checkout(cargo: Program, paths: &Paths) -> Program {
-    let cargo = cargo
+    let cargo = Program::new("cargo")
         .env("CARGO_TARGET_DIR", &paths.cargo_target)
         .in_folder(&paths.checkout);
     // A checkout that is built once gains nothing from incremental compilation, and pays for it in time and disk.
@@ -118,6 +109,12 @@ fn forget_own_crates(target: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Selects every program of the workspace. `--examples`, of which there are none, makes cargo turn on the features that
+/// only tests ask for: what is compiled for a program is then compiled for the tests too, and the other way round.
+pub const PROGRAMS: &[&str] = &["--workspace", "--bins", "--examples"];
+/// Selects the programs and the tests.
+pub const ALL: &[&str] = &["--workspace", "--all-targets"];
+
 /// Runs `cargo build <arguments>` and copies each binary of `copied`, by name, to the path beside it.
 ///
 /// # Errors
@@ -125,7 +122,13 @@ fn forget_own_crates(target: &Path) -> Result<()> {
 pub fn build(paths: &Paths, arguments: &[&str], copied: &[(&str, PathBuf)], log: &Log) -> Result<Artifacts> {
     let _claim = claim(paths, log)?;
     let build = cargo(paths).args(["build", "--locked", "--message-format=json-render-diagnostics"]);
-    let artifacts = parse(&build.args(arguments).read(log)?);
+    let mut progress = Progress::new(packages(paths, arguments, log)?);
+    let messages = build.args(arguments).read_seeing(log, |line| {
+        if let Some(text) = progress.after(line) {
+            log.set_progress(text);
+        }
+    })?;
+    let artifacts = parse(&messages);
     for (name, copy) in copied {
         let built = artifacts
             .binaries
@@ -137,6 +140,65 @@ pub fn build(paths: &Paths, arguments: &[&str], copied: &[(&str, PathBuf)], log:
         fs::copy(built, copy).with_context(|| format!("failed to copy {}", built.display()))?;
     }
     Ok(artifacts)
+}
+
+/// How many packages a build with `arguments` is made of.
+fn packages(paths: &Paths, arguments: &[&str], log: &Log) -> Result<usize> {
+    let selection = arguments
+        .iter()
+        .filter(|argument| argument.starts_with("--package=") || **argument == "--workspace");
+    let edges = if arguments.contains(&"--all-targets") {
+        "normal,build,dev"
+    } else {
+        "normal,build"
+    };
+    let tree = cargo(paths)
+        .args(["tree", "--locked", "--prefix=none", "--format={p}", "--edges", edges])
+        .args(selection)
+        .read(log)?;
+    let names = tree.lines().map(|line| line.trim_end_matches(" (*)"));
+    Ok(names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>().len())
+}
+
+/// Counts the packages that a build is done with.
+struct Progress {
+    all: usize,
+    done: BTreeSet<String>,
+}
+
+impl Progress {
+    fn new(all: usize) -> Self {
+        Self {
+            all,
+            done: BTreeSet::new(),
+        }
+    }
+
+    /// What to say after a line of cargo's messages that is about a compiled package.
+    fn after(&mut self, line: &str) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Artifact {
+            package_id: String,
+            target: Target,
+        }
+        #[derive(Deserialize)]
+        struct Target {
+            kind: Vec<String>,
+            name: String,
+        }
+        let artifact: Artifact = serde_json::from_str(line).ok()?;
+        // A package's build script is only the beginning of it.
+        if artifact.target.kind.iter().any(|kind| kind == "custom-build") {
+            return None;
+        }
+        self.done.insert(artifact.package_id);
+        let all = self.all.max(self.done.len());
+        Some(format!(
+            "{} of {all} packages compiled, the last {}",
+            self.done.len(),
+            artifact.target.name
+        ))
+    }
 }
 
 /// Reads cargo's messages, one JSON object a line.
@@ -211,6 +273,25 @@ mod tests {
         );
         drop(claim(&paths("/two"), &log).unwrap());
         assert_eq!(left(), ["serde-1b"], "another one does not");
+    }
+
+    #[test]
+    fn progress_counts_packages_and_not_their_parts() {
+        let line = |package: &str, kind: &str, name: &str| {
+            format!(r#"{{"package_id":"{package}","target":{{"kind":["{kind}"],"name":"{name}"}}}}"#)
+        };
+        let mut progress = Progress::new(3);
+        assert_eq!(progress.after(&line("a", "custom-build", "build-script-build")), None);
+        for name in ["a", "a_tests"] {
+            let text = progress.after(&line("a", "lib", name));
+            assert_eq!(text, Some(format!("1 of 3 packages compiled, the last {name}")));
+        }
+        assert_eq!(progress.after(r#"{"reason":"build-finished"}"#), None);
+        assert!(
+            progress
+                .after(&line("b", "lib", "b"))
+                .is_some_and(|text| text.starts_with("2 of 3"))
+        );
     }
 
     #[test]
