@@ -234,3 +234,30 @@ async fn every_transition_is_in_the_history_and_announced_once() {
         json!({"order_id": order, "item_id": "ps5", "quantity": 1, "amount_minor": PRICE, "currency": "EUR"})
     );
 }
+
+#[tokio::test]
+async fn the_same_order_written_in_another_way_is_refused_and_told_which_order_there_is() {
+    let shop = Shop::start(10, &[]).await;
+    let send = |path: &str, body: &'static str| {
+        let request = shop.http.post(format!("{}{path}", shop.url("order")));
+        let request = request.header("idempotency-key", "rewritten").body(body);
+        request.header("content-type", "application/json").send()
+    };
+    let body = r#"{"item_id": "ps5", "quantity": 1}"#;
+    let first: Value = send("/api/orders", body).await.unwrap().json().await.unwrap();
+    for (path, body) in [
+        ("/api/orders", r#"{"quantity": 1, "item_id": "ps5"}"#),
+        ("/api/orders", r#"{"item_id":"ps5","quantity":1}"#),
+        ("/api/orders?source=app", body),
+    ] {
+        let refused = send(path, body).await.unwrap();
+        assert_eq!(refused.status().as_u16(), 422, "{path} {body}");
+        assert_eq!(refused.headers()["valerix-problem"], "idempotency-key-reused");
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["resource"], first["order_id"], "{problem}");
+    }
+    let again: Value = send("/api/orders", body).await.unwrap().json().await.unwrap();
+    assert_eq!(again, first);
+    shop.adds_up(10).await;
+    assert_eq!(shop.available("ps5").await, 9);
+}
