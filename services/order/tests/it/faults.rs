@@ -75,12 +75,20 @@ async fn a_dead_inventory_queues_orders_and_they_are_confirmed_when_it_is_back()
 
 #[tokio::test]
 async fn a_payment_that_dies_between_its_two_commits_charges_once() {
+    // Order waits for payment, and payment for the processor, until payment is dead.
     let settings = [
         ("processor", "LATE_PERCENT", "100"),
-        ("processor", "LATE_BY", "1500ms"),
-        ("payment", "SETTLE_LEASE", "3s"),
+        ("processor", "LATE_BY", "1h"),
+        ("payment", "SETTLE_LEASE", "6s"),
+        ("order", "ORDER_BUDGET", "9s"),
     ];
     let mut shop = Shop::start(5, &settings).await;
+    let mut policy = order_policy();
+    policy["inbound"]["timeout"] = json!("9s");
+    policy["inbound"]["idempotency"]["lockTimeout"] = json!("1m");
+    policy["targets"][1]["timeout"] = json!({"request": "9s", "attempt": "9s"});
+    shop.policy("order", &policy);
+    shop.restart("order").await;
     let body = json!({"item_id": "ps5", "quantity": 1});
     let (answer, ()) = tokio::join!(shop.try_place("dies", &body), async {
         // The money is taken, and nobody but the processor knows.

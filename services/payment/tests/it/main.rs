@@ -5,6 +5,7 @@ mod bad_input;
 mod charges;
 mod commands;
 mod desk;
+mod end;
 mod slow;
 mod store;
 mod voids;
