@@ -54,22 +54,20 @@ pub trait Clock: Send + Sync + 'static {
 /// The longest step of `CLOCK_MONOTONIC_COARSE`: that of a kernel of 100 Hz.
 pub(crate) const COARSE_STEP: Duration = Duration::from_millis(10);
 
-/// `CLOCK_MONOTONIC_COARSE`: 4 ms resolution (on most kernels; at most 10 ms) for a fifth of the price of
-/// [`MonotonicClock`]. The default.
+/// On Linux and FreeBSD `CLOCK_MONOTONIC_COARSE`: 4 ms resolution (on most kernels; at most 10 ms) for a fifth of the
+/// price of [`MonotonicClock`]. Elsewhere the same as that one. The default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CoarseClock;
 
 impl Clock for CoarseClock {
     #[inline]
     fn nanos(&self) -> u64 {
-        nanos_of(rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse))
+        system::coarse_nanos()
     }
 
     #[inline]
     fn millis(&self) -> u64 {
-        let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-        // Multiplying seconds and dividing only the part below one keeps a 64-bit division off the path.
-        time.tv_sec.unsigned_abs() * 1_000 + u64::from(below_second(time.tv_nsec) / 1_000_000)
+        system::coarse_millis()
     }
 
     fn resolution(&self) -> Duration {
@@ -77,30 +75,79 @@ impl Clock for CoarseClock {
     }
 }
 
-/// `CLOCK_MONOTONIC` with full resolution.
+/// The monotonic clock with full resolution.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MonotonicClock;
 
 impl Clock for MonotonicClock {
     #[inline]
     fn nanos(&self) -> u64 {
-        nanos_of(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic))
+        system::nanos()
     }
 }
 
-#[inline]
-fn nanos_of(time: rustix::time::Timespec) -> u64 {
-    time.tv_sec.unsigned_abs() * 1_000_000_000 + u64::from(below_second(time.tv_nsec))
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+mod system {
+    //! Systems with a coarse clock.
+
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    #[inline]
+    pub(super) fn nanos() -> u64 {
+        nanos_of(clock_gettime(ClockId::Monotonic))
+    }
+
+    #[inline]
+    pub(super) fn coarse_nanos() -> u64 {
+        nanos_of(clock_gettime(ClockId::MonotonicCoarse))
+    }
+
+    #[inline]
+    pub(super) fn coarse_millis() -> u64 {
+        let time = clock_gettime(ClockId::MonotonicCoarse);
+        // Multiplying seconds and dividing only the part below one keeps a 64-bit division off the path.
+        time.tv_sec.unsigned_abs() * 1_000 + u64::from(below_second(time.tv_nsec) / 1_000_000)
+    }
+
+    #[inline]
+    fn nanos_of(time: Timespec) -> u64 {
+        time.tv_sec.unsigned_abs() * 1_000_000_000 + u64::from(below_second(time.tv_nsec))
+    }
+
+    /// The kernel keeps nanoseconds below 10^9, which fits.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the kernel keeps it in 0..10^9"
+    )]
+    const fn below_second(nanos: i64) -> u32 {
+        nanos as u32
+    }
 }
 
-/// The kernel keeps nanoseconds below 10^9, which fits.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the kernel keeps it in 0..10^9"
-)]
-const fn below_second(nanos: i64) -> u32 {
-    nanos as u32
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+mod system {
+    //! All others: the standard library's clock, since a moment of this process.
+
+    use std::sync::OnceLock;
+    use std::time::{Duration, Instant};
+
+    fn elapsed() -> Duration {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        BEGAN.get_or_init(Instant::now).elapsed()
+    }
+
+    pub(super) fn nanos() -> u64 {
+        u64::try_from(elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn coarse_nanos() -> u64 {
+        nanos()
+    }
+
+    pub(super) fn coarse_millis() -> u64 {
+        u64::try_from(elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 /// A clock that a test turns by hand. Clones share the time.

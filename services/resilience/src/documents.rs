@@ -6,7 +6,6 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
 use tokio::sync::Notify;
 use valerix_policy::{FAULTS_FILE, MAX_DOCUMENT_BYTES, POLICY_FILE, RUNTIME_FILE};
 
@@ -120,11 +119,17 @@ pub(crate) fn last_good(state_folder: &Path) -> Option<Vec<u8>> {
     read_file(&state_folder.join(POLICY_FILE)).ok().flatten()
 }
 
-/// Notices changes of a folder.
+/// Tells of changes for as long as it lives; without the feature `reload` there is none.
+#[cfg(feature = "reload")]
+type Watcher = notify::RecommendedWatcher;
+#[cfg(not(feature = "reload"))]
+type Watcher = std::convert::Infallible;
+
+/// Notices changes of a folder: by the kernel's word with the feature `reload`, else by looking every second.
 pub(crate) struct Watch {
     folder: PathBuf,
     changed: std::sync::Arc<Notify>,
-    watcher: Option<notify::RecommendedWatcher>,
+    watcher: Option<Watcher>,
     /// A change was noticed and not yet told: who waited may have turned to something else meanwhile.
     untold: bool,
 }
@@ -141,7 +146,17 @@ impl Watch {
         watch
     }
 
+    #[cfg(not(feature = "reload"))]
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        reason = "there is nothing to attach"
+    )]
+    const fn attach(&mut self) {}
+
+    #[cfg(feature = "reload")]
     fn attach(&mut self) {
+        use notify::{RecursiveMode, Watcher};
         let changed = std::sync::Arc::clone(&self.changed);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Reading the files makes access events, which must not make us read them again.

@@ -29,10 +29,6 @@ mod bulkhead;
 #[cfg(feature = "reqwest")]
 mod client;
 mod clock;
-#[cfg_attr(
-    not(feature = "axum"),
-    allow(dead_code, reason = "routes and header are for the server layer")
-)]
 mod concurrency;
 mod deadline;
 mod documents;
@@ -43,10 +39,6 @@ pub mod idempotency;
 mod key;
 pub mod layers;
 mod limits;
-#[cfg_attr(
-    not(all(feature = "axum", feature = "reqwest")),
-    allow(dead_code, reason = "who counts is the client or the server layer")
-)]
 mod metrics;
 #[cfg_attr(
     not(feature = "reqwest"),
@@ -65,10 +57,6 @@ mod random;
 #[cfg(feature = "axum")]
 mod report;
 mod retry;
-#[cfg_attr(
-    not(all(feature = "axum", feature = "reqwest")),
-    allow(dead_code, reason = "what the client and the server layer ask of it")
-)]
 mod runtime;
 #[cfg(feature = "axum")]
 mod server;

@@ -15,6 +15,7 @@ use valerix_policy::{Concurrency, ConcurrencyType, LimitKind, LimitReport, Mode,
 use self::adaptive::Aimd;
 use crate::bulkhead::{Bulkhead, BulkheadPermit, Line};
 use crate::clock::{Clock, MonotonicClock};
+#[cfg(feature = "metrics")]
 use crate::metrics::{Gauge, Sample};
 
 /// A queue that was not empty for this long stands (milliseconds).
@@ -186,6 +187,7 @@ impl<C: Clock + Clone> Gate<C> {
 }
 
 /// The levels as gauges; without any, only their names.
+#[cfg(feature = "metrics")]
 pub(crate) fn gauges(levels: Option<[usize; 3]>) -> impl Iterator<Item = Gauge> {
     let names = [
         ("resilience_concurrency_limit", "Requests handled at a time, at most."),

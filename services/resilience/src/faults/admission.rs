@@ -7,6 +7,7 @@ use valerix_policy::{Admission, FaultEntry, FaultType};
 
 use super::marker::{Mark, Markers};
 
+const NOT_BUILT: &str = "this image was built without faults: build valerix-resilience with the feature faults";
 pub(super) const DENIED: &str = "this pod's own document has chaos.admission Denied: set it to Allowed";
 /// How far the pod's clock may be behind the operator's.
 const SKEW: TimeDelta = TimeDelta::seconds(2);
@@ -51,6 +52,10 @@ pub(super) fn decide(
     now: DateTime<Utc>,
 ) -> Decision {
     let refused = |reason: String| Decision::Refused { reason };
+    // Known when compiled: without the feature nothing behind this can be reached.
+    if !cfg!(feature = "faults") {
+        return refused(NOT_BUILT.to_owned());
+    }
     if admission == Admission::Denied {
         return refused(DENIED.to_owned());
     }

@@ -25,8 +25,6 @@ pub use self::recovery::{Attempt, Claim, Completion};
 pub use self::request::{IdempotentRequest, MAX_BODY_BYTES};
 pub use crate::key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 
-use crate::runtime::Resilience;
-
 /// The table, as one migration that may run twice.
 pub const SCHEMA: &str = include_str!("schema.sql");
 
@@ -83,15 +81,6 @@ impl IdempotencyError {
 pub struct Idempotency {
     ttl: Duration,
     lock_timeout: Duration,
-}
-
-impl Resilience {
-    /// The times of the policy in force; ask anew for each request.
-    #[must_use]
-    pub fn idempotency(&self) -> Idempotency {
-        let settings = &self.inner().in_force.load().policy.inbound.idempotency;
-        Idempotency::new(settings.ttl.get(), settings.lock_timeout.get())
-    }
 }
 
 impl Idempotency {

@@ -11,10 +11,6 @@ mod limiter;
 mod rules;
 #[cfg(feature = "redis")]
 mod shared;
-#[cfg(not(feature = "redis"))]
-#[cfg_attr(not(feature = "axum"), allow(dead_code, reason = "who asks is the server layer"))]
-#[path = "unshared.rs"]
-mod shared;
 
 pub use self::level::{Decision, Quota};
 pub use self::limiter::{MAX_KEYS, RateLimiter};
@@ -22,11 +18,8 @@ pub use self::limiter::{MAX_KEYS, RateLimiter};
 #[cfg(feature = "axum")]
 pub use self::address::{InvalidNetwork, Network};
 #[cfg(feature = "axum")]
-pub(crate) use self::rules::{Owner, RuleSet, Verdict};
-#[cfg(not(feature = "redis"))]
-pub(crate) use self::shared::RedisLimits;
-pub(crate) use self::shared::RedisSettings;
-#[cfg(all(feature = "axum", not(feature = "redis")))]
-pub(crate) use self::shared::SharedLimiter;
+pub(crate) use self::rules::{Owner, RuleSet, Ruling, SharedLimits};
+#[cfg(feature = "redis")]
+pub(crate) use self::shared::{DEFAULT_PREFIX, REDIS_TIMEOUT};
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedisUrl, RedisLimits, SharedLimiter};

@@ -2,6 +2,8 @@
 //! refusal; and the header fields of the draft either way.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,6 @@ use valerix_policy::{LimitKeyType, LimitKind, LimitReport, LimitScope, Mode, Rat
 
 use super::level::{Decision, Quota};
 use super::limiter::RateLimiter;
-use super::{RedisLimits, SharedLimiter};
 use crate::metrics::Metrics;
 use crate::problem::{Problem, whole_seconds};
 
@@ -26,7 +27,40 @@ struct Rule {
 #[derive(Clone, Debug)]
 enum Limiter {
     Own(Arc<RateLimiter>),
-    Shared(SharedLimiter),
+    Shared(Arc<dyn SharedLimit>),
+}
+
+/// Where replicas count together.
+pub(crate) trait SharedLimits: Debug + Send + Sync {
+    /// A limit of `owner` that `replicas` share. `rule` tells its limits apart.
+    fn limit(&self, owner: &str, rule: &str, quota: Quota, replicas: u32) -> Arc<dyn SharedLimit>;
+}
+
+/// A limit that all replicas draw from.
+pub(crate) trait SharedLimit: Debug + Send + Sync {
+    /// Takes one for `key`, if it may pass.
+    fn take<'a>(&'a self, key: &'a str) -> Pin<Box<dyn Future<Output = Taking> + Send + 'a>>;
+    /// Gives back one that was taken for a request that another limit refused.
+    fn give_back(&self, key: &str, locally: bool);
+    /// Takes new numbers, of the limit or of replicas.
+    fn reconfigure(&self, quota: Quota, replicas: u32);
+    /// Prepares for the first request.
+    fn begin(&self);
+    /// Whether the replica's share decides, because nobody counts for all.
+    fn is_degraded(&self) -> bool;
+    /// The limit of all replicas together, and the share of this one.
+    fn quotas(&self) -> (Quota, Quota);
+    fn live_keys(&self) -> usize;
+    /// Requests let pass and refused since the start.
+    fn totals(&self) -> (u64, u64);
+}
+
+/// What a shared limit said, and who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taking {
+    pub(crate) decision: Decision,
+    /// By the local share, because Redis did not answer.
+    pub(crate) locally: bool,
 }
 
 /// What a rule let pass, so that it can be given back.
@@ -59,7 +93,7 @@ pub(crate) struct Meeting {
 
 /// What the rules say to a request.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum Ruling {
     /// No rule means it.
     Unlimited,
     /// It passes; these fields go on its answer.
@@ -87,7 +121,7 @@ impl Refused {
 pub(crate) struct Owner<'a> {
     pub(crate) name: &'a str,
     pub(crate) replicas: u32,
-    pub(crate) redis: Option<&'a RedisLimits>,
+    pub(crate) shared: Option<&'a dyn SharedLimits>,
 }
 
 impl RuleSet {
@@ -116,7 +150,7 @@ impl RuleSet {
         }
     }
 
-    /// Whether a rule needs Redis.
+    /// Whether a rule counts with other replicas.
     pub(crate) fn is_shared(&self) -> bool {
         self.rules.iter().any(|rule| matches!(rule.limiter, Limiter::Shared(_)))
     }
@@ -155,7 +189,8 @@ impl RuleSet {
                 ),
                 Limiter::Shared(limiter) => {
                     let degraded = limiter.is_degraded();
-                    let limit = if degraded { limiter.share() } else { limiter.quota() };
+                    let (whole, share) = limiter.quotas();
+                    let limit = if degraded { share } else { whole };
                     (limit, limiter.live_keys(), limiter.totals(), degraded)
                 }
             };
@@ -175,16 +210,16 @@ impl RuleSet {
 impl Limiter {
     /// Where the kept one counts in another way, what it knows is lost: nobody is owed what another counted.
     fn new(settings: &RateLimitRule, owner: Owner<'_>, kept: Option<&Self>) -> Self {
-        if let (LimitScope::Distributed, Some(redis)) = (settings.scope, owner.redis) {
+        if let (LimitScope::Distributed, Some(shared)) = (settings.scope, owner.shared) {
             let quota = Quota::share(settings, 1);
             let limiter = match kept {
                 Some(Self::Shared(limiter)) => {
                     limiter.reconfigure(quota, owner.replicas);
-                    limiter.clone()
+                    Arc::clone(limiter)
                 }
-                _ => redis.limiter(owner.name, &settings.name, quota, owner.replicas),
+                _ => shared.limit(owner.name, &settings.name, quota, owner.replicas),
             };
-            limiter.begin_connecting();
+            limiter.begin();
             return Self::Shared(limiter);
         }
         let sharing = settings.scope != LimitScope::Replica;
@@ -206,9 +241,8 @@ impl Limiter {
                 (limiter.take_number(number), Taken::Own(number))
             }
             Self::Shared(limiter) => {
-                let told = limiter.told(&key).await;
-                let locally = told.locally;
-                (told.decision, Taken::Shared { key, locally })
+                let Taking { decision, locally } = limiter.take(&key).await;
+                (decision, Taken::Shared { key, locally })
             }
         }
     }
@@ -225,7 +259,7 @@ impl Limiter {
     fn announced(&self) -> Quota {
         match self {
             Self::Own(limiter) => limiter.quota(),
-            Self::Shared(limiter) => limiter.quota(),
+            Self::Shared(limiter) => limiter.quotas().0,
         }
     }
 }
@@ -233,7 +267,7 @@ impl Limiter {
 impl Meeting {
     /// Asks the rules; all must let the request pass, else none is used up by it. Those that need Redis wait for it a
     /// moment at most, and are not asked where another refused already.
-    pub(crate) async fn verdict(self, metrics: &Metrics) -> Verdict {
+    pub(crate) async fn ruling(self, metrics: &Metrics) -> Ruling {
         let Self { rules, asked } = self;
         let mut taken: Vec<(&Rule, Taken, Decision)> = Vec::with_capacity(asked.len());
         let mut refusal: Option<(&Rule, Decision)> = None;
@@ -263,7 +297,7 @@ impl Meeting {
             for (rule, token, _) in taken {
                 rule.limiter.give_back(&token);
             }
-            return Verdict::Refused(Refused {
+            return Ruling::Refused(Refused {
                 rule: rule.settings.name.clone(),
                 wait: decision.reset,
                 headers: fields(rule, decision),
@@ -271,8 +305,8 @@ impl Meeting {
         }
         let strictest = taken.iter().min_by_key(|(_, _, decision)| decision.remaining);
         match strictest {
-            Some((rule, _, decision)) if rules.mode == Mode::Enforce => Verdict::Pass(fields(rule, *decision)),
-            _ => Verdict::Unlimited,
+            Some((rule, _, decision)) if rules.mode == Mode::Enforce => Ruling::Pass(fields(rule, *decision)),
+            _ => Ruling::Unlimited,
         }
     }
 }

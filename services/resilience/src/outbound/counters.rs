@@ -1,22 +1,20 @@
 //! The counters of one target, looked up once, so that a call only adds.
 
-use prometheus::IntCounter;
-
 use crate::breaker::Outcome;
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 
 #[derive(Debug)]
 pub(crate) struct Counters {
-    success: IntCounter,
-    failure: IntCounter,
-    ignored: IntCounter,
-    pub(super) not_permitted: IntCounter,
-    pub(super) shadow_not_permitted: IntCounter,
-    pub(super) places_given: IntCounter,
-    pub(super) places_refused: IntCounter,
-    pub(super) retries_refused: IntCounter,
-    pub(super) hedges: IntCounter,
-    pub(super) ejections: IntCounter,
+    success: Counter,
+    failure: Counter,
+    ignored: Counter,
+    pub(super) not_permitted: Counter,
+    pub(super) shadow_not_permitted: Counter,
+    pub(super) places_given: Counter,
+    pub(super) places_refused: Counter,
+    pub(super) retries_refused: Counter,
+    pub(super) hedges: Counter,
+    pub(super) ejections: Counter,
 }
 
 impl Counters {
@@ -36,7 +34,7 @@ impl Counters {
         }
     }
 
-    pub(super) const fn outcome(&self, outcome: Outcome) -> &IntCounter {
+    pub(super) const fn outcome(&self, outcome: Outcome) -> &Counter {
         match outcome {
             Outcome::Success => &self.success,
             Outcome::Failure => &self.failure,

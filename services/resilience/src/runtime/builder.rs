@@ -5,18 +5,21 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, RwLock};
 
 use arc_swap::ArcSwap;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
+#[cfg(feature = "metrics")]
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use valerix_policy::{Parsed, Policy, PolicyError, PolicySource};
 
+#[cfg(feature = "redis")]
+use super::redis::{Redis, RedisOptions};
 use super::reload::follow;
 use super::{InForce, Inner, Resilience};
 use crate::clock::WallClock;
 use crate::documents::{self, Watch};
 use crate::faults::{Crash, Faults, Markers};
-use crate::limits::RedisSettings;
 use crate::metrics::Metrics;
 use crate::random::Random;
 
@@ -24,7 +27,14 @@ use crate::random::Random;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The policy that was given is not a good one.
+    #[error("failed to put the given policy in force: {source}")]
+    Policy {
+        /// What is wrong with it.
+        source: PolicyError,
+    },
     /// The registry has metrics of the same names, or the library was started on it twice.
+    #[cfg(feature = "metrics")]
     #[error("failed to register the metrics of resilience: {source}; give each instance its own registry")]
     Metrics {
         /// What prometheus said.
@@ -44,6 +54,8 @@ impl StartError {
     #[must_use]
     pub const fn category(&self) -> &'static str {
         match self {
+            Self::Policy { .. } => "Policy",
+            #[cfg(feature = "metrics")]
             Self::Metrics { .. } => "Metrics",
             #[cfg(feature = "redis")]
             Self::Redis { .. } => "Redis",
@@ -54,14 +66,17 @@ impl StartError {
 /// Where the library runs and what it reads. Begins with what the environment says.
 #[derive(Clone)]
 pub struct Builder {
+    policy: Option<Policy>,
     policy_folder: Option<PathBuf>,
     state_folder: Option<PathBuf>,
     service: String,
     namespace: String,
     pod_uid: String,
+    #[cfg(feature = "metrics")]
     registry: Option<Registry>,
     crash: Crash,
-    pub(crate) redis: RedisSettings,
+    #[cfg(feature = "redis")]
+    pub(super) redis: RedisOptions,
     wall_clock: WallClock,
     fault_random: Arc<Random>,
 }
@@ -81,17 +96,41 @@ impl Builder {
     pub(super) fn from_environment() -> Self {
         let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
+            policy: None,
             policy_folder: text("VALERIX_POLICY_DIR").map(PathBuf::from),
             state_folder: text("VALERIX_STATE_DIR").map(PathBuf::from),
             service: text("VALERIX_SERVICE").unwrap_or_default(),
             namespace: text("VALERIX_NAMESPACE").unwrap_or_default(),
             pod_uid: text("VALERIX_POD_UID").unwrap_or_default(),
+            #[cfg(feature = "metrics")]
             registry: None,
             crash: Arc::new(|| std::process::abort()),
-            redis: RedisSettings::from_environment(),
+            #[cfg(feature = "redis")]
+            redis: RedisOptions::from_environment(),
             wall_clock: WallClock::new(Utc::now),
             fault_random: Arc::new(Random::from_entropy()),
         }
+    }
+
+    /// The policy to begin with, made in code: in force until the folder, if there is one, has another.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use valerix_resilience::Resilience;
+    /// use valerix_resilience::policy::{Policy, Target};
+    ///
+    /// let mut inventory = Target::named("inventory");
+    /// inventory.circuit_breaker.consecutive_failures = Some(3);
+    /// let policy = Policy { targets: vec![inventory], ..Policy::default() };
+    /// let resilience = Resilience::builder().policy(policy).start().await?;
+    /// assert_eq!(resilience.policy().targets[0].name, "inventory");
+    /// # Ok::<(), valerix_resilience::StartError>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
     }
 
     /// The folder with `policy.v1.json`, `faults.json` and `runtime.json`. Without one the defaults are in force.
@@ -130,27 +169,31 @@ impl Builder {
     }
 
     /// Registers the metrics there.
+    #[cfg(feature = "metrics")]
     #[must_use]
     pub fn registry(mut self, registry: Registry) -> Self {
         self.registry = Some(registry);
         self
     }
 
-    /// What a crash fault does instead of aborting the process. For tests.
+    /// What a crash fault does instead of aborting the process.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn on_crash(mut self, crash: impl Fn() + Send + Sync + 'static) -> Self {
         self.crash = Arc::new(crash);
         self
     }
 
-    /// Tells the wall time instead of the system. For tests: what a stepped clock must not change.
+    /// Tells the wall time instead of the system: what a stepped clock must not change.
+    #[cfg(feature = "testing")]
     #[must_use]
-    pub fn wall_clock(mut self, now: impl Fn() -> DateTime<Utc> + Send + Sync + 'static) -> Self {
+    pub fn wall_clock(mut self, now: impl Fn() -> chrono::DateTime<Utc> + Send + Sync + 'static) -> Self {
         self.wall_clock = WallClock::new(now);
         self
     }
 
-    /// Makes it repeatable which requests a fault hits. For tests.
+    /// Makes it repeatable which requests a fault hits.
+    #[cfg(feature = "testing")]
     #[must_use]
     pub fn fault_seed(mut self, seed: u64) -> Self {
         self.fault_random = Arc::new(Random::seeded(seed));
@@ -161,11 +204,10 @@ impl Builder {
     /// is no error here: it is reported, and the last good one or the defaults are in force.
     ///
     /// # Errors
-    /// When the metrics cannot be registered, or the URL of Redis is none.
+    /// When the given policy is not good, the metrics cannot be registered, or the URL of Redis is none.
     pub async fn start(self) -> Result<Resilience, StartError> {
         let metrics = Metrics::new();
         let revision = watch::Sender::new(0);
-        let redis = self.redis.open(metrics.clone(), revision.clone())?;
         let cancelled = CancellationToken::new();
         let inner = Arc::new(Inner {
             service: self.service,
@@ -187,17 +229,25 @@ impl Builder {
                 self.fault_random,
             )),
             read: Mutex::default(),
+            faults_hash: arc_swap::ArcSwapOption::empty(),
+            #[cfg(feature = "redis")]
+            redis: Redis::new(self.redis, metrics.clone(), revision.clone())?,
             revision,
-            redis,
             metrics,
             tasks: TaskTracker::new(),
             wall_clock: self.wall_clock,
             _follower: cancelled.clone().drop_guard(),
         });
+        #[cfg(feature = "metrics")]
         if let Some(registry) = &self.registry {
             inner
                 .register(registry)
                 .map_err(|source| StartError::Metrics { source })?;
+        }
+        if let Some(policy) = self.policy {
+            let parsed: Parsed<Policy> =
+                Policy::parse(policy.render().as_bytes()).map_err(|source| StartError::Policy { source })?;
+            inner.put_in_force(parsed, PolicySource::Document, None);
         }
         inner.restore_last_good();
         if let Some(folder) = self.policy_folder {
@@ -206,6 +256,7 @@ impl Builder {
             let next_end = inner.reload(documents::read(&folder), inner.wall_clock.now());
             tokio::spawn(follow(Arc::downgrade(&inner), watch, folder, next_end, cancelled));
         }
+        #[cfg(all(feature = "axum", feature = "redis"))]
         inner.redis_is_near().await;
         Ok(Resilience(inner))
     }

@@ -2,12 +2,30 @@
 
 use std::sync::{Arc, PoisonError};
 
+use prometheus::Registry;
+
 use super::Inner;
-use crate::metrics::{Gauge, Sample};
+use crate::metrics::{Gauge, Sample, Scraped};
 use crate::outbound::Target;
 
+impl Inner {
+    pub(super) fn register(self: &Arc<Self>, registry: &Registry) -> prometheus::Result<()> {
+        self.metrics.register(registry)?;
+        let inner = Arc::downgrade(self);
+        registry.register(Box::new(Scraped::new(move || gauges(inner.upgrade().as_deref()))))
+    }
+
+    /// What the report says of rate limits.
+    fn rate_limits(&self) -> Vec<valerix_policy::LimitReport> {
+        #[cfg(feature = "axum")]
+        return self.rules.load().report().collect();
+        #[cfg(not(feature = "axum"))]
+        Vec::new()
+    }
+}
+
 /// The state as gauges; without a library (it was dropped) only their names.
-pub(super) fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
+fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
     let targets: Vec<Arc<Target>> = inner.map_or_else(Vec::new, |inner| {
         inner
             .targets

@@ -1,7 +1,10 @@
 //! The library at run time: what is in force, who is called, and the task that keeps both true to the mounted folder.
 
 mod builder;
+#[cfg(feature = "metrics")]
 mod gauges;
+#[cfg(feature = "redis")]
+mod redis;
 mod reload;
 
 use std::collections::BTreeMap;
@@ -9,24 +12,21 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use chrono::{DateTime, Utc};
-use prometheus::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
 use valerix_policy::{Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Report, Route};
 
 pub use self::builder::{Builder, StartError};
-use self::gauges::gauges;
 use crate::clock::WallClock;
 use crate::faults::Faults;
-use crate::limits::RedisLimits;
-use crate::metrics::{Metrics, Scraped};
+use crate::metrics::Metrics;
 use crate::outbound::Target;
 
 /// How long a start waits for Redis, where a rule needs it.
-#[cfg(feature = "axum")]
+#[cfg(all(feature = "axum", feature = "redis"))]
 const REDIS_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Everything of the library that a service holds. Clones share it.
@@ -57,8 +57,11 @@ pub(crate) struct Inner {
     targets: RwLock<BTreeMap<String, Arc<Target>>>,
     pub(crate) faults: Arc<Faults>,
     read: Mutex<Read>,
+    /// The hash of the faults document in force.
+    faults_hash: ArcSwapOption<String>,
     revision: watch::Sender<u64>,
-    redis: Option<RedisLimits>,
+    #[cfg(feature = "redis")]
+    redis: self::redis::Redis,
     metrics: Metrics,
     tasks: TaskTracker,
     wall_clock: WallClock,
@@ -110,8 +113,6 @@ struct Read {
     faults: Option<String>,
     runtime: Option<String>,
     faults_document: FaultsDocument,
-    /// The hash of the faults document in force.
-    faults_hash: Option<String>,
 }
 
 impl Resilience {
@@ -137,6 +138,14 @@ impl Resilience {
     #[must_use]
     pub fn target(&self, name: &str) -> Arc<Target> {
         self.0.target(name)
+    }
+
+    /// The times of idempotency keys in the policy in force; ask anew for each request.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn idempotency(&self) -> crate::idempotency::Idempotency {
+        let settings = &self.0.in_force.load().policy.inbound.idempotency;
+        crate::idempotency::Idempotency::new(settings.ttl.get(), settings.lock_timeout.get())
     }
 
     /// The policy in force.
@@ -183,10 +192,10 @@ impl Inner {
     }
 
     /// Where a rule needs Redis and Redis is there, the first request shall find it connected.
+    #[cfg(all(feature = "axum", feature = "redis"))]
     async fn redis_is_near(&self) {
-        #[cfg(feature = "axum")]
-        if let Some(redis) = &self.redis
-            && self.rules.load().is_shared()
+        if self.rules.load().is_shared()
+            && let Some(redis) = self.redis.get()
         {
             redis.connected(REDIS_PATIENCE).await;
         }
@@ -222,10 +231,6 @@ impl Inner {
 
     fn report(&self, now: DateTime<Utc>) -> Report {
         let in_force = self.in_force.load();
-        // One lock at a time: a reload holds the first when it asks for the second.
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let faults_hash = read.faults_hash.clone();
-        drop(read);
         let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
         let mut limits: Vec<_> = targets.values().map(|target| target.limit_report()).collect();
         #[cfg(feature = "axum")]
@@ -236,7 +241,7 @@ impl Inner {
             service: self.service.clone(),
             now,
             policy: in_force.report.clone(),
-            faults_hash,
+            faults_hash: self.faults_hash.load().as_deref().cloned(),
             circuit_breakers: targets
                 .values()
                 .flat_map(|target| target.breaker_reports(now, targets.len()))
@@ -244,20 +249,6 @@ impl Inner {
             limits,
             faults: self.faults.report(),
         }
-    }
-
-    fn register(self: &Arc<Self>, registry: &Registry) -> Result<(), prometheus::Error> {
-        self.metrics.register(registry)?;
-        let inner = Arc::downgrade(self);
-        registry.register(Box::new(Scraped::new(move || gauges(inner.upgrade().as_deref()))))
-    }
-
-    /// What the report says of rate limits.
-    fn rate_limits(&self) -> Vec<valerix_policy::LimitReport> {
-        #[cfg(feature = "axum")]
-        return self.rules.load().report().collect();
-        #[cfg(not(feature = "axum"))]
-        Vec::new()
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {

@@ -1,5 +1,6 @@
 //! Documents that come in: what is good is put in force in one step, what is bad is reported and changes nothing.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
@@ -8,11 +9,12 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use valerix_policy::{
-    Admission, Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Runtime as RuntimeDocument,
+    Admission, Faults as FaultsDocument, Parsed, Policy, PolicyReport, PolicySource, Runtime as RuntimeDocument,
 };
 
 use super::{InForce, Inner, Read, Resilience};
 use crate::documents::{self, File, Reading, Watch};
+use crate::outbound::Target;
 
 impl Inner {
     pub(super) fn restore_last_good(&self) {
@@ -26,6 +28,8 @@ impl Inner {
     }
 
     /// Takes what was read of the folder; only what changed is parsed. Returns when the next fault ends by itself.
+    ///
+    /// Listeners of circuits may be called, and may ask the library anything: no lock is held meanwhile.
     pub(super) fn reload(&self, files: Reading, now: DateTime<Utc>) -> Option<Instant> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let Reading {
@@ -45,19 +49,22 @@ impl Inner {
                 self.readable("policy", Err(error)).is_some()
             }
         };
-        if replicas_changed && !policy_changed {
-            self.configure(&self.in_force.load().policy, now);
-        }
         let faults_changed = self
             .readable("faults", faults)
             .is_some_and(|bytes| self.reload_faults(&mut read, bytes.as_deref()));
         let admission = self.in_force.load().policy.chaos.admission;
-        if !faults_changed && !policy_changed {
-            return self.faults.expire();
+        if faults_changed || policy_changed {
+            self.faults.apply(&read.faults_document, admission, now);
         }
-        self.faults.apply(&read.faults_document, admission, now);
         drop(read);
-        self.changed();
+        if policy_changed {
+            self.configure(now);
+        } else if replicas_changed {
+            self.share();
+        }
+        if faults_changed || policy_changed {
+            self.changed();
+        }
         self.faults.expire()
     }
 
@@ -113,7 +120,7 @@ impl Inner {
                 }
                 tracing::info!(hash = %parsed.hash, "policy in force");
                 self.metrics.reload("policy", "applied");
-                self.put_in_force(parsed, PolicySource::Document, Some(now));
+                self.replace(parsed, PolicySource::Document, Some(now));
                 true
             }
             Err(error) => {
@@ -139,7 +146,7 @@ impl Inner {
             Ok(document) => {
                 self.metrics.reload("faults", "applied");
                 read.faults_document = document;
-                read.faults_hash = hash;
+                self.faults_hash.store(hash.map(Arc::new));
                 true
             }
             Err(error) => {
@@ -151,13 +158,14 @@ impl Inner {
         }
     }
 
-    /// Puts a policy in force in one step, with all that was learned about the targets.
-    pub(super) fn put_in_force(
-        &self,
-        parsed: valerix_policy::Parsed<Policy>,
-        source: PolicySource,
-        at: Option<DateTime<Utc>>,
-    ) {
+    /// Puts a policy in force, with all that was learned about the targets.
+    pub(super) fn put_in_force(&self, parsed: Parsed<Policy>, source: PolicySource, at: Option<DateTime<Utc>>) {
+        self.replace(parsed, source, at);
+        self.configure(self.wall_clock.now());
+    }
+
+    /// What is asked for each request is another policy from here on; what keeps a state follows by `configure`.
+    fn replace(&self, parsed: Parsed<Policy>, source: PolicySource, at: Option<DateTime<Utc>>) {
         let report = PolicyReport {
             versions: vec![valerix_policy::POLICY_VERSION],
             hash: Some(parsed.hash),
@@ -166,41 +174,82 @@ impl Inner {
             error: None,
             ignored_fields: parsed.ignored_fields,
         };
-        let now = self.wall_clock.now();
         self.in_force.store(Arc::new(InForce::new(parsed.document, report)));
-        let in_force = self.in_force.load();
-        for target in &in_force.policy.targets {
-            self.target(&target.name);
-        }
-        self.configure(&in_force.policy, now);
     }
 
-    fn configure(&self, policy: &Policy, now: DateTime<Utc>) {
-        let replicas = self.replicas.load(Ordering::Relaxed);
-        #[cfg(feature = "axum")]
-        {
-            let inbound = &policy.inbound;
-            let former = self.rules.load();
-            let owner = crate::limits::Owner {
-                name: &self.identity(),
-                replicas,
-                redis: self.redis.as_ref(),
-            };
-            let rules = crate::limits::RuleSet::new(&inbound.rate_limit.rules, policy.mode, owner, &former);
-            self.rules.store(Arc::new(rules));
-        }
-        self.gate.configure(policy.inbound.concurrency.as_ref(), policy.mode);
-        for (name, target) in self.targets.read().unwrap_or_else(PoisonError::into_inner).iter() {
-            match policy.target(name) {
-                Some(settings) => target.reconfigure(settings, policy.mode, replicas, now),
-                None => target.reconfigure(
-                    &valerix_policy::Target::named(name.as_str()),
-                    policy.mode,
-                    replicas,
-                    now,
-                ),
+    /// Gives limits and targets the settings of the policy in force, again where it was replaced meanwhile.
+    fn configure(&self, now: DateTime<Utc>) {
+        loop {
+            let in_force = self.in_force.load_full();
+            let policy = &in_force.policy;
+            for target in &policy.targets {
+                self.target(&target.name);
+            }
+            #[cfg(feature = "axum")]
+            self.set_rules(policy);
+            self.gate.configure(policy.inbound.concurrency.as_ref(), policy.mode);
+            let replicas = self.replicas.load(Ordering::Relaxed);
+            for target in self.known_targets() {
+                let named = valerix_policy::Target::named(target.name());
+                let settings = policy.target(target.name()).unwrap_or(&named);
+                let reconfigured = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    target.reconfigure(settings, policy.mode, replicas, now);
+                }));
+                if reconfigured.is_err() {
+                    tracing::error!(
+                        target_name = target.name(),
+                        "a listener of the target's circuit panicked"
+                    );
+                }
+            }
+            if Arc::ptr_eq(&in_force, &self.in_force.load()) {
+                return;
             }
         }
+    }
+
+    /// Divides what replicas share among another number of them. Nothing else of the policy is looked at anew: what it
+    /// says of moments counts from when it came.
+    fn share(&self) {
+        let in_force = self.in_force.load_full();
+        #[cfg(feature = "axum")]
+        self.set_rules(&in_force.policy);
+        let replicas = self.replicas.load(Ordering::Relaxed);
+        for target in self.known_targets() {
+            let budget = in_force
+                .policy
+                .target(target.name())
+                .map_or_else(Default::default, |target| target.retry.budget);
+            target.budget.configure(budget.percent, budget.min_per_second, replicas);
+        }
+    }
+
+    #[cfg(feature = "axum")]
+    fn set_rules(&self, policy: &Policy) {
+        let rules = &policy.inbound.rate_limit.rules;
+        #[cfg(feature = "redis")]
+        let shared = rules
+            .iter()
+            .any(|rule| rule.scope == valerix_policy::LimitScope::Distributed)
+            .then(|| self.redis.get())
+            .flatten()
+            .map(|redis| -> &dyn crate::limits::SharedLimits { redis });
+        #[cfg(not(feature = "redis"))]
+        let shared = None;
+        let owner = crate::limits::Owner {
+            name: &self.identity(),
+            replicas: self.replicas.load(Ordering::Relaxed),
+            shared,
+        };
+        let former = self.rules.load();
+        let rules = crate::limits::RuleSet::new(rules, policy.mode, owner, &former);
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// A list of its own: whoever goes through it may be led back here.
+    fn known_targets(&self) -> Vec<Arc<Target>> {
+        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+        targets.values().cloned().collect()
     }
 
     /// Shows why a document was not taken; what is in force stays.
@@ -245,11 +294,17 @@ pub(super) async fn follow(
         } else {
             let folder = folder.clone();
             // Short, but it reads, and it writes to disk what must outlive the process: neither may hold up the runtime.
-            let reload = move || inner.reload(documents::read(&folder), inner.wall_clock.now());
-            let Ok(next_end) = tokio::task::spawn_blocking(reload).await else {
-                return;
-            };
-            next_end
+            let library = Arc::clone(&inner);
+            let reload = move || library.reload(documents::read(&folder), library.wall_clock.now());
+            match tokio::task::spawn_blocking(reload).await {
+                Ok(next_end) => next_end,
+                Err(error) if error.is_panic() => {
+                    // Whatever it was: the next document and the end of a fault must still be taken.
+                    tracing::error!(%error, "failed to take the documents; they are read again when they change");
+                    inner.faults.expire()
+                }
+                Err(_) => return,
+            }
         };
     }
 }

@@ -10,17 +10,18 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tower::{Layer, Service};
-use valerix_policy::{LimitKeyType, Priority};
+use valerix_policy::{Admission, LimitKeyType, Priority};
 
 use crate::concurrency::Place;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::{AbortConnection, Injection};
-use crate::limits::{Network, Verdict, address};
+use crate::limits::{Network, Ruling, address};
 use crate::priority::CurrentPriority;
 use crate::problem::{FAULT_HEADER, Problem};
 use crate::runtime::Resilience;
@@ -176,7 +177,13 @@ where
             return Box::pin(async move { inner.call(request).await.map(IntoResponse::into_response) });
         }
         let layer = self.layer.clone();
-        Box::pin(async move { Ok(limit(&layer, inner, request).await) })
+        Box::pin(async move {
+            let began = Instant::now();
+            let response = limit(&layer, inner, request).await;
+            let metrics = layer.resilience.inner().metrics();
+            metrics.request(response.status(), began.elapsed());
+            Ok(response)
+        })
     }
 }
 
@@ -193,14 +200,14 @@ where
         .rules
         .load_full()
         .meet(request.method().as_str(), request.uri().path(), key);
-    let verdict = match meeting {
-        Some(meeting) => meeting.verdict(library.metrics()).await,
-        None => Verdict::Unlimited,
+    let ruling = match meeting {
+        Some(meeting) => meeting.ruling(library.metrics()).await,
+        None => Ruling::Unlimited,
     };
-    let fields = match verdict {
-        Verdict::Unlimited => HeaderMap::new(),
-        Verdict::Pass(fields) => fields,
-        Verdict::Refused(refused) => {
+    let fields = match ruling {
+        Ruling::Unlimited => HeaderMap::new(),
+        Ruling::Pass(fields) => fields,
+        Ruling::Refused(refused) => {
             let (problem, fields) = refused.into_problem();
             return with_fields(problem.into_response(), fields);
         }
@@ -255,13 +262,12 @@ where
         return exceeded("arrival");
     }
     let faults = &resilience.inner().faults;
-    let client = request
-        .headers()
-        .get(crate::CLIENT_HEADER)
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    let cut = |client: &Option<String>| client.as_deref().is_some_and(|client| faults.cuts_requests_of(client));
-    if cut(&client) {
+    let client = request.headers().get(crate::CLIENT_HEADER).cloned();
+    let is_cut = || {
+        let client = client.as_ref().and_then(|client| client.to_str().ok());
+        client.is_some_and(|client| faults.cuts_requests_of(client))
+    };
+    if is_cut() {
         return abort();
     }
     match faults.inbound(request.method().as_str(), request.uri().path()) {
@@ -282,12 +288,14 @@ where
         return problem.into_response();
     }
     request.extensions_mut().insert(deadline);
-    let mut changes = faults.changes();
+    // A connection that is open when a fault cuts it is cut too; where no fault may begin, nobody watches for one.
+    let watched = (in_force.policy.chaos.admission == Admission::Allowed).then(|| faults.changes());
     let severed = async {
-        // A connection that is open when a fault cuts it is cut too.
-        while changes.changed().await.is_ok() {
-            if faults.refuses_connections() || cut(&client) {
-                return;
+        if let Some(mut changes) = watched {
+            while changes.changed().await.is_ok() {
+                if faults.refuses_connections() || is_cut() {
+                    return;
+                }
             }
         }
         std::future::pending::<()>().await;
@@ -337,7 +345,8 @@ fn injected(status: StatusCode) -> Response {
 
 /// An answer that whoever owns the connection replaces by closing it. Where nobody does, its body breaks off at once.
 fn abort() -> Response {
-    let broken = futures::stream::once(async { Err::<bytes::Bytes, _>(std::io::Error::other("aborted by a fault")) });
+    let broken =
+        futures_util::stream::once(async { Err::<bytes::Bytes, _>(std::io::Error::other("aborted by a fault")) });
     let mut response = (StatusCode::SERVICE_UNAVAILABLE, Body::from_stream(broken)).into_response();
     response.extensions_mut().insert(AbortConnection);
     response

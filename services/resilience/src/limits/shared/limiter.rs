@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
-use futures::StreamExt;
+use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
@@ -34,10 +34,10 @@ const MAX_WAITING: usize = 8_192;
 
 /// What a shared limit said, and who decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    pub(crate) decision: Decision,
+pub(super) struct Told {
+    pub(super) decision: Decision,
     /// By the local share, because Redis did not answer.
-    pub(crate) locally: bool,
+    pub(super) locally: bool,
 }
 
 pub(super) struct Shared {
@@ -462,7 +462,7 @@ async fn return_unused(limiter: Weak<Shared>) {
         let returns = over
             .into_iter()
             .map(|(at, digest, terms, draw)| Arc::clone(&limiter).asking(at, digest, terms, draw));
-        futures::stream::iter(returns)
+        futures_util::stream::iter(returns)
             .buffer_unordered(RETURNS)
             .collect::<()>()
             .await;

@@ -52,7 +52,6 @@
 mod lease;
 mod limiter;
 mod script;
-mod settings;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -66,11 +65,10 @@ use self::store::{OnChange, Store};
 use super::level::{Decision, Quota};
 use crate::metrics::Metrics;
 
-pub(crate) use self::limiter::Told;
-pub(crate) use self::settings::RedisSettings;
-
 /// How long a call waits for Redis.
-const TIMEOUT: Duration = Duration::from_millis(20);
+pub(crate) const REDIS_TIMEOUT: Duration = Duration::from_millis(20);
+/// What stands before every key.
+pub(crate) const DEFAULT_PREFIX: &str = "valerix:";
 
 /// The text is not the URL of a Redis.
 ///
@@ -120,14 +118,7 @@ impl RedisLimits {
     /// # Errors
     /// When the text is no URL of Redis.
     pub fn open(url: &str) -> Result<Self, InvalidRedisUrl> {
-        Self::open_with(
-            url,
-            "the argument",
-            "valerix:",
-            TIMEOUT,
-            Metrics::new(),
-            Arc::new(|| ()),
-        )
+        Self::open_with_timeout(url, REDIS_TIMEOUT)
     }
 
     /// As [`open`](Self::open), with another time to wait for an answer than 20 ms, for a Redis that is further away.
@@ -139,14 +130,14 @@ impl RedisLimits {
         Self::open_with(
             url,
             "the argument",
-            "valerix:",
+            DEFAULT_PREFIX,
             timeout,
             Metrics::new(),
             Arc::new(|| ()),
         )
     }
 
-    fn open_with(
+    pub(crate) fn open_with(
         url: &str,
         from: &'static str,
         prefix: &str,
@@ -219,17 +210,7 @@ impl SharedLimiter {
     /// Takes one for `key`, if it may pass. Waits for Redis at most 20 ms, and most calls not at all. Must be called
     /// within a tokio runtime.
     pub async fn take(&self, key: &str) -> Decision {
-        self.told(key).await.decision
-    }
-
-    pub(crate) async fn told(&self, key: &str) -> Told {
-        self.0.take(key).await
-    }
-
-    /// Gives back one that was taken for a request that another limit refused.
-    #[cfg(feature = "axum")]
-    pub(crate) fn give_back(&self, key: &str, locally: bool) {
-        self.0.give_back(key, locally);
+        self.0.take(key).await.decision
     }
 
     /// The limit of all replicas together.
@@ -275,10 +256,61 @@ impl SharedLimiter {
     pub fn local_decisions(&self) -> u64 {
         self.0.local.load(Ordering::Relaxed)
     }
+}
 
-    /// Connects ahead of the first request.
-    #[cfg(feature = "axum")]
-    pub(crate) fn begin_connecting(&self) {
-        self.0.begin_connecting();
+#[cfg(feature = "axum")]
+mod of_rules {
+    //! The limit as one of the policy's rules.
+
+    use std::pin::Pin;
+    use std::sync::Arc;
+
+    use super::{Quota, RedisLimits, SharedLimiter};
+    use crate::limits::rules::{SharedLimit, SharedLimits, Taking};
+
+    impl SharedLimits for RedisLimits {
+        fn limit(&self, owner: &str, rule: &str, quota: Quota, replicas: u32) -> Arc<dyn SharedLimit> {
+            Arc::new(self.limiter(owner, rule, quota, replicas))
+        }
+    }
+
+    impl SharedLimit for SharedLimiter {
+        fn take<'a>(&'a self, key: &'a str) -> Pin<Box<dyn Future<Output = Taking> + Send + 'a>> {
+            Box::pin(async move {
+                let told = self.0.take(key).await;
+                Taking {
+                    decision: told.decision,
+                    locally: told.locally,
+                }
+            })
+        }
+
+        fn give_back(&self, key: &str, locally: bool) {
+            self.0.give_back(key, locally);
+        }
+
+        fn reconfigure(&self, quota: Quota, replicas: u32) {
+            self.0.reconfigure(quota, replicas);
+        }
+
+        fn begin(&self) {
+            self.0.begin_connecting();
+        }
+
+        fn is_degraded(&self) -> bool {
+            self.0.is_degraded()
+        }
+
+        fn quotas(&self) -> (Quota, Quota) {
+            (self.0.quota(), self.0.share())
+        }
+
+        fn live_keys(&self) -> usize {
+            self.0.live_keys()
+        }
+
+        fn totals(&self) -> (u64, u64) {
+            Self::totals(self)
+        }
     }
 }

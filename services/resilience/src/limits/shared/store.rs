@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::FutureExt;
+use futures_util::FutureExt;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::runtime::Handle;
@@ -24,6 +24,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// A connection that lived so long was a good one: the next attempt comes soon again.
 const GOOD_AFTER: Duration = Duration::from_secs(2);
+/// The pause where Redis is a cluster: its keys are not where they are looked for, and waiting changes little.
+const CLUSTER_PAUSE: Duration = Duration::from_secs(60);
 /// Calls under way at a time; one more waits for a place, as long as it may wait at all.
 const MAX_CALLS: usize = 1_024;
 
@@ -47,6 +49,8 @@ pub(super) struct Store {
     metrics: Metrics,
     on_change: OnChange,
     started: AtomicBool,
+    /// A key was found to be on another node of a cluster.
+    is_cluster: AtomicBool,
 }
 
 impl std::fmt::Debug for Store {
@@ -90,6 +94,7 @@ impl Store {
             metrics,
             on_change,
             started: AtomicBool::new(false),
+            is_cluster: AtomicBool::new(false),
         }
     }
 
@@ -150,6 +155,14 @@ impl Store {
                 self.metrics.limit_call("answered");
                 return Ok(reply);
             }
+            Some(Err(error)) if is_elsewhere(&error) => {
+                self.is_cluster.store(true, Ordering::Relaxed);
+                let remedy = "name one node, or a proxy before the cluster, by REDIS_LIMITS_URL";
+                (
+                    "failed",
+                    format!("it is a cluster and the key is on another node: {remedy} ({error})"),
+                )
+            }
             Some(Err(error)) => ("failed", error.to_string()),
             None => ("timed_out", "no answer in time".to_owned()),
         };
@@ -197,7 +210,7 @@ impl Store {
         if lost {
             tracing::warn!(
                 reason,
-                "shared limits fall back to the local share: Redis does not answer"
+                "shared limits fall back to the local share: Redis does not answer as it should"
             );
             (self.on_change)();
         }
@@ -217,6 +230,12 @@ impl Store {
         tracing::info!("shared limits are connected to Redis");
         (self.on_change)();
     }
+}
+
+/// Whether the key of a script is on another node: one connection to one node cannot follow it.
+fn is_elsewhere(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, CrossSlot, Moved};
+    matches!(error.kind(), ErrorKind::Server(Moved | Ask | ClusterDown | CrossSlot))
 }
 
 /// The future's result, if it comes in time. A result that is there is taken even if this task itself came late.
@@ -240,9 +259,15 @@ async fn connect(store: Weak<Store>, mut current: watch::Receiver<Current>) {
     let random = Random::from_entropy();
     let mut pause = FIRST_PAUSE;
     loop {
-        let Some(client) = store.upgrade().map(|store| store.client.clone()) else {
+        let Some((client, is_cluster)) = store
+            .upgrade()
+            .map(|store| (store.client.clone(), store.is_cluster.swap(false, Ordering::Relaxed)))
+        else {
             return;
         };
+        if is_cluster {
+            tokio::time::sleep(CLUSTER_PAUSE).await;
+        }
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, open(&client)).await;
         let Some(found) = store.upgrade() else { return };
         match opened {

@@ -1,11 +1,18 @@
-//! Prometheus metrics with prefix `resilience_`. Counters are written where things happen; gauges that show a state
-//! are read from that state when the registry is scraped, so that none is stale.
+//! Metrics with prefix `resilience_`: counters and times, written where things happen. With the feature `metrics` a
+//! Prometheus registry shows them, and the state as gauges.
+
+mod instruments;
+#[cfg(feature = "metrics")]
+mod scrape;
 
 use std::sync::Arc;
+#[cfg(feature = "axum")]
+use std::time::Duration;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
+pub(crate) use self::instruments::{Counter, Histogram};
+use self::instruments::{CounterVec, HistogramVec, counter, histogram};
+#[cfg(feature = "metrics")]
+pub(crate) use self::scrape::{Gauge, Sample, Scraped};
 
 /// All counters. Clones share them.
 #[derive(Clone, Debug)]
@@ -13,38 +20,22 @@ pub(crate) struct Metrics(Arc<Families>);
 
 #[derive(Debug)]
 struct Families {
-    calls: IntCounterVec,
-    retries: IntCounterVec,
-    retries_refused: IntCounterVec,
-    failovers: IntCounterVec,
-    hedges: IntCounterVec,
-    ejections: IntCounterVec,
-    timeouts: IntCounterVec,
-    bulkhead: IntCounterVec,
-    limits: IntCounterVec,
-    limits_locally: IntCounterVec,
-    limit_calls: IntCounterVec,
-    reloads: IntCounterVec,
-    injected: IntCounterVec,
-    concurrency: IntCounterVec,
-}
-
-/// The names are constants and each label list has no repetition, so building them cannot fail; if it did, the metric
-/// would be missing and nothing else.
-fn counter(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    IntCounterVec::new(Opts::new(name, help), labels).unwrap_or_else(|error| {
-        tracing::error!(name, %error, "failed to build a metric");
-        fallback()
-    })
-}
-
-#[expect(clippy::expect_used, reason = "a constant name without labels is valid")]
-fn fallback() -> IntCounterVec {
-    IntCounterVec::new(
-        Opts::new("resilience_invalid", "A metric that could not be built."),
-        &["label"],
-    )
-    .expect("a constant name is valid")
+    calls: CounterVec,
+    retries: CounterVec,
+    retries_refused: CounterVec,
+    failovers: CounterVec,
+    hedges: CounterVec,
+    ejections: CounterVec,
+    timeouts: CounterVec,
+    bulkhead: CounterVec,
+    limits: CounterVec,
+    limits_locally: CounterVec,
+    limit_calls: CounterVec,
+    reloads: CounterVec,
+    injected: CounterVec,
+    concurrency: CounterVec,
+    call_seconds: HistogramVec,
+    request_seconds: HistogramVec,
 }
 
 impl Metrics {
@@ -116,11 +107,22 @@ impl Metrics {
                 "Requests that asked for a place, by priority and decision.",
                 &["priority", "decision"],
             ),
+            call_seconds: histogram(
+                "resilience_call_duration_seconds",
+                "Time from an attempt to the head of its answer, or to its end without one, by target.",
+                &["target"],
+            ),
+            request_seconds: histogram(
+                "resilience_request_duration_seconds",
+                "Time from a request's arrival to the head of its answer, by the first digit of its status.",
+                &["class"],
+            ),
         }))
     }
 
-    /// Registers the counters.
-    pub(crate) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+    /// Registers all of them.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn register(&self, registry: &prometheus::Registry) -> prometheus::Result<()> {
         let families = &self.0;
         for family in [
             &families.calls,
@@ -140,26 +142,50 @@ impl Metrics {
         ] {
             registry.register(Box::new(family.clone()))?;
         }
+        for family in [&families.call_seconds, &families.request_seconds] {
+            registry.register(Box::new(family.clone()))?;
+        }
         Ok(())
     }
 
-    pub(crate) fn calls_of(&self, target: &str, outcome: &str) -> IntCounter {
+    /// The time of a target's attempts, looked up once.
+    pub(crate) fn call_seconds_of(&self, target: &str) -> Histogram {
+        self.0.call_seconds.with_label_values(&[target])
+    }
+
+    /// The time of a request that was answered with `status`.
+    #[cfg(feature = "axum")]
+    pub(crate) fn request(&self, status: http::StatusCode, time: Duration) {
+        let class = match status.as_u16() / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        self.0
+            .request_seconds
+            .with_label_values(&[class])
+            .observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn calls_of(&self, target: &str, outcome: &str) -> Counter {
         self.0.calls.with_label_values(&[target, outcome])
     }
 
-    pub(crate) fn bulkhead_of(&self, target: &str, decision: &str) -> IntCounter {
+    pub(crate) fn bulkhead_of(&self, target: &str, decision: &str) -> Counter {
         self.0.bulkhead.with_label_values(&[target, decision])
     }
 
-    pub(crate) fn retries_refused_of(&self, target: &str) -> IntCounter {
+    pub(crate) fn retries_refused_of(&self, target: &str) -> Counter {
         self.0.retries_refused.with_label_values(&[target])
     }
 
-    pub(crate) fn hedges_of(&self, target: &str) -> IntCounter {
+    pub(crate) fn hedges_of(&self, target: &str) -> Counter {
         self.0.hedges.with_label_values(&[target])
     }
 
-    pub(crate) fn ejections_of(&self, target: &str) -> IntCounter {
+    pub(crate) fn ejections_of(&self, target: &str) -> Counter {
         self.0.ejections.with_label_values(&[target])
     }
 
@@ -202,64 +228,5 @@ impl Metrics {
 
     pub(crate) fn injected(&self, fault: &str) {
         self.0.injected.with_label_values(&[fault]).inc();
-    }
-}
-
-/// One gauge sample read at scrape time.
-pub(crate) struct Sample {
-    pub(crate) labels: Vec<String>,
-    pub(crate) value: f64,
-}
-
-/// A gauge and how to read it.
-pub(crate) struct Gauge {
-    pub(crate) name: &'static str,
-    pub(crate) help: &'static str,
-    pub(crate) labels: &'static [&'static str],
-    pub(crate) samples: Vec<Sample>,
-}
-
-/// Reads gauges when scraped.
-pub(crate) struct Scraped<F> {
-    desc: Vec<Desc>,
-    read: F,
-}
-
-impl<F: Fn() -> Vec<Gauge> + Send + Sync> Scraped<F> {
-    pub(crate) fn new(read: F) -> Self {
-        let desc = read()
-            .iter()
-            .filter_map(|gauge| vector(gauge).map(|vector| vector.desc().into_iter().cloned().collect::<Vec<_>>()))
-            .flatten()
-            .collect();
-        Self { desc, read }
-    }
-}
-
-fn vector(gauge: &Gauge) -> Option<GaugeVec> {
-    GaugeVec::new(Opts::new(gauge.name, gauge.help), gauge.labels).ok()
-}
-
-impl<F: Fn() -> Vec<Gauge> + Send + Sync> Collector for Scraped<F> {
-    fn desc(&self) -> Vec<&Desc> {
-        self.desc.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut families = Vec::new();
-        for gauge in (self.read)() {
-            let Some(vector) = vector(&gauge) else { continue };
-            for sample in &gauge.samples {
-                let labels: Vec<&str> = sample.labels.iter().map(String::as_str).collect();
-                vector.with_label_values(&labels).set(sample.value);
-            }
-            families.extend(
-                vector
-                    .collect()
-                    .into_iter()
-                    .filter(|family| !family.get_metric().is_empty()),
-            );
-        }
-        families
     }
 }
