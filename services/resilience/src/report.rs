@@ -23,7 +23,7 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 const OPENAPI: &str = include_str!("../openapi.json");
 
 #[derive(Clone)]
-struct Shared {
+struct ReportState {
     resilience: Resilience,
     waiters: Arc<AtomicUsize>,
 }
@@ -46,7 +46,7 @@ impl Resilience {
     /// # });
     /// ```
     pub fn report_router(&self) -> Router {
-        let shared = Shared {
+        let state = ReportState {
             resilience: self.clone(),
             waiters: Arc::new(AtomicUsize::new(0)),
         };
@@ -54,7 +54,7 @@ impl Resilience {
         Router::new()
             .route("/resilience", get(answer))
             .route("/resilience/openapi.json", get(move || async move { (json, OPENAPI) }))
-            .with_state(shared)
+            .with_state(state)
     }
 }
 
@@ -73,7 +73,7 @@ fn is_known(tags: &str, etag: &str) -> bool {
 }
 
 async fn answer(
-    State(shared): State<Shared>,
+    State(state): State<ReportState>,
     query: Result<Query<Poll>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
@@ -91,9 +91,9 @@ async fn answer(
     let since = poll
         .since
         .or_else(|| Some(headers.get(header::IF_NONE_MATCH)?.to_str().ok()?.to_owned()));
-    let mut revisions = shared.resilience.revisions();
+    let mut revisions = state.resilience.revisions();
     revisions.borrow_and_update();
-    let report = shared.resilience.report();
+    let report = state.resilience.report();
     let etag = report.etag();
     let Some(since) = since.filter(|since| is_known(since, &etag)) else {
         return full(report, &etag);
@@ -101,12 +101,12 @@ async fn answer(
     if wait.is_zero() {
         return unchanged(&etag);
     }
-    let Some(_waiter) = Waiter::enter(&shared.waiters) else {
+    let Some(_waiter) = Waiter::enter(&state.waiters) else {
         return full(report, &etag);
     };
     let changed = async {
         while revisions.changed().await.is_ok() {
-            let report = shared.resilience.report();
+            let report = state.resilience.report();
             let etag = report.etag();
             if !is_known(&since, &etag) {
                 return full(report, &etag);

@@ -31,13 +31,13 @@ impl Pod {
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) entry: FaultEntry,
-    pub(super) decision: Decision,
+    pub(super) decision: FaultDecision,
     /// Whether the document in force names it.
     pub(super) listed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Decision {
+pub(super) enum FaultDecision {
     Active { until: Instant },
     Ended { reason: Option<String> },
     Refused { reason: String },
@@ -50,8 +50,8 @@ pub(super) fn decide(
     pod: &Pod,
     markers: &Markers,
     now: DateTime<Utc>,
-) -> Decision {
-    let refused = |reason: String| Decision::Refused { reason };
+) -> FaultDecision {
+    let refused = |reason: String| FaultDecision::Refused { reason };
     // Known when compiled: without the feature nothing behind this can be reached.
     if !cfg!(feature = "faults") {
         return refused(NOT_BUILT.to_owned());
@@ -74,7 +74,7 @@ pub(super) fn decide(
     };
     match markers.begin(&entry.run) {
         Mark::Fresh if fault_type == FaultType::Crash && pod.is_younger_than(entry, now) => {
-            return Decision::Ended {
+            return FaultDecision::Ended {
                 reason: Some("the process is younger than the experiment".to_owned()),
             };
         }
@@ -87,7 +87,7 @@ pub(super) fn decide(
                 .is_some_and(|crash| before < u64::from(crash.times)) => {}
         Mark::Seen(_) => {
             let reason = "the process restarted while it was on: a fault is never resumed".to_owned();
-            return Decision::Ended { reason: Some(reason) };
+            return FaultDecision::Ended { reason: Some(reason) };
         }
         Mark::Failed(error) if is_lethal(fault_type) => {
             return refused(format!(
@@ -98,7 +98,7 @@ pub(super) fn decide(
             tracing::warn!(run = %entry.run, %error, "failed to mark a fault; a restart would resume it");
         }
     }
-    Decision::Active {
+    FaultDecision::Active {
         until: Instant::now() + entry.duration.get().min(left),
     }
 }

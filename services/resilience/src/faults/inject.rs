@@ -6,7 +6,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use valerix_policy::{Fault, FaultType, PartitionDirection, Route};
 
-use super::admission::{Decision, Known};
+use super::admission::{FaultDecision, Known};
 use crate::random::Random;
 
 /// What to do to a request instead of, or before, handling it.
@@ -61,7 +61,7 @@ pub(super) struct Active {
 
 impl Active {
     pub(super) fn new(run: &Known) -> Option<Self> {
-        let Decision::Active { until } = run.decision else {
+        let FaultDecision::Active { until } = run.decision else {
             return None;
         };
         let fault = run.entry.fault.clone();

@@ -1,7 +1,8 @@
 //! Faults that an experiment asks this process to show, each ended by the process's own monotonic clock.
 //!
 //! `admission` decides once per run whether a fault is obeyed and until when; `Faults` keeps what is active where the
-//! server layer and the client look. When none is active, they pay one relaxed load.
+//! server layer and the client look. When none is active, they pay one relaxed load; the server layer also waits for one
+//! to begin, where the policy allows that.
 
 mod admission;
 mod effects;
@@ -19,7 +20,7 @@ use valerix_policy::{Admission, FaultReport, FaultState, FaultType, Faults as Do
 
 pub use self::inject::{AbortConnection, Injection};
 
-use self::admission::{Decision, Known, Pod};
+use self::admission::{FaultDecision, Known, Pod};
 pub(crate) use self::effects::Crash;
 use self::effects::Effects;
 use self::inject::Active;
@@ -91,7 +92,7 @@ impl Faults {
                 Some(run) => run.listed = true,
                 None => {
                     let decision = admission::decide(entry, admission, &self.pod, &self.markers, now);
-                    if let Decision::Active { .. } = decision {
+                    if let FaultDecision::Active { .. } = decision {
                         tracing::warn!(run = %entry.run, fault = entry.fault.fault_type().as_str(), "fault begins");
                     }
                     known.push(Known {
@@ -104,14 +105,14 @@ impl Faults {
         }
         for run in known
             .iter_mut()
-            .filter(|run| matches!(run.decision, Decision::Active { .. }))
+            .filter(|run| matches!(run.decision, FaultDecision::Active { .. }))
         {
             if !run.listed {
-                run.decision = Decision::Ended {
+                run.decision = FaultDecision::Ended {
                     reason: Some("the experiment withdrew it".to_owned()),
                 };
             } else if admission == Admission::Denied {
-                run.decision = Decision::Ended {
+                run.decision = FaultDecision::Ended {
                     reason: Some(admission::DENIED.to_owned()),
                 };
             }
@@ -129,8 +130,8 @@ impl Faults {
     pub(crate) fn expire(&self) -> Option<Instant> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for run in known.iter_mut() {
-            if matches!(run.decision, Decision::Active { until } if until <= Instant::now()) {
-                run.decision = Decision::Ended { reason: None };
+            if matches!(run.decision, FaultDecision::Active { until } if until <= Instant::now()) {
+                run.decision = FaultDecision::Ended { reason: None };
                 tracing::warn!(run = %run.entry.run, "fault ended on time");
             }
         }
@@ -156,7 +157,7 @@ impl Faults {
         listed
             .map(|run| {
                 let (state, reason, remaining_ms) = match &run.decision {
-                    Decision::Active { until } => {
+                    FaultDecision::Active { until } => {
                         let left = until.saturating_duration_since(now);
                         if left.is_zero() {
                             (FaultState::Ended, None, 0)
@@ -168,8 +169,8 @@ impl Faults {
                             )
                         }
                     }
-                    Decision::Ended { reason } => (FaultState::Ended, reason.clone(), 0),
-                    Decision::Refused { reason } => (FaultState::Refused, Some(reason.clone()), 0),
+                    FaultDecision::Ended { reason } => (FaultState::Ended, reason.clone(), 0),
+                    FaultDecision::Refused { reason } => (FaultState::Refused, Some(reason.clone()), 0),
                 };
                 let fault_type = run.entry.fault.fault_type();
                 FaultReport {

@@ -1,7 +1,7 @@
 //! The axum layer that protects a service from its callers: rate limits, a place, the deadline,
 //! faults, the idempotency key, and a task of its own for each handler.
 //!
-//! Requests to probes and to the report port pass untouched.
+//! Requests of probes pass untouched.
 
 mod place;
 
@@ -26,16 +26,9 @@ use crate::priority::CurrentPriority;
 use crate::problem::{FAULT_HEADER, Problem};
 use crate::runtime::Resilience;
 
-/// Paths that no layer touches.
-const BYPASS: [&str; 7] = [
-    "/health",
-    "/ready",
-    "/openapi.json",
-    "/resilience",
-    "/resilience/openapi.json",
-    "/metrics",
-    "/health/deep",
-];
+/// Paths that no layer touches: those by which the platform asks whether this process lives. Reports and metrics are on a
+/// port of their own.
+const BYPASS: [&str; 2] = ["/health", "/ready"];
 
 /// Puts the inbound half of the policy around a router.
 #[derive(Clone, Debug)]

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use valerix_resilience::policy::{Admission, ErrorsFault, Fault, FaultState, Policy, PolicySource, Runtime, hash};
+use valerix_resilience::policy::{
+    Admission, BreakerOverride, CircuitState, ErrorsFault, Fault, FaultState, OverrideState, Policy, PolicySource,
+    Runtime, hash,
+};
 use valerix_resilience::{Outcome, Resilience};
 
 use crate::support::{Mount, eventually, faults, policy};
@@ -31,6 +34,84 @@ async fn a_new_document_comes_into_force_and_proves_itself_by_its_hash() {
         assert_eq!(report.hash, Some(hash(timeout(millis).render().as_bytes())));
         assert_eq!((report.source, report.error), (PolicySource::Document, None));
     }
+}
+
+/// Another number of replicas divides what they share anew, and says nothing about moments that the policy names.
+#[tokio::test]
+async fn an_override_is_not_measured_again_when_replicas_come_and_go() {
+    let wall = std::sync::Arc::new(std::sync::Mutex::new(chrono::Utc::now()));
+    let until = *wall.lock().unwrap() + chrono::TimeDelta::minutes(10);
+    let held = policy(|_, target| {
+        target.breaker_override = Some(BreakerOverride {
+            circuit_breaker: OverrideState::ForcedOpen,
+            until,
+        });
+    });
+    let mut mount = Mount::with_policy(&held);
+    let told = std::sync::Arc::clone(&wall);
+    let builder = Resilience::builder().policy_folder(mount.folder());
+    let resilience = builder.wall_clock(move || *told.lock().unwrap()).start().await.unwrap();
+    assert!(resilience.target("upstream").breaker().try_acquire().is_err());
+    *wall.lock().unwrap() += chrono::TimeDelta::hours(1);
+    mount.runtime = Some(Runtime::new(3).render());
+    mount.publish();
+    eventually("three replicas", || resilience.ready_replicas() == 3).await;
+    assert!(
+        resilience.target("upstream").breaker().try_acquire().is_err(),
+        "its ten minutes are not over"
+    );
+}
+
+/// A circuit that a new document closes tells its listeners, who may ask the library whatever they like, and fail.
+#[tokio::test]
+async fn a_listener_may_ask_and_panic_while_documents_are_taken() {
+    let with_permits = |permits| {
+        policy(|_, target| {
+            target.circuit_breaker.consecutive_failures = Some(1);
+            target.circuit_breaker.half_open_permits = permits;
+            target.circuit_breaker.open_duration = valerix_resilience::policy::Duration::from_millis(100);
+        })
+    };
+    let mut mount = Mount::with_policy(&with_permits(5));
+    let resilience = mount.start().await;
+    let target = resilience.target("upstream");
+    target.breaker().try_acquire().unwrap().record(Outcome::Failure);
+    for _ in 0..3 {
+        eventually("a probe may pass", || {
+            let Ok(probe) = target.breaker().try_acquire() else {
+                return false;
+            };
+            probe.record(Outcome::Success);
+            true
+        })
+        .await;
+    }
+    assert_eq!(target.state(), CircuitState::HalfOpen);
+    let (told, asked) = std::sync::mpsc::channel();
+    let library = resilience.clone();
+    target.on_transition(move |_, transition| {
+        let report = library.report();
+        library.target("another");
+        library.apply_policy(Policy::default().render().as_bytes()).unwrap();
+        told.send((transition.to, report.faults_hash)).unwrap();
+        panic!("as listeners may");
+    });
+    mount.policy = Some(with_permits(3).render());
+    mount.publish();
+    let mut heard = None;
+    eventually("the listener came to its end", || {
+        heard = asked.try_recv().ok().or(heard.take());
+        heard.is_some()
+    })
+    .await;
+    assert_eq!(heard.unwrap().0, CircuitState::Closed);
+    // And the next document is taken like any other.
+    mount.policy = Some(timeout(2_000).render());
+    mount.publish();
+    eventually("it is in force", || {
+        in_force(&resilience) == Duration::from_millis(2_000)
+    })
+    .await;
 }
 
 #[tokio::test]

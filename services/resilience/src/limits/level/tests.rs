@@ -247,3 +247,22 @@ fn the_demo_limit_lets_five_pass_and_says_when_to_come_back() {
         "{refused:?}"
     );
 }
+
+#[test]
+fn a_key_that_comes_back_after_any_time_owes_nothing() {
+    let quota = quota(5, 1_000, 1, LimitAlgorithm::Window);
+    let began = 5_000_000_000;
+    // Powers of two are where a number of few bits comes round.
+    for bits in 3..31 {
+        for slots in (1_u64 << bits) - 6..=(1 << bits) + 6 {
+            let mut level = Level::empty(&quota);
+            while level.take(&quota, began).allowed {}
+            let passed = slots * quota.slot_nanos();
+            assert_eq!(
+                level.take(&quota, began + passed).allowed,
+                slots >= 6,
+                "{slots} slots later"
+            );
+        }
+    }
+}

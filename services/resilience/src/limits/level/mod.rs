@@ -159,8 +159,12 @@ pub struct Decision {
 pub(super) enum Level {
     /// The TAT in nanoseconds.
     Gcra(u64),
-    /// Epoch of the newest slot (15 bits) and the counts of it and those before it (7 bits each, newest lowest).
-    Small(u64),
+    /// The counts of the newest slot and of those before it (7 bits each, newest lowest), and the newest one's number. It
+    /// comes round after two years of the shortest window at the earliest.
+    Small {
+        epoch: u32,
+        counts: u64,
+    },
     Large(Box<Large>),
 }
 
@@ -183,7 +187,7 @@ impl Level {
     pub(super) fn empty(quota: &Quota) -> Self {
         match quota.algorithm {
             LimitAlgorithm::GCRA => Self::Gcra(0),
-            LimitAlgorithm::Window if quota.is_small() => Self::Small(0),
+            LimitAlgorithm::Window if quota.is_small() => Self::Small { epoch: 0, counts: 0 },
             LimitAlgorithm::Window => Self::Large(Box::default()),
         }
     }
@@ -192,7 +196,7 @@ impl Level {
     pub(super) fn is_idle(&self, quota: &Quota, now: u64) -> bool {
         match self {
             Self::Gcra(tat) => *tat <= now,
-            Self::Small(_) | Self::Large(_) => self.clone().used(quota, now) == 0,
+            Self::Small { .. } | Self::Large(_) => self.clone().used(quota, now) == 0,
         }
     }
 
@@ -221,7 +225,7 @@ impl Level {
                     reset: Duration::from_nanos(large.leaves.saturating_sub(now)),
                 }
             }
-            Self::Small(_) | Self::Large(_) => self.window(rate, now),
+            Self::Small { .. } | Self::Large(_) => self.window(rate, now),
         }
     }
 
@@ -229,10 +233,10 @@ impl Level {
     pub(super) fn give_back(&mut self, quota: &Quota, now: u64) {
         match self {
             Self::Gcra(tat) => *tat = tat.saturating_sub(quota.spacing()),
-            Self::Small(_) | Self::Large(_) => {
+            Self::Small { .. } | Self::Large(_) => {
                 let _ = self.used(quota, now);
                 match self {
-                    Self::Small(word) if *word & SMALL_MOST > 0 => *word -= 1,
+                    Self::Small { counts, .. } if *counts & SMALL_MOST > 0 => *counts -= 1,
                     Self::Large(large) => large.counts[0] = large.counts[0].saturating_sub(1),
                     _ => {}
                 }
@@ -247,7 +251,7 @@ impl Level {
         let allowed = used < requests;
         if allowed {
             match self {
-                Self::Small(word) => *word += 1,
+                Self::Small { counts, .. } => *counts += 1,
                 Self::Large(large) => large.counts[0] += 1,
                 Self::Gcra(_) => {}
             }
@@ -272,18 +276,16 @@ impl Level {
     fn used_at(&mut self, epoch: u64) -> u32 {
         match self {
             Self::Gcra(_) => 0,
-            Self::Small(word) => {
-                let tag = epoch & 0x7FFF;
-                let passed = tag.wrapping_sub(*word >> (SMALL_SLOTS * SMALL_BITS)) & 0x7FFF;
-                // A clock never goes back; half the range counts as the past.
-                let counts = if passed >= u64::from(SMALL_SLOTS) {
+            Self::Small { epoch: newest, counts } => {
+                let passed = (epoch & u64::from(u32::MAX)).wrapping_sub(u64::from(*newest)) & u64::from(u32::MAX);
+                *counts = if passed >= u64::from(SMALL_SLOTS) {
                     0
                 } else {
-                    (*word & SMALL_COUNTS) << (passed * u64::from(SMALL_BITS)) & SMALL_COUNTS
+                    *counts << (passed * u64::from(SMALL_BITS)) & SMALL_COUNTS
                 };
-                *word = tag << (SMALL_SLOTS * SMALL_BITS) | counts;
+                *newest = newest.wrapping_add(u32::try_from(passed).unwrap_or_default());
                 let sum: u64 = (0..SMALL_SLOTS)
-                    .map(|slot| counts >> (slot * SMALL_BITS) & SMALL_MOST)
+                    .map(|slot| *counts >> (slot * SMALL_BITS) & SMALL_MOST)
                     .sum();
                 u32::try_from(sum).unwrap_or(u32::MAX)
             }
@@ -307,10 +309,7 @@ impl Level {
         let (slots, oldest) = match self {
             Self::Gcra(_) => return 0,
             // The highest bit that is set is the oldest slot's.
-            Self::Small(word) => (
-                SMALL_SLOTS,
-                (word & SMALL_COUNTS).checked_ilog2().map(|bit| bit / SMALL_BITS),
-            ),
+            Self::Small { counts, .. } => (SMALL_SLOTS, counts.checked_ilog2().map(|bit| bit / SMALL_BITS)),
             Self::Large(large) => {
                 let oldest = large.counts.iter().rposition(|count| *count > 0);
                 (LARGE_SLOTS as u32, oldest.and_then(|slot| u32::try_from(slot).ok()))
@@ -323,16 +322,16 @@ impl Level {
     pub(super) fn convert(&mut self, from: &Quota, to: &Quota, now: u64) {
         let used = match self {
             Self::Gcra(tat) => u32::try_from(tat.saturating_sub(now).div_ceil(from.spacing())).unwrap_or(u32::MAX),
-            Self::Small(_) | Self::Large(_) => self.used(from, now),
+            Self::Small { .. } | Self::Large(_) => self.used(from, now),
         };
         let used = used.min(to.at_once());
         *self = Self::empty(to);
         match self {
             Self::Gcra(tat) => *tat = now.saturating_add(to.spacing().saturating_mul(u64::from(used))),
-            Self::Small(_) | Self::Large(_) => {
+            Self::Small { .. } | Self::Large(_) => {
                 let _ = self.used(to, now);
                 match self {
-                    Self::Small(word) => *word += u64::from(used),
+                    Self::Small { counts, .. } => *counts += u64::from(used),
                     Self::Large(large) => large.counts[0] = used,
                     Self::Gcra(_) => {}
                 }
