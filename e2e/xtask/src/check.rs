@@ -189,7 +189,18 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
 fn libraries(paths: &Paths, log: &Log) -> Result<()> {
     const LIBRARIES: [&str; 4] = ["--package", "valerix-policy", "--package", "valerix-resilience"];
     let _claim = workspace::claim(paths, log)?;
-    for feature in ["", "axum", "postgres", "redis", "reqwest"] {
+    for feature in [
+        "",
+        "axum",
+        "faults",
+        "metrics",
+        "postgres",
+        "redis",
+        "redis-tls",
+        "reload",
+        "reqwest",
+        "testing",
+    ] {
         log.say(&format!(
             "feature: {}",
             if feature.is_empty() { "none" } else { feature }

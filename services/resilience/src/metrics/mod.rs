@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[cfg(feature = "axum")]
 use std::time::Duration;
 
-pub(crate) use self::instruments::{Counter, Histogram};
+pub(crate) use self::instruments::Counter;
 use self::instruments::{CounterVec, HistogramVec, counter, histogram};
 #[cfg(feature = "metrics")]
 pub(crate) use self::scrape::{Gauge, Sample, Scraped};
@@ -34,7 +34,6 @@ struct Families {
     reloads: CounterVec,
     injected: CounterVec,
     concurrency: CounterVec,
-    call_seconds: HistogramVec,
     request_seconds: HistogramVec,
 }
 
@@ -107,11 +106,6 @@ impl Metrics {
                 "Requests that asked for a place, by priority and decision.",
                 &["priority", "decision"],
             ),
-            call_seconds: histogram(
-                "resilience_call_duration_seconds",
-                "Time from an attempt to the head of its answer, or to its end without one, by target.",
-                &["target"],
-            ),
             request_seconds: histogram(
                 "resilience_request_duration_seconds",
                 "Time from a request's arrival to the head of its answer, by the first digit of its status.",
@@ -142,15 +136,7 @@ impl Metrics {
         ] {
             registry.register(Box::new(family.clone()))?;
         }
-        for family in [&families.call_seconds, &families.request_seconds] {
-            registry.register(Box::new(family.clone()))?;
-        }
-        Ok(())
-    }
-
-    /// The time of a target's attempts, looked up once.
-    pub(crate) fn call_seconds_of(&self, target: &str) -> Histogram {
-        self.0.call_seconds.with_label_values(&[target])
+        registry.register(Box::new(families.request_seconds.clone()))
     }
 
     /// The time of a request that was answered with `status`.

@@ -91,7 +91,7 @@ async fn a_listener_may_ask_and_panic_while_documents_are_taken() {
     let library = resilience.clone();
     target.on_transition(move |_, transition| {
         let report = library.report();
-        library.target("another");
+        let _ = library.target("another");
         library.apply_policy(Policy::default().render().as_bytes()).unwrap();
         told.send((transition.to, report.faults_hash)).unwrap();
         panic!("as listeners may");
