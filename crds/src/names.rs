@@ -6,8 +6,6 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 pub const MANAGED_BY: &str = "valerix";
 /// Label that selects the pods of one service.
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";
-/// Label with the version of an application.
-pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 /// Label that names the ResilientService that a child belongs to.
 pub const SERVICE_LABEL: &str = "resilience.valerix.io/service";
 /// Label that names the BackupPolicy that a record, Job or pod belongs to.

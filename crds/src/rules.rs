@@ -90,6 +90,17 @@ fn what_is_right_passes() {
             "priorities": {"defaultPercent": 70, "sheddablePercent": 70, "bestEffortPercent": 70}
         }, "idempotency": {"ttl": "2160h"}}}})),
         service(json!({"lifecycle": {"preStopSleep": "2s"}, "resilience": {"inbound": {"timeout": "43s"}}})),
+        service(json!({"terminationGracePeriodSeconds": 20})),
+        service(json!({"terminationGracePeriodSeconds": 5, "resilience": {"protocol": "None"}})),
+        service(
+            json!({"terminationGracePeriodSeconds": 3, "lifecycle": {"preStopSleep": "3s"}, "resilience": {"protocol": "None"}}),
+        ),
+        // Scaling out under load meets no rule.
+        service(
+            json!({"replicas": 1000, "resilience": {"inbound": {"rateLimit": {"rules": [
+                {"name": "all", "scope": "Service", "requests": 1, "window": "1s"}
+            ]}}}}),
+        ),
         service(json!({"resilience": {"targets": [
             {
                 "name": "a", "timeout": {"request": "1s", "attempt": "1s", "connect": "1s"},
@@ -190,13 +201,6 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         (
             limit(json!({"requests": 100, "burst": 5})),
             "burst belongs to algorithm GCRA",
-        ),
-        (
-            merged(
-                limit(json!({"scope": "Service", "requests": 39})),
-                json!({"spec": merged(limit(json!({"scope": "Service", "requests": 39}))["spec"].clone(), json!({"replicas": 2}))}),
-            ),
-            "at least 20 requests for each of spec.replicas",
         ),
         (
             inbound(json!({"idempotency": {"ttl": "2161h"}})),
@@ -309,8 +313,16 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "name the header or claim",
         ),
         (
-            limit(json!({"scope": "Service", "requests": 19})),
-            "at least 20 requests for each of spec.replicas",
+            service(json!({"terminationGracePeriodSeconds": 19})),
+            "terminationGracePeriodSeconds must cover resilience.inbound.timeout (15s when absent)",
+        ),
+        (
+            service(json!({"terminationGracePeriodSeconds": 4, "resilience": {"protocol": "None"}})),
+            "lifecycle.preStopSleep (5s when absent) must not be longer",
+        ),
+        (
+            service(json!({"lifecycle": {"preStopSleep": "60s"}})),
+            "lifecycle.preStopSleep (5s when absent) must not be longer",
         ),
         (
             inbound(json!({"idempotency": {"lockTimeout": "15s"}})),

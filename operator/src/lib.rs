@@ -55,9 +55,9 @@ pub enum Error {
         /// How.
         source: leader::Error,
     },
-    /// A controller ended although nobody asked it to.
-    #[error("failed to keep the controllers running: one of them ended")]
-    ControllerEnded,
+    /// A controller, a watch or the nudger ended although nobody asked it to; the log says which.
+    #[error("failed to keep every part of the operator running: one of them ended")]
+    PartEnded,
 }
 
 /// Runs until `runtime.shutdown` is cancelled.
@@ -78,14 +78,13 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
         stores,
         reports,
     });
-    let broken = CancellationToken::new();
     // Each controller starts its caches before it first waits, and its work when this process leads. `join!` polls in
     // order, so all caches are announced when the last part says so.
     let controllers = async {
         futures::join!(
-            unless_asked(resilient_service::run(ctx.clone()), &runtime.shutdown, &broken),
-            unless_asked(chaos_experiment::run(ctx.clone()), &runtime.shutdown, &broken),
-            unless_asked(backup_policy::run(ctx.clone()), &runtime.shutdown, &broken),
+            unless_asked(resilient_service::run(ctx.clone()), &runtime),
+            unless_asked(chaos_experiment::run(ctx.clone()), &runtime),
+            unless_asked(backup_policy::run(ctx.clone()), &runtime),
             async { runtime.readiness.complete() },
         );
     };
@@ -103,7 +102,7 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
         served = runtime::server::serve(runtime.clone(), address) => {
             return served.map_err(|source| Error::Serve { address, source });
         }
-        () = broken.cancelled() => return Err(Error::ControllerEnded),
+        () = runtime.broken.cancelled() => return Err(Error::PartEnded),
         () = until_drained => {}
     }
     // Nothing is written any more: somebody else may begin.
@@ -112,10 +111,10 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
 }
 
 /// Runs a controller; its end is an error unless the process was asked to end.
-async fn unless_asked(controller: impl Future<Output = ()>, shutdown: &CancellationToken, broken: &CancellationToken) {
+async fn unless_asked(controller: impl Future<Output = ()>, runtime: &Runtime) {
     controller.await;
-    if !shutdown.is_cancelled() {
-        broken.cancel();
+    if !runtime.shutdown.is_cancelled() {
+        runtime.broken.cancel();
     }
 }
 

@@ -3,7 +3,11 @@
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
-use valerix_operator::{chaos_experiment, runtime::telemetry, settings::Settings};
+use valerix_operator::{
+    chaos_experiment,
+    runtime::telemetry,
+    settings::{DrainSettings, Settings},
+};
 
 #[derive(Parser)]
 #[command(name = "valerix-operator", version, about = "Makes resilience a Kubernetes API")]
@@ -17,7 +21,7 @@ enum Command {
     /// Reconciles until told to end. Ends with an error when the lease is lost.
     Run(Settings),
     /// Stops every experiment and waits until its fault is gone; run before the operator is removed.
-    Drain(Settings),
+    Drain(DrainSettings),
 }
 
 #[tokio::main]
@@ -37,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
             Box::pin(valerix_operator::run(settings, config, shutdown)).await?;
         }
         Command::Drain(settings) => {
-            telemetry::start(settings.log_format);
+            telemetry::start(settings.operator.log_format);
             let config = kube::Config::infer()
                 .await
                 .context("failed to find a cluster to work in")?;

@@ -1,7 +1,10 @@
 //! What the process is told by its environment.
 
 use crate::runtime::{Identity, Scope, telemetry::LogFormat};
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
+
+/// Every address of both families.
+pub const DEFAULT_LISTEN_ADDRESS: &str = "[::]:8080";
 
 /// Settings of `valerix-operator run`; each has an environment variable of the same meaning.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,11 +34,37 @@ pub struct Settings {
     #[arg(long, env = "BACKUP_RUNNER_CLUSTER_ROLE", default_value = "valerix-backup-runner")]
     pub backup_runner_cluster_role: String,
     /// Where health, readiness and metrics are served.
-    #[arg(long, env = "LISTEN_ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "LISTEN_ADDRESS", default_value = DEFAULT_LISTEN_ADDRESS)]
     pub listen_address: SocketAddr,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
+}
+
+/// Settings of `valerix-operator drain`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DrainSettings {
+    /// Those of the operator that is to be removed.
+    #[command(flatten)]
+    pub operator: Settings,
+    /// The operator's own Deployment, which is scaled to zero at the end. Empty: it runs by hand and is left alone.
+    #[arg(long, env = "OPERATOR_DEPLOYMENT", default_value = "")]
+    pub operator_deployment: String,
+    /// How long the runs may take to recover, and once more the operator to end. Unit: seconds.
+    #[arg(long = "drain-timeout", env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 120)]
+    pub drain_timeout_seconds: u64,
+}
+
+impl DrainSettings {
+    /// The operator's own Deployment, where it has one.
+    pub fn deployment(&self) -> Option<&str> {
+        Some(self.operator_deployment.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// How long the runs may take to recover, and once more the operator to end.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout_seconds)
+    }
 }
 
 impl Settings {
@@ -68,4 +97,29 @@ fn present(names: &[String]) -> Vec<String> {
         .map(|name| name.trim().to_owned())
         .filter(|name| !name.is_empty())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        settings: DrainSettings,
+    }
+
+    #[test]
+    fn draining_is_told_its_timeout_and_its_deployment_like_everything_else() {
+        let settings = Arguments::parse_from(["drain", "--drain-timeout=7", "--operator-deployment=valerix"]).settings;
+        assert_eq!(settings.timeout(), Duration::from_secs(7));
+        assert_eq!(settings.deployment(), Some("valerix"));
+        let settings = Arguments::parse_from(["drain"]).settings;
+        assert_eq!(
+            (settings.timeout(), settings.deployment()),
+            (Duration::from_secs(120), None)
+        );
+        assert!(Arguments::try_parse_from(["drain", "--drain-timeout=soon"]).is_err());
+    }
 }

@@ -57,8 +57,10 @@ capabilities:
   valueFrom: {fieldRef: {fieldPath: metadata.uid}}
 - name: LOG_FORMAT
   value: {{ .Values.logFormat | quote }}
+{{- with .Values.logLevel }}
 - name: RUST_LOG
-  value: {{ .Values.logLevel | quote }}
+  value: {{ . | quote }}
+{{- end }}
 - name: WATCH_NAMESPACES
   value: {{ join "," .Values.watchNamespaces | quote }}
 - name: CHAOS_NAMESPACES

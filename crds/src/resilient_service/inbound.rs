@@ -48,7 +48,7 @@ pub struct RateLimitRule {
     /// Name in the RateLimit headers, metrics and reports. Required.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Service: all replicas together, each taking its share of the ready ones. Replica: each alone. Distributed: one limit shared through the Redis that the pods know (REDIS_LIMITS_URL or REDIS_URL); without it each replica takes its share. Default: Replica.
+    /// Service: all replicas together, each taking its share of the ready ones (fewer than 20 requests for each replica are warned of: shares so small are not fair). Replica: each alone. Distributed: one limit shared through the Redis that the pods know (REDIS_LIMITS_URL or REDIS_URL); without it each replica takes its share. Default: Replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<LimitScope>,
     /// Routes that it counts, as `METHOD /path`; a segment `{x}` stands for any one. Default: all.

@@ -372,6 +372,7 @@ pub struct TargetOverride {
     /// State that calls see while the breaker goes on counting underneath. Required.
     pub circuit_breaker: OverrideState,
     /// When it ends by itself. Unit: RFC 3339 time. Required.
+    #[schemars(schema_with = "time")]
     pub until: DateTime<Utc>,
 }
 
@@ -386,4 +387,14 @@ pub enum OverrideState {
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
+}
+
+/// The format alone lets offsets pass that no clock has, and the object could not be read any more.
+fn time(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "format": "date-time",
+        "maxLength": 64,
+        "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
+    })
 }

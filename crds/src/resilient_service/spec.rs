@@ -47,23 +47,23 @@ use std::collections::BTreeMap;
 #[x_kube(
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.reportPort) || !has(self.ports) || self.ports.all(p, p.containerPort != self.resilience.reportPort)")
         .message("resilience.reportPort must differ from every ports[].containerPort: the report has a port of its own"),
-    validation = Rule::new("!has(self.resilience) || !has(self.resilience.inbound) || !has(self.resilience.inbound.timeout) || duration(self.resilience.inbound.timeout).getSeconds() + (has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
-        .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends"),
-    validation = Rule::new("!has(self.resilience) || !has(self.resilience.inbound) || !has(self.resilience.inbound.rateLimit) || !has(self.resilience.inbound.rateLimit.rules) || self.resilience.inbound.rateLimit.rules.all(r, !has(r.scope) || r.scope != 'Service' || r.requests >= 20 * self.replicas)")
-        .message("a rate limit of scope Service needs at least 20 requests for each of spec.replicas, or the shares are too small to be fair; use Distributed")
+    validation = Rule::new("(has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
+        .message("lifecycle.preStopSleep (5s when absent) must not be longer than terminationGracePeriodSeconds: Kubernetes refuses such a pod; sleep less, or give it more time"),
+    validation = Rule::new("has(self.resilience) && has(self.resilience.protocol) && self.resilience.protocol == 'None' || (has(self.resilience) && has(self.resilience.inbound) && has(self.resilience.inbound.timeout) ? duration(self.resilience.inbound.timeout).getSeconds() : 15) + (has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
+        .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout (15s when absent) plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends")
 )]
 pub struct ResilientServiceSpec {
     /// Container image. Required.
     #[schemars(length(min = 1, max = 512))]
     pub image: String,
-    /// When the kubelet pulls the image. Default: IfNotPresent.
+    /// When the kubelet pulls the image. Default: Kubernetes' own: Always for the tag `latest` and for an image without a tag or digest, else IfNotPresent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// Secrets of the same namespace with credentials for the registry. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Vec<LocalReference>,
-    /// Number of pods. Unit: pods. Default: 1; 0 scales to zero and counts as ready.
+    /// Number of pods. Unit: pods. Default: 1; 0 scales to zero and counts as ready. A HorizontalPodAutoscaler targets the ResilientService, not its Deployment.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
@@ -95,7 +95,7 @@ pub struct ResilientServiceSpec {
     pub probes: Option<Probes>,
     /// Labels added to each pod. Default: none. Labels under app.kubernetes.io/ and resilience.valerix.io/ are the operator's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32), schema_with = "text_map")]
+    #[schemars(extend("maxProperties" = 32), schema_with = "label_map")]
     pub pod_labels: BTreeMap<String, String>,
     /// Annotations added to each pod. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -199,8 +199,13 @@ pub struct KeyReference {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldReference {
-    /// Path of the field, for example `metadata.name` or `status.podIP`. Required.
-    #[schemars(length(min = 1, max = 256))]
+    /// Path of the field, for example `metadata.name`, `metadata.labels['x']` or `status.podIP`. Required.
+    #[schemars(
+        length(min = 1, max = 256),
+        regex(
+            pattern = r"^(metadata\.(name|namespace|uid|(labels|annotations)\['[^']+'\])|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?))$"
+        )
+    )]
     pub field_path: String,
 }
 
@@ -217,7 +222,7 @@ pub struct EnvFrom {
     pub secret_ref: Option<LocalReference>,
     /// Text put before each key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 128), regex(pattern = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"))]
     pub prefix: Option<String>,
 }
 
@@ -225,8 +230,8 @@ pub struct EnvFrom {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ContainerPort {
-    /// Name of the port, for example `http`. Required.
-    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    /// Name of the port, for example `http`: a-z, 0-9 and single '-', with a letter. Required.
+    #[schemars(length(min = 1, max = 15), regex(pattern = r"^([0-9]+-)*[0-9]*[a-z](-?[a-z0-9])*$"))]
     pub name: String,
     /// Port that the process listens on. Unit: TCP port. Required.
     #[schemars(range(min = 1, max = 65535))]
@@ -333,6 +338,18 @@ fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         "type": "object",
         "maxProperties": 32,
         "additionalProperties": {"type": "string", "maxLength": 4096},
+    })
+}
+
+fn label_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        },
     })
 }
 

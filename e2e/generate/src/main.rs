@@ -1,11 +1,12 @@
 //! Writes every generated file of the project, or with `--check` compares them byte by byte.
 //!
-//! In: the Rust types. Out: `crds/*.yaml`, the chart's copy of them, `examples/*.yaml`, `docs/reference.md`, the JSON
-//! Schemas of the library's documents and the OpenAPI document of its report.
+//! In: the Rust types and tables. Out: `crds/*.yaml`, the chart's copy of them and its rules, `examples/*.yaml`,
+//! `docs/reference.md`, the JSON Schemas of the library's documents and the OpenAPI document of its report.
 
 mod definitions;
 mod examples;
 mod reference;
+mod rights;
 mod schemas;
 
 use anyhow::{Context, Result, bail};
@@ -55,6 +56,7 @@ fn generate() -> Result<Files> {
     files.extend(definitions::files(&definitions)?);
     files.extend(examples::files()?);
     files.extend(reference::files(&definitions)?);
+    files.extend(rights::files());
     files.extend(schemas::files());
     Ok(files)
 }

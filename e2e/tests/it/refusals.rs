@@ -140,8 +140,27 @@ fn refused() -> Vec<(Value, &'static str)> {
             "use Distributed",
         ),
         (
-            limit(json!({"scope": "Service"})),
-            "at least 20 requests for each of spec.replicas",
+            service(json!({"terminationGracePeriodSeconds": 3, "resilience": {"protocol": "None"}})),
+            "lifecycle.preStopSleep (5s when absent) must not be longer",
+        ),
+        (
+            service(json!({"terminationGracePeriodSeconds": 10})),
+            "resilience.inbound.timeout (15s when absent)",
+        ),
+        (
+            service(json!({"ports": [{"name": "80", "containerPort": 80}]})),
+            "spec.ports[0].name",
+        ),
+        (service(json!({"podLabels": {"app": "my app"}})), "spec.podLabels.app"),
+        (
+            service(json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.hostname"}}}]})),
+            "spec.env[0].valueFrom.fieldRef.fieldPath",
+        ),
+        (
+            service(json!({"resilience": {"targets": [{"name": "a", "override": {
+                "circuitBreaker": "ForcedOpen", "until": "2026-11-27T03:00:00+99:99"
+            }}]}})),
+            "override.until",
         ),
         (
             inbound(json!({"idempotency": {"requiredRoutes": ["orders"]}})),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::runtime::{
     Clients,
-    apply::{Applier, Outcome, controller_of},
+    apply::{Applied, Applier, controller_of},
     failure,
 };
 use chrono::{DateTime, Utc};
@@ -68,8 +68,8 @@ impl Writer {
             cron_job,
         } = resources;
         let mut repaired = Vec::new();
-        let mut note = |kind: &str, name: String, outcome: Outcome| {
-            if outcome == Outcome::Repaired {
+        let mut note = |kind: &str, name: String, outcome: Applied| {
+            if outcome == Applied::Repaired {
                 repaired.push(format!("{kind} {name}"));
             }
         };

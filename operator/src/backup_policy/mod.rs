@@ -71,14 +71,12 @@ async fn run_with(runtime: &Runtime, runner: Runner, now: fn() -> DateTime<Utc>)
         now,
     });
     let forgetful = controller.clone();
-    stores
-        .policies
-        .on_gone(move |namespace, name| forgetful.metrics.forget(namespace, name));
-    controller::run(runtime, Options::new(CONTROLLER), &stores.policies, move |policy| {
+    let work = move |policy| {
         let controller = controller.clone();
         async move { Box::pin(controller.reconcile(&policy)).await }
-    })
-    .await;
+    };
+    let gone = |namespace: &str, name: &str| forgetful.metrics.forget(namespace, name);
+    controller::run(runtime, Options::new(CONTROLLER), &stores.policies, work, gone).await;
 }
 
 struct Controller {

@@ -1,12 +1,12 @@
 //! The caches of this kind: BackupPolicies and what belongs to them. Reads watches; writes nothing.
 
-use crate::runtime::{Cache, Change, Runtime, Triggers, WatchOptions};
+use crate::runtime::{Cache, Runtime, Triggers, WatchOptions};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use valerix_crds::{Backup, BackupPolicy, names::POLICY_LABEL};
 
 /// One cache per kind. All but the first are found by their policy with [`Cache::of`].
@@ -46,18 +46,7 @@ impl Stores {
 }
 
 fn child<K: Resource<DynamicType = ()>>(name: &'static str, triggers: &Triggers<BackupPolicy>) -> WatchOptions<K> {
-    let triggers = triggers.clone();
-    WatchOptions::new(name)
-        .labels(POLICY_LABEL)
-        .indexed_by(POLICY_LABEL)
-        .on_change(move |change: Change<'_, K>| match change {
-            Change::Applied(object) | Change::Deleted(object) => {
-                if let Some(policy) = object.labels().get(POLICY_LABEL) {
-                    triggers.trigger(&object.namespace().unwrap_or_default(), policy);
-                }
-            }
-            Change::Relisted => triggers.trigger_all(),
-        })
+    WatchOptions::children_of(name, POLICY_LABEL, POLICY_LABEL, triggers)
 }
 
 /// Keeps metadata and status: a Job's specification is the CronJob's.

@@ -94,6 +94,7 @@ pub async fn run(ctx: Arc<Context>) {
             let controller = controller.clone();
             async move { controller.reconcile(experiment).await }
         },
+        |_, _| {},
     );
     tokio::select! {
         () = reconciling => {}
@@ -101,27 +102,19 @@ pub async fn run(ctx: Arc<Context>) {
     }
 }
 
-/// Stops every experiment, waits until its fault is gone, and ends the operator's Deployment (`OPERATOR_DEPLOYMENT`,
-/// where it is named); gives up after `DRAIN_TIMEOUT_SECONDS` (120).
+/// Stops every experiment, waits until its fault is gone, and ends the operator's Deployment, where it has one.
 ///
 /// # Errors
 /// If the cluster cannot be reached, or a fault or the operator is still there at the end.
-pub async fn drain(settings: crate::settings::Settings, config: kube::Config) -> anyhow::Result<()> {
+pub async fn drain(settings: crate::settings::DrainSettings, config: kube::Config) -> anyhow::Result<()> {
     use anyhow::Context as _;
     let clients = crate::runtime::Clients::new(config).context("failed to make a client for the cluster")?;
-    let seconds = match std::env::var("DRAIN_TIMEOUT_SECONDS") {
-        Ok(text) => text
-            .parse()
-            .with_context(|| format!("DRAIN_TIMEOUT_SECONDS is `{text}`; write a number of seconds"))?,
-        Err(_) => 120,
-    };
-    let deployment = std::env::var("OPERATOR_DEPLOYMENT").ok();
     let removal = drain::Removal {
-        namespace: &settings.pod_namespace,
-        deployment: deployment.as_deref().filter(|name| !name.is_empty()),
-        timeout: Duration::from_secs(seconds),
+        namespace: &settings.operator.pod_namespace,
+        deployment: settings.deployment(),
+        timeout: settings.timeout(),
     };
-    drain::drain(&clients, &settings.scopes(), removal).await?;
+    drain::drain(&clients, &settings.operator.scopes(), removal).await?;
     Ok(())
 }
 

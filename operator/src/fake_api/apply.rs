@@ -1,9 +1,9 @@
-//! Server-side apply, as far as the tests need it: maps merge, lists merge by `name`, `uid` or `type`, a field that a
+//! Server-side apply, as far as the tests need it: maps merge, lists merge by their key, a field that a
 //! manager stops applying goes unless another manager applies it too.
 
 use serde_json::Value;
 
-const LIST_KEYS: [&str; 5] = ["name", "uid", "type", "mountPath", "port"];
+const LIST_KEYS: [&str; 6] = ["mountPath", "containerPort", "port", "name", "uid", "type"];
 
 /// The first field that `body` would change although `mine` does not have it.
 pub fn conflict(live: &Value, mine: &Value, body: &Value) -> Option<String> {

@@ -1,5 +1,5 @@
-//! A small stateful API server for tests: objects in memory, versions, watches, server-side apply, deletion with
-//! garbage collection, and faults on request.
+//! A small stateful API server for tests: objects in memory, versions, watches that can break, server-side apply,
+//! deletion with garbage collection, and faults on request.
 //!
 //! It is not Kubernetes: it knows no schema, no admission and no defaults. What it does know, it does as the real one
 //! was seen to do. Use [`FakeApi::client`] with `Clients::single`.
@@ -8,11 +8,11 @@ mod apply;
 mod path;
 mod store;
 
-use axum::body::Body as Answer;
+use axum::body::Body as ResponseBody;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use kube::{Client, client::Body};
-use path::Target;
+use path::ResourcePath;
 use serde_json::{Value, json};
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 use store::Store;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// What a fault does to a request.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,11 @@ impl Recorded {
     pub fn is_write(&self) -> bool {
         self.method != Method::GET
     }
+
+    /// Whether this request is a watch.
+    pub fn is_watch(&self) -> bool {
+        self.method == Method::GET && self.query.contains("watch=true")
+    }
 }
 
 type Judge = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
@@ -60,6 +65,8 @@ type Judge = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
 pub struct FakeApi {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<Arc<store::Event>>,
+    /// Every watch that was opened under an earlier number is over.
+    epoch: watch::Sender<u64>,
 }
 
 struct State {
@@ -77,6 +84,7 @@ impl Default for FakeApi {
                 judge: Box::new(|_| None),
             })),
             events: broadcast::Sender::new(4096),
+            epoch: watch::Sender::new(0),
         }
     }
 }
@@ -133,9 +141,15 @@ impl FakeApi {
         self.direct(Method::DELETE, path, "application/json", Value::Null);
     }
 
+    /// Ends every watch. None can go on from where it was: what happens meanwhile is told by a new list alone.
+    pub fn break_watches(&self) {
+        self.lock().store.forget_history();
+        self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
     /// The object at this path, if there is one.
     pub fn get(&self, path: &str) -> Option<Value> {
-        let target = Target::parse(path)?;
+        let target = ResourcePath::parse(path)?;
         self.lock().store.get(&target).cloned()
     }
 
@@ -160,13 +174,13 @@ impl FakeApi {
     }
 
     fn direct(&self, method: Method, path: &str, content_type: &str, body: Value) -> Value {
-        let target = Target::parse(path).unwrap_or_else(|| panic!("{path} is no path"));
+        let target = ResourcePath::parse(path).unwrap_or_else(|| panic!("{path} is no path"));
         let (status, answer) = self.act(&method, &target, content_type, "", &body);
         assert!(status.is_success(), "{method} {path}: {answer}");
         answer
     }
 
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Answer>, tower::BoxError> {
+    async fn answer(&self, request: Request<Body>) -> Result<Response<ResponseBody>, tower::BoxError> {
         let (parts, body) = request.into_parts();
         let bytes = body.collect().await?.to_bytes();
         let recorded = Recorded {
@@ -190,13 +204,13 @@ impl FakeApi {
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Fault::LoseAnswer) | None => {}
         }
-        let Some(target) = Target::parse(&recorded.path) else {
+        let Some(target) = ResourcePath::parse(&recorded.path) else {
             return Ok(respond(
                 StatusCode::NOT_FOUND,
                 &failure(404, "NotFound", "no such path"),
             ));
         };
-        if recorded.method == Method::GET && recorded.query.contains("watch=true") {
+        if recorded.is_watch() {
             return Ok(self.watch(target, &recorded.query));
         }
         let content_type = parts
@@ -214,7 +228,7 @@ impl FakeApi {
     fn act(
         &self,
         method: &Method,
-        target: &Target,
+        target: &ResourcePath,
         content_type: &str,
         query: &str,
         body: &Value,
@@ -234,36 +248,50 @@ impl FakeApi {
         }
     }
 
-    /// A stream of every event after the asked version. It never ends by itself.
-    fn watch(&self, target: Target, query: &str) -> Response<Answer> {
+    /// A stream of every event after the asked version. It ends when somebody breaks it.
+    fn watch(&self, target: ResourcePath, query: &str) -> Response<ResponseBody> {
         let since = path::parameter(query, "resourceVersion")
             .and_then(|version| version.parse::<u64>().ok())
             .unwrap_or(0);
         let selector = path::parameter(query, "labelSelector").unwrap_or_default();
         let state = self.lock();
+        if state.store.has_forgotten(since) {
+            let status = failure(410, "Expired", "too old resource version");
+            let line = format!("{}\n", json!({"type": "ERROR", "object": status}));
+            return Response::new(ResponseBody::from(line));
+        }
         let receiver = self.events.subscribe();
+        let epoch = self.epoch.subscribe();
         let missed: Vec<Arc<store::Event>> = state.store.events_after(since);
         drop(state);
         let stream = futures::stream::unfold(
-            (missed.into_iter().collect::<std::collections::VecDeque<_>>(), receiver),
-            move |(mut missed, mut receiver)| {
+            (
+                missed.into_iter().collect::<std::collections::VecDeque<_>>(),
+                receiver,
+                epoch,
+            ),
+            move |(mut missed, mut receiver, mut epoch)| {
                 let target = target.clone();
                 let selector = selector.clone();
                 async move {
                     loop {
                         let event = match missed.pop_front() {
                             Some(event) => event,
-                            None => receiver.recv().await.ok()?,
+                            None => tokio::select! {
+                                biased;
+                                _ = epoch.changed() => return None,
+                                event = receiver.recv() => event.ok()?,
+                            },
                         };
                         if let Some(line) = event.line(&target, &selector, since) {
                             let frame = http_body::Frame::data(bytes::Bytes::from(line));
-                            return Some((Ok::<_, Infallible>(frame), (missed, receiver)));
+                            return Some((Ok::<_, Infallible>(frame), (missed, receiver, epoch)));
                         }
                     }
                 }
             },
         );
-        Response::new(Answer::new(StreamBody::new(Box::pin(stream))))
+        Response::new(ResponseBody::new(StreamBody::new(Box::pin(stream))))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -271,8 +299,8 @@ impl FakeApi {
     }
 }
 
-fn respond(status: StatusCode, body: &Value) -> Response<Answer> {
-    let mut response = Response::new(Answer::from(body.to_string()));
+fn respond(status: StatusCode, body: &Value) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::from(body.to_string()));
     *response.status_mut() = status;
     response
 }

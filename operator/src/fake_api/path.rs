@@ -2,7 +2,7 @@
 
 /// What a request is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ResourcePath {
     /// `group/version`, or `v1`.
     pub api_version: String,
     /// Namespace; none for a request over all of them.
@@ -15,7 +15,7 @@ pub struct Target {
     pub subresource: Option<String>,
 }
 
-impl Target {
+impl ResourcePath {
     /// The parts of a path; none if it is not one of the API's.
     pub fn parse(path: &str) -> Option<Self> {
         let mut parts = path.trim_matches('/').split('/');

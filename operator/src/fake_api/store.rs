@@ -2,7 +2,7 @@
 
 use super::{
     apply,
-    path::{self, Target},
+    path::{self, ResourcePath},
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ pub struct Event {
 
 impl Event {
     /// The line of a watch for `target`, if the event belongs to it and is newer than `since`.
-    pub fn line(&self, target: &Target, selector: &str, since: u64) -> Option<String> {
+    pub fn line(&self, target: &ResourcePath, selector: &str, since: u64) -> Option<String> {
         let (api_version, plural, namespace, name) = &self.key;
         let same = *api_version == target.api_version
             && *plural == target.plural
@@ -74,17 +74,29 @@ pub struct Store {
     /// What each field manager applied last, per object.
     applied: HashMap<(Key, String), Value>,
     version: u64,
+    /// Versions before this one are too old to watch from.
+    horizon: u64,
     log: Vec<Arc<Event>>,
     fresh: Vec<Event>,
 }
 
 impl Store {
-    pub fn get(&self, target: &Target) -> Option<&Value> {
+    pub fn get(&self, target: &ResourcePath) -> Option<&Value> {
         self.objects.get(&key(target)?)
     }
 
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.fresh)
+    }
+
+    /// From now on no watch can go on from a version that was handed out before.
+    pub fn forget_history(&mut self) {
+        self.version += 1;
+        self.horizon = self.version;
+    }
+
+    pub fn has_forgotten(&self, version: u64) -> bool {
+        version < self.horizon
     }
 
     pub fn events_after(&self, version: u64) -> Vec<Arc<Event>> {
@@ -98,7 +110,7 @@ impl Store {
     pub fn act(
         &mut self,
         method: &Method,
-        target: &Target,
+        target: &ResourcePath,
         content_type: &str,
         query: &str,
         body: &Value,
@@ -117,7 +129,7 @@ impl Store {
         }
     }
 
-    fn list(&self, target: &Target, query: &str) -> Value {
+    fn list(&self, target: &ResourcePath, query: &str) -> Value {
         let selector = path::parameter(query, "labelSelector").unwrap_or_default();
         let items: Vec<&Value> = self
             .objects
@@ -139,7 +151,7 @@ impl Store {
         })
     }
 
-    fn existing(&self, target: &Target) -> Result<(Key, Value), Refusal> {
+    fn existing(&self, target: &ResourcePath) -> Result<(Key, Value), Refusal> {
         let Some(key) = key(target) else {
             return refuse(400, "BadRequest", "no name");
         };
@@ -149,9 +161,9 @@ impl Store {
         }
     }
 
-    fn create(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+    fn create(&mut self, target: &ResourcePath, body: &Value) -> Result<Value, Refusal> {
         let name = text(body, "/metadata/name");
-        let target = Target {
+        let target = ResourcePath {
             name: Some(name.clone()),
             ..target.clone()
         };
@@ -175,7 +187,7 @@ impl Store {
         self.store(key, object, "ADDED")
     }
 
-    fn replace(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+    fn replace(&mut self, target: &ResourcePath, body: &Value) -> Result<Value, Refusal> {
         let (key, old) = self.existing(target)?;
         check_version(&old, body)?;
         let mut object = body.clone();
@@ -183,7 +195,7 @@ impl Store {
         Ok(self.update(key, &old, object))
     }
 
-    fn merge(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+    fn merge(&mut self, target: &ResourcePath, body: &Value) -> Result<Value, Refusal> {
         let (key, old) = self.existing(target)?;
         check_version(&old, body)?;
         check_uid(&old, body)?;
@@ -197,7 +209,7 @@ impl Store {
         Ok(self.update(key, &old, object))
     }
 
-    fn scale(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+    fn scale(&mut self, target: &ResourcePath, body: &Value) -> Result<Value, Refusal> {
         let object = self.merge(target, &json!({"spec": {"replicas": body["spec"]["replicas"]}}))?;
         Ok(json!({
             "apiVersion": "autoscaling/v1", "kind": "Scale",
@@ -205,7 +217,7 @@ impl Store {
         }))
     }
 
-    fn apply(&mut self, target: &Target, query: &str, body: &Value) -> Result<Value, Refusal> {
+    fn apply(&mut self, target: &ResourcePath, query: &str, body: &Value) -> Result<Value, Refusal> {
         let Some(key) = key(target) else {
             return refuse(400, "BadRequest", "no name");
         };
@@ -247,7 +259,7 @@ impl Store {
         Ok(self.update(key, &old, object))
     }
 
-    fn delete(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+    fn delete(&mut self, target: &ResourcePath, body: &Value) -> Result<Value, Refusal> {
         let (key, old) = self.existing(target)?;
         if let Some(uid) = body.pointer("/preconditions/uid")
             && old.pointer("/metadata/uid") != Some(uid)
@@ -267,7 +279,7 @@ impl Store {
     }
 
     /// Marks the pod as the API server does, under the precondition; it stays until somebody deletes it.
-    fn evict(&mut self, target: &Target, body: &Value) -> Result<Value, Refusal> {
+    fn evict(&mut self, target: &ResourcePath, body: &Value) -> Result<Value, Refusal> {
         let (key, old) = self.existing(target)?;
         if let Some(uid) = body.pointer("/deleteOptions/preconditions/uid")
             && old.pointer("/metadata/uid") != Some(uid)
@@ -356,7 +368,7 @@ fn has_finalizers(object: &Value) -> bool {
     finalizers.is_some_and(|finalizers| !finalizers.is_empty())
 }
 
-fn key(target: &Target) -> Option<Key> {
+fn key(target: &ResourcePath) -> Option<Key> {
     Some((
         target.api_version.clone(),
         target.plural.clone(),

@@ -5,30 +5,33 @@ use super::{
     build::Resources,
     dereference::{Children, Observed, named},
 };
-use crate::runtime::apply::{Applier, Error, Outcome};
+use crate::runtime::{
+    Category,
+    apply::{Applied, Applier, Error},
+};
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, sync::Arc};
 
 /// What became of the children.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub struct ChildResults {
     /// One entry per child that was tried, in order.
-    pub children: Vec<AppliedChild>,
+    pub children: Vec<ChildResult>,
 }
 
 /// What became of one child.
 #[derive(Debug)]
-pub struct AppliedChild {
+pub struct ChildResult {
     /// Kind of the child.
     pub kind: String,
     /// Name of the child.
     pub name: String,
     /// What happened.
-    pub result: Result<Outcome, Error>,
+    pub result: Result<Applied, Error>,
 }
 
-impl Applied {
+impl ChildResults {
     /// The first child that does not stand as desired, and why.
     pub fn first_error(&self) -> Option<&Error> {
         self.children.iter().find_map(|child| child.result.as_ref().err())
@@ -39,8 +42,14 @@ impl Applied {
         self.children.into_iter().find_map(|child| child.result.err())
     }
 
+    /// Whether the API server, or a webhook behind it, does not answer: the next child would only wait as long again.
+    fn is_cut_off(&self) -> bool {
+        self.first_error()
+            .is_some_and(|error| matches!(error.category(), "ApiUnreachable" | "ApiServerError" | "Throttled"))
+    }
+
     /// Children with this outcome.
-    pub fn with(&self, outcome: Outcome) -> impl Iterator<Item = &AppliedChild> {
+    pub fn with(&self, outcome: Applied) -> impl Iterator<Item = &ChildResult> {
         self.children
             .iter()
             .filter(move |child| matches!(child.result, Ok(found) if found == outcome))
@@ -48,7 +57,7 @@ impl Applied {
 }
 
 /// Applies everything of one service. The Deployment waits until everything that its pods need stands.
-pub async fn apply(resources: Resources, observed: &Observed, owner: &str, applier: &Applier) -> Applied {
+pub async fn apply(resources: Resources, observed: &Observed, owner: &str, applier: &Applier) -> ChildResults {
     let Resources {
         service_account,
         config_map,
@@ -62,7 +71,7 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
         services,
         deployments,
     } = &observed.children;
-    let mut applied = Applied::default();
+    let mut applied = ChildResults::default();
     applied.child(applier, &service_account, service_accounts).await;
     applied.child(applier, &config_map, config_maps).await;
     if let Some(service) = &service {
@@ -90,7 +99,7 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
     applied
 }
 
-impl Applied {
+impl ChildResults {
     async fn child<K>(&mut self, applier: &Applier, desired: &K, cached: &[Arc<K>])
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -101,9 +110,12 @@ impl Applied {
             + Send
             + Sync,
     {
+        if self.is_cut_off() {
+            return;
+        }
         let name = desired.name_any();
         let result = applier.apply(desired, named(cached, &name)).await;
-        self.children.push(AppliedChild {
+        self.children.push(ChildResult {
             kind: K::kind(&()).into_owned(),
             name,
             result,
@@ -117,13 +129,13 @@ impl Applied {
     {
         for object in found {
             let name = object.name_any();
-            if wanted.contains(&name) {
+            if wanted.contains(&name) || self.is_cut_off() {
                 continue;
             }
             match applier.prune(&**object, owner).await {
                 Ok(true) => tracing::info!(kind = %K::kind(&()), name, "removed a child that is not wanted any more"),
                 Ok(false) => {}
-                Err(error) => self.children.push(AppliedChild {
+                Err(error) => self.children.push(ChildResult {
                     kind: K::kind(&()).into_owned(),
                     name,
                     result: Err(error),

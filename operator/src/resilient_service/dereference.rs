@@ -2,10 +2,12 @@
 
 use super::{
     reports::{Contact, PodReport, ReportStore},
+    rollout::TEMPLATE_LABEL,
     stores::Stores,
 };
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
@@ -15,7 +17,7 @@ use valerix_crds::{
     ResilientService,
     names::{FAULTS_KEY, POLICY_KEY, RUNTIME_KEY, pods_service},
 };
-use valerix_policy::Runtime;
+use valerix_policy::{Report, Runtime};
 
 /// Label that Kubernetes puts on an EndpointSlice: the name of its Service.
 const SLICE_SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -29,6 +31,8 @@ pub struct Observed {
     pub ready_pods: BTreeMap<String, ReadyPod>,
     /// Every pod of the service, ready or not.
     pub pods: Vec<Arc<Pod>>,
+    /// The ReplicaSets of its Deployment.
+    pub replica_sets: Vec<Arc<ReplicaSet>>,
 }
 
 /// Objects with the service's label.
@@ -51,10 +55,26 @@ pub struct ReadyPod {
     pub name: String,
     /// Its address.
     pub address: IpAddr,
+    /// Hash of the template that it was made from.
+    pub template: Option<String>,
     /// Its newest answer.
     pub report: Option<Arc<PodReport>>,
     /// How well it can be reached.
     pub contact: Contact,
+}
+
+impl ReadyPod {
+    /// What the pod says of itself; none once it has failed to answer for so long that nothing is known any more. Every
+    /// condition and count rests on this.
+    pub fn evidence(&self, now: DateTime<Utc>) -> Option<&Report> {
+        let report = self.report.as_ref()?;
+        (!self.is_unreachable(now)).then_some(&report.report)
+    }
+
+    /// Whether it has reported and has failed to answer for too long since.
+    pub fn is_unreachable(&self, now: DateTime<Utc>) -> bool {
+        self.report.is_some() && self.contact.is_unreachable(now)
+    }
 }
 
 /// The object of this name.
@@ -66,6 +86,12 @@ pub fn named<'a, K: ResourceExt>(objects: &'a [Arc<K>], name: &str) -> Option<&'
 }
 
 impl Observed {
+    /// Whether a ready pod does not say that it runs the policy with this hash.
+    pub fn awaits(&self, hash: &str, now: DateTime<Utc>) -> bool {
+        let runs = |pod: &ReadyPod| pod.evidence(now).and_then(|report| report.policy.hash.as_deref()) == Some(hash);
+        !self.ready_pods.values().all(runs)
+    }
+
     /// Whether a ready pod has neither answered nor failed to answer yet.
     pub fn has_unasked_pods(&self) -> bool {
         self.ready_pods
@@ -112,7 +138,8 @@ pub fn dereference(service: &ResilientService, stores: &Stores, reports: &Report
     let namespace = service.namespace().unwrap_or_default();
     let name = service.name_any();
     let slices = stores.endpoint_slices.of(&namespace, &name);
-    let mut ready_pods = ready_pods(&slices, &pods_service(&name));
+    let pods = stores.pods.of(&namespace, &name);
+    let mut ready_pods = ready_pods(&slices, &pods_service(&name), &pods);
     for (uid, pod) in &mut ready_pods {
         pod.report = reports.get(uid);
         pod.contact = reports.contact(uid);
@@ -125,13 +152,17 @@ pub fn dereference(service: &ResilientService, stores: &Stores, reports: &Report
             deployments: stores.deployments.of(&namespace, &name),
         },
         ready_pods,
-        pods: stores.pods.of(&namespace, &name),
+        pods,
+        replica_sets: stores.replica_sets.of(&namespace, &name),
     }
 }
 
 /// The ready pods in the slices of one Service. A pod with addresses of two families counts once.
-fn ready_pods(slices: &[Arc<EndpointSlice>], service: &str) -> BTreeMap<String, ReadyPod> {
-    let mut pods = BTreeMap::new();
+///
+/// Whoever may write an EndpointSlice could send requests of ours to any address: one counts only if a pod of this
+/// service has that UID and that address.
+fn ready_pods(slices: &[Arc<EndpointSlice>], service: &str, pods: &[Arc<Pod>]) -> BTreeMap<String, ReadyPod> {
+    let mut ready_pods = BTreeMap::new();
     let ours = slices.iter().filter(|slice| {
         slice
             .labels()
@@ -146,17 +177,39 @@ fn ready_pods(slices: &[Arc<EndpointSlice>], service: &str) -> BTreeMap<String, 
         let Some(reference) = endpoint.target_ref.as_ref().filter(|_| ready) else {
             continue;
         };
-        let address = endpoint.addresses.iter().find_map(|address| address.parse().ok());
-        if let (Some(uid), Some(name), Some(address)) = (&reference.uid, &reference.name, address) {
-            pods.entry(uid.clone()).or_insert_with(|| ReadyPod {
-                name: name.clone(),
+        let Some(pod) = pods.iter().find(|pod| pod.uid() == reference.uid) else {
+            continue;
+        };
+        let own = addresses(pod);
+        let address = endpoint
+            .addresses
+            .iter()
+            .filter_map(|address| address.parse().ok())
+            .find(|address| own.contains(address));
+        if let (Some(uid), Some(address)) = (&reference.uid, address) {
+            ready_pods.entry(uid.clone()).or_insert_with(|| ReadyPod {
+                name: pod.name_any(),
                 address,
+                template: pod.labels().get(TEMPLATE_LABEL).cloned(),
                 report: None,
                 contact: Contact::default(),
             });
         }
     }
-    pods
+    ready_pods
+}
+
+/// The addresses that the kubelet gave the pod.
+fn addresses(pod: &Pod) -> Vec<IpAddr> {
+    let status = pod.status.as_ref();
+    let all = status.and_then(|status| status.pod_ips.as_ref());
+    let first = status.and_then(|status| status.pod_ip.as_ref());
+    all.into_iter()
+        .flatten()
+        .map(|address| &address.ip)
+        .chain(first)
+        .filter_map(|address| address.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -165,14 +218,20 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_ready_pods_of_the_headless_service_count() {
-        let slice = |service: &str, ready: bool, uid: &str| {
+    fn only_ready_pods_of_the_headless_service_count_at_their_own_address() {
+        let pod = |uid: &str| -> Arc<Pod> {
+            let metadata = json!({"name": format!("order-{uid}"), "uid": uid, "labels": {"pod-template-hash": "t"}});
+            let status = json!({"podIP": "10.0.0.7", "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd00::7"}]});
+            Arc::new(serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap())
+        };
+        let pods = ["a", "b", "c", "elsewhere"].map(pod);
+        let slice = |service: &str, ready: bool, uid: &str, address: &str| {
             Arc::new(
                 serde_json::from_value::<EndpointSlice>(json!({
                     "metadata": {"name": format!("{service}-x"), "labels": {"kubernetes.io/service-name": service}},
                     "addressType": "IPv4",
                     "endpoints": [{
-                        "addresses": ["10.0.0.7"],
+                        "addresses": [address],
                         "conditions": {"ready": ready, "serving": true, "terminating": !ready},
                         "targetRef": {"kind": "Pod", "name": "order-1", "uid": uid}
                     }],
@@ -182,13 +241,20 @@ mod tests {
             )
         };
         let slices = [
-            slice("order-pods", true, "a"),
-            slice("order-pods", true, "a"),
-            slice("order-pods", false, "b"),
-            slice("order", true, "c"),
+            slice("order-pods", true, "a", "10.0.0.7"),
+            slice("order-pods", true, "a", "fd00::7"),
+            slice("order-pods", false, "b", "10.0.0.7"),
+            slice("order", true, "c", "10.0.0.7"),
+            // Written by hand: of nobody, and of a pod that is elsewhere.
+            slice("order-pods", true, "nobody", "10.0.0.7"),
+            slice("order-pods", true, "elsewhere", "169.254.169.254"),
         ];
-        let pods = ready_pods(&slices, "order-pods");
-        assert_eq!(pods.keys().collect::<Vec<_>>(), ["a"]);
-        assert_eq!(pods["a"].address.to_string(), "10.0.0.7");
+        let ready = ready_pods(&slices, "order-pods", &pods);
+        assert_eq!(ready.keys().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(ready["a"].address.to_string(), "10.0.0.7");
+        assert_eq!(
+            (ready["a"].name.as_str(), ready["a"].template.as_deref()),
+            ("order-a", Some("t"))
+        );
     }
 }

@@ -9,21 +9,21 @@ use super::{
     reports::{PodReport, ReportStore},
 };
 use crate::runtime::Triggers;
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{StatusCode, header};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use valerix_crds::ResilientService;
-use valerix_policy::Report;
+use valerix_policy::{CircuitBreakerReport, FaultReport, PolicySource, Report};
 
-/// How long a pod may hold back an answer that says nothing new.
-pub const WAIT: Duration = Duration::from_secs(120);
 /// How long after that its head must be there.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Larger answers are refused. Unit: bytes.
@@ -35,6 +35,8 @@ const CROWDED: Duration = Duration::from_secs(1);
 /// Pauses after failures.
 const RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// What a pod changes at a known moment it is asked for this much later.
+const LATER: TimeDelta = TimeDelta::seconds(1);
 
 /// Namespace and name of a ResilientService.
 type ServiceKey = (String, String);
@@ -46,7 +48,14 @@ pub struct Follower {
     reports: ReportStore,
     triggers: Triggers<ResilientService>,
     wait: Duration,
-    followed: Arc<Mutex<HashMap<ServiceKey, HashMap<String, Followed>>>>,
+    followed: Arc<Mutex<HashMap<ServiceKey, FollowedService>>>,
+}
+
+#[derive(Default)]
+struct FollowedService {
+    pods: HashMap<String, Followed>,
+    /// When something changes in the pods by the clock alone.
+    change_at: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 struct Followed {
@@ -72,7 +81,7 @@ enum Error {
     OtherPod(String),
 }
 
-enum Answer {
+enum PodAnswer {
     Changed(Box<Report>, String),
     Unchanged,
 }
@@ -102,8 +111,16 @@ impl Follower {
         })
     }
 
-    /// Follows exactly these pods of one service from now on; none if `port` is absent.
-    pub fn follow(&self, namespace: &str, service: &str, pods: &BTreeMap<String, ReadyPod>, port: Option<u16>) {
+    /// Follows exactly these pods of one service from now on; none if `port` is absent. At `change_at` something changes
+    /// in them by the clock alone, which they do not tell: they are asked anew then.
+    pub fn follow(
+        &self,
+        namespace: &str,
+        service: &str,
+        pods: &BTreeMap<String, ReadyPod>,
+        port: Option<u16>,
+        change_at: Option<DateTime<Utc>>,
+    ) {
         let key = (namespace.to_owned(), service.to_owned());
         let wanted: BTreeMap<&str, (&ReadyPod, SocketAddr)> = port
             .into_iter()
@@ -112,8 +129,10 @@ impl Follower {
                     .map(move |(uid, pod)| (uid.as_str(), (pod, SocketAddr::new(IpAddr::clone(&pod.address), port))))
             })
             .collect();
-        let mut all = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        let followed = all.entry(key.clone()).or_default();
+        let mut all = self.lock();
+        let service = all.entry(key.clone()).or_default();
+        *service.change_at.lock().unwrap_or_else(PoisonError::into_inner) = change_at;
+        let followed = &mut service.pods;
         followed.retain(|uid, current| {
             let keep = wanted
                 .get(uid.as_str())
@@ -132,6 +151,7 @@ impl Follower {
                     pod: pod.name.clone(),
                     uid: uid.to_owned(),
                     address,
+                    change_at: service.change_at.clone(),
                 };
                 Followed {
                     address,
@@ -143,6 +163,10 @@ impl Follower {
             all.remove(&key);
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceKey, FollowedService>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One pod that is followed.
@@ -153,6 +177,7 @@ struct Pursuit {
     pod: String,
     uid: String,
     address: SocketAddr,
+    change_at: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Pursuit {
@@ -162,7 +187,7 @@ impl Pursuit {
         loop {
             let asked = Instant::now();
             match self.ask(since.as_deref()).await {
-                Ok(Answer::Changed(report, etag)) => {
+                Ok(PodAnswer::Changed(report, etag)) => {
                     retry = RETRY;
                     let news = since.as_ref() != Some(&etag);
                     since = Some(etag);
@@ -173,14 +198,18 @@ impl Pursuit {
                         sleep(PACE.saturating_sub(asked.elapsed())).await;
                     }
                 }
-                Ok(Answer::Unchanged) => {
+                Ok(PodAnswer::Unchanged) => {
                     retry = RETRY;
-                    self.follower.reports.unchanged(&self.uid, Utc::now());
-                    if asked.elapsed() < self.follower.wait / 2 {
+                    if self.follower.reports.unchanged(&self.uid, Utc::now()) {
+                        self.trigger();
+                    }
+                    if asked.elapsed() < Duration::from_millis(500) {
                         sleep(CROWDED).await;
                     }
                 }
                 Err(error) => {
+                    // The next answer is to come at once, and to be looked at.
+                    since = None;
                     let first = self.follower.reports.failed(&self.uid, &error.to_string(), Utc::now());
                     if first {
                         tracing::info!(
@@ -190,9 +219,6 @@ impl Pursuit {
                             %error,
                             "a pod does not report"
                         );
-                    }
-                    // Its service looks again: silence becomes Unreachable by the passing of time alone.
-                    if first || retry == LONGEST_RETRY {
                         self.trigger();
                     }
                     sleep(retry).await;
@@ -202,18 +228,26 @@ impl Pursuit {
         }
     }
 
-    async fn ask(&self, since: Option<&str>) -> Result<Answer, Error> {
+    /// How long the pod may hold its answer back.
+    fn wait(&self) -> Duration {
+        let change_at = *self.change_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = change_at.and_then(|at| (at + LATER - Utc::now()).to_std().ok());
+        until.map_or(self.follower.wait, |until| until.min(self.follower.wait))
+    }
+
+    async fn ask(&self, since: Option<&str>) -> Result<PodAnswer, Error> {
         let mut request = self.follower.http.get(format!("http://{}/resilience", self.address));
         let mut patience = HEAD_TIMEOUT;
         if let Some(etag) = since {
-            let wait = format!("{}ms", self.follower.wait.as_millis().min(99_999));
-            let wait = if self.follower.wait.subsec_millis() == 0 {
-                format!("{}s", self.follower.wait.as_secs())
+            let wait = self.wait();
+            let (seconds, milliseconds) = (wait.as_secs(), wait.subsec_millis());
+            let text = if milliseconds == 0 {
+                format!("{seconds}s")
             } else {
-                wait
+                format!("{seconds}s{milliseconds}ms")
             };
-            request = request.query(&[("since", etag), ("wait", &wait)]);
-            patience += self.follower.wait;
+            request = request.query(&[("since", etag), ("wait", &text)]);
+            patience += wait;
         }
         let mut response = timeout(patience, request.send())
             .await
@@ -223,7 +257,7 @@ impl Pursuit {
             })?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED if since.is_some() => return Ok(Answer::Unchanged),
+            StatusCode::NOT_MODIFIED if since.is_some() => return Ok(PodAnswer::Unchanged),
             status => return Err(Error::Status(status)),
         }
         let etag = response
@@ -234,12 +268,12 @@ impl Pursuit {
         let body = timeout(HEAD_TIMEOUT, read(&mut response))
             .await
             .map_err(|_| Error::Timeout)??;
-        let report: Report = serde_json::from_slice(&body).map_err(|source| Error::NoReport { source })?;
+        let report = parse(&body).map_err(|source| Error::NoReport { source })?;
         if report.pod_uid != self.uid {
             return Err(Error::OtherPod(report.pod_uid.chars().take(64).collect()));
         }
         let etag = etag.unwrap_or_else(|| report.etag());
-        Ok(Answer::Changed(Box::new(report), etag))
+        Ok(PodAnswer::Changed(Box::new(report), etag))
     }
 
     fn received(&self, report: Report) {
@@ -250,12 +284,46 @@ impl Pursuit {
             report,
             received_at: Utc::now(),
         };
-        self.follower.reports.put(&self.uid, report);
+        // Under the lock: a pod that is not followed any more must not come back into the store.
+        let followed = self.follower.lock();
+        let key = (self.namespace.clone(), self.service.clone());
+        if followed
+            .get(&key)
+            .is_some_and(|service| service.pods.contains_key(&self.uid))
+        {
+            self.follower.reports.put(&self.uid, report);
+        }
+        drop(followed);
         self.trigger();
     }
 
     fn trigger(&self) {
         self.follower.triggers.trigger(&self.namespace, &self.service);
+    }
+}
+
+/// Reads what is needed and can be understood: a pod of a newer library may say more, and values of a newer version are
+/// left out one by one instead of making the whole report none. Nobody here reads its limits.
+fn parse(body: &[u8]) -> Result<Report, serde_json::Error> {
+    let mut value: Value = serde_json::from_slice(body)?;
+    if let Some(report) = value.as_object_mut() {
+        report.remove("limits");
+        retain_readable::<CircuitBreakerReport>(report.get_mut("circuitBreakers"));
+        retain_readable::<FaultReport>(report.get_mut("faults"));
+    }
+    if let Some(policy) = value.get_mut("policy").and_then(Value::as_object_mut)
+        && policy
+            .get("source")
+            .is_some_and(|source| PolicySource::deserialize(source).is_err())
+    {
+        policy.remove("source");
+    }
+    Report::deserialize(value)
+}
+
+fn retain_readable<T: DeserializeOwned>(list: Option<&mut Value>) {
+    if let Some(entries) = list.and_then(Value::as_array_mut) {
+        entries.retain(|entry| T::deserialize(entry).is_ok());
     }
 }
 
@@ -274,5 +342,4 @@ async fn read(response: &mut reqwest::Response) -> Result<Vec<u8>, Error> {
 }
 
 #[cfg(test)]
-#[path = "follow_tests.rs"]
 mod tests;

@@ -1,9 +1,10 @@
 //! What is remembered of each service between two reconciles: pacing only. Losing it costs nothing but haste.
 
-use super::nudge::Schedule;
+use super::nudge::Pacing;
+use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -18,6 +19,11 @@ const READY_PACE: Duration = Duration::from_secs(5);
 /// Judgement is held back no longer than this. A pod has answered or failed to within two seconds.
 const LONGEST_HOLD: Duration = Duration::from_secs(3);
 
+/// So many times in this window are a contest; then the replicas are left alone for the pause.
+const CONTEST_ROUNDS: usize = 3;
+const CONTEST_WINDOW: Duration = Duration::from_secs(300);
+const CONTEST_PAUSE: Duration = Duration::from_secs(600);
+
 /// Notes on all services.
 #[derive(Default)]
 pub struct Memory {
@@ -29,13 +35,19 @@ pub struct Memory {
 pub struct Notes {
     uid: String,
     /// Which pods were nudged when.
-    pub nudges: Schedule,
+    pub nudges: Pacing,
     /// When the status was written last.
     pub writes: Pace,
     /// The count of ready pods that is waiting to be written.
     pub ready: Settling,
     /// Since when judgement is held back.
     pub patience: Patience,
+    /// Since when the current configuration has been awaited.
+    pub awaiting: Awaiting,
+    /// Who else writes the Deployment's replicas.
+    pub contest: Contest,
+    /// Hash of the configuration that was told to be accepted.
+    pub accepted: Option<String>,
 }
 
 impl Memory {
@@ -101,6 +113,74 @@ impl Patience {
     }
 }
 
+/// Since when a ready pod has been awaited to run this very configuration.
+#[derive(Debug, Default)]
+pub struct Awaiting {
+    hash: String,
+    since: Option<DateTime<Utc>>,
+}
+
+impl Awaiting {
+    /// Since when `hash` has been awaited of a ready pod, none if it is not. `before` is what the status knows from an
+    /// earlier life of this process.
+    pub fn since(
+        &mut self,
+        hash: &str,
+        is_awaited: bool,
+        before: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        if self.hash != hash {
+            hash.clone_into(&mut self.hash);
+            self.since = None;
+        }
+        if !is_awaited {
+            self.since = None;
+        } else if self.since.is_none() {
+            self.since = Some(before.unwrap_or(now));
+        }
+        self.since
+    }
+}
+
+/// Tells a single edit of the Deployment's replicas, which is put back, from somebody who writes them again and again:
+/// two that undo each other's work make and kill pods without end.
+#[derive(Debug, Default)]
+pub struct Contest {
+    put_back: VecDeque<Instant>,
+    yielded_at: Option<Instant>,
+}
+
+impl Contest {
+    /// Notes that the replicas were put back.
+    pub fn put_back(&mut self, now: Instant) {
+        self.put_back.push_back(now);
+        while self
+            .put_back
+            .front()
+            .is_some_and(|at| now.duration_since(*at) >= CONTEST_WINDOW)
+        {
+            self.put_back.pop_front();
+        }
+        if self.put_back.len() >= CONTEST_ROUNDS {
+            self.yielded_at = Some(now);
+            self.put_back.clear();
+        }
+    }
+
+    /// How long the replicas are left to whoever else writes them; none if they are ours.
+    pub fn yields(&mut self, now: Instant) -> Option<Duration> {
+        let left = CONTEST_PAUSE.saturating_sub(now.duration_since(self.yielded_at?));
+        if left.is_zero() {
+            self.yielded_at = None;
+            // One more time tells whether it goes on.
+            self.put_back = std::iter::repeat_n(now, CONTEST_ROUNDS - 1).collect();
+            return None;
+        }
+        Some(left)
+    }
+}
+
 /// A count that must hold for a while before it counts.
 #[derive(Debug, Default)]
 pub struct Settling {
@@ -108,12 +188,18 @@ pub struct Settling {
 }
 
 impl Settling {
-    /// The count to write, given what is written now and what is seen now, and when to look again.
-    pub fn settle(&mut self, written: Option<u32>, seen: u32, now: Instant) -> (u32, Option<Duration>) {
-        let Some(written) = written.filter(|written| *written != seen) else {
+    /// The count to write, given what is written now, what is seen now and what is desired, and when to look again.
+    ///
+    /// Nobody ready is no count: pods that come up begin with the share that they will have, not with all of it.
+    pub fn settle(&mut self, written: Option<u32>, seen: u32, desired: u32, now: Instant) -> (u32, Option<Duration>) {
+        let Some(written) = written else {
             self.pending = None;
-            return (seen, None);
+            return (seen.max(desired), None);
         };
+        if seen == 0 || seen == written {
+            self.pending = None;
+            return (written, None);
+        }
         match self.pending {
             Some((count, since)) if count == seen => {
                 let wait = READY_PACE.saturating_sub(now.duration_since(since));
@@ -136,21 +222,68 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_count_is_written_when_it_has_held() {
+    async fn a_count_is_written_when_it_has_held_and_nobody_ready_is_no_count() {
         let mut settling = Settling::default();
         let start = Instant::now();
-        let at = |second| start + Duration::from_secs(second);
+        let mut settle = |written, seen, second| settling.settle(written, seen, 3, start + Duration::from_secs(second));
         let seconds = |second| Some(Duration::from_secs(second));
-        assert_eq!(settling.settle(None, 0, at(0)), (0, None));
-        assert_eq!(settling.settle(Some(0), 2, at(1)), (0, seconds(5)));
-        assert_eq!(settling.settle(Some(0), 3, at(2)), (0, seconds(5)));
-        assert_eq!(settling.settle(Some(0), 3, at(6)), (0, seconds(1)));
-        assert_eq!(settling.settle(Some(0), 3, at(7)), (3, None));
-        assert_eq!(settling.settle(Some(3), 3, at(8)), (3, None));
-        assert_eq!(settling.settle(Some(3), 2, at(9)), (3, seconds(5)));
+        // Before any pod is ready each is to take the share that it will have.
+        assert_eq!(settle(None, 0, 0), (3, None));
+        assert_eq!(settle(None, 5, 0), (5, None));
+        assert_eq!(settle(Some(3), 0, 1), (3, None));
+        assert_eq!(settle(Some(3), 0, 9), (3, None));
+        assert_eq!(settle(Some(3), 2, 10), (3, seconds(5)));
+        assert_eq!(settle(Some(3), 1, 11), (3, seconds(5)));
+        assert_eq!(settle(Some(3), 1, 15), (3, seconds(1)));
+        assert_eq!(settle(Some(3), 1, 16), (1, None));
+        assert_eq!(settle(Some(1), 1, 17), (1, None));
+        assert_eq!(settle(Some(1), 2, 18), (1, seconds(5)));
         // Back for a moment: the wait begins anew.
-        assert_eq!(settling.settle(Some(3), 3, at(12)), (3, None));
-        assert_eq!(settling.settle(Some(3), 2, at(13)), (3, seconds(5)));
+        assert_eq!(settle(Some(1), 1, 21), (1, None));
+        assert_eq!(settle(Some(1), 2, 22), (1, seconds(5)));
+    }
+
+    #[test]
+    fn a_configuration_is_awaited_from_when_a_ready_pod_was_first_to_run_it() {
+        let mut awaiting = Awaiting::default();
+        let at = |second| DateTime::from_timestamp(second, 0).unwrap();
+        let mut since = |hash, is_awaited, second| awaiting.since(hash, is_awaited, None, at(second));
+        assert_eq!(since("a", true, 1), Some(at(1)));
+        assert_eq!(since("a", true, 50), Some(at(1)));
+        // Another one before the first was there: its own time.
+        assert_eq!(since("b", true, 59), Some(at(59)));
+        // The image is pulled for long: nobody was ready to run it.
+        assert_eq!(since("c", false, 60), None);
+        assert_eq!(since("c", true, 300), Some(at(300)));
+        assert_eq!(since("c", false, 301), None);
+        assert_eq!(since("c", true, 500), Some(at(500)), "a new pod has its own time");
+        let mut restarted = Awaiting::default();
+        assert_eq!(restarted.since("c", true, Some(at(440)), at(501)), Some(at(440)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replicas_that_somebody_sets_again_and_again_are_left_to_him_for_a_while() {
+        let mut contest = Contest::default();
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        for second in [0, 400] {
+            contest.put_back(at(second));
+            assert_eq!(contest.yields(at(second)), None, "a single edit is put back");
+        }
+        contest.put_back(at(415));
+        contest.put_back(at(430));
+        assert_eq!(contest.yields(at(430)), Some(CONTEST_PAUSE));
+        assert_eq!(contest.yields(at(1029)), Some(Duration::from_secs(1)));
+        assert_eq!(contest.yields(at(1030)), None);
+        contest.put_back(at(1030));
+        assert!(
+            contest.yields(at(1031)).is_some(),
+            "it goes on: one write in ten minutes"
+        );
+        assert_eq!(contest.yields(at(2000)), None);
+        assert_eq!(contest.yields(at(2400)), None);
+        contest.put_back(at(2400));
+        assert_eq!(contest.yields(at(2400)), None, "it had ended");
     }
 
     #[tokio::test(start_paused = true)]

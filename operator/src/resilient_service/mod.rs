@@ -10,6 +10,8 @@ mod fixtures;
 mod follow;
 mod memory;
 mod nudge;
+mod policy;
+mod quantity;
 mod reports;
 mod rollout;
 mod status;
@@ -24,20 +26,26 @@ pub use validate::{DEFAULT_REPORT_PORT, report_port};
 
 use crate::{
     Context,
-    runtime::{Events, Options, Publisher, apply::Applier, controller},
+    runtime::{
+        Events, News, Options, Publisher,
+        apply::{Applied, Applier},
+        controller,
+        publish::Precondition,
+    },
 };
-use apply::{Applied, apply};
-use chrono::Utc;
-use dereference::{Observed, dereference};
-pub use error::Error;
+use apply::{ChildResults, apply};
+use chrono::{DateTime, Utc};
+use dereference::{Observed, dereference, named};
+pub use error::{Error, Failed};
 use follow::Follower;
 use kube::{ResourceExt, runtime::controller::Action};
 use memory::Memory;
 use nudge::{Nudger, behind};
-use status::{Work, news, status};
+pub use status::Reason;
+use status::{CONFIG_ACCEPTED, Remembered, Work, news, overdue_since, status, wanted};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
-use valerix_crds::{ResilientService, names::policy_config_map};
+use valerix_crds::{ResilientService, ResilientServiceStatus, names::policy_config_map};
 use validate::validate;
 
 /// Name in metrics, logs and events.
@@ -46,7 +54,7 @@ const CONTROLLER: &str = "resilient-service";
 /// Reconciles every ResilientService until the process ends.
 pub async fn run(ctx: Arc<Context>) {
     let triggers = ctx.stores.services.triggers().clone();
-    let follower = match Follower::new(ctx.reports.clone(), triggers, follow::WAIT) {
+    let follower = match Follower::new(ctx.reports.clone(), triggers, reports::WAIT) {
         Ok(follower) => follower,
         Err(error) => {
             tracing::error!(%error, "failed to make the client that follows pods");
@@ -57,24 +65,22 @@ pub async fn run(ctx: Arc<Context>) {
         applier: Applier::new(&ctx.runtime, CONTROLLER),
         publisher: Publisher::new(&ctx.runtime, CONTROLLER).leaving_out(&["lastExperiment"]),
         events: ctx.runtime.events(CONTROLLER),
-        nudger: Nudger::start(&ctx.runtime),
+        nudger: Nudger::start(&ctx.runtime, ctx.reports.clone()),
         memory: Memory::default(),
         follower,
         ctx: ctx.clone(),
     });
     let forgetful = controller.clone();
-    ctx.stores
-        .services
-        .on_gone(move |namespace, name| forgetful.forget(namespace, name));
+    let gone = |namespace: &str, name: &str| forgetful.forget(namespace, name);
+    let work = move |service| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&service).await }
+    };
     let options = Options {
         concurrency: 16,
         ..Options::new(CONTROLLER)
     };
-    controller::run(&ctx.runtime, options, &ctx.stores.services, move |service| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&service).await }
-    })
-    .await;
+    controller::run(&ctx.runtime, options, &ctx.stores.services, work, gone).await;
 }
 
 /// What the steps need beside the objects.
@@ -89,7 +95,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, cached: &Arc<ResilientService>) -> Result<Action, Error> {
+    async fn reconcile(&self, cached: &Arc<ResilientService>) -> Result<Action, Failed> {
         if cached.metadata.deletion_timestamp.is_some() {
             return Ok(Action::await_change());
         }
@@ -98,17 +104,22 @@ impl Controller {
         self.follow(&service, &observed);
         let mut looks = Looks::default();
         let work = self.work(&service, &observed, &mut looks).await;
-        self.nudge(&service, &observed, &mut looks);
-        self.publish(&service, &observed, &work, &mut looks).await?;
-        match work {
-            Work::Applied { applied, .. } => match applied.into_error() {
-                Some(source) => Err(Error::Apply { source }),
-                None => Ok(looks.action()),
-            },
-            Work::Invalid(violations) => Err(Error::Invalid {
-                message: validate::describe(&violations),
+        if !matches!(work, Work::Paused) {
+            self.nudge(&service, &observed, &mut looks);
+        }
+        let published = self.publish(&service, &observed, &work, &mut looks).await;
+        let error = match (published, work) {
+            (Err(error), _) => Some(error),
+            (Ok(()), Work::Applied { applied, .. }) => applied.into_error().map(|source| Error::Apply { source }),
+            (Ok(()), Work::Invalid(violations)) => Some(Error::Invalid { violations }),
+            (Ok(()), Work::Paused) => None,
+        };
+        match error {
+            None => Ok(looks.0.map_or_else(Action::await_change, Action::requeue)),
+            Some(source) => Err(Failed {
+                source,
+                look_again: looks.0,
             }),
-            Work::Paused => Ok(looks.action()),
         }
     }
 
@@ -116,8 +127,9 @@ impl Controller {
     fn follow(&self, service: &ResilientService, observed: &Observed) {
         let port = report_port(&service.spec).and_then(|port| u16::try_from(port).ok());
         let namespace = service.namespace().unwrap_or_default();
+        let change_at = next_override_end(service, Utc::now());
         self.follower
-            .follow(&namespace, &service.name_any(), &observed.ready_pods, port);
+            .follow(&namespace, &service.name_any(), &observed.ready_pods, port, change_at);
     }
 
     /// Side effect: the children, unless the service is paused or cannot be built.
@@ -125,22 +137,36 @@ impl Controller {
         let config_map = policy_config_map(&service.name_any());
         let ready = u32::try_from(observed.ready_pods.len()).unwrap_or(u32::MAX);
         let (replicas, wait) = self.memory.with(service, |notes| {
-            notes
-                .ready
-                .settle(observed.runtime_replicas(&config_map), ready, Instant::now())
+            let written = observed.runtime_replicas(&config_map);
+            let desired = u32::try_from(service.spec.replicas).unwrap_or(0);
+            notes.ready.settle(written, ready, desired, Instant::now())
         });
         looks.within(wait);
-        let plan = match validate(service, replicas) {
+        let mut plan = match validate(service, replicas) {
             Ok(plan) => plan,
             Err(violations) => return Work::Invalid(violations),
         };
         if service.spec.paused {
             return Work::Paused;
         }
+        let live_replicas = named(&observed.children.deployments, &plan.name)
+            .and_then(|deployment| deployment.spec.as_ref()?.replicas)
+            .filter(|replicas| *replicas != plan.replicas);
+        if let Some(replicas) = live_replicas {
+            let left = self.memory.with(service, |notes| notes.contest.yields(Instant::now()));
+            looks.within(left);
+            if left.is_some() {
+                plan.replicas = replicas;
+            }
+        }
         let resources = build::build(&plan);
         let owner = service.uid().unwrap_or_default();
         // Boxed, because the desired objects are large and every reconcile would carry their room.
         let applied = Box::pin(apply(resources, observed, &owner, &self.applier)).await;
+        if live_replicas.is_some() && applied.with(Applied::Repaired).any(|child| child.kind == "Deployment") {
+            self.memory
+                .with(service, |notes| notes.contest.put_back(Instant::now()));
+        }
         self.tell_applied(service, &applied).await;
         Work::Applied {
             plan: Box::new(plan),
@@ -159,7 +185,7 @@ impl Controller {
         let namespace = service.namespace().unwrap_or_default();
         for uid in due {
             if let Some(pod) = observed.ready_pods.get(&uid) {
-                self.nudger.nudge(&namespace, &pod.name, &uid);
+                self.nudger.nudge(&namespace, &pod.name, &uid, &live);
             }
         }
     }
@@ -180,7 +206,9 @@ impl Controller {
             looks.within(hold);
             return Ok(());
         }
-        let judged = status(service, observed, work, Utc::now());
+        let now = Utc::now();
+        let remembered = self.remembered(service, observed, work, now);
+        let judged = status(service, observed, work, remembered, now);
         looks.within(judged.look_again);
         let old = service.status.clone().unwrap_or_default();
         if old == judged.status {
@@ -194,45 +222,72 @@ impl Controller {
             return Ok(());
         }
         self.publisher
-            .publish(
-                service,
-                &judged.status,
-                crate::runtime::publish::Precondition::SameObject,
-            )
+            .publish(service, &judged.status, Precondition::SameObject)
             .await
             .map_err(|source| Error::Publish {
                 source: Box::new(source),
             })?;
-        for news in news(&old, &judged.status) {
-            if news.good {
-                self.events
-                    .normal(&**service, news.reason, &news.action, &news.note)
-                    .await;
-            } else {
-                self.events
-                    .warning(&**service, news.reason, &news.action, &news.note)
-                    .await;
-            }
-        }
+        self.tell_status(service, &old, &judged.status).await;
         Ok(())
     }
 
+    /// What the status cannot say of itself. Memory only.
+    fn remembered(
+        &self,
+        service: &Arc<ResilientService>,
+        observed: &Observed,
+        work: &Work,
+        now: DateTime<Utc>,
+    ) -> Remembered {
+        let before = service.status.clone().unwrap_or_default();
+        let wanted = wanted(service, observed, work);
+        self.memory.with(service, |notes| Remembered {
+            awaited_since: wanted.and_then(|hash| {
+                let is_awaited = observed.awaits(&hash, now);
+                notes
+                    .awaiting
+                    .since(&hash, is_awaited, overdue_since(&before, &hash), now)
+            }),
+            yields_replicas: notes.contest.yields(Instant::now()).is_some(),
+        })
+    }
+
+    /// Side effect: an event for each step from one status to the next; that a configuration is accepted, once.
+    async fn tell_status(
+        &self,
+        service: &Arc<ResilientService>,
+        old: &ResilientServiceStatus,
+        new: &ResilientServiceStatus,
+    ) {
+        let hash = new.config.as_ref().map(|config| config.hash.clone());
+        let mut news = news(old, new);
+        if news.iter().any(|news| news.reason == CONFIG_ACCEPTED) {
+            let told = self
+                .memory
+                .with(service, |notes| std::mem::replace(&mut notes.accepted, hash.clone()));
+            news.retain(|news| news.reason != CONFIG_ACCEPTED || told != hash);
+        }
+        self.events.tell(&**service, news).await;
+    }
+
     /// Side effect: an event for each child that somebody had changed and we have put back.
-    async fn tell_applied(&self, service: &ResilientService, applied: &Applied) {
-        for child in applied.with(crate::runtime::apply::Outcome::Repaired) {
+    async fn tell_applied(&self, service: &ResilientService, applied: &ChildResults) {
+        let news = applied.with(Applied::Repaired).map(|child| {
             let note = format!(
                 "{} {} was changed by somebody else and is as desired again",
                 child.kind, child.name
             );
-            self.events.warning(service, "DriftPutBack", "Apply", &note).await;
-        }
+            News::bad("DriftPutBack", "Apply", note)
+        });
+        self.events.tell(service, news.collect::<Vec<_>>()).await;
     }
 
     /// Side effect: memory only.
     fn forget(&self, namespace: &str, name: &str) {
-        self.follower.follow(namespace, name, &Default::default(), None);
+        self.follower.follow(namespace, name, &Default::default(), None, None);
         if let Some(uid) = self.memory.forget(namespace, name) {
             self.publisher.forget(&uid);
+            self.applier.forget(&uid);
         }
     }
 }
@@ -243,15 +298,22 @@ struct Looks(Option<Duration>);
 
 impl Looks {
     fn within(&mut self, wait: Option<Duration>) {
-        if let Some(wait) = wait {
-            self.0 = Some(self.0.map_or(wait, |earlier| earlier.min(wait)));
-        }
-    }
-
-    fn action(&self) -> Action {
         // A little later rather than a little too early: what is awaited must have come.
-        self.0.map_or_else(Action::await_change, |wait| {
-            Action::requeue(wait + Duration::from_millis(5))
-        })
+        let wait = wait.map(|wait| wait + Duration::from_millis(5));
+        self.0 = self.0.into_iter().chain(wait).min();
     }
+}
+
+/// When the next override of a circuit ends by itself.
+fn next_override_end(service: &ResilientService, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let targets = service
+        .spec
+        .resilience
+        .iter()
+        .flat_map(|resilience| &resilience.targets);
+    targets
+        .filter_map(|target| target.manual_override.as_ref())
+        .map(|by_hand| by_hand.until)
+        .filter(|until| *until > now)
+        .min()
 }

@@ -3,21 +3,26 @@
 //! Deciding is pure; [`Nudger`] is the one place that sends, at most fifty a second over all services. A pod that is
 //! current, or that says nothing, is never written.
 
-use super::dereference::{DocumentHashes, Observed};
+use super::{
+    dereference::{DocumentHashes, Observed},
+    reports::ReportStore,
+};
 use crate::runtime::{Runtime, failure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
-use std::{collections::HashMap, time::Duration};
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::Instant,
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+use tokio::{sync::Notify, time::Instant};
 use valerix_crds::names::NUDGE_ANNOTATION;
+use valerix_policy::Report;
 
 /// When a pod that stays behind is nudged, counted from when it was first seen behind: the kubelet's watches of pods
 /// and ConfigMaps are not ordered, so one nudge can come too early.
-const SCHEDULE: [Duration; 4] = [
+const MOMENTS: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_secs(3),
     Duration::from_secs(10),
@@ -36,18 +41,21 @@ pub fn behind<'a>(observed: &'a Observed, live: &DocumentHashes) -> Vec<&'a str>
         .ready_pods
         .iter()
         .filter(|(_, pod)| {
-            pod.report.as_ref().is_some_and(|report| {
-                let report = &report.report;
-                report.policy.hash != live.policy || report.faults_hash != live.faults
-            })
+            pod.report
+                .as_ref()
+                .is_some_and(|report| is_behind(&report.report, live))
         })
         .map(|(uid, _)| uid.as_str())
         .collect()
 }
 
+fn is_behind(report: &Report, live: &DocumentHashes) -> bool {
+    report.policy.hash != live.policy || report.faults_hash != live.faults
+}
+
 /// The pods of one service that are behind, and how often each was nudged for it.
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub struct Pacing {
     pods: HashMap<String, Pending>,
 }
 
@@ -58,7 +66,7 @@ struct Pending {
     sent: usize,
 }
 
-impl Schedule {
+impl Pacing {
     /// The pods to nudge now, and when to ask again.
     pub fn due(&mut self, behind: &[&str], wanted: &DocumentHashes, now: Instant) -> (Vec<String>, Option<Duration>) {
         self.pods
@@ -72,11 +80,11 @@ impl Schedule {
                 sent: 0,
             });
             let age = now.duration_since(pending.since);
-            if SCHEDULE.get(pending.sent).is_some_and(|at| age >= *at) {
+            if MOMENTS.get(pending.sent).is_some_and(|at| age >= *at) {
                 due.push((*uid).to_owned());
                 pending.sent += 1;
             }
-            if let Some(at) = SCHEDULE.get(pending.sent) {
+            if let Some(at) = MOMENTS.get(pending.sent) {
                 let wait = at.saturating_sub(age);
                 next = Some(next.map_or(wait, |next| next.min(wait)));
             }
@@ -88,43 +96,95 @@ impl Schedule {
 /// Sends nudges, one at a time.
 #[derive(Clone)]
 pub struct Nudger {
-    queue: UnboundedSender<Nudge>,
+    queue: Arc<Queue>,
+}
+
+/// The pods that wait for their nudge, each once, in the order in which they came.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    order: VecDeque<String>,
+    nudges: HashMap<String, Nudge>,
 }
 
 struct Nudge {
     namespace: String,
     pod: String,
     uid: String,
+    /// What the pod is to run.
+    wanted: DocumentHashes,
 }
 
 impl Nudger {
     /// Starts the sender; it ends with the process.
-    pub fn start(runtime: &Runtime) -> Self {
-        let (queue, nudges) = unbounded_channel();
-        tokio::spawn(send_all(runtime.clone(), nudges));
+    pub fn start(runtime: &Runtime, reports: ReportStore) -> Self {
+        let queue = Arc::new(Queue::default());
+        runtime.spawn("nudger", send_all(runtime.clone(), reports, queue.clone()));
         Self { queue }
     }
 
-    /// Asks for one nudge.
-    pub fn nudge(&self, namespace: &str, pod: &str, uid: &str) {
-        // The queue is closed only while the process ends.
-        let _ = self.queue.send(Nudge {
+    /// Asks for one nudge; a pod that waits already keeps its place.
+    pub fn nudge(&self, namespace: &str, pod: &str, uid: &str, wanted: &DocumentHashes) {
+        self.queue.put(Nudge {
             namespace: namespace.to_owned(),
             pod: pod.to_owned(),
             uid: uid.to_owned(),
+            wanted: wanted.clone(),
         });
     }
 }
 
-async fn send_all(runtime: Runtime, mut nudges: UnboundedReceiver<Nudge>) {
+impl Queue {
+    fn put(&self, nudge: Nudge) {
+        let mut waiting = self.lock();
+        if !waiting.nudges.contains_key(&nudge.uid) {
+            waiting.order.push_back(nudge.uid.clone());
+        }
+        waiting.nudges.insert(nudge.uid.clone(), nudge);
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    async fn take(&self) -> Nudge {
+        loop {
+            let next = {
+                let mut waiting = self.lock();
+                let uid = waiting.order.pop_front();
+                uid.and_then(|uid| waiting.nudges.remove(&uid))
+            };
+            match next {
+                Some(nudge) => return nudge,
+                None => self.filled.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn send_all(runtime: Runtime, reports: ReportStore, queue: Arc<Queue>) {
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while let Some(nudge) = nudges.recv().await {
-        pace.tick().await;
-        if runtime.leadership.fence().is_none() {
-            continue;
+    loop {
+        let nudge = tokio::select! {
+            nudge = queue.take() => nudge,
+            () = runtime.shutdown.cancelled() => return,
+        };
+        // Since it was asked for, the pod may have become current, or gone.
+        let is_still_behind = reports
+            .get(&nudge.uid)
+            .is_some_and(|report| is_behind(&report.report, &nudge.wanted));
+        if is_still_behind && runtime.leadership.fence().is_some() {
+            pace.tick().await;
+            send(&runtime, &nudge).await;
         }
-        send(&runtime, &nudge).await;
     }
 }
 
@@ -174,27 +234,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_stays_behind_is_nudged_four_times_and_a_current_one_never() {
-        let mut schedule = Schedule::default();
+        let mut pacing = Pacing::default();
         let start = Instant::now();
         let mut nudged = Vec::new();
         for second in 0..120 {
             let now = start + Duration::from_secs(second);
-            let (due, _) = schedule.due(&["a"], &hashes("1"), now);
+            let (due, _) = pacing.due(&["a"], &hashes("1"), now);
             nudged.extend(due.into_iter().map(|uid| (second, uid)));
         }
         assert_eq!(
             nudged,
             [(0, "a".into()), (3, "a".into()), (10, "a".into()), (30, "a".into())]
         );
-        assert_eq!(schedule.due(&[], &hashes("1"), start), (vec![], None));
+        assert_eq!(pacing.due(&[], &hashes("1"), start), (vec![], None));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_falls_behind_again_is_nudged_at_once() {
-        let mut schedule = Schedule::default();
+        let mut pacing = Pacing::default();
         let now = Instant::now();
         for behind in [vec!["a"], vec![], vec!["a"]] {
-            assert_eq!(schedule.due(&behind, &hashes("1"), now).0, behind);
+            assert_eq!(pacing.due(&behind, &hashes("1"), now).0, behind);
         }
     }
 
@@ -207,6 +267,7 @@ mod tests {
         let pod = |report: Option<serde_json::Value>| ReadyPod {
             name: "order-1".into(),
             address: [127, 0, 0, 1].into(),
+            template: None,
             contact: Contact::default(),
             report: report.map(|report| {
                 let now = chrono::DateTime::UNIX_EPOCH;
@@ -250,35 +311,50 @@ mod tests {
         );
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_the_leader_sends_at_most_fifty_a_second_and_each_names_its_pod() {
-        let api = FakeApi::default();
+    fn report(uid: &str, hash: &str) -> PodReport {
+        let now = chrono::DateTime::UNIX_EPOCH;
+        let report = json!({"podUID": uid, "service": "order", "now": now, "policy": {"versions": [1], "hash": hash}});
+        PodReport {
+            namespace: "shop".into(),
+            service: "order".into(),
+            pod: uid.into(),
+            report: serde_json::from_value(report).unwrap(),
+            received_at: now,
+        }
+    }
+
+    fn runtime(api: &FakeApi) -> Runtime {
         let identity = Identity {
             pod: "operator-1".into(),
             uid: "operator-uid".into(),
         };
-        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
-        let send_five = || async {
-            let (queue, nudges) = unbounded_channel();
+        Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_leader_sends_at_most_fifty_a_second_and_each_names_its_pod() {
+        let api = FakeApi::default();
+        let runtime = runtime(&api);
+        let reports = ReportStore::default();
+        let nudger = Nudger::start(&runtime, reports.clone());
+        let ask_for_five = || {
             for number in 0..5 {
-                let _ = queue.send(Nudge {
-                    namespace: "shop".into(),
-                    pod: format!("order-{number}"),
-                    uid: format!("uid-{number}"),
-                });
+                let uid = format!("uid-{number}");
+                reports.put(&uid, report(&uid, "old"));
+                nudger.nudge("shop", &format!("order-{number}"), &uid, &hashes("new"));
             }
-            drop(queue);
-            let begun = Instant::now();
-            send_all(runtime.clone(), nudges).await;
-            begun.elapsed()
         };
-        send_five().await;
+        ask_for_five();
+        tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(api.requests().len(), 0, "another process leads");
         runtime.leadership.set(Some(Fence {
             lease: "lease".into(),
             term: 1,
         }));
-        assert!(send_five().await >= PACE * 4);
+        ask_for_five();
+        tokio::time::sleep(PACE * 3).await;
+        assert!(api.requests().len() < 5, "more than fifty a second");
+        tokio::time::sleep(PACE * 3).await;
         let requests = api.requests();
         assert_eq!(requests.len(), 5);
         for (number, request) in requests.iter().enumerate() {
@@ -291,16 +367,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_pod_waits_once_and_gets_nothing_when_it_is_current_at_its_turn() {
+        let api = FakeApi::default();
+        let runtime = runtime(&api);
+        runtime.leadership.set(Some(Fence {
+            lease: "lease".into(),
+            term: 1,
+        }));
+        let reports = ReportStore::default();
+        let nudger = Nudger::start(&runtime, reports.clone());
+        for uid in ["late", "current", "gone", "late", "late"] {
+            reports.put(uid, report(uid, "old"));
+            nudger.nudge("shop", uid, uid, &hashes("new"));
+        }
+        reports.put("current", report("current", "new"));
+        reports.remove("gone");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(api.writes(), ["PATCH /api/v1/namespaces/shop/pods/late/status"]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn another_document_starts_the_schedule_again() {
-        let mut schedule = Schedule::default();
+        let mut pacing = Pacing::default();
         let now = Instant::now();
-        let (due, next) = schedule.due(&["a"], &hashes("1"), now);
+        let (due, next) = pacing.due(&["a"], &hashes("1"), now);
         assert_eq!((due.len(), next), (1, Some(Duration::from_secs(3))));
-        let (due, _) = schedule.due(&["a"], &hashes("1"), now + Duration::from_secs(1));
+        let (due, _) = pacing.due(&["a"], &hashes("1"), now + Duration::from_secs(1));
         assert!(due.is_empty());
-        let (due, next) = schedule.due(&["a"], &hashes("2"), now + Duration::from_secs(1));
+        let (due, next) = pacing.due(&["a"], &hashes("2"), now + Duration::from_secs(1));
         assert_eq!((due.len(), next), (1, Some(Duration::from_secs(3))));
-        let (due, next) = schedule.due(&["a", "b"], &hashes("2"), now + Duration::from_secs(3));
+        let (due, next) = pacing.due(&["a", "b"], &hashes("2"), now + Duration::from_secs(3));
         assert_eq!((due, next), (vec!["b".to_owned()], Some(Duration::from_secs(1))));
     }
 }

@@ -4,9 +4,15 @@ use chrono::{DateTime, Utc};
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Duration,
 };
 use tokio::sync::watch;
 use valerix_policy::Report;
+
+/// How long a pod may hold back an answer that says nothing new.
+pub const WAIT: Duration = Duration::from_secs(120);
+/// A pod that has not answered for twice the wait is unreachable.
+pub const UNREACHABLE: Duration = Duration::from_secs(2 * WAIT.as_secs());
 
 /// The newest answer of one pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +36,20 @@ pub struct Contact {
     pub answered_at: Option<DateTime<Utc>>,
     /// Since when every attempt has failed, and how.
     pub failing: Option<Failing>,
+}
+
+impl Contact {
+    /// How long until the pod counts as unreachable if it goes on like this, zero once it does; none while it answers.
+    pub fn unreachable_in(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let failing = self.failing.as_ref()?;
+        let since = self.answered_at.unwrap_or(failing.since);
+        Some(UNREACHABLE.saturating_sub((now - since).to_std().unwrap_or_default()))
+    }
+
+    /// Whether nothing that the pod said counts any more.
+    pub fn is_unreachable(&self, now: DateTime<Utc>) -> bool {
+        self.unreachable_in(now) == Some(Duration::ZERO)
+    }
 }
 
 /// A pod that does not answer as it should.
@@ -95,14 +115,22 @@ impl ReportStore {
         self.changed();
     }
 
-    /// Notes that a pod answered that nothing is new.
-    pub fn unchanged(&self, pod_uid: &str, at: DateTime<Utc>) {
+    /// Notes that a pod answered that nothing is new; says whether that ends a row of failures.
+    pub fn unchanged(&self, pod_uid: &str, at: DateTime<Utc>) -> bool {
         let mut pods = self.write();
         let entry = pods.entry(pod_uid.to_owned()).or_default();
-        entry.contact = Contact {
-            answered_at: Some(at),
-            failing: None,
-        };
+        let before = std::mem::replace(
+            &mut entry.contact,
+            Contact {
+                answered_at: Some(at),
+                failing: None,
+            },
+        );
+        drop(pods);
+        if before.failing.is_some() {
+            self.changed();
+        }
+        before.failing.is_some()
     }
 
     /// Notes that a pod did not answer as it should; says whether this is the first time in a row.
@@ -150,7 +178,8 @@ mod tests {
         assert!(!store.failed("a", "no answer", at(2)));
         let failing = store.contact("a").failing.unwrap();
         assert_eq!((failing.since, failing.error.as_str()), (at(1), "no answer"));
-        store.unchanged("a", at(3));
+        assert!(store.unchanged("a", at(3)), "it was failing");
+        assert!(!store.unchanged("a", at(3)));
         let contact = store.contact("a");
         assert_eq!((contact.answered_at, contact.failing), (Some(at(3)), None));
         assert!(store.failed("a", "refused", at(4)));

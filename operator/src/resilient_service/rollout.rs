@@ -1,19 +1,24 @@
-//! What the Deployment and the pods say about a rollout: how far it is, and why it does not get on. Pure.
+//! What the Deployment, its ReplicaSets and the pods say about a rollout: how far it is, and why it does not get on. Pure.
 
 use super::dereference::{Observed, named};
-use k8s_openapi::api::{
-    apps::v1::{Deployment, DeploymentCondition},
-    core::v1::{ContainerStatus, Pod},
+use crate::runtime::{
+    Hindrance,
+    apply::controller_of,
+    hindrance::{Remedies, of_pods, refused},
 };
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use kube::ResourceExt;
 
 /// Longest text that is taken over from Kubernetes. Unit: characters.
 const TEXT_LIMIT: usize = 256;
-/// Waiting reasons that are steps on the way, not obstacles.
-const ON_THE_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-
-/// The kubelet goes back and forth between these, each with a text of its own: one word and one text keep status still.
-const PULL_FAILURES: [&str; 2] = ["ErrImagePull", "ImagePullBackOff"];
+/// Annotation that Kubernetes puts on a Deployment and on its ReplicaSets: those of one number belong together.
+const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
+/// Label that Kubernetes puts on a ReplicaSet and on its pods.
+pub const TEMPLATE_LABEL: &str = "pod-template-hash";
+const REMEDIES: Remedies = Remedies {
+    image: "check its name, its tag and spec.imagePullSecrets",
+    resources: "spec.resources",
+};
 
 /// How far a rollout is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,142 +29,74 @@ pub struct Rollout {
     pub observed: bool,
     /// Pods that exist.
     pub replicas: i32,
-    /// Pods of the current template.
+    /// Pods of the current template, ready or not.
     pub updated: i32,
-    /// Pods that are available.
+    /// Pods that are available, of whichever template.
     pub available: i32,
+    /// Ready pods of the current template; none are known before its ReplicaSet is.
+    pub current: usize,
     /// Kubernetes gave up waiting: its own words.
     pub deadline_exceeded: Option<String>,
-}
-
-/// Why pods are missing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    /// Kubernetes' own word, for example `CreateContainerConfigError`.
-    pub reason: String,
-    /// A sentence that names pod, cause and, where it is known, the remedy.
-    pub message: String,
+    /// Why pods of the current template are missing.
+    pub hindrance: Option<Hindrance>,
 }
 
 impl Rollout {
-    /// Reads the Deployment `name`.
+    /// Reads the Deployment `name` and what belongs to it.
     pub fn of(observed: &Observed, name: &str) -> Self {
         let Some(deployment) = named(&observed.children.deployments, name) else {
             return Self::default();
         };
         let status = deployment.status.clone().unwrap_or_default();
+        let template = current_template(observed, deployment);
+        let is_observed = status.observed_generation >= deployment.metadata.generation;
+        let current = observed.ready_pods.values().filter(|pod| {
+            let of_pod = pod.template.as_deref();
+            is_observed && of_pod.is_some() && of_pod == template
+        });
         Self {
             exists: true,
-            observed: status.observed_generation >= deployment.metadata.generation,
+            observed: is_observed,
             replicas: status.replicas.unwrap_or(0),
             updated: status.updated_replicas.unwrap_or(0),
             available: status.available_replicas.unwrap_or(0),
+            current: current.count(),
             deadline_exceeded: condition(deployment, "Progressing")
                 .filter(|progressing| progressing.reason.as_deref() == Some("ProgressDeadlineExceeded"))
                 .map(|progressing| cut(progressing.message.as_deref().unwrap_or_default())),
+            // What Kubernetes has not seen yet it has not tried either.
+            hindrance: is_observed.then(|| hindrance(observed, deployment, template)).flatten(),
         }
     }
 
-    /// Whether every pod is of the current template and available.
-    pub fn is_settled(&self, desired: i32) -> bool {
-        self.exists && self.observed && self.updated == desired && self.replicas == desired && self.available == desired
+    /// Whether there is nothing to roll: every pod that exists is of the current template, and there are enough. One
+    /// that crashes later begins no rollout.
+    pub fn is_complete(&self, desired: i32) -> bool {
+        self.exists && self.observed && self.updated >= desired && self.replicas <= self.updated
     }
 }
 
-/// The first obstacle that Kubernetes names, if any.
-pub fn obstacle(observed: &Observed, name: &str, namespace: &str) -> Option<Obstacle> {
-    let refused = named(&observed.children.deployments, name)
-        .and_then(|deployment| condition(deployment, "ReplicaFailure"))
-        .filter(|failure| failure.status == "True")
-        .map(|failure| Obstacle {
-            reason: failure.reason.clone().unwrap_or_else(|| "ReplicaFailure".to_owned()),
-            message: format!(
-                "no pod can be made: {}",
-                cut(failure.message.as_deref().unwrap_or_default())
-            ),
-        });
-    let mut pods: Vec<&Pod> = observed.pods.iter().map(|pod| &**pod).collect();
-    pods.sort_by_key(|pod| pod.name_any());
-    refused
-        .or_else(|| pods.iter().find_map(|pod| waiting(pod, namespace)))
-        .or_else(|| pods.iter().find_map(|pod| unschedulable(pod)))
+/// The hash of the template that the Deployment rolls out, or has.
+fn current_template<'a>(observed: &'a Observed, deployment: &Deployment) -> Option<&'a str> {
+    let revision = deployment.annotations().get(REVISION_ANNOTATION)?;
+    let current = observed.replica_sets.iter().find(|set| {
+        controller_of(&***set).map(|owner| &owner.uid) == deployment.metadata.uid.as_ref()
+            && set.annotations().get(REVISION_ANNOTATION) == Some(revision)
+    })?;
+    current.labels().get(TEMPLATE_LABEL).map(String::as_str)
 }
 
-/// A container that waits for something, or ends again and again.
-fn waiting(pod: &Pod, namespace: &str) -> Option<Obstacle> {
-    let status = pod
-        .status
-        .as_ref()
-        .filter(|_| pod.metadata.deletion_timestamp.is_none())?;
-    let containers = status.container_statuses.iter().flatten();
-    containers.into_iter().find_map(|container: &ContainerStatus| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting
-            .reason
-            .clone()
-            .filter(|reason| !ON_THE_WAY.contains(&reason.as_str()))?;
-        if PULL_FAILURES.contains(&reason.as_str()) {
-            return Some(Obstacle {
-                reason: "ImagePullFailed".to_owned(),
-                message: format!(
-                    "pod {} waits: image {} cannot be pulled; check its name, its tag and spec.imagePullSecrets",
-                    pod.name_any(),
-                    container.image
-                ),
-            });
-        }
-        let said = cut(waiting.message.as_deref().unwrap_or_default());
-        let ended = container
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
-        let mut message = format!("pod {} waits: ", pod.name_any());
-        match (reason.as_str(), ended) {
-            ("CrashLoopBackOff", Some(ended)) => {
-                message.push_str(&format!(
-                    "its container ended with exit code {}; read `kubectl logs --previous`",
-                    ended.exit_code
-                ));
-            }
-            _ => message.push_str(if said.is_empty() { &reason } else { &said }),
-        }
-        if let Some(missing) = missing_object(&said) {
-            message.push_str(&format!("; create it in namespace {namespace}"));
-            return Some(Obstacle {
-                reason: missing.to_owned(),
-                message,
-            });
-        }
-        Some(Obstacle { reason, message })
-    })
-}
-
-/// The kubelet says `secret "x" not found` or `configmap "x" not found` for variables.
-fn missing_object(text: &str) -> Option<&'static str> {
-    let text = text.trim_start();
-    if !text.contains("not found") {
-        return None;
+/// The first thing that stands in the way of the current template, if any. Pods of an earlier one are on their way out.
+fn hindrance(observed: &Observed, deployment: &Deployment, template: Option<&str>) -> Option<Hindrance> {
+    let failure = condition(deployment, "ReplicaFailure").filter(|failure| failure.status == "True");
+    if let Some(failure) = failure {
+        return Some(refused(failure.message.as_deref().unwrap_or_default(), &REMEDIES));
     }
-    if text.starts_with("secret ") {
-        Some("SecretNotFound")
-    } else if text.starts_with("configmap ") {
-        Some("ConfigMapNotFound")
-    } else {
-        None
-    }
-}
-
-fn unschedulable(pod: &Pod) -> Option<Obstacle> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
-    (scheduled.status == "False").then(|| Obstacle {
-        reason: scheduled.reason.clone().unwrap_or_else(|| "Unschedulable".to_owned()),
-        message: format!(
-            "pod {} finds no node: {}",
-            pod.name_any(),
-            cut(scheduled.message.as_deref().unwrap_or_default())
-        ),
-    })
+    let pods = observed.pods.iter().map(|pod| &**pod).filter(|pod| {
+        let of_pod = pod.labels().get(TEMPLATE_LABEL).map(String::as_str);
+        template.is_none() || of_pod == template
+    });
+    of_pods(pods, &REMEDIES)
 }
 
 fn condition<'a>(deployment: &'a Deployment, kind: &str) -> Option<&'a DeploymentCondition> {
@@ -175,7 +112,8 @@ fn cut(text: &str) -> String {
 mod tests {
     use super::super::dereference::Children;
     use super::*;
-    use rstest::rstest;
+    use crate::runtime::HindranceReason;
+    use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
     use serde_json::{Value, json};
     use std::sync::Arc;
 
@@ -194,107 +132,59 @@ mod tests {
         }
     }
 
-    fn waiting_pod(reason: &str, message: &str) -> Value {
+    fn waiting_pod(name: &str, template: &str, reason: &str) -> Value {
         json!({
-            "metadata": {"name": "order-1"},
+            "metadata": {"name": name, "labels": {"pod-template-hash": template}},
             "status": {"containerStatuses": [{
                 "name": "order", "image": "a", "imageID": "", "ready": false, "restartCount": 3,
-                "state": {"waiting": {"reason": reason, "message": message}},
-                "lastState": {"terminated": {"exitCode": 2}}
+                "state": {"waiting": {"reason": reason}}
             }]}
         })
     }
 
-    #[rstest]
-    #[case::secret(
-        "CreateContainerConfigError",
-        "secret \"db\" not found",
-        "SecretNotFound",
-        "pod order-1 waits: secret \"db\" not found; create it in namespace shop"
-    )]
-    #[case::image(
-        "ImagePullBackOff",
-        "Back-off pulling image \"x\"",
-        "ImagePullFailed",
-        "pod order-1 waits: image a cannot be pulled; check its name, its tag and spec.imagePullSecrets"
-    )]
-    #[case::crash(
-        "CrashLoopBackOff",
-        "back-off 10s restarting",
-        "CrashLoopBackOff",
-        "pod order-1 waits: its container ended with exit code 2; read `kubectl logs --previous`"
-    )]
-    #[case::config_map(
-        "CreateContainerConfigError",
-        "configmap \"region\" not found",
-        "ConfigMapNotFound",
-        "pod order-1 waits: configmap \"region\" not found; create it in namespace shop"
-    )]
-    #[case::silent(
-        "CreateContainerError",
-        "",
-        "CreateContainerError",
-        "pod order-1 waits: CreateContainerError"
-    )]
-    fn an_obstacle_has_kubernetes_words(
-        #[case] reason: &str,
-        #[case] message: &str,
-        #[case] expected: &str,
-        #[case] text: &str,
-    ) {
-        let observed = observed(
-            json!({"metadata": {"name": "order"}}),
-            json!([waiting_pod(reason, message)]),
-        );
-        let obstacle = obstacle(&observed, "order", "shop").unwrap();
-        assert_eq!((obstacle.reason.as_str(), obstacle.message.as_str()), (expected, text));
-    }
-
     #[test]
-    fn steps_on_the_way_are_no_obstacles_and_a_quota_comes_first() {
-        let on_the_way = observed(
-            json!({"metadata": {"name": "order"}}),
-            json!([waiting_pod("ContainerCreating", "")]),
-        );
-        assert_eq!(obstacle(&on_the_way, "order", "shop"), None);
+    fn a_pod_that_is_refused_comes_first() {
         let refused = observed(
             json!({"metadata": {"name": "order"}, "status": {"conditions": [
-                {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}
+                {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "pods \"order-1\" is forbidden: exceeded quota"}
             ]}}),
-            json!([waiting_pod("ImagePullBackOff", "")]),
+            json!([waiting_pod("order-1", "new", "ImagePullBackOff")]),
         );
-        assert_eq!(
-            obstacle(&refused, "order", "shop").unwrap().message,
-            "no pod can be made: exceeded quota"
+        let hindrance = Rollout::of(&refused, "order").hindrance.unwrap();
+        assert_eq!(hindrance.reason, HindranceReason::PodRefused);
+        let passed = observed(
+            json!({"metadata": {"name": "order"}, "status": {"conditions": [
+                {"type": "ReplicaFailure", "status": "False", "reason": "FailedCreate"}
+            ]}}),
+            json!([]),
         );
+        assert_eq!(Rollout::of(&passed, "order").hindrance, None);
     }
 
     #[test]
-    fn only_pods_that_stay_and_hindrances_that_hold_count_and_the_first_by_name_is_told() {
-        let first = |pods: Value| {
-            let failure = json!({"type": "ReplicaFailure", "status": "False", "reason": "FailedCreate"});
-            let deployment = json!({"metadata": {"name": "order"}, "status": {"conditions": [failure]}});
-            obstacle(&observed(deployment, pods), "order", "shop").map(|obstacle| obstacle.message)
+    fn only_pods_of_the_template_that_is_rolled_out_are_told() {
+        let deployment = json!({"metadata": {"name": "order", "uid": "d", "annotations": {"deployment.kubernetes.io/revision": "2"}}});
+        let pods = json!([
+            waiting_pod("order-a", "old", "CrashLoopBackOff"),
+            waiting_pod("order-b", "new", "ContainerCreating")
+        ]);
+        let mut seen = observed(deployment, pods);
+        let set = |hash: &str, revision: &str, owner: &str| -> Arc<ReplicaSet> {
+            Arc::new(
+                serde_json::from_value(json!({"metadata": {
+                    "name": format!("order-{hash}"), "labels": {"pod-template-hash": hash},
+                    "annotations": {"deployment.kubernetes.io/revision": revision},
+                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "order", "uid": owner, "controller": true}]
+                }}))
+                .unwrap(),
+            )
         };
-        let named = |name: &str, mut pod: Value| {
-            pod["metadata"]["name"] = json!(name);
-            pod
-        };
-        let scheduled = |status: &str| {
-            json!({"metadata": {"name": "order-1"}, "status": {"conditions": [
-                {"type": "PodScheduled", "status": status, "reason": "Unschedulable", "message": "x".repeat(300)}
-            ]}})
-        };
-        let mut going = waiting_pod("ImagePullBackOff", "");
-        going["metadata"]["deletionTimestamp"] = json!("2026-08-21T12:00:00Z");
-        assert_eq!(first(json!([going])), None);
-        assert_eq!(first(json!([waiting_pod("PodInitializing", "")])), None);
-        assert_eq!(first(json!([scheduled("True")])), None);
-        let told = first(json!([scheduled("False")])).unwrap();
-        assert_eq!(told, format!("pod order-1 finds no node: {}", "x".repeat(TEXT_LIMIT)));
-        let waits = waiting_pod("CreateContainerError", "");
-        let told = first(json!([named("order-2", waits.clone()), named("order-1", waits)])).unwrap();
-        assert!(told.starts_with("pod order-1 waits"), "{told}");
+        seen.replica_sets = vec![set("old", "1", "d"), set("stranger", "2", "x"), set("new", "2", "d")];
+        assert_eq!(Rollout::of(&seen, "order").hindrance, None);
+        // Rolled back: the ReplicaSet of before is the current one again.
+        seen.replica_sets = vec![set("old", "2", "d"), set("new", "1", "d")];
+        let told = Rollout::of(&seen, "order").hindrance.unwrap();
+        assert!(told.message.starts_with("pod order-a waits"), "{told:?}");
     }
 
     #[test]
@@ -309,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_settled_when_kubernetes_has_seen_it_and_every_pod_is_new() {
+    fn a_rollout_is_complete_when_kubernetes_has_seen_it_and_every_pod_is_new() {
         let status = |generation, replicas, updated, available| {
             observed(
                 json!({"metadata": {"name": "order", "generation": 3}, "status": {
@@ -323,9 +213,10 @@ mod tests {
             (status(2, 2, 2, 2), false),
             (status(3, 3, 2, 2), false),
             (status(3, 2, 1, 2), false),
-            (status(3, 2, 2, 1), false),
+            // A pod of the current template crashed, or was killed: nothing is rolled out.
+            (status(3, 2, 2, 1), true),
         ] {
-            assert_eq!(Rollout::of(&observed, "order").is_settled(2), expected, "{observed:?}");
+            assert_eq!(Rollout::of(&observed, "order").is_complete(2), expected, "{observed:?}");
         }
     }
 }

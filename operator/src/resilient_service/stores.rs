@@ -1,12 +1,12 @@
 //! The caches of this kind: ResilientServices and what belongs to them. Reads watches; writes nothing.
 
-use crate::runtime::{Cache, Change, Runtime, Triggers, WatchOptions};
+use crate::runtime::{Cache, Runtime, Triggers, WatchOptions};
 use k8s_openapi::api::{
-    apps::v1::Deployment,
+    apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 use valerix_crds::{
     ResilientService,
     names::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL},
@@ -25,6 +25,8 @@ pub struct Stores {
     pub kubernetes_services: Cache<Service>,
     /// Deployments.
     pub deployments: Cache<Deployment>,
+    /// ReplicaSets of the Deployments, without the parts that nobody reads.
+    pub replica_sets: Cache<ReplicaSet>,
     /// EndpointSlices of both Services, made by Kubernetes.
     pub endpoint_slices: Cache<EndpointSlice>,
     /// The pods, without the parts that nobody reads.
@@ -42,6 +44,7 @@ impl Stores {
             config_maps: runtime.watch(child("configmaps", &ours, triggers)),
             kubernetes_services: runtime.watch(child("services", &ours, triggers)),
             deployments: runtime.watch(child("deployments", &ours, triggers)),
+            replica_sets: runtime.watch(child("replicasets", SERVICE_LABEL, triggers).trim(trim_replica_set)),
             endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, triggers)),
             pods: runtime.watch(child("pods", SERVICE_LABEL, triggers).trim(trim_pod)),
             services,
@@ -54,21 +57,17 @@ fn child<K: Resource<DynamicType = ()>>(
     selector: &str,
     triggers: &Triggers<ResilientService>,
 ) -> WatchOptions<K> {
-    let triggers = triggers.clone();
-    WatchOptions::new(name)
-        .labels(selector)
-        .indexed_by(SERVICE_LABEL)
-        .on_change(move |change: Change<'_, K>| match change {
-            Change::Applied(object) | Change::Deleted(object) => {
-                if let Some(service) = object.labels().get(SERVICE_LABEL) {
-                    triggers.trigger(&object.namespace().unwrap_or_default(), service);
-                }
-            }
-            Change::Relisted => triggers.trigger_all(),
-        })
+    WatchOptions::children_of(name, selector, SERVICE_LABEL, triggers)
 }
 
-/// Keeps metadata, readiness and container states: a pod's specification is its largest part, and nobody reads it.
+/// Keeps metadata: it says which template is the current one.
+fn trim_replica_set(set: &mut ReplicaSet) {
+    set.spec = None;
+    set.status = None;
+}
+
+/// Keeps metadata, readiness, addresses and container states: a pod's specification is its largest part, and nobody
+/// reads it.
 fn trim_pod(pod: &mut Pod) {
     pod.spec = None;
 }

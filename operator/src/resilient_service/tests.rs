@@ -10,6 +10,8 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+mod recovery;
+
 const SERVICES: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices";
 const ORDER: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices/order";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/order";
@@ -111,15 +113,32 @@ fn reason(object: &Value, kind: &str) -> String {
 async fn all_pods_ready(api: &FakeApi, name: &str) {
     let path = format!("/apis/apps/v1/namespaces/shop/deployments/{name}");
     let deployment = api.until(&path, |_| true).await;
-    let generation = deployment["metadata"]["generation"].clone();
+    let (generation, uid) = (&deployment["metadata"]["generation"], &deployment["metadata"]["uid"]);
+    let revision = json!({"deployment.kubernetes.io/revision": "1"});
+    let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": name, "uid": uid, "controller": true});
+    api.create(
+        "/apis/apps/v1/namespaces/shop/replicasets",
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {
+            "name": format!("{name}-one"), "annotations": revision, "ownerReferences": [owner],
+            "labels": {"resilience.valerix.io/service": name, "pod-template-hash": "one"}}}),
+    );
     api.merge(
         &path,
-        json!({"status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1}}),
+        json!({"metadata": {"annotations": revision}, "status": {"observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "readyReplicas": 1}}),
     );
     one_ready_pod(api, name);
 }
 
 fn one_ready_pod(api: &FakeApi, name: &str) {
+    let labels = json!({"resilience.valerix.io/service": name, "pod-template-hash": "one"});
+    let uid = format!("pod-of-{name}");
+    api.create(
+        "/api/v1/namespaces/shop/pods",
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": format!("{name}-1"), "uid": uid, "labels": labels}, "status": {"podIP": "127.0.0.1"}
+        }),
+    );
     api.create(
         "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices",
         json!({
@@ -131,6 +150,18 @@ fn one_ready_pod(api: &FakeApi, name: &str) {
                 "targetRef": {"kind": "Pod", "name": format!("{name}-1"), "uid": format!("pod-of-{name}")}}]
         }),
     );
+}
+
+/// What a pod says that is behind.
+fn old_report() -> PodReport {
+    let report = json!({"podUID": "pod-of-order", "service": "order", "now": Utc::now(), "policy": {"versions": [1], "hash": "old"}});
+    PodReport {
+        namespace: "shop".into(),
+        service: "order".into(),
+        pod: "order-1".into(),
+        report: serde_json::from_value(report).unwrap(),
+        received_at: Utc::now(),
+    }
 }
 
 #[tokio::test]
@@ -368,15 +399,7 @@ async fn a_pod_that_stays_behind_is_nudged_again_without_any_other_news() {
     one_ready_pod(&api, "order");
     let operator = Operator::start(&api);
     api.until(DEPLOYMENT, |_| true).await;
-    let report = json!({"podUID": "pod-of-order", "service": "order", "now": Utc::now(), "policy": {"versions": [1], "hash": "old"}});
-    let report = PodReport {
-        namespace: "shop".into(),
-        service: "order".into(),
-        pod: "order-1".into(),
-        report: serde_json::from_value(report).unwrap(),
-        received_at: Utc::now(),
-    };
-    operator.ctx.reports.put("pod-of-order", report);
+    operator.ctx.reports.put("pod-of-order", old_report());
     operator.ctx.stores.services.triggers().trigger_all();
     let nudges = || {
         let is_nudge = |write: &&String| **write == "PATCH /api/v1/namespaces/shop/pods/order-1/status";

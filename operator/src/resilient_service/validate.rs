@@ -3,10 +3,11 @@
 //! The schema has refused most of what can be wrong; here stands what needs defaults merged in or several fields
 //! looked at together.
 
-use super::build::policy_document;
+use super::{policy, quantity};
+use crate::runtime::{Violation, Violations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 use valerix_crds::{HttpProbeSpec, ReportProtocol, ResilientService, ResilientServiceSpec};
 
 /// Port of the report unless the specification says otherwise.
@@ -29,19 +30,12 @@ pub struct Plan {
     pub policy: String,
     /// Lower-case hex sha256 of [`Plan::policy`].
     pub policy_hash: String,
+    /// Pods that the Deployment is to have: the specification's number, unless another writer keeps setting it.
+    pub replicas: i32,
     /// Port of the report, if the image reports.
     pub report_port: Option<i32>,
     /// Count of ready pods for `runtime.json`.
     pub ready_replicas: u32,
-}
-
-/// Something in the specification that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Path of the field.
-    pub field: String,
-    /// What is wrong with it and what to do.
-    pub message: String,
 }
 
 /// The port on which pods report, if they do.
@@ -64,11 +58,13 @@ pub fn report_port(spec: &ResilientServiceSpec) -> Option<i32> {
 ///
 /// # Errors
 /// Every violation that was found.
-pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<Plan, Vec<Violation>> {
+pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<Plan, Violations> {
     let mut violations = Vec::new();
     ports(&service.spec, &mut violations);
     probes(&service.spec, &mut violations);
-    let policy = match policy_document::render(&service.spec) {
+    resources(&service.spec, &mut violations);
+    urls(&service.spec, &mut violations);
+    let policy = match policy::render(&service.spec) {
         Ok(policy) => policy,
         Err(found) => {
             violations.extend(found);
@@ -76,7 +72,7 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<
         }
     };
     let Some(owner) = service.controller_owner_ref(&()).filter(|_| violations.is_empty()) else {
-        return Err(violations);
+        return Err(Violations(violations));
     };
     Ok(Plan {
         name: service.name_any(),
@@ -88,6 +84,7 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<
         service: service.clone(),
         policy_hash: valerix_policy::hash(policy.as_bytes()),
         policy,
+        replicas: service.spec.replicas,
         report_port: report_port(&service.spec),
         ready_replicas,
     })
@@ -98,41 +95,88 @@ fn ports(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     let mut service_ports = BTreeSet::new();
     let report_port = report_port(spec);
     for (index, port) in spec.ports.iter().enumerate() {
-        let mut refuse = |field: &str, message: String| {
-            violations.push(Violation {
-                field: format!("spec.ports[{index}].{field}"),
-                message,
-            });
+        let mut refuse = |field: &str, message: String, remedy: &str| {
+            violations.push(Violation::new(format!("spec.ports[{index}].{field}"), message, remedy));
         };
-        if !container_ports.insert(port.container_port) {
-            refuse(
-                "containerPort",
-                format!("{} is listed twice; remove one", port.container_port),
-            );
+        let number = port.container_port;
+        if !container_ports.insert(number) {
+            refuse("containerPort", format!("{number} is listed twice"), "remove one");
         }
-        let service_port = port.service_port.unwrap_or(port.container_port);
+        let service_port = port.service_port.unwrap_or(number);
         if !service_ports.insert(service_port) {
             refuse(
                 "servicePort",
-                format!(
-                    "{service_port} is offered twice (containerPort counts where servicePort is absent); choose another"
-                ),
+                format!("{service_port} is offered twice (containerPort counts where servicePort is absent)"),
+                "choose another",
             );
         }
         if report_port.is_some() && port.name == REPORT_PORT_NAME {
-            refuse(
-                "name",
-                "`report` is the name of the report's own port; choose another".to_owned(),
-            );
+            let message = "`report` is the name of the report's own port".to_owned();
+            refuse("name", message, "choose another");
         }
-        if report_port == Some(port.container_port) {
+        if report_port == Some(number) {
+            let message = format!("{number} is the report's port");
             refuse(
                 "containerPort",
-                format!(
-                    "{} is the report's port; choose another, or set spec.resilience.reportPort",
-                    port.container_port
-                ),
+                message,
+                "choose another, or set spec.resilience.reportPort",
             );
+        }
+    }
+}
+
+/// What a container may use: names that Kubernetes knows, and no request above its limit.
+fn resources(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
+    let Some(resources) = &spec.resources else { return };
+    for (kind, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+        for name in map.keys() {
+            let is_known = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str())
+                || name.starts_with("hugepages-")
+                || name.contains('/');
+            if !is_known {
+                violations.push(Violation::new(
+                    format!("spec.resources.{kind}.{name}"),
+                    "Kubernetes knows no such resource",
+                    "write cpu, memory, ephemeral-storage, hugepages-<size>, or an extended one with its domain, as in example.com/gpu",
+                ));
+            }
+        }
+    }
+    for (name, request) in &resources.requests {
+        let limit = resources.limits.get(name);
+        let is_more = limit.is_some_and(|limit| quantity::compare(request, limit) == Some(Ordering::Greater));
+        if let Some(limit) = limit.filter(|_| is_more) {
+            violations.push(Violation::new(
+                format!("spec.resources.requests.{name}"),
+                format!("{} is more than the limit of {}", request.0, limit.0),
+                "ask for less, or raise the limit",
+            ));
+        }
+    }
+}
+
+/// The schema knows the form of a URL, and no numbers.
+fn urls(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
+    let targets = spec.resilience.iter().flat_map(|resilience| &resilience.targets);
+    for (index, url) in targets
+        .enumerate()
+        .filter_map(|(index, target)| Some((index, target.url.as_ref()?)))
+    {
+        let parsed = url.parse::<http::Uri>();
+        let is_good = parsed.is_ok_and(|uri| {
+            let port = uri
+                .authority()
+                .and_then(|authority| authority.as_str().rsplit_once(':').map(|(_, port)| port.to_owned()));
+            // The colons of an IPv6 address stand in brackets.
+            let port = port.filter(|port| !port.ends_with(']'));
+            port.is_none() || uri.port_u16().is_some_and(|port| port != 0)
+        });
+        if !is_good {
+            violations.push(Violation::new(
+                format!("spec.resilience.targets[{index}].url"),
+                format!("`{url}` cannot be called"),
+                "write a port between 1 and 65535, or none",
+            ));
         }
     }
 }
@@ -151,29 +195,17 @@ fn probes(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
             None => !spec.ports.is_empty(),
         };
         if !known {
-            violations.push(Violation {
-                field: format!("spec.probes.{kind}.port"),
-                message: match &probe.port {
-                    Some(name) => format!("no port is named `{name}`; add it to spec.ports or name one of them"),
-                    None => "there is no port to ask; add one to spec.ports".to_owned(),
-                },
+            let field = format!("spec.probes.{kind}.port");
+            violations.push(match &probe.port {
+                Some(name) => Violation::new(
+                    field,
+                    format!("no port is named `{name}`"),
+                    "add it to spec.ports or name one of them",
+                ),
+                None => Violation::new(field, "there is no port to ask", "add one to spec.ports"),
             });
         }
     }
-}
-
-/// The violations in one sentence.
-pub fn describe(violations: &[Violation]) -> String {
-    let texts: Vec<String> = violations
-        .iter()
-        .take(5)
-        .map(|violation| format!("{}: {}", violation.field, violation.message))
-        .collect();
-    let mut text = texts.join("; ");
-    if violations.len() > 5 {
-        text.push_str(&format!("; and {} more", violations.len() - 5));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -186,7 +218,7 @@ mod tests {
         let service = Arc::new(fixtures::service("order", spec));
         match validate(&service, 1) {
             Ok(_) => Vec::new(),
-            Err(violations) => violations.into_iter().map(|violation| violation.field).collect(),
+            Err(violations) => violations.0.into_iter().map(|violation| violation.field).collect(),
         }
     }
 
@@ -232,6 +264,20 @@ mod tests {
                 vec![],
             ),
             (
+                json!({"image": "a", "resources": {
+                    "requests": {"cpu": "1500m", "memory": "1Gi", "gpu": 1, "example.com/gpu": 1},
+                    "limits": {"cpu": 1, "memory": "1024Mi", "hugepages-2Mi": "2Mi"}
+                }}),
+                vec!["spec.resources.requests.gpu", "spec.resources.requests.cpu"],
+            ),
+            (
+                json!({"image": "a", "resilience": {"targets": [
+                    {"name": "a", "url": "http://a:99999"}, {"name": "b", "url": "http://b:8080/x"}, {"name": "c", "url": "http://c"},
+                    {"name": "d", "url": "http://[fd00::1]"}, {"name": "e", "url": "http://[fd00::1]:0"}
+                ]}}),
+                vec!["spec.resilience.targets[0].url", "spec.resilience.targets[4].url"],
+            ),
+            (
                 json!({"image": "a", "resilience": {"targets": [
                     {"name": "a", "circuitBreaker": {"slowCallDuration": "1ms"}},
                     {"name": "b", "retry": {"backoff": {"base": "5s"}}}
@@ -245,18 +291,5 @@ mod tests {
         for (spec, expected) in cases {
             assert_eq!(violations(spec.clone()), expected, "{spec}");
         }
-    }
-
-    #[test]
-    fn the_description_is_bounded() {
-        let many = vec![
-            Violation {
-                field: "spec.x".into(),
-                message: "no".into()
-            };
-            7
-        ];
-        assert!(describe(&many).ends_with("; and 2 more"));
-        assert!(describe(&many[..5]).ends_with("spec.x: no"));
     }
 }

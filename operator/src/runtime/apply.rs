@@ -18,11 +18,11 @@ use std::{
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use valerix_crds::names::APPLIED_ANNOTATION;
+use valerix_crds::names::{APPLIED_ANNOTATION, MANAGED_BY_LABEL};
 
 /// What became of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Applied {
     /// It stood as desired; nothing was sent.
     Unchanged,
     /// It was created.
@@ -40,16 +40,19 @@ pub enum Outcome {
 pub enum Error {
     /// An object of this name belongs to somebody else.
     #[error(
-        "{kind} {name} exists and belongs to somebody else; rename one of the two, or delete it if nobody needs it"
+        "{kind} {name} exists and belongs to {}; rename one of the two, or give it our labels and no controller to hand it over",
+        owner.as_deref().unwrap_or("somebody else")
     )]
     NotOwned {
         /// Kind of the child.
         kind: String,
         /// Name of the child.
         name: String,
+        /// Kind and name of the object that controls it, if one does.
+        owner: Option<String>,
     },
     /// The API server refused.
-    #[error("failed to {action} {kind} {name}: {source}")]
+    #[error("failed to {action} {kind} {name}: {}", failure::sentence(source))]
     Api {
         /// What was tried.
         action: &'static str,
@@ -84,7 +87,7 @@ impl super::Category for Error {
 
 /// What is known of a child beyond the cache, from the API server's last answer to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
+struct ApplyMemo {
     uid: String,
     version: u64,
     desired: String,
@@ -98,10 +101,12 @@ pub struct Applier {
     clients: Clients,
     writes: prometheus::IntCounterVec,
     controller: &'static str,
-    answers: Arc<Mutex<HashMap<Key, Answer>>>,
+    /// By UID of the owner, then by kind and name of the child.
+    memos: Arc<Mutex<HashMap<String, HashMap<ChildKey, ApplyMemo>>>>,
 }
 
-type Key = (String, String, String);
+/// Kind and name.
+type ChildKey = (String, String);
 
 impl Applier {
     /// An applier for the controller of this name.
@@ -110,7 +115,7 @@ impl Applier {
             clients: runtime.clients.clone(),
             writes: runtime.metrics.writes.clone(),
             controller,
-            answers: Arc::default(),
+            memos: Arc::default(),
         }
     }
 
@@ -119,7 +124,7 @@ impl Applier {
     ///
     /// # Errors
     /// [`Error::NotOwned`] if the name is taken, else what the API server answered.
-    pub async fn apply<K>(&self, desired: &K, cached: Option<&K>) -> Result<Outcome, Error>
+    pub async fn apply<K>(&self, desired: &K, cached: Option<&K>) -> Result<Applied, Error>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -130,38 +135,47 @@ impl Applier {
             + Sync,
     {
         let child = Child::new(desired)?;
-        let api: Api<K> = self.clients.api(&child.key.1);
+        let api: Api<K> = self.clients.api(&desired.namespace().unwrap_or_default());
         let found = match cached {
             Some(cached) => Some(cached.clone()),
             // The cache holds only objects with our label: a stranger, or a child that lost it, shows here.
             None => api
-                .get_opt(&child.key.2)
+                .get_opt(&child.key.1)
                 .await
                 .map_err(|error| child.failed("read", error))?,
         };
         let Some(live) = found else {
-            // Without force: if a stranger comes first in this very moment, the API server reports the conflict.
+            // Without force: a stranger that comes first in this very moment keeps every field that both set.
             self.send(&api, &child, None).await?;
-            return Ok(Outcome::Created);
+            return Ok(Applied::Created);
         };
-        if !is_owned(&live, child.owner.as_deref()) {
-            return Err(Error::NotOwned {
-                kind: child.key.0,
-                name: child.key.2,
-            });
-        }
         if live.meta().deletion_timestamp.is_some() {
-            return Ok(Outcome::Terminating);
+            return Ok(Applied::Terminating);
         }
-        if self.stands(&child, &live)? {
-            return Ok(Outcome::Unchanged);
+        match possession(desired, &live) {
+            Possession::Ours => {
+                if self.stands(&child, &live)? {
+                    return Ok(Applied::Unchanged);
+                }
+            }
+            // Left behind by a deletion with orphans, or brought back from a backup without its owner.
+            Possession::Orphan => {}
+            // Of an earlier owner of the name: the garbage collector is on its way.
+            Possession::Past => return Ok(Applied::Terminating),
+            Possession::Stranger(owner) => {
+                let (kind, name) = child.key;
+                return Err(Error::NotOwned { kind, name, owner });
+            }
         }
         let was_desired = live.annotations().get(APPLIED_ANNOTATION) == Some(&child.hash);
-        self.send(&api, &child, live.uid()).await?;
-        Ok(if was_desired {
-            Outcome::Repaired
+        let version = self.send(&api, &child, live.uid()).await?;
+        Ok(if Some(version) == live.resource_version() {
+            // The API server only writes it in another form than we do: nobody had changed anything.
+            Applied::Unchanged
+        } else if was_desired {
+            Applied::Repaired
         } else {
-            Outcome::Updated
+            Applied::Updated
         })
     }
 
@@ -174,7 +188,8 @@ impl Applier {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        if !is_owned(live, Some(owner)) || live.meta().deletion_timestamp.is_some() {
+        let is_owned = controller_of(live).is_some_and(|reference| reference.uid == owner);
+        if !is_owned || live.meta().deletion_timestamp.is_some() {
             return Ok(false);
         }
         let name = live.name_any();
@@ -197,10 +212,13 @@ impl Applier {
     }
 
     fn stands<K: Resource<DynamicType = ()> + Serialize>(&self, child: &Child, live: &K) -> Result<bool, Error> {
-        let answer = self.lock().get(&child.key).cloned();
-        let answer = answer.filter(|answer| Some(&answer.uid) == live.uid().as_ref() && answer.desired == child.hash);
+        let memo = self
+            .lock()
+            .get(&child.owner)
+            .and_then(|memos| memos.get(&child.key).cloned())
+            .filter(|memo| Some(&memo.uid) == live.uid().as_ref() && memo.desired == child.hash);
         // The cache has not seen our own writing yet: it would show drift that is none.
-        if answer.as_ref().is_some_and(|answer| answer.version > version(live)) {
+        if memo.as_ref().is_some_and(|memo| memo.version > version(live)) {
             return Ok(true);
         }
         if live.annotations().get(APPLIED_ANNOTATION) != Some(&child.hash) {
@@ -208,10 +226,11 @@ impl Applier {
         }
         let live = serde_json::to_value(live).map_err(|error| child.unserializable(error))?;
         let projection = drift::project(&child.body, &live);
-        Ok(projection == child.body || answer.is_some_and(|answer| answer.projection == hash(&projection)))
+        Ok(projection == child.body || memo.is_some_and(|memo| memo.projection == hash(&projection)))
     }
 
-    async fn send<K>(&self, api: &Api<K>, child: &Child, uid: Option<String>) -> Result<(), Error>
+    /// The version that the API server has now.
+    async fn send<K>(&self, api: &Api<K>, child: &Child, uid: Option<String>) -> Result<String, Error>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
     {
@@ -229,60 +248,56 @@ impl Applier {
         parameters.force = uid.is_some();
         self.writes.with_label_values(&[self.controller, "apply"]).inc();
         let stored = api
-            .patch(&child.key.2, &parameters, &Patch::Apply(&body))
+            .patch(&child.key.1, &parameters, &Patch::Apply(&body))
             .await
             .map_err(|error| child.failed("apply", error))?;
         let live = serde_json::to_value(&stored).map_err(|error| child.unserializable(error))?;
-        let answer = Answer {
+        let memo = ApplyMemo {
             uid: stored.uid().unwrap_or_default(),
             version: version(&stored),
             desired: child.hash.clone(),
             projection: hash(&drift::project(&child.body, &live)),
         };
-        self.lock().insert(child.key.clone(), answer);
-        Ok(())
+        self.lock()
+            .entry(child.owner.clone())
+            .or_default()
+            .insert(child.key.clone(), memo);
+        Ok(stored.resource_version().unwrap_or_default())
     }
 
-    /// Forgets what is known of a child that is gone.
-    pub fn forget<K: Resource<DynamicType = ()>>(&self, child: &K) {
-        let meta = child.meta();
-        self.lock().remove(&(
-            K::kind(&()).into_owned(),
-            meta.namespace.clone().unwrap_or_default(),
-            meta.name.clone().unwrap_or_default(),
-        ));
+    /// Forgets what is known of the children of an owner that is gone.
+    pub fn forget(&self, owner: &str) {
+        self.lock().remove(owner);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Answer>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashMap<ChildKey, ApplyMemo>>> {
+        self.memos.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A desired child, ready to be compared and sent.
 struct Child {
-    /// Kind, namespace, name.
-    key: Key,
-    owner: Option<String>,
+    key: ChildKey,
+    /// UID of the owner.
+    owner: String,
     body: Value,
     hash: String,
 }
 
 impl Child {
     fn new<K: Resource<DynamicType = ()> + Serialize>(desired: &K) -> Result<Self, Error> {
-        let key = (
-            K::kind(&()).into_owned(),
-            desired.namespace().unwrap_or_default(),
-            desired.name_any(),
-        );
+        let key = (K::kind(&()).into_owned(), desired.name_any());
         let body = serde_json::to_value(desired).map_err(|source| Error::Serialize {
             kind: key.0.clone(),
-            name: key.2.clone(),
+            name: key.1.clone(),
             source,
         })?;
         Ok(Self {
             hash: hash(&body),
             body,
-            owner: controller_of(desired).map(|owner| owner.uid.clone()),
+            owner: controller_of(desired)
+                .map(|owner| owner.uid.clone())
+                .unwrap_or_default(),
             key,
         })
     }
@@ -291,7 +306,7 @@ impl Child {
         Error::Api {
             action,
             kind: self.key.0.clone(),
-            name: self.key.2.clone(),
+            name: self.key.1.clone(),
             source: Box::new(source),
         }
     }
@@ -299,7 +314,7 @@ impl Child {
     fn unserializable(&self, source: serde_json::Error) -> Error {
         Error::Serialize {
             kind: self.key.0.clone(),
-            name: self.key.2.clone(),
+            name: self.key.1.clone(),
             source,
         }
     }
@@ -315,11 +330,45 @@ pub fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
         .find(|reference| reference.controller == Some(true))
 }
 
-fn is_owned<K: Resource>(object: &K, owner: Option<&str>) -> bool {
-    controller_of(object).map(|reference| reference.uid.as_str()) == owner && owner.is_some()
+/// Whose an object of a child's name is.
+enum Possession {
+    Ours,
+    /// It carries our labels and nobody controls it.
+    Orphan,
+    /// It belongs to an earlier object of its owner's kind and name.
+    Past,
+    /// Kind and name of who controls it, if anybody does.
+    Stranger(Option<String>),
 }
 
-fn version<K: Resource>(object: &K) -> u64 {
+fn possession<K: Resource>(desired: &K, live: &K) -> Possession {
+    let Some(wanted) = controller_of(desired) else {
+        return Possession::Stranger(None);
+    };
+    let Some(found) = controller_of(live) else {
+        let labels = desired.meta().labels.as_ref();
+        let is_labelled = labels.is_some_and(|labels| {
+            labels.contains_key(MANAGED_BY_LABEL)
+                && labels.iter().all(|(key, value)| live.labels().get(key) == Some(value))
+        });
+        return if is_labelled {
+            Possession::Orphan
+        } else {
+            Possession::Stranger(None)
+        };
+    };
+    if found.uid == wanted.uid {
+        Possession::Ours
+    } else if found.kind == wanted.kind && found.name == wanted.name {
+        Possession::Past
+    } else {
+        Possession::Stranger(Some(format!("{} {}", found.kind, found.name)))
+    }
+}
+
+/// The version as a number: versions of one kind grow as numbers since Kubernetes 1.35 by contract and before that in
+/// practice.
+pub(super) fn version<K: Resource>(object: &K) -> u64 {
     object
         .meta()
         .resource_version
@@ -355,7 +404,8 @@ mod tests {
 
     fn desired(data: Value) -> ConfigMap {
         let owner = json!({"apiVersion": "v1", "kind": "Owner", "name": "order", "uid": "owner", "controller": true});
-        let metadata = json!({"name": "order", "namespace": "shop", "ownerReferences": [owner]});
+        let labels = json!({"app.kubernetes.io/managed-by": "valerix", "owner": "order"});
+        let metadata = json!({"name": "order", "namespace": "shop", "labels": labels, "ownerReferences": [owner]});
         serde_json::from_value(json!({"metadata": metadata, "data": data})).unwrap()
     }
 
@@ -372,7 +422,7 @@ mod tests {
         let api = FakeApi::default();
         let applier = applier(&api);
         let (both, one) = (desired(json!({"a": "1", "b": "2"})), desired(json!({"a": "1"})));
-        assert_eq!(applier.apply(&both, None).await.unwrap(), Outcome::Created);
+        assert_eq!(applier.apply(&both, None).await.unwrap(), Applied::Created);
         let write = last_write(&api);
         assert!(
             !write.query.contains("force=true"),
@@ -380,15 +430,86 @@ mod tests {
         );
         assert_eq!(
             applier.apply(&both, Some(&live(&api))).await.unwrap(),
-            Outcome::Unchanged
+            Applied::Unchanged
         );
         // What is not wanted any more is no part of the comparison; the annotation tells.
-        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Outcome::Updated);
+        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Applied::Updated);
         let write = last_write(&api);
         assert!(write.query.contains("force=true"), "{write:?}");
         assert_eq!(write.body["metadata"]["uid"], json!(live(&api).metadata.uid));
         api.merge(MAP, json!({"data": {"a": "changed"}}));
-        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Outcome::Repaired);
+        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Applied::Repaired);
+    }
+
+    #[tokio::test]
+    async fn what_the_api_server_writes_in_another_form_was_changed_by_nobody() {
+        let api = FakeApi::default();
+        let wanted = desired(json!({"a": "1"}));
+        applier(&api).apply(&wanted, None).await.unwrap();
+        let mut read = live(&api);
+        // As a quantity or a webhook's image would be: the comparison sees another text, the API server does not.
+        read.data = Some([("a".to_owned(), "1000m".to_owned())].into());
+        let restarted = applier(&api);
+        assert_eq!(restarted.apply(&wanted, Some(&read)).await.unwrap(), Applied::Unchanged);
+        // From now on the form is known.
+        let before = api.requests().len();
+        assert_eq!(
+            restarted.apply(&wanted, Some(&live(&api))).await.unwrap(),
+            Applied::Unchanged
+        );
+        assert_eq!(api.requests().len(), before);
+    }
+
+    #[tokio::test]
+    async fn an_orphan_with_our_labels_is_taken_back_and_a_stranger_is_named() {
+        let api = FakeApi::default();
+        let wanted = desired(json!({"a": "1"}));
+        applier(&api).apply(&wanted, None).await.unwrap();
+        let uid = live(&api).metadata.uid;
+        api.merge(
+            MAP,
+            json!({"metadata": {"ownerReferences": null}, "data": {"a": "old"}}),
+        );
+        let taken = applier(&api).apply(&wanted, Some(&live(&api))).await.unwrap();
+        assert_eq!(taken, Applied::Repaired);
+        let back = live(&api);
+        assert_eq!(controller_of(&back).unwrap().uid, "owner");
+        assert_eq!(
+            (back.metadata.uid, &back.data),
+            (uid, &wanted.data),
+            "the same object as before"
+        );
+
+        let owned_by = |owner: Value| {
+            let mut other = live(&api);
+            other.metadata.owner_references = serde_json::from_value(json!([owner])).unwrap();
+            other
+        };
+        let owner = |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "another", "controller": true});
+        let before = api.requests().len();
+        let refused = applier(&api)
+            .apply(&wanted, Some(&owned_by(owner("Owner", "pay"))))
+            .await;
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.starts_with("ConfigMap order exists and belongs to Owner pay; rename"),
+            "{text}"
+        );
+        // An earlier owner of the same name: the garbage collector has not come yet.
+        let past = owned_by(owner("Owner", "order"));
+        assert_eq!(
+            applier(&api).apply(&wanted, Some(&past)).await.unwrap(),
+            Applied::Terminating
+        );
+        let mut unlabelled = live(&api);
+        unlabelled.metadata.owner_references = None;
+        unlabelled.metadata.labels = None;
+        let refused = applier(&api).apply(&wanted, Some(&unlabelled)).await;
+        assert!(
+            matches!(refused, Err(Error::NotOwned { owner: None, .. })),
+            "{refused:?}"
+        );
+        assert_eq!(api.requests().len(), before, "a stranger was written");
     }
 
     #[tokio::test]
@@ -399,10 +520,10 @@ mod tests {
         applier.apply(&numbered("1"), None).await.unwrap();
         let stale = live(&api);
         for (number, expected) in [
-            ("2", Outcome::Updated),
-            ("2", Outcome::Unchanged),
-            ("3", Outcome::Updated),
-            ("3", Outcome::Unchanged),
+            ("2", Applied::Updated),
+            ("2", Applied::Unchanged),
+            ("3", Applied::Updated),
+            ("3", Applied::Unchanged),
         ] {
             assert_eq!(applier.apply(&numbered(number), Some(&stale)).await.unwrap(), expected);
         }
@@ -430,7 +551,7 @@ mod tests {
         let restarted = self::applier(&api);
         assert_eq!(
             restarted.apply(&wanted, Some(&going)).await.unwrap(),
-            Outcome::Terminating
+            Applied::Terminating
         );
         assert!(!restarted.prune(&going, "owner").await.unwrap());
         assert!(!restarted.prune(&live(&api), "another").await.unwrap());

@@ -1,16 +1,18 @@
 //! Caches: what the watches have told, always at hand without a request.
 //!
 //! What goes in: watches, one per scope. What comes out: lookups by name and by owner, a callback on every change, and
-//! triggers for the kind's own controller. An object that cannot be read is one log line and a metric; the last good
-//! version of it stays.
+//! triggers for the kind's own controller. An object that cannot be read is one log line, an event on it and a metric;
+//! the last good version of it stays.
 
-use super::{Runtime, Scope, controller::Triggers};
+use super::{Events, Runtime, Scope, failure, triggers::Triggers};
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Resource, ResourceExt,
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
         WatchStreamExt,
+        events::EventType,
         reflector::{ObjectRef, Store, store},
         watcher::{self, Event},
     },
@@ -19,7 +21,10 @@ use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Debug,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 /// A watch is opened anew after this, so that a connection that died silently is noticed within five seconds more.
@@ -44,7 +49,6 @@ type Index = Arc<RwLock<HashMap<(String, String), BTreeSet<String>>>>;
 pub struct WatchOptions<K> {
     name: &'static str,
     labels: Option<String>,
-    fields: Option<String>,
     index_label: Option<&'static str>,
     trim: fn(&mut K),
     hook: Hook<K>,
@@ -56,7 +60,6 @@ impl<K> WatchOptions<K> {
         Self {
             name,
             labels: None,
-            fields: None,
             index_label: None,
             trim: |_| {},
             hook: Arc::new(|_| {}),
@@ -67,13 +70,6 @@ impl<K> WatchOptions<K> {
     #[must_use]
     pub fn labels(mut self, selector: &str) -> Self {
         self.labels = Some(selector.to_owned());
-        self
-    }
-
-    /// Watches only objects with these fields, as a field selector.
-    #[must_use]
-    pub fn fields(mut self, selector: &str) -> Self {
-        self.fields = Some(selector.to_owned());
         self
     }
 
@@ -96,6 +92,38 @@ impl<K> WatchOptions<K> {
     pub fn on_change(mut self, hook: impl Fn(Change<'_, K>) + Send + Sync + 'static) -> Self {
         self.hook = Arc::new(hook);
         self
+    }
+}
+
+impl<K: Resource<DynamicType = ()>> WatchOptions<K> {
+    /// Watches what `selector` selects and finds it by the owner that its `label` names. A change of it asks for a look
+    /// at that owner, and at the one that controls it: a label that somebody changed names another.
+    pub fn children_of<O>(name: &'static str, selector: &str, label: &'static str, owners: &Triggers<O>) -> Self
+    where
+        O: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        let owners = owners.clone();
+        Self::new(name)
+            .labels(selector)
+            .indexed_by(label)
+            .on_change(move |change: Change<'_, K>| match change {
+                Change::Applied(object) | Change::Deleted(object) => {
+                    let controller = object
+                        .owner_references()
+                        .iter()
+                        .find(|owner| owner.controller == Some(true) && owner.kind == O::kind(&()));
+                    let names: BTreeSet<&String> = object
+                        .labels()
+                        .get(label)
+                        .into_iter()
+                        .chain(controller.map(|owner| &owner.name))
+                        .collect();
+                    for name in names {
+                        owners.trigger(&object.namespace().unwrap_or_default(), name);
+                    }
+                }
+                Change::Relisted => owners.trigger_all(),
+            })
     }
 }
 
@@ -154,25 +182,9 @@ where
         objects
     }
 
-    /// Every object.
-    pub fn all(&self) -> Vec<Arc<K>> {
-        self.parts.iter().flat_map(|(_, part)| part.state()).collect()
-    }
-
-    /// Whether `namespace` is watched at all.
-    pub fn covers(&self, namespace: &str) -> bool {
-        self.part(namespace).is_some()
-    }
-
     /// The handle that asks the kind's controller to look at an object.
     pub fn triggers(&self) -> &Triggers<K> {
         &self.triggers
-    }
-
-    /// Tells the kind's controller, once it runs, of objects that are gone, by namespace and name. The first caller
-    /// is told.
-    pub fn on_gone(&self, forget: impl Fn(&str, &str) + Send + Sync + 'static) {
-        self.triggers.on_gone(forget);
     }
 
     pub(super) fn parts(&self) -> &[(Scope, Store<K>)] {
@@ -213,21 +225,19 @@ impl Runtime {
                 index: index.clone(),
                 triggers: triggers.clone(),
                 reader: reader.clone(),
-                awaited: match scope {
-                    Scope::Cluster => options.name.to_owned(),
-                    Scope::Namespace(namespace) => format!("{} in {namespace}", options.name),
-                },
+                scope: scope.clone(),
+                events: self.events("cache"),
+                counted: AtomicI64::new(0),
             };
-            self.readiness.expect(&watch.awaited);
+            self.readiness.expect(scope, options.name);
             let api = scope.api::<DeserializeGuard<K>>(self.clients.read.clone());
             let config = watcher::Config {
                 label_selector: options.labels.clone(),
-                field_selector: options.fields.clone(),
                 timeout: Some(WATCH_SECONDS),
                 ..watcher::Config::default()
             };
             let shutdown = self.shutdown.clone();
-            tokio::spawn(async move {
+            self.spawn(options.name, async move {
                 let events = watcher::watcher(api, config)
                     .default_backoff()
                     .inspect_err(|error| watch.failed(error))
@@ -259,7 +269,10 @@ struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     index: Index,
     triggers: Triggers<K>,
     reader: Store<K>,
-    awaited: String,
+    scope: Scope,
+    events: Events,
+    /// What this watch adds to the gauge.
+    counted: AtomicI64,
 }
 
 impl<K> Watch<K>
@@ -273,58 +286,92 @@ where
             .with_label_values(&[self.options.name])
             .inc();
         tracing::warn!(
-            watch = self.awaited,
-            error = super::failure::chain(error),
+            watch = self.options.name,
+            scope = ?self.scope,
+            error = failure::chain(error),
             "watch failed; it is opened again"
         );
+        // Of the whole cluster it would be a wrong installation; a namespace comes and goes with its rights.
+        let is_forbidden =
+            matches!(error, watcher::Error::InitialListFailed(source) if failure::is_status(source, 403));
+        if is_forbidden && self.scope != Scope::Cluster {
+            self.runtime.readiness.forbidden(&self.scope, self.options.name);
+        }
     }
 
-    /// The event without the guard; none if the object cannot be read.
+    /// The event without the guard; none if the object cannot be read and never could.
     fn readable(&self, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
         Some(match event {
-            Event::Apply(object) => Event::Apply(self.unwrap(object)?),
-            Event::InitApply(object) => Event::InitApply(self.unwrap(object)?),
+            Event::Apply(object) => Event::Apply(self.unwrap(object).ok()?),
+            Event::InitApply(object) => Event::InitApply(
+                // A list replaces everything: the last good version must be in it.
+                self.unwrap(object)
+                    .or_else(|metadata| self.last_good(metadata).ok_or(()))
+                    .ok()?,
+            ),
             Event::Delete(object) => {
                 let metadata = object.meta().clone();
-                match object.0 {
-                    Ok(object) => Event::Delete(object),
-                    // It is gone all the same: delete what the cache still has of it.
-                    Err(_) => {
-                        let namespace = metadata.namespace.unwrap_or_default();
-                        let name = metadata.name.unwrap_or_default();
-                        let last = self.reader.get(&ObjectRef::new(&name).within(&namespace))?;
-                        Event::Delete(K::clone(&last))
-                    }
-                }
+                // It is gone all the same: delete what the cache still has of it.
+                Event::Delete(object.0.ok().or_else(|| self.last_good(metadata))?)
             }
             Event::Init => Event::Init,
             Event::InitDone => Event::InitDone,
         })
     }
 
-    fn unwrap(&self, object: DeserializeGuard<K>) -> Option<K> {
-        match object.0 {
-            Ok(mut object) => {
+    fn last_good(&self, metadata: ObjectMeta) -> Option<K> {
+        let namespace = metadata.namespace.unwrap_or_default();
+        let name = metadata.name.unwrap_or_default();
+        let last = self.reader.get(&ObjectRef::new(&name).within(&namespace))?;
+        Some(K::clone(&last))
+    }
+
+    fn unwrap(&self, object: DeserializeGuard<K>) -> Result<K, ObjectMeta> {
+        object
+            .0
+            .map(|mut object| {
                 object.managed_fields_mut().clear();
                 (self.options.trim)(&mut object);
-                Some(object)
-            }
-            Err(invalid) => {
-                self.runtime
-                    .metrics
-                    .invalid_objects
-                    .with_label_values(&[self.options.name])
-                    .inc();
-                tracing::error!(
-                    kind = self.options.name,
-                    namespace = invalid.metadata.namespace.as_deref().unwrap_or_default(),
-                    name = invalid.metadata.name.as_deref().unwrap_or_default(),
-                    error = invalid.error,
-                    "an object cannot be read and is left alone; correct or delete it"
-                );
-                None
-            }
+                object
+            })
+            .map_err(|invalid| {
+                self.tell_unreadable(&invalid.metadata, &invalid.error);
+                invalid.metadata
+            })
+    }
+
+    /// Who wrote the object sees it there: no status can be written for what cannot be read.
+    fn tell_unreadable(&self, metadata: &ObjectMeta, error: &str) {
+        self.runtime
+            .metrics
+            .invalid_objects
+            .with_label_values(&[self.options.name])
+            .inc();
+        tracing::error!(
+            kind = self.options.name,
+            namespace = metadata.namespace.as_deref().unwrap_or_default(),
+            name = metadata.name.as_deref().unwrap_or_default(),
+            error,
+            "an object cannot be read and is left alone; correct or delete it"
+        );
+        if self.runtime.leadership.fence().is_none() {
+            return;
         }
+        let reference = ObjectReference {
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
+            namespace: metadata.namespace.clone(),
+            name: metadata.name.clone(),
+            uid: metadata.uid.clone(),
+            ..ObjectReference::default()
+        };
+        let note = format!("the object cannot be read and is left as it was; correct or delete it: {error}");
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            events
+                .publish(&reference, EventType::Warning, "Unreadable", "Read", &note)
+                .await;
+        });
     }
 
     fn changed(&self, event: &Event<K>) {
@@ -342,19 +389,30 @@ where
             Event::InitApply(object) => self.remember(object),
             Event::Init => {}
             Event::InitDone => {
+                self.forget_missed();
                 (self.options.hook)(Change::Relisted);
-                self.triggers.trigger_all();
-                self.runtime.readiness.reached(&self.awaited);
+                self.triggers.trigger_scope(&self.scope);
+                self.runtime.readiness.reached(&self.scope, self.options.name);
             }
         }
         if !matches!(event, Event::Init | Event::InitApply(_)) {
             let count = i64::try_from(self.reader.len()).unwrap_or(i64::MAX);
-            self.runtime
-                .metrics
-                .cached_objects
-                .with_label_values(&[self.options.name])
-                .set(count);
+            let before = self.counted.swap(count, Ordering::Relaxed);
+            let gauge = &self.runtime.metrics.cached_objects;
+            // One gauge for all scopes of the kind.
+            gauge.with_label_values(&[self.options.name]).add(count - before);
         }
+    }
+
+    /// Takes names out of the index whose deletion fell into a list.
+    fn forget_missed(&self) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.retain(|(namespace, _), names| {
+            if self.scope.contains(namespace) {
+                names.retain(|name| self.reader.get(&ObjectRef::new(name).within(namespace)).is_some());
+            }
+            !names.is_empty()
+        });
     }
 
     fn remember(&self, object: &K) {
@@ -379,3 +437,6 @@ where
         Some((object.namespace().unwrap_or_default(), owner.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use kube::{
     Api, Client, Config,
-    api::DynamicObject,
     client::ClientBuilder,
     core::{NamespaceResourceScope, Resource},
 };
@@ -11,6 +10,9 @@ use tower::timeout::TimeoutLayer;
 
 /// A write that is not answered by then has failed, as far as we know.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nothing may stay silent for longer than this, be it the head of an answer or the next byte of a list: a watch ends
+/// after thirty seconds in any case.
+const READ_TIMEOUT: Duration = Duration::from_secs(40);
 const USER_AGENT: &str = concat!("valerix-operator/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -32,6 +34,7 @@ impl Clients {
     pub fn new(config: Config) -> Result<Self, kube::Error> {
         let mut reading = config;
         reading.connect_timeout = Some(CONNECT_TIMEOUT);
+        reading.read_timeout = Some(READ_TIMEOUT);
         // Who asks shows in the API server's audit log.
         reading
             .headers
@@ -64,11 +67,6 @@ impl Clients {
         K::DynamicType: Default,
     {
         Api::namespaced(self.write.clone(), namespace)
-    }
-
-    /// The API of a kind that is only known at run time, on the client that does not retry.
-    pub fn dynamic_api(&self, namespace: &str, resource: &kube::api::ApiResource) -> Api<DynamicObject> {
-        Api::namespaced_with(self.write.clone(), namespace, resource)
     }
 }
 

@@ -1,11 +1,13 @@
 //! One controller: a queue of objects, a bounded number of reconciles at a time, and walls round each of them.
 //!
 //! A reconcile that fails, panics or takes too long costs its own object a wait that doubles; every other object goes
-//! on. Work begins when the caches are full and this process leads.
+//! on. Work in a scope begins when every cache there has had its first list and this process leads.
 
 use super::{
     Cache, Category, Failure, Runtime,
     backoff::{Backoff, Bounds},
+    lanes::{Lanes, Pace},
+    triggers::Attached,
 };
 use futures::StreamExt;
 use kube::{
@@ -17,14 +19,8 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use std::{
-    any::Any,
-    convert::Infallible,
-    fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
-};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use std::{any::Any, convert::Infallible, fmt::Debug, sync::Arc, time::Duration};
+use tokio::{sync::mpsc::unbounded_channel, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -53,136 +49,80 @@ impl Options {
     }
 }
 
-/// Asks a controller to look at objects; does nothing while the controller does not run, since it looks at every
-/// object when it begins.
-pub struct Triggers<K: Resource<DynamicType = ()> + 'static> {
-    attached: Arc<Mutex<Vec<Attached<K>>>>,
-    gone: Gone,
-}
-
-/// Called with namespace and name of an object that is gone.
-type Gone = Arc<OnceLock<Box<dyn Fn(&str, &str) + Send + Sync>>>;
-
-struct Attached<K: Resource<DynamicType = ()> + 'static> {
-    store: Store<K>,
-    scope: super::Scope,
-    queue: UnboundedSender<ObjectRef<K>>,
-}
-
-impl<K: Resource<DynamicType = ()> + 'static> Clone for Triggers<K> {
-    fn clone(&self) -> Self {
-        Self {
-            attached: self.attached.clone(),
-            gone: self.gone.clone(),
-        }
-    }
-}
-
-impl<K: Resource<DynamicType = ()> + 'static> Default for Triggers<K> {
-    fn default() -> Self {
-        Self {
-            attached: Arc::default(),
-            gone: Arc::default(),
-        }
-    }
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
-    /// Asks for a look at the object of this name.
-    pub fn trigger(&self, namespace: &str, name: &str) {
-        for attached in self.lock().iter().filter(|attached| attached.scope.contains(namespace)) {
-            // A closed queue means that the controller is ending.
-            let _ = attached.queue.send(ObjectRef::new(name).within(namespace));
-        }
-    }
-
-    /// Asks for a look at this object.
-    pub fn trigger_object(&self, object: &K) {
-        let meta = object.meta();
-        self.trigger(
-            meta.namespace.as_deref().unwrap_or_default(),
-            meta.name.as_deref().unwrap_or_default(),
-        );
-    }
-
-    /// Asks for a look at every object.
-    pub fn trigger_all(&self) {
-        for attached in self.lock().iter() {
-            for object in attached.store.state() {
-                let _ = attached.queue.send(ObjectRef::from_obj(&*object));
-            }
-        }
-    }
-
-    pub(super) fn on_gone(&self, forget: impl Fn(&str, &str) + Send + Sync + 'static) {
-        if self.gone.set(Box::new(forget)).is_err() {
-            tracing::warn!("a second controller asked to be told of objects that are gone; it is not told");
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Attached<K>>> {
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Reconciles every object of `cache` from when this process leads until it ends.
 ///
 /// `reconcile` gets the object as the cache has it and says when it wants to look again. Its failure is logged,
-/// counted and told as an event here, and nowhere else.
-pub async fn run<K, E, F, Fut>(runtime: &Runtime, options: Options, cache: &Cache<K>, reconcile: F)
+/// counted and told as an event here, and nowhere else. `gone` is told namespace and name of an object that is gone.
+pub async fn run<K, E, F, Fut, G>(runtime: &Runtime, options: Options, cache: &Cache<K>, reconcile: F, gone: G)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
     E: std::error::Error + Category + Send + 'static,
     F: Fn(Arc<K>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Action, E>> + Send + 'static,
+    G: Fn(&str, &str) + Send + Sync,
 {
-    for (_, store) in cache.parts() {
-        if store.wait_until_ready().await.is_err() {
-            return;
-        }
-    }
-    tokio::select! {
-        () = runtime.leadership.acquired() => {}
-        () = runtime.shutdown.cancelled() => return,
-    }
-    let walls = Arc::new(Walls {
-        runtime: runtime.clone(),
-        options,
-        backoff: Backoff::new(options.backoff),
-        events: runtime.events(options.name),
-    });
-    let mut parts = Vec::new();
-    for (scope, store) in cache.parts() {
-        let (queue, requests) = unbounded_channel();
-        cache.triggers().lock().push(Attached {
-            store: store.clone(),
-            scope: scope.clone(),
-            queue,
+    let begin = async {
+        runtime.leadership.acquired().await;
+        let walls = Arc::new(Walls {
+            runtime: runtime.clone(),
+            options,
+            backoff: Backoff::new(options.backoff),
+            lanes: Lanes::new(options.concurrency),
+            pace: Pace::default(),
+            events: runtime.events(options.name),
         });
-        let requests = UnboundedReceiverStream::new(requests)
-            .map(Ok::<_, Infallible>)
-            .take_until(runtime.shutdown.clone().cancelled_owned());
-        let gone = cache.triggers().gone.clone();
-        parts.push(drain(walls.clone(), store.clone(), requests, gone, reconcile.clone()));
+        let parts = cache.parts().iter().map(|(scope, store)| {
+            let (walls, reconcile, gone) = (walls.clone(), reconcile.clone(), &gone);
+            async move {
+                tokio::select! {
+                    () = runtime.readiness.full(scope) => {}
+                    () = runtime.shutdown.cancelled() => return,
+                }
+                let (queue, requests) = unbounded_channel();
+                cache.triggers().attach(Attached {
+                    store: store.clone(),
+                    scope: scope.clone(),
+                    queue,
+                });
+                let requests = UnboundedReceiverStream::new(requests)
+                    .map(Ok::<_, Infallible>)
+                    .take_until(runtime.shutdown.clone().cancelled_owned());
+                tracing::info!(controller = options.name, ?scope, "controller runs");
+                drain(walls, store.clone(), requests, gone, reconcile).await;
+            }
+        });
+        futures::future::join_all(parts).await;
+    };
+    // Work under way at the end of the process is finished; leadership that never comes is not waited for.
+    tokio::select! {
+        () = begin => {}
+        () = ended_before_it_led(runtime) => {}
     }
-    cache.triggers().trigger_all();
-    tracing::info!(controller = options.name, "controller runs");
-    futures::future::join_all(parts).await;
-    cache.triggers().lock().clear();
+    cache.triggers().detach();
 }
 
-async fn drain<K, E, F, Fut, Q>(walls: Arc<Walls<K>>, store: Store<K>, requests: Q, gone: Gone, reconcile: F)
+async fn ended_before_it_led(runtime: &Runtime) {
+    tokio::select! {
+        () = runtime.leadership.acquired() => std::future::pending().await,
+        () = runtime.shutdown.cancelled() => {}
+    }
+}
+
+async fn drain<K, E, F, Fut, Q, G>(walls: Arc<Walls<K>>, store: Store<K>, requests: Q, gone: &G, reconcile: F)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
     E: std::error::Error + Category + Send + 'static,
     F: Fn(Arc<K>) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Action, E>> + Send + 'static,
     Q: futures::Stream<Item = Result<ObjectRef<K>, Infallible>> + Send + 'static,
+    G: Fn(&str, &str) + Send + Sync,
 {
-    let config = Config::default().concurrency(walls.options.concurrency);
+    // Unbounded here: the lanes bound it, and they know namespaces.
+    let config = Config::default();
+    let objects = store.clone();
     let guarded = move |object: Arc<K>, walls: Arc<Walls<K>>| {
-        let reconcile = reconcile.clone();
-        Box::pin(async move { walls.guard(object, reconcile).await })
+        let (reconcile, objects) = (reconcile.clone(), objects.clone());
+        Box::pin(async move { walls.guard(&ObjectRef::from_obj(&*object), &objects, reconcile).await })
     };
     applier(
         guarded,
@@ -197,12 +137,10 @@ where
             // Gone is gone; failures were reported inside the walls.
             Err(Error::ObjectNotFound(reference)) => {
                 let namespace = reference.namespace.clone().unwrap_or_default();
-                walls
-                    .backoff
-                    .succeeded(&ObjectRef::new(&reference.name).within(&namespace));
-                if let Some(forget) = gone.get() {
-                    forget(&namespace, &reference.name);
-                }
+                let key = ObjectRef::new(&reference.name).within(&namespace);
+                walls.backoff.succeeded(&key);
+                walls.pace.forget(&key);
+                gone(&namespace, &reference.name);
             }
             Err(Error::ReconcilerFailed(..)) | Ok(_) => {}
             Err(error) => tracing::error!(controller = walls.options.name, %error, "the controller's queue failed"),
@@ -217,6 +155,8 @@ struct Walls<K: Resource<DynamicType = ()> + 'static> {
     runtime: Runtime,
     options: Options,
     backoff: Backoff<ObjectRef<K>>,
+    lanes: Lanes,
+    pace: Pace<ObjectRef<K>>,
     events: super::Events,
 }
 
@@ -224,12 +164,28 @@ impl<K> Walls<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
 {
-    async fn guard<E, F, Fut>(&self, object: Arc<K>, reconcile: F) -> Result<Action, Failure>
+    async fn guard<E, F, Fut>(
+        &self,
+        reference: &ObjectRef<K>,
+        objects: &Store<K>,
+        reconcile: F,
+    ) -> Result<Action, Failure>
     where
         E: std::error::Error + Category + Send + 'static,
         F: Fn(Arc<K>) -> Fut,
         Fut: Future<Output = Result<Action, E>> + Send + 'static,
     {
+        if let Some(wait) = self.pace.too_soon(reference.clone(), Instant::now()) {
+            return Ok(Action::requeue(wait));
+        }
+        let place = self
+            .lanes
+            .enter(reference.namespace.as_deref().unwrap_or_default())
+            .await;
+        // As it is now: the wait for a place may have been long.
+        let Some(object) = objects.get(reference) else {
+            return Ok(Action::await_change());
+        };
         let name = self.options.name;
         let timer = self
             .runtime
@@ -246,25 +202,29 @@ where
                 category: "Panic",
                 message: format!("a bug of the operator: {}", panic_text(&*error.into_panic())),
                 retryable: true,
+                look_again: None,
             }),
             Ok(Err(_)) => Err(Failure {
                 category: "Cancelled",
                 message: "the reconcile was cancelled".to_owned(),
                 retryable: true,
+                look_again: None,
             }),
             Err(_) => Err(Failure {
                 category: "DeadlineExceeded",
                 message: format!("the reconcile took longer than {:?}", self.options.deadline),
                 retryable: true,
+                look_again: None,
             }),
         };
         timer.observe_duration();
+        // What is told of it below keeps nobody waiting.
+        drop(place);
         let label = result.as_ref().map_or_else(|failure| failure.category, |_| "Success");
         self.runtime.metrics.reconciles.with_label_values(&[name, label]).inc();
         match &result {
-            Ok(_) => self.backoff.succeeded(&ObjectRef::from_obj(&*object)),
+            Ok(_) => self.backoff.succeeded(reference),
             Err(failure) => {
-                let reference = ObjectRef::from_obj(&*object);
                 tracing::warn!(
                     controller = name,
                     object = %reference,
@@ -281,11 +241,14 @@ where
     }
 
     fn after_failure(&self, object: &K, failure: &Failure) -> Action {
-        if failure.retryable {
-            Action::requeue(self.backoff.failed(ObjectRef::from_obj(object)))
-        } else {
-            Action::await_change()
-        }
+        let retry = failure
+            .retryable
+            .then(|| self.backoff.failed(ObjectRef::from_obj(object)));
+        [retry, failure.look_again]
+            .into_iter()
+            .flatten()
+            .min()
+            .map_or_else(Action::await_change, Action::requeue)
     }
 }
 
@@ -307,8 +270,7 @@ mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
     use serde_json::json;
-    use std::collections::HashMap;
-    use tokio::time::Instant;
+    use std::{collections::HashMap, sync::Mutex};
 
     const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
 
@@ -347,23 +309,29 @@ mod tests {
         let running = tokio::spawn({
             let (runtime, cache) = (runtime.clone(), cache.clone());
             async move {
-                run(&runtime, Options::new("test"), &cache, move |map: Arc<ConfigMap>| {
-                    let seen = seen.clone();
-                    async move {
-                        let name = map.name_any();
-                        seen.lock()
-                            .unwrap()
-                            .entry(name.clone())
-                            .or_default()
-                            .push(Instant::now());
-                        match name.as_str() {
-                            "panics" => panic!("on purpose"),
-                            "fails" => Err(OnPurpose),
-                            "hangs" => std::future::pending().await,
-                            _ => Ok(Action::await_change()),
+                run(
+                    &runtime,
+                    Options::new("test"),
+                    &cache,
+                    move |map: Arc<ConfigMap>| {
+                        let seen = seen.clone();
+                        async move {
+                            let name = map.name_any();
+                            seen.lock()
+                                .unwrap()
+                                .entry(name.clone())
+                                .or_default()
+                                .push(Instant::now());
+                            match name.as_str() {
+                                "panics" => panic!("on purpose"),
+                                "fails" => Err(OnPurpose),
+                                "hangs" => std::future::pending().await,
+                                _ => Ok(Action::await_change()),
+                            }
                         }
-                    }
-                })
+                    },
+                    |_, _| {},
+                )
                 .await;
             }
         });
@@ -418,14 +386,12 @@ mod tests {
         let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
         let gone: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = gone.clone();
-        cache.on_gone(move |namespace, name| heard.lock().unwrap().push(format!("{namespace}/{name}")));
         let running = tokio::spawn({
             let (runtime, cache) = (runtime.clone(), cache.clone());
             async move {
-                run(&runtime, Options::new("test"), &cache, |_| async {
-                    Ok::<_, OnPurpose>(Action::await_change())
-                })
-                .await;
+                let work = |_| async { Ok::<_, OnPurpose>(Action::await_change()) };
+                let gone = move |namespace: &str, name: &str| heard.lock().unwrap().push(format!("{namespace}/{name}"));
+                run(&runtime, Options::new("test"), &cache, work, gone).await;
             }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;

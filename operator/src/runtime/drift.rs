@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-/// Keys by which the API server tells the entries of a list apart, most telling first.
-const LIST_KEYS: [&str; 6] = ["name", "mountPath", "containerPort", "port", "uid", "topologyKey"];
+/// Keys by which the API server tells the entries of a list apart, most telling first: a mount has a name too, and one
+/// volume may be mounted twice; the ports of a Service have one as well, and are told apart by their number.
+const LIST_KEYS: [&str; 6] = ["mountPath", "containerPort", "port", "name", "uid", "topologyKey"];
 
 /// The part of `live` that `desired` speaks of, in the shape of `desired`.
 ///
@@ -33,11 +34,6 @@ pub fn project(desired: &Value, live: &Value) -> Value {
     }
 }
 
-/// Whether `live` holds everything that `desired` says.
-pub fn covers(desired: &Value, live: &Value) -> bool {
-    project(desired, live) == *desired
-}
-
 fn list_key(entries: &[Value]) -> Option<&'static str> {
     LIST_KEYS.into_iter().find(|key| {
         !entries.is_empty()
@@ -53,6 +49,24 @@ fn list_key(entries: &[Value]) -> Option<&'static str> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn covers(desired: &Value, live: &Value) -> bool {
+        project(desired, live) == *desired
+    }
+
+    #[test]
+    fn one_volume_mounted_twice_is_two_entries() {
+        let mounts =
+            json!([{"name": "data", "mountPath": "/a", "readOnly": true}, {"name": "data", "mountPath": "/b"}]);
+        assert!(covers(&mounts, &mounts));
+        let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}]);
+        let renamed = json!([{"name": "web", "port": 80, "targetPort": 8080}]);
+        assert_eq!(
+            project(&renamed, &ports),
+            ports,
+            "the entry is the one of the same number"
+        );
+    }
 
     #[test]
     fn what_others_added_is_no_drift_and_what_they_changed_is() {

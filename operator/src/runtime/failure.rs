@@ -1,6 +1,6 @@
 //! Failures: a sentence for people and one word for machines.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 /// One word for an error: the metric's label, the condition's reason and the event's reason.
 ///
@@ -12,6 +12,11 @@ pub trait Category {
     /// Whether trying again by itself can help. When not, the object waits for a change.
     fn is_retryable(&self) -> bool {
         true
+    }
+
+    /// When to look again for another reason than to try again; the earlier of the two counts.
+    fn look_again(&self) -> Option<Duration> {
+        None
     }
 }
 
@@ -25,6 +30,8 @@ pub struct Failure {
     pub message: String,
     /// Whether trying again can help.
     pub retryable: bool,
+    /// When to look again for another reason.
+    pub look_again: Option<Duration>,
 }
 
 impl Failure {
@@ -34,6 +41,7 @@ impl Failure {
             category: error.category(),
             message: chain(error),
             retryable: error.is_retryable(),
+            look_again: error.look_again(),
         }
     }
 }

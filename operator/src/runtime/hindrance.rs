@@ -3,79 +3,32 @@
 //! Kubernetes goes back and forth between several words and texts for the same trouble; a [`Hindrance`] does not, so
 //! that a status that shows it stands still.
 
+use super::reason::reasons;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod};
 use kube::ResourceExt;
 
 /// Longest text that is taken over from Kubernetes. Unit: characters.
 const TEXT_LIMIT: usize = 256;
 
-/// One word for what stands in the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HindranceReason {
-    /// No pod can be made.
-    PodRefused,
-    /// No node takes the pod.
-    Unschedulable,
-    /// The image cannot be pulled.
-    ImagePullFailed,
-    /// A Secret for a variable is missing.
-    SecretNotFound,
-    /// A ConfigMap for a variable is missing.
-    ConfigMapNotFound,
-    /// The kubelet cannot make the container.
-    ContainerNotCreated,
-    /// The container was made, and its command cannot be run.
-    ContainerCannotRun,
-    /// The process ends again and again.
-    CrashLoopBackOff,
-}
-
-impl HindranceReason {
-    /// Every word, with what it means.
-    pub const ALL: [(Self, &'static str); 8] = [
-        (
-            Self::PodRefused,
-            "No pod can be made: a quota, a limit range or an admission policy refuses it.",
-        ),
-        (Self::Unschedulable, "No node takes the pod."),
-        (
-            Self::ImagePullFailed,
-            "The image cannot be pulled: its name, its tag, or the credentials are wrong.",
-        ),
-        (
-            Self::SecretNotFound,
-            "A Secret that an environment variable names does not exist.",
-        ),
-        (
-            Self::ConfigMapNotFound,
-            "A ConfigMap that an environment variable names does not exist.",
-        ),
-        (
-            Self::ContainerNotCreated,
-            "The kubelet cannot make the container; the message has its words.",
-        ),
-        (
-            Self::ContainerCannotRun,
-            "The container was made, and its command cannot be run, for example because there is no such file.",
-        ),
-        (
-            Self::CrashLoopBackOff,
-            "The process ends again and again; its last log lines say why.",
-        ),
-    ];
-
-    /// The word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::PodRefused => "PodRefused",
-            Self::Unschedulable => "Unschedulable",
-            Self::ImagePullFailed => "ImagePullFailed",
-            Self::SecretNotFound => "SecretNotFound",
-            Self::ConfigMapNotFound => "ConfigMapNotFound",
-            Self::ContainerNotCreated => "ContainerNotCreated",
-            Self::ContainerCannotRun => "ContainerCannotRun",
-            Self::CrashLoopBackOff => "CrashLoopBackOff",
-        }
+reasons! {
+    /// One word for what stands in the way of a pod.
+    pub enum HindranceReason {
+        /// No pod can be made: a quota, a limit range or an admission policy refuses it.
+        PodRefused,
+        /// No node takes the pod.
+        Unschedulable,
+        /// The image cannot be pulled: its name, its tag or the credentials are wrong, or the registry does not answer.
+        ImagePullFailed,
+        /// A Secret that an environment variable names does not exist.
+        SecretNotFound,
+        /// A ConfigMap that an environment variable names does not exist.
+        ConfigMapNotFound,
+        /// The kubelet cannot make the container; the message has its words.
+        ContainerNotCreated,
+        /// The container was made and its command cannot be run, for example because there is no such file.
+        ContainerCannotRun,
+        /// The process ends again and again; its last log lines say why.
+        CrashLoopBackOff,
     }
 }
 
@@ -415,15 +368,5 @@ mod tests {
             "no pod can be made: exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=9; raise the quota, or ask for less in spec.resources"
         );
         assert_eq!(told("no such account"), "no pod can be made: no such account");
-    }
-
-    #[test]
-    fn every_word_is_listed_once_and_explained() {
-        for (index, (reason, text)) in HindranceReason::ALL.iter().enumerate() {
-            assert!(text.ends_with('.'), "{reason:?}");
-            assert_eq!(reason.as_str(), format!("{reason:?}"));
-            let first = HindranceReason::ALL.iter().position(|(other, _)| other == reason);
-            assert_eq!(first, Some(index));
-        }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Clients, Identity, Runtime, clock,
-    failure::is_status,
+    failure::{is_status, sentence},
     lease::{Decision, LEASE_DURATION, RENEW_DEADLINE, RENEW_PERIOD, RETRY_PERIOD, Record, evaluate_lease},
 };
 use futures::StreamExt;
@@ -16,12 +16,12 @@ use k8s_openapi::{
 use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
-    runtime::watcher,
+    runtime::{WatchStreamExt, watcher},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,8 @@ use tokio_util::sync::CancellationToken;
 pub const LEASE_NAME: &str = "valerix-operator";
 /// A single request to the Lease may take this long.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Between two attempts on a Lease that seems free and was not.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// Proof of one term of leadership, to be recorded with side effects outside of the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,20 +124,30 @@ struct Elector {
 
 impl Elector {
     /// Waits for the Lease and takes it. Ends only with the Lease in hand.
+    ///
+    /// One watch stays open meanwhile: a Lease that is given back is taken at once, and one that is renewed costs no
+    /// request. A request is made when the watch shows nothing for as long as the Lease lasts.
     async fn acquire(&self) -> Lease {
         let mut seen: Option<(Record, Instant)> = None;
+        let changes = watcher::watch_object(self.api.clone(), LEASE_NAME)
+            .default_backoff()
+            // A failed watch does not matter: the wait ends by itself.
+            .filter_map(|lease| std::future::ready(lease.ok()));
+        let mut changes = std::pin::pin!(changes);
         loop {
             match self.attempt(&mut seen).await {
                 Ok(Some(lease)) => return lease,
                 Ok(None) => {
-                    let wait = seen.as_ref().map_or(RETRY_PERIOD, |(record, since)| {
-                        match evaluate_lease(Some(record), &self.identity.uid, since.elapsed()) {
-                            Decision::Wait(wait) => wait,
-                            _ => Duration::ZERO,
+                    let first = self.wait(seen.as_ref()).max(SHORTEST_WAIT);
+                    let mut until = Instant::now() + first;
+                    while let Ok(Some(current)) = timeout_at(until, changes.next()).await {
+                        let Some(current) = current.as_ref().map(record) else {
+                            break;
+                        };
+                        if note(&mut seen, &current) {
+                            until = Instant::now() + self.wait(seen.as_ref());
                         }
-                    });
-                    self.wait_for_change(wait, seen.as_ref().map(|(record, _)| record))
-                        .await;
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(error, "failed to ask for the lease");
@@ -145,14 +157,22 @@ impl Elector {
         }
     }
 
+    /// How long the Lease as last seen is to be left to its holder.
+    fn wait(&self, seen: Option<&(Record, Instant)>) -> Duration {
+        seen.map_or(RETRY_PERIOD, |(record, since)| {
+            match evaluate_lease(Some(record), &self.identity.uid, since.elapsed()) {
+                Decision::Wait(wait) => wait,
+                _ => Duration::ZERO,
+            }
+        })
+    }
+
     /// One look at the Lease and, if it is free, one attempt to take it.
     async fn attempt(&self, seen: &mut Option<(Record, Instant)>) -> Result<Option<Lease>, String> {
         let found = call(self.api.get_opt(LEASE_NAME)).await?;
         let record = found.as_ref().map(record);
-        if let Some(record) = &record
-            && seen.as_ref().is_none_or(|(known, _)| known != record)
-        {
-            *seen = Some((record.clone(), Instant::now()));
+        if let Some(record) = &record {
+            note(seen, record);
         }
         let unchanged = seen.as_ref().map_or(Duration::ZERO, |(_, since)| since.elapsed());
         let written = match (evaluate_lease(record.as_ref(), &self.identity.uid, unchanged), found) {
@@ -175,26 +195,8 @@ impl Elector {
             Ok(lease) => Ok(Some(lease)),
             // Somebody was quicker.
             Err(error) if is_status(&error, 409) => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(sentence(&error)),
         }
-    }
-
-    /// Watches the Lease, so that one that is given back is taken at once, and waits no longer than `longest`.
-    async fn wait_for_change(&self, longest: Duration, known: Option<&Record>) {
-        let changes = watcher::watch_object(self.api.clone(), LEASE_NAME).filter_map(|lease| {
-            // A failed watch does not matter: the wait ends by itself.
-            let current = lease.ok().map(|lease| lease.as_ref().map(record));
-            std::future::ready(current)
-        });
-        let mut changes = std::pin::pin!(changes);
-        let changed = async {
-            while let Some(current) = changes.next().await {
-                if current.as_ref() != known {
-                    return;
-                }
-            }
-        };
-        let _ = timeout(longest, changed).await;
     }
 
     /// Renews until told to give the Lease back, or until it is lost.
@@ -211,7 +213,7 @@ impl Elector {
             }
             let lost_at = renewed + RENEW_DEADLINE;
             let asked = Instant::now();
-            match tokio::time::timeout_at(lost_at, self.renew(&held)).await {
+            match timeout_at(lost_at, self.renew(&held)).await {
                 Ok(Ok(lease)) => {
                     held = lease;
                     // Counted from before the request: the others count from when they see it.
@@ -235,6 +237,15 @@ impl Elector {
     }
 
     async fn renew(&self, held: &Lease) -> Result<Lease, Renewal> {
+        match self.renew_once(held).await? {
+            // Somebody else wrote it (an annotation, say) and nobody renewed it: only a renewal of ours counts.
+            current if record(&current).renewed == record(held).renewed => self.renew_once(&current).await,
+            current => Ok(current),
+        }
+    }
+
+    /// Writes the Lease; when somebody was quicker, returns it as it is now if it is still ours.
+    async fn renew_once(&self, held: &Lease) -> Result<Lease, Renewal> {
         let lease = self.lease(Some(held.metadata.clone()), transitions(held), acquired(held));
         let written = call_raw(self.api.replace(LEASE_NAME, &PostParams::default(), &lease))
             .await
@@ -244,7 +255,7 @@ impl Elector {
             Err(error) => error,
         };
         if !is_status(&error, 409) && !is_status(&error, 404) {
-            return Err(Renewal::Failed(error.to_string()));
+            return Err(Renewal::Failed(sentence(&error)));
         }
         // Somebody wrote it, perhaps ourselves with an answer that got lost: look who holds it.
         match call(self.api.get_opt(LEASE_NAME)).await.map_err(Renewal::Failed)? {
@@ -262,7 +273,7 @@ impl Elector {
         }
         match call_raw(self.api.replace(LEASE_NAME, &PostParams::default(), &lease)).await {
             Ok(Ok(_)) => tracing::info!("gave the lease back"),
-            Ok(Err(error)) => tracing::warn!(%error, "failed to give the lease back"),
+            Ok(Err(error)) => tracing::warn!(error = sentence(&error), "failed to give the lease back"),
             Err(error) => tracing::warn!(error, "failed to give the lease back"),
         }
     }
@@ -300,13 +311,22 @@ enum Renewal {
 
 /// A call under its timeout; errors of both kinds as text.
 async fn call<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
-    call_raw(request).await?.map_err(|error| super::failure::chain(&error))
+    call_raw(request).await?.map_err(|error| sentence(&error))
 }
 
 async fn call_raw<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<Result<T, kube::Error>, String> {
     timeout(CALL_TIMEOUT, request)
         .await
         .map_err(|_| format!("no answer within {CALL_TIMEOUT:?}"))
+}
+
+/// Keeps a record with the time at which it was first seen; says whether it is another one than before.
+fn note(seen: &mut Option<(Record, Instant)>, record: &Record) -> bool {
+    let is_new = seen.as_ref().is_none_or(|(known, _)| known != record);
+    if is_new {
+        *seen = Some((record.clone(), Instant::now()));
+    }
+    is_new
 }
 
 fn acquired(lease: &Lease) -> Option<MicroTime> {
@@ -333,121 +353,4 @@ fn record(lease: &Lease) -> Record {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        fake_api::{FakeApi, Fault},
-        runtime::Scope,
-    };
-
-    const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/valerix-system/leases/valerix-operator";
-
-    fn process(api: &FakeApi, uid: &str) -> Runtime {
-        let identity = Identity {
-            pod: uid.into(),
-            uid: uid.into(),
-        };
-        Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster])
-    }
-
-    fn start(runtime: &Runtime) -> tokio::task::JoinHandle<Result<(), Error>> {
-        let runtime = runtime.clone();
-        tokio::spawn(async move { run(&runtime, "valerix-system", &runtime.shutdown).await })
-    }
-
-    async fn leads(runtime: &Runtime) -> Duration {
-        let begun = Instant::now();
-        timeout(Duration::from_secs(60), runtime.leadership.acquired())
-            .await
-            .expect("the process leads");
-        begun.elapsed()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_killed_leader_is_followed_within_the_lease_and_a_restarted_one_goes_on_at_once() {
-        let api = FakeApi::default();
-        let (first, second) = (process(&api, "one"), process(&api, "two"));
-        let running = start(&first);
-        leads(&first).await;
-        let waiting = start(&second);
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(second.leadership.fence(), None, "two lead at once");
-        running.abort();
-        let again = process(&api, "one");
-        let restarted = start(&again);
-        assert!(leads(&again).await < Duration::from_secs(1));
-        restarted.abort();
-        let waited = leads(&second).await;
-        assert!(waited <= LEASE_DURATION + Duration::from_secs(1), "{waited:?}");
-        assert_eq!(second.leadership.fence().unwrap().term, 1);
-        waiting.abort();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_that_is_given_back_is_taken_at_once() {
-        let api = FakeApi::default();
-        let (first, second) = (process(&api, "one"), process(&api, "two"));
-        let running = start(&first);
-        leads(&first).await;
-        let waiting = start(&second);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        first.shutdown.cancel();
-        assert!(running.await.unwrap().is_ok());
-        assert!(leads(&second).await < Duration::from_secs(1));
-        waiting.abort();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_leader_that_cannot_renew_ends_before_another_may_begin() {
-        for fault in [Fault::Refuse(500), Fault::Delay(Duration::from_secs(3600))] {
-            let api = FakeApi::default();
-            let leader = process(&api, "one");
-            let running = start(&leader);
-            leads(&leader).await;
-            tokio::time::sleep(Duration::from_secs(12)).await;
-            let renewed = api.requests().len();
-            api.inject(move |request| request.is_write().then_some(fault));
-            let begun = Instant::now();
-            let ended = running.await.unwrap();
-            assert!(matches!(ended, Err(Error::Lost(_))), "{ended:?}");
-            assert!(
-                begun.elapsed() < LEASE_DURATION - RENEW_PERIOD + Duration::from_secs(1),
-                "{:?}",
-                begun.elapsed()
-            );
-            assert!(renewed > 2);
-            assert_eq!(leader.leadership.fence(), None);
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_leader_that_is_displaced_ends() {
-        let api = FakeApi::default();
-        let leader = process(&api, "one");
-        let running = start(&leader);
-        leads(&leader).await;
-        api.merge(LEASE, serde_json::json!({"spec": {"holderIdentity": "two"}}));
-        assert!(matches!(running.await.unwrap(), Err(Error::Taken(holder)) if holder == "two"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_got_lost_costs_nothing_and_rest_is_twelve_renewals_a_minute() {
-        let api = FakeApi::default();
-        let leader = process(&api, "one");
-        let running = start(&leader);
-        leads(&leader).await;
-        let mut lost = false;
-        api.inject(move |request| {
-            let lose = request.is_write() && !lost;
-            lost |= lose;
-            lose.then_some(Fault::LoseAnswer)
-        });
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(leader.leadership.fence().is_some());
-        api.forget_requests();
-        tokio::time::sleep(Duration::from_secs(120)).await;
-        let count = api.requests().len();
-        assert!((20..=26).contains(&count), "{count}");
-        running.abort();
-    }
-}
+mod tests;

@@ -15,26 +15,33 @@ pub mod drift;
 pub mod events;
 pub mod failure;
 pub mod hindrance;
+pub mod lanes;
 pub mod leader;
 pub mod lease;
 pub mod metrics;
 pub mod publish;
 pub mod readiness;
+pub(crate) mod reason;
 pub mod server;
 pub mod telemetry;
+pub mod triggers;
 pub mod violation;
 
 pub use cache::{Cache, Change, WatchOptions};
 pub use clients::{Clients, Scope};
-pub use controller::{Options, Triggers};
+pub use controller::Options;
 pub use events::{Events, News};
 pub use failure::{Category, Failure};
+pub use hindrance::{Hindrance, HindranceReason};
 pub use leader::{Fence, Leadership};
 pub use publish::Publisher;
+pub use triggers::Triggers;
 pub use violation::{Violation, Violations};
 
+use futures::FutureExt;
 use metrics::Metrics;
 use readiness::Readiness;
+use std::panic::AssertUnwindSafe;
 use tokio_util::sync::CancellationToken;
 
 /// Field manager of every server-side apply, and name of the controller in events.
@@ -57,6 +64,8 @@ pub struct Runtime {
     pub leadership: Leadership,
     /// Cancelled when the process ends.
     pub shutdown: CancellationToken,
+    /// Cancelled when a part has ended that must not end before the process: it must end too.
+    pub broken: CancellationToken,
 }
 
 /// Who this process is.
@@ -79,7 +88,22 @@ impl Runtime {
             readiness: Readiness::default(),
             leadership: Leadership::default(),
             shutdown: CancellationToken::new(),
+            broken: CancellationToken::new(),
         }
+    }
+
+    /// Runs a part that goes on as long as the process does. Its panic or its end breaks the process: a cache that is
+    /// stale for ever while health says ok would be worse than a restart.
+    pub fn spawn(&self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        let (shutdown, broken) = (self.shutdown.clone(), self.broken.clone());
+        tokio::spawn(async move {
+            let ended = AssertUnwindSafe(part).catch_unwind().await;
+            if !shutdown.is_cancelled() {
+                let panicked = ended.is_err();
+                tracing::error!(part = name, panicked, "a part of the operator ended before the process");
+                broken.cancel();
+            }
+        });
     }
 
     /// The event recorder of one controller; make one per controller and keep it.

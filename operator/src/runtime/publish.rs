@@ -1,6 +1,6 @@
 //! Status: written only when it changed, by server-side apply, and never judged by an older copy than our own writing.
 
-use super::{FIELD_MANAGER, Runtime};
+use super::{FIELD_MANAGER, Runtime, apply::version};
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -153,14 +153,6 @@ where
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<K>>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Resource versions of one kind grow as numbers since Kubernetes 1.35 by contract and before that in practice.
-fn version(object: &impl ResourceExt) -> u64 {
-    object
-        .resource_version()
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

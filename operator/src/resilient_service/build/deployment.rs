@@ -2,7 +2,10 @@
 //! pod's contract.
 
 use super::{
-    super::validate::{Plan, REPORT_PORT_NAME},
+    super::{
+        quantity::canonical,
+        validate::{Plan, REPORT_PORT_NAME},
+    },
     labels, metadata, selector, some,
 };
 use k8s_openapi::{
@@ -17,10 +20,12 @@ use k8s_openapi::{
         },
     },
     apimachinery::pkg::{
+        api::resource::Quantity,
         apis::meta::v1::{LabelSelector, ObjectMeta},
         util::intstr::IntOrString,
     },
 };
+use std::collections::BTreeMap;
 use valerix_crds::{HttpProbeSpec, ImagePullPolicy, ResilientServiceSpec, names::policy_config_map};
 
 /// Where the documents are mounted.
@@ -33,11 +38,10 @@ const USER: i64 = 65532;
 const PRE_STOP_SECONDS: u64 = 5;
 
 pub fn build_deployment(plan: &Plan) -> Deployment {
-    let spec = &plan.service.spec;
     Deployment {
         metadata: metadata(plan, plan.name.clone()),
         spec: Some(DeploymentSpec {
-            replicas: Some(spec.replicas),
+            replicas: Some(plan.replicas),
             selector: LabelSelector {
                 match_labels: Some(selector(&plan.name)),
                 ..LabelSelector::default()
@@ -123,8 +127,8 @@ fn build_container(plan: &Plan) -> Container {
         env_from: some(spec.env_from.iter().map(build_env_from).collect()),
         ports: some(build_ports(plan)),
         resources: spec.resources.as_ref().map(|resources| ResourceRequirements {
-            requests: (!resources.requests.is_empty()).then(|| resources.requests.clone()),
-            limits: (!resources.limits.is_empty()).then(|| resources.limits.clone()),
+            requests: build_quantities(&resources.requests),
+            limits: build_quantities(&resources.limits),
             ..ResourceRequirements::default()
         }),
         startup_probe: build_probe(spec, |probes| probes.startup.as_ref(), 1, 60),
@@ -154,6 +158,14 @@ fn build_container(plan: &Plan) -> Container {
     }
 }
 
+/// As the API server writes them, or they would look like drift to an operator that has just started.
+fn build_quantities(quantities: &BTreeMap<String, Quantity>) -> Option<BTreeMap<String, Quantity>> {
+    let canonical = quantities
+        .iter()
+        .map(|(name, amount)| (name.clone(), canonical(amount)));
+    (!quantities.is_empty()).then(|| canonical.collect())
+}
+
 /// The operator's variables first, so that the user's may refer to them.
 fn build_env(plan: &Plan) -> Vec<EnvVar> {
     let value = |name: &str, value: &str| EnvVar {
@@ -177,7 +189,8 @@ fn build_env(plan: &Plan) -> Vec<EnvVar> {
     }
     env.extend(plan.service.spec.env.iter().map(|variable| EnvVar {
         name: variable.name.clone(),
-        value: variable.value.clone(),
+        // The API server leaves an empty one out.
+        value: variable.value.clone().filter(|value| !value.is_empty()),
         value_from: variable.value_from.as_ref().map(build_env_source),
     }));
     env
@@ -283,6 +296,8 @@ fn build_lifecycle(spec: &ResilientServiceSpec) -> Option<Lifecycle> {
         Some(Err(_)) | None => u128::from(PRE_STOP_SECONDS),
     };
     let seconds = i64::try_from(seconds).ok().filter(|seconds| *seconds > 0)?;
+    // Rounding up must not lead beyond what Kubernetes takes.
+    let seconds = seconds.min(spec.termination_grace_period_seconds);
     Some(Lifecycle {
         pre_stop: Some(LifecycleHandler {
             sleep: Some(SleepAction { seconds }),

@@ -1,10 +1,7 @@
 //! Third step: a plan as the objects that make it true. Pure: the same plan always gives the same objects.
 
-mod concurrency;
 mod config_map;
 mod deployment;
-mod inbound;
-pub mod policy_document;
 mod service_account;
 mod services;
 
@@ -118,6 +115,41 @@ mod tests {
     #[test]
     fn a_full_service() {
         snapshot("full", &built(fixtures::full_spec()));
+    }
+
+    #[test]
+    fn what_the_api_server_would_write_in_another_form_is_written_in_its_own() {
+        let resources = built(json!({
+            "image": "a", "env": [{"name": "EMPTY", "value": ""}],
+            "resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}, "limits": {"memory": "1.5Gi"}}
+        }));
+        let deployment = serde_json::to_value(resources.deployment).unwrap();
+        let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(
+            container["resources"],
+            json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "1536Mi"}})
+        );
+        assert_eq!(
+            container["env"].as_array().unwrap().last(),
+            Some(&json!({"name": "EMPTY"}))
+        );
+    }
+
+    #[test]
+    fn ports_of_services_target_numbers_so_that_a_renamed_one_finds_the_pods_of_before() {
+        let spec = json!({"image": "a", "ports": [{"name": "http", "containerPort": 3001, "servicePort": 80}]});
+        let Resources {
+            service, pods_service, ..
+        } = built(spec);
+        let targets = |service: Service| -> Vec<_> {
+            let ports = service.spec.unwrap().ports.unwrap();
+            ports
+                .into_iter()
+                .map(|port| serde_json::to_value(port.target_port).unwrap())
+                .collect()
+        };
+        assert_eq!(targets(service.unwrap()), [3001]);
+        assert_eq!(targets(pods_service), [3001, 9090]);
     }
 
     #[test]

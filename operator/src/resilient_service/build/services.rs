@@ -1,4 +1,7 @@
 //! The two Services: one address for callers, and one that names every pod.
+//!
+//! Ports target numbers: the name of a port is that of the pods' current template, and while a renamed one rolls out
+//! the pods of before have it under another name.
 
 use super::{
     super::validate::{Plan, REPORT_PORT_NAME},
@@ -19,7 +22,7 @@ pub fn build_service(plan: &Plan) -> Option<Service> {
         .iter()
         .map(|port| {
             let number = port.service_port.unwrap_or(port.container_port);
-            build_port(&port.name, number, IntOrString::String(port.name.clone()))
+            build_port(&port.name, number, port.container_port)
         })
         .collect();
     Some(Service {
@@ -41,11 +44,10 @@ pub fn build_pods_service(plan: &Plan) -> Service {
         .spec
         .ports
         .iter()
-        .map(|port| build_port(&port.name, port.container_port, IntOrString::String(port.name.clone())))
+        .map(|port| build_port(&port.name, port.container_port, port.container_port))
         .collect();
     if let Some(port) = plan.report_port {
-        let target = IntOrString::String(REPORT_PORT_NAME.to_owned());
-        ports.push(build_port(REPORT_PORT_NAME, port, target));
+        ports.push(build_port(REPORT_PORT_NAME, port, port));
     }
     Service {
         metadata: metadata(plan, pods_service(&plan.name)),
@@ -60,13 +62,13 @@ pub fn build_pods_service(plan: &Plan) -> Service {
     }
 }
 
-fn build_port(name: &str, port: i32, target: IntOrString) -> ServicePort {
+fn build_port(name: &str, port: i32, target: i32) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
         port,
         // Written out, because server-side apply tells ports apart by port and protocol.
         protocol: Some("TCP".to_owned()),
-        target_port: Some(target),
+        target_port: Some(IntOrString::Int(target)),
         ..ServicePort::default()
     }
 }

@@ -1,7 +1,8 @@
 //! The breakers of all pods, counted by target: `CircuitsClosed`. Pure.
 
-use super::Verdict;
+use super::{draft::ConditionDraft, reason::Reason};
 use crate::resilient_service::{dereference::Observed, validate::report_port};
+use chrono::{DateTime, Utc};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -9,9 +10,9 @@ use std::{
 use valerix_crds::{CircuitBreakerStatus, ConditionStatus, ResilientService};
 use valerix_policy::CircuitState;
 
-/// The verdict on the circuits, with its counts.
+/// The condition of the circuits, with its counts.
 pub struct Circuits {
-    pub verdict: Verdict,
+    pub closed: ConditionDraft,
     pub breakers: Vec<CircuitBreakerStatus>,
     pub summary: String,
 }
@@ -21,12 +22,12 @@ const NAMED_HOSTS: usize = 3;
 
 /// Counts, for each target of the specification, the pods in each state. A pod with several breakers for one target
 /// (one per host) counts once, as its worst; the condition names the addresses.
-pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
+pub fn judge(service: &ResilientService, observed: &Observed, now: DateTime<Utc>) -> Circuits {
     if report_port(&service.spec).is_none() {
         return Circuits {
-            verdict: Verdict::new(
+            closed: ConditionDraft::new(
                 ConditionStatus::Unknown,
-                "NotReported",
+                Reason::NotReported,
                 "the image does not report its circuits",
             ),
             breakers: Vec::new(),
@@ -46,17 +47,26 @@ pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
         .collect();
     if breakers.is_empty() {
         return Circuits {
-            verdict: Verdict::new(ConditionStatus::True, "NoTargets", "spec.resilience.targets is empty"),
+            closed: ConditionDraft::new(
+                ConditionStatus::True,
+                Reason::NoTargets,
+                "spec.resilience.targets is empty",
+            ),
             breakers,
             summary: "-".to_owned(),
         };
     }
     let mut reporting = 0;
+    let mut unreachable: Vec<&str> = Vec::new();
     let mut troubled_hosts: BTreeMap<&str, BTreeSet<SocketAddr>> = BTreeMap::new();
-    for report in observed.ready_pods.values().filter_map(|pod| pod.report.as_ref()) {
+    for pod in observed.ready_pods.values() {
+        if pod.is_unreachable(now) {
+            unreachable.push(&pod.name);
+        }
+        let Some(report) = pod.evidence(now) else { continue };
         reporting += 1;
         let mut worst: BTreeMap<&str, CircuitState> = BTreeMap::new();
-        for breaker in &report.report.circuit_breakers {
+        for breaker in &report.circuit_breakers {
             let state = worst.entry(&breaker.target).or_insert(breaker.state);
             if badness(breaker.state) > badness(*state) {
                 *state = breaker.state;
@@ -76,22 +86,23 @@ pub fn judge(service: &ResilientService, observed: &Observed) -> Circuits {
             }
         }
     }
-    let (verdict, summary) = verdict(&breakers, &troubled_hosts, reporting);
+    let (closed, summary) = condition(&breakers, &troubled_hosts, reporting, unreachable.iter().min());
     Circuits {
-        verdict,
+        closed,
         breakers,
         summary,
     }
 }
 
-fn verdict(
+fn condition(
     breakers: &[CircuitBreakerStatus],
     troubled_hosts: &BTreeMap<&str, BTreeSet<SocketAddr>>,
     reporting: i32,
-) -> (Verdict, String) {
-    if reporting == 0 {
-        let verdict = Verdict::new(ConditionStatus::Unknown, "NoReports", "no pod has reported yet");
-        return (verdict, "-".to_owned());
+    unreachable: Option<&&str>,
+) -> (ConditionDraft, String) {
+    if reporting == 0 && unreachable.is_none() {
+        let draft = ConditionDraft::new(ConditionStatus::Unknown, Reason::NoReports, "no pod has reported yet");
+        return (draft, "-".to_owned());
     }
     let open = breakers.iter().filter(|breaker| breaker.open > 0).count();
     let half_open = breakers
@@ -114,22 +125,33 @@ fn verdict(
             format!("{}: {state} of {reporting} pods{hosts}", breaker.target)
         })
         .collect();
+    // What is open somewhere is open, whoever else is silent; that all are closed takes an answer of every pod.
     if troubled.is_empty() {
-        let verdict = Verdict::new(
-            ConditionStatus::True,
-            "AllClosed",
-            format!("no circuit is open in {reporting} pods"),
-        );
-        return (verdict, "closed".to_owned());
+        let message = format!("no circuit is open in {reporting} pods");
+        return match unreachable {
+            None => {
+                let draft = ConditionDraft::new(ConditionStatus::True, Reason::AllClosed, message);
+                (draft, "closed".to_owned())
+            }
+            Some(pod) => {
+                let message = format!("{message}; pod {pod} does not answer");
+                let draft = ConditionDraft::new(ConditionStatus::Unknown, Reason::PodUnreachable, message);
+                (draft, "unknown".to_owned())
+            }
+        };
     }
-    let reason = if open > 0 { "CircuitOpen" } else { "CircuitHalfOpen" };
+    let reason = if open > 0 {
+        Reason::CircuitOpen
+    } else {
+        Reason::CircuitHalfOpen
+    };
     let summary = match (open, half_open) {
         (0, half_open) => format!("{half_open} half-open"),
         (open, 0) => format!("{open} open"),
         (open, half_open) => format!("{open} open, {half_open} half-open"),
     };
     (
-        Verdict::new(ConditionStatus::False, reason, troubled.join("; ")),
+        ConditionDraft::new(ConditionStatus::False, reason, troubled.join("; ")),
         summary,
     )
 }

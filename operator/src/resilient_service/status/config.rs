@@ -1,10 +1,14 @@
 //! Which configuration the pods run: `ConfigApplied` and the counts. Pure.
 
-use super::{Verdict, Work, before, count};
+use super::{
+    Work,
+    draft::{ConditionDraft, before, count},
+    reason::Reason,
+};
 use crate::{
     resilient_service::{
         dereference::{Observed, ReadyPod},
-        follow::WAIT,
+        reports::UNREACHABLE,
         rollout::Rollout,
         validate::report_port,
     },
@@ -20,43 +24,61 @@ use valerix_crds::{
 
 /// How long pods may take to report a new configuration before that is worth an alarm.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// A pod that has not answered for twice the wait is unreachable.
-const UNREACHABLE: Duration = Duration::from_secs(2 * WAIT.as_secs());
 
-/// The verdict on the configuration, with its counts.
+/// The condition of the configuration, with its counts.
 pub struct Config {
-    pub verdict: Verdict,
+    pub applied: ConditionDraft,
     pub status: Option<ConfigStatus>,
     pub look_again: Option<Duration>,
 }
 
 /// What one ready pod says about its configuration.
-enum Answer {
+enum PodConfig {
     Current,
     Rejected(String),
     Unreachable,
-    Behind,
+    Behind(String),
     Silent(String),
 }
 
+/// The hash of the configuration that the pods are to run, if there is one: what the ConfigMap holds is what they can
+/// run, and what we built is what they should.
+pub fn wanted(service: &ResilientService, observed: &Observed, work: &Work) -> Option<String> {
+    match work {
+        Work::Applied { plan, .. } => Some(plan.policy_hash.clone()),
+        Work::Paused | Work::Invalid(_) => observed.document_hashes(&policy_config_map(&service.name_any())).policy,
+    }
+}
+
+/// Since when the old status says that this very configuration is overdue.
+pub fn overdue_since(old: &ResilientServiceStatus, wanted: &str) -> Option<DateTime<Utc>> {
+    if old.config.as_ref().is_none_or(|config| config.hash != wanted) {
+        return None;
+    }
+    before(old, condition::CONFIG_APPLIED)
+        .filter(|condition| condition.reason == Reason::DeadlineExceeded.as_str())
+        .map(|condition| clock::from_time(&condition.last_transition_time))
+}
+
 impl Config {
+    /// Judges; a configuration that has been awaited of a ready pod since `awaited_since` has its deadline from then.
     pub fn judge(
         service: &ResilientService,
         observed: &Observed,
         work: &Work,
         rollout: &Rollout,
         old: &ResilientServiceStatus,
+        awaited_since: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     ) -> Self {
-        let config_map = policy_config_map(&service.name_any());
-        // What the pods can run is what the ConfigMap holds; what they should run is what we built.
-        let wanted = match work {
-            Work::Applied { plan, .. } => Some(plan.policy_hash.clone()),
-            Work::Paused | Work::Invalid(_) => observed.document_hashes(&config_map).policy,
-        };
+        let wanted = wanted(service, observed, work);
         let Some(wanted) = wanted else {
             return Self {
-                verdict: Verdict::new(ConditionStatus::Unknown, "NotBuilt", "there is no configuration yet"),
+                applied: ConditionDraft::new(
+                    ConditionStatus::Unknown,
+                    Reason::NotBuilt,
+                    "there is no configuration yet",
+                ),
                 status: None,
                 look_again: None,
             };
@@ -67,7 +89,8 @@ impl Config {
         } else {
             Tally::without_reports(observed, rollout)
         };
-        let (verdict, look_again) = tally.verdict(service.spec.replicas, reports, &wanted, old, now);
+        let waited = awaited_since.map_or(Duration::ZERO, |since| (now - since).to_std().unwrap_or_default());
+        let (applied, look_again) = tally.condition(service.spec.replicas, reports, &wanted, waited);
         let before = old.config.as_ref().filter(|config| config.hash == wanted);
         let more = tally.applied > before.map_or(0, |config| config.applied_replicas);
         let last_applied_time = if more {
@@ -76,20 +99,20 @@ impl Config {
             before.and_then(|config| config.last_applied_time)
         };
         Self {
-            verdict,
+            applied,
             status: Some(ConfigStatus {
                 hash: wanted,
                 applied_replicas: tally.applied,
                 rejected_replicas: tally.rejected,
                 last_applied_time,
             }),
-            look_again,
+            look_again: look_again.into_iter().chain(tally.unreachable_in).min(),
         }
     }
 
     /// Whether nothing is awaited.
     pub fn is_settled(&self) -> bool {
-        self.verdict.holds()
+        self.applied.holds()
     }
 }
 
@@ -102,6 +125,8 @@ struct Tally {
     rejection: Option<String>,
     unreachable: Option<String>,
     awaited: Option<String>,
+    /// When the next pod becomes unreachable by its silence alone.
+    unreachable_in: Option<Duration>,
 }
 
 impl Tally {
@@ -113,28 +138,30 @@ impl Tally {
         let mut pods: Vec<&ReadyPod> = observed.ready_pods.values().collect();
         pods.sort_by(|one, other| one.name.cmp(&other.name));
         for pod in pods {
-            match answer(pod, wanted, now) {
-                Answer::Current => tally.applied += 1,
-                Answer::Rejected(why) => {
+            let silence = pod.contact.unreachable_in(now).filter(|wait| !wait.is_zero());
+            tally.unreachable_in = tally.unreachable_in.into_iter().chain(silence).min();
+            match pod_config(pod, wanted, now) {
+                PodConfig::Current => tally.applied += 1,
+                PodConfig::Rejected(why) => {
                     tally.rejected += 1;
                     tally.rejection.get_or_insert(format!(
                         "pod {} refuses it and keeps the last good one: {why}",
                         pod.name
                     ));
                 }
-                Answer::Unreachable => {
+                PodConfig::Unreachable => {
                     tally.unreachable.get_or_insert(format!(
                         "pod {} has not answered for {}s",
                         pod.name,
                         UNREACHABLE.as_secs()
                     ));
                 }
-                Answer::Behind => {
+                PodConfig::Behind(why) => {
                     tally
                         .awaited
-                        .get_or_insert(format!("pod {} still runs another one", pod.name));
+                        .get_or_insert(format!("pod {} still runs another one{why}", pod.name));
                 }
-                Answer::Silent(why) => {
+                PodConfig::Silent(why) => {
                     tally
                         .awaited
                         .get_or_insert(format!("pod {} has not reported yet{why}", pod.name));
@@ -147,27 +174,24 @@ impl Tally {
     /// An image that does not report proves its configuration by its template.
     fn without_reports(observed: &Observed, rollout: &Rollout) -> Self {
         let ready = count(observed.ready_pods.len());
-        let applied = if rollout.observed {
-            ready.min(rollout.updated)
-        } else {
-            0
-        };
+        let applied = count(rollout.current);
         Self {
             ready,
             applied,
-            awaited: (applied < ready).then(|| "pods of the last template are still ready".to_owned()),
+            awaited: (applied < ready).then(|| "pods of an earlier template are still ready".to_owned()),
             ..Self::default()
         }
     }
 
-    fn verdict(
+    fn condition(
         &self,
         desired: i32,
         reports: bool,
         wanted: &str,
-        old: &ResilientServiceStatus,
-        now: DateTime<Utc>,
-    ) -> (Verdict, Option<Duration>) {
+        waited: Duration,
+    ) -> (ConditionDraft, Option<Duration>) {
+        use ConditionStatus::{False, True, Unknown};
+        let draft = |status, reason: Reason, message: String| ConditionDraft::new(status, reason, message);
         let short: String = wanted.chars().take(12).collect();
         let figures = format!(
             "{} of {} ready pods run configuration {short}",
@@ -175,13 +199,11 @@ impl Tally {
         );
         if let Some(why) = &self.rejection {
             let message = format!("{figures}; {why}");
-            return (Verdict::new(ConditionStatus::False, "RejectedByPods", message), None);
+            return (draft(False, Reason::RejectedByPods, message), None);
         }
         if desired == 0 && self.ready == 0 {
-            return (
-                Verdict::new(ConditionStatus::True, "ScaledToZero", "there is no pod to ask"),
-                None,
-            );
+            let message = "there is no pod to ask".to_owned();
+            return (draft(True, Reason::ScaledToZero, message), None);
         }
         if self.ready > 0 && self.applied == self.ready {
             let message = if reports {
@@ -192,58 +214,52 @@ impl Tally {
                     self.ready
                 )
             };
-            return (Verdict::new(ConditionStatus::True, "AllPodsCurrent", message), None);
+            return (draft(True, Reason::AllPodsCurrent, message), None);
         }
         if let (Some(why), None) = (&self.unreachable, &self.awaited) {
-            let message = format!("{figures}; {why}");
-            return (Verdict::new(ConditionStatus::Unknown, "PodUnreachable", message), None);
+            return (
+                draft(Unknown, Reason::PodUnreachable, format!("{figures}; {why}")),
+                None,
+            );
         }
         let why = match &self.awaited {
             Some(why) => format!("{figures}; {why}"),
             None => "no pod is ready yet".to_owned(),
         };
-        // Only pods that are ready and do not report can exceed the deadline; the rest is Available's to say.
-        let waited =
-            waiting_since(old, wanted).map_or(Duration::ZERO, |since| (now - since).to_std().unwrap_or_default());
-        if self.ready > 0 && waited >= DEADLINE {
-            return (Verdict::new(ConditionStatus::False, "DeadlineExceeded", why), None);
+        // Only pods that are ready and do not report can exceed the deadline; the rest is the rollout's to say.
+        if self.ready == 0 || !reports {
+            return (draft(False, Reason::WaitingForPods, why), None);
         }
-        let look_again = (self.ready > 0).then(|| DEADLINE.saturating_sub(waited));
-        (Verdict::new(ConditionStatus::False, "WaitingForPods", why), look_again)
+        if waited >= DEADLINE {
+            return (draft(False, Reason::DeadlineExceeded, why), None);
+        }
+        let look_again = Some(DEADLINE.saturating_sub(waited));
+        (draft(False, Reason::WaitingForPods, why), look_again)
     }
 }
 
-/// Since when this very configuration has been awaited, as the old status says.
-fn waiting_since(old: &ResilientServiceStatus, wanted: &str) -> Option<DateTime<Utc>> {
-    if old.config.as_ref().is_none_or(|config| config.hash != wanted) {
-        return None;
+fn pod_config(pod: &ReadyPod, wanted: &str, now: DateTime<Utc>) -> PodConfig {
+    let failing = pod.contact.failing.as_ref();
+    if pod.is_unreachable(now) {
+        return PodConfig::Unreachable;
     }
-    before(old, condition::CONFIG_APPLIED)
-        .filter(|condition| condition.status == "False")
-        .map(|condition| clock::from_time(&condition.last_transition_time))
-}
-
-fn answer(pod: &ReadyPod, wanted: &str, now: DateTime<Utc>) -> Answer {
-    let silent_for = |since: DateTime<Utc>| (now - since).to_std().unwrap_or_default();
-    let Some(report) = &pod.report else {
-        let why = pod
-            .contact
-            .failing
-            .as_ref()
-            .map_or(String::new(), |failing| format!(": {}", failing.error));
-        return Answer::Silent(why);
+    let Some(report) = pod.evidence(now) else {
+        return PodConfig::Silent(failing.map_or(String::new(), |failing| {
+            format!(
+                ": {} (an image without the library needs spec.resilience.protocol: None)",
+                failing.error
+            )
+        }));
     };
-    let answered_at = pod.contact.answered_at.unwrap_or(report.received_at);
-    if pod.contact.failing.is_some() && silent_for(answered_at) >= UNREACHABLE {
-        return Answer::Unreachable;
-    }
-    let policy = &report.report.policy;
+    let policy = &report.policy;
     if policy.hash.as_deref() == Some(wanted) {
         // An error beside the right hash speaks of a document that has since been put right.
-        return Answer::Current;
+        return PodConfig::Current;
     }
     match &policy.error {
-        Some(error) => Answer::Rejected(error.chars().take(256).collect()),
-        None => Answer::Behind,
+        Some(error) => PodConfig::Rejected(error.chars().take(256).collect()),
+        None => PodConfig::Behind(failing.map_or(String::new(), |failing| {
+            format!(" as far as it was heard: {}", failing.error)
+        })),
     }
 }

@@ -4,28 +4,27 @@
 
 mod circuits;
 mod config;
+mod draft;
 mod news;
+mod reason;
 #[cfg(test)]
 mod tests;
+mod warnings;
 
-pub use news::news;
+pub use config::{overdue_since, wanted};
+pub use news::{CONFIG_ACCEPTED, news};
+pub use reason::Reason;
 
-use super::{
-    apply::Applied,
-    build::selector,
-    dereference::Observed,
-    rollout::{Obstacle, Rollout, obstacle},
-    validate::{self, Plan, Violation},
-};
+use super::{apply::ChildResults, build::selector, dereference::Observed, rollout::Rollout, validate::Plan};
 use crate::runtime::{
-    Category,
-    apply::Outcome,
-    conditions::{ConditionUpdate, find_condition, remove_condition, set_condition},
+    Category, Violations,
+    apply::Applied,
+    conditions::{ConditionUpdate, remove_condition, set_condition},
     failure,
 };
 use chrono::{DateTime, Utc};
 use config::Config;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use draft::{ConditionDraft, count};
 use kube::ResourceExt;
 use std::{collections::BTreeMap, time::Duration};
 use valerix_crds::{
@@ -42,12 +41,12 @@ pub enum Work {
         /// What was built.
         plan: Box<Plan>,
         /// What came of it.
-        applied: Applied,
+        applied: ChildResults,
     },
     /// They were left alone, because the user asked for it.
     Paused,
     /// They were left alone, because the specification cannot be built.
-    Invalid(Vec<Violation>),
+    Invalid(Violations),
 }
 
 /// A status, and when it would be another one by the passing of time alone.
@@ -59,75 +58,71 @@ pub struct Judged {
     pub look_again: Option<Duration>,
 }
 
-/// One condition's value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Verdict {
-    status: ConditionStatus,
-    reason: String,
-    message: String,
-}
-
-impl Verdict {
-    fn new(status: ConditionStatus, reason: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            reason: reason.to_owned(),
-            message: message.into(),
-        }
-    }
-
-    fn holds(&self) -> bool {
-        self.status == ConditionStatus::True
-    }
+/// What is remembered of the service beside its status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Since when the current configuration has been awaited of a ready pod.
+    pub awaited_since: Option<DateTime<Utc>>,
+    /// Whether the Deployment's replicas are left to another writer.
+    pub yields_replicas: bool,
 }
 
 /// Judges a service.
-pub fn status(service: &ResilientService, observed: &Observed, work: &Work, now: DateTime<Utc>) -> Judged {
+pub fn status(
+    service: &ResilientService,
+    observed: &Observed,
+    work: &Work,
+    remembered: Remembered,
+    now: DateTime<Utc>,
+) -> Judged {
     let old = service.status.clone().unwrap_or_default();
     let name = service.name_any();
-    let namespace = service.namespace().unwrap_or_default();
-    let desired = service.spec.replicas;
+    let desired = desired(service, work);
     let rollout = Rollout::of(observed, &name);
-    let config = Config::judge(service, observed, work, &rollout, &old, now);
-    let circuits = circuits::judge(service, observed);
+    let config = Config::judge(service, observed, work, &rollout, &old, remembered.awaited_since, now);
+    let circuits = circuits::judge(service, observed, now);
     let resources = resources(work, observed, &name);
-    let hindrance = obstacle(observed, &name, &namespace);
-    let available = available(desired, &rollout, observed, hindrance.as_ref());
+    let available = available(desired, &rollout, observed);
     let progressing = progressing(desired, &rollout, work);
-    let ready = ready(work, desired, &available, &config.verdict, &resources);
-    let stalled = stalled(work, &resources, &progressing, &config.verdict, &rollout);
+    let ready = ready(
+        work,
+        desired,
+        &rollout,
+        [&resources, &available, &progressing, &config.applied],
+    );
+    let stalled = stalled(work, &resources, &progressing, &config.applied);
     let reconciling = (stalled.is_none()
-        && !(progressing_is_over(&progressing) && config.is_settled() && resources.holds()))
-    .then(|| Verdict::new(ConditionStatus::True, &ready.reason, ready.message.clone()));
-    let warning = warning(service, observed);
+        && !(progressing.is(Reason::RolloutComplete) && config.is_settled() && resources.holds()))
+    .then(|| ConditionDraft {
+        status: ConditionStatus::True,
+        ..ready.clone()
+    });
+    let warning = warnings::warning(service, observed, remembered, now);
 
     let generation = service.metadata.generation.unwrap_or(0);
     let mut conditions = old.conditions.clone();
-    let mut set = |kind: &str, verdict: &Verdict| {
-        let update = ConditionUpdate {
-            kind,
-            status: verdict.status,
-            reason: &verdict.reason,
-            message: verdict.message.clone(),
-        };
-        set_condition(&mut conditions, update, generation, now);
-    };
-    set(condition::READY, &ready);
-    set(condition::AVAILABLE, &available);
-    set(condition::PROGRESSING, &progressing);
-    set(condition::CONFIG_APPLIED, &config.verdict);
-    set(condition::CIRCUITS_CLOSED, &circuits.verdict);
-    set(condition::RESOURCES_READY, &resources);
-    let passing = [
+    for (kind, draft) in [
+        (condition::READY, Some(ready)),
+        (condition::AVAILABLE, Some(available)),
+        (condition::PROGRESSING, Some(progressing)),
+        (condition::CONFIG_APPLIED, Some(config.applied)),
+        (condition::CIRCUITS_CLOSED, Some(circuits.closed)),
+        (condition::RESOURCES_READY, Some(resources)),
         (condition::WARNING, warning),
         (condition::RECONCILING, reconciling),
         (condition::STALLED, stalled),
-    ];
-    for (kind, verdict) in passing {
-        match verdict {
-            Some(verdict) => set_passing(&mut conditions, kind, &verdict, generation, now),
-            None => remove_condition(&mut conditions, kind),
-        }
+    ] {
+        let Some(draft) = draft else {
+            remove_condition(&mut conditions, kind);
+            continue;
+        };
+        let update = ConditionUpdate {
+            kind,
+            status: draft.status,
+            reason: draft.reason,
+            message: draft.message,
+        };
+        set_condition(&mut conditions, update, generation, now);
     }
 
     let ready_replicas = count(observed.ready_pods.len());
@@ -153,7 +148,7 @@ pub fn status(service: &ResilientService, observed: &Observed, work: &Work, now:
         }),
         config: config.status,
         circuit_breakers: circuits.breakers,
-        active_faults: active_faults(observed, &policy_config_map(&name)),
+        active_faults: active_faults(observed, &policy_config_map(&name), now),
         last_experiment: old.last_experiment,
         conditions,
     };
@@ -163,130 +158,130 @@ pub fn status(service: &ResilientService, observed: &Observed, work: &Work, now:
     }
 }
 
-fn set_passing(conditions: &mut Vec<Condition>, kind: &str, verdict: &Verdict, generation: i64, now: DateTime<Utc>) {
-    let update = ConditionUpdate {
-        kind,
-        status: verdict.status,
-        reason: &verdict.reason,
-        message: verdict.message.clone(),
-    };
-    set_condition(conditions, update, generation, now);
+/// The pods that the Deployment is to have.
+fn desired(service: &ResilientService, work: &Work) -> i32 {
+    match work {
+        Work::Applied { plan, .. } => plan.replicas,
+        Work::Paused | Work::Invalid(_) => service.spec.replicas,
+    }
 }
 
-fn resources(work: &Work, observed: &Observed, name: &str) -> Verdict {
+fn resources(work: &Work, observed: &Observed, name: &str) -> ConditionDraft {
+    use ConditionStatus::{False, True};
     let applied = match work {
         Work::Invalid(violations) => {
-            return Verdict::new(ConditionStatus::False, "InvalidSpec", validate::describe(violations));
+            return ConditionDraft::new(False, Reason::InvalidSpec, violations.to_string());
         }
         Work::Paused => {
             // What stands is left alone; whether it is enough shows in the other conditions.
             let exists = super::dereference::named(&observed.children.deployments, name).is_some();
-            let status = if exists {
-                ConditionStatus::True
-            } else {
-                ConditionStatus::False
-            };
-            return Verdict::new(
-                status,
-                "Paused",
-                "spec.paused is true: nothing is created, changed or put back",
-            );
+            let status = if exists { True } else { False };
+            let message = "spec.paused is true: nothing is created, changed or put back";
+            return ConditionDraft::new(status, Reason::Paused, message);
         }
         Work::Applied { applied, .. } => applied,
     };
     if let Some(error) = applied.first_error() {
         let reason = match error.category() {
-            "NotOwned" => "NotOwned",
-            _ => "ApplyFailed",
+            "NotOwned" => Reason::NotOwned,
+            _ => Reason::ApplyFailed,
         };
-        return Verdict::new(ConditionStatus::False, reason, failure::chain(error));
+        return ConditionDraft::new(False, reason, failure::chain(error));
     }
-    if let Some(child) = applied.with(Outcome::Terminating).next() {
+    if let Some(child) = applied.with(Applied::Terminating).next() {
         let message = format!(
             "{} {} is being deleted and is made again when it is gone",
             child.kind, child.name
         );
-        return Verdict::new(ConditionStatus::False, "Terminating", message);
+        return ConditionDraft::new(False, Reason::Terminating, message);
     }
-    Verdict::new(
-        ConditionStatus::True,
-        "AllApplied",
-        "every owned object stands as desired",
-    )
+    ConditionDraft::new(True, Reason::AllApplied, "every owned object stands as desired")
 }
 
-fn available(desired: i32, rollout: &Rollout, observed: &Observed, hindrance: Option<&Obstacle>) -> Verdict {
+fn available(desired: i32, rollout: &Rollout, observed: &Observed) -> ConditionDraft {
+    use ConditionStatus::{False, True};
     if desired == 0 {
-        return Verdict::new(ConditionStatus::True, "ScaledToZero", "spec.replicas is 0");
+        return ConditionDraft::new(True, Reason::ScaledToZero, "spec.replicas is 0");
     }
-    let ready = count(observed.ready_pods.len());
-    let so_many = format!("{ready} of {desired} pods are ready");
-    if rollout.exists && rollout.observed && rollout.available >= desired && ready >= desired {
-        return Verdict::new(ConditionStatus::True, "MinimumReplicasAvailable", so_many);
+    // Two sources that do not tell of a change at the same moment: what both know of is there.
+    let available = count(observed.ready_pods.len()).min(rollout.available);
+    let so_many = format!("{available} of {desired} pods are ready");
+    if rollout.exists && rollout.observed && available >= desired {
+        return ConditionDraft::new(True, Reason::MinimumReplicasAvailable, so_many);
     }
-    match hindrance {
-        Some(obstacle) => Verdict::new(
-            ConditionStatus::False,
-            &obstacle.reason,
-            format!("{so_many}; {}", obstacle.message),
-        ),
-        None => Verdict::new(ConditionStatus::False, "WaitingForPods", so_many),
+    match &rollout.hindrance {
+        Some(hindrance) => ConditionDraft::new(False, hindrance.reason, format!("{so_many}; {}", hindrance.message)),
+        None => ConditionDraft::new(False, Reason::WaitingForPods, so_many),
     }
 }
 
-fn progressing(desired: i32, rollout: &Rollout, work: &Work) -> Verdict {
+fn progressing(desired: i32, rollout: &Rollout, work: &Work) -> ConditionDraft {
+    use ConditionStatus::{False, True};
     // The cache shows the Deployment from before our own writing.
     let just_written = match work {
-        Work::Applied { applied, .. } => [Outcome::Created, Outcome::Updated, Outcome::Repaired]
+        Work::Applied { applied, .. } => [Applied::Created, Applied::Updated, Applied::Repaired]
             .into_iter()
             .flat_map(|outcome| applied.with(outcome))
             .any(|child| child.kind == "Deployment"),
         Work::Paused | Work::Invalid(_) => false,
     };
-    if let Some(said) = rollout
-        .deadline_exceeded
-        .as_ref()
-        .filter(|_| !just_written && rollout.observed)
-    {
-        return Verdict::new(ConditionStatus::False, "ProgressDeadlineExceeded", said.clone());
+    let so_many = format!("{} of {desired} pods are of the current template", rollout.updated);
+    let hindrance = rollout.hindrance.as_ref().map(|hindrance| &hindrance.message);
+    let with_hindrance = |text: String| hindrance.map_or(text.clone(), |why| format!("{text}; {why}"));
+    if just_written {
+        return ConditionDraft::new(True, Reason::RollingOut, so_many);
     }
-    if rollout.is_settled(desired) && !just_written {
-        return Verdict::new(
-            ConditionStatus::False,
-            "RolloutComplete",
-            format!("{desired} pods run the current template"),
-        );
+    if !rollout.exists {
+        return ConditionDraft::new(False, Reason::NotStarted, "there is no Deployment yet");
     }
-    if !rollout.exists && !just_written {
-        return Verdict::new(ConditionStatus::False, "NotStarted", "there is no Deployment yet");
+    if let Some(said) = rollout.deadline_exceeded.as_ref().filter(|_| rollout.observed) {
+        return ConditionDraft::new(False, Reason::ProgressDeadlineExceeded, with_hindrance(said.clone()));
     }
-    Verdict::new(
-        ConditionStatus::True,
-        "RollingOut",
-        format!("{} of {desired} pods run the current template", rollout.updated),
-    )
+    if rollout.is_complete(desired) {
+        return ConditionDraft::new(False, Reason::RolloutComplete, so_many);
+    }
+    ConditionDraft::new(True, Reason::RollingOut, with_hindrance(so_many))
 }
 
-fn progressing_is_over(progressing: &Verdict) -> bool {
-    progressing.reason == "RolloutComplete"
-}
-
-/// Available, ConfigApplied and ResourcesReady together; the first that does not hold gives reason and message.
-fn ready(work: &Work, desired: i32, available: &Verdict, config: &Verdict, resources: &Verdict) -> Verdict {
+/// Resources, availability, rollout and configuration together; the first that is not as it should be gives reason and
+/// message. A rollout under way is not ready: the pods that serve are those of an earlier specification.
+fn ready(
+    work: &Work,
+    desired: i32,
+    rollout: &Rollout,
+    [resources, available, progressing, config]: [&ConditionDraft; 4],
+) -> ConditionDraft {
     if matches!(work, Work::Invalid(_)) {
         return resources.clone();
     }
-    for part in [resources, available, config] {
+    for part in [resources, available] {
         if !part.holds() {
             return part.clone();
         }
     }
+    if !progressing.is(Reason::RolloutComplete) {
+        let mut draft = ConditionDraft {
+            status: ConditionStatus::False,
+            ..progressing.clone()
+        };
+        if let Some(hindrance) = rollout
+            .hindrance
+            .as_ref()
+            .filter(|_| progressing.is(Reason::RollingOut))
+        {
+            draft.reason = hindrance.reason.as_str();
+        }
+        return draft;
+    }
+    if !config.holds() {
+        return config.clone();
+    }
     if desired == 0 {
         return available.clone();
     }
-    Verdict::new(
+    ConditionDraft::new(
         ConditionStatus::True,
-        &config.reason,
+        config.reason,
         format!("{}; {}", available.message, config.message),
     )
 }
@@ -294,62 +289,41 @@ fn ready(work: &Work, desired: i32, available: &Verdict, config: &Verdict, resou
 /// What needs somebody's help: time alone will not make it good.
 fn stalled(
     work: &Work,
-    resources: &Verdict,
-    progressing: &Verdict,
-    config: &Verdict,
-    rollout: &Rollout,
-) -> Option<Verdict> {
-    let cause = if matches!(work, Work::Invalid(_)) || resources.reason == "NotOwned" {
+    resources: &ConditionDraft,
+    progressing: &ConditionDraft,
+    config: &ConditionDraft,
+) -> Option<ConditionDraft> {
+    let is_refused = match work {
+        Work::Invalid(_) => true,
+        Work::Paused => false,
+        // What the API server refuses for what it says, it refuses the next time too.
+        Work::Applied { applied, .. } => applied.first_error().is_some_and(|error| error.category() == "Invalid"),
+    };
+    let cause = if is_refused || resources.is(Reason::NotOwned) {
         resources
-    } else if rollout.deadline_exceeded.is_some() && progressing.reason == "ProgressDeadlineExceeded" {
+    } else if progressing.is(Reason::ProgressDeadlineExceeded) {
         progressing
-    } else if config.reason == "DeadlineExceeded" || config.reason == "RejectedByPods" {
+    } else if config.is(Reason::DeadlineExceeded) || config.is(Reason::RejectedByPods) {
         config
     } else {
         return None;
     };
-    Some(Verdict::new(
-        ConditionStatus::True,
-        &cause.reason,
-        cause.message.clone(),
-    ))
-}
-
-/// Works, but deserves a look. None when there is nothing to say.
-fn warning(service: &ResilientService, observed: &Observed) -> Option<Verdict> {
-    if service.spec.paused {
-        let text = "spec.paused is true: drift is not put back and experiments are refused";
-        return Some(Verdict::new(ConditionStatus::True, "Paused", text));
-    }
-    let mut fields: Vec<String> = observed
-        .ready_pods
-        .values()
-        .filter_map(|pod| pod.report.as_ref())
-        .flat_map(|report| report.report.policy.ignored_fields.iter())
-        .map(|field| field.chars().take(64).collect())
-        .collect();
-    fields.sort();
-    fields.dedup();
-    fields.truncate(5);
-    (!fields.is_empty()).then(|| {
-        let text = format!(
-            "pods do not know these fields of the policy and ignore them: {}; use a newer version of their library",
-            fields.join(", ")
-        );
-        Verdict::new(ConditionStatus::True, "FieldsIgnoredByPods", text)
+    Some(ConditionDraft {
+        status: ConditionStatus::True,
+        ..cause.clone()
     })
 }
 
 /// The faults that pods report as active; a pod cannot report a run that nobody asked for.
-fn active_faults(observed: &Observed, config_map: &str) -> Vec<ActiveFault> {
+fn active_faults(observed: &Observed, config_map: &str, now: DateTime<Utc>) -> Vec<ActiveFault> {
     let asked: Vec<String> = observed
         .document(config_map, FAULTS_KEY)
         .and_then(|text| Faults::parse(text.as_bytes()).ok())
         .map(|parsed| parsed.document.faults.into_iter().map(|entry| entry.run).collect())
         .unwrap_or_default();
     let mut pods: BTreeMap<(String, &'static str), i32> = BTreeMap::new();
-    let reports = observed.ready_pods.values().filter_map(|pod| pod.report.as_ref());
-    for fault in reports.flat_map(|report| report.report.faults.iter()) {
+    let reports = observed.ready_pods.values().filter_map(|pod| pod.evidence(now));
+    for fault in reports.flat_map(|report| report.faults.iter()) {
         if fault.state == FaultState::Active && asked.contains(&fault.run) {
             *pods.entry((fault.run.clone(), fault.fault_type.as_str())).or_default() += 1;
         }
@@ -372,13 +346,4 @@ fn short_image(image: &str) -> String {
         None => last.to_owned(),
     };
     short.chars().take(256).collect()
-}
-
-fn count(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-/// The old condition of a type.
-fn before<'a>(old: &'a ResilientServiceStatus, kind: &str) -> Option<&'a Condition> {
-    find_condition(&old.conditions, kind)
 }

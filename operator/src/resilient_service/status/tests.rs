@@ -2,16 +2,27 @@
 
 use super::*;
 use crate::resilient_service::{
-    apply::AppliedChild,
+    apply::ChildResult,
     dereference::{Children, ReadyPod},
     fixtures,
     reports::{Contact, Failing, PodReport},
     validate::validate,
 };
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::ConfigMap};
+use crate::runtime::conditions::find_condition;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::ConfigMap,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use valerix_policy::Report;
+
+mod evidence;
+
+/// Nothing is remembered.
+fn status(service: &ResilientService, observed: &Observed, work: &Work, now: DateTime<Utc>) -> Judged {
+    super::status(service, observed, work, Remembered::default(), now)
+}
 
 fn now() -> DateTime<Utc> {
     DateTime::parse_from_rfc3339("2026-03-04T12:00:00Z").unwrap().to_utc()
@@ -29,11 +40,21 @@ fn spec(replicas: i32) -> Value {
 fn deployment(replicas: i32, available: i32) -> Arc<Deployment> {
     Arc::new(
         serde_json::from_value(json!({
-            "metadata": {"name": "order", "generation": 1},
+            "metadata": {"name": "order", "uid": "d", "generation": 1, "annotations": {"deployment.kubernetes.io/revision": "1"}},
             "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "availableReplicas": available}
         }))
         .unwrap(),
     )
+}
+
+/// The ReplicaSet of one template of the Deployment.
+fn replica_set(template: &str, revision: &str) -> Arc<ReplicaSet> {
+    let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "order", "uid": "d", "controller": true});
+    let metadata = json!({
+        "name": format!("order-{template}"), "labels": {"pod-template-hash": template}, "ownerReferences": [owner],
+        "annotations": {"deployment.kubernetes.io/revision": revision}
+    });
+    Arc::new(serde_json::from_value(json!({"metadata": metadata})).unwrap())
 }
 
 fn pod(number: usize, report: Option<Value>) -> (String, ReadyPod) {
@@ -52,6 +73,7 @@ fn pod(number: usize, report: Option<Value>) -> (String, ReadyPod) {
     let pod = ReadyPod {
         name: format!("order-{number}"),
         address: "10.0.0.1".parse().unwrap(),
+        template: Some("one".into()),
         contact: Contact {
             answered_at: report.as_ref().map(|_| now()),
             failing: None,
@@ -68,6 +90,7 @@ fn seen(replicas: i32, available: i32, pods: Vec<(String, ReadyPod)>) -> Observe
             ..Children::default()
         },
         ready_pods: pods.into_iter().collect(),
+        replica_sets: vec![replica_set("one", "1")],
         ..Observed::default()
     }
 }
@@ -75,11 +98,11 @@ fn seen(replicas: i32, available: i32, pods: Vec<(String, ReadyPod)>) -> Observe
 fn work(service: &Arc<ResilientService>) -> Work {
     Work::Applied {
         plan: Box::new(validate(service, 1).unwrap()),
-        applied: Applied {
-            children: vec![AppliedChild {
+        applied: ChildResults {
+            children: vec![ChildResult {
                 kind: "Deployment".into(),
                 name: "order".into(),
-                result: Ok(Outcome::Unchanged),
+                result: Ok(Applied::Unchanged),
             }],
         },
     }
@@ -224,7 +247,7 @@ fn config_applied_says_what_pods_say() {
             vec![pod(1, current()), silent],
             "False/WaitingForPods",
             format!(
-                "1 of 2 ready pods run configuration {short}; pod order-2 has not reported yet: connection refused"
+                "1 of 2 ready pods run configuration {short}; pod order-2 has not reported yet: connection refused (an image without the library needs spec.resilience.protocol: None)"
             ),
             (1, 0),
         ),
@@ -254,40 +277,36 @@ fn config_applied_says_what_pods_say() {
 }
 
 #[test]
-fn waiting_has_a_deadline_that_starts_with_each_configuration() {
-    let mut service = ResilientService::clone(&service(spec(1)));
+fn waiting_has_a_deadline() {
+    let service = service(spec(1));
     let observed = seen(1, 1, vec![pod(1, Some(json!({"policy": {"hash": "old"}})))]);
-    let at = |service: &ResilientService, second| {
-        let service = Arc::new(service.clone());
-        let judged = status(
-            &service,
-            &observed,
-            &work(&service),
-            now() + chrono::TimeDelta::seconds(second),
-        );
-        let reason = find_condition(&judged.status.conditions, "ConfigApplied")
-            .unwrap()
-            .reason
-            .clone();
-        (judged, reason)
+    let after = |second| {
+        let remembered = Remembered {
+            awaited_since: Some(now()),
+            ..Remembered::default()
+        };
+        let later = now() + chrono::TimeDelta::seconds(second);
+        super::status(&service, &observed, &work(&service), remembered, later)
     };
-    let (judged, reason) = at(&service, 0);
+    for (second, left) in [(0, 60), (59, 1)] {
+        let judged = after(second);
+        assert_eq!(shown(&judged.status, "ConfigApplied"), "False/WaitingForPods");
+        assert_eq!(judged.look_again, Some(Duration::from_secs(left)));
+    }
+    let judged = after(60);
     assert_eq!(
-        (reason.as_str(), judged.look_again),
-        ("WaitingForPods", Some(Duration::from_secs(60)))
+        (shown(&judged.status, "ConfigApplied").as_str(), judged.look_again),
+        ("False/DeadlineExceeded", None)
     );
-    service.status = Some(judged.status);
-    let (judged, reason) = at(&service, 59);
+    assert_eq!(shown(&judged.status, "Stalled"), "True/DeadlineExceeded");
+    // An operator that starts now does not begin anew, and forgets it for another configuration.
+    let current = hash(&service);
     assert_eq!(
-        (reason.as_str(), judged.look_again),
-        ("WaitingForPods", Some(Duration::from_secs(1)))
+        overdue_since(&judged.status, &current),
+        Some(now() + chrono::TimeDelta::seconds(60))
     );
-    let (judged, reason) = at(&service, 60);
-    assert_eq!((reason.as_str(), judged.look_again), ("DeadlineExceeded", None));
-    assert!(table(&judged.status).contains(&"Stalled=True/DeadlineExceeded".to_owned()));
-    // Another configuration, another minute.
-    service.spec.resilience.as_mut().unwrap().targets.clear();
-    assert_eq!(at(&service, 61).1, "WaitingForPods");
+    assert_eq!(overdue_since(&judged.status, "another"), None);
+    assert_eq!(overdue_since(&after(59).status, &current), None);
 }
 
 #[test]
@@ -295,7 +314,7 @@ fn a_missing_secret_is_named() {
     let service = service(spec(1));
     let mut observed = seen(1, 0, vec![]);
     observed.pods = vec![Arc::new(
-        serde_json::from_value(json!({"metadata": {"name": "order-1"}, "status": {"containerStatuses": [{
+        serde_json::from_value(json!({"metadata": {"name": "order-1", "namespace": "shop", "labels": {"pod-template-hash": "one"}}, "status": {"containerStatuses": [{
             "name": "order", "image": "a", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"order-database\" not found"}}
         }]}}))
@@ -370,14 +389,17 @@ fn news_are_told_once() {
             json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [{"target": "inventory", "state": state}]});
         judge(&service, &seen(1, 1, vec![pod(1, Some(report))]))
     };
-    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<&'static str> {
-        news(old, new).into_iter().map(|news| news.reason).collect()
+    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<String> {
+        news(old, new)
+            .into_iter()
+            .map(|news| news.reason.into_owned())
+            .collect()
     };
     let nothing = ResilientServiceStatus::default();
     assert_eq!(reasons(&nothing, &with("Closed")), ["ConfigAccepted"]);
-    assert_eq!(reasons(&with("Closed"), &with("Closed")), Vec::<&str>::new());
+    assert_eq!(reasons(&with("Closed"), &with("Closed")), Vec::<String>::new());
     assert_eq!(reasons(&with("Closed"), &with("Open")), ["CircuitOpened"]);
-    assert_eq!(reasons(&with("Open"), &with("HalfOpen")), Vec::<&str>::new());
+    assert_eq!(reasons(&with("Open"), &with("HalfOpen")), Vec::<String>::new());
     assert_eq!(reasons(&with("HalfOpen"), &with("Closed")), ["CircuitClosed"]);
 }
 
@@ -398,11 +420,11 @@ fn shown(status: &ResilientServiceStatus, kind: &str) -> String {
         .unwrap_or_default()
 }
 
-fn with_outcome(service: &Arc<ResilientService>, kind: &str, outcome: Outcome) -> Work {
+fn with_outcome(service: &Arc<ResilientService>, kind: &str, outcome: Applied) -> Work {
     Work::Applied {
         plan: Box::new(validate(service, 1).unwrap()),
-        applied: Applied {
-            children: vec![AppliedChild {
+        applied: ChildResults {
+            children: vec![ChildResult {
                 kind: kind.into(),
                 name: "order".into(),
                 result: Ok(outcome),
@@ -488,32 +510,24 @@ fn what_pods_say_is_weighed() {
 }
 
 #[test]
-fn only_ready_pods_that_do_not_follow_can_exceed_the_deadline() {
-    let mut service = ResilientService::clone(&service(spec(1)));
-    let at = |service: &ResilientService, observed: &Observed, second| {
-        let service = Arc::new(service.clone());
-        let later = now() + chrono::TimeDelta::seconds(second);
-        status(&service, observed, &work(&service), later).status
+fn only_ready_pods_that_report_and_do_not_follow_can_exceed_the_deadline() {
+    let late = |service: &Arc<ResilientService>, observed: &Observed| {
+        let remembered = Remembered {
+            awaited_since: Some(now() - chrono::TimeDelta::seconds(300)),
+            ..Remembered::default()
+        };
+        shown(
+            &super::status(service, observed, &work(service), remembered, now()).status,
+            "ConfigApplied",
+        )
     };
-    let none_ready = seen(1, 0, vec![]);
-    service.status = Some(at(&service, &none_ready, 0));
-    let late = at(&service, &none_ready, 300);
-    assert_eq!(shown(&late, "ConfigApplied"), "False/WaitingForPods");
-    // All were current for long; a new pod's minute begins with it.
-    let current = seen(
-        1,
-        1,
-        vec![pod(
-            1,
-            Some(json!({"policy": {"hash": hash(&Arc::new(service.clone()))}})),
-        )],
-    );
-    service.status = Some(at(&service, &current, 0));
-    let joined = seen(1, 1, vec![pod(2, Some(json!({"policy": {"hash": "old"}})))]);
-    assert_eq!(
-        shown(&at(&service, &joined, 300), "ConfigApplied"),
-        "False/WaitingForPods"
-    );
+    let reporting = service(spec(1));
+    assert_eq!(late(&reporting, &seen(1, 0, vec![])), "False/WaitingForPods");
+    // A rollout that takes long is the rollout's to say.
+    let silent = service(json!({"image": "redis", "replicas": 1, "resilience": {"protocol": "None"}}));
+    let mut rolling = seen(2, 1, vec![pod(1, None)]);
+    rolling.replica_sets = vec![replica_set("one", "0"), replica_set("two", "1")];
+    assert_eq!(late(&silent, &rolling), "False/WaitingForPods");
 }
 
 #[test]
@@ -565,8 +579,8 @@ fn a_rollout_is_judged_after_our_own_writing_is_seen() {
     let progressing =
         |observed: &Observed, work: &Work| shown(&status(&service, observed, work, now()).status, "Progressing");
     let (written, other) = (
-        with_outcome(&service, "Deployment", Outcome::Updated),
-        with_outcome(&service, "ConfigMap", Outcome::Updated),
+        with_outcome(&service, "Deployment", Applied::Updated),
+        with_outcome(&service, "ConfigMap", Applied::Updated),
     );
     assert_eq!(progressing(&observed, &written), "True/RollingOut");
     assert_eq!(progressing(&observed, &other), "False/RolloutComplete");
@@ -581,7 +595,7 @@ fn a_rollout_is_judged_after_our_own_writing_is_seen() {
     given_up.children.deployments = vec![Arc::new(deployment)];
     assert_eq!(progressing(&given_up, &other), "True/RollingOut");
 
-    let terminating = with_outcome(&service, "Service", Outcome::Terminating);
+    let terminating = with_outcome(&service, "Service", Applied::Terminating);
     let status = status(&service, &given_up, &terminating, now()).status;
     assert_eq!(shown(&status, "ResourcesReady"), "False/Terminating");
     assert_eq!(
@@ -659,11 +673,17 @@ fn each_configuration_is_news_and_a_circuit_that_stays_open_is_none() {
             json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [{"target": "inventory", "state": state}]});
         judge(&service, &seen(1, 1, vec![pod(1, Some(report))]))
     };
-    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<&'static str> {
-        news(old, new).into_iter().map(|news| news.reason).collect()
+    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<String> {
+        news(old, new)
+            .into_iter()
+            .map(|news| news.reason.into_owned())
+            .collect()
     };
     assert_eq!(reasons(&of(1, "5s", "Open"), &of(1, "6s", "Open")), ["ConfigAccepted"]);
-    assert_eq!(reasons(&of(1, "5s", "Open"), &of(1, "5s", "Open")), Vec::<&str>::new());
+    assert_eq!(
+        reasons(&of(1, "5s", "Open"), &of(1, "5s", "Open")),
+        Vec::<String>::new()
+    );
 }
 
 #[test]

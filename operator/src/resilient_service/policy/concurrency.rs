@@ -1,6 +1,6 @@
 //! `inbound.concurrency` of the policy from the specification. Pure.
 
-use super::policy_document::duration;
+use super::duration::duration;
 use valerix_crds as api;
 use valerix_policy::{Concurrency, ConcurrencyType, Priorities, Priority, PriorityHeader, RoutePriority};
 

@@ -112,11 +112,13 @@ impl Following {
         let ready = ReadyPod {
             name: "order-1".into(),
             address: pod.address.ip(),
+            template: None,
             report: None,
             contact: Contact::default(),
         };
         let pods = [(uid.to_owned(), ready)].into();
-        self.follower.follow("shop", "order", &pods, Some(pod.address.port()));
+        self.follower
+            .follow("shop", "order", &pods, Some(pod.address.port()), None);
     }
 
     async fn until(&self, what: &str, wanted: impl Fn(&ReportStore) -> bool) {
@@ -253,7 +255,9 @@ async fn a_pod_that_is_not_ready_any_more_is_forgotten() {
     let following = following(Duration::from_secs(120));
     following.follow("a", &pod);
     following.until("the first report", has_hash("a", "1")).await;
-    following.follower.follow("shop", "order", &BTreeMap::new(), Some(1));
+    following
+        .follower
+        .follow("shop", "order", &BTreeMap::new(), Some(1), None);
     assert!(following.reports.get("a").is_none());
     let asked = pod.asked.load(Ordering::SeqCst);
     pod.answer.send_replace(good(&report("a", "2")));
@@ -323,4 +327,76 @@ async fn a_pod_that_does_not_wait_is_asked_once_a_second() {
         .until("the fourth question", |_| pod.asked.load(Ordering::SeqCst) >= 4)
         .await;
     assert!(begun.elapsed() >= CROWDED * 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_pod_that_was_silent_is_asked_what_it_runs_and_not_whether_something_is_new() {
+    let pod = Pod::start(good(&report("a", "1"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    let mut changes = following.reports.subscribe();
+    pod.answer.send_replace(Answered {
+        status: 500,
+        ..good(&report("a", "2"))
+    });
+    following.until_error("a", "status 500").await;
+    changes.mark_unchanged();
+    // The same as before it fell silent: with the tag of its last report it would say nothing for the whole wait.
+    pod.answer.send_replace(good(&report("a", "1")));
+    timeout(Duration::from_secs(10), changes.changed())
+        .await
+        .expect("nobody was told that the pod answers again")
+        .unwrap();
+    assert_eq!(following.reports.contact("a").failing, None);
+    let queries = pod.queries.lock().unwrap().clone();
+    assert_eq!(queries.last().map(String::as_str), Some(""), "{queries:?}");
+}
+
+#[tokio::test]
+async fn a_pod_is_asked_anew_when_something_changes_in_it_by_the_clock_alone() {
+    let pod = Pod::start(good(&report("a", "1"))).await;
+    let following = following(Duration::from_secs(120));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    let ready = ReadyPod {
+        name: "order-1".into(),
+        address: pod.address.ip(),
+        template: None,
+        report: None,
+        contact: Contact::default(),
+    };
+    let pods = [("a".to_owned(), ready)].into();
+    let change_at = Some(Utc::now() + TimeDelta::seconds(20));
+    following
+        .follower
+        .follow("shop", "order", &pods, Some(pod.address.port()), change_at);
+    pod.answer.send_replace(good(&report("a", "2")));
+    following.until("the next report", has_hash("a", "2")).await;
+    following
+        .until("the next question", |_| pod.asked.load(Ordering::SeqCst) >= 3)
+        .await;
+    let queries = pod.queries.lock().unwrap().clone();
+    let wait = queries.last().unwrap().rsplit_once("wait=").unwrap().1.to_owned();
+    let wait: valerix_policy::Duration = wait.parse().unwrap();
+    assert!(
+        wait > valerix_policy::Duration::from_secs(15) && wait <= valerix_policy::Duration::from_secs(21),
+        "{wait}"
+    );
+}
+
+#[test]
+fn a_report_of_a_newer_library_counts_without_what_nobody_here_knows() {
+    let mut newer = report("a", "1");
+    newer["policy"]["source"] = json!("Remote");
+    newer["circuitBreakers"] = json!([{"target": "b", "state": "Closed"}, {"target": "c", "state": "Isolated"}]);
+    newer["limits"] = json!([{"name": "b", "kind": "Tokens", "limit": 1}]);
+    newer["faults"] = json!([
+        {"run": "r", "type": "Latency", "state": "Paused"}, {"run": "r", "type": "Latency", "state": "Active"}
+    ]);
+    let read = parse(newer.to_string().as_bytes()).unwrap();
+    assert_eq!(read.policy.hash.as_deref(), Some("1"));
+    assert_eq!(read.circuit_breakers.len(), 1);
+    assert_eq!((read.limits.len(), read.faults.len()), (0, 1));
+    assert!(parse(b"{}").is_err());
 }

@@ -1,7 +1,7 @@
 //! `inbound` of the policy from the specification. Pure.
 
 use super::concurrency::concurrency;
-use super::policy_document::duration;
+use super::duration::duration;
 use valerix_crds as api;
 use valerix_policy::{
     Duration, Idempotency, Inbound, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, RateLimit, RateLimitRule,

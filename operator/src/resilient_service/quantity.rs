@@ -1,0 +1,113 @@
+//! Kubernetes quantities: compared, and written as the API server writes them, so that `1000m` is no drift from `1`. Pure.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::cmp::Ordering;
+
+/// Decimal suffixes with their exponent, the largest first.
+const DECIMAL: [(&str, u32); 9] = [
+    ("E", 18),
+    ("P", 15),
+    ("T", 12),
+    ("G", 9),
+    ("M", 6),
+    ("k", 3),
+    ("", 0),
+    // Below one, counted in billionths.
+    ("m", 6),
+    ("u", 3),
+];
+/// Binary suffixes with their power of 1024, the largest first.
+const BINARY: [(&str, u32); 6] = [("Ei", 6), ("Pi", 5), ("Ti", 4), ("Gi", 3), ("Mi", 2), ("Ki", 1)];
+/// Billionths of one: what Kubernetes counts in.
+const ONE: i128 = 1_000_000_000;
+
+/// Which of two is more; none if one of them cannot be read.
+pub fn compare(one: &Quantity, other: &Quantity) -> Option<Ordering> {
+    Some(parse(&one.0)?.0.cmp(&parse(&other.0)?.0))
+}
+
+/// The same quantity as the API server writes it; as it is where it cannot be read.
+pub fn canonical(quantity: &Quantity) -> Quantity {
+    Quantity(render(&quantity.0).unwrap_or_else(|| quantity.0.clone()))
+}
+
+fn render(text: &str) -> Option<String> {
+    let (value, is_binary) = parse(text)?;
+    // Less than the smallest binary unit is written in decimal, and so are fractions.
+    if is_binary && value >= 1024 * ONE && value % ONE == 0 {
+        let whole = value / ONE;
+        let suffix = BINARY.iter().find(|(_, power)| whole % 1024_i128.pow(*power) == 0);
+        return Some(match suffix {
+            Some((suffix, power)) => format!("{}{suffix}", whole / 1024_i128.pow(*power)),
+            None => whole.to_string(),
+        });
+    }
+    if value == 0 {
+        return Some("0".to_owned());
+    }
+    DECIMAL.iter().find_map(|(suffix, exponent)| {
+        let unit = match *suffix {
+            "m" | "u" => 10_i128.pow(*exponent),
+            _ => ONE * 10_i128.pow(*exponent),
+        };
+        (value % unit == 0).then(|| format!("{}{suffix}", value / unit))
+    })
+}
+
+/// Billionths, and whether the suffix is a binary one.
+fn parse(text: &str) -> Option<(i128, bool)> {
+    let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.');
+    let (number, suffix) = text.split_at(digits.unwrap_or(text.len()));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if fraction.len() > 9 || whole.len() > 15 {
+        return None;
+    }
+    let fraction = format!("{fraction:0<9}");
+    let value = whole.parse::<i128>().ok()?.checked_mul(ONE)? + fraction.parse::<i128>().ok()?;
+    if let Some((_, power)) = BINARY.iter().find(|(name, _)| *name == suffix) {
+        return Some((value.checked_mul(1024_i128.pow(*power))?, true));
+    }
+    let (_, exponent) = DECIMAL.iter().find(|(name, _)| *name == suffix)?;
+    Some(match suffix {
+        "m" => (value / 1000, false),
+        "u" => (value / 1_000_000, false),
+        _ => (value.checked_mul(10_i128.pow(*exponent))?, false),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_written_as_the_api_server_writes_them() {
+        for (given, expected) in [
+            ("1000m", "1"),
+            ("100m", "100m"),
+            ("0.5", "500m"),
+            ("1.5", "1500m"),
+            ("1500m", "1500m"),
+            ("1", "1"),
+            ("0", "0"),
+            ("2000", "2k"),
+            ("64Mi", "64Mi"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("1000Mi", "1000Mi"),
+            ("1000M", "1G"),
+            ("512", "512"),
+            ("1e3", "1e3"),
+        ] {
+            assert_eq!(canonical(&Quantity(given.into())).0, expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn quantities_of_two_kinds_are_compared_by_what_they_mean() {
+        let compared = |one: &str, other: &str| compare(&Quantity(one.into()), &Quantity(other.into()));
+        assert_eq!(compared("1Gi", "1024Mi"), Some(Ordering::Equal));
+        assert_eq!(compared("1G", "1Gi"), Some(Ordering::Less));
+        assert_eq!(compared("1500m", "1"), Some(Ordering::Greater));
+        assert_eq!(compared("many", "1"), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! Caches against the fake API server: cold, relisted, unreadable, lost.
+
+use super::*;
+use crate::{
+    fake_api::{FakeApi, Fault},
+    runtime::{Clients, Fence, Identity, Options, controller, failure::Category},
+};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::runtime::controller::Action;
+use serde_json::json;
+use std::{sync::Mutex, time::Duration};
+use tokio::time::sleep;
+
+const MAPS: &str = "/api/v1/namespaces/shop/configmaps";
+
+#[derive(Debug, thiserror::Error)]
+#[error("never")]
+struct Never;
+
+impl Category for Never {
+    fn category(&self) -> &'static str {
+        "Never"
+    }
+}
+
+fn runtime(api: &FakeApi, scopes: Vec<Scope>) -> Runtime {
+    let identity = Identity {
+        pod: "one".into(),
+        uid: "one".into(),
+    };
+    let runtime = Runtime::new(identity, Clients::single(api.client()), scopes);
+    runtime.leadership.set(Some(Fence {
+        lease: "lease".into(),
+        term: 0,
+    }));
+    runtime
+}
+
+fn map(name: &str) -> serde_json::Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"owner": "order"}}})
+}
+
+/// Runs a controller that only notes what it is asked to look at.
+fn looked_at(runtime: &Runtime, cache: &Cache<ConfigMap>) -> Arc<Mutex<Vec<String>>> {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let noted = seen.clone();
+    let (runtime, cache) = (runtime.clone(), cache.clone());
+    tokio::spawn(async move {
+        let work = move |map: Arc<ConfigMap>| {
+            let namespace = map.namespace().unwrap_or_default();
+            noted.lock().unwrap().push(format!("{namespace}/{}", map.name_any()));
+            async { Ok::<_, Never>(Action::await_change()) }
+        };
+        controller::run(&runtime, Options::new("test"), &cache, work, |_, _| {}).await;
+    });
+    seen
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_work_begins_before_every_cache_of_its_scope_is_full() {
+    let api = FakeApi::default();
+    api.create(MAPS, map("order"));
+    api.inject(|request| {
+        let slow = request.path.ends_with("/secrets") && !request.is_watch();
+        slow.then_some(Fault::Delay(Duration::from_secs(20)))
+    });
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    let _other = runtime.watch::<Secret>(WatchOptions::new("secrets"));
+    let seen = looked_at(&runtime, &cache);
+    sleep(Duration::from_secs(19)).await;
+    assert!(cache.get("shop", "order").is_some());
+    assert!(seen.lock().unwrap().is_empty(), "judged with an empty cache");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(*seen.lock().unwrap(), ["shop/order"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_is_gone_stops_no_other_and_comes_back() {
+    let api = FakeApi::default();
+    api.create(MAPS, map("order"));
+    api.create("/api/v1/namespaces/gone/configmaps", map("order"));
+    api.inject(|request| request.path.contains("/namespaces/gone/").then_some(Fault::Refuse(403)));
+    let runtime = runtime(&api, Scope::from_namespaces(&["gone".into(), "shop".into()]));
+    let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    runtime.readiness.complete();
+    let seen = looked_at(&runtime, &cache);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(*seen.lock().unwrap(), ["shop/order"]);
+    assert!(
+        runtime.readiness.waiting().is_empty(),
+        "{:?}",
+        runtime.readiness.waiting()
+    );
+    let gauge = runtime.metrics.cached_objects.with_label_values(&["configmaps"]);
+    assert_eq!(gauge.get(), 1);
+    api.inject(|_| None);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(*seen.lock().unwrap(), ["shop/order", "gone/order"]);
+    assert_eq!(gauge.get(), 2, "the gauge counts every namespace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_missed_while_the_watch_was_down_is_found_by_the_next_list() {
+    let api = FakeApi::default();
+    for name in ["one", "two"] {
+        api.create(MAPS, map(name));
+    }
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps").indexed_by("owner"));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(cache.of("shop", "order").len(), 2);
+    let seen = looked_at(&runtime, &cache);
+    sleep(Duration::from_secs(1)).await;
+    seen.lock().unwrap().clear();
+    // Nobody is told of the deletion, and the version that the watch would go on from is too old.
+    api.break_watches();
+    api.delete(&format!("{MAPS}/two"));
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(cache.of("shop", "order").len(), 1);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        ["shop/one"],
+        "a list asks for a look at everything"
+    );
+    let index = cache.index.read().unwrap();
+    assert_eq!(index.values().map(BTreeSet::len).sum::<usize>(), 1, "{index:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_read_any_more_keeps_its_last_good_version_and_is_told() {
+    let api = FakeApi::default();
+    api.create(MAPS, map("order"));
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    sleep(Duration::from_secs(1)).await;
+    api.merge(&format!("{MAPS}/order"), json!({"data": 7}));
+    sleep(Duration::from_secs(1)).await;
+    assert!(cache.get("shop", "order").is_some());
+    api.break_watches();
+    sleep(Duration::from_secs(10)).await;
+    assert!(
+        cache.get("shop", "order").is_some(),
+        "a list threw the good version away"
+    );
+    let events = api
+        .requests()
+        .into_iter()
+        .filter(|request| request.path.contains("/events"));
+    let told: Vec<_> = events.map(|request| request.body["reason"].clone()).collect();
+    assert_eq!(told.first(), Some(&json!("Unreadable")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_whose_owner_label_was_changed_is_told_to_its_controller() {
+    let api = FakeApi::default();
+    for name in ["order", "other"] {
+        api.create(MAPS, map(name));
+    }
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let owners = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    let _children = runtime.watch::<Secret>(WatchOptions::children_of(
+        "secrets",
+        "owner",
+        "owner",
+        owners.triggers(),
+    ));
+    let seen = looked_at(&runtime, &owners);
+    let secrets = "/api/v1/namespaces/shop/secrets";
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "order", "uid": "u", "controller": true}]);
+    api.create(
+        secrets,
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "child", "labels": {"owner": "order"}, "ownerReferences": owner}}),
+    );
+    sleep(Duration::from_secs(1)).await;
+    seen.lock().unwrap().clear();
+    api.merge(
+        &format!("{secrets}/child"),
+        json!({"metadata": {"labels": {"owner": "other"}}}),
+    );
+    sleep(Duration::from_secs(1)).await;
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    assert_eq!(seen, ["shop/order", "shop/other"]);
+}
+
+#[tokio::test]
+async fn a_part_that_panics_breaks_the_process() {
+    let runtime = runtime(&FakeApi::default(), vec![Scope::Cluster]);
+    runtime.spawn("part", async { panic!("on purpose") });
+    tokio::time::timeout(Duration::from_secs(10), runtime.broken.cancelled())
+        .await
+        .expect("nobody was told");
+}
