@@ -1,63 +1,133 @@
 {{/*
-What the operator may do in the namespaces that it works in: every verb stands here because a line of the operator uses it.
+Generated from the tables in operator/src/rights.rs; change those and run `make generate`.
+Every verb stands here because a line of the operator uses it.
 No wildcard, no Secrets, no write to a pod but its nudge annotation.
 */}}
+{{/* Granted to the operator, in every namespace that it works in. */}}
 {{- define "valerix.rules" -}}
-# The kinds themselves: read and followed; never created, changed or deleted but where named below.
+# the caches of the kinds
 - apiGroups: [resilience.valerix.io]
   resources: [resilientservices, chaosexperiments, backuppolicies, backups]
   verbs: [get, list, watch]
-# The finalizer of an experiment stands from the recorded intent until its fault is read back as gone.
+# chaos_experiment: the finalizer from intent to recovery; drain
 - apiGroups: [resilience.valerix.io]
   resources: [chaosexperiments]
   verbs: [patch]
-# The record of a day's slot is created ahead of its run; one that an earlier policy of the name left unused makes room.
+# backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room
 - apiGroups: [resilience.valerix.io]
   resources: [backups]
   verbs: [create, delete]
-# Status is the operator's to write.
+# runtime/publish
 - apiGroups: [resilience.valerix.io]
   resources: [resilientservices/status, chaosexperiments/status, backuppolicies/status, backups/status]
   verbs: [get, patch]
-# Owner references with blockOwnerDeletion, where the API server enforces the permission.
+# owner references with blockOwnerDeletion, where the API server enforces the permission
 - apiGroups: [resilience.valerix.io]
   resources: [resilientservices/finalizers, backuppolicies/finalizers]
   verbs: [update]
-# Children of a service and of a backup: applied (create, patch), pruned (delete), watched for drift.
+# resilient_service/apply: children; chaos_experiment: the key faults.json
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
+# resilient_service/apply: the workload
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
+# resilient_service/rollout: which template is the current one
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch]
+# backup_policy/apply: one per policy
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]
-# A backup by hand is a Job from the CronJob's template; a failed one of the same day is removed first.
+# backup_policy: a run by hand
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
+# backup_policy: a Job by hand is owned by the CronJob
 - apiGroups: [batch]
   resources: [cronjobs/finalizers]
   verbs: [update]
-# The runner's right to report into its record.
+# backup_policy/apply: the runner reports into its record
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [rolebindings]
   verbs: [get, list, watch, create, patch, delete]
-# Pods are read for their state and age, and for why one does not start.
+# resilient_service/rollout: why one does not start; chaos_experiment: age and state of targets
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
-# The nudge annotation only; the ValidatingAdmissionPolicy of this chart refuses anything else.
+# resilient_service/nudge: one annotation, fenced by the chart's ValidatingAdmissionPolicy
 - apiGroups: [""]
   resources: [pods/status]
   verbs: [patch]
-# Ready pods and their addresses.
+# resilient_service/dereference: ready pods and their addresses
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
-# Events: created, and patched when they repeat.
+# runtime/events: a repeated event is patched
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
-{{- end -}}
+{{- end }}
+{{/* Granted to the operator, in its own namespace beside those of a watched one. */}}
+{{- define "valerix.rules.own" -}}
+# runtime/leader: taken and renewed by update, watched by a standby
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [valerix-operator]
+  verbs: [get, list, watch, update]
+# runtime/leader: the first one; what does not exist yet has no name to be restricted to
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+# chaos_experiment: the switch that stops every experiment is read; drain writes and lifts it
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [valerix-safety]
+  verbs: [get, patch, delete]
+# drain: the switch, where there is none
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create]
+# drain: waits for the operator's last pod
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+# drain: the labels of the operator's pods
+- apiGroups: [apps]
+  resources: [deployments]
+  resourceNames: [{{ include "valerix.serviceAccount" . }}]
+  verbs: [get]
+# drain: the operator ends before its rights are removed
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  resourceNames: [{{ include "valerix.serviceAccount" . }}]
+  verbs: [patch]
+{{- end }}
+{{/* Granted to the operator, in the namespaces that are listed for experiments. */}}
+{{- define "valerix.rules.chaos" -}}
+# chaos_experiment: podKill evicts, here and nowhere else
+- apiGroups: [""]
+  resources: [pods/eviction]
+  verbs: [create]
+{{- end }}
+{{/* Granted to the operator, cluster-wide in both forms, because a Role cannot grant it. */}}
+{{- define "valerix.rules.cluster" -}}
+# backup_policy/apply: the one role that it may hand on, to the Job of a backup
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [clusterroles]
+  resourceNames: [{{ include "valerix.backupRunner" . }}]
+  verbs: [bind]
+{{- end }}
+{{/* Granted to the Job of a backup, not to the operator. */}}
+{{- define "valerix.rules.backupRunner" -}}
+# the runner reads its record
+- apiGroups: [resilience.valerix.io]
+  resources: [backups]
+  verbs: [get]
+# the runner takes the fence and reports
+- apiGroups: [resilience.valerix.io]
+  resources: [backups/status]
+  verbs: [get, patch]
+{{- end }}
