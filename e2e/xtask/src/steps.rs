@@ -1,11 +1,12 @@
 //! What a person sees while xtask works: one line when a step begins, a heartbeat while it is long, one line when
 //! it ends; for a failed step the reason, the remedy and the last lines of its log.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ pub struct Log {
     path: PathBuf,
     began: Instant,
     next_heartbeat: Cell<Instant>,
-    progress: RefCell<String>,
+    progress: Arc<Mutex<String>>,
     shown: bool,
 }
 
@@ -47,7 +48,7 @@ impl Log {
             path,
             began: now,
             next_heartbeat: Cell::new(now + HEARTBEAT),
-            progress: RefCell::default(),
+            progress: Arc::default(),
             shown: true,
         }
     }
@@ -90,9 +91,21 @@ impl Log {
         Ok(Stdio::from(self.append()?))
     }
 
-    /// What the next signs of life say, until this is set to something else; the log's last line when it is empty.
+    /// What the next signs of life say before the log's last line, until this is set to something else.
     pub fn set_progress(&self, text: impl Into<String>) {
-        self.progress.replace(text.into());
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    }
+
+    /// How far the work is, and what it said last.
+    fn sign(&self) -> String {
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let last = self.tail(1);
+        let parts = [progress.trim(), last.trim()];
+        parts
+            .into_iter()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     /// Shows a sign of life when the last one is long ago.
@@ -102,12 +115,10 @@ impl Log {
             return;
         }
         self.next_heartbeat.set(now + HEARTBEAT);
-        let progress = self.progress.borrow().clone();
-        let text = if progress.is_empty() { self.tail(1) } else { progress };
         println!(
             "   … {} s: {}",
             self.began.elapsed().as_secs(),
-            shorten(text.trim(), 110)
+            shorten(&self.sign(), 120)
         );
     }
 
@@ -156,7 +167,7 @@ impl Log {
 /// Work that goes on beside the steps that are shown, until [`Steps::wait_for`].
 pub struct Beside<'scope, T> {
     title: String,
-    log: PathBuf,
+    log: Log,
     work: ScopedJoinHandle<'scope, Result<T>>,
 }
 
@@ -249,10 +260,14 @@ impl Steps {
         println!("\n[{:>6.1} s] Meanwhile: {title}", self.began.elapsed().as_secs_f64());
         let path = self.logs.join(format!("beside-{}.log", slug(title)));
         let log = Log::beside(path.clone())?;
+        let seen = Log {
+            progress: Arc::clone(&log.progress),
+            ..Log::at(path)
+        };
         let work = move || work(&log).inspect_err(|_| interrupt::request());
         Ok(Beside {
             title: title.to_owned(),
-            log: path,
+            log: seen,
             work: scope.spawn(work),
         })
     }
@@ -263,13 +278,12 @@ impl Steps {
     /// [`Shown`], when the work failed.
     pub fn wait_for<T>(&mut self, beside: Beside<'_, T>) -> Result<T> {
         self.run(&beside.title, |log| {
-            let file = Log::at(beside.log);
             while !beside.work.is_finished() {
-                log.set_progress(file.tail(1));
+                log.set_progress(beside.log.sign());
                 log.heartbeat();
                 std::thread::sleep(Duration::from_millis(100));
             }
-            log.write_line(&file.tail(SHOWN_LOG_LINES));
+            log.write_line(&beside.log.tail(SHOWN_LOG_LINES));
             beside
                 .work
                 .join()
@@ -375,6 +389,18 @@ mod tests {
         assert!(error.to_string().contains("the same command is running"), "{error}");
         drop(first);
         Steps::begin(folder.path().join("logs")).expect("it begins again");
+    }
+
+    #[test]
+    fn a_sign_of_life_says_how_far_and_what() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = Log::create(folder.path().join("log")).expect("a log");
+        log.set_progress("2 of 3");
+        assert_eq!(log.sign(), "2 of 3");
+        log.write_line("   Compiling x");
+        assert_eq!(log.sign(), "2 of 3; Compiling x");
+        log.set_progress("");
+        assert_eq!(log.sign(), "Compiling x");
     }
 
     #[test]

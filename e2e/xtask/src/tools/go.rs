@@ -140,10 +140,7 @@ fn go_build(module: &Path, package: &str, ldflags: &str, path: &Path, log: &Log)
         .run_seeing(log, |line| {
             if all.contains(line) {
                 compiled += 1;
-                log.set_progress(format!(
-                    "{compiled} of {} Go packages compiled, the last {line}",
-                    all.len()
-                ));
+                log.set_progress(format!("{compiled} of {} Go packages", all.len()));
             }
         })
         .remedy(REMEDY)?;
