@@ -1,4 +1,7 @@
 //! A bound on calls at a time whose size can change while calls run.
+//!
+//! Not tokio's semaphore: its size cannot shrink below the permits that are out, and it has one queue where the priorities
+//! of incoming requests need two and shares of the whole.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,11 +64,14 @@ impl Bulkhead {
         }))
     }
 
-    /// Takes a place if one is free.
+    /// Takes a place if one is free that nobody waits for.
     ///
     /// # Errors
     /// When none is.
     pub fn try_acquire(&self) -> Result<BulkheadPermit, BulkheadFull> {
+        if self.0.waiting[Line::First as usize].load(Ordering::SeqCst) > 0 {
+            return Err(BulkheadFull { limit: self.limit() });
+        }
         self.try_acquire_below(100)
     }
 
@@ -89,7 +95,7 @@ impl Bulkhead {
         }
     }
 
-    /// Takes a place, waiting at most `wait` for one. Cancel-safe.
+    /// Takes a place, waiting at most `wait` for one, behind those who wait already. Cancel-safe.
     ///
     /// # Errors
     /// When none became free in time.
@@ -264,6 +270,22 @@ mod tests {
         impatient.abort();
         assert!(patient.await.unwrap());
         assert_eq!(bulkhead.in_flight(), 0, "an abandoned wait keeps no place");
+    }
+
+    /// Under load there is always one who comes just when a place is freed: it must not pass those who wait.
+    #[tokio::test]
+    async fn nobody_passes_those_who_wait() {
+        let bulkhead = Bulkhead::new(1);
+        let held = bulkhead.try_acquire().unwrap();
+        let mut waiting = std::pin::pin!(bulkhead.acquire(LONG));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(held);
+        assert_eq!(bulkhead.try_acquire().unwrap_err(), BulkheadFull { limit: 1 });
+        let mut later = std::pin::pin!(bulkhead.acquire(LONG));
+        assert!(futures::poll!(later.as_mut()).is_pending());
+        drop(waiting.await.unwrap());
+        drop(later.await.unwrap());
+        assert!(bulkhead.try_acquire().is_ok());
     }
 
     #[test]

@@ -26,7 +26,6 @@
 mod backoff;
 mod breaker;
 mod bulkhead;
-#[cfg(feature = "reqwest")]
 mod client;
 mod clock;
 mod concurrency;
@@ -40,14 +39,6 @@ mod key;
 pub mod layers;
 mod limits;
 mod metrics;
-#[cfg_attr(
-    not(feature = "reqwest"),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "the engine of calls knows no client, and the client drives it"
-    )
-)]
 mod outbound;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -70,6 +61,7 @@ pub use breaker::{CircuitBreaker, Outcome, OwnedPermit, Permit, Rejected, Snapsh
 pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
 #[cfg(feature = "reqwest")]
 pub use client::{BuildError, ClientBuilder, ClientResponse, RequestBuilder, ResilientClient};
+pub use client::{ChosenAddress, TargetBody, TargetLayer, TargetService};
 pub use clock::{Clock, CoarseClock, ManualClock, MonotonicClock};
 pub use deadline::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
 pub use faults::{AbortConnection, Faults, Injection};
@@ -80,8 +72,8 @@ pub use limits::{InvalidNetwork, Network};
 #[cfg(feature = "redis")]
 pub use limits::{InvalidRedisUrl, RedisLimits, SharedLimiter};
 pub use outbound::{
-    CallError, ChosenAddress, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Resolve, Resolving,
-    SystemResolver, Target, TargetBody, TargetLayer, TargetService,
+    CallError, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, OperationError, Pipeline, Resolve,
+    Resolving, Sent, SystemResolver, Target,
 };
 pub use priority::CurrentPriority;
 pub use problem::{

@@ -69,6 +69,12 @@ impl<C: Clock> CircuitBreaker<C> {
 }
 
 impl<C: Clock> OwnedPermit<C> {
+    /// As [`Permit::would_be_refused`].
+    #[must_use]
+    pub fn would_be_refused(&self) -> bool {
+        self.kind == Kind::Uncounted { shadow: true }
+    }
+
     /// Counts the outcome, and returns what a later failure of the answer's body needs.
     pub fn record(mut self, outcome: Outcome) -> Ticket {
         self.take().record(outcome)

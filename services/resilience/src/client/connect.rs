@@ -66,7 +66,7 @@ impl Connections {
 
     /// Points a request at one address and returns the client to send it by. `in_use` tells of an address whether the
     /// target still has it.
-    pub(super) fn to_address(
+    pub(super) async fn to_address(
         &self,
         request: &mut reqwest::Request,
         address: SocketAddr,
@@ -75,7 +75,8 @@ impl Connections {
     ) -> Result<reqwest::Client, reqwest::Error> {
         let (url, moved) = readdressed(request.url(), address);
         let client = if url.scheme() == "https" {
-            self.pinned(url.host_str().unwrap_or_default(), address, connect_timeout, in_use)?
+            let host = url.host_str().unwrap_or_default();
+            self.pinned(host, address, connect_timeout, in_use).await?
         } else {
             self.shared(connect_timeout)?
         };
@@ -88,20 +89,33 @@ impl Connections {
         Ok(client)
     }
 
-    fn pinned(
+    async fn pinned(
         &self,
         host: &str,
         address: SocketAddr,
         connect_timeout: Duration,
         in_use: impl Fn(SocketAddr) -> bool,
     ) -> Result<reqwest::Client, reqwest::Error> {
-        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = pinned.get(&address).filter(|known| known.is_for(host, connect_timeout)) {
-            return Ok(known.client.clone());
+        let known = || {
+            let pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = pinned.get(&address).filter(|known| known.is_for(host, connect_timeout));
+            known.map(|known| known.client.clone())
+        };
+        if let Some(client) = known() {
+            return Ok(client);
         }
-        let client = build(connect_timeout, self.configure.as_ref(), |builder| {
-            builder.resolve(host, address)
-        })?;
+        // It reads the certificates of the system: neither the calls to other addresses nor the runtime wait for that.
+        let (name, configure) = (host.to_owned(), self.configure.clone());
+        let building = move || {
+            build(connect_timeout, configure.as_ref(), |builder| {
+                builder.resolve(&name, address)
+            })
+        };
+        let built = tokio::task::spawn_blocking(building.clone()).await;
+        // While the runtime shuts down there is no other thread for it.
+        let client = built.unwrap_or_else(|_| building())?;
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of two that were built at the same time the later one stays.
         pinned.retain(|address, known| in_use(*address) && known.is_for(host, connect_timeout));
         if pinned.len() < KEPT_ADDRESSES {
             let (host, client) = (host.to_owned(), client.clone());
@@ -181,6 +195,7 @@ mod tests {
             let mut request = reqwest::Request::new(http::Method::GET, url);
             let client = connections
                 .to_address(&mut request, address, Duration::from_secs(5), |_| true)
+                .await
                 .unwrap();
             let greeting = async {
                 let (mut connection, _) = listener.accept().await.unwrap();
@@ -198,26 +213,31 @@ mod tests {
         }
     }
 
-    #[test]
-    fn clients_of_addresses_are_kept_while_they_are_in_use_and_no_more() {
+    #[tokio::test]
+    async fn clients_of_addresses_are_kept_while_they_are_in_use_and_no_more() {
         let connections = connections();
-        let choose = |name: &str, port: u16, seconds: u64, in_use: &[u16]| {
+        let choose = async |name: &str, port: u16, seconds: u64, in_use: &[u16]| {
             let url = format!("https://{name}/").parse().unwrap();
             let mut request = reqwest::Request::new(http::Method::GET, url);
             let address = SocketAddr::from(([127, 0, 0, 1], port));
             let timeout = Duration::from_secs(seconds);
             let in_use = |address: SocketAddr| in_use.contains(&address.port());
-            connections.to_address(&mut request, address, timeout, in_use).unwrap();
+            let chosen = connections.to_address(&mut request, address, timeout, in_use);
+            chosen.await.unwrap();
             let kept = connections.pinned.lock().unwrap();
             let mut ports: Vec<_> = kept.keys().map(SocketAddr::port).collect();
             ports.sort_unstable();
             ports
         };
-        assert_eq!(choose("a.invalid", 1, 5, &[1, 2]), [1]);
-        assert_eq!(choose("a.invalid", 2, 5, &[1, 2]), [1, 2]);
-        assert_eq!(choose("a.invalid", 3, 5, &[2, 3]), [2, 3], "1 has gone");
-        assert_eq!(choose("a.invalid", 2, 6, &[2, 3]), [2], "for another connect timeout");
-        assert_eq!(choose("b.invalid", 3, 6, &[2, 3]), [3], "for another name");
+        assert_eq!(choose("a.invalid", 1, 5, &[1, 2]).await, [1]);
+        assert_eq!(choose("a.invalid", 2, 5, &[1, 2]).await, [1, 2]);
+        assert_eq!(choose("a.invalid", 3, 5, &[2, 3]).await, [2, 3], "1 has gone");
+        assert_eq!(
+            choose("a.invalid", 2, 6, &[2, 3]).await,
+            [2],
+            "for another connect timeout"
+        );
+        assert_eq!(choose("b.invalid", 3, 6, &[2, 3]).await, [3], "for another name");
     }
 
     #[test]

@@ -8,12 +8,12 @@ use serde::Serialize;
 use tokio::time::Instant;
 use valerix_policy::Priority;
 
-use super::ResilientClient;
+use super::resilient::{Inner, ResilientClient};
 use super::response::ClientResponse;
 use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::key::IDEMPOTENCY_KEY;
-use crate::outbound::{Answer, Attempt, AttemptError, Call, CallError, execute};
+use crate::outbound::{Attempt, AttemptError, Call, CallError, HttpJudge, execute};
 use crate::priority::{self, CurrentPriority};
 use crate::problem::PRIORITY_HEADER;
 use crate::retry;
@@ -162,7 +162,7 @@ impl RequestBuilder {
     /// # Errors
     /// When no answer came or the call was refused; see [`CallError`].
     pub async fn send(self) -> Result<ClientResponse, CallError> {
-        let inner = &self.client.0;
+        let inner = self.client.inner();
         let target = inner.target.as_ref();
         let mistake = |cause: String| CallError::Request {
             target: target.name().to_owned(),
@@ -171,46 +171,48 @@ impl RequestBuilder {
         if let Some(cause) = self.mistake {
             return Err(mistake(cause));
         }
-        let mut settings = std::sync::Arc::clone(&target.settings());
+        let mut policy = std::sync::Arc::clone(&target.policy());
         if let Some(patience) = self.patience {
-            settings = std::sync::Arc::new(settings.patient(patience));
+            policy = std::sync::Arc::new(policy.patient(patience));
         }
-        let base = settings.url.as_deref().or(inner.url.as_deref()).unwrap_or_default();
+        let base = policy.url.as_deref().or(inner.url.as_deref()).unwrap_or_default();
         let url = join(base, &self.path, &self.query).map_err(mistake)?;
-        let balancer = settings.balances.then(|| self.client.balancer(base)).flatten();
+        let balancer = self.client.balancer(base, &policy);
         let has_key = self.headers.contains_key(IDEMPOTENCY_KEY);
-        let declared = has_key && settings.declares_idempotent(self.method.as_str(), url_path(&self.path));
+        let declared = has_key && policy.declares_idempotent(self.method.as_str(), url_path(&self.path));
         let once = matches!(self.body, Body::Stream(_));
         let call = Call {
             target,
-            settings: &settings,
-            classify: inner.classify.as_ref(),
+            policy: &policy,
             balancer: balancer.as_ref(),
             deadline: Deadline::earliest(self.deadline, Deadline::current()),
             repeatable: !once && retry::is_repeatable(&self.method, has_key, declared),
             once,
             read: matches!(self.method, Method::GET | Method::HEAD),
         };
-        let completed = execute(call, |attempt| {
-            let request = prepare(&self.client, &self.method, &url, &self.headers, &self.body, attempt);
+        let judge = HttpJudge {
+            classify: inner.classify.as_ref(),
+            retry_on: inner.retry_on.as_deref(),
+        };
+        let (connections, balancer) = (&inner.connections, balancer.as_deref());
+        let completed = execute(call, judge, |attempt| {
+            let request = prepare(inner, &self.method, &url, &self.headers, &self.body, attempt);
             let cut = inner.faults.cuts_calls_to(target.name());
-            let sending = request.and_then(|mut request| {
-                let connections = &inner.connections;
-                let client = match attempt.address {
-                    None => connections.shared(attempt.connect_timeout),
-                    Some(address) => {
-                        let in_use = |address| balancer.as_ref().is_some_and(|balancer| balancer.contains(address));
-                        connections.to_address(&mut request, address, attempt.connect_timeout, in_use)
-                    }
-                };
-                let client = client.map_err(|error| AttemptError::Request(chain(&error)))?;
-                Ok((client, request))
-            });
             async move {
                 if cut {
                     return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
                 }
-                let (client, request) = sending?;
+                let mut request = request?;
+                let client = match attempt.address {
+                    None => connections.shared(attempt.connect_timeout),
+                    Some(address) => {
+                        let in_use = |address| balancer.is_some_and(|balancer| balancer.contains(address));
+                        connections
+                            .to_address(&mut request, address, attempt.connect_timeout, in_use)
+                            .await
+                    }
+                };
+                let client = client.map_err(|error| AttemptError::Request(chain(&error)))?;
                 client.execute(request).await.map_err(|error| attempt_error(&error))
             }
         })
@@ -229,18 +231,8 @@ impl std::fmt::Debug for RequestBuilder {
     }
 }
 
-impl Answer for reqwest::Response {
-    fn status(&self) -> http::StatusCode {
-        self.status()
-    }
-
-    fn headers(&self) -> &HeaderMap {
-        self.headers()
-    }
-}
-
 fn prepare(
-    client: &ResilientClient,
+    client: &Inner,
     method: &Method,
     url: &reqwest::Url,
     headers: &HeaderMap,
@@ -250,14 +242,14 @@ fn prepare(
     let left = attempt.end.saturating_duration_since(Instant::now());
     let mut request = reqwest::Request::new(method.clone(), url.clone());
     *request.headers_mut() = headers.clone();
-    if let Some(decorate) = &client.0.decorate {
+    if let Some(decorate) = &client.decorate {
         decorate(request.headers_mut());
     }
     if !headers.contains_key(PRIORITY_HEADER) {
         priority::stamp(request.headers_mut(), CurrentPriority::get());
     }
     request.headers_mut().insert(TIMEOUT_HEADER, Deadline::header(left));
-    if let Some(identity) = &client.0.identity {
+    if let Some(identity) = &client.identity {
         request.headers_mut().insert(CLIENT_HEADER, identity.clone());
     }
     match body {

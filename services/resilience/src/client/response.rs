@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::request::chain;
 use crate::breaker::Ticket;
 use crate::deadline::Deadline;
-use crate::outbound::{CallError, Completed, Held, Target};
+use crate::outbound::{CallError, Completed, Held, Target, mark_final};
 
 /// An answer, of whatever status.
 ///
@@ -35,7 +35,10 @@ pub struct ClientResponse {
 }
 
 impl ClientResponse {
-    pub(super) fn new(target: &Arc<Target>, completed: Completed<reqwest::Response>, max_body: usize) -> Self {
+    pub(super) fn new(target: &Arc<Target>, mut completed: Completed<reqwest::Response>, max_body: usize) -> Self {
+        if completed.unrepeated {
+            mark_final(&mut completed.answer);
+        }
         Self {
             response: completed.answer,
             target: Arc::clone(target),

@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use tower::{BoxError, Layer, Service};
 
-use super::{HttpHead, LayerError, Name};
+use super::{LayerError, Name};
 use crate::breaker::{CircuitBreaker, Outcome, OwnedPermit, Rejected};
 use crate::clock::{Clock, CoarseClock};
-use crate::outbound::{Classify, DefaultClassify};
+use crate::outbound::{Classify, DefaultClassify, HttpHead, Sent};
 
 /// What the breaker counts, by what came back.
 ///
@@ -224,6 +224,7 @@ where
                 error: Some(LayerError::CircuitOpen {
                     name: self.layer.name.clone(),
                     retry_after,
+                    sent: Sent::Nothing,
                 }),
             },
         };

@@ -11,6 +11,7 @@ use tower::{BoxError, Layer, Service};
 use super::hold::{Hold, UntilBody, UntilResponse};
 use super::{LayerError, Name};
 use crate::bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
+use crate::outbound::Sent;
 
 /// A wait for a place. Only who finds none pays for it.
 type Wait = Pin<Box<dyn Future<Output = Result<BulkheadPermit, BulkheadFull>> + Send + Sync>>;
@@ -103,6 +104,7 @@ impl<H> BulkheadLayer<H> {
         LayerError::BulkheadFull {
             name: self.name.clone(),
             limit: full.limit,
+            sent: Sent::Nothing,
         }
     }
 
@@ -282,7 +284,8 @@ where
                         }
                         (Err(BulkheadFull { limit }), _) => {
                             let name = name.clone();
-                            return Poll::Ready(Err(LayerError::BulkheadFull { name, limit }));
+                            let sent = Sent::Nothing;
+                            return Poll::Ready(Err(LayerError::BulkheadFull { name, limit, sent }));
                         }
                         // Polled after its end.
                         (Ok(_), None) => return Poll::Pending,

@@ -13,6 +13,7 @@ use super::hold::{Hold, UntilBody, UntilResponse};
 use super::{LayerError, Name};
 use crate::bulkhead::BulkheadPermit;
 use crate::concurrency::{Ended, Entry, Gate};
+use crate::outbound::Sent;
 
 /// How important a request is.
 ///
@@ -181,7 +182,12 @@ where
             let place = match gate.enter(priority).await {
                 Entry::Admitted(place) => Some(place),
                 Entry::Refused(reason) => {
-                    return Err(LayerError::Overloaded { name, priority, reason });
+                    return Err(LayerError::Overloaded {
+                        name,
+                        priority,
+                        reason,
+                        sent: Sent::Nothing,
+                    });
                 }
                 Entry::Unlimited | Entry::Shadow => None,
             };
@@ -198,6 +204,7 @@ where
                     name,
                     priority,
                     reason: "the limit is not set",
+                    sent: Sent::Nothing,
                 }),
             }
         })

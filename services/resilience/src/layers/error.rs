@@ -9,7 +9,7 @@ use tower::BoxError;
 use valerix_policy::Priority;
 
 use crate::breaker::Outcome;
-use crate::outbound::CallError;
+use crate::outbound::{CallError, Sent};
 use crate::problem::Problem;
 
 /// The error of every layer. `name` is what the layer was given to name what it protects.
@@ -27,13 +27,15 @@ use crate::problem::Problem;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayerError {
-    /// The circuit is open: nothing was sent.
+    /// The circuit is open.
     #[error("circuit of {name} is open, next probe in {} ms", retry_after.as_millis())]
     CircuitOpen {
         /// What is protected.
         name: Arc<str>,
         /// Time until the next probe; zero while probes are under way.
         retry_after: Duration,
+        /// What earlier attempts left behind.
+        sent: Sent,
     },
     /// No answer came in time; the service inside may go on if it spawned its work.
     #[error("{name} did not answer within {} ms{}", timeout.as_millis(), if *.inherited { ", all the time its caller gave" } else { "" })]
@@ -44,6 +46,8 @@ pub enum LayerError {
         timeout: Duration,
         /// Whether it was the caller's deadline, which says nothing about the service inside.
         inherited: bool,
+        /// What was sent before; nothing where there was no time at all.
+        sent: Sent,
     },
     /// The caller's `Valerix-Timeout-Ms` is no number of milliseconds.
     #[error("{source}")]
@@ -51,15 +55,17 @@ pub enum LayerError {
         /// What is wrong with it.
         source: crate::deadline::InvalidTimeout,
     },
-    /// All places are taken: nothing was sent.
+    /// All places are taken.
     #[error("all {limit} places of {name} are taken")]
     BulkheadFull {
         /// What is protected.
         name: Arc<str>,
         /// The places there are.
         limit: usize,
+        /// What earlier attempts left behind.
+        sent: Sent,
     },
-    /// The service takes no more requests of this priority at the moment: nothing was done.
+    /// The service takes no more requests of this priority at the moment.
     #[error("{name} is overloaded: {reason}")]
     Overloaded {
         /// What is protected.
@@ -68,20 +74,27 @@ pub enum LayerError {
         priority: Priority,
         /// In words.
         reason: &'static str,
+        /// What earlier attempts left behind.
+        sent: Sent,
     },
-    /// The quota is used up: nothing was done.
+    /// The quota is used up.
     #[error("limit {name} is used up, one more in {} ms", retry_after.as_millis())]
     RateLimited {
         /// The limit's name.
         name: Arc<str>,
         /// Time until one may pass.
         retry_after: Duration,
+        /// What earlier attempts left behind.
+        sent: Sent,
     },
-    /// An attempt failed, could be repeated, and too many were lately.
+    /// An attempt failed, could be repeated, and too many were lately. An answer that could be repeated is handed on
+    /// instead.
     #[error("retry budget of {name} is spent: {cause}")]
     BudgetExhausted {
         /// What is protected.
         name: Arc<str>,
+        /// What the attempts left behind.
+        sent: Sent,
         /// What the last attempt failed of.
         cause: String,
     },
@@ -113,17 +126,39 @@ impl LayerError {
         None
     }
 
-    /// Whether the request was refused before the service inside was called.
+    /// What all attempts of the request left behind.
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        match self {
+            Self::CircuitOpen { sent, .. }
+            | Self::Timeout { sent, .. }
+            | Self::BulkheadFull { sent, .. }
+            | Self::Overloaded { sent, .. }
+            | Self::RateLimited { sent, .. }
+            | Self::BudgetExhausted { sent, .. } => *sent,
+            Self::InvalidDeadline { .. } => Sent::Nothing,
+            Self::Inner(_) => Sent::Perhaps,
+        }
+    }
+
+    /// Whether the service inside was never called, by no attempt.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
-        match self {
-            Self::CircuitOpen { .. }
-            | Self::InvalidDeadline { .. }
-            | Self::BulkheadFull { .. }
-            | Self::Overloaded { .. }
-            | Self::RateLimited { .. } => true,
-            Self::Timeout { .. } | Self::BudgetExhausted { .. } | Self::Inner(_) => false,
+        !self.sent().may_have_acted()
+    }
+
+    /// The same error of a request of which `before` was sent by earlier attempts.
+    pub(super) fn after(mut self, before: Sent) -> Self {
+        match &mut self {
+            Self::CircuitOpen { sent, .. }
+            | Self::Timeout { sent, .. }
+            | Self::BulkheadFull { sent, .. }
+            | Self::Overloaded { sent, .. }
+            | Self::RateLimited { sent, .. }
+            | Self::BudgetExhausted { sent, .. } => *sent = before.max(*sent),
+            Self::InvalidDeadline { .. } | Self::Inner(_) => {}
         }
+        self
     }
 
     /// A short word for metrics and logs.
@@ -154,14 +189,19 @@ impl LayerError {
     #[must_use]
     pub fn problem(&self) -> Problem {
         match self {
-            Self::CircuitOpen { name, retry_after } => CallError::CircuitOpen {
+            Self::CircuitOpen {
+                name,
+                retry_after,
+                sent,
+            } => CallError::CircuitOpen {
                 target: name.to_string(),
                 retry_after: *retry_after,
+                sent: *sent,
             }
             .problem(),
-            Self::BudgetExhausted { name, .. } => CallError::BudgetExhausted {
+            Self::BudgetExhausted { name, sent, .. } => CallError::BudgetExhausted {
                 target: name.to_string(),
-                status: None,
+                sent: *sent,
                 cause: String::new(),
             }
             .problem(),
@@ -173,7 +213,7 @@ impl LayerError {
             Self::Overloaded { reason, priority, .. } => {
                 Problem::overloaded(*reason).with("priority", priority.as_str())
             }
-            Self::RateLimited { name, retry_after } => Problem::quota_exceeded(name, *retry_after),
+            Self::RateLimited { name, retry_after, .. } => Problem::quota_exceeded(name, *retry_after),
             Self::Inner(_) => {
                 let detail = "a service needed for this failed";
                 Problem::new(StatusCode::BAD_GATEWAY, "unreachable", detail)

@@ -59,7 +59,7 @@ pub use self::concurrency::{AllAlike, ConcurrencyLimitLayer, ConcurrencyLimitSer
 pub use self::error::LayerError;
 pub use self::hold::{Hold, UntilBody, UntilResponse};
 pub use self::rate_limit::{KeyOf, OneKey, RateLimitLayer, RateLimitService};
-pub use self::retry::{HttpRetry, RetryLayer, RetryPolicy, RetryService, Verdict};
+pub use self::retry::{HttpRetry, RetryDecision, RetryLayer, RetryPolicy, RetryService};
 pub use self::timeout::{CarryDeadline, HeaderIn, HeaderOut, NoHeader, TimeoutLayer, TimeoutService};
 
 /// The futures of the layers' services.
@@ -72,33 +72,7 @@ pub mod future {
 }
 
 pub use crate::held::HeldBody;
-
-use crate::outbound::Head;
-
-/// An answer whose status and headers can be looked at.
-pub trait HttpHead {
-    /// Status and headers.
-    fn head(&self) -> Head<'_>;
-}
-
-impl<B> HttpHead for http::Response<B> {
-    fn head(&self) -> Head<'_> {
-        Head {
-            status: self.status(),
-            headers: self.headers(),
-        }
-    }
-}
-
-#[cfg(feature = "reqwest")]
-impl HttpHead for reqwest::Response {
-    fn head(&self) -> Head<'_> {
-        Head {
-            status: self.status(),
-            headers: self.headers(),
-        }
-    }
-}
+pub use crate::outbound::HttpHead;
 
 /// The name of what is protected, in errors.
 type Name = std::sync::Arc<str>;

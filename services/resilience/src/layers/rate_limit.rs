@@ -10,6 +10,7 @@ use tower::{BoxError, Layer, Service};
 use super::{LayerError, Name};
 use crate::clock::{Clock, CoarseClock};
 use crate::limits::{Quota, RateLimiter};
+use crate::outbound::Sent;
 
 /// What a request is counted under.
 ///
@@ -178,6 +179,7 @@ where
                 error: Some(LayerError::RateLimited {
                     name: self.layer.name.clone(),
                     retry_after: decision.reset,
+                    sent: Sent::Nothing,
                 }),
             }
         };

@@ -11,20 +11,18 @@ use tokio::time::Sleep;
 use tower::{BoxError, Layer, Service};
 use valerix_policy::{Retry, Route};
 
-use super::{HttpHead, LayerError, Name};
+use super::{LayerError, Name};
 use crate::clock::{Clock, CoarseClock};
 use crate::deadline::Deadline;
 use crate::key::IDEMPOTENCY_KEY;
+use crate::outbound::{HttpHead, Sent, mark_final};
 use crate::random::Random;
-use crate::retry::{self, RetryBudget};
-
-/// The longest `Retry-After` that is waited for where no deadline says less.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+use crate::retry::{self, Next, RetryBudget, Series};
 
 /// What may be repeated, and what is worth it.
 ///
 /// ```
-/// use valerix_resilience::layers::{LayerError, RetryLayer, RetryPolicy, Verdict};
+/// use valerix_resilience::layers::{LayerError, RetryDecision, RetryLayer, RetryPolicy};
 /// use valerix_resilience::policy::Retry;
 ///
 /// /// Looks up names: harmless to repeat, whatever happened.
@@ -36,8 +34,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 ///         Some(name.clone())
 ///     }
 ///
-///     fn verdict(&self, result: Result<&u32, &LayerError>) -> Verdict {
-///         if result.is_ok() { Verdict::Final } else { Verdict::Repeat { after: None } }
+///     fn decide(&self, result: Result<&u32, &LayerError>) -> RetryDecision {
+///         if result.is_ok() { RetryDecision::Final } else { RetryDecision::Repeat { after: None } }
 ///     }
 /// }
 /// let layer = RetryLayer::new("names", Retry::default(), Lookups);
@@ -47,12 +45,15 @@ pub trait RetryPolicy<R, A>: Clone + Send + Sync + 'static {
     fn copy(&self, request: &R) -> Option<R>;
 
     /// What to do after an attempt.
-    fn verdict(&self, result: Result<&A, &LayerError>) -> Verdict;
+    fn decide(&self, result: Result<&A, &LayerError>) -> RetryDecision;
+
+    /// Marks an answer that only the budget keeps from being repeated, so that nobody further out does it.
+    fn hand_on(&self, _answer: &mut A) {}
 }
 
 /// What to do after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum RetryDecision {
     /// It is the result.
     Final,
     /// It is worth another attempt, after the backoff and never before `after`.
@@ -101,34 +102,35 @@ impl<B: Clone, A: HttpHead> RetryPolicy<Request<B>, A> for HttpRetry {
         retry::is_repeatable(method, has_key, declared).then(|| request.clone())
     }
 
-    fn verdict(&self, result: Result<&A, &LayerError>) -> Verdict {
+    fn decide(&self, result: Result<&A, &LayerError>) -> RetryDecision {
         match result {
             Ok(answer) => {
                 let head = answer.head();
-                retry::repeat_reason(head.status, head.headers).map_or(Verdict::Final, |_| Verdict::Repeat {
-                    after: retry::retry_after(head.headers),
-                })
+                match retry::repeat_reason(head.status, head.headers) {
+                    Some(_) => RetryDecision::Repeat {
+                        after: retry::retry_after(head.headers),
+                    },
+                    None => RetryDecision::Final,
+                }
             }
-            Err(error) => error.verdict(),
+            // Refusals are final: who refuses protects itself, and one layer retries.
+            Err(LayerError::Timeout { inherited: false, .. } | LayerError::Inner(_)) => {
+                RetryDecision::Repeat { after: None }
+            }
+            Err(_) => RetryDecision::Final,
         }
     }
-}
 
-impl LayerError {
-    /// Refusals are final: who refuses protects itself, and one layer retries.
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::Timeout { inherited: false, .. } | Self::Inner(_) => Verdict::Repeat { after: None },
-            _ => Verdict::Final,
-        }
+    fn hand_on(&self, answer: &mut A) {
+        mark_final(answer);
     }
 }
 
 /// Repeats failed attempts within a budget that all services made by it and their clones share.
 ///
 /// The wait before repetition n is drawn from 0 to `base * 2^(n-1)`, at most `max`, and never less than the answer's
-/// `Retry-After`. No attempt is made that would begin after [`Deadline::current`], or after a `Retry-After` of more than
-/// 30 s: the result at hand is returned instead.
+/// `Retry-After`. No attempt is made that would begin after [`Deadline::current`] or, where there is none, after a
+/// `Retry-After` of more than 30 s, and none when the budget is spent: the answer at hand is returned instead.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
@@ -262,9 +264,7 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let shared = &self.layer.shared;
-        shared.budget.deposit();
-        let may_repeat = shared.settings.max_attempts > 1;
+        let may_repeat = self.layer.shared.settings.max_attempts > 1;
         let again = may_repeat
             .then(|| self.layer.policy.copy(&request))
             .flatten()
@@ -272,6 +272,7 @@ where
         RetryFuture {
             again,
             attempts: 1,
+            sent: Sent::Nothing,
             layer: self.layer.clone(),
             state: State::Calling {
                 future: self.inner.call(request),
@@ -287,6 +288,8 @@ pin_project_lite::pin_project! {
         // A copy of the request, and a service to be polled ready for it.
         again: Option<(R, S)>,
         attempts: u32,
+        // What the attempts so far left behind.
+        sent: Sent,
         layer: RetryLayer<P, C>,
         #[pin]
         state: State<S::Future>,
@@ -323,21 +326,28 @@ where
             match this.state.as_mut().project() {
                 StateProjection::Calling { future } => {
                     let result = ready!(future.poll(context)).map_err(LayerError::from_inner);
+                    let sent = result.as_ref().map_or_else(LayerError::sent, |_| Sent::Perhaps);
+                    if *this.attempts == 1 && sent.may_have_acted() {
+                        this.layer.shared.budget.deposit();
+                    }
+                    *this.sent = sent.max(*this.sent);
+                    let result = result.map_err(|error| error.after(*this.sent));
                     if this.again.is_none() {
                         return Poll::Ready(result);
                     }
-                    let verdict = this.layer.policy.verdict(result.as_ref());
-                    let Some(wait) = this.layer.shared.wait(verdict, *this.attempts) else {
+                    let RetryDecision::Repeat { after } = this.layer.policy.decide(result.as_ref()) else {
                         return Poll::Ready(result);
                     };
-                    if !this.layer.shared.budget.withdraw() {
-                        return Poll::Ready(Err(LayerError::BudgetExhausted {
-                            name: this.layer.shared.name.clone(),
-                            cause: result
-                                .err()
-                                .map_or_else(|| "the answer asks for it".to_owned(), |error| error.to_string()),
-                        }));
-                    }
+                    let wait = match this
+                        .layer
+                        .shared
+                        .series()
+                        .next(*this.attempts, after, Deadline::current())
+                    {
+                        Next::Wait(wait) => wait,
+                        Next::Stop => return Poll::Ready(result),
+                        Next::Spent => return Poll::Ready(this.layer.unrepeated::<R, _>(result, *this.sent)),
+                    };
                     // The answer goes before the wait, and with it the connection that it may hold.
                     drop(result);
                     let sleep = tokio::time::sleep(wait);
@@ -351,7 +361,8 @@ where
                     let Some((_, service)) = this.again.as_mut() else {
                         return Poll::Pending;
                     };
-                    ready!(service.poll_ready(context)).map_err(LayerError::from_inner)?;
+                    let readied = ready!(service.poll_ready(context)).map_err(LayerError::from_inner);
+                    readied.map_err(|error| error.after(*this.sent))?;
                     *this.attempts += 1;
                     let last = *this.attempts >= this.layer.shared.settings.max_attempts;
                     let Some((request, mut service)) = this.again.take() else {
@@ -368,14 +379,31 @@ where
 }
 
 impl<C: Clock> Shared<C> {
-    /// The wait before the next attempt; none when there shall be none.
-    fn wait(&self, verdict: Verdict, attempts: u32) -> Option<Duration> {
-        let Verdict::Repeat { after } = verdict else {
-            return None;
-        };
-        let after = after.unwrap_or_default();
-        let wait = retry::backoff(self.settings.backoff, attempts, &self.random).max(after);
-        let in_time = Deadline::current().is_none_or(|deadline| wait < deadline.remaining());
-        (after <= LONGEST_WAIT && in_time).then_some(wait)
+    fn series(&self) -> Series<'_, C> {
+        Series {
+            settings: &self.settings,
+            budget: &self.budget,
+            random: &self.random,
+        }
+    }
+}
+
+impl<P, C: Clock> RetryLayer<P, C> {
+    /// What a result is when the budget allows no repetition: an answer is still an answer.
+    fn unrepeated<R, A>(&self, result: Result<A, LayerError>, sent: Sent) -> Result<A, LayerError>
+    where
+        P: RetryPolicy<R, A>,
+    {
+        match result {
+            Ok(mut answer) => {
+                self.policy.hand_on(&mut answer);
+                Ok(answer)
+            }
+            Err(error) => Err(LayerError::BudgetExhausted {
+                name: self.shared.name.clone(),
+                sent,
+                cause: error.to_string(),
+            }),
+        }
     }
 }

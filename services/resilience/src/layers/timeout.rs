@@ -12,6 +12,7 @@ use tower::{BoxError, Layer, Service};
 
 use super::{LayerError, Name};
 use crate::deadline::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
+use crate::outbound::Sent;
 
 /// How a deadline comes with a request, or goes along with it.
 ///
@@ -188,6 +189,11 @@ where
             name: self.layer.name.clone(),
             timeout,
             inherited,
+            sent: if timeout.is_zero() {
+                Sent::Nothing
+            } else {
+                Sent::Perhaps
+            },
         };
         if timeout.is_zero() {
             return refused(error);

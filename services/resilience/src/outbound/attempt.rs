@@ -1,139 +1,73 @@
 //! One attempt of a call: a place in the bulkhead, a permit of the breaker, an address, the time it may take. In: the
-//! call and what was tried before. Out: a verdict that is final, or a failure that may be repeated.
+//! call and what was tried before. Out: a result that is final, or a failure that may be repeated.
 //!
 //! An attempt that reaches nobody, or that gets a bad answer and may be repeated, goes on to another address at once; the
 //! target's breaker counts how that ended. With breakers of scope `Host` each address's own counts what it did.
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::time::Instant;
 use valerix_policy::{BreakerScope, Mode};
 
 use super::balance::{Balancer, Flight};
-use super::call::{Answer, Attempt, AttemptError, Call, Held};
-use super::classify::Head;
+use super::call::{Attempt, AttemptError, AttemptResult, Bound, CallState, Completed, Failed, Held, Kind, Reply};
 use super::error::CallError;
-use super::failover::{Hop, Onward};
-use super::verdict::{Sent, Verdict, repeat_reason};
-use crate::breaker::{CircuitBreaker, Outcome, Permit};
+use super::failover::NextHop;
+use super::judge::{Judge, Repeat};
+use crate::breaker::{Outcome, OwnedPermit, Permit, Ticket};
 use crate::bulkhead::BulkheadPermit;
-use crate::deadline::Deadline;
 
-/// A call under way: what its attempts share.
-pub(super) struct Journey<'call, F> {
-    pub(super) call: Call<'call>,
-    pub(super) began: Instant,
-    /// The target's own `request` time.
-    own: Deadline,
-    /// The earlier of that and the caller's deadline.
-    pub(super) end: Deadline,
-    /// Attempts begun, hedges left out.
-    attempts: AtomicU32,
-    hedges: AtomicU32,
-    /// Addresses that did not do.
-    tried: Mutex<Vec<SocketAddr>>,
-    send: F,
+/// Where an attempt stands between its addresses.
+pub(super) struct Route<'call> {
+    pub(super) kind: Kind,
+    /// When the attempt ends.
+    pub(super) end: Instant,
+    bound: Bound,
+    /// The permit of the target's breaker; none with breakers of scope `Host`.
+    shared: Option<Permit<'call>>,
+    per_host: bool,
+    /// Addresses left so far.
+    pub(super) hops: u32,
+    /// Whether it goes to the URL's own host now.
+    direct: bool,
+    begun: bool,
+    /// Addresses whose circuits are open, and when the first of them lets a probe pass.
+    pub(super) barred: Vec<SocketAddr>,
+    soonest: Duration,
 }
 
-/// Why an attempt is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Ordinary,
-    /// Beside one that is under way: it waits for nothing.
-    Hedge,
+/// The address that a request goes to, with the permit of its own breaker. Neither where the host is left to who sends.
+#[derive(Default)]
+struct Hop {
+    flight: Option<Flight>,
+    permit: Option<OwnedPermit>,
 }
 
-/// Which of the times ends an attempt first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bound {
-    /// The caller's deadline: says nothing about the target.
-    Caller,
-    /// The target's own `request` or `attempt`.
-    Own,
-}
-
-impl<'call, F> Journey<'call, F> {
-    pub(super) fn new(call: Call<'call>, send: F) -> Self {
-        let began = Instant::now();
-        let own = Deadline::at(began + call.settings.timeout.request.get());
-        let end = call.deadline.map_or(own, |deadline| deadline.min(own));
-        Self {
-            call,
-            began,
-            own,
-            end,
-            attempts: AtomicU32::new(0),
-            hedges: AtomicU32::new(0),
-            tried: Mutex::new(Vec::new()),
-            send,
+impl<'call, J, F> CallState<'call, J, F> {
+    fn check_time(&self, now: Instant) -> Result<(), CallError> {
+        if self.end.instant() <= now {
+            return Err(self.exceeded());
         }
-    }
-
-    pub(super) const fn began(&self) -> Instant {
-        self.began
-    }
-
-    /// Attempts begun, hedges left out.
-    pub(super) fn attempts(&self) -> u32 {
-        self.attempts.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn all_attempts(&self) -> u32 {
-        self.attempts() + self.hedges.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn tried(&self) -> MutexGuard<'_, Vec<SocketAddr>> {
-        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn name(&self) -> String {
-        self.call.target.name().to_owned()
-    }
-
-    pub(super) fn exceeded(&self) -> CallError {
-        self.call.target.metrics.timeout("deadline");
-        CallError::DeadlineExceeded {
-            target: self.name(),
-            elapsed: self.began.elapsed(),
-            attempts: self.all_attempts(),
-        }
-    }
-
-    fn circuit_open(&self, retry_after: Duration) -> CallError {
-        self.call.target.counters.not_permitted.inc();
-        CallError::CircuitOpen {
-            target: self.name(),
-            retry_after,
-        }
-    }
-
-    /// When an attempt that begins now ends, and whose time that is.
-    fn attempt_end(&self, now: Instant) -> (Instant, Bound) {
-        let own = self.own.instant().min(now + self.call.settings.timeout.attempt.get());
-        match self.call.deadline {
-            Some(deadline) if deadline.instant() < own => (deadline.instant(), Bound::Caller),
-            _ => (own, Bound::Own),
-        }
+        Ok(())
     }
 
     /// A place in the bulkhead; none in mode `Disabled`, and none taken but none refused in `Shadow`.
     async fn place(&self, kind: Kind) -> Result<Option<BulkheadPermit>, CallError> {
-        let (target, settings) = (self.call.target, self.call.settings);
-        if settings.mode == Mode::Disabled {
+        let (target, policy) = (self.call.target, self.call.policy);
+        if policy.mode == Mode::Disabled {
             return Ok(None);
         }
-        let mut place = target.bulkhead.try_acquire();
-        if place.is_err() && kind == Kind::Ordinary && !settings.max_wait.is_zero() {
-            place = target
-                .bulkhead
-                .acquire(settings.max_wait.min(self.end.remaining()))
-                .await;
-        }
+        let wait = match kind {
+            Kind::Hedge => Duration::ZERO,
+            Kind::Ordinary => policy.max_wait,
+        };
+        let place = if wait.is_zero() {
+            target.bulkhead.try_acquire()
+        } else {
+            target.bulkhead.acquire(wait.min(self.end.remaining())).await
+        };
         match place {
             Ok(place) => {
                 target.counters.places_given.inc();
@@ -141,23 +75,124 @@ impl<'call, F> Journey<'call, F> {
             }
             Err(full) => {
                 target.counters.places_refused.inc();
-                if settings.mode == Mode::Shadow {
+                if policy.mode == Mode::Shadow {
                     return Ok(None);
                 }
-                Err(CallError::Overloaded {
-                    target: self.name(),
-                    limit: full.limit,
-                })
+                Err(self.overloaded(full.limit))
             }
         }
     }
 
-    fn permit<'breaker>(&self, breaker: &'breaker CircuitBreaker) -> Result<Permit<'breaker>, Duration> {
-        let permit = breaker.try_acquire().map_err(|rejected| rejected.retry_after)?;
-        if permit.would_be_refused() {
+    /// Sees to it that addresses are known, as far as that is the client's business. Returns the present.
+    async fn resolved(&self, now: Instant) -> Result<Instant, CallError> {
+        if let Some(balancer) = self.call.balancer {
+            balancer.ready(self.end.instant().saturating_duration_since(now)).await;
+        }
+        if self.call.policy.max_wait.is_zero() && self.call.balancer.is_none() {
+            // Nothing was waited for: a clock that is not read costs nothing.
+            return Ok(now);
+        }
+        let now = Instant::now();
+        self.check_time(now)?;
+        Ok(now)
+    }
+
+    /// Asks the target's breaker, where it has one for all addresses.
+    fn enter(&self, kind: Kind, now: Instant) -> Result<Route<'call>, CallError> {
+        let Self { call, .. } = self;
+        let balanced = call.balancer.is_some_and(|balancer| balancer.len() > 0);
+        let per_host = call.policy.scope == BreakerScope::Host && balanced;
+        let shared = if per_host {
+            None
+        } else {
+            let permit = call.target.breaker.try_acquire();
+            let permit = permit.map_err(|rejected| self.circuit_open(rejected.retry_after))?;
+            self.note_shadow(permit.would_be_refused());
+            Some(permit)
+        };
+        let (end, bound) = self.attempt_end(now);
+        Ok(Route {
+            kind,
+            end,
+            bound,
+            shared,
+            per_host,
+            hops: 0,
+            direct: false,
+            begun: false,
+            barred: Vec::new(),
+            soonest: Duration::MAX,
+        })
+    }
+
+    fn note_shadow(&self, would_be_refused: bool) {
+        if would_be_refused {
             self.call.target.counters.shadow_not_permitted.inc();
         }
-        Ok(permit)
+    }
+
+    /// Chooses the next address. With breakers of scope `Host` one whose own lets it pass.
+    fn hop(&self, route: &mut Route<'_>) -> Result<Hop, CallError> {
+        loop {
+            let balancer = self.call.balancer.filter(|_| !route.direct);
+            let picked = balancer.and_then(|balancer| Some((balancer, self.pick(balancer, &route.barred)?)));
+            let Some((balancer, flight)) = picked else {
+                if route.per_host && !route.direct {
+                    // Every address's circuit is open.
+                    return Err(self.circuit_open(route.soonest));
+                }
+                return Ok(Hop::default());
+            };
+            let mut permit = None;
+            if route.per_host {
+                match balancer.hosts().breaker(flight.address()).try_acquire_owned() {
+                    Ok(own) => permit = Some(own),
+                    Err(rejected) => {
+                        route.soonest = route.soonest.min(rejected.retry_after);
+                        route.barred.push(flight.socket());
+                        continue;
+                    }
+                }
+                self.note_shadow(permit.as_ref().is_some_and(OwnedPermit::would_be_refused));
+            }
+            return Ok(Hop {
+                flight: Some(flight),
+                permit,
+            });
+        }
+    }
+
+    /// Goes on to another address.
+    fn follow(&self, next: NextHop, route: &mut Route<'_>) {
+        let target = self.call.target;
+        match next {
+            NextHop::SameAttempt => target.metrics.failover(target.name(), "connect"),
+            NextHop::Direct => {
+                target.metrics.failover(target.name(), "host");
+                route.direct = true;
+            }
+            NextHop::Repetition(reason) => {
+                target.metrics.failover(target.name(), reason);
+                target.metrics.retry(target.name(), reason);
+                self.begin_attempt(Kind::Ordinary);
+                (route.end, route.bound) = self.attempt_end(Instant::now());
+            }
+        }
+        route.hops += 1;
+    }
+
+    /// An address for the next request. While a hedge may follow, it is to go elsewhere.
+    fn pick(&self, balancer: &Balancer, barred: &[SocketAddr]) -> Option<Flight> {
+        let mut tried = self.tried();
+        if self.call.once {
+            // There is no second try: no risk is taken with an address whose last attempt failed.
+            *tried = balancer.failing();
+        }
+        let flight = balancer.pick(&tried, barred)?;
+        if self.call.hedge().is_some() {
+            tried.push(flight.socket());
+        }
+        Some(flight)
     }
 
     /// Counts for the choice of addresses what one of them did.
@@ -175,144 +210,62 @@ impl<'call, F> Journey<'call, F> {
             Outcome::Neutral => {}
         }
     }
-
-    /// An address for the next request. While a hedge may follow, it is to go elsewhere.
-    fn pick(&self, balancer: &Balancer, barred: &[SocketAddr]) -> Option<Flight> {
-        let mut tried = self.tried();
-        if self.call.once {
-            // There is no second try: no risk is taken with an address whose last attempt failed.
-            *tried = balancer.failing();
-        }
-        let flight = balancer.pick(&tried, barred)?;
-        if self.call.hedge().is_some() {
-            tried.push(flight.socket());
-        }
-        Some(flight)
-    }
 }
 
-impl<R, F, Fut> Journey<'_, F>
-where
-    R: Answer,
-    F: Fn(Attempt) -> Fut,
-    Fut: Future<Output = Result<R, AttemptError>>,
-{
+impl<J, F> CallState<'_, J, F> {
     /// Makes an attempt. `now` is the present.
-    pub(super) async fn attempt(&self, kind: Kind, mut now: Instant) -> Verdict<R> {
-        let (target, settings, balancer) = (self.call.target, self.call.settings, self.call.balancer);
-        if self.end.instant() <= now {
-            return Verdict::Final(Err(self.exceeded()));
-        }
-        let place = match self.place(kind).await {
-            Ok(place) => place,
-            Err(error) => return Verdict::Final(Err(error)),
-        };
-        if let Some(balancer) = balancer {
-            balancer.ready(self.end.instant().saturating_duration_since(now)).await;
-        }
-        if !settings.max_wait.is_zero() || balancer.is_some() {
-            now = Instant::now();
-        }
-        if self.end.instant() <= now {
-            return Verdict::Final(Err(self.exceeded()));
-        }
-        let per_host = settings.scope == BreakerScope::Host && balancer.is_some_and(|balancer| balancer.len() > 0);
-        let shared = if per_host {
-            None
-        } else {
-            match self.permit(&target.breaker) {
-                Ok(permit) => Some(permit),
-                Err(retry_after) => return Verdict::Final(Err(self.circuit_open(retry_after))),
-            }
-        };
-        let begun = if kind == Kind::Hedge {
-            &self.hedges
-        } else {
-            &self.attempts
-        };
-        let mut counted = false;
-        let (mut end, mut bound) = self.attempt_end(now);
-        let (mut hops, mut direct) = (0, false);
-        let (mut barred, mut soonest) = (Vec::new(), Duration::MAX);
-        loop {
-            let flight = balancer
-                .filter(|_| !direct)
-                .and_then(|balancer| self.pick(balancer, &barred));
-            let own = match (balancer, &flight) {
-                (Some(balancer), Some(flight)) if per_host => {
-                    match self.permit(balancer.hosts().breaker(flight.address())) {
-                        Ok(permit) => Some(permit),
-                        Err(retry_after) => {
-                            soonest = soonest.min(retry_after);
-                            barred.push(flight.socket());
-                            continue;
-                        }
-                    }
-                }
-                // Every address's circuit is open.
-                _ if per_host && !direct => return Verdict::Final(Err(self.circuit_open(soonest))),
-                _ => None,
-            };
-            if !counted {
-                counted = true;
-                begun.fetch_add(1, Ordering::Relaxed);
-            }
-            let sent = self.send(flight.as_ref(), end).await;
-            let outcome = self.outcome(&sent, bound);
-            if !matches!(sent, Sent::Request(_)) {
-                target.counters.outcome(outcome).inc();
-                if !matches!(sent, Sent::Cut(_)) {
-                    self.note(flight.as_ref(), outcome);
-                }
-            }
-            let onward = self.onward(
-                &sent,
-                flight.as_ref(),
-                Hop {
-                    kind,
-                    number: hops,
-                    end,
-                    barred: &barred,
-                },
-            );
-            if let Some(onward) = onward {
-                if let Some(own) = own {
-                    own.record(outcome);
-                }
-                match onward {
-                    Onward::SameAttempt => target.metrics.failover(target.name(), "connect"),
-                    Onward::Direct => {
-                        target.metrics.failover(target.name(), "host");
-                        direct = true;
-                    }
-                    Onward::Repetition(reason) => {
-                        target.metrics.failover(target.name(), reason);
-                        target.metrics.retry(target.name(), reason);
-                        self.attempts.fetch_add(1, Ordering::Relaxed);
-                        (end, bound) = self.attempt_end(Instant::now());
-                    }
-                }
-                hops += 1;
-                continue;
-            }
-            // A request that never left has no outcome: its permit goes back unused.
-            let permit = own.or(shared).filter(|_| !matches!(sent, Sent::Request(_)));
-            let ticket = permit.map(|permit| permit.record(outcome));
-            return self.conclude(
-                sent,
-                outcome,
-                bound,
-                ticket,
-                Held {
-                    _place: place,
-                    flight,
-                    per_host,
-                },
-            );
+    pub(super) async fn attempt<R, Fut>(&self, kind: Kind, now: Instant) -> AttemptResult<R>
+    where
+        J: Judge<R>,
+        F: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<R, AttemptError>>,
+    {
+        match self.try_attempt(kind, now).await {
+            Ok(result) => result,
+            Err(error) => AttemptResult::Final(Err(error)),
         }
     }
 
-    async fn send(&self, flight: Option<&Flight>, end: Instant) -> Sent<R> {
+    async fn try_attempt<R, Fut>(&self, kind: Kind, now: Instant) -> Result<AttemptResult<R>, CallError>
+    where
+        J: Judge<R>,
+        F: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<R, AttemptError>>,
+    {
+        self.check_time(now)?;
+        let place = self.place(kind).await?;
+        let now = self.resolved(now).await?;
+        let mut route = self.enter(kind, now)?;
+        loop {
+            let hop = self.hop(&mut route)?;
+            if !std::mem::replace(&mut route.begun, true) {
+                self.begin_attempt(kind);
+            }
+            let reply = self.send_to(hop.flight.as_ref(), route.end).await;
+            let outcome = self.outcome(&reply, route.bound);
+            self.count(&reply, outcome, hop.flight.as_ref());
+            let Some(next) = self.next_hop(&reply, hop.flight.as_ref(), &route) else {
+                let ticket = record(&reply, outcome, hop.permit, route.shared);
+                let held = Held {
+                    _place: place,
+                    flight: hop.flight,
+                    per_host: route.per_host,
+                };
+                return Ok(self.conclude(reply, outcome, route.bound, ticket, held));
+            };
+            if let Some(permit) = hop.permit {
+                permit.record(outcome);
+            }
+            self.follow(next, &mut route);
+        }
+    }
+
+    async fn send_to<R, Fut>(&self, flight: Option<&Flight>, end: Instant) -> Reply<R>
+    where
+        J: Judge<R>,
+        F: Fn(Attempt) -> Fut,
+        Fut: Future<Output = Result<R, AttemptError>>,
+    {
         let attempt = Attempt {
             end,
             connect_timeout: self.call.connect_timeout(),
@@ -320,36 +273,122 @@ where
         };
         match tokio::time::timeout_at(end, (self.send)(attempt)).await {
             Ok(Ok(answer)) => {
-                let reason = repeat_reason(&answer);
-                Sent::Answer { answer, reason }
+                let repeat = self.judge.repeat(&answer);
+                Reply::Answer { answer, repeat }
             }
-            Ok(Err(AttemptError::Connect(cause))) => Sent::Connect(cause),
-            Ok(Err(AttemptError::Cut(cause))) => Sent::Cut(cause),
-            Ok(Err(AttemptError::Reset(cause))) => Sent::Reset(cause),
-            Ok(Err(AttemptError::Request(cause))) => Sent::Request(cause),
-            Err(_) => Sent::TimedOut,
+            Ok(Err(AttemptError::Connect(cause))) => Reply::Connect(cause),
+            Ok(Err(AttemptError::Cut(cause))) => Reply::Cut(cause),
+            Ok(Err(AttemptError::Reset(cause))) => Reply::Reset(cause),
+            Ok(Err(AttemptError::Request(cause))) => Reply::Request(cause),
+            Err(_) => Reply::TimedOut,
         }
     }
 
-    fn outcome(&self, sent: &Sent<R>, bound: Bound) -> Outcome {
-        match sent {
-            Sent::Answer { answer, .. } => {
-                let head = Head {
-                    status: answer.status(),
-                    headers: answer.headers(),
+    fn outcome<R>(&self, reply: &Reply<R>, bound: Bound) -> Outcome
+    where
+        J: Judge<R>,
+    {
+        match reply {
+            Reply::Answer { answer, .. } if bound != Bound::Own && self.judge.ran_out_of_time(answer) => {
+                Outcome::Neutral
+            }
+            Reply::Answer { answer, .. } => self.judge.outcome(answer),
+            Reply::Connect(_) | Reply::Cut(_) | Reply::Reset(_) => Outcome::Failure,
+            Reply::TimedOut if bound == Bound::Own => Outcome::Failure,
+            Reply::TimedOut | Reply::Request(_) => Outcome::Neutral,
+        }
+    }
+
+    /// Counts what an address did: for metrics, for the choice of addresses, and whether anything was sent.
+    fn count<R>(&self, reply: &Reply<R>, outcome: Outcome, flight: Option<&Flight>) {
+        self.note_sent(reply.sent());
+        if !matches!(reply, Reply::Request(_)) {
+            self.call.target.counters.outcome(outcome).inc();
+            if !matches!(reply, Reply::Cut(_)) {
+                self.note(flight, outcome);
+            }
+        }
+    }
+
+    /// What the attempt came to, once no other address is tried.
+    fn conclude<R>(
+        &self,
+        reply: Reply<R>,
+        outcome: Outcome,
+        bound: Bound,
+        ticket: Option<Ticket>,
+        held: Held,
+    ) -> AttemptResult<R> {
+        let (target, attempts) = (self.name(), self.all_attempts());
+        match reply {
+            Reply::Answer { answer, repeat } => {
+                let completed = Completed {
+                    answer,
+                    outcome,
+                    held,
+                    ticket,
+                    deadline: self.end,
+                    unrepeated: false,
                 };
-                let inherited = head.status == StatusCode::GATEWAY_TIMEOUT
-                    && bound == Bound::Caller
-                    && head.problem() == Some("deadline-exceeded");
-                if inherited {
-                    Outcome::Neutral
-                } else {
-                    self.call.classify.outcome(head)
+                match repeat {
+                    Some(Repeat { reason, after, .. }) => AttemptResult::Repeat {
+                        failed: Failed::Answer(completed),
+                        after,
+                        reason,
+                    },
+                    None => AttemptResult::Final(Ok(completed)),
                 }
             }
-            Sent::Connect(_) | Sent::Cut(_) | Sent::Reset(_) => Outcome::Failure,
-            Sent::TimedOut if bound == Bound::Own => Outcome::Failure,
-            Sent::TimedOut | Sent::Request(_) => Outcome::Neutral,
+            Reply::Connect(cause) | Reply::Cut(cause) => {
+                let sent = self.sent();
+                AttemptResult::failed(
+                    "connect",
+                    CallError::Connect {
+                        target,
+                        attempts,
+                        sent,
+                        cause,
+                    },
+                )
+            }
+            Reply::Request(cause) => AttemptResult::Final(Err(CallError::Request { target, cause })),
+            Reply::Reset(cause) => AttemptResult::failed(
+                "reset",
+                CallError::Reset {
+                    target,
+                    attempts,
+                    cause,
+                },
+            ),
+            Reply::TimedOut if bound != Bound::Own => AttemptResult::Final(Err(self.exceeded())),
+            Reply::TimedOut => {
+                self.call.target.metrics.timeout("attempt");
+                let timeout = self.call.policy.timeout.attempt.get().min(self.began.elapsed());
+                AttemptResult::failed(
+                    "timeout",
+                    CallError::AttemptTimeout {
+                        target,
+                        timeout,
+                        attempts,
+                    },
+                )
+            }
         }
+    }
+}
+
+/// Tells the breaker that let the request pass. One that never left has no outcome: its permit goes back unused.
+fn record<R>(
+    reply: &Reply<R>,
+    outcome: Outcome,
+    own: Option<OwnedPermit>,
+    shared: Option<Permit<'_>>,
+) -> Option<Ticket> {
+    if matches!(reply, Reply::Request(_)) {
+        return None;
+    }
+    match own {
+        Some(permit) => Some(permit.record(outcome)),
+        None => shared.map(|permit| permit.record(outcome)),
     }
 }

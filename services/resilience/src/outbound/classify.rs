@@ -22,6 +22,49 @@ impl Head<'_> {
     }
 }
 
+/// An answer whose status and headers can be looked at.
+///
+/// ```
+/// use valerix_resilience::layers::HttpHead;
+///
+/// let answer = http::Response::builder().status(503).header("valerix-problem", "draining").body(()).unwrap();
+/// assert_eq!(answer.head().problem(), Some("draining"));
+/// ```
+pub trait HttpHead {
+    /// Status and headers.
+    fn head(&self) -> Head<'_>;
+
+    /// The headers, to mark it.
+    fn headers_mut(&mut self) -> &mut HeaderMap;
+}
+
+impl<B> HttpHead for http::Response<B> {
+    fn head(&self) -> Head<'_> {
+        Head {
+            status: self.status(),
+            headers: self.headers(),
+        }
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+}
+
+#[cfg(feature = "reqwest")]
+impl HttpHead for reqwest::Response {
+    fn head(&self) -> Head<'_> {
+        Head {
+            status: self.status(),
+            headers: self.headers(),
+        }
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.headers_mut()
+    }
+}
+
 /// One's own view of what counts as a failure of a target. A function is one:
 ///
 /// ```no_run

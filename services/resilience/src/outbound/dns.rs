@@ -1,5 +1,10 @@
 //! One question to DNS: where a service's endpoints are (SRV records, RFC 2782), which the operating system's resolver
 //! cannot be asked. The bytes are pure; `Nameservers` sends them, over UDP and, for long answers, over TCP.
+//!
+//! It is here because nothing else tells the pods' own port: addresses (A, AAAA) have none, a Service's port is another
+//! number, and the document names targets of any origin by URL. With SRV a client finds the pods of every Service whose
+//! port has a name, with no right on the API server and nothing to keep true in the document. A resolver of DNS from
+//! elsewhere would be a larger dependency than this one question.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -154,7 +159,7 @@ fn question(id: u16, name: &str) -> Option<Vec<u8>> {
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Answer {
+struct DnsReply {
     truncated: bool,
     code: u8,
     /// Priority, port and host of each endpoint.
@@ -162,7 +167,7 @@ struct Answer {
     addresses: HashMap<String, Vec<IpAddr>>,
 }
 
-impl Answer {
+impl DnsReply {
     fn lookup(self, server: SocketAddr) -> io::Result<Lookup> {
         match self.code {
             // No error, no such name, not implemented, refused: this nameserver knows of none.
@@ -189,7 +194,7 @@ impl Answer {
 }
 
 /// Reads an answer to the question `name` with this id; nothing when it is none, or malformed.
-fn parse(bytes: &[u8], id: u16, name: &str) -> Option<Answer> {
+fn parse(bytes: &[u8], id: u16, name: &str) -> Option<DnsReply> {
     let mut reader = Reader { bytes, at: 0 };
     let (given, flags) = (reader.word()?, reader.word()?);
     let [questions, answers, authorities, additional] =
@@ -202,10 +207,10 @@ fn parse(bytes: &[u8], id: u16, name: &str) -> Option<Answer> {
     if !same {
         return None;
     }
-    let mut answer = Answer {
+    let mut answer = DnsReply {
         truncated: flags & 0x0200 != 0,
         code: u8::try_from(flags & 0x000f).ok()?,
-        ..Answer::default()
+        ..DnsReply::default()
     };
     if answer.truncated {
         return Some(answer);

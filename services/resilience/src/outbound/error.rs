@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::sent::Sent;
 use crate::problem::Problem;
 
 /// A call that was refused here, or that no answer came to. An answer of any status is no error of this type.
@@ -26,13 +27,15 @@ use crate::problem::Problem;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
-    /// The target's circuit is open: nothing was sent (by the attempt that found it so).
+    /// The target's circuit is open: nothing was sent by the attempt that found it so.
     #[error("circuit of target {target} is open, next probe in {} ms", retry_after.as_millis())]
     CircuitOpen {
         /// The target.
         target: String,
         /// Time until the next probe.
         retry_after: Duration,
+        /// What earlier attempts left behind.
+        sent: Sent,
     },
     /// The deadline of the call or of the request it serves passed.
     #[error("deadline of the call to target {target} passed after {} ms and {attempts} attempts", elapsed.as_millis())]
@@ -43,6 +46,8 @@ pub enum CallError {
         elapsed: Duration,
         /// Attempts begun.
         attempts: u32,
+        /// What they left behind.
+        sent: Sent,
     },
     /// The target did not answer the last attempt in its time.
     #[error("target {target} did not answer within {} ms ({attempts} attempts)", timeout.as_millis())]
@@ -54,13 +59,14 @@ pub enum CallError {
         /// Attempts begun.
         attempts: u32,
     },
-    /// The attempt failed, could be repeated, and too many were lately.
+    /// The attempt brought no answer, could be repeated, and too many were lately. An answer that could be repeated is
+    /// handed on instead, marked `Valerix-Retry: no`.
     #[error("retry budget of target {target} is spent: {cause}")]
     BudgetExhausted {
         /// The target.
         target: String,
-        /// The status of the last answer, if there was one.
-        status: Option<StatusCode>,
+        /// What the attempts left behind.
+        sent: Sent,
         /// What the last attempt failed of.
         cause: String,
     },
@@ -71,14 +77,18 @@ pub enum CallError {
         target: String,
         /// The places there are.
         limit: usize,
+        /// What earlier attempts left behind.
+        sent: Sent,
     },
-    /// No connection came about: nothing was sent.
+    /// No connection came about: nothing was sent by the last attempt.
     #[error("failed to connect to target {target} ({attempts} attempts): {cause}")]
     Connect {
         /// The target.
         target: String,
         /// Attempts begun.
         attempts: u32,
+        /// What earlier attempts left behind.
+        sent: Sent,
         /// In words.
         cause: String,
     },
@@ -127,18 +137,24 @@ impl CallError {
         }
     }
 
+    /// What all attempts of the call left behind.
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        match self {
+            Self::CircuitOpen { sent, .. }
+            | Self::DeadlineExceeded { sent, .. }
+            | Self::BudgetExhausted { sent, .. }
+            | Self::Overloaded { sent, .. }
+            | Self::Connect { sent, .. } => *sent,
+            Self::AttemptTimeout { .. } | Self::Reset { .. } | Self::Body { .. } => Sent::Perhaps,
+            Self::Request { .. } => Sent::Nothing,
+        }
+    }
+
     /// Whether the target may have acted on the request although no answer arrived.
     #[must_use]
     pub const fn may_have_acted(&self) -> bool {
-        match self {
-            Self::AttemptTimeout { .. } | Self::Reset { .. } | Self::Body { .. } | Self::BudgetExhausted { .. } => true,
-            Self::DeadlineExceeded { attempts, .. } => *attempts > 0,
-            // The last one reached nobody.
-            Self::Connect { attempts, .. } => *attempts > 1,
-            // An earlier attempt of the same call may have opened the circuit or filled the bulkhead.
-            Self::CircuitOpen { .. } | Self::Overloaded { .. } => true,
-            Self::Request { .. } => false,
-        }
+        self.sent().may_have_acted()
     }
 
     /// The answer to give when a request fails for this call, as the table of outcomes has it.
@@ -146,7 +162,9 @@ impl CallError {
     pub fn problem(&self) -> Problem {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match self {
-            Self::CircuitOpen { target, retry_after } => {
+            Self::CircuitOpen {
+                target, retry_after, ..
+            } => {
                 Problem::new(unavailable, "circuit-open", "a service needed for this does not answer")
                     .with("target", target.as_str())
                     .retry_after(*retry_after)

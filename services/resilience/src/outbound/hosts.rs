@@ -21,7 +21,7 @@ pub(crate) struct Address {
     pub(super) failures: AtomicU32,
     /// Milliseconds of the balancer's clock; 0 when it was never ejected.
     pub(super) ejected_until: AtomicU64,
-    breaker: OnceLock<CircuitBreaker>,
+    breaker: OnceLock<Arc<CircuitBreaker>>,
 }
 
 impl Address {
@@ -36,7 +36,7 @@ impl Address {
     }
 
     /// Its breaker, where one was needed yet.
-    pub(crate) fn breaker(&self) -> Option<&CircuitBreaker> {
+    pub(crate) fn breaker(&self) -> Option<&Arc<CircuitBreaker>> {
         self.breaker.get()
     }
 }
@@ -74,7 +74,7 @@ impl std::fmt::Debug for Listeners {
 
 /// What the breaker of an address that is yet to be called will begin with.
 #[derive(Debug)]
-struct Settings {
+struct NextBreaker {
     breaker: valerix_policy::CircuitBreaker,
     mode: Mode,
     held: Option<(BreakerOverride, Instant)>,
@@ -84,20 +84,20 @@ struct Settings {
 #[derive(Debug)]
 pub(crate) struct Hosts {
     known: Mutex<BTreeMap<SocketAddr, Weak<Address>>>,
-    settings: Mutex<Settings>,
+    next: Mutex<NextBreaker>,
     listeners: Listeners,
 }
 
 impl Hosts {
     pub(super) fn new(listeners: Listeners) -> Self {
-        let settings = Settings {
+        let next = NextBreaker {
             breaker: valerix_policy::CircuitBreaker::default(),
             mode: Mode::default(),
             held: None,
         };
         Self {
             known: Mutex::default(),
-            settings: Mutex::new(settings),
+            next: Mutex::new(next),
             listeners,
         }
     }
@@ -121,15 +121,15 @@ impl Hosts {
     }
 
     /// The breaker of an address, made on the first call to it.
-    pub(crate) fn breaker<'address>(&self, address: &'address Address) -> &'address CircuitBreaker {
+    pub(crate) fn breaker<'address>(&self, address: &'address Address) -> &'address Arc<CircuitBreaker> {
         if let Some(breaker) = address.breaker.get() {
             return breaker;
         }
         // Held until the breaker is in its place, so that no reload falls between.
-        let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         address.breaker.get_or_init(|| {
-            let breaker = CircuitBreaker::new(&settings.breaker);
-            settings.apply(&breaker);
+            let breaker = Arc::new(CircuitBreaker::new(&next.breaker));
+            next.apply(&breaker);
             self.listeners.follow(&breaker, Some(address.socket));
             breaker
         })
@@ -141,8 +141,8 @@ impl Hosts {
         mode: Mode,
         held: Option<(BreakerOverride, Duration)>,
     ) {
-        let mut settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-        *settings = Settings {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = NextBreaker {
             breaker: breaker.clone(),
             mode,
             held: held.map(|(wanted, left)| (wanted, crate::Deadline::after(left).instant())),
@@ -150,15 +150,15 @@ impl Hosts {
         if breaker.scope == BreakerScope::Host {
             for address in self.all() {
                 if let Some(breaker) = address.breaker.get() {
-                    breaker.reconfigure(&settings.breaker);
-                    settings.apply(breaker);
+                    breaker.reconfigure(&next.breaker);
+                    next.apply(breaker);
                 }
             }
         }
     }
 }
 
-impl Settings {
+impl NextBreaker {
     fn apply(&self, breaker: &CircuitBreaker) {
         breaker.set_mode(self.mode);
         let left =

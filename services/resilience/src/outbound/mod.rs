@@ -1,10 +1,11 @@
 //! Calls to other services: deadline, retry, bulkhead, breaker, address, attempt timeout, in this order from the outside
 //! in.
 //!
-//! `call` repeats and `attempt` makes one attempt (`failover` takes it to another address, `verdict` says what became of
-//! it); none knows an HTTP client. `balance` chooses among the addresses
-//! that `resolve` finds (`dns` asks for them), `hosts` keeps what is known of each, `hedge` races slow reads. The client
-//! over reqwest is `crate::client`, the one over any tower service is `layer`.
+//! `call` is a call as data; `execute` repeats it, `hedge` races slow reads, `attempt` makes one attempt, `failover` takes
+//! it to another address; each knows those before it only. None knows what is called: a `Judge` says what a result means,
+//! `HttpJudge` for answers of HTTP, and `pipeline` for the results of any operation. `balance` chooses among the addresses
+//! that `resolve` finds (`dns` asks for them), `hosts` keeps what is known of each. The clients over HTTP are in
+//! `crate::client`.
 
 mod attempt;
 mod balance;
@@ -13,20 +14,30 @@ mod classify;
 mod counters;
 mod dns;
 mod error;
+mod execute;
 mod failover;
 mod hedge;
 mod hosts;
-mod layer;
+mod judge;
+mod latencies;
+mod pipeline;
 mod report;
 mod resolve;
+mod sent;
 mod target;
-mod verdict;
 
-pub use self::classify::{Classify, DefaultClassify, Head};
+pub use self::classify::{Classify, DefaultClassify, Head, HttpHead};
 pub use self::error::CallError;
-pub use self::layer::{ChosenAddress, TargetBody, TargetLayer, TargetService};
+pub use self::pipeline::{OperationError, Pipeline};
 pub use self::resolve::{ClusterResolver, Endpoint, Resolve, Resolving, SystemResolver};
+pub use self::sent::Sent;
 pub use self::target::Target;
 
 pub(crate) use self::balance::Balancer;
-pub(crate) use self::call::{Answer, Attempt, AttemptError, Call, Completed, Held, execute};
+pub(crate) use self::call::{Attempt, AttemptError, Call, Completed, Held};
+pub(crate) use self::execute::execute;
+pub(crate) use self::judge::{HttpJudge, RetryOn, mark_final};
+#[cfg(feature = "reqwest")]
+pub(crate) use self::resolve::is_cluster_host;
+#[cfg(feature = "reqwest")]
+pub(crate) use self::target::TargetPolicy;

@@ -24,7 +24,7 @@ impl Target {
     pub(crate) fn breaker_reports(&self, now: DateTime<Utc>, targets: usize) -> Vec<CircuitBreakerReport> {
         let most = (MAX_HOSTS / targets.max(1)).max(1);
         let mut reports = Vec::new();
-        if self.settings().scope == BreakerScope::Host {
+        if self.policy().scope == BreakerScope::Host {
             let hosts = self.hosts.all();
             let called = hosts
                 .iter()
@@ -60,7 +60,7 @@ impl Target {
     #[must_use]
     pub fn state(&self) -> CircuitState {
         let own = || self.breaker.snapshot().state;
-        if self.settings().scope == BreakerScope::Target {
+        if self.policy().scope == BreakerScope::Target {
             return own();
         }
         let hosts = self.hosts.all();

@@ -67,8 +67,8 @@ impl Endpoint {
 /// # }
 /// ```
 pub trait Resolve: Send + Sync + 'static {
-    /// The addresses, ports included, in any order. Of more than 256 the first 256 in numerical order are used. An empty
-    /// list counts as a failure.
+    /// The addresses, ports included, in any order. Of more than 256 each client uses 256 of its own choice. An empty list
+    /// counts as a failure.
     fn resolve<'resolver>(&'resolver self, endpoint: &'resolver Endpoint) -> Resolving<'resolver>;
 
     /// Whether the URL's own host leads to the same service by another way, on which an attempt may go that reached none
@@ -203,6 +203,11 @@ impl Resolve for ClusterResolver {
     fn host_is_another_way(&self, endpoint: &Endpoint) -> bool {
         Service::of(&endpoint.host).is_some()
     }
+}
+
+/// Whether a host is the name of a Kubernetes Service.
+pub(crate) fn is_cluster_host(host: &str) -> bool {
+    Service::of(host).is_some()
 }
 
 /// A Service as a URL names it.

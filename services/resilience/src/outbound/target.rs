@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 use valerix_policy::{BalancingType, BreakerScope, Hedge, Mode, Route};
 
 use super::counters::Counters;
-use super::hedge::Latencies;
 use super::hosts::{Hosts, Listeners};
+use super::latencies::Latencies;
 use crate::breaker::{CircuitBreaker, Transition};
 use crate::bulkhead::Bulkhead;
 use crate::metrics::Metrics;
@@ -19,7 +19,7 @@ use crate::retry::RetryBudget;
 
 /// What of the document is read per call.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct TargetPolicy {
     pub(crate) url: Option<String>,
     pub(crate) timeout: valerix_policy::Timeouts,
     pub(crate) retry: valerix_policy::Retry,
@@ -28,10 +28,12 @@ pub(crate) struct Settings {
     pub(crate) mode: Mode,
     pub(crate) scope: BreakerScope,
     pub(crate) balances: bool,
+    /// Whether the document itself asks for it.
+    pub(crate) balances_by_choice: bool,
     pub(crate) hedge: Option<Hedge>,
 }
 
-impl Settings {
+impl TargetPolicy {
     fn new(target: &valerix_policy::Target, mode: Mode) -> Self {
         Self {
             url: target.url.clone(),
@@ -47,6 +49,7 @@ impl Settings {
             mode,
             scope: target.circuit_breaker.scope,
             balances: target.balancing_type() == BalancingType::P2C,
+            balances_by_choice: target.balancing.is_some() || target.circuit_breaker.scope == BreakerScope::Host,
             hedge: target.hedge,
         }
     }
@@ -94,7 +97,7 @@ pub struct Target {
     pub(crate) random: Random,
     pub(crate) metrics: Metrics,
     pub(crate) counters: Counters,
-    settings: ArcSwap<Settings>,
+    policy: ArcSwap<TargetPolicy>,
     listeners: Listeners,
 }
 
@@ -111,7 +114,7 @@ impl Target {
             random: Random::from_entropy(),
             counters: Counters::new(&metrics, &target.name),
             metrics,
-            settings: ArcSwap::from_pointee(Settings::new(target, mode)),
+            policy: ArcSwap::from_pointee(TargetPolicy::new(target, mode)),
             listeners,
         };
         runtime.listeners.follow(&runtime.breaker, None);
@@ -146,8 +149,18 @@ impl Target {
         self.listeners.add(listener);
     }
 
-    pub(crate) fn settings(&self) -> Guard<Arc<Settings>> {
-        self.settings.load()
+    /// Closes the target's circuit by hand, or those of all its addresses, and forgets what they counted.
+    pub fn reset(&self) {
+        self.breaker.reset();
+        for address in self.hosts.all() {
+            if let Some(breaker) = address.breaker() {
+                breaker.reset();
+            }
+        }
+    }
+
+    pub(crate) fn policy(&self) -> Guard<Arc<TargetPolicy>> {
+        self.policy.load()
     }
 
     /// Takes new settings; what was learned about the dependency stays.
@@ -164,6 +177,6 @@ impl Target {
             .resize(usize::try_from(target.bulkhead.max_concurrent).unwrap_or(usize::MAX));
         let budget = target.retry.budget;
         self.budget.configure(budget.percent, budget.min_per_second, replicas);
-        self.settings.store(Arc::new(Settings::new(target, mode)));
+        self.policy.store(Arc::new(TargetPolicy::new(target, mode)));
     }
 }

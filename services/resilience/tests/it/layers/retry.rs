@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, StatusCode};
 use tower::{BoxError, Layer, ServiceExt};
-use valerix_resilience::layers::{BulkheadLayer, CircuitBreakerLayer, HttpRetry, LayerError, RetryLayer};
+use valerix_resilience::layers::{BulkheadLayer, CircuitBreakerLayer, HttpRetry, LayerError, RetryLayer, TimeoutLayer};
 use valerix_resilience::policy::{self, Backoff, Retry};
-use valerix_resilience::{Deadline, ManualClock, RetryBudget};
+use valerix_resilience::{Deadline, ManualClock, RetryBudget, Sent};
 
 use super::Strict;
 
@@ -26,15 +26,15 @@ fn request(method: Method) -> Request<String> {
         .unwrap()
 }
 
-type Answer = BoxFuture<'static, Result<Response<()>, BoxError>>;
+type Answering = BoxFuture<'static, Result<Response<()>, BoxError>>;
 
 /// Answers with these statuses in turn, then with 200; each answer says what `headers` says.
 fn answers(
     statuses: &'static [u16],
     headers: &'static [(&'static str, &'static str)],
-) -> Strict<impl Fn(Request<String>) -> Answer + Clone> {
+) -> Strict<impl Fn(Request<String>) -> Answering + Clone> {
     let next = Arc::new(AtomicUsize::new(0));
-    Strict::new(move |request: Request<String>| -> Answer {
+    Strict::new(move |request: Request<String>| -> Answering {
         assert_eq!(request.body(), "body", "a repetition is a whole request");
         let status = statuses
             .get(next.fetch_add(1, Ordering::SeqCst))
@@ -203,12 +203,67 @@ async fn a_spent_budget_is_an_error_that_says_so_and_bounds_the_repetitions() {
     assert!(exhausted >= 80, "{exhausted}");
     let error = LayerError::BudgetExhausted {
         name: "upstream".into(),
+        sent: Sent::Perhaps,
         cause: String::new(),
     };
     assert_eq!(
         (error.problem().status(), error.problem().name()),
         (StatusCode::SERVICE_UNAVAILABLE, "retry-budget-exhausted")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_handed_on_when_the_budget_is_spent_and_nobody_is_to_repeat_it() {
+    let budget = RetryBudget::with_clock(ManualClock::default());
+    budget.configure(0, 0, 1);
+    let inner = answers(&[503, 503], &[]);
+    let seen = inner.seen.clone();
+    let layer = RetryLayer::of("upstream", Retry::default(), HttpRetry::new(), Arc::new(budget));
+    let outer = plenty(Retry::default(), HttpRetry::new());
+    let answer = outer
+        .layer(layer.layer(inner))
+        .oneshot(request(Method::GET))
+        .await
+        .unwrap();
+    assert_eq!((seen.calls(), answer.status()), (1, StatusCode::SERVICE_UNAVAILABLE));
+    assert_eq!(answer.headers()["valerix-retry"], "no");
+}
+
+/// The target acts, its answer is lost, and the circuit that opens for it refuses the repetition: something was sent.
+#[tokio::test(start_paused = true)]
+async fn a_repetition_that_is_refused_tells_of_the_attempt_that_was_sent() {
+    let hang = Strict::new(|_: Request<String>| std::future::pending::<Result<Response<()>, BoxError>>());
+    let settings = policy::CircuitBreaker {
+        consecutive_failures: Some(1),
+        ..policy::CircuitBreaker::default()
+    };
+    let breaker = CircuitBreakerLayer::http("upstream", &settings);
+    let attempt = TimeoutLayer::new("upstream", Duration::from_millis(500));
+    let layer = plenty(Retry::default(), HttpRetry::new());
+    let service = layer.layer(breaker.layer(attempt.layer(hang.clone())));
+    let error = service.clone().oneshot(request(Method::GET)).await.unwrap_err();
+    assert_eq!((error.category(), hang.seen.calls()), ("CircuitOpen", 1));
+    assert_eq!((error.sent(), error.is_refusal()), (Sent::Perhaps, false));
+    let error = service.oneshot(request(Method::GET)).await.unwrap_err();
+    assert_eq!((error.category(), hang.seen.calls()), ("CircuitOpen", 1));
+    assert_eq!((error.sent(), error.is_refusal()), (Sent::Nothing, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_refused_pays_nothing_into_the_budget() {
+    let budget = Arc::new(RetryBudget::with_clock(ManualClock::default()));
+    budget.configure(100, 0, 1);
+    let layer = RetryLayer::of("upstream", Retry::default(), HttpRetry::new(), budget);
+    let places = BulkheadLayer::new("upstream", 0);
+    for _ in 0..10 {
+        let refused = layer.layer(places.layer(answers(&[], &[])));
+        refused.oneshot(request(Method::GET)).await.unwrap_err();
+    }
+    assert_eq!(layer.budget().remaining(), 0);
+    places.bulkhead().resize(1);
+    let answered = layer.layer(places.layer(answers(&[], &[])));
+    answered.oneshot(request(Method::GET)).await.unwrap();
+    assert_eq!(layer.budget().remaining(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -84,7 +84,7 @@ async fn errors_of_layers_inside_are_not_nested_whatever_is_between() {
         .service(Strict::new(|(): ()| async { Ok::<_, BoxError>(()) }));
     let error = service.oneshot(()).await.unwrap_err();
     assert!(
-        matches!(&error, LayerError::BulkheadFull { name, limit: 0 } if &**name == "inner"),
+        matches!(&error, LayerError::BulkheadFull { name, limit: 0, .. } if &**name == "inner"),
         "{error}"
     );
 }

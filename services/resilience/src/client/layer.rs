@@ -17,17 +17,15 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 use valerix_policy::Priority;
 
-use super::balance::Balancer;
-use super::call::{Attempt, AttemptError, Call, Completed, Held, execute};
-use super::classify::{Classify, DefaultClassify};
-use super::error::CallError;
-use super::resolve::{Endpoint, Resolve};
-use super::target::Target;
 use crate::CLIENT_HEADER;
 use crate::breaker::Ticket;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::Faults;
 use crate::key::IDEMPOTENCY_KEY;
+use crate::outbound::{
+    Attempt, AttemptError, Balancer, Call, CallError, Classify, Completed, DefaultClassify, Endpoint, Head, Held,
+    HttpJudge, Resolve, RetryOn, Target, execute, mark_final,
+};
 use crate::priority::{self, CurrentPriority};
 use crate::retry;
 use crate::runtime::Resilience;
@@ -60,6 +58,7 @@ pub struct TargetLayer {
 struct Shared {
     target: Arc<Target>,
     classify: Arc<dyn Classify>,
+    retry_on: Option<Arc<RetryOn>>,
     faults: Arc<Faults>,
     identity: Option<HeaderValue>,
     balancer: Option<Arc<Balancer>>,
@@ -77,6 +76,7 @@ impl Resilience {
             shared: Shared {
                 target: self.target(name),
                 classify: Arc::new(DefaultClassify),
+                retry_on: None,
                 faults: self.faults(),
                 identity: HeaderValue::from_str(&self.identity())
                     .ok()
@@ -92,6 +92,14 @@ impl TargetLayer {
     #[must_use]
     pub fn classify(mut self, classify: impl Classify) -> Self {
         self.shared.classify = Arc::new(classify);
+        self
+    }
+
+    /// Which answers are worth another attempt, where a request may be repeated at all: 502, 503 and 504 unless set. An
+    /// answer with `Valerix-Retry: no` never is.
+    #[must_use]
+    pub fn retry_on(mut self, wanted: impl Fn(Head<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.shared.retry_on = Some(Arc::new(wanted));
         self
     }
 
@@ -173,16 +181,15 @@ where
     B: Clone,
 {
     let target = shared.target.as_ref();
-    let settings = target.settings();
+    let policy = target.policy();
     let method = request.method();
     let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
-    let declared = has_key && settings.declares_idempotent(method.as_str(), request.uri().path());
+    let declared = has_key && policy.declares_idempotent(method.as_str(), request.uri().path());
     let given = request.extensions().get::<Deadline>().copied();
     let call = Call {
         target,
-        settings: &settings,
-        classify: shared.classify.as_ref(),
-        balancer: shared.balancer.as_ref().filter(|_| settings.balances),
+        policy: &policy,
+        balancer: shared.balancer.as_ref().filter(|_| policy.balances),
         deadline: Deadline::earliest(given, Deadline::current()),
         repeatable: retry::is_repeatable(method, has_key, declared),
         once: false,
@@ -190,7 +197,11 @@ where
     };
     let importance = request.extensions().get::<Priority>().copied();
     let importance = importance.or_else(CurrentPriority::get);
-    let completed = execute(call, |attempt| {
+    let judge = HttpJudge {
+        classify: shared.classify.as_ref(),
+        retry_on: shared.retry_on.as_deref(),
+    };
+    let completed = execute(call, judge, |attempt| {
         let mut request = request.clone();
         stamp(request.headers_mut(), &shared, attempt);
         priority::stamp(request.headers_mut(), importance);
@@ -211,8 +222,15 @@ where
     })
     .await?;
     let Completed {
-        answer, held, ticket, ..
+        mut answer,
+        held,
+        ticket,
+        unrepeated,
+        ..
     } = completed;
+    if unrepeated {
+        mark_final(&mut answer);
+    }
     let target = Arc::clone(&shared.target);
     Ok(answer.map(|body| TargetBody {
         body,

@@ -61,6 +61,30 @@ fn calls_under_way_are_spread_evenly() {
 }
 
 #[test]
+fn of_a_long_answer_each_client_takes_its_own_part_and_keeps_it() {
+    let all: Vec<_> = (0..1_000_u16)
+        .map(|number| SocketAddr::from(([10, 0, 0, 1], number)))
+        .collect();
+    let mut called: Vec<SocketAddr> = Vec::new();
+    for _ in 0..40 {
+        let (balancer, _) = balancer(0);
+        let taken = || -> Vec<_> {
+            balancer.take([all.clone(), all.clone()].concat());
+            balancer.addresses.load().iter().map(|address| address.socket).collect()
+        };
+        let part = taken();
+        assert_eq!(part.len(), MAX_ADDRESSES);
+        assert!(part.is_sorted());
+        assert_eq!(taken(), part, "the same of the same answer");
+        called.extend(part);
+    }
+    called.sort_unstable();
+    called.dedup();
+    // Forty clients leave one of a thousand out with a chance of less than one in a hundred.
+    assert!(called.len() > 990, "{} of 1000 are called by somebody", called.len());
+}
+
+#[test]
 fn three_failures_in_a_row_eject_for_ten_seconds() {
     let (balancer, clock) = balancer(3);
     let all = addresses(3);

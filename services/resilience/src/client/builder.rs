@@ -1,24 +1,14 @@
-//! The HTTP client of one target, over reqwest: the whole outbound order behind one `send`.
+//! How a client over reqwest is put together: what is the code's business, and not the document's.
 
-mod connect;
-mod request;
-mod response;
-
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 
-pub use self::request::RequestBuilder;
-pub use self::response::ClientResponse;
-
-use self::connect::{Configure, Connections};
-use crate::faults::Faults;
-use crate::outbound::{Balancer, Classify, ClusterResolver, DefaultClassify, Endpoint, Resolve, Target};
+use super::connect::{Configure, Connections};
+use super::resilient::{Decorate, Inner, ResilientClient};
+use crate::outbound::{Classify, ClusterResolver, DefaultClassify, Head, Resolve, RetryOn};
 use crate::runtime::Resilience;
-
-type Decorate = Arc<dyn Fn(&mut HeaderMap) + Send + Sync>;
 
 /// A client that could not be built.
 ///
@@ -92,7 +82,8 @@ pub struct ClientBuilder {
     url: Option<String>,
     classify: Arc<dyn Classify>,
     decorate: Option<Decorate>,
-    resolver: Arc<dyn Resolve>,
+    retry_on: Option<Arc<RetryOn>>,
+    resolver: Option<Arc<dyn Resolve>>,
     configure: Option<Configure>,
     max_body: usize,
 }
@@ -120,7 +111,8 @@ impl Resilience {
             url: None,
             classify: Arc::new(DefaultClassify),
             decorate: None,
-            resolver: Arc::new(ClusterResolver::new()),
+            retry_on: None,
+            resolver: None,
             configure: None,
             max_body: 16 * 1024 * 1024,
         }
@@ -140,6 +132,25 @@ impl ClientBuilder {
         self
     }
 
+    /// Which answers are worth another attempt, where a request may be repeated at all: 502, 503 and 504 unless set. An
+    /// answer with `Valerix-Retry: no` never is.
+    ///
+    /// ```no_run
+    /// # fn example(resilience: valerix_resilience::Resilience) -> Result<(), valerix_resilience::BuildError> {
+    /// let search = resilience
+    ///     .client("search")
+    ///     .url("http://search.internal")
+    ///     // It says 429 when it is busy, with a `Retry-After`.
+    ///     .retry_on(|head| matches!(head.status.as_u16(), 429 | 502..=504))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry_on(mut self, wanted: impl Fn(Head<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.retry_on = Some(Arc::new(wanted));
+        self
+    }
+
     /// Adds headers to every attempt, such as a trace context or a fresh token.
     pub fn decorate(mut self, decorate: impl Fn(&mut HeaderMap) + Send + Sync + 'static) -> Self {
         self.decorate = Some(Arc::new(decorate));
@@ -148,8 +159,12 @@ impl ClientBuilder {
 
     /// Where the target's addresses come from; [`ClusterResolver`] unless set. Not asked when the URL's host is an IP
     /// address, or while the document says `balancing: {type: None}`.
+    ///
+    /// Over https a client of its own, with its own connections, is needed for each address. So unless a resolver is set
+    /// here or the document says `balancing: {type: P2C}`, only hosts of the cluster are balanced there: the addresses of
+    /// others (a cloud's, say) may change with every answer of DNS.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
-        self.resolver = Arc::new(resolver);
+        self.resolver = Some(Arc::new(resolver));
         self
     }
 
@@ -187,8 +202,8 @@ impl ClientBuilder {
     /// When no URL is known or it is not one.
     pub fn build(self) -> Result<ResilientClient, BuildError> {
         let target = self.resilience.target(&self.target);
-        let settings = target.settings();
-        let url = settings.url.clone().or_else(|| self.url.clone());
+        let policy = target.policy();
+        let url = policy.url.clone().or_else(|| self.url.clone());
         let url = url.ok_or_else(|| BuildError::NoUrl {
             target: self.target.clone(),
         })?;
@@ -206,14 +221,14 @@ impl ClientBuilder {
                 cause,
             });
         }
-        let connect_timeout = settings.timeout.connect.get();
-        drop(settings);
+        let connect_timeout = policy.timeout.connect.get();
+        drop(policy);
         let connections = Connections::new(connect_timeout, self.configure).map_err(|source| BuildError::Http {
             target: self.target.clone(),
             source,
         })?;
         let identity = HeaderValue::from_str(&self.resilience.identity()).ok();
-        Ok(ResilientClient(Arc::new(Inner {
+        Ok(ResilientClient::new(Inner {
             target,
             url: self.url,
             classify: self.classify,
@@ -222,112 +237,10 @@ impl ClientBuilder {
             faults: self.resilience.faults(),
             identity,
             connections,
-            resolver: self.resolver,
+            retry_on: self.retry_on,
+            resolver_given: self.resolver.is_some(),
+            resolver: self.resolver.unwrap_or_else(|| Arc::new(ClusterResolver::new())),
             place: ArcSwapOption::empty(),
-        })))
-    }
-}
-
-/// A client of one target. Clones share it.
-///
-/// ```no_run
-/// # async fn example(inventory: valerix_resilience::ResilientClient) -> Result<(), valerix_resilience::CallError> {
-/// let items: Vec<String> = inventory.get("/api/items").query("sort", "name").send().await?.json().await?;
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone)]
-pub struct ResilientClient(Arc<Inner>);
-
-struct Inner {
-    target: Arc<Target>,
-    url: Option<String>,
-    classify: Arc<dyn Classify>,
-    decorate: Option<Decorate>,
-    max_body: usize,
-    faults: Arc<Faults>,
-    identity: Option<HeaderValue>,
-    connections: Connections,
-    resolver: Arc<dyn Resolve>,
-    place: ArcSwapOption<Place>,
-}
-
-/// A base URL and the addresses behind it.
-struct Place {
-    url: String,
-    balancer: Option<Arc<Balancer>>,
-}
-
-impl ResilientClient {
-    /// Begins a request to `path`, which is appended to the target's URL.
-    pub fn request(&self, method: Method, path: impl Into<String>) -> RequestBuilder {
-        RequestBuilder::new(self.clone(), method, path.into())
-    }
-
-    /// Begins a GET.
-    pub fn get(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::GET, path)
-    }
-
-    /// Begins a POST.
-    pub fn post(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::POST, path)
-    }
-
-    /// Begins a PUT.
-    pub fn put(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::PUT, path)
-    }
-
-    /// Begins a DELETE.
-    pub fn delete(&self, path: impl Into<String>) -> RequestBuilder {
-        self.request(Method::DELETE, path)
-    }
-
-    /// The target, with its breaker.
-    #[must_use]
-    pub fn target(&self) -> &Arc<Target> {
-        &self.0.target
-    }
-
-    /// The addresses behind a base URL, which the document may change.
-    fn balancer(&self, url: &str) -> Option<Arc<Balancer>> {
-        let current = self.0.place.load();
-        if let Some(place) = current.as_deref()
-            && place.url == url
-        {
-            return place.balancer.clone();
-        }
-        let place = Place {
-            url: url.to_owned(),
-            balancer: self.new_balancer(url).map(Arc::new),
-        };
-        let balancer = place.balancer.clone();
-        self.0.place.store(Some(Arc::new(place)));
-        balancer
-    }
-
-    fn new_balancer(&self, url: &str) -> Option<Balancer> {
-        let url = reqwest::Url::parse(url).ok()?;
-        let port = url.port_or_known_default()?;
-        let host = url.host_str()?;
-        let hosts = Arc::clone(&self.0.target.hosts);
-        Some(match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) => Balancer::fixed(SocketAddr::new(address, port), hosts),
-            Err(_) => Balancer::new(
-                Endpoint::new(url.scheme(), host, port),
-                Arc::clone(&self.0.resolver),
-                hosts,
-            ),
-        })
-    }
-}
-
-impl std::fmt::Debug for ResilientClient {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("ResilientClient")
-            .field("target", &self.0.target.name())
-            .finish_non_exhaustive()
+        }))
     }
 }

@@ -3,6 +3,7 @@
 //! In: the addresses that a resolver names, and how each attempt went. Out: an address per attempt. Resolving runs in
 //! tasks of its own; a call waits for one only when there is no recent answer at all.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use super::resolve::{Endpoint, Resolve};
 use crate::clock::{Clock, CoarseClock};
 use crate::random::Random;
 
-/// Addresses used of a longer answer.
+/// Addresses that one client uses of a longer answer.
 const MAX_ADDRESSES: usize = 256;
 /// How old an answer is when the next is asked for.
 const INTERVAL: u64 = 5_000;
@@ -45,6 +46,8 @@ pub(crate) struct Balancer<C: Clock = CoarseClock> {
     ejecting: Mutex<()>,
     source: Option<Source>,
     random: Random,
+    /// Ranks the addresses of an answer that is too long.
+    choice: RandomState,
     clock: C,
 }
 
@@ -109,6 +112,7 @@ impl<C: Clock> Balancer<C> {
             ejecting: Mutex::new(()),
             source,
             random: Random::from_entropy(),
+            choice: RandomState::new(),
             clock,
         }
     }
@@ -201,9 +205,14 @@ impl<C: Clock> Balancer<C> {
 
     /// Takes the addresses found. Those known before keep what was learned about them.
     fn take(&self, mut found: Vec<SocketAddr>) {
+        if found.len() > MAX_ADDRESSES {
+            // Each client its own choice, so that all together call every address; the same with each answer.
+            found.sort_by_cached_key(|address| self.choice.hash_one(address));
+            found.dedup();
+            found.truncate(MAX_ADDRESSES);
+        }
         found.sort_unstable();
         found.dedup();
-        found.truncate(MAX_ADDRESSES);
         let former = self.addresses.load();
         if former.iter().map(|address| address.socket).eq(found.iter().copied()) {
             return;
@@ -349,5 +358,4 @@ impl<C: Clock> Drop for Asking<C> {
 }
 
 #[cfg(test)]
-#[path = "balance_tests.rs"]
 mod tests;

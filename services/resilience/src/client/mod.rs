@@ -1,0 +1,23 @@
+//! Clients that call a target over HTTP: one over reqwest, and a layer around any other that is a tower service.
+
+#[cfg(feature = "reqwest")]
+mod builder;
+#[cfg(feature = "reqwest")]
+mod connect;
+mod layer;
+#[cfg(feature = "reqwest")]
+mod request;
+#[cfg(feature = "reqwest")]
+mod resilient;
+#[cfg(feature = "reqwest")]
+mod response;
+
+pub use self::layer::{ChosenAddress, TargetBody, TargetLayer, TargetService};
+
+#[cfg(feature = "reqwest")]
+pub use self::{
+    builder::{BuildError, ClientBuilder},
+    request::RequestBuilder,
+    resilient::ResilientClient,
+    response::ClientResponse,
+};
