@@ -164,12 +164,10 @@ impl CallError {
         match self {
             Self::CircuitOpen {
                 target, retry_after, ..
-            } => {
-                Problem::new(unavailable, "circuit-open", "a service needed for this does not answer")
-                    .with("target", target.as_str())
-                    .retry_after(*retry_after)
-                    .never_retry()
-            }
+            } => Problem::new(unavailable, "circuit-open", "a service needed for this does not answer")
+                .with("target", target.as_str())
+                .retry_after(*retry_after)
+                .never_retry(),
             Self::DeadlineExceeded { .. } => Problem::deadline_exceeded("call"),
             Self::AttemptTimeout { target, .. } => {
                 Problem::deadline_exceeded("attempt").with("target", target.as_str())
