@@ -105,18 +105,35 @@ async fn answer(
         return full(report, &etag);
     };
     let changed = async {
-        while revisions.changed().await.is_ok() {
-            let report = state.resilience.report();
+        let mut report = report;
+        loop {
+            // A circuit shows half-open, and an override ends, by time alone.
+            tokio::select! {
+                changed = revisions.changed() => if changed.is_err() { std::future::pending().await },
+                () = tokio::time::sleep(until_next_probe(&report)) => {}
+            }
+            report = state.resilience.report();
             let etag = report.etag();
             if !is_known(&since, &etag) {
                 return full(report, &etag);
             }
         }
-        std::future::pending().await
     };
     tokio::time::timeout(wait.get(), changed)
         .await
         .unwrap_or_else(|_| unchanged(&etag))
+}
+
+/// The time until the next circuit lets a probe pass; the breakers' clock may be a step behind.
+fn until_next_probe(report: &Report) -> std::time::Duration {
+    let probes = report
+        .circuit_breakers
+        .iter()
+        .filter_map(|breaker| breaker.next_probe_at);
+    let left = probes
+        .min()
+        .map_or(MAX_WAIT.get(), |at| (at - report.now).to_std().unwrap_or_default());
+    left.max(crate::clock::COARSE_STEP)
 }
 
 fn full(report: Report, etag: &str) -> Response {

@@ -203,6 +203,7 @@ impl Inner {
                 }
             }
             if Arc::ptr_eq(&in_force, &self.in_force.load()) {
+                self.let_go_of_unused(policy);
                 return;
             }
         }
@@ -244,6 +245,12 @@ impl Inner {
         let former = self.rules.load();
         let rules = crate::limits::RuleSet::new(rules, policy.mode, owner, &former);
         self.rules.store(Arc::new(rules));
+    }
+
+    /// Targets that neither the policy names nor anybody holds: what was learned about them is shown no longer.
+    fn let_go_of_unused(&self, policy: &Policy) {
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        targets.retain(|name, target| policy.target(name).is_some() || Arc::strong_count(target) > 1);
     }
 
     /// A list of its own: whoever goes through it may be led back here.

@@ -8,7 +8,7 @@ use valerix_resilience::policy::{
 };
 use valerix_resilience::{Outcome, Resilience};
 
-use crate::support::{Mount, eventually, faults, policy};
+use crate::support::{Mount, eventually, faults, policy, with_policy};
 
 fn timeout(millis: u64) -> Policy {
     policy(|policy, _| policy.inbound.timeout = valerix_resilience::policy::Duration::from_millis(millis))
@@ -242,6 +242,27 @@ async fn an_open_breaker_stays_open_through_reloads() {
     .await;
     assert!(target.breaker().snapshot().next_probe_in.unwrap() <= before);
     assert!(std::sync::Arc::ptr_eq(&target, &resilience.target("upstream")));
+}
+
+#[tokio::test]
+async fn a_target_that_no_document_and_nobody_holds_is_shown_no_longer() {
+    let resilience = with_policy(&policy(|_, _| {})).await;
+    let held = resilience.target("held");
+    for name in ["upstream", "asked once", "held"] {
+        let target = resilience.target(name);
+        while let Ok(permit) = target.breaker().try_acquire() {
+            permit.record(valerix_resilience::Outcome::Failure);
+        }
+    }
+    resilience.apply_policy(Policy::default().render().as_bytes()).unwrap();
+    let shown: Vec<_> = resilience
+        .report()
+        .circuit_breakers
+        .into_iter()
+        .map(|breaker| breaker.target)
+        .collect();
+    assert_eq!(shown, ["held"], "and it is as open as it was");
+    assert_eq!(held.state(), CircuitState::Open);
 }
 
 #[tokio::test]

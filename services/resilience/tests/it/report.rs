@@ -67,6 +67,30 @@ async fn a_waiter_hears_of_a_transition_at_once() {
 }
 
 #[tokio::test]
+async fn a_waiter_hears_when_a_circuit_lets_probes_pass_although_nobody_calls() {
+    let settings = policy(|_, target| {
+        target.circuit_breaker.open_duration = "500ms".parse().unwrap();
+        target.circuit_breaker.max_open_duration = "500ms".parse().unwrap();
+    });
+    let (resilience, url) = served(&settings).await;
+    let known = loop {
+        resilience.target("upstream").reset();
+        trip(&resilience);
+        let answer = reqwest::get(&url).await.unwrap();
+        let etag = answer.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
+        let report: Report = answer.json().await.unwrap();
+        // On a slow machine the open time may be over before the report is asked for.
+        if report.circuit_breakers[0].state == CircuitState::Open {
+            break etag;
+        }
+    };
+    let answer = reqwest::get(format!("{url}?since={known}&wait=60s")).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let report: Report = answer.json().await.unwrap();
+    assert_eq!(report.circuit_breakers[0].state, CircuitState::HalfOpen);
+}
+
+#[tokio::test]
 async fn calls_alone_wake_nobody_and_the_wait_ends_with_304() {
     let (resilience, url) = served(&policy(|_, _| {})).await;
     let known = etag(&url).await;
