@@ -4,6 +4,7 @@
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
+use valerix_kit::money::Money;
 use valerix_resilience::{CallError, Deadline, RequestBuilder, ResilientClient};
 
 use crate::payment::Payment;
@@ -83,8 +84,8 @@ impl Processor {
         let call = match request {
             Request::Charge => self.client.post("/charges").json(&json!({
                 "key": id,
-                "amount_minor": payment.amount.as_ref().map(|money| money.amount_minor()),
-                "currency": payment.amount.as_ref().map(|money| money.currency()),
+                "amount_minor": payment.amount.as_ref().map(Money::amount_minor),
+                "currency": payment.amount.as_ref().map(Money::currency),
             })),
             Request::Cancel => self.client.post(format!("/charges/{id}/cancel")),
             Request::Refund => self.client.post(format!("/charges/{id}/refund")),

@@ -140,7 +140,7 @@ async fn place(
             }
             moves.relay.wake();
             // The order is stored: whatever becomes of its fast path, it is accepted.
-            let driving = app.fast_path.drive(order.clone(), budget.work);
+            let driving = Box::pin(app.fast_path.drive(order.clone(), budget.work));
             let order = match tokio::time::timeout_at(budget.answer.instant(), driving).await {
                 Ok(Ok(driven)) => driven,
                 Ok(Err(error)) if !error.is_unavailable() => return Err(problem(&error)),
