@@ -2,10 +2,8 @@
 
 use async_trait::async_trait;
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
-use valerix_kit::events::relay::Relay;
-use valerix_kit::events::{Event, Handler, HandlerError, NewEvent, inbox, outbox};
-use valerix_kit::postgres::begin;
+use sqlx::PgConnection;
+use valerix_kit::events::{Event, Handled, HandlerError, NewEvent, TransactionalHandler, outbox};
 
 use crate::commands::{self, CommandError};
 use crate::stock::{Command, Reason, Reservation, State};
@@ -45,14 +43,14 @@ struct Moved<'a> {
     quantity: i64,
 }
 
-/// Which command an event answers: the same state means different things to different askers.
+/// Which command is answered: the same state means different things to different askers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// To ReserveStock.
+pub enum Asked {
+    /// ReserveStock.
     Reserve,
-    /// To ReleaseStock.
+    /// ReleaseStock.
     Release,
-    /// To CommitStock.
+    /// CommitStock.
     Commit,
 }
 
@@ -63,7 +61,7 @@ pub enum Answer {
 pub async fn publish(
     connection: &mut PgConnection,
     reservation: &Reservation,
-    answer: Answer,
+    asked: Asked,
 ) -> Result<(), sqlx::Error> {
     let Reservation {
         order_id,
@@ -85,10 +83,10 @@ pub async fn publish(
         item_id,
         quantity,
     };
-    let event = match (answer, state) {
-        (Answer::Release, _) => NewEvent::new(EVENTS, "StockReleased", aggregate, version, &moved),
-        (Answer::Commit, _) => NewEvent::new(EVENTS, "StockCommitted", aggregate, version, &moved),
-        (Answer::Reserve, State::Reserved(price) | State::Committed(price)) => {
+    let event = match (asked, state) {
+        (Asked::Release, _) => NewEvent::new(EVENTS, "StockReleased", aggregate, version, &moved),
+        (Asked::Commit, _) => NewEvent::new(EVENTS, "StockCommitted", aggregate, version, &moved),
+        (Asked::Reserve, State::Reserved(price) | State::Committed(price)) => {
             let (unit_price_minor, currency) = (price.unit_price_minor, price.currency.as_str());
             let reserved = Reserved {
                 order_id,
@@ -99,10 +97,10 @@ pub async fn publish(
             };
             NewEvent::new(EVENTS, "InventoryReserved", aggregate, version, &reserved)
         }
-        (Answer::Reserve, State::Rejected(reason)) => {
+        (Asked::Reserve, State::Rejected(reason)) => {
             NewEvent::new(EVENTS, "InventoryRejected", aggregate, version, &rejected(*reason))
         }
-        (Answer::Reserve, State::Released) => NewEvent::new(
+        (Asked::Reserve, State::Released) => NewEvent::new(
             EVENTS,
             "InventoryRejected",
             aggregate,
@@ -115,52 +113,32 @@ pub async fn publish(
 }
 
 /// Carries out commands that arrive by event, each event once, and answers each of them.
-pub struct Commands {
-    pool: PgPool,
-    relay: Relay,
-}
-
-impl Commands {
-    /// Works on `pool` and wakes `relay` for the answers.
-    pub fn new(pool: PgPool, relay: Relay) -> Self {
-        Self { pool, relay }
-    }
-}
+pub struct Commands;
 
 #[async_trait]
-impl Handler for Commands {
-    async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
-        let answer = match event.event_type.as_str() {
-            "ReserveStock" => Answer::Reserve,
-            "ReleaseStock" => Answer::Release,
-            "CommitStock" => Answer::Commit,
+impl TransactionalHandler for Commands {
+    async fn handle(&self, connection: &mut PgConnection, event: &Event) -> Result<Handled, HandlerError> {
+        let asked = match event.event_type.as_str() {
+            "ReserveStock" => Asked::Reserve,
+            "ReleaseStock" => Asked::Release,
+            "CommitStock" => Asked::Commit,
             other => return Err(HandlerError::failed(format!("{other} is not a command of inventory"))),
         };
         let command: Command = event.payload()?;
-        let database = |error: sqlx::Error| HandlerError::from_sqlx(&error);
-        let mut transaction = begin(&self.pool).await.map_err(database)?;
-        if !inbox::claim(&mut transaction, GROUP, event.id)
-            .await
-            .map_err(database)?
-        {
-            return Ok(());
-        }
-        let carried_out = match answer {
-            Answer::Reserve => commands::reserve(&mut transaction, &command)
+        let carried_out = match asked {
+            Asked::Reserve => commands::reserve(connection, &command)
                 .await
                 .map(|(reservation, _)| reservation),
-            Answer::Release => commands::release(&mut transaction, &command).await,
-            Answer::Commit => commands::commit(&mut transaction, &command).await,
+            Asked::Release => commands::release(connection, &command).await,
+            Asked::Commit => commands::commit(connection, &command).await,
         };
         let reservation = carried_out.map_err(|error| match error {
-            CommandError::Store(error) => database(error),
+            CommandError::Store(error) => HandlerError::from_sqlx(&error),
             refused => HandlerError::failed(refused.to_string()),
         })?;
-        publish(&mut transaction, &reservation, answer)
+        publish(connection, &reservation, asked)
             .await
-            .map_err(database)?;
-        transaction.commit().await.map_err(database)?;
-        self.relay.wake();
-        Ok(())
+            .map_err(|error| HandlerError::from_sqlx(&error))?;
+        Ok(Handled::done())
     }
 }

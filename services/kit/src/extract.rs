@@ -166,23 +166,25 @@ pub struct IdempotencyKey(pub String);
 
 impl IdempotencyKey {
     fn parse(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
-        let refuse = |error: &InvalidKey| refused_key(&refusals::invalid(error), error.problem);
+        let refuse = |error: &InvalidKey| refused_key(refusals::invalid(error), error.problem);
         let key = key_from_headers(headers).map_err(|error| refuse(&error))?;
         Ok(key.map(Self))
     }
 }
 
 /// The library's refusal, with the header named among the errors.
-fn refused_key(refusal: &valerix_resilience::Problem, detail: &str) -> Problem {
-    let errors = serde_json::json!([FieldError::new("Idempotency-Key", detail)]);
-    Problem::new(refusal.status(), refusal.name().to_owned(), refusal.detail()).with("errors", errors)
+fn refused_key(refusal: Problem, detail: &str) -> Problem {
+    refusal.with(
+        "errors",
+        serde_json::json!([FieldError::new("Idempotency-Key", detail)]),
+    )
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Self::parse(&parts.headers)?.ok_or_else(|| refused_key(&refusals::missing(), "is missing"))
+        Self::parse(&parts.headers)?.ok_or_else(|| refused_key(refusals::missing(), "is missing"))
     }
 }
 
@@ -308,9 +310,13 @@ mod tests {
         quantity: u32,
     }
 
-    fn refuse(body: &str) -> (u16, String) {
-        let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
-        let field = problem.body()["errors"][0]["field"].as_str().unwrap_or("-").to_owned();
+    fn written(problem: &Problem) -> serde_json::Value {
+        serde_json::to_value(problem).unwrap()
+    }
+
+    fn refuse(text: &str) -> (u16, String) {
+        let problem = parse_json::<Body>(text.as_bytes()).unwrap_err();
+        let field = written(&problem)["errors"][0]["field"].as_str().unwrap_or("-").to_owned();
         (problem.status().as_u16(), field)
     }
 
@@ -342,7 +348,7 @@ mod tests {
         for body in ["[]", r#"["a", []]"#, "null", "1", " \n[1]", "\"x\""] {
             let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
             assert_eq!(problem.status(), 422, "{body}");
-            assert_eq!(problem.body()["detail"], "must be a JSON object", "{body}");
+            assert_eq!(written(&problem)["detail"], "must be a JSON object", "{body}");
         }
     }
 
@@ -371,7 +377,7 @@ mod tests {
             ),
         ] {
             let problem = parse_json::<Body>(body.as_bytes()).unwrap_err();
-            assert_eq!(problem.body()["detail"], detail, "{body}");
+            assert_eq!(written(&problem)["detail"], detail, "{body}");
         }
         assert_eq!(
             in_words("Cannot parse `number` with value `300` to a `u8`"),
@@ -404,7 +410,7 @@ mod tests {
                 (problem.status().as_u16(), problem.name()),
                 (400, "idempotency-key-invalid")
             );
-            assert_eq!(problem.body()["errors"][0]["field"], "Idempotency-Key", "{bad:?}");
+            assert_eq!(written(&problem)["errors"][0]["field"], "Idempotency-Key", "{bad:?}");
         }
     }
 }

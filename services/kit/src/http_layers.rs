@@ -91,7 +91,7 @@ fn not_ready(reason: &NotReady) -> Problem {
     } else {
         "not-ready"
     };
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, reason.to_string()).retry_after(1)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, name, reason.to_string()).retry_after(Duration::from_secs(1))
 }
 
 /// Requests that come before the first connect and migration are refused instead of failing half-way.

@@ -4,12 +4,10 @@
 //! A service is put together like this; `services/inventory/src/startup.rs` is a whole one:
 //!
 //! ```no_run
-//! use axum::{Router, routing::get};
 //! use clap::Parser;
 //! use valerix_kit::args::{DatabaseArgs, ServiceArgs};
-//! use valerix_kit::openapi::Document;
-//! use valerix_kit::postgres::Database;
-//! use valerix_kit::service::{Server, Service, launch};
+//! use valerix_kit::api::{Api, Operation};
+//! use valerix_kit::service::{Server, Service, StartError, launch};
 //!
 //! #[derive(Parser, Clone)]
 //! #[command(mut_arg("listen_address", |arg| arg.default_value("0.0.0.0:3001")))]
@@ -21,19 +19,20 @@
 //!     database: DatabaseArgs,
 //! }
 //!
-//! async fn build(config: Config) -> anyhow::Result<Server> {
+//! async fn build(config: Config) -> Result<Server, StartError> {
 //!     let service = Service::new(&config.service).await?;
-//!     let database = Database::open(&config.database, &config.service.service, &service.health)?;
-//!     let routes = Router::new().route("/hello", get(|| async { "hello" }));
-//!     Ok(service.bind(routes, Document::new("example", "Says hello")).await?)
+//!     let database = service.database(&config.database, || sqlx::migrate::Migrator::DEFAULT)?;
+//!     let hello = Operation::new("Says hello").answer::<String>(200, "The word");
+//!     service.bind(Api::<()>::new("example", "Says hello").get("/hello", || async { "hello" }, hello)).await
 //! }
 //!
-//! fn main() -> anyhow::Result<()> {
+//! fn main() -> Result<(), StartError> {
 //!     let config = Config::parse();
 //!     launch(&config.service.clone(), || build(config))
 //! }
 //! ```
 
+pub mod api;
 pub mod args;
 pub mod events;
 pub mod extract;
@@ -51,6 +50,7 @@ pub mod server;
 pub mod service;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use http_layers::MAX_BODY;

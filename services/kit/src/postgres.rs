@@ -173,8 +173,3 @@ pub fn classify(error: &sqlx::Error) -> Failure {
         _ => Failure::Other,
     }
 }
-
-/// Whether a statement failed because the row is there already.
-pub fn is_unique_violation(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(database) if database.is_unique_violation())
-}

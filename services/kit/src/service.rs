@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::routing::get;
@@ -11,13 +12,19 @@ use http::header;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use valerix_resilience::{ClientBuilder, Resilience};
+use sqlx::PgPool;
+use sqlx::migrate::Migrator;
+use valerix_resilience::idempotency::Idempotency;
+use valerix_resilience::{Backoff, BuildError, Resilience, ResilientClient};
 
-use crate::args::{BusArgs, ServiceArgs};
+use crate::api::Api;
+use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
+use crate::events::Endpoint;
+use crate::events::redis_streams::RedisStreams;
 use crate::extract::Json;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::openapi::Document;
+use crate::postgres::{Database, DatabaseUrlError};
 use crate::problem::Problem;
 use crate::server::{Limits, serve};
 use crate::tasks::Tasks;
@@ -48,6 +55,21 @@ pub enum StartError {
     /// The resilience library does not start.
     #[error("failed to start the resilience library")]
     Resilience(#[source] valerix_resilience::StartError),
+    /// The URL of the database is none.
+    #[error("failed to open the database")]
+    Database(#[source] DatabaseUrlError),
+    /// The URL of another service is none.
+    #[error("failed to make a client of {service}")]
+    Client {
+        /// The other service.
+        service: String,
+        /// Why not.
+        #[source]
+        source: BuildError,
+    },
+    /// The runtime does not start, or signals can not be heard.
+    #[error("failed to start the runtime")]
+    Runtime(#[source] std::io::Error),
     /// The address is taken or not ours.
     #[error("failed to listen on {address}")]
     Listen {
@@ -72,11 +94,14 @@ impl Service {
     /// they have one of their own.
     ///
     /// # Errors
-    /// When the metrics can not be defined, or a URL of Redis is none.
+    /// When the metrics can not be defined, or `REDIS_LIMITS_URL` is no URL.
     pub async fn on_bus(args: &ServiceArgs, bus: &BusArgs) -> Result<Self, StartError> {
-        let builder = Resilience::builder()
-            .redis_url(bus.redis_url.expose())
-            .redis_prefix(&bus.redis_prefix);
+        let builder = Resilience::builder().redis_prefix(&bus.redis_prefix);
+        // A URL that can not be used is told by the bus; without it limits are each replica's own.
+        let builder = match redis::Client::open(bus.redis_url.expose()) {
+            Ok(_) => builder.redis_url(bus.redis_url.expose()),
+            Err(_) => builder,
+        };
         Self::build(args, builder).await
     }
 
@@ -105,19 +130,87 @@ impl Service {
         })
     }
 
-    /// Begins a client of another service, as the policy document describes the target `name`; its calls carry the
-    /// trace and the request id of the task that makes them.
-    pub fn client(&self, name: &str) -> ClientBuilder {
+    /// A client of another service, as the policy document describes the target `name`, else at `url`; its calls carry
+    /// the trace and the request id of the task that makes them.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn client(&self, name: &str, url: &str) -> Result<ResilientClient, StartError> {
         self.resilience
             .client(name)
             .decorate(|headers| headers.extend(telemetry::outbound_headers()))
+            .url(url)
+            .build()
+            .map_err(|source| StartError::Client {
+                service: name.to_owned(),
+                source,
+            })
+    }
+
+    /// The service's own database. It is connected to and migrated in the background, however long that takes; the
+    /// service is not ready before.
+    ///
+    /// # Errors
+    /// When the URL is none.
+    pub fn database(&self, args: &DatabaseArgs, migrations: fn() -> Migrator) -> Result<Database, StartError> {
+        let database = Database::open(args, &self.args.service, &self.health).map_err(StartError::Database)?;
+        let starting = database.clone();
+        self.tasks.spawn_droppable("migrations", move || {
+            let database = starting.clone();
+            async move { database.migrate(migrations()).await }
+        });
+        Ok(database)
+    }
+
+    /// Something to be done in the migrated database before the service is ready; tried until it succeeds.
+    pub fn prepare<W, F, E>(&self, name: &'static str, database: &Database, work: W)
+    where
+        W: Fn(PgPool) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display + Send + 'static,
+    {
+        let (gate, database) = (self.health.gate(name), database.clone());
+        self.tasks.spawn_droppable(name, move || {
+            let (gate, database, work) = (gate.clone(), database.clone(), work.clone());
+            async move {
+                database.ready().await;
+                let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+                while let Err(error) = work(database.pool().clone()).await {
+                    tracing::warn!(preparation = name, %error, "the service is not prepared, trying again");
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+                gate.open();
+            }
+        });
+    }
+
+    /// Forgets idempotency keys that have expired, as long as the service runs.
+    pub fn sweep_idempotency_keys(&self, database: &Database) {
+        let keys = database.pool().clone();
+        self.tasks.spawn_when_ready("idempotency", database, move |stop| {
+            Idempotency::sweep(keys.clone(), stop)
+        });
+    }
+
+    /// The service's end of the bus: from now on the outbox of `database` is published.
+    pub fn events(&self, args: &BusArgs, database: &Database) -> Endpoint {
+        let streams = RedisStreams::open(args);
+        self.health.register("redis", Arc::new(streams.clone()));
+        Endpoint::start(
+            Arc::new(streams),
+            database,
+            &self.tasks,
+            &self.metrics,
+            &self.args.pod_name,
+        )
     }
 
     /// Listens on both ports and answers nothing yet; see [`Server::run`].
     ///
     /// # Errors
     /// When a port can not be had.
-    pub async fn bind(self, routes: Router, document: Document) -> Result<Server, StartError> {
+    pub async fn bind(self, api: impl Into<Api>) -> Result<Server, StartError> {
+        let (routes, document) = api.into().into_parts();
         let main = listen(self.args.listen_address).await?;
         let report = listen(SocketAddr::new(self.args.listen_address.ip(), self.args.report_port)).await?;
         let protect = |routes: Router| routes.layer(self.resilience.server_layer());
@@ -259,17 +352,20 @@ fn report_router(health: Health, metrics: Metrics) -> Router {
 ///
 /// # Errors
 /// What `build` says, or the runtime.
-pub fn launch<B, F>(args: &ServiceArgs, build: B) -> anyhow::Result<()>
+pub fn launch<B, F>(args: &ServiceArgs, build: B) -> Result<(), StartError>
 where
     B: FnOnce() -> F,
-    F: Future<Output = anyhow::Result<Server>>,
+    F: Future<Output = Result<Server, StartError>>,
 {
     telemetry::init(args.log_format, &args.log_filter);
     // Two crates in one process must not each choose a provider; an error means that one is set already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
     runtime.block_on(async {
-        let stop = stop_signal()?;
+        let stop = stop_signal().map_err(StartError::Runtime)?;
         let server = build().await?;
         server.run(stop).await;
         Ok(())

@@ -1,4 +1,5 @@
-//! For tests alone: a fresh database and a fresh Redis prefix each, and a way to wait for a condition.
+//! For tests alone: a fresh database and a fresh Redis prefix each, a service on free ports, what it answers, and a way to
+//! wait for a condition.
 //!
 //! `TEST_DATABASE_URL` is a superuser's URL of a Postgres server, `TEST_REDIS_URL` a Redis. Without them a test fails:
 //! a test that quietly did nothing would prove nothing.
@@ -13,11 +14,14 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use serde_json::Value;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
+use crate::service::Server;
 
 /// An empty database of its own, dropped with this value.
 pub struct TestDatabase {
@@ -173,5 +177,121 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe:
         }
         assert!(begun.elapsed() < Duration::from_secs(20), "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A service that runs until this value is dropped.
+pub struct TestServer {
+    /// Where its API is, without a slash at the end.
+    pub base: String,
+    /// Where its report is, without a slash at the end.
+    pub report: String,
+    client: reqwest::Client,
+    stop: CancellationToken,
+}
+
+impl TestServer {
+    /// Runs `server`, and returns when it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn start(server: Server) -> Self {
+        let running = Self {
+            base: format!("http://{}", server.address()),
+            report: format!("http://{}", server.report_address()),
+            client: reqwest::Client::new(),
+            stop: CancellationToken::new(),
+        };
+        tokio::spawn(server.run(running.stop.clone()));
+        eventually("the service is ready", || async {
+            (running.get("/ready").await.status == 200).then_some(())
+        })
+        .await;
+        running
+    }
+
+    /// What it answers to a GET.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.client.get(format!("{}{path}", self.base))).await
+    }
+
+    /// What it answers to a POST of JSON.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.request(path).json(body)).await
+    }
+
+    /// A POST under construction.
+    pub fn request(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.post(format!("{}{path}", self.base))
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// What a service answered.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: http::HeaderMap,
+    /// The body as it came.
+    pub text: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl Answer {
+    /// Sends `request`.
+    ///
+    /// # Panics
+    /// When it is not answered.
+    pub async fn of(request: reqwest::RequestBuilder) -> Self {
+        Self::try_of(request).await.expect("the service answers")
+    }
+
+    /// Sends `request`.
+    ///
+    /// # Errors
+    /// When it is not answered.
+    pub async fn try_of(request: reqwest::RequestBuilder) -> Result<Self, reqwest::Error> {
+        let begun = Instant::now();
+        let response = request.send().await?;
+        Ok(Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await?,
+            took: begun.elapsed(),
+        })
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn body(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// The name of the problem, e.g. `unknown-item`.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        let body = self.body();
+        assert_eq!(body["status"], self.status, "{self:?}");
+        let kind = body["type"].as_str().and_then(|kind| kind.rsplit('/').next());
+        kind.unwrap_or_else(|| panic!("no problem: {self:?}")).to_owned()
     }
 }

@@ -6,5 +6,5 @@ use valerix_processor::startup::build;
 
 fn main() -> anyhow::Result<()> {
     let config = Config::parse();
-    valerix_kit::service::launch(&config.service.clone(), || build(config))
+    Ok(valerix_kit::service::launch(&config.service.clone(), || build(config))?)
 }

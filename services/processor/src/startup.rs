@@ -1,8 +1,7 @@
 //! Puts the service together: database, routes, ports. Nothing here waits for a dependency.
 
 use sqlx::migrate::Migrator;
-use valerix_kit::postgres::Database;
-use valerix_kit::service::{Server, Service};
+use valerix_kit::service::{Server, Service, StartError};
 
 use crate::config::Config;
 use crate::routes;
@@ -16,17 +15,12 @@ pub fn migrations() -> Migrator {
 ///
 /// # Errors
 /// When the configuration is wrong or a port is taken; never because Postgres is late.
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub async fn build(config: Config) -> Result<Server, StartError> {
     let service = Service::new(&config.service).await?;
-    let database = Database::open(&config.database, &config.service.service, &service.health)?;
-    let starting = database.clone();
-    service.tasks.spawn_droppable("start", move || {
-        let database = starting.clone();
-        async move { database.migrate(migrations()).await }
-    });
+    let database = service.database(&config.database, migrations)?;
     let state = routes::AppState {
         pool: database.pool().clone(),
         misbehaviour: config.misbehaviour,
     };
-    Ok(service.bind(routes::router(state), routes::document()).await?)
+    service.bind(routes::router(state), routes::document()).await
 }

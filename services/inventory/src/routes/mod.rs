@@ -3,10 +3,9 @@
 pub mod items;
 pub mod reservations;
 
-use axum::Router;
 use sqlx::PgPool;
+use valerix_kit::api::Api;
 use valerix_kit::events::relay::Relay;
-use valerix_kit::openapi::Document;
 use valerix_resilience::Resilience;
 
 /// What handlers work with.
@@ -21,18 +20,7 @@ pub struct AppState {
 }
 
 /// Every route of the service.
-pub fn router(state: AppState) -> Router {
-    Router::new()
-        .merge(reservations::router())
-        .merge(items::router())
-        .with_state(state)
-}
-
-/// The description of every route.
-pub fn document() -> Document {
-    let document = Document::new(
-        "inventory",
-        "Stock of the shop: pieces of items, and which order holds them",
-    );
-    items::describe(reservations::describe(document))
+pub fn api() -> Api<AppState> {
+    let description = "Stock of the shop: pieces of items, and which order holds them";
+    items::routes(reservations::routes(Api::new("inventory", description)))
 }

@@ -1,18 +1,17 @@
 //! A service of its own for each test, and what the tests do to it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use clap::Parser;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use valerix_inventory::config::Config;
 use valerix_inventory::startup::build;
 use valerix_kit::args::BusArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::{Event, EventBus, event_id};
-use valerix_kit::testing::{TestDatabase, bus_args, eventually, service_args};
+use valerix_kit::testing::{Answer, TestDatabase, TestServer, bus_args, eventually, service_args};
 
 pub struct App {
     pub base: String,
@@ -22,7 +21,7 @@ pub struct App {
     redis: redis::aio::MultiplexedConnection,
     database: TestDatabase,
     bus_args: BusArgs,
-    stop: CancellationToken,
+    servers: Mutex<Vec<TestServer>>,
 }
 
 impl App {
@@ -39,7 +38,7 @@ impl App {
             redis,
             database,
             bus_args,
-            stop: CancellationToken::new(),
+            servers: Mutex::default(),
         };
         app.base = app.replica(quantity).await;
         app
@@ -60,14 +59,9 @@ impl App {
         let mut config = Config::parse_from(arguments.into_iter().map(str::to_owned).chain([items.to_string()]));
         config.service = service_args("inventory");
         config.bus = self.bus_args.clone();
-        let server = build(config).await.unwrap();
-        let base = format!("http://{}", server.address());
-        tokio::spawn(server.run(self.stop.clone()));
-        eventually("the service is ready", || async {
-            let response = self.client.get(format!("{base}/ready")).send().await.ok()?;
-            (response.status() == 200).then_some(())
-        })
-        .await;
+        let server = TestServer::start(build(config).await.unwrap()).await;
+        let base = server.base.clone();
+        self.servers.lock().unwrap().push(server);
         base
     }
 
@@ -77,8 +71,8 @@ impl App {
 
     pub async fn deduct_at(&self, base: &str, body: &Value) -> (u16, Value) {
         let request = self.client.post(format!("{base}/api/inventory/deduct")).json(body);
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap())
+        let answer = Answer::of(request).await;
+        (answer.status, answer.body())
     }
 
     /// Puts a command on its stream, as order's relay does.
@@ -156,12 +150,6 @@ impl App {
         .await
         .unwrap();
         assert_eq!(missing, held);
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 

@@ -8,7 +8,7 @@ use http::Request;
 use sqlx::postgres::PgPoolOptions;
 use tower::ServiceExt;
 use uuid::Uuid;
-use valerix_inventory::routes::{AppState, router};
+use valerix_inventory::routes::{AppState, api};
 use valerix_inventory::startup::migrations;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
@@ -39,11 +39,12 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
         .unwrap();
     let bus = std::sync::Arc::new(RedisStreams::open(&bus_args()));
     let relay = Relay::new(pool.clone(), bus, Metrics::new().unwrap());
-    let service = router(AppState {
+    let (service, _) = api().with_state(AppState {
         pool: pool.clone(),
         relay,
         resilience: Resilience::builder().start().await.unwrap(),
-    });
+    })
+    .into_parts();
 
     let mut finished = false;
     for polls in 1..400 {

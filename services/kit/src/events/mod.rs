@@ -1,14 +1,17 @@
 //! Events between services: at least once, deduplicated by the receiver, never relied on for order.
 //!
 //! The way of an event: [`outbox::append`] in the transaction that makes it true -> [`relay::Relay`] publishes it on the
-//! [`EventBus`] and marks the row -> [`consumer::Consumer`] of each group hands it to a [`Handler`], which remembers it in
-//! its [`inbox`] in the transaction of its effect. Liveness comes from Postgres: Redis may lose everything.
+//! [`EventBus`] and marks the row -> [`consumer::Consumer`] of each group remembers it in its [`inbox`] and hands it to a
+//! [`TransactionalHandler`], in one transaction. Liveness comes from Postgres: Redis may lose everything. A service gets
+//! all of it from [`Service::events`](crate::service::Service::events).
 
 pub mod consumer;
+mod endpoint;
 pub mod inbox;
 pub mod outbox;
 pub mod redis_streams;
 pub mod relay;
+mod transactional;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,6 +22,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
+
+pub use self::endpoint::Endpoint;
+pub use self::transactional::{Handled, TransactionalHandler};
 
 /// The namespace of event ids; a constant of the wire format.
 const EVENT_NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_35a0_96f5_5c8b_a3a0_1e54_5d0c_7b11);
@@ -74,12 +80,10 @@ pub struct NewEvent {
     pub version: i64,
     /// The details.
     pub payload: Value,
-    /// Publish no earlier than this long after the transaction began.
-    pub due_in: Duration,
 }
 
 impl NewEvent {
-    /// An event that is due at once.
+    /// An event to append.
     ///
     /// # Errors
     /// When `payload` can not be written as JSON, which a struct of plain fields always can.
@@ -96,23 +100,14 @@ impl NewEvent {
             aggregate: aggregate.into(),
             version,
             payload: serde_json::to_value(payload)?,
-            due_in: Duration::ZERO,
         })
-    }
-
-    /// Publish no earlier than `delay` after the transaction began; [`outbox::close`] may still withdraw it.
-    #[must_use]
-    pub fn due_in(mut self, delay: Duration) -> Self {
-        self.due_in = delay;
-        self
     }
 }
 
-/// What a consumer does with an event.
+/// What a consumer does with an event: for a service a [`TransactionalHandler`] behind its inbox.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one event: [`inbox::claim`] and the effect in one transaction. An event of a type that is of no interest
-    /// is `Ok`. Runs in a task of its own, up to [`consumer::ConsumerOptions::concurrency`] at once.
+    /// Handles one event. Runs in a task of its own, up to [`consumer::ConsumerOptions::concurrency`] at once.
     async fn handle(&self, event: &Event) -> Result<(), HandlerError>;
 }
 

@@ -1,7 +1,7 @@
 //! The outbox table: events that are true and may not be published yet. All its SQL is here.
 //!
 //! The writing functions take the connection of the transaction that makes the event true. The table is created by the
-//! service's own migration from `migrations/outbox_inbox.sql` of this crate.
+//! service's own migrations from the files in `migrations/` of this crate.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) const PRUNE_BATCH: u64 = 1000;
 /// How long published rows are kept.
 pub const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Appends an event and returns its id. The relay publishes it once the transaction has committed and it is due.
+/// Appends an event and returns its id. The relay publishes it once the transaction has committed.
 ///
 /// # Errors
 /// The statement's; a unique violation means that the aggregate has this version already.
@@ -29,8 +29,8 @@ pub async fn append(connection: &mut PgConnection, event: &NewEvent) -> Result<U
         .map(|context| context.traceparent())
         .unwrap_or_default();
     sqlx::query(
-        "INSERT INTO outbox (event_id, aggregate, version, topic, type, payload, traceparent, due_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8 * interval '1 millisecond')",
+        "INSERT INTO outbox (event_id, aggregate, version, topic, type, payload, traceparent) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
     .bind(id)
     .bind(&event.aggregate)
@@ -39,46 +39,12 @@ pub async fn append(connection: &mut PgConnection, event: &NewEvent) -> Result<U
     .bind(event.event_type.as_ref())
     .bind(&event.payload)
     .bind(traceparent)
-    .bind(i64::try_from(event.due_in.as_millis()).unwrap_or(i64::MAX))
     .execute(connection)
     .await?;
     Ok(id)
 }
 
-/// Withdraws what the aggregate has not published of `event_type`; returns how many rows. Waits for a relay that is
-/// publishing one at this moment.
-///
-/// # Errors
-/// The statement's.
-pub async fn close(connection: &mut PgConnection, aggregate: &str, event_type: &str) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(
-        "UPDATE outbox SET closed_at = now() \
-         WHERE aggregate = $1 AND type = $2 AND published_at IS NULL AND closed_at IS NULL",
-    )
-    .bind(aggregate)
-    .bind(event_type)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Makes what the aggregate has not published of `event_type` due at once; returns how many rows.
-///
-/// # Errors
-/// The statement's.
-pub async fn make_due(connection: &mut PgConnection, aggregate: &str, event_type: &str) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(
-        "UPDATE outbox SET due_at = now() \
-         WHERE aggregate = $1 AND type = $2 AND published_at IS NULL AND closed_at IS NULL AND due_at > now()",
-    )
-    .bind(aggregate)
-    .bind(event_type)
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Deletes rows that were published or closed and are older than `age`, at most 1,000; returns how many.
+/// Deletes rows that were published and are older than `age`, at most 1,000; returns how many.
 ///
 /// # Errors
 /// The statement's.
@@ -86,7 +52,7 @@ pub async fn prune(pool: &PgPool, age: Duration) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "DELETE FROM outbox WHERE event_id IN (\
              SELECT event_id FROM outbox WHERE created_at < now() - $1 * interval '1 second' \
-             AND (published_at IS NOT NULL OR closed_at IS NOT NULL) LIMIT 1000)",
+             AND published_at IS NOT NULL LIMIT 1000)",
     )
     .bind(i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
     .execute(pool)
@@ -126,18 +92,15 @@ struct Row {
 /// Locks up to `limit` rows that may be published now, ordered by (aggregate, version).
 ///
 /// Only the first unpublished version of each aggregate is taken: with plain SKIP LOCKED a second relay would publish
-/// version 2 while the first still holds version 1. A row that is deliberately due later holds nobody up; a row that
-/// waits for another attempt does.
+/// version 2 while the first still holds version 1. A row that waits for another attempt holds its aggregate up.
 pub(super) async fn lock_batch(connection: &mut PgConnection, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
     let mut rows: Vec<Row> = sqlx::query_as(
         "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox AS row \
-         WHERE published_at IS NULL AND closed_at IS NULL AND due_at <= clock_timestamp() \
-           AND (retry_at IS NULL OR retry_at <= clock_timestamp()) \
+         WHERE published_at IS NULL AND (retry_at IS NULL OR retry_at <= clock_timestamp()) \
            AND NOT EXISTS (SELECT 1 FROM outbox AS earlier \
                  WHERE earlier.aggregate = row.aggregate AND earlier.version < row.version \
-                   AND earlier.published_at IS NULL AND earlier.closed_at IS NULL \
-                   AND earlier.due_at <= clock_timestamp()) \
-         ORDER BY due_at LIMIT $1 FOR UPDATE OF row SKIP LOCKED",
+                   AND earlier.published_at IS NULL) \
+         ORDER BY created_at LIMIT $1 FOR UPDATE OF row SKIP LOCKED",
     )
     .bind(limit)
     .fetch_all(connection)

@@ -13,7 +13,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use valerix_kit::args::ServiceArgs;
 use valerix_kit::extract::{Json, Path, Query};
-use valerix_kit::openapi::Document;
 use valerix_kit::service::Service;
 use valerix_kit::telemetry::outbound_headers;
 use valerix_kit::testing::service_args;
@@ -82,7 +81,7 @@ pub async fn spawn(args: ServiceArgs, service: Service) -> App {
         )
         .with_state(release.clone());
     assert_eq!(args.report_port, 0);
-    let server = service.bind(routes, Document::new("test", "")).await.unwrap();
+    let server = service.bind(routes).await.unwrap();
     let (address, report) = (server.address(), server.report_address());
     let stop = CancellationToken::new();
     let task = tokio::spawn(server.run(stop.clone()));

@@ -3,7 +3,6 @@
 use axum::Router;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
-use valerix_kit::openapi::Document;
 use valerix_kit::service::Service;
 use valerix_kit::testing::{bus_args, eventually, service_args};
 
@@ -17,7 +16,7 @@ async fn shared_limits_are_kept_in_the_redis_of_the_bus() {
     std::fs::write(args.policy_dir.join("policy.v1.json"), POLICY).unwrap();
     let service = Service::on_bus(&args, &bus).await.unwrap();
     let routes = Router::new().route("/things", get(|| async { "ok" }));
-    let server = service.bind(routes, Document::new("test", "")).await.unwrap();
+    let server = service.bind(routes).await.unwrap();
     let url = format!("http://{}/things", server.address());
     let stop = CancellationToken::new();
     let running = tokio::spawn(server.run(stop.clone()));

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -52,40 +51,6 @@ async fn several_relays_publish_everything_once_and_each_aggregate_in_order() {
     for (aggregate, versions) in versions {
         assert_eq!(versions, (1..=8).collect::<Vec<_>>(), "{aggregate}");
     }
-}
-
-#[tokio::test]
-async fn a_row_that_is_due_later_waits_alone_and_can_be_withdrawn_or_hurried() {
-    let world = World::new().await;
-    let later = Duration::from_secs(3600);
-    world
-        .append(&[
-            new_event("a", 1),
-            new_event("a", 2).due_in(later),
-            new_event("a", 3),
-            new_event("b", 1).due_in(later),
-            new_event("b", 2),
-        ])
-        .await;
-    let relay = world.relay();
-    while relay.publish_batch().await.unwrap() > 0 {}
-    let expected = [("a", 1), ("b", 2), ("a", 3)].map(|(aggregate, version)| (aggregate.to_owned(), version));
-    assert_eq!(
-        world.stream().await,
-        expected,
-        "what is due later neither goes out nor holds others up"
-    );
-
-    let mut transaction = begin(&world.pool).await.unwrap();
-    assert_eq!(outbox::close(&mut transaction, "a", "Happened").await.unwrap(), 1);
-    assert_eq!(outbox::make_due(&mut transaction, "b", "Happened").await.unwrap(), 1);
-    transaction.commit().await.unwrap();
-    while relay.publish_batch().await.unwrap() > 0 {}
-    assert_eq!(
-        world.stream().await[3..],
-        [("b".to_owned(), 1)],
-        "b 1 was hurried, a 2 withdrawn"
-    );
 }
 
 /// The effect of an event is a row, written in the transaction that remembers the event.

@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use valerix_kit::openapi::Document;
 use valerix_kit::postgres::Database;
-use valerix_kit::problem::Problem;
+use valerix_kit::problem::{Problem, from_sqlx};
 use valerix_kit::service::Service;
 use valerix_kit::testing::{TestDatabase, eventually, service_args};
 
@@ -272,12 +271,12 @@ async fn a_service_starts_before_its_database_and_outlives_its_loss() {
             sqlx::query("SELECT 1")
                 .execute(database.pool())
                 .await
-                .map_err(|error| Problem::from_sqlx(&error))?;
+                .map_err(|error| from_sqlx(&error))?;
             Ok::<_, Problem>("now")
         }),
     );
     let server = service
-        .bind(routes.with_state(opened), Document::new("test", ""))
+        .bind(routes.with_state(opened))
         .await
         .unwrap();
     let (base, report) = (

@@ -31,10 +31,12 @@ impl World {
     pub async fn new() -> Self {
         let database = TestDatabase::create().await;
         let pool = database.pool().await;
-        sqlx::raw_sql(include_str!("../../migrations/outbox_inbox.sql"))
-            .execute(&pool)
-            .await
-            .unwrap();
+        for migration in [
+            include_str!("../../migrations/outbox_inbox.sql"),
+            include_str!("../../migrations/outbox_contract.sql"),
+        ] {
+            sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+        }
         sqlx::raw_sql("CREATE TABLE effects (event_id uuid, aggregate text)")
             .execute(&pool)
             .await

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use valerix_kit::extract::{Json, Path, Query};
 use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, problem};
-use valerix_kit::problem::{FieldError, Problem};
+use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 
 use super::AppState;
 use crate::charge::{Charge, ChargeRequest, Key};
@@ -141,7 +141,7 @@ fn failed_on_purpose() -> Problem {
 
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 fn database(error: sqlx::Error) -> Problem {
-    Problem::from_sqlx(&error)
+    from_sqlx(&error)
 }
 
 pub(super) fn describe(document: Document) -> Document {

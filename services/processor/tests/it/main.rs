@@ -10,8 +10,9 @@ use clap::Parser;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
-use valerix_kit::testing::{TestDatabase, eventually, service_args};
+use std::sync::Mutex;
+
+use valerix_kit::testing::{Answer, TestDatabase, TestServer, eventually, service_args};
 use valerix_processor::config::Config;
 use valerix_processor::startup::build;
 
@@ -20,20 +21,20 @@ struct App {
     client: reqwest::Client,
     pool: PgPool,
     database: TestDatabase,
-    stop: CancellationToken,
+    servers: Mutex<Vec<TestServer>>,
 }
 
 impl App {
     async fn spawn(misbehaviour: &[&str]) -> Self {
         let database = TestDatabase::create().await;
         let pool = database.pool().await;
-        let (client, stop) = (reqwest::Client::new(), CancellationToken::new());
+        let (client, servers) = (reqwest::Client::new(), Mutex::default());
         let mut app = Self {
             base: String::new(),
             client,
             pool,
             database,
-            stop,
+            servers,
         };
         app.base = app.replica(misbehaviour).await;
         app
@@ -47,14 +48,9 @@ impl App {
             .chain(misbehaviour.iter().copied());
         let mut config = Config::parse_from(arguments);
         config.service = service_args("processor");
-        let server = build(config).await.unwrap();
-        let base = format!("http://{}", server.address());
-        tokio::spawn(server.run(self.stop.clone()));
-        eventually("the service is ready", || async {
-            let response = self.client.get(format!("{base}/ready")).send().await.ok()?;
-            (response.status() == 200).then_some(())
-        })
-        .await;
+        let server = TestServer::start(build(config).await.unwrap()).await;
+        let base = server.base.clone();
+        self.servers.lock().unwrap().push(server);
         base
     }
 
@@ -79,13 +75,13 @@ impl App {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap())
+        let answer = Answer::of(request).await;
+        (answer.status, answer.body())
     }
 
     async fn get(&self, path: &str) -> (u16, Value) {
-        let response = self.client.get(format!("{}{path}", self.base)).send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap())
+        let answer = Answer::of(self.client.get(format!("{}{path}", self.base))).await;
+        (answer.status, answer.body())
     }
 
     async fn ledger(&self) -> Vec<(String, String)> {
@@ -93,12 +89,6 @@ impl App {
             .fetch_all(&self.pool)
             .await
             .unwrap()
-    }
-}
-
-impl Drop for App {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 

@@ -1,0 +1,2 @@
+-- Restocks are remembered by their idempotency keys; nothing reads or writes this table.
+DROP TABLE restocks;

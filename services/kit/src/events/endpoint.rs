@@ -1,0 +1,69 @@
+//! A service's end of the bus, put together once for all services: what is published, what is read, and the tasks that
+//! do it once the database is there.
+
+use std::sync::Arc;
+
+use super::consumer::Consumer;
+use super::relay::Relay;
+use super::transactional::InTransaction;
+use super::{EventBus, Subscription, TransactionalHandler};
+use crate::metrics::Metrics;
+use crate::postgres::Database;
+use crate::tasks::Tasks;
+
+/// A service's end of the bus: its outbox is published, and its handlers get what others publish.
+pub struct Endpoint {
+    bus: Arc<dyn EventBus>,
+    relay: Relay,
+    database: Database,
+    tasks: Tasks,
+    metrics: Metrics,
+    consumer: String,
+}
+
+impl Endpoint {
+    /// Publishes the outbox of `database` from now on. `consumer` is the pod's name.
+    pub(crate) fn start(
+        bus: Arc<dyn EventBus>,
+        database: &Database,
+        tasks: &Tasks,
+        metrics: &Metrics,
+        consumer: &str,
+    ) -> Self {
+        let relay = Relay::new(database.pool().clone(), Arc::clone(&bus), metrics.clone());
+        let (publisher, keeper) = (relay.clone(), relay.clone());
+        tasks.spawn_when_ready("relay", database, move |stop| publisher.clone().run(stop));
+        tasks.spawn_when_ready("outbox", database, move |stop| keeper.clone().keep_up(stop));
+        Self {
+            bus,
+            relay,
+            database: database.clone(),
+            tasks: tasks.clone(),
+            metrics: metrics.clone(),
+            consumer: consumer.to_owned(),
+        }
+    }
+
+    /// Publishes the outbox; wake it after a commit that appended to it.
+    pub fn relay(&self) -> Relay {
+        self.relay.clone()
+    }
+
+    /// Hands the events of `topics` to `handler`, each event once for the whole `group`.
+    pub fn consume(&self, group: &'static str, topics: &[&str], handler: impl TransactionalHandler) {
+        let subscription = Subscription {
+            topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
+            group: group.to_owned(),
+            consumer: self.consumer.clone(),
+        };
+        let handler = Arc::new(InTransaction {
+            pool: self.database.pool().clone(),
+            relay: self.relay.clone(),
+            group,
+            handler,
+        });
+        let consumer = Consumer::new(Arc::clone(&self.bus), subscription, handler, self.metrics.clone());
+        self.tasks
+            .spawn_when_ready("consumer", &self.database, move |stop| consumer.clone().run(stop));
+    }
+}
