@@ -1,14 +1,18 @@
 //! The words of the stock: what is asked for and what was decided about an order. Pure.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use valerix_kit::api::Id;
 
 pub use valerix_kit::item::{ItemId, Quantity};
 
 /// What `order` asks for, by HTTP and by event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DeductRequest")]
 pub struct Command {
     /// The order: each of its commands is carried out once.
+    #[schemars(with = "Id")]
     pub order_id: Uuid,
     /// The item.
     pub item_id: ItemId,
@@ -17,7 +21,7 @@ pub struct Command {
 }
 
 /// An item as callers see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Item {
     /// Its id.
     pub item_id: String,
@@ -67,7 +71,7 @@ pub struct Price {
 }
 
 /// Why a reservation was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Reason {
     /// Fewer pieces are available than were asked for.

@@ -117,7 +117,9 @@ impl Operation {
         });
         let mut taken = settings.clone().for_deserialize().into_generator();
         let mut given = settings.for_serialize().into_generator();
-        let in_path = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let in_path = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let mut parameters: Vec<Value> = in_path
             .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
             .chain(self.parameters)
@@ -144,8 +146,7 @@ impl Operation {
         }
         if let Some(body) = self.body {
             let schema = body(&mut taken);
-            operation["requestBody"] =
-                json!({"required": true, "content": {"application/json": {"schema": schema}}});
+            operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
         }
         schemas.extend(taken.take_definitions(true));
         schemas.extend(given.take_definitions(true));
@@ -251,17 +252,36 @@ mod tests {
             .body::<Thing>()
             .answer::<Thing>(201, "Made")
             .problem(409, "It is there");
-        let (_, document) = Api::<()>::new("things", "").post("/things/{name}", nothing, operation).into_parts();
+        let (_, document) = Api::<()>::new("things", "")
+            .post("/things/{name}", nothing, operation)
+            .into_parts();
         let document = document.to_json();
         let post = &document["paths"]["/things/{name}"]["post"];
-        let named = |place: &str| post["parameters"].as_array().unwrap().iter().filter(|one| one["in"] == place).count();
+        let named = |place: &str| {
+            post["parameters"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|one| one["in"] == place)
+                .count()
+        };
         assert_eq!([named("path"), named("header"), named("query")], [1, 1, 1], "{post}");
         let reference = "#/components/schemas/Thing";
-        assert_eq!(post["requestBody"]["content"]["application/json"]["schema"]["$ref"], reference);
-        assert_eq!(post["responses"]["201"]["content"]["application/json"]["schema"]["$ref"], reference);
+        assert_eq!(
+            post["requestBody"]["content"]["application/json"]["schema"]["$ref"],
+            reference
+        );
+        assert_eq!(
+            post["responses"]["201"]["content"]["application/json"]["schema"]["$ref"],
+            reference
+        );
         assert!(post["responses"]["409"]["content"]["application/problem+json"].is_object());
         let thing = &document["components"]["schemas"]["Thing"];
-        assert_eq!(thing["required"], json!(["name", "count"]), "an answer always has what may be null");
+        assert_eq!(
+            thing["required"],
+            json!(["name", "count"]),
+            "an answer always has what may be null"
+        );
         assert_eq!(thing["properties"]["count"]["description"], "How many.");
     }
 }

@@ -316,7 +316,10 @@ mod tests {
 
     fn refuse(text: &str) -> (u16, String) {
         let problem = parse_json::<Body>(text.as_bytes()).unwrap_err();
-        let field = written(&problem)["errors"][0]["field"].as_str().unwrap_or("-").to_owned();
+        let field = written(&problem)["errors"][0]["field"]
+            .as_str()
+            .unwrap_or("-")
+            .to_owned();
         (problem.status().as_u16(), field)
     }
 

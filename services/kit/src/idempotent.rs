@@ -17,7 +17,7 @@ use valerix_resilience::idempotency::{
 use valerix_resilience::{Backoff, Deadline};
 
 use crate::postgres::begin;
-use crate::problem::Problem;
+use crate::problem::{Problem, from_idempotency, from_sqlx};
 
 /// Of a caller's time, the most that is left for writing the answer down and sending it; a quarter of shorter times.
 const LONGEST_MARGIN: Duration = Duration::from_millis(250);
@@ -90,11 +90,11 @@ where
     O: Future<Output = Result<(Transaction<'static, Postgres>, R), Problem>> + Send,
     W: Future<Output = Result<Answered, Problem>> + Send,
 {
-    let database = |error: sqlx::Error| Problem::from_sqlx(&error);
+    let database = |error: sqlx::Error| from_sqlx(&error);
     let opened = async {
         let mut transaction = begin(pool).await.map_err(database)?;
         let claim = idempotency.claim(&mut transaction, request, resource).await;
-        let (attempt, opening) = match claim.map_err(|error| Problem::from_idempotency(&error))? {
+        let (attempt, opening) = match claim.map_err(|error| from_idempotency(&error))? {
             Claim::Started(attempt) => (attempt, Opening::New(resource)),
             Claim::TakenOver(attempt) => {
                 let begun = Opening::Begun(attempt.resource());
@@ -119,7 +119,7 @@ where
     let answered = by(budget.answer, work(opened)).await?;
     match tokio::time::timeout_at(budget.answer.instant(), held.keep(answered.clone())).await {
         Ok(Ok(answer)) => Ok(answer.into_response()),
-        Ok(Err(error @ IdempotencyError::Superseded { .. })) => Err(Problem::from_idempotency(&error)),
+        Ok(Err(error @ IdempotencyError::Superseded { .. })) => Err(from_idempotency(&error)),
         // The answer is true whether or not it is written down by now.
         not_kept => {
             tracing::warn!(?not_kept, "an answer is sent before it is kept");

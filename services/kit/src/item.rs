@@ -1,5 +1,6 @@
 //! The words for goods that order and inventory share: an item's id and a number of pieces that can only be valid. Pure.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The most pieces that are moved at once: reserved, released or restocked.
@@ -8,8 +9,9 @@ pub const LARGEST_QUANTITY: i64 = 1_000_000;
 pub const LARGEST_ORDER: i64 = 10_000;
 
 /// An item's id: 1 to 64 of `A-Z a-z 0-9 . _ -`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String", inline, extend("pattern" = "^[A-Za-z0-9._-]{1,64}$"))]
 pub struct ItemId(String);
 
 impl ItemId {
@@ -40,8 +42,9 @@ impl TryFrom<String> for ItemId {
 }
 
 /// A number of pieces: 1 to [`LARGEST_QUANTITY`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "i64")]
+#[schemars(with = "i64", inline, extend("minimum" = 1, "maximum" = 1_000_000))]
 pub struct Quantity(i64);
 
 impl Quantity {

@@ -1,6 +1,6 @@
-//! The API as an OpenAPI 3.1 document, written by hand as JSON, and a page to read it. Pure.
+//! The API as an OpenAPI 3.1 document, and a page to read it. Pure.
 //!
-//! A service describes its operations; the document adds what all have in common: the problem responses, `/health`
+//! [`Api`](crate::api::Api) fills it; the document adds what all services have in common: the problem responses, `/health`
 //! and `/ready`.
 
 use axum::Router;
@@ -21,7 +21,7 @@ pub struct Document {
 
 impl Document {
     /// A document without operations.
-    pub fn new(title: &str, description: &str) -> Self {
+    pub(crate) fn new(title: &str, description: &str) -> Self {
         let document = Self {
             title: title.to_owned(),
             description: description.to_owned(),
@@ -48,7 +48,7 @@ impl Document {
     /// Adds an operation: an OpenAPI operation object. Responses 400, 404, 413, 415, 422, 500 and 503 of a kind that
     /// any operation may give need not be listed.
     #[must_use]
-    pub fn operation(mut self, method: &str, path: &str, mut operation: Value) -> Self {
+    pub(crate) fn operation(mut self, method: &str, path: &str, mut operation: Value) -> Self {
         if let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) {
             responses
                 .entry("default")
@@ -61,9 +61,9 @@ impl Document {
         self
     }
 
-    /// Adds a schema, to be named by [`schema_ref`].
+    /// Adds a schema, named as `#/components/schemas/<name>`.
     #[must_use]
-    pub fn schema(mut self, name: &str, schema: Value) -> Self {
+    pub(crate) fn schema(mut self, name: &str, schema: Value) -> Self {
         self.schemas.insert(name.to_owned(), schema);
         self
     }
@@ -106,7 +106,7 @@ impl Document {
     }
 
     /// `/openapi.json` and `/docs`.
-    pub fn router(self) -> Router {
+    pub(crate) fn router(self) -> Router {
         let (document, page) = (self.to_json(), self.to_html());
         Router::new()
             .route("/openapi.json", get(move || std::future::ready(Json(document.clone()))))
@@ -114,29 +114,9 @@ impl Document {
     }
 }
 
-/// `{"$ref": ...}` to a schema of the document.
-pub fn schema_ref(name: &str) -> Value {
-    json!({"$ref": format!("#/components/schemas/{name}")})
-}
-
-/// A request body of JSON with the named schema.
-pub fn json_body(schema: &str) -> Value {
-    json!({"required": true, "content": {"application/json": {"schema": schema_ref(schema)}}})
-}
-
-/// A response of JSON with the named schema.
-pub fn json_response(description: &str, schema: &str) -> Value {
-    json!({"description": description, "content": {"application/json": {"schema": schema_ref(schema)}}})
-}
-
 /// A response that is a problem.
-pub fn problem(description: &str) -> Value {
-    json!({"description": description, "content": {"application/problem+json": {"schema": schema_ref("Problem")}}})
-}
-
-/// A required parameter in the path.
-pub fn path_parameter(name: &str, schema: &Value) -> Value {
-    json!({"name": name, "in": "path", "required": true, "schema": schema})
+pub(crate) fn problem(description: &str) -> Value {
+    json!({"description": description, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}})
 }
 
 fn problem_schema() -> Value {

@@ -1,10 +1,10 @@
 //! Takes the replies of inventory and payment in: the inbox and the transition are one transaction.
 
 use async_trait::async_trait;
-use valerix_kit::events::{Event, Handler, HandlerError, inbox};
-use valerix_kit::postgres;
+use sqlx::PgConnection;
+use valerix_kit::events::{Event, Handled, HandlerError, TransactionalHandler};
 
-use crate::events::{GROUP, read_reply};
+use crate::events::read_reply;
 use crate::saga::moves::Moves;
 use crate::store::{Store, StoreError};
 
@@ -17,30 +17,20 @@ pub struct Replies {
 }
 
 #[async_trait]
-impl Handler for Replies {
-    async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
+impl TransactionalHandler for Replies {
+    async fn handle(&self, connection: &mut PgConnection, event: &Event) -> Result<Handled, HandlerError> {
         let reply = read_reply(&event.event_type, &event.payload)
             .map_err(|error| HandlerError::failed(format!("failed to read {}: {error}", event.event_type)))?;
-        let Some((order_id, reply)) = reply else { return Ok(()) };
-        let database = |error: sqlx::Error| HandlerError::from_sqlx(&error);
-        let mut transaction = postgres::begin(self.store.pool()).await.map_err(database)?;
-        if !inbox::claim(&mut transaction, GROUP, event.id)
-            .await
-            .map_err(database)?
-        {
-            return Ok(());
-        }
-        let applied = self
-            .store
-            .reply_in(&mut transaction, order_id, &reply)
-            .await
-            .map_err(|error| failed(&error))?;
-        transaction.commit().await.map_err(database)?;
-        match applied {
-            Some(applied) => self.moves.committed(&applied),
-            None => tracing::warn!(order = %order_id, event = %event.id, "a reply about an unknown order"),
-        }
-        Ok(())
+        let Some((order_id, reply)) = reply else {
+            return Ok(Handled::done());
+        };
+        let applied = self.store.reply_in(connection, order_id, &reply).await;
+        let Some(applied) = applied.map_err(|error| failed(&error))? else {
+            tracing::warn!(order = %order_id, event = %event.id, "a reply about an unknown order");
+            return Ok(Handled::done());
+        };
+        let moves = self.moves.clone();
+        Ok(Handled::then(move || moves.committed(&applied)))
     }
 }
 

@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sqlx::PgConnection;
 use tokio::sync::Notify;
-use valerix_kit::events::relay::Relay;
-use valerix_kit::events::{Event, Handler, HandlerError, inbox};
-use valerix_kit::postgres;
+use valerix_kit::events::{Event, Handled, HandlerError, TransactionalHandler};
 
-use crate::events::{Command, GROUP, command};
+use crate::events::{Command, command};
 use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 
@@ -19,8 +18,6 @@ use crate::store::{Store, StoreError};
 pub struct Commands {
     /// Where payments are.
     pub store: Store,
-    /// Publishes what a command wrote.
-    pub relay: Relay,
     /// Tells the sweeper that the processor has to be asked.
     pub wake: Arc<Notify>,
     /// Counts payments.
@@ -28,33 +25,25 @@ pub struct Commands {
 }
 
 #[async_trait]
-impl Handler for Commands {
-    async fn handle(&self, event: &Event) -> Result<(), HandlerError> {
+impl TransactionalHandler for Commands {
+    async fn handle(&self, connection: &mut PgConnection, event: &Event) -> Result<Handled, HandlerError> {
         let Command {
             order_id,
             input,
             amount,
         } = command(event)?;
-        let database = |error: sqlx::Error| HandlerError::from_sqlx(&error);
-        let mut transaction = postgres::begin(self.store.pool()).await.map_err(database)?;
-        if !inbox::claim(&mut transaction, GROUP, event.id)
-            .await
-            .map_err(database)?
-        {
-            return Ok(());
-        }
         let applied = self
             .store
-            .apply_in(&mut transaction, order_id, input, amount.as_ref(), None)
+            .apply_in(connection, order_id, input, amount.as_ref(), None)
             .await
             .map_err(|error| failed(&error))?;
-        transaction.commit().await.map_err(database)?;
-        self.metrics.moved(&applied);
-        if applied.payment.state.open_request().is_some() {
-            self.wake.notify_one();
-        }
-        self.relay.wake();
-        Ok(())
+        let (metrics, wake) = (self.metrics.clone(), Arc::clone(&self.wake));
+        Ok(Handled::then(move || {
+            metrics.moved(&applied);
+            if applied.payment.state.open_request().is_some() {
+                wake.notify_one();
+            }
+        }))
     }
 }
 

@@ -1,7 +1,5 @@
 //! The events of payment on the wire: order's commands in, announcements out. The shapes are those of the README. Pure.
 
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::json;
 use uuid::Uuid;
@@ -77,7 +75,6 @@ pub fn announced(payment: &Payment, announcement: Announcement) -> NewEvent {
             "currency": payment.amount.as_ref().map(Money::currency),
             "reason": payment.reason,
         }),
-        due_in: Duration::ZERO,
     }
 }
 

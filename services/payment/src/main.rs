@@ -7,5 +7,5 @@ use valerix_payment::startup::build;
 
 fn main() -> anyhow::Result<()> {
     let config = Config::parse();
-    launch(&config.service.clone(), || build(config))
+    Ok(launch(&config.service.clone(), || build(config))?)
 }

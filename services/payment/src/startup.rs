@@ -4,13 +4,7 @@ use std::sync::Arc;
 
 use sqlx::migrate::Migrator;
 use tokio::sync::Notify;
-use valerix_kit::events::consumer::Consumer;
-use valerix_kit::events::redis_streams::RedisStreams;
-use valerix_kit::events::relay::Relay;
-use valerix_kit::events::{EventBus, Subscription};
-use valerix_kit::postgres::Database;
-use valerix_kit::service::{Server, Service};
-use valerix_resilience::idempotency::Idempotency;
+use valerix_kit::service::{Server, Service, StartError};
 
 use crate::config::Config;
 use crate::consumer::Commands;
@@ -32,41 +26,28 @@ pub fn migrations() -> Migrator {
 ///
 /// # Errors
 /// When the configuration is wrong or a port is taken; never because a dependency is late.
-pub async fn build(config: Config) -> anyhow::Result<Server> {
+pub async fn build(config: Config) -> Result<Server, StartError> {
     let service = Service::on_bus(&config.service, &config.bus).await?;
-    let database = Database::open(&config.database, &config.service.service, &service.health)?;
-    let streams = RedisStreams::open(&config.bus);
-    service.health.register("redis", Arc::new(streams.clone()));
-    let bus: Arc<dyn EventBus> = Arc::new(streams);
-    let relay = Relay::new(database.pool().clone(), Arc::clone(&bus), service.metrics.clone());
-    let metrics = Metrics::register(&service.metrics)?;
+    let database = service.database(&config.database, migrations)?;
+    service.sweep_idempotency_keys(&database);
+    let endpoint = service.events(&config.bus, &database);
     let store = Store::new(database.pool().clone(), config.settle_lease);
-    let settlement = Settlement {
+    let metrics = Metrics::register(&service.metrics).map_err(StartError::Metrics)?;
+    let wake = Arc::new(Notify::new());
+    let commands = Commands {
         store: store.clone(),
-        processor: Processor {
-            client: service.client("processor").url(&config.processor_url).build()?,
-        },
-        relay: relay.clone(),
+        wake: Arc::clone(&wake),
         metrics: metrics.clone(),
     };
-    let wake = Arc::new(Notify::new());
-
-    let starting = database.clone();
-    service.tasks.spawn_droppable("start", move || {
-        let database = starting.clone();
-        async move { database.migrate(migrations()).await }
-    });
-
-    let keeper = relay.clone();
-    service
-        .tasks
-        .spawn_when_ready("outbox", &database, move |stop| keeper.clone().keep_up(stop));
-
-    let publisher = relay.clone();
-    service
-        .tasks
-        .spawn_when_ready("relay", &database, move |stop| publisher.clone().run(stop));
-
+    endpoint.consume(GROUP, &[PAYMENT_COMMANDS], commands);
+    let settlement = Settlement {
+        store,
+        processor: Processor {
+            client: service.client("processor", &config.processor_url)?,
+        },
+        relay: endpoint.relay(),
+        metrics,
+    };
     let sweeper = Sweeper {
         settlement: settlement.clone(),
         wake: Arc::clone(&wake),
@@ -76,32 +57,10 @@ pub async fn build(config: Config) -> anyhow::Result<Server> {
     service
         .tasks
         .spawn_when_ready("sweeper", &database, move |stop| sweeper.clone().run(stop));
-
-    let keys = database.pool().clone();
-    service.tasks.spawn_when_ready("idempotency", &database, move |stop| {
-        Idempotency::sweep(keys.clone(), stop)
-    });
-
-    let subscription = Subscription {
-        topics: vec![PAYMENT_COMMANDS.to_owned()],
-        group: GROUP.to_owned(),
-        consumer: config.service.pod_name.clone(),
-    };
-    let commands = Arc::new(Commands {
-        store,
-        relay,
-        wake: Arc::clone(&wake),
-        metrics,
-    });
-    let consumer = Consumer::new(bus, subscription, commands, service.metrics.clone());
-    service
-        .tasks
-        .spawn_when_ready("commands", &database, move |stop| consumer.clone().run(stop));
-
     let state = routes::AppState {
         settlement,
         wake,
         resilience: service.resilience.clone(),
     };
-    Ok(service.bind(routes::router(state), routes::document()).await?)
+    service.bind(routes::api().with_state(state)).await
 }

@@ -1,11 +1,13 @@
 //! The words of the ledger: keys, amounts and currencies that can only be valid, and a charge. Pure.
 
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The caller's key for a charge: 1 to 128 visible ASCII characters without `/`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String", inline, extend("pattern" = "^[!-.0-~]{1,128}$"))]
 pub struct Key(String);
 
 impl Key {
@@ -28,8 +30,9 @@ impl TryFrom<String> for Key {
 }
 
 /// An amount in the currency's smallest unit: 1 to 10^15.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "i64")]
+#[schemars(with = "i64", inline, extend("minimum" = 1, "maximum" = 1_000_000_000_000_000_i64))]
 pub struct Amount(i64);
 
 impl Amount {
@@ -52,8 +55,9 @@ impl TryFrom<i64> for Amount {
 }
 
 /// ISO 4217 by form: three capitals.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(with = "String", inline, extend("pattern" = "^[A-Z]{3}$"))]
 pub struct Currency(String);
 
 impl Currency {
@@ -76,7 +80,7 @@ impl TryFrom<String> for Currency {
 }
 
 /// What a caller asks for.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 pub struct ChargeRequest {
     /// One charge is made per key.
     pub key: Key,
@@ -87,7 +91,7 @@ pub struct ChargeRequest {
 }
 
 /// A row of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema, sqlx::FromRow)]
 pub struct Charge {
     /// Its place in the ledger.
     #[serde(skip)]

@@ -22,5 +22,5 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         pool: database.pool().clone(),
         misbehaviour: config.misbehaviour,
     };
-    service.bind(routes::router(state), routes::document()).await
+    service.bind(routes::api().with_state(state)).await
 }

@@ -32,11 +32,9 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     api.get("/api/inventory/{item_id}", show, one)
         .post(RESTOCK, restock, more)
 }
-, get(show))
-        .route(RESTOCK, post(restock))
-}
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "RestockRequest")]
 struct Restock {
     item_id: ItemId,
     quantity: Quantity,

@@ -39,12 +39,13 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
         .unwrap();
     let bus = std::sync::Arc::new(RedisStreams::open(&bus_args()));
     let relay = Relay::new(pool.clone(), bus, Metrics::new().unwrap());
-    let (service, _) = api().with_state(AppState {
-        pool: pool.clone(),
-        relay,
-        resilience: Resilience::builder().start().await.unwrap(),
-    })
-    .into_parts();
+    let (service, _) = api()
+        .with_state(AppState {
+            pool: pool.clone(),
+            relay,
+            resilience: Resilience::builder().start().await.unwrap(),
+        })
+        .into_parts();
 
     let mut finished = false;
     for polls in 1..400 {

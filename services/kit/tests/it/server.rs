@@ -275,10 +275,7 @@ async fn a_service_starts_before_its_database_and_outlives_its_loss() {
             Ok::<_, Problem>("now")
         }),
     );
-    let server = service
-        .bind(routes.with_state(opened))
-        .await
-        .unwrap();
+    let server = service.bind(routes.with_state(opened)).await.unwrap();
     let (base, report) = (
         format!("http://{}", server.address()),
         format!("http://{}", server.report_address()),

@@ -2,8 +2,7 @@
 
 pub mod orders;
 
-use axum::Router;
-use valerix_kit::openapi::Document;
+use valerix_kit::api::Api;
 use valerix_resilience::Resilience;
 
 use crate::saga::drive::FastPath;
@@ -18,15 +17,8 @@ pub struct AppState {
 }
 
 /// Every route of the service.
-pub fn router(state: AppState) -> Router {
-    orders::router().with_state(state)
-}
-
-/// The description of every route.
 #[must_use]
-pub fn document() -> Document {
-    orders::describe(Document::new(
-        "order",
-        "Takes orders and brings each of them to an end. Semantics: README.md of the service.",
-    ))
+pub fn api() -> Api<AppState> {
+    let description = "Takes orders and brings each of them to an end. Semantics: README.md of the service.";
+    orders::routes(Api::new("order", description))
 }

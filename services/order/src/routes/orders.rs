@@ -1,20 +1,18 @@
 //! `/api/orders`: what a request must look like, and what an order looks like in an answer.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
-use axum::routing::get;
 use http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
+use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
 use valerix_kit::idempotent::{Answered, Budget, Opening, idempotent};
 use valerix_kit::item::{ItemId, LARGEST_ORDER};
 use valerix_kit::money::Money;
-use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, problem as described_problem};
-use valerix_kit::problem::{FieldError, Problem};
-use valerix_resilience::PROBLEM_JSON;
+use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
 use valerix_resilience::policy::Admission;
 
@@ -30,18 +28,38 @@ const ORDERS: &str = "/api/orders";
 const DEFAULT_LIMIT: i64 = 20;
 const LARGEST_LIMIT: i64 = 100;
 
-pub(super) fn router() -> Router<AppState> {
-    Router::new()
-        .route(ORDERS, get(list).post(place))
-        .route("/api/orders/{id}", get(show))
+pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
+    let new = Operation::new("Place an order")
+        .idempotency_key()
+        .body::<PlaceOrder>()
+        .answer::<OrderBody>(201, "At its end: CONFIRMED or CANCELLED")
+        .answer::<OrderBody>(202, "Accepted, will be finished: QUEUED or CANCELLING")
+        .problem(409, "The first request with this key is still being answered")
+        .problem(
+            422,
+            "A field is not acceptable, the item is not known, or the key came with another body",
+        );
+    let several = Operation::new("List orders, newest first")
+        .query::<Page>()
+        .answer::<OrderPage>(200, "A page");
+    let one = Operation::new("Show an order")
+        .answer::<OrderBody>(200, "The order")
+        .problem(404, "There is no such order");
+    api.post(ORDERS, place, new)
+        .get(ORDERS, list, several)
+        .get("/api/orders/{id}", show, one)
 }
 
 /// The body of a POST.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewOrder")]
 struct PlaceOrder {
+    #[schemars(with = "ItemId")]
     item_id: String,
+    #[schemars(range(min = 1, max = 10_000))]
     quantity: i64,
+    /// Lose the answers of the fast path; 422 unless chaos is allowed.
     gremlin: Option<bool>,
 }
 
@@ -78,11 +96,14 @@ impl PlaceOrder {
 }
 
 /// An order in an answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Order")]
 struct OrderBody {
+    #[schemars(with = "Id")]
     order_id: Uuid,
     item_id: String,
     quantity: i32,
+    #[schemars(extend("enum" = ["QUEUED", "CONFIRMED", "CANCELLING", "CANCELLED", "REFUNDING", "REFUNDED"]))]
     status: &'static str,
     reason: Option<&'static str>,
     amount_minor: Option<i64>,
@@ -163,7 +184,7 @@ fn placed(order: Order) -> Result<StoredAnswer, Problem> {
         let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unknown-item", detail)
             .with("errors", json!([FieldError::new("/item_id", "is not known")]))
             .with("order_id", order.id.to_string());
-        stored_problem(&problem)
+        Ok(StoredAnswer::problem(&problem))
     } else {
         let status = if order.state.is_terminal() {
             StatusCode::CREATED
@@ -175,12 +196,6 @@ fn placed(order: Order) -> Result<StoredAnswer, Problem> {
     answer
         .map(|answer| answer.location(location))
         .map_err(|error| Problem::internal(&error))
-}
-
-fn stored_problem(problem: &Problem) -> Result<StoredAnswer, serde_json::Error> {
-    let mut answer = StoredAnswer::json(problem.status(), &problem.body())?;
-    answer.content_type = Some(PROBLEM_JSON.to_owned());
-    Ok(answer)
 }
 
 async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<OrderBody>, Problem> {
@@ -195,15 +210,18 @@ async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<
         .ok_or_else(|| Problem::not_found("unknown-order", format!("there is no order {id}")))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Page {
+    #[schemars(with = "Option<Id>")]
     cursor: Option<Uuid>,
+    #[schemars(range(min = 1, max = 100))]
     limit: Option<i64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct OrderPage {
     orders: Vec<OrderBody>,
+    #[schemars(with = "Option<Id>")]
     next_cursor: Option<Uuid>,
 }
 
@@ -235,90 +253,9 @@ async fn list(State(app): State<AppState>, Query(page): Query<Page>) -> Result<J
 /// What a failure of the store means to the caller.
 fn problem(error: &StoreError) -> Problem {
     match error {
-        StoreError::Sql { source, .. } => Problem::from_sqlx(source),
+        StoreError::Sql { source, .. } => from_sqlx(source),
         other => Problem::internal(other),
     }
-}
-
-pub(super) fn describe(document: Document) -> Document {
-    document
-        .schema("NewOrder", new_order_schema())
-        .schema("Order", order_schema())
-        .schema(
-            "OrderPage",
-            json!({"type": "object", "required": ["orders", "next_cursor"], "properties": {
-                "orders": {"type": "array", "items": {"$ref": "#/components/schemas/Order"}},
-                "next_cursor": {"type": ["string", "null"], "format": "uuid"},
-            }}),
-        )
-        .operation(
-            "post",
-            "/api/orders",
-            json!({
-                "summary": "Place an order",
-                "parameters": [{
-                    "name": "Idempotency-Key", "in": "header", "required": true,
-                    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-                }],
-                "requestBody": json_body("NewOrder"),
-                "responses": {
-                    "201": json_response("At its end: CONFIRMED or CANCELLED", "Order"),
-                    "202": json_response("Accepted, will be finished: QUEUED or CANCELLING", "Order"),
-                    "409": described_problem("The first request with this key is still being answered"),
-                    "422": described_problem("A field is not acceptable, the item is not known, or the key came with another body"),
-                },
-            }),
-        )
-        .operation(
-            "get",
-            "/api/orders",
-            json!({
-                "summary": "List orders, newest first",
-                "parameters": [
-                    {"name": "cursor", "in": "query", "schema": {"type": "string", "format": "uuid"}},
-                    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}},
-                ],
-                "responses": {"200": json_response("A page", "OrderPage")},
-            }),
-        )
-        .operation(
-            "get",
-            "/api/orders/{id}",
-            json!({
-                "summary": "Show an order",
-                "parameters": [path_parameter("id", &json!({"type": "string", "format": "uuid"}))],
-                "responses": {"200": json_response("The order", "Order"), "404": described_problem("There is no such order")},
-            }),
-        )
-}
-
-fn new_order_schema() -> Value {
-    json!({
-        "type": "object",
-        "required": ["item_id", "quantity"],
-        "additionalProperties": false,
-        "properties": {
-            "item_id": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Za-z0-9._-]+$"},
-            "quantity": {"type": "integer", "minimum": 1, "maximum": LARGEST_ORDER},
-            "gremlin": {"type": "boolean", "description": "Lose the answers of the fast path; 422 unless chaos is allowed"},
-        },
-    })
-}
-
-fn order_schema() -> Value {
-    json!({
-        "type": "object",
-        "required": ["order_id", "item_id", "quantity", "status", "reason", "amount_minor", "currency"],
-        "properties": {
-            "order_id": {"type": "string", "format": "uuid"},
-            "item_id": {"type": "string"},
-            "quantity": {"type": "integer"},
-            "status": {"type": "string", "enum": ["QUEUED", "CONFIRMED", "CANCELLING", "CANCELLED", "REFUNDING", "REFUNDED"]},
-            "reason": {"type": ["string", "null"]},
-            "amount_minor": {"type": ["integer", "null"]},
-            "currency": {"type": ["string", "null"]},
-        },
-    })
 }
 
 #[cfg(test)]
@@ -329,7 +266,7 @@ mod tests {
         let request: PlaceOrder = serde_json::from_str(body).unwrap();
         match request.check(gremlins) {
             Ok(_) => vec![],
-            Err(problem) => problem.body()["errors"]
+            Err(problem) => serde_json::to_value(&problem).unwrap()["errors"]
                 .as_array()
                 .unwrap()
                 .iter()

@@ -1,7 +1,5 @@
 //! One statement on one order, each inside the caller's transaction, and how a row becomes an order.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -145,7 +143,6 @@ async fn append(
         aggregate,
         version,
         payload,
-        due_in: Duration::ZERO,
     };
     outbox::append(connection, &event)
         .await

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::shop::Shop;
+use crate::shop::{Shop, Told};
 
 /// Body, key, content type; status and field of the answer.
 type Case = (

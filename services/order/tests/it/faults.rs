@@ -6,7 +6,7 @@ use chrono::{TimeDelta, Utc};
 use redis::AsyncCommands;
 use serde_json::json;
 
-use crate::shop::{Shop, hasty_payment_policy, order_policy};
+use crate::shop::{Shop, Told, hasty_payment_policy, order_policy};
 
 const LONGEST_ANSWER: Duration = Duration::from_millis(2_500);
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::shop::{SERVICES, Shop};
+use crate::shop::{SERVICES, Shop, Told};
 
 const STOCK: u32 = 10_000;
 const CLIENTS: usize = 6;

@@ -6,7 +6,7 @@ use redis::AsyncCommands;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::shop::{PRICE, Shop};
+use crate::shop::{PRICE, Shop, Told};
 
 #[tokio::test]
 async fn an_order_is_confirmed_within_the_budget_and_can_be_read() {

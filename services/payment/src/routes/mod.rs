@@ -4,9 +4,8 @@ pub mod payments;
 
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::sync::Notify;
-use valerix_kit::openapi::Document;
+use valerix_kit::api::Api;
 use valerix_resilience::Resilience;
 
 use crate::saga::settle::Settlement;
@@ -23,15 +22,8 @@ pub struct AppState {
 }
 
 /// Every route of the service.
-pub fn router(state: AppState) -> Router {
-    payments::router().with_state(state)
-}
-
-/// The description of every route.
 #[must_use]
-pub fn document() -> Document {
-    payments::describe(Document::new(
-        "payment",
-        "Takes the money of an order once. Semantics: README.md of the service.",
-    ))
+pub fn api() -> Api<AppState> {
+    let description = "Takes the money of an order once. Semantics: README.md of the service.";
+    payments::routes(Api::new("payment", description))
 }

@@ -1,20 +1,18 @@
 //! `/payments`: what a request must look like, and what a payment looks like in an answer.
 
-use axum::Router;
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
+use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
 use valerix_kit::idempotent::{Answered, Budget, idempotent};
-use valerix_kit::money::{LARGEST_AMOUNT_MINOR, Money};
-use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, problem as described_problem};
+use valerix_kit::money::Money;
 use valerix_kit::postgres::begin;
-use valerix_kit::problem::{FieldError, Problem};
-use valerix_resilience::PROBLEM_JSON;
+use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
 
 use super::AppState;
@@ -25,18 +23,37 @@ use crate::store::StoreError;
 
 const PAYMENTS: &str = "/payments";
 
-pub(super) fn router() -> Router<AppState> {
-    Router::new()
-        .route(PAYMENTS, post(charge))
-        .route("/payments/void", post(void))
-        .route("/payments/{id}", get(show))
+pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
+    let ask = Operation::new("Charge an order")
+        .idempotency_key()
+        .body::<Charge>()
+        .answer::<PaymentBody>(201, "CHARGED")
+        .answer::<PaymentBody>(202, "PROCESSING: the processor has not answered in time")
+        .problem(402, "Declined; the member payment shows the payment")
+        .problem(
+            409,
+            "Voided, or the first request with this key is still being answered",
+        );
+    let give_up = Operation::new("Give an order's payment up, whether or not it was asked for")
+        .body::<Void>()
+        .answer::<PaymentBody>(200, "The payment as it is now");
+    let one = Operation::new("Show a payment")
+        .answer::<PaymentBody>(200, "The payment")
+        .problem(404, "There is no such payment");
+    api.post(PAYMENTS, charge, ask)
+        .post("/payments/void", void, give_up)
+        .get("/payments/{id}", show, one)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NewPayment")]
 struct Charge {
+    #[schemars(with = "Id")]
     order_id: Uuid,
+    #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     amount_minor: i64,
+    #[schemars(regex(pattern = "^[A-Z]{3}$"))]
     currency: String,
 }
 
@@ -52,19 +69,24 @@ impl Charge {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Void {
+    #[schemars(with = "Id")]
     order_id: Uuid,
 }
 
 /// A payment in an answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Payment")]
 struct PaymentBody {
+    #[schemars(with = "Id")]
     payment_id: Uuid,
+    #[schemars(with = "Id")]
     order_id: Uuid,
     amount_minor: Option<i64>,
     currency: Option<String>,
+    #[schemars(extend("enum" = ["PROCESSING", "CHARGED", "DECLINED", "VOIDED", "REFUNDING", "REFUNDED"]))]
     status: &'static str,
     reason: Option<String>,
 }
@@ -132,9 +154,7 @@ fn charged(payment: Payment) -> Result<StoredAnswer, Problem> {
     let body = PaymentBody::from(payment);
     let refusal = |status, name: &'static str, detail: &str| {
         let problem = Problem::new(status, name, detail).with("payment", json!(body));
-        let mut answer = StoredAnswer::json(status, &problem.body())?;
-        answer.content_type = Some(PROBLEM_JSON.to_owned());
-        Ok(answer)
+        Ok(StoredAnswer::problem(&problem))
     };
     let answer = match state {
         PaymentState::Charged => StoredAnswer::json(StatusCode::CREATED, &body),
@@ -157,12 +177,12 @@ fn charged(payment: Payment) -> Result<StoredAnswer, Problem> {
 
 async fn void(State(app): State<AppState>, Json(void): Json<Void>) -> Result<Json<PaymentBody>, Problem> {
     let store = &app.settlement.store;
-    let mut transaction = begin(store.pool()).await.map_err(|error| Problem::from_sqlx(&error))?;
+    let mut transaction = begin(store.pool()).await.map_err(|error| from_sqlx(&error))?;
     let applied = store
         .apply_in(&mut transaction, void.order_id, Input::Void, None, None)
         .await
         .map_err(|error| problem(&error))?;
-    transaction.commit().await.map_err(|error| Problem::from_sqlx(&error))?;
+    transaction.commit().await.map_err(|error| from_sqlx(&error))?;
     app.settlement.metrics.moved(&applied);
     app.settlement.relay.wake();
     app.wake.notify_one();
@@ -179,7 +199,7 @@ async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<
 /// What a failure of the store means to the caller.
 fn problem(error: &StoreError) -> Problem {
     match error {
-        StoreError::Sql { source, .. } => Problem::from_sqlx(source),
+        StoreError::Sql { source, .. } => from_sqlx(source),
         StoreError::OtherAmount { .. } => Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
             "key-reused",
@@ -189,94 +209,17 @@ fn problem(error: &StoreError) -> Problem {
     }
 }
 
-pub(super) fn describe(document: Document) -> Document {
-    document
-    .schema("NewPayment", new_payment())
-    .schema(
-        "Void",
-        json!({
-            "type": "object",
-            "required": ["order_id"],
-            "additionalProperties": false,
-            "properties": {"order_id": {"type": "string", "format": "uuid"}},
-        }),
-    )
-    .schema("Payment", payment())
-    .operation(
-        "post",
-        "/payments",
-        json!({
-            "summary": "Charge an order",
-            "parameters": [{
-                "name": "Idempotency-Key", "in": "header", "required": true,
-                "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-            }],
-            "requestBody": json_body("NewPayment"),
-            "responses": {
-                "201": json_response("CHARGED", "Payment"),
-                "202": json_response("PROCESSING: the processor has not answered in time", "Payment"),
-                "402": described_problem("Declined; the member payment shows the payment"),
-                "409": described_problem("Voided, or the first request with this key is still being answered"),
-            },
-        }),
-    )
-    .operation(
-        "post",
-        "/payments/void",
-        json!({
-            "summary": "Give an order's payment up, whether or not it was asked for",
-            "requestBody": json_body("Void"),
-            "responses": {"200": json_response("The payment as it is now", "Payment")},
-        }),
-    )
-    .operation(
-        "get",
-        "/payments/{id}",
-        json!({
-            "summary": "Show a payment",
-            "parameters": [path_parameter("id", &json!({"type": "string", "format": "uuid"}))],
-            "responses": {"200": json_response("The payment", "Payment"), "404": described_problem("There is no such payment")},
-        }),
-    )
-}
-
-fn new_payment() -> Value {
-    json!({
-        "type": "object",
-        "required": ["order_id", "amount_minor", "currency"],
-        "additionalProperties": false,
-        "properties": {
-            "order_id": {"type": "string", "format": "uuid"},
-            "amount_minor": {"type": "integer", "minimum": 1, "maximum": LARGEST_AMOUNT_MINOR},
-            "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
-        },
-    })
-}
-
-fn payment() -> Value {
-    json!({
-        "type": "object",
-        "required": ["payment_id", "order_id", "amount_minor", "currency", "status", "reason"],
-        "properties": {
-            "payment_id": {"type": "string", "format": "uuid"},
-            "order_id": {"type": "string", "format": "uuid"},
-            "amount_minor": {"type": ["integer", "null"]},
-            "currency": {"type": ["string", "null"]},
-            "status": {"type": "string", "enum": ["PROCESSING", "CHARGED", "DECLINED", "VOIDED", "REFUNDING", "REFUNDED"]},
-            "reason": {"type": ["string", "null"]},
-        },
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use valerix_kit::money::LARGEST_AMOUNT_MINOR;
+
     use super::*;
 
     fn fields(body: &str) -> Vec<String> {
         let request: Charge = serde_json::from_str(body).unwrap();
         match request.check() {
             Ok(_) => vec![],
-            Err(problem) => problem.body()["errors"]
+            Err(problem) => serde_json::to_value(&problem).unwrap()["errors"]
                 .as_array()
                 .unwrap()
                 .iter()

@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 use valerix_kit::args::BusArgs;
 use valerix_kit::service::Server;
-use valerix_kit::testing::{TestDatabase, bus_args, eventually, service_args};
+use valerix_kit::testing::{Answer, TestDatabase, bus_args, eventually, service_args};
 use valerix_payment::config::Config;
 
 pub struct Desk {
@@ -21,20 +21,6 @@ pub struct Desk {
     database: TestDatabase,
     _processor_database: Option<TestDatabase>,
     _stop: DropGuard,
-}
-
-/// An answer of either service.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: reqwest::header::HeaderMap,
-    pub text: String,
-}
-
-impl Answer {
-    pub fn body(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
-    }
 }
 
 impl Desk {
@@ -107,19 +93,9 @@ impl Desk {
         self.database.pool().await
     }
 
-    async fn answer(request: reqwest::RequestBuilder) -> Answer {
-        let answer = request.send().await.unwrap();
-        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
-        Answer {
-            status,
-            headers,
-            text: answer.text().await.unwrap(),
-        }
-    }
-
     pub async fn charge(&self, key: &str, order: Uuid, amount: i64) -> Answer {
         let body = json!({"order_id": order, "amount_minor": amount, "currency": "EUR"});
-        Self::answer(
+        Answer::of(
             self.http
                 .post(format!("{}/payments", self.url))
                 .header("idempotency-key", key)
@@ -137,11 +113,11 @@ impl Desk {
             .header("idempotency-key", key)
             .header("valerix-timeout-ms", milliseconds)
             .json(&body);
-        Self::answer(request).await
+        Answer::of(request).await
     }
 
     pub async fn void(&self, order: Uuid) -> Answer {
-        Self::answer(
+        Answer::of(
             self.http
                 .post(format!("{}/payments/void", self.url))
                 .json(&json!({"order_id": order})),
@@ -150,7 +126,7 @@ impl Desk {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        Self::answer(self.http.get(format!("{}{path}", self.url))).await
+        Answer::of(self.http.get(format!("{}{path}", self.url))).await
     }
 
     /// Waits until the payment of `order` has that state.
@@ -177,7 +153,7 @@ impl Desk {
 
     /// The processor's own word: key -> status.
     pub async fn ledger(&self) -> BTreeMap<String, String> {
-        let page = Self::answer(self.http.get(format!("{}/charges?limit=1000", self.processor)))
+        let page = Answer::of(self.http.get(format!("{}/charges?limit=1000", self.processor)))
             .await
             .body();
         let text = |charge: &Value, member: &str| charge[member].as_str().unwrap().to_owned();

@@ -1,13 +1,11 @@
 //! `POST /charges`, `GET /charges`, `GET /charges/{key}`, `POST /charges/{key}/refund`, `POST /charges/{key}/cancel`.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::{Json, Path, Query};
-use valerix_kit::openapi::{Document, json_body, json_response, path_parameter, problem};
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 
 use super::AppState;
@@ -15,12 +13,29 @@ use crate::charge::{Charge, ChargeRequest, Key};
 use crate::misbehaviour::{Fate, declined, fate};
 use crate::store;
 
-pub(super) fn router() -> Router<AppState> {
-    Router::new()
-        .route("/charges", post(charge).get(list))
-        .route("/charges/{key}", get(show))
-        .route("/charges/{key}/refund", post(refund))
-        .route("/charges/{key}/cancel", post(cancel))
+pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
+    let make = Operation::new("Charges once per key; a decline is an answer")
+        .body::<ChargeRequest>()
+        .answer::<Charge>(200, "The charge made earlier")
+        .answer::<Charge>(201, "The new charge")
+        .problem(422, "A field is not acceptable, or the key stands for another amount");
+    let ledger = Operation::new("The ledger, oldest first")
+        .query::<Page>()
+        .answer::<Ledger>(200, "A page");
+    let one = Operation::new("One charge")
+        .answer::<Charge>(200, "The charge")
+        .problem(404, "No such charge");
+    let give_back = Operation::new("Gives a charge back, once")
+        .answer::<Charge>(200, "The charge, refunded")
+        .problem(404, "No such charge")
+        .problem(409, "The charge was declined or cancelled");
+    let never = Operation::new("Sees to it that the key is never charged, unless it was already")
+        .answer::<Charge>(200, "The charge as it is: CANCELLED unless it was made before");
+    api.post("/charges", charge, make)
+        .get("/charges", list, ledger)
+        .get("/charges/{key}", show, one)
+        .post("/charges/{key}/refund", refund, give_back)
+        .post("/charges/{key}/cancel", cancel, never)
 }
 
 async fn charge(
@@ -90,13 +105,20 @@ async fn cancel(State(state): State<AppState>, Path(key): Path<String>) -> Resul
     .await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Page {
     cursor: Option<String>,
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<i64>,
 }
 
-async fn list(State(state): State<AppState>, Query(page): Query<Page>) -> Result<Json<Value>, Problem> {
+#[derive(Serialize, JsonSchema)]
+struct Ledger {
+    charges: Vec<Charge>,
+    next_cursor: Option<String>,
+}
+
+async fn list(State(state): State<AppState>, Query(page): Query<Page>) -> Result<Json<Ledger>, Problem> {
     let refuse =
         |field: &str, detail: &str| Problem::invalid(StatusCode::BAD_REQUEST, vec![FieldError::new(field, detail)]);
     let limit = page.limit.unwrap_or(100);
@@ -115,7 +137,7 @@ async fn list(State(state): State<AppState>, Query(page): Query<Page>) -> Result
         .last()
         .filter(|_| full)
         .map(|charge| charge.sequence.to_string());
-    Ok(Json(json!({"charges": charges, "next_cursor": next_cursor})))
+    Ok(Json(Ledger { charges, next_cursor }))
 }
 
 async fn find(state: &AppState, key: &Key) -> Result<Charge, Problem> {
@@ -142,102 +164,4 @@ fn failed_on_purpose() -> Problem {
 #[expect(clippy::needless_pass_by_value, reason = "used with map_err")]
 fn database(error: sqlx::Error) -> Problem {
     from_sqlx(&error)
-}
-
-pub(super) fn describe(document: Document) -> Document {
-    let key = json!({"type": "string", "pattern": "^[!-.0-~]{1,128}$"});
-    let amount = json!({"type": "integer", "minimum": 1, "maximum": 1_000_000_000_000_000_i64});
-    let currency = json!({"type": "string", "pattern": "^[A-Z]{3}$"});
-    let in_path = path_parameter("key", &json!({"type": "string"}));
-    document
-        .schema(
-            "ChargeRequest",
-            json!({
-                "type": "object",
-                "required": ["key", "amount_minor", "currency"],
-                "properties": {"key": key, "amount_minor": amount, "currency": currency},
-            }),
-        )
-        .schema(
-            "Charge",
-            json!({
-                "type": "object",
-                "required": ["key", "amount_minor", "currency", "status", "reason", "created_at", "refunded_at"],
-                "properties": {
-                    "key": {"type": "string"},
-                    "amount_minor": {"type": ["integer", "null"], "description": "In the currency's smallest unit"},
-                    "currency": {"type": ["string", "null"]},
-                    "status": {"enum": ["SUCCEEDED", "DECLINED", "REFUNDED", "CANCELLED"]},
-                    "reason": {"type": ["string", "null"]},
-                    "created_at": {"type": "string", "format": "date-time"},
-                    "refunded_at": {"type": ["string", "null"], "format": "date-time"},
-                },
-            }),
-        )
-        .schema(
-            "Ledger",
-            json!({
-                "type": "object",
-                "required": ["charges", "next_cursor"],
-                "properties": {
-                    "charges": {"type": "array", "items": valerix_kit::openapi::schema_ref("Charge")},
-                    "next_cursor": {"type": ["string", "null"]},
-                },
-            }),
-        )
-        .operation(
-            "post",
-            "/charges",
-            json!({
-                "summary": "Charges once per key; a decline is an answer",
-                "requestBody": json_body("ChargeRequest"),
-                "responses": {
-                    "200": json_response("The charge made earlier", "Charge"),
-                    "201": json_response("The new charge", "Charge"),
-                },
-            }),
-        )
-        .operation(
-            "get",
-            "/charges",
-            json!({
-                "summary": "The ledger, oldest first",
-                "parameters": [
-                    {"name": "cursor", "in": "query", "schema": {"type": "string"}},
-                    {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000}},
-                ],
-                "responses": {"200": json_response("A page", "Ledger")},
-            }),
-        )
-        .operation(
-            "get",
-            "/charges/{key}",
-            json!({
-                "summary": "One charge",
-                "parameters": [in_path],
-                "responses": {"200": json_response("The charge", "Charge"), "404": problem("No such charge")},
-            }),
-        )
-        .operation(
-            "post",
-            "/charges/{key}/refund",
-            json!({
-                "summary": "Gives a charge back, once",
-                "parameters": [in_path],
-                "responses": {
-                    "200": json_response("The charge, refunded", "Charge"),
-                    "404": problem("No such charge"),
-                    "409": problem("The charge was declined or cancelled"),
-                },
-            }),
-        )
-        .operation(
-            "post",
-            "/charges/{key}/cancel",
-            json!({
-                "summary": "Sees to it that the key is never charged, unless it was already",
-                "parameters": [in_path],
-                "responses": {"200": json_response("The charge as it is: CANCELLED unless it was made before", "Charge")},
-            }),
-        )
 }

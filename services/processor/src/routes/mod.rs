@@ -2,9 +2,8 @@
 
 pub mod charges;
 
-use axum::Router;
 use sqlx::PgPool;
-use valerix_kit::openapi::Document;
+use valerix_kit::api::Api;
 
 use crate::config::MisbehaviourArgs;
 
@@ -18,14 +17,6 @@ pub struct AppState {
 }
 
 /// Every route of the service.
-pub fn router(state: AppState) -> Router {
-    charges::router().with_state(state)
-}
-
-/// The description of every route.
-pub fn document() -> Document {
-    charges::describe(Document::new(
-        "processor",
-        "A simulated card processor: one charge per key",
-    ))
+pub fn api() -> Api<AppState> {
+    charges::routes(Api::new("processor", "A simulated card processor: one charge per key"))
 }
