@@ -23,7 +23,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         let seeds = seeds.clone();
         async move { store::seed(&pool, &seeds).await }
     });
-    service.sweep_idempotency_keys(&database);
+    service.sweep_expired_keys(&database);
     let endpoint = service.events(&config.bus, &database);
     endpoint.consume(events::GROUP, &[events::COMMANDS], events::Commands);
     let state = routes::AppState {

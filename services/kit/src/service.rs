@@ -185,7 +185,7 @@ impl Service {
     }
 
     /// Forgets idempotency keys that have expired, as long as the service runs.
-    pub fn sweep_idempotency_keys(&self, database: &Database) {
+    pub fn sweep_expired_keys(&self, database: &Database) {
         let keys = database.pool().clone();
         self.tasks.spawn_when_ready("idempotency", database, move |stop| {
             Idempotency::sweep(keys.clone(), stop)

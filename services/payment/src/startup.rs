@@ -29,7 +29,7 @@ pub fn migrations() -> Migrator {
 pub async fn build(config: Config) -> Result<Server, StartError> {
     let service = Service::on_bus(&config.service, &config.bus).await?;
     let database = service.database(&config.database, migrations)?;
-    service.sweep_idempotency_keys(&database);
+    service.sweep_expired_keys(&database);
     let endpoint = service.events(&config.bus, &database);
     let store = Store::new(database.pool().clone(), config.settle_lease);
     let metrics = Metrics::register(&service.metrics).map_err(StartError::Metrics)?;
