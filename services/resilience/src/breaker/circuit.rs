@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub next_probe_in: Option<Duration>,
 }
 
-type Listener = Box<dyn Fn(Transition) + Send + Sync>;
+type Listener = std::sync::Arc<dyn Fn(Transition) + Send + Sync>;
 
 /// One circuit.
 ///
@@ -127,13 +127,14 @@ impl<C: Clock> CircuitBreaker<C> {
         }
     }
 
-    /// Calls `listener` after every transition, on the thread that caused it, without a lock held.
+    /// Calls `listener` after every transition, on the thread that caused it, without a lock held. One that panics is
+    /// logged and passed over.
     pub fn on_transition(&self, listener: impl Fn(Transition) + Send + Sync + 'static) {
         let mut listeners = self
             .listeners
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        listeners.push(Box::new(listener));
+        listeners.push(std::sync::Arc::new(listener));
     }
 
     /// Asks for one call. The permit must be told the outcome; dropped, it counts as neutral.
@@ -230,13 +231,14 @@ impl<C: Clock> CircuitBreaker<C> {
     }
 
     pub(super) fn tell(&self, transition: Transition) {
-        for listener in self
-            .listeners
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .iter()
-        {
-            listener(transition);
+        let listeners = self.listeners.read();
+        let listeners = listeners.unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        for listener in listeners {
+            // Whose call or whose reload this is must not end by it.
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener(transition)));
+            if told.is_err() {
+                tracing::error!(to = transition.to.as_str(), "a listener of a circuit panicked");
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use valerix_policy::{Concurrency, ConcurrencyType, LimitKind, LimitReport, Mode, Priorities, Priority, Route};
+use valerix_policy::{Concurrency, ConcurrencyType, LimitKind, LimitReport, Mode, Priorities, Priority};
 
 use self::adaptive::Aimd;
 use crate::bulkhead::{Bulkhead, BulkheadPermit, Line};
@@ -35,7 +35,8 @@ pub(crate) struct Gate<C: Clock = MonotonicClock> {
 struct Limit<C> {
     settings: Concurrency,
     /// The routes of `settings.priorities`.
-    routes: Vec<(Route, Priority)>,
+    #[cfg(feature = "axum")]
+    routes: Vec<(valerix_policy::Route, Priority)>,
     mode: Mode,
     places: Bulkhead,
     /// Each line by itself: requests that pass a queue by say nothing about whether it stands.
@@ -104,16 +105,14 @@ impl<C: Clock + Clone> Gate<C> {
         let most = adaptive.as_ref().map_or(settings.max, Aimd::limit);
         let places = former.map_or_else(|| Bulkhead::new(0), |former| former.places.clone());
         places.resize(size(most));
-        // Validated with the document.
-        let routes = settings.priorities.iter().flat_map(|priorities| &priorities.routes);
-        let routes = routes.filter_map(|item| Some((item.route.parse().ok()?, item.priority)));
         let queue = || Queue {
             length: AtomicUsize::new(0),
             flowing_at: AtomicU64::new(self.clock.millis()),
         };
         self.limit.store(Some(Arc::new(Limit {
             settings: settings.clone(),
-            routes: routes.collect(),
+            #[cfg(feature = "axum")]
+            routes: routes(settings),
             mode,
             places,
             queues: [queue(), queue()],
@@ -125,6 +124,7 @@ impl<C: Clock + Clone> Gate<C> {
     }
 
     /// The priority of a request of `method` for `path` that claims `claimed` in its header.
+    #[cfg(feature = "axum")]
     pub(crate) fn priority(&self, method: &str, path: &str, claimed: Option<&str>) -> Priority {
         let limit = self.limit.load();
         let Some((limit, priorities)) = limit
@@ -206,6 +206,16 @@ pub(crate) fn gauges(levels: Option<[usize; 3]>) -> impl Iterator<Item = Gauge> 
             samples: levels.map(sample).into_iter().collect(),
         }
     })
+}
+
+/// The routes that have a priority of their own.
+#[cfg(feature = "axum")]
+fn routes(settings: &Concurrency) -> Vec<(valerix_policy::Route, Priority)> {
+    let items = settings.priorities.iter().flat_map(|priorities| &priorities.routes);
+    // Validated with the document.
+    items
+        .filter_map(|item| Some((item.route.parse().ok()?, item.priority)))
+        .collect()
 }
 
 impl<C: Clock> Limit<C> {

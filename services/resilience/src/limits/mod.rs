@@ -19,7 +19,7 @@ pub use self::limiter::{MAX_KEYS, RateLimiter};
 pub use self::address::{InvalidNetwork, Network};
 #[cfg(feature = "axum")]
 pub(crate) use self::rules::{Owner, RuleSet, Ruling, SharedLimits};
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "axum", feature = "redis"))]
 pub(crate) use self::shared::{DEFAULT_PREFIX, REDIS_TIMEOUT};
 #[cfg(feature = "redis")]
 pub use self::shared::{InvalidRedisUrl, RedisLimits, SharedLimiter};

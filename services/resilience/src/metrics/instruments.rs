@@ -30,6 +30,7 @@ mod with {
 }
 
 #[cfg(not(feature = "metrics"))]
+#[allow(dead_code, reason = "who counts is a feature of its own")]
 mod without {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};

@@ -18,6 +18,10 @@ pub(crate) use self::scrape::{Gauge, Sample, Scraped};
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics(Arc<Families>);
 
+#[cfg_attr(
+    not(feature = "metrics"),
+    allow(dead_code, reason = "who counts is a feature of its own, and nobody shows it")
+)]
 #[derive(Debug)]
 struct Families {
     calls: CounterVec,

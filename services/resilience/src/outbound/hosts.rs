@@ -59,7 +59,8 @@ impl Listeners {
         let listeners = Arc::downgrade(&self.0);
         breaker.on_transition(move |transition| {
             let Some(listeners) = listeners.upgrade() else { return };
-            for listener in listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            let listeners = listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
+            for listener in listeners {
                 listener(host, transition);
             }
         });

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use valerix_policy::{Parsed, Policy, PolicyError, PolicySource};
 
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "axum", feature = "redis"))]
 use super::redis::{Redis, RedisOptions};
 use super::reload::follow;
 use super::{InForce, Inner, Resilience};
@@ -41,7 +41,7 @@ pub enum StartError {
         source: prometheus::Error,
     },
     /// The URL for shared limits is none.
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "axum", feature = "redis"))]
     #[error("failed to prepare shared limits: {source}")]
     Redis {
         /// Which one, and why.
@@ -57,7 +57,7 @@ impl StartError {
             Self::Policy { .. } => "Policy",
             #[cfg(feature = "metrics")]
             Self::Metrics { .. } => "Metrics",
-            #[cfg(feature = "redis")]
+            #[cfg(all(feature = "axum", feature = "redis"))]
             Self::Redis { .. } => "Redis",
         }
     }
@@ -75,7 +75,7 @@ pub struct Builder {
     #[cfg(feature = "metrics")]
     registry: Option<Registry>,
     crash: Crash,
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "axum", feature = "redis"))]
     pub(super) redis: RedisOptions,
     wall_clock: WallClock,
     fault_random: Arc<Random>,
@@ -105,7 +105,7 @@ impl Builder {
             #[cfg(feature = "metrics")]
             registry: None,
             crash: Arc::new(|| std::process::abort()),
-            #[cfg(feature = "redis")]
+            #[cfg(all(feature = "axum", feature = "redis"))]
             redis: RedisOptions::from_environment(),
             wall_clock: WallClock::new(Utc::now),
             fault_random: Arc::new(Random::from_entropy()),
@@ -230,7 +230,7 @@ impl Builder {
             )),
             read: Mutex::default(),
             faults_hash: arc_swap::ArcSwapOption::empty(),
-            #[cfg(feature = "redis")]
+            #[cfg(all(feature = "axum", feature = "redis"))]
             redis: Redis::new(self.redis, metrics.clone(), revision.clone())?,
             revision,
             metrics,

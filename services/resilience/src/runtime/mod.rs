@@ -3,7 +3,7 @@
 mod builder;
 #[cfg(feature = "metrics")]
 mod gauges;
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "axum", feature = "redis"))]
 mod redis;
 mod reload;
 
@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 use tokio_util::task::TaskTracker;
-use valerix_policy::{Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Report, Route};
+use valerix_policy::{Faults as FaultsDocument, Policy, PolicyReport, PolicySource, Report};
 
 pub use self::builder::{Builder, StartError};
 use crate::clock::WallClock;
@@ -60,7 +60,7 @@ pub(crate) struct Inner {
     /// The hash of the faults document in force.
     faults_hash: ArcSwapOption<String>,
     revision: watch::Sender<u64>,
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "axum", feature = "redis"))]
     redis: self::redis::Redis,
     metrics: Metrics,
     tasks: TaskTracker,
@@ -73,7 +73,8 @@ pub(crate) struct Inner {
 pub(crate) struct InForce {
     pub(crate) policy: Policy,
     report: PolicyReport,
-    key_routes: Vec<Route>,
+    #[cfg(feature = "axum")]
+    key_routes: Vec<valerix_policy::Route>,
 }
 
 impl InForce {
@@ -90,17 +91,20 @@ impl InForce {
     }
 
     fn new(policy: Policy, report: PolicyReport) -> Self {
-        // Validated with the document.
-        let routes = &policy.inbound.idempotency.required_routes;
-        let key_routes = routes.iter().filter_map(|route| route.parse().ok()).collect();
         Self {
+            // Validated with the document.
+            #[cfg(feature = "axum")]
+            key_routes: {
+                let routes = &policy.inbound.idempotency.required_routes;
+                routes.iter().filter_map(|route| route.parse().ok()).collect()
+            },
             policy,
             report,
-            key_routes,
         }
     }
 
     /// Whether a request must have an idempotency key.
+    #[cfg(feature = "axum")]
     pub(crate) fn requires_key(&self, method: &str, path: &str) -> bool {
         self.key_routes.iter().any(|route| route.matches(method, path))
     }
@@ -173,10 +177,12 @@ impl Resilience {
     }
 
     /// Counts every change that the report's entity tag shows.
+    #[cfg(feature = "axum")]
     pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.0.revision.subscribe()
     }
 
+    #[cfg(feature = "axum")]
     pub(crate) fn inner(&self) -> &Inner {
         &self.0
     }
@@ -251,10 +257,12 @@ impl Inner {
         }
     }
 
+    #[cfg(feature = "axum")]
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
+    #[cfg(feature = "axum")]
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }

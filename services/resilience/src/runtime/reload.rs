@@ -1,6 +1,5 @@
 //! Documents that come in: what is good is put in force in one step, what is bad is reported and changes nothing.
 
-use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, Weak};
@@ -192,15 +191,7 @@ impl Inner {
             for target in self.known_targets() {
                 let named = valerix_policy::Target::named(target.name());
                 let settings = policy.target(target.name()).unwrap_or(&named);
-                let reconfigured = std::panic::catch_unwind(AssertUnwindSafe(|| {
-                    target.reconfigure(settings, policy.mode, replicas, now);
-                }));
-                if reconfigured.is_err() {
-                    tracing::error!(
-                        target_name = target.name(),
-                        "a listener of the target's circuit panicked"
-                    );
-                }
+                target.reconfigure(settings, policy.mode, replicas, now);
             }
             if Arc::ptr_eq(&in_force, &self.in_force.load()) {
                 self.let_go_of_unused(policy);

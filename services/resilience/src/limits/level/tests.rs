@@ -260,7 +260,7 @@ fn a_key_that_comes_back_after_any_time_owes_nothing() {
             let passed = slots * quota.slot_nanos();
             assert_eq!(
                 level.take(&quota, began + passed).allowed,
-                slots >= 6,
+                slots >= u64::from(SMALL_SLOTS),
                 "{slots} slots later"
             );
         }

@@ -276,6 +276,22 @@ async fn a_caller_that_leaves_takes_nothing_along() {
     }
 }
 
+/// Of a cluster no connection is made, lost and made again for each request.
+#[tokio::test]
+async fn a_cluster_is_left_alone_and_the_share_holds() {
+    let server = RedisServer::start_in_cluster();
+    let redis = RedisLimits::open_with_timeout(&server.url(), PATIENT).unwrap();
+    assert!(redis.connected(PATIENT).await);
+    let limiter = redis.limiter(&owner(), "rule", quota(2, DAY, 2, LimitAlgorithm::Window), 1);
+    for allowed in [true, true, false] {
+        assert_eq!(limiter.take("all").await.allowed, allowed);
+    }
+    assert!(limiter.is_degraded());
+    assert_eq!(limiter.local_decisions(), 3);
+    // Three times what is waited for another Redis that was lost.
+    assert!(!redis.connected(Duration::from_millis(1_500)).await);
+}
+
 #[tokio::test]
 async fn a_reload_gives_the_local_share_no_second_burst() {
     let nobody = RedisLimits::open("redis://127.0.0.1:1/").unwrap();

@@ -20,9 +20,19 @@ pub(super) struct RedisServer {
 
 impl RedisServer {
     pub(super) fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::start_with(&[])
+    }
+
+    /// A node of a cluster that serves none of its keys.
+    pub(super) fn start_in_cluster() -> Self {
+        let bus = free_port().to_string();
+        Self::start_with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
+        let port = free_port();
         let folder = tempfile::tempdir().unwrap();
-        let child = spawn(port, folder.path());
+        let child = spawn(port, folder.path(), arguments);
         Self { child, port, folder }
     }
 
@@ -42,7 +52,7 @@ impl RedisServer {
     /// Begins anew, empty, on the same port.
     pub(super) fn restart(&mut self) {
         self.kill();
-        self.child = spawn(self.port, self.folder.path());
+        self.child = spawn(self.port, self.folder.path(), &[]);
     }
 
     /// Runs a command; its answer as text.
@@ -72,7 +82,11 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, folder: &std::path::Path) -> Child {
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, folder: &std::path::Path, arguments: &[&str]) -> Child {
     let child = Command::new("redis-server")
         .args([
             "--port",
@@ -84,6 +98,7 @@ fn spawn(port: u16, folder: &std::path::Path) -> Child {
             "--appendonly",
             "no",
         ])
+        .args(arguments)
         .current_dir(folder)
         .stdout(Stdio::null())
         .spawn()
