@@ -4,7 +4,7 @@
 mod with {
     use prometheus::{HistogramOpts, Opts};
 
-    pub(crate) use prometheus::{HistogramVec, IntCounter as Counter, IntCounterVec as CounterVec};
+    pub(crate) use prometheus::{Histogram, HistogramVec, IntCounter as Counter, IntCounterVec as CounterVec};
 
     /// From a millisecond to ten seconds: a request beyond that is late whatever it is.
     const SECONDS: [f64; 13] = [
@@ -59,7 +59,8 @@ mod without {
         }
     }
 
-    pub(in crate::metrics) struct Histogram;
+    #[derive(Clone, Debug)]
+    pub(crate) struct Histogram;
 
     impl Histogram {
         #[expect(clippy::unused_self, reason = "as prometheus has it")]
@@ -86,10 +87,10 @@ mod without {
 }
 
 #[cfg(feature = "metrics")]
-pub(crate) use self::with::Counter;
+pub(crate) use self::with::{Counter, Histogram};
 #[cfg(feature = "metrics")]
 pub(super) use self::with::{CounterVec, HistogramVec, counter, histogram};
 #[cfg(not(feature = "metrics"))]
-pub(crate) use self::without::Counter;
+pub(crate) use self::without::{Counter, Histogram};
 #[cfg(not(feature = "metrics"))]
 pub(super) use self::without::{CounterVec, HistogramVec, counter, histogram};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 #[cfg(feature = "axum")]
 use std::time::Duration;
 
-pub(crate) use self::instruments::Counter;
+pub(crate) use self::instruments::{Counter, Histogram};
 use self::instruments::{CounterVec, HistogramVec, counter, histogram};
 #[cfg(feature = "metrics")]
 pub(crate) use self::scrape::{Gauge, Sample, Scraped};
@@ -38,6 +38,7 @@ struct Families {
     reloads: CounterVec,
     injected: CounterVec,
     concurrency: CounterVec,
+    call_seconds: HistogramVec,
     request_seconds: HistogramVec,
 }
 
@@ -110,6 +111,11 @@ impl Metrics {
                 "Requests that asked for a place, by priority and decision.",
                 &["priority", "decision"],
             ),
+            call_seconds: histogram(
+                "resilience_call_duration_seconds",
+                "Time of an attempt to the head of its answer, or to its end without one, by target.",
+                &["target"],
+            ),
             request_seconds: histogram(
                 "resilience_request_duration_seconds",
                 "Time from a request's arrival to the head of its answer, by the first digit of its status.",
@@ -140,6 +146,7 @@ impl Metrics {
         ] {
             registry.register(Box::new(family.clone()))?;
         }
+        registry.register(Box::new(families.call_seconds.clone()))?;
         registry.register(Box::new(families.request_seconds.clone()))
     }
 
@@ -161,6 +168,10 @@ impl Metrics {
 
     pub(crate) fn calls_of(&self, target: &str, outcome: &str) -> Counter {
         self.0.calls.with_label_values(&[target, outcome])
+    }
+
+    pub(crate) fn call_seconds_of(&self, target: &str) -> Histogram {
+        self.0.call_seconds.with_label_values(&[target])
     }
 
     pub(crate) fn bulkhead_of(&self, target: &str, decision: &str) -> Counter {

@@ -271,7 +271,10 @@ impl<J, F> CallState<'_, J, F> {
             connect_timeout: self.call.connect_timeout(),
             address: flight.map(Flight::socket),
         };
-        match tokio::time::timeout_at(end, (self.send)(attempt)).await {
+        let began = Instant::now();
+        let answered = tokio::time::timeout_at(end, (self.send)(attempt)).await;
+        self.call.target.counters.seconds.observe(began.elapsed().as_secs_f64());
+        match answered {
             Ok(Ok(answer)) => {
                 let repeat = self.judge.repeat(&answer);
                 Reply::Answer { answer, repeat }

@@ -1,7 +1,7 @@
 //! The counters of one target, looked up once, so that a call only adds.
 
 use crate::breaker::Outcome;
-use crate::metrics::{Counter, Metrics};
+use crate::metrics::{Counter, Histogram, Metrics};
 
 #[derive(Debug)]
 pub(crate) struct Counters {
@@ -15,6 +15,7 @@ pub(crate) struct Counters {
     pub(super) retries_refused: Counter,
     pub(super) hedges: Counter,
     pub(super) ejections: Counter,
+    pub(super) seconds: Histogram,
 }
 
 impl Counters {
@@ -31,6 +32,7 @@ impl Counters {
             retries_refused: metrics.retries_refused_of(target),
             hedges: metrics.hedges_of(target),
             ejections: metrics.ejections_of(target),
+            seconds: metrics.call_seconds_of(target),
         }
     }
 
