@@ -107,7 +107,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
 }
 
 fn is_stalled(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<Stalled>())
+    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error + 'static>::is::<Stalled>)
 }
 
 /// Path parameters; 400 that names the parameter.
