@@ -118,6 +118,11 @@ fn forwarded(headers: &HeaderMap, bytes: &[u8]) {
     }
 }
 
+/// A nameserver's answer: the only bytes of the network that the library itself takes apart.
+pub fn dns(bytes: &[u8]) {
+    crate::outbound::read_any_dns_reply(bytes);
+}
+
 /// A breaker under any sequence of calls, answers, time and new settings: closed to calls while it is open, never more
 /// probes than permits, and never stuck.
 pub fn breaker(bytes: &[u8]) {
@@ -260,6 +265,14 @@ mod tests {
     #[test]
     fn a_slice_of_the_headers() {
         slice(&HEADERS, 20_000, headers);
+    }
+
+    #[test]
+    fn a_slice_of_the_dns() {
+        // An SRV record that points at the name asked for, and the address of that name.
+        const RECORDS: &[u8] = b"\0\x01\0\x01\xc0\x0c\0\x21\0\x01\0\0\0\x05\0\x08\0\0\0\0\x0b\xb8\xc0\x0c\
+            \xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x0a\0\0\x07";
+        slice(&[RECORDS], 20_000, dns);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl BuildError {
     }
 }
 
-/// Settings of a client that are the code's business; all others are the document's.
+/// What of a client is the code's business; all others are the document's.
 ///
 /// ```no_run
 /// # fn example(resilience: valerix_resilience::Resilience) -> Result<(), valerix_resilience::BuildError> {

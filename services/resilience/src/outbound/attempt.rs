@@ -268,6 +268,7 @@ impl<J, F> CallState<'_, J, F> {
     {
         let attempt = Attempt {
             end,
+            #[cfg(feature = "reqwest")]
             connect_timeout: self.call.connect_timeout(),
             address: flight.map(Flight::socket),
         };
@@ -330,6 +331,7 @@ impl<J, F> CallState<'_, J, F> {
                     outcome,
                     held,
                     ticket,
+                    #[cfg(feature = "reqwest")]
                     deadline: self.end,
                     unrepeated: false,
                 };

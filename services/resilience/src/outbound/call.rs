@@ -40,6 +40,7 @@ impl Call<'_> {
     }
 
     /// The time to connect; where there are other addresses, so much that one of them has time to answer.
+    #[cfg(feature = "reqwest")]
     pub(super) fn connect_timeout(&self) -> Duration {
         let timeout = self.policy.timeout;
         if self.balancer.is_some_and(|balancer| balancer.len() > 1) {
@@ -55,6 +56,7 @@ impl Call<'_> {
 pub(crate) struct Attempt {
     /// When it is given up.
     pub(crate) end: Instant,
+    #[cfg(feature = "reqwest")]
     pub(crate) connect_timeout: Duration,
     /// The address to connect to; none means the URL's host.
     pub(crate) address: Option<SocketAddr>,
@@ -68,6 +70,10 @@ pub(crate) enum AttemptError {
     /// No address is to be reached.
     Cut(String),
     Reset(String),
+    #[cfg_attr(
+        not(feature = "reqwest"),
+        expect(dead_code, reason = "other clients get requests that are built")
+    )]
     Request(String),
 }
 
@@ -77,6 +83,7 @@ pub(crate) struct Completed<R> {
     pub(crate) outcome: Outcome,
     pub(crate) held: Held,
     pub(crate) ticket: Option<Ticket>,
+    #[cfg(feature = "reqwest")]
     pub(crate) deadline: Deadline,
     /// Whether only the budget kept it from being repeated.
     pub(crate) unrepeated: bool,

@@ -247,6 +247,27 @@ fn parse(bytes: &[u8], id: u16, name: &str) -> Option<DnsReply> {
     Some(answer)
 }
 
+/// For the fuzzer: an answer to a good question, of which nobody chose the counts, the flags and the records.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_any(bytes: &[u8]) {
+    const NAME: &str = "_http._tcp.stock-pods.shop.svc.cluster.local";
+    const RECORDS: usize = 12 + NAME.len() + 2 + 4;
+    let (head, records) = bytes.split_at(bytes.len().min(4));
+    let Some(mut reply) = question(7, NAME) else { return };
+    reply.truncate(RECORDS);
+    reply[2] |= 0x80;
+    for (place, byte) in [3, 7, 9, 11].into_iter().zip(head) {
+        reply[place] = *byte;
+    }
+    reply.extend_from_slice(records);
+    if let Some(answer) = parse(&reply, 7, NAME) {
+        assert!(answer.services.len() <= records.len(), "more records than bytes");
+        if let Ok(Lookup::Found(found)) = answer.lookup(SocketAddr::from((Ipv4Addr::LOCALHOST, 53))) {
+            assert!(!found.is_empty(), "nothing found is not found");
+        }
+    }
+}
+
 struct Reader<'bytes> {
     bytes: &'bytes [u8],
     at: usize,

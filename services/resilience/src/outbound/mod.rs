@@ -35,6 +35,8 @@ pub use self::target::Target;
 
 pub(crate) use self::balance::Balancer;
 pub(crate) use self::call::{Attempt, AttemptError, Call, Completed, Held};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::dns::read_any as read_any_dns_reply;
 pub(crate) use self::execute::execute;
 pub(crate) use self::judge::{HttpJudge, RetryOn, mark_final};
 #[cfg(feature = "reqwest")]

@@ -206,6 +206,7 @@ impl Resolve for ClusterResolver {
 }
 
 /// Whether a host is the name of a Kubernetes Service.
+#[cfg(feature = "reqwest")]
 pub(crate) fn is_cluster_host(host: &str) -> bool {
     Service::of(host).is_some()
 }

@@ -20,6 +20,7 @@ use crate::retry::RetryBudget;
 /// What of the document is read per call.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetPolicy {
+    #[cfg(feature = "reqwest")]
     pub(crate) url: Option<String>,
     pub(crate) timeout: valerix_policy::Timeouts,
     pub(crate) retry: valerix_policy::Retry,
@@ -29,6 +30,7 @@ pub(crate) struct TargetPolicy {
     pub(crate) scope: BreakerScope,
     pub(crate) balances: bool,
     /// Whether the document itself asks for it.
+    #[cfg(feature = "reqwest")]
     pub(crate) balances_by_choice: bool,
     pub(crate) hedge: Option<Hedge>,
 }
@@ -36,6 +38,7 @@ pub(crate) struct TargetPolicy {
 impl TargetPolicy {
     fn new(target: &valerix_policy::Target, mode: Mode) -> Self {
         Self {
+            #[cfg(feature = "reqwest")]
             url: target.url.clone(),
             timeout: target.timeout,
             retry: target.retry,
@@ -49,12 +52,14 @@ impl TargetPolicy {
             mode,
             scope: target.circuit_breaker.scope,
             balances: target.balancing_type() == BalancingType::P2C,
+            #[cfg(feature = "reqwest")]
             balances_by_choice: target.balancing.is_some() || target.circuit_breaker.scope == BreakerScope::Host,
             hedge: target.hedge,
         }
     }
 
     /// The same for a call that waits at least `patience`, whatever the document's own times.
+    #[cfg(feature = "reqwest")]
     pub(crate) fn patient(&self, patience: Duration) -> Self {
         let least = valerix_policy::Duration::from_millis(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
         let mut patient = self.clone();

@@ -94,6 +94,7 @@ impl Balancer<CoarseClock> {
     }
 
     /// Over an address that the URL itself names.
+    #[cfg(feature = "reqwest")]
     pub(crate) fn fixed(address: SocketAddr, hosts: Arc<Hosts>) -> Self {
         Self::build(hosts, None, vec![address], CoarseClock)
     }
