@@ -39,6 +39,13 @@ mod key;
 pub mod layers;
 mod limits;
 mod metrics;
+#[cfg_attr(
+    not(feature = "reqwest"),
+    allow(
+        dead_code,
+        reason = "the engine of calls has what only the client over reqwest asks of it"
+    )
+)]
 mod outbound;
 #[cfg(feature = "postgres")]
 pub mod postgres;

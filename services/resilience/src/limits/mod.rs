@@ -17,8 +17,10 @@ pub use self::limiter::{MAX_KEYS, RateLimiter};
 
 #[cfg(feature = "axum")]
 pub use self::address::{InvalidNetwork, Network};
+#[cfg(all(feature = "axum", feature = "redis"))]
+pub(crate) use self::rules::SharedLimits;
 #[cfg(feature = "axum")]
-pub(crate) use self::rules::{Owner, RuleSet, Ruling, SharedLimits};
+pub(crate) use self::rules::{Owner, RuleSet, Ruling};
 #[cfg(all(feature = "axum", feature = "redis"))]
 pub(crate) use self::shared::{DEFAULT_PREFIX, REDIS_TIMEOUT};
 #[cfg(feature = "redis")]

@@ -151,6 +151,7 @@ impl RuleSet {
     }
 
     /// Whether a rule counts with other replicas.
+    #[cfg(feature = "redis")]
     pub(crate) fn is_shared(&self) -> bool {
         self.rules.iter().any(|rule| matches!(rule.limiter, Limiter::Shared(_)))
     }
