@@ -29,8 +29,8 @@ pub use backup_policy::{
 };
 pub use chaos_experiment::{
     ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget, ConditionKind,
-    ConditionProbe, DesiredState, ErrorsFault, Expectation, FaultType, HttpMethod, HttpProbe, LatencyFault,
-    PodKillFault, Probe, ProbeMode, ProbeStatus, Safety, SteadyState, TargetState, TargetStatus, Verdict,
+    ConditionProbe, DesiredState, ErrorsFault, Expectation, HttpMethod, HttpProbe, LatencyFault, PodKillFault, Probe,
+    ProbeMode, ProbeStatus, RefusedBy, Safety, SteadyState, TargetState, TargetStatus, Verdict,
 };
 pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{Duration, InvalidDuration};

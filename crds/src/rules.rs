@@ -131,6 +131,7 @@ fn what_is_right_passes() {
         chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
         chaos(json!({"podKill": {}, "count": "50%"})),
+        chaos(json!({"podKill": {}, "count": 100})),
     ] {
         assert_eq!(problems(&object), "", "{object}");
     }
@@ -405,6 +406,7 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "timeZone has no meaning without schedule",
         ),
         (chaos(json!({"podKill": {}, "count": "0%"})), "count must be"),
+        (chaos(json!({"podKill": {}, "count": 101})), "count must be"),
         (
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
             "exactly one of http and condition",

@@ -5,6 +5,8 @@ use std::{net::SocketAddr, time::Duration};
 
 /// Every address of both families.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "[::]:8080";
+/// The pods read no longer fault.
+const LONGEST_FAULT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Settings of `valerix-operator run`; each has an environment variable of the same meaning.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,12 +23,12 @@ pub struct Settings {
     /// Namespaces to work in, separated by commas. Empty: all of them.
     #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// Namespaces in which experiments are allowed, separated by commas. Empty: none.
+    /// Namespaces in which experiments may evict pods, separated by commas. Empty: none.
     #[arg(long, env = "CHAOS_NAMESPACES", value_delimiter = ',')]
     pub chaos_namespaces: Vec<String>,
-    /// Longest duration of a fault, for example 30m.
-    #[arg(long, env = "CHAOS_MAX_DURATION", default_value = "10m")]
-    pub chaos_max_duration: valerix_crds::Duration,
+    /// Longest duration of a fault, for example 30m; a longer one is cut to it. At most 24h.
+    #[arg(long, env = "CHAOS_MAX_DURATION", default_value = "10m", value_parser = fault_duration)]
+    pub chaos_max_duration: Duration,
     /// Image that the Jobs of a BackupPolicy run.
     #[arg(long, env = "BACKUP_IMAGE", default_value = "")]
     pub backup_image: String,
@@ -85,10 +87,22 @@ impl Settings {
         Scope::from_namespaces(&present(&self.watch_namespaces))
     }
 
-    /// The namespaces in which experiments are allowed.
+    /// The namespaces in which experiments may evict pods.
     pub fn chaos_namespaces(&self) -> Vec<String> {
         present(&self.chaos_namespaces)
     }
+}
+
+/// A duration that the pods' documents can hold.
+fn fault_duration(text: &str) -> Result<Duration, String> {
+    let parsed: valerix_crds::Duration = text
+        .parse()
+        .map_err(|error: valerix_crds::InvalidDuration| error.to_string())?;
+    let duration = parsed.value().map_err(|error| error.to_string())?;
+    if duration < Duration::from_secs(1) || duration > LONGEST_FAULT {
+        return Err(format!("`{text}` is out of bounds; write a duration from 1s to 24h"));
+    }
+    Ok(duration)
 }
 
 fn present(names: &[String]) -> Vec<String> {
@@ -121,5 +135,14 @@ mod tests {
             (Duration::from_secs(120), None)
         );
         assert!(Arguments::try_parse_from(["drain", "--drain-timeout=soon"]).is_err());
+    }
+
+    #[test]
+    fn the_longest_fault_is_one_that_pods_can_read() {
+        assert_eq!(fault_duration("30m"), Ok(Duration::from_secs(1_800)));
+        assert_eq!(fault_duration("24h"), Ok(LONGEST_FAULT));
+        for text in ["", "soon", "0s", "24h1ms", "99999h"] {
+            assert!(fault_duration(text).is_err(), "{text}");
+        }
     }
 }

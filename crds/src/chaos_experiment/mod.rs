@@ -9,5 +9,5 @@ pub use spec::{
     ChaosExperiment, ChaosExperimentSpec, ChaosTarget, DesiredState, ErrorsFault, LatencyFault, PodKillFault, Safety,
 };
 pub use status::{
-    ChaosExperimentStatus, ChaosPhase, ChaosSummary, FaultType, ProbeStatus, TargetState, TargetStatus, Verdict,
+    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ProbeStatus, RefusedBy, TargetState, TargetStatus, Verdict,
 };

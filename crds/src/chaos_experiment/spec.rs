@@ -7,6 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// What a route looks like: a method of HTTP and a path without query, of visible ASCII. Whatever passes here is read by
+/// the pods too.
+const ROUTE: &str = r#"^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT) /[!"$-)+->@-~]*$"#;
+
 /// The fault, its target, its limits and how the system is judged meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -53,7 +57,7 @@ use serde::{Deserialize, Serialize};
         .field_path(".timeZone")
 )]
 pub struct ChaosExperimentSpec {
-    /// Run starts and keeps going, Stop recovers at once; may be changed at any time. Default: Run.
+    /// Run starts and keeps going, Stop recovers at once; may be changed at any time. A run that is asked for by annotation meanwhile starts when this is set to Run. Default: Run.
     #[serde(default)]
     pub desired: DesiredState,
     /// The service that is hurt. Required.
@@ -74,9 +78,12 @@ pub struct ChaosExperimentSpec {
     /// How long the fault lasts in each pod, ended by the pod's own clock; capped by the operator's chaos.maxDuration. Unit: duration. Default: none, required for latency and errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,
-    /// When runs start, as five cron fields (minute hour day month weekday). Default: none, one run at once.
+    /// When runs start, as five cron fields (minute hour day month weekday) of numbers, names, `*`, `,`, `-` and `/`. Default: none, one run at once: creating the object runs it, also when it is restored from a backup; restore it with `desired: Stop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 9, max = 128), regex(pattern = r"^[^ @=]+( +[^ @=]+){4}$"))]
+    #[schemars(
+        length(min = 9, max = 128),
+        regex(pattern = r"^[0-9A-Za-z*/,-]+( +[0-9A-Za-z*/,-]+){4}$")
+    )]
     pub schedule: Option<String>,
     /// IANA zone in which schedule is read, for example Europe/Berlin. Default: Etc/UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,9 +150,9 @@ pub struct LatencyFault {
     #[serde(default = "hundred")]
     #[schemars(range(min = 1, max = 100))]
     pub percent: u32,
-    /// Routes that are held, each `METHOD /path`; a segment `{x}` stands for any one segment. Default: all but health, ready and the report.
+    /// Routes that are held, each `METHOD /path`; a segment `{x}` stands for any one segment; there is no query, no `*` and no method for all. Default: all but health, ready, the report and the paths of the service's probes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 256), regex(pattern = r"^[A-Z]+ /[^ ]*$")))]
+    #[schemars(length(max = 32), inner(length(max = 256), regex(pattern = ROUTE)))]
     pub routes: Vec<String>,
 }
 
@@ -160,9 +167,9 @@ pub struct ErrorsFault {
     #[serde(default = "unavailable")]
     #[schemars(range(min = 400, max = 599))]
     pub status: u32,
-    /// Routes that fail, each `METHOD /path`; a segment `{x}` stands for any one segment. Default: all but health, ready and the report.
+    /// Routes that fail, each `METHOD /path`; a segment `{x}` stands for any one segment; there is no query, no `*` and no method for all. Default: all but health, ready, the report and the paths of the service's probes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 256), regex(pattern = r"^[A-Z]+ /[^ ]*$")))]
+    #[schemars(length(max = 32), inner(length(max = 256), regex(pattern = ROUTE)))]
     pub routes: Vec<String>,
 }
 
@@ -198,8 +205,8 @@ fn count_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "x-kubernetes-int-or-string": true,
         "x-kubernetes-validations": [{
-            "rule": "string(self).matches('^([1-9][0-9]{0,2}|1000|([1-9][0-9]?|100)%)$')",
-            "message": "count must be a number from 1 to 1000 or a percentage from 1% to 100%",
+            "rule": "string(self).matches('^([1-9][0-9]?|100|([1-9][0-9]?|100)%)$')",
+            "message": "count must be a number from 1 to 100 or a percentage from 1% to 100%",
         }],
     })
 }

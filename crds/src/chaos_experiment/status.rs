@@ -5,13 +5,12 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Phase, verdict and recovery, kept apart: whether the run ended, whether the system withstood it, whether the fault is gone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChaosExperimentStatus {
-    /// Generation of the spec that this status speaks of; -1 before the operator has seen the object.
+    /// Generation of the spec that this status speaks of; -1 before the operator has seen the object. It stays at the run's own while a changed spec has not run yet.
     #[serde(default = "unseen")]
     pub observed_generation: i64,
     /// Where the run stands.
@@ -32,6 +31,13 @@ pub struct ChaosExperimentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub run: Option<String>,
+    /// Hash of what the run acted on: fault, target, count, duration, safety and steady state. A spec that differs is shown as changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub spec_hash: Option<String>,
+    /// The scheduled time that this run stands for; none for a run that was asked for in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_at: Option<DateTime<Utc>>,
     /// Value of the run annotation that was handled last; only another value asks for a run again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
@@ -155,6 +161,31 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub message: Option<String>,
+    /// Since when the fault is on in the pod by its own report, or when its eviction was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_at: Option<DateTime<Utc>>,
+    /// Who refused, in state Refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<RefusedBy>,
+}
+
+/// Who refused to have a pod hurt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum RefusedBy {
+    /// The pod itself.
+    Pod,
+    /// A disruption budget, for now.
+    DisruptionBudget,
+    /// spec.safety.minAvailable, at the moment of the eviction.
+    MinAvailable,
+    /// The API server.
+    ApiServer,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// What was done to a pod.
@@ -216,27 +247,6 @@ pub struct ChaosSummary {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub next: String,
-}
-
-/// The kinds of fault, as status and reports name them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FaultType {
-    /// Pods are evicted.
-    PodKill,
-    /// Requests are delayed.
-    Latency,
-    /// Requests are answered with an error.
-    Errors,
-}
-
-impl fmt::Display for FaultType {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::PodKill => "PodKill",
-            Self::Latency => "Latency",
-            Self::Errors => "Errors",
-        })
-    }
 }
 
 fn unseen() -> i64 {

@@ -318,14 +318,11 @@ async fn two_experiments_never_hurt_one_service_at_once() -> Result<()> {
         .object(SHOP, &first, "injected", Duration::from_secs(60), injected)
         .await?;
     let second = start(&world, "second", json!({"podKill": {}})).await?;
-    let waits_or_skips = |experiment: &ChaosExperiment| {
-        experiment.status.as_ref().is_some_and(|status| {
-            status.injected_at.is_none()
-                && status
-                    .message
-                    .as_deref()
-                    .is_some_and(|message| message.contains("inventory"))
-        })
+    let busy = |experiment: &ChaosExperiment| {
+        experiment
+            .status
+            .as_ref()
+            .is_some_and(|status| status.injected_at.is_none() && status.reason.as_deref() == Some("TargetBusy"))
     };
     world
         .object(
@@ -333,7 +330,7 @@ async fn two_experiments_never_hurt_one_service_at_once() -> Result<()> {
             &second,
             "kept away from a target in use",
             Duration::from_secs(20),
-            waits_or_skips,
+            busy,
         )
         .await?;
     let running = world.api::<ChaosExperiment>(SHOP).get(&first).await?;

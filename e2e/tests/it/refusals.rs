@@ -203,13 +203,30 @@ fn refused() -> Vec<(Value, &'static str)> {
         ),
         (
             chaos(json!({"podKill": {}, "count": "150%"})),
-            "count must be a number from 1 to 1000",
+            "count must be a number from 1 to 100",
         ),
         (
             chaos(json!({"podKill": {}, "count": 0})),
-            "count must be a number from 1 to 1000",
+            "count must be a number from 1 to 100",
         ),
         (chaos(json!({"podKill": {}, "schedule": "@daily"})), "spec.schedule"),
+        (
+            chaos(json!({"podKill": {}, "schedule": "0 10 * * 5#2"})),
+            "spec.schedule",
+        ),
+        (chaos(json!({"podKill": {}, "schedule": "0 10 ? * *"})), "spec.schedule"),
+        (
+            chaos(json!({"errors": {"routes": ["GET /a?b=c"]}, "duration": "5s"})),
+            "spec.errors.routes",
+        ),
+        (
+            chaos(json!({"errors": {"routes": ["GET /a/*"]}, "duration": "5s"})),
+            "spec.errors.routes",
+        ),
+        (
+            chaos(json!({"latency": {"delay": "1s", "routes": ["ANY /a"]}, "duration": "5s"})),
+            "spec.latency.routes",
+        ),
         (
             chaos(json!({"podKill": {}, "timeZone": "Europe/Berlin"})),
             "timeZone has no meaning without schedule",

@@ -4,8 +4,8 @@
 //! the decision saw; a 409 changes nothing and means: look again. Nothing is ever sent twice from here.
 
 use super::error::Error;
-use super::failpoint;
-use super::faults::pod_kill::{self, Answer};
+use super::faults::pod_kill::{self, EvictionResult};
+use super::limits::FIELD_MANAGER;
 use super::observed::Document;
 use super::step::Action;
 use crate::runtime::publish::Precondition;
@@ -16,11 +16,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use valerix_crds::ChaosExperiment;
 use valerix_crds::names::{CHAOS_FINALIZER, FAULTS_KEY, policy_config_map};
-use valerix_crds::{ChaosExperiment, ChaosPhase};
-
-/// Field manager of the fault document and of what this controller says on a service.
-pub const FIELD_MANAGER: &str = "valerix-chaos";
 
 /// What became of an action.
 #[derive(Debug)]
@@ -30,7 +27,7 @@ pub enum Applied {
     /// Something else was written; the experiment stands as it was.
     Elsewhere,
     /// An eviction was sent; this was the answer.
-    Evicted(String, Answer),
+    Evicted(String, EvictionResult),
     /// Somebody else was faster, or the object is gone: nothing was changed.
     Stale,
 }
@@ -44,11 +41,8 @@ pub async fn apply(
     publisher: &Publisher<ChaosExperiment>,
     experiment: &Arc<ChaosExperiment>,
     document: Option<&Document>,
-    grace_period_seconds: Option<i64>,
     action: &Action,
 ) -> Result<Applied, Error> {
-    let step = step_name(action);
-    failpoint::reached(clients, experiment, "before", step).await;
     let result = match action {
         Action::Write(status) => publisher
             .write(experiment, status, Precondition::SameVersion)
@@ -56,43 +50,33 @@ pub async fn apply(
             .map(Applied::Experiment),
         Action::AddFinalizer => finalizers(clients, experiment, true).await,
         Action::RemoveFinalizer => finalizers(clients, experiment, false).await,
-        Action::PutFaults(text) => match document {
+        Action::Lock(text) | Action::Release(text) => match document {
             Some(document) => put_faults(clients, experiment, document, text).await,
             None => Ok(Applied::Stale),
         },
-        Action::Evict { pod, uid } => return evict(clients, experiment, pod, uid, grace_period_seconds, step).await,
+        Action::Evict {
+            pod,
+            uid,
+            grace_period_seconds,
+        } => return evict(clients, experiment, pod, uid, *grace_period_seconds).await,
         Action::Rest { .. } | Action::Look(_) | Action::StartProbes => Ok(Applied::Elsewhere),
     };
-    failpoint::reached(clients, experiment, "after", step).await;
     match result {
         Err(error) if failure::is_status(&error, 409) || failure::is_status(&error, 404) => Ok(Applied::Stale),
-        other => other.map_err(|source| Error::write(format!("{step} of {}", experiment.name_any()), source)),
+        other => {
+            other.map_err(|source| Error::write(format!("{} of {}", step_name(action), experiment.name_any()), source))
+        }
     }
 }
 
-/// The name of a step, in messages and failpoints.
-pub fn step_name(action: &Action) -> &'static str {
+/// What was written, for messages.
+fn step_name(action: &Action) -> &'static str {
     match action {
-        Action::AddFinalizer => "finalizer",
-        Action::RemoveFinalizer => "unfinalize",
-        Action::PutFaults(text) if text.contains("\"released\"") => "release",
-        Action::PutFaults(_) => "lock",
-        Action::Evict { .. } => "evict",
-        Action::Write(status) => match status.phase {
-            Some(ChaosPhase::Pending) => "begin",
-            Some(ChaosPhase::Running)
-                if status
-                    .targets
-                    .iter()
-                    .all(|target| target.state == valerix_crds::TargetState::Intended) =>
-            {
-                "intent"
-            }
-            Some(ChaosPhase::Running) if status.injected_at.is_none() => "mark",
-            Some(ChaosPhase::Running) => "injected",
-            Some(ChaosPhase::Recovering) => "recovering",
-            _ => "finish",
-        },
+        Action::AddFinalizer | Action::RemoveFinalizer => "the finalizer",
+        Action::Lock(_) => "the fault",
+        Action::Release(_) => "the end of the fault",
+        Action::Evict { .. } => "the eviction",
+        Action::Write(_) => "the status",
         Action::Rest { .. } | Action::Look(_) | Action::StartProbes => "nothing",
     }
 }
@@ -159,7 +143,6 @@ async fn evict(
     pod: &str,
     uid: &str,
     grace_period_seconds: Option<i64>,
-    step: &str,
 ) -> Result<Applied, Error> {
     let namespace = experiment.namespace().unwrap_or_default();
     // The decision rests on the recorded intent; what was recorded may have been overtaken by a newer leader.
@@ -177,11 +160,10 @@ async fn evict(
         .create_subresource::<Value, Value>("eviction", pod, &PostParams::default(), &body)
         .await;
     let answered_at = Utc::now();
-    failpoint::reached(clients, experiment, "after", step).await;
     let answer = match sent {
-        Ok(_) => Answer::Accepted(answered_at),
+        Ok(_) => EvictionResult::Accepted(answered_at),
         Err(kube::Error::Api(status)) => pod_kill::classify(&status),
-        Err(error) => Answer::Unclear(failure::chain(&error)),
+        Err(error) => EvictionResult::Unclear(failure::chain(&error)),
     };
     tracing::info!(pod, uid, ?answer, "eviction sent");
     Ok(Applied::Evicted(uid.to_owned(), answer))

@@ -1,77 +1,140 @@
-//! Step 1: what is seen at this moment. Reads the API server, the reports and the probes' samples; writes nothing.
+//! Step 1: what is seen at this moment: the cluster, the reports, what the probes saw and what was answered to evictions.
+//! Writes nothing.
 //!
-//! Only called while a run is under way: everything is read anew for each decision, so that no decision about a victim
-//! rests on a cache that may lag.
+//! Only called while a run is under way. What is only waited for is read from caches; whatever changes something is
+//! decided on what the API server says at that moment, so that no decision about a victim rests on a cache that may lag.
 
-use super::build::EntryName;
+use super::entry::EntryName;
 use super::error::Error;
-use super::observed::{Document, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
-use super::settings::Settings;
-use crate::resilient_service::ReportStore;
+use super::limits::Limits;
+use super::memory::Memory;
+use super::observed::{Document, FaultView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
+use super::probes::Probes;
+use crate::resilient_service::{ReportStore, Stores};
+use crate::runtime::conditions::find_condition;
 use crate::runtime::{Cache, Clients, clock};
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use std::collections::HashMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use valerix_crds::names::condition::CONFIG_APPLIED;
 use valerix_crds::names::{FAULTS_KEY, SAFETY_CONFIG_MAP, SERVICE_LABEL, policy_config_map};
-use valerix_crds::{ChaosAdmission, ChaosExperiment, ReportProtocol, ResilientService};
+use valerix_crds::{ChaosAdmission, ChaosExperiment, ChaosPhase, ReportProtocol, ResilientService};
 
 /// Where things are read.
 pub struct Sources<'a> {
     /// The API server.
     pub clients: &'a Clients,
     /// What the operator allows, and where the stop order is.
-    pub settings: &'a Settings,
+    pub limits: &'a Limits,
+    /// The caches of services and of what belongs to them.
+    pub stores: &'a Stores,
     /// What the pods reported.
     pub reports: &'a ReportStore,
-    /// Every experiment, for the cooldown.
+    /// Every experiment: for the cooldown, and to know who else is under way.
     pub experiments: &'a Cache<ChaosExperiment>,
+    /// What the probes saw.
+    pub probes: &'a Probes,
+    /// What this process was answered to its evictions.
+    pub memory: &'a Memory,
 }
 
-/// Everything that one decision may depend on, but samples and answers, which the process itself holds.
+/// The target as it is found.
+struct Found {
+    service: Option<ServiceView>,
+    workload: Option<WorkloadView>,
+    document: Option<Document>,
+    pods: Vec<PodView>,
+}
+
+/// Everything that one decision may depend on; `fresh` asks the API server for all of it.
 ///
 /// # Errors
 /// When anything could not be read: a run that cannot see does not act.
-pub async fn observe(sources: &Sources<'_>, experiment: &ChaosExperiment, name: &EntryName) -> Result<Observed, Error> {
+pub async fn observe(
+    sources: &Sources<'_>,
+    experiment: &ChaosExperiment,
+    name: &EntryName,
+    fresh: bool,
+) -> Result<Observed, Error> {
     let namespace = experiment.namespace().unwrap_or_default();
     let service = experiment.spec.target.service.as_str();
-    let clients = sources.clients;
-    let services: Api<ResilientService> = clients.api(&namespace);
-    let deployments: Api<Deployment> = clients.api(&namespace);
-    let config_maps: Api<ConfigMap> = clients.api(&namespace);
-    let pods: Api<Pod> = clients.api(&namespace);
-    let safety: Api<ConfigMap> = clients.api(&sources.settings.operator_namespace);
+    let safety: Api<ConfigMap> = sources.clients.api(&sources.limits.operator_namespace);
+    let stop = safety.get_opt(SAFETY_CONFIG_MAP);
+    let (found, stop) = if fresh {
+        let (found, stop) = tokio::join!(read(sources.clients, &namespace, service), stop);
+        (found?, stop)
+    } else {
+        (cached(sources.stores, &namespace, service), stop.await)
+    };
+    let stop = stop.map_err(|source| Error::read(format!("ConfigMap {SAFETY_CONFIG_MAP}"), source))?;
+    let reports = found
+        .pods
+        .iter()
+        .filter_map(|pod| Some((pod.uid.clone(), report_view(sources.reports, &pod.uid, name)?)));
+    let key = (namespace, experiment.name_any());
+    Ok(Observed {
+        now: Utc::now(),
+        reports: reports.collect(),
+        service: found.service,
+        workload: found.workload,
+        pods: found.pods,
+        document: found.document,
+        stop_order: stop.as_ref().and_then(stop_order),
+        last_fault_ended_at: last_fault(sources.experiments, experiment),
+        busy: under_way(sources.experiments, experiment),
+        samples: sources.probes.samples(&key, name),
+        evictions: sources.memory.evictions(&key, name),
+    })
+}
+
+fn cached(stores: &Stores, namespace: &str, service: &str) -> Found {
+    let document = stores.config_maps.get(namespace, &policy_config_map(service));
+    Found {
+        service: stores
+            .services
+            .get(namespace, service)
+            .map(|found| service_view(&found)),
+        workload: stores
+            .deployments
+            .get(namespace, service)
+            .map(|found| workload_view(&found)),
+        document: document.map(|map| document_view((*map).clone())),
+        pods: stores
+            .pods
+            .of(namespace, service)
+            .iter()
+            .map(|pod| pod_view(pod))
+            .collect(),
+    }
+}
+
+async fn read(clients: &Clients, namespace: &str, service: &str) -> Result<Found, Error> {
+    let services: Api<ResilientService> = clients.api(namespace);
+    let deployments: Api<Deployment> = clients.api(namespace);
+    let config_maps: Api<ConfigMap> = clients.api(namespace);
+    let pods: Api<Pod> = clients.api(namespace);
     let selector = ListParams::default().labels(&format!("{SERVICE_LABEL}={service}"));
     let document = policy_config_map(service);
-    let (found, workload, map, pods, stop) = tokio::join!(
+    let (found, workload, map, pods) = tokio::join!(
         services.get_opt(service),
         deployments.get_opt(service),
         config_maps.get_opt(&document),
         pods.list(&selector),
-        safety.get_opt(SAFETY_CONFIG_MAP),
     );
     let found = found.map_err(|source| Error::read(format!("ResilientService {service}"), source))?;
     let workload = workload.map_err(|source| Error::read(format!("Deployment {service}"), source))?;
     let map = map.map_err(|source| Error::read(format!("ConfigMap {document}"), source))?;
     let pods = pods.map_err(|source| Error::read(format!("pods of {service}"), source))?;
-    let stop = stop.map_err(|source| Error::read(format!("ConfigMap {SAFETY_CONFIG_MAP}"), source))?;
-    let pods: Vec<_> = pods.items.iter().map(pod_view).collect();
-    let reports = pods
-        .iter()
-        .filter_map(|pod| Some((pod.uid.clone(), report_view(sources.reports, &pod.uid, name)?)));
-    Ok(Observed {
-        now: Utc::now(),
+    Ok(Found {
         service: found.as_ref().map(service_view),
         workload: workload.as_ref().map(workload_view),
-        reports: reports.collect(),
-        pods,
         document: map.map(document_view),
-        stop_order: stop.as_ref().and_then(stop_order),
-        last_fault_ended_at: last_fault(sources.experiments, experiment),
-        samples: None,
-        answers: HashMap::new(),
+        pods: pods.items.iter().map(pod_view).collect(),
     })
 }
 
@@ -85,7 +148,30 @@ fn service_view(service: &ResilientService) -> ServiceView {
             .is_some_and(|chaos| chaos.admission == ChaosAdmission::Allowed),
         paused: spec.paused,
         reports: protocol.is_none_or(|protocol| protocol == ReportProtocol::Report),
+        config_applied: config_applied(service),
+        probe_paths: probe_paths(service),
     }
+}
+
+/// Whether every ready pod runs what the spec says at this moment.
+fn config_applied(service: &ResilientService) -> bool {
+    let conditions = service.status.as_ref().map(|status| &status.conditions[..]);
+    find_condition(conditions.unwrap_or_default(), CONFIG_APPLIED).is_some_and(|condition| {
+        condition.status == "True" && condition.observed_generation == service.metadata.generation
+    })
+}
+
+/// The paths that the kubelet asks.
+fn probe_paths(service: &ResilientService) -> Vec<String> {
+    let Some(probes) = &service.spec.probes else {
+        return Vec::new();
+    };
+    let paths: BTreeSet<_> = [&probes.startup, &probes.readiness, &probes.liveness]
+        .into_iter()
+        .flatten()
+        .map(|probe| probe.path.split(['?', '#']).next().unwrap_or_default().to_owned())
+        .collect();
+    paths.into_iter().collect()
 }
 
 fn workload_view(deployment: &Deployment) -> WorkloadView {
@@ -147,6 +233,9 @@ fn pod_view(pod: &Pod) -> PodView {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
         ready: condition("Ready").is_some(),
+        ready_since: condition("Ready")
+            .and_then(|ready| ready.last_transition_time.as_ref())
+            .map(clock::from_time),
         created_at: pod
             .metadata
             .creation_timestamp
@@ -165,21 +254,36 @@ fn report_view(reports: &ReportStore, uid: &str, name: &EntryName) -> Option<Rep
         received_at: found.received_at,
         skew: found.report.now - found.received_at,
         faults_hash: found.report.faults_hash.clone(),
-        fault: fault.map(|fault| (fault.state, fault.reason.clone())),
+        fault: fault.map(|fault| FaultView {
+            state: fault.state,
+            reason: fault.reason.clone(),
+            remaining: (fault.remaining_ms > 0).then(|| Duration::from_millis(fault.remaining_ms)),
+            hits: fault.hits,
+        }),
     })
+}
+
+/// The experiments on the same target.
+fn on_same_target(experiments: &Cache<ChaosExperiment>, own: &ChaosExperiment) -> Vec<Arc<ChaosExperiment>> {
+    let mut others = experiments.list(&own.namespace().unwrap_or_default());
+    others.retain(|other| other.spec.target.service == own.spec.target.service && other.uid() != own.uid());
+    others
 }
 
 /// When the last fault on the same target ended, this experiment's own earlier ones included.
 fn last_fault(experiments: &Cache<ChaosExperiment>, own: &ChaosExperiment) -> Option<DateTime<Utc>> {
-    let service = &own.spec.target.service;
-    let others = experiments.list(&own.namespace().unwrap_or_default());
     let ended = |experiment: &ChaosExperiment| experiment.status.as_ref().and_then(|status| status.fault_ended_at);
-    others
+    let others = on_same_target(experiments, own);
+    others.iter().filter_map(|other| ended(other)).chain(ended(own)).max()
+}
+
+/// The other experiment whose run on the same target is not judged yet: one would be judged by the other's fault.
+fn under_way(experiments: &Cache<ChaosExperiment>, own: &ChaosExperiment) -> Option<String> {
+    let phase = |experiment: &ChaosExperiment| experiment.status.as_ref().and_then(|status| status.phase);
+    on_same_target(experiments, own)
         .iter()
-        .filter(|other| other.spec.target.service == *service && other.uid() != own.uid())
-        .filter_map(|other| ended(other))
-        .chain(ended(own))
-        .max()
+        .find(|other| matches!(phase(other), Some(ChaosPhase::Running | ChaosPhase::Recovering)))
+        .map(|other| other.name_any())
 }
 
 #[cfg(test)]
@@ -253,5 +357,31 @@ mod tests {
         ] {
             assert_eq!(order(data), None);
         }
+    }
+
+    #[test]
+    fn a_service_tells_what_a_fault_must_not_touch_and_whether_its_pods_are_up_to_date() {
+        let view = |generation: i64, status: &str| {
+            service_view(
+                &serde_json::from_value(json!({
+                    "metadata": {"name": "inventory", "generation": 2},
+                    "spec": {"image": "x", "probes": {
+                        "startup": {"path": "/api/up?quick=1"}, "readiness": {"path": "/api/up"}, "liveness": {"path": "/live"},
+                    }},
+                    "status": {"conditions": [{
+                        "type": "ConfigApplied", "status": status, "reason": "Applied", "message": "",
+                        "observedGeneration": generation, "lastTransitionTime": "2026-11-21T10:00:01Z",
+                    }]},
+                }))
+                .unwrap(),
+            )
+        };
+        assert_eq!(view(2, "True").probe_paths, ["/api/up", "/live"]);
+        assert!(view(2, "True").config_applied);
+        assert!(
+            !view(1, "True").config_applied,
+            "the operator has not seen the newest spec"
+        );
+        assert!(!view(2, "False").config_applied);
     }
 }

@@ -121,7 +121,7 @@ pub async fn drain(clients: &Clients, scopes: &[Scope], removal: Removal<'_>) ->
         end_operator(clients, namespace, deployment, timeout).await?;
     }
     if ours {
-        lift(&safety).await.map_err(order)?;
+        lift(&safety, standing.as_ref()).await.map_err(order)?;
     }
     Ok(())
 }
@@ -219,13 +219,25 @@ async fn end_operator(clients: &Clients, namespace: &str, name: &str, timeout: D
     Ok(())
 }
 
-/// Removes our order, and only ours: whoever wrote over it meanwhile wants experiments stopped.
-async fn lift(safety: &Api<ConfigMap>) -> Result<(), kube::Error> {
+/// Removes our order, and only ours: whoever wrote over it meanwhile wants experiments stopped. A ConfigMap that was there
+/// before holds what it held before.
+async fn lift(safety: &Api<ConfigMap>, before: Option<&ConfigMap>) -> Result<(), kube::Error> {
     let Some(map) = safety.get_opt(SAFETY_CONFIG_MAP).await? else {
         return Ok(());
     };
     if stop_order(&map).as_deref() != Some(REASON) {
         return Ok(());
+    }
+    if let Some(before) = before.filter(|before| stop_order(before).is_none()) {
+        let held = |key: &str| before.data.as_ref().and_then(|data| data.get(key));
+        let body = json!({
+            "metadata": {"uid": map.uid(), "resourceVersion": map.resource_version()},
+            "data": {"stop": held("stop"), "reason": held("reason")},
+        });
+        let restored = safety
+            .patch(SAFETY_CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&body))
+            .await;
+        return unless_changed(restored.map(|_| ()));
     }
     let preconditions = Preconditions {
         uid: map.uid(),
@@ -235,7 +247,12 @@ async fn lift(safety: &Api<ConfigMap>) -> Result<(), kube::Error> {
         preconditions: Some(preconditions),
         ..DeleteParams::default()
     };
-    match safety.delete(SAFETY_CONFIG_MAP, &parameters).await {
+    unless_changed(safety.delete(SAFETY_CONFIG_MAP, &parameters).await.map(|_| ()))
+}
+
+/// What somebody else changed meanwhile is theirs.
+fn unless_changed(written: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match written {
         Err(error) if !failure::is_status(&error, 404) && !failure::is_status(&error, 409) => Err(error),
         _ => Ok(()),
     }

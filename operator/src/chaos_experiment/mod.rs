@@ -1,56 +1,51 @@
 //! Runs ChaosExperiments: one fault each, within limits, with a verdict.
 //!
-//! Read top to bottom. [`reconcile`] looks at one experiment: without a run under way it decides from the cache alone
-//! ([`step::idle`]) and asks nothing. With one, it reads everything anew (`dereference`), decides one thing (`step`,
-//! pure) and does it (`apply`), again and again until there is something to wait for. Side effects: `apply` writes the
-//! finalizer, the status and the fault document, and evicts; `probes` asks questions; `sweep` clears fault documents that
-//! nobody would end; `tell` records events and what a service's last experiment was. Nothing else.
+//! Read top to bottom. [`Controller::reconcile`] looks at one experiment: without a run under way it decides from the
+//! cache alone ([`step::idle`]) and asks nothing. With one, it observes (`dereference`), decides one thing (`step`, pure)
+//! and does it (`apply`), again and again until there is something to wait for; what changes anything is decided once more
+//! on what the API server says at that moment. Side effects: `apply` writes the finalizer, the status and the fault
+//! document, and evicts; `probes` asks questions; `sweep` clears fault documents that nobody would end; `report::tell`
+//! records events and what a service's last experiment was. Nothing else.
 
 mod apply;
-mod build;
 mod dereference;
 mod drain;
+mod durations;
+mod entry;
 mod error;
-mod failpoint;
 mod faults;
-mod gates;
-mod news;
+mod limits;
+mod memory;
 mod observed;
 mod probes;
-mod samples;
+mod report;
 mod schedule;
-mod settings;
-mod status;
 mod step;
 mod sweep;
-mod tell;
 #[cfg(test)]
 mod testing;
 mod validate;
-mod verdict;
 #[cfg(test)]
 mod wire_tests;
 
 pub use error::Error;
+pub use report::reason::Reason;
 
-use crate::runtime::{Cache, Change, Events, Options, Publisher, Runtime, WatchOptions, controller};
-use crate::{Context, resilient_service::ReportStore};
+use crate::Context;
+use crate::runtime::{Cache, Change, Options, Publisher, Runtime, Violation, WatchOptions, controller};
 use apply::{Applied, apply};
 use dereference::{Sources, observe};
-use faults::pod_kill::Answer;
 use kube::runtime::controller::Action as Requeue;
 use kube::{Api, ResourceExt};
-use probes::address::{ClusterResolver, Resolver};
-use probes::{Probes, http::HttpAsker};
-use prometheus::IntCounterVec;
-use settings::Settings;
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use limits::Limits;
+use memory::{Key, Memory};
+use probes::{Probes, address::ClusterResolver, http::HttpAsker};
+use report::tell::{Teller, Telling, telling};
+use std::sync::Arc;
 use std::time::Duration;
 use step::{Action, Idle, decide, entry_name, idle};
 use valerix_crds::{ChaosExperiment, ChaosPhase};
-use validate::{schedule, validate};
+use validate::{Plan, schedule, validate};
 
 /// Name in metrics, logs and events.
 const CONTROLLER: &str = "chaos-experiment";
@@ -61,44 +56,51 @@ const LONGEST_REST: Duration = Duration::from_secs(600);
 
 /// Reconciles every ChaosExperiment until the process ends.
 pub async fn run(ctx: Arc<Context>) {
-    let (broom, requests) = sweep::broom();
-    let asked = broom.clone();
+    let (sweeps, requests) = sweep::sweeps();
+    let asked = sweeps.clone();
     let watch = WatchOptions::new("chaosexperiments").on_change(move |change: Change<'_, ChaosExperiment>| {
         if matches!(change, Change::Deleted(_) | Change::Relisted) {
-            asked.sweep();
+            asked.ask();
         }
     });
-    let experiments = ctx.runtime.watch(watch);
-    let controller = match Controller::new(
-        &ctx.runtime,
-        settings_of(&ctx.settings),
-        ctx.reports.clone(),
-        experiments.clone(),
-    ) {
+    let runtime = &ctx.runtime;
+    let experiments = runtime.watch(watch);
+    let (telling, changes) = telling();
+    let controller = match Controller::new(&ctx, experiments.clone(), telling) {
         Ok(controller) => Arc::new(controller),
         Err(error) => {
             tracing::error!(%error, "failed to make the client that asks the probes' questions");
             return;
         }
     };
+    let forgetful = controller.clone();
+    let help = "Runs of experiments by kind of fault and verdict.";
+    let teller = Teller {
+        clients: runtime.clients.clone(),
+        events: runtime.events(CONTROLLER),
+        runs: runtime
+            .metrics
+            .counter("valerix_chaos_runs_total", help, &["type", "verdict"]),
+    };
     let sweeping = async {
-        ctx.runtime.leadership.acquired().await;
-        broom.sweep();
-        sweep::run(ctx.runtime.clients.clone(), ctx.runtime.scopes.clone(), requests).await;
+        runtime.leadership.acquired().await;
+        sweeps.ask();
+        sweep::run(runtime.clients.clone(), runtime.scopes.clone(), requests).await;
     };
     let reconciling = controller::run(
-        &ctx.runtime,
+        runtime,
         Options::new(CONTROLLER),
         &experiments,
         move |experiment| {
             let controller = controller.clone();
             async move { controller.reconcile(experiment).await }
         },
-        |_, _| {},
+        move |namespace, name| forgetful.forget(&(namespace.to_owned(), name.to_owned())),
     );
     tokio::select! {
         () = reconciling => {}
         () = sweeping => {}
+        () = teller.run(changes) => {}
     }
 }
 
@@ -118,178 +120,190 @@ pub async fn drain(settings: crate::settings::DrainSettings, config: kube::Confi
     Ok(())
 }
 
-fn settings_of(settings: &crate::settings::Settings) -> Settings {
-    Settings {
-        operator_namespace: settings.pod_namespace.clone(),
-        eviction_namespaces: settings.chaos_namespaces().into_iter().collect(),
-        max_duration: settings
-            .chaos_max_duration
-            .value()
-            .unwrap_or(settings::DEFAULT_MAX_DURATION),
-    }
-}
-
 /// What the reconciles of this kind share.
 struct Controller {
-    runtime: Runtime,
-    settings: Settings,
-    reports: ReportStore,
+    ctx: Arc<Context>,
+    limits: Limits,
     experiments: Cache<ChaosExperiment>,
     publisher: Publisher<ChaosExperiment>,
-    events: Events,
-    runs: IntCounterVec,
+    telling: Telling,
     probes: Probes,
-    /// What this process was answered to its evictions, by run and pod UID.
-    answers: Mutex<HashMap<String, HashMap<String, Answer>>>,
+    memory: Memory,
+}
+
+/// What one round of a look came to.
+enum Round {
+    /// The experiment as it stands now: decide again.
+    Again(Arc<ChaosExperiment>),
+    /// There is nothing to do until then.
+    Wait(Requeue),
 }
 
 impl Controller {
-    fn new(
-        runtime: &Runtime,
-        settings: Settings,
-        reports: ReportStore,
-        experiments: Cache<ChaosExperiment>,
-    ) -> Result<Self, reqwest::Error> {
-        let help = "Runs of experiments by kind of fault and verdict.";
+    fn new(ctx: &Arc<Context>, experiments: Cache<ChaosExperiment>, telling: Telling) -> Result<Self, reqwest::Error> {
+        let settings = &ctx.settings;
         Ok(Self {
-            runtime: runtime.clone(),
-            settings,
-            reports,
+            limits: Limits {
+                operator_namespace: settings.pod_namespace.clone(),
+                eviction_namespaces: settings.chaos_namespaces().into_iter().collect(),
+                max_duration: settings.chaos_max_duration,
+            },
             experiments,
-            publisher: Publisher::new(runtime, CONTROLLER),
-            events: runtime.events(CONTROLLER),
-            runs: runtime
-                .metrics
-                .counter("valerix_chaos_runs_total", help, &["type", "verdict"]),
-            probes: Probes::new(runtime.clients.clone(), HttpAsker::new()?),
-            answers: Mutex::default(),
+            publisher: Publisher::new(&ctx.runtime, CONTROLLER),
+            telling,
+            probes: Probes::new(ctx.runtime.clients.clone(), HttpAsker::new()?),
+            memory: Memory::default(),
+            ctx: ctx.clone(),
         })
     }
 
+    fn runtime(&self) -> &Runtime {
+        &self.ctx.runtime
+    }
+
     async fn reconcile(&self, cached: Arc<ChaosExperiment>) -> Result<Requeue, Error> {
+        let key = (cached.namespace().unwrap_or_default(), cached.name_any());
         let mut experiment = self.publisher.newest(&cached);
+        self.memory.note(&key, &experiment.uid().unwrap_or_default());
+        let mut locked = false;
         for _ in 0..DECISIONS {
-            let plan = validate(&experiment.spec, &self.settings);
-            let schedule = schedule(&experiment.spec);
-            let now = chrono::Utc::now();
-            let uid = experiment.uid().unwrap_or_default();
-            let name = entry_name(&experiment);
-            let mut document = None;
-            let action = match idle(&experiment, plan.as_ref(), schedule.as_ref().map(Option::as_ref), now) {
-                Idle::Rest { until } => Action::Rest { until },
-                Idle::Write(status) => Action::Write(status),
-                Idle::Active => {
-                    let sources = Sources {
-                        clients: &self.runtime.clients,
-                        settings: &self.settings,
-                        reports: &self.reports,
-                        experiments: &self.experiments,
-                    };
-                    let mut observed = observe(&sources, &experiment, &name).await?;
-                    let phase = experiment.status.as_ref().and_then(|status| status.phase);
-                    self.probes.set_fault_on(&uid, phase == Some(ChaosPhase::Running));
-                    observed.samples = self.probes.samples(&uid, &name.run);
-                    observed.answers = self.answers().get(&name.text()).cloned().unwrap_or_default();
-                    document.clone_from(&observed.document);
-                    decide(&experiment, plan.as_ref(), &self.settings, &observed)
-                }
-            };
-            match &action {
-                Action::Rest { until } => {
-                    self.probes.stop(&uid);
-                    self.answers().remove(&name.text());
-                    let Some(until) = until else {
-                        return Ok(Requeue::await_change());
-                    };
-                    // A little late rather than a little early: an early look would only wait again.
-                    let wait = (*until - chrono::Utc::now()).to_std().unwrap_or_default() + Duration::from_millis(5);
-                    return Ok(Requeue::requeue(wait.min(LONGEST_REST)));
-                }
-                Action::Look(after) => return Ok(Requeue::requeue(*after)),
-                Action::StartProbes => {
-                    if let Ok(plan) = &plan {
-                        let namespace = experiment.namespace().unwrap_or_default();
-                        let recorded = experiment
-                            .status
-                            .as_ref()
-                            .map(|status| status.probes.clone())
-                            .unwrap_or_default();
-                        let resolver = self.resolver(&namespace).await?;
-                        self.probes
-                            .start(&uid, &name.run, &namespace, &plan.probes, &recorded, &resolver);
-                    }
-                    return Ok(Requeue::requeue(step::VERY_SOON));
-                }
-                _ => {}
+            let plan = validate(&experiment.spec, &self.limits);
+            let decided = self.decide(&key, &experiment, plan.as_ref()).await?;
+            // A lock that was written and does not stand is written again, but not at once: whoever undoes it does so
+            // each time.
+            if locked && matches!(decided.action, Action::Lock(_)) {
+                return Ok(Requeue::requeue(step::SOON));
             }
-            let grace = plan.as_ref().ok().and_then(|plan| plan.grace_period_seconds);
-            match apply(
-                &self.runtime.clients,
-                &self.publisher,
-                &experiment,
-                document.as_ref(),
-                grace,
-                &action,
-            )
-            .await?
-            {
-                Applied::Experiment(stored) => {
-                    self.tell(&experiment, &stored).await;
-                    experiment = stored;
-                }
-                Applied::Elsewhere => {}
-                Applied::Evicted(pod_uid, answer) => {
-                    self.answers().entry(name.text()).or_default().insert(pod_uid, answer);
-                }
-                Applied::Stale => match self.read(&experiment).await? {
-                    Some(current) => experiment = current,
-                    None => {
-                        self.probes.stop(&uid);
-                        self.publisher.forget(&uid);
-                        return Ok(Requeue::await_change());
-                    }
-                },
+            locked = matches!(decided.action, Action::Lock(_));
+            match self.act(&key, &experiment, plan.as_ref().ok(), decided).await? {
+                Round::Again(stands) => experiment = stands,
+                Round::Wait(requeue) => return Ok(requeue),
             }
         }
         Ok(Requeue::requeue(Duration::from_millis(10)))
     }
 
+    /// The one thing to do next, and the document that it was decided on.
+    async fn decide(
+        &self,
+        key: &Key,
+        experiment: &ChaosExperiment,
+        plan: Result<&Plan, &Violation>,
+    ) -> Result<Decided, Error> {
+        let schedule = schedule(&experiment.spec);
+        let without = |action| Decided { action, document: None };
+        match idle(
+            experiment,
+            plan,
+            schedule.as_ref().map(Option::as_ref),
+            chrono::Utc::now(),
+        ) {
+            Idle::Rest { until } => return Ok(without(Action::Rest { until })),
+            Idle::Write(status) => return Ok(without(Action::Write(status))),
+            Idle::Active => {}
+        }
+        let phase = experiment.status.as_ref().and_then(|status| status.phase);
+        self.probes.set_fault_on(key, phase == Some(ChaosPhase::Running));
+        let sources = Sources {
+            clients: &self.runtime().clients,
+            limits: &self.limits,
+            stores: &self.ctx.stores,
+            reports: &self.ctx.reports,
+            experiments: &self.experiments,
+            probes: &self.probes,
+            memory: &self.memory,
+        };
+        for fresh in [false, true] {
+            let observed = observe(&sources, experiment, &entry_name(experiment), fresh).await?;
+            let action = decide(experiment, plan, &self.limits, &observed);
+            // A cache is good enough to wait on, and never to act on.
+            if fresh || !action.changes_something() {
+                return Ok(Decided {
+                    action,
+                    document: observed.document,
+                });
+            }
+        }
+        Ok(without(Action::Look(step::SOON)))
+    }
+
+    /// Does what was decided.
+    async fn act(
+        &self,
+        key: &Key,
+        experiment: &Arc<ChaosExperiment>,
+        plan: Option<&Plan>,
+        decided: Decided,
+    ) -> Result<Round, Error> {
+        let name = entry_name(experiment);
+        match &decided.action {
+            Action::Rest { until } => {
+                self.probes.stop(key);
+                return Ok(Round::Wait(until.map_or_else(Requeue::await_change, |until| {
+                    // A little late rather than a little early: an early look would only wait again.
+                    let wait = (until - chrono::Utc::now()).to_std().unwrap_or_default() + Duration::from_millis(5);
+                    Requeue::requeue(wait.min(LONGEST_REST))
+                })));
+            }
+            Action::Look(after) => return Ok(Round::Wait(Requeue::requeue(*after))),
+            Action::StartProbes => {
+                if let Some(plan) = plan {
+                    let recorded = experiment.status.as_ref().map(|status| status.probes.clone());
+                    let resolver = Arc::new(ClusterResolver::new(self.runtime().clients.clone()));
+                    self.probes
+                        .start(key, &name, &plan.probes, &recorded.unwrap_or_default(), resolver);
+                }
+                return Ok(Round::Wait(Requeue::requeue(step::VERY_SOON)));
+            }
+            _ => {}
+        }
+        let clients = &self.runtime().clients;
+        let document = decided.document.as_ref();
+        match apply(clients, &self.publisher, experiment, document, &decided.action).await? {
+            Applied::Experiment(stored) => {
+                let over = stored.status.as_ref().and_then(|status| status.phase);
+                if over.is_some_and(ChaosPhase::is_terminal) {
+                    self.probes.stop(key);
+                }
+                self.telling.tell(experiment.clone(), stored.clone());
+                Ok(Round::Again(stored))
+            }
+            Applied::Elsewhere => Ok(Round::Again(experiment.clone())),
+            Applied::Evicted(pod_uid, result) => {
+                self.memory.evicted(key, &name, pod_uid, result);
+                Ok(Round::Again(experiment.clone()))
+            }
+            Applied::Stale => Ok(match self.read(experiment).await? {
+                Some(current) => Round::Again(current),
+                None => {
+                    self.forget(key);
+                    Round::Wait(Requeue::await_change())
+                }
+            }),
+        }
+    }
+
+    /// An experiment that is gone asks nothing any more.
+    fn forget(&self, key: &Key) {
+        self.probes.stop(key);
+        if let Some(uid) = self.memory.forget(key) {
+            self.publisher.forget(&uid);
+        }
+    }
+
     /// The experiment as the API server has it, if it is still the same one.
     async fn read(&self, experiment: &ChaosExperiment) -> Result<Option<Arc<ChaosExperiment>>, Error> {
-        let api: Api<ChaosExperiment> = self.runtime.clients.api(&experiment.namespace().unwrap_or_default());
+        let api: Api<ChaosExperiment> = self.runtime().clients.api(&experiment.namespace().unwrap_or_default());
         let found = api
             .get_opt(&experiment.name_any())
             .await
             .map_err(|source| Error::read(format!("ChaosExperiment {}", experiment.name_any()), source))?;
         Ok(found.filter(|found| found.uid() == experiment.uid()).map(Arc::new))
     }
+}
 
-    /// Finds addresses for the probes of one run; addresses of nodes and of the API server are refused.
-    async fn resolver(&self, namespace: &str) -> Result<Arc<dyn Resolver>, Error> {
-        let pods: Api<k8s_openapi::api::core::v1::Pod> = self.runtime.clients.api(namespace);
-        let pods = pods
-            .list(&kube::api::ListParams::default())
-            .await
-            .map_err(|source| Error::read("pods for their nodes' addresses", source))?;
-        let mut forbidden: BTreeSet<IpAddr> = pods
-            .items
-            .into_iter()
-            .filter_map(|pod| pod.status)
-            .flat_map(|status| {
-                let more = status.host_ips.into_iter().flatten().map(|host| host.ip);
-                more.chain(status.host_ip).collect::<Vec<_>>()
-            })
-            .filter_map(|text| text.parse().ok())
-            .collect();
-        forbidden.extend(
-            std::env::var("KUBERNETES_SERVICE_HOST")
-                .ok()
-                .and_then(|text| text.parse::<IpAddr>().ok()),
-        );
-        Ok(Arc::new(ClusterResolver::new(self.runtime.clients.clone(), forbidden)))
-    }
-
-    fn answers(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Answer>>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// One decision, and the document that it rests on.
+struct Decided {
+    action: Action,
+    document: Option<observed::Document>,
 }

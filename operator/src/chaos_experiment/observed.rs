@@ -2,10 +2,11 @@
 //!
 //! Pure: nothing here asks anybody.
 
-use super::faults::pod_kill::Answer;
-use super::samples::Samples;
+use super::faults::pod_kill::EvictionResult;
+use super::probes::samples::Samples;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
+use std::time::Duration;
 use valerix_policy::FaultState;
 
 /// Everything that a decision may depend on beside the experiment itself.
@@ -27,10 +28,12 @@ pub struct Observed {
     pub stop_order: Option<String>,
     /// When the last fault of any other experiment on the same target ended.
     pub last_fault_ended_at: Option<DateTime<Utc>>,
+    /// The experiment that is under way on the same target, if there is another.
+    pub busy: Option<String>,
     /// What the probes saw; none before they were started in this process.
     pub samples: Option<Samples>,
     /// What this process was answered to its evictions of this run, by pod UID.
-    pub answers: HashMap<String, Answer>,
+    pub evictions: HashMap<String, EvictionResult>,
 }
 
 /// What an experiment needs to know of its target.
@@ -42,6 +45,10 @@ pub struct ServiceView {
     pub paused: bool,
     /// Whether its pods report, and so can be told of a fault.
     pub reports: bool,
+    /// Whether every ready pod runs what the spec says now, its consent included.
+    pub config_applied: bool,
+    /// Paths that the kubelet asks; no fault touches them.
+    pub probe_paths: Vec<String>,
 }
 
 /// What an experiment needs to know of the target's Deployment.
@@ -62,6 +69,8 @@ pub struct PodView {
     pub uid: String,
     /// Whether it is ready.
     pub ready: bool,
+    /// Since when, to the second.
+    pub ready_since: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// Whether and by what it is being removed.
@@ -95,8 +104,21 @@ pub struct ReportView {
     pub skew: TimeDelta,
     /// Hash of the fault document that the pod has read.
     pub faults_hash: Option<String>,
-    /// What became of this run's fault in the pod, and why.
-    pub fault: Option<(FaultState, Option<String>)>,
+    /// What became of this run's fault in the pod.
+    pub fault: Option<FaultView>,
+}
+
+/// What a pod says of one fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultView {
+    /// What became of it.
+    pub state: FaultState,
+    /// Why it was refused or ended early.
+    pub reason: Option<String>,
+    /// How long it was to go on when the pod said so; none when it did not say.
+    pub remaining: Option<Duration>,
+    /// Requests that it was done to, if the pod counts them.
+    pub hits: Option<u64>,
 }
 
 /// The ConfigMap that holds the fault document.

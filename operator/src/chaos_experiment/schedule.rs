@@ -1,31 +1,46 @@
 //! When runs start: five cron fields read in a time zone.
 //!
-//! Pure. In: the two texts of the spec and points in time. Out: ticks. Work is constant however many ticks were missed:
-//! only the newest one is ever looked for.
+//! Pure. In: the two texts of the spec and points in time. Out: ticks. Work is bounded however many ticks were missed:
+//! only the newest one is ever looked for. What is a tick is decided by the search forward alone, so that the clock's
+//! changes cannot make the two directions disagree.
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use crate::runtime::Violation;
+use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use std::fmt;
 
 /// How late a scheduled run may start. A fault at an hour that nobody chose is worse than a missed one.
-const STARTING_DEADLINE: TimeDelta = TimeDelta::minutes(5);
+pub const STARTING_DEADLINE: TimeDelta = TimeDelta::minutes(5);
+
+/// Names that fields may hold, by what a range counts them as.
+const NAMES: [(&str, u32); 19] = [
+    ("JAN", 1),
+    ("FEB", 2),
+    ("MAR", 3),
+    ("APR", 4),
+    ("MAY", 5),
+    ("JUN", 6),
+    ("JUL", 7),
+    ("AUG", 8),
+    ("SEP", 9),
+    ("OCT", 10),
+    ("NOV", 11),
+    ("DEC", 12),
+    ("SUN", 0),
+    ("MON", 1),
+    ("TUE", 2),
+    ("WED", 3),
+    ("THU", 4),
+    ("FRI", 5),
+    ("SAT", 6),
+];
 
 /// A parsed schedule.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     cron: Cron,
     zone: Tz,
-}
-
-/// Why a schedule cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidSchedule {
-    /// The field of the spec that is wrong.
-    pub field: &'static str,
-    /// What is wrong with it and what to write instead.
-    pub message: String,
 }
 
 /// The newest tick of a plan that is due.
@@ -37,60 +52,69 @@ pub struct Tick {
     pub missed: bool,
 }
 
-impl fmt::Display for InvalidSchedule {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.field, self.message)
-    }
-}
-
 impl Schedule {
     /// Reads the two texts.
     ///
     /// # Errors
     /// When the zone is unknown, the fields do not parse, or they never match.
-    pub fn parse(schedule: &str, time_zone: Option<&str>) -> Result<Self, InvalidSchedule> {
+    pub fn parse(schedule: &str, time_zone: Option<&str>) -> Result<Self, Violation> {
         let name = time_zone.unwrap_or("Etc/UTC");
-        let zone: Tz = name.parse().map_err(|_| InvalidSchedule {
-            field: "spec.timeZone",
-            message: format!("`{name}` is not an IANA time zone; write one such as Europe/Berlin or Etc/UTC"),
+        let zone: Tz = name.parse().map_err(|_| {
+            let message = format!("is `{name}`, which is not an IANA time zone");
+            Violation::new("spec.timeZone", message, "write one such as Europe/Berlin or Etc/UTC")
         })?;
-        let remedy = "write five fields, minute hour day month weekday, such as `0 10 * * 1-5`";
+        let invalid = |why: &str| {
+            Violation::new(
+                "spec.schedule",
+                format!("is `{schedule}`, {why}"),
+                "write five fields, minute hour day month weekday, such as `0 10 * * 1-5`",
+            )
+        };
+        for field in schedule.split_ascii_whitespace() {
+            read_by_name(field).map_err(|why| invalid(&why))?;
+        }
         let cron = CronParser::builder()
             .seconds(Seconds::Disallowed)
             .year(Year::Disallowed)
             .build()
             .parse(schedule)
-            .map_err(|error| InvalidSchedule {
-                field: "spec.schedule",
-                message: format!("`{schedule}` is not a schedule ({error}); {remedy}"),
-            })?;
+            .map_err(|error| invalid(&format!("which is not a schedule ({error})")))?;
         let parsed = Self { cron, zone };
         if parsed.after(DateTime::UNIX_EPOCH + TimeDelta::days(20_000)).is_none() {
-            return Err(InvalidSchedule {
-                field: "spec.schedule",
-                message: format!("`{schedule}` never comes; {remedy}"),
-            });
+            return Err(invalid("which never comes"));
         }
         Ok(parsed)
     }
 
     /// The first tick after `time`.
     pub fn after(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let local = time.with_timezone(&self.zone);
+        let local = time.trunc_subsecs(0).with_timezone(&self.zone);
         let next = self.cron.find_next_occurrence(&local, false).ok()?;
         Some(next.with_timezone(&Utc))
     }
 
     /// The newest tick at or before `time`.
     pub fn newest(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let local = time.with_timezone(&self.zone);
+        // Where the clock changes, the search backward may end beside a tick or miss one: it is where to begin.
+        let mut tick = self.before(time)?;
+        while !self.is_tick(tick) {
+            tick = self.before(tick - TimeDelta::seconds(1))?;
+        }
+        while let Some(next) = self.after(tick).filter(|next| *next <= time && *next > tick) {
+            tick = next;
+        }
+        Some(tick)
+    }
+
+    fn before(&self, time: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let local = time.trunc_subsecs(0).with_timezone(&self.zone);
         let previous = self.cron.find_previous_occurrence(&local, true).ok()?;
         Some(previous.with_timezone(&Utc))
     }
 
     /// Whether `time` is a tick of this schedule: a plan that was made for another schedule is not kept.
     pub fn is_tick(&self, time: DateTime<Utc>) -> bool {
-        self.newest(time) == Some(time)
+        self.after(time - TimeDelta::seconds(1)) == Some(time)
     }
 
     /// The tick that is due, if the planned time has come: the newest one, however many were missed.
@@ -109,6 +133,32 @@ impl Schedule {
 /// The identity of a scheduled run: its time, so that a crash between two writes cannot fire it twice.
 pub fn run_id(tick: DateTime<Utc>) -> String {
     tick.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// Refuses by name what some cron dialects read and the five fields of this one do not.
+fn read_by_name(field: &str) -> Result<(), String> {
+    for part in field.split(',') {
+        let range = part.split('/').next().unwrap_or_default();
+        let ends: Vec<_> = range.split('-').map(|end| (end, value(end))).collect();
+        if let Some((text, _)) = ends.iter().find(|(text, value)| *text != "*" && value.is_none()) {
+            return Err(format!(
+                "but `{text}` is neither a number, a name of a month or weekday, nor `*`"
+            ));
+        }
+        if let [(from, Some(low)), (to, Some(high))] = ends[..]
+            && low > high
+        {
+            return Err(format!(
+                "but the range `{from}-{to}` runs backwards; write its two parts with a comma"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn value(text: &str) -> Option<u32> {
+    let name = NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    name.map(|(_, value)| *value).or_else(|| text.parse().ok())
 }
 
 #[cfg(test)]
@@ -177,14 +227,8 @@ mod tests {
         );
     }
 
-    /// 2026-03-29: 02:00 becomes 03:00. 2026-10-25: 03:00 becomes 02:00.
-    #[test]
-    fn an_hour_that_the_clock_skips_or_repeats_runs_once() {
-        let schedule = berlin("30 2 * * *");
-        let spring: Vec<_> = ticks(&schedule, "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
-        assert_eq!(spring.len(), 2, "{spring:?}");
-        let autumn: Vec<_> = ticks(&schedule, "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
-        assert_eq!(autumn.len(), 2, "{autumn:?}");
+    fn parsed(text: &str, zone: &str) -> Schedule {
+        Schedule::parse(text, Some(zone)).unwrap()
     }
 
     fn ticks(schedule: &Schedule, from: &str, to: &str) -> Vec<DateTime<Utc>> {
@@ -192,6 +236,145 @@ mod tests {
         std::iter::successors(schedule.after(time(from)), |tick| schedule.after(*tick))
             .take_while(|tick| *tick < end)
             .collect()
+    }
+
+    /// 2026-03-29: 02:00 becomes 03:00. 2026-10-25: 03:00 becomes 02:00.
+    #[test]
+    fn an_hour_that_the_clock_skips_or_repeats_runs_once() {
+        let schedule = berlin("30 2 * * *");
+        let spring: Vec<_> = ticks(&schedule, "2026-03-28T12:00:00Z", "2026-03-30T12:00:00Z");
+        assert_eq!(spring, [time("2026-03-29T01:00:00Z"), time("2026-03-30T00:30:00Z")]);
+        let autumn: Vec<_> = ticks(&schedule, "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
+        assert_eq!(autumn, [time("2026-10-25T00:30:00Z"), time("2026-10-26T01:30:00Z")]);
+    }
+
+    /// Both ways of looking agree at every tenth minute round every change of the clock, also where it is half an hour.
+    #[test]
+    fn the_two_directions_agree_round_every_change_of_the_clock() {
+        let changes = [
+            (
+                "Europe/Berlin",
+                [
+                    "2026-03-29T01:00:00Z",
+                    "2026-10-25T01:00:00Z",
+                    "2027-03-28T01:00:00Z",
+                    "2027-10-31T01:00:00Z",
+                ],
+            ),
+            (
+                "America/New_York",
+                [
+                    "2026-03-08T07:00:00Z",
+                    "2026-11-01T06:00:00Z",
+                    "2027-03-14T07:00:00Z",
+                    "2027-11-07T06:00:00Z",
+                ],
+            ),
+            (
+                "America/Havana",
+                [
+                    "2026-03-08T05:00:00Z",
+                    "2026-11-01T05:00:00Z",
+                    "2027-03-14T05:00:00Z",
+                    "2027-11-07T05:00:00Z",
+                ],
+            ),
+            (
+                "Australia/Lord_Howe",
+                [
+                    "2026-04-04T15:00:00Z",
+                    "2026-10-03T15:30:00Z",
+                    "2027-04-03T15:00:00Z",
+                    "2027-10-02T15:30:00Z",
+                ],
+            ),
+            (
+                "Africa/Casablanca",
+                [
+                    "2026-02-15T02:00:00Z",
+                    "2026-03-22T02:00:00Z",
+                    "2027-02-07T02:00:00Z",
+                    "2027-03-14T02:00:00Z",
+                ],
+            ),
+        ];
+        let schedules = [
+            "*/30 * * * *",
+            "15,45 1-2 * * *",
+            "0 2 * * *",
+            "30 0 * * *",
+            "0 0 29 2 *",
+            "0 3 * * 7",
+            "0 3 * * SUN,MON,TUE",
+        ];
+        for (zone, changes) in changes {
+            for (change, text) in changes
+                .iter()
+                .flat_map(|change| schedules.map(|text| (time(change), text)))
+            {
+                let schedule = parsed(text, zone);
+                for ten in -18..=18 {
+                    let at = change + TimeDelta::minutes(10 * ten) + TimeDelta::milliseconds(500);
+                    let (next, last) = (schedule.after(at).unwrap(), schedule.newest(at).unwrap());
+                    let context = format!("{text} in {zone} at {at}: after {next}, newest {last}");
+                    assert!(next > at && last <= at, "{context}");
+                    assert!(schedule.is_tick(next) && schedule.is_tick(last), "{context}");
+                    assert_eq!(schedule.newest(next), Some(next), "{context}");
+                    assert_eq!(schedule.after(last), Some(next), "{context}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wildcard_ticks_through_both_passes_and_a_fixed_time_once_a_day() {
+        for (zone, from, to) in [
+            ("Europe/Berlin", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
+            ("Europe/Berlin", "2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z"),
+            ("America/Havana", "2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"),
+        ] {
+            let half_hours = ticks(&parsed("*/30 * * * *", zone), from, to);
+            for pair in half_hours.windows(2) {
+                assert_eq!(pair[1] - pair[0], TimeDelta::minutes(30), "{zone}");
+            }
+            let from = (time(from) - TimeDelta::seconds(1)).to_rfc3339();
+            for text in ["0 2 * * *", "30 0 * * *", "0 3 * * *"] {
+                assert_eq!(ticks(&parsed(text, zone), &from, to).len(), 1, "{text} in {zone}");
+            }
+        }
+    }
+
+    #[test]
+    fn weekday_seven_is_sunday() {
+        let schedule = parsed("0 3 * * 7", "Etc/UTC");
+        assert_eq!(
+            schedule.after(time("2026-11-27T00:00:00Z")),
+            Some(time("2026-11-29T03:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn what_other_dialects_read_is_refused_by_name() {
+        for (text, word) in [
+            ("0 10 L * *", "`L`"),
+            ("0 10 15W * *", "`15W`"),
+            ("0 10 * * 5#2", "`5#2`"),
+            ("0 10 * * 5L", "`5L`"),
+            ("0 10 ? * *", "`?`"),
+            ("0 3 * * SUN-TUE,FRI-MON", "`FRI-MON`"),
+            ("0 22-2 * * *", "`22-2`"),
+            ("H 3 * * *", "`H`"),
+        ] {
+            let error = Schedule::parse(text, None).unwrap_err();
+            assert_eq!(error.field, "spec.schedule", "{text}");
+            assert!(
+                error.message.contains(word) && error.remedy.contains("five fields"),
+                "{error}"
+            );
+        }
+        for text in ["0 3 * * SUN-TUE", "0 3 * * 5-7", "*/5 0-6/2 1,15 jan-Mar mon"] {
+            Schedule::parse(text, None).unwrap();
+        }
     }
 
     #[test]
@@ -204,7 +387,7 @@ mod tests {
         ] {
             let error = Schedule::parse(text, zone).unwrap_err();
             assert_eq!(error.field, field, "{text}");
-            assert!(error.message.contains(word), "{error}");
+            assert!(error.to_string().contains(word), "{error}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! Removes fault entries that nobody would end: their experiment is gone, or does not run them any more.
 //!
-//! Reads ConfigMaps and experiments; writes fault documents. Looks once when this process begins to lead, whenever an
-//! experiment is deleted and whenever its watch begins anew; at rest it asks nothing. The pods end every fault on their
+//! Reads ConfigMaps and experiments; writes fault documents. Looks when this process begins to lead, whenever an
+//! experiment is deleted, whenever its watch begins anew, and every few minutes. The pods end every fault on their
 //! own clock all the same; what is swept up is the lock, without which the target could not be hurt again.
 
 use super::apply::write_faults;
-use super::build::{EntryName, released};
+use super::entry::{EntryName, released};
 use super::observed::Document;
 use super::step::{entry_name, is_active};
 use crate::runtime::{Clients, Scope, failure};
@@ -18,30 +18,32 @@ use valerix_crds::ChaosExperiment;
 use valerix_crds::names::{FAULTS_KEY, MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL};
 use valerix_policy::Faults;
 
+/// How long an entry that a lost answer left behind keeps its target at the longest.
+const PERIOD: Duration = Duration::from_secs(300);
 /// How long to wait after a sweep that failed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Asks for a sweep; cheap to clone.
+/// Asks for sweeps; cheap to clone.
 #[derive(Clone)]
-pub struct Broom(UnboundedSender<()>);
+pub struct Sweeps(UnboundedSender<()>);
 
-impl Broom {
+impl Sweeps {
     /// Asks for a sweep of everything.
-    pub fn sweep(&self) {
+    pub fn ask(&self) {
         // The receiver only ends with the process.
         let _ = self.0.send(());
     }
 }
 
-/// A broom and what it asks for.
-pub fn broom() -> (Broom, UnboundedReceiver<()>) {
+/// A way to ask for sweeps, and what it asked for.
+pub fn sweeps() -> (Sweeps, UnboundedReceiver<()>) {
     let (sender, receiver) = unbounded_channel();
-    (Broom(sender), receiver)
+    (Sweeps(sender), receiver)
 }
 
-/// Sweeps when asked, and again after a failure.
+/// Sweeps when asked and every few minutes, and again after a failure.
 pub async fn run(clients: Clients, scopes: Vec<Scope>, mut requests: UnboundedReceiver<()>) {
-    while requests.recv().await.is_some() {
+    while !matches!(tokio::time::timeout(PERIOD, requests.recv()).await, Ok(None)) {
         // Many deletions at once are one sweep.
         while requests.try_recv().is_ok() {}
         while let Err(error) = sweep(&clients, &scopes).await {

@@ -1,23 +1,24 @@
 //! What the tests of this folder share: times, specs, and a world that allows everything.
 
-use super::build::EntryName;
-use super::gates::{Attempt, Hold, victims};
+use super::entry::EntryName;
+use super::limits::Limits;
 use super::observed::{Document, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
-use super::settings::Settings;
+use super::report::verdict::Ending;
+use super::step::gates::{Attempt, Hold, at_fire, victims};
 use super::validate::{Plan, ProbePlan, validate};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use std::time::Duration;
-use valerix_crds::{ChaosExperiment, ChaosExperimentSpec};
+use valerix_crds::{ChaosExperiment, ChaosExperimentSpec, TargetState, TargetStatus};
 
 /// Second `second` of the tests' time.
 pub fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(100 + second, 0).unwrap()
 }
 
-/// Settings that allow evictions in `shop`.
-pub fn settings() -> Settings {
-    Settings {
+/// Limits that allow evictions in `shop`.
+pub fn limits() -> Limits {
+    Limits {
         operator_namespace: "valerix-system".into(),
         eviction_namespaces: ["shop".to_owned()].into(),
         max_duration: Duration::from_secs(600),
@@ -80,6 +81,8 @@ impl World {
                     admitted: true,
                     paused: false,
                     reports: true,
+                    config_applied: true,
+                    probe_paths: vec![],
                 }),
                 workload: Some(WorkloadView {
                     desired: 2,
@@ -105,6 +108,7 @@ impl World {
                 name: format!("inventory-{number}"),
                 uid: uid.clone(),
                 ready: true,
+                ready_since: None,
                 created_at: at(0),
                 removal: Removal::None,
             });
@@ -135,27 +139,52 @@ impl World {
         let other = EntryName {
             experiment: "other".into(),
             uid: "u".into(),
+            intent: 0,
             run: "r".into(),
         };
-        let text = super::build::taken(&self.plan(), &other, vec![], at(0));
+        let text = super::entry::taken(&self.plan(), &other, vec![], vec![], at(0)).unwrap();
         self.observed.document.as_mut().unwrap().faults = Some(text);
     }
 
     pub fn plan(&self) -> Plan {
-        validate(&spec(self.spec.clone()), &settings()).unwrap()
+        validate(&spec(self.spec.clone()), &limits()).unwrap()
     }
 
     pub fn victims(&self) -> Result<Vec<PodView>, Hold> {
-        let name = EntryName {
+        let name = self.name();
+        victims(&self.plan(), &limits(), &self.attempt(&name), &self.observed)
+    }
+
+    pub fn at_fire(&self, targets: &[TargetStatus]) -> Result<(), Ending> {
+        let name = self.name();
+        at_fire(&self.plan(), &limits(), &self.attempt(&name), &self.observed, targets)
+    }
+
+    pub fn target(pod: &PodView) -> TargetStatus {
+        TargetStatus {
+            pod: pod.name.clone(),
+            uid: pod.uid.clone(),
+            state: TargetState::Intended,
+            message: None,
+            active_at: None,
+            refused_by: None,
+        }
+    }
+
+    fn name(&self) -> EntryName {
+        EntryName {
             experiment: "slow".into(),
             uid: "experiment-uid".into(),
+            intent: 0,
             run: self.run.clone(),
-        };
-        let attempt = Attempt {
+        }
+    }
+
+    fn attempt<'a>(&'a self, name: &'a EntryName) -> Attempt<'a> {
+        Attempt {
             namespace: &self.namespace,
-            name: &name,
+            name,
             scheduled: self.scheduled,
-        };
-        victims(&self.plan(), &settings(), &attempt, &self.observed)
+        }
     }
 }

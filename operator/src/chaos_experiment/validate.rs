@@ -1,27 +1,31 @@
 //! Step 2: what the user wrote becomes a plan with every default filled in.
 //!
-//! Pure. In: a spec and the operator's settings. Out: a [`Plan`], or the field that is wrong with the remedy. The API
+//! Pure. In: a spec and the operator's limits. Out: a [`Plan`], or the field that is wrong with the remedy. The API
 //! server has checked most of it already; what its rules cannot say (zones, a schedule that never comes) is said here.
+//! Whatever passes here is read by the pods too: the bounds of their document are asked as well.
 
+use super::durations::{milliseconds, optional};
+use super::faults::{Delivery, Fault};
+use super::limits::Limits;
 use super::schedule::Schedule;
-use crate::chaos_experiment::settings::Settings;
+use crate::runtime::Violation;
+use chrono::DateTime;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use std::fmt;
+use sha2::{Digest, Sha256};
 use std::time::Duration;
-use valerix_crds::{ChaosExperimentSpec, FaultType, Probe, ProbeMode, Safety};
+use valerix_crds::{ChaosExperimentSpec, Probe, ProbeMode, Safety};
+use valerix_policy::{FaultEntry, Faults};
 
 /// Everything that a run needs to know of its spec.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Name of the ResilientService that is hurt.
     pub service: String,
-    /// The kind of fault.
-    pub fault_type: FaultType,
-    /// The fault as the service's library reads it.
-    pub fault: valerix_policy::Fault,
+    /// The fault.
+    pub fault: Fault,
     /// podKill: how long the pod may take to end, in seconds; none is the pod's own.
     pub grace_period_seconds: Option<i64>,
-    /// How long the fault lasts, capped; zero for podKill.
+    /// How long the fault lasts, capped; zero for one that happens once.
     pub duration: Duration,
     /// Whether the operator's cap shortened it.
     pub capped: bool,
@@ -70,29 +74,17 @@ impl ProbePlan {
     }
 }
 
-/// A field that cannot be acted on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InvalidSpec {
-    /// Path of the field.
-    pub field: String,
-    /// What is wrong with it and what to write instead.
-    pub message: String,
-}
-
-impl fmt::Display for InvalidSpec {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} {}", self.field, self.message)
-    }
-}
-
 /// Fills in every default.
 ///
 /// # Errors
 /// The first field that cannot be acted on.
-pub fn validate(spec: &ChaosExperimentSpec, settings: &Settings) -> Result<Plan, InvalidSpec> {
-    let wanted = optional_duration("spec.duration", spec.duration.as_ref())?.unwrap_or_default();
-    let duration = wanted.min(settings.max_duration);
-    let (fault_type, fault) = super::build::fault(spec)?;
+pub fn validate(spec: &ChaosExperimentSpec, limits: &Limits) -> Result<Plan, Violation> {
+    let wanted = optional("spec.duration", spec.duration.as_ref())?.unwrap_or_default();
+    let duration = wanted.min(limits.max_duration);
+    let fault = Fault::read(spec)?;
+    if fault.kind.delivery == Delivery::Obeyed {
+        in_bounds(&fault, duration)?;
+    }
     let safety = spec.safety.clone().unwrap_or_default();
     let steady_state = spec.steady_state.clone().unwrap_or_default();
     let Safety {
@@ -102,16 +94,14 @@ pub fn validate(spec: &ChaosExperimentSpec, settings: &Settings) -> Result<Plan,
     } = safety;
     Ok(Plan {
         service: spec.target.service.clone(),
-        fault_type,
         fault,
         grace_period_seconds: spec.pod_kill.as_ref().and_then(|fault| fault.grace_period_seconds),
         duration,
         capped: duration < wanted,
         count: count(&spec.count)?,
         min_available: min_available.unwrap_or(1),
-        min_pod_age: optional_duration("spec.safety.minPodAge", min_pod_age.as_ref())?
-            .unwrap_or(Duration::from_secs(30)),
-        cooldown: optional_duration("spec.safety.cooldown", cooldown.as_ref())?,
+        min_pod_age: optional("spec.safety.minPodAge", min_pod_age.as_ref())?.unwrap_or(Duration::from_secs(30)),
+        cooldown: optional("spec.safety.cooldown", cooldown.as_ref())?,
         probes: steady_state
             .probes
             .iter()
@@ -120,7 +110,7 @@ pub fn validate(spec: &ChaosExperimentSpec, settings: &Settings) -> Result<Plan,
             .collect::<Result<_, _>>()?,
         // An absent steadyState has no probe that could fail, so its default here does not matter.
         stop_on_failure: steady_state.stop_on_failure,
-        recovery_timeout: optional_duration(
+        recovery_timeout: optional(
             "spec.steadyState.recoveryTimeout",
             steady_state.recovery_timeout.as_ref(),
         )?
@@ -132,29 +122,58 @@ pub fn validate(spec: &ChaosExperimentSpec, settings: &Settings) -> Result<Plan,
 ///
 /// # Errors
 /// What is wrong with the schedule or its zone.
-pub fn schedule(spec: &ChaosExperimentSpec) -> Result<Option<Schedule>, InvalidSpec> {
+pub fn schedule(spec: &ChaosExperimentSpec) -> Result<Option<Schedule>, Violation> {
     spec.schedule
         .as_deref()
         .map(|text| Schedule::parse(text, spec.time_zone.as_deref()))
         .transpose()
-        .map_err(|error| InvalidSpec {
-            field: error.field.to_owned(),
-            message: error.message,
-        })
+}
+
+/// Hash of everything in a spec that makes one run differ from another: all but when it is to run.
+pub fn spec_hash(spec: &ChaosExperimentSpec) -> String {
+    let mut acted_on = serde_json::to_value(spec).unwrap_or_default();
+    if let Some(fields) = acted_on.as_object_mut() {
+        for when in ["desired", "schedule", "timeZone", "suspend"] {
+            fields.remove(when);
+        }
+    }
+    hex::encode(&Sha256::digest(acted_on.to_string())[..16])
+}
+
+/// What the pods' document does not take, as a violation of the spec.
+fn in_bounds(fault: &Fault, duration: Duration) -> Result<(), Violation> {
+    let entry = FaultEntry {
+        run: "run".into(),
+        fault: fault.document.clone(),
+        pod_uids: Vec::new(),
+        duration: milliseconds(duration),
+        not_after: DateTime::UNIX_EPOCH,
+        intent_at: DateTime::UNIX_EPOCH,
+        spared_paths: Vec::new(),
+    };
+    let document = Faults {
+        faults: vec![entry],
+        ..Faults::default()
+    };
+    match document.violations().into_iter().next() {
+        None => Ok(()),
+        Some(found) => Err(Violation::new(
+            found
+                .path
+                .replace("faults[0].fault.", "spec.")
+                .replace("faults[0].", "spec."),
+            format!("is {}", found.value),
+            found.remedy,
+        )),
+    }
 }
 
 impl Plan {
     /// Enough of a plan to undo a fault whose spec cannot be acted on any more, for example after a downgrade.
     pub fn for_recovery(spec: &ChaosExperimentSpec) -> Self {
-        let fault_type = match (&spec.pod_kill, &spec.errors) {
-            (Some(_), _) => FaultType::PodKill,
-            (None, Some(_)) => FaultType::Errors,
-            (None, None) => FaultType::Latency,
-        };
         Self {
             service: spec.target.service.clone(),
-            fault_type,
-            fault: valerix_policy::Fault::default(),
+            fault: Fault::for_recovery(spec),
             grace_period_seconds: None,
             duration: Duration::ZERO,
             capped: false,
@@ -167,69 +186,66 @@ impl Plan {
             recovery_timeout: Duration::from_secs(60),
         }
     }
+
+    /// Whether the operator evicts the targets itself.
+    pub fn evicts(&self) -> bool {
+        self.fault.kind.delivery == Delivery::Evicted
+    }
 }
 
-fn probe((index, probe): (usize, &Probe)) -> Result<ProbePlan, InvalidSpec> {
+fn probe((index, probe): (usize, &Probe)) -> Result<ProbePlan, Violation> {
     let path = |field: &str| format!("spec.steadyState.probes[{index}].{field}");
     if probe.http.is_none() && probe.condition.is_none() {
-        return Err(InvalidSpec {
-            field: path("http"),
-            message: "is missing: set exactly one of http and condition".into(),
-        });
+        return Err(Violation::new(
+            path("http"),
+            "is missing",
+            "set exactly one of http and condition",
+        ));
     }
     Ok(ProbePlan {
         probe: probe.clone(),
         continuous: probe.mode != ProbeMode::Edge,
-        interval: optional_duration(&path("interval"), probe.interval.as_ref())?
+        interval: optional(&path("interval"), probe.interval.as_ref())?
             .unwrap_or(Duration::from_secs(1))
             .max(Duration::from_millis(200)),
         failure_threshold: probe.failure_threshold.unwrap_or(3).max(1),
     })
 }
 
-fn count(count: &IntOrString) -> Result<Count, InvalidSpec> {
-    let parsed = match count {
-        IntOrString::Int(pods) => u32::try_from(*pods).ok().filter(|pods| *pods > 0).map(Count::Pods),
-        IntOrString::String(text) => text
-            .strip_suffix('%')
-            .and_then(|number| number.parse().ok())
-            .filter(|percent| (1..=100).contains(percent))
-            .map(Count::Percent),
+fn count(count: &IntOrString) -> Result<Count, Violation> {
+    let (parsed, text) = match count {
+        IntOrString::Int(pods) => (
+            u32::try_from(*pods).ok().filter(|pods| *pods > 0).map(Count::Pods),
+            pods.to_string(),
+        ),
+        IntOrString::String(text) => (
+            text.strip_suffix('%')
+                .and_then(|number| number.parse().ok())
+                .filter(|percent| (1..=100).contains(percent))
+                .map(Count::Percent),
+            text.clone(),
+        ),
     };
-    parsed.ok_or_else(|| InvalidSpec {
-        field: "spec.count".into(),
-        message: "must be a number from 1 to 1000 or a percentage from 1% to 100%".into(),
+    parsed.ok_or_else(|| {
+        Violation::new(
+            "spec.count",
+            format!("is {text}"),
+            "write a number from 1 to 100 or a percentage from 1% to 100%",
+        )
     })
-}
-
-/// Reads a duration and names its field when it is none.
-///
-/// # Errors
-/// When the text is not a duration.
-pub fn optional_duration(
-    field: &str,
-    duration: Option<&valerix_crds::Duration>,
-) -> Result<Option<Duration>, InvalidSpec> {
-    duration
-        .map(valerix_crds::Duration::value)
-        .transpose()
-        .map_err(|error| InvalidSpec {
-            field: field.to_owned(),
-            message: format!("cannot be read: {error}"),
-        })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos_experiment::testing::{settings, spec};
+    use crate::chaos_experiment::testing::{limits, spec};
     use serde_json::json;
 
     #[test]
     fn defaults_are_filled_in() {
         let plan = validate(
             &spec(json!({"target": {"service": "inventory"}, "podKill": {}})),
-            &settings(),
+            &limits(),
         )
         .unwrap();
         assert_eq!(plan.count, Count::Pods(1));
@@ -242,7 +258,7 @@ mod tests {
     #[test]
     fn the_operator_caps_the_duration() {
         let spec = spec(json!({"target": {"service": "inventory"}, "duration": "2h", "latency": {"delay": "1s"}}));
-        let plan = validate(&spec, &settings()).unwrap();
+        let plan = validate(&spec, &limits()).unwrap();
         assert_eq!((plan.duration, plan.capped), (Duration::from_secs(600), true));
     }
 
@@ -263,11 +279,96 @@ mod tests {
             let mut wrong = base.clone();
             wrong[field] = value;
             let spec = spec(wrong);
-            let error = validate(&spec, &settings())
+            let error = validate(&spec, &limits())
                 .err()
                 .or_else(|| schedule(&spec).err())
                 .unwrap();
             assert_eq!(error.field, word, "{error}");
         }
+    }
+
+    #[test]
+    fn what_the_pods_would_not_read_is_refused_by_its_field() {
+        for (fault, duration, field) in [
+            (
+                json!({"errors": {"routes": ["GET /api/inventory?item=ps5"]}}),
+                "5s",
+                "spec.errors.routes[0]",
+            ),
+            (
+                json!({"latency": {"delay": "1s", "routes": ["GET /", "GET /a#b"]}}),
+                "5s",
+                "spec.latency.routes[1]",
+            ),
+            (
+                json!({"latency": {"delay": "1s", "routes": ["GET /gr\u{f6}sse"]}}),
+                "5s",
+                "spec.latency.routes[0]",
+            ),
+            (json!({"latency": {"delay": "1s"}}), "25h", "spec.duration"),
+        ] {
+            let mut wrong = json!({"target": {"service": "inventory"}, "duration": duration});
+            wrong
+                .as_object_mut()
+                .unwrap()
+                .extend(fault.as_object().unwrap().clone());
+            let generous = Limits {
+                max_duration: Duration::from_secs(99 * 3_600),
+                ..limits()
+            };
+            let error = validate(&spec(wrong), &generous).unwrap_err();
+            assert_eq!(error.field, field, "{error}");
+        }
+    }
+
+    /// Both models of a fault have one set of bounds: the corners of what the schema takes are read by the pods.
+    #[test]
+    fn what_the_schema_accepts_the_pods_read() {
+        let path = (0x21..0x7f_u8)
+            .map(char::from)
+            .filter(|letter| !"#?*".contains(*letter))
+            .collect::<String>();
+        let routes: Vec<_> = [
+            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT",
+        ]
+        .into_iter()
+        .map(|method| format!("{method} /{path}"))
+        .chain((0..23).map(|number| format!("GET /{{item}}/{number}{}", "x".repeat(238))))
+        .collect();
+        assert!(routes.len() == 32 && routes.iter().all(|route| route.len() <= 256));
+        for fault in [
+            json!({"latency": {"delay": "1ms", "jitter": "1ms", "percent": 1, "routes": routes}}),
+            json!({"latency": {"delay": "5m", "jitter": "5m", "percent": 100}}),
+            json!({"errors": {"percent": 1, "status": 400, "routes": routes}}),
+            json!({"errors": {"percent": 100, "status": 599}}),
+        ] {
+            for duration in ["1s", "99999h"] {
+                let mut value = json!({"target": {"service": "inventory"}, "duration": duration});
+                value
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(fault.as_object().unwrap().clone());
+                let most = Limits {
+                    max_duration: Duration::from_secs(24 * 3_600),
+                    ..limits()
+                };
+                validate(&spec(value), &most).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn only_when_it_runs_makes_no_other_run_of_a_spec() {
+        let base = json!({"target": {"service": "inventory"}, "podKill": {}});
+        let hash = |field: &str, value: serde_json::Value| {
+            let mut changed = base.clone();
+            changed[field] = value;
+            spec_hash(&spec(changed))
+        };
+        let same = spec_hash(&spec(base.clone()));
+        assert_eq!(hash("desired", json!("Stop")), same);
+        assert_eq!(hash("schedule", json!("0 10 * * *")), same);
+        assert_ne!(hash("count", json!(2)), same);
+        assert_ne!(hash("podKill", json!({"gracePeriodSeconds": 1})), same);
     }
 }

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::fake_api::{FakeApi, Fault, Recorded};
-use crate::resilient_service::{PodReport, Stores};
+use crate::resilient_service::{PodReport, ReportStore, Stores};
 use crate::runtime::{Clients, Fence, Identity, Scope};
 use chrono::{DateTime, Utc};
 use clap::Parser;
 use futures::StreamExt;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -43,7 +44,12 @@ impl Shop {
             json!({
                 "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService",
                 "metadata": {"name": "inventory"},
-                "spec": {"image": "inventory:1", "replicas": 2, "chaos": {"admission": "Allowed"}},
+                "spec": {"image": "inventory:1", "replicas": 2, "chaos": {"admission": "Allowed"},
+                         "probes": {"liveness": {"path": "/_healthz"}}},
+                "status": {"conditions": [{
+                    "type": "ConfigApplied", "status": "True", "reason": "Applied", "message": "",
+                    "observedGeneration": 1, "lastTransitionTime": "2026-11-21T10:00:00Z",
+                }]},
             }),
         );
         api.create(
@@ -221,7 +227,8 @@ async fn obey(api: FakeApi, reports: ReportStore) {
                         FaultState::Ended
                     },
                     reason: None,
-                    remaining_ms: 0,
+                    remaining_ms: u64::try_from((*until - now).num_milliseconds().max(0)).unwrap(),
+                    hits: Some(1),
                 });
             let report = Report {
                 pod_uid: uid.into(),
@@ -286,7 +293,7 @@ async fn a_pod_kill_writes_ahead_and_carries_the_recorded_uid() {
     );
     assert_eq!(shop.entries(), 0);
 
-    // Finalizer, intent, lock, mark, eviction, answer, recovering, release, recovered, finalizer, end; nothing else.
+    // Begin, finalizer, intent, lock, mark, eviction, answer, recovering, recovered, finalizer, release, end; nothing else.
     let status_write = format!("PATCH {EXPERIMENT}/status");
     let object_write = format!("PATCH {EXPERIMENT}");
     let expected = [
@@ -298,9 +305,9 @@ async fn a_pod_kill_writes_ahead_and_carries_the_recorded_uid() {
         format!("POST {}", evictions[0].path),
         status_write.clone(),
         status_write.clone(),
-        format!("PATCH {DOCUMENT}"),
         status_write.clone(),
         object_write,
+        format!("PATCH {DOCUMENT}"),
         status_write,
         format!("PATCH {SERVICE}/status"),
     ];
@@ -390,8 +397,14 @@ async fn latency_is_written_read_back_and_taken_out() {
     );
     let map = shop.api.get(DOCUMENT).unwrap();
     let run = format!(
-        "test/{}/{}",
+        "test/{}/{}/{}",
         shop.api.get(EXPERIMENT).unwrap()["metadata"]["uid"].as_str().unwrap(),
+        running["intentAt"]
+            .as_str()
+            .unwrap()
+            .parse::<DateTime<Utc>>()
+            .unwrap()
+            .timestamp_millis(),
         running["run"].as_str().unwrap()
     );
     let entry = Faults::parse(map["data"]["faults.json"].as_str().unwrap().as_bytes())
@@ -400,10 +413,11 @@ async fn latency_is_written_read_back_and_taken_out() {
         .faults
         .remove(0);
     assert_eq!(
-        (entry.run, entry.pod_uids.len(), entry.duration.as_millis()),
+        (entry.run.clone(), entry.pod_uids.len(), entry.duration.as_millis()),
         (run, 2, 2_000)
     );
     assert_eq!(map["data"]["policy.v1.json"], json!("{}"), "the other keys stay");
+    assert_eq!(entry.spared_paths, ["/_healthz"], "the kubelet's probes are not hurt");
     let status = shop.over().await;
     assert_eq!(
         (&status["phase"], &status["verdict"]),
@@ -547,7 +561,7 @@ async fn a_fault_without_an_experiment_is_swept_up() {
     };
     shop.api.merge(
         DOCUMENT,
-        json!({"data": {"faults.json": orphan("gone/some-uid/some-run")}}),
+        json!({"data": {"faults.json": orphan("gone/some-uid/0/some-run")}}),
     );
     let _operator = shop.operator();
     shop.api

@@ -78,6 +78,10 @@ pub struct FaultEntry {
     pub not_after: DateTime<Utc>,
     /// When the experiment decided.
     pub intent_at: DateTime<Utc>,
+    /// Paths that the fault never touches, on any port and by any method: those of the kubelet's probes, or a fault
+    /// would have the pods taken out of service or restarted, which nobody asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spared_paths: Vec<String>,
 }
 
 /// Exactly one fault. A pod that finds none that it knows reports the entry as refused.

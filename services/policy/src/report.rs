@@ -224,6 +224,9 @@ pub struct FaultReport {
     /// Milliseconds until it ends; 0 once it ended.
     #[serde(default)]
     pub remaining_ms: u64,
+    /// Requests that it was done to so far; left out by a reader that does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hits: Option<u64>,
 }
 
 /// What became of a fault.
@@ -252,7 +255,7 @@ impl Report {
             (limit.in_use, limit.allowed, limit.refused) = (0, 0, 0);
         }
         for fault in &mut stable.faults {
-            fault.remaining_ms = 0;
+            (fault.remaining_ms, fault.hits) = (0, None);
         }
         let hash = crate::parse::hash(crate::policy::render(&stable).as_bytes());
         format!("\"{}\"", &hash[..32])

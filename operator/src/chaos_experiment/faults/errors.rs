@@ -1,18 +1,21 @@
-//! Errors: the service itself answers requests with an error.
-//!
-//! Pure. In: the spec's fault. Out: the fault as the service's library reads it.
+//! Errors: the service itself answers requests with an error. Pure.
 
-use crate::chaos_experiment::validate::InvalidSpec;
+use super::{Delivery, Kind, routes};
+use crate::runtime::Violation;
 use valerix_policy::Fault;
 
-/// Translates the fault.
-///
-/// # Errors
-/// When the status is no HTTP status.
-pub fn fault(errors: &valerix_crds::ErrorsFault) -> Result<Fault, InvalidSpec> {
-    let status = u16::try_from(errors.status).map_err(|_| InvalidSpec {
-        field: "spec.errors.status".into(),
-        message: "must be an HTTP status from 400 to 599".into(),
+pub(super) static KIND: Kind = Kind {
+    name: "Errors",
+    delivery: Delivery::Obeyed,
+    takes_pods_away: false,
+    read: |spec| spec.errors.as_ref().map(read),
+};
+
+fn read(errors: &valerix_crds::ErrorsFault) -> Result<Fault, Violation> {
+    routes("spec.errors.routes", &errors.routes)?;
+    let status = u16::try_from(errors.status).map_err(|_| {
+        let message = format!("is {}", errors.status);
+        Violation::new("spec.errors.status", message, "write an HTTP status from 400 to 599")
     })?;
     Ok(Fault {
         errors: Some(valerix_policy::ErrorsFault {

@@ -1,29 +1,28 @@
-//! Latency: the service itself holds requests back.
-//!
-//! Pure. In: the spec's fault. Out: the fault as the service's library reads it.
+//! Latency: the service itself holds requests back. Pure.
 
-use crate::chaos_experiment::validate::{InvalidSpec, optional_duration};
-use valerix_policy::{Duration, Fault};
+use super::{Delivery, Kind, routes};
+use crate::chaos_experiment::durations::{milliseconds, optional};
+use crate::runtime::Violation;
+use valerix_policy::Fault;
 
-/// Translates the fault.
-///
-/// # Errors
-/// When a duration cannot be read.
-pub fn fault(latency: &valerix_crds::LatencyFault) -> Result<Fault, InvalidSpec> {
-    let delay = optional_duration("spec.latency.delay", Some(&latency.delay))?;
-    let jitter = optional_duration("spec.latency.jitter", latency.jitter.as_ref())?;
+pub(super) static KIND: Kind = Kind {
+    name: "Latency",
+    delivery: Delivery::Obeyed,
+    takes_pods_away: false,
+    read: |spec| spec.latency.as_ref().map(read),
+};
+
+fn read(latency: &valerix_crds::LatencyFault) -> Result<Fault, Violation> {
+    routes("spec.latency.routes", &latency.routes)?;
+    let delay = optional("spec.latency.delay", Some(&latency.delay))?;
+    let jitter = optional("spec.latency.jitter", latency.jitter.as_ref())?;
     Ok(Fault {
         latency: Some(valerix_policy::LatencyFault {
-            delay: milliseconds(delay),
-            jitter: milliseconds(jitter),
+            delay: milliseconds(delay.unwrap_or_default()),
+            jitter: milliseconds(jitter.unwrap_or_default()),
             percent: latency.percent,
             routes: latency.routes.clone(),
         }),
         ..Fault::default()
     })
-}
-
-fn milliseconds(duration: Option<std::time::Duration>) -> Duration {
-    let duration = duration.unwrap_or_default();
-    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }

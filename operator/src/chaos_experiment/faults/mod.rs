@@ -1,5 +1,162 @@
-//! One file per fault: how the spec's fault becomes what is done.
+//! The kinds of fault, one file each. What differs between them is one value, [`Kind`]; the rest of this folder asks it
+//! and names none. To add a kind: a file here, a line in [`KINDS`], and the field of the spec.
+//!
+//! Pure.
 
-pub mod errors;
-pub mod latency;
+mod errors;
+mod latency;
 pub mod pod_kill;
+
+use crate::runtime::Violation;
+use valerix_crds::ChaosExperimentSpec;
+
+/// Every kind that this operator knows.
+const KINDS: [&Kind; 3] = [&pod_kill::KIND, &latency::KIND, &errors::KIND];
+
+/// How a fault reaches its targets, and with that how it is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The operator evicts the pods. That cannot be taken back: the successors are awaited.
+    Evicted,
+    /// The pods obey an entry of their fault document, for a duration or until it is taken out; their reports prove it.
+    Obeyed,
+}
+
+/// Everything that differs between two kinds of fault.
+#[derive(Debug)]
+pub struct Kind {
+    /// Its name in status, metrics and messages.
+    pub name: &'static str,
+    /// How it reaches its targets.
+    pub delivery: Delivery,
+    /// Whether a pod that is hurt serves nobody, so that enough others must be left.
+    pub takes_pods_away: bool,
+    /// The fault of a spec that asks for this kind; none when it does not.
+    pub read: fn(&ChaosExperimentSpec) -> Option<Result<valerix_policy::Fault, Violation>>,
+}
+
+/// A spec that asks for a kind of another version. It is undone as strictly as any: by what the pods report.
+static UNKNOWN: Kind = Kind {
+    name: "Unknown",
+    delivery: Delivery::Obeyed,
+    takes_pods_away: true,
+    read: |_| None,
+};
+
+/// The fault that a spec asks for.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Its kind.
+    pub kind: &'static Kind,
+    /// The fault as it stands in the document of the target.
+    pub document: valerix_policy::Fault,
+}
+
+impl Fault {
+    /// Reads the one fault of a spec.
+    ///
+    /// # Errors
+    /// When it sets none or several of those that this operator knows, or one of its fields cannot be acted on.
+    pub fn read(spec: &ChaosExperimentSpec) -> Result<Self, Violation> {
+        let mut found = KINDS
+            .into_iter()
+            .filter_map(|kind| (kind.read)(spec).map(|document| (kind, document)));
+        match (found.next(), found.next()) {
+            (Some((kind, document)), None) => Ok(Self {
+                kind,
+                document: document?,
+            }),
+            _ => {
+                let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+                let message = "does not set exactly one fault that this operator knows";
+                Err(Violation::new(
+                    "spec",
+                    message,
+                    format!("set one of {}", names.join(", ")),
+                ))
+            }
+        }
+    }
+
+    /// Enough of the fault to undo it, when its spec cannot be acted on any more.
+    pub fn for_recovery(spec: &ChaosExperimentSpec) -> Self {
+        let kind = KINDS.into_iter().find(|kind| (kind.read)(spec).is_some());
+        Self {
+            kind: kind.unwrap_or(&UNKNOWN),
+            document: valerix_policy::Fault::default(),
+        }
+    }
+}
+
+/// Refuses routes that read as if they meant many and mean none.
+fn routes(field: &str, routes: &[String]) -> Result<(), Violation> {
+    for (index, route) in routes.iter().enumerate() {
+        if route.contains('*') || route.starts_with("ANY ") {
+            return Err(Violation::new(
+                format!("{field}[{index}]"),
+                format!("is {route:?}, which matches no request"),
+                "name one method, and write {x} for any one segment, as in \"GET /api/orders/{id}\"",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos_experiment::testing::spec;
+    use serde_json::{Value, json};
+
+    fn asking(fault: &Value) -> ChaosExperimentSpec {
+        let mut value = json!({"target": {"service": "inventory"}});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(fault.as_object().unwrap().clone());
+        spec(value)
+    }
+
+    #[test]
+    fn each_kind_reads_its_own_field_and_no_other() {
+        for (fault, name, expected) in [
+            (
+                json!({"errors": {"percent": 70, "status": 503}}),
+                "Errors",
+                json!({"errors": {"percent": 70, "status": 503}}),
+            ),
+            (
+                json!({"latency": {"delay": "2s", "jitter": "500ms"}}),
+                "Latency",
+                json!({"latency": {"delay": "2s", "jitter": "500ms", "percent": 100}}),
+            ),
+            (json!({"podKill": {}}), "PodKill", json!({"podKill": {}})),
+        ] {
+            let fault = Fault::read(&asking(&fault)).unwrap();
+            assert_eq!(fault.kind.name, name);
+            assert_eq!(serde_json::to_value(&fault.document).unwrap(), expected);
+        }
+        for none_or_two in [json!({}), json!({"podKill": {}, "errors": {}})] {
+            let error = Fault::read(&asking(&none_or_two)).unwrap_err();
+            assert!(error.to_string().contains("PodKill, Latency, Errors"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_kind_of_another_version_is_undone_by_what_pods_report() {
+        assert_eq!(Fault::for_recovery(&asking(&json!({}))).kind.delivery, Delivery::Obeyed);
+        assert_eq!(Fault::for_recovery(&asking(&json!({}))).kind.name, "Unknown");
+        assert_eq!(
+            Fault::for_recovery(&asking(&json!({"podKill": {}}))).kind.name,
+            "PodKill"
+        );
+    }
+
+    #[test]
+    fn routes_that_look_like_many_and_are_none_are_refused() {
+        for route in ["GET /api/*", "ANY /"] {
+            let error = Fault::read(&asking(&json!({"errors": {"routes": ["GET /", route]}}))).unwrap_err();
+            assert_eq!(error.field, "spec.errors.routes[1]", "{error}");
+        }
+    }
+}

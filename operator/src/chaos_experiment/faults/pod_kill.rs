@@ -4,18 +4,29 @@
 //! is written by hand because kube's own `evict` sends a field that the server ignores, and with it the precondition is
 //! lost. With the precondition, no repetition of the request can ever kill another pod.
 
+use super::{Delivery, Kind};
 use chrono::{DateTime, Utc};
 use kube::core::Status;
 use serde_json::{Value, json};
 use valerix_policy::{Fault, PodKillFault};
 
-/// The fault as it stands in the lock; services do nothing with it.
-pub fn fault() -> Fault {
-    Fault {
-        pod_kill: Some(PodKillFault {}),
-        ..Fault::default()
-    }
-}
+pub(super) static KIND: Kind = Kind {
+    name: "PodKill",
+    delivery: Delivery::Evicted,
+    takes_pods_away: true,
+    read: |spec| {
+        spec.pod_kill.as_ref().map(|_| {
+            // As it stands in the lock; services do nothing with it.
+            Ok(Fault {
+                pod_kill: Some(PodKillFault {}),
+                ..Fault::default()
+            })
+        })
+    },
+};
+
+/// What the API server says of a pod that more than one budget selects. It answers 500, although it never will evict.
+const SEVERAL_BUDGETS: &str = "more than one PodDisruptionBudget";
 
 /// The body of `POST .../pods/{pod}/eviction`.
 pub fn eviction(namespace: &str, pod: &str, uid: &str, grace_period_seconds: Option<i64>) -> Value {
@@ -33,30 +44,34 @@ pub fn eviction(namespace: &str, pod: &str, uid: &str, grace_period_seconds: Opt
 
 /// What is known after the one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum EvictionResult {
     /// 2xx: the pod is going, since then.
     Accepted(DateTime<Utc>),
     /// 429: a disruption budget (or the API server) says not now.
     NotNow(String),
     /// 404 or a failed precondition: that pod is no more.
     Gone,
-    /// Any other 4xx: the API server will not do it.
+    /// Any other 4xx, and a 5xx that lasts: the API server will not do it. With the remedy where there is one.
     Refused(String),
     /// No answer, or one that leaves open whether it was done: only the pod can tell.
     Unclear(String),
 }
 
 /// What an error of the API server means for the victim.
-pub fn classify(status: &Status) -> Answer {
+pub fn classify(status: &Status) -> EvictionResult {
     let message = || status.message.clone();
     match status.code {
-        404 => Answer::Gone,
+        404 => EvictionResult::Gone,
         409 if status.message.contains("Precondition failed") || status.message.contains("UID in precondition") => {
-            Answer::Gone
+            EvictionResult::Gone
         }
-        429 => Answer::NotNow(message()),
-        400..=499 if status.code != 408 && status.code != 409 => Answer::Refused(message()),
-        _ => Answer::Unclear(message()),
+        429 => EvictionResult::NotNow(message()),
+        500 if status.message.contains(SEVERAL_BUDGETS) => EvictionResult::Refused(format!(
+            "{}; leave one PodDisruptionBudget that selects this pod",
+            status.message.trim_end_matches('.')
+        )),
+        400..=499 if status.code != 408 && status.code != 409 => EvictionResult::Refused(message()),
+        _ => EvictionResult::Unclear(message()),
     }
 }
 
@@ -90,30 +105,38 @@ mod tests {
     #[test]
     fn every_answer_has_one_meaning() {
         for (code, message, expected) in [
-            (404, "pods \"a\" not found", Answer::Gone),
+            (404, "pods \"a\" not found", EvictionResult::Gone),
             (
                 409,
                 "Operation cannot be fulfilled on Pod \"a\": the UID in precondition (1) does not match",
-                Answer::Gone,
+                EvictionResult::Gone,
             ),
             (
                 409,
                 "Precondition failed: UID in precondition: 1, UID in object meta: 2",
-                Answer::Gone,
+                EvictionResult::Gone,
             ),
             (
                 409,
                 "the object has been modified",
-                Answer::Unclear("the object has been modified".into()),
+                EvictionResult::Unclear("the object has been modified".into()),
             ),
             (
                 429,
                 "would violate the budget",
-                Answer::NotNow("would violate the budget".into()),
+                EvictionResult::NotNow("would violate the budget".into()),
             ),
-            (403, "forbidden", Answer::Refused("forbidden".into())),
-            (500, "storage", Answer::Unclear("storage".into())),
-            (504, "timeout", Answer::Unclear("timeout".into())),
+            (
+                500,
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+                EvictionResult::Refused(
+                    "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support; leave one PodDisruptionBudget that selects this pod"
+                        .into(),
+                ),
+            ),
+            (403, "forbidden", EvictionResult::Refused("forbidden".into())),
+            (500, "storage", EvictionResult::Unclear("storage".into())),
+            (504, "timeout", EvictionResult::Unclear("timeout".into())),
         ] {
             assert_eq!(classify(&status(code, message)), expected, "{code} {message}");
         }

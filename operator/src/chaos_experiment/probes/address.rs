@@ -1,109 +1,181 @@
-//! Where a probe's question may go: a Service of the experiment's own namespace, and nothing that an experiment must not
-//! become a way to reach.
+//! Where a probe's question may go: to a pod of the experiment's own namespace behind a Service of it, and nowhere that an
+//! experiment must not become a way to reach.
 //!
-//! [`ClusterResolver`] reads the API server (and, for headless Services, the cluster's DNS); [`refusal`] is pure.
+//! [`ClusterResolver`] reads the API server; everything else is pure. A Service's virtual address is never asked: what
+//! is behind it may be anybody's, since whoever may write EndpointSlices can point it anywhere. The address of a pod is
+//! asked only when the pod itself, as the API server has it, has that address and not its node's.
 
 use crate::runtime::{Clients, failure};
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
+use kube::api::ListParams;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long an address is believed.
-const FRESH: Duration = Duration::from_secs(5);
+/// How long the addresses of a Service are believed: kube-proxy is no faster.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Finds the address of a Service.
 #[async_trait]
 pub trait Resolver: Send + Sync {
-    /// The address to connect to, already checked.
+    /// The address to connect to, already checked: another pod's each time, where there are several.
     ///
     /// # Errors
-    /// A sentence on why the question cannot be asked.
-    async fn resolve(&self, namespace: &str, service: &str, port: u16) -> Result<SocketAddr, String>;
+    /// Why there is none.
+    async fn resolve(&self, namespace: &str, service: &str, port: u16) -> Result<SocketAddr, Unresolved>;
+}
+
+/// Why a question has no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unresolved {
+    /// The question cannot or must not be asked; a sentence on why.
+    NotAsked(String),
+    /// Nobody is there to answer, which is an answer; a sentence.
+    NobodyThere(String),
 }
 
 /// Finds addresses as the cluster has them.
 pub struct ClusterResolver {
     clients: Clients,
-    forbidden: BTreeSet<IpAddr>,
-    known: Mutex<HashMap<(String, u16), (SocketAddr, Instant)>>,
+    known: Mutex<HashMap<(String, u16), Known>>,
+    /// Pods that were looked at, by UID, and the addresses that they may be asked at.
+    pods: Mutex<HashMap<String, BTreeSet<IpAddr>>>,
+}
+
+/// The addresses of one port of a Service.
+struct Known {
+    addresses: Vec<SocketAddr>,
+    since: Instant,
+    next: usize,
+}
+
+impl Known {
+    fn turn(&mut self) -> Option<SocketAddr> {
+        self.next = self.next.wrapping_add(1);
+        let index = self.next.checked_rem(self.addresses.len())?;
+        self.addresses.get(index).copied()
+    }
 }
 
 impl ClusterResolver {
-    /// A resolver for one run. `forbidden` are the addresses of the API server and of nodes.
-    pub fn new(clients: Clients, forbidden: BTreeSet<IpAddr>) -> Self {
+    /// A resolver for one run.
+    pub fn new(clients: Clients) -> Self {
         Self {
             clients,
-            forbidden,
             known: Mutex::default(),
+            pods: Mutex::default(),
         }
     }
 
-    async fn find(&self, namespace: &str, service: &str, port: u16) -> Result<SocketAddr, String> {
-        let api: Api<Service> = self.clients.api(namespace);
-        let found = api
-            .get_opt(service)
-            .await
-            .map_err(|error| format!("failed to read Service {service}: {}", failure::chain(&error)))?;
-        let found = found
-            .ok_or_else(|| format!("there is no Service {service} in namespace {namespace}; correct http.service"))?;
-        let ip = match target(&found, port)? {
-            Target::Address(ip) => ip,
-            Target::Name => {
-                let host = format!("{service}.{namespace}.svc");
-                let mut found = tokio::net::lookup_host((host.as_str(), port))
-                    .await
-                    .map_err(|error| format!("failed to resolve {host}: {error}"))?;
-                found.next().ok_or_else(|| format!("{host} has no address"))?.ip()
-            }
+    async fn find(&self, namespace: &str, service: &str, port: u16) -> Result<Vec<SocketAddr>, Unresolved> {
+        let failed = |what: &str, error: &kube::Error| {
+            Unresolved::NotAsked(format!(
+                "failed to read {what} of Service {service}: {}",
+                failure::chain(error)
+            ))
         };
-        match refusal(ip, &self.forbidden) {
-            Some(what) => Err(format!(
-                "Service {service} leads to {ip}, {what}; a probe must not ask there"
-            )),
-            None => Ok(SocketAddr::new(ip, port)),
+        let services: Api<Service> = self.clients.api(namespace);
+        let slices: Api<EndpointSlice> = self.clients.api(namespace);
+        let of_service = ListParams::default().labels(&format!("kubernetes.io/service-name={service}"));
+        let (found, slices) = tokio::join!(services.get_opt(service), slices.list(&of_service));
+        let found = found.map_err(|error| failed("the object", &error))?.ok_or_else(|| {
+            Unresolved::NotAsked(format!(
+                "there is no Service {service} in namespace {namespace}; correct http.service"
+            ))
+        })?;
+        let port_name = port_name(&found, port).map_err(Unresolved::NotAsked)?;
+        let slices = slices.map_err(|error| failed("the EndpointSlices", &error))?;
+        let mut addresses = Vec::new();
+        let mut refused = None;
+        for behind in slices.items.iter().flat_map(|slice| endpoints(slice, &port_name)) {
+            match self.check(namespace, &behind).await {
+                Ok(address) => addresses.push(address),
+                Err(why) => {
+                    refused = Some(format!(
+                        "Service {service} leads to {}, {why}; a probe must not ask there",
+                        behind.ip
+                    ))
+                }
+            }
         }
+        addresses.sort_unstable();
+        match (addresses.is_empty(), refused) {
+            (false, _) => Ok(addresses),
+            (true, Some(why)) => Err(Unresolved::NotAsked(why)),
+            (true, None) => Err(Unresolved::NobodyThere(format!("Service {service} has no ready pod"))),
+        }
+    }
+
+    /// Whether the address is that of the pod which the endpoint names.
+    async fn check(&self, namespace: &str, behind: &Behind) -> Result<SocketAddr, String> {
+        if let Some(what) = refusal(behind.ip) {
+            return Err(what.to_owned());
+        }
+        let Some((name, uid)) = &behind.pod else {
+            return Err("which is no pod's of this namespace".to_owned());
+        };
+        if !self.pods().get(uid).is_some_and(|known| known.contains(&behind.ip)) {
+            let pods: Api<Pod> = self.clients.api(namespace);
+            let pod = pods
+                .get_opt(name)
+                .await
+                .map_err(|error| format!("and pod {name} could not be read: {}", failure::chain(&error)))?;
+            let own = pod.as_ref().map(|pod| addresses_of(pod, uid)).unwrap_or_default();
+            if !own.contains(&behind.ip) {
+                return Err(format!("which is not pod {name}'s own address"));
+            }
+            self.pods().insert(uid.clone(), own);
+        }
+        Ok(SocketAddr::new(behind.ip, behind.port))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<(String, u16), Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, BTreeSet<IpAddr>>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Resolver for ClusterResolver {
-    async fn resolve(&self, namespace: &str, service: &str, port: u16) -> Result<SocketAddr, String> {
+    async fn resolve(&self, namespace: &str, service: &str, port: u16) -> Result<SocketAddr, Unresolved> {
         let key = (service.to_owned(), port);
-        let known = self
-            .known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key)
-            .copied();
-        if let Some((address, since)) = known
-            && since.elapsed() < FRESH
+        if let Some(known) = self.known().get_mut(&key).filter(|known| known.since.elapsed() < FRESH)
+            && let Some(address) = known.turn()
         {
             return Ok(address);
         }
-        let address = self.find(namespace, service, port).await?;
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, (address, Instant::now()));
-        Ok(address)
+        let addresses = self.find(namespace, service, port).await?;
+        let mut known = self.known();
+        let next = known.get(&key).map_or(0, |before| before.next);
+        let fresh = Known {
+            addresses,
+            since: Instant::now(),
+            next,
+        };
+        let address = known.entry(key).insert_entry(fresh).get_mut().turn();
+        address.ok_or_else(|| Unresolved::NobodyThere(format!("Service {service} has no ready pod")))
     }
 }
 
-/// Where a Service leads.
+/// One address behind a Service, and the pod that it is said to be.
 #[derive(Debug, PartialEq, Eq)]
-enum Target {
-    /// To its own virtual address.
-    Address(IpAddr),
-    /// To whatever its name stands for: a headless Service.
-    Name,
+struct Behind {
+    ip: IpAddr,
+    port: u16,
+    /// Name and UID.
+    pod: Option<(String, String)>,
 }
 
-fn target(service: &Service, port: u16) -> Result<Target, String> {
+/// The name of a Service's port, under which its EndpointSlices have it.
+fn port_name(service: &Service, port: u16) -> Result<String, String> {
     let spec = service.spec.clone().unwrap_or_default();
     let name = service.metadata.name.as_deref().unwrap_or_default();
     if spec.type_.as_deref() == Some("ExternalName") {
@@ -111,36 +183,67 @@ fn target(service: &Service, port: u16) -> Result<Target, String> {
             "Service {name} is of type ExternalName and leads out of the namespace; a probe must not ask there"
         ));
     }
-    if spec.selector.is_none_or(|selector| selector.is_empty()) {
-        return Err(format!(
-            "Service {name} has no selector, so its addresses may be anybody's; a probe must not ask there"
-        ));
+    let ports = spec.ports.unwrap_or_default();
+    let found = ports.iter().find(|candidate| candidate.port == i32::from(port));
+    found
+        .map(|found| found.name.clone().unwrap_or_default())
+        .ok_or_else(|| {
+            let others: Vec<_> = ports.iter().map(|port| port.port.to_string()).collect();
+            format!(
+                "Service {name} has no port {port}, but {}; correct http.port",
+                others.join(", ")
+            )
+        })
+}
+
+/// The ready endpoints of a slice.
+fn endpoints(slice: &EndpointSlice, port_name: &str) -> Vec<Behind> {
+    let namespace = slice.metadata.namespace.as_deref();
+    let mut ports = slice.ports.iter().flatten();
+    let port = ports
+        .find(|port| port.name.as_deref().unwrap_or_default() == port_name)
+        .and_then(|port| u16::try_from(port.port?).ok());
+    let Some(port) = port else { return Vec::new() };
+    let ready = slice
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false));
+    ready
+        .flat_map(|endpoint| {
+            let pod = endpoint.target_ref.as_ref().filter(|target| {
+                target.kind.as_deref() == Some("Pod")
+                    && (target.namespace.is_none() || target.namespace.as_deref() == namespace)
+            });
+            let pod = pod.and_then(|target| Some((target.name.clone()?, target.uid.clone()?)));
+            endpoint.addresses.iter().filter_map(move |text| {
+                Some(Behind {
+                    ip: text.parse().ok()?,
+                    port,
+                    pod: pod.clone(),
+                })
+            })
+        })
+        .collect()
+}
+
+/// The addresses at which a pod may be asked: its own, and none where it has its node's.
+fn addresses_of(pod: &Pod, uid: &str) -> BTreeSet<IpAddr> {
+    let on_the_node = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    if on_the_node || pod.metadata.uid.as_deref() != Some(uid) {
+        return BTreeSet::new();
     }
-    match spec.cluster_ip.as_deref() {
-        Some("None") => Ok(Target::Name),
-        Some(text) => {
-            let ports: Vec<_> = spec
-                .ports
-                .into_iter()
-                .flatten()
-                .map(|port| port.port.to_string())
-                .collect();
-            if !ports.contains(&port.to_string()) {
-                return Err(format!(
-                    "Service {name} has no port {port}, but {}; correct http.port",
-                    ports.join(", ")
-                ));
-            }
-            text.parse()
-                .map(Target::Address)
-                .map_err(|_| format!("Service {name} has no usable address yet"))
-        }
-        None => Err(format!("Service {name} has no address yet")),
-    }
+    let status = pod.status.iter();
+    status
+        .flat_map(|status| {
+            let more = status.pod_ips.iter().flatten().map(|address| address.ip.as_str());
+            status.pod_ip.as_deref().into_iter().chain(more)
+        })
+        .filter_map(|text| text.parse().ok())
+        .collect()
 }
 
 /// Why an address must not be asked, if so.
-pub fn refusal(ip: IpAddr, forbidden: &BTreeSet<IpAddr>) -> Option<&'static str> {
+fn refusal(ip: IpAddr) -> Option<&'static str> {
     let ip = ip.to_canonical();
     let link_local = match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
@@ -152,8 +255,6 @@ pub fn refusal(ip: IpAddr, forbidden: &BTreeSet<IpAddr>) -> Option<&'static str>
         Some("a link-local address")
     } else if ip.is_unspecified() || ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if ip.is_broadcast()) {
         Some("no address of one host")
-    } else if forbidden.iter().any(|other| other.to_canonical() == ip) {
-        Some("an address of a node or of the API server")
     } else {
         None
     }
@@ -172,7 +273,7 @@ pub mod testing {
 
     #[async_trait]
     impl Resolver for Fixed {
-        async fn resolve(&self, _: &str, _: &str, _: u16) -> Result<SocketAddr, String> {
+        async fn resolve(&self, _: &str, _: &str, _: u16) -> Result<SocketAddr, Unresolved> {
             Ok(self.0)
         }
     }
@@ -181,8 +282,9 @@ pub mod testing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake_api::FakeApi;
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     #[rstest]
     #[case("127.0.0.1", true)]
@@ -198,41 +300,119 @@ mod tests {
     #[case("224.0.0.1", true)]
     #[case("ff02::1", true)]
     #[case("255.255.255.255", true)]
-    #[case("192.168.7.7", true)]
-    #[case("::ffff:192.168.7.7", true)]
-    #[case("10.96.0.10", false)]
+    #[case("192.168.7.7", false)]
     #[case("10.244.1.7", false)]
     #[case("fd00::5", false)]
     #[case("fec0::1", false)]
     fn what_must_not_be_asked(#[case] ip: &str, #[case] refused: bool) {
-        let forbidden = ["192.168.7.7".parse().unwrap()].into();
-        assert_eq!(refusal(ip.parse().unwrap(), &forbidden).is_some(), refused);
+        assert_eq!(refusal(ip.parse().unwrap()).is_some(), refused);
     }
 
-    fn service(spec: serde_json::Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "order"}, "spec": spec})).unwrap()
-    }
+    const GROUP: &str = "/api/v1/namespaces/shop";
+    const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
 
-    #[test]
-    fn only_a_service_of_pods_is_asked_and_only_on_its_ports() {
-        let good = json!({"clusterIP": "10.96.0.10", "selector": {"a": "b"}, "ports": [{"port": 80}]});
-        assert_eq!(
-            target(&service(good.clone()), 80),
-            Ok(Target::Address("10.96.0.10".parse().unwrap()))
+    /// A Service `order` whose port 80 is port 8080 of its pods, and the pods `order-1` and `order-2`.
+    fn shop() -> (FakeApi, ClusterResolver) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let api = FakeApi::default();
+        api.create(
+            &format!("{GROUP}/services"),
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "order"},
+                   "spec": {"clusterIP": "10.96.0.10", "selector": {"a": "b"}, "ports": [{"name": "http", "port": 80}]}}),
         );
-        for (field, value, word) in [
-            ("type", json!("ExternalName"), "ExternalName"),
-            ("selector", json!({}), "selector"),
-            ("ports", json!([{"port": 81}]), "has no port 80, but 81"),
-            ("clusterIP", json!(""), "address"),
-        ] {
-            let mut spec = good.clone();
-            spec[field] = value;
-            let error = target(&service(spec), 80).unwrap_err();
-            assert!(error.contains(word), "{error}");
+        for number in 1..=2 {
+            api.create(
+                &format!("{GROUP}/pods"),
+                json!({"apiVersion": "v1", "kind": "Pod",
+                       "metadata": {"name": format!("order-{number}"), "uid": format!("uid-{number}")},
+                       "spec": {"containers": []}, "status": {"podIP": format!("10.0.0.{number}")}}),
+            );
         }
-        let mut headless = good;
-        headless["clusterIP"] = json!("None");
-        assert_eq!(target(&service(headless), 8080), Ok(Target::Name));
+        let resolver = ClusterResolver::new(Clients::single(api.client()));
+        (api, resolver)
+    }
+
+    fn endpoint(number: usize, address: &str) -> Value {
+        json!({"addresses": [address], "conditions": {"ready": true},
+               "targetRef": {"kind": "Pod", "namespace": "shop", "name": format!("order-{number}"), "uid": format!("uid-{number}")}})
+    }
+
+    fn slice(api: &FakeApi, endpoints: &[Value]) {
+        api.create(
+            SLICES,
+            json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                   "metadata": {"name": "order-x", "labels": {"kubernetes.io/service-name": "order"}},
+                   "ports": [{"name": "http", "port": 8080}], "endpoints": endpoints}),
+        );
+    }
+
+    #[tokio::test]
+    async fn the_pods_behind_a_service_are_asked_in_turn() {
+        let (api, resolver) = shop();
+        slice(&api, &[endpoint(1, "10.0.0.1"), endpoint(2, "10.0.0.2")]);
+        let mut asked = BTreeSet::new();
+        for _ in 0..2 {
+            asked.insert(resolver.resolve("shop", "order", 80).await.unwrap().to_string());
+        }
+        assert_eq!(asked, ["10.0.0.1:8080".to_owned(), "10.0.0.2:8080".to_owned()].into());
+        let Err(Unresolved::NotAsked(why)) = resolver.resolve("shop", "order", 81).await else {
+            panic!("there is no such port")
+        };
+        assert!(why.contains("has no port 81, but 80"), "{why}");
+        let Err(Unresolved::NotAsked(why)) = resolver.resolve("shop", "orders", 80).await else {
+            panic!("there is no such Service")
+        };
+        assert!(why.contains("correct http.service"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_no_pod_of_the_namespace_has_is_not_asked() {
+        let nobody = json!({"addresses": ["192.168.7.7"]});
+        for (endpoint, word) in [
+            (endpoint(1, "192.168.7.7"), "not pod order-1's own address"),
+            (endpoint(3, "10.0.0.3"), "not pod order-3's own address"),
+            (endpoint(1, "169.254.169.254"), "link-local"),
+            (nobody, "no pod's of this namespace"),
+        ] {
+            let (api, resolver) = shop();
+            slice(&api, &[endpoint]);
+            let answer = resolver.resolve("shop", "order", 80).await;
+            assert!(
+                matches!(&answer, Err(Unresolved::NotAsked(why)) if why.contains(word)),
+                "{answer:?}"
+            );
+        }
+        let (api, resolver) = shop();
+        api.merge(&format!("{GROUP}/pods/order-1"), json!({"spec": {"hostNetwork": true}}));
+        slice(&api, &[endpoint(1, "10.0.0.1")]);
+        let answer = resolver.resolve("shop", "order", 80).await;
+        assert!(
+            matches!(&answer, Err(Unresolved::NotAsked(_))),
+            "a node's address: {answer:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_service_without_a_ready_pod_is_an_outage_and_not_a_wrong_question() {
+        let (api, resolver) = shop();
+        let mut unready = endpoint(1, "10.0.0.1");
+        unready["conditions"]["ready"] = json!(false);
+        slice(&api, &[unready]);
+        let answer = resolver.resolve("shop", "order", 80).await;
+        assert!(matches!(&answer, Err(Unresolved::NobodyThere(_))), "{answer:?}");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_leads_out_of_the_namespace_is_not_asked() {
+        let (api, resolver) = shop();
+        api.merge(
+            &format!("{GROUP}/services/order"),
+            json!({"spec": {"type": "ExternalName"}}),
+        );
+        let answer = resolver.resolve("shop", "order", 80).await;
+        assert!(
+            matches!(&answer, Err(Unresolved::NotAsked(why)) if why.contains("ExternalName")),
+            "{answer:?}"
+        );
     }
 }

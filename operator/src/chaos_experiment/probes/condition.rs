@@ -1,13 +1,13 @@
 //! Reads a condition of an object of the experiment's namespace. Reads the API server; writes nothing.
 
-use crate::chaos_experiment::samples::Outcome;
+use super::samples::ProbeResult;
 use crate::runtime::{Clients, failure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use valerix_crds::{ConditionKind, ConditionProbe, ResilientService};
 
 /// Asks once.
-pub(super) async fn ask(clients: &Clients, namespace: &str, question: &ConditionProbe) -> Outcome {
+pub(super) async fn ask(clients: &Clients, namespace: &str, question: &ConditionProbe) -> ProbeResult {
     let name = &question.name;
     let found = match question.kind {
         ConditionKind::ResilientService => {
@@ -35,29 +35,29 @@ pub(super) async fn ask(clients: &Clients, namespace: &str, question: &Condition
             })
         }
         ConditionKind::Unknown => {
-            return Outcome::NotAsked("condition.kind must be ResilientService or Deployment".into());
+            return ProbeResult::NotAsked("condition.kind must be ResilientService or Deployment".into());
         }
     };
     match found {
         Ok(found) => judge(question, found),
-        Err(error) => {
-            Outcome::NotAsked(format!("failed to read {:?} {name}: {}", question.kind, failure::chain(&error)).into())
-        }
+        Err(error) => ProbeResult::NotAsked(
+            format!("failed to read {:?} {name}: {}", question.kind, failure::chain(&error)).into(),
+        ),
     }
 }
 
 /// The judgement: only True is True.
-fn judge(question: &ConditionProbe, found: Option<Vec<(String, String, String)>>) -> Outcome {
+fn judge(question: &ConditionProbe, found: Option<Vec<(String, String, String)>>) -> ProbeResult {
     let (kind, name, wanted) = (question.kind, &question.name, &question.condition_type);
     let Some(conditions) = found else {
-        return Outcome::Failed(format!("there is no {kind:?} {name}").into());
+        return ProbeResult::Failed(format!("there is no {kind:?} {name}").into());
     };
     match conditions.into_iter().find(|(type_, ..)| type_ == wanted) {
-        Some((_, status, _)) if status == "True" => Outcome::Passed,
+        Some((_, status, _)) if status == "True" => ProbeResult::Passed,
         Some((_, status, reason)) => {
-            Outcome::Failed(format!("{kind:?} {name}: {wanted} is {status} ({reason})").into())
+            ProbeResult::Failed(format!("{kind:?} {name}: {wanted} is {status} ({reason})").into())
         }
-        None => Outcome::Failed(format!("{kind:?} {name} has no condition {wanted}").into()),
+        None => ProbeResult::Failed(format!("{kind:?} {name} has no condition {wanted}").into()),
     }
 }
 
@@ -73,13 +73,13 @@ mod tests {
             condition_type: "Ready".into(),
         };
         let found = |status: &str| Some(vec![("Ready".to_owned(), status.to_owned(), "Why".to_owned())]);
-        assert_eq!(judge(&question, found("True")), Outcome::Passed);
+        assert_eq!(judge(&question, found("True")), ProbeResult::Passed);
         for (found, text) in [
             (found("Unknown"), "ResilientService order: Ready is Unknown (Why)"),
             (Some(vec![]), "ResilientService order has no condition Ready"),
             (None, "there is no ResilientService order"),
         ] {
-            assert_eq!(judge(&question, found), Outcome::Failed(text.into()));
+            assert_eq!(judge(&question, found), ProbeResult::Failed(text.into()));
         }
     }
 }

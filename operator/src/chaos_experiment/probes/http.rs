@@ -3,8 +3,8 @@
 //! No redirect is followed, no credential and no proxy is used, at most 64 KiB are read, and every question is a new
 //! connection: one that is kept would ask the same pod again and again.
 
-use super::address::Resolver;
-use crate::chaos_experiment::samples::Outcome;
+use super::address::{Resolver, Unresolved};
+use super::samples::ProbeResult;
 use std::time::Duration;
 use valerix_crds::{HttpMethod, HttpProbe};
 
@@ -36,7 +36,7 @@ impl HttpAsker {
     }
 
     /// Asks once.
-    pub async fn ask(&self, resolver: &dyn Resolver, namespace: &str, question: &HttpProbe) -> Outcome {
+    pub async fn ask(&self, resolver: &dyn Resolver, namespace: &str, question: &HttpProbe) -> ProbeResult {
         let expected = question.expect.clone().unwrap_or_default();
         let limit = match expected
             .max_latency
@@ -45,15 +45,18 @@ impl HttpAsker {
             .transpose()
         {
             Ok(limit) => limit.unwrap_or(MOST).min(MOST),
-            Err(error) => return Outcome::NotAsked(format!("expect.maxLatency: {error}").into()),
+            Err(error) => return ProbeResult::NotAsked(format!("expect.maxLatency: {error}").into()),
         };
         let Ok(port) = u16::try_from(question.port) else {
-            return Outcome::NotAsked(format!("port {} is no TCP port", question.port).into());
+            return ProbeResult::NotAsked(format!("port {} is no TCP port", question.port).into());
         };
         let address = match tokio::time::timeout(MOST, resolver.resolve(namespace, &question.service, port)).await {
             Ok(Ok(address)) => address,
-            Ok(Err(why)) => return Outcome::NotAsked(why.into()),
-            Err(_) => return Outcome::NotAsked(format!("failed to find Service {} in time", question.service).into()),
+            Ok(Err(Unresolved::NotAsked(why))) => return ProbeResult::NotAsked(why.into()),
+            Ok(Err(Unresolved::NobodyThere(why))) => return ProbeResult::Failed(why.into()),
+            Err(_) => {
+                return ProbeResult::NotAsked(format!("failed to find Service {} in time", question.service).into());
+            }
         };
         let url = format!("http://{address}{}", question.path);
         let request = match question.method {
@@ -65,13 +68,15 @@ impl HttpAsker {
                 // Fresh each time: a repeated key would be answered from memory and prove nothing.
                 .header("idempotency-key", uuid::Uuid::new_v4().to_string())
                 .body(question.body.clone().unwrap_or_default()),
-            HttpMethod::Unknown => return Outcome::NotAsked("method must be GET or POST".into()),
+            HttpMethod::Unknown => return ProbeResult::NotAsked("method must be GET or POST".into()),
         };
         let request = request.header("host", format!("{}.{namespace}.svc", question.service));
         match tokio::time::timeout(limit, answer(request)).await {
             Ok(Ok((status, body))) => judge(&expected, status, &body),
-            Ok(Err(error)) => Outcome::Failed(format!("no answer: {}", crate::runtime::failure::chain(&error)).into()),
-            Err(_) => Outcome::Failed(format!("no whole answer within {limit:?}").into()),
+            Ok(Err(error)) => {
+                ProbeResult::Failed(format!("no answer: {}", crate::runtime::failure::chain(&error)).into())
+            }
+            Err(_) => ProbeResult::Failed(format!("no whole answer within {limit:?}").into()),
         }
     }
 }
@@ -88,20 +93,20 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), reqw
     Ok((status, body))
 }
 
-fn judge(expected: &valerix_crds::Expectation, status: u16, body: &[u8]) -> Outcome {
+fn judge(expected: &valerix_crds::Expectation, status: u16, body: &[u8]) -> ProbeResult {
     let good = match expected.status {
         Some(wanted) => u32::from(status) == wanted,
         None => (200..300).contains(&status),
     };
     if !good {
         let wanted = expected.status.map_or("2xx".to_owned(), |wanted| wanted.to_string());
-        return Outcome::Failed(format!("status {status} instead of {wanted}").into());
+        return ProbeResult::Failed(format!("status {status} instead of {wanted}").into());
     }
     match &expected.body_contains {
         Some(text) if !contains(body, text.as_bytes()) => {
-            Outcome::Failed(format!("the body does not contain {text:?}").into())
+            ProbeResult::Failed(format!("the body does not contain {text:?}").into())
         }
-        _ => Outcome::Passed,
+        _ => ProbeResult::Passed,
     }
 }
 
@@ -156,7 +161,7 @@ mod tests {
         (address, keys)
     }
 
-    async fn ask(address: SocketAddr, mut question: Value) -> Outcome {
+    async fn ask(address: SocketAddr, mut question: Value) -> ProbeResult {
         question["service"] = json!("order");
         let question = serde_json::from_value(question).unwrap();
         HttpAsker::new().unwrap().ask(&Fixed(address), "shop", &question).await
@@ -196,9 +201,9 @@ mod tests {
             ),
         ] {
             let text = match ask(address, question.clone()).await {
-                Outcome::Passed => "passed".to_owned(),
-                Outcome::Failed(why) => why.to_string(),
-                Outcome::NotAsked(why) => format!("not asked: {why}"),
+                ProbeResult::Passed => "passed".to_owned(),
+                ProbeResult::Failed(why) => why.to_string(),
+                ProbeResult::NotAsked(why) => format!("not asked: {why}"),
             };
             assert_eq!(text, expected, "{question}");
         }
@@ -209,7 +214,7 @@ mod tests {
         let (address, seen) = serve().await;
         let question = json!({"path": "/orders", "method": "POST", "body": "{\"a\":1}", "expect": {"status": 201, "bodyContains": "{\"a\":1}"}});
         for _ in 0..2 {
-            assert_eq!(ask(address, question.clone()).await, Outcome::Passed);
+            assert_eq!(ask(address, question.clone()).await, ProbeResult::Passed);
         }
         let seen = seen.lock().unwrap();
         assert_ne!(seen[0]["idempotency-key"], seen[1]["idempotency-key"]);
@@ -224,17 +229,17 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        assert!(matches!(ask(address, json!({})).await, Outcome::Failed(why) if why.starts_with("no answer")));
+        assert!(matches!(ask(address, json!({})).await, ProbeResult::Failed(why) if why.starts_with("no answer")));
 
         struct Refusing;
         #[async_trait::async_trait]
         impl Resolver for Refusing {
-            async fn resolve(&self, _: &str, _: &str, _: u16) -> Result<SocketAddr, String> {
-                Err("it is a loopback address".into())
+            async fn resolve(&self, _: &str, _: &str, _: u16) -> Result<SocketAddr, Unresolved> {
+                Err(Unresolved::NotAsked("it is a loopback address".into()))
             }
         }
         let question = serde_json::from_value(json!({"service": "order"})).unwrap();
-        let outcome = HttpAsker::new().unwrap().ask(&Refusing, "shop", &question).await;
-        assert_eq!(outcome, Outcome::NotAsked("it is a loopback address".into()));
+        let result = HttpAsker::new().unwrap().ask(&Refusing, "shop", &question).await;
+        assert_eq!(result, ProbeResult::NotAsked("it is a loopback address".into()));
     }
 }

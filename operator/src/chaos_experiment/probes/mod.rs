@@ -6,13 +6,16 @@
 pub mod address;
 mod condition;
 pub mod http;
+pub mod samples;
 
-use super::samples::{Outcome, ProbeSamples, Sample, Samples};
+use super::entry::EntryName;
+use super::memory::Key;
 use super::validate::ProbePlan;
 use crate::runtime::Clients;
 use address::Resolver;
 use chrono::Utc;
 use http::HttpAsker;
+use samples::{ProbeResult, ProbeSamples, Sample, Samples};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -23,11 +26,12 @@ use valerix_crds::ProbeStatus;
 pub struct Probes {
     clients: Clients,
     http: HttpAsker,
-    runs: Mutex<HashMap<String, Run>>,
+    runs: Mutex<HashMap<Key, Run>>,
 }
 
 struct Run {
-    run: String,
+    /// UID of the experiment, and the run.
+    of: (String, String),
     samples: Arc<Mutex<Samples>>,
     fault_on: watch::Sender<bool>,
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -43,15 +47,14 @@ impl Probes {
         }
     }
 
-    /// Begins to ask for the run `run` of the experiment `uid`, on top of what status recorded; ends an older run's.
+    /// Begins to ask for a run of the experiment of this name, on top of what status recorded; ends an older run's.
     pub fn start(
         &self,
-        uid: &str,
-        run: &str,
-        namespace: &str,
+        key: &Key,
+        name: &EntryName,
         plans: &[ProbePlan],
         recorded: &[ProbeStatus],
-        resolver: &Arc<dyn Resolver>,
+        resolver: Arc<dyn Resolver>,
     ) {
         let samples: Samples = plans
             .iter()
@@ -71,44 +74,49 @@ impl Probes {
                 clients: self.clients.clone(),
                 http: self.http.clone(),
                 resolver: resolver.clone(),
-                namespace: namespace.to_owned(),
+                namespace: key.0.clone(),
                 plan: plan.clone(),
             };
             let task = asker.ask_for_ever(index, samples.clone(), fault_on.subscribe());
             AbortOnDropHandle::new(tokio::spawn(task))
         });
         let own = Run {
-            run: run.to_owned(),
+            of: of(name),
             _tasks: tasks.collect(),
             samples: samples.clone(),
             fault_on,
         };
-        self.lock().insert(uid.to_owned(), own);
+        self.lock().insert(key.clone(), own);
     }
 
     /// What was seen for this run; none when it was not started in this process.
-    pub fn samples(&self, uid: &str, run: &str) -> Option<Samples> {
-        let samples = self.lock().get(uid).filter(|own| own.run == run)?.samples.clone();
+    pub fn samples(&self, key: &Key, name: &EntryName) -> Option<Samples> {
+        let samples = self.lock().get(key).filter(|own| own.of == of(name))?.samples.clone();
         let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
         Some(samples.clone())
     }
 
     /// Tells whether the fault is on: meanwhile, only continuous probes ask.
-    pub fn set_fault_on(&self, uid: &str, on: bool) {
-        if let Some(own) = self.lock().get(uid) {
+    pub fn set_fault_on(&self, key: &Key, on: bool) {
+        if let Some(own) = self.lock().get(key) {
             own.fault_on
                 .send_if_modified(|value| std::mem::replace(value, on) != on);
         }
     }
 
     /// Ends the questions for an experiment.
-    pub fn stop(&self, uid: &str) {
-        self.lock().remove(uid);
+    pub fn stop(&self, key: &Key) {
+        self.lock().remove(key);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Run>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Run>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whose run it is. The time of its intent is left out: probes are asked before there is one.
+fn of(name: &EntryName) -> (String, String) {
+    (name.uid.clone(), name.run.clone())
 }
 
 /// One probe of one run.
@@ -129,11 +137,14 @@ impl Asker {
                 return;
             }
             let (started, begun) = (Utc::now(), tokio::time::Instant::now());
-            let outcome = self.ask().await;
+            if let Some(own) = samples.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+                own.asking_since = Some(started);
+            }
+            let result = self.ask().await;
             let sample = Sample {
                 started,
                 finished: Utc::now(),
-                outcome,
+                result,
             };
             if let Some(own) = samples.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
                 own.push(sample);
@@ -143,12 +154,12 @@ impl Asker {
         }
     }
 
-    async fn ask(&self) -> Outcome {
+    async fn ask(&self) -> ProbeResult {
         let probe = &self.plan.probe;
         match (&probe.http, &probe.condition) {
             (Some(question), _) => self.http.ask(&*self.resolver, &self.namespace, question).await,
             (None, Some(question)) => condition::ask(&self.clients, &self.namespace, question).await,
-            (None, None) => Outcome::NotAsked("the probe has no question".into()),
+            (None, None) => ProbeResult::NotAsked("the probe has no question".into()),
         }
     }
 }
@@ -160,10 +171,23 @@ mod tests {
     use address::testing::Fixed;
     use std::time::Duration;
 
+    fn key() -> Key {
+        ("shop".into(), "slow".into())
+    }
+
+    fn name(run: &str) -> EntryName {
+        EntryName {
+            experiment: "slow".into(),
+            uid: "uid".into(),
+            intent: 0,
+            run: run.into(),
+        }
+    }
+
     async fn until(probes: &Probes, count: usize) -> Samples {
         tokio::time::timeout(Duration::from_secs(10), async {
             loop {
-                let samples = probes.samples("uid", "run").unwrap();
+                let samples = probes.samples(&key(), &name("run")).unwrap();
                 if samples[0].samples.len() >= count {
                     return samples;
                 }
@@ -190,21 +214,21 @@ mod tests {
         let (probes, resolver) = probes();
         let mut plan = probe_plan("checkout");
         plan.interval = Duration::from_millis(5);
-        probes.start("uid", "run", "shop", &[plan], &[], &resolver);
+        probes.start(&key(), &name("run"), &[plan], &[], resolver);
         let samples = until(&probes, 3).await;
         assert!(
             samples[0]
                 .samples
                 .iter()
-                .all(|sample| matches!(sample.outcome, Outcome::Failed(_)))
+                .all(|sample| matches!(sample.result, ProbeResult::Failed(_)))
         );
         assert!(
             samples[0].samples[0].finished <= samples[0].samples[1].started,
             "never two at a time"
         );
-        assert!(probes.samples("uid", "another run").is_none());
-        probes.stop("uid");
-        assert!(probes.samples("uid", "run").is_none());
+        assert!(probes.samples(&key(), &name("another run")).is_none());
+        probes.stop(&key());
+        assert!(probes.samples(&key(), &name("run")).is_none());
     }
 
     #[tokio::test]
@@ -212,15 +236,15 @@ mod tests {
         let (probes, resolver) = probes();
         let mut plan = probe_plan("checkout");
         (plan.interval, plan.continuous) = (Duration::from_millis(1), false);
-        probes.start("uid", "run", "shop", &[plan], &[], &resolver);
+        probes.start(&key(), &name("run"), &[plan], &[], resolver);
         until(&probes, 1).await;
-        probes.set_fault_on("uid", true);
+        probes.set_fault_on(&key(), true);
         // One question may be under way when the fault begins.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let silent = probes.samples("uid", "run").unwrap()[0].samples.len();
+        let silent = probes.samples(&key(), &name("run")).unwrap()[0].samples.len();
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(probes.samples("uid", "run").unwrap()[0].samples.len(), silent);
-        probes.set_fault_on("uid", false);
+        assert_eq!(probes.samples(&key(), &name("run")).unwrap()[0].samples.len(), silent);
+        probes.set_fault_on(&key(), false);
         until(&probes, silent + 1).await;
     }
 }

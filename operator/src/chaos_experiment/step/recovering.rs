@@ -2,22 +2,26 @@
 //!
 //! Pure. Legal from every state: a target that was never hurt, is gone or has become another pod is recovered.
 
+use super::action::{Action, SOON, VERY_SOON};
 use super::running::supersedes;
-use super::{Action, SOON, Situation, VERY_SOON, has_finalizer};
-use crate::chaos_experiment::build::{self, Lock};
-use crate::chaos_experiment::faults::pod_kill::Answer;
+use super::situation::{Situation, has_finalizer};
+use crate::chaos_experiment::entry::{self, Lock};
+use crate::chaos_experiment::faults::pod_kill::EvictionResult;
 use crate::chaos_experiment::observed::Removal;
-use crate::chaos_experiment::samples::{self, After};
-use crate::chaos_experiment::status::{self, decided};
+use crate::chaos_experiment::probes::samples::{self, After, Window};
+use crate::chaos_experiment::report::status::{self, decided};
+use crate::chaos_experiment::report::verdict::{Ending, Reason, judge, judge_during};
 use crate::chaos_experiment::validate::ProbePlan;
-use crate::chaos_experiment::verdict::{Ending, Reason, judge, judge_during};
 use crate::runtime::conditions::is_true;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
 use valerix_crds::names::FORCE_FINALIZE_ANNOTATION;
 use valerix_crds::names::condition::RECOVERED;
-use valerix_crds::{FaultType, TargetState, TargetStatus};
+use valerix_crds::{RefusedBy, TargetState, TargetStatus};
 use valerix_policy::FaultState;
+
+/// The resolution of the times that Kubernetes keeps.
+const ONE_SECOND: TimeDelta = TimeDelta::seconds(1);
 
 /// The one thing to do next after the fault.
 pub(super) fn decide(situation: &Situation<'_>) -> Action {
@@ -28,10 +32,24 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
         observed,
         ..
     } = situation;
-    if build::lock(observed.faults(), &situation.name) == Lock::Ours {
-        return Action::PutFaults(build::released(&situation.name.text()));
+    let lock = entry::lock(observed.faults(), &situation.name);
+    let ours = matches!(lock, Lock::Ours(_));
+    let released = entry::released(&situation.name.text());
+    let recovered = is_true(&status.conditions, RECOVERED);
+    // An entry that hurts nobody keeps others away until the run is judged.
+    let kept = ours && plan.evicts() && !situation.deleting();
+    let to_release = match lock {
+        Lock::Ours(_) => !kept,
+        // Pods go on with what they read last, so they are given something to read.
+        Lock::Unreadable => !recovered,
+        // A lock that was sent and never answered may still arrive: after this write its version is refused.
+        Lock::Free => !recovered && observed.document.is_some() && observed.faults() != Some(&released),
+        Lock::Other(_) => false,
+    };
+    if to_release {
+        return Action::Release(released);
     }
-    if !is_true(&status.conditions, RECOVERED) {
+    if !recovered {
         return read_back(situation);
     }
     if has_finalizer(experiment) {
@@ -40,30 +58,11 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     if situation.deleting() {
         return Action::Rest { until: None };
     }
-    let decided = decided(status);
-    let judged = decided.as_ref().is_some_and(|ending| {
-        !matches!(
-            ending.reason,
-            Reason::SteadyStateDeviated | Reason::ObservationGap | Reason::ProbeError
-        )
-    });
-    if let (true, Some(ending)) = (judged, &decided) {
-        return situation.finish(status, ending, None);
+    match steady(situation) {
+        Steady::Awaited(action) => action,
+        Steady::Over(..) if ours => Action::Release(released),
+        Steady::Over(ending, since) => situation.finish(status, &ending, since),
     }
-    if decided.is_none()
-        && let Some(stop) = situation.stop()
-    {
-        return situation.finish(status, &stop, None);
-    }
-    let Some(ended_at) = status.fault_ended_at else {
-        return Action::Write(Box::new(situation.pen().recovered(status, false)));
-    };
-    if plan.probes.is_empty() && plan.fault_type != FaultType::PodKill {
-        // Nothing tells when the system was itself again, so nothing is claimed.
-        let ending = judge(decided, false, &After::Met(ended_at), "");
-        return situation.finish(status, &ending, None);
-    }
-    steady(situation, decided, ended_at)
 }
 
 fn read_back(situation: &Situation<'_>) -> Action {
@@ -73,7 +72,7 @@ fn read_back(situation: &Situation<'_>) -> Action {
         observed,
         ..
     } = situation;
-    let pen = situation.pen();
+    let editor = situation.editor();
     let mut targets = status.targets.clone();
     let mut awaited = Vec::new();
     let live = observed.faults().map(|text| valerix_policy::hash(text.as_bytes()));
@@ -83,42 +82,38 @@ fn read_back(situation: &Situation<'_>) -> Action {
         }
     }
     if targets != status.targets {
-        return Action::Write(Box::new(pen.targets(status, targets)));
+        return Action::Write(Box::new(editor.targets(status, targets)));
     }
     let forced = experiment
         .annotations()
         .get(FORCE_FINALIZE_ANNOTATION)
         .is_some_and(|value| value == "true");
     if awaited.is_empty() || forced {
-        return Action::Write(Box::new(pen.recovered(status, !awaited.is_empty())));
+        return Action::Write(Box::new(editor.recovered(status, !awaited.is_empty())));
     }
     let names: Vec<_> = awaited.iter().map(String::as_str).collect();
-    situation.write_or(pen.awaiting(status, &names), Action::Look(VERY_SOON))
+    situation.write_or(editor.awaiting(status, &names), Action::Look(VERY_SOON))
 }
 
 /// Whether the fault is over in this pod by evidence; says so in `target`.
 fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Option<&str>) -> bool {
     let observed = situation.observed;
+    let pod = observed.pod(&target.uid);
+    if situation.plan.evicts() {
+        read_eviction(situation, target);
+        return true;
+    }
     if matches!(
         target.state,
         TargetState::Recovered | TargetState::Gone | TargetState::Refused
     ) {
-        return true;
-    }
-    let pod = observed.pod(&target.uid);
-    if situation.plan.fault_type == FaultType::PodKill {
-        // An eviction cannot be taken back. What is not known yet is read off the pod once more.
-        if target.state == TargetState::Injecting
-            && (matches!(observed.answers.get(&target.uid), Some(Answer::Accepted(_)))
-                || pod.is_none_or(|pod| matches!(pod.removal, Removal::Evicted(_))))
-        {
-            target.state = TargetState::Active;
-        }
-        return true;
+        // Whatever was said of the fault's end: a pod that is still hurt is not recovered.
+        let report = observed.reports.get(&target.uid);
+        let fault = report.and_then(|report| report.fault.as_ref());
+        return pod.is_none() || fault.is_none_or(|fault| fault.state != FaultState::Active);
     }
     let report = observed.reports.get(&target.uid);
-    let said = report.and_then(|report| report.fault.as_ref().map(|(state, _)| *state));
-    match said {
+    match report.and_then(|report| report.fault.as_ref()).map(|fault| fault.state) {
         Some(FaultState::Ended | FaultState::Refused) => {
             if target.state != TargetState::Intended {
                 target.state = TargetState::Recovered;
@@ -138,72 +133,131 @@ fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Opti
     }
 }
 
-fn steady(situation: &Situation<'_>, decided: Option<Ending>, ended_at: DateTime<Utc>) -> Action {
+/// An eviction cannot be taken back. What is not known of it yet is read off the pod once more.
+fn read_eviction(situation: &Situation<'_>, target: &mut TargetStatus) {
+    if target.state != TargetState::Injecting {
+        return;
+    }
+    let observed = situation.observed;
+    let evicted = match (observed.evictions.get(&target.uid), observed.pod(&target.uid)) {
+        (Some(EvictionResult::Accepted(at)), _) => Some(*at),
+        (_, None) => Some(observed.now),
+        (_, Some(pod)) => match pod.removal {
+            Removal::Evicted(at) => Some(at),
+            Removal::Deleted | Removal::None => None,
+        },
+    };
+    if let Some(at) = evicted {
+        target.state = TargetState::Active;
+        target.active_at = Some(status::milliseconds(at));
+    } else {
+        target.state = TargetState::Refused;
+        target.refused_by = Some(RefusedBy::ApiServer);
+        target.message = Some("no eviction of it was seen".into());
+    }
+}
+
+/// Whether the run can be judged.
+enum Steady {
+    /// Not yet.
+    Awaited(Action),
+    /// It can, and the system is steady again since then, where that is known.
+    Over(Ending, Option<DateTime<Utc>>),
+}
+
+fn steady(situation: &Situation<'_>) -> Steady {
     let Situation {
         status, plan, observed, ..
     } = situation;
-    let pen = situation.pen();
-    let back = pods_are_back(situation);
+    let verdict = decided(status);
+    if let Some(ending) = &verdict
+        && !ending.reason.awaits_the_steady_state()
+    {
+        return Steady::Over(ending.clone(), None);
+    }
+    if verdict.is_none()
+        && let Some(stop) = situation.stop()
+    {
+        return Steady::Over(stop, None);
+    }
+    let Some(ended_at) = status.fault_ended_at else {
+        // There was no fault that anything could have to recover from.
+        let nothing = || Ending::new(Reason::InjectionFailed, "no target was hurt");
+        return Steady::Over(verdict.unwrap_or_else(nothing), None);
+    };
+    if plan.probes.is_empty() && !plan.evicts() {
+        // Nothing tells when the system was itself again, so nothing is claimed.
+        return Steady::Over(judge(verdict, false, &After::Met(ended_at), ""), None);
+    }
+    let back_at = pods_back_at(situation, ended_at);
     let mut after = After::Met(ended_at);
     if !plan.probes.is_empty() {
         let Some(samples) = &observed.samples else {
-            return Action::StartProbes;
+            return Steady::Awaited(Action::StartProbes);
         };
         if let Some(recorded) = status::probes(status, samples, observed.now) {
-            return Action::Write(Box::new(recorded));
+            return Steady::Awaited(Action::Write(Box::new(recorded)));
         }
-        // A killed pod is missed until its successor is ready: until then the fault is on, as far as its effect goes.
-        if plan.fault_type == FaultType::PodKill && !back {
-            let during = samples::during(&plan.probes, samples, ended_at, None);
-            if let Some(ending) = judge_during(&during).filter(|ending| supersedes(status, ending)) {
-                return Action::Write(Box::new(pen.decide(status, &ending)));
-            }
+        // Answers to questions from the time of the fault may have come since. A killed pod is missed until its
+        // successor is ready: until then the fault is on, as far as its effect goes.
+        let window = Window {
+            from: situation.first_active().unwrap_or(ended_at),
+            until: if plan.evicts() { back_at } else { Some(ended_at) },
+            now: observed.now,
+        };
+        let during = samples::during(&plan.probes, samples, window);
+        if let Some(ending) = judge_during(&during).filter(|ending| supersedes(status, ending)) {
+            return Steady::Awaited(Action::Write(Box::new(situation.editor().decide(status, &ending))));
         }
-        after = samples::after(&plan.probes, samples, ended_at);
+        after = samples::after(&plan.probes, samples, ended_at, observed.now);
     }
+    judge_recovery(situation, verdict, &after, ended_at, back_at)
+}
+
+fn judge_recovery(
+    situation: &Situation<'_>,
+    verdict: Option<Ending>,
+    after: &After,
+    ended_at: DateTime<Utc>,
+    back_at: Option<DateTime<Utc>>,
+) -> Steady {
+    let Situation { plan, observed, .. } = situation;
     let timeout = TimeDelta::from_std(plan.recovery_timeout).unwrap_or(TimeDelta::MAX);
     let in_words = format!("{:?}", plan.recovery_timeout);
     let late = observed.now >= ended_at + timeout;
-    let ready_at = if plan.fault_type == FaultType::PodKill {
-        observed.now
-    } else {
-        ended_at
+    let not_yet = |message: String| After::NotYet {
+        message,
+        not_asked: false,
+        watched: true,
     };
-    match (&after, back) {
-        (After::Met(since), true) if !late || *since <= ended_at + timeout => {
-            if let Some(gap) = unwatched(situation, ended_at).filter(|_| decided.is_none()) {
-                return situation.finish(status, &gap, None);
+    match (after, back_at) {
+        (After::Met(since), Some(back_at)) => {
+            let steady_at = (*since).max(back_at);
+            if !watched(situation, ended_at, steady_at) {
+                let gap = Ending::new(
+                    Reason::ObservationGap,
+                    "nobody watched all the time from the fault's end until the system was steady again, so there is no verdict",
+                );
+                return Steady::Over(verdict.unwrap_or(gap), None);
             }
-            let steady_at = (*since).max(ready_at);
-            situation.finish(
-                status,
-                &judge(decided, !plan.probes.is_empty(), &after, &in_words),
-                Some(steady_at),
-            )
-        }
-        _ if !late => Action::Look(VERY_SOON),
-        (After::Met(_), _) if back => {
-            let message = "the steady state came back, but nobody saw when".to_owned();
-            let after = After::NotYet {
-                message,
-                not_asked: false,
-                watched: false,
+            let after = if steady_at > ended_at + timeout {
+                let took = (steady_at - ended_at).as_seconds_f64();
+                not_yet(format!("it took {took:.1}s"))
+            } else {
+                after.clone()
             };
-            situation.finish(status, &judge(decided, true, &after, &in_words), None)
+            let ending = judge(verdict, !plan.probes.is_empty(), &after, &in_words);
+            Steady::Over(ending, Some(steady_at))
         }
-        (After::Met(_), _) => {
-            let message = format!("{} of {} pods are ready", ready(situation), wanted(situation));
-            let after = After::NotYet {
-                message,
-                not_asked: false,
-                watched: true,
-            };
-            situation.finish(status, &judge(decided, true, &after, &in_words), None)
+        _ if !late => Steady::Awaited(Action::Look(VERY_SOON)),
+        (After::Met(_), None) => {
+            let after = not_yet(format!("{} of {} pods are ready", ready(situation), wanted(situation)));
+            Steady::Over(judge(verdict, true, &after, &in_words), None)
         }
         (After::NotYet { watched: false, .. }, _) if observed.now < ended_at + timeout + grace(situation) => {
-            Action::Look(SOON)
+            Steady::Awaited(Action::Look(SOON))
         }
-        _ => situation.finish(status, &judge(decided, true, &after, &in_words), None),
+        _ => Steady::Over(judge(verdict, true, after, &in_words), None),
     }
 }
 
@@ -219,32 +273,51 @@ fn grace(situation: &Situation<'_>) -> TimeDelta {
     TimeDelta::from_std(slowest).unwrap_or_default()
 }
 
-/// For a killed pod the time until its successor is ready must have been watched, or a deviation may have been missed.
-fn unwatched(situation: &Situation<'_>, ended_at: DateTime<Utc>) -> Option<Ending> {
+/// Whether somebody watched from the fault's end until the system was steady: else a deviation may have been missed, and
+/// the time to recover is that of the look.
+fn watched(situation: &Situation<'_>, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
     let Situation { plan, observed, .. } = situation;
-    let samples = observed.samples.as_ref()?;
-    if plan.fault_type != FaultType::PodKill || samples::watched(&plan.probes, samples, ended_at) {
-        return None;
+    let window = Window {
+        from,
+        until: Some(until),
+        now: observed.now,
+    };
+    observed
+        .samples
+        .as_ref()
+        .is_none_or(|samples| samples::watched(&plan.probes, samples, window))
+}
+
+/// Since when as many pods are ready as before, by what the pods say and not by when it was looked at.
+fn pods_back_at(situation: &Situation<'_>, ended_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if !situation.plan.evicts() {
+        return Some(ended_at);
     }
-    Some(Ending::new(
-        Reason::ObservationGap,
-        "nobody watched all the time from the eviction until the pods were back, so there is no verdict",
-    ))
+    let now = situation.now();
+    // Kubernetes cuts its times to the second, so a pod was ready a second later at the latest.
+    let mut since: Vec<_> = serving(situation)
+        .map(|ready_since| ready_since.map_or(now, |at| (at + ONE_SECOND).min(now)))
+        .collect();
+    since.sort_unstable();
+    match wanted(situation) {
+        0 => Some(ended_at),
+        wanted => since.get(wanted - 1).map(|at| (*at).max(ended_at)),
+    }
 }
 
-fn pods_are_back(situation: &Situation<'_>) -> bool {
-    situation.plan.fault_type != FaultType::PodKill || ready(situation) >= wanted(situation)
-}
-
-fn ready(situation: &Situation<'_>) -> usize {
+/// Since when each pod serves that is no victim.
+fn serving<'a>(situation: &'a Situation<'_>) -> impl Iterator<Item = Option<DateTime<Utc>>> {
     let victims = &situation.status.targets;
-    let observed = situation.observed;
-    let is_victim = |uid: &str| {
+    let is_victim = move |uid: &str| {
         victims
             .iter()
             .any(|target| target.uid == uid && matches!(target.state, TargetState::Active | TargetState::Recovered))
     };
-    observed.serving(is_victim).count()
+    situation.observed.serving(is_victim).map(|pod| pod.ready_since)
+}
+
+fn ready(situation: &Situation<'_>) -> usize {
+    serving(situation).count()
 }
 
 /// As many as before, unless somebody wants fewer by now.

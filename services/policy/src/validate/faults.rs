@@ -28,6 +28,14 @@ pub(crate) fn faults(document: &Faults) -> Vec<Violation> {
             entry.not_after,
             "use a time after intentAt",
         );
+        for (number, spared) in entry.spared_paths.iter().enumerate() {
+            findings.require(
+                spared.starts_with('/') && spared.len() <= 4_096,
+                format!("{path}.sparedPaths[{number}]"),
+                format!("{spared:?}"),
+                "write a path such as /healthz",
+            );
+        }
         fault(&mut findings, &format!("{path}.fault"), &entry.fault);
     }
     findings.0

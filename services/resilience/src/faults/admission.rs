@@ -1,6 +1,9 @@
 //! Whether this pod obeys a fault, and until when. In: an entry, the pod's own consent, its clocks and markers. Out: a
 //! decision that is made once per run. Pure but for the marker.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use valerix_policy::{Admission, FaultEntry, FaultType};
@@ -34,6 +37,8 @@ pub(super) struct Known {
     pub(super) decision: FaultDecision,
     /// Whether the document in force names it.
     pub(super) listed: bool,
+    /// Requests that it was done to.
+    pub(super) hits: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

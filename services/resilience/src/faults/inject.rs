@@ -1,5 +1,7 @@
 //! What an active fault does to one request. In: the request's route and a random sequence. Out: an injection. Pure.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -57,6 +59,8 @@ pub(super) struct Active {
     pub(super) fault_type: FaultType,
     pub(super) fault: Fault,
     routes: Vec<Route>,
+    spared: Vec<String>,
+    hits: Arc<AtomicU64>,
 }
 
 impl Active {
@@ -83,10 +87,22 @@ impl Active {
             fault_type: fault.fault_type(),
             fault,
             routes,
+            spared: run.entry.spared_paths.clone(),
+            hits: run.hits.clone(),
         })
     }
 
+    /// What to do to this request; counts it if something is.
     pub(super) fn inbound(&self, method: &str, path: &str, random: &Random) -> Option<Injection> {
+        let injection = self.draw(method, path, random)?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some(injection)
+    }
+
+    fn draw(&self, method: &str, path: &str, random: &Random) -> Option<Injection> {
+        if self.spared.iter().any(|spared| spared == path) {
+            return None;
+        }
         if !self.routes.is_empty() && !self.routes.iter().any(|route| route.matches(method, path)) {
             return None;
         }

@@ -99,6 +99,7 @@ impl Faults {
                         entry: entry.clone(),
                         decision,
                         listed: true,
+                        hits: Arc::default(),
                     });
                 }
             }
@@ -179,6 +180,7 @@ impl Faults {
                     state,
                     reason,
                     remaining_ms,
+                    hits: Some(run.hits.load(Ordering::Relaxed)),
                 }
             })
             .collect()

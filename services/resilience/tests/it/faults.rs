@@ -103,6 +103,24 @@ async fn share_and_delay_are_as_asked() {
 }
 
 #[tokio::test]
+async fn spared_paths_are_never_touched_and_hits_are_counted() {
+    let mut document = faults("run", errors(100), "60s");
+    document.faults[0].spared_paths = vec!["/_healthz".to_owned()];
+    let (_mount, resilience) = started(&document, &allowed()).await;
+    let hits = || resilience.report().faults[0].hits;
+    for method in ["GET", "HEAD"] {
+        assert_eq!(resilience.faults().inbound(method, "/_healthz"), None);
+    }
+    assert_eq!(hits(), Some(0), "what is spared is not hit");
+    let etag = resilience.report().etag();
+    for path in ["/", "/_healthz/more"] {
+        assert!(resilience.faults().inbound("GET", path).is_some());
+    }
+    assert_eq!(hits(), Some(2));
+    assert_eq!(resilience.report().etag(), etag, "a count is no news");
+}
+
+#[tokio::test]
 async fn without_consent_it_is_refused_and_says_why() {
     let (mut mount, resilience) = started(&faults("run", errors(100), "60s"), &policy(|_, _| {})).await;
     let fault = resilience.report().faults[0].clone();

@@ -184,6 +184,7 @@ pub(crate) fn faults(run: &str, fault: Fault, duration: &str) -> Faults {
         duration,
         not_after: now + chrono::TimeDelta::seconds(45) + chrono::TimeDelta::from_std(duration.get()).unwrap(),
         intent_at: now,
+        spared_paths: vec![],
     };
     Faults {
         version: 1,

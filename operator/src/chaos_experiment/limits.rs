@@ -5,24 +5,24 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// Field manager of the fault document and of what this controller says on a service.
+pub const FIELD_MANAGER: &str = "valerix-chaos";
+
 /// Limits that no experiment can override.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct Limits {
     /// The operator's own namespace: never hurt, and home of the stop order.
     pub operator_namespace: String,
-    /// Namespaces in which pods may be evicted; `*` stands for all.
+    /// Namespaces in which pods may be evicted.
     pub eviction_namespaces: BTreeSet<String>,
-    /// The longest fault.
+    /// The longest fault; never longer than the pods' documents can say.
     pub max_duration: Duration,
 }
 
-/// The longest fault when the chart does not say.
-pub const DEFAULT_MAX_DURATION: Duration = Duration::from_secs(600);
-
-impl Settings {
+impl Limits {
     /// Whether pods of `namespace` may be evicted.
     pub fn may_evict(&self, namespace: &str) -> bool {
-        self.eviction_namespaces.contains(namespace) || self.eviction_namespaces.contains("*")
+        self.eviction_namespaces.contains(namespace)
     }
 
     /// Whether no experiment may touch `namespace`, whatever anyone says.
@@ -37,12 +37,12 @@ mod tests {
 
     #[test]
     fn the_own_namespace_and_kube_system_are_denied_always() {
-        let settings = Settings {
+        let limits = Limits {
             operator_namespace: "valerix-system".into(),
-            eviction_namespaces: ["*".to_owned()].into(),
-            max_duration: DEFAULT_MAX_DURATION,
+            eviction_namespaces: ["shop".to_owned(), "kube-system".to_owned()].into(),
+            max_duration: Duration::from_secs(600),
         };
-        assert!(settings.denied("kube-system") && settings.denied("valerix-system") && !settings.denied("shop"));
-        assert!(settings.may_evict("shop"));
+        assert!(limits.denied("kube-system") && limits.denied("valerix-system") && !limits.denied("shop"));
+        assert!(limits.may_evict("shop") && !limits.may_evict("other"));
     }
 }

@@ -1,16 +1,17 @@
 //! What the probes saw, and what it means before, during and after the fault.
 //!
 //! Pure. In: samples with their times. Out: whether the steady state holds. A sample counts where it was asked, not where
-//! it was answered; the time between an answer and the next question is time without a witness.
+//! it was answered; the time between an answer and the next question, or the end of what is judged, is time without a
+//! witness.
 
-use super::validate::ProbePlan;
+use crate::chaos_experiment::validate::ProbePlan;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::Arc;
 use std::time::Duration;
 use valerix_crds::ProbeStatus;
 
 /// Samples that are kept per probe; a deviation older than that has long been recorded.
-const KEPT: usize = 8_192;
+const KEPT: usize = 1_024;
 /// How much later than planned a question may be asked by a busy process without being a gap.
 const SCHEDULING: Duration = Duration::from_millis(500);
 /// The longest text that status takes.
@@ -27,12 +28,12 @@ pub struct Sample {
     /// When the answer was judged.
     pub finished: DateTime<Utc>,
     /// The judgement.
-    pub outcome: Outcome,
+    pub result: ProbeResult,
 }
 
 /// The judgement of one answer.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum ProbeResult {
     /// As expected.
     Passed,
     /// Not as expected; why.
@@ -48,9 +49,41 @@ pub struct ProbeSamples {
     pub recorded: ProbeStatus,
     /// Newest last.
     pub samples: Vec<Sample>,
+    /// Since when a question is under way: it is a witness, although it is not answered yet.
+    pub asking_since: Option<DateTime<Utc>>,
+    /// What is left of samples that are not kept any more.
+    forgotten: Option<Forgotten>,
     passed: u32,
     failed: u32,
     first_failure: Option<(Arc<str>, DateTime<Utc>)>,
+}
+
+/// Samples that are not kept any more.
+#[derive(Clone, Debug, PartialEq)]
+struct Forgotten {
+    /// When the first of them was asked.
+    from: DateTime<Utc>,
+    /// When the last of them was answered.
+    until: DateTime<Utc>,
+    /// The longest time without a witness among them.
+    gap: (DateTime<Utc>, DateTime<Utc>),
+}
+
+/// A window of time that is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Its beginning.
+    pub from: DateTime<Utc>,
+    /// Its end; none while it goes on.
+    pub until: Option<DateTime<Utc>>,
+    /// Now: what nobody has seen until now counts too.
+    pub now: DateTime<Utc>,
+}
+
+impl Window {
+    fn end(self) -> DateTime<Utc> {
+        self.until.map_or(self.now, |until| until.min(self.now))
+    }
 }
 
 /// Whether the steady state held before the fault.
@@ -106,18 +139,33 @@ impl ProbeSamples {
 
     /// Adds a sample.
     pub fn push(&mut self, sample: Sample) {
-        match &sample.outcome {
-            Outcome::Passed => self.passed = self.passed.saturating_add(1),
-            Outcome::Failed(text) | Outcome::NotAsked(text) => {
+        match &sample.result {
+            ProbeResult::Passed => self.passed = self.passed.saturating_add(1),
+            ProbeResult::Failed(text) | ProbeResult::NotAsked(text) => {
                 self.failed = self.failed.saturating_add(1);
                 self.first_failure
                     .get_or_insert_with(|| (text.clone(), sample.finished));
             }
         }
         if self.samples.len() >= KEPT {
-            self.samples.drain(..KEPT / 4);
+            self.forget(KEPT / 4);
         }
+        self.asking_since = None;
         self.samples.push(sample);
+    }
+
+    fn forget(&mut self, count: usize) {
+        for sample in self.samples.drain(..count) {
+            let forgotten = self.forgotten.get_or_insert(Forgotten {
+                from: sample.started,
+                until: sample.started,
+                gap: (sample.started, sample.started),
+            });
+            if sample.started - forgotten.until > forgotten.gap.1 - forgotten.gap.0 {
+                forgotten.gap = (forgotten.until, sample.started);
+            }
+            forgotten.until = forgotten.until.max(sample.finished);
+        }
     }
 
     /// What status should record now.
@@ -143,29 +191,31 @@ impl ProbeSamples {
             .samples
             .iter()
             .rev()
-            .take_while(|sample| sample.outcome != Outcome::Passed)
+            .take_while(|sample| sample.result != ProbeResult::Passed)
             .collect();
         if bad.is_empty() && !self.samples.is_empty() {
             return Before::Met;
         }
         match bad.first() {
-            Some(last) if bad.len() >= plan.failure_threshold as usize => match &last.outcome {
-                Outcome::NotAsked(text) => Before::NotAsked(named(plan, text)),
-                Outcome::Failed(text) => Before::NotMet(named(plan, text)),
-                Outcome::Passed => Before::Met,
+            Some(last) if bad.len() >= plan.failure_threshold as usize => match &last.result {
+                ProbeResult::NotAsked(text) => Before::NotAsked(named(plan, text)),
+                ProbeResult::Failed(text) => Before::NotMet(named(plan, text)),
+                ProbeResult::Passed => Before::Met,
             },
             _ => Before::Awaited,
         }
     }
 
-    fn during(&self, plan: &ProbePlan, from: DateTime<Utc>, until: Option<DateTime<Utc>>) -> During {
-        let within = |sample: &&Sample| sample.started >= from && until.is_none_or(|until| sample.started <= until);
+    fn during(&self, plan: &ProbePlan, window: Window) -> During {
+        let within = |sample: &&Sample| {
+            sample.started >= window.from && window.until.is_none_or(|until| sample.started <= until)
+        };
         let (mut bad, mut failed, mut text) = (0_u32, false, None);
         for sample in self.samples.iter().filter(within) {
-            match &sample.outcome {
-                Outcome::Passed => (bad, failed) = (0, false),
-                Outcome::Failed(why) => (bad, failed, text) = (bad + 1, true, Some(why)),
-                Outcome::NotAsked(why) => {
+            match &sample.result {
+                ProbeResult::Passed => (bad, failed) = (0, false),
+                ProbeResult::Failed(why) => (bad, failed, text) = (bad + 1, true, Some(why)),
+                ProbeResult::NotAsked(why) => {
                     bad += 1;
                     text = text.filter(|_| failed).or(Some(why));
                 }
@@ -179,48 +229,58 @@ impl ProbeSamples {
                 };
             }
         }
-        self.gap(plan, from, until).map_or(During::Within, |gap| {
+        self.gap(plan, window).map_or(During::Within, |gap| {
             During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap))))
         })
     }
 
     /// The first time without a witness in the window that is too long to vouch for.
-    fn gap(&self, plan: &ProbePlan, from: DateTime<Utc>, until: Option<DateTime<Utc>>) -> Option<TimeDelta> {
+    fn gap(&self, plan: &ProbePlan, window: Window) -> Option<TimeDelta> {
         let tolerated = plan.tolerated_gap().max(plan.interval * 2) + SCHEDULING;
         let tolerated = TimeDelta::from_std(tolerated).unwrap_or(TimeDelta::MAX);
-        let mut seen = self.recorded.last_at.map_or(from, |last| last.max(from));
-        for sample in &self.samples {
-            let next = until.map_or(sample.started, |until| until.min(sample.started));
+        let end = window.end();
+        let mut seen = self.recorded.last_at.map_or(window.from, |last| last.max(window.from));
+        // What was forgotten is two witnesses with the longest gap between them.
+        let forgotten = self.forgotten.iter();
+        let forgotten = forgotten.flat_map(|old| [(old.from, old.gap.0), (old.gap.1, old.until)]);
+        let kept = self.samples.iter().map(|sample| (sample.started, sample.finished));
+        for (started, finished) in forgotten.chain(kept) {
+            let next = started.min(end);
             if next - seen > tolerated {
                 return Some(next - seen);
             }
-            seen = seen.max(sample.finished);
+            seen = seen.max(finished);
         }
-        None
+        let next = self.asking_since.map_or(end, |since| since.min(end));
+        (next - seen > tolerated).then(|| next - seen)
     }
 
-    fn after(&self, plan: &ProbePlan, from: DateTime<Utc>) -> After {
+    fn after(&self, plan: &ProbePlan, from: DateTime<Utc>, now: DateTime<Utc>) -> After {
+        // Whoever was well at the fault's end, and ever since, has not had to recover.
+        let before = self.samples.iter().rev().find(|sample| sample.started < from);
+        let well = plan.continuous && before.is_some_and(|sample| sample.result == ProbeResult::Passed);
         let mut since = None;
         let mut last = None;
+        let mut broken = !well;
         for sample in self.samples.iter().filter(|sample| sample.started >= from) {
-            last = Some(&sample.outcome);
-            match sample.outcome {
-                Outcome::Passed => since = since.or(Some(sample.finished)),
-                Outcome::Failed(_) | Outcome::NotAsked(_) => since = None,
+            last = Some(&sample.result);
+            match sample.result {
+                ProbeResult::Passed => since = since.or(Some(if broken { sample.finished } else { from })),
+                ProbeResult::Failed(_) | ProbeResult::NotAsked(_) => (since, broken) = (None, true),
             }
         }
-        let watched = self.gap(plan, from, None).is_none();
+        let watched = || self.gap(plan, Window { from, until: None, now }).is_none();
         match (since, last) {
             (Some(since), _) => After::Met(since),
-            (None, Some(Outcome::NotAsked(text))) => After::NotYet {
+            (None, Some(ProbeResult::NotAsked(text))) => After::NotYet {
                 message: named(plan, text),
                 not_asked: true,
-                watched,
+                watched: watched(),
             },
-            (None, Some(Outcome::Failed(text))) => After::NotYet {
+            (None, Some(ProbeResult::Failed(text))) => After::NotYet {
                 message: named(plan, text),
                 not_asked: false,
-                watched,
+                watched: watched(),
             },
             (None, _) => After::NotYet {
                 message: named(plan, "was not asked yet"),
@@ -228,11 +288,6 @@ impl ProbeSamples {
                 watched: false,
             },
         }
-    }
-
-    /// Whether nobody watched for too long between `from` and the newest sample.
-    fn watched(&self, plan: &ProbePlan, from: DateTime<Utc>) -> bool {
-        self.gap(plan, from, None).is_none()
     }
 }
 
@@ -261,17 +316,11 @@ pub fn before(plans: &[ProbePlan], samples: &[ProbeSamples]) -> Before {
     worst
 }
 
-/// Whether every continuous probe held from `from` until `until`, or until now. A deviation outweighs everything else,
-/// because it was seen.
-pub fn during(
-    plans: &[ProbePlan],
-    samples: &[ProbeSamples],
-    from: DateTime<Utc>,
-    until: Option<DateTime<Utc>>,
-) -> During {
+/// Whether every continuous probe held in the window. A deviation outweighs everything else, because it was seen.
+pub fn during(plans: &[ProbePlan], samples: &[ProbeSamples], window: Window) -> During {
     let mut worst = During::Within;
     for (plan, own) in plans.iter().zip(samples).filter(|(plan, _)| plan.continuous) {
-        match (own.during(plan, from, until), &worst) {
+        match (own.during(plan, window), &worst) {
             (broken @ During::Broken(_), _) => return broken,
             (not_asked @ During::NotAsked(_), During::Within | During::Gap(_)) => worst = not_asked,
             (gap @ During::Gap(_), During::Within) => worst = gap,
@@ -282,10 +331,10 @@ pub fn during(
 }
 
 /// Since when every probe holds again after `from`.
-pub fn after(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>) -> After {
+pub fn after(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>, now: DateTime<Utc>) -> After {
     let mut met = from;
     for (plan, own) in plans.iter().zip(samples) {
-        match own.after(plan, from) {
+        match own.after(plan, from, now) {
             After::Met(since) => met = met.max(since),
             not_yet @ After::NotYet { .. } => return not_yet,
         }
@@ -293,13 +342,12 @@ pub fn after(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>)
     After::Met(met)
 }
 
-/// Whether every continuous probe was asked often enough from `from` on.
-pub fn watched(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>) -> bool {
+/// Whether every probe was asked often enough in the window.
+pub fn watched(plans: &[ProbePlan], samples: &[ProbeSamples], window: Window) -> bool {
     plans
         .iter()
         .zip(samples)
-        .filter(|(plan, _)| plan.continuous)
-        .all(|(plan, own)| own.watched(plan, from))
+        .all(|(plan, own)| own.gap(plan, window).is_none())
 }
 
 #[cfg(test)]
@@ -311,19 +359,29 @@ mod tests {
     fn story(from: i64, text: &str) -> ProbeSamples {
         let mut own = ProbeSamples::default();
         for (second, letter) in (from..).zip(text.chars()) {
-            let outcome = match letter {
-                '+' => Outcome::Passed,
-                '-' => Outcome::Failed("status 503".into()),
-                '?' => Outcome::NotAsked("no address".into()),
+            let result = match letter {
+                '+' => ProbeResult::Passed,
+                '-' => ProbeResult::Failed("status 503".into()),
+                '?' => ProbeResult::NotAsked("no address".into()),
                 _ => continue,
             };
             own.push(Sample {
                 started: at(second),
                 finished: at(second) + TimeDelta::milliseconds(20),
-                outcome,
+                result,
             });
         }
         own
+    }
+
+    /// From `from` until `until`, looked at in the moment in which the last sample was answered.
+    fn window(from: i64, until: Option<i64>, own: &ProbeSamples) -> Window {
+        let last = own.samples.last().map_or(at(from), |sample| sample.finished);
+        Window {
+            from: at(from),
+            until: until.map(at),
+            now: until.map_or(last, |until| last.max(at(until))),
+        }
     }
 
     #[test]
@@ -356,20 +414,25 @@ mod tests {
             ("++  ++", During::Within),
             ("++    ---", broken),
         ] {
-            assert_eq!(during(&plans, &[story(10, text)], at(10), None), expected, "{text:?}");
+            let own = story(10, text);
+            let window = window(10, None, &own);
+            assert_eq!(during(&plans, &[own], window), expected, "{text:?}");
         }
     }
 
     #[test]
     fn only_the_window_counts() {
         let plans = [probe_plan("checkout")];
-        let own = [story(0, "---+++---")];
-        assert_eq!(during(&plans, &own, at(3), Some(at(5))), During::Within);
-        assert!(matches!(during(&plans, &own, at(3), None), During::Broken(_)));
+        let own = story(0, "---+++---");
+        let (short, open) = (window(3, Some(5), &own), window(3, None, &own));
+        let all = window(0, None, &own);
+        let own = [own];
+        assert_eq!(during(&plans, &own, short), During::Within);
+        assert!(matches!(during(&plans, &own, open), During::Broken(_)));
         let mut edge = probe_plan("checkout");
         edge.continuous = false;
         assert_eq!(
-            during(&[edge], &own, at(0), None),
+            during(&[edge], &own, all),
             During::Within,
             "an edge probe does not judge the fault"
         );
@@ -383,27 +446,52 @@ mod tests {
             own.recorded.last_at = Some(at(last));
             own
         };
-        assert_eq!(during(&plans, &[resumed(18)], at(10), None), During::Within);
-        assert!(matches!(during(&plans, &[resumed(12)], at(10), None), During::Gap(_)));
-        assert!(matches!(
-            during(&plans, &[story(20, "+")], at(10), None),
-            During::Gap(_)
-        ));
-        assert_eq!(
-            during(&plans, &[story(20, "+")], at(10), Some(at(12))),
-            During::Within,
-            "the fault was short"
-        );
+        let judge = |own: ProbeSamples, until: Option<i64>| {
+            let window = window(10, until, &own);
+            during(&plans, &[own], window)
+        };
+        assert_eq!(judge(resumed(18), None), During::Within);
+        assert!(matches!(judge(resumed(12), None), During::Gap(_)));
+        assert!(matches!(judge(story(20, "+"), None), During::Gap(_)));
+        assert_eq!(judge(story(20, "+"), Some(12)), During::Within, "the fault was short");
+    }
+
+    #[test]
+    fn time_that_nobody_has_seen_yet_counts_at_the_end_too() {
+        let plans = [probe_plan("checkout")];
+        let mut own = ProbeSamples::default();
+        own.recorded.last_at = Some(at(20));
+        let look = |own: &ProbeSamples, until, now| {
+            during(
+                &plans,
+                std::slice::from_ref(own),
+                Window {
+                    from: at(0),
+                    until,
+                    now: at(now),
+                },
+            )
+        };
+        assert_eq!(look(&own, None, 23), During::Within);
+        // The fault was over at 60, and whoever took over has only just begun to ask.
+        assert!(matches!(look(&own, Some(at(60)), 62), During::Gap(_)));
+        own.asking_since = Some(at(62));
+        assert!(matches!(look(&own, Some(at(60)), 65), During::Gap(_)));
+        // A slow answer is not silence: its question was asked in time.
+        own.asking_since = Some(at(21));
+        assert_eq!(look(&own, None, 26), During::Within);
     }
 
     #[test]
     fn after_is_met_since_the_last_failure() {
         let plans = [probe_plan("checkout")];
         let since = |second: i64| After::Met(at(second) + TimeDelta::milliseconds(20));
-        assert_eq!(after(&plans, &[story(10, "++")], at(10)), since(10));
-        assert_eq!(after(&plans, &[story(10, "--+-++")], at(10)), since(14));
+        let after = |own: ProbeSamples, from: i64| after(&plans, &[own], at(from), at(20));
+        assert_eq!(after(story(10, "++"), 10), since(10));
+        assert_eq!(after(story(10, "--+-++"), 10), since(14));
+        assert_eq!(after(story(9, "-++"), 10), since(10));
         assert!(matches!(
-            after(&plans, &[story(10, "--")], at(10)),
+            after(story(10, "----------"), 10),
             After::NotYet {
                 not_asked: false,
                 watched: true,
@@ -411,9 +499,23 @@ mod tests {
             }
         ));
         assert!(matches!(
-            after(&plans, &[story(5, "++")], at(10)),
+            after(story(5, "++"), 10),
             After::NotYet { watched: false, .. }
         ));
+    }
+
+    #[test]
+    fn who_was_well_all_the_time_recovered_at_once() {
+        let plans = [probe_plan("checkout")];
+        assert_eq!(after(&plans, &[story(8, "++++")], at(10), at(12)), After::Met(at(10)));
+        let mut edge = probe_plan("checkout");
+        edge.continuous = false;
+        let later = After::Met(at(10) + TimeDelta::milliseconds(20));
+        assert_eq!(
+            after(&[edge], &[story(8, "++++")], at(10), at(12)),
+            later,
+            "nobody asked while the fault was on"
+        );
     }
 
     #[test]
@@ -445,10 +547,29 @@ mod tests {
             own.push(Sample {
                 started: at(second),
                 finished: at(second),
-                outcome: Outcome::Passed,
+                result: ProbeResult::Passed,
             });
         }
         assert!(own.samples.len() <= KEPT);
         assert_eq!(own.status().passed, 20_000);
+    }
+
+    #[test]
+    fn what_is_forgotten_leaves_no_gap_and_hides_none() {
+        let plans = [probe_plan("checkout")];
+        let steady = |hole: std::ops::Range<i64>| {
+            let mut own = ProbeSamples::default();
+            for second in (0..5_000).filter(|second| !hole.contains(second)) {
+                own.push(Sample {
+                    started: at(second),
+                    finished: at(second),
+                    result: ProbeResult::Passed,
+                });
+            }
+            let window = window(0, None, &own);
+            during(&plans, &[own], window)
+        };
+        assert_eq!(steady(0..0), During::Within);
+        assert!(matches!(steady(1_000..1_010), During::Gap(_)));
     }
 }

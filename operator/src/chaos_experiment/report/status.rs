@@ -3,18 +3,21 @@
 //! Pure. In: the status so far and what happened. Out: the status to write. Each function is one step of a run, so the
 //! words, the conditions and the ready-made texts of that step stand in one place.
 
-use super::gates::Hold;
-use super::observed::PodView;
-use super::samples::Samples;
-use super::validate::Plan;
 use super::verdict::{Ending, Reason};
+use crate::chaos_experiment::observed::PodView;
+use crate::chaos_experiment::probes::samples::Samples;
+use crate::chaos_experiment::validate::Plan;
+use crate::runtime::Violation;
 use crate::runtime::conditions::{ConditionUpdate, set_condition};
 use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use valerix_crds::names::RUN_ANNOTATION;
 use valerix_crds::names::condition::{COMPLETED, INJECTED, RECOVERED, STEADY_STATE, TARGETS_SELECTED};
 use valerix_crds::{
-    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ConditionStatus, FaultType, TargetState, TargetStatus, Verdict,
+    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ConditionStatus, TargetState, TargetStatus, Verdict,
 };
 
+/// Reason of condition Recovered when somebody made us believe it.
+pub const FORCED: &str = "Forced";
 /// The longest message that status takes.
 const MESSAGE_LIMIT: usize = 1_024;
 /// The longest message of one target.
@@ -29,54 +32,101 @@ pub struct Start {
     pub tick: Option<DateTime<Utc>>,
     /// The annotation's value, if the annotation asked.
     pub requested: Option<String>,
+    /// A tick that came due at the same moment and is skipped for this run.
+    pub skipped: Option<DateTime<Utc>>,
     /// When the schedule comes next, if there is one.
     pub next: Option<DateTime<Utc>>,
 }
 
-/// Writes statuses of one generation at one moment.
-#[derive(Clone, Copy, Debug)]
-pub struct Pen {
+/// Writes statuses of one spec at one moment.
+#[derive(Clone, Debug)]
+pub struct StatusEditor {
     /// Generation of the spec that is acted on.
     pub generation: i64,
+    /// Hash of what a run of it acts on.
+    pub spec_hash: String,
     /// Now.
     pub now: DateTime<Utc>,
 }
 
-impl Pen {
-    /// The status of an object that waits for its schedule, for `desired: Run`, or for its spec to be corrected.
+impl StatusEditor {
+    /// The status of an object without a run under way. What the last run came to stays as it is: what has happened to
+    /// the spec since is said by condition Completed alone.
     pub fn idle(
-        self,
+        &self,
         before: &ChaosExperimentStatus,
-        kind: Option<FaultType>,
+        kind: Option<&str>,
         next: Option<DateTime<Utc>>,
     ) -> ChaosExperimentStatus {
         let mut status = before.clone();
-        status.observed_generation = self.generation;
-        // What was wrong with the spec is corrected, or nobody has looked at it yet.
-        if status.phase.is_none() || status.reason.as_deref() == Some(Reason::InvalidSpec.as_str()) {
-            status.phase = Some(ChaosPhase::Pending);
-            status.verdict = Some(Verdict::Awaited);
-        }
         status.next_run_at = next.map(milliseconds);
-        let injected = status
-            .summary
-            .take()
-            .map(|summary| summary.injected)
-            .unwrap_or_default();
-        status.summary = Some(summary(kind, injected, next));
+        if status.run.is_none() {
+            status.observed_generation = self.generation;
+            // What was wrong with the spec is corrected, or nobody has looked at it yet.
+            if status.phase.is_none() || status.reason.as_deref() == Some(Reason::InvalidSpec.as_str()) {
+                status.phase = Some(ChaosPhase::Pending);
+                status.verdict = Some(Verdict::Awaited);
+            }
+            status.summary = Some(summary(kind, String::new(), next));
+            return status;
+        }
+        if let Some(summary) = &mut status.summary {
+            summary.next = next.map(next_text).unwrap_or_default();
+        }
+        let same_spec = status
+            .spec_hash
+            .as_ref()
+            .map_or(status.observed_generation == self.generation, |hash| {
+                *hash == self.spec_hash
+            });
+        if same_spec {
+            status.observed_generation = self.generation;
+            let (reason, message) = (
+                status.reason.clone().unwrap_or_default(),
+                status.message.clone().unwrap_or_default(),
+            );
+            self.condition(&mut status, COMPLETED, ConditionStatus::True, &reason, &message);
+        } else {
+            let message = format!(
+                "spec was changed after the run, and this status speaks of generation {}; the changed spec runs at the next scheduled time, or when annotation {RUN_ANNOTATION} is set to a new value",
+                status.observed_generation
+            );
+            self.condition(&mut status, COMPLETED, ConditionStatus::False, "SpecChanged", &message);
+        }
+        status
+    }
+
+    /// The status of an object whose spec cannot be acted on. A run that was is not touched by that.
+    pub fn invalid(&self, before: &ChaosExperimentStatus, error: &Violation) -> ChaosExperimentStatus {
+        let ending = Ending::new(Reason::InvalidSpec, error.to_string());
+        if before.run.is_none() {
+            let said = before.observed_generation == self.generation
+                && before.reason.as_deref() == Some(ending.reason.as_str());
+            return if said {
+                before.clone()
+            } else {
+                self.finish(&self.idle(before, None, None), &ending, None, None)
+            };
+        }
+        let mut status = before.clone();
+        status.next_run_at = None;
+        if let Some(summary) = &mut status.summary {
+            summary.next.clear();
+        }
+        let (reason, message) = (ending.reason.as_str(), ending.message.as_str());
+        self.condition(&mut status, COMPLETED, ConditionStatus::False, reason, message);
         status
     }
 
     /// Says why nothing was begun yet, unless a run has ended before.
-    pub fn explain(self, status: &mut ChaosExperimentStatus, reason: &str, message: &str) {
+    pub fn explain(&self, status: &mut ChaosExperimentStatus, reason: &str, message: &str) {
         if status.phase == Some(ChaosPhase::Pending) {
-            status.reason = Some(reason.to_owned());
-            status.message = Some(cut(message, MESSAGE_LIMIT));
+            self.say(status, reason, message);
         }
     }
 
     /// A run was asked for: nothing of an earlier one is left but what plans the next.
-    pub fn begin(self, before: &ChaosExperimentStatus, kind: FaultType, start: &Start) -> ChaosExperimentStatus {
+    pub fn begin(&self, before: &ChaosExperimentStatus, kind: &str, start: &Start) -> ChaosExperimentStatus {
         let mut status = ChaosExperimentStatus {
             observed_generation: self.generation,
             phase: Some(ChaosPhase::Pending),
@@ -84,8 +134,10 @@ impl Pen {
             reason: Some("Preparing".into()),
             message: Some("checking the limits and the steady state before the fault".into()),
             run: Some(start.run.clone()),
+            spec_hash: Some(self.spec_hash.clone()),
+            scheduled_at: start.tick,
             last_requested_run: start.requested.clone().or_else(|| before.last_requested_run.clone()),
-            last_scheduled_at: start.tick.or(before.last_scheduled_at),
+            last_scheduled_at: start.tick.or(start.skipped).or(before.last_scheduled_at),
             next_run_at: start.next.map(milliseconds),
             // The cooldown is counted from it until this run has a fault of its own.
             fault_ended_at: before.fault_ended_at,
@@ -93,30 +145,45 @@ impl Pen {
             summary: Some(summary(Some(kind), String::new(), start.next)),
             ..ChaosExperimentStatus::default()
         };
-        for (kind, condition) in [
+        for (name, condition) in [
             (TARGETS_SELECTED, ConditionStatus::Unknown),
             (INJECTED, ConditionStatus::False),
             (STEADY_STATE, ConditionStatus::Unknown),
             (RECOVERED, ConditionStatus::Unknown),
             (COMPLETED, ConditionStatus::False),
         ] {
-            self.condition(&mut status, kind, condition, "Preparing", "the run has not begun yet");
+            self.condition(&mut status, name, condition, "Preparing", "the run has not begun yet");
+        }
+        status
+    }
+
+    /// A scheduled time came while the run was under way, and is skipped.
+    pub fn skip_tick(
+        &self,
+        before: &ChaosExperimentStatus,
+        tick: DateTime<Utc>,
+        next: Option<DateTime<Utc>>,
+    ) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.last_scheduled_at = Some(tick);
+        status.next_run_at = next.map(milliseconds);
+        if let Some(summary) = &mut status.summary {
+            summary.next = next.map(next_text).unwrap_or_default();
         }
         status
     }
 
     /// The run waits for something that will come.
-    pub fn wait(self, before: &ChaosExperimentStatus, reason: &str, message: &str) -> ChaosExperimentStatus {
+    pub fn wait(&self, before: &ChaosExperimentStatus, reason: &str, message: &str) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.observed_generation = self.generation;
-        status.reason = Some(reason.to_owned());
-        status.message = Some(cut(message, MESSAGE_LIMIT));
+        self.say(&mut status, reason, message);
         status
     }
 
     /// The intent: who will be hurt, written before anybody is.
     pub fn intend(
-        self,
+        &self,
         before: &ChaosExperimentStatus,
         plan: &Plan,
         victims: &[PodView],
@@ -124,6 +191,7 @@ impl Pen {
     ) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.observed_generation = self.generation;
+        status.spec_hash = Some(self.spec_hash.clone());
         status.phase = Some(ChaosPhase::Running);
         status.verdict = Some(Verdict::Awaited);
         status.intent_at = Some(milliseconds(self.now));
@@ -136,18 +204,20 @@ impl Pen {
                 uid: pod.uid.clone(),
                 state: TargetState::Intended,
                 message: None,
+                active_at: None,
+                refused_by: None,
             })
             .collect();
-        self.say(
-            &mut status,
-            "Injecting",
-            &format!("{} is being injected", plan.fault_type),
-        );
         let capped = if plan.capped {
-            "; spec.duration is cut to the operator's chaos.maxDuration"
+            format!(
+                "; spec.duration is cut to {:?}, the operator's chaos.maxDuration",
+                plan.duration
+            )
         } else {
-            ""
+            String::new()
         };
+        let injecting = format!("{} is being injected{capped}", plan.fault.kind.name);
+        self.say(&mut status, "Injecting", &injecting);
         let selected = format!("{} of {ready} ready pods{capped}", victims.len());
         self.condition(
             &mut status,
@@ -184,7 +254,7 @@ impl Pen {
     }
 
     /// One target or more changed.
-    pub fn targets(self, before: &ChaosExperimentStatus, targets: Vec<TargetStatus>) -> ChaosExperimentStatus {
+    pub fn targets(&self, before: &ChaosExperimentStatus, targets: Vec<TargetStatus>) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.targets = targets
             .into_iter()
@@ -200,10 +270,10 @@ impl Pen {
     }
 
     /// Every target that could be is hurt, since `at`.
-    pub fn injected(self, before: &ChaosExperimentStatus, at: DateTime<Utc>) -> ChaosExperimentStatus {
+    pub fn injected(&self, before: &ChaosExperimentStatus, at: DateTime<Utc>) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.injected_at = Some(milliseconds(at));
-        let all = status.targets.iter().all(|target| hurt(target.state));
+        let all = status.targets.iter().all(hurt);
         let (reason, message) = if all {
             ("Injected", "every target reports the fault or was evicted")
         } else {
@@ -215,7 +285,7 @@ impl Pen {
     }
 
     /// The verdict is known before the run has ended; what follows does not change it.
-    pub fn decide(self, before: &ChaosExperimentStatus, ending: &Ending) -> ChaosExperimentStatus {
+    pub fn decide(&self, before: &ChaosExperimentStatus, ending: &Ending) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.verdict = Some(ending.verdict);
         self.say(&mut status, ending.reason.as_str(), &ending.message);
@@ -241,7 +311,7 @@ impl Pen {
     }
 
     /// The fault is over, or must be.
-    pub fn recovering(self, before: &ChaosExperimentStatus, ended_at: Option<DateTime<Utc>>) -> ChaosExperimentStatus {
+    pub fn recovering(&self, before: &ChaosExperimentStatus, ended_at: Option<DateTime<Utc>>) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.phase = Some(ChaosPhase::Recovering);
         status.fault_ended_at = ended_at.map(milliseconds).or(status.fault_ended_at);
@@ -263,7 +333,7 @@ impl Pen {
     }
 
     /// Who has not said yet that the fault is gone.
-    pub fn awaiting(self, before: &ChaosExperimentStatus, pods: &[&str]) -> ChaosExperimentStatus {
+    pub fn awaiting(&self, before: &ChaosExperimentStatus, pods: &[&str]) -> ChaosExperimentStatus {
         let mut status = before.clone();
         let message = format!(
             "waiting for a report without the fault from {}; a pod that is deleted counts as recovered, and annotation {}=true gives up waiting",
@@ -281,9 +351,13 @@ impl Pen {
     }
 
     /// The fault was read back as gone, or somebody forced us to believe it.
-    pub fn recovered(self, before: &ChaosExperimentStatus, forced: bool) -> ChaosExperimentStatus {
+    pub fn recovered(&self, before: &ChaosExperimentStatus, forced: bool) -> ChaosExperimentStatus {
         let mut status = before.clone();
-        status.fault_ended_at = status.fault_ended_at.or(Some(milliseconds(self.now)));
+        // A fault that never was has no end, and nothing has to cool down. Who says that it is over was hurt.
+        let hurt = |target: &TargetStatus| target.active_at.is_some() || target.state == TargetState::Recovered;
+        if status.targets.iter().any(hurt) {
+            status.fault_ended_at = status.fault_ended_at.or(Some(milliseconds(self.now)));
+        }
         for target in &mut status.targets {
             if matches!(target.state, TargetState::Active | TargetState::Injecting) {
                 target.state = TargetState::Recovered;
@@ -294,7 +368,7 @@ impl Pen {
                 "forced by annotation {}; the fault was not read back as gone",
                 valerix_crds::names::FORCE_FINALIZE_ANNOTATION
             );
-            self.condition(&mut status, RECOVERED, ConditionStatus::True, "Forced", &message);
+            self.condition(&mut status, RECOVERED, ConditionStatus::True, FORCED, &message);
         } else {
             self.condition(
                 &mut status,
@@ -309,7 +383,7 @@ impl Pen {
 
     /// The end of a run.
     pub fn finish(
-        self,
+        &self,
         before: &ChaosExperimentStatus,
         ending: &Ending,
         steady_again_at: Option<DateTime<Utc>>,
@@ -317,6 +391,9 @@ impl Pen {
     ) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.observed_generation = self.generation;
+        if status.run.is_some() {
+            status.spec_hash = Some(self.spec_hash.clone());
+        }
         status.phase = Some(ending.phase);
         status.verdict = Some(ending.verdict);
         self.say(&mut status, ending.reason.as_str(), &ending.message);
@@ -353,13 +430,13 @@ impl Pen {
         status
     }
 
-    fn say(self, status: &mut ChaosExperimentStatus, reason: &str, message: &str) {
+    fn say(&self, status: &mut ChaosExperimentStatus, reason: &str, message: &str) {
         status.reason = Some(reason.to_owned());
         status.message = Some(cut(message, MESSAGE_LIMIT));
     }
 
     fn condition(
-        self,
+        &self,
         status: &mut ChaosExperimentStatus,
         kind: &str,
         value: ConditionStatus,
@@ -382,7 +459,11 @@ pub fn decided(status: &ChaosExperimentStatus) -> Option<Ending> {
         return None;
     }
     let reason = status.reason.as_deref().and_then(Reason::parse)?;
-    Some(Ending::new(reason, status.message.clone().unwrap_or_default()))
+    let ending = Ending::new(reason, status.message.clone().unwrap_or_default());
+    Some(match status.verdict {
+        Some(Verdict::Stopped) => ending.stopped(),
+        _ => ending,
+    })
 }
 
 /// What the probes saw, as status holds it, if it is worth a write now: a failure at once, passes every few seconds.
@@ -405,12 +486,9 @@ pub fn probes(before: &ChaosExperimentStatus, samples: &Samples, now: DateTime<U
     })
 }
 
-/// Why a run does not begin, for status.
-pub fn held(hold: &Hold) -> (&'static str, &str) {
-    match hold {
-        Hold::Refused(ending) => (ending.reason.as_str(), &ending.message),
-        Hold::Young { message, .. } => ("WaitingForPodAge", message),
-    }
+/// Whether any pod was hurt in this run, as far as anybody has seen.
+pub fn was_injected(status: &ChaosExperimentStatus) -> bool {
+    status.intent_at.is_some() && status.fault_ended_at.is_some()
 }
 
 /// `1.4s`, `75.0s`.
@@ -418,21 +496,21 @@ fn time_to_recover(delta: TimeDelta) -> String {
     format!("{:.1}s", delta.max(TimeDelta::zero()).as_seconds_f64())
 }
 
-fn hurt(state: TargetState) -> bool {
-    matches!(state, TargetState::Active | TargetState::Recovered)
+fn hurt(target: &TargetStatus) -> bool {
+    target.active_at.is_some() && matches!(target.state, TargetState::Active | TargetState::Recovered)
 }
 
 fn count_injected(status: &mut ChaosExperimentStatus) {
-    let injected = status.targets.iter().filter(|target| hurt(target.state)).count();
+    let injected = status.targets.iter().filter(|target| hurt(target)).count();
     let text = format!("{injected}/{}", status.targets.len());
     if let Some(summary) = &mut status.summary {
         summary.injected = text;
     }
 }
 
-fn summary(kind: Option<FaultType>, injected: String, next: Option<DateTime<Utc>>) -> ChaosSummary {
+fn summary(kind: Option<&str>, injected: String, next: Option<DateTime<Utc>>) -> ChaosSummary {
     ChaosSummary {
-        kind: kind.map(|kind| kind.to_string()).unwrap_or_default(),
+        kind: kind.unwrap_or_default().to_owned(),
         injected,
         next: next.map(next_text).unwrap_or_default(),
     }
@@ -442,7 +520,8 @@ fn next_text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
+/// A time as status holds it.
+pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(3)
 }
 
@@ -455,6 +534,14 @@ mod tests {
     use super::*;
     use crate::chaos_experiment::testing::at;
 
+    fn editor(generation: i64) -> StatusEditor {
+        StatusEditor {
+            generation,
+            spec_hash: format!("hash-{generation}"),
+            now: at(0),
+        }
+    }
+
     #[test]
     fn the_time_to_recover_is_read_at_a_glance() {
         for (milliseconds, text) in [(1_440, "1.4s"), (75_000, "75.0s"), (0, "0.0s"), (-5, "0.0s")] {
@@ -464,22 +551,18 @@ mod tests {
 
     #[test]
     fn a_decided_verdict_is_read_back() {
-        let pen = Pen {
-            generation: 1,
-            now: at(0),
-        };
+        let editor = editor(1);
         let ending = Ending::new(Reason::SteadyStateDeviated, "status 503");
-        let status = pen.recovering(&pen.decide(&ChaosExperimentStatus::default(), &ending), None);
+        let status = editor.recovering(&editor.decide(&ChaosExperimentStatus::default(), &ending), None);
         assert_eq!(decided(&status), Some(ending));
         assert_eq!(decided(&ChaosExperimentStatus::default()), None);
+        let stopped = Ending::new(Reason::NotAdmitted, "withdrawn").stopped();
+        assert_eq!(decided(&editor.decide(&status, &stopped)), Some(stopped));
     }
 
     #[test]
     fn a_new_run_keeps_nothing_of_the_old_but_its_plan() {
-        let pen = Pen {
-            generation: 2,
-            now: at(0),
-        };
+        let editor = editor(2);
         let old = ChaosExperimentStatus {
             last_requested_run: Some("a".into()),
             last_scheduled_at: Some(at(-60)),
@@ -492,9 +575,10 @@ mod tests {
             run: "r".into(),
             tick: None,
             requested: None,
+            skipped: None,
             next: Some(at(60)),
         };
-        let status = pen.begin(&old, FaultType::Latency, &start);
+        let status = editor.begin(&old, "Latency", &start);
         assert_eq!(
             (status.last_requested_run.as_deref(), status.last_scheduled_at),
             (Some("a"), Some(at(-60)))

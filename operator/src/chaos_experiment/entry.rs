@@ -2,24 +2,26 @@
 //!
 //! Pure. In: a plan and what the document holds now. Out: the document as it must be written, and who holds the lock.
 
-use super::faults::{errors, latency, pod_kill};
-use super::validate::{InvalidSpec, Plan};
+use super::durations::milliseconds;
+use super::validate::Plan;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::json;
-use valerix_crds::{ChaosExperimentSpec, FaultType};
-use valerix_policy::{Fault, FaultEntry, Faults};
+use valerix_policy::{FaultEntry, Faults, PolicyError};
 
 /// How long after the intent every target must have reported the fault as active.
 pub const DELIVERY: TimeDelta = TimeDelta::seconds(45);
 
 /// The identity of an entry. It names the experiment, so that an entry whose experiment is gone can be found, and the
-/// run, because a pod obeys each identity once.
+/// run with the time of its intent, because a pod obeys each identity once: a run of a name that was used before is a new
+/// one, and what a pod says of the former is no evidence for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EntryName {
     /// Name of the experiment.
     pub experiment: String,
     /// UID of the experiment.
     pub uid: String,
+    /// When the run's intent was recorded, in milliseconds since 1970; 0 before that.
+    pub intent: i64,
     /// The run.
     pub run: String,
 }
@@ -27,15 +29,16 @@ pub struct EntryName {
 impl EntryName {
     /// The text that stands in the entry's `run`.
     pub fn text(&self) -> String {
-        format!("{}/{}/{}", self.experiment, self.uid, self.run)
+        format!("{}/{}/{}/{}", self.experiment, self.uid, self.intent, self.run)
     }
 
     /// Reads the text of an entry; none when somebody else wrote it.
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, '/');
+        let mut parts = text.splitn(4, '/');
         Some(Self {
             experiment: parts.next()?.to_owned(),
             uid: parts.next()?.to_owned(),
+            intent: parts.next()?.parse().ok()?,
             run: parts.next()?.to_owned(),
         })
     }
@@ -47,15 +50,15 @@ pub fn experiment_of(entry: &str) -> &str {
 }
 
 /// Who holds the target.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Lock {
     /// Nobody.
     Free,
-    /// This run.
-    Ours,
+    /// This run, by this entry.
+    Ours(Box<FaultEntry>),
     /// Another run, named by its entry.
     Other(String),
-    /// The text is no fault document: somebody edited it by hand. Nobody obeys it, and it is replaced.
+    /// The text is no fault document: somebody edited it by hand. Pods go on with the one before it, so it is replaced.
     Unreadable,
 }
 
@@ -66,30 +69,39 @@ pub fn lock(document: Option<&str>, name: &EntryName) -> Lock {
         return Lock::Unreadable;
     };
     let own = name.text();
-    match parsed.document.faults.first() {
+    match parsed.document.faults.into_iter().next() {
         None => Lock::Free,
-        Some(entry) if entry.run == own => Lock::Ours,
-        Some(entry) => Lock::Other(entry.run.clone()),
+        Some(entry) if entry.run == own => Lock::Ours(Box::new(entry)),
+        Some(entry) => Lock::Other(entry.run),
     }
 }
 
 /// The document with this run's entry and nothing else.
-pub fn taken(plan: &Plan, name: &EntryName, pod_uids: Vec<String>, intent_at: DateTime<Utc>) -> String {
+///
+/// # Errors
+/// When the pods would not read it: then it must not be written, because nobody would know the lock as ours.
+pub fn taken(
+    plan: &Plan,
+    name: &EntryName,
+    pod_uids: Vec<String>,
+    spared_paths: Vec<String>,
+    intent_at: DateTime<Utc>,
+) -> Result<String, PolicyError> {
     let duration = TimeDelta::from_std(plan.duration).unwrap_or_default();
-    Faults {
+    let text = Faults {
         faults: vec![FaultEntry {
             run: name.text(),
-            fault: plan.fault.clone(),
+            fault: plan.fault.document.clone(),
             pod_uids,
-            duration: valerix_policy::Duration::from_millis(
-                u64::try_from(plan.duration.as_millis()).unwrap_or(u64::MAX),
-            ),
+            duration: milliseconds(plan.duration),
             not_after: intent_at.trunc_subsecs(3) + DELIVERY + duration,
             intent_at: intent_at.trunc_subsecs(3),
+            spared_paths,
         }],
         ..Faults::default()
     }
-    .render()
+    .render();
+    Faults::parse(text.as_bytes()).map(|_| text)
 }
 
 /// The document without any entry. It names the run that held it last, so that every document has a hash of its own and
@@ -98,26 +110,10 @@ pub fn released(last: &str) -> String {
     json!({"version": Faults::default().version, "faults": [], "released": last}).to_string()
 }
 
-/// The fault as the service's library reads it.
-///
-/// # Errors
-/// When a duration cannot be read or no fault that this version knows is set.
-pub fn fault(spec: &ChaosExperimentSpec) -> Result<(FaultType, Fault), InvalidSpec> {
-    match (&spec.pod_kill, &spec.latency, &spec.errors) {
-        (Some(_), None, None) => Ok((FaultType::PodKill, pod_kill::fault())),
-        (None, Some(fault), None) => Ok((FaultType::Latency, latency::fault(fault)?)),
-        (None, None, Some(fault)) => Ok((FaultType::Errors, errors::fault(fault)?)),
-        _ => Err(InvalidSpec {
-            field: "spec".into(),
-            message: "must set exactly one fault that this operator knows: podKill, latency or errors".into(),
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos_experiment::testing::{settings, spec};
+    use crate::chaos_experiment::testing::{limits, spec};
     use crate::chaos_experiment::validate::validate;
     use serde_json::{Value, json};
 
@@ -125,6 +121,7 @@ mod tests {
         EntryName {
             experiment: "slow".into(),
             uid: "u-1".into(),
+            intent: 1_700_000_000_123,
             run: "2026-11-21T10:00:00Z".into(),
         }
     }
@@ -135,48 +132,29 @@ mod tests {
             "target": {"service": "inventory"}, "duration": "60s",
             "latency": {"delay": "2s", "jitter": "500ms", "percent": 100, "routes": ["POST /api/inventory/deduct"]},
         }));
-        let plan = validate(&spec, &settings()).unwrap();
+        let plan = validate(&spec, &limits()).unwrap();
         let text = taken(
             &plan,
             &name(),
             vec!["pod-1".into()],
+            vec!["/_healthz".into()],
             "2026-11-21T10:00:00.123456789Z".parse().unwrap(),
-        );
+        )
+        .unwrap();
         let document: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             document,
             json!({"version": 1, "faults": [{
-                "run": "slow/u-1/2026-11-21T10:00:00Z",
+                "run": "slow/u-1/1700000000123/2026-11-21T10:00:00Z",
                 "fault": {"latency": {"delay": "2s", "jitter": "500ms", "percent": 100, "routes": ["POST /api/inventory/deduct"]}},
                 "podUIDs": ["pod-1"],
                 "duration": "1m",
                 "notAfter": "2026-11-21T10:01:45.123Z",
                 "intentAt": "2026-11-21T10:00:00.123Z",
+                "sparedPaths": ["/_healthz"],
             }]})
         );
-        assert_eq!(lock(Some(&text), &name()), Lock::Ours);
-    }
-
-    #[test]
-    fn errors_and_pod_kill_have_entries_too() {
-        for (fault, expected) in [
-            (
-                json!({"errors": {"percent": 70, "status": 503}, "duration": "5s"}),
-                json!({"errors": {"percent": 70, "status": 503}}),
-            ),
-            (json!({"podKill": {}}), json!({"podKill": {}})),
-        ] {
-            let mut value = json!({"target": {"service": "inventory"}});
-            value
-                .as_object_mut()
-                .unwrap()
-                .extend(fault.as_object().unwrap().clone());
-            let plan = validate(&spec(value), &settings()).unwrap();
-            let text = taken(&plan, &name(), vec![], "2026-11-21T10:00:00Z".parse().unwrap());
-            let document: Value = serde_json::from_str(&text).unwrap();
-            assert_eq!(document["faults"][0]["fault"], expected);
-            assert!(Faults::parse(text.as_bytes()).is_ok(), "a service must accept {text}");
-        }
+        assert!(matches!(lock(Some(&text), &name()), Lock::Ours(entry) if entry.pod_uids == ["pod-1"]));
     }
 
     #[test]
@@ -191,15 +169,18 @@ mod tests {
         assert_eq!(lock(Some("{nonsense"), &name()), Lock::Unreadable);
         let plan = validate(
             &spec(json!({"target": {"service": "inventory"}, "podKill": {}})),
-            &settings(),
+            &limits(),
         )
         .unwrap();
         let other = EntryName {
             run: "another".into(),
             ..name()
         };
-        let text = taken(&plan, &other, vec![], Utc::now());
-        assert_eq!(lock(Some(&text), &name()), Lock::Other("slow/u-1/another".into()));
+        let text = taken(&plan, &other, vec![], vec![], Utc::now()).unwrap();
+        assert_eq!(
+            lock(Some(&text), &name()),
+            Lock::Other("slow/u-1/1700000000123/another".into())
+        );
     }
 
     #[test]
@@ -209,6 +190,13 @@ mod tests {
             ..name()
         };
         assert_eq!(EntryName::parse(&odd.text()), Some(odd));
+        let longest = EntryName {
+            experiment: "x".repeat(63),
+            uid: "x".repeat(36),
+            run: "x".repeat(128),
+            ..name()
+        };
+        assert!(longest.text().len() <= 253, "pods read at most that many characters");
         assert_eq!(EntryName::parse("somebody"), None);
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Pure.
 
-use super::is_active;
-use crate::chaos_experiment::schedule::{Schedule, run_id};
-use crate::chaos_experiment::status::{Pen, Start};
-use crate::chaos_experiment::validate::{InvalidSpec, Plan};
-use crate::chaos_experiment::verdict::{Ending, Reason};
+use super::situation::{editor, is_active};
+use crate::chaos_experiment::report::status::{Start, StatusEditor};
+use crate::chaos_experiment::report::verdict::{Ending, Reason};
+use crate::chaos_experiment::schedule::{Schedule, Tick, run_id};
+use crate::chaos_experiment::validate::Plan;
+use crate::runtime::Violation;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
@@ -33,8 +34,8 @@ const RUN_LIMIT: usize = 128;
 /// What an experiment needs now.
 pub fn idle(
     experiment: &ChaosExperiment,
-    plan: Result<&Plan, &InvalidSpec>,
-    schedule: Result<Option<&Schedule>, &InvalidSpec>,
+    plan: Result<&Plan, &Violation>,
+    schedule: Result<Option<&Schedule>, &Violation>,
     now: DateTime<Utc>,
 ) -> Idle {
     if is_active(experiment) {
@@ -45,97 +46,98 @@ pub fn idle(
     }
     let empty = ChaosExperimentStatus::default();
     let status = experiment.status.as_ref().unwrap_or(&empty);
-    let pen = Pen {
-        generation: experiment.metadata.generation.unwrap_or_default(),
-        now,
-    };
+    let editor = editor(experiment, now);
     let (plan, schedule) = match (plan, schedule) {
         (Ok(plan), Ok(schedule)) => (plan, schedule),
-        (Err(error), _) | (_, Err(error)) => return refuse(pen, status, error),
+        (Err(error), _) | (_, Err(error)) => return rest(status, editor.invalid(status, error), None),
     };
-    let kind = Some(plan.fault_type);
-    let rest = |next: ChaosExperimentStatus, until| {
-        if next == *status {
-            Idle::Rest { until }
-        } else {
-            Idle::Write(Box::new(next))
-        }
+    let kind = plan.fault.kind.name;
+    // Nothing begins: why, as long as nothing has run yet.
+    let explained = |next, reason, message| {
+        let mut told = editor.idle(status, Some(kind), next);
+        editor.explain(&mut told, reason, message);
+        rest(status, told, next)
     };
     if experiment.spec.desired != DesiredState::Run {
-        let mut next = pen.idle(status, kind, None);
-        pen.explain(&mut next, "NotStarted", "spec.desired is Stop; set it to Run to start");
-        return rest(next, None);
+        return explained(None, "NotStarted", "spec.desired is Stop; set it to Run to start");
     }
-    let planned = match schedule {
-        Some(schedule) if !experiment.spec.suspend => Some(plan_next(schedule, status, now)),
-        _ => None,
-    };
-    let planned = planned.flatten();
+    let planned = schedule
+        .filter(|_| !experiment.spec.suspend)
+        .and_then(|schedule| plan_next(schedule, status, now));
+    let begin = |start: &Start| editor.begin(status, kind, start);
     if let Some(requested) = requested(experiment, status) {
-        let start = Start {
+        // A tick that is due at the same moment is skipped for it, as it would be while a run is under way.
+        let due = schedule
+            .zip(planned)
+            .and_then(|(schedule, planned)| schedule.due(planned, now));
+        return Idle::Write(Box::new(begin(&Start {
             run: identity(&requested),
             tick: None,
             requested: Some(requested.chars().take(256).collect()),
+            skipped: due.map(|tick| tick.at),
             next: schedule.and_then(|schedule| planned.and(schedule.after(now))),
-        };
-        return Idle::Write(Box::new(pen.begin(status, plan.fault_type, &start)));
+        })));
     }
     let Some(schedule) = schedule else {
         if status.run.is_none() {
-            let start = Start {
+            return Idle::Write(Box::new(begin(&Start {
                 run: experiment.uid().unwrap_or_default(),
                 tick: None,
                 requested: None,
+                skipped: None,
                 next: None,
-            };
-            return Idle::Write(Box::new(pen.begin(status, plan.fault_type, &start)));
+            })));
         }
-        return rest(pen.idle(status, kind, None), None);
+        return rest(status, editor.idle(status, Some(kind), None), None);
     };
     let Some(planned) = planned else {
-        let mut next = pen.idle(status, kind, None);
-        pen.explain(
-            &mut next,
-            "Suspended",
-            "spec.suspend is true; scheduled runs do not start",
-        );
-        return rest(next, None);
+        return explained(None, "Suspended", "spec.suspend is true; scheduled runs do not start");
     };
     let Some(tick) = schedule.due(planned, now) else {
-        let mut next = pen.idle(status, kind, Some(planned));
-        pen.explain(
-            &mut next,
-            "Scheduled",
-            "waiting for the next scheduled time, see status.nextRunAt",
-        );
-        return rest(next, Some(planned));
+        let message = "waiting for the next scheduled time, see status.nextRunAt";
+        return explained(Some(planned), "Scheduled", message);
     };
-    // A tick that was handled before its successor was planned cannot come twice, whatever else went wrong.
-    let run = run_id(tick.at);
     let next = schedule.after(now);
+    // A tick that was handled before its successor was planned cannot come twice, whatever else went wrong.
     if status.last_scheduled_at.is_some_and(|last| last >= tick.at) {
-        return rest(pen.idle(status, kind, next), next);
+        return rest(status, editor.idle(status, Some(kind), next), next);
     }
+    Idle::Write(Box::new(scheduled(&editor, status, kind, tick, next)))
+}
+
+/// Writes what differs, or rests.
+fn rest(status: &ChaosExperimentStatus, next: ChaosExperimentStatus, until: Option<DateTime<Utc>>) -> Idle {
+    if next == *status {
+        Idle::Rest { until }
+    } else {
+        Idle::Write(Box::new(next))
+    }
+}
+
+/// The run of a tick begins, or is skipped because its time is over.
+fn scheduled(
+    editor: &StatusEditor,
+    status: &ChaosExperimentStatus,
+    kind: &str,
+    tick: Tick,
+    next: Option<DateTime<Utc>>,
+) -> ChaosExperimentStatus {
     let start = Start {
-        run,
+        run: run_id(tick.at),
         tick: Some(tick.at),
         requested: None,
+        skipped: None,
         next,
     };
-    let begun = pen.begin(status, plan.fault_type, &start);
-    if tick.missed {
-        let message = format!(
-            "the scheduled time {} was missed by too much; the next one is planned",
-            start.run
-        );
-        return Idle::Write(Box::new(pen.finish(
-            &begun,
-            &Ending::new(Reason::MissedSchedule, message),
-            None,
-            next,
-        )));
+    let begun = editor.begin(status, kind, &start);
+    if !tick.missed {
+        return begun;
     }
-    Idle::Write(Box::new(begun))
+    let message = format!(
+        "the scheduled time {} was missed by too much; the next one is planned",
+        start.run
+    );
+    editor.finish(&begun, &Ending::new(Reason::MissedSchedule, message), None, next)
 }
 
 /// The next planned time: the one that stands, if this schedule made it, else the first from now on.
@@ -161,29 +163,18 @@ fn identity(requested: &str) -> String {
     format!("sha256-{}", &hex::encode(Sha256::digest(requested))[..32])
 }
 
-fn refuse(pen: Pen, status: &ChaosExperimentStatus, error: &InvalidSpec) -> Idle {
-    let said =
-        status.observed_generation == pen.generation && status.reason.as_deref() == Some(Reason::InvalidSpec.as_str());
-    if said {
-        return Idle::Rest { until: None };
-    }
-    let ending = Ending::new(Reason::InvalidSpec, error.to_string());
-    // What an earlier run did stays; what is wrong is said over it.
-    let mut next = pen.finish(&pen.idle(status, None, None), &ending, None, None);
-    next.completed_at = status.completed_at;
-    Idle::Write(Box::new(next))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos_experiment::testing::{at, experiment, settings};
+    use crate::chaos_experiment::testing::{at, experiment, limits};
     use crate::chaos_experiment::validate::{schedule, validate};
+    use crate::runtime::conditions::{ConditionUpdate, find_condition, is_true, set_condition};
     use serde_json::{Value, json};
-    use valerix_crds::{ChaosPhase, Verdict};
+    use valerix_crds::names::condition::COMPLETED;
+    use valerix_crds::{ChaosPhase, ConditionStatus, Verdict};
 
     fn look(experiment: &ChaosExperiment, now: DateTime<Utc>) -> Idle {
-        let plan = validate(&experiment.spec, &settings());
+        let plan = validate(&experiment.spec, &limits());
         let schedule = schedule(&experiment.spec);
         idle(experiment, plan.as_ref(), schedule.as_ref().map(Option::as_ref), now)
     }
@@ -217,6 +208,13 @@ mod tests {
         let status = experiment.status.as_mut().unwrap();
         status.phase = Some(ChaosPhase::Completed);
         status.verdict = Some(Verdict::Pass);
+        let update = ConditionUpdate {
+            kind: COMPLETED,
+            status: ConditionStatus::True,
+            reason: &status.reason.clone().unwrap(),
+            message: status.message.clone().unwrap(),
+        };
+        set_condition(&mut status.conditions, update, status.observed_generation, at(0));
     }
 
     #[test]
@@ -361,7 +359,7 @@ mod tests {
                 .message
                 .as_ref()
                 .unwrap()
-                .starts_with("spec.timeZone `Mars/Base`")
+                .starts_with("spec.timeZone: is `Mars/Base`")
         );
         experiment.spec.time_zone = None;
         experiment.metadata.generation = Some(2);
@@ -375,5 +373,117 @@ mod tests {
         let mut experiment = one(json!({}));
         settle(&mut experiment, at(0));
         assert_eq!(look(&experiment, at(1)), Idle::Active);
+    }
+
+    /// A spec that is wrong for a while changes nothing about the last run, and its correction begins none.
+    #[test]
+    fn a_corrected_spec_never_fires_by_itself() {
+        for spec in [json!({}), json!({"schedule": "0 10 * * *"})] {
+            let mut experiment = one(spec);
+            experiment.annotations_mut().insert(RUN_ANNOTATION.into(), "one".into());
+            settle(&mut experiment, at(0));
+            end(&mut experiment);
+            let schedule = experiment.spec.schedule.clone();
+            let run = experiment.status.clone().unwrap();
+            (experiment.spec.schedule, experiment.spec.time_zone) =
+                (Some("0 10 * * *".into()), Some("Mars/Base".into()));
+            experiment.metadata.generation = Some(2);
+            let (written, until) = settle(&mut experiment, at(10));
+            assert_eq!((written.len(), until), (1, None), "it is said once");
+            let wrong = &written[0];
+            assert_eq!(
+                (wrong.phase, wrong.verdict, &wrong.reason, &wrong.run),
+                (run.phase, run.verdict, &run.reason, &run.run),
+                "what has run has run"
+            );
+            let completed = find_condition(&wrong.conditions, COMPLETED).unwrap();
+            assert_eq!(
+                (completed.status.as_str(), completed.reason.as_str()),
+                ("False", "InvalidSpec")
+            );
+            assert!(completed.message.contains("spec.timeZone"), "{}", completed.message);
+
+            (experiment.spec.schedule, experiment.spec.time_zone) = (schedule, None);
+            experiment.metadata.generation = Some(3);
+            let (written, _) = settle(&mut experiment, at(20));
+            assert_eq!(written.len(), 1);
+            assert_eq!((written[0].phase, written[0].verdict), (run.phase, run.verdict));
+            assert!(is_true(&written[0].conditions, COMPLETED));
+            assert!(matches!(look(&experiment, at(21)), Idle::Rest { .. }));
+        }
+    }
+
+    #[test]
+    fn a_changed_spec_does_not_show_the_old_verdict_as_its_own() {
+        let mut experiment = one(json!({}));
+        settle(&mut experiment, at(0));
+        end(&mut experiment);
+        experiment.spec.pod_kill = None;
+        experiment.spec.latency = Some(serde_json::from_value(json!({"delay": "1s"})).unwrap());
+        experiment.metadata.generation = Some(2);
+        let (written, _) = settle(&mut experiment, at(10));
+        assert_eq!(written.len(), 1);
+        let status = &written[0];
+        assert_eq!(status.observed_generation, 1, "it speaks of the spec that ran");
+        assert_eq!(status.summary.as_ref().unwrap().kind, "PodKill");
+        let completed = find_condition(&status.conditions, COMPLETED).unwrap();
+        assert_eq!(
+            (completed.status.as_str(), completed.reason.as_str()),
+            ("False", "SpecChanged")
+        );
+        assert_eq!(completed.observed_generation, Some(2));
+        assert!(completed.message.contains(RUN_ANNOTATION), "{}", completed.message);
+
+        experiment
+            .annotations_mut()
+            .insert(RUN_ANNOTATION.into(), "again".into());
+        let (written, _) = settle(&mut experiment, at(20));
+        assert_eq!(written[0].summary.as_ref().unwrap().kind, "Latency");
+        assert_eq!(written[0].observed_generation, 2);
+    }
+
+    #[test]
+    fn the_stop_button_is_no_other_spec() {
+        let mut experiment = one(json!({}));
+        settle(&mut experiment, at(0));
+        end(&mut experiment);
+        experiment.spec.desired = DesiredState::Stop;
+        experiment.metadata.generation = Some(2);
+        let (written, _) = settle(&mut experiment, at(10));
+        assert_eq!((written.len(), written[0].observed_generation), (1, 2));
+        let completed = find_condition(&written[0].conditions, COMPLETED).unwrap();
+        assert_eq!(
+            (completed.status.as_str(), completed.observed_generation),
+            ("True", Some(2))
+        );
+        assert_eq!(written[0].phase, Some(ChaosPhase::Completed));
+    }
+
+    #[test]
+    fn a_tick_that_gives_way_to_a_run_by_hand_is_recorded() {
+        let mut experiment = one(json!({"schedule": "* * * * *"}));
+        settle(&mut experiment, at(5));
+        experiment.annotations_mut().insert(RUN_ANNOTATION.into(), "a".into());
+        let (written, _) = settle(&mut experiment, at(20));
+        assert_eq!((written[0].run.as_deref(), written[0].scheduled_at), (Some("a"), None));
+        assert_eq!(
+            (written[0].last_scheduled_at, written[0].next_run_at),
+            (Some(at(20)), Some(at(80)))
+        );
+    }
+
+    /// The clock goes forward over the planned time: it runs at the first moment after, and only once.
+    #[test]
+    fn a_time_that_the_clock_skips_runs_once() {
+        let time = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let mut experiment = one(json!({"schedule": "30 2 * * *", "timeZone": "Europe/Berlin"}));
+        let (_, until) = settle(&mut experiment, time("2026-03-28T12:00:00Z"));
+        assert_eq!(until, Some(time("2026-03-29T01:00:00Z")));
+        let (written, _) = settle(&mut experiment, time("2026-03-29T01:00:00.005Z"));
+        assert_eq!(written.len(), 1);
+        assert_eq!(written[0].run.as_deref(), Some("2026-03-29T01:00:00Z"));
+        end(&mut experiment);
+        let (_, until) = settle(&mut experiment, time("2026-03-29T01:00:10Z"));
+        assert_eq!(until, Some(time("2026-03-30T00:30:00Z")));
     }
 }

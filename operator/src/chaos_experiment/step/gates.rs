@@ -1,17 +1,18 @@
 //! Whether a run may begin, and on which pods.
 //!
 //! Pure. In: plan, settings and what is observed at this moment. Out: the victims, or why not, or until when to wait.
-//! Everything here is asked again right before the intent is recorded, however long ago it was asked first.
+//! Everything here is asked again right before the intent is recorded, however long ago it was asked first; what keeps
+//! the service alive is asked once more when the run fires ([`at_fire`]) and before each eviction ([`one_more`]).
 
-use super::build::{EntryName, Lock, lock};
-use super::observed::{Observed, PodView};
-use super::settings::Settings;
-use super::validate::{Count, Plan};
-use super::verdict::{Ending, Reason};
+use crate::chaos_experiment::entry::{EntryName, Lock, experiment_of, lock};
+use crate::chaos_experiment::limits::Limits;
+use crate::chaos_experiment::observed::{Observed, PodView, Removal, ServiceView};
+use crate::chaos_experiment::report::verdict::{Ending, Reason};
+use crate::chaos_experiment::validate::{Count, Plan};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use valerix_crds::FaultType;
+use valerix_crds::TargetStatus;
 
 /// The most targets that status holds.
 const MOST_TARGETS: usize = 100;
@@ -23,12 +24,14 @@ const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(2);
 pub enum Hold {
     /// It never will.
     Refused(Ending),
-    /// The pods are too young; by then enough are old enough.
-    Young {
-        /// When to look again.
-        until: DateTime<Utc>,
+    /// Not yet.
+    Waiting {
+        /// One word on what is awaited.
+        reason: &'static str,
         /// A sentence on what is awaited.
         message: String,
+        /// When to look again at the latest.
+        until: DateTime<Utc>,
     },
 }
 
@@ -53,24 +56,78 @@ pub struct Attempt<'a> {
 ///
 /// # Errors
 /// Why the run does not begin at this moment.
-pub fn victims(
-    plan: &Plan,
-    settings: &Settings,
-    attempt: &Attempt<'_>,
-    observed: &Observed,
-) -> Result<Vec<PodView>, Hold> {
-    consent(plan, settings, attempt, observed)?;
+pub fn victims(plan: &Plan, limits: &Limits, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec<PodView>, Hold> {
+    let service = consent(plan, limits, attempt, observed)?;
+    if let Some(other) = &observed.busy {
+        return Err(busy(plan, other).into());
+    }
     cooldown(plan, attempt, observed)?;
+    if !plan.evicts() && !service.config_applied {
+        return Err(Hold::Waiting {
+            reason: "WaitingForConfig",
+            message: format!(
+                "waiting until every ready pod of {0} runs what its spec says now; see condition ConfigApplied of ResilientService {0}",
+                plan.service
+            ),
+            until: observed.now + TimeDelta::seconds(1),
+        });
+    }
     let victims = select(plan, attempt, observed)?;
-    if plan.fault_type == FaultType::PodKill {
+    if plan.fault.kind.takes_pods_away {
         blast_radius(plan, observed, victims.len())?;
     }
     Ok(victims)
 }
 
-fn consent(plan: &Plan, settings: &Settings, attempt: &Attempt<'_>, observed: &Observed) -> Result<(), Ending> {
+/// Whether the fault may still begin on the recorded targets: time has passed since they were chosen.
+///
+/// # Errors
+/// Why it may not.
+pub fn at_fire(
+    plan: &Plan,
+    limits: &Limits,
+    attempt: &Attempt<'_>,
+    observed: &Observed,
+    targets: &[TargetStatus],
+) -> Result<(), Ending> {
+    consent(plan, limits, attempt, observed)?;
+    if !plan.fault.kind.takes_pods_away {
+        return Ok(());
+    }
+    let lives = |target: &&TargetStatus| {
+        observed
+            .pod(&target.uid)
+            .is_some_and(|pod| pod.removal == Removal::None)
+    };
+    blast_radius(plan, observed, targets.iter().filter(lives).count())
+}
+
+/// Whether one more pod may be taken away now.
+///
+/// # Errors
+/// Why not.
+pub fn one_more(plan: &Plan, observed: &Observed) -> Result<(), Ending> {
+    leaves_enough(plan, observed, 1)
+}
+
+fn busy(plan: &Plan, other: &str) -> Ending {
+    Ending::new(
+        Reason::TargetBusy,
+        format!(
+            "experiment {other} has {} already; wait until it has ended",
+            plan.service
+        ),
+    )
+}
+
+fn consent<'a>(
+    plan: &Plan,
+    limits: &Limits,
+    attempt: &Attempt<'_>,
+    observed: &'a Observed,
+) -> Result<&'a ServiceView, Ending> {
     let (namespace, service) = (attempt.namespace, plan.service.as_str());
-    if settings.denied(namespace) {
+    if limits.denied(namespace) {
         return Err(Ending::new(
             Reason::NamespaceDenied,
             format!(
@@ -100,8 +157,8 @@ fn consent(plan: &Plan, settings: &Settings, attempt: &Attempt<'_>, observed: &O
             format!("ResilientService {service} is paused; set its spec.paused to false"),
         ));
     }
-    if plan.fault_type == FaultType::PodKill {
-        if !settings.may_evict(namespace) {
+    if plan.evicts() {
+        if !limits.may_evict(namespace) {
             return Err(Ending::new(
                 Reason::EvictionNotAllowed,
                 format!(
@@ -114,7 +171,7 @@ fn consent(plan: &Plan, settings: &Settings, attempt: &Attempt<'_>, observed: &O
             Reason::ReportMissing,
             format!(
                 "{} needs a service that reports; set spec.resilience.protocol: Report on ResilientService {service}, or use podKill",
-                plan.fault_type
+                plan.fault.kind.name
             ),
         ));
     }
@@ -125,14 +182,8 @@ fn consent(plan: &Plan, settings: &Settings, attempt: &Attempt<'_>, observed: &O
         ));
     }
     match lock(observed.faults(), attempt.name) {
-        Lock::Other(other) => Err(Ending::new(
-            Reason::TargetBusy,
-            format!(
-                "experiment {} has {service} already; wait until it has ended",
-                super::build::experiment_of(&other)
-            ),
-        )),
-        Lock::Free | Lock::Ours | Lock::Unreadable => Ok(()),
+        Lock::Other(other) => Err(busy(plan, experiment_of(&other))),
+        Lock::Free | Lock::Ours(_) | Lock::Unreadable => Ok(view),
     }
 }
 
@@ -186,7 +237,7 @@ fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec
         .into());
     }
     let in_time = |pod: &&PodView| {
-        plan.fault_type == FaultType::PodKill
+        plan.evicts()
             || observed
                 .reports
                 .get(&pod.uid)
@@ -209,7 +260,8 @@ fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec
     let age = TimeDelta::from_std(plan.min_pod_age).unwrap_or(TimeDelta::MAX);
     let old_enough = |pod: &PodView| observed.now - pod.created_at >= age;
     if let Some(youngest) = candidates.get(wanted - 1).filter(|pod| !old_enough(pod)) {
-        return Err(Hold::Young {
+        return Err(Hold::Waiting {
+            reason: "WaitingForPodAge",
             until: youngest.created_at + age,
             message: format!(
                 "waiting until {wanted} ready pods of {} are {}s old (spec.safety.minPodAge)",
@@ -238,6 +290,10 @@ fn blast_radius(plan: &Plan, observed: &Observed, victims: usize) -> Result<(), 
             ),
         ));
     }
+    leaves_enough(plan, observed, victims)
+}
+
+fn leaves_enough(plan: &Plan, observed: &Observed, victims: usize) -> Result<(), Ending> {
     let ready = observed.serving(|_| false).count();
     if ready < victims + plan.min_available as usize {
         return Err(Ending::new(
@@ -254,7 +310,6 @@ fn blast_radius(plan: &Plan, observed: &Observed, victims: usize) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos_experiment::observed::Removal;
     use crate::chaos_experiment::testing::{World, at};
     use rstest::rstest;
     use serde_json::json;
@@ -262,7 +317,7 @@ mod tests {
     fn refusal(world: &World) -> &'static str {
         match world.victims() {
             Err(Hold::Refused(ending)) => ending.reason.as_str(),
-            Err(Hold::Young { .. }) => "Young",
+            Err(Hold::Waiting { reason, .. }) => reason,
             Ok(_) => "-",
         }
     }
@@ -283,6 +338,8 @@ mod tests {
     #[case::other_namespace(|world: &mut World| world.namespace = "other".into(), "EvictionNotAllowed")]
     #[case::denied(|world: &mut World| world.namespace = "kube-system".into(), "NamespaceDenied")]
     #[case::busy(|world: &mut World| world.lock_by_another(), "TargetBusy")]
+    #[case::not_judged_yet(|world: &mut World| world.observed.busy = Some("other".into()), "TargetBusy")]
+    #[case::config_does_not_matter(|world: &mut World| world.service().config_applied = false, "-")]
     #[case::cooldown(|world: &mut World| {
         world.spec["safety"] = json!({"cooldown": "5m"});
         world.observed.last_fault_ended_at = Some(world.observed.now - TimeDelta::seconds(299));
@@ -307,6 +364,7 @@ mod tests {
         world.report_of(1).skew = TimeDelta::milliseconds(2_001);
     }, "ClockSkew")]
     #[case::one_skewed(|world: &mut World| world.report_of(0).skew = TimeDelta::seconds(3), "-")]
+    #[case::stale_pods(|world: &mut World| world.service().config_applied = false, "WaitingForConfig")]
     #[case::elsewhere(|world: &mut World| world.namespace = "other".into(), "-")]
     fn every_gate_of_latency(#[case] change: fn(&mut World), #[case] expected: &str) {
         let mut world = World::latency();
@@ -319,7 +377,7 @@ mod tests {
         let mut world = World::pod_kill();
         world.observed.pods[0].created_at = at(95);
         world.observed.pods[1].created_at = at(90);
-        assert!(matches!(world.victims(), Err(Hold::Young { until, .. }) if until == at(120)));
+        assert!(matches!(world.victims(), Err(Hold::Waiting { until, .. }) if until == at(120)));
         world.observed.now = at(120);
         assert_eq!(world.victims().unwrap()[0].uid, world.observed.pods[1].uid);
     }
@@ -345,5 +403,32 @@ mod tests {
         world.observed.last_fault_ended_at = Some(world.observed.now - TimeDelta::seconds(299));
         world.scheduled = true;
         assert_eq!(refusal(&world), "Cooldown");
+    }
+
+    #[test]
+    fn what_keeps_the_service_alive_is_asked_again_when_it_fires() {
+        let mut world = World::pod_kill();
+        let targets: Vec<_> = world.victims().unwrap().iter().map(World::target).collect();
+        assert_eq!(world.at_fire(&targets), Ok(()));
+        // A node was drained since: the other pod is all that is left.
+        let other = world
+            .observed
+            .pods
+            .iter()
+            .position(|pod| pod.uid != targets[0].uid)
+            .unwrap();
+        world.observed.pods[other].removal = Removal::Deleted;
+        assert_eq!(world.at_fire(&targets).unwrap_err().reason, Reason::NotEnoughPods);
+        assert_eq!(
+            one_more(&world.plan(), &world.observed).unwrap_err().reason,
+            Reason::NotEnoughPods
+        );
+
+        let mut world = World::pod_kill();
+        world.workload().progressing = true;
+        assert_eq!(world.at_fire(&targets).unwrap_err().reason, Reason::RolloutInProgress);
+        let mut world = World::latency();
+        world.service().admitted = false;
+        assert_eq!(world.at_fire(&targets).unwrap_err().reason, Reason::NotAdmitted);
     }
 }
