@@ -14,7 +14,9 @@
 mod measure;
 
 use std::alloc::System;
+use std::convert::Infallible;
 use std::fmt::Write;
+use std::future::ready;
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use std::time::Duration;
 
 use measure::{Contender, Row, serve};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use valerix_resilience::layers::CircuitBreakerLayer;
 use valerix_resilience::policy::{self, LimitAlgorithm};
 use valerix_resilience::{CircuitBreaker, Clock, MonotonicClock, Outcome, Quota, RateLimiter, Resilience};
 
@@ -62,6 +66,24 @@ fn opened<C: Clock>(clock: C) -> CircuitBreaker<C> {
     breaker
 }
 
+/// Calls through the breaker as a tower layer: readiness, call, answer.
+fn layered<C: Clock>(name: &'static str, breaker: CircuitBreaker<C>) -> Row
+where
+    C: Send + Sync + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let inner = service_fn(|(): ()| ready(Ok::<(), Infallible>(())));
+    let mut service = CircuitBreakerLayer::of("bench", Arc::new(breaker)).layer(inner);
+    Row::operations(name, move |count| {
+        runtime.block_on(async {
+            for _ in 0..count {
+                let service = service.ready().await.unwrap();
+                drop(black_box(service.call(()).await));
+            }
+        });
+    })
+}
+
 fn breaker_rows() -> Vec<Row> {
     let (one, full) = (
         closed(),
@@ -80,12 +102,15 @@ fn breaker_rows() -> Vec<Row> {
             (0..count).for_each(|_| call(&open_full));
         }),
         Row::operations("breaker/two threads", move |count| {
-            std::thread::scope(|scope| {
-                for _ in 0..2 {
-                    scope.spawn(|| (0..count / 2).for_each(|_| call(&shared)));
-                }
-            });
+            on_two_threads(count, || call(&shared));
         }),
+        layered("breaker/layer, closed", closed()),
+        layered("breaker/layer, open", opened(valerix_resilience::CoarseClock)),
+        layered(
+            "breaker/layer, closed, on Instant",
+            CircuitBreaker::with_clock(&policy::CircuitBreaker::default(), MonotonicClock),
+        ),
+        layered("breaker/layer, open, on Instant", opened(MonotonicClock)),
         Row::figure("breaker/allocations", move |_| {
             let before = ALLOCATOR.stats().allocations;
             for _ in 0..100_000 {
@@ -94,6 +119,16 @@ fn breaker_rows() -> Vec<Row> {
             (ALLOCATOR.stats().allocations - before) as f64 / 200_000.0
         }),
     ]
+}
+
+/// Half of the operations on each of two threads.
+fn on_two_threads(count: u64, operation: impl Fn() + Sync) {
+    let operation = &operation;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || (0..count / 2).for_each(|_| operation()));
+        }
+    });
 }
 
 /// A limit that nobody reaches, on the numbers that its peers get.
@@ -111,16 +146,21 @@ fn limit_rows() -> Vec<Row> {
         .map(|key| format!("10.0.{}.{}", key / 250, key % 250))
         .collect();
     let algorithms = [
-        (LimitAlgorithm::GCRA, "limit/GCRA", "limit/GCRA, 10,000 keys"),
-        (LimitAlgorithm::Window, "limit/Window", "limit/Window, 10,000 keys"),
+        (LimitAlgorithm::GCRA, ["limit/GCRA", "limit/GCRA, two threads", "limit/GCRA, 10,000 keys"]),
+        (LimitAlgorithm::Window, ["limit/Window", "limit/Window, two threads", "limit/Window, 10,000 keys"]),
     ];
-    let rows = algorithms.map(|(algorithm, single, keyed)| {
-        let (one, many, keys) = (limiter(algorithm), limiter(algorithm), Arc::clone(&keys));
-        let number = one.number("");
+    let rows = algorithms.map(|(algorithm, [single, contended, keyed])| {
+        let (one, shared, many, keys) = (limiter(algorithm), limiter(algorithm), limiter(algorithm), Arc::clone(&keys));
+        let (number, shared_number) = (one.number(""), shared.number(""));
         [
             Row::operations(single, move |count| {
                 (0..count).for_each(|_| {
                     black_box(&one.take_number(black_box(number)));
+                });
+            }),
+            Row::operations(contended, move |count| {
+                on_two_threads(count, || {
+                    black_box(&shared.take_number(black_box(shared_number)));
                 });
             }),
             Row::operations(keyed, move |count| {

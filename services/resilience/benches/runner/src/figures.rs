@@ -250,6 +250,22 @@ pub fn give_peers(rows: &mut Vec<Row>, from: &str, own: &mut [Row], to: &[&str])
     }
 }
 
+/// Peers read a clock as fine as `Instant`, so their figures belong beside ours on that clock too.
+pub fn show_peers_on_instant(rows: &mut [Row]) {
+    for place in 0..rows.len() {
+        let Some(coarse) = rows[place].name.strip_suffix(", on Instant") else {
+            continue;
+        };
+        let peers: Vec<Series> = rows
+            .iter()
+            .filter(|row| row.name == coarse)
+            .flat_map(Row::peers)
+            .cloned()
+            .collect();
+        rows[place].series.extend(peers);
+    }
+}
+
 /// A suite for a person: ours first, then each peer with how many times ours it is.
 pub fn table(suite: &str, rows: &[Row]) -> String {
     let mut table = String::new();
@@ -339,6 +355,21 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers_stand_beside_ours_on_their_own_clock_too() {
+        let who = |name: &str| Contender { name: name.to_owned(), version: "1".to_owned() };
+        let mut rows = ["closed", "closed, on Instant", "open"].map(|name| Row::new(name, "ns", Bound::None)).to_vec();
+        for (row, ours) in rows.iter_mut().zip([10.0, 50.0, 4.0]) {
+            row.add(&who(OURS), ours);
+        }
+        rows[0].add(&who("peer"), 75.0);
+        rows[2].add(&who("peer"), 30.0);
+        show_peers_on_instant(&mut rows);
+        assert_eq!(rows[1].of("peer").unwrap().median, 75.0);
+        assert_eq!(rows[1].of(OURS).unwrap().median, 50.0);
+        assert_eq!(rows[2].series.len(), 2);
+    }
 
     fn contender(name: &str) -> Contender {
         Contender {

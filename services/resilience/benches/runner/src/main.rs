@@ -64,11 +64,17 @@ impl Suite {
                 row("two threads", Bound::AtMost(20.0)),
                 row("closed, on Instant", Bound::None),
                 row("open, on Instant", Bound::None),
+                row("layer, closed", Bound::None),
+                row("layer, open", Bound::None),
+                row("layer, closed, on Instant", Bound::None),
+                row("layer, open, on Instant", Bound::None),
                 Row::new("allocations", "allocations/call", Bound::AtMost(0.0)),
             ],
             Self::Limit => vec![
                 row("GCRA", governor()),
                 row("Window", governor()),
+                row("GCRA, two threads", Bound::None),
+                row("Window, two threads", Bound::None),
                 row("GCRA, 10,000 keys", governor()),
                 row("Window, 10,000 keys", governor()),
                 Row::new("live keys of 10 million", "keys", Bound::AtMost(100_000.0)),
@@ -246,6 +252,7 @@ fn measure(
         figures::give_peers(&mut rows, own.peers, &mut own_rows, own.rows);
     }
     rows.extend(own_rows);
+    figures::show_peers_on_instant(&mut rows);
     rows.retain(|row| !row.is_empty());
     Ok(rows)
 }

@@ -56,7 +56,17 @@ pub struct PeerContender {
 const BREAKER: &[&str] = &["closed", "open", "two threads"];
 /// JavaScript has one thread.
 const BREAKER_OF_NODE: &[&str] = &["closed", "open"];
+/// tower-resilience is a layer and nothing else.
+const BREAKER_LAYER: &[&str] = &["layer, closed", "layer, open"];
 const LIMIT: &[&str] = &["GCRA", "Window", "GCRA, 10,000 keys", "Window, 10,000 keys"];
+const LIMIT_OF_RUST: &[&str] = &[
+    "GCRA",
+    "Window",
+    "GCRA, two threads",
+    "Window, two threads",
+    "GCRA, 10,000 keys",
+    "Window, 10,000 keys",
+];
 
 /// A program of peers in one language.
 pub struct Peer {
@@ -83,9 +93,9 @@ pub const PEERS: &[Peer] = &[
         needs: ("cargo", "install Rust: https://rustup.rs"),
         contenders: &[
             of(Suite::Breaker, "failsafe", BREAKER),
-            of(Suite::Breaker, "tower-resilience", BREAKER),
+            of(Suite::Breaker, "tower-resilience", BREAKER_LAYER),
             of(Suite::Outbound, "tower-resilience", &["stack"]),
-            of(Suite::Limit, "governor", LIMIT),
+            of(Suite::Limit, "governor", LIMIT_OF_RUST),
         ],
         build: build_rust,
     },

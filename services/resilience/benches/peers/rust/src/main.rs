@@ -73,17 +73,29 @@ fn governor() -> Contender {
         .map(|key| format!("10.0.{}.{}", key / 250, key % 250))
         .collect();
     let names = [
-        ("limit/GCRA", "limit/GCRA, 10,000 keys"),
-        ("limit/Window", "limit/Window, 10,000 keys"),
+        ["limit/GCRA", "limit/GCRA, two threads", "limit/GCRA, 10,000 keys"],
+        ["limit/Window", "limit/Window, two threads", "limit/Window, 10,000 keys"],
     ];
-    let rows = names.map(|(single, keyed)| {
+    let rows = names.map(|[single, contended, keyed]| {
         let one: DefaultDirectRateLimiter = RateLimiter::direct(quota());
+        let shared: DefaultDirectRateLimiter = RateLimiter::direct(quota());
         let many: DefaultKeyedRateLimiter<String> = RateLimiter::keyed(quota());
         let keys = Arc::clone(&keys);
         [
             Row::operations(single, move |count| {
                 (0..count).for_each(|_| {
                     black_box(black_box(&one).check().is_ok());
+                });
+            }),
+            Row::operations(contended, move |count| {
+                std::thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| {
+                            (0..count / 2).for_each(|_| {
+                                black_box(black_box(&shared).check().is_ok());
+                            });
+                        });
+                    }
                 });
             }),
             Row::operations(keyed, move |count| {

@@ -100,25 +100,16 @@ pub fn tower_resilience() -> Contender {
     let mut open = layer().layer_fn(Inner { fails: true });
     runtime.block_on(calls(&mut open, 20));
     assert!(open.is_open());
-    let shared = layer().layer_fn(Inner { fails: false });
     let mut stack = stack();
     Contender {
         name: "tower-resilience",
         version: "0.13.0".to_owned(),
         rows: vec![
-            Row::operations("breaker/closed", move |count| {
+            Row::operations("breaker/layer, closed", move |count| {
                 closed_runtime.block_on(calls(&mut closed, count));
             }),
-            Row::operations("breaker/open", move |count| {
+            Row::operations("breaker/layer, open", move |count| {
                 open_runtime.block_on(calls(&mut open, count));
-            }),
-            Row::operations("breaker/two threads", move |count| {
-                std::thread::scope(|scope| {
-                    for _ in 0..2 {
-                        let mut breaker = shared.clone();
-                        scope.spawn(move || self::runtime().block_on(calls(&mut breaker, count / 2)));
-                    }
-                });
             }),
             // What the layers add: with them, less without.
             Row::figure("outbound/stack", move |time| {
