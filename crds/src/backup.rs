@@ -66,7 +66,7 @@ pub struct BackupStatus {
     /// When the runner began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<DateTime<Utc>>,
-    /// When the run ended.
+    /// When the run ended; of an archive that a later run found stored, when it was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<DateTime<Utc>>,
     /// What each dump holds.
@@ -146,6 +146,10 @@ pub struct Upload {
     #[serde(rename = "podUID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub pod_uid: Option<String>,
+    /// Name of the claim that the archive is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub claim_name: Option<String>,
     /// Where the archive is, relative to the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

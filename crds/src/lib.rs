@@ -25,7 +25,8 @@ pub use backup::{
 };
 pub use backup_policy::{
     BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupSchedule,
-    BackupSummary, Compression, LastRun, LastRunResult, LastSuccess, Minimum, SecretReference, VolumeClaimDestination,
+    BackupScratch, BackupSummary, Compression, LastRun, LastRunResult, LastSuccess, Minimum, SecretReference,
+    VolumeClaimDestination,
 };
 pub use chaos_experiment::{
     ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget, ConditionKind,

@@ -125,7 +125,7 @@ fn what_is_right_passes() {
         object(
             "BackupPolicy",
             &"x".repeat(52),
-            json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "a/..b"}}}),
+            json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "a/..b"}}, "schedule": {"catchUpWindow": "23h59m"}}),
         ),
         chaos(json!({"podKill": {}})),
         chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
@@ -430,6 +430,14 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
                 json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}}),
             ),
             "must not leave the volume",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "schedule": {"catchUpWindow": "24h"}}),
+            ),
+            "catchUpWindow must be less than 24h",
         ),
     ] {
         let problems = problems(&object);

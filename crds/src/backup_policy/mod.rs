@@ -4,7 +4,7 @@ mod spec;
 mod status;
 
 pub use spec::{
-    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule, Compression, Minimum,
-    SecretReference, VolumeClaimDestination,
+    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule, BackupScratch,
+    Compression, Minimum, SecretReference, VolumeClaimDestination,
 };
 pub use status::{BackupPolicyStatus, BackupSummary, LastRun, LastRunResult, LastSuccess};

@@ -49,6 +49,9 @@ pub struct BackupPolicySpec {
     pub compression: Option<Compression>,
     /// Where the archive goes. Required.
     pub destination: BackupDestination,
+    /// Room for dumps and the archive while they are made. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<BackupScratch>,
     /// What the Job may use. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<BackupJob>,
@@ -58,7 +61,7 @@ pub struct BackupPolicySpec {
 }
 
 /// The one run a day: two a day cannot be written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSchedule {
     /// Time of day in timeZone. A time that the zone skips or repeats within the next 400 days is refused by condition Ready. Unit: HH:MM. Default: 00:00.
@@ -69,8 +72,9 @@ pub struct BackupSchedule {
     #[serde(default = "utc")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
     pub time_zone: String,
-    /// How late a missed run may still start. Unit: duration. Default: 6h.
+    /// How late a missed run may still start. Unit: duration. Default: 6h, less than 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) < duration('24h')").message("catchUpWindow must be less than 24h: the next day has a run of its own"))]
     pub catch_up_window: Option<Duration>,
 }
 
@@ -94,7 +98,7 @@ pub struct BackupDatabase {
         regex(pattern = r"^[A-Za-z0-9_]([-A-Za-z0-9_.]*[A-Za-z0-9_])?$")
     )]
     pub name: String,
-    /// Secret of the same namespace with keys host, port (5432), dbname, username, password, sslmode. Required.
+    /// Secret of the same namespace with keys host, port (5432), dbname, username, password, sslmode, and ca.crt, the certificates that sslmode require, verify-ca and verify-full check the server's against (else the public authorities, for the last two). Required.
     pub connection_secret_ref: SecretReference,
     /// What a dump must hold to be believed. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -155,6 +159,16 @@ pub struct VolumeClaimDestination {
     #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"))]
     #[x_kube(validation = Rule::new("!self.split('/').exists(part, part == '..')").message("path must not leave the volume: remove every '..'"))]
     pub path: Option<String>,
+}
+
+/// Room for dumps and the archive while they are made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupScratch {
+    /// The most that the dumps of one run, uncompressed, and the archive may take together; as much of the node's ephemeral-storage is requested. Unit: quantity. Default: 4Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 20), regex(pattern = r"^[1-9][0-9]*(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    pub size_limit: Option<String>,
 }
 
 /// What the Job may use.

@@ -246,6 +246,14 @@ fn refused() -> Vec<(Value, &'static str)> {
             policy(json!({"schedule": {"timeOfDay": "24:00"}})),
             "spec.schedule.timeOfDay",
         ),
+        (
+            policy(json!({"schedule": {"catchUpWindow": "24h"}})),
+            "catchUpWindow must be less than 24h",
+        ),
+        (
+            policy(json!({"scratch": {"sizeLimit": "many"}})),
+            "spec.scratch.sizeLimit",
+        ),
         (policy(json!({"destination": {}})), "volumeClaim must be set"),
         (
             policy(json!({"destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}})),
@@ -335,6 +343,11 @@ async fn a_schedule_that_cannot_hold_is_shown_with_a_suggestion() -> Result<()> 
                     "skipped",
                     json!({"timeOfDay": "02:30", "timeZone": "Europe/Berlin"}),
                     ["02:30 does not exist", "in Europe/Berlin", "write 03:00"],
+                ),
+                (
+                    "half-an-hour",
+                    json!({"timeOfDay": "12:15", "timeZone": "Australia/Lord_Howe"}),
+                    ["12:15", "Australia/Lord_Howe", "write "],
                 ),
                 (
                     "zone",

@@ -1,23 +1,23 @@
 //! The archive: tar in zstd, the dumps first, the manifest last (L2 and the last word of L3).
 //!
-//! In: dumps on scratch. Out: one file, and, when it is read back, proof that it is whole. Blocking: call it where
-//! blocking is allowed. Runs pg_restore when asked to.
+//! In: dumps on scratch. Out: one file, and, when it is read back, proof that it is whole: each member has the sha256 of
+//! the dump that pg_restore has read to its end. Blocking: call it where blocking is allowed.
 
 use crate::{
-    client::Client,
-    dump,
     hashing::Hashing,
     manifest::{self, Manifest},
 };
 use std::{
-    fs::File,
+    fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
-    process::{Command, Stdio},
 };
 
 /// Size of the pieces in which members are read.
 const CHUNK: usize = 1 << 18;
+/// Who may read an archive: its owner, and the volume's group.
+const MODE: u32 = 0o640;
 /// A manifest larger than this is none.
 const MAX_MANIFEST: u64 = 64 << 20;
 
@@ -71,13 +71,18 @@ pub fn digest(path: &Path) -> Result<Digest, Error> {
     Ok(Digest { sha256, bytes })
 }
 
-/// Writes the archive: each member's file from `folder`, then the manifest.
+/// Makes a file that is not there yet and that nobody else may read.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
+}
+
+/// Writes the archive: each member's file from `folder`, which is removed once it is in, then the manifest.
 ///
 /// # Errors
 /// If a file cannot be read or written, or a dump is not what the manifest says.
 pub fn write(path: &Path, folder: &Path, manifest: &Manifest, zstd_level: i32) -> Result<Digest, Error> {
     let at = || format!("write {}", path.display());
-    let file = File::create_new(path).map_err(io_error(at()))?;
+    let file = create(path).map_err(io_error(at()))?;
     let output = Hashing::new(BufWriter::with_capacity(CHUNK, file));
     let mut encoder = zstd::Encoder::new(output, zstd_level).map_err(io_error(at()))?;
     encoder.include_checksum(true).map_err(io_error(at()))?;
@@ -98,6 +103,7 @@ pub fn write(path: &Path, folder: &Path, manifest: &Manifest, zstd_level: i32) -
                 member.file
             )));
         }
+        fs::remove_file(&source).map_err(io_error(format!("remove {}", source.display())))?;
     }
     let text = serde_json::to_vec_pretty(manifest).map_err(|error| damaged(format!("its manifest: {error}")))?;
     builder
@@ -125,12 +131,11 @@ fn header(size: u64, modified: u64) -> tar::Header {
     header
 }
 
-/// Reads the archive to its last byte and holds it against its own manifest. With a client, `pg_restore` also reads
-/// every dump as it stands in the archive.
+/// Reads the archive to its last byte and holds it against its own manifest.
 ///
 /// # Errors
 /// [`Error::Damaged`] if anything does not fit; [`Error::Io`] if the file could not be opened.
-pub fn verify(path: &Path, clients: &dyn Fn(&str) -> Option<Client>) -> Result<(Manifest, Digest), Error> {
+pub fn verify(path: &Path) -> Result<(Manifest, Digest), Error> {
     let file = File::open(path).map_err(io_error(format!("open {}", path.display())))?;
     let input = Hashing::new(file);
     let decoder = zstd::Decoder::new(input).map_err(|error| damaged(format!("zstd: {error}")))?;
@@ -156,7 +161,7 @@ pub fn verify(path: &Path, clients: &dyn Fn(&str) -> Option<Client>) -> Result<(
             manifest = Some(serde_json::from_slice(&text).map_err(|error| damaged(format!("{name}: {error}")))?);
         } else {
             let size = entry.size();
-            let (sha256, bytes) = read_member(&name, &mut entry, clients(&name).as_ref())?;
+            let (sha256, bytes) = read_member(&name, &mut entry)?;
             if bytes != size {
                 return Err(damaged(format!("{name} is cut: {bytes} of {size} bytes")));
             }
@@ -210,60 +215,9 @@ fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), E
     Ok(())
 }
 
-fn read_member(name: &str, entry: &mut dyn Read, client: Option<&Client>) -> Result<(String, u64), Error> {
+fn read_member(name: &str, entry: &mut dyn Read) -> Result<(String, u64), Error> {
     let mut reader = Hashing::new(entry);
-    match client {
-        None => {
-            io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(format!("{name}: {error}")))?;
-        }
-        Some(client) => restore_to_nothing(name, &mut reader, client)?,
-    }
+    io::copy(&mut reader, &mut io::sink()).map_err(|error| damaged(format!("{name}: {error}")))?;
     let (_, sha256, bytes) = reader.finish();
     Ok((sha256, bytes))
-}
-
-/// `pg_restore --file=/dev/null`, fed from the archive.
-fn restore_to_nothing(name: &str, reader: &mut dyn Read, client: &Client) -> Result<(), Error> {
-    let running = || format!("run pg_restore on {name}");
-    let mut child = Command::new(client.program("pg_restore"))
-        .arg("--file=/dev/null")
-        .env_clear()
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(io_error(running()))?;
-    let mut stdin = child.stdin.take();
-    let mut buffer = vec![0; CHUNK];
-    let mut reading = Ok(());
-    loop {
-        match reader.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                // pg_restore that stops reading has failed, or has seen all that it wants: its exit code says which.
-                if stdin
-                    .as_mut()
-                    .is_some_and(|pipe| pipe.write_all(&buffer[..count]).is_err())
-                {
-                    stdin = None;
-                }
-            }
-            Err(error) => {
-                reading = Err(damaged(format!("{name}: {error}")));
-                break;
-            }
-        }
-    }
-    drop(stdin);
-    let output = child.wait_with_output().map_err(io_error(running()))?;
-    reading?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(damaged(format!(
-        "pg_restore cannot read {name} ({}): {}",
-        output.status,
-        dump::complaint(&output.stderr)
-    )))
 }

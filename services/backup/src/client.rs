@@ -29,6 +29,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// There is none.
+    #[error("failed to find a PostgreSQL client in {}: use the image of the runner", folder.display())]
+    None {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Every client is older than the server.
     #[error(
         "{label}: the server is PostgreSQL {server} and the newest client in the image is {newest}: use an image of the runner with PostgreSQL {server} clients"

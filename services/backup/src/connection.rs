@@ -1,18 +1,30 @@
 //! How to reach one database: the keys of its mounted Secret.
 //!
-//! In: the folder where the Secret is mounted. Out: a [`Connection`] or an error that names database, Secret and key.
-//! Reads files, nothing else. The mounts are optional, so that a missing Secret ends here with its name instead of
-//! in a pod that never starts.
+//! In: the folder where the Secret is mounted. Out: a [`Connection`] or an error that names database, Secret and key,
+//! never a value. Reads files, nothing else. The mounts are optional, so that a missing Secret ends here with its name
+//! instead of in a pod that never starts.
 
-use sqlx::postgres::PgSslMode;
-use std::{fmt, fs, io, path::Path, str::FromStr};
+use std::{
+    fmt, fs, io,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+};
 use valerix_crds::BackupDatabase;
+
+/// The authorities that are trusted when the Secret brings none of its own: those of the image.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What libpq knows as sslmode.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+/// The key of the certificates of the server's own authority.
+const CERTIFICATE_KEY: &str = "ca.crt";
 
 /// Everything that a client needs to reach one database.
 #[derive(Clone)]
 pub struct Connection {
     /// `databases[i] <name>`, the beginning of every message about this database.
     pub label: String,
+    /// Name of the Secret.
+    pub secret: String,
     /// Name of the database in the policy.
     pub name: String,
     /// Host name, address or folder of a socket.
@@ -27,26 +39,30 @@ pub struct Connection {
     pub password: String,
     /// libpq's sslmode.
     pub ssl_mode: Option<String>,
+    /// File with the certificates that the server's certificate is checked against, where it is checked.
+    pub root_certificates: Option<PathBuf>,
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} ({}:{})", self.label, self.host, self.port)
+        write!(formatter, "{} (secret {})", self.label, self.secret)
     }
 }
 
 /// The Secret does not say how to reach the database.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The Secret or the key is not there.
-    #[error("{label}: secret {secret}, key {key} not found")]
+    /// The Secret or keys of it are not there.
+    #[error("{label}: {}{}", missing(secret, keys), if *empty { ": is there such a Secret in this namespace?" } else { "" })]
     Missing {
         /// The database.
         label: String,
         /// The Secret.
         secret: String,
-        /// The key.
-        key: &'static str,
+        /// The keys.
+        keys: Vec<&'static str>,
+        /// Whether the mount holds nothing at all.
+        empty: bool,
     },
     /// The key's value cannot be used.
     #[error("{label}: secret {secret}, key {key}: {why}")]
@@ -57,84 +73,157 @@ pub enum Error {
         secret: String,
         /// The key.
         key: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with it, without saying it.
         why: String,
     },
+}
+
+fn missing(secret: &str, keys: &[&str]) -> String {
+    let keys: Vec<_> = keys.iter().map(|key| format!("key {key} not found")).collect();
+    format!("secret {secret}, {}", keys.join(", "))
 }
 
 /// Reads the Secret of `databases[index]` from its mount.
 ///
 /// # Errors
-/// If a key that is needed is missing, empty or not what it should be.
+/// If keys that are needed are missing or empty, or a value is not what it should be.
 pub fn read(folder: &Path, index: usize, database: &BackupDatabase) -> Result<Connection, Error> {
     let mount = Mount {
         folder: folder.join(index.to_string()),
         label: format!("databases[{index}] {}", database.name),
         secret: &database.connection_secret_ref.name,
     };
-    let port = match mount.optional("port")? {
+    let port = match mount.value("port")? {
         Some(text) => text
             .parse()
-            .map_err(|_| mount.value("port", format!("`{text}` is not a port number")))?,
+            .map_err(|_| mount.wrong("port", "it is not a port number"))?,
         None => 5432,
     };
-    let ssl_mode = mount.optional("sslmode")?;
-    if let Some(mode) = &ssl_mode {
-        PgSslMode::from_str(mode).map_err(|_| {
-            mount.value(
-                "sslmode",
-                format!("`{mode}` is none of disable, allow, prefer, require, verify-ca, verify-full"),
-            )
-        })?;
+    let ssl_mode = mount.value("sslmode")?;
+    if ssl_mode
+        .as_ref()
+        .is_some_and(|mode| !SSL_MODES.contains(&mode.as_str()))
+    {
+        return Err(mount.wrong("sslmode", &format!("it is none of {}", SSL_MODES.join(", "))));
     }
-    Ok(Connection {
-        host: mount.required("host")?,
-        port,
-        database: mount.optional("dbname")?.unwrap_or_else(|| database.name.clone()),
-        username: mount.required("username")?,
-        password: mount.required("password")?,
-        ssl_mode,
-        name: database.name.clone(),
-        label: mount.label,
-    })
+    let root_certificates = mount.root_certificates(ssl_mode.as_deref())?;
+    let host = mount.value("host")?;
+    if let Some(host) = &host {
+        mount.check_host(host)?;
+    }
+    // Some operators of databases write `user`.
+    let username = match mount.value("username")? {
+        None => mount.value("user")?,
+        username => username,
+    };
+    match (host, username, mount.value("password")?) {
+        (Some(host), Some(username), Some(password)) => Ok(Connection {
+            host,
+            port,
+            database: mount.value("dbname")?.unwrap_or_else(|| database.name.clone()),
+            username,
+            password,
+            ssl_mode,
+            root_certificates,
+            name: database.name.clone(),
+            secret: mount.secret.to_owned(),
+            label: mount.label,
+        }),
+        (host, username, password) => Err(Error::Missing {
+            keys: [
+                ("host", host.is_none()),
+                ("username", username.is_none()),
+                ("password", password.is_none()),
+            ]
+            .into_iter()
+            .filter_map(|(key, missing)| missing.then_some(key))
+            .collect(),
+            empty: mount.is_empty(),
+            secret: mount.secret.to_owned(),
+            label: mount.label,
+        }),
+    }
 }
 
 struct Mount<'a> {
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     label: String,
     secret: &'a str,
 }
 
 impl Mount<'_> {
-    fn required(&self, key: &'static str) -> Result<String, Error> {
-        self.optional(key)?.ok_or_else(|| Error::Missing {
-            label: self.label.clone(),
-            secret: self.secret.to_owned(),
-            key,
-        })
-    }
-
-    /// An empty value counts as absent. One line break at the end is what `echo` leaves and never meant.
-    fn optional(&self, key: &'static str) -> Result<Option<String>, Error> {
-        match fs::read_to_string(self.folder.join(key)) {
-            Ok(text) => {
-                let text = text.strip_suffix('\n').unwrap_or(&text);
-                if text.contains('\0') {
-                    return Err(self.value(key, "it holds a NUL byte".into()));
-                }
-                Ok((!text.is_empty()).then(|| text.to_owned()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.value(key, format!("failed to read it: {error}"))),
+    /// An empty value counts as absent. One line break at the end is what `echo` leaves and never meant; one of Windows
+    /// is refused, since nobody can see it.
+    fn value(&self, key: &'static str) -> Result<Option<String>, Error> {
+        let text = match fs::read_to_string(self.folder.join(key)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.wrong(key, &format!("failed to read it: {error}"))),
+        };
+        if text.contains('\0') {
+            return Err(self.wrong(key, "it holds a NUL byte"));
         }
+        if text.ends_with("\r\n") {
+            return Err(self.wrong(
+                key,
+                "it ends with a carriage return and a line break, as Windows writes lines: write the value alone",
+            ));
+        }
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        Ok((!text.is_empty()).then(|| text.to_owned()))
     }
 
-    fn value(&self, key: &'static str, why: String) -> Error {
+    /// libpq would take some of these forms for a host name and never find it.
+    fn check_host(&self, host: &str) -> Result<(), Error> {
+        let why = if host.starts_with('/') {
+            return Ok(());
+        } else if host.contains(['[', ']']) {
+            "write an IPv6 address without brackets"
+        } else if host.contains(',') {
+            "write one host: a list may give each program another server"
+        } else if host.contains("://") || host.contains(['/', '@', ' ']) {
+            "write a host name or an address alone, not a URL"
+        } else if host.contains(':') && host.parse::<Ipv6Addr>().is_err() {
+            "write the host alone and its port under key port"
+        } else {
+            return Ok(());
+        };
+        Err(self.wrong("host", why))
+    }
+
+    /// With `require` libpq checks the chain too as soon as it is given a certificate; with less than that it would fall
+    /// back to no encryption instead of failing, so nothing is given.
+    fn root_certificates(&self, ssl_mode: Option<&str>) -> Result<Option<PathBuf>, Error> {
+        let own = self.folder.join(CERTIFICATE_KEY);
+        match fs::read(&own) {
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => {
+                if !String::from_utf8_lossy(&text).contains("-----BEGIN CERTIFICATE-----") {
+                    return Err(self.wrong(CERTIFICATE_KEY, "it holds no certificate in PEM form"));
+                }
+                let checked = matches!(ssl_mode, Some("require" | "verify-ca" | "verify-full"));
+                return Ok(checked.then_some(own));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(self.wrong(CERTIFICATE_KEY, &format!("failed to read it: {error}"))),
+        }
+        let verified = matches!(ssl_mode, Some("verify-ca" | "verify-full"));
+        Ok(verified.then(|| PathBuf::from(AUTHORITIES)))
+    }
+
+    fn is_empty(&self) -> bool {
+        let Ok(mut entries) = fs::read_dir(&self.folder) else {
+            return true;
+        };
+        entries.next().is_none()
+    }
+
+    fn wrong(&self, key: &'static str, why: &str) -> Error {
         Error::Value {
             label: self.label.clone(),
             secret: self.secret.to_owned(),
             key,
-            why,
+            why: why.to_owned(),
         }
     }
 }
@@ -163,6 +252,11 @@ mod tests {
         folder
     }
 
+    /// The keys that are needed, and more.
+    fn with<'a>(keys: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        [&[("host", "db"), ("username", "u"), ("password", "p")], keys].concat()
+    }
+
     #[test]
     fn defaults_and_overrides() {
         let folder = mounted(&[("host", "db"), ("username", "u\n"), ("password", " p ")]);
@@ -172,41 +266,116 @@ mod tests {
             (connection.username.as_str(), connection.password.as_str()),
             ("u", " p ")
         );
-        let folder = mounted(&[
-            ("host", "db"),
-            ("username", "u"),
-            ("password", "p"),
-            ("port", "6"),
-            ("dbname", "o r"),
-        ]);
+        let folder = mounted(&with(&[("port", "6"), ("dbname", "o r"), ("user", "other")]));
         let connection = read(folder.path(), 2, &database()).unwrap();
         assert_eq!((connection.port, connection.database.as_str()), (6, "o r"));
+        assert_eq!(connection.username, "u");
         assert!(!format!("{connection:?}").contains("password"));
+        let folder = mounted(&[
+            ("host", "db"),
+            ("user", "u"),
+            ("password", "p"),
+            ("uri", "postgres://x"),
+        ]);
+        assert_eq!(read(folder.path(), 2, &database()).unwrap().username, "u");
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_named() {
+    fn a_password_is_taken_as_it_is() {
+        for password in [
+            "caf\u{a0}\u{fb01}n",
+            "soft\u{ad}hyphen",
+            "\u{1F511}",
+            "$q$p@ss/w#rd%41 ' \\ \" $(x) &$q$",
+        ] {
+            let folder = mounted(&[("host", "db"), ("username", "u"), ("password", password)]);
+            assert_eq!(read(folder.path(), 2, &database()).unwrap().password, password);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named_and_never_shown() {
         for (keys, message) in [
-            (vec![], "databases[2] orders: secret orders-db, key host not found"),
+            (
+                vec![],
+                "databases[2] orders: secret orders-db, key host not found, key username not found, key password not found: is there such a Secret in this namespace?",
+            ),
             (
                 vec![("host", "h"), ("username", "u")],
                 "databases[2] orders: secret orders-db, key password not found",
             ),
             (
-                vec![("host", "h"), ("username", "")],
-                "databases[2] orders: secret orders-db, key username not found",
+                vec![("username", ""), ("password", "p")],
+                "databases[2] orders: secret orders-db, key host not found, key username not found",
             ),
             (
-                vec![("port", "many")],
-                "databases[2] orders: secret orders-db, key port: `many` is not a port number",
+                vec![("port", "geheim")],
+                "databases[2] orders: secret orders-db, key port: it is not a port number",
             ),
             (
-                vec![("sslmode", "yes")],
-                "databases[2] orders: secret orders-db, key sslmode: `yes` is none of disable, allow, prefer, require, verify-ca, verify-full",
+                vec![("sslmode", "geheim")],
+                "databases[2] orders: secret orders-db, key sslmode: it is none of disable, allow, prefer, require, verify-ca, verify-full",
+            ),
+            (
+                with(&[("password", "geheim\r\n")]),
+                "databases[2] orders: secret orders-db, key password: it ends with a carriage return and a line break, as Windows writes lines: write the value alone",
+            ),
+            (
+                with(&[("ca.crt", "geheim")]),
+                "databases[2] orders: secret orders-db, key ca.crt: it holds no certificate in PEM form",
             ),
         ] {
             let folder = mounted(&keys);
             assert_eq!(read(folder.path(), 2, &database()).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_host_is_one_name_or_one_address() {
+        for (host, why) in [
+            ("db.shop.svc.", None),
+            ("::1", None),
+            ("fd00::5", None),
+            ("10.0.0.1", None),
+            ("/var/run/postgresql", None),
+            ("[fd00::5]", Some("without brackets")),
+            ("pg-0.pg,pg-1.pg", Some("one host")),
+            ("pg.shop.svc:5432", Some("under key port")),
+            ("postgres://u:geheim@db/x", Some("not a URL")),
+        ] {
+            let folder = mounted(&with(&[("host", host)]));
+            match (read(folder.path(), 2, &database()), why) {
+                (Ok(connection), None) => assert_eq!(connection.host, host),
+                (Err(error), Some(why)) => {
+                    assert!(error.to_string().contains(why), "{host}: {error}");
+                    assert!(!error.to_string().contains("geheim"), "{error}");
+                }
+                (result, _) => panic!("{host}: {result:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn certificates_are_given_where_they_are_checked() {
+        const PEM: &str = "-----BEGIN CERTIFICATE-----\n";
+        let own = Path::new("2/ca.crt");
+        for (ssl_mode, ca, expected) in [
+            (None, Some(PEM), None),
+            (Some("prefer"), Some(PEM), None),
+            (Some("require"), Some(PEM), Some(own)),
+            (Some("verify-ca"), Some(PEM), Some(own)),
+            (Some("verify-full"), Some(PEM), Some(own)),
+            (Some("require"), None, None),
+            (Some("verify-ca"), None, Some(Path::new(AUTHORITIES))),
+            (Some("verify-full"), Some(""), Some(Path::new(AUTHORITIES))),
+        ] {
+            let mut keys = with(&[]);
+            keys.extend(ssl_mode.map(|mode| ("sslmode", mode)));
+            keys.extend(ca.map(|text| ("ca.crt", text)));
+            let folder = mounted(&keys);
+            let found = read(folder.path(), 2, &database()).unwrap().root_certificates;
+            // An absolute path stays itself when it is joined.
+            assert_eq!(found, expected.map(|path| folder.path().join(path)), "{ssl_mode:?}");
         }
     }
 }

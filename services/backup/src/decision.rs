@@ -1,9 +1,30 @@
 //! The one decision that counts: may this pod store, has it been done, or must it keep its hands off? Pure.
 //!
-//! In: the record's fence, what lies under the slot's key, whether another holder's unfinished file was withdrawn.
-//! Out: one [`Action`]. The table in the tests is the specification; each row says how many writes it leads to.
+//! In: the record's fence, where this pod would store, what lies there, which hold of the fence is this pod's own and
+//! which was made worthless. Out: one [`Action`]. The table in the tests is the specification.
+//!
+//! A hold is a whole [`Upload`], with the moment at which the fence was passed: the same pod may pass it twice, and what
+//! is known of its first hold says nothing about its second.
 
+use crate::archive::Digest;
 use valerix_crds::{Upload, UploadState};
+
+/// Where a slot's archive belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the claim.
+    pub claim: String,
+    /// The key on it.
+    pub key: String,
+}
+
+impl Place {
+    /// Whether a holder of the fence was about to store here. One that did not say where was.
+    pub fn is_of(&self, upload: &Upload) -> bool {
+        upload.key.as_ref().is_none_or(|key| *key == self.key)
+            && upload.claim_name.as_ref().is_none_or(|claim| *claim == self.claim)
+    }
+}
 
 /// What lies under the slot's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,13 +32,13 @@ pub enum Stored {
     /// Nothing.
     Absent,
     /// A whole archive of this policy for this slot.
-    Ours {
-        /// sha256 of the archive.
-        sha256: String,
-        /// Size of the archive. Unit: bytes.
-        bytes: u64,
+    Ours(Digest),
+    /// A file that is no whole archive.
+    Damaged {
+        /// What does not fit.
+        why: String,
     },
-    /// Anything else.
+    /// A whole archive of somebody else, or no file.
     Foreign {
         /// Why it is not ours.
         why: String,
@@ -29,26 +50,6 @@ pub enum Stored {
     },
 }
 
-/// Whether a pod that passed the fence can still store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Withdrawal {
-    /// It may be about to.
-    NotTried,
-    /// Its unfinished file is gone from the destination, so its link(2) can only fail.
-    Done,
-    /// The destination has no way to know (an upload that may still be under way).
-    Impossible,
-}
-
-/// The archive that this pod holds, once it has passed the fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mine<'a> {
-    /// UID of this pod.
-    pub pod_uid: &'a str,
-    /// sha256 of its archive.
-    pub sha256: &'a str,
-}
-
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -56,20 +57,12 @@ pub enum Action {
     Finished,
     /// Make an archive, pass the fence from None, store it.
     Store,
-    /// The holder can store no more and has not stored: give its fence back, so that the slot is free again.
-    Release {
-        /// UID of that holder.
-        from: String,
-    },
+    /// The holder can store no more and has not stored: give its hold back, so that the slot is free again.
+    Release,
     /// This pod has passed the fence: store.
     Write,
     /// The archive is stored: say so on the record.
-    Complete {
-        /// sha256 of the archive.
-        sha256: String,
-        /// Size of the archive. Unit: bytes.
-        bytes: u64,
-    },
+    Complete(Digest),
     /// Another holder may still store: look again, and after a while withdraw its unfinished file.
     Settle,
     /// Something else lies under the key: never overwrite it.
@@ -77,7 +70,12 @@ pub enum Action {
         /// What it is.
         why: String,
     },
-    /// Nobody can know whether it is stored; nothing is stored a second time.
+    /// The archive that was stored under the key does not read any more.
+    Damaged {
+        /// What does not fit.
+        why: String,
+    },
+    /// The holder was about to store elsewhere, where this pod cannot look; nothing is stored a second time.
     Uncertain,
     /// Only reading again can tell.
     ReadAgain {
@@ -86,263 +84,183 @@ pub enum Action {
     },
 }
 
-/// Decides.
-pub fn decide(upload: &Upload, mine: Option<Mine<'_>>, stored: &Stored, withdrawal: Withdrawal) -> Action {
+/// Decides. `hold` is the fence as this pod passed it, `withdrawn` the hold whose unfinished file is known to be gone.
+pub fn decide(
+    upload: &Upload,
+    here: &Place,
+    stored: &Stored,
+    hold: Option<&Upload>,
+    withdrawn: Option<&Upload>,
+) -> Action {
     if upload.state == UploadState::Completed {
         return Action::Finished;
     }
-    if let Stored::Unreadable { why } = stored {
-        return Action::ReadAgain { why: why.clone() };
-    }
-    if let Stored::Foreign { why } = stored {
-        return Action::SlotTaken { why: why.clone() };
-    }
-    let holder = upload.pod_uid.as_deref().unwrap_or_default();
-    let held_by_me = mine.is_some_and(|mine| mine.pod_uid == holder && Some(mine.sha256) == upload.sha256.as_deref());
-    match (upload.state, stored) {
-        (UploadState::None, Stored::Ours { sha256, bytes }) => Action::Complete {
-            sha256: sha256.clone(),
-            bytes: *bytes,
-        },
-        (UploadState::None, _) => Action::Store,
-        (_, Stored::Ours { sha256, bytes }) => {
-            if upload.sha256.as_ref() == Some(sha256) {
-                Action::Complete {
-                    sha256: sha256.clone(),
-                    bytes: *bytes,
-                }
-            } else {
-                Action::SlotTaken {
-                    why: format!("an archive of this policy with another sha256 ({sha256}) lies there"),
-                }
-            }
-        }
-        _ if held_by_me && withdrawal == Withdrawal::NotTried => Action::Write,
-        _ => match withdrawal {
-            Withdrawal::NotTried => Action::Settle,
-            Withdrawal::Done => Action::Release {
-                from: holder.to_owned(),
-            },
-            Withdrawal::Impossible => Action::Uncertain,
-        },
+    let free = upload.state == UploadState::None;
+    match stored {
+        Stored::Unreadable { why } => Action::ReadAgain { why: why.clone() },
+        Stored::Damaged { why } if !free => Action::Damaged { why: why.clone() },
+        Stored::Damaged { why } | Stored::Foreign { why } => Action::SlotTaken { why: why.clone() },
+        // Whoever held the fence: a whole archive of this policy for this slot is this slot's archive.
+        Stored::Ours(digest) => Action::Complete(digest.clone()),
+        Stored::Absent if free => Action::Store,
+        Stored::Absent if !here.is_of(upload) => Action::Uncertain,
+        Stored::Absent if withdrawn == Some(upload) => Action::Release,
+        Stored::Absent if hold == Some(upload) => Action::Write,
+        Stored::Absent => Action::Settle,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::DateTime;
 
-    const ME: Mine<'static> = Mine {
-        pod_uid: "me",
-        sha256: "aaa",
-    };
-
-    fn upload(state: UploadState, pod_uid: &str, sha256: &str) -> Upload {
+    /// A hold of `pod`, its `count`-th.
+    fn held(state: UploadState, pod: &str, count: i64) -> Upload {
         Upload {
             state,
-            pod_uid: (!pod_uid.is_empty()).then(|| pod_uid.to_owned()),
-            sha256: (!sha256.is_empty()).then(|| sha256.to_owned()),
+            pod_uid: Some(pod.to_owned()),
+            claim_name: Some("backups".into()),
+            key: Some("shop/nightly/20260821.tar.zst".into()),
+            sha256: Some(format!("{pod}-sha")),
+            started_at: DateTime::from_timestamp(1_787_000_000 + count, 0),
             ..Upload::default()
         }
     }
 
-    /// Every row of the decision table. Columns: row, fence, this pod's archive, under the key, withdrawn, action.
+    /// Every row of the decision table.
     #[test]
     fn every_row_of_the_table() {
-        use UploadState::{Completed, None as NotBegun, Started, Unknown};
-        let ours = |sha256: &str| Stored::Ours {
-            sha256: sha256.into(),
-            bytes: 7,
+        use UploadState::{Completed, Started, Unknown};
+        let here = Place {
+            claim: "backups".into(),
+            key: "shop/nightly/20260821.tar.zst".into(),
         };
-        let complete = |sha256: &str| Action::Complete {
-            sha256: sha256.into(),
-            bytes: 7,
+        let ours = |sha256: &str| {
+            Stored::Ours(Digest {
+                sha256: sha256.into(),
+                bytes: 7,
+            })
+        };
+        let complete = |sha256: &str| {
+            Action::Complete(Digest {
+                sha256: sha256.into(),
+                bytes: 7,
+            })
         };
         let foreign = Stored::Foreign { why: "f".into() };
+        let damaged = Stored::Damaged { why: "d".into() };
         let unreadable = Stored::Unreadable { why: "u".into() };
-        let taken = Action::SlotTaken { why: "f".into() };
-        let other_sha = Action::SlotTaken {
-            why: "an archive of this policy with another sha256 (bbb) lies there".into(),
-        };
+        let taken = |why: &str| Action::SlotTaken { why: why.into() };
+        let broken = Action::Damaged { why: "d".into() };
         let again = Action::ReadAgain { why: "u".into() };
-        let release = Action::Release { from: "other".into() };
-        let none = upload(NotBegun, "", "");
-        let mine = upload(Started, "me", "aaa");
-        let other = upload(Started, "other", "ccc");
-        let doubt = upload(Unknown, "other", "ccc");
-        let done = upload(Completed, "other", "ccc");
-        use Withdrawal::{Done, Impossible, NotTried};
+        let none = Upload::default();
+        let mine = held(Started, "me", 1);
+        let mine_again = held(Started, "me", 2);
+        let other = held(Started, "other", 1);
+        let other_again = held(Started, "other", 2);
+        let doubt = held(Unknown, "other", 1);
+        let done = held(Completed, "other", 1);
+        let other_folder = Upload {
+            key: Some("pg/shop/nightly/20260821.tar.zst".into()),
+            ..other.clone()
+        };
+        let other_claim = Upload {
+            claim_name: Some("old".into()),
+            ..doubt.clone()
+        };
+        let unsaid = Upload {
+            claim_name: None,
+            key: None,
+            ..other.clone()
+        };
+        let (me, gone) = (Some(&mine), Some(&other));
+        use Action::{Finished, Release, Settle, Store, Uncertain, Write};
+        use Stored::Absent;
+        // Columns: row, fence, under the key, this pod's hold, the hold that was withdrawn, action.
         let rows = [
             // The slot is used: no write whatever lies there.
-            (
-                "completed, present",
-                &done,
-                None,
-                ours("ccc"),
-                NotTried,
-                Action::Finished,
-            ),
-            (
-                "completed, absent",
-                &done,
-                None,
-                Stored::Absent,
-                NotTried,
-                Action::Finished,
-            ),
-            (
-                "completed, foreign",
-                &done,
-                Some(ME),
-                foreign.clone(),
-                NotTried,
-                Action::Finished,
-            ),
-            (
-                "completed, unreadable",
-                &done,
-                None,
-                unreadable.clone(),
-                NotTried,
-                Action::Finished,
-            ),
+            ("completed, present", &done, ours("x"), None, None, Finished),
+            ("completed, absent", &done, Absent, None, None, Finished),
+            ("completed, foreign", &done, foreign.clone(), me, None, Finished),
+            ("completed, unreadable", &done, unreadable.clone(), None, None, Finished),
             // Nobody was allowed to write yet: one write, or none where something lies there.
-            ("none, absent", &none, None, Stored::Absent, NotTried, Action::Store),
+            ("none, absent", &none, Absent, None, None, Store),
+            ("none, absent, released before", &none, Absent, None, gone, Store),
             (
-                "none, ours (record lost)",
+                "none, ours: the record was lost",
                 &none,
+                ours("x"),
                 None,
-                ours("bbb"),
-                NotTried,
-                complete("bbb"),
-            ),
-            ("none, foreign", &none, None, foreign.clone(), NotTried, taken.clone()),
-            (
-                "none, unreadable",
-                &none,
                 None,
-                unreadable.clone(),
-                NotTried,
-                again.clone(),
+                complete("x"),
             ),
+            ("none, foreign", &none, foreign.clone(), None, None, taken("f")),
+            ("none, damaged", &none, damaged.clone(), None, None, taken("d")),
+            ("none, unreadable", &none, unreadable.clone(), None, None, again.clone()),
             // This pod holds the fence: the one write, and the answer to it.
+            ("mine, before link", &mine, Absent, me, None, Write),
+            ("mine, linked", &mine, ours("me-sha"), me, None, complete("me-sha")),
+            ("mine, another of this slot", &mine, ours("x"), me, None, complete("x")),
+            ("mine, foreign", &mine, foreign.clone(), me, None, taken("f")),
+            ("mine, damaged", &mine, damaged.clone(), me, None, broken.clone()),
+            ("mine, unreadable", &mine, unreadable.clone(), me, None, again.clone()),
+            ("mine, withdrawn", &mine, Absent, None, me, Release),
+            ("mine, restarted", &mine, Absent, None, None, Settle),
+            ("mine, held before, not now", &mine_again, Absent, me, None, Settle),
+            // What was withdrawn was an earlier hold: this one is as good as any.
             (
-                "mine, before link",
-                &mine,
-                Some(ME),
-                Stored::Absent,
-                NotTried,
-                Action::Write,
-            ),
-            ("mine, linked", &mine, Some(ME), ours("aaa"), NotTried, complete("aaa")),
-            (
-                "mine, EEXIST other sha",
-                &mine,
-                Some(ME),
-                ours("bbb"),
-                NotTried,
-                other_sha.clone(),
-            ),
-            (
-                "mine, EEXIST foreign",
-                &mine,
-                Some(ME),
-                foreign.clone(),
-                NotTried,
-                taken.clone(),
+                "mine again, the first withdrawn",
+                &mine_again,
+                Absent,
+                Some(&mine_again),
+                me,
+                Write,
             ),
             (
-                "mine, unreadable",
-                &mine,
-                Some(ME),
-                unreadable.clone(),
-                NotTried,
-                again.clone(),
+                "other again, the first withdrawn",
+                &other_again,
+                Absent,
+                None,
+                gone,
+                Settle,
             ),
             // Another pod held it: no write before it is certain that it cannot write any more.
-            ("other, present", &other, None, ours("ccc"), NotTried, complete("ccc")),
+            ("other, present", &other, ours("x"), None, None, complete("x")),
+            ("other, present, I hold one", &other, ours("x"), me, None, complete("x")),
+            ("other, foreign", &other, foreign, None, None, taken("f")),
+            ("other, damaged", &other, damaged, None, None, broken),
+            ("other, unreadable", &other, unreadable, None, None, again),
+            ("other, absent", &other, Absent, None, None, Settle),
+            ("other, absent, I held one", &other, Absent, me, None, Settle),
+            ("other, absent, withdrawn", &other, Absent, None, gone, Release),
             (
-                "other, present, I hold one",
+                "other, linked before that",
                 &other,
-                Some(ME),
-                ours("ccc"),
-                NotTried,
-                complete("ccc"),
-            ),
-            (
-                "other, present, other sha",
-                &other,
+                ours("x"),
                 None,
-                ours("bbb"),
-                NotTried,
-                other_sha,
+                gone,
+                complete("x"),
             ),
-            ("other, foreign", &other, None, foreign, NotTried, taken),
-            ("other, unreadable", &other, None, unreadable, NotTried, again),
-            ("other, absent", &other, None, Stored::Absent, NotTried, Action::Settle),
+            ("other, did not say where", &unsaid, Absent, None, None, Settle),
+            // Where the holder would have stored cannot be seen from here.
+            ("other folder", &other_folder, Absent, None, None, Uncertain),
+            ("other claim", &other_claim, Absent, None, None, Uncertain),
             (
-                "other, absent, I hold one",
-                &other,
-                Some(ME),
-                Stored::Absent,
-                NotTried,
-                Action::Settle,
-            ),
-            (
-                "other, absent, withdrawn",
-                &other,
+                "other folder, moved here",
+                &other_folder,
+                ours("x"),
                 None,
-                Stored::Absent,
-                Done,
-                release.clone(),
-            ),
-            (
-                "other, absent, not to be withdrawn",
-                &other,
                 None,
-                Stored::Absent,
-                Impossible,
-                Action::Uncertain,
-            ),
-            (
-                "other, linked before the withdrawal",
-                &other,
-                None,
-                ours("ccc"),
-                Done,
-                complete("ccc"),
+                complete("x"),
             ),
             // Unknown is Started that somebody gave up on.
-            (
-                "unknown, absent",
-                &doubt,
-                None,
-                Stored::Absent,
-                NotTried,
-                Action::Settle,
-            ),
-            (
-                "unknown, absent, withdrawn",
-                &doubt,
-                None,
-                Stored::Absent,
-                Done,
-                release,
-            ),
-            ("unknown, present", &doubt, None, ours("ccc"), NotTried, complete("ccc")),
-            // My own earlier life: the same pod UID without an archive in hand holds nothing.
-            ("mine, restarted", &mine, None, Stored::Absent, NotTried, Action::Settle),
-            (
-                "mine, withdrawn",
-                &mine,
-                Some(ME),
-                Stored::Absent,
-                Done,
-                Action::Release { from: "me".into() },
-            ),
+            ("unknown, absent", &doubt, Absent, None, None, Settle),
+            ("unknown, present", &doubt, ours("x"), None, None, complete("x")),
+            ("unknown, withdrawn", &doubt, Absent, None, Some(&doubt), Release),
         ];
-        for (row, upload, mine, stored, withdrawal, expected) in rows {
-            assert_eq!(decide(upload, mine, &stored, withdrawal), expected, "{row}");
+        for (row, upload, stored, hold, withdrawn, expected) in rows {
+            assert_eq!(decide(upload, &here, &stored, hold, withdrawn), expected, "{row}");
         }
     }
 }

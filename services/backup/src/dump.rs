@@ -1,21 +1,31 @@
 //! Dumps one database and looks into the dump (L1, L3).
 //!
 //! In: a [`Connection`] and the [`Client`] to use. Out: a file on scratch and what it holds. Every exit code counts.
-//! Runs pg_dump and pg_restore; the password travels in the environment, never on the command line.
+//! Runs pg_dump and pg_restore.
 
-use crate::{client::Client, connection::Connection, rows::RowCounter};
-use std::{collections::BTreeMap, io, path::Path, process::Stdio, time::Duration};
+use crate::{
+    archive::Digest,
+    client::Client,
+    connection::Connection,
+    hashing::Hashing,
+    libpq::{self, ConnectFault},
+    rows::RowCounter,
+};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::Path,
+    process::{ExitStatus, Stdio},
+};
 use tokio::{
-    io::AsyncBufReadExt,
-    process::{Child, Command},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{ChildStdin, ChildStdout},
 };
 
-/// How long pg_dump waits for a lock that somebody else holds on a table.
-pub const LOCK_WAIT_TIMEOUT: &str = "60s";
-/// How long libpq tries to connect. Unit: seconds.
-const CONNECT_TIMEOUT_SECONDS: u32 = 10;
-/// The most of a program's complaint that is kept.
-const KEPT_COMPLAINT: usize = 600;
+/// How long pg_dump waits for a lock that somebody else holds on a table. Unit: seconds.
+const LOCK_WAIT_SECONDS: u32 = 60;
+/// Size of the pieces in which a dump is read.
+const CHUNK: usize = 1 << 18;
 
 /// What a dump holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,12 +50,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    /// pg_dump lost its connection.
-    #[error("{label}: pg_dump lost the connection ({how}): {complaint}")]
-    ConnectionLost {
+    /// Something that passes stood in the way: the same dump may succeed later.
+    #[error("{label}: pg_dump {obstacle} ({how}): {complaint}")]
+    Passing {
         /// The database.
         label: String,
-        /// How it ended.
+        /// What it was.
+        obstacle: String,
+        /// How the program ended.
         how: String,
         /// What it said.
         complaint: String,
@@ -67,74 +79,141 @@ pub enum Error {
 /// Writes the dump of one database to `file`, uncompressed: the archive compresses all of them together.
 ///
 /// # Errors
-/// If pg_dump cannot be started or ends with anything but 0.
+/// If pg_dump cannot be started or ends with anything but 0; [`Error::Passing`] if trying again may help.
 pub async fn dump(connection: &Connection, client: &Client, file: &Path) -> Result<(), Error> {
-    let child = Command::new(client.program("pg_dump"))
-        .args(["--format=custom", "--compress=0", "--no-password"])
-        .arg(format!("--lock-wait-timeout={LOCK_WAIT_TIMEOUT}"))
+    let mut command = libpq::connected(client, "pg_dump", connection);
+    command
+        .args(["--format=custom", "--compress=0"])
+        .arg(format!("--lock-wait-timeout={LOCK_WAIT_SECONDS}s"))
         .arg("--file")
-        .arg(file)
-        .arg("--dbname")
-        .arg(connection_text(connection))
-        .env_clear()
-        .envs(environment(connection))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn();
-    let output = wait(child, &connection.label, "pg_dump").await?;
+        .arg(file);
+    let label = connection.label.clone();
+    let output = libpq::output(command).await.map_err(|source| Error::Start {
+        label: label.clone(),
+        program: "pg_dump",
+        source,
+    })?;
     if output.status.success() {
         return Ok(());
     }
-    let (how, complaint) = (output.status.to_string(), complaint(&output.stderr));
-    let label = connection.label.clone();
-    Err(if lost_connection(&complaint) {
-        Error::ConnectionLost { label, how, complaint }
-    } else {
-        Error::Failed {
+    let how = output.status.to_string();
+    let mut complaint = libpq::complaint(&output.stderr, connection);
+    if let Some(obstacle) = passing_obstacle(&complaint) {
+        return Err(Error::Passing {
             label,
-            program: "pg_dump",
+            obstacle,
             how,
             complaint,
-        }
+        });
+    }
+    if complaint.contains("permission denied") {
+        complaint.push_str(
+            ": the role must be able to read everything (grant it pg_read_all_data; large objects need their owner or a superuser)",
+        );
+    }
+    Err(Error::Failed {
+        label,
+        program: "pg_dump",
+        how,
+        complaint,
     })
 }
 
-/// Reads the whole dump: the table of contents by `--list`, every data block by printing it.
+/// What stood in pg_dump's way, if it passes by itself.
+fn passing_obstacle(complaint: &str) -> Option<String> {
+    let says = |text: &str| complaint.contains(text);
+    if libpq::is_about_connecting(complaint) {
+        return (libpq::connect_fault(complaint) == ConnectFault::Passing).then(|| "lost the connection".to_owned());
+    }
+    if says("LOCK TABLE") && says("timeout") {
+        return Some(format!(
+            "waited {LOCK_WAIT_SECONDS} s for a lock on a table that another session holds"
+        ));
+    }
+    [
+        ("conflict with recovery", "was cancelled by the standby's recovery"),
+        ("deadlock detected", "met a deadlock"),
+        ("server closed the connection", "lost the connection"),
+        ("terminating connection", "lost the connection"),
+        ("no connection to the server", "lost the connection"),
+        ("SSL connection has been closed", "lost the connection"),
+        ("SSL SYSCALL error", "lost the connection"),
+        ("could not receive data from server", "lost the connection"),
+    ]
+    .into_iter()
+    .find_map(|(text, obstacle)| says(text).then(|| obstacle.to_owned()))
+}
+
+/// Reads the whole dump: the table of contents by `--list`, and every byte once, from which the sha256 is taken while
+/// pg_restore prints every data block of it.
 ///
 /// # Errors
 /// If pg_restore finds the dump cut or damaged.
-pub async fn inspect(label: &str, client: &Client, file: &Path) -> Result<Contents, Error> {
-    let child = pg_restore(client)
-        .arg("--list")
-        .arg(file)
-        .stdout(Stdio::piped())
-        .spawn();
-    let output = wait(child, label, "pg_restore --list").await?;
-    check(label, "pg_restore --list", output.status, &output.stderr)?;
+pub async fn inspect(label: &str, client: &Client, file: &Path) -> Result<(Contents, Digest), Error> {
+    let program = "pg_restore --list";
+    let failed = |program| {
+        move |source| Error::Start {
+            label: label.to_owned(),
+            program,
+            source,
+        }
+    };
+    let mut command = libpq::command(client, "pg_restore");
+    command.arg("--list").arg(file);
+    let output = libpq::output(command).await.map_err(failed(program))?;
+    check(label, program, output.status, &output.stderr)?;
     let tables = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter(|line| is_table_data(line))
         .count() as u64;
 
     let program = "pg_restore --section=data";
-    let start = |source| Error::Start {
-        label: label.to_owned(),
-        program,
-        source,
+    let mut command = libpq::command(client, "pg_restore");
+    command.args(["--section=data", "--file=-"]).stdin(Stdio::piped());
+    let mut child = command.spawn().map_err(failed(program))?;
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let complaints = async {
+        let mut text = Vec::new();
+        if let Some(mut stderr) = stderr {
+            stderr.read_to_end(&mut text).await?;
+        }
+        Ok::<_, io::Error>(text)
     };
-    let mut child = pg_restore(client)
-        .args(["--section=data", "--file=-"])
-        .arg(file)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(start)?;
+    // All three pipes at once: whichever is not served would stop the program.
+    let (digest, rows, stderr) =
+        tokio::try_join!(feed(file, stdin), count_rows(stdout), complaints).map_err(failed(program))?;
+    let status = child.wait().await.map_err(failed(program))?;
+    check(label, program, status, &stderr)?;
+    Ok((Contents { tables, rows }, digest))
+}
+
+async fn feed(file: &Path, mut stdin: Option<ChildStdin>) -> io::Result<Digest> {
+    let mut file = tokio::fs::File::open(file).await?;
+    let mut hashing = Hashing::new(io::sink());
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = file.read(&mut buffer).await?;
+        if count == 0 {
+            break;
+        }
+        hashing.write_all(&buffer[..count])?;
+        // pg_restore that stops reading has failed, or has seen all that it wants: its exit code says which.
+        if let Some(pipe) = &mut stdin
+            && pipe.write_all(&buffer[..count]).await.is_err()
+        {
+            stdin = None;
+        }
+    }
+    let (_, sha256, bytes) = hashing.finish();
+    Ok(Digest { sha256, bytes })
+}
+
+async fn count_rows(stdout: Option<ChildStdout>) -> io::Result<BTreeMap<String, u64>> {
     let mut counter = RowCounter::default();
-    if let Some(stdout) = child.stdout.take() {
-        let mut stdout = tokio::io::BufReader::with_capacity(1 << 18, stdout);
+    if let Some(stdout) = stdout {
+        let mut stdout = BufReader::with_capacity(CHUNK, stdout);
         loop {
-            let chunk = stdout.fill_buf().await.map_err(start)?;
+            let chunk = stdout.fill_buf().await?;
             if chunk.is_empty() {
                 break;
             }
@@ -143,35 +222,10 @@ pub async fn inspect(label: &str, client: &Client, file: &Path) -> Result<Conten
             stdout.consume(count);
         }
     }
-    let output = child.wait_with_output().await.map_err(start)?;
-    check(label, program, output.status, &output.stderr)?;
-    Ok(Contents {
-        tables,
-        rows: counter.finish(),
-    })
+    Ok(counter.finish())
 }
 
-fn pg_restore(client: &Client) -> Command {
-    let mut command = Command::new(client.program("pg_restore"));
-    command
-        .env_clear()
-        .envs(plain_environment())
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-async fn wait(child: io::Result<Child>, label: &str, program: &'static str) -> Result<std::process::Output, Error> {
-    let start = |source| Error::Start {
-        label: label.to_owned(),
-        program,
-        source,
-    };
-    child.map_err(start)?.wait_with_output().await.map_err(start)
-}
-
-fn check(label: &str, program: &'static str, status: std::process::ExitStatus, stderr: &[u8]) -> Result<(), Error> {
+fn check(label: &str, program: &'static str, status: ExitStatus, stderr: &[u8]) -> Result<(), Error> {
     if status.success() {
         return Ok(());
     }
@@ -179,7 +233,7 @@ fn check(label: &str, program: &'static str, status: std::process::ExitStatus, s
         label: label.to_owned(),
         program,
         how: status.to_string(),
-        complaint: complaint(stderr),
+        complaint: libpq::line(stderr),
     })
 }
 
@@ -194,63 +248,6 @@ fn is_table_data(line: &str) -> bool {
             .splitn(3, ' ')
             .nth(2)
             .is_some_and(|entry| entry.starts_with("TABLE DATA "))
-}
-
-/// Everything but the password, quoted as libpq reads it: a name may hold spaces, quotes and `=`.
-fn connection_text(connection: &Connection) -> String {
-    let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-    let seconds = Duration::from_secs(45).as_millis();
-    let mut text = format!(
-        "host={} port={} user={} dbname={} connect_timeout={CONNECT_TIMEOUT_SECONDS} keepalives_idle=15 keepalives_interval=5 keepalives_count=3 tcp_user_timeout={seconds}",
-        quoted(&connection.host),
-        connection.port,
-        quoted(&connection.username),
-        quoted(&connection.database),
-    );
-    if let Some(mode) = &connection.ssl_mode {
-        text.push_str(" sslmode=");
-        text.push_str(&quoted(mode));
-    }
-    text
-}
-
-fn environment(connection: &Connection) -> Vec<(&'static str, String)> {
-    let mut environment = plain_environment();
-    environment.push(("PGPASSWORD", connection.password.clone()));
-    environment
-}
-
-/// Nothing of the pod's environment reaches the programs; messages are English, since they are read below.
-fn plain_environment() -> Vec<(&'static str, String)> {
-    vec![
-        ("LC_ALL", "C".into()),
-        ("PATH", "/usr/bin:/bin".into()),
-        ("HOME", "/nonexistent".into()),
-        ("PGAPPNAME", "valerix-backup".into()),
-    ]
-}
-
-fn lost_connection(complaint: &str) -> bool {
-    [
-        "connection to server",
-        "server closed the connection",
-        "terminating connection",
-        "no connection to the server",
-    ]
-    .iter()
-    .any(|text| complaint.contains(text))
-}
-
-/// The end of what a program wrote to its error stream, in one line.
-pub(crate) fn complaint(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let skipped = line.chars().count().saturating_sub(KEPT_COMPLAINT);
-    if skipped == 0 {
-        line
-    } else {
-        format!("…{}", line.chars().skip(skipped).collect::<String>())
-    }
 }
 
 #[cfg(test)]
@@ -271,31 +268,36 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_quoted_and_carries_no_password() {
-        let connection = Connection {
-            label: "databases[0] x".into(),
-            name: "x".into(),
-            host: "db".into(),
-            port: 1,
-            database: r"o'r\d = 1".into(),
-            username: "me".into(),
-            password: "geheim".into(),
-            ssl_mode: Some("require".into()),
-        };
-        let text = connection_text(&connection);
-        assert!(
-            text.contains(r"dbname='o\'r\\d = 1'") && text.contains("sslmode='require'"),
-            "{text}"
-        );
-        assert!(!text.contains("geheim"));
-    }
-
-    #[test]
-    fn a_complaint_is_short() {
-        assert_eq!(complaint(b"a\n b\n"), "a b");
-        assert_eq!(
-            complaint("é".repeat(700).as_bytes()).chars().count(),
-            KEPT_COMPLAINT + 1
-        );
+    fn what_passes_by_itself_is_told_from_what_does_not() {
+        for (complaint, expected) in [
+            (
+                "error: query failed: ERROR: canceling statement due to statement timeout pg_dump: detail: Query was: LOCK TABLE public.t IN ACCESS SHARE MODE",
+                Some("waited 60 s for a lock on a table that another session holds"),
+            ),
+            (
+                "ERROR: canceling statement due to conflict with recovery",
+                Some("was cancelled by the standby's recovery"),
+            ),
+            ("ERROR: deadlock detected", Some("met a deadlock")),
+            (
+                "FATAL: terminating connection due to administrator command",
+                Some("lost the connection"),
+            ),
+            (
+                "connection to server at <key host>, port 1 failed: Connection refused",
+                Some("lost the connection"),
+            ),
+            (
+                "connection to server at <key host>, port 1 failed: FATAL: password authentication failed",
+                None,
+            ),
+            (
+                "ERROR: permission denied for table t detail: Query was: LOCK TABLE public.t",
+                None,
+            ),
+            ("could not write to file: No space left on device", None),
+        ] {
+            assert_eq!(passing_obstacle(complaint).as_deref(), expected, "{complaint}");
+        }
     }
 }

@@ -67,11 +67,23 @@ pub enum Failure {
         /// What lies there.
         why: String,
     },
-    /// Nobody can know whether the archive is stored.
-    #[error("it cannot be found out whether {key} was stored; nothing is stored a second time")]
+    /// The archive that was stored does not read any more.
+    #[error(
+        "{key} on the destination was stored for this slot and the archive is damaged: {why}; it is never overwritten: move it away to have this slot stored again"
+    )]
+    StoredDamaged {
+        /// The key.
+        key: String,
+        /// What does not fit.
+        why: String,
+    },
+    /// Nobody can know whether the archive is stored, or whether it will last.
+    #[error("it is not certain that {key} is stored: {why}; nothing is stored a second time")]
     Uncertain {
         /// The key.
         key: String,
+        /// Why.
+        why: String,
     },
     /// SIGTERM.
     #[error("stopped by SIGTERM before anything was stored")]
@@ -93,12 +105,11 @@ impl Failure {
         match self {
             Self::Settings(_) => "InvalidConfiguration",
             Self::Secrets(_) => "SecretInvalid",
-            Self::Servers(errors) if refused(errors) => "DatabaseRefused",
-            Self::Servers(_) => "DatabaseUnreachable",
+            Self::Servers(errors) => servers_category(errors),
             Self::Client(_) => "ClientUnsuitable",
             Self::Dump(_) => "DumpFailed",
             Self::Implausible(_) => "DumpImplausible",
-            Self::Archive(archive::Error::Damaged { .. }) => "ArchiveDamaged",
+            Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => "ArchiveDamaged",
             Self::Archive(archive::Error::Io { .. }) | Self::Scratch(_) => "ScratchFailed",
             Self::Volume(_) => "DestinationFailed",
             Self::Unreadable { .. } => "DestinationUnreadable",
@@ -116,10 +127,12 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) | Self::Secrets(_) | Self::Client(_) => exit::CONFIGURATION,
-            Self::Servers(errors) if refused(errors) => exit::CONFIGURATION,
-            Self::Servers(_) => exit::UNREACHABLE,
+            Self::Servers(_) if self.is_passing() => exit::UNREACHABLE,
+            Self::Servers(_) => exit::CONFIGURATION,
             Self::Dump(_) => exit::DUMP,
-            Self::Implausible(_) | Self::Archive(archive::Error::Damaged { .. }) => exit::REFUSED,
+            Self::Implausible(_) | Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => {
+                exit::REFUSED
+            }
             Self::Archive(archive::Error::Io { .. }) | Self::Scratch(_) | Self::Volume(_) => exit::STORAGE,
             Self::Unreadable { fenced: false, .. } => exit::STORAGE,
             Self::Unreadable { fenced: true, .. } | Self::Uncertain { .. } => exit::UNCERTAIN,
@@ -127,6 +140,25 @@ impl Failure {
             Self::Deadline { .. } | Self::Record(record::Error::Missing { .. }) => exit::DEADLINE,
             Self::Record(_) | Self::Interrupted | Self::Task(_) => exit::RETRY,
         }
+    }
+
+    /// Whether trying the same again may help.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Servers(errors) => errors
+                .iter()
+                .all(|error| matches!(error, server::Error::Unreachable { .. })),
+            Self::Dump(error) => matches!(error, dump::Error::Passing { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether it speaks of what lies under the key: then it is said on a record whose fence was passed, too.
+    pub fn is_about_the_key(&self) -> bool {
+        matches!(
+            self,
+            Self::SlotTaken { .. } | Self::StoredDamaged { .. } | Self::Uncertain { .. } | Self::Unreadable { .. }
+        )
     }
 
     /// The phase that the record ends in; `None` where another pod of the Job goes on, or the record is not ours.
@@ -140,10 +172,16 @@ impl Failure {
     }
 }
 
-fn refused(errors: &[server::Error]) -> bool {
-    errors
-        .iter()
-        .any(|error| matches!(error, server::Error::Refused { .. }))
+/// The word for the worst of what several servers said.
+fn servers_category(errors: &[server::Error]) -> &'static str {
+    let any = |is: fn(&server::Error) -> bool| errors.iter().any(is);
+    if any(|error| matches!(error, server::Error::Refused { .. })) {
+        "DatabaseRefused"
+    } else if any(|error| matches!(error, server::Error::Untrusted { .. })) {
+        "CertificateNotTrusted"
+    } else {
+        "DatabaseUnreachable"
+    }
 }
 
 fn joined(errors: &[impl Display]) -> String {
@@ -199,7 +237,19 @@ mod tests {
                 key: "k".into(),
                 why: "w".into(),
             },
-            Failure::Uncertain { key: "k".into() },
+            Failure::Uncertain {
+                key: "k".into(),
+                why: "w".into(),
+            },
+            Failure::StoredDamaged {
+                key: "k".into(),
+                why: "w".into(),
+            },
+            Failure::Servers(vec![server::Error::Untrusted {
+                label: "d".into(),
+                secret: "s".into(),
+                why: "w".into(),
+            }]),
             Failure::Interrupted,
             Failure::Deadline { seconds: 1 },
             Failure::Task("t".into()),
@@ -221,6 +271,47 @@ mod tests {
                 failure.category()
             );
             assert_ne!(failure.exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn what_does_not_pass_is_not_tried_again_and_has_its_own_word() {
+        let (label, secret, why) = (|| "databases[0] x".to_owned(), || "x-db".to_owned(), || "w".to_owned());
+        let unreachable = || server::Error::Unreachable {
+            label: label(),
+            secret: secret(),
+            why: why(),
+        };
+        let refused = server::Error::Refused {
+            label: label(),
+            secret: secret(),
+            why: why(),
+        };
+        let untrusted = server::Error::Untrusted {
+            label: label(),
+            secret: secret(),
+            why: why(),
+        };
+        for (errors, word, code, passes) in [
+            (vec![unreachable()], "DatabaseUnreachable", exit::UNREACHABLE, true),
+            (
+                vec![unreachable(), refused],
+                "DatabaseRefused",
+                exit::CONFIGURATION,
+                false,
+            ),
+            (
+                vec![untrusted, unreachable()],
+                "CertificateNotTrusted",
+                exit::CONFIGURATION,
+                false,
+            ),
+        ] {
+            let failure = Failure::Servers(errors);
+            assert_eq!(
+                (failure.category(), failure.exit_code(), failure.is_passing()),
+                (word, code, passes)
+            );
         }
     }
 

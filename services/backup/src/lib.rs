@@ -4,8 +4,8 @@
 //! slot's Backup record. What comes out: one archive at the destination or none, the record's status, an exit code.
 //!
 //! Read [`run`] from top to bottom, then `prepare`: every step stands there. Pure: [`settings`], [`manifest`], [`plausibility`],
-//! [`decision`]. The database is touched in [`server`] and [`dump`], scratch in [`dump`] and [`archive`], the
-//! destination in [`volume`], the API server in [`record`].
+//! [`decision`]. The database is touched in [`server`] and [`dump`], both by [`libpq`]'s programs, scratch in [`dump`] and
+//! [`archive`], the destination in [`volume`], the API server in [`record`].
 
 pub mod archive;
 pub mod client;
@@ -13,6 +13,7 @@ pub mod connection;
 pub mod decision;
 pub mod dump;
 pub mod failure;
+pub mod libpq;
 pub mod manifest;
 pub mod plausibility;
 pub mod record;

@@ -34,8 +34,8 @@ fn main() -> ExitCode {
 
 async fn start(arguments: Arguments) -> u8 {
     match prepare_and_run(arguments).await {
-        Ok(outcome) => {
-            tracing::info!(?outcome, "done");
+        Ok(success) => {
+            tracing::info!(?success, "done");
             exit::STORED
         }
         Err(error) => {
@@ -45,7 +45,7 @@ async fn start(arguments: Arguments) -> u8 {
     }
 }
 
-async fn prepare_and_run(arguments: Arguments) -> anyhow::Result<run::Outcome> {
+async fn prepare_and_run(arguments: Arguments) -> anyhow::Result<run::Success> {
     // A second install is impossible here: nothing ran before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let settings = Settings::new(arguments).map_err(Failure::Settings)?;

@@ -12,7 +12,7 @@ use crate::{
     manifest::{self, Manifest, Member, Owner},
     plausibility,
     record::Record,
-    run::off_thread,
+    run::{MAX_MESSAGE, off_thread},
     server::{self, Server},
     settings::Settings,
     volume::Volume,
@@ -20,15 +20,23 @@ use crate::{
 use chrono::Utc;
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use tokio::time::Instant;
 use valerix_crds::{Backup, BackupDatabaseStatus, BackupPhase, BackupStatus, UploadState, backup_runner};
 
 /// Level of zstd when the policy does not say.
 const DEFAULT_ZSTD_LEVEL: i32 = 9;
+
+/// Pause before what failed for a passing reason is tried again; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A verified archive on scratch.
 pub(crate) struct Prepared {
@@ -43,6 +51,7 @@ pub(crate) struct Preparation<'a> {
     pub(crate) record: &'a Record,
     pub(crate) volume: &'a Arc<Volume>,
     pub(crate) scratch: &'a Path,
+    pub(crate) deadline: Instant,
 }
 
 impl Preparation<'_> {
@@ -63,14 +72,14 @@ impl Preparation<'_> {
         self.fresh_scratch().map_err(Failure::Scratch)?;
         let connections = self.connections()?;
         let clients = client::installed(&self.settings.arguments.client_folder).map_err(Failure::Client)?;
-        let servers = ask_all(&connections).await?;
+        let servers = self.servers(&connections, &clients).await?;
         let previous = self.previous_sizes(record).await;
 
         let mut members = Vec::new();
-        let mut used: BTreeMap<String, Client> = BTreeMap::new();
         for (index, (connection, server)) in connections.iter().zip(&servers).enumerate() {
             let client = client::choose(&clients, &connection.label, server.major).map_err(Failure::Client)?;
             self.progress(|status| {
+                status.reason = None;
                 status.message = Some(format!(
                     "dumping {} ({} of {})",
                     connection.label,
@@ -89,7 +98,6 @@ impl Preparation<'_> {
                 previous.get(&connection.name).copied(),
             )
             .map_err(Failure::Implausible)?;
-            used.insert(member.file.clone(), client.clone());
             members.push(member);
         }
 
@@ -128,7 +136,7 @@ impl Preparation<'_> {
 
         self.phase(BackupPhase::Verifying, &databases).await?;
         let archive = path.clone();
-        let (read_back, seen) = off_thread(move || archive::verify(&archive, &|file| used.get(file).cloned()))
+        let (read_back, seen) = off_thread(move || archive::verify(&archive))
             .await?
             .map_err(Failure::Archive)?;
         if read_back != manifest || seen != digest {
@@ -161,40 +169,56 @@ impl Preparation<'_> {
         }
     }
 
-    /// One dump; a connection that was lost under way is tried once more.
+    /// Asks every server until all have answered, or one refuses, or the deadline comes.
+    async fn servers(&self, connections: &[Connection], clients: &[Client]) -> Result<Vec<Server>, Failure> {
+        // Any psql can ask any server; the newest knows most.
+        let Some(client) = clients.last() else {
+            return Err(Failure::Client(client::Error::None {
+                folder: self.settings.arguments.client_folder.clone(),
+            }));
+        };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match ask_all(connections, client).await {
+                Ok(servers) => return Ok(servers),
+                Err(errors) => self.wait_after(Failure::Servers(errors), attempts).await?,
+            }
+        }
+    }
+
+    /// One dump; what stands in its way and passes is waited for.
     async fn dump(&self, connection: &Connection, server: &Server, client: &Client) -> Result<Member, Failure> {
         let file = manifest::member_file(&connection.name);
         let path = self.scratch.join(&file);
-        let started_at = Utc::now();
-        let begun = Instant::now();
-        match dump::dump(connection, client, &path).await {
-            Err(error @ dump::Error::ConnectionLost { .. }) => {
-                tracing::warn!(%error, "trying the dump once more");
-                server::ask(connection)
-                    .await
-                    .map_err(|error| Failure::Servers(vec![error]))?;
-                dump::dump(connection, client, &path).await.map_err(Failure::Dump)?;
+        let mut attempts = 0;
+        let (started_at, begun) = loop {
+            attempts += 1;
+            let (started_at, begun) = (Utc::now(), Instant::now());
+            match dump::dump(connection, client, &path).await {
+                Ok(()) => break (started_at, begun),
+                Err(error) => self.wait_after(Failure::Dump(error), attempts).await?,
             }
-            other => other.map_err(Failure::Dump)?,
-        }
-        let contents = dump::inspect(&connection.label, client, &path)
+        };
+        let (contents, digest) = dump::inspect(&connection.label, client, &path)
             .await
             .map_err(Failure::Dump)?;
         let duration = begun.elapsed();
-        let measured = path.clone();
-        let Digest { sha256, bytes } = off_thread(move || archive::digest(&measured))
-            .await?
-            .map_err(Failure::Archive)?;
         let (versioned, name) = (client.clone(), connection.name.clone());
         let client_version = off_thread(move || versioned.version())
             .await?
             .map_err(Failure::Client)?;
-        tracing::info!(database = name, bytes, tables = contents.tables, "dumped");
+        tracing::info!(
+            database = name,
+            bytes = digest.bytes,
+            tables = contents.tables,
+            "dumped"
+        );
         Ok(Member {
             name,
             file,
-            sha256,
-            bytes,
+            sha256: digest.sha256,
+            bytes: digest.bytes,
             tables: contents.tables,
             rows: contents.rows,
             server_version: server.version.clone(),
@@ -204,13 +228,36 @@ impl Preparation<'_> {
         })
     }
 
+    /// Waits before what failed for a passing reason is tried again, and says on the record what is waited for. Hands the
+    /// failure back if it does not pass by itself, or if the deadline leaves no time.
+    async fn wait_after(&self, failure: Failure, attempts: u32) -> Result<(), Failure> {
+        let pause = pause(attempts);
+        if !failure.is_passing() || Instant::now() + pause >= self.deadline {
+            return Err(failure);
+        }
+        tracing::warn!(
+            reason = failure.category(),
+            attempts,
+            seconds = pause.as_secs(),
+            "{failure}; trying again"
+        );
+        let message = format!("tried {attempts} times, trying again until job.deadline: {failure}");
+        self.progress(|status| {
+            status.reason = Some(failure.category().to_owned());
+            status.message = Some(message.chars().take(MAX_MESSAGE).collect());
+        })
+        .await?;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
     /// Dump sizes of the last stored slot: from its record, else from its archive. Neither readable: no comparison.
     async fn previous_sizes(&self, record: &Backup) -> BTreeMap<String, u64> {
         let Some(slot) = self.volume.previous() else {
             return BTreeMap::new();
         };
         let name = backup_runner::record_name(&self.settings.arguments.policy, slot);
-        match self.record.other(&name).await {
+        match self.record.named(&name).find().await {
             Ok(Some(previous)) if previous.spec.policy_ref.uid == record.spec.policy_ref.uid => {
                 let status = previous.status.unwrap_or_default();
                 if status.phase == BackupPhase::Completed && !status.databases.is_empty() {
@@ -242,17 +289,17 @@ impl Preparation<'_> {
     async fn phase(&self, phase: BackupPhase, databases: &[BackupDatabaseStatus]) -> Result<(), Failure> {
         self.progress(|status| {
             status.phase = phase;
-            status.message = None;
+            (status.reason, status.message) = (None, None);
             status.databases = databases.to_vec();
         })
         .await
     }
 
-    /// Writes progress, never over a slot that somebody else uses meanwhile.
+    /// Writes progress, never over a slot that somebody else stores or has stored meanwhile.
     async fn progress(&self, change: impl Fn(&mut BackupStatus)) -> Result<(), Failure> {
         self.record
             .update(|status| {
-                if status.upload.state == UploadState::Completed {
+                if status.upload.state != UploadState::None {
                     return None;
                 }
                 let mut next = status.clone();
@@ -269,20 +316,28 @@ impl Preparation<'_> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        fs::create_dir_all(self.scratch)
+        // What programs write here with their own mode is for nobody else either.
+        DirBuilder::new().mode(0o700).create(self.scratch)
     }
 }
 
 /// Asks every server at once: several that cannot be reached cost no more time than one, and all are named.
-async fn ask_all(connections: &[Connection]) -> Result<Vec<Server>, Failure> {
-    let answers = futures::future::join_all(connections.iter().map(server::ask)).await;
+async fn ask_all(connections: &[Connection], client: &Client) -> Result<Vec<Server>, Vec<server::Error>> {
+    let answers = futures::future::join_all(connections.iter().map(|connection| server::ask(connection, client))).await;
     let (servers, errors): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     let errors: Vec<_> = errors.into_iter().filter_map(Result::err).collect();
     if errors.is_empty() {
         Ok(servers.into_iter().filter_map(Result::ok).collect())
     } else {
-        Err(Failure::Servers(errors))
+        Err(errors)
     }
+}
+
+/// The pause after this many failed attempts.
+fn pause(attempts: u32) -> Duration {
+    FIRST_PAUSE
+        .saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)))
+        .min(LONGEST_PAUSE)
 }
 
 /// What the record says of a dump.
@@ -294,5 +349,16 @@ pub(crate) fn database_status(member: &Member) -> BackupDatabaseStatus {
         server_version: Some(member.server_version.chars().take(64).collect()),
         client_version: Some(member.client_version.chars().take(64).collect()),
         duration_milliseconds: i64::try_from(member.duration_milliseconds).unwrap_or(i64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_minute() {
+        let seconds = [1, 2, 3, 5, 6, 1_000_000].map(|attempts| pause(attempts).as_secs());
+        assert_eq!(seconds, [2, 4, 8, 32, 60, 60]);
     }
 }

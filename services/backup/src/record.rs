@@ -71,15 +71,33 @@ impl Record {
         }
     }
 
-    /// Another record of the same namespace, if it is there.
+    /// The same record with another patience.
+    #[must_use]
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self {
+            patience,
+            ..self.clone()
+        }
+    }
+
+    /// Another record of the same namespace.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The record, if it is there.
     ///
     /// # Errors
     /// If the API server does not answer.
-    pub async fn other(&self, name: &str) -> Result<Option<Backup>, Error> {
-        match call(self.api.get(name)).await {
+    pub async fn find(&self) -> Result<Option<Backup>, Error> {
+        match call(self.api.get(&self.name)).await {
             Ok(record) => Ok(Some(record)),
-            Err(Trouble::NotFound(_)) => Ok(None),
-            Err(trouble) => Err(self.failed("read", trouble)),
+            Err(CallError::NotFound(_)) => Ok(None),
+            Err(error) => Err(self.failed("read", error)),
         }
     }
 
@@ -89,15 +107,15 @@ impl Record {
     /// If it is not there at `deadline`.
     pub async fn awaited(&self, deadline: Instant) -> Result<Backup, Error> {
         loop {
-            let trouble = match call(self.api.get(&self.name)).await {
+            let error = match call(self.api.get(&self.name)).await {
                 Ok(record) => return Ok(record),
-                Err(trouble) => trouble,
+                Err(error) => error,
             };
-            tracing::info!(record = self.name, why = trouble.why(), "waiting for the record");
+            tracing::info!(record = self.name, why = error.why(), "waiting for the record");
             if Instant::now() + MISSING_PAUSE >= deadline {
                 return Err(Error::Missing {
                     name: self.name.clone(),
-                    why: trouble.into_why(),
+                    why: error.into_why(),
                 });
             }
             tokio::time::sleep(MISSING_PAUSE).await;
@@ -113,8 +131,8 @@ impl Record {
         loop {
             match call(self.api.get(&self.name)).await {
                 Ok(record) => return Ok(record),
-                Err(Trouble::Passing(_)) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
-                Err(trouble) => return Err(self.failed("read", trouble)),
+                Err(CallError::Passing(_)) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                Err(error) => return Err(self.failed("read", error)),
             }
         }
     }
@@ -139,10 +157,10 @@ impl Record {
             ]);
             match self.patch(patch).await {
                 Ok(()) => return Ok(next),
-                Err(Trouble::Passing(_) | Trouble::Conflict(_)) if Instant::now() < until => {
+                Err(CallError::Passing(_) | CallError::Conflict(_)) if Instant::now() < until => {
                     tokio::time::sleep(PAUSE / 4).await;
                 }
-                Err(trouble) => return Err(self.failed("write the status of", trouble)),
+                Err(error) => return Err(self.failed("write the status of", error)),
             }
         }
     }
@@ -156,7 +174,7 @@ impl Record {
         let until = Instant::now() + self.patience;
         loop {
             let now = self.read().await?.status.unwrap_or_default().upload;
-            if now.state == UploadState::Started && now.pod_uid == upload.pod_uid && now.sha256 == upload.sha256 {
+            if now == *upload {
                 return Ok(Fence::Passed);
             }
             if now.state != UploadState::None {
@@ -164,12 +182,12 @@ impl Record {
             }
             match self.patch(fence_patch(uid, upload)).await {
                 Ok(()) => return Ok(Fence::Passed),
-                Err(trouble) if Instant::now() >= until => return Err(self.failed("pass the fence of", trouble)),
+                Err(error) if Instant::now() >= until => return Err(self.failed("pass the fence of", error)),
                 // Whatever the answer was, the record tells whether the patch took.
-                Err(trouble) => {
+                Err(error) => {
                     tracing::warn!(
                         record = self.name,
-                        why = trouble.why(),
+                        why = error.why(),
                         "unclear answer at the fence; reading the record"
                     );
                     tokio::time::sleep(PAUSE / 4).await;
@@ -178,15 +196,14 @@ impl Record {
         }
     }
 
-    /// Gives the fence of a holder back that can store no more and has not stored.
+    /// Gives back the fence as it was held by somebody who can store no more by it and has not stored. The same pod may
+    /// have passed it again since: that is another hold, and stays.
     ///
     /// # Errors
     /// If the API server does not do it for too long.
-    pub async fn release(&self, holder: &str) -> Result<(), Error> {
+    pub async fn release(&self, hold: &Upload) -> Result<(), Error> {
         self.update(|status| {
-            let held = matches!(status.upload.state, UploadState::Started | UploadState::Unknown)
-                && status.upload.pod_uid.as_deref().unwrap_or_default() == holder;
-            held.then(|| BackupStatus {
+            (status.upload == *hold).then(|| BackupStatus {
                 upload: Upload::default(),
                 ..status.clone()
             })
@@ -195,20 +212,20 @@ impl Record {
         .map(|_| ())
     }
 
-    async fn patch(&self, operations: serde_json::Value) -> Result<(), Trouble> {
+    async fn patch(&self, operations: serde_json::Value) -> Result<(), CallError> {
         let patch: JsonPatch =
-            serde_json::from_value(operations).map_err(|error| Trouble::Lasting(error.to_string()))?;
+            serde_json::from_value(operations).map_err(|error| CallError::Lasting(error.to_string()))?;
         let patch: Patch<()> = Patch::Json(patch);
         call(self.api.patch_status(&self.name, &PatchParams::default(), &patch))
             .await
             .map(|_| ())
     }
 
-    fn failed(&self, action: &'static str, trouble: Trouble) -> Error {
+    fn failed(&self, action: &'static str, error: CallError) -> Error {
         Error::Call {
             action,
             name: self.name.clone(),
-            why: trouble.into_why(),
+            why: error.into_why(),
         }
     }
 }
@@ -224,14 +241,14 @@ fn fence_patch(uid: Option<&str>, upload: &Upload) -> serde_json::Value {
     serde_json::Value::Array(operations)
 }
 
-enum Trouble {
+enum CallError {
     NotFound(String),
     Conflict(String),
     Passing(String),
     Lasting(String),
 }
 
-impl Trouble {
+impl CallError {
     fn why(&self) -> &str {
         match self {
             Self::NotFound(why) | Self::Conflict(why) | Self::Passing(why) | Self::Lasting(why) => why,
@@ -245,24 +262,24 @@ impl Trouble {
     }
 }
 
-async fn call<Answer>(request: impl Future<Output = kube::Result<Answer>>) -> Result<Answer, Trouble> {
+async fn call<Output>(request: impl Future<Output = kube::Result<Output>>) -> Result<Output, CallError> {
     match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
-        Err(_) => Err(Trouble::Passing(format!(
+        Err(_) => Err(CallError::Passing(format!(
             "no answer within {} s",
             CALL_TIMEOUT.as_secs()
         ))),
         Ok(Err(kube::Error::Api(status))) => {
             let why = format!("{} ({})", status.message, status.code);
             Err(match status.code {
-                404 => Trouble::NotFound(why),
+                404 => CallError::NotFound(why),
                 // A JSON patch whose test fails is answered with 422.
-                409 | 422 => Trouble::Conflict(why),
+                409 | 422 => CallError::Conflict(why),
                 // 403 too: the RoleBinding may be younger than the pod.
-                403 | 408 | 429 | 500.. => Trouble::Passing(why),
-                _ => Trouble::Lasting(why),
+                403 | 408 | 429 | 500.. => CallError::Passing(why),
+                _ => CallError::Lasting(why),
             })
         }
-        Ok(Err(error)) => Err(Trouble::Passing(error.to_string())),
+        Ok(Err(error)) => Err(CallError::Passing(error.to_string())),
     }
 }

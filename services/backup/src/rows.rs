@@ -49,8 +49,8 @@ impl RowCounter {
             }
             self.line.clear();
         } else if self.line.starts_with(b"COPY ") {
-            if self.line.ends_with(b" FROM stdin;") {
-                self.table = Some(table_name(&String::from_utf8_lossy(&self.line[5..])));
+            if self.line.ends_with(b" FROM stdin;") && is_balanced(&self.line) {
+                self.table = Some(table_name(&readable(&self.line[5..])));
                 self.line.clear();
             } else {
                 // A name with a line break in it: the statement goes on.
@@ -60,6 +60,21 @@ impl RowCounter {
             self.line.clear();
         }
     }
+}
+
+/// Whether every double quote that was opened is closed: a name may hold whatever ends a statement.
+fn is_balanced(line: &[u8]) -> bool {
+    line.iter().filter(|byte| **byte == b'"').count() % 2 == 0
+}
+
+/// Bytes that are no UTF-8, as a database without an encoding has them, as `\xe4`: two names stay two names.
+fn readable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    text
 }
 
 /// Everything up to the first space outside double quotes.
@@ -101,5 +116,21 @@ mod tests {
             TEXT.as_bytes().chunks(size).for_each(|chunk| counter.feed(chunk));
             assert_eq!(counter.finish(), expected, "chunks of {size}");
         }
+    }
+
+    #[test]
+    fn names_without_an_encoding_and_names_like_statements_stay_apart() {
+        let mut counter = RowCounter::default();
+        counter.feed(
+            b"COPY public.\"k\xe4se\" (a) FROM stdin;\n1\n\\.\nCOPY public.\"k\xf6se\" (a) FROM stdin;\n1\n2\n\\.\n",
+        );
+        counter.feed(b"COPY public.\"a FROM stdin;\nb\" (a) FROM stdin;\n1\n2\n3\n\\.\n");
+        let rows: Vec<_> = counter.finish().into_iter().collect();
+        let expected = [
+            ("public.\"a FROM stdin;\nb\"", 3),
+            ("public.\"k\\xe4se\"", 1),
+            ("public.\"k\\xf6se\"", 2),
+        ];
+        assert_eq!(rows, expected.map(|(name, rows)| (name.to_owned(), rows)));
     }
 }

@@ -1,33 +1,39 @@
 //! One run, from the record to the stored archive. Every side effect of the runner is named here.
 //!
 //! ```text
-//! await the record -> [ read record, look at the key, decide ] until the slot is used or the run has failed
+//! await the record -> settle what earlier days left open
+//!   -> [ read record, look at the key, decide ] until the slot is used or the run has failed
 //!     Store    -> prepare (dump, archive, verify) -> copy next to the key -> pass the record's fence
 //!     Write    -> link(2)
-//!     Complete -> say so on the record, remove what killed pods left
+//!     Complete -> make the name durable, say so on the record, remove what killed pods left
 //!     Settle   -> wait for the pod that holds the fence, then withdraw its unfinished file
-//!     Release  -> give the fence of a pod that can store no more back
+//!     Release  -> give the hold of a pod that can store no more back
 //! ```
 //! Everything before the fence may happen any number of times; what comes after it happens once, because
-//! [`crate::decision`] says so. Until the fence is passed SIGTERM and the deadline end the run; afterwards nothing does.
+//! [`crate::decision`] says so. SIGTERM and the deadline end the run wherever this pod does not hold the fence and is not
+//! about to pass it; where it does, nothing ends it.
 
 use crate::{
     archive::Digest,
-    decision::{Action, Mine, Withdrawal, decide},
+    decision::{Action, Place, Stored, decide},
     failure::Failure,
     manifest::Manifest,
     prepare::{Preparation, Prepared, database_status},
-    record::{Fence, Record},
+    record::{self, Fence, Record},
     settings::Settings,
-    volume::{Linked, Volume},
+    volume::{self, Linked, Volume},
 };
-use chrono::Utc;
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use std::{fs, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use valerix_crds::{Backup, BackupPhase, Upload, UploadState, backup_runner::human_size};
+use valerix_crds::{
+    Backup, BackupDatabaseStatus, BackupPhase, BackupStatus, Upload, UploadState,
+    backup_runner::{human_size, record_name},
+};
 
-/// Kept of the deadline for writing the record, so that the Job's own deadline does not come first.
-const DEADLINE_MARGIN: Duration = Duration::from_secs(20);
+/// The most that is kept of the deadline for what came before this pod (the Job's deadline counts from the Job's start)
+/// and for writing the record.
+const DEADLINE_MARGIN: Duration = Duration::from_secs(5 * 60);
 /// How long calls for the record are tried again.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the result of a finished write is tried to be put on the record.
@@ -40,12 +46,16 @@ const ATTEMPTS: u32 = 3;
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(2);
 /// Pause between two looks at a record that another pod holds.
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
+/// How many days back writes that were left open are settled.
+const SETTLED_DAYS: u64 = 14;
+/// A hold of the fence that is younger may be of a pod that is still at work.
+const LEFT_OPEN_AFTER: TimeDelta = TimeDelta::hours(1);
 /// The longest message that the record takes. Unit: characters.
-const MAX_MESSAGE: usize = 1024;
+pub(crate) const MAX_MESSAGE: usize = 1024;
 
 /// How a run ended well.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Success {
     /// This run's or an interrupted run's archive is stored and the record says so.
     Stored,
     /// The slot was used already; nothing was changed.
@@ -60,7 +70,7 @@ pub async fn run(
     settings: Arc<Settings>,
     client: kube::Client,
     stop: impl Future<Output = ()>,
-) -> Result<Outcome, Failure> {
+) -> Result<Success, Failure> {
     let run = Run::new(settings, client);
     let mut stop = std::pin::pin!(stop);
     let result = run.slot(stop.as_mut()).await;
@@ -78,11 +88,36 @@ pub async fn run(
 
 struct Run {
     settings: Arc<Settings>,
-    client: kube::Client,
     record: Record,
     volume: Arc<Volume>,
     scratch: PathBuf,
     deadline: Instant,
+}
+
+/// What this pod has in hand while the slot is decided about.
+#[derive(Default)]
+struct Hand {
+    /// A verified archive on scratch.
+    prepared: Option<Prepared>,
+    /// Whether it is copied next to the key.
+    staged: bool,
+    /// The fence, as this pod passed it.
+    hold: Option<Upload>,
+    /// The hold whose unfinished file is gone.
+    withdrawn: Option<Upload>,
+    /// Why this pod stops trying to write, once its own hold is given back.
+    given_up: Option<volume::Error>,
+    unreadable: u32,
+    writes: u32,
+}
+
+/// What is to be decided about.
+struct Observed {
+    record: Backup,
+    upload: Upload,
+    stored: Stored,
+    /// What a stored archive of ours says of itself.
+    manifest: Option<Manifest>,
 }
 
 impl Run {
@@ -98,144 +133,79 @@ impl Run {
         );
         let margin = DEADLINE_MARGIN.min(settings.deadline / 10);
         Self {
-            record: Record::new(
-                client.clone(),
-                &arguments.namespace,
-                &settings.record_name,
-                RECORD_PATIENCE,
-            ),
+            record: Record::new(client, &arguments.namespace, &settings.record_name, RECORD_PATIENCE),
             volume: Arc::new(volume),
             scratch: arguments.scratch_folder.join("run"),
             deadline: Instant::now() + settings.deadline - margin,
-            client,
             settings,
         }
     }
 
     /// The loop of the module's documentation.
-    async fn slot(&self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Outcome, Failure> {
-        let first = self
-            .interruptible(stop.as_mut(), async {
-                self.record.awaited(self.deadline).await.map_err(Failure::Record)
-            })
-            .await?;
-        self.own(&first)?;
-        let mut prepared: Option<Prepared> = None;
-        let mut staged = false;
-        let mut fenced = false;
-        let mut withdrawn: Option<String> = None;
-        let mut given_up = None;
-        let (mut unreadable, mut writes) = (0, 0);
+    async fn slot(&self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Success, Failure> {
+        if !self.settings.off_time.is_zero() {
+            tracing::warn!(
+                minutes = self.settings.off_time.num_minutes(),
+                "the Job's time is not the policy's: the time zone data of the cluster's CronJob controller and of this image differ"
+            );
+        }
+        let arrival = async {
+            let record = self.record.awaited(self.deadline).await.map_err(Failure::Record)?;
+            self.check_owner(&record)?;
+            self.settle_earlier_slots().await
+        };
+        self.interruptible(stop.as_mut(), arrival).await?;
+        let mut hand = Hand::default();
         loop {
-            let record = self.record.read().await.map_err(Failure::Record)?;
-            self.own(&record)?;
-            let status = record.status.clone().unwrap_or_default();
-            let upload = &status.upload;
-            let stored = self.blocking({
-                let settings = self.settings.clone();
-                move |volume| volume.look(&|manifest| is_ours(&settings, manifest))
-            });
-            let stored = stored.await?;
-            let mine = prepared.as_ref().filter(|_| fenced).map(|prepared| Mine {
-                pod_uid: &self.settings.arguments.pod_uid,
-                sha256: &prepared.digest.sha256,
-            });
-            let withdrawal = match &withdrawn {
-                Some(holder) if upload.pod_uid.as_ref() == Some(holder) => Withdrawal::Done,
-                _ => Withdrawal::NotTried,
+            let observed = self.observe();
+            let observed = if hand.hold.is_some() {
+                observed.await?
+            } else {
+                self.interruptible(stop.as_mut(), observed).await?
             };
-            let action = decide(upload, mine, &stored, withdrawal);
-            tracing::info!(upload = ?upload.state, holder = upload.pod_uid, ?stored, ?action, "decided");
+            let action = decide(
+                &observed.upload,
+                &self.place(self.volume.slot()),
+                &observed.stored,
+                hand.hold.as_ref(),
+                hand.withdrawn.as_ref(),
+            );
+            tracing::info!(upload = ?observed.upload.state, holder = observed.upload.pod_uid, stored = ?observed.stored, ?action, "decided");
+            let key = || self.volume.key();
             match action {
                 Action::Finished => {
                     self.blocking(|volume| volume.sweep(true)).await?;
-                    return Ok(if writes > 0 {
-                        Outcome::Stored
+                    return Ok(if hand.writes > 0 {
+                        Success::Stored
                     } else {
-                        Outcome::AlreadyStored
+                        Success::AlreadyStored
                     });
                 }
-                Action::Release { from } => {
-                    self.record.release(&from).await.map_err(Failure::Record)?;
-                    if let Some(error) = given_up.take() {
+                Action::Complete(digest) => {
+                    self.complete(&digest, &observed, &hand).await?;
+                    return Ok(Success::Stored);
+                }
+                Action::Store => self.store(&mut hand, &observed.record, stop.as_mut()).await?,
+                Action::Write => self.write(&mut hand).await?,
+                Action::Settle => {
+                    self.interruptible(stop.as_mut(), self.settle(&observed.upload)).await?;
+                    self.withdraw(&mut hand, &observed.upload).await?;
+                }
+                Action::Release => {
+                    self.record.release(&observed.upload).await.map_err(Failure::Record)?;
+                    if let Some(error) = hand.given_up.take() {
                         return Err(Failure::Volume(error));
                     }
                 }
-                Action::Store => {
-                    let ready = match prepared.take() {
-                        Some(ready) => ready,
-                        None => {
-                            self.interruptible(stop.as_mut(), self.preparation().run(&record))
-                                .await?
-                        }
-                    };
-                    if !staged {
-                        let (archive, digest) = (ready.archive.clone(), ready.digest.clone());
-                        let stage = self.blocking(move |volume| volume.stage(&archive, &digest));
-                        self.interruptible(stop.as_mut(), async { stage.await?.map_err(Failure::Volume) })
-                            .await?;
-                        staged = true;
-                    }
-                    let fence = self
-                        .record
-                        .pass_fence(record.metadata.uid.as_deref(), &self.upload(&ready.digest))
-                        .await
-                        .map_err(Failure::Record)?;
-                    fenced = matches!(fence, Fence::Passed);
-                    prepared = Some(ready);
-                }
-                Action::Write => {
-                    writes += 1;
-                    match self.blocking(Volume::link).await? {
-                        Ok(Linked::Stored | Linked::Exists) => {}
-                        Ok(Linked::Withdrawn) => {
-                            // Another pod doubted this one; from here on this one is a pod like any other.
-                            fenced = false;
-                            staged = false;
-                        }
-                        Err(error) => {
-                            tracing::warn!(%error, "the write's outcome is open; reading the key");
-                            if writes >= ATTEMPTS {
-                                let me = self.settings.arguments.pod_uid.clone();
-                                withdrawn = Some(me.clone());
-                                self.blocking(move |volume| volume.withdraw(&me))
-                                    .await?
-                                    .map_err(Failure::Volume)?;
-                                given_up = Some(error);
-                            } else {
-                                tokio::time::sleep(ATTEMPT_PAUSE).await;
-                            }
-                        }
-                    }
-                }
-                Action::Complete { sha256, bytes } => {
-                    self.complete(&Digest { sha256, bytes }, prepared.as_ref()).await?;
-                    self.blocking(|volume| volume.sweep(true)).await?;
-                    return Ok(Outcome::Stored);
-                }
-                Action::Settle => {
-                    let holder = upload.pod_uid.clone().unwrap_or_default();
-                    self.interruptible(stop.as_mut(), self.settle(upload)).await?;
-                    let withdraw = holder.clone();
-                    self.blocking(move |volume| volume.withdraw(&withdraw))
-                        .await?
-                        .map_err(Failure::Volume)?;
-                    staged = staged && holder != self.settings.arguments.pod_uid;
-                    withdrawn = Some(holder);
-                }
-                Action::SlotTaken { why } => {
-                    return Err(Failure::SlotTaken {
-                        key: self.volume.key(),
-                        why,
-                    });
-                }
-                Action::Uncertain => return Err(Failure::Uncertain { key: self.volume.key() }),
+                Action::SlotTaken { why } => return Err(Failure::SlotTaken { key: key(), why }),
+                Action::Damaged { why } => return Err(Failure::StoredDamaged { key: key(), why }),
+                Action::Uncertain => return Err(self.elsewhere(&observed.upload)),
                 Action::ReadAgain { why } => {
-                    unreadable += 1;
-                    if unreadable >= ATTEMPTS {
-                        let fenced = upload.state != UploadState::None;
+                    hand.unreadable += 1;
+                    if hand.unreadable >= ATTEMPTS {
+                        let fenced = observed.upload.state != UploadState::None;
                         return Err(Failure::Unreadable {
-                            key: self.volume.key(),
+                            key: key(),
                             why,
                             fenced,
                         });
@@ -246,7 +216,99 @@ impl Run {
         }
     }
 
-    /// Ends early on SIGTERM and at the deadline: for everything that comes before the fence.
+    /// Reads the record, then what lies under the key; a slot that is used asks for no look.
+    async fn observe(&self) -> Result<Observed, Failure> {
+        let record = self.record.read().await.map_err(Failure::Record)?;
+        self.check_owner(&record)?;
+        let upload = record.status.clone().unwrap_or_default().upload;
+        let (stored, manifest) = if upload.state == UploadState::Completed {
+            (Stored::Absent, None)
+        } else {
+            self.look(self.volume.slot()).await?
+        };
+        Ok(Observed {
+            record,
+            upload,
+            stored,
+            manifest,
+        })
+    }
+
+    async fn look(&self, slot: NaiveDate) -> Result<(Stored, Option<Manifest>), Failure> {
+        let policy_uid = self.settings.arguments.policy_uid.clone();
+        self.blocking(move |volume| volume.of(slot).look(&|manifest| is_ours(&policy_uid, slot, manifest)))
+            .await
+    }
+
+    /// Makes an archive unless there is one in hand, puts it next to the key, and tries to pass the fence.
+    async fn store(
+        &self,
+        hand: &mut Hand,
+        record: &Backup,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Failure> {
+        let ready = match hand.prepared.take() {
+            Some(ready) => ready,
+            None => {
+                self.interruptible(stop.as_mut(), self.preparation().run(record))
+                    .await?
+            }
+        };
+        if !hand.staged {
+            let (archive, digest) = (ready.archive.clone(), ready.digest.clone());
+            let stage = self.blocking(move |volume| volume.stage(&archive, &digest));
+            self.interruptible(stop, async { stage.await?.map_err(Failure::Volume) })
+                .await?;
+            hand.staged = true;
+        }
+        let upload = self.upload(&ready.digest);
+        hand.prepared = Some(ready);
+        let fence = self.record.pass_fence(record.metadata.uid.as_deref(), &upload).await;
+        hand.hold = match fence.map_err(Failure::Record)? {
+            Fence::Passed => Some(upload),
+            Fence::Lost => None,
+        };
+        Ok(())
+    }
+
+    /// The one write. What it does not say is found out by looking.
+    async fn write(&self, hand: &mut Hand) -> Result<(), Failure> {
+        hand.writes += 1;
+        match self.blocking(Volume::link).await? {
+            Ok(Linked::Stored | Linked::Exists) => {}
+            Ok(Linked::Withdrawn) => {
+                // Another pod doubted this one; from here on this one is a pod like any other.
+                hand.hold = None;
+                hand.staged = false;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the write's outcome is open; reading the key");
+                if hand.writes < ATTEMPTS {
+                    tokio::time::sleep(ATTEMPT_PAUSE).await;
+                } else if let Some(mine) = hand.hold.clone() {
+                    self.withdraw(hand, &mine).await?;
+                    hand.given_up = Some(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the unfinished file of a holder away: by this hold it can store no more.
+    async fn withdraw(&self, hand: &mut Hand, upload: &Upload) -> Result<(), Failure> {
+        let holder = upload.pod_uid.clone().unwrap_or_default();
+        if holder == self.settings.arguments.pod_uid {
+            hand.hold = None;
+            hand.staged = false;
+        }
+        self.blocking(move |volume| volume.withdraw(&holder))
+            .await?
+            .map_err(Failure::Volume)?;
+        hand.withdrawn = Some(upload.clone());
+        Ok(())
+    }
+
+    /// Ends early on SIGTERM and at the deadline.
     async fn interruptible<Output>(
         &self,
         stop: Pin<&mut impl Future<Output = ()>>,
@@ -261,7 +323,7 @@ impl Run {
     }
 
     /// A record of another policy of the same name is never touched.
-    fn own(&self, record: &Backup) -> Result<(), Failure> {
+    fn check_owner(&self, record: &Backup) -> Result<(), Failure> {
         let arguments = &self.settings.arguments;
         if record.spec.policy_ref.uid == arguments.policy_uid {
             return Ok(());
@@ -286,35 +348,144 @@ impl Run {
         Ok(())
     }
 
+    /// Writes that earlier days left open are settled by what lies on the volume, which only a runner can read. What
+    /// hinders that is logged: today's archive comes first.
+    async fn settle_earlier_slots(&self) -> Result<(), Failure> {
+        for days in 1..=SETTLED_DAYS {
+            let Some(slot) = self.settings.slot.checked_sub_days(Days::new(days)) else {
+                break;
+            };
+            let record = self.record.named(&record_name(&self.settings.arguments.policy, slot));
+            if let Err(error) = self.settle_earlier_slot(slot, &record).await {
+                tracing::warn!(%slot, %error, "failed to settle an earlier slot");
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle_earlier_slot(&self, slot: NaiveDate, record: &Record) -> Result<(), Failure> {
+        let found = record.find().await.map_err(Failure::Record)?;
+        let Some(found) = found.filter(|found| found.spec.policy_ref.uid == self.settings.arguments.policy_uid) else {
+            return Ok(());
+        };
+        let upload = found.status.unwrap_or_default().upload;
+        let left_open = matches!(upload.state, UploadState::Started | UploadState::Unknown)
+            && upload.started_at.is_none_or(|at| Utc::now() - at > LEFT_OPEN_AFTER);
+        if !left_open {
+            return Ok(());
+        }
+        match self.look(slot).await? {
+            (Stored::Ours(digest), Some(manifest)) => {
+                tracing::info!(%slot, sha256 = digest.sha256, "an earlier slot's archive is stored and its record did not say so");
+                self.make_durable(slot).await?;
+                let stored = Completed::adopted(&digest, &manifest);
+                self.put_completed(record, slot, stored).await.map_err(Failure::Record)
+            }
+            (Stored::Absent, _) if self.place(slot).is_of(&upload) => self.put_not_stored(record, slot, &upload).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Nothing lies under the key and its holder's unfinished file is taken away: nothing was stored, and by that hold
+    /// nothing will be.
+    async fn put_not_stored(&self, record: &Record, slot: NaiveDate, upload: &Upload) -> Result<(), Failure> {
+        let holder = upload.pod_uid.clone().unwrap_or_default();
+        self.blocking(move |volume| volume.of(slot).withdraw(&holder))
+            .await?
+            .map_err(Failure::Volume)?;
+        if self.look(slot).await?.0 != Stored::Absent {
+            return Ok(());
+        }
+        record
+            .update(|status| {
+                (status.upload == *upload).then(|| BackupStatus {
+                    phase: BackupPhase::Failed,
+                    reason: Some("NotStored".into()),
+                    message: Some(
+                        "a run was about to store its archive and did not: nothing lies on the destination".into(),
+                    ),
+                    upload: Upload::default(),
+                    ..status.clone()
+                })
+            })
+            .await
+            .map(|_| ())
+            .map_err(Failure::Record)
+    }
+
+    fn place(&self, slot: NaiveDate) -> Place {
+        Place {
+            claim: self.settings.destination.claim_name.clone(),
+            key: self.volume.of(slot).key(),
+        }
+    }
+
     fn upload(&self, digest: &Digest) -> Upload {
+        let Place { claim, key } = self.place(self.volume.slot());
         Upload {
             state: UploadState::Started,
             pod_uid: Some(self.settings.arguments.pod_uid.clone()),
-            key: Some(self.volume.key()),
+            claim_name: Some(claim),
+            key: Some(key),
             sha256: Some(digest.sha256.clone()),
             bytes: i64::try_from(digest.bytes).ok(),
             started_at: Some(Utc::now()),
         }
     }
 
-    /// The archive is under its key: the record says so, however long the API server takes.
-    async fn complete(&self, digest: &Digest, prepared: Option<&Prepared>) -> Result<(), Failure> {
-        let stored_by_me = prepared.filter(|prepared| prepared.digest == *digest);
-        // An adopted archive tells itself what it holds.
-        let databases = match stored_by_me {
-            Some(prepared) => prepared.databases.clone(),
-            None => {
-                let slot = self.settings.slot;
-                match self.blocking(move |volume| volume.manifest(slot)).await? {
-                    Ok(manifest) => manifest.databases.iter().map(database_status).collect(),
-                    Err(_) => Vec::new(),
-                }
-            }
+    fn elsewhere(&self, upload: &Upload) -> Failure {
+        let unsaid = || "unknown".to_owned();
+        Failure::Uncertain {
+            key: upload.key.clone().unwrap_or_else(unsaid),
+            why: format!(
+                "a run that did not end was about to store it on claim {}, and spec.destination has changed since: set it back to have this day settled",
+                upload.claim_name.clone().unwrap_or_else(unsaid)
+            ),
+        }
+    }
+
+    /// The archive is under its key: its name is made durable, and the record says so, however long the API server takes.
+    async fn complete(&self, digest: &Digest, observed: &Observed, hand: &Hand) -> Result<(), Failure> {
+        self.make_durable(self.volume.slot()).await?;
+        let mine = hand.prepared.as_ref().filter(|prepared| prepared.digest == *digest);
+        let stored = match (mine, &observed.manifest) {
+            (None, Some(manifest)) => Completed::adopted(digest, manifest),
+            (mine, _) => Completed {
+                digest: digest.clone(),
+                databases: mine.map(|prepared| prepared.databases.clone()).unwrap_or_default(),
+                started_at: None,
+                completed_at: Utc::now(),
+            },
         };
-        let bytes = i64::try_from(digest.bytes).unwrap_or(i64::MAX);
-        let key = self.volume.key();
-        let now = Utc::now();
-        self.with_patience(COMPLETION_PATIENCE)
+        let record = self.record.with_patience(COMPLETION_PATIENCE);
+        self.put_completed(&record, self.volume.slot(), stored)
+            .await
+            .map_err(Failure::Record)?;
+        self.blocking(|volume| volume.sweep(true)).await
+    }
+
+    async fn make_durable(&self, slot: NaiveDate) -> Result<(), Failure> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let Err(error) = self.blocking(move |volume| volume.of(slot).make_durable()).await? else {
+                return Ok(());
+            };
+            tracing::warn!(%error, attempts, "the archive's name may not be durable");
+            if attempts >= ATTEMPTS {
+                return Err(Failure::Uncertain {
+                    key: self.volume.of(slot).key(),
+                    why: error.to_string(),
+                });
+            }
+            tokio::time::sleep(ATTEMPT_PAUSE).await;
+        }
+    }
+
+    async fn put_completed(&self, record: &Record, slot: NaiveDate, stored: Completed) -> Result<(), record::Error> {
+        let bytes = i64::try_from(stored.digest.bytes).unwrap_or(i64::MAX);
+        let Place { claim, key } = self.place(slot);
+        record
             .update(|status| {
                 if status.upload.state == UploadState::Completed {
                     return None;
@@ -324,22 +495,23 @@ impl Run {
                 next.reason = Some("Stored".into());
                 next.message = Some(format!(
                     "{} databases, {}, stored as {key}",
-                    databases.len(),
+                    stored.databases.len(),
                     human_size(bytes)
                 ));
-                next.completed_at = Some(now);
-                next.databases.clone_from(&databases);
+                next.started_at = stored.started_at.or(next.started_at);
+                next.completed_at = Some(stored.completed_at);
+                next.databases.clone_from(&stored.databases);
                 next.verified = Some("Local".into());
                 next.size = Some(human_size(bytes));
                 next.upload.state = UploadState::Completed;
+                next.upload.claim_name = Some(claim.clone());
                 next.upload.key = Some(key.clone());
-                next.upload.sha256 = Some(digest.sha256.clone());
+                next.upload.sha256 = Some(stored.digest.sha256.clone());
                 next.upload.bytes = Some(bytes);
                 Some(next)
             })
-            .await
-            .map_err(Failure::Record)?;
-        tracing::info!(key, sha256 = digest.sha256, bytes, "stored");
+            .await?;
+        tracing::info!(key, sha256 = stored.digest.sha256, bytes, "stored");
         Ok(())
     }
 
@@ -354,21 +526,20 @@ impl Run {
         } else {
             RECORD_PATIENCE
         };
-        let message: String = failure.to_string().chars().take(MAX_MESSAGE).collect();
         let now = Utc::now();
-        let record = self.with_patience(patience);
+        let record = self.record.with_patience(patience);
         let written = record.update(|status| {
-            let settled = matches!(
-                failure,
-                Failure::SlotTaken { .. } | Failure::Uncertain { .. } | Failure::Unreadable { .. }
-            );
             let free = status.upload.state == UploadState::None;
-            if status.upload.state == UploadState::Completed || !(free || settled) {
+            if status.upload.state == UploadState::Completed || !(free || failure.is_about_the_key()) {
                 return None;
             }
             let mut next = status.clone();
+            let mut message = failure.to_string();
+            if let (Failure::Deadline { .. }, Some(before)) = (failure, &status.message) {
+                message = format!("{message}; before that: {before}");
+            }
             next.reason = Some(failure.category().to_owned());
-            next.message = Some(message.clone());
+            next.message = Some(message.chars().take(MAX_MESSAGE).collect());
             if let Some(phase) = failure.phase() {
                 next.phase = phase;
                 next.completed_at = Some(now);
@@ -381,15 +552,6 @@ impl Run {
         if let Err(error) = written.await {
             tracing::error!(%error, "failed to put the reason on the record");
         }
-    }
-
-    fn with_patience(&self, patience: Duration) -> Record {
-        Record::new(
-            self.client.clone(),
-            &self.settings.arguments.namespace,
-            &self.settings.record_name,
-            patience,
-        )
     }
 
     fn tidy_scratch(&self) {
@@ -406,6 +568,7 @@ impl Run {
             record: &self.record,
             volume: &self.volume,
             scratch: &self.scratch,
+            deadline: self.deadline,
         }
     }
 
@@ -418,6 +581,27 @@ impl Run {
     }
 }
 
+/// What a record says of a stored archive.
+struct Completed {
+    digest: Digest,
+    databases: Vec<BackupDatabaseStatus>,
+    /// When its run began, where the record does not know.
+    started_at: Option<DateTime<Utc>>,
+    completed_at: DateTime<Utc>,
+}
+
+impl Completed {
+    /// Of an archive that another pod stored: it tells itself what it holds, and how old its data are.
+    fn adopted(digest: &Digest, manifest: &Manifest) -> Self {
+        Self {
+            digest: digest.clone(),
+            databases: manifest.databases.iter().map(database_status).collect(),
+            started_at: manifest.databases.iter().map(|member| member.started_at).min(),
+            completed_at: manifest.created_at,
+        }
+    }
+}
+
 pub(crate) async fn off_thread<Output: Send + 'static>(
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> Result<Output, Failure> {
@@ -426,15 +610,14 @@ pub(crate) async fn off_thread<Output: Send + 'static>(
         .map_err(|error| Failure::Task(error.to_string()))
 }
 
-fn is_ours(settings: &Settings, manifest: &Manifest) -> Result<(), String> {
-    let arguments = &settings.arguments;
-    if manifest.policy.uid != arguments.policy_uid {
+fn is_ours(policy_uid: &str, slot: NaiveDate, manifest: &Manifest) -> Result<(), String> {
+    if manifest.policy.uid != policy_uid {
         return Err(format!(
             "an archive of another policy lies there (UID {})",
             manifest.policy.uid
         ));
     }
-    if manifest.slot != settings.slot {
+    if manifest.slot != slot {
         return Err(format!("an archive of another slot lies there ({})", manifest.slot));
     }
     Ok(())

@@ -1,19 +1,18 @@
-//! Asks each server for its version before anything is dumped, so that a wrong password, a missing database and an
-//! unreachable host are told apart and named.
+//! Asks each server for its version before anything is dumped, so that a wrong password, a missing database, a
+//! certificate that is not trusted and an unreachable host are told apart and named.
 //!
-//! In: a [`Connection`]. Out: the server's version. Connects; writes nothing.
+//! In: a [`Connection`]. Out: the server's version. Runs psql, and so asks as pg_dump will: with the same trust and the
+//! same reading of the password. Writes nothing.
 
-use crate::connection::Connection;
-use sqlx::{
-    ConnectOptions, Connection as _,
-    postgres::{PgConnectOptions, PgSslMode},
+use crate::{
+    client::Client,
+    connection::Connection,
+    libpq::{self, ConnectFault},
 };
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 /// How long one attempt to connect and ask may take.
-pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait before each further attempt. With [`ATTEMPT_TIMEOUT`] the whole stays under a minute.
-pub const PAUSES: [Duration; 3] = [Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(10)];
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,126 +27,80 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It answered, and the answer will not change by asking again.
-    #[error("{label}: refused by {host}:{port}: {why}")]
+    #[error("{label}: refused by the server of secret {secret}: {why}")]
     Refused {
         /// The database.
         label: String,
-        /// Host.
-        host: String,
-        /// Port.
-        port: u16,
+        /// The Secret.
+        secret: String,
         /// What the server said.
         why: String,
     },
+    /// Its certificate is not trusted.
+    #[error(
+        "{label}: the server's certificate is not trusted (secret {secret}: put the certificate of its authority under key ca.crt, and under key host a name that the certificate holds): {why}"
+    )]
+    Untrusted {
+        /// The database.
+        label: String,
+        /// The Secret.
+        secret: String,
+        /// What does not fit.
+        why: String,
+    },
     /// It could not be reached, or is not ready.
-    #[error("{label}: not reachable at {host}:{port} in {attempts} attempts: {why}")]
+    #[error("{label}: not reachable at the host of secret {secret}: {why}")]
     Unreachable {
         /// The database.
         label: String,
-        /// Host.
-        host: String,
-        /// Port.
-        port: u16,
-        /// How often it was tried.
-        attempts: usize,
-        /// What happened last.
+        /// The Secret.
+        secret: String,
+        /// What happened.
         why: String,
     },
 }
 
-/// Asks for the version; tries again a few times while the server cannot be reached.
+/// Asks once.
 ///
 /// # Errors
-/// [`Error::Refused`] at once for a wrong password, role or database; [`Error::Unreachable`] after the last attempt.
-pub async fn ask(connection: &Connection) -> Result<Server, Error> {
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let why = match tokio::time::timeout(ATTEMPT_TIMEOUT, ask_once(connection)).await {
-            Ok(Ok(server)) => return Ok(server),
-            Ok(Err(Trouble::Lasting(why))) => {
-                return Err(Error::Refused {
-                    label: connection.label.clone(),
-                    host: connection.host.clone(),
-                    port: connection.port,
-                    why,
-                });
-            }
-            Ok(Err(Trouble::Passing(why))) => why,
-            Err(_) => format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()),
-        };
-        tracing::warn!(database = connection.name, attempts, why, "database not reachable");
-        let Some(pause) = PAUSES.get(attempts - 1) else {
-            return Err(Error::Unreachable {
-                label: connection.label.clone(),
-                host: connection.host.clone(),
-                port: connection.port,
-                attempts,
-                why,
-            });
-        };
-        tokio::time::sleep(*pause).await;
+/// [`Error::Unreachable`] if asking again may help, the others if it does not.
+pub async fn ask(connection: &Connection, client: &Client) -> Result<Server, Error> {
+    let mut command = libpq::connected(client, "psql", connection);
+    command.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+    for question in ["SHOW server_version_num", "SHOW server_version"] {
+        command.args(["--command", question]);
     }
-}
-
-enum Trouble {
-    Lasting(String),
-    Passing(String),
-}
-
-async fn ask_once(connection: &Connection) -> Result<Server, Trouble> {
-    let mut session = options(connection).connect().await.map_err(|error| classify(&error))?;
-    let number: String = sqlx::query_scalar("SHOW server_version_num")
-        .fetch_one(&mut session)
-        .await
-        .map_err(|error| classify(&error))?;
-    let version: String = sqlx::query_scalar("SHOW server_version")
-        .fetch_one(&mut session)
-        .await
-        .map_err(|error| classify(&error))?;
-    // The answer is there; how the session ends does not matter.
-    let _ = session.close().await;
-    let number: u32 = number
-        .parse()
-        .map_err(|_| Trouble::Lasting(format!("server_version_num is `{number}`")))?;
-    Ok(Server {
-        major: number / 10_000,
-        version,
-    })
-}
-
-fn options(connection: &Connection) -> PgConnectOptions {
-    let options = PgConnectOptions::new_without_pgpass()
-        .port(connection.port)
-        .username(&connection.username)
-        .password(&connection.password)
-        .database(&connection.database)
-        .application_name("valerix-backup");
-    let options = match connection.ssl_mode.as_deref().map(PgSslMode::from_str) {
-        Some(Ok(mode)) => options.ssl_mode(mode),
-        _ => options,
+    let unreachable = |why: String| Error::Unreachable {
+        label: connection.label.clone(),
+        secret: connection.secret.clone(),
+        why,
     };
-    if connection.host.starts_with('/') {
-        options.socket(&connection.host)
-    } else {
-        options.host(&connection.host)
+    let output = match tokio::time::timeout(ATTEMPT_TIMEOUT, libpq::output(command)).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(unreachable(format!("failed to run psql: {error}"))),
+        Err(_) => return Err(unreachable(format!("no answer within {} s", ATTEMPT_TIMEOUT.as_secs()))),
+    };
+    let (label, secret) = (connection.label.clone(), connection.secret.clone());
+    if !output.status.success() {
+        let why = libpq::complaint(&output.stderr, connection);
+        return Err(match libpq::connect_fault(&why) {
+            ConnectFault::Passing => unreachable(why),
+            ConnectFault::Certificate => Error::Untrusted { label, secret, why },
+            ConnectFault::Lasting => Error::Refused { label, secret, why },
+        });
     }
-}
-
-/// Only what the server itself says about role, password, database or rights lasts; the rest may pass.
-fn classify(error: &sqlx::Error) -> Trouble {
-    match error {
-        sqlx::Error::Database(database) => {
-            let code = database.code().unwrap_or_default().into_owned();
-            let message = format!("{} (SQLSTATE {code})", database.message());
-            // 08 connection, 53 resources, 57 operator intervention (starting up, shutting down), 58 system.
-            if ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)) {
-                Trouble::Passing(message)
-            } else {
-                Trouble::Lasting(message)
-            }
-        }
-        sqlx::Error::Configuration(error) => Trouble::Lasting(error.to_string()),
-        other => Trouble::Passing(other.to_string()),
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let number: Option<u32> = lines.next().and_then(|number| number.trim().parse().ok());
+    match (number, lines.next()) {
+        (Some(number), Some(version)) => Ok(Server {
+            major: number / 10_000,
+            version: version.trim().to_owned(),
+        }),
+        _ => Err(Error::Refused {
+            label,
+            secret,
+            why: format!("it did not tell its version but `{}`", libpq::line(&output.stdout)),
+        }),
     }
 }

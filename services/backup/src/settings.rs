@@ -1,9 +1,12 @@
 //! The runner's environment, read once. Pure: in are arguments, out is what this run is about.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 use valerix_crds::{BackupPolicySpec, VolumeClaimDestination, backup_runner};
+
+/// How far the clocks of two years' time zone data may be apart.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(90);
 
 /// The environment of the pod, as the operator writes it. Flags exist for a run at the desk.
 #[derive(Clone, Debug, clap::Parser)]
@@ -62,8 +65,9 @@ pub struct Settings {
     pub destination: VolumeClaimDestination,
     /// The civil date that this run stands for.
     pub slot: NaiveDate,
-    /// When the run was due.
-    pub scheduled_at: DateTime<Utc>,
+    /// By how much the Job's time misses the policy's, where the time zone data of the CronJob controller and of this
+    /// image differ.
+    pub off_time: TimeDelta,
     /// Name of the slot's record.
     pub record_name: String,
     /// How long the run may take.
@@ -128,7 +132,7 @@ impl Settings {
             Some(deadline) => deadline.value().map_err(|source| Error::Deadline { source })?,
             None => Duration::from_secs(backup_runner::DEFAULT_DEADLINE_SECONDS),
         };
-        let slot = backup_runner::slot(scheduled_at, &zone);
+        let (slot, off_time) = slot(scheduled_at, &zone, &spec.schedule.time_of_day);
         Ok(Self {
             record_name: backup_runner::record_name(&arguments.policy, slot),
             deadline: deadline.min(Duration::from_secs(backup_runner::MAX_DEADLINE_SECONDS)),
@@ -136,9 +140,33 @@ impl Settings {
             spec,
             destination,
             slot,
-            scheduled_at,
+            off_time,
         })
     }
+}
+
+/// The civil date of the Job's time in the zone. Where that time misses the policy's time of day by no more than the
+/// clocks of two years' time zone data differ, the date of the time that was meant: else a midnight run would count for
+/// the day before, all season long.
+fn slot(scheduled_at: DateTime<Utc>, zone: &Tz, time_of_day: &str) -> (NaiveDate, TimeDelta) {
+    let date = backup_runner::slot(scheduled_at, zone);
+    let Ok(time) = NaiveTime::parse_from_str(time_of_day, "%H:%M") else {
+        return (date, TimeDelta::zero());
+    };
+    [
+        date.checked_sub_days(Days::new(1)),
+        Some(date),
+        date.checked_add_days(Days::new(1)),
+    ]
+    .into_iter()
+    .flatten()
+    .filter_map(|day| {
+        let meant = zone.from_local_datetime(&day.and_time(time)).earliest()?;
+        Some((day, scheduled_at - meant.to_utc()))
+    })
+    .filter(|(_, off_time)| off_time.abs() <= CLOCK_TOLERANCE)
+    .min_by_key(|(_, off_time)| off_time.abs())
+    .unwrap_or((date, TimeDelta::zero()))
 }
 
 #[cfg(test)]
@@ -180,6 +208,33 @@ mod tests {
         assert_eq!(settings.record_name, "shop-20260822");
         let settings = Settings::new(arguments(&format!("shop-{minutes}"), "Etc/UTC")).unwrap();
         assert_eq!(settings.record_name, "shop-20260821");
+    }
+
+    #[test]
+    fn a_job_of_other_time_zone_data_stands_for_the_day_that_was_meant() {
+        let zone = Tz::America__Asuncion;
+        let at = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().to_utc();
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        // Paraguay keeps summer time since 2024 (UTC-3): who does not know it yet counts midnight as 04:00 UTC, and who
+        // does meets a controller that does not.
+        let midnight = zone
+            .from_local_datetime(&day("2026-07-02").and_hms_opt(0, 0, 0).unwrap())
+            .unwrap()
+            .to_utc();
+        for (minutes, expected) in [
+            (0, "2026-07-02"),
+            (60, "2026-07-02"),
+            (-60, "2026-07-02"),
+            (-120, "2026-07-01"),
+        ] {
+            let (slot, off_time) = slot(midnight + TimeDelta::minutes(minutes), &zone, "00:00");
+            assert_eq!(slot, day(expected), "{minutes}");
+            let told = if minutes.abs() <= 60 { minutes } else { 0 };
+            assert_eq!(off_time, TimeDelta::minutes(told));
+        }
+        // An edited time of day is no question of clocks.
+        let (found, off_time) = slot(at("2026-08-21T15:00:00Z"), &Tz::Etc__UTC, "22:00");
+        assert_eq!((found, off_time), (day("2026-08-21"), TimeDelta::zero()));
     }
 
     #[test]

@@ -14,14 +14,17 @@ use crate::{
 };
 use chrono::NaiveDate;
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io::{self, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 /// An unfinished file that nothing was written to for this long was left by a killed pod.
 const ABANDONED_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Who may enter the folders of archives: their owner, and the volume's group.
+const FOLDER_MODE: u32 = 0o750;
 /// End of an archive's name.
 const ARCHIVE: &str = ".tar.zst";
 /// End of an unfinished file's name.
@@ -83,6 +86,17 @@ impl Volume {
         }
     }
 
+    /// The place of another slot of the same policy.
+    #[must_use]
+    pub fn of(&self, slot: NaiveDate) -> Self {
+        Self { slot, ..self.clone() }
+    }
+
+    /// The slot.
+    pub fn slot(&self) -> NaiveDate {
+        self.slot
+    }
+
     /// The key, relative to the volume's root.
     pub fn key(&self) -> String {
         let path = self.archive(self.slot);
@@ -101,33 +115,31 @@ impl Volume {
             .join(format!(".{}.{pod_uid}{UNFINISHED}", self.slot.format("%Y%m%d")))
     }
 
-    /// What lies under the slot's key. Reads the whole archive if there is one.
-    pub fn look(&self, ours: &dyn Fn(&Manifest) -> Result<(), String>) -> Stored {
+    /// What lies under the slot's key, and what it says of itself if it is ours. Reads the whole archive if there is one.
+    pub fn look(&self, ours: &dyn Fn(&Manifest) -> Result<(), String>) -> (Stored, Option<Manifest>) {
         let path = self.archive(self.slot);
-        match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Stored::Absent,
-            Err(error) => return Stored::Unreadable { why: error.to_string() },
-            Ok(metadata) if !metadata.is_file() => {
-                return Stored::Foreign {
-                    why: "it is not a file".into(),
-                };
-            }
-            Ok(_) => {}
-        }
-        match archive::verify(&path, &|_| None) {
-            Ok((manifest, Digest { sha256, bytes })) => match ours(&manifest) {
-                Ok(()) => Stored::Ours { sha256, bytes },
-                Err(why) => Stored::Foreign { why },
+        let stored = match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Absent,
+            Err(error) => Stored::Unreadable { why: error.to_string() },
+            Ok(metadata) if !metadata.is_file() => Stored::Foreign {
+                why: "it is not a file".into(),
             },
-            Err(archive::Error::Io { source, .. }) => Stored::Unreadable {
-                why: source.to_string(),
+            Ok(_) => match archive::verify(&path) {
+                Ok((manifest, digest)) => match ours(&manifest) {
+                    Ok(()) => return (Stored::Ours(digest), Some(manifest)),
+                    Err(why) => Stored::Foreign { why },
+                },
+                Err(archive::Error::Io { source, .. }) => Stored::Unreadable {
+                    why: source.to_string(),
+                },
+                // A volume that cannot be read looks like a damaged archive to the decoder: read it without one.
+                Err(archive::Error::Damaged { why }) => match archive::digest(&path) {
+                    Ok(_) => Stored::Damaged { why },
+                    Err(_) => Stored::Unreadable { why },
+                },
             },
-            // A volume that cannot be read looks like a damaged archive to the decoder: read it without one.
-            Err(archive::Error::Damaged { why }) => match archive::digest(&path) {
-                Ok(_) => Stored::Foreign { why },
-                Err(_) => Stored::Unreadable { why },
-            },
-        }
+        };
+        (stored, None)
     }
 
     /// Copies the archive next to its key, fsyncs it and reads it back. Nothing is visible under the key yet.
@@ -135,12 +147,16 @@ impl Volume {
     /// # Errors
     /// If the volume cannot be written, or what is read back is not what was written.
     pub fn stage(&self, archive: &Path, expected: &Digest) -> Result<(), Error> {
-        fs::create_dir_all(&self.folder).map_err(io_error(format!("create {}", self.folder.display())))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(FOLDER_MODE)
+            .create(&self.folder)
+            .map_err(io_error(format!("create {}", self.folder.display())))?;
         let path = self.unfinished(&self.pod_uid);
         remove(&path)?;
         let at = || format!("write {}", path.display());
         let mut source = File::open(archive).map_err(io_error("open the archive on scratch for the copy"))?;
-        let mut target = Hashing::new(File::create_new(&path).map_err(io_error(at()))?);
+        let mut target = Hashing::new(archive::create(&path).map_err(io_error(at()))?);
         io::copy(&mut source, &mut target).map_err(io_error(at()))?;
         target.flush().map_err(io_error(at()))?;
         let (file, sha256, bytes) = target.finish();
@@ -160,18 +176,19 @@ impl Volume {
     pub fn link(&self) -> Result<Linked, Error> {
         let key = self.archive(self.slot);
         match fs::hard_link(self.unfinished(&self.pod_uid), &key) {
-            Ok(()) => {
-                self.sync_folders()?;
-                Ok(Linked::Stored)
-            }
+            Ok(()) => Ok(Linked::Stored),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Linked::Exists),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Linked::Withdrawn),
             Err(error) => Err(io_error(format!("link {}", key.display()))(error)),
         }
     }
 
-    /// Makes the names durable, up to the volume's root: the folders may be new.
-    fn sync_folders(&self) -> Result<(), Error> {
+    /// Makes the stored archive's name durable, up to the volume's root: the folders may be new. Who finds an archive of
+    /// a pod that was killed after its link(2) does this too.
+    ///
+    /// # Errors
+    /// If the volume refuses: until it does not, a loss of power may take the archive away.
+    pub fn make_durable(&self) -> Result<(), Error> {
         for folder in self.folder.ancestors() {
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
@@ -236,7 +253,7 @@ impl Volume {
     /// # Errors
     /// If it cannot be read or is damaged.
     pub fn manifest(&self, slot: NaiveDate) -> Result<Manifest, archive::Error> {
-        archive::verify(&self.archive(slot), &|_| None).map(|(manifest, _)| manifest)
+        archive::verify(&self.archive(slot)).map(|(manifest, _)| manifest)
     }
 }
 
@@ -278,11 +295,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (first, second) = (staged(root.path(), "a"), staged(root.path(), "b"));
         assert_eq!(first.key(), "pg/shop/nightly/20260821.tar.zst");
-        assert_eq!(first.look(&|_| Ok(())), Stored::Absent);
+        assert_eq!(first.look(&|_| Ok(())).0, Stored::Absent);
         assert_eq!(first.link().unwrap(), Linked::Stored);
         assert_eq!(second.link().unwrap(), Linked::Exists);
         assert_eq!(fs::read_to_string(root.path().join(first.key())).unwrap(), "a");
-        assert!(matches!(second.look(&|_| Ok(())), Stored::Foreign { .. }));
+        first.make_durable().unwrap();
+        assert!(matches!(second.look(&|_| Ok(())).0, Stored::Damaged { .. }));
         second.sweep(true);
         assert_eq!(fs::read_dir(root.path().join("pg/shop/nightly")).unwrap().count(), 1);
     }
@@ -294,7 +312,29 @@ mod tests {
         other.withdraw("a").unwrap();
         other.withdraw("a").unwrap();
         assert_eq!(paused.link().unwrap(), Linked::Withdrawn);
-        assert_eq!(other.look(&|_| Ok(())), Stored::Absent);
+        assert_eq!(other.look(&|_| Ok(())).0, Stored::Absent);
+    }
+
+    #[test]
+    fn only_the_owner_and_the_volumes_group_can_read_an_archive() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let volume = staged(root.path(), "a");
+        volume.link().unwrap();
+        for path in ["pg", "pg/shop", "pg/shop/nightly", &volume.key()] {
+            let mode = fs::metadata(root.path().join(path)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o007, 0, "{path}: {mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_made_durable_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = staged(root.path(), "a");
+        volume.link().unwrap();
+        fs::remove_dir_all(root.path().join("pg")).unwrap();
+        let error = volume.make_durable().unwrap_err().to_string();
+        assert!(error.starts_with("failed to fsync"), "{error}");
     }
 
     #[test]

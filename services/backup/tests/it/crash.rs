@@ -113,6 +113,124 @@ async fn a_pod_that_wakes_up_after_its_fence_was_released_stores_nothing() {
     database.drop().await;
 }
 
+/// A pod that has passed the fence and is paused right there, and the trap that holds it.
+async fn paused_at_the_fence(harness: &Harness, uid: &str) -> (tokio::process::Child, Trap) {
+    let trap = Trap::new("Uploading", Moment::After);
+    harness.api.set_trap(Some(trap.clone()));
+    let paused = harness.pod(uid);
+    trap.bitten.notified().await;
+    (paused, trap)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_the_release_of_a_paused_pods_hold_nobody_turns_in_circles() {
+    let database = Database::new("orders", SMALL).await;
+    for moment in [Moment::Before, Moment::After] {
+        let harness = Harness::new(&[("orders", &database.name)]).await;
+        let (paused, held) = paused_at_the_fence(&harness, "paused").await;
+        // The heir has withdrawn the paused pod's file and dies while it gives the hold back.
+        let release = Trap::new("Uploading", moment);
+        harness.api.set_trap(Some(release.clone()));
+        let mut heir = harness.pod("heir");
+        release.bitten.notified().await;
+        heir.kill().await.unwrap();
+        held.release.notify_one();
+        let ended = harness.ended(paused, "paused").await;
+        assert_eq!(ended.code, Some(0), "{moment:?}: {}", ended.log);
+        harness.assert_agreement();
+        assert_eq!(harness.record()["status"]["phase"], "Completed", "{moment:?}");
+        let decisions = ended.log.matches("\"decided\"").count();
+        assert!(decisions < 12, "{moment:?}: {decisions} decisions\n{}", ended.log);
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_withdrawn_of_a_pod_says_nothing_about_its_next_hold() {
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    let (paused, held) = paused_at_the_fence(&harness, "paused").await;
+    // The heir gives the hold back, and is paused before it hears that it has.
+    let release = Trap::new("Uploading", Moment::After);
+    harness.api.set_trap(Some(release.clone()));
+    let heir = harness.pod("heir");
+    release.bitten.notified().await;
+    // The first pod wakes up, finds its file gone, and passes the fence a second time.
+    let again = Trap::new("Uploading", Moment::After);
+    harness.api.set_trap(Some(again.clone()));
+    held.release.notify_one();
+    again.bitten.notified().await;
+    release.release.notify_one();
+    again.release.notify_one();
+    let (first, second) = tokio::join!(harness.ended(paused, "paused"), harness.ended(heir, "heir"));
+    assert_eq!(
+        (first.code, second.code),
+        (Some(0), Some(0)),
+        "{}\n{}",
+        first.log,
+        second.log
+    );
+    harness.assert_agreement();
+    assert_eq!(harness.record()["status"]["phase"], "Completed");
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_was_changed_on_the_day_is_no_second_archive() {
+    let database = Database::new("orders", SMALL).await;
+    for change in ["path", "claimName"] {
+        let mut harness = Harness::new(&[("orders", &database.name)]).await;
+        assert_eq!(harness.run("first").await.code, Some(0));
+        // As a kill leaves it between link(2) and the record's patch.
+        let mut record = harness.record();
+        record["status"]["phase"] = "Uploading".into();
+        record["status"]["upload"]["state"] = "Started".into();
+        harness.api.put(record.clone());
+        let destination = harness.spec["destination"]["volumeClaim"].clone();
+        harness.spec["destination"]["volumeClaim"][change] = "elsewhere".into();
+        if change == "claimName" {
+            fs::remove_dir_all(harness.destination()).unwrap();
+        }
+        let ended = harness.run("second").await;
+        assert_eq!(ended.code, Some(30), "{change}: {}", ended.log);
+        let status = harness.record()["status"].clone();
+        assert_eq!(
+            (&status["phase"], &status["reason"]),
+            (&"Unknown".into(), &"UploadUncertain".into())
+        );
+        assert!(harness.message().contains("spec.destination"), "{}", harness.message());
+        assert!(!harness.destination().join("elsewhere").exists());
+        if change == "path" {
+            harness.spec["destination"]["volumeClaim"] = destination;
+            assert_eq!(harness.run("third").await.code, Some(0));
+            harness.assert_agreement();
+            assert_eq!(harness.record()["status"]["upload"]["podUID"], "first");
+        }
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_stored_is_not_read_again() {
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("first").await.code, Some(0));
+    let record = harness.record();
+    fs::write(harness.archive(), "damaged since").unwrap();
+    let ended = harness.run("second").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(harness.record(), record);
+    // As long as the record is open, a damaged archive of this slot has its own word.
+    let mut open = record.clone();
+    open["status"]["phase"] = "Uploading".into();
+    open["status"]["upload"]["state"] = "Started".into();
+    harness.api.put(open);
+    let ended = harness.run("third").await;
+    assert_eq!(ended.code, Some(23), "{}", ended.log);
+    assert_eq!(harness.record()["status"]["reason"], "ArchiveDamaged");
+    database.drop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_before_the_fence_leaves_nothing_and_the_next_pod_goes_on() {
     let database = Database::new("orders", SMALL).await;

@@ -71,14 +71,16 @@ fn manifest(folder: &Path) -> Manifest {
 async fn a_cut_dump_is_refused_although_its_list_reads() {
     let material = material().await;
     let whole = fs::read(material.folder.path().join("damage.dump")).unwrap();
-    let contents = dump::inspect(
-        "databases[0] damage",
-        &material.client,
-        &material.folder.path().join("damage.dump"),
-    )
-    .await
-    .unwrap();
+    let path = material.folder.path().join("damage.dump");
+    let (contents, digest) = dump::inspect("databases[0] damage", &material.client, &path)
+        .await
+        .unwrap();
     assert_eq!((contents.tables, contents.rows["public.t"]), (1, 500));
+    assert_eq!(
+        digest,
+        archive::digest(&path).unwrap(),
+        "what was read is what was checked"
+    );
     let cut = material.folder.path().join("cut.dump");
     let percent = |percent: usize| whole.len() * percent / 100;
     for length in [0, percent(20), percent(60), percent(90), percent(99), whole.len() - 1] {
@@ -100,16 +102,18 @@ async fn every_damaged_archive_is_refused() {
     let folder = material.folder.path();
     let manifest = manifest(folder);
     let path = folder.join("a.tar.zst");
+    let dump = fs::read(folder.join("damage.dump")).unwrap();
     archive::write(&path, folder, &manifest, 3).unwrap();
-    let client = material.client.clone();
-    let clients = move |_: &str| Some(client.clone());
-    let (read_back, digest) = archive::verify(&path, &clients).unwrap();
+    assert!(
+        !folder.join("damage.dump").exists(),
+        "a dump that is archived makes room"
+    );
+    let (read_back, digest) = archive::verify(&path).unwrap();
     assert_eq!(read_back, manifest);
     let good = fs::read(&path).unwrap();
     assert_eq!(digest.bytes, good.len() as u64);
     let tar = zstd::decode_all(good.as_slice()).unwrap();
     let compressed = |tar: &[u8]| zstd::encode_all(tar, 3).unwrap();
-    let dump = fs::read(folder.join("damage.dump")).unwrap();
 
     let rebuilt = |members: &[(&str, &[u8])]| {
         let mut builder = tar::Builder::new(Vec::new());
@@ -130,13 +134,7 @@ async fn every_damaged_archive_is_refused() {
     flipped_archive[middle] ^= 1;
     let mut trailing = good.clone();
     trailing.write_all(b"more").unwrap();
-    let mut cut_truth = manifest.clone();
     let cut_dump = &dump[..dump.len() * 6 / 10];
-    fs::write(folder.join("cut"), cut_dump).unwrap();
-    let cut_digest = archive::digest(&folder.join("cut")).unwrap();
-    cut_truth.databases[0].sha256 = cut_digest.sha256;
-    cut_truth.databases[0].bytes = cut_digest.bytes;
-    let cut_text = serde_json::to_vec(&cut_truth).unwrap();
     let member_end = 512 + dump.len().div_ceil(512) * 512;
 
     let rows: Vec<(&str, Vec<u8>)> = vec![
@@ -169,19 +167,19 @@ async fn every_damaged_archive_is_refused() {
             rebuilt(&[("damage.dump", &dump), ("manifest.json", &text[..text.len() - 2])]),
         ),
         (
-            "a cut dump with a manifest that agrees",
-            rebuilt(&[("damage.dump", cut_dump), ("manifest.json", &cut_text)]),
+            "a cut dump",
+            rebuilt(&[("damage.dump", cut_dump), ("manifest.json", &text)]),
         ),
     ];
     let damaged = folder.join("damaged.tar.zst");
     for (row, bytes) in rows {
         fs::write(&damaged, bytes).unwrap();
-        let error = archive::verify(&damaged, &clients).err();
+        let error = archive::verify(&damaged).err();
         assert!(matches!(error, Some(Error::Damaged { .. })), "{row}: {error:?}");
     }
     // The rebuilding itself is sound: without damage it is accepted.
     fs::write(&damaged, rebuilt(&[("damage.dump", &dump), ("manifest.json", &text)])).unwrap();
-    archive::verify(&damaged, &clients).unwrap();
+    archive::verify(&damaged).unwrap();
     material.database.drop().await;
 }
 

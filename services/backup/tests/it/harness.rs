@@ -181,6 +181,11 @@ impl Harness {
 
     /// Record and volume tell the same story: one archive with the record's sha256, or none and no Completed.
     pub fn assert_agreement(&self) {
+        self.assert_agreement_of(&["20260821.tar.zst"]);
+    }
+
+    /// The same, with archives of earlier days.
+    pub fn assert_agreement_of(&self, archives: &[&str]) {
         let record = self.record();
         let status = &record["status"];
         let completed = status["phase"] == "Completed";
@@ -189,7 +194,7 @@ impl Harness {
         if completed {
             assert_eq!(status["upload"]["sha256"], sha256(&self.archive()), "{status}");
             assert_eq!(status["upload"]["bytes"], fs::metadata(self.archive()).unwrap().len());
-            assert_eq!(self.stored(), ["20260821.tar.zst"]);
+            assert_eq!(self.stored(), archives);
         }
     }
 

@@ -13,3 +13,5 @@ mod damage;
 mod harness;
 mod refusals;
 mod round_trip;
+mod trust;
+mod waiting;

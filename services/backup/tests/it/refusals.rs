@@ -3,7 +3,7 @@
 use crate::harness::{Database, Harness, RECORD, SMALL};
 use serde_json::json;
 use sqlx::{Executor, Row};
-use std::{fs, os::unix::fs::symlink, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -42,7 +42,7 @@ async fn missing_secrets_are_all_named() {
         20,
         "SecretInvalid",
         &[
-            "databases[0] orders: secret orders-db, key host not found",
+            "databases[0] orders: secret orders-db, key host not found, key username not found, key password not found: is there such a Secret",
             "databases[1] payments: secret pay, key password not found",
         ],
     );
@@ -92,9 +92,8 @@ async fn a_wrong_password_fails_at_once_and_names_the_database() {
         20,
         "DatabaseRefused",
         &[
-            "databases[1] locked: refused by",
-            "password authentication failed",
-            "28P01",
+            "databases[1] locked: refused by the server of secret locked-db",
+            "FATAL: password authentication failed for user",
         ],
     );
     assert!(!harness.message().contains("good"), "{}", harness.message());
@@ -102,9 +101,9 @@ async fn a_wrong_password_fails_at_once_and_names_the_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreachable_database_fails_within_a_minute_and_a_missing_one_at_once() {
+async fn an_unreachable_database_is_told_until_the_deadline_and_a_missing_one_at_once() {
     let database = Database::new("good", SMALL).await;
-    let harness = Harness::new(&[("good", &database.name), ("gone", "x")]).await;
+    let mut harness = Harness::new(&[("good", &database.name), ("gone", "x")]).await;
     let closed = TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -112,38 +111,43 @@ async fn an_unreachable_database_fails_within_a_minute_and_a_missing_one_at_once
         .unwrap()
         .port();
     harness.secret(1, "port", &closed.to_string());
-    let begun = std::time::Instant::now();
+    harness.spec["job"] = json!({"deadline": "10s"});
     let ended = harness.run("pod").await;
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     harness.assert_failed(
         &ended,
         21,
         "DatabaseUnreachable",
-        &["databases[1] gone: not reachable at", "4 attempts"],
+        &[
+            "databases[1] gone: not reachable at the host of secret gone-db",
+            "Connection refused",
+        ],
     );
+    assert!(!harness.message().contains("good"), "{}", harness.message());
 
     harness.secret(1, "port", &harness.server.get_port().to_string());
     harness.secret(1, "dbname", "valerix_no_such_database");
+    harness.spec["job"] = json!({});
     let ended = harness.run("again").await;
     harness.assert_failed(
         &ended,
         20,
         "DatabaseRefused",
-        &["databases[1] gone", "valerix_no_such_database", "3D000"],
+        &["databases[1] gone", "database <key dbname> does not exist"],
     );
     database.drop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pg_dump_whose_session_is_killed_stores_nothing() {
+async fn a_pg_dump_whose_session_is_always_killed_stores_nothing() {
     let database = Database::new("orders", SMALL).await;
-    let harness = Harness::new(&[("orders", &database.name)]).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    harness.spec["job"] = json!({"deadline": "12s"});
     let mut lock = harness.connect(&database.name).await;
     lock.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
         .await
         .unwrap();
     let pod = harness.pod("pod");
-    // pg_dump waits for the lock; its session is ended there, and again when the runner tries once more.
+    // pg_dump waits for the lock; its session is ended there, and again each time the runner tries again.
     let mut control = harness.connect("postgres").await;
     let killing = async {
         loop {
@@ -172,8 +176,9 @@ async fn a_pg_dump_whose_session_is_killed_stores_nothing() {
             "terminating connection",
         ],
     );
-    assert!(ended.log.contains("trying the dump once more"), "{}", ended.log);
+    assert!(ended.log.contains("trying again"), "{}", ended.log);
     drop(lock);
+    harness.spec["job"] = json!({});
     assert_eq!(harness.run("again").await.code, Some(0));
     harness.assert_agreement();
     database.drop().await;
@@ -186,6 +191,8 @@ async fn a_client_older_than_the_server_is_refused() {
     let clients = tempfile::tempdir().unwrap();
     fs::create_dir_all(clients.path().join("9/bin")).unwrap();
     symlink("/usr/bin/true", clients.path().join("9/bin/pg_dump")).unwrap();
+    let installed = valerix_backup::client::installed(Path::new("/usr/lib/postgresql")).unwrap();
+    symlink(installed[0].program("psql"), clients.path().join("9/bin/psql")).unwrap();
     harness.client_folder = clients.path().to_str().unwrap().to_owned();
     let ended = harness.run("pod").await;
     harness.assert_failed(

@@ -64,7 +64,7 @@ async fn several_databases_survive_the_round_trip_and_a_second_run_changes_nothi
         0
     );
 
-    let (manifest, digest) = archive::verify(&harness.archive(), &|_| None).unwrap();
+    let (manifest, digest) = archive::verify(&harness.archive()).unwrap();
     assert_eq!(status["upload"]["sha256"], digest.sha256);
     assert_eq!(manifest.policy.uid, POLICY_UID);
     assert_eq!(manifest.databases[0].rows["public.t"], 500);
@@ -148,6 +148,50 @@ async fn a_lost_record_adopts_the_archive_of_its_slot() {
         before["status"]["upload"]["sha256"]
     );
     assert_eq!(harness.record()["status"]["databases"], before["status"]["databases"]);
+    // How old the data are is not a question of when they were found.
+    let (manifest, _) = archive::verify(&harness.archive()).unwrap();
+    assert_eq!(harness.record()["status"]["completedAt"], json!(manifest.created_at));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_day_left_open_is_settled_by_the_next_run() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    harness.minutes -= 24 * 60;
+    harness.put_record("nightly-20260820", "2026-08-20");
+    assert_eq!(harness.run("yesterday").await.code, Some(0));
+    let stored = harness.api.record("nightly-20260820");
+    // As kills leave it between link(2) and the record's patch, and a day whose pod never came to write.
+    let open = |record: &str, slot: &str| {
+        harness.put_record(record, slot);
+        let mut open = harness.api.record(record);
+        open["status"] = json!({"phase": "Unknown", "upload": {"state": "Started", "podUID": "gone", "sha256": "abc",
+            "claimName": "backups", "key": format!("pg/shop/nightly/{}.tar.zst", slot.replace('-', "")),
+            "startedAt": "2026-08-20T00:00:01Z"}});
+        harness.api.put(open);
+    };
+    open("nightly-20260820", "2026-08-20");
+    open("nightly-20260818", "2026-08-18");
+    harness.minutes += 24 * 60;
+    assert_eq!(harness.run("today").await.code, Some(0));
+    harness.assert_agreement_of(&["20260820.tar.zst", "20260821.tar.zst"]);
+    let settled = harness.api.record("nightly-20260820");
+    assert_eq!(settled["status"]["phase"], "Completed");
+    assert_eq!(
+        settled["status"]["upload"]["sha256"],
+        stored["status"]["upload"]["sha256"]
+    );
+    assert_eq!(settled["status"]["databases"], stored["status"]["databases"]);
+    let lost = harness.api.record("nightly-20260818");
+    assert_eq!(
+        (
+            &lost["status"]["phase"],
+            &lost["status"]["reason"],
+            &lost["status"]["upload"]["state"]
+        ),
+        (&json!("Failed"), &json!("NotStored"), &json!("None"))
+    );
+    database.drop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,242 @@
+//! How the programs of libpq reach one database: one connection text, one trust, one environment for `psql` and
+//! `pg_dump`, so that what the one accepts the other does too. And what their complaints mean.
+//!
+//! In: a [`Connection`]. Out: a command that lacks only its own arguments; of a complaint, a line without any value of
+//! the Secret. The password travels in the environment, never on the command line.
+
+use crate::{client::Client, connection::Connection};
+use std::{io, process::Stdio, time::Duration};
+use tokio::process::Command;
+
+/// How long libpq tries to connect to one address. Unit: seconds.
+const CONNECT_TIMEOUT_SECONDS: u32 = 10;
+/// After this long without an answer a connection counts as lost.
+const SILENCE: Duration = Duration::from_secs(45);
+/// The most of a program's complaint that is kept.
+const KEPT_COMPLAINT: usize = 600;
+
+/// Why a connection was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectFault {
+    /// The server is not there, not ready, or full: asking again may help.
+    Passing,
+    /// The server's certificate is not one that the Secret trusts.
+    Certificate,
+    /// The server, or libpq itself, refuses: only a change of the Secret or of the server helps.
+    Lasting,
+}
+
+/// A program of one client with everything that does not depend on what it is asked to do.
+pub fn command(client: &Client, program: &str) -> Command {
+    let mut command = Command::new(client.program(program));
+    // Nothing of the pod's environment reaches the programs; messages are English, since they are read below.
+    command
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", "/nonexistent")
+        .env("PGAPPNAME", "valerix-backup")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// The same, connected: asks nobody for a password.
+pub fn connected(client: &Client, program: &str, connection: &Connection) -> Command {
+    let mut command = command(client, program);
+    command
+        .env("PGPASSWORD", &connection.password)
+        .arg("--no-password")
+        .arg("--dbname")
+        .arg(connection_text(connection));
+    command
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// If it cannot be started or heard.
+pub async fn output(mut command: Command) -> io::Result<std::process::Output> {
+    command.spawn()?.wait_with_output().await
+}
+
+/// Everything but the password, quoted as libpq reads it: a name may hold spaces, quotes and `=`.
+fn connection_text(connection: &Connection) -> String {
+    let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
+    let mut text = format!(
+        "host={} port={} user={} dbname={} connect_timeout={CONNECT_TIMEOUT_SECONDS} keepalives_idle=15 keepalives_interval=5 keepalives_count=3 tcp_user_timeout={}",
+        quoted(&connection.host),
+        connection.port,
+        quoted(&connection.username),
+        quoted(&connection.database),
+        SILENCE.as_millis(),
+    );
+    if let Some(mode) = &connection.ssl_mode {
+        text.push_str(" sslmode=");
+        text.push_str(&quoted(mode));
+    }
+    if let Some(certificates) = &connection.root_certificates {
+        text.push_str(" sslrootcert=");
+        text.push_str(&quoted(&certificates.to_string_lossy()));
+    }
+    text
+}
+
+/// What a complaint about connecting means. What libpq says itself is English; a server may speak another language, and
+/// what is not understood counts as passing: it is tried until the deadline, and told meanwhile.
+pub fn connect_fault(complaint: &str) -> ConnectFault {
+    const CERTIFICATE: [&str; 4] = [
+        "certificate verify failed",
+        "does not match host name",
+        "root certificate file",
+        "host name from server certificate",
+    ];
+    const LASTING: [&str; 10] = [
+        "authentication failed",
+        "no password supplied",
+        "does not exist",
+        "no pg_hba.conf entry",
+        "pg_hba.conf rejects",
+        "is not permitted to log in",
+        "permission denied for database",
+        "is not currently accepting connections",
+        "server does not support SSL",
+        "authentication method",
+    ];
+    let says = |texts: &[&str]| texts.iter().any(|text| complaint.contains(text));
+    if says(&CERTIFICATE) {
+        ConnectFault::Certificate
+    } else if says(&LASTING) {
+        ConnectFault::Lasting
+    } else {
+        ConnectFault::Passing
+    }
+}
+
+/// Whether a complaint is about connecting.
+pub fn is_about_connecting(complaint: &str) -> bool {
+    complaint.contains("connection to server") || complaint.contains("could not translate host name")
+}
+
+/// The end of what a program wrote to its error stream, in one line. Where it speaks of the connection, a value of the
+/// Secret is shown as the name of its key: two keys that were mixed up must not publish a password.
+pub fn complaint(stderr: &[u8], connection: &Connection) -> String {
+    let mut text = line(stderr);
+    if is_about_connecting(&text) {
+        for (key, value) in [
+            ("host", &connection.host),
+            ("username", &connection.username),
+            ("dbname", &connection.database),
+            ("password", &connection.password),
+        ] {
+            text = text.replace(&format!("\"{value}\""), &format!("<key {key}>"));
+        }
+    }
+    text
+}
+
+/// The end of what was written, in one line.
+pub fn line(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let skipped = line.chars().count().saturating_sub(KEPT_COMPLAINT);
+    if skipped == 0 {
+        line
+    } else {
+        format!("…{}", line.chars().skip(skipped).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> Connection {
+        Connection {
+            label: "databases[0] x".into(),
+            secret: "x-db".into(),
+            name: "x".into(),
+            host: "db".into(),
+            port: 1,
+            database: r"o'r\d = 1".into(),
+            username: "me".into(),
+            password: "geheim".into(),
+            ssl_mode: Some("verify-full".into()),
+            root_certificates: Some("/a b/ca.crt".into()),
+        }
+    }
+
+    #[test]
+    fn a_connection_is_quoted_and_carries_no_password() {
+        let text = connection_text(&connection());
+        for part in [
+            r"dbname='o\'r\\d = 1'",
+            "sslmode='verify-full'",
+            "sslrootcert='/a b/ca.crt'",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("geheim"));
+    }
+
+    #[test]
+    fn a_complaint_is_short() {
+        assert_eq!(line(b"a\n b\n"), "a b");
+        assert_eq!(line("é".repeat(700).as_bytes()).chars().count(), KEPT_COMPLAINT + 1);
+    }
+
+    #[test]
+    fn keys_that_were_mixed_up_publish_no_password() {
+        let mixed = Connection {
+            username: "geheim".into(),
+            password: "me".into(),
+            ..connection()
+        };
+        let stderr = br#"psql: error: connection to server at "db" (10.0.0.1), port 1 failed: FATAL:  password authentication failed for user "geheim""#;
+        assert_eq!(
+            complaint(stderr, &mixed),
+            "psql: error: connection to server at <key host> (10.0.0.1), port 1 failed: FATAL: password authentication failed for user <key username>"
+        );
+        // What is no talk about the connection is left as it is: a table may have any name.
+        let stderr = br#"pg_dump: error: query would be affected by row-level security policy for table "me""#;
+        assert!(complaint(stderr, &mixed).ends_with("table \"me\""));
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_lasts() {
+        for (text, expected) in [
+            ("failed: Connection refused", ConnectFault::Passing),
+            ("failed: timeout expired", ConnectFault::Passing),
+            ("FATAL: the database system is starting up", ConnectFault::Passing),
+            ("FATAL: sorry, too many clients already", ConnectFault::Passing),
+            (
+                "could not translate host name <key host> to address",
+                ConnectFault::Passing,
+            ),
+            (
+                "FATAL: Passwort-Authentifizierung fehlgeschlagen",
+                ConnectFault::Passing,
+            ),
+            (
+                "FATAL: password authentication failed for user <key username>",
+                ConnectFault::Lasting,
+            ),
+            ("FATAL: database <key dbname> does not exist", ConnectFault::Lasting),
+            ("FATAL: no pg_hba.conf entry for host", ConnectFault::Lasting),
+            (
+                "server does not support SSL, but SSL was required",
+                ConnectFault::Lasting,
+            ),
+            ("SSL error: certificate verify failed", ConnectFault::Certificate),
+            (
+                "server certificate for \"a\" does not match host name <key host>",
+                ConnectFault::Certificate,
+            ),
+            ("root certificate file \"/x\" does not exist", ConnectFault::Certificate),
+        ] {
+            assert_eq!(connect_fault(text), expected, "{text}");
+        }
+    }
+}
