@@ -151,6 +151,12 @@ pub const ROLES: &[Rules] = &[
                 "resilient_service/dereference: ready pods and their addresses",
             ),
             right(
+                "",
+                &["events"],
+                &["list"],
+                "backup_policy/apply: a Job says in its events only why it has no pod",
+            ),
+            right(
                 "events.k8s.io",
                 &["events"],
                 &["create", "patch"],

@@ -65,6 +65,10 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
+# backup_policy/apply: a Job says in its events only why it has no pod
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # runtime/events: a repeated event is patched
 - apiGroups: [events.k8s.io]
   resources: [events]

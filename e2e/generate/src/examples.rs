@@ -368,6 +368,7 @@ fn backup() -> BackupPolicy {
                     path: None,
                 }),
             },
+            scratch: None,
             job: None,
             suspend: false,
         },

@@ -8,7 +8,7 @@ use super::{
     by_hand::{Step, decide},
     dereference::Observed,
     error::Error,
-    job::{JobState, job_state},
+    job::{JobState, job_state, lacks_pod},
     records::{Correction, Evidence, correction_patch},
     slot::Slot,
     validate::Plan,
@@ -19,15 +19,20 @@ use crate::runtime::{
     failure,
 };
 use chrono::{DateTime, Utc};
-use k8s_openapi::api::{batch::v1::Job, rbac::v1::RoleBinding};
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::Event,
+    rbac::v1::RoleBinding,
+};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
 use prometheus::IntCounterVec;
+use std::collections::BTreeMap;
 use valerix_crds::{
     Backup, BackupPolicy, LastRun, LastRunResult, UploadState, backup_runner,
-    names::{RUN_ANNOTATION, SLOT_LABEL},
+    names::{APPLIED_ANNOTATION, RUN_ANNOTATION, SLOT_LABEL},
 };
 
 /// The longest id of a run by hand that status takes. Unit: characters.
@@ -46,9 +51,10 @@ pub struct Writer {
 }
 
 /// What became of a run by hand.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum ByHand {
     /// Nobody asked, or it is answered.
+    #[default]
     Nothing,
     /// Something must go first; look again soon.
     Waiting,
@@ -132,16 +138,97 @@ impl Writer {
         if found.spec.policy_ref.uid == plan.uid {
             return Ok(());
         }
-        if !is_unused(&found) {
+        let state = match found.status.clone().unwrap_or_default().upload.state {
+            UploadState::None => None,
+            UploadState::Completed => Some("the day's archive is stored"),
+            UploadState::Started | UploadState::Unknown => Some("an archive of the day may be stored"),
+        };
+        if let Some(state) = state {
             return Err(Error::RecordTaken {
                 name,
                 owner: found.spec.policy_ref.uid,
+                state,
             });
         }
-        // Of an earlier policy of this name, and nothing was stored for it.
+        // Of an earlier policy of this name, and nobody was ever allowed to store for it. A runner of that policy that is
+        // still at work cannot pass the fence of the new record: its patch names the old one's UID.
         self.delete(&api, &name, &found, found.resource_version()).await?;
         self.create(&api, &desired, "create the Backup").await?;
         Ok(())
+    }
+
+    /// Stops the CronJob of a policy that cannot be carried out: it would go on at a time that the policy does not say any
+    /// more, without records. Mending the policy applies it anew.
+    ///
+    /// # Errors
+    /// What the API server answered.
+    pub async fn suspend(&self, policy: &BackupPolicy, cron_job: &CronJob) -> Result<(), Error> {
+        let ours = controller_of(cron_job).map(|owner| &owner.uid) == policy.metadata.uid.as_ref();
+        let suspended = cron_job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true));
+        if !ours || suspended {
+            return Ok(());
+        }
+        let name = cron_job.name_any();
+        // It does not stand as it was applied any more, and nobody else is to be blamed for that.
+        let patch = serde_json::json!({
+            "metadata": {"uid": cron_job.uid(), "annotations": {APPLIED_ANNOTATION: null}},
+            "spec": {"suspend": true},
+        });
+        let api: Api<CronJob> = self.clients.api(&cron_job.namespace().unwrap_or_default());
+        self.count("apply");
+        match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => Ok(()),
+            Err(error) if failure::is_status(&error, 404) || failure::is_status(&error, 409) => Ok(()),
+            Err(error) => Err(Error::api("suspend the CronJob", &name)(error)),
+        }
+    }
+
+    /// What the API server answered to Jobs that have had no pod for a while, by the Job's name. A Job says it in its
+    /// events only.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub async fn refusals(
+        &self,
+        namespace: &str,
+        observed: &Observed,
+        now: DateTime<Utc>,
+    ) -> Result<BTreeMap<String, String>, Error> {
+        const REASON: &str = "FailedCreate";
+        let mut refusals = BTreeMap::new();
+        for job in &observed.jobs {
+            let name = job.name_any();
+            if !lacks_pod(job, observed.pods_of(&name).map(|pod| &**pod), now) {
+                continue;
+            }
+            let uid = job.uid().unwrap_or_default();
+            let selector = format!("involvedObject.uid={uid},reason={REASON}");
+            let api: Api<Event> = self.clients.api(namespace);
+            let events = api
+                .list(&ListParams::default().fields(&selector))
+                .await
+                .map_err(Error::api("read the events of the Job", &name))?;
+            let newest = events
+                .items
+                .into_iter()
+                .filter(|event| {
+                    event.involved_object.uid.as_ref() == Some(&uid) && event.reason.as_deref() == Some(REASON)
+                })
+                .max_by(|left, right| left.last_timestamp.cmp(&right.last_timestamp));
+            if let Some(message) = newest.and_then(|event| event.message) {
+                refusals.insert(name, message);
+            }
+        }
+        Ok(refusals)
+    }
+
+    /// Removes an ended Job of this policy's CronJob, so that its name is free.
+    ///
+    /// # Errors
+    /// What the API server answered, except that it is gone already.
+    pub async fn remove(&self, namespace: &str, job: &Job) -> Result<(), Error> {
+        let jobs: Api<Job> = self.clients.api(namespace);
+        self.delete(&jobs, &job.name_any(), job, None).await
     }
 
     /// Corrects a record if what the judgement rests on still holds. Says whether it was written.
@@ -198,22 +285,17 @@ impl Writer {
                 message,
             }))
         };
-        // A Job that carries this id was started by an earlier life that could not say so.
-        let begun = observed
-            .jobs
-            .iter()
-            .find(|job| job.annotations().get(RUN_ANNOTATION) == Some(&id));
+        let slot = plan.today.day.to_string();
+        // A Job of today that carries this id was started by an earlier life that could not say so. One of another day is
+        // of an earlier run that had the same id.
+        let begun = observed.jobs.iter().find(|job| {
+            job.annotations().get(RUN_ANNOTATION) == Some(&id) && job.labels().get(SLOT_LABEL) == Some(&slot)
+        });
         if let Some(job) = begun {
-            let slot = job.labels().get(SLOT_LABEL).cloned().unwrap_or_default();
-            return answer(
-                slot,
-                LastRunResult::Started,
-                format!("Job {} was started", job.name_any()),
-            );
+            return answer(slot, LastRunResult::Started, started(&job.name_any()));
         }
         // Read anew what decides: the caches may be behind.
         self.record(plan, plan.today, observed).await?;
-        let slot = plan.today.day.to_string();
         let record_name = backup_runner::record_name(&plan.name, plan.today.day);
         let records: Api<Backup> = self.clients.api(&plan.namespace);
         let record = records
@@ -264,7 +346,7 @@ impl Writer {
                     return Ok(ByHand::Waiting);
                 };
                 if self.create(&jobs, &desired, "create the Job").await? {
-                    answer(slot, LastRunResult::Started, format!("Job {job_name} was started"))
+                    answer(slot, LastRunResult::Started, started(&job_name))
                 } else {
                     Ok(ByHand::Waiting)
                 }
@@ -311,15 +393,14 @@ impl Writer {
     }
 }
 
+/// The same value again is no change, and nobody hears of it: so it is said with each answer.
+fn started(job: &str) -> String {
+    format!("Job {job} was started; a further run needs another value of the annotation")
+}
+
 /// The live CronJob's identity with the template as desired: the cache may still have an older one.
-fn build_from(plan: &Plan, live: &k8s_openapi::api::batch::v1::CronJob) -> k8s_openapi::api::batch::v1::CronJob {
+fn build_from(plan: &Plan, live: &CronJob) -> CronJob {
     let mut cron_job = build::build_cron_job(plan);
     cron_job.metadata.uid.clone_from(&live.metadata.uid);
     cron_job
-}
-
-/// Whether nobody was ever allowed to store for this record. A runner of the earlier policy that is still at work
-/// cannot pass the fence of the new record: its patch names the old one's UID.
-fn is_unused(record: &Backup) -> bool {
-    record.status.clone().unwrap_or_default().upload.state == UploadState::None
 }

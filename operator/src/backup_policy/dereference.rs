@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     rbac::v1::RoleBinding,
 };
 use kube::{Resource, ResourceExt};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use valerix_crds::{Backup, BackupPolicy, backup_runner};
 
 /// What the caches have of one policy.
@@ -15,6 +15,8 @@ use valerix_crds::{Backup, BackupPolicy, backup_runner};
 pub struct Observed {
     /// Its own records, oldest slot first.
     pub records: Vec<Arc<Backup>>,
+    /// Records of earlier policies of its name.
+    pub strangers: Vec<Arc<Backup>>,
     /// What runs as the Job.
     pub service_account: Option<Arc<ServiceAccount>>,
     /// What the Job may do.
@@ -25,6 +27,8 @@ pub struct Observed {
     pub jobs: Vec<Arc<Job>>,
     /// Pods of the Jobs.
     pub pods: Vec<Arc<Pod>>,
+    /// What the API server answered to Jobs that have no pod, by the Job's name. Not in the caches: it is asked.
+    pub refused: BTreeMap<String, String>,
 }
 
 impl Observed {
@@ -48,16 +52,20 @@ pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
     let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
     let uid = policy.uid().unwrap_or_default();
     let mut records = stores.records.of(&namespace, &name);
-    records.retain(|record| record.spec.policy_ref.uid == uid);
+    let strangers = records
+        .extract_if(.., |record| record.spec.policy_ref.uid != uid)
+        .collect();
     records.sort_by(|left, right| left.spec.slot.cmp(&right.spec.slot));
     let account = format!("{name}-backup");
     Observed {
         records,
+        strangers,
         service_account: stores.service_accounts.get(&namespace, &account),
         role_binding: stores.role_bindings.get(&namespace, &account),
         cron_job: stores.cron_jobs.get(&namespace, &name),
         jobs: live(stores.jobs.of(&namespace, &name)),
         pods: stores.pods.of(&namespace, &name),
+        refused: BTreeMap::new(),
     }
 }
 

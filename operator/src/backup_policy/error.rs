@@ -1,6 +1,6 @@
 //! What can go wrong with one policy, and the word for it.
 
-use crate::runtime::{Category, apply, failure};
+use crate::runtime::{Category, Violation, apply, failure};
 
 /// Why a reconcile did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -9,13 +9,13 @@ pub enum Error {
     #[error("{source}")]
     Schedule {
         /// Which field, and what to write instead.
-        source: super::slot::Invalid,
+        source: Violation,
     },
     /// The specification cannot be carried out.
-    #[error("{message}")]
+    #[error("{source}")]
     Invalid {
         /// Which field, and what to write instead.
-        message: String,
+        source: Violation,
     },
     /// The operator was not told which image a Job runs.
     #[error("failed to find the image of the backup runner: set backup.image of the chart (BACKUP_IMAGE)")]
@@ -27,12 +27,16 @@ pub enum Error {
         source: apply::Error,
     },
     /// The record's name is taken.
-    #[error("the Backup {name} belongs to another policy (UID {owner}): delete it if that policy is gone")]
+    #[error(
+        "the Backup {name} belongs to an earlier policy of this name (UID {owner}), for which {state}: the first run of this policy is that of the next day, and nothing is to be done"
+    )]
     RecordTaken {
         /// Name of the record.
         name: String,
         /// UID that it names.
         owner: String,
+        /// How far that policy's archive of the day is.
+        state: &'static str,
     },
     /// The Job's name is taken.
     #[error("the Job {name} exists and does not belong to this policy's CronJob: delete it if nobody needs it")]
@@ -41,7 +45,7 @@ pub enum Error {
         name: String,
     },
     /// The API server did not do as asked.
-    #[error("failed to {action} {name}: {source}")]
+    #[error("failed to {action} {name}: {}", failure::sentence(source))]
     Api {
         /// What was tried.
         action: &'static str,
@@ -63,6 +67,18 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the policy itself is wrong, and not what surrounds it.
+    pub fn is_of_the_policy(&self) -> bool {
+        matches!(self, Self::Schedule { .. } | Self::Invalid { .. })
+    }
+
+    /// Whether the next run has no record of its own.
+    pub fn takes_the_record(&self) -> bool {
+        matches!(self, Self::RecordTaken { .. })
+    }
+}
+
 impl Category for Error {
     fn category(&self) -> &'static str {
         match self {
@@ -77,6 +93,6 @@ impl Category for Error {
     }
 
     fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Schedule { .. } | Self::Invalid { .. } | Self::NoImage)
+        !self.is_of_the_policy() && !matches!(self, Self::NoImage)
     }
 }

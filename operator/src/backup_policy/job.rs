@@ -1,9 +1,18 @@
 //! What a Job and its pods tell: how far it is, why it does not start, how it ended. Pure.
 
+use crate::runtime::{
+    clock,
+    hindrance::{self, Hindrance, Remedies},
+};
+use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition},
     core::v1::Pod,
 };
+use kube::ResourceExt;
+
+/// How long a Job may be without a pod before that is asked about.
+pub const POD_PATIENCE: TimeDelta = TimeDelta::seconds(15);
 
 /// A Job, as far as a record or a run by hand wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,61 +50,56 @@ pub fn job_condition<'a>(job: &'a Job, kind: &str) -> Option<&'a JobCondition> {
         .find(|condition| condition.type_ == kind && condition.status == "True")
 }
 
-/// Why a pod does not start: one word and a sentence. Kubernetes alternates between words for the same trouble; these do not.
-pub fn waiting(pod: &Pod) -> Option<(&'static str, String)> {
-    let status = pod.status.as_ref()?;
-    let unschedulable = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
-        .and_then(|condition| condition.message.clone());
-    if let Some(why) = unschedulable {
-        return Some(("Unschedulable", format!("the backup's pod cannot be scheduled: {why}")));
+/// What the user can do about pods of a backup that do not start.
+const REMEDIES: Remedies = Remedies {
+    image: "check backup.image of the chart",
+    resources: "spec.job.resources (spec.scratch.sizeLimit for ephemeral-storage)",
+};
+
+/// Why a Job's next pod does not start. `refused` is what the API server answered to the Job when it has no pod at all.
+pub fn hindrance<'a>(pods: impl Iterator<Item = &'a Pod>, refused: Option<&str>) -> Option<Hindrance> {
+    match refused {
+        Some(said) => Some(hindrance::refused(said, &REMEDIES)),
+        None => hindrance::of_pods(pods.filter(|pod| !is_ended(pod)), &REMEDIES),
     }
-    status.container_statuses.iter().flatten().find_map(|container| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        match waiting.reason.as_deref()? {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => Some((
-                "ImageUnavailable",
-                format!(
-                    "the image {} cannot be pulled: check backup.image of the chart",
-                    container.image
-                ),
-            )),
-            "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => Some((
-                "ContainerNotCreated",
-                format!(
-                    "the backup's container cannot be made: {}",
-                    waiting.message.as_deref().unwrap_or_default()
-                ),
-            )),
-            _ => None,
-        }
-    })
 }
 
-/// How a container of the pod ended, unless well.
+/// Whether the pod has ended, well or not: the Job has counted it.
+pub fn is_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether a Job that was made long enough ago has no pod that works or waits.
+pub fn lacks_pod<'a>(job: &Job, mut pods: impl Iterator<Item = &'a Pod>, now: DateTime<Utc>) -> bool {
+    job_state(job) == JobState::Active
+        && job
+            .creation_timestamp()
+            .is_some_and(|made| now - clock::from_time(&made) > POD_PATIENCE)
+        && pods.all(is_ended)
+}
+
+/// How the pod or a container of it ended, unless well.
 pub fn termination(pod: &Pod) -> Option<String> {
-    pod.status
-        .as_ref()?
-        .container_statuses
-        .iter()
-        .flatten()
-        .find_map(|container| {
-            let ended = container.state.as_ref()?.terminated.as_ref()?;
-            (ended.exit_code != 0).then(|| {
-                format!(
-                    "its container ended with {} ({})",
-                    ended.exit_code,
-                    ended.reason.as_deref().unwrap_or("no reason")
-                )
-            })
+    let status = pod.status.as_ref()?;
+    if let (Some(reason @ "Evicted"), Some(message)) = (status.reason.as_deref(), status.message.as_deref()) {
+        return Some(format!("its pod was ended ({reason}): {message}"));
+    }
+    status.container_statuses.iter().flatten().find_map(|container| {
+        let ended = container.state.as_ref()?.terminated.as_ref()?;
+        (ended.exit_code != 0).then(|| {
+            format!(
+                "its container ended with {} ({})",
+                ended.exit_code,
+                ended.reason.as_deref().unwrap_or("no reason")
+            )
         })
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures;
     use super::*;
     use serde_json::{Value, json};
 
@@ -140,21 +144,55 @@ mod tests {
     #[test]
     fn what_hinders_a_pod_has_one_word_each() {
         let scheduled = |status: &str| {
-            pod(json!({"conditions": [{"type": "PodScheduled", "status": status, "message": "no node"}]}))
+            pod(
+                json!({"conditions": [{"type": "PodScheduled", "status": status, "reason": "Unschedulable", "message": "no node"}]}),
+            )
         };
         let waits = |reason: &str| pod(container(json!({"waiting": {"reason": reason, "message": "m"}})));
         for (pod, expected) in [
             (scheduled("True"), None),
             (scheduled("False"), Some("Unschedulable")),
             (waits("ContainerCreating"), None),
-            (waits("ErrImagePull"), Some("ImageUnavailable")),
-            (waits("ImagePullBackOff"), Some("ImageUnavailable")),
-            (waits("InvalidImageName"), Some("ImageUnavailable")),
+            (waits("ErrImagePull"), Some("ImagePullFailed")),
+            (waits("ImagePullBackOff"), Some("ImagePullFailed")),
+            (waits("InvalidImageName"), Some("ImagePullFailed")),
             (waits("CreateContainerConfigError"), Some("ContainerNotCreated")),
-            (waits("RunContainerError"), Some("ContainerNotCreated")),
+            (waits("RunContainerError"), Some("ContainerCannotRun")),
         ] {
-            assert_eq!(waiting(&pod).map(|(word, _)| word), expected, "{pod:?}");
+            let found = hindrance([&pod].into_iter(), None);
+            assert_eq!(found.map(|found| found.reason.as_str()), expected, "{pod:?}");
         }
+        // A pod that has ended hinders nothing: the Job makes another.
+        let mut ended = container(json!({"terminated": {"exitCode": 10}}));
+        ended["phase"] = json!("Failed");
+        assert_eq!(hindrance([&pod(ended)].into_iter(), None), None);
+    }
+
+    #[test]
+    fn a_job_whose_pod_is_refused_says_by_what_and_where_to_help() {
+        let now = fixtures::now();
+        let job = |made: TimeDelta, conditions: Value| {
+            job(
+                json!({"name": "j", "creationTimestamp": clock::time(now - made)}),
+                conditions,
+            )
+        };
+        let young = job(POD_PATIENCE, json!([]));
+        let old = job(POD_PATIENCE + TimeDelta::seconds(1), json!([]));
+        let failed = job(TimeDelta::hours(1), json!([{"type": "Failed", "status": "True"}]));
+        let (ended, running) = (pod(json!({"phase": "Failed"})), pod(json!({"phase": "Running"})));
+        assert!(lacks_pod(&old, [].into_iter(), now) && lacks_pod(&old, [&ended].into_iter(), now));
+        assert!(!lacks_pod(&old, [&ended, &running].into_iter(), now));
+        assert!(!lacks_pod(&young, [].into_iter(), now) && !lacks_pod(&failed, [].into_iter(), now));
+        let said = "Error creating: pods \"shop-1-abcde\" is forbidden: failed quota: must-limit: must specify limits.cpu for: backup";
+        let found = hindrance([].into_iter(), Some(said)).unwrap();
+        assert_eq!(found.reason.as_str(), "PodRefused");
+        assert!(
+            found.message.contains("failed quota: must-limit") && found.message.contains("spec.job.resources"),
+            "{}",
+            found.message
+        );
+        assert!(!found.message.contains("abcde"), "the same sentence at each attempt");
     }
 
     #[test]
@@ -162,5 +200,9 @@ mod tests {
         let ended = |code: i32| termination(&pod(container(json!({"terminated": {"exitCode": code}}))));
         assert_eq!(ended(0), None);
         assert_eq!(ended(21).unwrap(), "its container ended with 21 (no reason)");
+        let evicted = pod(
+            json!({"phase": "Failed", "reason": "Evicted", "message": "Usage of EmptyDir volume \"scratch\" exceeds the limit \"4Gi\". "}),
+        );
+        assert!(termination(&evicted).unwrap().contains("exceeds the limit"));
     }
 }

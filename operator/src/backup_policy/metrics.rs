@@ -2,6 +2,7 @@
 //! depend on the operator's own judgement.
 
 use crate::runtime::metrics::Metrics;
+use chrono::{DateTime, Utc};
 use prometheus::{IntGaugeVec, Opts};
 use valerix_crds::BackupPolicyStatus;
 
@@ -28,7 +29,7 @@ impl BackupMetrics {
         Self {
             last_success: gauge(
                 "valerix_backup_last_success_timestamp_seconds",
-                "When the newest archive of a BackupPolicy was stored, in seconds since the epoch; 0 before the first.",
+                "When the newest archive of a BackupPolicy was stored, in seconds since the epoch; before the first, when the policy was made, so that an alert on its age counts from there.",
             ),
             archive_bytes: gauge(
                 "valerix_backup_archive_bytes",
@@ -37,17 +38,19 @@ impl BackupMetrics {
         }
     }
 
-    /// Tells of one policy.
-    pub fn set(&self, namespace: &str, policy: &str, status: &BackupPolicyStatus) {
+    /// Tells of one policy that was made at `created`.
+    pub fn set(&self, namespace: &str, policy: &str, created: DateTime<Utc>, status: &BackupPolicyStatus) {
         let success = status.last_success.as_ref();
+        let since = success.map_or(created, |success| success.time).timestamp();
         for (gauge, value) in [
-            (&self.last_success, success.map(|success| success.time.timestamp())),
-            (&self.archive_bytes, success.map(|success| success.bytes)),
+            (&self.last_success, since),
+            (
+                &self.archive_bytes,
+                success.map(|success| success.bytes).unwrap_or_default(),
+            ),
         ] {
             if let Some(gauge) = gauge {
-                gauge
-                    .with_label_values(&[namespace, policy])
-                    .set(value.unwrap_or_default());
+                gauge.with_label_values(&[namespace, policy]).set(value);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Keeps one CronJob per BackupPolicy, the records of its slots, and its status true.
 //!
-//! Reads stores; and, before a Job or a record is created, deleted or judged, that object once more. Writes children,
-//! records and Jobs in `apply`, the policy's status in `publish`, events in `tell`, nothing else. The archive itself is
-//! the runner's (services/backup), behind the fence in the record.
+//! Reads stores; before a Job or a record is created, deleted or judged, that object once more; and the events of a Job
+//! that has no pod. Writes children, records and Jobs in `apply`, the policy's status and its events in `publish`, nothing
+//! else. The archive itself is the runner's (services/backup), behind the fence in the record.
 
 mod apply;
 mod build;
@@ -23,18 +23,22 @@ mod validate;
 
 use crate::{
     Context,
-    runtime::{Events, Options, Publisher, Runtime, apply::Applier, controller, publish::Precondition},
+    runtime::{
+        Events, News, Options, Publisher, Runtime, apply::Applier, clock, controller, failure, publish::Precondition,
+    },
 };
 use apply::{ByHand, Writer};
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
 pub use error::Error;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
 use status::{Found, news, status};
 use std::{sync::Arc, time::Duration};
 use stores::Stores;
-use valerix_crds::{BackupPolicy, BackupPolicyStatus, LastRun};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::task::AbortOnDropHandle;
+use valerix_crds::{BackupPolicy, BackupPolicyStatus, LastRun, backup_runner};
 use validate::{Plan, Runner, validate};
 
 /// Name in metrics, logs and events.
@@ -70,12 +74,22 @@ async fn run_with(runtime: &Runtime, runner: Runner, now: fn() -> DateTime<Utc>)
         runner,
         now,
     });
+    let (closed, requests) = unbounded_channel();
     let forgetful = controller.clone();
+    let closing = controller.clone();
+    let _closing = AbortOnDropHandle::new(tokio::spawn({
+        let runtime = runtime.clone();
+        async move { closing.close_records(&runtime, requests).await }
+    }));
     let work = move |policy| {
         let controller = controller.clone();
         async move { Box::pin(controller.reconcile(&policy)).await }
     };
-    let gone = |namespace: &str, name: &str| forgetful.metrics.forget(namespace, name);
+    let gone = |namespace: &str, name: &str| {
+        forgetful.metrics.forget(namespace, name);
+        // The receiver ends with the process.
+        let _ = closed.send((namespace.to_owned(), name.to_owned()));
+    };
     controller::run(runtime, Options::new(CONTROLLER), &stores.policies, work, gone).await;
 }
 
@@ -92,10 +106,24 @@ struct Controller {
 /// What one pass has done.
 #[derive(Default)]
 struct Work {
+    /// The first thing that went wrong; the rest was tried all the same.
     error: Option<Error>,
     last_run: Option<LastRun>,
     look_again: Option<DateTime<Utc>>,
     soon: bool,
+}
+
+impl Work {
+    fn note<T: Default>(&mut self, result: Result<T, Error>) -> T {
+        result.unwrap_or_else(|error| {
+            self.error.get_or_insert(error);
+            T::default()
+        })
+    }
+
+    fn look_at(&mut self, at: Option<DateTime<Utc>>) {
+        self.look_again = self.look_again.into_iter().chain(at).min();
+    }
 }
 
 impl Controller {
@@ -106,21 +134,16 @@ impl Controller {
         }
         let policy = self.publisher.newest(cached);
         let now = (self.now)();
-        let observed = dereference(&policy, &self.stores);
-        let plan = validate(&policy, &self.runner, now);
-        let (plan, mut work) = match plan {
-            Ok(plan) => {
-                let work = self.work(&policy, &plan, &observed, now).await;
-                (Some(plan), work)
+        let mut observed = dereference(&policy, &self.stores);
+        let mut work = Work::default();
+        let plan = match validate(&policy, &self.runner, now) {
+            Ok(plan) => Some(plan),
+            Err(error) => {
+                work.error = Some(error);
+                None
             }
-            Err(error) => (
-                None,
-                Work {
-                    error: Some(error),
-                    ..Work::default()
-                },
-            ),
         };
+        self.work(&policy, plan.as_ref(), &mut observed, now, &mut work).await;
         let found = Found {
             plan: plan.as_ref(),
             error: work.error.as_ref(),
@@ -139,62 +162,131 @@ impl Controller {
         }
     }
 
-    /// Everything that is written for a valid policy, in an order that survives a kill between any two steps: what the
-    /// CronJob needs before it can fire stands before it.
-    async fn work(&self, policy: &BackupPolicy, plan: &Plan, observed: &Observed, now: DateTime<Utc>) -> Work {
-        let mut work = Work::default();
-        if let Err(error) = self.stand(policy, plan, observed).await {
-            work.error = Some(error);
-            return work;
-        }
-        let (corrections, look_again) =
-            records::corrections(&plan.name, &plan.schedule, plan.deadline_seconds, observed, now);
-        work.look_again = look_again;
-        for correction in &corrections {
-            match self.writer.correct(&plan.namespace, correction, now).await {
-                Ok(true) => {}
-                Ok(false) => work.soon = true,
-                Err(error) => work.error = Some(error),
+    /// Everything that is written but the status, in an order that survives a kill between any two steps. What hinders one
+    /// step does not hinder those that do not need it.
+    async fn work(
+        &self,
+        policy: &BackupPolicy,
+        plan: Option<&Plan>,
+        observed: &mut Observed,
+        now: DateTime<Utc>,
+        work: &mut Work,
+    ) {
+        let namespace = policy.namespace().unwrap_or_default();
+        match (plan, &observed.cron_job) {
+            (Some(plan), _) => work.note(self.stand(policy, plan, observed, now).await),
+            (None, Some(cron_job)) if work.error.as_ref().is_some_and(Error::is_of_the_policy) => {
+                work.note(self.writer.suspend(policy, cron_job).await);
             }
+            (None, _) => {}
         }
-        match self.writer.by_hand(policy, plan, observed).await {
-            Ok(ByHand::Nothing) => {}
-            Ok(ByHand::Waiting) => work.soon = true,
-            Ok(ByHand::Answered(run)) => work.last_run = Some(run),
-            Err(error) => work.error = Some(error),
+        observed.refused = work.note(self.writer.refusals(&namespace, observed, now).await);
+        let deadline = plan.map_or(backup_runner::DEFAULT_DEADLINE_SECONDS.cast_signed(), |plan| {
+            plan.deadline_seconds
+        });
+        let schedule = plan.map(|plan| &plan.schedule);
+        let (mut corrections, look_again) = records::corrections(&policy.name_any(), schedule, deadline, observed, now);
+        work.look_at(look_again);
+        corrections.extend(records::of_gone_policies(&observed.strangers));
+        for correction in &corrections {
+            let written = self.writer.correct(&namespace, correction, now).await.map(Some);
+            work.soon |= work.note(written) == Some(false);
         }
-        work
+        let Some(plan) = plan else { return };
+        let (in_the_way, look_again) = records::in_the_way(plan, observed, now);
+        work.look_at(look_again);
+        if let Some(job) = in_the_way {
+            work.note(self.writer.remove(&namespace, &job).await);
+        }
+        match work.note(self.writer.by_hand(policy, plan, observed).await) {
+            ByHand::Nothing => {}
+            ByHand::Waiting => work.soon = true,
+            ByHand::Answered(run) => work.last_run = Some(run),
+        }
     }
 
-    /// The next slot's record, then the children.
-    async fn stand(&self, policy: &BackupPolicy, plan: &Plan, observed: &Observed) -> Result<(), Error> {
-        if !plan.spec.suspend {
-            self.writer.record(plan, plan.next, observed).await?;
+    /// The records, then the children: what the CronJob needs before it can fire stands before it.
+    async fn stand(
+        &self,
+        policy: &BackupPolicy,
+        plan: &Plan,
+        observed: &Observed,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        for slot in records::wanted(plan, observed, now) {
+            self.writer.record(plan, slot, observed).await?;
         }
         for child in self.writer.children(build::build(plan), observed).await? {
             let note = format!("{child} was changed by somebody else and is as desired again");
-            self.events.warning(policy, "DriftPutBack", "Apply", &note).await;
+            self.events
+                .tell(policy, [News::bad("DriftPutBack", "Apply", note)])
+                .await;
         }
         Ok(())
+    }
+
+    /// Ends the records of policies that are gone: of those that go while this process leads, and of those that went
+    /// before.
+    async fn close_records(&self, runtime: &Runtime, mut gone: UnboundedReceiver<(String, String)>) {
+        runtime.leadership.acquired().await;
+        for record in self.stores.records.all() {
+            self.close_records_of(&record.namespace().unwrap_or_default(), &record.spec.policy_ref.name)
+                .await;
+        }
+        while let Some((namespace, name)) = gone.recv().await {
+            self.close_records_of(&namespace, &name).await;
+        }
+    }
+
+    async fn close_records_of(&self, namespace: &str, name: &str) {
+        if self.stores.policies.get(namespace, name).is_some() {
+            return;
+        }
+        let corrections = records::of_gone_policies(&self.stores.records.of(namespace, name));
+        if corrections.is_empty() {
+            return;
+        }
+        // The cache may be behind. Whatever changes of a Job or a record of that name brings us back.
+        let policies: Api<BackupPolicy> = self.writer.clients.api(namespace);
+        match policies.get_opt(name).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return,
+            Err(error) => {
+                tracing::warn!(
+                    namespace,
+                    name,
+                    error = failure::sentence(&error),
+                    "failed to look for the policy of records"
+                );
+                return;
+            }
+        }
+        for correction in corrections {
+            if let Err(error) = self.writer.correct(namespace, &correction, (self.now)()).await {
+                tracing::warn!(
+                    namespace,
+                    name,
+                    error = failure::chain(&error),
+                    "failed to end the record of a policy that is gone"
+                );
+            }
+        }
     }
 
     /// Side effects: the status if it changed, its events, the gauges.
     async fn publish(&self, policy: &BackupPolicy, status: &BackupPolicyStatus) -> Result<(), Error> {
         let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
-        self.metrics.set(&namespace, &name, status);
+        let created = policy.metadata.creation_timestamp.as_ref();
+        let created = created.map_or_else(self.now, clock::from_time);
+        self.metrics.set(&namespace, &name, created, status);
         let written = self
             .publisher
             .publish(policy, status, Precondition::SameObject)
             .await
             .map_err(Error::api("write the status of", &name))?;
         if written {
-            for news in news(&policy.status.clone().unwrap_or_default(), status) {
-                if news.good {
-                    self.events.normal(policy, &news.reason, "Backup", &news.note).await;
-                } else {
-                    self.events.warning(policy, &news.reason, "Backup", &news.note).await;
-                }
-            }
+            let news = news(&policy.status.clone().unwrap_or_default(), status);
+            self.events.tell(policy, news).await;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::{dereference::Observed, error::Error, records::is_terminal, slot::Slot, validate::Plan};
 use crate::runtime::{
-    Category, clock,
+    Category, News, clock,
     conditions::{ConditionUpdate, find_condition, set_condition},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,6 +13,8 @@ use valerix_crds::{
     names::condition::{LAST_BACKUP_SUCCEEDED, READY, SCHEDULED, STALE, VERIFIED},
 };
 
+/// What events of this kind are about.
+const ACTION: &str = "Backup";
 /// A day, and two hours for the run itself.
 const STALE_AFTER: TimeDelta = TimeDelta::hours(26);
 
@@ -28,15 +30,15 @@ pub struct Found<'a> {
     pub last_run: Option<LastRun>,
 }
 
-/// Something that happened, for an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
-    /// Whether it went as it should.
-    pub good: bool,
-    /// One word.
-    pub reason: String,
-    /// A sentence.
-    pub note: String,
+impl Found<'_> {
+    /// Whether the CronJob stands and would start the planned run.
+    fn fires(&self, plan: &Plan) -> bool {
+        self.observed
+            .cron_job
+            .as_ref()
+            .and_then(|cron_job| cron_job.spec.as_ref())
+            .is_some_and(|spec| spec.schedule == plan.schedule.cron() && spec.suspend != Some(true))
+    }
 }
 
 /// Computes the status, and when it would change by the clock alone.
@@ -92,21 +94,22 @@ pub fn status(policy: &BackupPolicy, found: &Found<'_>, now: DateTime<Utc>) -> (
 pub fn news(old: &BackupPolicyStatus, new: &BackupPolicyStatus) -> Vec<News> {
     let mut news = Vec::new();
     if let Some(run) = new.last_run.as_ref().filter(|run| old.last_run.as_ref() != Some(*run)) {
-        news.push(News {
-            good: true,
-            reason: format!("{:?}", run.result),
-            note: format!("run {} for {}: {}", run.id, run.slot, run.message),
-        });
+        news.push(News::good(
+            format!("{:?}", run.result),
+            ACTION,
+            format!("run {} for {}: {}", run.id, run.slot, run.message),
+        ));
     }
     let last = find_condition(&new.conditions, LAST_BACKUP_SUCCEEDED);
     let before = find_condition(&old.conditions, LAST_BACKUP_SUCCEEDED);
     if let Some(last) =
         last.filter(|last| last.reason != "NoBackupYet" && before.is_none_or(|before| before.message != last.message))
     {
-        news.push(News {
-            good: last.status == "True",
-            reason: format!("Backup{}", last.reason),
-            note: last.message.clone(),
+        let reason = format!("Backup{}", last.reason);
+        news.push(if last.status == "True" {
+            News::good(reason, ACTION, last.message.clone())
+        } else {
+            News::bad(reason, ACTION, last.message.clone())
         });
     }
     news
@@ -134,12 +137,20 @@ fn scheduled(found: &Found<'_>, next: Option<Slot>) -> ConditionUpdate<'static> 
         (None, _) => (
             ConditionStatus::False,
             found.error.map_or("InvalidSpec", Category::category),
-            found.error.map_or_else(String::new, ToString::to_string),
+            found.error.map_or_else(String::new, |error| {
+                format!("no scheduled run starts until this is mended: {error}")
+            }),
         ),
         (Some(_), None) => (
             ConditionStatus::False,
             "Suspended",
-            "spec.suspend is true: no scheduled run starts; a run by hand does".into(),
+            "spec.suspend is true: no scheduled run starts; a run by hand does (annotation resilience.valerix.io/run, a new value each time)".into(),
+        ),
+        // Nothing is promised that cannot start: no CronJob that would start it, or no record for it.
+        (Some(plan), Some(_)) if found.error.is_some_and(|error| !found.fires(plan) || error.takes_the_record()) => (
+            ConditionStatus::False,
+            found.error.map_or("NoCronJob", Category::category),
+            found.error.map_or_else(String::new, ToString::to_string),
         ),
         (Some(_), Some(next)) => (
             ConditionStatus::True,
@@ -387,12 +398,55 @@ mod tests {
     }
 
     #[test]
+    fn no_run_is_promised_that_cannot_start() {
+        let now = fixtures::now();
+        let policy = fixtures::policy();
+        let plan = validate(&policy, &fixtures::runner(), now).unwrap();
+        let refused = || Error::JobTaken { name: "x".into() };
+        let taken = || Error::RecordTaken {
+            name: "shop-20260822".into(),
+            owner: "earlier".into(),
+            state: "the day's archive is stored",
+        };
+        let cron_job = |schedule: &str, suspend: bool| {
+            Some(Arc::new(
+                serde_json::from_value(json!({"spec": {"schedule": schedule, "suspend": suspend, "jobTemplate": {}}}))
+                    .unwrap(),
+            ))
+        };
+        for (error, cron_job, expected) in [
+            (None, None, "NextRunKnown"),
+            (None, cron_job("15 4 * * *", false), "NextRunKnown"),
+            (Some(refused()), cron_job("15 4 * * *", false), "NextRunKnown"),
+            (Some(refused()), None, "JobTaken"),
+            (Some(refused()), cron_job("15 4 * * *", true), "JobTaken"),
+            (Some(refused()), cron_job("1 1 * * *", false), "JobTaken"),
+            (Some(taken()), cron_job("15 4 * * *", false), "RecordTaken"),
+        ] {
+            let observed = Observed {
+                cron_job,
+                ..Observed::default()
+            };
+            let found = Found {
+                plan: Some(&plan),
+                error: error.as_ref(),
+                observed: &observed,
+                last_run: None,
+            };
+            let (status, _) = status(&policy, &found, now);
+            let (value, reason, _) = shown(&status, SCHEDULED);
+            assert_eq!(reason, expected);
+            assert_eq!(value == "True", expected == "NextRunKnown");
+        }
+    }
+
+    #[test]
     fn each_run_is_told_with_its_end_and_no_run_is_not() {
         let told = |old: &BackupPolicyStatus, records: &[Arc<Backup>]| {
             let (new, _) = computed(&fixtures::policy(), records.to_vec(), "2026-08-21T05:00:00Z");
             let news: Vec<_> = news(old, &new)
                 .into_iter()
-                .map(|news| (news.good, news.reason))
+                .map(|news| (news.good, news.reason.into_owned()))
                 .collect();
             (new, news)
         };

@@ -32,6 +32,10 @@ struct Operator {
 impl Operator {
     /// The controller, leading, on this API server, at noon of the fixtures' day.
     fn start(api: &FakeApi) -> Self {
+        Self::start_at(api, fixtures::now)
+    }
+
+    fn start_at(api: &FakeApi, now: fn() -> DateTime<Utc>) -> Self {
         let identity = Identity {
             pod: "operator-1".into(),
             uid: "operator-uid".into(),
@@ -42,7 +46,7 @@ impl Operator {
             term: 1,
         }));
         let running = runtime.clone();
-        let task = tokio::spawn(async move { run_with(&running, fixtures::runner(), fixtures::now).await });
+        let task = tokio::spawn(async move { run_with(&running, fixtures::runner(), now).await });
         Self {
             runtime,
             _task: AbortOnDropHandle::new(task),
@@ -143,7 +147,8 @@ async fn the_record_of_the_next_slot_stands_before_the_cron_job_and_then_nothing
     assert!(asked.is_empty(), "at rest: {asked:?}");
     let text = String::from_utf8(operator.runtime.metrics.render()).unwrap();
     assert!(
-        text.contains("valerix_backup_last_success_timestamp_seconds{namespace=\"shop\",policy=\"shop\"} 0"),
+        // 2026-01-01T00:00:00Z: before the first success an alert on its age counts from when the policy was made.
+        text.contains("valerix_backup_last_success_timestamp_seconds{namespace=\"shop\",policy=\"shop\"} 1767225600"),
         "{text}"
     );
 }
@@ -291,6 +296,14 @@ async fn a_record_of_another_policy_is_never_adopted_and_an_unused_one_makes_roo
                 message.contains("shop-20260822") && message.contains("earlier-policy"),
                 "{message}"
             );
+            assert!(
+                message.contains("the first run of this policy is that of the next day"),
+                "{message}"
+            );
+            assert!(
+                shows(&policy, "Scheduled", "False", "RecordTaken"),
+                "no run is promised: {policy}"
+            );
             assert_eq!(api.get(NEXT).unwrap()["spec"]["policyRef"]["uid"], "earlier-policy");
             assert!(api.get(CRON_JOB).is_none(), "no run without its record");
         } else {
@@ -330,8 +343,13 @@ async fn a_wrong_schedule_and_a_stranger_are_shown_and_nothing_runs() {
 
     api.create("/apis/batch/v1/namespaces/shop/cronjobs", json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "shop"}, "spec": {"schedule": "1 1 * * *"}}));
     api.merge(POLICY, json!({"spec": {"schedule": {"timeOfDay": "03:00"}}}));
-    api.until(POLICY, |policy| shows(policy, "Ready", "False", "NotOwned"))
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Ready", "False", "NotOwned"))
         .await;
+    assert!(
+        shows(&policy, "Scheduled", "False", "NotOwned"),
+        "no run is promised: {policy}"
+    );
     assert_eq!(api.get(CRON_JOB).unwrap()["spec"]["schedule"], "1 1 * * *");
 }
 
@@ -505,6 +523,266 @@ async fn a_suspended_policy_has_no_record_ahead_and_one_that_goes_gets_nothing()
         "{:?}",
         api.writes()
     );
+}
+
+/// A CronJob as an earlier life of the operator left it.
+fn cron_job() -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {"name": "shop", "creationTimestamp": "2026-08-20T09:00:01Z", "labels": {"resilience.valerix.io/policy": "shop"},
+            "ownerReferences": [{"apiVersion": "resilience.valerix.io/v1alpha1", "kind": "BackupPolicy", "name": "shop", "uid": "policy-uid", "controller": true}]},
+        "spec": {"schedule": "15 4 * * *", "suspend": true},
+    })
+}
+
+fn job_at_work(labels: Value) -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "shop-29787975", "creationTimestamp": "2026-08-21T11:00:00Z", "labels": labels}, "status": {},
+    })
+}
+
+fn with_slot(record: &str, slot: &str, status: Value) -> Value {
+    json!({
+        "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Backup",
+        "metadata": {"name": record, "labels": {"resilience.valerix.io/policy": "shop"}},
+        "spec": {"policyRef": {"name": "shop", "uid": "policy-uid"}, "slot": slot, "scheduledAt": format!("{slot}T02:15:00Z")},
+        "status": status,
+    })
+}
+
+#[tokio::test]
+async fn a_run_that_may_still_start_finds_its_record() {
+    // Suspended over the day's time, and not any more: the CronJob controller starts what it missed.
+    let api = FakeApi::default();
+    let mut late = policy();
+    late["spec"]["schedule"]["catchUpWindow"] = json!("12h");
+    api.create("/apis/batch/v1/namespaces/shop/cronjobs", cron_job());
+    api.create(POLICIES, late);
+    let operator = Operator::start(&api);
+    let record = api.until(TODAY, |_| true).await;
+    assert_eq!(record["spec"]["scheduledAt"], "2026-08-21T02:15:00Z");
+    api.until(CRON_JOB, |job| job["spec"]["suspend"] == false).await;
+    let writes = api.writes();
+    let place = |write: &str| writes.iter().position(|done| done.starts_with(write)).unwrap();
+    assert!(
+        place(&format!("POST {RECORDS}")) < place(&format!("PATCH {CRON_JOB}")),
+        "{writes:?}"
+    );
+    drop(operator);
+
+    // A Job that waits for a record that nobody made.
+    let api = FakeApi::default();
+    api.create(JOBS, job_at_work(json!({"resilience.valerix.io/policy": "shop"})));
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    let record = api.until(TODAY, |_| true).await;
+    assert_eq!(record["spec"]["policyRef"]["uid"], "policy-uid");
+}
+
+#[tokio::test]
+async fn a_policy_that_is_edited_into_a_wrong_one_stops_its_cron_job_until_it_is_mended() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    api.merge(POLICY, json!({"spec": {"schedule": {"timeOfDay": "02:30"}}}));
+    api.until(CRON_JOB, |job| job["spec"]["suspend"] == true).await;
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Scheduled", "False", "InvalidSchedule"))
+        .await;
+    let message = condition(&policy, "Scheduled").unwrap()["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        message.starts_with("no scheduled run starts until this is mended"),
+        "{message}"
+    );
+    assert_eq!(api.get(CRON_JOB).unwrap()["spec"]["schedule"], "15 4 * * *");
+    // What a Job says is heard all the same.
+    api.create(
+        RECORDS,
+        with_slot("shop-20260821", "2026-08-21", json!({"phase": "Dumping"})),
+    );
+    let mut failed = job_at_work(json!({"resilience.valerix.io/policy": "shop"}));
+    failed["status"] = json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]});
+    api.create(JOBS, failed);
+    api.until(TODAY, |record| record["status"]["reason"] == "JobFailed")
+        .await;
+
+    api.merge(POLICY, json!({"spec": {"schedule": {"timeOfDay": "03:15"}}}));
+    api.until(CRON_JOB, |job| {
+        job["spec"]["suspend"] == false && job["spec"]["schedule"] == "15 3 * * *"
+    })
+    .await;
+    let blamed =
+        |request: &crate::fake_api::Recorded| request.body.to_string().contains("was changed by somebody else");
+    assert!(!api.requests().iter().any(blamed), "it was us");
+}
+
+#[tokio::test]
+async fn what_hinders_the_next_record_hinders_nothing_else() {
+    let api = FakeApi::default();
+    let mut taken = with_slot(
+        "shop-20260822",
+        "2026-08-22",
+        json!({"phase": "Completed", "upload": {"state": "Completed"}}),
+    );
+    taken["spec"]["policyRef"]["uid"] = json!("earlier-policy");
+    api.create(RECORDS, taken);
+    api.create(
+        RECORDS,
+        with_slot("shop-20260821", "2026-08-21", json!({"phase": "Dumping"})),
+    );
+    let mut failed = job_at_work(json!({"resilience.valerix.io/policy": "shop"}));
+    failed["status"] = json!({"conditions": [{"type": "Failed", "status": "True"}]});
+    api.create(JOBS, failed);
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    api.until(POLICY, |policy| shows(policy, "Ready", "False", "RecordTaken"))
+        .await;
+    api.until(TODAY, |record| record["status"]["reason"] == "JobFailed")
+        .await;
+}
+
+#[tokio::test]
+async fn a_job_whose_pod_is_refused_says_so_on_its_record() {
+    let api = FakeApi::default();
+    let job = api.create(JOBS, job_at_work(json!({"resilience.valerix.io/policy": "shop"})));
+    let event = |uid: &Value, reason: &str, at: &str, message: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": format!("e-{at}-{}", reason.to_lowercase()).replace(':', "")},
+            "involvedObject": {"kind": "Job", "name": "shop-29787975", "uid": uid}, "reason": reason, "message": message, "lastTimestamp": at,
+        })
+    };
+    let uid = &job["metadata"]["uid"];
+    for event in [
+        event(
+            uid,
+            "FailedCreate",
+            "2026-08-21T11:00:00Z",
+            "Error creating: an older answer",
+        ),
+        event(
+            uid,
+            "FailedCreate",
+            "2026-08-21T11:00:10Z",
+            "Error creating: pods \"shop-29787975-x\" is forbidden: failed quota: must-limit: must specify limits.cpu for: backup",
+        ),
+        event(uid, "SuccessfulCreate", "2026-08-21T11:00:20Z", "Created pod"),
+        event(
+            &json!("another"),
+            "FailedCreate",
+            "2026-08-21T11:00:30Z",
+            "Error creating: of another Job",
+        ),
+    ] {
+        api.create("/api/v1/namespaces/shop/events", event);
+    }
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    let record = api
+        .until(TODAY, |record| record["status"]["reason"] == "PodRefused")
+        .await;
+    assert_eq!(
+        record["status"]["message"],
+        "no pod can be made: failed quota: must-limit: must specify limits.cpu for: backup; set spec.job.resources (spec.scratch.sizeLimit for ephemeral-storage)"
+    );
+    assert_eq!(record["status"]["phase"], "Scheduled");
+}
+
+#[tokio::test]
+async fn a_failed_run_by_hand_makes_room_for_the_days_run() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    // A minute before the day's time; the Job by hand has the name that the CronJob controller will want.
+    let _operator = Operator::start_at(&api, || fixtures::at("2026-08-21T02:14:00Z"));
+    ask(&api, "one");
+    answered(&api, "one").await;
+    let uid = api.get(JOB).unwrap()["metadata"]["uid"].clone();
+    api.merge(
+        JOB,
+        json!({"status": {"conditions": [{"type": "Failed", "status": "True"}]}}),
+    );
+    let gone = tokio::time::timeout(Duration::from_secs(30), async {
+        while api.get(JOB).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(gone.await.is_ok(), "the name is free in time");
+    let deletion = api
+        .requests()
+        .into_iter()
+        .find(|request| request.method == Method::DELETE && request.path == JOB)
+        .unwrap();
+    assert_eq!(deletion.body.pointer("/preconditions/uid"), Some(&uid));
+    rest(&api).await;
+    assert_eq!(
+        count(&api, &format!("POST {JOBS}")),
+        1,
+        "the next one is the CronJob controller's"
+    );
+}
+
+#[tokio::test]
+async fn an_id_that_was_used_on_another_day_is_a_run_of_today() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    api.create(
+        JOBS,
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "shop-29786535", "annotations": {"resilience.valerix.io/run": "now"},
+                "labels": {"resilience.valerix.io/policy": "shop", "resilience.valerix.io/slot": "2026-08-20"}},
+            "status": {"conditions": [{"type": "Failed", "status": "True"}]},
+        }),
+    );
+    let _operator = Operator::start(&api);
+    ask(&api, "now");
+    let run = answered(&api, "now").await;
+    assert_eq!(run["slot"], "2026-08-21", "{run}");
+    assert!(
+        run["message"]
+            .as_str()
+            .unwrap()
+            .contains("needs another value of the annotation"),
+        "{run}"
+    );
+    assert!(api.get(JOB).is_some());
+}
+
+#[tokio::test]
+async fn the_record_of_a_policy_that_is_deleted_in_the_middle_of_a_run_has_an_end() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let operator = Operator::start(&api);
+    ask(&api, "one");
+    answered(&api, "one").await;
+    api.merge(
+        TODAY,
+        json!({"status": {"phase": "Dumping", "message": "dumping databases[0] orders (1 of 2)"}}),
+    );
+    api.delete(POLICY);
+    let record = api.until(TODAY, |record| record["status"]["phase"] == "Failed").await;
+    assert_eq!(record["status"]["reason"], "PolicyGone");
+    api.until(NEXT, |record| record["status"]["phase"] == "Missed").await;
+    drop(operator);
+
+    // It went while nobody looked.
+    api.create(
+        RECORDS,
+        with_slot(
+            "shop-20260820",
+            "2026-08-20",
+            json!({"phase": "Uploading", "upload": {"state": "Started"}}),
+        ),
+    );
+    let _operator = Operator::start(&api);
+    let earlier = format!("{RECORDS}/shop-20260820");
+    api.until(&earlier, |record| record["status"]["phase"] == "Unknown")
+        .await;
 }
 
 /// What a finished run by hand leaves: names only, since UIDs and versions differ.

@@ -4,6 +4,7 @@ use super::{
     error::Error,
     slot::{Schedule, Slot},
 };
+use crate::runtime::Violation;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
@@ -51,28 +52,37 @@ pub struct Plan {
 /// Which field is wrong and what to write instead.
 pub fn validate(policy: &BackupPolicy, runner: &Runner, now: DateTime<Utc>) -> Result<Plan, Error> {
     let schedule = Schedule::new(&policy.spec.schedule, now).map_err(|source| Error::Schedule { source })?;
-    let invalid = |message: &str| Error::Invalid {
-        message: message.to_owned(),
+    let invalid = |field: &str, message: &str, remedy: &str| Error::Invalid {
+        source: Violation::new(field, message, remedy),
     };
-    let missing = || invalid("schedule.timeOfDay does not come within a week: write another time");
-    let next = schedule.next(now).ok_or_else(missing)?;
-    let today = schedule.today(now).ok_or_else(missing)?;
-    let destination =
-        policy.spec.destination.volume_claim.clone().ok_or_else(|| {
-            invalid("destination.volumeClaim is missing: name a PersistentVolumeClaim of this namespace")
-        })?;
+    let never = || {
+        invalid(
+            "spec.schedule.timeOfDay",
+            "it does not come within a week",
+            "write another time",
+        )
+    };
+    let next = schedule.next(now).ok_or_else(never)?;
+    let today = schedule.today(now).ok_or_else(never)?;
+    let destination = policy.spec.destination.volume_claim.clone().ok_or_else(|| {
+        invalid(
+            "spec.destination.volumeClaim",
+            "it is missing",
+            "name a PersistentVolumeClaim of this namespace",
+        )
+    })?;
     let deadline = match policy.spec.job.as_ref().and_then(|job| job.deadline.as_ref()) {
         Some(deadline) => deadline
             .value()
-            .map_err(|error| Error::Invalid {
-                message: format!("job.deadline: {error}"),
-            })?
+            .map_err(|error| invalid("spec.job.deadline", &error.to_string(), "write for example 2h"))?
             .as_secs(),
         None => backup_runner::DEFAULT_DEADLINE_SECONDS,
     };
     if deadline == 0 || deadline > backup_runner::MAX_DEADLINE_SECONDS {
         return Err(invalid(
-            "job.deadline must be more than 0s and at most 20h: a run that hangs must not eat the next day",
+            "spec.job.deadline",
+            "a run that hangs must not eat the next day",
+            "write more than 0s and at most 20h",
         ));
     }
     if runner.image.is_empty() {
@@ -84,7 +94,7 @@ pub fn validate(policy: &BackupPolicy, runner: &Runner, now: DateTime<Utc>) -> R
         uid: policy.uid().unwrap_or_default(),
         owner: policy
             .controller_owner_ref(&())
-            .ok_or_else(|| invalid("the policy has no UID yet"))?,
+            .ok_or_else(|| invalid("metadata.uid", "it is not there yet", "wait"))?,
         spec: policy.spec.clone(),
         schedule,
         next,
@@ -137,7 +147,7 @@ mod tests {
         assert!(text.contains("BACKUP_IMAGE"), "{text}");
         let (word, text) = refused(|policy, _| policy.spec.destination.volume_claim = None).unwrap();
         assert_eq!(word, "InvalidSpec");
-        assert!(text.starts_with("destination.volumeClaim"), "{text}");
+        assert!(text.starts_with("spec.destination.volumeClaim"), "{text}");
         let (word, _) = refused(|policy, _| policy.spec.schedule.time_of_day = "02:30".into()).unwrap();
         assert_eq!(word, "InvalidSchedule");
     }

@@ -16,6 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{Resource, api::ObjectMeta};
+use std::collections::BTreeMap;
 use valerix_crds::{
     backup_runner::{
         CONNECTIONS_FOLDER, DESTINATION_FOLDER, FINAL_EXIT_CODES, JOB_NAME_ENV, JOB_NAME_LABEL, NAMESPACE_ENV,
@@ -24,6 +25,8 @@ use valerix_crds::{
     names::{RUN_ANNOTATION, SLOT_LABEL},
 };
 
+/// Room for dumps and archive when the policy does not say.
+const DEFAULT_SCRATCH_SIZE: &str = "4Gi";
 /// Name of the container, which the failure policy speaks of.
 const CONTAINER: &str = "backup";
 /// User and group of the image.
@@ -200,7 +203,10 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
     let mut volumes = vec![
         Volume {
             name: "scratch".into(),
-            empty_dir: Some(EmptyDirVolumeSource::default()),
+            empty_dir: Some(EmptyDirVolumeSource {
+                size_limit: Some(scratch_size(plan)),
+                medium: None,
+            }),
             ..Volume::default()
         },
         Volume {
@@ -226,23 +232,35 @@ fn volumes(plan: &Plan) -> Vec<Volume> {
     volumes
 }
 
+/// What dumps and archive may take of a node.
+fn scratch_size(plan: &Plan) -> Quantity {
+    let given = plan
+        .spec
+        .scratch
+        .as_ref()
+        .and_then(|scratch| scratch.size_limit.clone());
+    Quantity(given.unwrap_or_else(|| DEFAULT_SCRATCH_SIZE.into()))
+}
+
 fn resources(plan: &Plan) -> ResourceRequirements {
+    const STORAGE: &str = "ephemeral-storage";
     let quantity = |text: &str| Quantity(text.to_owned());
-    match plan.spec.job.as_ref().and_then(|job| job.resources.as_ref()) {
-        Some(resources) => ResourceRequirements {
-            requests: Some(resources.requests.clone()).filter(|map| !map.is_empty()),
-            limits: Some(resources.limits.clone()).filter(|map| !map.is_empty()),
-            claims: None,
-        },
-        None => ResourceRequirements {
-            requests: Some(
-                [
-                    ("cpu".to_owned(), quantity("50m")),
-                    ("memory".to_owned(), quantity("64Mi")),
-                ]
+    let (mut requests, limits) = match plan.spec.job.as_ref().and_then(|job| job.resources.as_ref()) {
+        Some(resources) => (resources.requests.clone(), resources.limits.clone()),
+        None => (
+            [("cpu", "50m"), ("memory", "64Mi")]
+                .map(|(name, amount)| (name.to_owned(), quantity(amount)))
                 .into(),
-            ),
-            ..ResourceRequirements::default()
-        },
+            BTreeMap::new(),
+        ),
+    };
+    // A node that cannot hold the scratch folder is not chosen, instead of being filled.
+    if !limits.contains_key(STORAGE) {
+        requests.entry(STORAGE.to_owned()).or_insert_with(|| scratch_size(plan));
+    }
+    ResourceRequirements {
+        requests: Some(requests).filter(|map| !map.is_empty()),
+        limits: Some(limits).filter(|map| !map.is_empty()),
+        claims: None,
     }
 }

@@ -150,4 +150,43 @@ mod tests {
             "256Mi"
         );
     }
+
+    #[test]
+    fn scratch_is_bounded_and_the_node_must_have_the_room() {
+        let scratch = |spec: serde_json::Value, resources: serde_json::Value| {
+            let mut policy = fixtures::policy();
+            policy.spec.scratch = serde_json::from_value(spec).unwrap();
+            policy.spec.job = serde_json::from_value(serde_json::json!({"resources": resources})).unwrap();
+            let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
+            let job = build_cron_job(&plan).spec.unwrap().job_template.spec.unwrap();
+            let pod = job.template.spec.unwrap();
+            let volume = pod
+                .volumes
+                .unwrap()
+                .into_iter()
+                .find(|volume| volume.name == "scratch")
+                .unwrap();
+            let requests = pod.containers[0]
+                .resources
+                .clone()
+                .unwrap()
+                .requests
+                .unwrap_or_default();
+            let asked = requests.get("ephemeral-storage").map(|quantity| quantity.0.clone());
+            (volume.empty_dir.unwrap().size_limit.unwrap().0, asked)
+        };
+        let some = |text: &str| Some(text.to_owned());
+        use serde_json::{Value::Null, json};
+        assert_eq!(scratch(Null, Null), ("4Gi".into(), some("4Gi")));
+        assert_eq!(
+            scratch(json!({"sizeLimit": "20Gi"}), Null),
+            ("20Gi".into(), some("20Gi"))
+        );
+        let cpu = json!({"requests": {"cpu": "1"}, "limits": {}});
+        assert_eq!(scratch(Null, cpu).1, some("4Gi"));
+        let own = json!({"requests": {"ephemeral-storage": "1Gi"}, "limits": {}});
+        assert_eq!(scratch(Null, own).1, some("1Gi"), "the user's own word counts");
+        let limit = json!({"requests": {}, "limits": {"ephemeral-storage": "5Gi"}});
+        assert_eq!(scratch(Null, limit).1, None, "a limit is the request too");
+    }
 }

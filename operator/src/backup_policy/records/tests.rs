@@ -58,7 +58,7 @@ fn judge(
         pods,
         ..Observed::default()
     };
-    corrections("shop", &schedule(), 7200, &observed, fixtures::at(now))
+    corrections("shop", Some(&schedule()), 7200, &observed, fixtures::at(now))
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn an_edited_schedule_moves_the_run_within_its_day_and_never_before_its_record()
             jobs,
             ..Observed::default()
         };
-        corrections("shop", schedule, 7200, &observed, fixtures::at(now))
+        corrections("shop", Some(schedule), 7200, &observed, fixtures::at(now))
     };
     // Later: its window reaches into the next day, so midnight is not yet its end.
     let later = schedule_at("22:00", "Etc/UTC");
@@ -181,7 +181,7 @@ fn a_day_ends_at_midnight_of_its_zone() {
         ..Observed::default()
     };
     let midnight = fixtures::at("2026-08-21T15:00:00Z");
-    let told = |observed: &Observed, now| corrections("shop", &tokyo, 7200, observed, now);
+    let told = |observed: &Observed, now| corrections("shop", Some(&tokyo), 7200, observed, now);
     assert_eq!(told(&observed, midnight), (vec![], Some(midnight + GRACE)));
     assert_eq!(told(&observed, midnight + GRACE).0[0].reason, "Missed");
     // The Job's name is of the day before in UTC.
@@ -217,7 +217,7 @@ fn the_newest_job_of_a_day_and_the_first_moment_of_several_records_count() {
         };
         let (_, look_again) = corrections(
             "shop",
-            &schedule(),
+            Some(&schedule()),
             7200,
             &observed,
             fixtures::at("2026-08-21T05:00:00Z"),
@@ -238,7 +238,7 @@ fn a_pod_that_cannot_start_is_told_and_remembered() {
     );
     assert_eq!(
         (found[0].phase, found[0].reason.as_str()),
-        (BackupPhase::Scheduled, "ImageUnavailable")
+        (BackupPhase::Scheduled, "ImagePullFailed")
     );
     let patch = correction_patch(&found[0], fixtures::now());
     assert!(patch["status"].get("completedAt").is_none(), "nothing has ended");
@@ -296,6 +296,144 @@ fn a_pod_that_cannot_start_is_told_and_remembered() {
 fn a_due_record_is_looked_at_again_when_it_can_be_missed() {
     let (_, look_again) = judge(json!({"phase": "Scheduled"}), vec![], vec![], "2026-08-21T04:00:01Z");
     assert_eq!(look_again, Some(fixtures::at("2026-08-22T00:02:00Z")));
+    // Also one that is not due yet: an edit may have moved the policy's next run away from it.
     let (_, look_again) = judge(json!({"phase": "Scheduled"}), vec![], vec![], "2026-08-20T04:00:01Z");
-    assert_eq!(look_again, None);
+    assert_eq!(look_again, Some(fixtures::at("2026-08-22T00:02:00Z")));
+}
+
+#[test]
+fn a_day_that_an_edit_left_without_a_run_says_so() {
+    // Made for 04:00 UTC; in Tokyo the day's 04:00 was nine hours before.
+    let tokyo = schedule_at("04:00", "Asia/Tokyo");
+    let observed = Observed {
+        records: vec![record(json!({"phase": "Scheduled"}))],
+        ..Observed::default()
+    };
+    let told = |now: &str| corrections("shop", Some(&tokyo), 7200, &observed, fixtures::at(now));
+    assert_eq!(
+        told("2026-08-20T20:00:00Z").1,
+        Some(fixtures::at("2026-08-21T15:02:00Z"))
+    );
+    let (found, _) = told("2026-08-21T15:02:00Z");
+    assert!(
+        found[0].message.contains("the schedule was changed meanwhile"),
+        "{}",
+        found[0].message
+    );
+    assert!(!found[0].message.contains("suspended"), "{}", found[0].message);
+}
+
+#[test]
+fn a_wrong_schedule_keeps_what_jobs_say_and_judges_no_day_without_one() {
+    let told = |status: Value, jobs, pods| {
+        let observed = Observed {
+            records: vec![record(status)],
+            jobs,
+            pods,
+            ..Observed::default()
+        };
+        corrections("shop", None, 7200, &observed, fixtures::at("2026-08-23T04:00:00Z")).0
+    };
+    assert_eq!(told(json!({"phase": "Scheduled"}), vec![], vec![]), []);
+    let failed = json!([{"type": "Failed", "status": "True"}]);
+    assert_eq!(
+        told(json!({"phase": "Dumping"}), vec![job(failed)], vec![])[0].reason,
+        "JobFailed"
+    );
+    let unschedulable = pod(
+        json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}]}),
+    );
+    let found = told(json!({"phase": "Scheduled"}), vec![job(json!([]))], vec![unschedulable]);
+    assert_eq!(found[0].reason, "Unschedulable");
+}
+
+#[test]
+fn a_job_after_the_recorded_end_is_heard() {
+    let made = |at: &str, conditions: Value| {
+        let mut job = Job::clone(&job(conditions));
+        job.metadata.creation_timestamp = Some(clock::time(fixtures::at(at)));
+        vec![Arc::new(job)]
+    };
+    let ended = json!({"phase": "Failed", "message": "the first", "completedAt": "2026-08-21T03:00:00Z"});
+    let pods = || {
+        vec![pod(
+            json!({"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}]}),
+        )]
+    };
+    let now = "2026-08-21T04:05:00Z";
+    // The scheduled run after a run by hand that failed.
+    let (found, _) = judge(ended.clone(), made("2026-08-21T04:00:00Z", json!([])), pods(), now);
+    assert_eq!(
+        (found[0].phase, found[0].reason.as_str()),
+        (BackupPhase::Scheduled, "Unschedulable")
+    );
+    let failed = json!([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]);
+    let (found, _) = judge(ended.clone(), made("2026-08-21T04:00:00Z", failed.clone()), vec![], now);
+    assert_eq!(
+        (found[0].phase, found[0].reason.as_str()),
+        (BackupPhase::Failed, "JobFailed")
+    );
+    // The Job that the record's end is of, and an end that may hide an archive.
+    assert_eq!(
+        judge(ended, made("2026-08-21T02:59:00Z", failed.clone()), vec![], now).0,
+        []
+    );
+    let doubt = json!({"phase": "Unknown", "completedAt": "2026-08-21T03:00:00Z", "upload": {"state": "Started"}});
+    assert_eq!(judge(doubt, made("2026-08-21T04:00:00Z", failed), vec![], now).0, []);
+}
+
+#[test]
+fn a_refused_pod_is_told_and_asked_about_again() {
+    let name = backup_runner::job_name("shop", fixtures::at("2026-08-21T04:00:00Z"));
+    let told = |message: &str, refused: &[(&str, &str)]| {
+        let observed = Observed {
+            records: vec![record(json!({"phase": "Scheduled", "message": message}))],
+            jobs: vec![job(json!([]))],
+            refused: refused
+                .iter()
+                .map(|(job, why)| ((*job).to_owned(), (*why).to_owned()))
+                .collect(),
+            ..Observed::default()
+        };
+        corrections(
+            "shop",
+            Some(&schedule()),
+            7200,
+            &observed,
+            fixtures::at("2026-08-21T04:01:00Z"),
+        )
+    };
+    let again = Some(fixtures::at("2026-08-21T04:01:30Z"));
+    assert_eq!(told("", &[]), (vec![], again));
+    let why =
+        "Error creating: pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=9";
+    let (found, _) = told("", &[(&name, why)]);
+    assert_eq!(
+        (found[0].phase, found[0].reason.as_str()),
+        (BackupPhase::Scheduled, "PodRefused")
+    );
+    assert!(found[0].message.contains("exceeded quota: q"), "{}", found[0].message);
+    assert_eq!(
+        told(&found[0].message, &[(&name, why)]),
+        (vec![], again),
+        "said once, asked on"
+    );
+}
+
+#[test]
+fn what_a_deleted_policy_left_in_the_middle_has_an_end() {
+    for (status, expected) in [
+        (json!({"phase": "Scheduled"}), Some(BackupPhase::Missed)),
+        (json!({"phase": "Dumping"}), Some(BackupPhase::Failed)),
+        (
+            json!({"phase": "Uploading", "upload": {"state": "Started"}}),
+            Some(BackupPhase::Unknown),
+        ),
+        (json!({"phase": "Uploading", "upload": {"state": "Completed"}}), None),
+        (json!({"phase": "Failed"}), None),
+    ] {
+        let found = of_gone_policies(&[record(status.clone())]);
+        assert_eq!(found.first().map(|correction| correction.phase), expected, "{status}");
+        assert!(found.iter().all(|correction| correction.reason == "PolicyGone"));
+    }
 }

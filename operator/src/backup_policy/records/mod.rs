@@ -4,9 +4,15 @@
 //! nothing here claims that it did not: such a record becomes Unknown, and only the runner, who can read the
 //! destination, settles it.
 
+mod due;
+#[cfg(test)]
+mod tests;
+
+pub use due::{in_the_way, wanted};
+
 use super::{
     dereference::Observed,
-    job::{JobState, job_condition, job_state, termination, waiting},
+    job::{JobState, hindrance, job_condition, job_state, lacks_pod, termination},
     slot::Schedule,
 };
 use crate::runtime::clock;
@@ -16,6 +22,8 @@ use kube::ResourceExt;
 use std::sync::Arc;
 use valerix_crds::{Backup, BackupPhase, UploadState, backup_runner};
 
+/// How often a Job without a pod is asked about again.
+const ASK_AGAIN: TimeDelta = TimeDelta::seconds(30);
 /// How long after its last moment a run may still be on its way into the caches.
 const GRACE: TimeDelta = TimeDelta::minutes(2);
 /// The longest message that a record takes. Unit: characters.
@@ -55,10 +63,11 @@ pub enum Evidence {
     Progress,
 }
 
-/// What the records of one policy are to say instead, and when to look again.
+/// What the records of one policy are to say instead, and when to look again. Without a schedule, because the policy's
+/// is wrong, nothing is said of days that no Job stands for.
 pub fn corrections(
     policy: &str,
-    schedule: &Schedule,
+    schedule: Option<&Schedule>,
     deadline_seconds: i64,
     observed: &Observed,
     now: DateTime<Utc>,
@@ -83,6 +92,32 @@ pub fn corrections(
     (corrections, look_again)
 }
 
+/// What records of policies that are gone are to say: their Jobs and the runners' rights went with the policy.
+pub fn of_gone_policies(records: &[Arc<Backup>]) -> Vec<Correction> {
+    records
+        .iter()
+        .filter_map(|record| {
+            let status = record.status.clone().unwrap_or_default();
+            if is_terminal(status.phase) || status.upload.state == UploadState::Completed {
+                return None;
+            }
+            let phase = match status.phase {
+                BackupPhase::Scheduled => BackupPhase::Missed,
+                _ => ended(record),
+            };
+            Some(Correction {
+                record: record.clone(),
+                phase,
+                reason: "PolicyGone".into(),
+                message: "the BackupPolicy was deleted before the run ended".into(),
+                evidence: Evidence::NoJob {
+                    name: backup_runner::job_name(&record.spec.policy_ref.name, record.spec.scheduled_at),
+                },
+            })
+        })
+        .collect()
+}
+
 /// Whether a phase is an end.
 pub fn is_terminal(phase: BackupPhase) -> bool {
     use BackupPhase::{Archiving, Completed, Dumping, Failed, Missed, Scheduled, Unknown, Uploading, Verifying};
@@ -100,7 +135,7 @@ enum Judgement {
 
 struct Judge<'a> {
     policy: &'a str,
-    schedule: &'a Schedule,
+    schedule: Option<&'a Schedule>,
     deadline_seconds: i64,
     observed: &'a Observed,
     record: &'a Arc<Backup>,
@@ -110,22 +145,31 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn judge(&self) -> Judgement {
         let status = self.record.status.clone().unwrap_or_default();
-        if is_terminal(status.phase) || status.upload.state == UploadState::Completed {
+        if status.upload.state == UploadState::Completed {
             return Judgement::Fine;
         }
         let Ok(day) = self.record.spec.slot.parse::<NaiveDate>() else {
             return Judgement::Fine;
         };
-        // An edited schedule moves the run within its day; the record keeps the time that it was made with.
-        let due = self.schedule.slot(day).map_or(self.record.spec.scheduled_at, |slot| {
-            slot.at.max(self.record.spec.scheduled_at)
-        });
-        let Some(job) = self.job(day) else {
-            return self.without_job(status.phase, day, due);
+        let job = self.job(day);
+        let mut phase = status.phase;
+        if is_terminal(phase) {
+            // What a record says of its end stands until a Job that was made after it has something to say.
+            let made_since = job.is_some_and(|job| {
+                let made = job.creation_timestamp().map(|made| clock::from_time(&made));
+                made.is_some() && made > status.completed_at
+            });
+            if !made_since || status.upload.state != UploadState::None {
+                return Judgement::Fine;
+            }
+            phase = BackupPhase::Scheduled;
+        }
+        let Some(job) = job else {
+            return self.without_job(phase, day);
         };
         match job_state(job) {
             JobState::Failed => self.correct(
-                self.ended(),
+                ended(self.record),
                 "JobFailed",
                 self.why_failed(job),
                 Evidence::JobFailed {
@@ -133,13 +177,25 @@ impl Judge<'_> {
                     uid: job.uid().unwrap_or_default(),
                 },
             ),
-            JobState::Active if status.phase == BackupPhase::Scheduled => match self.hindrance(job) {
-                Some((reason, message)) if status.message.as_deref() != Some(message.as_str()) => {
-                    self.correct(BackupPhase::Scheduled, reason, message, Evidence::Progress)
-                }
-                _ => Judgement::Fine,
-            },
+            JobState::Active if phase == BackupPhase::Scheduled => self.not_started(job),
             JobState::Active | JobState::Complete | JobState::Terminating => Judgement::Fine,
+        }
+    }
+
+    /// Says why a Job's pod does not start, if anything is known to hinder it.
+    fn not_started(&self, job: &Job) -> Judgement {
+        let name = job.name_any();
+        let pods = || self.observed.pods_of(&name).map(|pod| &**pod);
+        let told = self.record.status.as_ref().and_then(|status| status.message.as_deref());
+        match hindrance(pods(), self.observed.refused.get(&name).map(String::as_str)) {
+            Some(found) if told != Some(found.message.as_str()) => self.correct(
+                BackupPhase::Scheduled,
+                found.reason.as_str(),
+                found.message,
+                Evidence::Progress,
+            ),
+            _ if pods().next().is_none() || lacks_pod(job, pods(), self.now) => Judgement::Later(self.now + ASK_AGAIN),
+            _ => Judgement::Fine,
         }
     }
 
@@ -149,22 +205,31 @@ impl Judge<'_> {
             .jobs
             .iter()
             .filter(|job| {
-                backup_runner::scheduled_at(self.policy, &job.name_any())
-                    .is_some_and(|at| backup_runner::slot(at, &self.schedule.zone) == day)
+                backup_runner::scheduled_at(self.policy, &job.name_any()).is_some_and(|at| match self.schedule {
+                    Some(schedule) => backup_runner::slot(at, &schedule.zone) == day,
+                    None => at == self.record.spec.scheduled_at,
+                })
             })
             .max_by_key(|job| job.creation_timestamp())
     }
 
-    fn without_job(&self, phase: BackupPhase, day: NaiveDate, due: DateTime<Utc>) -> Judgement {
+    fn without_job(&self, phase: BackupPhase, day: NaiveDate) -> Judgement {
+        let Some(schedule) = self.schedule else {
+            return Judgement::Fine;
+        };
+        // An edited schedule moves the run within its day; the record keeps the time that it was made with.
+        let made_for = self.record.spec.scheduled_at;
+        let moved_to = schedule.slot(day).map(|slot| slot.at).filter(|at| *at != made_for);
+        let due = moved_to.map_or(made_for, |at| at.max(made_for));
         let evidence = Evidence::NoJob {
             name: backup_runner::job_name(self.policy, due),
         };
         if phase == BackupPhase::Scheduled {
-            let closes = self.schedule.closes(due);
+            let closes = schedule.closes(due);
             let after_day = day
                 .checked_add_days(Days::new(1))
                 .and_then(|next| {
-                    self.schedule
+                    schedule
                         .zone
                         .from_local_datetime(&next.and_hms_opt(0, 0, 0)?)
                         .earliest()
@@ -172,14 +237,17 @@ impl Judge<'_> {
                 .map_or(closes, |midnight| midnight.to_utc());
             let missed_at = closes.max(after_day) + GRACE;
             if self.now < missed_at {
-                return if self.now >= due {
-                    Judgement::Later(missed_at)
-                } else {
-                    Judgement::Fine
-                };
+                return Judgement::Later(missed_at);
             }
+            let why = match moved_to {
+                Some(at) => format!(
+                    "the schedule was changed meanwhile and the day's run moved to {}",
+                    at.format("%FT%TZ")
+                ),
+                None => "the policy was suspended, or the cluster's CronJob controller did not run".to_owned(),
+            };
             let message = format!(
-                "no run started from {} to {} (schedule.catchUpWindow): the policy was suspended, or the cluster's CronJob controller did not run",
+                "no run started from {} to {} (schedule.catchUpWindow): {why}",
                 due.format("%FT%TZ"),
                 closes.format("%FT%TZ"),
             );
@@ -196,26 +264,11 @@ impl Judge<'_> {
             return Judgement::Later(over);
         }
         self.correct(
-            self.ended(),
+            ended(self.record),
             "JobGone",
             "the Job is gone and its runner did not say how it ended".into(),
             evidence,
         )
-    }
-
-    /// Failed, unless a pod was allowed to write.
-    fn ended(&self) -> BackupPhase {
-        let upload = self
-            .record
-            .status
-            .as_ref()
-            .map(|status| status.upload.state)
-            .unwrap_or_default();
-        if upload == UploadState::None {
-            BackupPhase::Failed
-        } else {
-            BackupPhase::Unknown
-        }
     }
 
     fn why_failed(&self, job: &Job) -> String {
@@ -238,11 +291,6 @@ impl Judge<'_> {
         message
     }
 
-    /// Why the Job's pod does not start.
-    fn hindrance(&self, job: &Job) -> Option<(&'static str, String)> {
-        self.observed.pods_of(&job.name_any()).find_map(|pod| waiting(pod))
-    }
-
     fn correct(&self, phase: BackupPhase, reason: &str, message: String, evidence: Evidence) -> Judgement {
         Judgement::Correct(Box::new(Correction {
             record: self.record.clone(),
@@ -251,6 +299,20 @@ impl Judge<'_> {
             message: message.chars().take(MAX_MESSAGE).collect(),
             evidence,
         }))
+    }
+}
+
+/// Failed, unless a pod was allowed to write.
+fn ended(record: &Backup) -> BackupPhase {
+    let upload = record
+        .status
+        .as_ref()
+        .map(|status| status.upload.state)
+        .unwrap_or_default();
+    if upload == UploadState::None {
+        BackupPhase::Failed
+    } else {
+        BackupPhase::Unknown
     }
 }
 
@@ -271,6 +333,3 @@ pub fn correction_patch(correction: &Correction, now: DateTime<Utc>) -> serde_js
         "status": status,
     })
 }
-
-#[cfg(test)]
-mod tests;
