@@ -435,6 +435,14 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             object(
                 "BackupPolicy",
                 "p",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "/archives"}}}),
+            ),
+            "without a leading '/'",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
                 json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "schedule": {"catchUpWindow": "24h"}}),
             ),
             "catchUpWindow must be less than 24h",

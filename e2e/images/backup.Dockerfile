@@ -10,8 +10,8 @@ COPY backup /image/bin/backup
 # A library that this distribution lacks stops the build here, not the pod later.
 RUN ! ldd /image/bin/backup 2>&1 | grep 'not found'
 RUN cd /usr/lib/postgresql/15/bin \
-    && cp --parents --dereference "$PWD/pg_dump" "$PWD/pg_restore" /image \
-    && ldd /image/bin/backup pg_dump pg_restore | grep --only-matching '/[^ :]*\.so[^ ]*' | sort --unique \
+    && cp --parents --dereference "$PWD/psql" "$PWD/pg_dump" "$PWD/pg_restore" /image \
+    && ldd /image/bin/backup psql pg_dump pg_restore | grep --only-matching '/[^ :]*\.so[^ ]*' | sort --unique \
      | xargs cp --parents --dereference --target-directory=/image \
     && echo 'valerix:x:65532:65532::/:/sbin/nologin' > /image/etc/passwd
 

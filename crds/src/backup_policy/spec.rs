@@ -156,8 +156,8 @@ pub struct VolumeClaimDestination {
     pub claim_name: String,
     /// Folder on the volume. Default: the volume's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"))]
-    #[x_kube(validation = Rule::new("!self.split('/').exists(part, part == '..')").message("path must not leave the volume: remove every '..'"))]
+    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9_./-]+$"))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]')").message("path must begin with a letter, a digit or '_': it is a folder on the volume, without a leading '/'"), validation = Rule::new("!self.split('/').exists(part, part == '..')").message("path must not leave the volume: remove every '..'"))]
     pub path: Option<String>,
 }
 

@@ -1,7 +1,10 @@
 //! BackupPolicy against the shop's PostgreSQL: the archive on the claim is what the record says, once a day.
 
 use anyhow::{Context, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::{
+    batch::v1::CronJob,
+    core::v1::{Pod, Secret},
+};
 use kube::{
     ResourceExt,
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
@@ -70,10 +73,14 @@ pub(crate) async fn prepare(world: &World, namespace: &str, policy: &str, change
 
 /// Asks for a run by hand.
 pub(crate) async fn run_by_hand(world: &World, namespace: &str, policy: &str, id: &str) -> Result<()> {
-    let patch = Patch::Merge(json!({"metadata": {"annotations": {names::RUN_ANNOTATION: id}}}));
+    let annotation = json!({"metadata": {"annotations": {names::RUN_ANNOTATION: id}}});
+    change(world, namespace, policy, annotation).await
+}
+
+async fn change(world: &World, namespace: &str, policy: &str, patch: Value) -> Result<()> {
     world
         .api::<BackupPolicy>(namespace)
-        .patch(policy, &PatchParams::default(), &patch)
+        .patch(policy, &PatchParams::default(), &Patch::Merge(patch))
         .await?;
     Ok(())
 }
@@ -253,6 +260,14 @@ async fn fails(prefix: &str, changes: Value) -> Result<String> {
     world
         .with_namespace(prefix, async |namespace| {
             prepare(&world, namespace, "nightly", changes).await?;
+            // What may pass is tried until the deadline.
+            change(
+                &world,
+                namespace,
+                "nightly",
+                json!({"spec": {"job": {"deadline": "60s"}}}),
+            )
+            .await?;
             run_by_hand(&world, namespace, "nightly", "first").await?;
             let record = finished(&world, namespace, "nightly", Duration::from_secs(180)).await?;
             let status = record.status.unwrap_or_default();
@@ -302,4 +317,128 @@ async fn a_wrong_password_fails_the_run_and_names_the_database() -> Result<()> {
 async fn an_unreachable_database_fails_the_run_in_time() -> Result<()> {
     fails("unreachable", json!({"host": "192.0.2.1"})).await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_a_quota_refuses_is_told_and_the_slot_still_finishes() -> Result<()> {
+    let world = World::shared().await?;
+    world
+        .with_namespace("refused", async |namespace| {
+            prepare(&world, namespace, "nightly", json!({})).await?;
+            let quota = json!({
+                "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "must-limit"},
+                "spec": {"hard": {"limits.cpu": "4", "limits.memory": "4Gi"}},
+            });
+            world.create(namespace, &quota.to_string()).await?.text()?;
+            run_by_hand(&world, namespace, "nightly", "first").await?;
+            let told = |record: &Backup| {
+                let message = record.status.as_ref().and_then(|status| status.message.as_deref());
+                message.is_some_and(|message| message.contains("must-limit") && message.contains("spec.job.resources"))
+            };
+            let started = |policy: &BackupPolicy| {
+                let run = policy.status.as_ref().and_then(|status| status.last_run.as_ref());
+                run.is_some_and(|run| run.id == "first")
+            };
+            let policy = world
+                .object(
+                    namespace,
+                    "nightly",
+                    "the run by hand",
+                    Duration::from_secs(30),
+                    started,
+                )
+                .await?;
+            let slot = policy.status.and_then(|status| status.last_run).context("no run")?.slot;
+            let record = format!("nightly-{}", slot.replace('-', ""));
+            world
+                .object(namespace, &record, "why there is no pod", Duration::from_secs(60), told)
+                .await?;
+            world
+                .kubectl(&format!("delete resourcequota must-limit -n {namespace}"))
+                .await?
+                .text()?;
+            // The Job controller tries again after pauses that have grown meanwhile.
+            let record = finished(&world, namespace, "nightly", Duration::from_secs(240)).await?;
+            let status = record.status.unwrap_or_default();
+            ensure!(status.phase == BackupPhase::Completed, "{status:?}");
+            Ok(())
+        })
+        .await
+}
+
+/// The one test in which the cluster's own CronJob controller starts the run, minutes from now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_run_by_hand_does_not_swallow_the_scheduled_one() -> Result<()> {
+    let world = World::shared().await?;
+    world
+        .with_namespace("swallowed", async |namespace| {
+            prepare(&world, namespace, "nightly", json!({"password": "not-the-password"})).await?;
+            let now = chrono::Utc::now();
+            // Where it is far from midnight now, so that both runs are of one day.
+            let hours_ahead = if (2..22).contains(&chrono::Timelike::hour(&now)) {
+                0
+            } else {
+                12
+            };
+            let zone = if hours_ahead == 0 { "Etc/UTC" } else { "Etc/GMT-12" };
+            let due = now + chrono::TimeDelta::minutes(5);
+            let time_of_day = (due + chrono::TimeDelta::hours(hours_ahead))
+                .format("%H:%M")
+                .to_string();
+            change(
+                &world,
+                namespace,
+                "nightly",
+                json!({"spec": {"schedule": {"timeOfDay": time_of_day, "timeZone": zone}}}),
+            )
+            .await?;
+            let planned = |policy: &BackupPolicy| {
+                let next = policy.status.as_ref().and_then(|status| status.next_run_at);
+                next.is_some_and(|next| next <= due)
+            };
+            world
+                .object(namespace, "nightly", "the new time", Duration::from_secs(30), planned)
+                .await?;
+            run_by_hand(&world, namespace, "nightly", "first").await?;
+            let failed = finished(&world, namespace, "nightly", Duration::from_secs(120)).await?;
+            ensure!(
+                failed
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.phase == BackupPhase::Failed),
+                "{:?}",
+                failed.status
+            );
+            let source = world.api::<Secret>(SHOP).get("inventory-database").await?;
+            let mended = json!({"data": {"password": source.data.context("no data")?["password"]}});
+            world
+                .api::<Secret>(namespace)
+                .patch("inventory-database", &PatchParams::default(), &Patch::Merge(mended))
+                .await?;
+            let stored = |record: &Backup| {
+                record
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.phase == BackupPhase::Completed)
+            };
+            let record = world
+                .object(
+                    namespace,
+                    &failed.name_any(),
+                    "Completed",
+                    Duration::from_secs(8 * 60),
+                    stored,
+                )
+                .await?;
+            ensure!(record.spec.slot == failed.spec.slot, "both runs are of one day");
+            let cron_job = world.api::<CronJob>(namespace).get("nightly").await?;
+            ensure!(
+                cron_job
+                    .status
+                    .is_some_and(|status| status.last_schedule_time.is_some()),
+                "the CronJob controller started it"
+            );
+            Ok(())
+        })
+        .await
 }

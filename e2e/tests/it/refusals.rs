@@ -260,6 +260,10 @@ fn refused() -> Vec<(Value, &'static str)> {
             "path must not leave the volume",
         ),
         (
+            policy(json!({"destination": {"volumeClaim": {"claimName": "c", "path": "/archives"}}})),
+            "path must begin with a letter, a digit or '_'",
+        ),
+        (
             policy(json!({"databases": [{"name": "a b", "connectionSecretRef": {"name": "a"}}]})),
             "spec.databases[0].name",
         ),

@@ -22,6 +22,8 @@ pub mod server;
 pub mod settings;
 pub mod volume;
 
+mod completion;
+mod destination;
 mod hashing;
 mod prepare;
 mod rows;

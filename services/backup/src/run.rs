@@ -15,21 +15,20 @@
 
 use crate::{
     archive::Digest,
+    completion::{Completion, settle_earlier_slots},
     decision::{Action, Place, Stored, decide},
+    destination::{ATTEMPT_PAUSE, ATTEMPTS, Destination},
     failure::Failure,
     manifest::Manifest,
-    prepare::{Preparation, Prepared, database_status},
-    record::{self, Fence, Record},
+    prepare::{Preparation, Prepared},
+    record::{Fence, Record},
     settings::Settings,
     volume::{self, Linked, Volume},
 };
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::Utc;
 use std::{fs, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use valerix_crds::{
-    Backup, BackupDatabaseStatus, BackupPhase, BackupStatus, Upload, UploadState,
-    backup_runner::{human_size, record_name},
-};
+use valerix_crds::{Backup, BackupPhase, Upload, UploadState};
 
 /// The most that is kept of the deadline for what came before this pod (the Job's deadline counts from the Job's start)
 /// and for writing the record.
@@ -40,16 +39,8 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 const COMPLETION_PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long the reason of a stop is tried to be put on the record, within the pod's grace period.
 const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(5);
-/// How often the destination is read before it counts as unreadable, and the write tried before it counts as failed.
-const ATTEMPTS: u32 = 3;
-/// Pause between two such attempts.
-const ATTEMPT_PAUSE: Duration = Duration::from_secs(2);
 /// Pause between two looks at a record that another pod holds.
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
-/// How many days back writes that were left open are settled.
-const SETTLED_DAYS: u64 = 14;
-/// A hold of the fence that is younger may be of a pod that is still at work.
-const LEFT_OPEN_AFTER: TimeDelta = TimeDelta::hours(1);
 /// The longest message that the record takes. Unit: characters.
 pub(crate) const MAX_MESSAGE: usize = 1024;
 
@@ -89,7 +80,7 @@ pub async fn run(
 struct Run {
     settings: Arc<Settings>,
     record: Record,
-    volume: Arc<Volume>,
+    destination: Destination,
     scratch: PathBuf,
     deadline: Instant,
 }
@@ -123,18 +114,10 @@ struct Observed {
 impl Run {
     fn new(settings: Arc<Settings>, client: kube::Client) -> Self {
         let arguments = &settings.arguments;
-        let volume = Volume::new(
-            &arguments.destination_folder,
-            settings.destination.path.as_deref(),
-            &arguments.namespace,
-            &arguments.policy,
-            settings.slot,
-            &arguments.pod_uid,
-        );
         let margin = DEADLINE_MARGIN.min(settings.deadline / 10);
         Self {
             record: Record::new(client, &arguments.namespace, &settings.record_name, RECORD_PATIENCE),
-            volume: Arc::new(volume),
+            destination: Destination::new(&settings),
             scratch: arguments.scratch_folder.join("run"),
             deadline: Instant::now() + settings.deadline - margin,
             settings,
@@ -152,7 +135,8 @@ impl Run {
         let arrival = async {
             let record = self.record.awaited(self.deadline).await.map_err(Failure::Record)?;
             self.check_owner(&record)?;
-            self.settle_earlier_slots().await
+            settle_earlier_slots(&self.settings, &self.record, &self.destination).await;
+            Ok(())
         };
         self.interruptible(stop.as_mut(), arrival).await?;
         let mut hand = Hand::default();
@@ -165,16 +149,16 @@ impl Run {
             };
             let action = decide(
                 &observed.upload,
-                &self.place(self.volume.slot()),
+                &self.destination.place(self.settings.slot),
                 &observed.stored,
                 hand.hold.as_ref(),
                 hand.withdrawn.as_ref(),
             );
             tracing::info!(upload = ?observed.upload.state, holder = observed.upload.pod_uid, stored = ?observed.stored, ?action, "decided");
-            let key = || self.volume.key();
+            let key = || self.destination.place(self.settings.slot).key;
             match action {
                 Action::Finished => {
-                    self.blocking(|volume| volume.sweep(true)).await?;
+                    self.destination.blocking(|volume| volume.sweep(true)).await?;
                     return Ok(if hand.writes > 0 {
                         Success::Stored
                     } else {
@@ -224,7 +208,7 @@ impl Run {
         let (stored, manifest) = if upload.state == UploadState::Completed {
             (Stored::Absent, None)
         } else {
-            self.look(self.volume.slot()).await?
+            self.destination.look(self.settings.slot).await?
         };
         Ok(Observed {
             record,
@@ -232,12 +216,6 @@ impl Run {
             stored,
             manifest,
         })
-    }
-
-    async fn look(&self, slot: NaiveDate) -> Result<(Stored, Option<Manifest>), Failure> {
-        let policy_uid = self.settings.arguments.policy_uid.clone();
-        self.blocking(move |volume| volume.of(slot).look(&|manifest| is_ours(&policy_uid, slot, manifest)))
-            .await
     }
 
     /// Makes an archive unless there is one in hand, puts it next to the key, and tries to pass the fence.
@@ -256,7 +234,7 @@ impl Run {
         };
         if !hand.staged {
             let (archive, digest) = (ready.archive.clone(), ready.digest.clone());
-            let stage = self.blocking(move |volume| volume.stage(&archive, &digest));
+            let stage = self.destination.blocking(move |volume| volume.stage(&archive, &digest));
             self.interruptible(stop, async { stage.await?.map_err(Failure::Volume) })
                 .await?;
             hand.staged = true;
@@ -274,7 +252,7 @@ impl Run {
     /// The one write. What it does not say is found out by looking.
     async fn write(&self, hand: &mut Hand) -> Result<(), Failure> {
         hand.writes += 1;
-        match self.blocking(Volume::link).await? {
+        match self.destination.blocking(Volume::link).await? {
             Ok(Linked::Stored | Linked::Exists) => {}
             Ok(Linked::Withdrawn) => {
                 // Another pod doubted this one; from here on this one is a pod like any other.
@@ -301,7 +279,8 @@ impl Run {
             hand.hold = None;
             hand.staged = false;
         }
-        self.blocking(move |volume| volume.withdraw(&holder))
+        self.destination
+            .blocking(move |volume| volume.withdraw(&holder))
             .await?
             .map_err(Failure::Volume)?;
         hand.withdrawn = Some(upload.clone());
@@ -348,80 +327,8 @@ impl Run {
         Ok(())
     }
 
-    /// Writes that earlier days left open are settled by what lies on the volume, which only a runner can read. What
-    /// hinders that is logged: today's archive comes first.
-    async fn settle_earlier_slots(&self) -> Result<(), Failure> {
-        for days in 1..=SETTLED_DAYS {
-            let Some(slot) = self.settings.slot.checked_sub_days(Days::new(days)) else {
-                break;
-            };
-            let record = self.record.named(&record_name(&self.settings.arguments.policy, slot));
-            if let Err(error) = self.settle_earlier_slot(slot, &record).await {
-                tracing::warn!(%slot, %error, "failed to settle an earlier slot");
-            }
-        }
-        Ok(())
-    }
-
-    async fn settle_earlier_slot(&self, slot: NaiveDate, record: &Record) -> Result<(), Failure> {
-        let found = record.find().await.map_err(Failure::Record)?;
-        let Some(found) = found.filter(|found| found.spec.policy_ref.uid == self.settings.arguments.policy_uid) else {
-            return Ok(());
-        };
-        let upload = found.status.unwrap_or_default().upload;
-        let left_open = matches!(upload.state, UploadState::Started | UploadState::Unknown)
-            && upload.started_at.is_none_or(|at| Utc::now() - at > LEFT_OPEN_AFTER);
-        if !left_open {
-            return Ok(());
-        }
-        match self.look(slot).await? {
-            (Stored::Ours(digest), Some(manifest)) => {
-                tracing::info!(%slot, sha256 = digest.sha256, "an earlier slot's archive is stored and its record did not say so");
-                self.make_durable(slot).await?;
-                let stored = Completed::adopted(&digest, &manifest);
-                self.put_completed(record, slot, stored).await.map_err(Failure::Record)
-            }
-            (Stored::Absent, _) if self.place(slot).is_of(&upload) => self.put_not_stored(record, slot, &upload).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Nothing lies under the key and its holder's unfinished file is taken away: nothing was stored, and by that hold
-    /// nothing will be.
-    async fn put_not_stored(&self, record: &Record, slot: NaiveDate, upload: &Upload) -> Result<(), Failure> {
-        let holder = upload.pod_uid.clone().unwrap_or_default();
-        self.blocking(move |volume| volume.of(slot).withdraw(&holder))
-            .await?
-            .map_err(Failure::Volume)?;
-        if self.look(slot).await?.0 != Stored::Absent {
-            return Ok(());
-        }
-        record
-            .update(|status| {
-                (status.upload == *upload).then(|| BackupStatus {
-                    phase: BackupPhase::Failed,
-                    reason: Some("NotStored".into()),
-                    message: Some(
-                        "a run was about to store its archive and did not: nothing lies on the destination".into(),
-                    ),
-                    upload: Upload::default(),
-                    ..status.clone()
-                })
-            })
-            .await
-            .map(|_| ())
-            .map_err(Failure::Record)
-    }
-
-    fn place(&self, slot: NaiveDate) -> Place {
-        Place {
-            claim: self.settings.destination.claim_name.clone(),
-            key: self.volume.of(slot).key(),
-        }
-    }
-
     fn upload(&self, digest: &Digest) -> Upload {
-        let Place { claim, key } = self.place(self.volume.slot());
+        let Place { claim, key } = self.destination.place(self.settings.slot);
         Upload {
             state: UploadState::Started,
             pod_uid: Some(self.settings.arguments.pod_uid.clone()),
@@ -446,78 +353,22 @@ impl Run {
 
     /// The archive is under its key: its name is made durable, and the record says so, however long the API server takes.
     async fn complete(&self, digest: &Digest, observed: &Observed, hand: &Hand) -> Result<(), Failure> {
-        self.make_durable(self.volume.slot()).await?;
         let mine = hand.prepared.as_ref().filter(|prepared| prepared.digest == *digest);
-        let stored = match (mine, &observed.manifest) {
-            (None, Some(manifest)) => Completed::adopted(digest, manifest),
-            (mine, _) => Completed {
-                digest: digest.clone(),
-                databases: mine.map(|prepared| prepared.databases.clone()).unwrap_or_default(),
-                started_at: None,
-                completed_at: Utc::now(),
-            },
+        let completion = match (mine, &observed.manifest) {
+            (None, Some(manifest)) => Completion::of_found(digest, manifest),
+            (mine, _) => Completion::of_mine(
+                digest,
+                mine.map(|prepared| prepared.databases.clone()).unwrap_or_default(),
+            ),
         };
         let record = self.record.with_patience(COMPLETION_PATIENCE);
-        self.put_completed(&record, self.volume.slot(), stored)
-            .await
-            .map_err(Failure::Record)?;
-        self.blocking(|volume| volume.sweep(true)).await
-    }
-
-    async fn make_durable(&self, slot: NaiveDate) -> Result<(), Failure> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let Err(error) = self.blocking(move |volume| volume.of(slot).make_durable()).await? else {
-                return Ok(());
-            };
-            tracing::warn!(%error, attempts, "the archive's name may not be durable");
-            if attempts >= ATTEMPTS {
-                return Err(Failure::Uncertain {
-                    key: self.volume.of(slot).key(),
-                    why: error.to_string(),
-                });
-            }
-            tokio::time::sleep(ATTEMPT_PAUSE).await;
-        }
-    }
-
-    async fn put_completed(&self, record: &Record, slot: NaiveDate, stored: Completed) -> Result<(), record::Error> {
-        let bytes = i64::try_from(stored.digest.bytes).unwrap_or(i64::MAX);
-        let Place { claim, key } = self.place(slot);
-        record
-            .update(|status| {
-                if status.upload.state == UploadState::Completed {
-                    return None;
-                }
-                let mut next = status.clone();
-                next.phase = BackupPhase::Completed;
-                next.reason = Some("Stored".into());
-                next.message = Some(format!(
-                    "{} databases, {}, stored as {key}",
-                    stored.databases.len(),
-                    human_size(bytes)
-                ));
-                next.started_at = stored.started_at.or(next.started_at);
-                next.completed_at = Some(stored.completed_at);
-                next.databases.clone_from(&stored.databases);
-                next.verified = Some("Local".into());
-                next.size = Some(human_size(bytes));
-                next.upload.state = UploadState::Completed;
-                next.upload.claim_name = Some(claim.clone());
-                next.upload.key = Some(key.clone());
-                next.upload.sha256 = Some(stored.digest.sha256.clone());
-                next.upload.bytes = Some(bytes);
-                Some(next)
-            })
-            .await?;
-        tracing::info!(key, sha256 = stored.digest.sha256, bytes, "stored");
-        Ok(())
+        completion.put(&record, &self.destination, self.settings.slot).await?;
+        self.destination.blocking(|volume| volume.sweep(true)).await
     }
 
     /// Puts the reason on the record, unless another pod stored or is storing.
     async fn report(&self, failure: &Failure) {
-        self.volume.sweep(false);
+        self.destination.volume().sweep(false);
         if matches!(failure, Failure::RecordTaken { .. } | Failure::Record(_)) {
             return;
         }
@@ -566,59 +417,9 @@ impl Run {
         Preparation {
             settings: &self.settings,
             record: &self.record,
-            volume: &self.volume,
+            volume: self.destination.volume(),
             scratch: &self.scratch,
             deadline: self.deadline,
         }
     }
-
-    async fn blocking<Output: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Volume) -> Output + Send + 'static,
-    ) -> Result<Output, Failure> {
-        let volume = self.volume.clone();
-        off_thread(move || work(&volume)).await
-    }
-}
-
-/// What a record says of a stored archive.
-struct Completed {
-    digest: Digest,
-    databases: Vec<BackupDatabaseStatus>,
-    /// When its run began, where the record does not know.
-    started_at: Option<DateTime<Utc>>,
-    completed_at: DateTime<Utc>,
-}
-
-impl Completed {
-    /// Of an archive that another pod stored: it tells itself what it holds, and how old its data are.
-    fn adopted(digest: &Digest, manifest: &Manifest) -> Self {
-        Self {
-            digest: digest.clone(),
-            databases: manifest.databases.iter().map(database_status).collect(),
-            started_at: manifest.databases.iter().map(|member| member.started_at).min(),
-            completed_at: manifest.created_at,
-        }
-    }
-}
-
-pub(crate) async fn off_thread<Output: Send + 'static>(
-    work: impl FnOnce() -> Output + Send + 'static,
-) -> Result<Output, Failure> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Failure::Task(error.to_string()))
-}
-
-fn is_ours(policy_uid: &str, slot: NaiveDate, manifest: &Manifest) -> Result<(), String> {
-    if manifest.policy.uid != policy_uid {
-        return Err(format!(
-            "an archive of another policy lies there (UID {})",
-            manifest.policy.uid
-        ));
-    }
-    if manifest.slot != slot {
-        return Err(format!("an archive of another slot lies there ({})", manifest.slot));
-    }
-    Ok(())
 }

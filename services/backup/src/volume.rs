@@ -92,11 +92,6 @@ impl Volume {
         Self { slot, ..self.clone() }
     }
 
-    /// The slot.
-    pub fn slot(&self) -> NaiveDate {
-        self.slot
-    }
-
     /// The key, relative to the volume's root.
     pub fn key(&self) -> String {
         let path = self.archive(self.slot);
