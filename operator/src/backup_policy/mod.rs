@@ -31,6 +31,7 @@ use apply::{ByHand, Writer};
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
 pub use error::Error;
+use futures::future::join_all;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
 use status::{Found, news, status};
@@ -229,13 +230,21 @@ impl Controller {
     /// before.
     async fn close_records(&self, runtime: &Runtime, mut gone: UnboundedReceiver<(String, String)>) {
         runtime.leadership.acquired().await;
-        for record in self.stores.records.all() {
-            self.close_records_of(&record.namespace().unwrap_or_default(), &record.spec.policy_ref.name)
-                .await;
-        }
-        while let Some((namespace, name)) = gone.recv().await {
-            self.close_records_of(&namespace, &name).await;
-        }
+        let before = join_all(runtime.scopes.iter().map(|scope| async move {
+            runtime.readiness.full(scope).await;
+            for record in self.stores.records.all() {
+                let namespace = record.namespace().unwrap_or_default();
+                if scope.contains(&namespace) {
+                    self.close_records_of(&namespace, &record.spec.policy_ref.name).await;
+                }
+            }
+        }));
+        let since = async {
+            while let Some((namespace, name)) = gone.recv().await {
+                self.close_records_of(&namespace, &name).await;
+            }
+        };
+        tokio::join!(before, since);
     }
 
     async fn close_records_of(&self, namespace: &str, name: &str) {
