@@ -30,7 +30,7 @@ use crate::{
 use apply::{ByHand, Writer};
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
-pub use error::Error;
+pub use error::{Error, Failed};
 use futures::future::join_all;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
@@ -128,7 +128,7 @@ impl Work {
 }
 
 impl Controller {
-    async fn reconcile(&self, cached: &Arc<BackupPolicy>) -> Result<Action, Error> {
+    async fn reconcile(&self, cached: &Arc<BackupPolicy>) -> Result<Action, Failed> {
         if cached.metadata.deletion_timestamp.is_some() {
             // Children go with the policy by their owner references; records and archives stay.
             return Ok(Action::await_change());
@@ -152,14 +152,19 @@ impl Controller {
             last_run: work.last_run.take(),
         };
         let (status, look_again) = status(&policy, &found, now);
-        self.publish(&policy, &status).await?;
+        work.note(self.publish(&policy, &status).await);
+        let look_again = if work.soon {
+            SOON
+        } else {
+            let at = work.look_again.map_or(look_again, |at| at.min(look_again));
+            (at - now).to_std().unwrap_or_default() + LATER
+        };
         match work.error {
-            Some(error) => Err(error),
-            None if work.soon => Ok(Action::requeue(SOON)),
-            None => {
-                let at = work.look_again.map_or(look_again, |at| at.min(look_again));
-                Ok(Action::requeue((at - now).to_std().unwrap_or_default() + LATER))
-            }
+            None => Ok(Action::requeue(look_again)),
+            Some(source) => Err(Failed {
+                source,
+                look_again: Some(look_again),
+            }),
         }
     }
 
@@ -232,11 +237,9 @@ impl Controller {
         runtime.leadership.acquired().await;
         let before = join_all(runtime.scopes.iter().map(|scope| async move {
             runtime.readiness.full(scope).await;
-            for record in self.stores.records.all() {
+            for record in self.stores.records.of_scope(scope) {
                 let namespace = record.namespace().unwrap_or_default();
-                if scope.contains(&namespace) {
-                    self.close_records_of(&namespace, &record.spec.policy_ref.name).await;
-                }
+                self.close_records_of(&namespace, &record.spec.policy_ref.name).await;
             }
         }));
         let since = async {

@@ -182,6 +182,12 @@ where
         objects
     }
 
+    /// Every object of one scope.
+    pub fn of_scope(&self, scope: &Scope) -> Vec<Arc<K>> {
+        let part = self.parts.iter().find(|(own, _)| own == scope);
+        part.map(|(_, part)| part.state()).unwrap_or_default()
+    }
+
     /// The handle that asks the kind's controller to look at an object.
     pub fn triggers(&self) -> &Triggers<K> {
         &self.triggers
