@@ -6,7 +6,7 @@ use super::{
         quantity::canonical,
         validate::{Plan, REPORT_PORT_NAME},
     },
-    labels, metadata, selector, some,
+    metadata::{labels, metadata, selector, some},
 };
 use k8s_openapi::{
     api::{

@@ -2,19 +2,17 @@
 
 mod config_map;
 mod deployment;
+mod metadata;
 mod service_account;
 mod services;
 
+pub use metadata::selector;
+
 use super::validate::Plan;
-use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{ConfigMap, Service, ServiceAccount},
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Service, ServiceAccount},
 };
-use std::collections::BTreeMap;
-use valerix_crds::names::{MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, SERVICE_LABEL};
 
 /// Everything that the operator owns for one service. Who takes it apart does so without `..`, so that a new child
 /// does not compile before it is applied and pruned.
@@ -41,33 +39,6 @@ pub fn build(plan: &Plan) -> Resources {
         pods_service: services::build_pods_service(plan),
         deployment: deployment::build_deployment(plan),
     }
-}
-
-/// The labels that choose the pods of a service; they can never change.
-pub fn selector(name: &str) -> BTreeMap<String, String> {
-    [(SERVICE_LABEL.to_owned(), name.to_owned())].into()
-}
-
-fn labels(plan: &Plan) -> BTreeMap<String, String> {
-    let mut labels = selector(&plan.name);
-    labels.insert(NAME_LABEL.to_owned(), plan.name.clone());
-    labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
-    labels
-}
-
-fn metadata(plan: &Plan, name: String) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        namespace: Some(plan.namespace.clone()),
-        labels: Some(labels(plan)),
-        owner_references: Some(vec![plan.owner.clone()]),
-        ..ObjectMeta::default()
-    }
-}
-
-/// `None` for an empty list: an empty list in an apply would claim the field.
-fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
-    (!items.is_empty()).then_some(items)
 }
 
 #[cfg(test)]

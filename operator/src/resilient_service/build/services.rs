@@ -5,7 +5,7 @@
 
 use super::{
     super::validate::{Plan, REPORT_PORT_NAME},
-    metadata, selector, some,
+    metadata::{metadata, selector, some},
 };
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},

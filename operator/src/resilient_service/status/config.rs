@@ -1,8 +1,8 @@
 //! Which configuration the pods run: `ConfigApplied` and the counts. Pure.
 
 use super::{
-    Work,
     draft::{ConditionDraft, before, count},
+    inputs::Work,
     reason::Reason,
 };
 use crate::{

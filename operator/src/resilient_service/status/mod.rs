@@ -5,6 +5,7 @@
 mod circuits;
 mod config;
 mod draft;
+mod inputs;
 mod news;
 mod reason;
 #[cfg(test)]
@@ -12,12 +13,13 @@ mod tests;
 mod warnings;
 
 pub use config::{overdue_since, wanted};
+pub use inputs::{Remembered, Work};
 pub use news::{CONFIG_ACCEPTED, news};
 pub use reason::Reason;
 
-use super::{apply::ChildResults, build::selector, dereference::Observed, rollout::Rollout, validate::Plan};
+use super::{build::selector, dereference::Observed, rollout::Rollout};
 use crate::runtime::{
-    Category, Violations,
+    Category,
     apply::Applied,
     conditions::{ConditionUpdate, remove_condition, set_condition},
     failure,
@@ -33,22 +35,6 @@ use valerix_crds::{
 };
 use valerix_policy::{FaultState, Faults};
 
-/// What this reconcile did about the children.
-#[derive(Debug)]
-pub enum Work {
-    /// They were applied.
-    Applied {
-        /// What was built.
-        plan: Box<Plan>,
-        /// What came of it.
-        applied: ChildResults,
-    },
-    /// They were left alone, because the user asked for it.
-    Paused,
-    /// They were left alone, because the specification cannot be built.
-    Invalid(Violations),
-}
-
 /// A status, and when it would be another one by the passing of time alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
@@ -56,15 +42,6 @@ pub struct Judged {
     pub status: ResilientServiceStatus,
     /// When to look again, if nothing changes before.
     pub look_again: Option<Duration>,
-}
-
-/// What is remembered of the service beside its status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Remembered {
-    /// Since when the current configuration has been awaited of a ready pod.
-    pub awaited_since: Option<DateTime<Utc>>,
-    /// Whether the Deployment's replicas are left to another writer.
-    pub yields_replicas: bool,
 }
 
 /// Judges a service.

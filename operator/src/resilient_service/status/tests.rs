@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::resilient_service::{
-    apply::ChildResult,
+    apply::{ChildResult, ChildResults},
     dereference::{Children, ReadyPod},
     fixtures,
     reports::{Contact, Failing, PodReport},

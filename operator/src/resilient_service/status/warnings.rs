@@ -1,6 +1,6 @@
 //! What works and deserves a look. Pure.
 
-use super::{Remembered, draft::ConditionDraft, reason::Reason};
+use super::{draft::ConditionDraft, inputs::Remembered, reason::Reason};
 use crate::resilient_service::dereference::Observed;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
