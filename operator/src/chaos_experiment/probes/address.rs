@@ -99,7 +99,7 @@ impl ClusterResolver {
                     refused = Some(format!(
                         "Service {service} leads to {}, {why}; a probe must not ask there",
                         behind.ip
-                    ))
+                    ));
                 }
             }
         }

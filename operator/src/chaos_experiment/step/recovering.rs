@@ -306,7 +306,7 @@ fn pods_back_at(situation: &Situation<'_>, ended_at: DateTime<Utc>) -> Option<Da
 }
 
 /// Since when each pod serves that is no victim.
-fn serving<'a>(situation: &'a Situation<'_>) -> impl Iterator<Item = Option<DateTime<Utc>>> {
+fn serving(situation: &Situation<'_>) -> impl Iterator<Item = Option<DateTime<Utc>>> {
     let victims = &situation.status.targets;
     let is_victim = move |uid: &str| {
         victims
