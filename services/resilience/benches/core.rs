@@ -146,11 +146,22 @@ fn limit_rows() -> Vec<Row> {
         .map(|key| format!("10.0.{}.{}", key / 250, key % 250))
         .collect();
     let algorithms = [
-        (LimitAlgorithm::GCRA, ["limit/GCRA", "limit/GCRA, two threads", "limit/GCRA, 10,000 keys"]),
-        (LimitAlgorithm::Window, ["limit/Window", "limit/Window, two threads", "limit/Window, 10,000 keys"]),
+        (
+            LimitAlgorithm::GCRA,
+            ["limit/GCRA", "limit/GCRA, two threads", "limit/GCRA, 10,000 keys"],
+        ),
+        (
+            LimitAlgorithm::Window,
+            ["limit/Window", "limit/Window, two threads", "limit/Window, 10,000 keys"],
+        ),
     ];
     let rows = algorithms.map(|(algorithm, [single, contended, keyed])| {
-        let (one, shared, many, keys) = (limiter(algorithm), limiter(algorithm), limiter(algorithm), Arc::clone(&keys));
+        let (one, shared, many, keys) = (
+            limiter(algorithm),
+            limiter(algorithm),
+            limiter(algorithm),
+            Arc::clone(&keys),
+        );
         let (number, shared_number) = (one.number(""), shared.number(""));
         [
             Row::operations(single, move |count| {

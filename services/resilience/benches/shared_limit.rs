@@ -433,7 +433,13 @@ fn main() {
         }
     }
     let ((ours, ours_trips), (plain, plain_trips)) = (customers(&url, Who::Ours), customers(&url, Who::Plain));
-    say("p50 of a call, 5 in 10 s a customer", "ns", "", vec![ours], Some(vec![plain]));
+    say(
+        "p50 of a call, 5 in 10 s a customer",
+        "ns",
+        "",
+        vec![ours],
+        Some(vec![plain]),
+    );
     say(
         "calls per trip, 5 in 10 s a customer",
         "calls/trip",

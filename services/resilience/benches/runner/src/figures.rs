@@ -358,8 +358,13 @@ mod tests {
 
     #[test]
     fn peers_stand_beside_ours_on_their_own_clock_too() {
-        let who = |name: &str| Contender { name: name.to_owned(), version: "1".to_owned() };
-        let mut rows = ["closed", "closed, on Instant", "open"].map(|name| Row::new(name, "ns", Bound::None)).to_vec();
+        let who = |name: &str| Contender {
+            name: name.to_owned(),
+            version: "1".to_owned(),
+        };
+        let mut rows = ["closed", "closed, on Instant", "open"]
+            .map(|name| Row::new(name, "ns", Bound::None))
+            .to_vec();
         for (row, ours) in rows.iter_mut().zip([10.0, 50.0, 4.0]) {
             row.add(&who(OURS), ours);
         }
