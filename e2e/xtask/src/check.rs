@@ -92,31 +92,31 @@ fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> 
             ),
             _ => None,
         };
-        let outcome = before_the_cluster(paths, scope, steps, count);
+        let outcome = if scope.includes(Scope::Quick) {
+            quick(paths, steps);
+            stop_on_failure(steps)
+        } else {
+            Ok(())
+        };
         if outcome.is_err() {
             interrupt::request();
         }
         let prepared = prepared.map_or(Ok(()), |prepared| steps.wait_for(prepared));
         outcome.and(prepared)
     })?;
+    if scope.includes(Scope::Quick) {
+        quick_with_go(paths, steps, count);
+        stop_on_failure(steps)?;
+    }
+    if scope.includes(Scope::Unit) {
+        unit(paths, steps, count);
+        stop_on_failure(steps)?;
+    }
     if scope.includes(Scope::EndToEnd) {
         match cluster {
             Ok(cluster) => end_to_end(paths, &cluster, steps, count),
             Err(error) => each(steps, "Choosing a cluster", |_| Err(error)),
         }
-        stop_on_failure(steps)?;
-    }
-    Ok(())
-}
-
-/// The stages that need no cluster.
-fn before_the_cluster(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
-    if scope.includes(Scope::Quick) {
-        quick(paths, steps, count);
-        stop_on_failure(steps)?;
-    }
-    if scope.includes(Scope::Unit) {
-        unit(paths, steps, count);
         stop_on_failure(steps)?;
     }
     Ok(())
@@ -137,16 +137,13 @@ fn each(steps: &mut Steps, title: &str, work: impl FnOnce(&Log) -> Result<()>) {
     }
 }
 
-fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
+fn quick(paths: &Paths, steps: &mut Steps) {
     each(steps, "Rust: formatting", |log| {
         rust::require_cargo()?;
         cargo(paths)
             .args(["fmt", "--all", "--check"])
             .run(log)
             .remedy("cargo fmt --all")
-    });
-    each(steps, "Go: formatting, vet and unit tests of e2e/cluster", |log| {
-        go_checks(paths, count, log)
     });
     each(steps, "Rust: clippy, warnings denied", |log| {
         let lint = [
@@ -172,9 +169,6 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
             .in_folder(&paths.checkout)
             .run(log)
     });
-    each(steps, "Charts and examples: helm lint, kubeconform", |log| {
-        manifests(paths, log)
-    });
     each(steps, "Generated files are current", |log| {
         compile(paths, log)?;
         let check = Program::new(images::kept(paths, "generate"))
@@ -182,6 +176,17 @@ fn quick(paths: &Paths, steps: &mut Steps, count: &mut Count) {
             .in_folder(&paths.checkout)
             .run(log);
         check.remedy("make generate, then look at the difference and commit it")
+    });
+}
+
+/// The quick checks that build Go programs. They come once the cluster program is there: two builds at the same time would
+/// compile Kubernetes twice, as each looks into the cache before either has filled it.
+fn quick_with_go(paths: &Paths, steps: &mut Steps, count: &mut Count) {
+    each(steps, "Go: formatting, vet and unit tests of e2e/cluster", |log| {
+        go_checks(paths, count, log)
+    });
+    each(steps, "Charts and examples: helm lint, kubeconform", |log| {
+        manifests(paths, log)
     });
 }
 
