@@ -26,6 +26,8 @@ pub struct GoProgram {
     module: &'static str,
     /// The package to build.
     package: &'static str,
+    /// Variables, without the ending `Major` or `Minor`, that are told which Kubernetes the program is for.
+    kubernetes: &'static [&'static str],
 }
 
 /// Helm 4, of the same module graph as the cluster program: what the two have in common is compiled once.
@@ -33,18 +35,27 @@ pub const HELM: GoProgram = GoProgram {
     name: "helm",
     module: "e2e/cluster",
     package: "helm.sh/helm/v4/cmd/helm",
+    // As its own Makefile does. Without them it takes every chart for one that is to run on Kubernetes 1.20.
+    kubernetes: &[
+        "helm.sh/helm/v4/pkg/chart/common.k8sVersion",
+        "helm.sh/helm/v4/pkg/chart/v2/lint/rules.k8sVersion",
+        "helm.sh/helm/v4/internal/chart/v3/lint/rules.k8sVersion",
+        "helm.sh/helm/v4/internal/version.kubeClientVersion",
+    ],
 };
 /// Checks manifests against schemas.
 pub const KUBECONFORM: GoProgram = GoProgram {
     name: "kubeconform",
     module: "e2e/tools",
     package: "github.com/yannh/kubeconform/cmd/kubeconform",
+    kubernetes: &[],
 };
 /// Clusters in Docker containers; only where a Docker engine answers.
 pub const KIND: GoProgram = GoProgram {
     name: "kind",
     module: "e2e/tools",
     package: "sigs.k8s.io/kind",
+    kubernetes: &[],
 };
 
 impl GoProgram {
@@ -57,10 +68,11 @@ impl GoProgram {
         let text = fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
         let version =
             pinned(&text, self.package).with_context(|| format!("{} does not pin {}", file.display(), self.package))?;
-        Ok(paths
-            .programs()
-            .join(format!("{}-{version}", self.name))
-            .join(self.name))
+        let folder = match self.kubernetes {
+            [] => format!("{}-{version}", self.name),
+            _ => format!("{}-{version}-for-{KUBERNETES}", self.name),
+        };
+        Ok(paths.programs().join(folder).join(self.name))
     }
 
     /// Builds the program unless this version is there, and returns its path.
@@ -74,8 +86,20 @@ impl GoProgram {
             return Ok(path);
         }
         log.say(&format!("{}: building it from its sources, once", self.name));
-        go_build(&paths.checkout.join(self.module), self.package, "-s -w", &path, log)?;
+        go_build(
+            &paths.checkout.join(self.module),
+            self.package,
+            &self.ldflags(),
+            &path,
+            log,
+        )?;
         Ok(path)
+    }
+
+    fn ldflags(&self) -> String {
+        let (major, minor) = major_and_minor(KUBERNETES);
+        let told = |variable: &&str| format!(" -X {variable}Major={major} -X {variable}Minor={minor}");
+        format!("-s -w{}", self.kubernetes.iter().map(told).collect::<String>())
     }
 }
 
@@ -193,8 +217,7 @@ pub fn require_go() -> Result<()> {
 
 /// The version that the Kubernetes components report, as their own release builds set it.
 fn ldflags(kubernetes: &str) -> String {
-    let mut parts = kubernetes.split('.');
-    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (major, minor) = major_and_minor(kubernetes);
     let mut flags = String::from("-s -w");
     for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
         for (name, value) in [
@@ -206,6 +229,11 @@ fn ldflags(kubernetes: &str) -> String {
         }
     }
     flags
+}
+
+fn major_and_minor(version: &str) -> (&str, &str) {
+    let mut parts = version.split('.');
+    (parts.next().unwrap_or_default(), parts.next().unwrap_or_default())
 }
 
 /// A hash of everything in the module that the build reads: names and contents, tests left out.
@@ -271,6 +299,14 @@ mod tests {
         assert_eq!(pinned(go_mod, "helm.sh/helm/v4/cmd/helm"), Some("v4.0.5"));
         assert_eq!(pinned(go_mod, "sigs.k8s.io/kind"), Some("v0.33.0"));
         assert_eq!(pinned(go_mod, "sigs.k8s.io/kindred"), None);
+    }
+
+    #[test]
+    fn helm_is_told_which_kubernetes_charts_are_for() {
+        let flags = HELM.ldflags();
+        assert!(flags.contains("-X helm.sh/helm/v4/pkg/chart/common.k8sVersionMajor=1 "));
+        assert!(flags.contains("-X helm.sh/helm/v4/pkg/chart/common.k8sVersionMinor=34"));
+        assert_eq!(KIND.ldflags(), "-s -w");
     }
 
     #[test]
