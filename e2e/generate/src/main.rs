@@ -1,10 +1,11 @@
 //! Writes every generated file of the project, or with `--check` compares them byte by byte.
 //!
 //! In: the Rust types and tables. Out: `crds/*.yaml`, the chart's copy of them and its rules, `examples/*.yaml`,
-//! `docs/reference.md`, the JSON Schemas of the library's documents and the OpenAPI document of its report.
+//! `docs/reference.md`, `docs/reasons.md`, the JSON Schemas of the library's documents and the OpenAPI document of its report.
 
 mod definitions;
 mod examples;
+mod reasons;
 mod reference;
 mod rights;
 mod schemas;
@@ -55,6 +56,7 @@ fn generate() -> Result<Files> {
     let mut files = Files::new();
     files.extend(definitions::files(&definitions)?);
     files.extend(examples::files()?);
+    files.extend(reasons::files());
     files.extend(reference::files(&definitions)?);
     files.extend(rights::files());
     files.extend(schemas::files());

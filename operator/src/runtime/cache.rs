@@ -312,7 +312,7 @@ where
             Event::InitApply(object) => Event::InitApply(
                 // A list replaces everything: the last good version must be in it.
                 self.unwrap(object)
-                    .or_else(|metadata| self.last_good(metadata).ok_or(()))
+                    .or_else(|metadata| self.last_good(*metadata).ok_or(()))
                     .ok()?,
             ),
             Event::Delete(object) => {
@@ -332,7 +332,7 @@ where
         Some(K::clone(&last))
     }
 
-    fn unwrap(&self, object: DeserializeGuard<K>) -> Result<K, ObjectMeta> {
+    fn unwrap(&self, object: DeserializeGuard<K>) -> Result<K, Box<ObjectMeta>> {
         object
             .0
             .map(|mut object| {
@@ -342,7 +342,7 @@ where
             })
             .map_err(|invalid| {
                 self.tell_unreadable(&invalid.metadata, &invalid.error);
-                invalid.metadata
+                Box::new(invalid.metadata)
             })
     }
 
