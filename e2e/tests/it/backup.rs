@@ -144,8 +144,7 @@ async fn in_reader(world: &World, namespace: &str, command: &[&str], input: Opti
 #[tokio::test(flavor = "multi_thread")]
 async fn one_archive_a_day_that_holds_what_the_record_says() -> Result<()> {
     let world = World::shared().await?;
-    world
-        .with_namespace("backup", async |namespace| {
+    let test = world.with_namespace("backup", async |namespace| {
             prepare(&world, namespace, "nightly", json!({})).await?;
             run_by_hand(&world, namespace, "nightly", "first").await?;
             let record = finished(&world, namespace, "nightly", Duration::from_secs(120)).await?;
@@ -302,8 +301,8 @@ async fn fails(prefix: &str, changes: Value) -> Result<String> {
                 String::from_utf8_lossy(&files)
             );
             Ok(message)
-        })
-        .await
+        });
+    Box::pin(test).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

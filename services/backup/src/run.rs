@@ -64,7 +64,7 @@ pub async fn run(
 ) -> Result<Success, Failure> {
     let run = Run::new(settings, client);
     let mut stop = std::pin::pin!(stop);
-    let result = run.slot(stop.as_mut()).await;
+    let result = Box::pin(run.slot(stop.as_mut())).await;
     run.tidy_scratch();
     if let Err(failure) = &result {
         tracing::error!(
@@ -132,12 +132,13 @@ impl Run {
                 "the Job's time is not the policy's: the time zone data of the cluster's CronJob controller and of this image differ"
             );
         }
-        let arrival = async {
+        // Boxed: what it holds between its requests is large.
+        let arrival = Box::pin(async {
             let record = self.record.awaited(self.deadline).await.map_err(Failure::Record)?;
             self.check_owner(&record)?;
             settle_earlier_slots(&self.settings, &self.record, &self.destination).await;
             Ok(())
-        };
+        });
         self.interruptible(stop.as_mut(), arrival).await?;
         let mut hand = Hand::default();
         loop {

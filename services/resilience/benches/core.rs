@@ -67,10 +67,7 @@ fn opened<C: Clock>(clock: C) -> CircuitBreaker<C> {
 }
 
 /// Calls through the breaker as a tower layer: readiness, call, answer.
-fn layered<C: Clock>(name: &'static str, breaker: CircuitBreaker<C>) -> Row
-where
-    C: Send + Sync + 'static,
-{
+fn layered<C: Clock + Send + Sync + 'static>(name: &'static str, breaker: CircuitBreaker<C>) -> Row {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let inner = service_fn(|(): ()| ready(Ok::<(), Infallible>(())));
     let mut service = CircuitBreakerLayer::of("bench", Arc::new(breaker)).layer(inner);
