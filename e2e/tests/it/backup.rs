@@ -145,112 +145,111 @@ async fn in_reader(world: &World, namespace: &str, command: &[&str], input: Opti
 async fn one_archive_a_day_that_holds_what_the_record_says() -> Result<()> {
     let world = World::shared().await?;
     let test = world.with_namespace("backup", async |namespace| {
-            prepare(&world, namespace, "nightly", json!({})).await?;
-            run_by_hand(&world, namespace, "nightly", "first").await?;
-            let record = finished(&world, namespace, "nightly", Duration::from_secs(120)).await?;
-            let status = record.status.clone().unwrap_or_default();
-            ensure!(status.phase == BackupPhase::Completed, "{status:?}");
-            ensure!(status.upload.state == UploadState::Completed, "{:?}", status.upload);
-            ensure!(
-                record.name_any() == format!("nightly-{}", record.spec.slot.replace('-', "")),
-                "the record is named by its slot"
-            );
-            let key = status.upload.key.clone().context("no key")?;
-            let wanted = format!("{namespace}/nightly/{}.tar.zst", record.spec.slot.replace('-', ""));
-            ensure!(key.ends_with(&wanted), "{key} instead of {wanted}");
+        prepare(&world, namespace, "nightly", json!({})).await?;
+        run_by_hand(&world, namespace, "nightly", "first").await?;
+        let record = finished(&world, namespace, "nightly", Duration::from_secs(120)).await?;
+        let status = record.status.clone().unwrap_or_default();
+        ensure!(status.phase == BackupPhase::Completed, "{status:?}");
+        ensure!(status.upload.state == UploadState::Completed, "{:?}", status.upload);
+        ensure!(
+            record.name_any() == format!("nightly-{}", record.spec.slot.replace('-', "")),
+            "the record is named by its slot"
+        );
+        let key = status.upload.key.clone().context("no key")?;
+        let wanted = format!("{namespace}/nightly/{}.tar.zst", record.spec.slot.replace('-', ""));
+        ensure!(key.ends_with(&wanted), "{key} instead of {wanted}");
 
-            reader(&world, namespace).await?;
-            let files =
-                String::from_utf8(in_reader(&world, namespace, &["find", "/claim", "-type", "f"], None).await?)?;
-            ensure!(
-                files.lines().collect::<Vec<_>>() == [format!("/claim/{wanted}")],
-                "one archive and nothing else: {files}"
-            );
-            let archive = in_reader(&world, namespace, &["cat", &format!("/claim/{wanted}")], None).await?;
-            let sha256 = hex::encode(sha2::Sha256::digest(&archive));
-            ensure!(
-                Some(&sha256) == status.upload.sha256.as_ref(),
-                "the record's sha256 is the archive's"
-            );
-            ensure!(
-                Some(i64::try_from(archive.len())?) == status.upload.bytes,
-                "the record's size is the archive's"
-            );
+        reader(&world, namespace).await?;
+        let files = String::from_utf8(in_reader(&world, namespace, &["find", "/claim", "-type", "f"], None).await?)?;
+        ensure!(
+            files.lines().collect::<Vec<_>>() == [format!("/claim/{wanted}")],
+            "one archive and nothing else: {files}"
+        );
+        let archive = in_reader(&world, namespace, &["cat", &format!("/claim/{wanted}")], None).await?;
+        let sha256 = hex::encode(sha2::Sha256::digest(&archive));
+        ensure!(
+            Some(&sha256) == status.upload.sha256.as_ref(),
+            "the record's sha256 is the archive's"
+        );
+        ensure!(
+            Some(i64::try_from(archive.len())?) == status.upload.bytes,
+            "the record's size is the archive's"
+        );
 
-            let mut members: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-            let mut last = String::new();
-            for entry in tar::Archive::new(zstd::Decoder::new(&archive[..])?).entries()? {
-                let mut entry = entry?;
-                last = entry.path()?.to_string_lossy().into_owned();
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content)?;
-                members.insert(last.clone(), content);
-            }
-            ensure!(last == "manifest.json", "the manifest is the last member: {last}");
-            let manifest: Value = serde_json::from_slice(&members["manifest.json"])?;
-            for (database, table) in [("orders", "orders"), ("inventory", "reservations")] {
-                let dump = members
-                    .get(&format!("{database}.dump"))
-                    .with_context(|| format!("no dump of {database}"))?;
-                let list = in_reader(&world, namespace, &["pg_restore", "--list"], Some(dump)).await?;
-                let list = String::from_utf8(list)?;
-                ensure!(
-                    list.contains(&format!("TABLE DATA public {table} ")),
-                    "the dump of {database} holds {table}: {list}"
-                );
-                ensure!(
-                    manifest.to_string().contains(&hex::encode(sha2::Sha256::digest(dump))),
-                    "the manifest has the sha256 of {database}"
-                );
-            }
+        let mut members: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        let mut last = String::new();
+        for entry in tar::Archive::new(zstd::Decoder::new(&archive[..])?).entries()? {
+            let mut entry = entry?;
+            last = entry.path()?.to_string_lossy().into_owned();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            members.insert(last.clone(), content);
+        }
+        ensure!(last == "manifest.json", "the manifest is the last member: {last}");
+        let manifest: Value = serde_json::from_slice(&members["manifest.json"])?;
+        for (database, table) in [("orders", "orders"), ("inventory", "reservations")] {
+            let dump = members
+                .get(&format!("{database}.dump"))
+                .with_context(|| format!("no dump of {database}"))?;
+            let list = in_reader(&world, namespace, &["pg_restore", "--list"], Some(dump)).await?;
+            let list = String::from_utf8(list)?;
+            ensure!(
+                list.contains(&format!("TABLE DATA public {table} ")),
+                "the dump of {database} holds {table}: {list}"
+            );
+            ensure!(
+                manifest.to_string().contains(&hex::encode(sha2::Sha256::digest(dump))),
+                "the manifest has the sha256 of {database}"
+            );
+        }
 
-            // The same day again changes nothing and says so.
-            run_by_hand(&world, namespace, "nightly", "second").await?;
-            let used = |policy: &BackupPolicy| {
-                policy
-                    .status
-                    .as_ref()
-                    .and_then(|status| status.last_run.as_ref())
-                    .is_some_and(|run| {
-                        run.id == "second" && run.result == LastRunResult::SlotUsed && !run.message.is_empty()
-                    })
-            };
-            let policy = world
-                .object(namespace, "nightly", "SlotUsed", Duration::from_secs(30), used)
-                .await?;
-            let again = in_reader(&world, namespace, &["sha256sum", &format!("/claim/{wanted}")], None).await?;
+        // The same day again changes nothing and says so.
+        run_by_hand(&world, namespace, "nightly", "second").await?;
+        let used = |policy: &BackupPolicy| {
+            policy
+                .status
+                .as_ref()
+                .and_then(|status| status.last_run.as_ref())
+                .is_some_and(|run| {
+                    run.id == "second" && run.result == LastRunResult::SlotUsed && !run.message.is_empty()
+                })
+        };
+        let policy = world
+            .object(namespace, "nightly", "SlotUsed", Duration::from_secs(30), used)
+            .await?;
+        let again = in_reader(&world, namespace, &["sha256sum", &format!("/claim/{wanted}")], None).await?;
+        ensure!(
+            String::from_utf8(again)?.starts_with(&sha256),
+            "the archive is untouched"
+        );
+        let status = policy.status.unwrap_or_default();
+        ensure!(
+            status
+                .last_success
+                .as_ref()
+                .is_some_and(|success| success.slot == record.spec.slot && success.sha256 == sha256),
+            "{:?}",
+            status.last_success
+        );
+        for (kind, value, reason) in [
+            (types::LAST_BACKUP_SUCCEEDED, "True", None),
+            (types::STALE, "False", None),
+            (types::VERIFIED, "Unknown", Some("NotRestored")),
+        ] {
+            let found = condition(&status.conditions, kind).with_context(|| format!("no condition {kind}"))?;
             ensure!(
-                String::from_utf8(again)?.starts_with(&sha256),
-                "the archive is untouched"
+                found.status == value && reason.is_none_or(|reason| found.reason == reason),
+                "{found:?}"
             );
-            let status = policy.status.unwrap_or_default();
-            ensure!(
-                status
-                    .last_success
-                    .as_ref()
-                    .is_some_and(|success| success.slot == record.spec.slot && success.sha256 == sha256),
-                "{:?}",
-                status.last_success
-            );
-            for (kind, value, reason) in [
-                (types::LAST_BACKUP_SUCCEEDED, "True", None),
-                (types::STALE, "False", None),
-                (types::VERIFIED, "Unknown", Some("NotRestored")),
-            ] {
-                let found = condition(&status.conditions, kind).with_context(|| format!("no condition {kind}"))?;
-                ensure!(
-                    found.status == value && reason.is_none_or(|reason| found.reason == reason),
-                    "{found:?}"
-                );
-            }
-            let row = world
-                .kubectl(&format!("get bkp -n {namespace} nightly --no-headers"))
-                .await?
-                .text()?;
-            ensure!(row.contains(&record.spec.slot) && row.contains("iB"), "{row}");
-            Ok(())
-        })
-        .await
+        }
+        let row = world
+            .kubectl(&format!("get bkp -n {namespace} nightly --no-headers"))
+            .await?
+            .text()?;
+        ensure!(row.contains(&record.spec.slot) && row.contains("iB"), "{row}");
+        Ok(())
+    });
+    Box::pin(test).await
 }
 
 /// A run that cannot succeed: it ends as Failed in time, names the database, and stores nothing.
@@ -301,8 +300,8 @@ async fn fails(prefix: &str, changes: Value) -> Result<String> {
                 String::from_utf8_lossy(&files)
             );
             Ok(message)
-        });
-    Box::pin(test).await
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
