@@ -2,7 +2,6 @@
 
 use super::{
     reports::{Contact, PodReport, ReportStore},
-    rollout::TEMPLATE_LABEL,
     stores::Stores,
 };
 use chrono::{DateTime, Utc};
@@ -21,6 +20,8 @@ use valerix_policy::{Report, Runtime};
 
 /// Label that Kubernetes puts on an EndpointSlice: the name of its Service.
 const SLICE_SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// Label that Kubernetes puts on a ReplicaSet and on its pods.
+pub const TEMPLATE_LABEL: &str = "pod-template-hash";
 
 /// What was seen of one service and of everything that belongs to it.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! What the Deployment, its ReplicaSets and the pods say about a rollout: how far it is, and why it does not get on. Pure.
 
-use super::dereference::{Observed, named};
+use super::dereference::{Observed, TEMPLATE_LABEL, named};
 use crate::runtime::{
     Hindrance,
     apply::controller_of,
@@ -13,8 +13,6 @@ use kube::ResourceExt;
 const TEXT_LIMIT: usize = 256;
 /// Annotation that Kubernetes puts on a Deployment and on its ReplicaSets: those of one number belong together.
 const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
-/// Label that Kubernetes puts on a ReplicaSet and on its pods.
-pub const TEMPLATE_LABEL: &str = "pod-template-hash";
 const REMEDIES: Remedies = Remedies {
     image: "check its name, its tag and spec.imagePullSecrets",
     resources: "spec.resources",

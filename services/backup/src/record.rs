@@ -20,6 +20,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 /// Pause between looks for a record that is not there yet.
 const MISSING_PAUSE: Duration = Duration::from_secs(2);
+/// The longest message that the record takes. Unit: characters.
+pub(crate) const MAX_MESSAGE: usize = 1024;
 
 /// The record could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -41,8 +41,6 @@ const COMPLETION_PATIENCE: Duration = Duration::from_secs(10 * 60);
 const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two looks at a record that another pod holds.
 const SETTLE_PAUSE: Duration = Duration::from_millis(500);
-/// The longest message that the record takes. Unit: characters.
-pub(crate) const MAX_MESSAGE: usize = 1024;
 
 /// How a run ended well.
 #[derive(Debug, PartialEq, Eq)]

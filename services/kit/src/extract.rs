@@ -14,8 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use valerix_resilience::{Deadline, InvalidKey, key_from_headers, refusals};
 
-use crate::http_layers::MAX_BODY;
-use crate::leftover_body::Stalled;
+use crate::leftover_body::{MAX_BODY, Stalled};
 use crate::problem::{FieldError, Problem};
 
 /// Of a request's time, what is left for saying that its body did not come within it.

@@ -17,13 +17,11 @@ use tracing::Instrument;
 
 use crate::extract::Json;
 use crate::health::{Health, NotReady};
+use crate::leftover_body::MAX_BODY;
 use crate::metrics::Metrics;
 use crate::openapi::Document;
 use crate::problem::{FieldError, Problem};
 use crate::telemetry::{REQUEST_ID, TraceContext};
-
-/// The largest body that a service reads, in bytes.
-pub const MAX_BODY: usize = 1024 * 1024;
 
 /// The main router around the service's `routes`. `protect` adds the resilience layers.
 pub(crate) fn assemble(

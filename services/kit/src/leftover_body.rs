@@ -14,8 +14,10 @@ use futures::future::poll_fn;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
+/// The largest body that a service reads, in bytes.
+pub const MAX_BODY: usize = 1024 * 1024;
 /// The most that is read of a body that nobody wants: what a body may have, and as much again several times over.
-const MOST_BYTES: u64 = 8 * crate::http_layers::MAX_BODY as u64;
+const MOST_BYTES: u64 = 8 * MAX_BODY as u64;
 /// The longest that it is read for.
 const MOST_TIME: Duration = Duration::from_secs(5);
 

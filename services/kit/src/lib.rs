@@ -53,4 +53,4 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use http_layers::MAX_BODY;
+pub use leftover_body::MAX_BODY;

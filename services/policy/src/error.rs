@@ -2,6 +2,15 @@
 
 use std::fmt;
 
+/// A value in a message: never longer than 64 characters.
+pub(crate) fn cut(text: &str) -> String {
+    if text.chars().count() <= 64 {
+        text.to_owned()
+    } else {
+        text.chars().take(63).chain(['…']).collect()
+    }
+}
+
 /// One value that a document must not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {

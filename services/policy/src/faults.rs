@@ -4,10 +4,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
-use crate::error::{PolicyError, Violation};
-use crate::parse::{Parsed, parse};
 
-const VERSION: u32 = 1;
+pub(crate) const FAULTS_VERSION: u32 = 1;
 
 /// The faults document. One writer: the operator's chaos controller.
 ///
@@ -54,7 +52,7 @@ pub struct Faults {
 impl Default for Faults {
     fn default() -> Self {
         Self {
-            version: VERSION,
+            version: FAULTS_VERSION,
             faults: Vec::new(),
         }
     }
@@ -356,20 +354,6 @@ impl Fault {
 }
 
 impl Faults {
-    /// Reads `faults.json`.
-    ///
-    /// # Errors
-    /// When the bytes are no JSON, of another version or shape, or a value is out of bounds.
-    pub fn parse(bytes: &[u8]) -> Result<Parsed<Self>, PolicyError> {
-        parse(bytes, VERSION, Self::violations)
-    }
-
-    /// Every value that is out of bounds.
-    #[must_use]
-    pub fn violations(&self) -> Vec<Violation> {
-        crate::validate::faults(self)
-    }
-
     /// The bytes that the operator writes.
     #[must_use]
     pub fn render(&self) -> String {

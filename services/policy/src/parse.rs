@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use crate::error::{PolicyError, Violation};
+use crate::error::{PolicyError, Violation, cut};
 
 /// The most bytes that a document may have (a ConfigMap holds one MiB in all).
 pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
@@ -91,7 +91,7 @@ fn check_version(bytes: &[u8], supported: u32) -> Result<(), PolicyError> {
     match versioned.version {
         Some(version) if version.as_u64() == Some(u64::from(supported)) => Ok(()),
         Some(version) => Err(PolicyError::Version {
-            found: crate::validate::cut(&version.to_string()),
+            found: cut(&version.to_string()),
             supported,
         }),
         None => Err(PolicyError::Version {
@@ -105,7 +105,7 @@ fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Po
     let mut ignored_fields = Vec::new();
     let mut note = |path: serde_ignored::Path<'_>| {
         if ignored_fields.len() < MAX_IGNORED_FIELDS {
-            ignored_fields.push(crate::validate::cut(&render(&path)));
+            ignored_fields.push(cut(&render(&path)));
         }
     };
     let mut track = serde_path_to_error::Track::new();

@@ -2,9 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{PolicyError, Violation};
 use crate::inbound::Inbound;
-use crate::parse::{Parsed, parse};
 use crate::target::Target;
 
 /// The version of the policy document that this crate reads and writes.
@@ -97,21 +95,6 @@ pub enum Admission {
 }
 
 impl Policy {
-    /// Reads `policy.v1.json`: checks version, shape and bounds, collects unknown fields, hashes the bytes.
-    ///
-    /// # Errors
-    /// When the bytes are no JSON, of another version or shape, or a value is out of bounds; the error names place,
-    /// value and remedy.
-    pub fn parse(bytes: &[u8]) -> Result<Parsed<Self>, PolicyError> {
-        parse(bytes, POLICY_VERSION, Self::violations)
-    }
-
-    /// Every value that is out of bounds; empty when the document is good. The operator asks before it writes.
-    #[must_use]
-    pub fn violations(&self) -> Vec<Violation> {
-        crate::validate::policy(self)
-    }
-
     /// The target called `name`.
     #[must_use]
     pub fn target(&self, name: &str) -> Option<&Target> {

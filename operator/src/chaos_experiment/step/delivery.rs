@@ -4,8 +4,8 @@
 
 use super::action::{Action, SOON, VERY_SOON};
 use super::gates;
-use super::running::{busy, consent_withdrawn, in_time, lock_target, not_delivered, supersedes};
 use super::situation::Situation;
+use super::target::{busy, consent_withdrawn, in_time, lock_target, not_delivered, supersedes};
 use crate::chaos_experiment::entry::{self, Lock};
 use crate::chaos_experiment::observed::{FaultView, Removal};
 use crate::chaos_experiment::probes::samples::{self, Window};

@@ -4,8 +4,8 @@
 
 use super::action::{Action, SOON};
 use super::gates;
-use super::running::{busy, consent_withdrawn, in_time, lock_target, not_delivered};
 use super::situation::Situation;
+use super::target::{busy, consent_withdrawn, in_time, lock_target, not_delivered};
 use crate::chaos_experiment::entry::{self, Lock};
 use crate::chaos_experiment::faults::pod_kill::EvictionResult;
 use crate::chaos_experiment::observed::Removal;

@@ -20,6 +20,7 @@ mod running;
 #[cfg(test)]
 mod simulation;
 mod situation;
+mod target;
 
 pub use action::{Action, SOON, VERY_SOON};
 pub use idle::{Idle, idle};

@@ -3,8 +3,8 @@
 //! Pure. Legal from every state: a target that was never hurt, is gone or has become another pod is recovered.
 
 use super::action::{Action, SOON, VERY_SOON};
-use super::running::supersedes;
 use super::situation::{Situation, has_finalizer};
+use super::target::supersedes;
 use crate::chaos_experiment::entry::{self, Lock};
 use crate::chaos_experiment::faults::pod_kill::EvictionResult;
 use crate::chaos_experiment::observed::Removal;

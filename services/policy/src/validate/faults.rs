@@ -2,10 +2,27 @@
 
 use super::{DAY, Findings};
 use crate::duration::Duration;
-use crate::error::Violation;
-use crate::faults::{Fault, Faults};
+use crate::error::{PolicyError, Violation};
+use crate::faults::{FAULTS_VERSION, Fault, Faults};
+use crate::parse::{Parsed, parse};
 
-pub(crate) fn faults(document: &Faults) -> Vec<Violation> {
+impl Faults {
+    /// Reads `faults.json`.
+    ///
+    /// # Errors
+    /// When the bytes are no JSON, of another version or shape, or a value is out of bounds.
+    pub fn parse(bytes: &[u8]) -> Result<Parsed<Self>, PolicyError> {
+        parse(bytes, FAULTS_VERSION, Self::violations)
+    }
+
+    /// Every value that is out of bounds.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        faults(self)
+    }
+}
+
+fn faults(document: &Faults) -> Vec<Violation> {
     let mut findings = Findings::default();
     findings.require(
         document.faults.len() <= 1,

@@ -7,25 +7,16 @@ mod target;
 use std::collections::HashSet;
 use std::fmt::Display;
 
-pub(crate) use self::faults::faults;
 use crate::duration::Duration;
-use crate::error::Violation;
-use crate::policy::Policy;
+use crate::error::{PolicyError, Violation, cut};
+use crate::parse::{Parsed, parse};
+use crate::policy::{POLICY_VERSION, Policy};
 use crate::route::Route;
 
 const MAX_TARGETS: usize = 256;
 const MAX_ROUTES: usize = 64;
 const MAX_VALUE: u32 = 1_000_000;
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-
-/// A value in a message: never longer than 64 characters.
-pub(crate) fn cut(text: &str) -> String {
-    if text.chars().count() <= 64 {
-        text.to_owned()
-    } else {
-        text.chars().take(63).chain(['…']).collect()
-    }
-}
 
 #[derive(Default)]
 struct Findings(Vec<Violation>);
@@ -89,7 +80,24 @@ impl Findings {
     }
 }
 
-pub(crate) fn policy(policy: &Policy) -> Vec<Violation> {
+impl Policy {
+    /// Reads `policy.v1.json`: checks version, shape and bounds, collects unknown fields, hashes the bytes.
+    ///
+    /// # Errors
+    /// When the bytes are no JSON, of another version or shape, or a value is out of bounds; the error names place,
+    /// value and remedy.
+    pub fn parse(bytes: &[u8]) -> Result<Parsed<Self>, PolicyError> {
+        parse(bytes, POLICY_VERSION, Self::violations)
+    }
+
+    /// Every value that is out of bounds; empty when the document is good. The operator asks before it writes.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        policy(self)
+    }
+}
+
+fn policy(policy: &Policy) -> Vec<Violation> {
     let mut findings = Findings::default();
     inbound::inbound(&mut findings, &policy.inbound);
     let count = policy.targets.len();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use valerix_policy::Priority;
 
 use super::resilient::{Inner, ResilientClient};
-use super::response::ClientResponse;
+use super::response::{ClientResponse, chain};
 use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::key::IDEMPOTENCY_KEY;
@@ -272,24 +272,6 @@ fn attempt_error(error: &reqwest::Error) -> AttemptError {
         AttemptError::Connect(cause)
     } else {
         AttemptError::Reset(cause)
-    }
-}
-
-/// An error with its sources, without the URL, which may hold what must not be logged.
-pub(super) fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    if text.is_empty() {
-        "no further detail".to_owned()
-    } else {
-        text
     }
 }
 

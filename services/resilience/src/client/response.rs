@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::request::chain;
 use crate::breaker::Ticket;
 use crate::deadline::Deadline;
 use crate::outbound::{CallError, Completed, Held, Target, mark_final};
@@ -140,5 +139,23 @@ impl ClientResponse {
     /// As [`bytes`](Self::bytes).
     pub async fn text(self) -> Result<String, CallError> {
         Ok(String::from_utf8_lossy(&self.bytes().await?).into_owned())
+    }
+}
+
+/// An error with its sources, without the URL, which may hold what must not be logged.
+pub(super) fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    if text.is_empty() {
+        "no further detail".to_owned()
+    } else {
+        text
     }
 }

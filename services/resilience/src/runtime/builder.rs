@@ -231,7 +231,8 @@ impl Builder {
             read: Mutex::default(),
             faults_hash: arc_swap::ArcSwapOption::empty(),
             #[cfg(all(feature = "axum", feature = "redis"))]
-            redis: Redis::new(self.redis, metrics.clone(), revision.clone())?,
+            redis: Redis::new(self.redis, metrics.clone(), revision.clone())
+                .map_err(|source| StartError::Redis { source })?,
             revision,
             metrics,
             tasks: TaskTracker::new(),
@@ -266,4 +267,40 @@ impl Builder {
 fn started() -> std::time::Instant {
     static STARTED: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     *STARTED.get_or_init(std::time::Instant::now)
+}
+
+#[cfg(all(feature = "axum", feature = "redis"))]
+impl Builder {
+    /// The Redis for limits of scope `Distributed`, before `REDIS_LIMITS_URL` and `REDIS_URL`. It is connected when a
+    /// rule needs it; one that does not answer is no error, the local share holds meanwhile.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use valerix_resilience::{Resilience, StartError};
+    ///
+    /// let resilience = Resilience::builder().redis_url("redis://127.0.0.1:6379/").start().await?;
+    /// let error = Resilience::builder().redis_url("redis:6379").start().await.unwrap_err();
+    /// assert!(matches!(error, StartError::Redis { .. }));
+    /// # Ok::<(), StartError>(())
+    /// # }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn redis_url(mut self, url: impl Into<String>) -> Self {
+        self.redis.given = Some(url.into());
+        self
+    }
+
+    /// What stands before every key in Redis, before `REDIS_PREFIX`. Default `valerix:`.
+    #[must_use]
+    pub fn redis_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.redis.prefix = prefix.into();
+        self
+    }
+
+    /// How long a request waits for Redis before the local share decides. Default 20 ms.
+    #[must_use]
+    pub const fn redis_timeout(mut self, timeout: std::time::Duration) -> Self {
+        self.redis.timeout = timeout;
+        self
+    }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::builder::{Builder, StartError};
 use crate::limits::{DEFAULT_PREFIX, InvalidRedisUrl, REDIS_TIMEOUT, RedisLimits};
 use crate::metrics::Metrics;
 
@@ -13,11 +12,11 @@ use crate::metrics::Metrics;
 #[derive(Clone)]
 pub(super) struct RedisOptions {
     /// From the builder: one that is none is an error of the start.
-    given: Option<String>,
+    pub(super) given: Option<String>,
     /// The variable's name and its value, which may be meant for another library.
     found: Option<(&'static str, String)>,
-    prefix: String,
-    timeout: Duration,
+    pub(super) prefix: String,
+    pub(super) timeout: Duration,
 }
 
 impl RedisOptions {
@@ -57,7 +56,7 @@ impl Redis {
         options: RedisOptions,
         metrics: Metrics,
         revision: watch::Sender<u64>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, InvalidRedisUrl> {
         let redis = Self {
             options,
             opened: OnceLock::new(),
@@ -65,9 +64,7 @@ impl Redis {
             revision,
         };
         if let Some(url) = &redis.options.given {
-            let opened = redis
-                .open(url, "redis_url")
-                .map_err(|source| StartError::Redis { source })?;
+            let opened = redis.open(url, "redis_url")?;
             let _ = redis.opened.set(Some(opened));
         }
         Ok(redis)
@@ -96,46 +93,11 @@ impl Redis {
     }
 }
 
-impl Builder {
-    /// The Redis for limits of scope `Distributed`, before `REDIS_LIMITS_URL` and `REDIS_URL`. It is connected when a
-    /// rule needs it; one that does not answer is no error, the local share holds meanwhile.
-    ///
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// use valerix_resilience::{Resilience, StartError};
-    ///
-    /// let resilience = Resilience::builder().redis_url("redis://127.0.0.1:6379/").start().await?;
-    /// let error = Resilience::builder().redis_url("redis:6379").start().await.unwrap_err();
-    /// assert!(matches!(error, StartError::Redis { .. }));
-    /// # Ok::<(), StartError>(())
-    /// # }).unwrap();
-    /// ```
-    #[must_use]
-    pub fn redis_url(mut self, url: impl Into<String>) -> Self {
-        self.redis.given = Some(url.into());
-        self
-    }
-
-    /// What stands before every key in Redis, before `REDIS_PREFIX`. Default `valerix:`.
-    #[must_use]
-    pub fn redis_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.redis.prefix = prefix.into();
-        self
-    }
-
-    /// How long a request waits for Redis before the local share decides. Default 20 ms.
-    #[must_use]
-    pub const fn redis_timeout(mut self, timeout: Duration) -> Self {
-        self.redis.timeout = timeout;
-        self
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(url: &str) -> Result<Redis, StartError> {
+    fn found(url: &str) -> Result<Redis, InvalidRedisUrl> {
         let options = RedisOptions {
             given: None,
             found: Some(("REDIS_URL", url.to_owned())),

@@ -64,7 +64,7 @@ impl Terms {
     }
 
     pub(super) fn memory_micros(&self) -> u64 {
-        super::script::micros(self.memory)
+        micros(self.memory)
     }
 
     /// Tokens that are drawn at a time at most.
@@ -298,4 +298,8 @@ impl Lease {
         self.tokens += 1;
         self.tokens == 1
     }
+}
+
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX >> 13).max(1)
 }

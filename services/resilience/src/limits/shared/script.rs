@@ -1,11 +1,9 @@
 //! The script that Redis runs, and what goes in and out of it. Pure.
 
-use std::time::Duration;
-
 use redis::{Cmd, RedisResult, Script, Value};
 use valerix_policy::LimitAlgorithm;
 
-use super::lease::{Draw, Reply, Terms};
+use super::lease::{Draw, Reply, Terms, micros};
 
 /// The script's text.
 pub(super) const TEXT: &str = include_str!("limit.lua");
@@ -52,8 +50,4 @@ pub(super) fn reply(value: Value) -> RedisResult<Reply> {
         retry: retry.saturating_mul(1_000),
         at,
     })
-}
-
-pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX >> 13).max(1)
 }
