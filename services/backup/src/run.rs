@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     manifest::Manifest,
     prepare::{Preparation, Prepared},
-    record::{Fence, Record},
+    record::{Fence, MAX_MESSAGE, Record},
     settings::Settings,
     volume::{self, Linked, Volume},
 };
