@@ -10,7 +10,9 @@
 )]
 
 use std::future::Future;
+use std::net::TcpListener;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -22,6 +24,20 @@ use uuid::Uuid;
 
 use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
 use crate::service::Server;
+
+/// A port on which nobody listens and that the kernel gives to no connection, as it lies below those that it hands out
+/// (from 32768): who binds it a moment later finds it still free.
+#[must_use]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let offset = u16::try_from(std::process::id() * 131 % 20_000).unwrap_or_default();
+    loop {
+        let port = 12_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
 
 /// An empty database of its own, dropped with this value.
 pub struct TestDatabase {

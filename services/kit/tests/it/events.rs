@@ -12,9 +12,9 @@ use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::{BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::tasks::Tasks;
-use valerix_kit::testing::eventually;
+use valerix_kit::testing::{eventually, free_port};
 
-use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, event, free_port, new_event, own_bus, subscription};
+use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, event, new_event, own_bus, subscription};
 
 pub fn quick() -> ConsumerOptions {
     ConsumerOptions {

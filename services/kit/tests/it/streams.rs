@@ -11,10 +11,10 @@ use valerix_kit::events::consumer::{Consumer, ConsumerOptions};
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::health::Check;
 use valerix_kit::metrics::Metrics;
-use valerix_kit::testing::{bus_args, eventually};
+use valerix_kit::testing::{bus_args, eventually, free_port};
 
 use crate::events::{Running, killed_with_pending, quick};
-use crate::support::{OwnRedis, Scripted, TOPIC, World, event, free_port, own_bus, subscription};
+use crate::support::{OwnRedis, Scripted, TOPIC, World, event, own_bus, subscription};
 
 /// Reads `count` entries as the group and acknowledges all but `left`.
 async fn read_as(world: &World, group: &str, count: usize, left: Option<usize>) -> Vec<String> {

@@ -293,8 +293,3 @@ pub fn own_bus(port: u16) -> BusArgs {
         ..bus_args()
     }
 }
-
-pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}

@@ -1,9 +1,11 @@
 //! A stream of orders while what all services stand on is restarted: Redis with and without its data, and Postgres.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use valerix_kit::testing::free_port;
 
 use crate::kills::{all_is_well, stream_of_orders};
 use crate::shop::Shop;
@@ -22,7 +24,7 @@ struct Redis {
 impl Redis {
     /// One that keeps its data over a restart, or forgets all of it.
     fn start(keeps: bool) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         let process = spawn(port, folder.path(), keeps);
         Self {

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_kit::service::launch;
-use valerix_kit::testing::{Answer, TestDatabase, bus_args};
+use valerix_kit::testing::{Answer, TestDatabase, bus_args, free_port};
 
 pub const SERVICES: [&str; 4] = ["processor", "inventory", "payment", "order"];
 const ROLE: &str = "VALERIX_TEST_ROLE";
@@ -525,8 +524,4 @@ pub fn hasty_payment_policy() -> Value {
 /// Without a breaker: a processor that fails half of the time on purpose would open it again and again.
 fn payment_policy() -> Value {
     json!({"version": 1, "mode": "Disabled"})
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
