@@ -107,6 +107,18 @@ fn every_status_field_says_what_it_is_and_its_unit() {
 }
 
 #[test]
+fn every_field_is_written_in_camel_case() {
+    for part in ["spec", "status"] {
+        each_field(part, |path, _, _| {
+            let name = path.rsplit('.').next().unwrap_or_default();
+            let good = name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.chars().all(|character| character.is_ascii_alphanumeric());
+            assert!(good, "{path} is not in camel case");
+        });
+    }
+}
+
+#[test]
 fn every_string_and_list_is_bounded_so_that_rules_stay_cheap() {
     for part in ["spec", "status"] {
         each_field(part, |path, field, _| {

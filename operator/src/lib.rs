@@ -1,6 +1,6 @@
 //! The Valerix operator: keeps ResilientServices, ChaosExperiments and BackupPolicies true.
 //!
-//! One folder per kind, with the same file names in each; `runtime` is what they share and knows none of them.
+//! One folder per kind, each with the steps dereference, validate, build, apply and status; `runtime` is what they share and knows none of them.
 
 pub mod backup_policy;
 pub mod chaos_experiment;

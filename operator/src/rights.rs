@@ -75,7 +75,7 @@ pub const ROLES: &[Rules] = &[
                 OURS,
                 &["chaosexperiments"],
                 &["patch"],
-                "chaos_experiment: the finalizer from intent to recovery; drain",
+                "chaos_experiment: the finalizer from intent to recovery",
             ),
             right(
                 OURS,

@@ -138,7 +138,7 @@ pub enum Verdict {
     Error,
     /// The run did not begin.
     Skipped,
-    /// There was no probe to judge by.
+    /// There was nothing to judge by: no probe, no request that the fault met, or not all of what was asked was hurt.
     NotEvaluated,
     /// A value of a newer version.
     #[serde(other)]
@@ -148,6 +148,7 @@ pub enum Verdict {
 
 /// One pod that was chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
     /// Name of the pod.
     #[schemars(length(max = 253))]

@@ -379,7 +379,7 @@ async fn a_failed_run_by_hand_does_not_swallow_the_scheduled_one() -> Result<()>
                 12
             };
             let zone = if hours_ahead == 0 { "Etc/UTC" } else { "Etc/GMT-12" };
-            let due = now + chrono::TimeDelta::minutes(5);
+            let due = now + chrono::TimeDelta::minutes(3);
             let time_of_day = (due + chrono::TimeDelta::hours(hours_ahead))
                 .format("%H:%M")
                 .to_string();

@@ -291,12 +291,16 @@ fn manifests(paths: &Paths, log: &Log) -> Result<()> {
     for chart in ["valerix", "valerix-shop"] {
         let folder = paths.checkout.join("charts").join(chart);
         Program::new(&helm).args(["lint", "--strict"]).arg(&folder).run(log)?;
-        let rendered = Program::new(&helm).args(["template", chart]).arg(&folder).read(log)?;
-        conform()
-            .arg("-")
-            .input(rendered)
-            .run(log)
-            .remedy(format!("see `helm template charts/{chart}`"))?;
+        // The second one: rights by namespace, its own among them.
+        let narrow = "watchNamespaces={default,shop},chaos.namespaces={shop}";
+        for values in ["", narrow].into_iter().take(if chart == "valerix" { 2 } else { 1 }) {
+            let template = Program::new(&helm).args(["template", chart, "--set", values]);
+            conform()
+                .arg("-")
+                .input(template.arg(&folder).read(log)?)
+                .run(log)
+                .remedy(format!("see `helm template charts/{chart} --set '{values}'`"))?;
+        }
     }
     conform().arg(paths.checkout.join("examples")).run(log)
 }

@@ -8,7 +8,7 @@ use super::{
     by_hand::{Step, decide},
     dereference::Observed,
     error::Error,
-    job::{JobState, job_state, lacks_pod},
+    job::{JobState, is_stuck, job_state, lacks_pod},
     records::{Correction, Evidence, correction_patch},
     slot::Slot,
     validate::Plan,
@@ -268,7 +268,13 @@ impl Writer {
     ///
     /// # Errors
     /// What stands in the way.
-    pub async fn by_hand(&self, policy: &BackupPolicy, plan: &Plan, observed: &Observed) -> Result<ByHand, Error> {
+    pub async fn by_hand(
+        &self,
+        policy: &BackupPolicy,
+        plan: &Plan,
+        observed: &Observed,
+        now: DateTime<Utc>,
+    ) -> Result<ByHand, Error> {
         let Some(id) = policy.annotations().get(RUN_ANNOTATION).filter(|id| !id.is_empty()) else {
             return Ok(ByHand::Nothing);
         };
@@ -320,10 +326,11 @@ impl Writer {
         {
             return Err(Error::JobTaken { name: job_name });
         }
-        match (
-            decide(&record.status.unwrap_or_default(), job.as_ref().map(job_state)),
-            &job,
-        ) {
+        let stuck = job
+            .as_ref()
+            .is_some_and(|job| is_stuck(job, observed.pods_of(&job_name).map(|pod| &**pod), now));
+        let status = record.status.unwrap_or_default();
+        match (decide(&status, job.as_ref().map(job_state), stuck), &job) {
             (Step::SlotUsed, _) => answer(
                 slot.clone(),
                 LastRunResult::SlotUsed,

@@ -12,20 +12,22 @@ pub enum Step {
     UnderWay,
     /// Nothing stands in the way: start.
     Start,
-    /// An ended Job has the name: it goes first.
+    /// An ended Job has the name, or one that is kept from starting: it goes first.
     Remove,
     /// It is going.
     Wait,
 }
 
-/// Decides. A slot whose write may or may not have happened is started too: the runner reads the destination before it
+/// Decides. `stuck`: the Job's pod cannot be made or cannot start; another run has the policy as it is now, which may be
+/// what was wrong. A slot whose write may or may not have happened is started too: the runner reads the destination before it
 /// does anything, and settles it.
-pub fn decide(record: &BackupStatus, job: Option<JobState>) -> Step {
+pub fn decide(record: &BackupStatus, job: Option<JobState>, stuck: bool) -> Step {
     if record.upload.state == UploadState::Completed {
         return Step::SlotUsed;
     }
     match job {
         None => Step::Start,
+        Some(JobState::Active) if stuck => Step::Remove,
         Some(JobState::Active) => Step::UnderWay,
         Some(JobState::Terminating) => Step::Wait,
         Some(JobState::Failed | JobState::Complete) => Step::Remove,
@@ -61,7 +63,12 @@ mod tests {
                 },
                 ..BackupStatus::default()
             };
-            assert_eq!(decide(&record, job), expected, "{upload:?} {job:?}");
+            assert_eq!(decide(&record, job, false), expected, "{upload:?} {job:?}");
+            let stuck = match expected {
+                Step::UnderWay => Step::Remove,
+                other => other,
+            };
+            assert_eq!(decide(&record, job, true), stuck, "stuck: {upload:?} {job:?}");
         }
     }
 }

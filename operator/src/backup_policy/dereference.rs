@@ -38,7 +38,7 @@ impl Observed {
     }
 
     /// The pods of a Job.
-    pub fn pods_of<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a Arc<Pod>> {
+    pub fn pods_of<'a>(&'a self, job: &'a str) -> impl Iterator<Item = &'a Arc<Pod>> + Clone {
         self.pods.iter().filter(move |pod| {
             pod.labels()
                 .get(backup_runner::JOB_NAME_LABEL)

@@ -79,6 +79,11 @@ pub fn lacks_pod<'a>(job: &Job, mut pods: impl Iterator<Item = &'a Pod>, now: Da
         && pods.all(is_ended)
 }
 
+/// Whether a Job is kept from starting its next pod, by what the pods or their absence tell.
+pub fn is_stuck<'a>(job: &Job, pods: impl Iterator<Item = &'a Pod> + Clone, now: DateTime<Utc>) -> bool {
+    lacks_pod(job, pods.clone(), now) || hindrance(pods, None).is_some()
+}
+
 /// How the pod or a container of it ended, unless well.
 pub fn termination(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;

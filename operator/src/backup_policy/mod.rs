@@ -204,7 +204,7 @@ impl Controller {
         if let Some(job) = in_the_way {
             work.note(self.writer.remove(&namespace, &job).await);
         }
-        match work.note(self.writer.by_hand(policy, plan, observed).await) {
+        match work.note(self.writer.by_hand(policy, plan, observed, now).await) {
             ByHand::Nothing => {}
             ByHand::Waiting => work.soon = true,
             ByHand::Answered(run) => work.last_run = Some(run),

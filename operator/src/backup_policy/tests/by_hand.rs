@@ -146,6 +146,48 @@ async fn a_stranger_under_the_jobs_name_is_told_and_left_alone() {
 }
 
 #[tokio::test]
+async fn a_job_that_cannot_start_makes_room_for_a_run_by_hand() {
+    const PODS: &str = "/api/v1/namespaces/shop/pods";
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let _operator = Operator::start(&api);
+    ask(&api, "one");
+    answered(&api, "one").await;
+    let first = api.get(JOB).unwrap()["metadata"]["uid"].clone();
+    api.create(
+        PODS,
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "shop-29787975-a", "labels": {
+                "batch.kubernetes.io/job-name": "shop-29787975", "resilience.valerix.io/policy": "shop"}},
+            "status": {"phase": "Running"},
+        }),
+    );
+    ask(&api, "two");
+    let run = answered(&api, "two").await;
+    assert!(run["message"].as_str().unwrap().contains("at work"), "{run}");
+    assert_eq!(api.get(JOB).unwrap()["metadata"]["uid"], first);
+
+    // Its node went, and no other has the memory: the policy is told to ask for less.
+    api.merge(&format!("{PODS}/shop-29787975-a"), json!({"status": {"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: Insufficient memory."}]}}));
+    api.until(TODAY, |record| record["status"]["reason"] == "Unschedulable")
+        .await;
+    api.merge(
+        POLICY,
+        json!({"spec": {"job": {"resources": {"requests": {"memory": "64Mi"}}}}}),
+    );
+    ask(&api, "three");
+    answered(&api, "three").await;
+    let job = api.get(JOB).unwrap();
+    assert_ne!(job["metadata"]["uid"], first);
+    assert_eq!(
+        job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["memory"],
+        "64Mi"
+    );
+}
+
+#[tokio::test]
 async fn a_run_by_hand_uses_the_policy_as_it_is_now() {
     let api = FakeApi::default();
     api.create(POLICIES, policy());

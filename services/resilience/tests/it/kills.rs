@@ -33,7 +33,7 @@ struct World {
 
 /// What the page says a replay repeats, and what it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
+struct Got {
     status: u16,
     body: String,
     content_type: String,
@@ -43,7 +43,7 @@ struct Answer {
     has_date: bool,
 }
 
-impl Answer {
+impl Got {
     fn kept(&self) -> (u16, &str, &str, Option<&str>) {
         (self.status, &self.body, &self.content_type, self.location.as_deref())
     }
@@ -69,7 +69,7 @@ impl World {
         (process, address)
     }
 
-    async fn post(&self, address: SocketAddr, key: Option<&str>, body: &'static str) -> reqwest::Result<Answer> {
+    async fn post(&self, address: SocketAddr, key: Option<&str>, body: &'static str) -> reqwest::Result<Got> {
         let mut request = self.http.post(format!("http://{address}/payments")).body(body);
         if let Some(key) = key {
             request = request.header("idempotency-key", format!("\"{key}\""));
@@ -77,7 +77,7 @@ impl World {
         let response = request.send().await?;
         let headers = response.headers().clone();
         let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-        Ok(Answer {
+        Ok(Got {
             status: response.status().as_u16(),
             content_type: text("content-type").unwrap_or_default(),
             location: text("location"),
@@ -89,7 +89,7 @@ impl World {
     }
 
     /// A client that follows 409 and comes again after a lost connection, until it has its answer.
-    async fn insist(&self, mut address: watch::Receiver<Option<SocketAddr>>, key: &str) -> Answer {
+    async fn insist(&self, mut address: watch::Receiver<Option<SocketAddr>>, key: &str) -> Got {
         let mut pause = Duration::from_millis(100);
         loop {
             let current = address.wait_for(Option::is_some).await.unwrap().unwrap();
@@ -189,7 +189,7 @@ async fn survive(world: &Arc<World>, deaths: &[Death]) {
     judge(world, &key, &answers, deaths).await;
 }
 
-async fn judge(world: &World, key: &str, answers: &[Answer], deaths: &[Death]) {
+async fn judge(world: &World, key: &str, answers: &[Got], deaths: &[Death]) {
     let first = &answers[0];
     assert_eq!(first.status, 201, "{deaths:?}: {first:?}");
     for answer in answers {
