@@ -1,16 +1,13 @@
 //! End-to-end tests: what a user sees, on a real cluster, with real images.
 //!
 //! They share one installation. `World::shared` tests run beside each other, each in a namespace of its own;
-//! `World::alone` tests stop, kill or count the operator and run by themselves.
+//! `World::alone` tests stop, kill or count the operator and run by themselves: those in `undisturbed`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod api;
 mod backup;
 mod chaos;
-mod kills;
 mod refusals;
-mod removal;
-mod rest;
 mod service;
-mod slow_inventory;
+mod undisturbed;

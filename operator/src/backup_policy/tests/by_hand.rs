@@ -3,6 +3,18 @@
 use super::*;
 use http::Method;
 
+const PODS: &str = "/api/v1/namespaces/shop/pods";
+
+/// The day's Job has this pod.
+fn pod(api: &FakeApi, status: Value) {
+    let labels = json!({"batch.kubernetes.io/job-name": "shop-29787975", "resilience.valerix.io/policy": "shop"});
+    let metadata = json!({"name": "shop-29787975-a", "labels": labels});
+    api.create(
+        PODS,
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}),
+    );
+}
+
 #[tokio::test]
 async fn runs_by_hand_start_one_job_for_the_day() {
     let api = FakeApi::default();
@@ -24,6 +36,7 @@ async fn runs_by_hand_start_one_job_for_the_day() {
     assert_eq!(api.get(TODAY).unwrap()["spec"]["slot"], "2026-08-21");
 
     // Asked again while it works.
+    pod(&api, json!({"phase": "Running"}));
     ask(&api, "two");
     assert!(
         answered(&api, "two").await["message"]
@@ -147,22 +160,13 @@ async fn a_stranger_under_the_jobs_name_is_told_and_left_alone() {
 
 #[tokio::test]
 async fn a_job_that_cannot_start_makes_room_for_a_run_by_hand() {
-    const PODS: &str = "/api/v1/namespaces/shop/pods";
     let api = FakeApi::default();
     api.create(POLICIES, policy());
     let _operator = Operator::start(&api);
     ask(&api, "one");
     answered(&api, "one").await;
     let first = api.get(JOB).unwrap()["metadata"]["uid"].clone();
-    api.create(
-        PODS,
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "shop-29787975-a", "labels": {
-                "batch.kubernetes.io/job-name": "shop-29787975", "resilience.valerix.io/policy": "shop"}},
-            "status": {"phase": "Running"},
-        }),
-    );
+    pod(&api, json!({"phase": "Running"}));
     ask(&api, "two");
     let run = answered(&api, "two").await;
     assert!(run["message"].as_str().unwrap().contains("at work"), "{run}");
