@@ -160,10 +160,11 @@ fn packages(paths: &Paths, arguments: &[&str], log: &Log) -> Result<usize> {
     Ok(names.filter(|name| !name.is_empty()).collect::<BTreeSet<_>>().len())
 }
 
-/// Counts the packages that a build is done with.
+/// Counts the packages that a build is done with, and the programs, which are what is left when all packages are.
 struct Progress {
     all: usize,
     done: BTreeSet<String>,
+    programs: usize,
 }
 
 impl Progress {
@@ -171,6 +172,7 @@ impl Progress {
         Self {
             all,
             done: BTreeSet::new(),
+            programs: 0,
         }
     }
 
@@ -180,6 +182,7 @@ impl Progress {
         struct Artifact {
             package_id: String,
             target: CargoTarget,
+            executable: Option<PathBuf>,
         }
         #[derive(Deserialize)]
         struct CargoTarget {
@@ -191,9 +194,14 @@ impl Progress {
             return None;
         }
         self.done.insert(artifact.package_id);
+        self.programs += usize::from(artifact.executable.is_some());
         // Features that only tests ask for bring a few more than were counted; it is not over before it ends.
         let all = self.all.max(self.done.len() + 1);
-        Some(format!("{} of {all} packages compiled", self.done.len()))
+        let packages = format!("{} of {all} packages compiled", self.done.len());
+        Some(match self.programs {
+            0 => packages,
+            programs => format!("{packages}; programs linked: {programs}"),
+        })
     }
 }
 
@@ -274,7 +282,8 @@ mod tests {
     #[test]
     fn progress_counts_packages_and_not_their_parts() {
         let line = |package: &str, kind: &str| {
-            format!(r#"{{"package_id":"{package}","target":{{"kind":["{kind}"],"name":"x"}}}}"#)
+            let executable = if kind == "bin" { r#""/t/x""# } else { "null" };
+            format!(r#"{{"package_id":"{package}","target":{{"kind":["{kind}"],"name":"x"}},"executable":{executable}}}"#)
         };
         let mut progress = Progress::new(3);
         assert_eq!(progress.after(&line("a", "custom-build")), None);
@@ -288,6 +297,8 @@ mod tests {
                 .after(&line("b", "lib"))
                 .is_some_and(|text| text.starts_with("2 of 3"))
         );
+        let text = progress.after(&line("b", "bin"));
+        assert_eq!(text.as_deref(), Some("2 of 3 packages compiled; programs linked: 1"));
     }
 
     #[test]
