@@ -24,13 +24,14 @@ mod validate;
 use crate::{
     Context,
     runtime::{
-        Events, News, Options, Publisher, Runtime, apply::Applier, clock, controller, failure, publish::Precondition,
+        Events, Failed, News, Options, Publisher, Runtime, apply::Applier, clock, controller, failure,
+        publish::Precondition,
     },
 };
 use apply::{ByHand, Writer};
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
-pub use error::{Error, Failed};
+pub use error::Error;
 use futures::future::join_all;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
@@ -128,7 +129,7 @@ impl Work {
 }
 
 impl Controller {
-    async fn reconcile(&self, cached: &Arc<BackupPolicy>) -> Result<Action, Failed> {
+    async fn reconcile(&self, cached: &Arc<BackupPolicy>) -> Result<Action, Failed<Error>> {
         if cached.metadata.deletion_timestamp.is_some() {
             // Children go with the policy by their owner references; records and archives stay.
             return Ok(Action::await_change());
