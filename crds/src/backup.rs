@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
     doc = "The record of one day's slot of a BackupPolicy, named <policy>-<yyyymmdd>. It is the fence that lets one archive a day be stored.",
     printcolumn(name = "Slot", type_ = "string", json_path = ".spec.slot"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
     printcolumn(name = "Verified", type_ = "string", json_path = ".status.verified"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -3,12 +3,15 @@
 //! Each write can be repeated after a kill at any point: names are fixed by policy and day, creation adopts what an
 //! earlier life made, deletion names a UID, and a record is changed only as it was judged.
 
+mod run;
+
+pub use run::ByHand;
+
 use super::{
     build::{self, Resources},
-    by_hand::{Step, decide},
     dereference::Observed,
     error::Error,
-    job::{JobState, is_stuck, job_state, lacks_pod},
+    job::{JobState, job_state, lacks_pod},
     records::{Correction, Evidence, correction_patch},
     slot::Slot,
     validate::Plan,
@@ -30,13 +33,7 @@ use kube::{
 };
 use prometheus::IntCounterVec;
 use std::collections::BTreeMap;
-use valerix_crds::{
-    Backup, BackupPolicy, LastRun, LastRunResult, UploadState, backup_runner,
-    names::{APPLIED_ANNOTATION, RUN_ANNOTATION, SLOT_LABEL},
-};
-
-/// The longest id of a run by hand that status takes. Unit: characters.
-const MAX_RUN_ID: usize = 256;
+use valerix_crds::{Backup, BackupPolicy, UploadState, names::APPLIED_ANNOTATION};
 
 /// Writes for one controller.
 pub struct Writer {
@@ -48,18 +45,6 @@ pub struct Writer {
     pub writes: IntCounterVec,
     /// Name of the controller.
     pub controller: &'static str,
-}
-
-/// What became of a run by hand.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum ByHand {
-    /// Nobody asked, or it is answered.
-    #[default]
-    Nothing,
-    /// Something must go first; look again soon.
-    Waiting,
-    /// The answer.
-    Answered(LastRun),
 }
 
 impl Writer {
@@ -264,103 +249,6 @@ impl Writer {
         }
     }
 
-    /// Carries out the run that the policy's annotation asks for: at most one Job per day's slot, whatever is killed.
-    ///
-    /// # Errors
-    /// What stands in the way.
-    pub async fn by_hand(
-        &self,
-        policy: &BackupPolicy,
-        plan: &Plan,
-        observed: &Observed,
-        now: DateTime<Utc>,
-    ) -> Result<ByHand, Error> {
-        let Some(id) = policy.annotations().get(RUN_ANNOTATION).filter(|id| !id.is_empty()) else {
-            return Ok(ByHand::Nothing);
-        };
-        let id: String = id.chars().take(MAX_RUN_ID).collect();
-        let answered = policy.status.as_ref().and_then(|status| status.last_run.as_ref());
-        if answered.is_some_and(|run| run.id == id) {
-            return Ok(ByHand::Nothing);
-        }
-        let answer = |slot: String, result, message| {
-            Ok(ByHand::Answered(LastRun {
-                id: id.clone(),
-                slot,
-                result,
-                message,
-            }))
-        };
-        let slot = plan.today.day.to_string();
-        // A Job of today that carries this id was started by an earlier life that could not say so. One of another day is
-        // of an earlier run that had the same id.
-        let begun = observed.jobs.iter().find(|job| {
-            job.annotations().get(RUN_ANNOTATION) == Some(&id) && job.labels().get(SLOT_LABEL) == Some(&slot)
-        });
-        if let Some(job) = begun {
-            return answer(slot, LastRunResult::Started, started(&job.name_any()));
-        }
-        // Read anew what decides: the caches may be behind.
-        self.record(plan, plan.today, observed).await?;
-        let record_name = backup_runner::record_name(&plan.name, plan.today.day);
-        let records: Api<Backup> = self.clients.api(&plan.namespace);
-        let record = records
-            .get_opt(&record_name)
-            .await
-            .map_err(Error::api("read the Backup", &record_name))?;
-        let Some(record) = record.filter(|record| record.spec.policy_ref.uid == plan.uid) else {
-            return Ok(ByHand::Waiting);
-        };
-        let Some(cron_job) = &observed.cron_job else {
-            return Ok(ByHand::Waiting);
-        };
-        let job_name = backup_runner::job_name(&plan.name, plan.today.at);
-        let jobs: Api<Job> = self.clients.api(&plan.namespace);
-        let job = jobs
-            .get_opt(&job_name)
-            .await
-            .map_err(Error::api("read the Job", &job_name))?;
-        if job
-            .as_ref()
-            .is_some_and(|job| controller_of(job).map(|owner| &owner.uid) != cron_job.metadata.uid.as_ref())
-        {
-            return Err(Error::JobTaken { name: job_name });
-        }
-        let stuck = job
-            .as_ref()
-            .is_some_and(|job| is_stuck(job, observed.pods_of(&job_name).map(|pod| &**pod), now));
-        let status = record.status.unwrap_or_default();
-        match (decide(&status, job.as_ref().map(job_state), stuck), &job) {
-            (Step::SlotUsed, _) => answer(
-                slot.clone(),
-                LastRunResult::SlotUsed,
-                format!(
-                    "the archive of {slot} is stored already (Backup {record_name}): one a day; nothing was started"
-                ),
-            ),
-            (Step::UnderWay, _) => answer(
-                slot,
-                LastRunResult::Started,
-                format!("Job {job_name} is at work on this slot already"),
-            ),
-            (Step::Remove, Some(job)) => {
-                self.delete(&jobs, &job_name, job, None).await?;
-                Ok(ByHand::Waiting)
-            }
-            (Step::Wait | Step::Remove, _) => Ok(ByHand::Waiting),
-            (Step::Start, _) => {
-                let Some(desired) = build::build_job_by_hand(plan, &build_from(plan, cron_job), &id) else {
-                    return Ok(ByHand::Waiting);
-                };
-                if self.create(&jobs, &desired, "create the Job").await? {
-                    answer(slot, LastRunResult::Started, started(&job_name))
-                } else {
-                    Ok(ByHand::Waiting)
-                }
-            }
-        }
-    }
-
     /// Creates an object; `false` if its name is taken.
     async fn create<K>(&self, api: &Api<K>, desired: &K, action: &'static str) -> Result<bool, Error>
     where
@@ -398,16 +286,4 @@ impl Writer {
     fn count(&self, write: &str) {
         self.writes.with_label_values(&[self.controller, write]).inc();
     }
-}
-
-/// The same value again is no change, and nobody hears of it: so it is said with each answer.
-fn started(job: &str) -> String {
-    format!("Job {job} was started; a further run needs another value of the annotation")
-}
-
-/// The live CronJob's identity with the template as desired: the cache may still have an older one.
-fn build_from(plan: &Plan, live: &CronJob) -> CronJob {
-    let mut cron_job = build::build_cron_job(plan);
-    cron_job.metadata.uid.clone_from(&live.metadata.uid);
-    cron_job
 }

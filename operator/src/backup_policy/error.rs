@@ -1,7 +1,6 @@
 //! What can go wrong with one policy, and the word for it.
 
 use crate::runtime::{Category, Violation, apply, failure};
-use std::time::Duration;
 
 /// Why a reconcile did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -95,30 +94,5 @@ impl Category for Error {
 
     fn is_retryable(&self) -> bool {
         !self.is_of_the_policy() && !matches!(self, Self::NoImage)
-    }
-}
-
-/// An error, and when to look again whatever becomes of it: a policy that cannot be carried out still has records to be
-/// judged and grows stale.
-#[derive(Debug, thiserror::Error)]
-#[error("{source}")]
-pub struct Failed {
-    /// What went wrong.
-    pub source: Error,
-    /// When to look again for other reasons.
-    pub look_again: Option<Duration>,
-}
-
-impl Category for Failed {
-    fn category(&self) -> &'static str {
-        self.source.category()
-    }
-
-    fn is_retryable(&self) -> bool {
-        self.source.is_retryable()
-    }
-
-    fn look_again(&self) -> Option<Duration> {
-        self.look_again
     }
 }

@@ -24,16 +24,18 @@ mod validate;
 use crate::{
     Context,
     runtime::{
-        Events, News, Options, Publisher, Runtime, apply::Applier, clock, controller, failure, publish::Precondition,
+        Events, Failed, News, Options, Publisher, Runtime, apply::Applier, clock, controller, failure,
+        publish::Precondition,
     },
 };
 use apply::{ByHand, Writer};
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
-pub use error::{Error, Failed};
+pub use error::Error;
 use futures::future::join_all;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
+use records::{Step, StillDue};
 use status::{Found, news, status};
 use std::{sync::Arc, time::Duration};
 use stores::Stores;
@@ -128,7 +130,7 @@ impl Work {
 }
 
 impl Controller {
-    async fn reconcile(&self, cached: &Arc<BackupPolicy>) -> Result<Action, Failed> {
+    async fn reconcile(&self, cached: &Arc<BackupPolicy>) -> Result<Action, Failed<Error>> {
         if cached.metadata.deletion_timestamp.is_some() {
             // Children go with the policy by their owner references; records and archives stay.
             return Ok(Action::await_change());
@@ -193,6 +195,10 @@ impl Controller {
         let schedule = plan.map(|plan| &plan.schedule);
         let (mut corrections, look_again) = records::corrections(&policy.name_any(), schedule, deadline, observed, now);
         work.look_at(look_again);
+        let still_due = plan.and_then(|plan| records::still_due(plan, observed, now));
+        if let Some(due) = &still_due {
+            corrections.retain(|correction| correction.record.name_any() != due.record);
+        }
         corrections.extend(records::of_gone_policies(&observed.strangers));
         for correction in &corrections {
             let written = self.writer.correct(&namespace, correction, now).await.map(Some);
@@ -204,11 +210,34 @@ impl Controller {
         if let Some(job) = in_the_way {
             work.note(self.writer.remove(&namespace, &job).await);
         }
+        if let Some(due) = still_due {
+            work.soon |= work.note(self.start_again(plan, due, observed, now).await);
+        }
         match work.note(self.writer.by_hand(policy, plan, observed, now).await) {
             ByHand::Nothing => {}
             ByHand::Waiting => work.soon = true,
             ByHand::Answered(run) => work.last_run = Some(run),
         }
+    }
+
+    /// The next step towards a scheduled run that is still due after one by hand. Says whether to look again soon; what it
+    /// does well brings us back.
+    async fn start_again(
+        &self,
+        plan: &Plan,
+        due: StillDue,
+        observed: &Observed,
+        now: DateTime<Utc>,
+    ) -> Result<bool, Error> {
+        match due.step {
+            Step::Announce(correction) => {
+                let written = self.writer.correct(&plan.namespace, &correction, now).await?;
+                return Ok(!written);
+            }
+            Step::Remove(job) => self.writer.remove(&plan.namespace, &job).await?,
+            Step::Start => self.writer.start(plan, due.slot, observed).await?,
+        }
+        Ok(false)
     }
 
     /// The records, then the children: what the CronJob needs before it can fire stands before it.

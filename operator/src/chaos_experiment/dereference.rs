@@ -76,6 +76,7 @@ pub async fn observe(
         .pods
         .iter()
         .filter_map(|pod| Some((pod.uid.clone(), report_view(sources.reports, &pod.uid, name)?)));
+    let others = on_same_target(sources.experiments.list(&namespace), experiment);
     let key = (namespace, experiment.name_any());
     Ok(Observed {
         now: Utc::now(),
@@ -85,8 +86,8 @@ pub async fn observe(
         pods: found.pods,
         document: found.document,
         stop_order: stop.as_ref().and_then(stop_order),
-        last_fault_ended_at: last_fault(sources.experiments, experiment),
-        busy: under_way(sources.experiments, experiment),
+        last_fault_ended_at: last_fault(&others, experiment),
+        busy: under_way(&others),
         samples: sources.probes.samples(&key, name),
         evictions: sources.memory.evictions(&key, name),
     })
@@ -263,24 +264,22 @@ fn report_view(reports: &ReportStore, uid: &str, name: &EntryName) -> Option<Rep
     })
 }
 
-/// The experiments on the same target.
-fn on_same_target(experiments: &Cache<ChaosExperiment>, own: &ChaosExperiment) -> Vec<Arc<ChaosExperiment>> {
-    let mut others = experiments.list(&own.namespace().unwrap_or_default());
-    others.retain(|other| other.spec.target.service == own.spec.target.service && other.uid() != own.uid());
-    others
+/// Those of the experiments that have the same target, without this one.
+fn on_same_target(mut all: Vec<Arc<ChaosExperiment>>, own: &ChaosExperiment) -> Vec<Arc<ChaosExperiment>> {
+    all.retain(|other| other.spec.target.service == own.spec.target.service && other.uid() != own.uid());
+    all
 }
 
-/// When the last fault on the same target ended, this experiment's own earlier ones included.
-fn last_fault(experiments: &Cache<ChaosExperiment>, own: &ChaosExperiment) -> Option<DateTime<Utc>> {
+/// When the last fault on the target ended, this experiment's own earlier ones included.
+fn last_fault(others: &[Arc<ChaosExperiment>], own: &ChaosExperiment) -> Option<DateTime<Utc>> {
     let ended = |experiment: &ChaosExperiment| experiment.status.as_ref().and_then(|status| status.fault_ended_at);
-    let others = on_same_target(experiments, own);
     others.iter().filter_map(|other| ended(other)).chain(ended(own)).max()
 }
 
-/// The other experiment whose run on the same target is not judged yet: one would be judged by the other's fault.
-fn under_way(experiments: &Cache<ChaosExperiment>, own: &ChaosExperiment) -> Option<String> {
+/// The other experiment whose run on the target is not judged yet: one would be judged by the other's fault.
+fn under_way(others: &[Arc<ChaosExperiment>]) -> Option<String> {
     let phase = |experiment: &ChaosExperiment| experiment.status.as_ref().and_then(|status| status.phase);
-    on_same_target(experiments, own)
+    others
         .iter()
         .find(|other| matches!(phase(other), Some(ChaosPhase::Running | ChaosPhase::Recovering)))
         .map(|other| other.name_any())
@@ -321,6 +320,42 @@ mod tests {
             pod(json!({"metadata": meta, "status": {"phase": "Failed"}})).removal,
             Removal::Deleted
         );
+    }
+
+    #[test]
+    fn who_hurts_the_same_target_or_lets_it_recover_is_under_way() {
+        let experiment = |name: &str, target: &str, phase: Option<&str>| -> Arc<ChaosExperiment> {
+            Arc::new(
+                serde_json::from_value(json!({
+                    "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment",
+                    "metadata": {"name": name, "uid": format!("{name}-uid")},
+                    "spec": {"target": {"service": target}, "latency": {"delay": "1s"}},
+                    "status": {"phase": phase},
+                }))
+                .unwrap(),
+            )
+        };
+        let own = experiment("own", "inventory", Some("Running"));
+        for (name, target, phase, expected) in [
+            ("other", "inventory", Some("Running"), true),
+            ("other", "inventory", Some("Recovering"), true),
+            ("other", "inventory", Some("Pending"), false),
+            ("other", "inventory", Some("Completed"), false),
+            ("other", "inventory", Some("Failed"), false),
+            ("other", "inventory", None, false),
+            ("other", "order", Some("Running"), false),
+            ("other", "order", Some("Recovering"), false),
+            ("own", "inventory", Some("Recovering"), false),
+        ] {
+            let quiet = experiment("quiet", "inventory", Some("Pending"));
+            let all = vec![own.clone(), quiet, experiment(name, target, phase)];
+            let found = under_way(&on_same_target(all, &own));
+            assert_eq!(
+                found.as_deref(),
+                expected.then_some("other"),
+                "{name} on {target}: {phase:?}"
+            );
+        }
     }
 
     #[test]

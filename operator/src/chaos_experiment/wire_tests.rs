@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 use valerix_policy::{FaultReport, FaultState, FaultType, Faults, PolicyReport, Report};
 
+mod interference;
+
 const EXPERIMENTS: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/chaosexperiments";
 const EXPERIMENT: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/chaosexperiments/test";
 const SERVICE: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices/inventory";

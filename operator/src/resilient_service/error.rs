@@ -1,7 +1,6 @@
 //! What can go wrong with one service, and the word for it.
 
 use crate::runtime::{Category, Violations, apply, failure};
-use std::time::Duration;
 
 /// Why a reconcile did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -37,30 +36,5 @@ impl Category for Error {
 
     fn is_retryable(&self) -> bool {
         !matches!(self, Self::Invalid { .. })
-    }
-}
-
-/// An error, and when to look again whatever becomes of it: a service that cannot be brought into its desired state is
-/// still judged in time.
-#[derive(Debug, thiserror::Error)]
-#[error("{source}")]
-pub struct Failed {
-    /// What went wrong.
-    pub source: Error,
-    /// When to look again for other reasons.
-    pub look_again: Option<Duration>,
-}
-
-impl Category for Failed {
-    fn category(&self) -> &'static str {
-        self.source.category()
-    }
-
-    fn is_retryable(&self) -> bool {
-        self.source.is_retryable()
-    }
-
-    fn look_again(&self) -> Option<Duration> {
-        self.look_again
     }
 }

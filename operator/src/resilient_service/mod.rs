@@ -27,7 +27,7 @@ pub use validate::{DEFAULT_REPORT_PORT, report_port};
 use crate::{
     Context,
     runtime::{
-        Events, News, Options, Publisher,
+        Events, Failed, News, Options, Publisher,
         apply::{Applied, Applier},
         controller,
         publish::Precondition,
@@ -36,7 +36,7 @@ use crate::{
 use apply::{ChildResults, apply};
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference, named};
-pub use error::{Error, Failed};
+pub use error::Error;
 use follow::Follower;
 use kube::{ResourceExt, runtime::controller::Action};
 use memory::Memory;
@@ -95,7 +95,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, cached: &Arc<ResilientService>) -> Result<Action, Failed> {
+    async fn reconcile(&self, cached: &Arc<ResilientService>) -> Result<Action, Failed<Error>> {
         if cached.metadata.deletion_timestamp.is_some() {
             return Ok(Action::await_change());
         }

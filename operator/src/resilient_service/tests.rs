@@ -10,6 +10,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+mod passing_time;
 mod recovery;
 
 const SERVICES: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices";

@@ -40,8 +40,9 @@ pub enum Applied {
 pub enum Error {
     /// An object of this name belongs to somebody else.
     #[error(
-        "{kind} {name} exists and belongs to {}; rename one of the two, or give it our labels and no controller to hand it over",
-        owner.as_deref().unwrap_or("somebody else")
+        "{kind} {name} exists and belongs to {}; {}",
+        owner.as_deref().unwrap_or("somebody else"),
+        way_out(kind, name)
     )]
     NotOwned {
         /// Kind of the child.
@@ -73,6 +74,15 @@ pub enum Error {
         /// What the serializer said.
         source: serde_json::Error,
     },
+}
+
+/// What to do about a name that is taken.
+fn way_out(kind: &str, name: &str) -> &'static str {
+    match (kind, name) {
+        // Every namespace has it and every pod may run as it: handed over, it would go with what it belongs to.
+        ("ServiceAccount", "default") => "give the resource another name: that one is the namespace's own",
+        _ => "rename one of the two, or give it our labels and no controller to hand it over",
+    }
 }
 
 impl super::Category for Error {
@@ -486,6 +496,15 @@ mod tests {
             other
         };
         let owner = |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "another", "controller": true});
+        let account = Error::NotOwned {
+            kind: "ServiceAccount".into(),
+            name: "default".into(),
+            owner: None,
+        };
+        assert!(
+            !account.to_string().contains("hand it over"),
+            "it would go with the resource: {account}"
+        );
         let before = api.requests().len();
         let refused = applier(&api)
             .apply(&wanted, Some(&owned_by(owner("Owner", "pay"))))

@@ -20,6 +20,31 @@ pub trait Category {
     }
 }
 
+/// An error, and when to look again whatever becomes of it: an object that cannot be brought into its desired state is
+/// still judged in time.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct Failed<E: Error + 'static> {
+    /// What went wrong.
+    pub source: E,
+    /// When to look again for other reasons.
+    pub look_again: Option<Duration>,
+}
+
+impl<E: Error + Category + 'static> Category for Failed<E> {
+    fn category(&self) -> &'static str {
+        self.source.category()
+    }
+
+    fn is_retryable(&self) -> bool {
+        self.source.is_retryable()
+    }
+
+    fn look_again(&self) -> Option<Duration> {
+        self.look_again
+    }
+}
+
 /// What a controller reports of a reconcile that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -31,7 +31,7 @@ pub use cache::{Cache, Change, WatchOptions};
 pub use clients::{Clients, Scope};
 pub use controller::Options;
 pub use events::{Events, News};
-pub use failure::{Category, Failure};
+pub use failure::{Category, Failed, Failure};
 pub use hindrance::{Hindrance, HindranceReason};
 pub use leader::{Fence, Leadership};
 pub use publish::Publisher;

@@ -1,6 +1,6 @@
 //! The Job that runs the backup runner: its environment, its mounts, its rights, and what its exit codes mean.
 
-use super::{Plan, account, labels};
+use super::{Plan, Slot, account, labels};
 use k8s_openapi::{
     api::{
         batch::v1::{
@@ -59,19 +59,21 @@ pub fn build_job_template(plan: &Plan) -> JobTemplateSpec {
     }
 }
 
-/// Builds the Job of a run by hand: what the CronJob would make for today, under the name that it would give it.
-/// `None` while the CronJob has no UID.
-pub fn build_job_by_hand(plan: &Plan, cron_job: &CronJob, run: &str) -> Option<Job> {
+/// Builds the Job of a slot as the CronJob would make it, under the name that it would give it; `by_hand` is the id of
+/// the run by hand that it is, if it is one. `None` while the CronJob has no UID.
+pub fn build_job(plan: &Plan, cron_job: &CronJob, slot: Slot, by_hand: Option<&str>) -> Option<Job> {
     let template = cron_job.spec.as_ref()?.job_template.clone();
     let metadata = template.metadata.unwrap_or_default();
     let mut labels = metadata.labels.unwrap_or_default();
-    labels.insert(SLOT_LABEL.to_owned(), plan.today.day.to_string());
+    labels.insert(SLOT_LABEL.to_owned(), slot.day.to_string());
     let mut annotations = metadata.annotations.unwrap_or_default();
-    annotations.insert(RUN_ANNOTATION.to_owned(), run.to_owned());
-    annotations.insert("cronjob.kubernetes.io/instantiate".to_owned(), "manual".to_owned());
+    if let Some(run) = by_hand {
+        annotations.insert(RUN_ANNOTATION.to_owned(), run.to_owned());
+        annotations.insert("cronjob.kubernetes.io/instantiate".to_owned(), "manual".to_owned());
+    }
     Some(Job {
         metadata: ObjectMeta {
-            name: Some(job_name(&plan.name, plan.today.at)),
+            name: Some(job_name(&plan.name, slot.at)),
             namespace: Some(plan.namespace.clone()),
             labels: Some(labels),
             annotations: Some(annotations),

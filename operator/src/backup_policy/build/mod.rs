@@ -7,10 +7,10 @@ mod role_binding;
 mod service_account;
 
 pub use cron_job::build_cron_job;
-pub use job::build_job_by_hand;
+pub use job::build_job;
 pub use record::build_record;
 
-use super::validate::Plan;
+use super::{slot::Slot, validate::Plan};
 use k8s_openapi::{
     api::{batch::v1::CronJob, core::v1::ServiceAccount, rbac::v1::RoleBinding},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -87,7 +87,7 @@ mod tests {
         insta::assert_yaml_snapshot!("record", build_record(&plan, plan.next));
         let mut live = cron_job;
         live.metadata.uid = Some("cron-uid".into());
-        let job = build_job_by_hand(&plan, &live, "by-hand-1").unwrap();
+        let job = build_job(&plan, &live, plan.today, Some("by-hand-1")).unwrap();
         insta::assert_yaml_snapshot!("job_by_hand", job.metadata);
         assert_eq!(job.spec, live.spec.and_then(|spec| spec.job_template.spec));
     }

@@ -5,10 +5,12 @@
 //! destination, settles it.
 
 mod due;
+mod still_due;
 #[cfg(test)]
 mod tests;
 
 pub use due::{in_the_way, wanted};
+pub use still_due::{Step, StillDue, is_announced, still_due};
 
 use super::{
     dereference::Observed,

@@ -188,6 +188,11 @@ fn available(desired: i32, rollout: &Rollout, observed: &Observed) -> ConditionD
     }
     match &rollout.hindrance {
         Some(hindrance) => ConditionDraft::new(False, hindrance.reason, format!("{so_many}; {}", hindrance.message)),
+        // Enough of them, and nobody has looked yet at what is written since.
+        None if available >= desired => {
+            let message = format!("{so_many}; Kubernetes has not begun to roll the newest Deployment out");
+            ConditionDraft::new(False, Reason::RollingOut, message)
+        }
         None => ConditionDraft::new(False, Reason::WaitingForPods, so_many),
     }
 }

@@ -23,7 +23,7 @@ reasons! {
         MinimumReplicasAvailable,
         /// Available, ConfigApplied: pods are not ready yet, or have not reported the configuration yet.
         WaitingForPods,
-        /// Progressing, Ready: pods of an earlier template are still there, or those of the current one are too few.
+        /// Progressing, Available, Ready: pods of an earlier template are still there, or those of the current one are too few.
         RollingOut,
         /// Progressing: every pod is of the current template.
         RolloutComplete,

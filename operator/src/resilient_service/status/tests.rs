@@ -446,9 +446,16 @@ fn available_needs_ready_pods_that_kubernetes_counts_and_has_seen() {
         (seen(2, 2, both()), "True/MinimumReplicasAvailable"),
         (seen(2, 2, vec![pod(1, current())]), "False/WaitingForPods"),
         (seen(2, 1, both()), "False/WaitingForPods"),
-        (unseen, "False/WaitingForPods"),
     ] {
         assert_eq!(shown(&judge(&service, &observed), "Available"), expected);
+    }
+    let status = judge(&service, &unseen);
+    for kind in ["Available", "Ready"] {
+        assert_eq!(shown(&status, kind), "False/RollingOut");
+        assert_eq!(
+            find_condition(&status.conditions, kind).unwrap().message,
+            "2 of 2 pods are ready; Kubernetes has not begun to roll the newest Deployment out"
+        );
     }
 }
 
