@@ -9,7 +9,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [resilience.valerix.io]
   resources: [resilientservices, chaosexperiments, backuppolicies, backups]
   verbs: [get, list, watch]
-# chaos_experiment: the finalizer from intent to recovery; drain
+# chaos_experiment: the finalizer from intent to recovery
 - apiGroups: [resilience.valerix.io]
   resources: [chaosexperiments]
   verbs: [patch]
