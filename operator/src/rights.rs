@@ -118,7 +118,7 @@ pub const ROLES: &[Rules] = &[
                 "batch",
                 &["jobs"],
                 &["get", "list", "watch", "create", "delete"],
-                "backup_policy: a run by hand",
+                "backup_policy: a run by hand, and the day's run after one that failed",
             ),
             right(
                 "batch",

@@ -9,7 +9,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [resilience.valerix.io]
   resources: [resilientservices, chaosexperiments, backuppolicies, backups]
   verbs: [get, list, watch]
-# chaos_experiment: the finalizer from intent to recovery; drain
+# chaos_experiment: the finalizer from intent to recovery
 - apiGroups: [resilience.valerix.io]
   resources: [chaosexperiments]
   verbs: [patch]
@@ -41,7 +41,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]
-# backup_policy: a run by hand
+# backup_policy: a run by hand, and the day's run after one that failed
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]

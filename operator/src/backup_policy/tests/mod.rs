@@ -4,6 +4,7 @@
 mod by_hand;
 mod kills;
 mod records;
+mod still_due;
 
 use super::*;
 use crate::{
