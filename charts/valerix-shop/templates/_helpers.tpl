@@ -32,6 +32,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- . | urlquery | replace "+" "%20" -}}
 {{- end -}}
 
+{{/* The variable that holds a database's password. A name of a variable has no hyphen. */}}
+{{- define "shop.passwordVariable" -}}
+{{- . | upper | replace "-" "_" -}}_PASSWORD
+{{- end -}}
+
 {{- define "shop.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 999

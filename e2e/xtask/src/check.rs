@@ -25,6 +25,42 @@ const CLUSTER: &str = "test";
 /// Set to leave the cluster of failed end-to-end tests as it is, for a person to look at.
 const KEEP: &str = "VALERIX_KEEP";
 
+/// Values that a chart refuses, each with words of its answer. The first ones have one item as the shop sells it but for
+/// one thing.
+const REFUSED_VALUES: [(&str, &str, &str); 6] = [
+    (
+        "valerix-shop",
+        r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 0, "currency": "EUR"}]"#,
+        "/inventory/items/0/unitPriceMinor': minimum: got 0, want 1",
+    ),
+    (
+        "valerix-shop",
+        r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 5000000000, "currency": "EUR"}]"#,
+        "/inventory/items/0/unitPriceMinor': maximum",
+    ),
+    (
+        "valerix-shop",
+        r#"inventory.items=[{"id": "a", "quantity": 5000000000, "unitPriceMinor": 1, "currency": "EUR"}]"#,
+        "/inventory/items/0/quantity': maximum",
+    ),
+    (
+        "valerix-shop",
+        r#"inventory.items=[{"id": "two words", "quantity": 1, "unitPriceMinor": 1, "currency": "EUR"}]"#,
+        "/inventory/items/0/id': 'two words' does not match",
+    ),
+    (
+        "valerix-shop",
+        r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 1, "currency": "EUR"},
+                            {"id": "a", "quantity": 2, "unitPriceMinor": 1, "currency": "EUR"}]"#,
+        "inventory.items names a twice: give each item one entry",
+    ),
+    (
+        "valerix",
+        r#"chaos.maxDuration="25h""#,
+        "/chaos/maxDuration': '25h' does not match",
+    ),
+];
+
 /// What to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -302,7 +338,24 @@ fn manifests(paths: &Paths, log: &Log) -> Result<()> {
                 .remedy(format!("see `helm template charts/{chart} --set '{values}'`"))?;
         }
     }
+    refused_values(paths, &helm, log)?;
     conform().arg(paths.checkout.join("examples")).run(log)
+}
+
+fn refused_values(paths: &Paths, helm: &Path, log: &Log) -> Result<()> {
+    for (chart, values, words) in REFUSED_VALUES {
+        let mut said = String::new();
+        let rendered = Program::new(helm)
+            .args(["template", chart, "--set-json", values])
+            .arg(paths.checkout.join("charts").join(chart))
+            .run_seeing(log, |line| said.push_str(line));
+        ensure!(rendered.is_err(), "charts/{chart} accepts {values}");
+        ensure!(
+            said.contains(words),
+            "`{words}` is not what charts/{chart} says of {values}: {said}"
+        );
+    }
+    Ok(())
 }
 
 fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {

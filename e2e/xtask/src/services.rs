@@ -18,6 +18,13 @@ use crate::steps::Log;
 use crate::tools::{debian, find};
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Everybody is trusted, but the members of a role that is called like the database log in with their passwords.
+const WHO_MAY_CONNECT: &str = "\
+local all all trust
+host all postgres 127.0.0.1/32 trust
+host samerole all 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+";
 
 /// The running servers.
 pub struct Services {
@@ -60,6 +67,7 @@ impl Services {
             .arg(&data)
             .in_folder(&folder.path)
             .run(log)?;
+        fs::write(data.join("pg_hba.conf"), WHO_MAY_CONNECT).context("failed to write pg_hba.conf")?;
         let postgres_port = free_port()?;
         let mut postgres = owner
             .program(&programs.join("postgres"))
@@ -238,6 +246,10 @@ mod tests {
         let ports = [port(&services.database_url), port(&services.redis_url)];
         let data = services._folder.path.clone();
         assert!(data.join("postgres/PG_VERSION").exists());
+        let asking = "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'scram-sha-256' AND error IS NULL";
+        let psql = debian::postgres_programs().expect("the programs").join("psql");
+        let rules = Program::new(psql).args(["-At", "-d", &services.database_url, "-c", asking]);
+        assert_eq!(rules.read(&log).expect("the rules").trim(), "1");
         drop(services);
         for port in ports {
             assert!(

@@ -87,36 +87,41 @@ pub async fn dump(connection: &Connection, client: &Client, file: &Path) -> Resu
         .arg(format!("--lock-wait-timeout={LOCK_WAIT_SECONDS}s"))
         .arg("--file")
         .arg(file);
-    let label = connection.label.clone();
     let output = libpq::output(command).await.map_err(|source| Error::Start {
-        label: label.clone(),
+        label: connection.label.clone(),
         program: "pg_dump",
         source,
     })?;
     if output.status.success() {
         return Ok(());
     }
-    let how = output.status.to_string();
-    let mut complaint = libpq::complaint(&output.stderr, connection);
-    if let Some(obstacle) = passing_obstacle(&complaint) {
-        return Err(Error::Passing {
+    Err(failure(connection, output.status.to_string(), &output.stderr))
+}
+
+/// What it means that pg_dump ended so and wrote this.
+fn failure(connection: &Connection, how: String, stderr: &[u8]) -> Error {
+    let label = connection.label.clone();
+    let said = libpq::complaint(stderr, connection);
+    let mut complaint = libpq::shortened(&said);
+    if let Some(obstacle) = passing_obstacle(&said) {
+        return Error::Passing {
             label,
             obstacle,
             how,
             complaint,
-        });
+        };
     }
-    if complaint.contains("permission denied") {
+    if said.contains("permission denied") {
         complaint.push_str(
             ": the role must be able to read everything (grant it pg_read_all_data; large objects need their owner or a superuser)",
         );
     }
-    Err(Error::Failed {
+    Error::Failed {
         label,
         program: "pg_dump",
         how,
         complaint,
-    })
+    }
 }
 
 /// What stood in pg_dump's way, if it passes by itself.
@@ -125,7 +130,13 @@ fn passing_obstacle(complaint: &str) -> Option<String> {
     if libpq::is_about_connecting(complaint) {
         return (libpq::connect_fault(complaint) == ConnectFault::Passing).then(|| "lost the connection".to_owned());
     }
-    if says("LOCK TABLE") && says("timeout") {
+    // Behind it stand the names of the tables, of all of them since version 16, and a name may be any word.
+    let locking = complaint.split_once("LOCK TABLE").map(|(error, _)| error);
+    if locking.is_some_and(|error| {
+        ["statement timeout", "lock timeout"]
+            .iter()
+            .any(|text| error.contains(text))
+    }) {
         return Some(format!(
             "waited {LOCK_WAIT_SECONDS} s for a lock on a table that another session holds"
         ));
@@ -233,7 +244,7 @@ fn check(label: &str, program: &'static str, status: ExitStatus, stderr: &[u8]) 
         label: label.to_owned(),
         program,
         how: status.to_string(),
-        complaint: libpq::line(stderr),
+        complaint: libpq::shortened(&libpq::line(stderr)),
     })
 }
 
@@ -295,9 +306,71 @@ mod tests {
                 "ERROR: permission denied for table t detail: Query was: LOCK TABLE public.t",
                 None,
             ),
+            (
+                "ERROR: permission denied for table timeouts detail: Query was: LOCK TABLE public.timeouts, \"lock timeout\"",
+                None,
+            ),
             ("could not write to file: No space left on device", None),
         ] {
             assert_eq!(passing_obstacle(complaint).as_deref(), expected, "{complaint}");
+        }
+    }
+
+    fn failure_of(stderr: &str) -> Error {
+        let connection = Connection {
+            label: "databases[0] orders".into(),
+            secret: "orders-db".into(),
+            name: "orders".into(),
+            host: "db".into(),
+            port: 5432,
+            database: "orders".into(),
+            username: "backup".into(),
+            password: "secret".into(),
+            ssl_mode: None,
+            root_certificates: None,
+        };
+        failure(&connection, "exit status: 1".into(), stderr.as_bytes())
+    }
+
+    /// As pg_dump 16 locks: all tables in one statement.
+    fn locking(error: &str) -> String {
+        let tables: Vec<_> = (0..100).map(|index| format!("public.table_{index}")).collect();
+        format!(
+            "pg_dump: error: query failed: ERROR:  {error}\npg_dump: detail: Query was: LOCK TABLE {} IN ACCESS SHARE MODE\n",
+            tables.join(", ")
+        )
+    }
+
+    #[test]
+    fn a_lock_on_one_of_many_tables_passes() {
+        let error = failure_of(&locking("canceling statement due to statement timeout"));
+        assert!(
+            matches!(&error, Error::Passing { obstacle, .. } if obstacle.contains("for a lock on a table")),
+            "{error}"
+        );
+        assert!(error.to_string().chars().count() < 800, "{error}");
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_told_with_the_remedy() {
+        for (stderr, said) in [
+            (
+                "pg_dump: error: query failed: ERROR:  permission denied for large object 16400".to_owned(),
+                "permission denied for large object 16400",
+            ),
+            (
+                locking("permission denied for table table_7"),
+                "permission denied for table table_7",
+            ),
+        ] {
+            let error = failure_of(&stderr);
+            assert!(matches!(error, Error::Failed { .. }), "{error}");
+            for text in [
+                said,
+                "grant it pg_read_all_data; large objects need their owner or a superuser",
+            ] {
+                assert!(error.to_string().contains(text), "{text} in {error}");
+            }
         }
     }
 }

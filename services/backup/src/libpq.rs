@@ -12,8 +12,8 @@ use tokio::process::Command;
 const CONNECT_TIMEOUT_SECONDS: u32 = 10;
 /// After this long without an answer a connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(45);
-/// The most of a program's complaint that is kept.
-const KEPT_COMPLAINT: usize = 600;
+/// The most that is kept of a program's complaint at each of its two ends.
+const KEPT_END: usize = 300;
 
 /// Why a connection was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +120,9 @@ pub fn is_about_connecting(complaint: &str) -> bool {
     complaint.contains("connection to server") || complaint.contains("could not translate host name")
 }
 
-/// The end of what a program wrote to its error stream, in one line. Where it speaks of the connection, a value of the
-/// Secret is shown as the name of its key: two keys that were mixed up must not publish a password.
+/// What a program wrote to its error stream, in one line, to be judged before it is [shortened]. Where it speaks of the
+/// connection, a value of the Secret is shown as the name of its key: two keys that were mixed up must not publish a
+/// password.
 pub fn complaint(stderr: &[u8], connection: &Connection) -> String {
     let mut text = line(stderr);
     if is_about_connecting(&text) {
@@ -137,16 +138,25 @@ pub fn complaint(stderr: &[u8], connection: &Connection) -> String {
     text
 }
 
-/// The end of what was written, in one line.
-pub fn line(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let skipped = line.chars().count().saturating_sub(KEPT_COMPLAINT);
-    if skipped == 0 {
-        line
-    } else {
-        format!("…{}", line.chars().skip(skipped).collect::<String>())
+/// What was written, in one line.
+pub fn line(written: &[u8]) -> String {
+    let text = String::from_utf8_lossy(written);
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Both ends of a long complaint: the error is at the one where a long query follows it, at the other where warnings
+/// precede it.
+pub fn shortened(complaint: &str) -> String {
+    let count = complaint.chars().count();
+    if count <= 2 * KEPT_END {
+        return complaint.to_owned();
     }
+    let characters = || complaint.chars();
+    characters()
+        .take(KEPT_END)
+        .chain(['…'])
+        .chain(characters().skip(count - KEPT_END))
+        .collect()
 }
 
 #[cfg(test)]
@@ -184,7 +194,10 @@ mod tests {
     #[test]
     fn a_complaint_is_short() {
         assert_eq!(line(b"a\n b\n"), "a b");
-        assert_eq!(line("é".repeat(700).as_bytes()).chars().count(), KEPT_COMPLAINT + 1);
+        assert_eq!(shortened(&"é".repeat(600)), "é".repeat(600));
+        let long = format!("error{}query", "é".repeat(700));
+        assert_eq!(shortened(&long).chars().count(), 2 * KEPT_END + 1);
+        assert!(shortened(&long).starts_with("error") && shortened(&long).ends_with("query"));
     }
 
     #[test]

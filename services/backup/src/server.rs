@@ -83,7 +83,9 @@ pub async fn ask(connection: &Connection, client: &Client) -> Result<Server, Err
     let (label, secret) = (connection.label.clone(), connection.secret.clone());
     if !output.status.success() {
         let why = libpq::complaint(&output.stderr, connection);
-        return Err(match libpq::connect_fault(&why) {
+        let fault = libpq::connect_fault(&why);
+        let why = libpq::shortened(&why);
+        return Err(match fault {
             ConnectFault::Passing => unreachable(why),
             ConnectFault::Certificate => Error::Untrusted { label, secret, why },
             ConnectFault::Lasting => Error::Refused { label, secret, why },
@@ -100,7 +102,10 @@ pub async fn ask(connection: &Connection, client: &Client) -> Result<Server, Err
         _ => Err(Error::Refused {
             label,
             secret,
-            why: format!("it did not tell its version but `{}`", libpq::line(&output.stdout)),
+            why: format!(
+                "it did not tell its version but `{}`",
+                libpq::shortened(&libpq::line(&output.stdout))
+            ),
         }),
     }
 }

@@ -133,6 +133,11 @@ impl Check for PoolCheck {
     }
 }
 
+/// A time as statements take it, to be multiplied by `interval '1 millisecond'`.
+pub fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// What a failed statement says about Postgres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {

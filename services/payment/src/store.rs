@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use uuid::Uuid;
 use valerix_kit::events::outbox;
 use valerix_kit::money::Money;
-use valerix_kit::postgres;
+use valerix_kit::postgres::{self, milliseconds};
 
 use crate::events;
 use crate::payment::{Applied, Payment};
@@ -374,10 +374,6 @@ impl TryFrom<Row> for Payment {
             version: row.version,
         })
     }
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 const fn sql(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {

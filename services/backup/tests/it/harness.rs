@@ -70,11 +70,7 @@ impl Harness {
             harness.secret(index, "port", &harness.server.get_port().to_string());
             harness.secret(index, "dbname", database);
             harness.secret(index, "username", harness.server.get_username());
-            harness.secret(
-                index,
-                "password",
-                &std::env::var("TEST_DATABASE_PASSWORD").unwrap_or_else(|_| "any".into()),
-            );
+            harness.secret(index, "password", &password());
         }
         harness.put_record(RECORD, "2026-08-21");
         harness
@@ -218,6 +214,11 @@ impl Harness {
     }
 }
 
+/// The superuser's password; any will do where the server trusts everybody.
+pub fn password() -> String {
+    std::env::var("TEST_DATABASE_PASSWORD").unwrap_or_else(|_| "any".into())
+}
+
 pub fn sha256(path: &Path) -> String {
     hex::encode(Sha256::digest(fs::read(path).unwrap()))
 }
@@ -231,13 +232,18 @@ pub struct Database {
 impl Database {
     /// Creates it and runs `statements` in it.
     pub async fn new(name: &str, statements: &str) -> Self {
+        Self::with(name, "", statements).await
+    }
+
+    /// The same, with options of `CREATE DATABASE`.
+    pub async fn with(name: &str, options: &str, statements: &str) -> Self {
         let url =
             std::env::var("TEST_DATABASE_URL").expect("TEST_DATABASE_URL must name a PostgreSQL server for tests");
         let admin = PgConnectOptions::from_str(&url).unwrap();
         let name = format!("{name}_{}", uuid::Uuid::new_v4().simple());
         let database = Self { name, admin };
         database
-            .administer(&format!("CREATE DATABASE {}", quoted(&database.name)))
+            .administer(&format!("CREATE DATABASE {} {options}", quoted(&database.name)))
             .await;
         let mut session = PgConnection::connect_with(&database.admin.clone().database(&database.name))
             .await

@@ -2,7 +2,7 @@
 
 use crate::harness::{Database, Harness, RECORD, SMALL};
 use serde_json::json;
-use sqlx::{Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -98,6 +98,36 @@ async fn a_wrong_password_fails_at_once_and_names_the_database() {
     );
     assert!(!harness.message().contains("good"), "{}", harness.message());
     database.drop().await;
+}
+
+/// Whoever is a member of a role that is called like the database is asked for a password by the server of `make unit`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_of_any_characters_logs_in() {
+    const PASSWORDS: [&str; 2] = ["geheim🔑", "geheim\u{a0}"];
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("emoji", &database.name), ("space", &database.name)]).await;
+    let mut control = harness.connect("postgres").await;
+    let group = database.name.clone();
+    let roles = [format!("emoji_{group}"), format!("space_{group}")];
+    let mut statements = format!("CREATE ROLE {group}; GRANT pg_read_all_data TO {group};");
+    for (index, (role, password)) in roles.iter().zip(PASSWORDS).enumerate() {
+        statements.push_str(&format!(
+            "CREATE ROLE {role} LOGIN PASSWORD '{password}' IN ROLE {group};"
+        ));
+        harness.secret(index, "username", role);
+        harness.secret(index, "password", password);
+    }
+    control.execute(AssertSqlSafe(statements)).await.unwrap();
+    let without = harness.server.clone().database(&database.name).username(&roles[0]);
+    if PgConnection::connect_with(&without.password("geheim")).await.is_ok() {
+        println!("the server asks nobody for a password: this proves little");
+    }
+    let ended = harness.run("pod").await;
+    assert_eq!(ended.code, Some(0), "{} {}", harness.message(), ended.log);
+    harness.assert_agreement();
+    database.drop().await;
+    let statement = format!("DROP ROLE {}, {group}", roles.join(", "));
+    control.execute(AssertSqlSafe(statement)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

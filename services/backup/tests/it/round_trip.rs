@@ -1,9 +1,9 @@
 //! What is stored is what was there, once.
 
-use crate::harness::{Database, Harness, POLICY_UID, SMALL};
+use crate::harness::{Database, Harness, POLICY_UID, SMALL, password, quoted};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 use valerix_backup::archive;
 
 const RICH: &str = r#"
@@ -127,6 +127,98 @@ async fn several_databases_survive_the_round_trip_and_a_second_run_changes_nothi
     assert_eq!(harness.record(), record);
     assert_eq!(fs::metadata(harness.archive()).unwrap().modified().unwrap(), archive);
     for database in [plain, odd, restored] {
+        database.drop().await;
+    }
+}
+
+/// A command line of the runbook, by its beginning.
+fn of_the_runbook(beginning: &str) -> &'static str {
+    const RUNBOOK: &str = include_str!("../../../../docs/runbooks/restore-by-hand.md");
+    let mut lines = RUNBOOK.lines().map(str::trim);
+    lines.find(|line| line.starts_with(beginning)).expect(beginning)
+}
+
+/// Runs a command line as a person would who restores: among the dumps, as a superuser.
+fn by_hand(harness: &Harness, dumps: &Path, line: &str) {
+    let output = Command::new("sh")
+        .args(["-c", line])
+        .current_dir(dumps)
+        .env("PGHOST", harness.server.get_host())
+        .env("PGPORT", harness.server.get_port().to_string())
+        .env("PGUSER", harness.server.get_username())
+        .env("PGPASSWORD", password())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runbooks_command_lines_restore_what_belonged_to_a_role_that_is_gone() {
+    // Bytes that are no UTF-8, as a database that checks none may hold them.
+    const OLD: &str = r"CREATE TABLE t (id int PRIMARY KEY, note text);
+        INSERT INTO t SELECT i, E'caf\351 ' || i FROM generate_series(1, 500) i;";
+    const NOTES: &str = "SELECT md5(string_agg(note, ',' ORDER BY id)) FROM t";
+    let plain = Database::new("orders", SMALL).await;
+    let old = Database::with("old", "TEMPLATE template0 ENCODING 'SQL_ASCII'", OLD).await;
+    let harness = Harness::new(&[("orders", &plain.name), ("old", &old.name)]).await;
+    let (owner, reader) = (
+        plain.name.replace("orders", "owner"),
+        plain.name.replace("orders", "reader"),
+    );
+    let run = async |database: &str, statement: String| {
+        harness
+            .connect(database)
+            .await
+            .execute(AssertSqlSafe(statement))
+            .await
+            .unwrap();
+    };
+    let notes = async |database: &str| -> String {
+        let mut session = harness.connect(database).await;
+        sqlx::query_scalar(NOTES).fetch_one(&mut session).await.unwrap()
+    };
+    for role in [&owner, &reader] {
+        run("postgres", format!("CREATE ROLE {role}")).await;
+    }
+    for database in [&plain.name, &old.name] {
+        run(
+            "postgres",
+            format!("ALTER DATABASE {} OWNER TO {owner}", quoted(database)),
+        )
+        .await;
+        run(
+            database,
+            format!("ALTER TABLE t OWNER TO {owner}; GRANT SELECT ON t TO {reader}"),
+        )
+        .await;
+    }
+    let before = (notes(&plain.name).await, notes(&old.name).await);
+    let ended = harness.run("pod").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    for database in [&plain.name, &old.name] {
+        run("postgres", format!("DROP DATABASE {} WITH (FORCE)", quoted(database))).await;
+    }
+    for role in [&owner, &reader] {
+        run("postgres", format!("DROP ROLE {role}")).await;
+    }
+
+    let dumps = tempfile::tempdir().unwrap();
+    let file = fs::File::open(harness.archive()).unwrap();
+    tar::Archive::new(zstd::Decoder::new(file).unwrap())
+        .unpack(dumps.path())
+        .unwrap();
+    by_hand(&harness, dumps.path(), of_the_runbook("pg_restore --create"));
+    let elsewhere = |line: &str| {
+        line.replace("restored", &old.name)
+            .replace("UTF8", "SQL_ASCII")
+            .replace("orders.dump", "old.dump")
+    };
+    for beginning in ["createdb", "pg_restore --no-owner"] {
+        by_hand(&harness, dumps.path(), &elsewhere(of_the_runbook(beginning)));
+    }
+    assert_eq!((notes(&plain.name).await, notes(&old.name).await), before);
+    for database in [plain, old] {
         database.drop().await;
     }
 }

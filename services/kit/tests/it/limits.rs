@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
+use valerix_kit::args::BusArgs;
 use valerix_kit::service::Service;
 use valerix_kit::testing::{bus_args, eventually, service_args};
 
@@ -36,4 +37,24 @@ async fn shared_limits_are_kept_in_the_redis_of_the_bus() {
     assert_eq!(keys.len(), 1, "one limit without keys: {keys:?}");
     stop.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bus_whose_url_can_not_be_used_keeps_no_service_from_its_work() {
+    for url in ["redis://:a#b@redis/", "http://redis/", ""] {
+        let bus = BusArgs {
+            redis_url: url.to_owned().into(),
+            ..bus_args()
+        };
+        let service = Service::on_bus(&service_args("test"), &bus).await.unwrap();
+        let routes = Router::new().route("/things", get(|| async { "ok" }));
+        let server = service.bind(routes).await.unwrap();
+        let things = format!("http://{}/things", server.address());
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(server.run(stop.clone()));
+        let answer = reqwest::get(&things).await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), "ok", "{url}");
+        stop.cancel();
+        running.await.unwrap();
+    }
 }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 use valerix_kit::money::Money;
-use valerix_kit::postgres;
+use valerix_kit::postgres::{self, milliseconds};
 
 use self::statements::{COLUMNS, Row, announce, emit, read, record, update};
 use crate::order::{Applied, NewOrder, Order};
@@ -372,10 +372,6 @@ async fn send(connection: &mut PgConnection, order_id: Uuid, name: &str, attempt
         Some(action) => emit(connection, &order, action, attempt).await,
         None => Ok(()),
     }
-}
-
-fn milliseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 const fn sql(action: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use valerix_resilience::policy::{CircuitState, FaultState, Policy, Report};
+use valerix_resilience::policy::{BreakerOverride, CircuitState, FaultState, OverrideState, Policy, Report};
 use valerix_resilience::{Outcome, Resilience};
 
 use crate::support::{PATIENCE, eventually, policy, serve, with_policy};
@@ -88,6 +88,33 @@ async fn a_waiter_hears_when_a_circuit_lets_probes_pass_although_nobody_calls() 
     assert_eq!(answer.status(), 200);
     let report: Report = answer.json().await.unwrap();
     assert_eq!(report.circuit_breakers[0].state, CircuitState::HalfOpen);
+}
+
+#[tokio::test]
+async fn a_waiter_hears_when_an_override_ends_although_nobody_calls() {
+    let (resilience, url) = served(&policy(|_, _| {})).await;
+    let known = loop {
+        let held = policy(|_, target| {
+            target.breaker_override = Some(BreakerOverride {
+                circuit_breaker: OverrideState::ForcedOpen,
+                until: chrono::Utc::now() + chrono::TimeDelta::milliseconds(500),
+            });
+        });
+        resilience.apply_policy(held.render().as_bytes()).unwrap();
+        let answer = reqwest::get(&url).await.unwrap();
+        let etag = answer.headers()["etag"].to_str().unwrap().trim_matches('"').to_owned();
+        let report: Report = answer.json().await.unwrap();
+        // On a slow machine it may be over before the report is asked for.
+        if report.circuit_breakers[0].state == CircuitState::Open {
+            break etag;
+        }
+    };
+    let waiting = reqwest::get(format!("{url}?since={known}&wait=60s"));
+    let answer = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    let answer = answer.expect("it hears of the end").unwrap();
+    assert_eq!(answer.status(), 200);
+    let report: Report = answer.json().await.unwrap();
+    assert_eq!(report.circuit_breakers[0].state, CircuitState::Closed);
 }
 
 #[tokio::test]
