@@ -322,6 +322,12 @@ async fn a_pod_that_a_quota_refuses_is_told_and_the_slot_still_finishes() -> Res
     let world = World::shared().await?;
     world
         .with_namespace("refused", async |namespace| {
+            // The runner's pod asks for no more than the strictest standard of Kubernetes allows.
+            let enforce = "pod-security.kubernetes.io/enforce=restricted";
+            world
+                .kubectl(&format!("label namespace {namespace} {enforce}"))
+                .await?
+                .text()?;
             prepare(&world, namespace, "nightly", json!({})).await?;
             let quota = json!({
                 "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "must-limit"},
@@ -351,6 +357,11 @@ async fn a_pod_that_a_quota_refuses_is_told_and_the_slot_still_finishes() -> Res
             world
                 .object(namespace, &record, "why there is no pod", Duration::from_secs(60), told)
                 .await?;
+            let row = world
+                .kubectl(&format!("get backups -n {namespace} {record} --no-headers"))
+                .await?
+                .text()?;
+            ensure!(row.contains("PodRefused"), "{row}");
             world
                 .kubectl(&format!("delete resourcequota must-limit -n {namespace}"))
                 .await?

@@ -8,6 +8,7 @@
 mod api;
 mod backup;
 mod chaos;
+mod chart;
 mod refusals;
 mod service;
 mod undisturbed;

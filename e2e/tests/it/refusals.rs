@@ -151,6 +151,14 @@ fn refused() -> Vec<(Value, &'static str)> {
             service(json!({"ports": [{"name": "80", "containerPort": 80}]})),
             "spec.ports[0].name",
         ),
+        (
+            service(json!({"ports": [{"name": "a--b", "containerPort": 80}]})),
+            "spec.ports[0].name",
+        ),
+        (
+            service(json!({"envFrom": [{"prefix": "A=B", "configMapRef": {"name": "a"}}]})),
+            "spec.envFrom[0].prefix",
+        ),
         (service(json!({"podLabels": {"app": "my app"}})), "spec.podLabels.app"),
         (
             service(json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.hostname"}}}]})),

@@ -1,0 +1,66 @@
+//! What the shop's chart makes of the Secrets that it finds.
+
+use anyhow::{Context, Result, ensure};
+use http::Uri;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use valerix_e2e::{kubectl, world::World};
+
+/// What every part of a URL might take for its own.
+const PASSWORD: &str = "a#b/c@d%41 e+f:g?h";
+
+/// What a percent-encoded text says.
+fn decoded(text: &str) -> Result<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).context("a cut escape")?;
+        bytes.extend(hex::decode(digits)?);
+        bytes.extend(rest.bytes());
+    }
+    Ok(String::from_utf8(bytes)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_stands_in_the_cluster_is_in_the_url_as_it_is() -> Result<()> {
+    let world = World::shared().await?;
+    let test = world.with_namespace("chart", async |namespace| {
+        for name in ["redis", "order-database"] {
+            let secret = json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"password": PASSWORD},
+            });
+            world.create(namespace, &secret.to_string()).await?.text()?;
+        }
+        let chart = world.environment.root.join("charts/valerix-shop");
+        let arguments = [
+            "template",
+            "shop",
+            &chart.to_string_lossy(),
+            "--namespace",
+            namespace,
+            "--dry-run=server",
+        ];
+        let rendered = kubectl::helm(&world.environment, &arguments).await?.text()?;
+        let objects = serde_yaml::Deserializer::from_str(&rendered)
+            .map(Value::deserialize)
+            .collect::<Result<Vec<_>, _>>()?;
+        for (name, user, host) in [("redis", "", "redis"), ("order-database", "orders", "postgres")] {
+            let secret = objects
+                .iter()
+                .find(|object| object["kind"] == "Secret" && object["metadata"]["name"] == name)
+                .with_context(|| format!("no Secret {name}"))?;
+            ensure!(
+                secret["stringData"]["password"] == PASSWORD,
+                "{name} keeps its password"
+            );
+            let url: Uri = secret["stringData"]["url"].as_str().context("no url")?.parse()?;
+            ensure!(url.host() == Some(&*format!("{host}.{namespace}.svc")), "{url}");
+            let authority = url.authority().context("no authority")?.as_str();
+            let (login, _) = authority.rsplit_once('@').context("no login")?;
+            let (name, password) = login.split_once(':').context("no password")?;
+            ensure!(name == user && decoded(password)? == PASSWORD, "{url}");
+        }
+        Ok(())
+    });
+    Box::pin(test).await
+}
