@@ -283,7 +283,9 @@ mod tests {
     fn progress_counts_packages_and_not_their_parts() {
         let line = |package: &str, kind: &str| {
             let executable = if kind == "bin" { r#""/t/x""# } else { "null" };
-            format!(r#"{{"package_id":"{package}","target":{{"kind":["{kind}"],"name":"x"}},"executable":{executable}}}"#)
+            format!(
+                r#"{{"package_id":"{package}","target":{{"kind":["{kind}"],"name":"x"}},"executable":{executable}}}"#
+            )
         };
         let mut progress = Progress::new(3);
         assert_eq!(progress.after(&line("a", "custom-build")), None);
