@@ -8,8 +8,8 @@ use anyhow::{Context, Error, Result, bail};
 use futures::FutureExt;
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
-    Api, Client, Resource,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
     runtime::wait::await_condition,
 };
@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, MutexGuard, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use valerix_crds::ChaosExperiment;
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "valerix-system";
@@ -75,8 +76,8 @@ pub struct World {
     pub environment: Environment,
     /// A client with all rights.
     pub client: Client,
-    _operator: OperatorLock,
-    _shop: Option<MutexGuard<'static, ()>>,
+    operator: OperatorLock,
+    shop: Option<MutexGuard<'static, ()>>,
 }
 
 enum OperatorLock {
@@ -122,7 +123,28 @@ impl World {
     async fn new(operator: OperatorLock, shop: Option<MutexGuard<'static, ()>>) -> Result<Self> {
         let world = Self::connect(operator, shop).await?;
         INSTALLED.get_or_try_init(|| world.install()).await?;
+        if world.shop.is_some() || matches!(world.operator, OperatorLock::Exclusive(_)) {
+            world.end_experiments().await?;
+        }
         Ok(world)
+    }
+
+    /// A test that failed may have left a fault in the shop: it would fail those that come after it.
+    async fn end_experiments(&self) -> Result<()> {
+        let experiments = self.api::<ChaosExperiment>(SHOP);
+        for experiment in experiments.list(&ListParams::default()).await? {
+            if !experiment.finalizers().is_empty() {
+                let name = experiment.name_any();
+                experiments.delete(&name, &DeleteParams::default()).await?;
+                let (experiments, name) = (&experiments, &name);
+                eventually(Duration::from_secs(60), || async move {
+                    experiments.get_opt(name).await.ok()?.is_none().then_some(())
+                })
+                .await
+                .with_context(|| format!("experiment {name} of an earlier test does not end"))?;
+            }
+        }
+        Ok(())
     }
 
     async fn connect(operator: OperatorLock, shop: Option<MutexGuard<'static, ()>>) -> Result<Self> {
@@ -139,8 +161,8 @@ impl World {
         Ok(Self {
             environment,
             client,
-            _operator: operator,
-            _shop: shop,
+            operator,
+            shop,
         })
     }
 

@@ -240,11 +240,11 @@ async fn a_fault_is_as_strong_as_asked_and_stops_at_once_when_told() -> Result<(
     for _ in 0..9 {
         times.push(ask().await?.took);
     }
-    times.sort();
+    // What the way to the pod takes comes on top, so the quickest shows the delay best, and none is quicker than it.
+    let quickest = times.into_iter().min().unwrap_or_default();
     ensure!(
-        times[4].abs_diff(Duration::from_millis(600)) < Duration::from_millis(60),
-        "measured {:?} instead of 600 ms",
-        times[4]
+        (Duration::from_millis(600)..Duration::from_millis(660)).contains(&quickest),
+        "the quickest of nine took {quickest:?}, asked were 600 ms"
     );
 
     // The rest of the spec is frozen meanwhile; the stop button is not.

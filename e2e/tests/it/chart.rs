@@ -27,7 +27,13 @@ async fn a_password_that_stands_in_the_cluster_is_in_the_url_as_it_is() -> Resul
     let test = world.with_namespace("chart", async |namespace| {
         for name in ["redis", "order-database"] {
             let secret = json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"password": PASSWORD},
+                "apiVersion": "v1", "kind": "Secret", "stringData": {"password": PASSWORD},
+                // As an earlier install of the chart has left it.
+                "metadata": {
+                    "name": name,
+                    "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                    "annotations": {"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": namespace},
+                },
             });
             world.create(namespace, &secret.to_string()).await?.text()?;
         }

@@ -434,7 +434,7 @@ fn test_on(
         // They wait more than they compute: more at a time than there are cores.
         let program = cluster
             .harness(&test.path, access, images)?
-            .args(["--test-threads=8", "--nocapture"])
+            .args(["--test-threads=6", "--nocapture"])
             .in_folder(&test.folder);
         outcome = outcome.and(
             program
