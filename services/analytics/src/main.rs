@@ -1,0 +1,3 @@
+//! The analytics service of the Valerix reference shop.
+
+fn main() {}

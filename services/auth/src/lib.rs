@@ -1,0 +1,1 @@
+//! The auth service of the Valerix reference shop.

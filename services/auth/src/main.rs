@@ -1,0 +1,3 @@
+//! The auth service of the Valerix reference shop.
+
+fn main() {}

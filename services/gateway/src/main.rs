@@ -1,0 +1,3 @@
+//! The gateway of the Valerix reference shop.
+
+fn main() {}

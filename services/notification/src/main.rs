@@ -1,0 +1,3 @@
+//! The notification service of the Valerix reference shop.
+
+fn main() {}
