@@ -1,5 +1,6 @@
 //! The shop as a visitor sees it: through the gateway, over a port that the API server forwards. The API server's proxy
-//! keeps the header Authorization for itself, so that nobody can sign in through it.
+//! keeps the header Authorization for itself, so that nobody can sign in through it. And the proof with which one service
+//! asks another, for tests that ask in its place.
 
 use crate::{
     shop::Reply,
@@ -142,6 +143,19 @@ async fn ask_gateway(world: &World, request: Request<Full<Bytes>>) -> Result<Rep
         body: String::from_utf8_lossy(&body).into_owned(),
         took: started.elapsed(),
     })
+}
+
+/// The proof of `caller` for a request to `callee`, by the key that the chart gave both: the value of the header
+/// `Valerix-Service-Token`, good for a minute.
+///
+/// # Errors
+/// If there is no such key.
+pub async fn service_token(world: &World, caller: &str, callee: &str) -> Result<String> {
+    let key = secret(world, &format!("call-{caller}-{callee}"), "key").await?;
+    let expires = chrono::Utc::now().timestamp() + 60;
+    let claims = json!({"iss": caller, "aud": callee, "exp": expires});
+    let key = jsonwebtoken::EncodingKey::from_secret(key.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).context("failed to make a token")
 }
 
 /// What stands in a Secret of the shop.
