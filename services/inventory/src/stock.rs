@@ -59,6 +59,8 @@ pub enum State {
     Released,
     /// The pieces are sold.
     Committed(Price),
+    /// The pieces were sold and have come back.
+    Returned,
 }
 
 /// What one piece cost when it was reserved.

@@ -60,7 +60,7 @@ pub enum StoreError {
         /// The order.
         order_id: Uuid,
     },
-    /// The processor's word is about a payment that does not exist.
+    /// The processor's word, or a refund, is about a payment that does not exist.
     #[error("failed to find a payment of order {order_id}")]
     Missing {
         /// The order.
@@ -135,6 +135,11 @@ impl Store {
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.lease.mul_f64(PATIENCE)
+    }
+
+    /// One payment, inside the caller's transaction.
+    pub async fn read_in(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Payment>, StoreError> {
+        read_by(connection, "id", id).await
     }
 
     /// One payment.

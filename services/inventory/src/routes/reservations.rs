@@ -106,7 +106,7 @@ fn decision(reservation: Reservation) -> Result<Json<Decision>, Problem> {
             quantity,
             reason,
         },
-        stock::State::Released => Decision::Released {
+        stock::State::Released | stock::State::Returned => Decision::Released {
             order_id,
             item_id,
             quantity,

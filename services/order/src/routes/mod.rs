@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out; no SQL.
 
+pub mod changes;
 pub mod orders;
 
 use valerix_kit::api::Api;
@@ -20,5 +21,5 @@ pub struct AppState {
 #[must_use]
 pub fn api() -> Api<AppState> {
     let description = "Takes orders and brings each of them to an end. Semantics: README.md of the service.";
-    orders::routes(Api::new("order", description))
+    changes::routes(orders::routes(Api::new("order", description)))
 }

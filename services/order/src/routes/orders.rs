@@ -98,7 +98,7 @@ impl PlaceOrder {
 /// An order in an answer.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Order")]
-struct OrderBody {
+pub(super) struct OrderBody {
     #[schemars(with = "Id")]
     order_id: Uuid,
     item_id: String,
@@ -205,9 +205,11 @@ async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<
         .read_of(ANONYMOUS, id)
         .await
         .map_err(|error| problem(&error))?;
-    order
-        .map(|order| Json(order.into()))
-        .ok_or_else(|| Problem::not_found("unknown-order", format!("there is no order {id}")))
+    order.map(|order| Json(order.into())).ok_or_else(|| unknown(id))
+}
+
+pub(super) fn unknown(id: Uuid) -> Problem {
+    Problem::not_found("unknown-order", format!("there is no order {id}"))
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -251,7 +253,7 @@ async fn list(State(app): State<AppState>, Query(page): Query<Page>) -> Result<J
 }
 
 /// What a failure of the store means to the caller.
-fn problem(error: &StoreError) -> Problem {
+pub(super) fn problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Sql { source, .. } => from_sqlx(source),
         other => Problem::internal(other),

@@ -68,7 +68,7 @@ async fn campaign(shop: Shop, replicas: &'static [&'static str], victims: &'stat
     all_is_well(&shop.into_inner(), acknowledged, i64::from(STOCK)).await;
 }
 
-/// Everything adds up, and every order is known to its client under one key.
+/// Everything adds up, every order is known to its client under one key, and refunds were among them.
 pub async fn all_is_well(shop: &Shop, acknowledged: Vec<(String, Uuid)>, stock: i64) {
     shop.adds_up(stock).await;
     let mut by_key = BTreeMap::new();
@@ -109,6 +109,16 @@ pub async fn stream_of_orders(
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         acknowledged.push((key, order));
+        // Some change their mind, at once or when the order is paid; whether they are heard is the order's state's to say.
+        let verb = match acknowledged.len() % 5 {
+            1 => "cancel",
+            2 => "refund",
+            _ => continue,
+        };
+        let replica = replicas.next().unwrap();
+        if let Ok(answer) = shop.read().await.try_undo_at(replica, order, verb).await {
+            assert!(matches!(answer.status, 202 | 409 | 503 | 504), "{answer:?}");
+        }
     }
     acknowledged
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 mod bad_input;
+mod changes;
 mod end;
 mod faults;
 mod kills;

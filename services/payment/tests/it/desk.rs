@@ -125,6 +125,10 @@ impl Desk {
         .await
     }
 
+    pub async fn refund(&self, payment: &str) -> Answer {
+        Answer::of(self.http.post(format!("{}/payments/{payment}/refund", self.url))).await
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         Answer::of(self.http.get(format!("{}{path}", self.url))).await
     }
