@@ -88,7 +88,7 @@ pub struct Store {
     lease: Duration,
 }
 
-const COLUMNS: &str = "id, order_id, amount_minor, currency, state, void_requested, reason, version";
+const COLUMNS: &str = "id, order_id, amount_minor, currency, state, void_requested, reason, version, traceparent";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -100,6 +100,7 @@ struct Row {
     void_requested: bool,
     reason: Option<String>,
     version: i64,
+    traceparent: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -278,8 +279,8 @@ impl Store {
             Asked::BySweeper => 0,
         });
         sqlx::query(
-            "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at)
-             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') ON CONFLICT DO NOTHING",
+            "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at, traceparent)
+             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond', $7) ON CONFLICT DO NOTHING",
         )
         .bind(payment.id)
         .bind(payment.order_id)
@@ -287,6 +288,7 @@ impl Store {
         .bind(payment.amount.as_ref().map(Money::currency))
         .bind(payment.state.name())
         .bind(due_in)
+        .bind(&payment.traceparent)
         .execute(connection)
         .await
         .map(|done| done.rows_affected() == 1)
@@ -377,6 +379,7 @@ impl TryFrom<Row> for Payment {
             state,
             reason: row.reason,
             version: row.version,
+            traceparent: row.traceparent,
         })
     }
 }

@@ -7,30 +7,37 @@ use http::{HeaderValue, StatusCode, header};
 use uuid::Uuid;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::{Json, Path};
+use valerix_kit::identity::{Access, Caller};
 use valerix_kit::problem::Problem;
 
 use super::AppState;
-use super::orders::{ANONYMOUS, OrderBody, problem, unknown};
+use super::orders::{OrderBody, find, problem};
 use crate::order::Order;
 use crate::saga::state::{Input, Reason, State as OrderState};
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let stop = Operation::new("Cancel an order that is not finished")
+    let stop = Operation::new("Cancel an order that is not finished", Access::Public)
         .answer::<OrderBody>(202, "CANCELLING: the stock goes back, and no money is kept")
         .problem(404, "There is no such order")
-        .problem(409, "The order is at its end; the member status names it");
-    let give_back = Operation::new("Give the money of a confirmed order back and take its stock back")
-        .answer::<OrderBody>(202, "REFUNDING")
-        .problem(404, "There is no such order")
-        .problem(409, "The order is not CONFIRMED; the member status names what it is");
+        .problem(409, "The order is at its end; the member order_status names it");
+    let give_back = Operation::new(
+        "Give the money of a confirmed order back and take its stock back",
+        Access::Admin,
+    )
+    .answer::<OrderBody>(202, "REFUNDING")
+    .problem(404, "There is no such order")
+    .problem(
+        409,
+        "The order is not CONFIRMED; the member order_status names what it is",
+    );
     api.post("/api/orders/{id}/cancel", cancel, stop)
         .post("/api/orders/{id}/refund", refund, give_back)
 }
 
-async fn cancel(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Response, Problem> {
+async fn cancel(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<Response, Problem> {
     let open = |state| matches!(state, OrderState::Pending | OrderState::Reserved);
     let input = Input::Cancel(Reason::CancelledByCustomer);
-    let order = ask(&app, id, open, input).await?;
+    let order = ask(&app, find(&app, &caller, id).await?, open, input).await?;
     match order.state {
         OrderState::Cancelling { .. } => Ok(under_way(order)),
         state => Err(refused(
@@ -41,9 +48,9 @@ async fn cancel(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Res
     }
 }
 
-async fn refund(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Response, Problem> {
+async fn refund(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<Response, Problem> {
     let paid = |state| matches!(state, OrderState::Confirmed);
-    let order = ask(&app, id, paid, Input::RefundAsked).await?;
+    let order = ask(&app, find(&app, &caller, id).await?, paid, Input::RefundAsked).await?;
     match order.state {
         OrderState::Refunding => Ok(under_way(order)),
         state => Err(refused(
@@ -55,14 +62,12 @@ async fn refund(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Res
 }
 
 /// Takes `input` in if the order is in a state that it is `meant` for; says how the order then stands.
-async fn ask(app: &AppState, id: Uuid, meant: fn(OrderState) -> bool, input: Input) -> Result<Order, Problem> {
-    let store = &app.fast_path.store;
-    let found = store.read_of(ANONYMOUS, id).await.map_err(|error| problem(&error))?;
-    let order = found.ok_or_else(|| unknown(id))?;
+async fn ask(app: &AppState, order: Order, meant: fn(OrderState) -> bool, input: Input) -> Result<Order, Problem> {
     if !meant(order.state) {
         return Ok(order);
     }
-    let applied = store.apply(id, input, None).await.map_err(|error| problem(&error))?;
+    let applied = app.fast_path.store.apply(order.id, input, None).await;
+    let applied = applied.map_err(|error| problem(&error))?;
     app.fast_path.moves.committed(&applied);
     Ok(applied.order)
 }
@@ -78,5 +83,5 @@ fn under_way(order: Order) -> Response {
 
 fn refused(name: &'static str, rule: &str, state: OrderState) -> Problem {
     let status = state.status();
-    Problem::new(StatusCode::CONFLICT, name, format!("the order is {status}: {rule}")).with("status", status)
+    Problem::new(StatusCode::CONFLICT, name, format!("the order is {status}: {rule}")).with("order_status", status)
 }

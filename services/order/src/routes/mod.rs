@@ -13,6 +13,8 @@ use crate::saga::drive::FastPath;
 pub struct AppState {
     /// Takes a new order as far as it gets over HTTP.
     pub fast_path: FastPath,
+    /// Orders may ask for a gremlin whatever the policy says.
+    pub gremlins: bool,
     /// The policy in force.
     pub resilience: Resilience,
 }

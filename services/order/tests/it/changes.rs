@@ -20,7 +20,7 @@ async fn a_refunded_order_gives_money_and_stock_back_once() {
     shop.adds_up(5).await;
     assert_eq!(shop.available("ps5").await, 5);
     let again = shop.undo(order, "refund").await;
-    assert_eq!((again.status, &again.body()["status"]), (409, &json!("REFUNDED")));
+    assert_eq!((again.status, &again.body()["order_status"]), (409, &json!("REFUNDED")));
     let announced: Vec<(String, Value)> =
         sqlx::query_as("SELECT type, payload FROM outbox WHERE topic = 'order.events' ORDER BY version")
             .fetch_all(&shop.pool("order").await)
@@ -106,7 +106,7 @@ async fn an_order_at_its_end_is_not_cancelled_and_one_that_is_not_paid_is_not_re
     ] {
         let answer = shop.undo(order, verb).await;
         assert_eq!(
-            (answer.status, &answer.body()["status"]),
+            (answer.status, &answer.body()["order_status"]),
             (409, &json!(status)),
             "{answer:?}"
         );

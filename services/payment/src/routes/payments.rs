@@ -44,7 +44,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let one = Operation::new("Show a payment", Access::Admin)
         .answer::<PaymentBody>(200, "The payment")
         .problem(404, "There is no such payment");
-    let give_back = Operation::new("Give the money of a charged payment back")
+    let give_back = Operation::new("Give the money of a charged payment back", Access::Service(&["order"]))
         .answer::<PaymentBody>(200, "The payment as it is now: REFUNDING, or REFUNDED")
         .problem(404, "There is no such payment")
         .problem(409, "No money was taken; the member payment shows the payment");
