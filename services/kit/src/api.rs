@@ -251,6 +251,15 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
 }
 
 impl Api {
+    /// The same routes with something around them all, in front of the guard of their access.
+    #[must_use]
+    pub fn around(self, wrap: impl FnOnce(Router) -> Router) -> Self {
+        Self {
+            router: wrap(self.router),
+            ..self
+        }
+    }
+
     /// The routes, and the document that describes them.
     pub fn into_parts(self) -> (Router, Document) {
         (self.router, self.document)

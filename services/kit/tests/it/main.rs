@@ -10,6 +10,7 @@ mod app;
 mod boundaries;
 mod events;
 mod limits;
+mod lock;
 mod relay;
 mod server;
 mod slow_clients;

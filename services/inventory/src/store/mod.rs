@@ -2,6 +2,9 @@
 //!
 //! Lock order everywhere: the reservation's row, then the item's. The item's row is the hot one and is locked last.
 
+pub mod chaos;
+pub mod counts;
+
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
