@@ -8,7 +8,7 @@ use crate::config::{Config, Gremlin};
 use crate::consumer::Replies;
 use crate::events::{GROUP, INVENTORY_EVENTS, PAYMENT_EVENTS};
 use crate::metrics::Metrics;
-use crate::routes;
+use crate::routes::{self, history::Streams};
 use crate::saga::drive::FastPath;
 use crate::saga::moves::Moves;
 use crate::saga::waiters::Waiters;
@@ -60,6 +60,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
                 client: service.client("payment", &config.payment_url)?,
             },
         },
+        streams: Streams::new(service.health.clone()),
         gremlins: config.gremlin == Some(Gremlin::Allowed),
         resilience: service.resilience.clone(),
     };

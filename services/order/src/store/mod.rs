@@ -4,6 +4,7 @@
 //! A transition is one `UPDATE .. WHERE state = ..`; when it matches nothing, someone else moved the order: it is read
 //! again and the table is asked again.
 
+mod history;
 mod statements;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use valerix_kit::money::Money;
 use valerix_kit::postgres::{self, milliseconds};
 use valerix_kit::telemetry::TraceContext;
 
+pub use self::history::Taken;
 use self::statements::{COLUMNS, Row, announce, emit, read, record, update};
 use crate::order::{Applied, NewOrder, Order};
 use crate::saga::commands::{Action, Command, Due};

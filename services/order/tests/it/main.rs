@@ -6,6 +6,7 @@ mod bad_input;
 mod changes;
 mod end;
 mod faults;
+mod history;
 mod kills;
 mod orders;
 mod restarts;

@@ -283,9 +283,14 @@ impl Shop {
 
     /// `kill -9` without waiting for the end, so that requests to it may be under way.
     pub fn signal_kill(&self, service: &str) {
+        self.signal(service, "-9");
+    }
+
+    /// A signal to a service, as `kill` spells it.
+    pub fn signal(&self, service: &str, signal: &str) {
         let process = self.parts[service].process.as_ref().unwrap();
         let done = Command::new("kill")
-            .args(["-9", &process.id().to_string()])
+            .args([signal, &process.id().to_string()])
             .status()
             .unwrap();
         assert!(done.success());
