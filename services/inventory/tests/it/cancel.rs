@@ -4,6 +4,7 @@ use std::future::Future;
 use std::task::Poll;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use http::Request;
 use sqlx::postgres::PgPoolOptions;
@@ -12,8 +13,10 @@ use uuid::Uuid;
 use valerix_inventory::chaos::Chaos;
 use valerix_inventory::routes::{AppState, api};
 use valerix_inventory::startup::migrations;
+use valerix_kit::args::IdentityArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
+use valerix_kit::identity::Identity;
 use valerix_kit::lock::DistributedLock;
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{TestDatabase, bus_args, eventually};
@@ -52,6 +55,9 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
             resilience: Resilience::builder().start().await.unwrap(),
         })
         .into_parts();
+    let service = service.layer(Extension(
+        Identity::open("inventory", &IdentityArgs::default()).unwrap(),
+    ));
 
     let mut finished = false;
     for polls in 1..400 {

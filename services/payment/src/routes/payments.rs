@@ -236,7 +236,7 @@ fn unknown(id: Uuid) -> Problem {
 }
 
 /// What a failure of the store means to the caller.
-fn problem(error: &StoreError) -> Problem {
+pub(super) fn problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Sql { source, .. } => from_sqlx(source),
         StoreError::OtherAmount { .. } => Problem::new(

@@ -3,6 +3,8 @@
 //!
 //! No transaction is open while the processor is asked: one writes down what will be asked, another what was answered.
 
+mod reconciliations;
+
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
@@ -11,6 +13,7 @@ use valerix_kit::events::outbox;
 use valerix_kit::money::Money;
 use valerix_kit::postgres::{self, milliseconds};
 
+pub use self::reconciliations::{Failed, Report};
 use crate::events;
 use crate::payment::{Applied, Payment};
 use crate::saga::state::{self, Announcement, Input, State, Step};
