@@ -63,6 +63,13 @@ async fn a_malformed_request_is_told_which_field_and_makes_nothing() {
             Some("/quantity"),
         ),
         (
+            r#"{"item_id": "ps5", "quantity": 1.0}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/quantity"),
+        ),
+        (
             r#"{"item_id": "ps5", "quantity": 99999999999999999999}"#,
             Some("a"),
             "application/json",

@@ -61,11 +61,7 @@ impl WalkError {
 ///
 /// # Errors
 /// When one of the two can not be read to its end.
-pub async fn walk(
-    store: &Store,
-    processor: &Processor,
-    id: i64,
-) -> Result<Found, WalkError> {
+pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found, WalkError> {
     let (mut found, mut seen) = (Found::default(), HashSet::new());
     let mut cursor = None;
     loop {

@@ -51,7 +51,7 @@ async fn differences_of_every_kind_are_named_and_agreement_is_none() {
     .await;
     run(
         &ledger,
-        "UPDATE charges SET status = 'REFUNDED' WHERE key = $1::text",
+        "UPDATE charges SET status = 'REFUNDED', refunded_at = now() WHERE key = $1::text",
         payments[3].0,
     )
     .await;
