@@ -71,6 +71,11 @@ async fn campaign(shop: Shop, replicas: &'static [&'static str], victims: &'stat
 /// Everything adds up, every order is known to its client under one key, and refunds were among them.
 pub async fn all_is_well(shop: &Shop, acknowledged: Vec<(String, Uuid)>, stock: i64) {
     shop.adds_up(stock).await;
+    let refunded: i64 = sqlx::query_scalar("SELECT count(*) FROM orders WHERE state = 'REFUNDED'")
+        .fetch_one(&shop.pool("order").await)
+        .await
+        .unwrap();
+    assert!(refunded > 0, "no order was refunded");
     let mut by_key = BTreeMap::new();
     for (key, order) in acknowledged {
         assert_eq!(by_key.insert(key, order), None);
