@@ -9,7 +9,9 @@
 mod app;
 mod boundaries;
 mod events;
+mod identity;
 mod limits;
+mod lock;
 mod relay;
 mod server;
 mod slow_clients;
