@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::{Json, Query};
+use valerix_kit::identity::Access;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 
 use super::AppState;
@@ -18,10 +19,13 @@ const MOST_MINUTES: i64 = 1440;
 const DEFAULT_MINUTES: i64 = 60;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let operation = Operation::new("Orders, revenue, conversion and latency, in total and by minute")
-        .query::<Span>()
-        .answer::<Summary>(200, "The figures")
-        .problem(400, "A time is none, or there is more than a day between the two");
+    let operation = Operation::new(
+        "Orders, revenue, conversion and latency, in total and by minute",
+        Access::Admin,
+    )
+    .query::<Span>()
+    .answer::<Summary>(200, "The figures")
+    .problem(400, "A time is none, or there is more than a day between the two");
     api.get("/analytics/summary", summary, operation)
 }
 
