@@ -251,6 +251,15 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
 }
 
 impl Api {
+    /// Adds the operations of another.
+    #[must_use]
+    pub(crate) fn merge(self, other: Self) -> Self {
+        Self {
+            router: self.router.merge(other.router),
+            document: self.document.merge(other.document),
+        }
+    }
+
     /// The routes, and the document that describes them.
     pub fn into_parts(self) -> (Router, Document) {
         (self.router, self.document)

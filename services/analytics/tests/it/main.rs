@@ -7,4 +7,5 @@
 )]
 
 mod order_does_not_matter;
+mod replay;
 mod service;

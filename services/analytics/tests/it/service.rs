@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use clap::Parser;
 use serde_json::{Value, json};
+use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_analytics::config::Config;
 use valerix_analytics::events::{GROUP, ORDER_EVENTS};
@@ -13,9 +15,10 @@ use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::{Event, EventBus, Subscription, event_id};
 use valerix_kit::testing::{TestDatabase, TestServer, bus_args, eventually, service_args};
 
-struct App {
+pub struct App {
     /// Dropped before the database.
-    servers: Vec<TestServer>,
+    pub servers: Vec<TestServer>,
+    pub pool: PgPool,
     bus: Arc<RedisStreams>,
     _database: TestDatabase,
 }
@@ -35,7 +38,7 @@ fn config(database: &TestDatabase, bus: &BusArgs) -> Config {
 }
 
 impl App {
-    async fn spawn(replicas: usize) -> Self {
+    pub async fn spawn(replicas: usize) -> Self {
         let (database, bus_args) = (TestDatabase::create().await, bus_args());
         let mut servers = Vec::new();
         for _ in 0..replicas {
@@ -43,12 +46,17 @@ impl App {
         }
         Self {
             servers,
+            pool: database.pool().await,
             bus: Arc::new(RedisStreams::open(&bus_args)),
             _database: database,
         }
     }
 
-    async fn announce(&self, order: Uuid, version: i64, kind: &str, payload: Value) {
+    pub async fn announce(&self, order: Uuid, version: i64, kind: &str, payload: Value) {
+        self.announce_at(Utc::now(), order, version, kind, payload).await;
+    }
+
+    pub async fn announce_at(&self, at: DateTime<Utc>, order: Uuid, version: i64, kind: &str, payload: Value) {
         let aggregate = format!("order:{order}");
         let event = Event {
             id: event_id(&aggregate, version),
@@ -56,7 +64,7 @@ impl App {
             event_type: kind.into(),
             aggregate,
             version,
-            occurred_at: chrono::Utc::now(),
+            occurred_at: at,
             payload,
             traceparent: String::new(),
         };
@@ -64,7 +72,7 @@ impl App {
     }
 
     /// Waits until everything announced is counted.
-    async fn caught_up(&self) {
+    pub async fn caught_up(&self) {
         let subscription = Subscription {
             topics: vec![ORDER_EVENTS.into()],
             group: GROUP.into(),

@@ -9,7 +9,9 @@
 mod app;
 mod boundaries;
 mod events;
+mod gone;
 mod limits;
+mod losses;
 mod relay;
 mod server;
 mod slow_clients;
