@@ -235,7 +235,7 @@ pub trait EventBus: Send + Sync + 'static {
     /// What the transport has lost of what `outbox` published, by the last [`note`](Self::note).
     async fn epoch(&self, outbox: &str) -> Result<Epoch, BusError>;
 
-    /// Notes that what `outbox` published until `at` is there, unless the note is another than `seen` by now; `false`
+    /// Notes that what was written to `outbox` until `at` is there, unless the note is another than `seen` by now; `false`
     /// then.
     async fn note(&self, outbox: &str, seen: &Epoch, at: DateTime<Utc>) -> Result<bool, BusError>;
 
@@ -280,7 +280,7 @@ pub struct Epoch {
 pub enum Loss {
     /// Nothing.
     Nothing,
-    /// What was published since then.
+    /// What was written to the outbox since then.
     Since(DateTime<Utc>),
     /// Everything.
     Everything,

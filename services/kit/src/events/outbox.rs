@@ -133,13 +133,26 @@ pub(super) async fn lock_batch(connection: &mut PgConnection, limit: i64) -> Res
     Ok(rows.into_iter().map(Event::from).collect())
 }
 
-/// The time of the clock by which rows are marked.
-pub(super) async fn now(pool: &PgPool) -> Result<DateTime<Utc>, sqlx::Error> {
-    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(pool).await
+/// How far the outbox is published.
+#[derive(FromRow)]
+pub(super) struct Progress {
+    /// What was written before this moment is published.
+    pub(super) complete: DateTime<Utc>,
+    /// The clock by which that is said.
+    pub(super) now: DateTime<Utc>,
 }
 
-/// Up to `limit` events that were published from `since` (or ever) until before `until`, in the order in which they
-/// happened, behind the one that happened at a time and has an id.
+pub(super) async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT clock_timestamp() AS now, \
+         least(clock_timestamp(), (SELECT min(created_at) FROM outbox WHERE published_at IS NULL)) AS complete",
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Up to `limit` published events that were written from `since` (or ever) until before `until`, oldest first, behind the
+/// one that was written at a time and has an id.
 pub(super) async fn published(
     pool: &PgPool,
     since: Option<DateTime<Utc>>,
@@ -150,7 +163,7 @@ pub(super) async fn published(
     let (at, id) = after.unzip();
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox \
-         WHERE published_at >= coalesce($1, '-infinity') AND published_at < $2 \
+         WHERE created_at >= coalesce($3, $1, '-infinity') AND created_at < $2 AND published_at IS NOT NULL \
            AND ($3::timestamptz IS NULL OR (created_at, event_id) > ($3, $4::uuid)) \
          ORDER BY created_at, event_id LIMIT $5",
     )

@@ -1,5 +1,5 @@
-//! Publishes again what Redis has lost: everything in the outbox that was published since the last note, or all that it
-//! keeps where the note is gone. Consumers find what they have handled in their inboxes. One relay of a service does it at
+//! Publishes again what Redis has lost: everything in the outbox that was not yet published by the last note, or all that
+//! it keeps where the note is gone. Consumers find what they have handled in their inboxes. One relay of a service does it at
 //! a time; the others go on publishing what is new.
 
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use crate::metrics::Metrics;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one relay may be silent before another publishes again in its place.
 const TURN: Duration = Duration::from_secs(10);
-/// So much more than what is lost is published again: clocks are set, too.
-const MARGIN: TimeDelta = TimeDelta::seconds(10);
+/// So much more than what is lost is published again: an event bears the time at which its transaction began, and nobody saw
+/// it before it ended.
+const MARGIN: TimeDelta = TimeDelta::minutes(1);
 const PAGE: i64 = 500;
 
 /// Watches over what one outbox has published.
@@ -80,12 +81,13 @@ impl Republisher {
     /// When Postgres or the bus did not answer; what was begun is begun again by the next look.
     pub async fn look(&self, stop: &CancellationToken) -> Result<u64, RepublishError> {
         // Asked first: what is published after it is not covered by the note.
-        let now = outbox::now(&self.pool).await.map_err(RepublishError::Database)?;
+        let progress = outbox::progress(&self.pool).await;
+        let outbox::Progress { complete, now } = progress.map_err(RepublishError::Database)?;
         let epoch = self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)?;
         let since = match epoch.loss {
             Loss::Nothing => {
                 self.bus
-                    .note(&self.outbox, &epoch, now)
+                    .note(&self.outbox, &epoch, complete)
                     .await
                     .map_err(RepublishError::Bus)?;
                 return Ok(0);
@@ -100,7 +102,7 @@ impl Republisher {
         let after = self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)?;
         if (&after.run, &after.note) == (&epoch.run, &epoch.note) {
             self.bus
-                .note(&self.outbox, &epoch, now)
+                .note(&self.outbox, &epoch, complete)
                 .await
                 .map_err(RepublishError::Bus)?;
         }
@@ -110,7 +112,7 @@ impl Republisher {
         Ok(count)
     }
 
-    /// Publishes what was published from `since` until `now`. `None`: it is another relay's turn, or the end.
+    /// Publishes what is published already and was written from `since` until `now`. `None`: it is another relay's turn, or the end.
     async fn publish_again(
         &self,
         since: Option<DateTime<Utc>>,

@@ -96,7 +96,7 @@ async fn what_came_after_the_last_save_is_published_again_and_no_more() {
     let republisher = republisher(&world);
     look(&republisher).await;
     publish(&world, &["old", "older"]).await;
-    sqlx::query("UPDATE outbox SET published_at = published_at - interval '1 minute'")
+    sqlx::query("UPDATE outbox SET created_at = created_at - interval '5 minutes'")
         .execute(&world.pool)
         .await
         .unwrap();
@@ -141,6 +141,33 @@ async fn a_note_never_hides_a_loss_that_came_in_between() {
     answers(&world).await;
     assert!(!world.bus.note(OUTBOX, &seen, at).await.unwrap(), "the note is gone");
     assert_eq!(world.bus.epoch(OUTBOX).await.unwrap().loss, Loss::Everything);
+}
+
+/// What waits is not covered by the note, however long ago it was written.
+#[tokio::test]
+async fn what_had_waited_for_long_when_it_was_published_and_lost_is_published_again() {
+    let port = free_port();
+    let folder = std::env::temp_dir().join(format!("valerix-test-{}", Uuid::now_v7().simple()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let redis = persistent(port, &folder);
+    let world = world(port).await;
+    let republisher = republisher(&world);
+    world.append(&[new_event("waits", 1)]).await;
+    sqlx::query("UPDATE outbox SET created_at = created_at - interval '1 day'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
+    look(&republisher).await;
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let _: () = redis::cmd("SAVE").query_async(&mut connection).await.unwrap();
+    assert_eq!(world.relay().publish_batch().await.unwrap(), 1);
+    drop(redis);
+    let _redis = persistent(port, &folder);
+    answers(&world).await;
+    assert_eq!(look(&republisher).await, 1);
+    assert_eq!(found(&world, "after").await, ["waits"]);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test]

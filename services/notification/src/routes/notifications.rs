@@ -99,9 +99,7 @@ async fn list(
             vec![FieldError::new("limit", "must be 1 to 100")],
         ));
     }
-    // Who is anonymous here came to a service that is open to everyone.
-    let user = caller.user_id().filter(|_| !caller.is_admin());
-    let mut rows = store::page(&state.pool, user, page.cursor, limit + 1)
+    let mut rows = store::page(&state.pool, whose(&caller), page.cursor, limit + 1)
         .await
         .map_err(|error| from_sqlx(&error))?;
     let more = i64::try_from(rows.len()).is_ok_and(|found| found > limit);
@@ -112,4 +110,22 @@ async fn list(
         next_cursor: rows.last().filter(|_| more).map(|row| row.id),
         notifications: rows.into_iter().map(Notification::from).collect(),
     }))
+}
+
+/// Whose notifications the caller sees; `None`: everybody's. Who is anonymous came to a service that is open to everyone.
+fn whose(caller: &Caller) -> Option<Uuid> {
+    caller.user_id().filter(|_| !caller.is_admin())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_see_their_own_and_admins_everybody_s() {
+        let id = Uuid::now_v7();
+        assert_eq!(whose(&Caller::User { id, admin: false }), Some(id));
+        assert_eq!(whose(&Caller::User { id, admin: true }), None);
+        assert_eq!(whose(&Caller::Anonymous), None);
+    }
 }

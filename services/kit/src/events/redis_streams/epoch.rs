@@ -1,5 +1,5 @@
 //! Whether Redis still has what an outbox has published: a note in Redis itself, of the run of Redis that was published to
-//! and the moment until which everything is in it.
+//! and the moment until which everything that was written is in it.
 //!
 //! Redis loses what it took last, never something in the middle: what was published before a note is there if the note is.
 //! So a note that is gone means that everything may be; a note of another run, that what came after it may be.

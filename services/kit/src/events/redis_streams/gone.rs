@@ -35,7 +35,7 @@ impl Source {
             };
             for consumer in reply.consumers {
                 let idle = u64::try_from(consumer.idle).unwrap_or(u64::MAX);
-                // One that reads has asked lately, also if it is of a version that holds no lease.
+                // It may be of a version that holds no lease: what it has just begun is not taken from it.
                 if consumer.name == self.subscription.consumer || idle < milliseconds(LEASE) {
                     continue;
                 }
