@@ -271,6 +271,15 @@ impl Api {
         }
     }
 
+    /// Adds the operations of another.
+    #[must_use]
+    pub(crate) fn merge(self, other: Self) -> Self {
+        Self {
+            router: self.router.merge(other.router),
+            document: self.document.merge(other.document),
+        }
+    }
+
     /// The routes, and the document that describes them.
     pub fn into_parts(self) -> (Router, Document) {
         (self.router, self.document)

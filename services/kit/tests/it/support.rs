@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_kit::args::BusArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::events::{
-    BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError, NewEvent, Subscription, outbox,
+    BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, NewEvent, Subscription,
+    outbox,
 };
 use valerix_kit::metrics::Metrics;
 use valerix_kit::postgres::begin;
@@ -29,6 +31,11 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::on(bus_args()).await
+    }
+
+    /// On another Redis than that of the other tests; what looks at streams looks at theirs.
+    pub async fn on(bus: BusArgs) -> Self {
         let database = TestDatabase::create().await;
         let pool = database.pool().await;
         for migration in [
@@ -43,7 +50,7 @@ impl World {
             .unwrap();
         let args = BusArgs {
             redis_stream_keep: Duration::ZERO,
-            ..bus_args()
+            ..bus
         };
         let redis = valerix_kit::testing::redis().await;
         Self {
@@ -246,6 +253,33 @@ impl EventBus for Tampered {
     }
     async fn ping(&self) -> Result<(), BusError> {
         self.bus.ping().await
+    }
+    async fn epoch(&self, outbox: &str) -> Result<Epoch, BusError> {
+        self.bus.epoch(outbox).await
+    }
+    async fn note(&self, outbox: &str, seen: &Epoch, at: DateTime<Utc>) -> Result<bool, BusError> {
+        self.bus.note(outbox, seen, at).await
+    }
+    async fn turn(&self, outbox: &str, holder: &str, time: Duration) -> Result<bool, BusError> {
+        self.bus.turn(outbox, holder, time).await
+    }
+    async fn hold(&self, subscription: &Subscription) -> Result<(), BusError> {
+        self.bus.hold(subscription).await
+    }
+    async fn release(&self, subscription: &Subscription) -> Result<(), BusError> {
+        self.bus.release(subscription).await
+    }
+    async fn dead_letters(
+        &self,
+        topic: &str,
+        group: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, BusError> {
+        self.bus.dead_letters(topic, group, after, limit).await
+    }
+    async fn revive(&self, letter: &DeadLetter) -> Result<bool, BusError> {
+        self.bus.revive(letter).await
     }
 }
 
