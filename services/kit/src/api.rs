@@ -5,11 +5,14 @@ use std::borrow::Cow;
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::routing::{MethodRouter, get, post};
+use axum::middleware::from_fn;
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Map, Value, json};
 
+use crate::identity::Access;
+use crate::identity::guard::guard;
 use crate::openapi::{Document, problem};
 
 /// Routes and their description, under construction.
@@ -42,16 +45,20 @@ type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 ///
 /// ```
 /// use valerix_kit::api::Operation;
+/// use valerix_kit::identity::Access;
 ///
 /// #[derive(schemars::JsonSchema)]
 /// struct Greeting {
 ///     text: String,
 /// }
 ///
-/// let greet = Operation::new("Says hello").answer::<Greeting>(200, "A greeting").problem(404, "Nobody of that name");
+/// let greet = Operation::new("Says hello", Access::Public)
+///     .answer::<Greeting>(200, "A greeting")
+///     .problem(404, "Nobody of that name");
 /// ```
 pub struct Operation {
     summary: &'static str,
+    access: Access,
     parameters: Vec<Value>,
     query: Option<SchemaOf>,
     body: Option<SchemaOf>,
@@ -59,10 +66,11 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// An operation that takes what its path names and gives nothing yet.
-    pub fn new(summary: &'static str) -> Self {
+    /// An operation for those whom `access` names, which takes what its path names and gives nothing yet.
+    pub fn new(summary: &'static str, access: Access) -> Self {
         Self {
             summary,
+            access,
             parameters: Vec::new(),
             query: None,
             body: None,
@@ -140,7 +148,12 @@ impl Operation {
             (status.to_string(), answer)
         });
         let answers: Map<String, Value> = answers.collect();
-        let mut operation = json!({"summary": self.summary, "responses": answers});
+        let mut operation = json!({
+            "summary": self.summary,
+            "security": self.access.security(),
+            "x-valerix-access": self.access.describe(),
+            "responses": answers,
+        });
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
@@ -183,8 +196,41 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.route("post", path, post(handler), operation)
     }
 
+    /// Adds a route for PUT.
+    #[must_use]
+    pub fn put<H, T>(self, path: &str, handler: H, operation: Operation) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.route("put", path, put(handler), operation)
+    }
+
+    /// Adds a route for PATCH.
+    #[must_use]
+    pub fn patch<H, T>(self, path: &str, handler: H, operation: Operation) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.route("patch", path, patch(handler), operation)
+    }
+
+    /// Adds a route for DELETE.
+    #[must_use]
+    pub fn delete<H, T>(self, path: &str, handler: H, operation: Operation) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        self.route("delete", path, delete(handler), operation)
+    }
+
     fn route(mut self, method: &str, path: &str, handler: MethodRouter<S>, operation: Operation) -> Self {
         let mut schemas = Map::new();
+        let access = operation.access;
+        // Not around the answer to a method that the path has not.
+        let handler = handler.route_layer(from_fn(move |request, next| guard(access, request, next)));
         let operation = operation.describe(path, &mut schemas);
         for (name, schema) in schemas {
             self.document = self.document.schema(&name, schema);
@@ -211,7 +257,7 @@ impl Api {
     }
 }
 
-/// Routes that are nobody's API, such as those of a test.
+/// Routes that are nobody's API, such as those of a test. They are open to everyone, whom `Caller` names to those who ask.
 impl From<Router> for Api {
     fn from(router: Router) -> Self {
         Self {
@@ -246,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_route_is_described_by_the_types_that_it_takes_and_gives() {
-        let operation = Operation::new("Makes a thing")
+        let operation = Operation::new("Makes a thing", Access::Service(&["order"]))
             .idempotency_key()
             .query::<Page>()
             .body::<Thing>()
@@ -266,6 +312,7 @@ mod tests {
                 .count()
         };
         assert_eq!([named("path"), named("header"), named("query")], [1, 1, 1], "{post}");
+        assert_eq!(post["x-valerix-access"], json!({"services": ["order"]}));
         let reference = "#/components/schemas/Thing";
         assert_eq!(
             post["requestBody"]["content"]["application/json"]["schema"]["$ref"],

@@ -59,6 +59,23 @@ pub struct ServiceArgs {
     /// URL of the Redis for rate limits that all replicas share, where it is not the one of the events.
     #[arg(long, env = "REDIS_LIMITS_URL", hide_env_values = true)]
     pub redis_limits_url: Option<Secret>,
+    /// Who may call, and how its own calls prove who it is.
+    #[command(flatten)]
+    pub identity: IdentityArgs,
+}
+
+/// How the service knows who calls, and proves who it is; see [`crate::identity`].
+#[derive(Args, Clone, Debug, Default)]
+pub struct IdentityArgs {
+    /// URL of auth, whose keys verify the tokens of users; without it the service is open: everyone may do everything.
+    #[arg(long, env = "AUTH_URL")]
+    pub auth_url: Option<String>,
+    /// Keys for its calls: service=key[,service=key], each key of 32 bytes or more.
+    #[arg(long, env = "CALL_KEYS", hide_env_values = true)]
+    pub call_keys: Option<Secret>,
+    /// Keys of those who call it: service=key[,service=key]; a service that is given twice may use either key.
+    #[arg(long, env = "CALLER_KEYS", hide_env_values = true)]
+    pub caller_keys: Option<Secret>,
 }
 
 /// Where the service's Postgres is and how it is used.

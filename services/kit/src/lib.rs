@@ -7,6 +7,7 @@
 //! use clap::Parser;
 //! use valerix_kit::args::{DatabaseArgs, ServiceArgs};
 //! use valerix_kit::api::{Api, Operation};
+//! use valerix_kit::identity::Access;
 //! use valerix_kit::service::{Server, Service, StartError, launch};
 //!
 //! #[derive(Parser, Clone)]
@@ -22,7 +23,7 @@
 //! async fn build(config: Config) -> Result<Server, StartError> {
 //!     let service = Service::new(&config.service).await?;
 //!     let database = service.database(&config.database, || sqlx::migrate::Migrator::DEFAULT)?;
-//!     let hello = Operation::new("Says hello").answer::<String>(200, "The word");
+//!     let hello = Operation::new("Says hello", Access::Public).answer::<String>(200, "The word");
 //!     service.bind(Api::<()>::new("example", "Says hello").get("/hello", || async { "hello" }, hello)).await
 //! }
 //!
@@ -39,6 +40,7 @@ pub mod extract;
 pub mod health;
 mod http_layers;
 pub mod idempotent;
+pub mod identity;
 pub mod item;
 mod leftover_body;
 pub mod metrics;

@@ -9,6 +9,7 @@ use axum::routing::get;
 use serde_json::{Map, Value, json};
 
 use crate::extract::Json;
+use crate::identity::SERVICE_TOKEN;
 
 /// An OpenAPI document under construction.
 #[derive(Clone, Debug)]
@@ -74,7 +75,10 @@ impl Document {
             "openapi": "3.1.0",
             "info": {"title": self.title, "description": self.description, "version": env!("CARGO_PKG_VERSION")},
             "paths": self.paths,
-            "components": {"schemas": self.schemas},
+            "components": {"schemas": self.schemas, "securitySchemes": {
+                "user": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "service": {"type": "apiKey", "in": "header", "name": SERVICE_TOKEN.as_str()},
+            }},
         })
     }
 

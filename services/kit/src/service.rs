@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::routing::get;
-use axum::{Router, extract::State};
+use axum::{Extension, Router, extract::State};
 use http::header;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +23,7 @@ use crate::events::Endpoint;
 use crate::events::redis_streams::RedisStreams;
 use crate::extract::Json;
 use crate::health::Health;
+use crate::identity::{Identity, InvalidCallKeys};
 use crate::metrics::Metrics;
 use crate::postgres::{Database, DatabaseUrlError};
 use crate::problem::Problem;
@@ -43,6 +44,8 @@ pub struct Service {
     pub tasks: Tasks,
     /// Clients of other services come from here; the server's layers are put on by [`Service::bind`].
     pub resilience: Resilience,
+    /// Who calls. Auth itself puts its own keys here, before [`Service::bind`].
+    pub identity: Identity,
     args: ServiceArgs,
 }
 
@@ -58,6 +61,9 @@ pub enum StartError {
     /// The URL of the database is none.
     #[error("failed to open the database")]
     Database(#[source] DatabaseUrlError),
+    /// The keys that services share can not be read.
+    #[error("failed to read the keys that services share")]
+    Identity(#[source] InvalidCallKeys),
     /// The URL of another service is none.
     #[error("failed to make a client of {service}")]
     Client {
@@ -121,24 +127,33 @@ impl Service {
             .start()
             .await
             .map_err(StartError::Resilience)?;
-        Ok(Self {
+        let mut service = Self {
             health: Health::default(),
             tasks: Tasks::new(&metrics),
             metrics,
             resilience,
+            identity: Identity::open(&args.service, &args.identity).map_err(StartError::Identity)?,
             args: args.clone(),
-        })
+        };
+        if let Some(auth) = &args.identity.auth_url {
+            service.identity = service.identity.clone().closed_by(service.client("auth", auth)?);
+        }
+        Ok(service)
     }
 
     /// A client of another service, as the policy document describes the target `name`, else at `url`; its calls carry
-    /// the trace and the request id of the task that makes them.
+    /// the trace and the request id of the task that makes them, and prove who makes them where `CALL_KEYS` names `name`.
     ///
     /// # Errors
     /// When the URL is none.
     pub fn client(&self, name: &str, url: &str) -> Result<ResilientClient, StartError> {
+        let (identity, target) = (self.identity.clone(), name.to_owned());
         self.resilience
             .client(name)
-            .decorate(|headers| headers.extend(telemetry::outbound_headers()))
+            .decorate(move |headers| {
+                headers.extend(telemetry::outbound_headers());
+                identity.prove(&target, headers);
+            })
             .url(url)
             .build()
             .map_err(|source| StartError::Client {
@@ -210,7 +225,11 @@ impl Service {
     /// # Errors
     /// When a port can not be had.
     pub async fn bind(self, api: impl Into<Api>) -> Result<Server, StartError> {
+        if self.identity.is_open() {
+            tracing::warn!("AUTH_URL is not set: everyone may do everything");
+        }
         let (routes, document) = api.into().into_parts();
+        let routes = routes.layer(Extension(self.identity.clone()));
         let main = listen(self.args.listen_address).await?;
         let report = listen(SocketAddr::new(self.args.listen_address.ip(), self.args.report_port)).await?;
         let protect = |routes: Router| routes.layer(self.resilience.server_layer());
@@ -268,6 +287,7 @@ impl Server {
                     tasks,
                     resilience,
                     args,
+                    identity: _,
                 },
             main,
             report,

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
+use valerix_kit::identity::{Access, Caller};
 use valerix_kit::problem::{Problem, from_idempotency, from_sqlx};
 use valerix_resilience::idempotency::{IdempotencyError, IdempotentRequest, Local, StoredAnswer, refusals};
 
@@ -16,14 +17,12 @@ use crate::stock::{Item, ItemId, Quantity};
 use crate::store;
 
 const RESTOCK: &str = "/api/inventory/restock";
-/// Who restocks: anyone, until callers prove who they are.
-const PRINCIPAL: &str = "anonymous";
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let one = Operation::new("One item")
+    let one = Operation::new("One item", Access::Public)
         .answer::<Item>(200, "The item")
         .problem(404, "No such item");
-    let more = Operation::new("Adds pieces, once per Idempotency-Key")
+    let more = Operation::new("Adds pieces, once per Idempotency-Key", Access::Admin)
         .idempotency_key()
         .body::<Restock>()
         .answer::<Item>(200, "The item as it was after that")
@@ -52,11 +51,12 @@ async fn show(State(state): State<AppState>, Path(item_id): Path<String>) -> Res
 
 async fn restock(
     State(state): State<AppState>,
+    caller: Caller,
     IdempotencyKey(key): IdempotencyKey,
     body: JsonBytes,
 ) -> Result<Response, Problem> {
     let Restock { item_id, quantity } = body.parse()?;
-    let request = IdempotentRequest::new(&key, PRINCIPAL, &Method::POST, RESTOCK, RESTOCK, &body.0);
+    let request = IdempotentRequest::new(&key, &caller.principal(), &Method::POST, RESTOCK, RESTOCK, &body.0);
     let unstored = |error: IdempotencyError| from_idempotency(&error);
     let idempotency = state.resilience.idempotency();
     let mut claim = match idempotency.begin(&state.pool, &request).await.map_err(unstored)? {

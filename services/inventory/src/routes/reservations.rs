@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::Json;
+use valerix_kit::identity::Access;
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{Problem, from_sqlx};
 
@@ -16,10 +17,13 @@ use crate::events::{self, Asked};
 use crate::stock::{self, Command, Reason, Reservation};
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let operation = Operation::new("ReserveStock: once per order id, refusals included")
-        .body::<Command>()
-        .answer::<Decision>(200, "What was decided about the order's stock")
-        .problem(422, "No such item, or this order id was asked for something else");
+    let operation = Operation::new(
+        "ReserveStock: once per order id, refusals included",
+        Access::Service(&["order"]),
+    )
+    .body::<Command>()
+    .answer::<Decision>(200, "What was decided about the order's stock")
+    .problem(422, "No such item, or this order id was asked for something else");
     api.post("/api/inventory/deduct", deduct, operation)
 }
 

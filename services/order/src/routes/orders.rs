@@ -10,6 +10,7 @@ use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
 use valerix_kit::idempotent::{Answered, Budget, Opening, idempotent};
+use valerix_kit::identity::Access;
 use valerix_kit::item::{ItemId, LARGEST_ORDER};
 use valerix_kit::money::Money;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
@@ -29,7 +30,7 @@ const DEFAULT_LIMIT: i64 = 20;
 const LARGEST_LIMIT: i64 = 100;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let new = Operation::new("Place an order")
+    let new = Operation::new("Place an order", Access::Public)
         .idempotency_key()
         .body::<PlaceOrder>()
         .answer::<OrderBody>(201, "At its end: CONFIRMED or CANCELLED")
@@ -39,10 +40,10 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
             422,
             "A field is not acceptable, the item is not known, or the key came with another body",
         );
-    let several = Operation::new("List orders, newest first")
+    let several = Operation::new("List orders, newest first", Access::User)
         .query::<Page>()
         .answer::<OrderPage>(200, "A page");
-    let one = Operation::new("Show an order")
+    let one = Operation::new("Show an order", Access::Public)
         .answer::<OrderBody>(200, "The order")
         .problem(404, "There is no such order");
     api.post(ORDERS, place, new)

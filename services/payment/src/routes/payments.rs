@@ -10,6 +10,7 @@ use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
 use valerix_kit::idempotent::{Answered, Budget, idempotent};
+use valerix_kit::identity::Access;
 use valerix_kit::money::Money;
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
@@ -24,7 +25,7 @@ use crate::store::StoreError;
 const PAYMENTS: &str = "/payments";
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let ask = Operation::new("Charge an order")
+    let ask = Operation::new("Charge an order", Access::Service(&["order"]))
         .idempotency_key()
         .body::<Charge>()
         .answer::<PaymentBody>(201, "CHARGED")
@@ -34,10 +35,13 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
             409,
             "Voided, or the first request with this key is still being answered",
         );
-    let give_up = Operation::new("Give an order's payment up, whether or not it was asked for")
-        .body::<Void>()
-        .answer::<PaymentBody>(200, "The payment as it is now");
-    let one = Operation::new("Show a payment")
+    let give_up = Operation::new(
+        "Give an order's payment up, whether or not it was asked for",
+        Access::Service(&["order"]),
+    )
+    .body::<Void>()
+    .answer::<PaymentBody>(200, "The payment as it is now");
+    let one = Operation::new("Show a payment", Access::Admin)
         .answer::<PaymentBody>(200, "The payment")
         .problem(404, "There is no such payment");
     api.post(PAYMENTS, charge, ask)
@@ -105,7 +109,7 @@ impl From<Payment> for PaymentBody {
     }
 }
 
-/// Who calls: order alone, until services prove who they are.
+/// Who calls: order alone.
 const PRINCIPAL: &str = "order";
 
 async fn charge(

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::{Json, Path, Query};
+use valerix_kit::identity::Access;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 
 use super::AppState;
@@ -14,23 +15,29 @@ use crate::misbehaviour::{Fate, declined, fate};
 use crate::store;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let make = Operation::new("Charges once per key; a decline is an answer")
-        .body::<ChargeRequest>()
-        .answer::<Charge>(200, "The charge made earlier")
-        .answer::<Charge>(201, "The new charge")
-        .problem(422, "A field is not acceptable, or the key stands for another amount");
-    let ledger = Operation::new("The ledger, oldest first")
+    let make = Operation::new(
+        "Charges once per key; a decline is an answer",
+        Access::Service(&["payment"]),
+    )
+    .body::<ChargeRequest>()
+    .answer::<Charge>(200, "The charge made earlier")
+    .answer::<Charge>(201, "The new charge")
+    .problem(422, "A field is not acceptable, or the key stands for another amount");
+    let ledger = Operation::new("The ledger, oldest first", Access::Service(&["payment"]))
         .query::<Page>()
         .answer::<Ledger>(200, "A page");
-    let one = Operation::new("One charge")
+    let one = Operation::new("One charge", Access::Service(&["payment"]))
         .answer::<Charge>(200, "The charge")
         .problem(404, "No such charge");
-    let give_back = Operation::new("Gives a charge back, once")
+    let give_back = Operation::new("Gives a charge back, once", Access::Service(&["payment"]))
         .answer::<Charge>(200, "The charge, refunded")
         .problem(404, "No such charge")
         .problem(409, "The charge was declined or cancelled");
-    let never = Operation::new("Sees to it that the key is never charged, unless it was already")
-        .answer::<Charge>(200, "The charge as it is: CANCELLED unless it was made before");
+    let never = Operation::new(
+        "Sees to it that the key is never charged, unless it was already",
+        Access::Service(&["payment"]),
+    )
+    .answer::<Charge>(200, "The charge as it is: CANCELLED unless it was made before");
     api.post("/charges", charge, make)
         .get("/charges", list, ledger)
         .get("/charges/{key}", show, one)

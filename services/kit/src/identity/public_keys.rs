@@ -1,0 +1,347 @@
+//! Auth's public keys (a JWK set, RFC 7517), as this service knows them.
+//!
+//! A set is asked for when a token names a key that is not in it, at most once in [`UNKNOWN_KEY_PAUSE`], and beside the
+//! requests when it is older than [`REFRESH_AFTER`]. While auth is away the last good set is used for [`KEEP`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+use valerix_resilience::ResilientClient;
+
+/// Pause after which a token with an unknown key has the set asked for again: tokens can be invented faster than auth
+/// can answer.
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(30);
+/// The same as long as there is no set at all.
+const NO_KEYS_PAUSE: Duration = Duration::from_secs(1);
+/// Age from which a set is asked for again, so that a key that auth no longer knows is forgotten.
+const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
+/// How long a set is used without auth having confirmed it.
+const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a request waits for auth's answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Keys that are read of one set.
+const LARGEST_SET: usize = 100;
+
+const KEYS_PATH: &str = "/.well-known/jwks.json";
+
+/// Where auth's public keys come from.
+#[async_trait]
+pub trait PublicKeys: Send + Sync + 'static {
+    /// The keys as a JWK set.
+    ///
+    /// # Errors
+    /// When they can not be had at the moment.
+    async fn fetch(&self) -> Result<Value, FetchError>;
+}
+
+/// Why the public keys can not be had, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed to fetch the public keys: {0}")]
+pub struct FetchError(pub String);
+
+/// The keys as auth serves them.
+pub(super) struct AuthService(pub(super) ResilientClient);
+
+#[async_trait]
+impl PublicKeys for AuthService {
+    async fn fetch(&self) -> Result<Value, FetchError> {
+        let in_words = |error: &dyn std::fmt::Display| FetchError(error.to_string());
+        let answer = self.0.get(KEYS_PATH).send().await.map_err(|error| in_words(&error))?;
+        if !answer.status().is_success() {
+            return Err(FetchError(format!("auth answered {}", answer.status())));
+        }
+        answer.json().await.map_err(|error| in_words(&error))
+    }
+}
+
+/// A key with the one algorithm that it is for: what a token says of its algorithm is never believed.
+#[derive(Clone)]
+pub(super) struct VerifyingKey {
+    pub(super) key: DecodingKey,
+    pub(super) algorithm: Algorithm,
+}
+
+/// Why there is no key of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoKey {
+    /// Auth has no such key.
+    Unknown,
+    /// Auth could not be asked.
+    Unavailable,
+}
+
+/// The set, shared by all requests.
+#[derive(Clone)]
+pub(super) struct KeySet {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    source: Box<dyn PublicKeys>,
+    known: Mutex<Known>,
+    /// Held while auth is asked: one asks, the others wait for the answer.
+    asking: AsyncMutex<()>,
+}
+
+#[derive(Default)]
+struct Known {
+    keys: HashMap<String, VerifyingKey>,
+    /// When auth confirmed them.
+    confirmed: Option<Instant>,
+    /// When auth was asked last, and whether it answered.
+    asked: Option<(Instant, bool)>,
+}
+
+impl Known {
+    /// Since when they are known, if they may still be used.
+    fn age(&self) -> Option<Duration> {
+        self.confirmed
+            .map(|confirmed| confirmed.elapsed())
+            .filter(|age| *age < KEEP)
+    }
+
+    /// Whether auth may be asked again.
+    fn may_ask(&self) -> bool {
+        let pause = if self.age().is_some() {
+            UNKNOWN_KEY_PAUSE
+        } else {
+            NO_KEYS_PAUSE
+        };
+        self.asked.is_none_or(|(asked, _)| asked.elapsed() >= pause)
+    }
+
+    /// The key, or why there is none as far as is known now.
+    fn find(&self, id: &str) -> Result<VerifyingKey, NoKey> {
+        if self.age().is_none() {
+            return Err(NoKey::Unavailable);
+        }
+        let answered = self.asked.is_some_and(|(_, answered)| answered);
+        let absent = if answered { NoKey::Unknown } else { NoKey::Unavailable };
+        self.keys.get(id).cloned().ok_or(absent)
+    }
+}
+
+impl KeySet {
+    pub(super) fn new(source: impl PublicKeys) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                source: Box::new(source),
+                known: Mutex::default(),
+                asking: AsyncMutex::default(),
+            }),
+        }
+    }
+
+    /// The key `id`; auth is asked where it is not known and the pause is over.
+    pub(super) async fn find(&self, id: &str) -> Result<VerifyingKey, NoKey> {
+        let (found, may_ask, old) = {
+            let known = self.known();
+            let old = known.age().is_none_or(|age| age >= REFRESH_AFTER);
+            (known.find(id), known.may_ask(), old)
+        };
+        if !may_ask || (found.is_ok() && !old) {
+            return found;
+        }
+        // In a task of its own, as a caller who leaves must not leave the question without its answer.
+        let asked = tokio::spawn({
+            let (set, id) = (self.clone(), id.to_owned());
+            async move { set.ask(&id).await }
+        });
+        if found.is_err() && tokio::time::timeout(PATIENCE, asked).await.is_err() {
+            return Err(NoKey::Unavailable);
+        }
+        found.or_else(|_| self.known().find(id))
+    }
+
+    async fn ask(&self, id: &str) {
+        let _asking = self.inner.asking.lock().await;
+        {
+            let mut known = self.known();
+            if !known.may_ask() {
+                return;
+            }
+            known.asked = Some((Instant::now(), false));
+        }
+        let set = self.inner.source.fetch().await.and_then(|set| read(&set));
+        let mut known = self.known();
+        match set {
+            Ok(keys) => {
+                tracing::debug!(keys = keys.len(), "auth's public keys were read");
+                known.confirmed = Some(Instant::now());
+                known.keys = keys;
+                known.asked = Some((Instant::now(), true));
+            }
+            Err(error) => {
+                let age_s = known.age().map(|age| age.as_secs());
+                tracing::warn!(%error, key = id, age_s, "auth's public keys are those known before, if any");
+            }
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keys of a JWK set that can verify. What is of another kind is left out, above all symmetric keys: a public key
+/// that is taken for one would let anybody sign.
+fn read(set: &Value) -> Result<HashMap<String, VerifyingKey>, FetchError> {
+    #[derive(Deserialize)]
+    struct Jwk {
+        kid: String,
+        kty: String,
+        crv: String,
+        x: String,
+        #[serde(default)]
+        y: String,
+        #[serde(rename = "use")]
+        usage: Option<String>,
+    }
+    let keys = set.get("keys").and_then(Value::as_array);
+    let keys = keys.ok_or_else(|| FetchError("the answer is no JWK set".to_owned()))?;
+    let keys = keys.iter().take(LARGEST_SET).filter_map(|key| {
+        let jwk = Jwk::deserialize(key).ok()?;
+        if jwk.usage.as_deref().is_some_and(|usage| usage != "sig") {
+            return None;
+        }
+        let (key, algorithm) = match (jwk.kty.as_str(), jwk.crv.as_str()) {
+            ("OKP", "Ed25519") => (DecodingKey::from_ed_components(&jwk.x), Algorithm::EdDSA),
+            ("EC", "P-256") => (DecodingKey::from_ec_components(&jwk.x, &jwk.y), Algorithm::ES256),
+            _ => return None,
+        };
+        Some((
+            jwk.kid,
+            VerifyingKey {
+                key: key.ok()?,
+                algorithm,
+            },
+        ))
+    });
+    Ok(keys.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use serde_json::json;
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// An auth that knows key `a`, counts how often it is asked and may be away.
+    #[derive(Clone, Default)]
+    struct Auth {
+        asked: Arc<AtomicUsize>,
+        away: Arc<AtomicBool>,
+    }
+
+    #[async_trait]
+    impl PublicKeys for Auth {
+        async fn fetch(&self) -> Result<Value, FetchError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.away.load(Ordering::SeqCst) {
+                return Err(FetchError("away".to_owned()));
+            }
+            Ok(json!({"keys": [jwk("a")]}))
+        }
+    }
+
+    fn jwk(kid: &str) -> Value {
+        json!({"kid": kid, "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})
+    }
+
+    impl Auth {
+        fn asked(&self) -> usize {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        fn set_away(&self, away: bool) {
+            self.away.store(away, Ordering::SeqCst);
+        }
+    }
+
+    async fn why(keys: &KeySet, id: &str) -> NoKey {
+        keys.find(id).await.err().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_key_is_asked_for_once_in_thirty_seconds() {
+        let auth = Auth::default();
+        let keys = KeySet::new(auth.clone());
+        assert!(keys.find("a").await.is_ok());
+        assert!(keys.find("a").await.is_ok());
+        assert_eq!(auth.asked(), 1);
+        advance(UNKNOWN_KEY_PAUSE).await;
+        let unknown = ["b", "c", "d"].map(|id| why(&keys, id));
+        assert_eq!(futures::future::join_all(unknown).await, [NoKey::Unknown; 3]);
+        assert_eq!(auth.asked(), 2);
+        advance(UNKNOWN_KEY_PAUSE - Duration::from_secs(1)).await;
+        assert_eq!(why(&keys, "b").await, NoKey::Unknown);
+        assert_eq!(auth.asked(), 2);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(why(&keys, "b").await, NoKey::Unknown);
+        assert_eq!(auth.asked(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_good_set_is_kept_for_a_day_while_auth_is_away() {
+        let auth = Auth::default();
+        let keys = KeySet::new(auth.clone());
+        assert!(keys.find("a").await.is_ok());
+        auth.set_away(true);
+        advance(KEEP - Duration::from_secs(1)).await;
+        assert!(keys.find("a").await.is_ok());
+        assert_eq!(
+            why(&keys, "b").await,
+            NoKey::Unavailable,
+            "it may be a key that auth has made since"
+        );
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(why(&keys, "a").await, NoKey::Unavailable);
+        auth.set_away(false);
+        advance(NO_KEYS_PAUSE).await;
+        assert!(keys.find("a").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_auth_that_was_never_reached_is_asked_again_soon() {
+        let auth = Auth::default();
+        auth.set_away(true);
+        let keys = KeySet::new(auth.clone());
+        assert_eq!(why(&keys, "a").await, NoKey::Unavailable);
+        assert_eq!(why(&keys, "a").await, NoKey::Unavailable);
+        assert_eq!(auth.asked(), 1);
+        auth.set_away(false);
+        advance(NO_KEYS_PAUSE).await;
+        assert!(keys.find("a").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_set_is_confirmed_beside_the_requests() {
+        let auth = Auth::default();
+        let keys = KeySet::new(auth.clone());
+        assert!(keys.find("a").await.is_ok());
+        advance(REFRESH_AFTER).await;
+        assert!(keys.find("a").await.is_ok());
+        crate::testing::eventually("auth is asked again", || async { (auth.asked() == 2).then_some(()) }).await;
+    }
+
+    #[test]
+    fn only_public_keys_for_signatures_are_taken() {
+        let symmetric = json!({"kid": "k", "kty": "oct", "k": "c2VjcmV0", "crv": "Ed25519", "x": "c2VjcmV0"});
+        let mut for_encryption = jwk("e");
+        for_encryption["use"] = json!("enc");
+        let set = json!({"keys": [symmetric, for_encryption, {"kid": 7}, null, jwk("a")]});
+        let keys = read(&set).unwrap();
+        assert_eq!(keys.keys().collect::<Vec<_>>(), ["a"]);
+        assert!(read(&json!({})).is_err());
+    }
+}
