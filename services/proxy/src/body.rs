@@ -44,7 +44,9 @@ impl Replay {
             Self::Kept(bytes, trailers) => {
                 let body = Full::new(bytes.clone()).map_err(|never| match never {});
                 Some(match trailers.clone() {
-                    Some(trailers) => body.with_trailers(std::future::ready(Some(Ok(trailers)))).boxed_unsync(),
+                    Some(trailers) => body
+                        .with_trailers(std::future::ready(Some(Ok(trailers))))
+                        .boxed_unsync(),
                     None => body.boxed_unsync(),
                 })
             }
@@ -184,7 +186,10 @@ where
     type Data = B::Data;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.idle = None;

@@ -35,7 +35,11 @@ impl Forwarding<'_> {
             }
         }
         let mut hops = peer.to_string();
-        let told: Vec<&str> = headers.get_all(FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+        let told: Vec<&str> = headers
+            .get_all(FOR)
+            .iter()
+            .filter_map(|line| line.to_str().ok())
+            .collect();
         if !told.is_empty() {
             hops = format!("{}, {hops}", told.join(", "));
         }
@@ -127,7 +131,10 @@ mod tests {
         let headers = stamped("::ffff:10.1.1.1", &told);
         assert_eq!(headers[FOR], "6.6.6.6, 198.51.100.1, 10.1.1.1");
         assert_eq!(headers.get_all(FOR).iter().count(), 1);
-        assert_eq!((&headers[HOST], &headers[PROTO]), (&"evil.example".parse().unwrap(), &"http".parse().unwrap()));
+        assert_eq!(
+            (&headers[HOST], &headers[PROTO]),
+            (&"evil.example".parse().unwrap(), &"http".parse().unwrap())
+        );
     }
 
     #[test]

@@ -114,7 +114,11 @@ mod tests {
 
     #[test]
     fn what_services_say_is_not_believed_from_outside() {
-        let mut given = headers(&[("valerix-client", "order"), ("valerix-service-token", "x"), ("accept", "*/*")]);
+        let mut given = headers(&[
+            ("valerix-client", "order"),
+            ("valerix-service-token", "x"),
+            ("accept", "*/*"),
+        ]);
         drop_internal(&mut given);
         assert_eq!(given.len(), 1);
     }

@@ -105,7 +105,11 @@ mod tests {
             "/a%+1",
         ] {
             let problem = check_path(path).expect_err(path);
-            assert_eq!((problem.status().as_u16(), problem.name()), (400, "invalid-path"), "{path}");
+            assert_eq!(
+                (problem.status().as_u16(), problem.name()),
+                (400, "invalid-path"),
+                "{path}"
+            );
         }
     }
 }

@@ -14,14 +14,14 @@ use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tower::{Layer, ServiceExt};
 use valerix_resilience::{
-    CallError, ClusterResolver, Endpoint, Problem, Resilience, SentOnce, Sent, Target, TargetBody, TargetService,
+    CallError, ClusterResolver, Endpoint, Problem, Resilience, Sent, SentOnce, Target, TargetBody, TargetService,
 };
 
+use crate::BoxError;
 use crate::body::{IdleBody, REPLAYED_BYTES, Replay, Upload, UploadFailure, UploadState};
 use crate::headers::{drop_hop_by_hop, tokens};
 use crate::upgrade;
 use crate::wire::{OnWire, Wire};
-use crate::BoxError;
 
 /// The longest that a streamed body may take, whatever else bounds it: the caller's deadline, and that the client sends on.
 const STREAM_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -48,6 +48,8 @@ pub struct Upstream {
     target: Arc<Target>,
     service: TargetService<Wire>,
     tasks: TaskTracker,
+    /// Says which clones are one.
+    connections: Arc<()>,
 }
 
 /// How one request is passed on.
@@ -126,6 +128,7 @@ impl Upstream {
             target,
             service: layer.layer(wire),
             tasks: resilience.tasks().clone(),
+            connections: Arc::new(()),
         })
     }
 
@@ -133,6 +136,12 @@ impl Upstream {
     #[must_use]
     pub fn name(&self) -> &str {
         self.target.name()
+    }
+
+    /// Whether both are one, with the same connections.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.connections, &other.connections)
     }
 
     /// Passes a request on. Its path and headers are sent as they are, but for those of one hop and `Host`.
@@ -169,7 +178,10 @@ impl Upstream {
             Replay::once(body.boxed_unsync())
         } else {
             let failed = || failure(&state, sending.max_body);
-            let kept = body.collect().await.map_err(|error| failed().unwrap_or_else(|| SendingError::Body(error.to_string())))?;
+            let kept = body
+                .collect()
+                .await
+                .map_err(|error| failed().unwrap_or_else(|| SendingError::Body(error.to_string())))?;
             let trailers = kept.trailers().cloned();
             Replay::Kept(kept.to_bytes(), trailers)
         };
@@ -179,7 +191,8 @@ impl Upstream {
         });
         let called = self.service.clone().oneshot(Request::from_parts(parts, body)).await;
         // A body that failed is why the call did, whatever the connection made of it.
-        let mut answer = called.map_err(|error| failure(&state, sending.max_body).unwrap_or(SendingError::Call(error)))?;
+        let mut answer =
+            called.map_err(|error| failure(&state, sending.max_body).unwrap_or(SendingError::Call(error)))?;
         let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let granted = changes && upgrade::granted(answer.headers());
         drop_hop_by_hop(answer.headers_mut());

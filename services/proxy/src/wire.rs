@@ -111,7 +111,9 @@ impl Wire {
         let body = body.open().ok_or(WireError::Taken)?;
         // Otherwise a GET whose body does not tell its length would be sent without it.
         if body.size_hint().exact().is_none() {
-            parts.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            parts
+                .headers
+                .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         Ok((Request::from_parts(parts, body), on_wire))
     }
@@ -135,7 +137,9 @@ impl Wire {
             answer = self.client.request(request) => answer.map_err(wire_error)?,
             () = silence => return Err(WireError::NoHead(patience)),
         };
-        let idle = on_wire.map(|on_wire| on_wire.idle).filter(|_| !is_event_stream(&answer));
+        let idle = on_wire
+            .map(|on_wire| on_wire.idle)
+            .filter(|_| !is_event_stream(&answer));
         Ok(answer.map(|body| IdleBody::new(body, idle)))
     }
 }
