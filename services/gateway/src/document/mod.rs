@@ -16,18 +16,6 @@ use valerix_policy::{Duration, Parsed, PolicyError};
 pub const VERSION: u32 = 1;
 
 /// The routes of a gateway.
-///
-/// ```
-/// use valerix_gateway::document::Gateway;
-///
-/// let text = br#"{"version": 1,
-///     "targets": [{"name": "order", "url": "http://order:3001"}],
-///     "routes": [{"name": "orders", "match": {"pathPrefix": "/api/orders"}, "target": "order",
-///                 "auth": {"type": "Optional"}}]}"#;
-/// let routes = Gateway::parse(text)?.document.routes;
-/// assert_eq!(routes[0].max_body_bytes, 1024 * 1024);
-/// # Ok::<(), valerix_resilience::policy::PolicyError>(())
-/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Gateway {
@@ -172,6 +160,18 @@ impl Default for Dashboard {
 impl Gateway {
     /// Reads the bytes of a file.
     ///
+    /// ```
+    /// use valerix_gateway::document::Gateway;
+    ///
+    /// let text = br#"{"version": 1,
+    ///     "targets": [{"name": "order", "url": "http://order:3001"}],
+    ///     "routes": [{"name": "orders", "match": {"pathPrefix": "/api/orders"}, "target": "order",
+    ///                 "auth": {"type": "Optional"}}]}"#;
+    /// let routes = Gateway::parse(text)?.document.routes;
+    /// assert_eq!(routes[0].max_body_bytes, 1024 * 1024);
+    /// # Ok::<(), valerix_resilience::policy::PolicyError>(())
+    /// ```
+    ///
     /// # Errors
     /// When they are no document of this version, or hold what cannot work; the error names path, value and remedy.
     pub fn parse(bytes: &[u8]) -> Result<Parsed<Self>, PolicyError> {
@@ -208,9 +208,8 @@ mod tests {
             std::fs::write(path, Gateway::schema()).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(
-            written,
-            Gateway::schema(),
+        assert!(
+            written == Gateway::schema(),
             "run this test with VALERIX_WRITE_SCHEMA=1 and commit the file"
         );
     }
