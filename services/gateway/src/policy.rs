@@ -62,6 +62,8 @@ fn target(name: &str) -> Target {
         attempt: Duration::from_secs(4),
         connect: Duration::from_secs(1),
     };
+    // At the edge there is always somebody to whom a connection that was just closed happens.
+    target.retry.budget.min_per_second = 10;
     target.bulkhead.max_concurrent = 500;
     target.idempotent_routes = match name {
         "order" => vec!["POST /api/orders".to_owned()],

@@ -55,13 +55,15 @@ impl Replay {
     }
 }
 
-/// Why the body of a request was not sent whole.
+/// Why a request with a body has no answer, as far as the target's policy does not say it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UploadFailure {
     /// It has more bytes than the route allows.
     TooLarge,
     /// The client broke it off, or sent nothing for too long.
     Broken(String),
+    /// It was sent whole, and for so long nothing came.
+    Unanswered(Duration),
 }
 
 /// What becomes of a request's body, for who waits for the answer.
@@ -72,6 +74,11 @@ pub(crate) struct UploadState {
 }
 
 impl UploadState {
+    /// The first failure is the reason of any other.
+    pub(crate) fn fail(&self, failure: UploadFailure) {
+        let _ = self.failure.set(failure);
+    }
+
     pub(crate) fn failure(&self) -> Option<&UploadFailure> {
         self.failure.get()
     }
@@ -99,13 +106,8 @@ impl<B> Upload<B> {
         }
     }
 
-    fn fail(&self, failure: UploadFailure) -> BoxError {
-        let cause = match &failure {
-            UploadFailure::TooLarge => "it is longer than allowed".to_owned(),
-            UploadFailure::Broken(cause) => cause.clone(),
-        };
-        // The first failure is the reason of any other.
-        let _ = self.state.failure.set(failure);
+    fn fail(&self, failure: UploadFailure, cause: String) -> BoxError {
+        self.state.fail(failure);
         Box::new(RequestBodyError { cause })
     }
 }
@@ -130,8 +132,8 @@ where
         let frame = match ready!(Pin::new(&mut this.body).poll_frame(context)) {
             None => return Poll::Ready(None),
             Some(Err(error)) => {
-                let error: BoxError = error.into();
-                return Poll::Ready(Some(Err(this.fail(UploadFailure::Broken(error.to_string())))));
+                let cause = error.into().to_string();
+                return Poll::Ready(Some(Err(this.fail(UploadFailure::Broken(cause.clone()), cause))));
             }
             Some(Ok(frame)) => frame,
         };
@@ -141,7 +143,7 @@ where
                 this.left = left;
                 Ok(frame)
             }
-            None => Err(this.fail(UploadFailure::TooLarge)),
+            None => Err(this.fail(UploadFailure::TooLarge, "it is longer than allowed".to_owned())),
         }))
     }
 

@@ -177,7 +177,7 @@ impl Upstream {
             });
             Replay::once(body.boxed_unsync())
         } else {
-            let failed = || failure(&state, sending.max_body);
+            let failed = || failure(&state, self.name(), sending.max_body);
             let kept = body
                 .collect()
                 .await
@@ -191,8 +191,8 @@ impl Upstream {
         });
         let called = self.service.clone().oneshot(Request::from_parts(parts, body)).await;
         // A body that failed is why the call did, whatever the connection made of it.
-        let mut answer =
-            called.map_err(|error| failure(&state, sending.max_body).unwrap_or(SendingError::Call(error)))?;
+        let mut answer = called
+            .map_err(|error| failure(&state, self.name(), sending.max_body).unwrap_or(SendingError::Call(error)))?;
         let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
         let granted = changes && upgrade::granted(answer.headers());
         drop_hop_by_hop(answer.headers_mut());
@@ -210,11 +210,16 @@ impl Upstream {
     }
 }
 
-/// What a body's failure means to whoever sent the request.
-fn failure(state: &UploadState, most: u64) -> Option<SendingError> {
+/// What a failure of the body means to whoever sent the request.
+fn failure(state: &UploadState, target: &str, most: u64) -> Option<SendingError> {
     state.failure().map(|failure| match failure {
         UploadFailure::TooLarge => SendingError::TooLarge(most),
         UploadFailure::Broken(cause) => SendingError::Body(cause.clone()),
+        UploadFailure::Unanswered(timeout) => SendingError::Call(CallError::AttemptTimeout {
+            target: target.to_owned(),
+            timeout: *timeout,
+            attempts: 1,
+        }),
     })
 }
 

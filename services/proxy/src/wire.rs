@@ -20,7 +20,7 @@ use tower::Service;
 use valerix_resilience::{ChosenAddress, Target};
 
 use crate::BoxError;
-use crate::body::{IdleBody, Replay, UploadState, WireBody};
+use crate::body::{IdleBody, Replay, UploadFailure, UploadState, WireBody};
 
 /// A connection that nobody needs is kept for so long: less than the services that are called keep theirs, so that none is
 /// used in the moment in which it is closed.
@@ -127,6 +127,7 @@ impl Wire {
                 Some(upload) => {
                     upload.done().await;
                     tokio::time::sleep(patience).await;
+                    upload.fail(UploadFailure::Unanswered(patience));
                 }
                 // The library bounds the attempt as a whole.
                 None => std::future::pending().await,

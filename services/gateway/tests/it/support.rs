@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use clap::Parser;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use valerix_gateway::config::Config;
@@ -45,10 +46,35 @@ impl Setup {
         self
     }
 
-    /// In force in place of what is compiled in, changed.
-    pub fn policy(self, change: impl FnOnce(&mut valerix_policy::Policy)) -> Self {
+    /// With routes that let a body of `/large` be of any length, one of `/short` of 64 KiB, and let none stand still for more
+    /// than a second; all of them lead to `target`.
+    pub fn large_bodies(self, target: &str) -> Self {
+        let url = self
+            .config
+            .upstreams
+            .iter()
+            .find(|(known, _)| known == target)
+            .unwrap()
+            .1
+            .to_string();
+        let route = |name: &str, most: u64| {
+            json!({"name": name, "match": {"pathPrefix": format!("/{name}")}, "target": target,
+                   "maxBodyBytes": most, "idleTimeout": "1s"})
+        };
+        let rest = json!({"name": "rest", "match": {"pathPrefix": "/"}, "target": target, "idleTimeout": "1s"});
+        let document = json!({"version": 1, "targets": [{"name": target, "url": url}],
+            "routes": [route("large", 1 << 30), route("short", 64 * 1024), rest]});
+        let folder = self.config.service.state_dir.clone();
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("gateway.v1.json");
+        std::fs::write(&file, document.to_string()).unwrap();
+        self.change(|config| config.gateway_config = Some(file))
+    }
+
+    /// What is compiled in, with another policy of one target.
+    pub fn target_policy(self, name: &str, change: impl FnOnce(&mut valerix_policy::Target)) -> Self {
         let mut policy = valerix_gateway::policy::compiled_in();
-        change(&mut policy);
+        change(policy.targets.iter_mut().find(|target| target.name == name).unwrap());
         std::fs::create_dir_all(&self.config.service.policy_dir).unwrap();
         let file = self.config.service.policy_dir.join(valerix_policy::POLICY_FILE);
         std::fs::write(file, policy.render()).unwrap();
