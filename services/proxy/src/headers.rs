@@ -1,6 +1,6 @@
 //! Headers that end at this hop, and those that only services may speak. Pure.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use valerix_resilience::{FieldError, Problem};
 
@@ -25,6 +25,18 @@ pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
         .collect();
     for name in OF_ONE_HOP.iter().chain(&named) {
         headers.remove(name);
+    }
+}
+
+/// HTTP/2 may split cookies into several headers, HTTP/1.1 has one.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.nth(1).is_none() {
+        return;
+    }
+    let cookies: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(one) = HeaderValue::from_bytes(&cookies.join(&b"; "[..])) {
+        headers.insert(COOKIE, one);
     }
 }
 
@@ -108,8 +120,14 @@ mod tests {
             ("accept", "*/*"),
         ]);
         drop_hop_by_hop(&mut given);
-        let left: Vec<&str> = given.keys().map(HeaderName::as_str).collect();
-        assert_eq!(left, ["trailer", "accept"]);
+        assert_eq!(given, headers(&[("trailer", "x-sum"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn cookies_are_one_header() {
+        let mut given = headers(&[("cookie", "a=1"), ("cookie", "b=2; c=3")]);
+        join_cookies(&mut given);
+        assert_eq!(given.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

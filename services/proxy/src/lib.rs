@@ -5,6 +5,11 @@
 //! path means the same to everybody ([`check_path`]), that it names one host ([`host`]), that its length is told in one way
 //! ([`check_framing`]), and that nobody speaks in the name of others ([`drop_internal`], [`Forwarding`]).
 
+// Its example is compiled as well.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 mod body;
 mod forwarded;
 mod headers;

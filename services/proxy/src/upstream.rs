@@ -14,12 +14,13 @@ use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tower::{Layer, ServiceExt};
 use valerix_resilience::{
-    CallError, ClusterResolver, Endpoint, Problem, Resilience, Sent, SentOnce, Target, TargetBody, TargetService,
+    CallError, ClusterResolver, Endpoint, Head, Problem, Resilience, Sent, SentOnce, Target, TargetBody, TargetService,
+    refusals,
 };
 
 use crate::BoxError;
 use crate::body::{IdleBody, REPLAYED_BYTES, Replay, Upload, UploadFailure, UploadState};
-use crate::headers::{drop_hop_by_hop, tokens};
+use crate::headers::{drop_hop_by_hop, join_cookies, tokens};
 use crate::upgrade;
 use crate::wire::{OnWire, Wire};
 
@@ -119,7 +120,7 @@ impl Upstream {
         }
         let host = HeaderValue::from_str(authority.as_str()).ok()?;
         let target = resilience.target(name);
-        let mut layer = resilience.client_layer(name);
+        let mut layer = resilience.client_layer(name).retry_on(worth_another_attempt);
         if let Some(endpoint) = endpoint(authority) {
             layer = layer.balance(endpoint, ClusterResolver::new());
         }
@@ -157,6 +158,7 @@ impl Upstream {
         let (mut parts, body) = request.into_parts();
         let trailers = tokens(&parts.headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         drop_hop_by_hop(&mut parts.headers);
+        join_cookies(&mut parts.headers);
         // Whoever waits to be told to send the body is told so by its being read.
         parts.headers.remove(EXPECT);
         if trailers {
@@ -207,6 +209,16 @@ impl Upstream {
             _ if changes => Err(SendingError::Unasked(self.name().to_owned())),
             _ => Ok(answer.map(Either::Left)),
         }
+    }
+}
+
+/// Which answers are worth another attempt, where there may be one: those by which a service or a replica says that it is
+/// not there, and that an earlier attempt is still at it. Whoever asked is to hear what became of that.
+fn worth_another_attempt(head: Head<'_>) -> bool {
+    match head.status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => true,
+        StatusCode::CONFLICT => head.problem() == Some(refusals::in_progress().name()),
+        _ => false,
     }
 }
 

@@ -16,6 +16,8 @@ async fn parts_that_are_missing_are_named_and_the_others_are_there_in_time() {
         "/api/orders",
         get(|headers: HeaderMap| async move {
             assert!(headers.contains_key("x-request-id") && headers.contains_key("traceparent"));
+            let time: u64 = headers["valerix-timeout-ms"].to_str().unwrap().parse().unwrap();
+            assert!(time <= 2_000, "the deadline goes along: {time}");
             Json(json!({"orders": [headers["authorization"].to_str().unwrap()]}))
         }),
     );

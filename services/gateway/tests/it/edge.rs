@@ -80,6 +80,7 @@ async fn nobody_speaks_for_others_and_the_services_hear_who_asks() {
 #[tokio::test]
 async fn a_path_without_a_route_is_nowhere() {
     let gateway = Setup::new().start().await.server;
+    assert_eq!(gateway.get("/api/orders/7").await.status, 502);
     for path in ["/", "/api", "/api/ordersx", "/admin"] {
         let answer = gateway.get(path).await;
         assert_eq!(
@@ -94,5 +95,9 @@ async fn a_path_without_a_route_is_nowhere() {
         .text()
         .await
         .unwrap();
+    assert!(
+        metrics.contains("http_requests_total{method=\"GET\",route=\"orders\",status=\"502\"} 1"),
+        "{metrics}"
+    );
     assert!(!metrics.contains("ordersx"), "no label is a caller's invention");
 }

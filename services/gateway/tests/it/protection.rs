@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::HeaderMap;
+use axum::response::IntoResponse;
 use axum::routing::{any, post};
 use http::StatusCode;
 use valerix_kit::testing::Answer;
@@ -124,6 +125,27 @@ async fn a_request_is_sent_again_where_that_is_safe_and_its_body_is_small() {
         (503, vec![10]),
         "without a key it might be done twice"
     );
+}
+
+#[tokio::test]
+async fn an_attempt_that_meets_its_forerunner_waits_for_it() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let busy = post(move || {
+        let answer = match counter.fetch_add(1, Ordering::Relaxed) {
+            // The first attempt is lost, though not its work.
+            0 => StatusCode::BAD_GATEWAY.into_response(),
+            1 => valerix_resilience::refusals::in_progress().into_response(),
+            _ => StatusCode::CREATED.into_response(),
+        };
+        std::future::ready(answer)
+    });
+    let address = serve(Router::new().route("/payments", busy)).await;
+    let setup = Setup::new().target("payment", address);
+    let setup = setup.target_policy("payment", |payment| payment.retry.budget.min_per_second = 1_000);
+    let gateway = setup.start().await.server;
+    let answer = Answer::of(gateway.request("/payments").header("idempotency-key", "a")).await;
+    assert_eq!((answer.status, asked.load(Ordering::Relaxed)), (201, 3));
 }
 
 #[tokio::test]

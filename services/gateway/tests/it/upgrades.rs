@@ -82,3 +82,18 @@ async fn a_change_of_protocol_that_nobody_asked_for_is_not_passed_on() {
     let answer = gateway.exchange(asked.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
 }
+
+#[tokio::test]
+async fn another_protocol_than_the_one_that_was_asked_for_is_not_passed_on() {
+    let address = raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+    })
+    .await;
+    let gateway = Setup::new().target("order", address).start().await;
+    let answer = gateway
+        .exchange(HANDSHAKE.replace("keep-alive", "close").as_bytes())
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
+}

@@ -72,6 +72,14 @@ pub struct ChosenAddress(pub SocketAddr);
 /// Extension of a request to a [`TargetLayer`] whose body is a stream, which nobody can send twice: it is sent once, and
 /// its attempt may take `patience`, whatever the document's own times, for who sends a stream also decides how long that
 /// takes. Whoever makes the inner service watches over the time from the body's end to the answer.
+///
+/// ```
+/// use std::time::Duration;
+/// use valerix_resilience::SentOnce;
+///
+/// let mut upload = http::Request::new("a stream");
+/// upload.extensions_mut().insert(SentOnce { patience: Duration::from_secs(600) });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentOnce {
     /// The longest that the attempt may take, the body included.
@@ -80,6 +88,13 @@ pub struct SentOnce {
 
 /// The source of an inner service's error when the request's own body broke off. Whoever sent the body has failed, not the
 /// target: the breaker counts nothing.
+///
+/// ```
+/// use valerix_resilience::RequestBodyError;
+///
+/// let gone = std::io::Error::other(RequestBodyError { cause: "the client is gone".to_owned() });
+/// assert_eq!(gone.to_string(), "failed to read the body of the request: the client is gone");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read the body of the request: {cause}")]
 pub struct RequestBodyError {
