@@ -1,3 +1,10 @@
-//! The gateway of the Valerix reference shop.
+//! The gateway: configuration, build, run.
 
-fn main() {}
+use clap::Parser;
+use valerix_gateway::config::Config;
+use valerix_gateway::startup::build;
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    Ok(valerix_kit::service::launch(&config.service.clone(), || build(config))?)
+}

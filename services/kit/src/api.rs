@@ -237,6 +237,16 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
         self.route("delete", path, delete(handler), operation)
     }
 
+    /// Adds a route that this document does not describe and whose access nobody declares: for requests that are passed on to
+    /// who describes and guards them.
+    #[must_use]
+    pub fn undescribed(self, path: &str, handler: MethodRouter<S>) -> Self {
+        Self {
+            router: self.router.route(path, handler),
+            ..self
+        }
+    }
+
     fn route(mut self, method: &str, path: &str, handler: MethodRouter<S>, operation: Operation) -> Self {
         let mut schemas = Map::new();
         let access = operation.access;

@@ -4,6 +4,7 @@
 //! In: the service's routes. Out: the whole main router, with `/health`, `/ready`, `/openapi.json` and `/docs`, which
 //! pass metrics and trace alone.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -22,6 +23,11 @@ use crate::metrics::Metrics;
 use crate::openapi::Document;
 use crate::problem::{FieldError, Problem};
 use crate::telemetry::{REQUEST_ID, TraceContext};
+
+/// Extension of an answer: the route for metrics, where a service has routes that are not the router's. It must be one of
+/// few, never a caller's invention.
+#[derive(Clone, Debug)]
+pub struct RouteName(pub Arc<str>);
 
 /// The main router around the service's `routes`. `protect` adds the resilience layers.
 pub(crate) fn assemble(
@@ -121,6 +127,8 @@ async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Nex
     let mut response = next.run(request).instrument(span.clone()).await;
     let elapsed = begun.elapsed();
     let status = response.status();
+    let named = response.extensions_mut().remove::<RouteName>();
+    let route = named.as_ref().map_or(route, |named| &*named.0);
     metrics
         .requests
         .with_label_values(&[method, route, status.as_str()])

@@ -5,17 +5,20 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
+use futures::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -35,16 +38,44 @@ pub struct Limits {
     pub drain_timeout: Duration,
 }
 
+/// A stream of bytes, secured or not.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
+
+/// Makes a secured stream of a connection; it has as long for that as for the head of a request.
+pub type Handshake = Arc<dyn Fn(TcpStream) -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>> + Send + Sync>;
+
+/// Extension of requests that came by a connection that a [`Handshake`] secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secure;
+
+/// The most that is read ahead of a connection, in bytes: what the head of a request may have.
+const READ_AHEAD: usize = 64 * 1024;
+
 /// Serves `router` until `stop`; then takes no new connection, tells the clients of the others (`Connection: close`,
 /// GOAWAY), and returns when all are done or after `drain_timeout`. Returns how many connections were cut.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> usize {
+    let plain: Handshake = Arc::new(|stream| Box::pin(async { Ok(Box::new(stream) as Box<dyn Stream>) }));
+    serve_secured(listener, plain, router, limits, stop).await
+}
+
+/// As [`serve`], on the streams that `handshake` makes of the connections.
+pub async fn serve_secured(
+    listener: TcpListener,
+    handshake: Handshake,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) -> usize {
     let mut connections = JoinSet::new();
     let graceful = GracefulShutdown::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let connection = connection(stream, peer, router.clone(), limits, graceful.watcher(), stop.clone());
+                    let requests = Connection { router: router.clone(), peer, limits };
+                    let connection = connection(stream, Arc::clone(&handshake), requests, graceful.watcher(), stop.clone());
                     connections.spawn(connection);
                 }
                 Err(error) => accept_failed(&error).await,
@@ -63,9 +94,8 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
 
 async fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    limits: Limits,
+    handshake: Handshake,
+    requests: Connection,
     watcher: Watcher,
     stop: CancellationToken,
 ) {
@@ -73,24 +103,37 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     // hyper's timer starts with the first byte; a connection that sends none is our business.
     let mut byte = [0];
+    let Connection { peer, limits, .. } = requests;
     tokio::select! {
         first = tokio::time::timeout(limits.header_read_timeout, stream.peek(&mut byte)) => {
             if !matches!(first, Ok(Ok(1..))) { return; }
         }
         () = stop.cancelled() => return,
     }
+    let stream = tokio::select! {
+        secured = tokio::time::timeout(limits.header_read_timeout, handshake(stream)) => match secured {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "a handshake failed");
+                return;
+            }
+            Err(_) => return,
+        },
+        () = stop.cancelled() => return,
+    };
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read_timeout);
+        .header_read_timeout(limits.header_read_timeout)
+        .max_buf_size(READ_AHEAD);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(256);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), Connection { router, peer, limits });
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), requests);
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(%peer, %error, "a connection ended early");
     }

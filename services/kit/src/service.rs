@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use valerix_resilience::idempotency::Idempotency;
+use valerix_resilience::policy::Policy;
 use valerix_resilience::{Backoff, BuildError, Resilience, ResilientClient};
 
 use crate::api::Api;
@@ -28,7 +29,7 @@ use crate::identity::{Identity, InvalidCallKeys};
 use crate::metrics::Metrics;
 use crate::postgres::{Database, DatabaseUrlError};
 use crate::problem::Problem;
-use crate::server::{Limits, serve};
+use crate::server::{Handshake, Limits, Secure, serve, serve_secured};
 use crate::tasks::Tasks;
 use crate::{http_layers, telemetry};
 
@@ -120,6 +121,14 @@ impl Service {
             Err(_) => builder,
         };
         Self::build(args, builder).await
+    }
+
+    /// As [`new`](Self::new), with a policy that is in force until the folder has another.
+    ///
+    /// # Errors
+    /// When the metrics can not be defined, a URL of Redis is none, or the policy is not a good one.
+    pub async fn with_policy(args: &ServiceArgs, policy: Policy) -> Result<Self, StartError> {
+        Self::build(args, Resilience::builder().policy(policy)).await
     }
 
     async fn build(args: &ServiceArgs, builder: valerix_resilience::Builder) -> Result<Self, StartError> {
@@ -238,6 +247,20 @@ impl Service {
     /// # Errors
     /// When a port can not be had.
     pub async fn bind(self, api: impl Into<Api>) -> Result<Server, StartError> {
+        let layer = self.resilience.server_layer();
+        self.bind_protected(api, |routes| routes.layer(layer)).await
+    }
+
+    /// As [`bind`](Self::bind), for a service that puts the resilience layer on its routes itself: with what only it knows
+    /// of its callers, and with layers of its own around it.
+    ///
+    /// # Errors
+    /// When a port can not be had.
+    pub async fn bind_protected(
+        self,
+        api: impl Into<Api>,
+        protect: impl FnOnce(Router) -> Router,
+    ) -> Result<Server, StartError> {
         if self.identity.is_open() {
             tracing::warn!("AUTH_URL is not set: everyone may do everything");
         }
@@ -245,11 +268,11 @@ impl Service {
         let routes = routes.layer(Extension(self.identity.clone()));
         let main = listen(self.args.listen_address).await?;
         let report = listen(SocketAddr::new(self.args.listen_address.ip(), self.args.report_port)).await?;
-        let protect = |routes: Router| routes.layer(self.resilience.server_layer());
         let router = http_layers::assemble(routes, document, self.health.clone(), self.metrics.clone(), protect);
         Ok(Server {
             service: self,
             main,
+            secure: None,
             report,
             router,
         })
@@ -274,11 +297,27 @@ struct Listener {
 pub struct Server {
     service: Service,
     main: Listener,
+    secure: Option<(Listener, Handshake)>,
     report: Listener,
     router: Router,
 }
 
 impl Server {
+    /// Serves the API at `address` too, on connections that `handshake` secures. Handlers find [`Secure`] among the
+    /// extensions of their requests.
+    ///
+    /// # Errors
+    /// When the port can not be had.
+    pub async fn secured(self, address: SocketAddr, handshake: Handshake) -> Result<Self, StartError> {
+        let secure = Some((listen(address).await?, handshake));
+        Ok(Self { secure, ..self })
+    }
+
+    /// Where the API listens for secured connections, if it does.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.secure.as_ref().map(|(listener, _)| listener.address)
+    }
+
     /// Where the API listens.
     pub fn address(&self) -> SocketAddr {
         self.main.address
@@ -304,6 +343,7 @@ impl Server {
                     replays: _,
                 },
             main,
+            secure,
             report,
             router,
         } = self;
@@ -328,6 +368,16 @@ impl Server {
             close_report.clone(),
         ));
         tracing::info!(service = args.service, address = %main.address, "serving");
+        let secure = secure.map(|(listener, handshake)| {
+            let router = router.clone().layer(Extension(Secure));
+            tokio::spawn(serve_secured(
+                listener.listener,
+                handshake,
+                router,
+                limits,
+                close_main.clone(),
+            ))
+        });
         let mut main = tokio::spawn(serve(main.listener, router, limits, close_main.clone()));
 
         tokio::select! {
@@ -342,6 +392,14 @@ impl Server {
             && let Ok(cut @ 1..) = main.await
         {
             tracing::warn!(connections = cut, "connections were cut, their requests took too long");
+        }
+        if let Some(secure) = secure
+            && let Ok(cut @ 1..) = secure.await
+        {
+            tracing::warn!(
+                connections = cut,
+                "secured connections were cut, their requests took too long"
+            );
         }
         // Handlers whose callers have gone run on in tasks of their own.
         let handlers = resilience.tasks();

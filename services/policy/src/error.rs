@@ -22,6 +22,18 @@ pub struct Violation {
     pub remedy: String,
 }
 
+impl Violation {
+    /// `value` at `path` must not be; `remedy` says what to write instead.
+    #[must_use]
+    pub fn new(path: impl Into<String>, value: impl fmt::Display, remedy: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            value: cut(&value.to_string()),
+            remedy: remedy.into(),
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} is {}: {}", self.path, self.value, self.remedy)

@@ -76,7 +76,7 @@ pub use inbound::{
     Concurrency, ConcurrencyType, Idempotency, Inbound, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, RateLimit,
     RateLimitRule,
 };
-pub use parse::{MAX_DOCUMENT_BYTES, Parsed, hash};
+pub use parse::{MAX_DOCUMENT_BYTES, Parsed, hash, parse};
 pub use policy::{Admission, Chaos, Mode, POLICY_VERSION, Policy};
 pub use priority::{Priorities, Priority, PriorityHeader, RoutePriority};
 pub use report::{

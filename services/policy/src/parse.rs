@@ -39,8 +39,29 @@ pub fn hash(bytes: &[u8]) -> String {
     text
 }
 
-/// Reads one document of `version`; `validate` lists what is out of bounds.
-pub(crate) fn parse<T: DeserializeOwned>(
+/// Reads one document of `version`; `validate` lists what is out of bounds. For documents of a service's own too, which
+/// then are refused in the same words.
+///
+/// ```
+/// use valerix_policy::{Violation, parse};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Shelf {
+///     books: u32,
+/// }
+/// let bounded = |shelf: &Shelf| match shelf.books {
+///     0 => vec![Violation::new("books", 0, "put one there")],
+///     _ => vec![],
+/// };
+/// assert_eq!(parse(br#"{"version": 1, "books": 7}"#, 1, bounded)?.document.books, 7);
+/// let refused = parse(br#"{"version": 1, "books": 0}"#, 1, bounded).err().map(|error| error.to_string());
+/// assert_eq!(refused.as_deref(), Some("books is 0: put one there"));
+/// # Ok::<(), valerix_policy::PolicyError>(())
+/// ```
+///
+/// # Errors
+/// When the bytes are too many, no JSON, of another version or shape, or hold values out of bounds.
+pub fn parse<T: DeserializeOwned>(
     bytes: &[u8],
     version: u32,
     validate: impl FnOnce(&T) -> Vec<Violation>,

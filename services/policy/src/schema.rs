@@ -122,6 +122,16 @@ pub fn openapi() -> String {
     crate::policy::render(&document)
 }
 
+/// The schema of a document of a service's own, in the same form.
+#[must_use]
+pub fn document<T: schemars::JsonSchema>() -> String {
+    render(
+        SchemaSettings::draft2020_12()
+            .into_generator()
+            .into_root_schema_for::<T>(),
+    )
+}
+
 /// A generator for what is written, as opposed to what may be left out when it is read.
 fn written() -> SchemaGenerator {
     SchemaSettings::draft2020_12().for_serialize().into_generator()

@@ -205,6 +205,56 @@ impl Watch {
     }
 }
 
+/// A document of a service's own in a mounted folder, followed as the library follows its policy.
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// let mut routes = valerix_resilience::DocumentFile::new("/etc/gateway/gateway.v1.json");
+/// while let Some(bytes) = routes.read()? {
+///     println!("{} bytes", bytes.len());
+///     routes.changed().await;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct DocumentFile {
+    path: PathBuf,
+    watch: Watch,
+}
+
+impl DocumentFile {
+    /// The document at `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let watch = Watch::new(folder.unwrap_or_else(|| Path::new(".")).to_owned());
+        Self { path, watch }
+    }
+
+    /// Its bytes, none where there is no such file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is larger than any document may be. The error names the path.
+    pub fn read(&self) -> io::Result<Option<Vec<u8>>> {
+        read_file(&self.path)
+    }
+
+    /// Returns when the document may have changed: at once by the kernel's word, else within seconds. Dropped and asked
+    /// anew, it forgets nothing.
+    pub async fn changed(&mut self) {
+        self.watch.changed().await;
+    }
+}
+
+impl std::fmt::Debug for DocumentFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("DocumentFile")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

@@ -68,9 +68,10 @@ pub use breaker::{CircuitBreaker, Outcome, OwnedPermit, Permit, Rejected, Snapsh
 pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
 #[cfg(feature = "reqwest")]
 pub use client::{BuildError, ClientBuilder, ClientResponse, RequestBuilder, ResilientClient};
-pub use client::{ChosenAddress, TargetBody, TargetLayer, TargetService};
+pub use client::{ChosenAddress, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService};
 pub use clock::{Clock, CoarseClock, ManualClock, MonotonicClock};
 pub use deadline::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
+pub use documents::DocumentFile;
 pub use faults::{AbortConnection, Faults, Injection};
 pub use key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -67,6 +68,39 @@ struct Shared {
 /// Extension of a request that a balancing [`TargetLayer`] lets through: where it is to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChosenAddress(pub SocketAddr);
+
+/// Extension of a request to a [`TargetLayer`] whose body is a stream, which nobody can send twice: it is sent once, and
+/// its attempt may take `patience`, whatever the document's own times, for who sends a stream also decides how long that
+/// takes. Whoever makes the inner service watches over the time from the body's end to the answer.
+///
+/// ```
+/// use std::time::Duration;
+/// use valerix_resilience::SentOnce;
+///
+/// let mut upload = http::Request::new("a stream");
+/// upload.extensions_mut().insert(SentOnce { patience: Duration::from_secs(600) });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentOnce {
+    /// The longest that the attempt may take, the body included.
+    pub patience: Duration,
+}
+
+/// The source of an inner service's error when the request's own body broke off. Whoever sent the body has failed, not the
+/// target: the breaker counts nothing.
+///
+/// ```
+/// use valerix_resilience::RequestBodyError;
+///
+/// let gone = std::io::Error::other(RequestBodyError { cause: "the client is gone".to_owned() });
+/// assert_eq!(gone.to_string(), "failed to read the body of the request: the client is gone");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("failed to read the body of the request: {cause}")]
+pub struct RequestBodyError {
+    /// In words.
+    pub cause: String,
+}
 
 impl Resilience {
     /// A layer that treats the inner service as the target called `name` in the document.
@@ -182,17 +216,20 @@ where
 {
     let target = shared.target.as_ref();
     let policy = target.policy();
+    let once = request.extensions().get::<SentOnce>();
+    let patient = once.map(|once| policy.patient(once.patience));
+    let policy = patient.as_ref().unwrap_or(&policy);
     let method = request.method();
     let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
     let declared = has_key && policy.declares_idempotent(method.as_str(), request.uri().path());
     let given = request.extensions().get::<Deadline>().copied();
     let call = Call {
         target,
-        policy: &policy,
+        policy,
         balancer: shared.balancer.as_ref().filter(|_| policy.balances),
         deadline: Deadline::earliest(given, Deadline::current()),
-        repeatable: retry::is_repeatable(method, has_key, declared),
-        once: false,
+        repeatable: once.is_none() && retry::is_repeatable(method, has_key, declared),
+        once: once.is_some(),
         read: matches!(*method, Method::GET | Method::HEAD),
     };
     let importance = request.extensions().get::<Priority>().copied();
@@ -248,11 +285,15 @@ fn stamp(headers: &mut HeaderMap, shared: &Shared, attempt: Attempt) {
     }
 }
 
-/// Refused and unreachable peers were sent nothing; of every other error that is not known.
+/// Refused and unreachable peers were sent nothing; of every other error that is not known. A body that broke off before
+/// it was sent whole says nothing about the target.
 fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
     use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
     let mut cause = Some(error);
     while let Some(error) = cause {
+        if error.is::<RequestBodyError>() {
+            return AttemptError::Request(error.to_string());
+        }
         let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         if let Some(ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable) = kind {
             return AttemptError::Connect(error.to_string());

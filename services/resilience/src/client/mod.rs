@@ -12,7 +12,7 @@ mod resilient;
 #[cfg(feature = "reqwest")]
 mod response;
 
-pub use self::layer::{ChosenAddress, TargetBody, TargetLayer, TargetService};
+pub use self::layer::{ChosenAddress, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService};
 
 #[cfg(feature = "reqwest")]
 pub use self::{

@@ -70,10 +70,7 @@ pub(crate) enum AttemptError {
     /// No address is to be reached.
     Cut(String),
     Reset(String),
-    #[cfg_attr(
-        not(feature = "reqwest"),
-        expect(dead_code, reason = "other clients get requests that are built")
-    )]
+    /// Nothing that says anything about the target.
     Request(String),
 }
 

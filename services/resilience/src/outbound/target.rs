@@ -59,7 +59,6 @@ impl TargetPolicy {
     }
 
     /// The same for a call that waits at least `patience`, whatever the document's own times.
-    #[cfg(feature = "reqwest")]
     pub(crate) fn patient(&self, patience: Duration) -> Self {
         let least = valerix_policy::Duration::from_millis(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
         let mut patient = self.clone();
@@ -152,6 +151,12 @@ impl Target {
     /// ```
     pub fn on_transition(&self, listener: impl Fn(Option<SocketAddr>, Transition) + Send + Sync + 'static) {
         self.listeners.add(listener);
+    }
+
+    /// The times in force, for who opens connections on his own or sends streams; ask anew for each.
+    #[must_use]
+    pub fn timeouts(&self) -> valerix_policy::Timeouts {
+        self.policy.load().timeout
     }
 
     /// Closes the target's circuit by hand, or those of all its addresses, and forgets what they counted.

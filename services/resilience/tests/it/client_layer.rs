@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 use tower::{Layer, Service};
 use valerix_resilience::policy::CircuitState;
-use valerix_resilience::{CallError, ChosenAddress, Deadline, Endpoint};
+use valerix_resilience::{CallError, ChosenAddress, Deadline, Endpoint, RequestBodyError, SentOnce};
 
 use crate::support::{Seen, policy, with_policy};
 
@@ -87,4 +87,54 @@ async fn a_layer_that_balances_names_the_address() {
         let request = http::Request::post("http://x/").body(String::new()).unwrap();
         service.call(request).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_sent_once_and_takes_its_time() {
+    let resilience = with_policy(&policy(|_, target| {
+        target.retry.budget.min_per_second = 1_000;
+        target.timeout.attempt = valerix_resilience::policy::Duration::from_millis(50);
+    }))
+    .await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let seen = Seen::default();
+    let noted = seen.clone();
+    let inner = tower::service_fn(move |request: http::Request<String>| {
+        noted.note(request.headers());
+        async move {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let answer = http::Response::builder().status(503);
+            Ok::<_, std::io::Error>(answer.body(String::new()).unwrap())
+        }
+    });
+    let mut service = resilience.client_layer("upstream").layer(inner);
+    let mut stream = http::Request::get("http://x/").body(String::new()).unwrap();
+    let ordinary = stream.clone();
+    stream.extensions_mut().insert(SentOnce {
+        patience: Duration::from_secs(90),
+    });
+    let answer = service.call(stream).await.unwrap();
+    assert_eq!((answer.status(), seen.count()), (StatusCode::SERVICE_UNAVAILABLE, 1));
+    let error = service.call(ordinary).await.unwrap_err();
+    assert!(matches!(error, CallError::AttemptTimeout { .. }), "{error}");
+    assert!(seen.count() > 2, "it is sent again");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_the_targets_failure() {
+    let resilience = with_policy(&policy(|_, target| {
+        target.circuit_breaker.consecutive_failures = Some(1)
+    }))
+    .await;
+    let inner = tower::service_fn(|_: http::Request<String>| async {
+        let cause = "the client is gone".to_owned();
+        Err::<http::Response<String>, _>(std::io::Error::other(RequestBodyError { cause }))
+    });
+    let mut service = resilience.client_layer("upstream").layer(inner);
+    for _ in 0..3 {
+        let request = http::Request::get("http://x/").body(String::new()).unwrap();
+        let error = service.call(request).await.unwrap_err();
+        assert!(matches!(error, CallError::Request { .. }), "{error}");
+    }
+    assert_eq!(resilience.target("upstream").state(), CircuitState::Closed);
 }

@@ -1,0 +1,114 @@
+//! What every request passes before anything is done for it: it must mean one thing to everybody, it speaks for nobody but
+//! whoever sent it, it has a route, and whoever sent it may take that one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode, header};
+use valerix_kit::RouteName;
+use valerix_kit::identity::{Caller, Identity};
+use valerix_kit::problem::Problem;
+use valerix_kit::server::Secure;
+use valerix_proxy::{Forwarding, check_framing, check_path, drop_internal, host};
+use valerix_resilience::Network;
+
+use crate::reload::Routes;
+use crate::routes::OWN;
+use crate::table::{RouteEntry, Table};
+
+/// What the edge knows.
+#[derive(Clone)]
+pub struct Edge {
+    /// The routes in force.
+    pub routes: Routes,
+    /// Who calls.
+    pub identity: Identity,
+    /// Whose `X-Forwarded-*` is believed.
+    pub trusted: Arc<[Network]>,
+}
+
+/// Extension of a request: where it goes, by the table that was in force when it came.
+#[derive(Clone)]
+pub struct Matched(pub Arc<RouteEntry>);
+
+/// Lets a request pass that is in order, with its [`Matched`] route and its [`Caller`].
+pub async fn admit(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+    drop_internal(request.headers_mut());
+    let table = edge.routes.table();
+    let route = match edge.route(&table, &mut request) {
+        Ok(route) => route,
+        Err(problem) => return problem.into_response(),
+    };
+    let Some(route) = route else {
+        return next.run(request).await;
+    };
+    let name = RouteName(Arc::clone(&route.name));
+    if let Err(problem) = edge.identify(&route, &mut request).await {
+        return (axum::Extension(name), problem).into_response();
+    }
+    request.extensions_mut().insert(Matched(route));
+    let mut answer = next.run(request).await;
+    answer.extensions_mut().insert(name);
+    answer
+}
+
+impl Edge {
+    /// The route of a request that is in order; none for what the gateway answers itself.
+    fn route(&self, table: &Table, request: &mut Request) -> Result<Option<Arc<RouteEntry>>, Problem> {
+        if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+            let detail = "the gateway relays no connections and echoes no requests";
+            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).never_retry());
+        }
+        check_path(request.uri().path())?;
+        check_framing(request.headers())?;
+        let host = host(request.uri(), request.headers())?;
+        let expected = request.headers().get(header::EXPECT);
+        if expected.is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            let detail = "the header Expect must be 100-continue or left out";
+            return Err(Problem::new(StatusCode::EXPECTATION_FAILED, "expectation-failed", detail).never_retry());
+        }
+        let path = request.uri().path();
+        let own = OWN.contains(&path);
+        let route = table
+            .find(request.method(), path, &host, request.headers())
+            .filter(|_| !own);
+        if route.is_none() && !own {
+            let path = path.chars().take(200).collect::<String>();
+            return Err(Problem::not_found("not-found", format!("there is nothing at {path}")));
+        }
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().copied();
+        let peer = peer.ok_or_else(|| Problem::internal(&"the peer of a connection is not known"))?;
+        let forwarding = Forwarding {
+            peer: peer.0.ip(),
+            tls: request.extensions().get::<Secure>().is_some(),
+            host: &host,
+            trusted: &self.trusted,
+        };
+        forwarding.stamp(request.headers_mut());
+        Ok(route.cloned())
+    }
+
+    /// Leaves the caller for limits, where the route asks who it is.
+    async fn identify(&self, route: &RouteEntry, request: &mut Request) -> Result<(), Problem> {
+        let Some(access) = route.access else {
+            return Ok(());
+        };
+        let caller = self.identity.identify(request.headers()).await?;
+        if !self.identity.is_open() {
+            access.check(&caller)?;
+        }
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+}
+
+/// What a limit by a claim counts a request under: only that of a verified token, else its address counts.
+#[must_use]
+pub fn claim(request: &Request, name: &str) -> Option<String> {
+    let caller = request.extensions().get::<Caller>()?;
+    let user = caller.user_id().filter(|_| name == "sub")?;
+    Some(user.to_string())
+}

@@ -1,0 +1,30 @@
+//! The answers: those of the services behind, and two of the gateway's own.
+
+mod dashboard;
+mod forward;
+mod instance;
+
+use valerix_kit::api::Api;
+
+use crate::reload::Routes;
+
+/// Paths of the gateway's own, whatever the routes say.
+pub const OWN: [&str; 2] = ["/api/dashboard", "/api/instance"];
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct AppState {
+    /// The routes in force.
+    pub routes: Routes,
+    /// The name of this replica.
+    pub replica: String,
+}
+
+/// Every route of the gateway.
+pub fn api() -> Api<AppState> {
+    let api = Api::new(
+        "gateway",
+        "The one entry of the shop; the services behind it describe themselves",
+    );
+    forward::routes(instance::routes(dashboard::routes(api)))
+}

@@ -1,0 +1,241 @@
+//! The routes as requests are matched with them. In: a document. Out: a table in which the first route that fits counts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, Method, Uri};
+use valerix_kit::identity::Access;
+use valerix_policy::Parsed;
+use valerix_proxy::{Sending, Upstream};
+use valerix_resilience::Resilience;
+
+use crate::document::{AuthType, Dashboard, Gateway, HeaderMatch, Match, Route};
+
+/// The routes in force.
+#[derive(Default)]
+pub struct Table {
+    /// The hash of the document's bytes; none for routes that came of no file.
+    pub hash: Option<String>,
+    routes: Vec<Arc<RouteEntry>>,
+    upstreams: HashMap<String, (Uri, Upstream)>,
+    /// What the dashboard is put together of.
+    pub dashboard: Dashboard,
+}
+
+/// One route, ready to be used.
+pub struct RouteEntry {
+    /// Its name in metrics.
+    pub name: Arc<str>,
+    matches: Match,
+    methods: Vec<Method>,
+    rewrite: Option<String>,
+    /// Who may ask; none where no token is looked at.
+    pub access: Option<Access>,
+    /// Where its requests go.
+    pub upstream: Upstream,
+    /// How they are passed on.
+    pub sending: Sending,
+}
+
+/// Where the targets are: in the document, or where the environment says.
+pub type Overrides = HashMap<String, Uri>;
+
+impl Table {
+    /// The table of a document. Targets of `former` that are where they were keep their connections.
+    pub fn new(parsed: Parsed<Gateway>, resilience: &Resilience, overrides: &Overrides, former: &Self) -> Self {
+        let Parsed { document, hash, .. } = parsed;
+        let mut upstreams = HashMap::new();
+        for target in document.targets {
+            // Validated with the document, or given as a URL at start.
+            let url = overrides.get(&target.name).cloned().or_else(|| target.url.parse().ok());
+            let Some(url) = url else { continue };
+            let kept = former.upstreams.get(&target.name).filter(|(place, _)| *place == url);
+            let kept = kept.map(|(_, upstream)| upstream.clone());
+            let Some(upstream) = kept.or_else(|| Upstream::new(resilience, &target.name, &url)) else {
+                tracing::error!(target_name = target.name, %url, "a target is not at http://host[:port], its routes are left out");
+                continue;
+            };
+            upstreams.insert(target.name, (url, upstream));
+        }
+        let entry = |route: Route| {
+            let (_, upstream) = upstreams.get(&route.target)?;
+            Some(Arc::new(RouteEntry::new(route, upstream.clone())))
+        };
+        let mut routes: Vec<_> = document.routes.into_iter().filter_map(entry).collect();
+        routes.sort_by_key(|route| std::cmp::Reverse(route.weight()));
+        Self {
+            hash: Some(hash),
+            routes,
+            upstreams,
+            dashboard: document.dashboard,
+        }
+    }
+
+    /// The route of a request.
+    #[must_use]
+    pub fn find(&self, method: &Method, path: &str, host: &Authority, headers: &HeaderMap) -> Option<&Arc<RouteEntry>> {
+        self.routes.iter().find(|route| route.fits(method, path, host, headers))
+    }
+
+    /// A target of the dashboard.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<&Upstream> {
+        self.upstreams.get(name).map(|(_, upstream)| upstream)
+    }
+}
+
+impl RouteEntry {
+    fn new(route: Route, upstream: Upstream) -> Self {
+        let access = match (route.auth.auth_type, route.auth.roles.is_empty()) {
+            (AuthType::None, _) => None,
+            (AuthType::Optional, _) => Some(Access::Public),
+            (AuthType::Required, true) => Some(Access::User),
+            (AuthType::Required, false) => Some(Access::Admin),
+        };
+        Self {
+            name: route.name.into(),
+            methods: route
+                .matches
+                .methods
+                .iter()
+                .filter_map(|method| method.parse().ok())
+                .collect(),
+            matches: route.matches,
+            rewrite: route.rewrite_prefix,
+            access,
+            upstream,
+            sending: Sending {
+                max_body: route.max_body_bytes,
+                idle: route.idle_timeout.get(),
+            },
+        }
+    }
+
+    /// The more a route says, the earlier it is looked at.
+    fn weight(&self) -> (usize, bool, bool, usize) {
+        let Match {
+            path_prefix,
+            host,
+            methods,
+            headers,
+        } = &self.matches;
+        (path_prefix.len(), host.is_some(), !methods.is_empty(), headers.len())
+    }
+
+    fn fits(&self, method: &Method, path: &str, host: &Authority, headers: &HeaderMap) -> bool {
+        let has = |HeaderMatch { name, value }: &HeaderMatch| {
+            headers
+                .get_all(name)
+                .iter()
+                .any(|found| found.as_bytes() == value.as_bytes())
+        };
+        rest(path, &self.matches.path_prefix).is_some()
+            && self
+                .matches
+                .host
+                .as_ref()
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host.host()))
+            && (self.methods.is_empty() || self.methods.contains(method))
+            && self.matches.headers.iter().all(has)
+    }
+
+    /// The target of a request that fits, as the service behind knows it.
+    #[must_use]
+    pub fn rewrite(&self, uri: &Uri) -> Uri {
+        let Some(rewrite) = &self.rewrite else {
+            return uri.clone();
+        };
+        let rest = rest(uri.path(), &self.matches.path_prefix).unwrap_or_default();
+        let path = match (rewrite.as_str(), rest) {
+            ("/", "") => "/".to_owned(),
+            ("/", rest) => rest.to_owned(),
+            (rewrite, rest) => format!("{rewrite}{rest}"),
+        };
+        let target = match uri.query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        // Made of parts of targets: it is one.
+        target.parse::<PathAndQuery>().map_or_else(|_| uri.clone(), Uri::from)
+    }
+}
+
+/// What of a path comes after a prefix: nothing, or what begins with `/`.
+fn rest<'path>(path: &'path str, prefix: &str) -> Option<&'path str> {
+    if prefix == "/" {
+        return Some(if path == "/" { "" } else { path });
+    }
+    path.strip_prefix(prefix)
+        .filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    async fn table() -> Table {
+        let route = |name: &str, matches: serde_json::Value, rewrite: Option<&str>| json!({"name": name, "match": matches, "rewritePrefix": rewrite, "target": "a"});
+        let document = json!({"version": 1, "targets": [{"name": "a", "url": "http://127.0.0.1:1"}], "routes": [
+            route("root", json!({"pathPrefix": "/"}), None),
+            route("orders", json!({"pathPrefix": "/api/orders"}), None),
+            route("exports", json!({"pathPrefix": "/api/orders/export"}), Some("/")),
+            route("posts", json!({"pathPrefix": "/api/orders", "methods": ["POST"]}), None),
+            route("old", json!({"pathPrefix": "/api/orders", "host": "old.example"}), Some("/v0/orders")),
+            route("canary", json!({"pathPrefix": "/api/orders", "headers": [{"name": "x-canary", "value": "1"}]}), None),
+        ]});
+        let resilience = Resilience::builder().start().await.unwrap();
+        let parsed = Gateway::parse(document.to_string().as_bytes()).unwrap();
+        Table::new(parsed, &resilience, &Overrides::new(), &Table::default())
+    }
+
+    #[tokio::test]
+    async fn the_route_that_says_most_counts() {
+        let table = table().await;
+        let find = |method: Method, host: &'static str, path: &str, canary: bool| {
+            let mut headers = HeaderMap::new();
+            if canary {
+                headers.insert("x-canary", "1".parse().unwrap());
+            }
+            let route = table
+                .find(&method, path, &Authority::from_static(host), &headers)
+                .unwrap();
+            let rewritten = route.rewrite(&format!("{path}?a=b").parse().unwrap()).to_string();
+            format!("{} {rewritten}", route.name)
+        };
+        let (get, post) = (Method::GET, Method::POST);
+        for (method, host, path, canary, expected) in [
+            (&get, "shop", "/", false, "root /?a=b"),
+            (&get, "shop", "/api/ordersx", false, "root /api/ordersx?a=b"),
+            (&get, "shop", "/api/orders", false, "orders /api/orders?a=b"),
+            (&get, "shop", "/api/orders/7", false, "orders /api/orders/7?a=b"),
+            (&get, "shop", "/api/orders/7", true, "canary /api/orders/7?a=b"),
+            (&post, "shop", "/api/orders", true, "posts /api/orders?a=b"),
+            (&post, "OLD.example:80", "/api/orders/7", true, "old /v0/orders/7?a=b"),
+            (&get, "shop", "/api/orders/export", false, "exports /?a=b"),
+            (&get, "old.example", "/api/orders/export/x", false, "exports /x?a=b"),
+        ] {
+            assert_eq!(
+                find(method.clone(), host, path, canary),
+                expected,
+                "{method} {host}{path}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_stays_where_it_is_keeps_its_connections() {
+        let former = table().await;
+        let resilience = Resilience::builder().start().await.unwrap();
+        let again = |url: &str| {
+            let document = json!({"version": 1, "targets": [{"name": "a", "url": url}], "routes": []});
+            let parsed = Gateway::parse(document.to_string().as_bytes()).unwrap();
+            Table::new(parsed, &resilience, &Overrides::new(), &former)
+        };
+        let same = |table: &Table| table.upstream("a").unwrap().is_same(former.upstream("a").unwrap());
+        assert!(same(&again("http://127.0.0.1:1")));
+        assert!(!same(&again("http://127.0.0.1:2")));
+    }
+}

@@ -1,0 +1,17 @@
+//! The gateway in front of services that misbehave, judged by what each end sees.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking"
+)]
+
+mod dashboard;
+mod edge;
+mod protection;
+mod reload;
+mod smuggling;
+mod streaming;
+mod support;
+mod tls;
+mod upgrades;

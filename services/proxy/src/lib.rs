@@ -1,0 +1,28 @@
+//! Passes HTTP requests on to another service: bodies stream both ways, and what a call may do is decided by the target's
+//! policy (breaker, retry, bulkhead, timeouts) in `valerix-resilience`. It knows no routes and nobody's identity.
+//!
+//! [`Upstream`] is a service that requests are passed on to. What whoever is at the edge asks of a request before: that its
+//! path means the same to everybody ([`check_path`]), that it names one host ([`host`]), that its length is told in one way
+//! ([`check_framing`]), and that nobody speaks in the name of others ([`drop_internal`], [`Forwarding`]).
+
+// Its example is compiled as well.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod body;
+mod forwarded;
+mod headers;
+mod path;
+mod upgrade;
+mod upstream;
+mod wire;
+
+pub use self::body::{IdleBody, REPLAYED_BYTES};
+pub use self::forwarded::{Forwarding, host};
+pub use self::headers::{check_framing, drop_internal};
+pub use self::path::check_path;
+pub use self::upstream::{Answer, Sending, SendingError, Upstream};
+
+/// Whatever a body of somebody else's may fail of.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

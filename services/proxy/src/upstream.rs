@@ -1,0 +1,243 @@
+//! One service that requests are passed on to. In: a request as it came. Out: the answer with its body still to come, or
+//! the reason why there is none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{EXPECT, TE};
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::{BodyExt, Either, Empty};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+use tower::{Layer, ServiceExt};
+use valerix_resilience::{
+    CallError, ClusterResolver, Endpoint, Head, Problem, Resilience, Sent, SentOnce, Target, TargetBody, TargetService,
+    refusals,
+};
+
+use crate::BoxError;
+use crate::body::{IdleBody, REPLAYED_BYTES, Replay, Upload, UploadFailure, UploadState};
+use crate::headers::{drop_hop_by_hop, join_cookies, tokens};
+use crate::upgrade;
+use crate::wire::{OnWire, Wire};
+
+/// The longest that a streamed body may take, whatever else bounds it: the caller's deadline, and that the client sends on.
+const STREAM_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The body of an answer: it streams, and occupies its place in the target's bulkhead until it ends.
+/// What granted an upgrade has none.
+pub type Answer = Either<TargetBody<IdleBody<Incoming>>, Empty<Bytes>>;
+
+/// A service that requests are passed on to. Clones share its connections and all that was learned about it.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use valerix_proxy::Upstream;
+/// use valerix_resilience::Resilience;
+///
+/// let resilience = Resilience::builder().start().await.unwrap();
+/// let orders = Upstream::new(&resilience, "order", &"http://order:3001".parse().unwrap()).unwrap();
+/// assert_eq!(orders.name(), "order");
+/// assert!(Upstream::new(&resilience, "order", &"https://order".parse().unwrap()).is_none());
+/// # });
+/// ```
+#[derive(Clone)]
+pub struct Upstream {
+    target: Arc<Target>,
+    service: TargetService<Wire>,
+    tasks: TaskTracker,
+    /// Says which clones are one.
+    connections: Arc<()>,
+}
+
+/// How one request is passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sending {
+    /// The most bytes that its body may have.
+    pub max_body: u64,
+    /// How long the answer's body may stand still. A stream of events may stand still for as long as it likes.
+    pub idle: Duration,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SendingError {
+    /// Its body is longer than allowed.
+    #[error("the body has more than {0} bytes")]
+    TooLarge(u64),
+    /// Its body broke off.
+    #[error("failed to read the body of the request: {0}")]
+    Body(String),
+    /// What the target did, or what was not even tried.
+    #[error(transparent)]
+    Call(CallError),
+    /// The target changed the protocol although nobody asked for it.
+    #[error("target {0} changed the protocol unasked")]
+    Unasked(String),
+}
+
+impl SendingError {
+    /// The answer to give for it.
+    #[must_use]
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::TooLarge(most) => {
+                let detail = format!("a body of this route may have at most {most} bytes");
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail).never_retry()
+            }
+            Self::Body(_) => {
+                let detail = "the body broke off before its end: send the request again";
+                Problem::new(StatusCode::BAD_REQUEST, "incomplete-body", detail)
+            }
+            Self::Call(error) => error.problem(),
+            Self::Unasked(target) => {
+                let detail = "a service needed for this gave an answer that can not be passed on";
+                Problem::new(StatusCode::BAD_GATEWAY, "unreachable", detail).with("target", target.as_str())
+            }
+        }
+    }
+
+    /// Whether the target may have acted on the request.
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        match self {
+            Self::Call(error) => error.sent(),
+            Self::TooLarge(_) | Self::Body(_) | Self::Unasked(_) => Sent::Perhaps,
+        }
+    }
+}
+
+impl Upstream {
+    /// The target `name` of the policy, at `url`. None where that is no `http://host[:port]`.
+    #[must_use]
+    pub fn new(resilience: &Resilience, name: &str, url: &Uri) -> Option<Self> {
+        let authority = url.authority().filter(|authority| !authority.as_str().contains('@'))?;
+        if url.scheme() != Some(&Scheme::HTTP) || url.path_and_query().is_some_and(|path| path.as_str() != "/") {
+            return None;
+        }
+        let host = HeaderValue::from_str(authority.as_str()).ok()?;
+        let target = resilience.target(name);
+        let mut layer = resilience.client_layer(name).retry_on(worth_another_attempt);
+        if let Some(endpoint) = endpoint(authority) {
+            layer = layer.balance(endpoint, ClusterResolver::new());
+        }
+        let wire = Wire::new(Arc::clone(&target), authority.clone(), host);
+        Some(Self {
+            target,
+            service: layer.layer(wire),
+            tasks: resilience.tasks().clone(),
+            connections: Arc::new(()),
+        })
+    }
+
+    /// The target's name in the policy.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.target.name()
+    }
+
+    /// Whether both are one, with the same connections.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.connections, &other.connections)
+    }
+
+    /// Passes a request on. Its path and headers are sent as they are, but for those of one hop and `Host`.
+    ///
+    /// # Errors
+    /// When there is no answer; an answer of any status is none.
+    pub async fn send<B>(&self, mut request: Request<B>, sending: Sending) -> Result<Response<Answer>, SendingError>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let wanted = upgrade::wanted(&mut request);
+        let (mut parts, body) = request.into_parts();
+        let trailers = tokens(&parts.headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        drop_hop_by_hop(&mut parts.headers);
+        join_cookies(&mut parts.headers);
+        // Whoever waits to be told to send the body is told so by its being read.
+        parts.headers.remove(EXPECT);
+        if trailers {
+            parts.headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        if wanted.is_some() {
+            upgrade::stamp(&mut parts.headers);
+        }
+        let state = Arc::new(UploadState::default());
+        let streamed = body.size_hint().exact().is_none_or(|length| length > REPLAYED_BYTES);
+        if body.size_hint().lower() > sending.max_body {
+            return Err(SendingError::TooLarge(sending.max_body));
+        }
+        let body = Upload::new(body, sending.max_body, Arc::clone(&state));
+        let body = if streamed {
+            parts.extensions.insert(SentOnce {
+                patience: STREAM_PATIENCE,
+            });
+            Replay::once(body.boxed_unsync())
+        } else {
+            let failed = || failure(&state, self.name(), sending.max_body);
+            let kept = body
+                .collect()
+                .await
+                .map_err(|error| failed().unwrap_or_else(|| SendingError::Body(error.to_string())))?;
+            let trailers = kept.trailers().cloned();
+            Replay::Kept(kept.to_bytes(), trailers)
+        };
+        parts.extensions.insert(OnWire {
+            idle: sending.idle,
+            upload: streamed.then(|| Arc::clone(&state)),
+        });
+        let called = self.service.clone().oneshot(Request::from_parts(parts, body)).await;
+        // A body that failed is why the call did, whatever the connection made of it.
+        let mut answer = called
+            .map_err(|error| failure(&state, self.name(), sending.max_body).unwrap_or(SendingError::Call(error)))?;
+        let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let granted = changes && upgrade::granted(answer.headers());
+        drop_hop_by_hop(answer.headers_mut());
+        match wanted {
+            Some(wanted) if granted => {
+                let upstream = hyper::upgrade::on(&mut answer);
+                upgrade::stamp(answer.headers_mut());
+                let (parts, held) = answer.into_parts();
+                wanted.relay(upstream, held, &self.tasks);
+                Ok(Response::from_parts(parts, Either::Right(Empty::new())))
+            }
+            _ if changes => Err(SendingError::Unasked(self.name().to_owned())),
+            _ => Ok(answer.map(Either::Left)),
+        }
+    }
+}
+
+/// Which answers are worth another attempt, where there may be one: those by which a service or a replica says that it is
+/// not there, and that an earlier attempt is still at it. Whoever asked is to hear what became of that.
+fn worth_another_attempt(head: Head<'_>) -> bool {
+    match head.status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => true,
+        StatusCode::CONFLICT => head.problem() == Some(refusals::in_progress().name()),
+        _ => false,
+    }
+}
+
+/// What a failure of the body means to whoever sent the request.
+fn failure(state: &UploadState, target: &str, most: u64) -> Option<SendingError> {
+    state.failure().map(|failure| match failure {
+        UploadFailure::TooLarge => SendingError::TooLarge(most),
+        UploadFailure::Broken(cause) => SendingError::Body(cause.clone()),
+        UploadFailure::Unanswered(timeout) => SendingError::Call(CallError::AttemptTimeout {
+            target: target.to_owned(),
+            timeout: *timeout,
+            attempts: 1,
+        }),
+    })
+}
+
+/// Where the addresses of a host are looked for; none for what is an address itself.
+fn endpoint(authority: &Authority) -> Option<Endpoint> {
+    let host = authority.host();
+    let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    (!is_address).then(|| Endpoint::new("http", host, authority.port_u16().unwrap_or(80)))
+}
