@@ -9,6 +9,7 @@ mod faults;
 mod history;
 mod kills;
 mod orders;
+mod owners;
 mod restarts;
 mod shop;
 mod store;
