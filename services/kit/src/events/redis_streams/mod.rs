@@ -1,4 +1,4 @@
-//! The [`EventBus`] on Redis Streams. The only folder that speaks Redis; the wire format is in the crate's README.
+//! The [`EventBus`] on Redis Streams. The only folder that speaks Redis, beside the lock; the wire format is in the crate's README.
 //!
 //! Short commands share one connection that reconnects by itself. Each reader has a connection of its own without a
 //! response timeout (the default of 500 ms would cut every blocking read) under a timeout of ours.
