@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{BusError, EventBus, LastFailure, Loss, outbox};
+use super::{BusError, Epoch, EventBus, LastFailure, Loss, outbox};
 use crate::metrics::Metrics;
 
 /// How often the bus is asked, and what is published noted.
@@ -32,6 +32,19 @@ pub struct Republisher {
     /// This one of several that watch over it.
     holder: String,
     metrics: Metrics,
+}
+
+/// A loss that is being made good.
+#[derive(Debug)]
+pub struct Begun {
+    epoch: Epoch,
+    /// What the note will say.
+    complete: DateTime<Utc>,
+    /// What is written later goes to a bus that has lost nothing since.
+    until: DateTime<Utc>,
+    /// The last event that was published again: when it was written, and its id.
+    after: Option<(DateTime<Utc>, Uuid)>,
+    count: u64,
 }
 
 /// Why nothing could be published again.
@@ -59,9 +72,9 @@ impl Republisher {
 
     /// Looks every second, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let mut last = LastFailure::default();
+        let (mut begun, mut last) = (None, LastFailure::default());
         while !stop.is_cancelled() {
-            match self.look(&stop).await {
+            match self.look(&mut begun, &stop).await {
                 Ok(_) => last.clear(),
                 Err(error) if last.is_new(&error) => {
                     tracing::warn!(%error, "it is not known whether the event bus has lost events");
@@ -75,75 +88,87 @@ impl Republisher {
         }
     }
 
-    /// Finds out whether something is lost, and publishes it again; returns how many events that were.
+    /// Finds out whether something is lost, and publishes it again, going on with what was `begun`; returns how many events
+    /// that were once all of it is done.
     ///
     /// # Errors
-    /// When Postgres or the bus did not answer; what was begun is begun again by the next look.
-    pub async fn look(&self, stop: &CancellationToken) -> Result<u64, RepublishError> {
-        // Asked first: what is published after it is not covered by the note.
+    /// When Postgres or the bus did not answer. A bus that is full takes the rest later.
+    pub async fn look(&self, begun: &mut Option<Begun>, stop: &CancellationToken) -> Result<u64, RepublishError> {
+        // Asked first: what is written after it is not covered by the note.
         let progress = outbox::progress(&self.pool).await;
         let outbox::Progress { complete, now } = progress.map_err(RepublishError::Database)?;
         let epoch = self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)?;
-        let since = match epoch.loss {
-            Loss::Nothing => {
-                self.bus
-                    .note(&self.outbox, &epoch, complete)
-                    .await
-                    .map_err(RepublishError::Bus)?;
+        if epoch.loss == Loss::Nothing {
+            *begun = None;
+            self.note(&epoch, complete).await?;
+            return Ok(0);
+        }
+        // After another loss what was published again may be lost, too.
+        let mut work = begun.take().filter(|begun| begun.epoch == epoch).unwrap_or(Begun {
+            epoch,
+            complete,
+            until: now,
+            after: None,
+            count: 0,
+        });
+        loop {
+            let turn = self.bus.turn(&self.outbox, &self.holder, TURN);
+            if stop.is_cancelled() || !turn.await.map_err(RepublishError::Bus)? {
                 return Ok(0);
             }
-            Loss::Since(at) => Some(at - MARGIN),
-            Loss::Everything => None,
-        };
-        let Some(count) = self.publish_again(since, now, stop).await? else {
-            return Ok(0);
-        };
-        // Another loss in the meantime may have taken what was just published.
-        let after = self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)?;
-        if (&after.run, &after.note) == (&epoch.run, &epoch.note) {
-            self.bus
-                .note(&self.outbox, &epoch, complete)
-                .await
-                .map_err(RepublishError::Bus)?;
+            match self.publish_page(&mut work).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    *begun = Some(work);
+                    return Err(error);
+                }
+            }
+        }
+        let Begun {
+            epoch, complete, count, ..
+        } = work;
+        if self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)? == epoch {
+            self.note(&epoch, complete).await?;
         }
         if count > 0 {
-            tracing::warn!(events = count, since = ?since, "the event bus had lost events, they were published again");
+            tracing::warn!(events = count, loss = ?epoch.loss, "the event bus may have lost events, they were published again");
         }
         Ok(count)
     }
 
-    /// Publishes what is published already and was written from `since` until `now`. `None`: it is another relay's turn, or the end.
-    async fn publish_again(
-        &self,
-        since: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-        stop: &CancellationToken,
-    ) -> Result<Option<u64>, RepublishError> {
-        let (mut after, mut count) = (None, 0);
-        loop {
-            let turn = self.bus.turn(&self.outbox, &self.holder, TURN);
-            if stop.is_cancelled() || !turn.await.map_err(RepublishError::Bus)? {
-                return Ok(None);
+    async fn note(&self, seen: &Epoch, complete: DateTime<Utc>) -> Result<(), RepublishError> {
+        let noted = self.bus.note(&self.outbox, seen, complete).await;
+        // Another relay's note says the same; after a loss the next look sees it.
+        noted.map(|_| ()).map_err(RepublishError::Bus)
+    }
+
+    /// Publishes the next page; `false`: there is none.
+    async fn publish_page(&self, work: &mut Begun) -> Result<bool, RepublishError> {
+        let since = match work.epoch.loss {
+            Loss::Since(at) => Some(at - MARGIN),
+            Loss::Nothing | Loss::Everything => None,
+        };
+        let page = outbox::published(&self.pool, since, work.until, work.after, PAGE)
+            .await
+            .map_err(RepublishError::Database)?;
+        let Some(last) = page.last() else {
+            return Ok(false);
+        };
+        for outcome in self.bus.publish(&page).await {
+            match outcome {
+                Err(error) if error.unavailable => return Err(RepublishError::Bus(error)),
+                Err(error) => tracing::warn!(%error, "an event could not be published again"),
+                Ok(()) => {}
             }
-            let page = outbox::published(&self.pool, since, now, after, PAGE)
-                .await
-                .map_err(RepublishError::Database)?;
-            let Some(last) = page.last() else {
-                return Ok(Some(count));
-            };
-            after = Some((last.occurred_at, last.id));
-            for outcome in self.bus.publish(&page).await {
-                match outcome {
-                    Ok(()) => count += 1,
-                    Err(error) if error.unavailable => return Err(RepublishError::Bus(error)),
-                    Err(error) => tracing::warn!(%error, "an event could not be published again"),
-                }
-            }
-            let published = u64::try_from(page.len()).unwrap_or_default();
-            self.metrics
-                .events_published
-                .with_label_values(&["republished"])
-                .inc_by(published);
         }
+        work.after = Some((last.occurred_at, last.id));
+        let published = u64::try_from(page.len()).unwrap_or_default();
+        work.count += published;
+        self.metrics
+            .events_published
+            .with_label_values(&["republished"])
+            .inc_by(published);
+        Ok(true)
     }
 }

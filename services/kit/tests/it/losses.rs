@@ -12,7 +12,7 @@ use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{eventually, free_port};
 
 use crate::events::{Running, quick};
-use crate::support::{OwnRedis, Scripted, World, new_event, own_bus, subscription};
+use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, new_event, own_bus, subscription};
 
 const OUTBOX: &str = "service";
 
@@ -21,7 +21,7 @@ fn republisher(world: &World) -> Republisher {
 }
 
 async fn look(republisher: &Republisher) -> u64 {
-    republisher.look(&CancellationToken::new()).await.unwrap()
+    republisher.look(&mut None, &CancellationToken::new()).await.unwrap()
 }
 
 /// A world on this port, once Redis answers there.
@@ -66,7 +66,10 @@ async fn what_an_empty_redis_has_lost_is_published_again_and_groups_miss_nothing
     assert_eq!((look(&one).await, look(&other).await), (0, 0), "nothing is lost");
 
     drop(redis);
-    assert!(one.look(&CancellationToken::new()).await.is_err(), "Redis is away");
+    assert!(
+        one.look(&mut None, &CancellationToken::new()).await.is_err(),
+        "Redis is away"
+    );
     let _redis = OwnRedis::start(port);
     answers(&world).await;
     // Both find the loss, one of them publishes.
@@ -196,6 +199,28 @@ async fn an_outbox_of_many_pages_is_published_again_whole() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 1203);
+}
+
+#[tokio::test]
+async fn a_bus_that_is_full_takes_the_rest_later_and_nothing_twice() {
+    let world = World::new().await;
+    let events: Vec<_> = (0..1203)
+        .map(|number| new_event(&format!("thing:{number}"), 1))
+        .collect();
+    world.append(&events).await;
+    while world.relay().publish_batch().await.unwrap() > 0 {}
+    let mut redis = world.redis.clone();
+    let _: () = redis::AsyncCommands::del(&mut redis, world.bus.stream(TOPIC))
+        .await
+        .unwrap();
+    let bus = Arc::new(Tampered::full_at(&world.bus, 2));
+    let republisher = Republisher::new(world.pool.clone(), bus, OUTBOX, Metrics::new().unwrap());
+    let (mut begun, stop) = (None, CancellationToken::new());
+    assert!(republisher.look(&mut begun, &stop).await.is_err());
+    assert_eq!(world.stream().await.len(), 500);
+    assert_eq!(republisher.look(&mut begun, &stop).await.unwrap(), 1203);
+    assert_eq!(world.stream().await.len(), 1203);
+    assert_eq!(republisher.look(&mut begun, &stop).await.unwrap(), 0);
 }
 
 #[tokio::test]

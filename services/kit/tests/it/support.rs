@@ -1,6 +1,7 @@
 //! What the tests share: a database with outbox and inbox, and a bus under a prefix of its own.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -198,6 +199,9 @@ type TamperWithSource = dyn Fn(Box<dyn EventSource>) -> Box<dyn EventSource> + S
 pub struct Tampered {
     bus: Arc<dyn EventBus>,
     dies_after_publish: bool,
+    /// The call of this number publishes nothing; counted from 1.
+    full_at: usize,
+    publishes: AtomicUsize,
     source: Box<TamperWithSource>,
 }
 
@@ -205,9 +209,16 @@ impl Tampered {
     /// Publishes for real and then never returns: the process dies between publish and mark.
     pub fn dies_after_publish(bus: &Arc<RedisStreams>) -> Self {
         Self {
-            bus: bus.clone(),
             dies_after_publish: true,
-            source: Box::new(|source| source),
+            ..Self::reads_by(bus, |source| source)
+        }
+    }
+
+    /// Has no room at its `call`th publishing.
+    pub fn full_at(bus: &Arc<RedisStreams>, call: usize) -> Self {
+        Self {
+            full_at: call,
+            ..Self::reads_by(bus, |source| source)
         }
     }
 
@@ -219,6 +230,8 @@ impl Tampered {
         Self {
             bus: bus.clone(),
             dies_after_publish: false,
+            full_at: 0,
+            publishes: AtomicUsize::new(0),
             source: Box::new(source),
         }
     }
@@ -227,6 +240,14 @@ impl Tampered {
 #[async_trait]
 impl EventBus for Tampered {
     async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>> {
+        if self.publishes.fetch_add(1, Ordering::SeqCst) + 1 == self.full_at {
+            let full = BusError {
+                action: "publish",
+                reason: "there is no room".into(),
+                unavailable: true,
+            };
+            return events.iter().map(|_| Err(full.clone())).collect();
+        }
         let published = self.bus.publish(events).await;
         if self.dies_after_publish {
             std::future::pending::<()>().await;
