@@ -63,6 +63,7 @@ pub struct Operation {
     query: Option<SchemaOf>,
     body: Option<SchemaOf>,
     answers: Vec<(u16, &'static str, Option<SchemaOf>)>,
+    empty: Vec<(u16, &'static str)>,
 }
 
 impl Operation {
@@ -75,6 +76,7 @@ impl Operation {
             query: None,
             body: None,
             answers: Vec::new(),
+            empty: Vec::new(),
         }
     }
 
@@ -107,6 +109,13 @@ impl Operation {
     pub fn answer<T: JsonSchema>(mut self, status: u16, description: &'static str) -> Self {
         let schema: SchemaOf = |generator| generator.subschema_for::<T>();
         self.answers.push((status, description, Some(schema)));
+        self
+    }
+
+    /// Gives an answer without a body.
+    #[must_use]
+    pub fn empty(mut self, status: u16, description: &'static str) -> Self {
+        self.empty.push((status, description));
         self
     }
 
@@ -147,7 +156,9 @@ impl Operation {
             };
             (status.to_string(), answer)
         });
-        let answers: Map<String, Value> = answers.collect();
+        let empty = self.empty.into_iter();
+        let empty = empty.map(|(status, description)| (status.to_string(), json!({"description": description})));
+        let answers: Map<String, Value> = answers.chain(empty).collect();
         let mut operation = json!({
             "summary": self.summary,
             "security": self.access.security(),

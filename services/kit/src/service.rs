@@ -62,6 +62,15 @@ pub enum StartError {
     /// The URL of the database is none.
     #[error("failed to open the database")]
     Database(#[source] DatabaseUrlError),
+    /// A setting of the service's own is not acceptable.
+    #[error("failed to read {setting}")]
+    Setting {
+        /// Which.
+        setting: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The keys that services share can not be read.
     #[error("failed to read the keys that services share")]
     Identity(#[source] InvalidCallKeys),

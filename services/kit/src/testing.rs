@@ -9,6 +9,8 @@
     reason = "a test that can not be set up has to fail loudly"
 )]
 
+pub mod access;
+
 use std::future::Future;
 use std::net::TcpListener;
 use std::str::FromStr;
@@ -244,7 +246,12 @@ impl TestServer {
 
     /// A POST under construction.
     pub fn request(&self, path: &str) -> reqwest::RequestBuilder {
-        self.client.post(format!("{}{path}", self.base))
+        self.call(http::Method::POST, path)
+    }
+
+    /// A request under construction.
+    pub fn call(&self, method: http::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
     }
 }
 

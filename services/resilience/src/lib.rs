@@ -76,7 +76,7 @@ pub use faults::{AbortConnection, Faults, Injection};
 pub use key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};
 #[cfg(feature = "axum")]
-pub use limits::{InvalidNetwork, Network};
+pub use limits::{InvalidNetwork, Network, client_key};
 #[cfg(feature = "redis")]
 pub use limits::{InvalidRedisUrl, RedisLimits, SharedLimiter};
 pub use outbound::{

@@ -130,3 +130,35 @@ impl Verified {
         self.recent.insert(hash, (caller, until));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(number: usize) -> Hash {
+        Sha256::digest(number.to_le_bytes()).into()
+    }
+
+    #[test]
+    fn a_verified_token_is_known_until_it_expires() {
+        let mut verified = Verified::default();
+        verified.insert(hash(1), Caller::Anonymous, 100);
+        assert_eq!(verified.get(&hash(1), 99), Some(Caller::Anonymous));
+        assert_eq!(verified.get(&hash(1), 100), None);
+        assert_eq!(verified.get(&hash(2), 99), None);
+    }
+
+    #[test]
+    fn those_in_use_are_remembered_and_never_too_many() {
+        let mut verified = Verified::default();
+        verified.insert(hash(0), Caller::Anonymous, 100);
+        for number in 1..5 * REMEMBERED {
+            verified.insert(hash(number), Caller::Anonymous, 100);
+            if number % (REMEMBERED / 4) == 0 {
+                assert!(verified.get(&hash(0), 1).is_some(), "forgotten at {number}");
+            }
+            assert!(verified.recent.len() + verified.before.len() <= REMEMBERED);
+        }
+        assert!(verified.get(&hash(1), 1).is_none());
+    }
+}

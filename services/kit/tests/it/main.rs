@@ -9,6 +9,7 @@
 mod app;
 mod boundaries;
 mod events;
+mod identity;
 mod limits;
 mod relay;
 mod server;

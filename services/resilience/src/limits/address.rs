@@ -116,6 +116,26 @@ pub(crate) fn client(extensions: &http::Extensions, headers: &HeaderMap, trusted
     Some(Client::Address(client))
 }
 
+/// The text by which a client is counted: its address, or its /64 of IPv6, found across the proxies of `trusted`. None
+/// where nobody told the peer's address ([`ConnectInfo`]).
+///
+/// ```
+/// use std::net::SocketAddr;
+/// use axum::extract::ConnectInfo;
+///
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([10, 0, 0, 1], 80))));
+/// request.headers_mut().insert("x-forwarded-for", http::HeaderValue::from_static("192.0.2.7"));
+/// let client = |trusted: &[_]| valerix_resilience::client_key(request.extensions(), request.headers(), trusted);
+/// assert_eq!(client(&[]).as_deref(), Some("10.0.0.1"));
+/// assert_eq!(client(&["10.0.0.0/8".parse()?]).as_deref(), Some("192.0.2.7"));
+/// # Ok::<(), valerix_resilience::InvalidNetwork>(())
+/// ```
+#[must_use]
+pub fn client_key(extensions: &http::Extensions, headers: &HeaderMap, trusted: &[Network]) -> Option<String> {
+    client(extensions, headers, trusted).map(Client::key)
+}
+
 /// An address as proxies write it: with a port, in brackets, with a zone.
 fn parse_hop(text: &str) -> Option<IpAddr> {
     let address = |text: &str| {

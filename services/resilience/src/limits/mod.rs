@@ -16,7 +16,7 @@ pub use self::level::{Decision, Quota};
 pub use self::limiter::{MAX_KEYS, RateLimiter};
 
 #[cfg(feature = "axum")]
-pub use self::address::{InvalidNetwork, Network};
+pub use self::address::{InvalidNetwork, Network, client_key};
 #[cfg(all(feature = "axum", feature = "redis"))]
 pub(crate) use self::rules::SharedLimits;
 #[cfg(feature = "axum")]

@@ -1,0 +1,38 @@
+//! Who may do what.
+
+use serde_json::json;
+use valerix_kit::testing::access::every_route;
+
+use crate::app::{ADMIN, App, bearer};
+
+#[tokio::test]
+async fn every_route_lets_in_whom_it_declares() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    let (user, admin) = (
+        bearer(&app.login("ada@example.com").await),
+        bearer(&app.login(ADMIN).await),
+    );
+    let sign_in = |_, roles: &[&str]| {
+        if roles.contains(&"admin") {
+            admin.clone()
+        } else {
+            user.clone()
+        }
+    };
+    // A token of another auth with the same claims is the forger's.
+    let routes = every_route(&app.server, "auth", sign_in).await;
+    let expected = [
+        ("GET /.well-known/jwks.json", json!("public")),
+        ("POST /auth/keys/rotate", json!("admin")),
+        ("POST /auth/login", json!("public")),
+        ("POST /auth/logout", json!("public")),
+        ("DELETE /auth/me", json!("user")),
+        ("GET /auth/me", json!("user")),
+        ("PATCH /auth/me", json!("user")),
+        ("POST /auth/refresh", json!("public")),
+        ("POST /auth/register", json!("public")),
+        ("GET /auth/users/{id}/contact", json!({"services": ["notification"]})),
+    ];
+    assert_eq!(routes, expected.map(|(route, access)| (route.to_owned(), access)));
+}
