@@ -114,7 +114,10 @@ async fn a_stream_is_sent_once_and_takes_its_time() {
     let answer = service.call(stream).await.unwrap();
     assert_eq!((answer.status(), seen.count()), (StatusCode::SERVICE_UNAVAILABLE, 1));
     let error = service.call(ordinary).await.unwrap_err();
-    let timed_out = matches!(error, CallError::AttemptTimeout { .. } | CallError::BudgetExhausted { .. });
+    let timed_out = matches!(
+        error,
+        CallError::AttemptTimeout { .. } | CallError::BudgetExhausted { .. }
+    );
     assert!(timed_out, "{error}");
 }
 
