@@ -207,15 +207,16 @@ impl Watch {
 
 /// A document of a service's own in a mounted folder, followed as the library follows its policy.
 ///
-/// ```no_run
-/// # async fn example() -> std::io::Result<()> {
-/// let mut routes = valerix_resilience::DocumentFile::new("/etc/gateway/gateway.v1.json");
-/// while let Some(bytes) = routes.read()? {
-///     println!("{} bytes", bytes.len());
-///     routes.changed().await;
-/// }
-/// # Ok(())
-/// # }
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let path = std::env::temp_dir().join("valerix-example-of-no-file.json");
+/// let mut routes = valerix_resilience::DocumentFile::new(&path);
+/// assert_eq!(routes.read()?, None);
+/// // Who follows it waits here, and reads again.
+/// let waiting = tokio::time::timeout(std::time::Duration::from_millis(1), routes.changed());
+/// assert!(waiting.await.is_err());
+/// # Ok::<(), std::io::Error>(())
+/// # }).unwrap();
 /// ```
 pub struct DocumentFile {
     path: PathBuf,

@@ -8,6 +8,7 @@
 
 mod dashboard;
 mod edge;
+mod identity;
 mod protection;
 mod reload;
 mod smuggling;

@@ -291,10 +291,13 @@ fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
     use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if error.is::<RequestBodyError>() {
+        let io = error.downcast_ref::<std::io::Error>();
+        // What an error of IO wraps is not its source.
+        let wrapped = io.and_then(std::io::Error::get_ref);
+        if error.is::<RequestBodyError>() || wrapped.is_some_and(|error| error.is::<RequestBodyError>()) {
             return AttemptError::Request(error.to_string());
         }
-        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let kind = io.map(std::io::Error::kind);
         if let Some(ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable) = kind {
             return AttemptError::Connect(error.to_string());
         }
