@@ -110,7 +110,7 @@ CALL_KEY_{{ . | upper | replace "-" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* The target auth, whose keys every service reads. */}}
+{{/* The target auth, whose keys every service reads; the gateway has its own words for it. */}}
 {{- define "shop.authTarget" -}}
 - name: auth
   url: http://auth.{{ .Release.Namespace }}.svc
@@ -123,7 +123,7 @@ text of YAML. */}}
 {{- define "shop.service" -}}
 {{- $root := index . 0 -}}{{- $service := index . 1 -}}
 {{- $resilience := index . 3 | fromYaml -}}
-{{- $targets := concat ($resilience.targets | default list) (ne $service "auth" | ternary (include "shop.authTarget" $root | fromYamlArray) list) -}}
+{{- $targets := concat ($resilience.targets | default list) (has $service (list "auth" "gateway") | ternary list (include "shop.authTarget" $root | fromYamlArray)) -}}
 apiVersion: resilience.valerix.io/v1alpha1
 kind: ResilientService
 metadata:

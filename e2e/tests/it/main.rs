@@ -11,4 +11,5 @@ mod chaos;
 mod chart;
 mod refusals;
 mod service;
+mod shop;
 mod undisturbed;
