@@ -10,8 +10,10 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use valerix_inventory::routes::{AppState, api};
 use valerix_inventory::startup::migrations;
+use valerix_kit::args::IdentityArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
+use valerix_kit::identity::Identity;
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{TestDatabase, bus_args, eventually};
 use valerix_resilience::Resilience;
@@ -46,6 +48,8 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
             resilience: Resilience::builder().start().await.unwrap(),
         })
         .into_parts();
+    let identity = Identity::open("inventory", &IdentityArgs::default()).unwrap();
+    let service = service.layer(axum::Extension(identity));
 
     let mut finished = false;
     for polls in 1..400 {
