@@ -36,13 +36,17 @@ pub use chaos_experiment::{
 pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{Duration, InvalidDuration};
 pub use resilient_service::{
-    ActiveFault, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Chaos, ChaosAdmission, CircuitBreaker,
-    CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigStatus, ContainerPort, EnvFrom, EnvVar, EnvVarSource,
-    FieldReference, Hedge, HedgeType, HttpProbeSpec, Idempotency, ImagePullPolicy, Inbound, KeyReference,
-    LastExperiment, Lifecycle, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, LocalReference, Mode, OverrideState,
-    Priorities, Priority, PriorityHeader, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience,
-    ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements, Retry, RetryBudget,
-    RoutePriority, ServiceSummary, Target, TargetDefaults, TargetOverride, Timeouts, Window, WindowType,
+    ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Capabilities, Chaos,
+    ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload, ConfigStatus,
+    ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Hedge, HedgeType, HttpHeader,
+    Idempotency, ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey,
+    LimitKeyType, LimitScope, LocalReference, Mode, NetworkPolicy, NetworkPolicyMode, OverrideState, Priorities,
+    Priority, PriorityHeader, ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReloadStrategy,
+    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements,
+    Retry, RetryBudget, RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext, ServiceExposure,
+    ServiceSummary, ServiceType, TaintEffect, Target, TargetDefaults, TargetOverride, Timeouts, Toleration,
+    TolerationOperator, TopologySpread, TopologySpreadMode, UpdateStrategy, UpdateStrategyType, Verbatim, VolumeMount,
+    Window, WindowType,
 };
 
 /// The API group of every kind.

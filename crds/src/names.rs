@@ -14,6 +14,8 @@ pub const POLICY_LABEL: &str = "resilience.valerix.io/policy";
 pub const SLOT_LABEL: &str = "resilience.valerix.io/slot";
 /// Annotation on a child: hash of the desired state that was applied last.
 pub const APPLIED_ANNOTATION: &str = "resilience.valerix.io/applied";
+/// Annotation on the pods of a service that is started anew for a new policy: hash of that policy.
+pub const CONFIG_ANNOTATION: &str = "resilience.valerix.io/config";
 /// Annotation on a pod: a new value makes the kubelet refresh the pod's ConfigMap volumes at once.
 pub const NUDGE_ANNOTATION: &str = "resilience.valerix.io/nudge";
 /// Annotation on a ChaosExperiment or BackupPolicy: a new value asks for a run now.

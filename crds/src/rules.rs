@@ -79,6 +79,33 @@ fn what_is_right_passes() {
             ]},
             "idempotency": {"requiredRoutes": ["POST /api/orders"], "ttl": "1m", "lockTimeout": "21s"}
         }}})),
+        service(json!({
+            "minReadySeconds": 299,
+            "strategy": {"type": "Recreate"},
+            "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "1Gi"}}],
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            "initContainers": [{"name": "migrate", "image": "order:1", "args": ["migrate"]}],
+            "securityContext": {"runAsUser": 0, "runAsNonRoot": false, "capabilities": {"add": ["SYS_ADMIN"], "drop": []},
+                "allowPrivilegeEscalation": true, "seccompProfile": {"type": "Localhost", "localhostProfile": "a.json"}},
+            "tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute", "tolerationSeconds": 5}],
+            "affinity": {"nodeAffinity": {}},
+            "podOverrides": {"hostNetwork": true},
+            "probes": {
+                "startup": {"type": "Exec", "command": ["true"]},
+                "readiness": {"path": "/ready", "scheme": "HTTPS", "httpHeaders": [{"name": "Host", "value": "order"}]},
+                "liveness": {"type": "GRPC", "service": "order", "initialDelaySeconds": 5}
+            },
+            "autoscaling": {"maxReplicas": 1},
+            "disruption": {"minAvailable": "50%"},
+            "networkPolicy": {"ingressFrom": [], "egressTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+            "configReload": {"strategy": "Rollout", "deadline": "1s"}
+        })),
+        service(json!({
+            "strategy": {"type": "RollingUpdate", "maxSurge": "100%", "maxUnavailable": 0},
+            "securityContext": {"seccompProfile": {"type": "Unconfined"}},
+            "probes": {"readiness": {"type": "TCP", "port": "http"}},
+            "networkPolicy": {"mode": "None"}
+        })),
         // At the bounds of every rule that compares.
         object(
             "ResilientService",
@@ -153,7 +180,78 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         chaos(json!({"podKill": {}, "steadyState": {"probes": [probe]}}))
     };
     let http = |block: Value| probe(json!({"http": merged(json!({"service": "order"}), block)}));
+    let security = |block: Value| service(json!({"securityContext": block}));
+    let toleration = |block: Value| service(json!({"tolerations": [block]}));
+    let liveness = |block: Value| service(json!({"probes": {"liveness": block}}));
     for (object, text) in [
+        (
+            service(json!({"minReadySeconds": 300})),
+            "progressDeadlineSeconds (300 when absent) must be more",
+        ),
+        (
+            service(json!({"strategy": {"type": "Recreate", "maxSurge": 1}})),
+            "belong to type RollingUpdate",
+        ),
+        (
+            service(json!({"strategy": {"maxUnavailable": "101%"}})),
+            "a percentage from 0% to 100%",
+        ),
+        (
+            service(json!({"disruption": {"maxUnavailable": 10000}})),
+            "a number of pods from 0 to 9999",
+        ),
+        (
+            service(json!({"disruption": {"maxUnavailable": 1, "minAvailable": 1}})),
+            "maxUnavailable and minAvailable exclude each other",
+        ),
+        (
+            service(json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}})),
+            "must not exceed maxReplicas",
+        ),
+        (
+            service(json!({"networkPolicy": {"mode": "None", "egressTo": []}})),
+            "belong to mode Managed",
+        ),
+        (
+            service(json!({"configReload": {"deadline": "999ms"}})),
+            "deadline must be at least 1s",
+        ),
+        (security(json!({"runAsUser": 0})), "set runAsNonRoot to false"),
+        (
+            security(json!({"capabilities": {"add": ["SYS_ADMIN"]}})),
+            "without allowPrivilegeEscalation",
+        ),
+        (
+            security(json!({"seccompProfile": {"type": "Localhost"}})),
+            "localhostProfile belongs to type Localhost",
+        ),
+        (
+            toleration(json!({"key": "a", "operator": "Exists", "value": "b"})),
+            "value belongs to operator Equal",
+        ),
+        (toleration(json!({"value": "b"})), "key is missing"),
+        (
+            toleration(json!({"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5})),
+            "belongs to effect NoExecute",
+        ),
+        (liveness(json!({})), "path belongs to type HTTP"),
+        (
+            liveness(json!({"type": "TCP", "path": "/"})),
+            "path belongs to type HTTP",
+        ),
+        (liveness(json!({"type": "Exec"})), "command belongs to type Exec"),
+        (
+            liveness(json!({"type": "Exec", "command": ["a"], "port": "http"})),
+            "port does not belong to type Exec",
+        ),
+        (
+            liveness(json!({"type": "TCP", "scheme": "HTTPS"})),
+            "httpHeaders and scheme belong to type HTTP",
+        ),
+        (
+            liveness(json!({"path": "/", "service": "a"})),
+            "service belongs to type GRPC",
+        ),
         // One step beyond the bounds.
         (
             object(

@@ -8,6 +8,7 @@ pub mod kubectl;
 pub mod operator;
 pub mod proxy;
 pub mod shop;
+pub mod visitor;
 pub mod world;
 
 pub use world::World;

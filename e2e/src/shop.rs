@@ -298,7 +298,7 @@ async fn books(world: &World) -> Result<()> {
                     "order {id} is CONFIRMED, its payment is {payment:?}"
                 );
             }
-            "CANCELLED" => ensure!(!settled, "order {id} is CANCELLED with a settled charge"),
+            "CANCELLED" | "REFUNDED" => ensure!(!settled, "order {id} is {state} with a settled charge"),
             other => bail!("order {id} is {other}"),
         }
         if let Some(row) = reservations.get(id) {

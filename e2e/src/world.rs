@@ -39,8 +39,11 @@ const KEEP: &str = "VALERIX_KEEP";
 pub struct ShopService {
     /// The port that its container listens on.
     pub port: u16,
-    /// Its database.
-    pub database: String,
+    /// Its database, if it has one.
+    pub database: Option<String>,
+    /// The services that it asks in its own name.
+    #[serde(default)]
+    pub calls: Vec<String>,
 }
 
 /// The shop's services by name.

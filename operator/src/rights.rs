@@ -108,6 +108,24 @@ pub const ROLES: &[Rules] = &[
             ),
             right("apps", &["deployments"], KEEP, "resilient_service/apply: the workload"),
             right(
+                "autoscaling",
+                &["horizontalpodautoscalers"],
+                KEEP,
+                "resilient_service/apply: who decides how many pods there are",
+            ),
+            right(
+                "policy",
+                &["poddisruptionbudgets"],
+                KEEP,
+                "resilient_service/apply: how many pods may be evicted at a time",
+            ),
+            right(
+                "networking.k8s.io",
+                &["networkpolicies"],
+                KEEP,
+                "resilient_service/apply: who may talk to the pods",
+            ),
+            right(
                 "apps",
                 &["replicasets"],
                 READ,

@@ -53,29 +53,104 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Probes of every service of the shop. */}}
-{{- define "shop.probes" -}}
-startup: {path: /health}
-readiness: {path: /ready}
-liveness: {path: /health}
+{{/* The Secret of the key that two services share: call with (list "order" "payment"). */}}
+{{- define "shop.callKey" -}}
+call-{{ index . 0 }}-{{ index . 1 }}
 {{- end -}}
 
-{{/* Environment that every service shares: call with (list $ "order"). */}}
+{{/* The variable that holds such a key in a pod: call with the other service's name. */}}
+{{- define "shop.callKeyVariable" -}}
+CALL_KEY_{{ . | upper | replace "-" "_" }}
+{{- end -}}
+
+{{/* Environment that follows from a service's row in services.yaml: call with (list $ "order"). */}}
 {{- define "shop.env" -}}
 {{- $root := index . 0 -}}{{- $service := index . 1 -}}
+{{- $services := $root.Files.Get "services.yaml" | fromYaml -}}
+{{- $facts := index $services $service -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
-- name: DATABASE_URL
-  valueFrom: {secretKeyRef: {name: {{ $service }}-database, key: url}}
 - name: LOG_FORMAT
   value: json
 - name: RUST_LOG
   value: {{ $root.Values.logLevel | quote }}
-{{- end -}}
-
-{{- define "shop.redisEnv" -}}
+- name: AUTH_URL
+  value: http://auth.{{ $root.Release.Namespace }}.svc
+{{- if $facts.database }}
+- name: DATABASE_URL
+  valueFrom: {secretKeyRef: {name: {{ $service }}-database, key: url}}
+{{- end }}
+{{- if $facts.bus }}
 - name: REDIS_URL
   valueFrom: {secretKeyRef: {name: redis, key: url}}
 - name: REDIS_STREAM_MAX_ENTRIES
-  value: {{ .Values.redis.streamMaxEntries | int | quote }}
+  value: {{ $root.Values.redis.streamMaxEntries | int | quote }}
+{{- end }}
+{{- with $facts.calls }}
+{{- $pairs := list }}
+{{- range . }}
+- name: {{ include "shop.callKeyVariable" . }}
+  valueFrom: {secretKeyRef: {name: {{ include "shop.callKey" (list $service .) }}, key: key}}
+{{- $pairs = append $pairs (printf "%s=$(%s)" . (include "shop.callKeyVariable" .)) }}
+{{- end }}
+- name: CALL_KEYS
+  value: {{ join "," $pairs }}
+{{- end }}
+{{- $callers := list }}
+{{- range $caller, $row := $services }}
+{{- if has $service ($row.calls | default list) }}
+- name: {{ include "shop.callKeyVariable" $caller }}
+  valueFrom: {secretKeyRef: {name: {{ include "shop.callKey" (list $caller $service) }}, key: key}}
+{{- $callers = append $callers (printf "%s=$(%s)" $caller (include "shop.callKeyVariable" $caller)) }}
+{{- end }}
+{{- end }}
+{{- with $callers }}
+- name: CALLER_KEYS
+  value: {{ join "," . }}
+{{- end }}
+{{- end -}}
+
+{{/* The target auth, whose keys every service reads. */}}
+{{- define "shop.authTarget" -}}
+- name: auth
+  url: http://auth.{{ .Release.Namespace }}.svc
+  timeout: {request: 2s, attempt: 1s, connect: 250ms}
+  circuitBreaker: {consecutiveFailures: 5, openDuration: 5s, maxOpenDuration: 10s}
+{{- end -}}
+
+{{/* A ResilientService: call with (list $ "order" "<more environment>" "<resilience: inbound, targets>"), the last two as
+text of YAML. */}}
+{{- define "shop.service" -}}
+{{- $root := index . 0 -}}{{- $service := index . 1 -}}
+{{- $resilience := index . 3 | fromYaml -}}
+{{- $targets := concat ($resilience.targets | default list) (ne $service "auth" | ternary (include "shop.authTarget" $root | fromYamlArray) list) -}}
+apiVersion: resilience.valerix.io/v1alpha1
+kind: ResilientService
+metadata:
+  name: {{ $service }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "shop.labels" $root | nindent 4 }}
+spec:
+  image: {{ include "shop.image" (list $root $service) }}
+  imagePullPolicy: {{ $root.Values.imagePullPolicy }}
+  replicas: {{ (index $root.Values $service).replicas }}
+  ports: [{name: http, containerPort: {{ include "shop.port" (list $root $service) }}, servicePort: 80}]
+  probes:
+    startup: {path: /health}
+    readiness: {path: /ready}
+    liveness: {path: /health}
+  resources: {{- toYaml $root.Values.resources | nindent 4 }}
+  chaos: {admission: {{ $root.Values.chaos.admission }}}
+  env:
+    {{- include "shop.env" (list $root $service) | nindent 4 }}
+    {{- with index . 2 }}
+    {{- . | trim | nindent 4 }}
+    {{- end }}
+  resilience:
+    {{- with $resilience.inbound }}
+    inbound: {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with $targets }}
+    targets: {{- toYaml . | nindent 6 }}
+    {{- end }}
 {{- end -}}

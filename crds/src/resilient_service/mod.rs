@@ -2,22 +2,35 @@
 
 mod concurrency;
 mod inbound;
+mod pod;
 mod policy;
+mod probes;
 mod spec;
 mod status;
+mod verbatim;
+mod workload;
 
 pub use concurrency::{Concurrency, ConcurrencyType, Priorities, Priority, PriorityHeader, RoutePriority};
 pub use inbound::{Idempotency, Inbound, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, RateLimit, RateLimitRule};
+pub use pod::{
+    Capabilities, SeccompProfile, SeccompProfileType, SecurityContext, TaintEffect, Toleration, TolerationOperator,
+    VolumeMount,
+};
 pub use policy::{
     Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CircuitBreaker, Hedge, HedgeType, Mode, OverrideState,
     ReportProtocol, Resilience, Retry, RetryBudget, Target, TargetDefaults, TargetOverride, Timeouts, Window,
     WindowType,
 };
+pub use probes::{HttpHeader, ProbeScheme, ProbeSpec, ProbeType, Probes};
 pub use spec::{
-    Chaos, ChaosAdmission, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, HttpProbeSpec,
-    ImagePullPolicy, KeyReference, Lifecycle, LocalReference, Probes, ResilientService, ResilientServiceSpec,
-    ResourceRequirements,
+    Chaos, ChaosAdmission, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, ImagePullPolicy, KeyReference,
+    Lifecycle, LocalReference, ResilientService, ResilientServiceSpec, ResourceRequirements,
 };
 pub use status::{
     ActiveFault, CircuitBreakerStatus, ConfigStatus, LastExperiment, ResilientServiceStatus, ServiceSummary,
+};
+pub use verbatim::Verbatim;
+pub use workload::{
+    Autoscaling, ConfigReload, Disruption, NetworkPolicy, NetworkPolicyMode, ReloadStrategy, ServiceExposure,
+    ServiceType, TopologySpread, TopologySpreadMode, UpdateStrategy, UpdateStrategyType,
 };

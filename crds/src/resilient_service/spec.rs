@@ -1,6 +1,13 @@
 //! What the user writes to deploy a service.
 
-use super::{policy::Resilience, status::ResilientServiceStatus};
+use super::{
+    pod::{SecurityContext, Toleration, VolumeMount},
+    policy::Resilience,
+    probes::Probes,
+    status::ResilientServiceStatus,
+    verbatim::{Verbatim, named_objects},
+    workload::{Autoscaling, ConfigReload, Disruption, NetworkPolicy, ServiceExposure, TopologySpread, UpdateStrategy},
+};
 use crate::Duration;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, KubeSchema};
@@ -50,7 +57,9 @@ use std::collections::BTreeMap;
     validation = Rule::new("(has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
         .message("lifecycle.preStopSleep (5s when absent) must not be longer than terminationGracePeriodSeconds: Kubernetes refuses such a pod; sleep less, or give it more time"),
     validation = Rule::new("has(self.resilience) && has(self.resilience.protocol) && self.resilience.protocol == 'None' || (has(self.resilience) && has(self.resilience.inbound) && has(self.resilience.inbound.timeout) ? duration(self.resilience.inbound.timeout).getSeconds() : 15) + (has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
-        .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout (15s when absent) plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends")
+        .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout (15s when absent) plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends"),
+    validation = Rule::new("(has(self.minReadySeconds) ? self.minReadySeconds : 0) < (has(self.progressDeadlineSeconds) ? self.progressDeadlineSeconds : 300)")
+        .message("progressDeadlineSeconds (300 when absent) must be more than minReadySeconds: a pod cannot count as available before; raise it, or wait less")
 )]
 pub struct ResilientServiceSpec {
     /// Container image. Required.
@@ -63,7 +72,7 @@ pub struct ResilientServiceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Vec<LocalReference>,
-    /// Number of pods. Unit: pods. Default: 1; 0 scales to zero and counts as ready. A HorizontalPodAutoscaler targets the ResilientService, not its Deployment.
+    /// Number of pods. Unit: pods. Default: 1; 0 scales to zero and counts as ready. Ignored where `autoscaling` is set. A HorizontalPodAutoscaler of your own targets the ResilientService, not its Deployment.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
@@ -87,10 +96,50 @@ pub struct ResilientServiceSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub ports: Vec<ContainerPort>,
+    /// How the Service is reached. Default: ClusterIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceExposure>,
+    /// Volumes that containers may mount, as in a Pod. The names `policy` and `state` are the operator's. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "volumes")]
+    pub volumes: Vec<Verbatim>,
+    /// Where the service's container sees volumes. Its policy and its state, `/etc/valerix/policy` and `/var/lib/valerix`, are the operator's; a mount at `/tmp` replaces the empty one that is there else. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["mountPath"]))]
+    pub volume_mounts: Vec<VolumeMount>,
+    /// Containers that run to their end before the service's own, as in a Pod; with `restartPolicy: Always` one stays beside it. What their securityContext leaves out is as in the service's container. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "init_containers")]
+    pub init_containers: Vec<Verbatim>,
+    /// As whom the pod runs and what it may do. Default: as the restricted Pod Security profile asks, user 65532, no file of the image may be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<SecurityContext>,
+    /// ServiceAccount of the pods, which you keep. Its token is not mounted unless podOverrides says `automountServiceAccountToken: true`. Default: one of the service's name, without rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    pub service_account_name: Option<String>,
+    /// Labels that a node must have. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32), schema_with = "label_map")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints of nodes that the pods put up with. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<Toleration>,
+    /// Nodes and pods that the pods are drawn to or keep away from, as in a Pod. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Verbatim>,
+    /// PriorityClass of the pods. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+    /// Part of a PodSpec that is merged into the pods last, as `kubectl patch` would: lists by name, and the service's container is named like the service. What has a field of its own here, or is the operator's, is refused. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_overrides: Option<Verbatim>,
     /// CPU and memory of each pod. Default: no requests and no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// HTTP probes of the container. Default: none.
+    /// Probes of the container. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probes: Option<Probes>,
     /// Labels added to each pod. Default: none. Labels under app.kubernetes.io/ and resilience.valerix.io/ are the operator's.
@@ -108,6 +157,32 @@ pub struct ResilientServiceSpec {
     /// What happens before a pod is told to end. Default: see the field inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lifecycle: Option<Lifecycle>,
+    /// How pods of an earlier template are replaced. Default: one more at a time, none missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<UpdateStrategy>,
+    /// How long a pod must be ready before it counts as available. Unit: seconds. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub min_ready_seconds: Option<i32>,
+    /// How long a rollout may stand still before it counts as stalled. Unit: seconds. Default: 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub progress_deadline_seconds: Option<i32>,
+    /// Lets the measured use decide how many pods there are: a HorizontalPodAutoscaler is made. Default: none, `replicas` decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// Bounds how many pods may be evicted at a time: a PodDisruptionBudget is made, where there are at least two pods. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
+    /// Whether pods are spread over zones and nodes. Default: they are, where possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology_spread: Option<TopologySpread>,
+    /// Who may talk to the pods, and with whom they may. Default: none, everybody with everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
+    /// How a new policy reaches the process. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_reload: Option<ConfigReload>,
     /// Whether experiments may touch this service. Default: Denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos: Option<Chaos>,
@@ -255,45 +330,6 @@ pub struct ResourceRequirements {
     pub limits: BTreeMap<String, Quantity>,
 }
 
-/// HTTP probes; each asks the first port unless it names another.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Probes {
-    /// Holds back the other probes until the process has started. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub startup: Option<HttpProbeSpec>,
-    /// Decides whether the pod gets traffic. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub readiness: Option<HttpProbeSpec>,
-    /// Decides whether the container is restarted. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub liveness: Option<HttpProbeSpec>,
-}
-
-/// One HTTP probe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpProbeSpec {
-    /// Path that is asked, for example `/ready`. Required.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/"))]
-    pub path: String,
-    /// Name of the port in `ports`. Default: the first port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 15))]
-    pub port: Option<String>,
-    /// Time between two probes. Unit: seconds. Default: 1 for startup and readiness, 10 for liveness.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 3600))]
-    pub period_seconds: Option<i32>,
-    /// Failures in a row that count as down. Unit: probes. Default: 60 for startup, 3 otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub failure_threshold: Option<i32>,
-    /// How long one probe may take. Unit: seconds. Default: 2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 60))]
-    pub timeout_seconds: Option<i32>,
-}
-
 /// What happens around a pod's end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -325,6 +361,14 @@ pub enum ChaosAdmission {
     Unknown,
 }
 
+fn volumes(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    named_objects(32)
+}
+
+fn init_containers(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    named_objects(16)
+}
+
 fn one() -> i32 {
     1
 }
@@ -333,7 +377,7 @@ fn forty_five() -> i64 {
     45
 }
 
-fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
         "maxProperties": 32,

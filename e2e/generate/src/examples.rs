@@ -2,18 +2,19 @@
 
 use crate::Files;
 use anyhow::{Context, Result};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use valerix_crds::{
-    BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos, ChaosAdmission,
-    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyType, ContainerPort,
-    DesiredState, Duration, EnvFrom, ErrorsFault, Expectation, HttpMethod, HttpProbe, HttpProbeSpec, Idempotency,
-    Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope, LocalReference, PodKillFault, Priorities, Priority,
-    Probe, ProbeMode, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService,
-    ResilientServiceSpec, RoutePriority, Safety, SecretReference, SteadyState, Target, Timeouts,
-    VolumeClaimDestination,
+    Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos,
+    ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyType,
+    ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, Expectation, HttpMethod, HttpProbe,
+    Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope, LocalReference, NetworkPolicy,
+    NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit,
+    RateLimitRule, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements,
+    RoutePriority, Safety, SecretReference, SecurityContext, SteadyState, Target, Timeouts, Verbatim,
+    VolumeClaimDestination, VolumeMount,
 };
 
 /// One file: its name, what a reader learns from it, and the objects.
@@ -56,6 +57,11 @@ fn examples() -> Result<Vec<Example>> {
             name: "service-with-limits",
             about: "A service that many call: five orders in ten seconds for each customer, counted once for all replicas; a limit of\nrequests at a time that measures itself and lets suggestions go first; orders only with an Idempotency-Key.",
             objects: vec![object(&with_limits()?)?],
+        },
+        Example {
+            name: "service-of-a-manifest",
+            about: "What a Deployment, a Service, a HorizontalPodAutoscaler, a PodDisruptionBudget and a NetworkPolicy of a public chart say,\nas one service: podinfo, with a volume, a user of its own, a probe by command and room to grow.",
+            objects: vec![object(&of_a_manifest()?)?],
         },
         Example {
             name: "chaos-pod-kill",
@@ -110,12 +116,9 @@ fn any_image() -> ResilientService {
 
 fn with_breaker() -> Result<ResilientService> {
     let probe = |path: &str| {
-        Some(HttpProbeSpec {
-            path: path.into(),
-            port: None,
-            period_seconds: None,
-            failure_threshold: None,
-            timeout_seconds: None,
+        Some(ProbeSpec {
+            path: Some(path.into()),
+            ..Default::default()
         })
     };
     Ok(ResilientService::new(
@@ -224,6 +227,88 @@ fn with_limits() -> Result<ResilientService> {
     ))
 }
 
+/// What podinfo's own chart deploys when its values for volumes, scaling and disruption are turned on.
+fn of_a_manifest() -> Result<ResilientService> {
+    let quantities = |cpu: &str, memory: &str| {
+        [("cpu", cpu), ("memory", memory)]
+            .map(|(name, amount)| (name.to_owned(), Quantity(amount.to_owned())))
+            .into()
+    };
+    let probe = |path: &str| {
+        Some(ProbeSpec {
+            command: ["podcli", "check", "http", path].map(Into::into).to_vec(),
+            kind: Some(ProbeType::Exec),
+            initial_delay_seconds: Some(1),
+            period_seconds: Some(10),
+            timeout_seconds: Some(5),
+            ..Default::default()
+        })
+    };
+    Ok(ResilientService::new(
+        "podinfo",
+        ResilientServiceSpec {
+            command: ["./podinfo", "--port=9898", "--level=info"].map(Into::into).to_vec(),
+            ports: vec![ContainerPort {
+                name: "http".into(),
+                container_port: 9898,
+                service_port: None,
+            }],
+            volumes: vec![verbatim(json!({"name": "data", "emptyDir": {"sizeLimit": "64Mi"}}))?],
+            volume_mounts: vec![VolumeMount {
+                name: "data".into(),
+                mount_path: "/data".into(),
+                sub_path: None,
+                read_only: None,
+            }],
+            security_context: Some(SecurityContext {
+                run_as_user: Some(100),
+                run_as_group: Some(101),
+                ..Default::default()
+            }),
+            node_selector: [("kubernetes.io/os".to_owned(), "linux".to_owned())].into(),
+            pod_overrides: Some(verbatim(
+                json!({"dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}}),
+            )?),
+            resources: Some(ResourceRequirements {
+                requests: quantities("100m", "64Mi"),
+                limits: quantities("1", "128Mi"),
+            }),
+            probes: Some(Probes {
+                startup: None,
+                readiness: probe("localhost:9898/readyz"),
+                liveness: probe("localhost:9898/healthz"),
+            }),
+            autoscaling: Some(Autoscaling {
+                min_replicas: Some(2),
+                max_replicas: 10,
+                target_cpu_utilization_percentage: Some(70),
+                target_memory_utilization_percentage: None,
+                metrics: vec![],
+                behavior: Some(verbatim(json!({"scaleDown": {"stabilizationWindowSeconds": 120}}))?),
+            }),
+            disruption: Some(Disruption {
+                max_unavailable: Some(IntOrString::Int(1)),
+                min_available: None,
+            }),
+            network_policy: Some(NetworkPolicy {
+                mode: Some(NetworkPolicyMode::Managed),
+                ingress_from: Some(vec![verbatim(json!({"namespaceSelector": {}}))?]),
+                egress_to: None,
+            }),
+            resilience: Some(Resilience {
+                protocol: Some(ReportProtocol::None),
+                ..Default::default()
+            }),
+            ..service("ghcr.io/stefanprodan/podinfo:6.9.2")
+        },
+    ))
+}
+
+/// A part that is written as in Kubernetes.
+fn verbatim(part: Value) -> Result<Verbatim> {
+    serde_json::from_value(part).context("failed to read a part of an example")
+}
+
 fn service(image: &str) -> ResilientServiceSpec {
     ResilientServiceSpec {
         image: image.into(),
@@ -235,12 +320,31 @@ fn service(image: &str) -> ResilientServiceSpec {
         env: vec![],
         env_from: vec![],
         ports: vec![],
+        service: None,
+        volumes: vec![],
+        volume_mounts: vec![],
+        init_containers: vec![],
+        security_context: None,
+        service_account_name: None,
+        node_selector: Default::default(),
+        tolerations: vec![],
+        affinity: None,
+        priority_class_name: None,
+        pod_overrides: None,
         resources: None,
         probes: None,
         pod_labels: Default::default(),
         pod_annotations: Default::default(),
         termination_grace_period_seconds: 45,
         lifecycle: None,
+        strategy: None,
+        min_ready_seconds: None,
+        progress_deadline_seconds: None,
+        autoscaling: None,
+        disruption: None,
+        topology_spread: None,
+        network_policy: None,
+        config_reload: None,
         chaos: None,
         resilience: None,
         paused: false,

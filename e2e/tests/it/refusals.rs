@@ -7,7 +7,8 @@ use std::time::Duration;
 use valerix_crds::{BackupPolicy, ChaosExperiment, ChaosPhase, ResilientService, names::condition as types};
 use valerix_e2e::{
     shop,
-    world::{SHOP, World, condition},
+    visitor::service_token,
+    world::{SHOP, World, condition, shop_services},
 };
 
 fn object(kind: &str, name: &str, spec: Value) -> Value {
@@ -468,6 +469,7 @@ async fn malformed_requests_get_a_problem_and_never_a_500() -> Result<()> {
     let json_type = ("Content-Type", "application/json");
     let key = ("Idempotency-Key", "malformed-request");
     let long = format!("{{\"item_id\":\"{}\",\"quantity\":1}}", "x".repeat(2_000_000));
+    let services = shop_services()?;
     let cases: Vec<Malformed<'_>> = vec![
         ("order", "/api/orders", vec![json_type, key], "{".into(), &[400]),
         ("order", "/api/orders", vec![json_type, key], "[]".into(), &[400, 422]),
@@ -536,6 +538,14 @@ async fn malformed_requests_get_a_problem_and_never_a_500() -> Result<()> {
             r#"{"order_id":1}"#.into(),
             &[422],
         ),
+        ("auth", "/auth/register", vec![json_type], "{}".into(), &[422]),
+        (
+            "auth",
+            "/auth/register",
+            vec![json_type],
+            r#"{"email":"nobody","password":"long enough to be one"}"#.into(),
+            &[422],
+        ),
         (
             "processor",
             "/charges",
@@ -546,6 +556,16 @@ async fn malformed_requests_get_a_problem_and_never_a_500() -> Result<()> {
     ];
     for (service, path, headers, body, statuses) in cases {
         let short: String = body.chars().take(80).collect();
+        let callers: Vec<_> = services
+            .iter()
+            .filter(|(_, row)| row.calls.iter().any(|callee| callee == service))
+            .collect();
+        let proof = match callers.first() {
+            Some((caller, _)) => Some(service_token(&world, caller, service).await?),
+            None => None,
+        };
+        let mut headers = headers;
+        headers.extend(proof.iter().map(|proof| ("Valerix-Service-Token", proof.as_str())));
         let answer = shop::ask(&world, SHOP, "POST", service, path, &headers, body).await?;
         ensure!(
             statuses.contains(&answer.status),

@@ -472,7 +472,18 @@ mod tests {
         let names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
         assert_eq!(
             names,
-            ["operator", "backup", "inventory", "order", "payment", "processor"]
+            [
+                "operator",
+                "backup",
+                "analytics",
+                "auth",
+                "gateway",
+                "inventory",
+                "notification",
+                "order",
+                "payment",
+                "processor"
+            ]
         );
         for role in roles {
             let recipe = fs::read_to_string(checkout.join("e2e/images").join(role.dockerfile)).expect(&role.name);

@@ -170,7 +170,8 @@ fn probe_paths(service: &ResilientService) -> Vec<String> {
     let paths: BTreeSet<_> = [&probes.startup, &probes.readiness, &probes.liveness]
         .into_iter()
         .flatten()
-        .map(|probe| probe.path.split(['?', '#']).next().unwrap_or_default().to_owned())
+        .filter_map(|probe| probe.path.as_ref())
+        .map(|path| path.split(['?', '#']).next().unwrap_or_default().to_owned())
         .collect();
     paths.into_iter().collect()
 }

@@ -63,40 +63,76 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
         config_map,
         service,
         pods_service,
+        network_policy,
+        disruption_budget,
         deployment,
+        autoscaler,
     } = resources;
     let Children {
         service_accounts,
         config_maps,
         services,
+        network_policies,
+        disruption_budgets,
         deployments,
+        autoscalers,
     } = &observed.children;
     let mut applied = ChildResults::default();
-    applied.child(applier, &service_account, service_accounts).await;
+    // Two that write the same replicas would undo each other's work for a round.
+    applied.prune(applier, autoscalers, &names(&autoscaler), owner).await;
+    if let Some(service_account) = &service_account {
+        applied.child(applier, service_account, service_accounts).await;
+    }
     applied.child(applier, &config_map, config_maps).await;
     if let Some(service) = &service {
         applied.child(applier, service, services).await;
     }
     applied.child(applier, &pods_service, services).await;
-    if applied.first_error().is_none() {
-        applied.child(applier, &deployment, deployments).await;
+    if let Some(network_policy) = &network_policy {
+        applied.child(applier, network_policy, network_policies).await;
     }
-    let wanted_services = service
-        .iter()
-        .chain([&pods_service])
-        .map(ResourceExt::name_any)
-        .collect::<Vec<_>>();
+    if let Some(disruption_budget) = &disruption_budget {
+        applied.child(applier, disruption_budget, disruption_budgets).await;
+    }
+    if applied.first_error().is_none() {
+        match autoscaler.as_ref().and_then(|autoscaler| autoscaler.spec.as_ref()) {
+            None => applied.child(applier, &deployment, deployments).await,
+            Some(scaling) => {
+                let live = named(deployments, &deployment.name_any());
+                let result = applier
+                    .apply_scaled(&deployment, live, scaling.min_replicas.unwrap_or(1))
+                    .await;
+                applied.note(&deployment, result);
+            }
+        }
+        // It measures the Deployment, which must be there.
+        if let Some(autoscaler) = &autoscaler {
+            applied.child(applier, autoscaler, autoscalers).await;
+        }
+    }
+    let wanted_services = [names(&service), vec![pods_service.name_any()]].concat();
     applied.prune(applier, services, &wanted_services, owner).await;
     applied
-        .prune(applier, service_accounts, &[service_account.name_any()], owner)
+        .prune(applier, service_accounts, &names(&service_account), owner)
         .await;
     applied
         .prune(applier, config_maps, &[config_map.name_any()], owner)
         .await;
     applied
+        .prune(applier, network_policies, &names(&network_policy), owner)
+        .await;
+    applied
+        .prune(applier, disruption_budgets, &names(&disruption_budget), owner)
+        .await;
+    applied
         .prune(applier, deployments, &[deployment.name_any()], owner)
         .await;
     applied
+}
+
+/// The name of an object that may not be wanted, as what is not to be removed.
+fn names<K: ResourceExt>(object: &Option<K>) -> Vec<String> {
+    object.iter().map(ResourceExt::name_any).collect()
 }
 
 impl ChildResults {
@@ -113,11 +149,14 @@ impl ChildResults {
         if self.is_cut_off() {
             return;
         }
-        let name = desired.name_any();
-        let result = applier.apply(desired, named(cached, &name)).await;
+        let result = applier.apply(desired, named(cached, &desired.name_any())).await;
+        self.note(desired, result);
+    }
+
+    fn note<K: Resource<DynamicType = ()>>(&mut self, desired: &K, result: Result<Applied, Error>) {
         self.children.push(ChildResult {
             kind: K::kind(&()).into_owned(),
-            name,
+            name: desired.name_any(),
             result,
         });
     }

@@ -3,12 +3,16 @@
 use super::{
     reports::{Contact, PodReport, ReportStore},
     stores::Stores,
+    validate::fewest_replicas,
 };
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{ConfigMap, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::ResourceExt;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -45,8 +49,14 @@ pub struct Children {
     pub config_maps: Vec<Arc<ConfigMap>>,
     /// Services.
     pub services: Vec<Arc<Service>>,
+    /// NetworkPolicies.
+    pub network_policies: Vec<Arc<NetworkPolicy>>,
+    /// PodDisruptionBudgets.
+    pub disruption_budgets: Vec<Arc<PodDisruptionBudget>>,
     /// Deployments.
     pub deployments: Vec<Arc<Deployment>>,
+    /// HorizontalPodAutoscalers.
+    pub autoscalers: Vec<Arc<HorizontalPodAutoscaler>>,
 }
 
 /// A ready pod and what it says of itself.
@@ -100,6 +110,20 @@ impl Observed {
             .any(|pod| pod.report.is_none() && pod.contact == Contact::default())
     }
 
+    /// The pods that the live Deployment `name` is to have.
+    pub fn live_replicas(&self, name: &str) -> Option<i32> {
+        named(&self.children.deployments, name)?.spec.as_ref()?.replicas
+    }
+
+    /// The pods that a service is to have: by its specification, or by what its autoscaler last decided.
+    pub fn asked_replicas(&self, service: &ResilientService) -> i32 {
+        let fewest = fewest_replicas(&service.spec);
+        match &service.spec.autoscaling {
+            Some(_) => self.live_replicas(&service.name_any()).unwrap_or(fewest),
+            None => fewest,
+        }
+    }
+
     /// The live bytes of one key of the ConfigMap.
     pub fn document(&self, config_map: &str, key: &str) -> Option<&str> {
         let data = named(&self.children.config_maps, config_map)?.data.as_ref()?;
@@ -150,7 +174,10 @@ pub fn dereference(service: &ResilientService, stores: &Stores, reports: &Report
             service_accounts: stores.service_accounts.of(&namespace, &name),
             config_maps: stores.config_maps.of(&namespace, &name),
             services: stores.kubernetes_services.of(&namespace, &name),
+            network_policies: stores.network_policies.of(&namespace, &name),
+            disruption_budgets: stores.disruption_budgets.of(&namespace, &name),
             deployments: stores.deployments.of(&namespace, &name),
+            autoscalers: stores.autoscalers.of(&namespace, &name),
         },
         ready_pods,
         pods,

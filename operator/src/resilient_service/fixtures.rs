@@ -22,6 +22,16 @@ pub fn service(name: &str, spec: Value) -> ResilientService {
 
 /// A specification that uses every field.
 pub fn full_spec() -> Value {
+    let mut spec = container_and_policy();
+    for part in [pod(), pool()] {
+        if let (Some(spec), Value::Object(part)) = (spec.as_object_mut(), part) {
+            spec.extend(part);
+        }
+    }
+    spec
+}
+
+fn container_and_policy() -> Value {
     json!({
         "image": "ghcr.io/acme/order:1.4.2",
         "imagePullPolicy": "Always",
@@ -39,9 +49,9 @@ pub fn full_spec() -> Value {
         "ports": [{"name": "http", "containerPort": 3001, "servicePort": 80}, {"name": "admin", "containerPort": 3100}],
         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "128Mi"}},
         "probes": {
-            "startup": {"path": "/health"},
-            "readiness": {"path": "/ready", "periodSeconds": 2},
-            "liveness": {"path": "/health", "port": "admin", "failureThreshold": 5, "timeoutSeconds": 3}
+            "startup": {"type": "Exec", "command": ["/bin/order", "--check"], "initialDelaySeconds": 3},
+            "readiness": {"path": "/ready", "periodSeconds": 2, "scheme": "HTTPS", "httpHeaders": [{"name": "Host", "value": "order"}]},
+            "liveness": {"type": "GRPC", "service": "order", "port": "admin", "failureThreshold": 5, "timeoutSeconds": 3}
         },
         "podLabels": {"team": "checkout", "app.kubernetes.io/name": "ignored"},
         "podAnnotations": {"example.com/note": "x"},
@@ -61,5 +71,60 @@ pub fn full_spec() -> Value {
                 "idempotentRoutes": ["POST /api/inventory/deduct"]
             }]
         }
+    })
+}
+
+/// The pod around the container.
+fn pod() -> Value {
+    json!({
+        "service": {"type": "LoadBalancer", "annotations": {"example.com/internal": "true"}},
+        "volumes": [
+            {"name": "data", "persistentVolumeClaim": {"claimName": "order-data"}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "1024Mi"}}
+        ],
+        "volumeMounts": [{"name": "data", "mountPath": "/data", "subPath": "order"}, {"name": "data", "mountPath": "/old", "readOnly": true}],
+        "initContainers": [{
+            "name": "migrate", "image": "ghcr.io/acme/migrate:1", "resources": {"limits": {"memory": "1024Mi"}},
+            "securityContext": {"readOnlyRootFilesystem": false}
+        }],
+        "securityContext": {
+            "runAsUser": 1000, "fsGroup": 2000, "supplementalGroups": [3000], "capabilities": {"add": ["NET_BIND_SERVICE"]}
+        },
+        "serviceAccountName": "order-reader",
+        "nodeSelector": {"kubernetes.io/arch": "amd64"},
+        "tolerations": [{"key": "spot", "operator": "Exists", "effect": "NoSchedule"}],
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
+            "topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app.kubernetes.io/name": "order"}}
+        }]}},
+        "priorityClassName": "important",
+        "podOverrides": {
+            "automountServiceAccountToken": true,
+            "hostAliases": [{"ip": "10.0.0.9", "hostnames": ["legacy"]}],
+            "topologySpreadConstraints": [{"topologyKey": "kubernetes.io/hostname", "maxSkew": 2, "whenUnsatisfiable": "ScheduleAnyway"}],
+            "containers": [
+                {"name": "order", "workingDir": "/data", "securityContext": {"readOnlyRootFilesystem": false}},
+                {"name": "beside", "image": "ghcr.io/acme/beside:1", "resources": {"requests": {"cpu": "1000m"}}}
+            ]
+        }
+    })
+}
+
+/// The pods as a set.
+fn pool() -> Value {
+    json!({
+        "strategy": {"maxSurge": "25%", "maxUnavailable": 1},
+        "minReadySeconds": 5,
+        "progressDeadlineSeconds": 600,
+        "autoscaling": {
+            "minReplicas": 2, "maxReplicas": 10, "targetCPUUtilizationPercentage": 70, "targetMemoryUtilizationPercentage": 80,
+            "metrics": [{"type": "Pods", "pods": {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "10"}}}],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}
+        },
+        "disruption": {"maxUnavailable": "25%"},
+        "networkPolicy": {
+            "ingressFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}}}],
+            "egressTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+        },
+        "configReload": {"strategy": "Rollout", "deadline": "90s"}
     })
 }

@@ -35,7 +35,7 @@ use crate::{
 };
 use apply::{ChildResults, apply};
 use chrono::{DateTime, Utc};
-use dereference::{Observed, dereference, named};
+use dereference::{Observed, dereference};
 pub use error::Error;
 use follow::Follower;
 use kube::{ResourceExt, runtime::controller::Action};
@@ -138,7 +138,7 @@ impl Controller {
         let ready = u32::try_from(observed.ready_pods.len()).unwrap_or(u32::MAX);
         let (replicas, wait) = self.memory.with(service, |notes| {
             let written = observed.runtime_replicas(&config_map);
-            let desired = u32::try_from(service.spec.replicas).unwrap_or(0);
+            let desired = u32::try_from(observed.asked_replicas(service)).unwrap_or(0);
             notes.ready.settle(written, ready, desired, Instant::now())
         });
         looks.within(wait);
@@ -149,8 +149,9 @@ impl Controller {
         if service.spec.paused {
             return Work::Paused;
         }
-        let live_replicas = named(&observed.children.deployments, &plan.name)
-            .and_then(|deployment| deployment.spec.as_ref()?.replicas)
+        plan.replicas = observed.asked_replicas(service);
+        let live_replicas = observed
+            .live_replicas(&plan.name)
             .filter(|replicas| *replicas != plan.replicas);
         if let Some(replicas) = live_replicas {
             let left = self.memory.with(service, |notes| notes.contest.yields(Instant::now()));
@@ -159,7 +160,7 @@ impl Controller {
                 plan.replicas = replicas;
             }
         }
-        let resources = build::build(&plan);
+        let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
         let owner = service.uid().unwrap_or_default();
         // Boxed, because the desired objects are large and every reconcile would carry their room.
         let applied = Box::pin(apply(resources, observed, &owner, &self.applier)).await;

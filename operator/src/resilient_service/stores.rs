@@ -3,8 +3,11 @@
 use crate::runtime::{Cache, Runtime, Triggers, WatchOptions};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{ConfigMap, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::Resource;
 use valerix_crds::{
@@ -23,8 +26,14 @@ pub struct Stores {
     pub config_maps: Cache<ConfigMap>,
     /// Services `<service>` and `<service>-pods`.
     pub kubernetes_services: Cache<Service>,
+    /// NetworkPolicies that we made.
+    pub network_policies: Cache<NetworkPolicy>,
+    /// PodDisruptionBudgets that we made, without their status, which moves with every pod.
+    pub disruption_budgets: Cache<PodDisruptionBudget>,
     /// Deployments.
     pub deployments: Cache<Deployment>,
+    /// HorizontalPodAutoscalers that we made, without their status, which moves with every measurement.
+    pub autoscalers: Cache<HorizontalPodAutoscaler>,
     /// ReplicaSets of the Deployments, without the parts that nobody reads.
     pub replica_sets: Cache<ReplicaSet>,
     /// EndpointSlices of both Services, made by Kubernetes.
@@ -43,7 +52,16 @@ impl Stores {
             service_accounts: runtime.watch(child("serviceaccounts", &ours, triggers)),
             config_maps: runtime.watch(child("configmaps", &ours, triggers)),
             kubernetes_services: runtime.watch(child("services", &ours, triggers)),
+            network_policies: runtime.watch(child("networkpolicies", &ours, triggers)),
+            disruption_budgets: runtime.watch(
+                child("poddisruptionbudgets", &ours, triggers)
+                    .trim(|budget: &mut PodDisruptionBudget| budget.status = None),
+            ),
             deployments: runtime.watch(child("deployments", &ours, triggers)),
+            autoscalers: runtime.watch(
+                child("horizontalpodautoscalers", &ours, triggers)
+                    .trim(|scaler: &mut HorizontalPodAutoscaler| scaler.status = None),
+            ),
             replica_sets: runtime.watch(child("replicasets", SERVICE_LABEL, triggers).trim(trim_replica_set)),
             endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, triggers)),
             pods: runtime.watch(child("pods", SERVICE_LABEL, triggers).trim(trim_pod)),

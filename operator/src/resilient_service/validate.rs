@@ -3,12 +3,20 @@
 //! The schema has refused most of what can be wrong; here stands what needs defaults merged in or several fields
 //! looked at together.
 
+mod parts;
+mod pod;
+mod workload;
+
+pub use parts::Parts;
+pub use pod::{POLICY_DIRECTORY, STATE_DIRECTORY};
+pub use workload::{cpu_percent, least_replicas};
+
 use super::{policy, quantity};
 use crate::runtime::{Violation, Violations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
-use valerix_crds::{HttpProbeSpec, ReportProtocol, ResilientService, ResilientServiceSpec};
+use valerix_crds::{ReportProtocol, ResilientService, ResilientServiceSpec};
 
 /// Port of the report unless the specification says otherwise.
 pub const DEFAULT_REPORT_PORT: i32 = 9090;
@@ -30,7 +38,9 @@ pub struct Plan {
     pub policy: String,
     /// Lower-case hex sha256 of [`Plan::policy`].
     pub policy_hash: String,
-    /// Pods that the Deployment is to have: the specification's number, unless another writer keeps setting it.
+    /// What is written as in Kubernetes, in Kubernetes' types.
+    pub parts: Parts,
+    /// Pods that the Deployment is to have: the specification's number, unless another writer decides.
     pub replicas: i32,
     /// Port of the report, if the image reports.
     pub report_port: Option<i32>,
@@ -54,6 +64,11 @@ pub fn report_port(spec: &ResilientServiceSpec) -> Option<i32> {
     }
 }
 
+/// Fewest pods that the service is to have: what an autoscaler may go down to, else the specification's number.
+pub fn fewest_replicas(spec: &ResilientServiceSpec) -> i32 {
+    spec.autoscaling.as_ref().map_or(spec.replicas, least_replicas)
+}
+
 /// Checks the specification and renders the policy; `ready_replicas` is the debounced count for `runtime.json`.
 ///
 /// # Errors
@@ -61,9 +76,14 @@ pub fn report_port(spec: &ResilientServiceSpec) -> Option<i32> {
 pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<Plan, Violations> {
     let mut violations = Vec::new();
     ports(&service.spec, &mut violations);
-    probes(&service.spec, &mut violations);
+    pod::probes(&service.spec, &mut violations);
     resources(&service.spec, &mut violations);
     urls(&service.spec, &mut violations);
+    let parts = Parts::read(&service.spec, &mut violations);
+    pod::volumes(&service.spec, &parts, &mut violations);
+    pod::overrides(&service.spec, &service.name_any(), &mut violations);
+    workload::strategy(&service.spec, &mut violations);
+    workload::autoscaling(&service.spec, &mut violations);
     let policy = match policy::render(&service.spec) {
         Ok(policy) => policy,
         Err(found) => {
@@ -84,7 +104,8 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<
         service: service.clone(),
         policy_hash: valerix_policy::hash(policy.as_bytes()),
         policy,
-        replicas: service.spec.replicas,
+        parts,
+        replicas: fewest_replicas(&service.spec),
         report_port: report_port(&service.spec),
         ready_replicas,
     })
@@ -181,33 +202,6 @@ fn urls(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     }
 }
 
-fn probes(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
-    let Some(probes) = &spec.probes else { return };
-    let kinds: [(&str, &Option<HttpProbeSpec>); 3] = [
-        ("startup", &probes.startup),
-        ("readiness", &probes.readiness),
-        ("liveness", &probes.liveness),
-    ];
-    for (kind, probe) in kinds {
-        let Some(probe) = probe else { continue };
-        let known = match &probe.port {
-            Some(name) => spec.ports.iter().any(|port| port.name == *name),
-            None => !spec.ports.is_empty(),
-        };
-        if !known {
-            let field = format!("spec.probes.{kind}.port");
-            violations.push(match &probe.port {
-                Some(name) => Violation::new(
-                    field,
-                    format!("no port is named `{name}`"),
-                    "add it to spec.ports or name one of them",
-                ),
-                None => Violation::new(field, "there is no port to ask", "add one to spec.ports"),
-            });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::fixtures;
@@ -276,6 +270,59 @@ mod tests {
                     {"name": "d", "url": "http://[fd00::1]"}, {"name": "e", "url": "http://[fd00::1]:0"}
                 ]}}),
                 vec!["spec.resilience.targets[0].url", "spec.resilience.targets[4].url"],
+            ),
+            (
+                json!({"image": "a", "probes": {"startup": {"type": "Exec", "command": ["true"]}, "liveness": {"type": "TCP"}}}),
+                vec!["spec.probes.liveness.port"],
+            ),
+            (
+                json!({"image": "a", "volumes": [{"name": "policy", "emptyDir": {}}, {"name": "data", "emptyDir": {}}], "volumeMounts": [
+                    {"name": "data", "mountPath": "/tmp"}, {"name": "dada", "mountPath": "/data"}, {"name": "data", "mountPath": "/tmp/"},
+                    {"name": "data", "mountPath": "/etc/valerix"}, {"name": "data", "mountPath": "/var/lib/valerix/x"},
+                    {"name": "data", "mountPath": "/var/lib/valerixes"}, {"name": "data", "mountPath": "/"}
+                ]}),
+                vec![
+                    "spec.volumes[0].name",
+                    "spec.volumeMounts[1].name",
+                    "spec.volumeMounts[2].mountPath",
+                    "spec.volumeMounts[3].mountPath",
+                    "spec.volumeMounts[4].mountPath",
+                    "spec.volumeMounts[6].mountPath",
+                ],
+            ),
+            (
+                json!({"image": "a", "podOverrides": {
+                    "serviceAccountName": "x", "restartPolicy": "Never", "dnsPolicy": "None",
+                    "containers": [
+                        {"name": "order", "image": "b", "workingDir": "/", "lifecycle": {"preStop": {}, "postStart": {}}},
+                        {"name": "beside", "image": "b", "ports": [{"containerPort": 9090}]},
+                        {"image": "c"}
+                    ]
+                }}),
+                vec![
+                    "spec.podOverrides.serviceAccountName",
+                    "spec.podOverrides.restartPolicy",
+                    "spec.podOverrides.containers[0].image",
+                    "spec.podOverrides.containers[0].lifecycle.preStop",
+                    "spec.podOverrides.containers[1].ports",
+                    "spec.podOverrides.containers[2].name",
+                ],
+            ),
+            (
+                json!({"image": "a", "strategy": {"maxSurge": "0%"}, "autoscaling": {"maxReplicas": 3}}),
+                vec![
+                    "spec.strategy.maxSurge",
+                    "spec.autoscaling.targetCPUUtilizationPercentage",
+                ],
+            ),
+            (
+                json!({"image": "a", "strategy": {"maxSurge": 0, "maxUnavailable": "10%"}, "resources": {"limits": {"cpu": "1"}},
+                    "autoscaling": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 70, "targetMemoryUtilizationPercentage": 60}}),
+                vec!["spec.autoscaling.targetMemoryUtilizationPercentage"],
+            ),
+            (
+                json!({"image": "a", "autoscaling": {"maxReplicas": 3, "metrics": [{"type": "External"}]}}),
+                vec![],
             ),
             (
                 json!({"image": "a", "resilience": {"targets": [

@@ -3,6 +3,8 @@
 //! At rest this makes no request: an object is compared with the cache first. What the API server writes differently
 //! from us (quantities, for example) is remembered from its answer, so that it is not taken for drift.
 
+mod replicas;
+
 use super::{Clients, FIELD_MANAGER, Runtime, drift, failure};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{

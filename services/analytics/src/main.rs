@@ -1,3 +1,10 @@
-//! The analytics service of the Valerix reference shop.
+//! The analytics service: configuration, build, run.
 
-fn main() {}
+use clap::Parser;
+use valerix_analytics::config::Config;
+use valerix_analytics::startup::build;
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    Ok(valerix_kit::service::launch(&config.service.clone(), || build(config))?)
+}

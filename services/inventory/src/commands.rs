@@ -1,4 +1,4 @@
-//! The rules of ReserveStock, ReleaseStock and CommitStock, the same for HTTP and for events.
+//! The rules of ReserveStock, ReleaseStock, CommitStock and ReturnStock, the same for HTTP and for events.
 //!
 //! In: a command and the connection of a transaction. Out: the reservation as it now is. The caller commits.
 
@@ -67,15 +67,12 @@ pub async fn release(connection: &mut PgConnection, command: &Command) -> Result
                 .map_err(CommandError::Store)?,
             // Nothing is held; a stored refusal stays what it is.
             State::Rejected(_) | State::Released => return Ok(reservation),
-            State::Committed(_) => return Err(out_of_turn("release", command.order_id, "sold")),
+            State::Committed(_) | State::Returned => {
+                return Err(out_of_turn("release", command.order_id, "sold"));
+            }
         }
     }
-    Ok(Reservation {
-        order_id: command.order_id,
-        item_id: command.item_id.as_str().to_owned(),
-        quantity: command.quantity.get(),
-        state: State::Released,
-    })
+    Ok(reservation(command, State::Released))
 }
 
 /// Sells what the order holds.
@@ -92,10 +89,42 @@ pub async fn commit(connection: &mut PgConnection, command: &Command) -> Result<
             State::Committed(price)
         }
         State::Committed(price) => State::Committed(price),
+        // The return has overtaken its sale, which is over with it.
+        State::Returned => State::Returned,
         State::Rejected(_) => return Err(out_of_turn("commit", command.order_id, "refused")),
         State::Released => return Err(out_of_turn("commit", command.order_id, "released")),
     };
     Ok(reservation)
+}
+
+/// Takes back what the order has bought, also when the return overtakes the sale. Without a row a tombstone is left: a
+/// reservation that comes later holds nothing.
+///
+/// # Errors
+/// See [`CommandError`].
+pub async fn give_back(connection: &mut PgConnection, command: &Command) -> Result<Reservation, CommandError> {
+    if !store::insert_tombstone(connection, command)
+        .await
+        .map_err(CommandError::Store)?
+    {
+        match existing(connection, command, "return").await?.state {
+            State::Reserved(_) | State::Committed(_) => store::give_back(connection, command.order_id)
+                .await
+                .map_err(CommandError::Store)?,
+            State::Released | State::Returned => {}
+            State::Rejected(_) => return Err(out_of_turn("return", command.order_id, "refused")),
+        }
+    }
+    Ok(reservation(command, State::Returned))
+}
+
+fn reservation(command: &Command, state: State) -> Reservation {
+    Reservation {
+        order_id: command.order_id,
+        item_id: command.item_id.as_str().to_owned(),
+        quantity: command.quantity.get(),
+        state,
+    }
 }
 
 async fn existing(

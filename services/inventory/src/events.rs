@@ -35,7 +35,7 @@ struct Rejected<'a> {
     reason: Reason,
 }
 
-/// `StockReleased`, `StockCommitted`
+/// `StockReleased`, `StockCommitted`, `StockReturned`
 #[derive(Clone, Debug, Serialize)]
 struct Moved<'a> {
     order_id: uuid::Uuid,
@@ -52,6 +52,8 @@ pub enum Asked {
     Release,
     /// CommitStock.
     Commit,
+    /// ReturnStock.
+    Return,
 }
 
 /// Appends the answer to the outbox, in the transaction of the decision.
@@ -86,6 +88,7 @@ pub async fn publish(
     let event = match (asked, state) {
         (Asked::Release, _) => NewEvent::new(EVENTS, "StockReleased", aggregate, version, &moved),
         (Asked::Commit, _) => NewEvent::new(EVENTS, "StockCommitted", aggregate, version, &moved),
+        (Asked::Return, _) => NewEvent::new(EVENTS, "StockReturned", aggregate, version, &moved),
         (Asked::Reserve, State::Reserved(price) | State::Committed(price)) => {
             let (unit_price_minor, currency) = (price.unit_price_minor, price.currency.as_str());
             let reserved = Reserved {
@@ -100,7 +103,7 @@ pub async fn publish(
         (Asked::Reserve, State::Rejected(reason)) => {
             NewEvent::new(EVENTS, "InventoryRejected", aggregate, version, &rejected(*reason))
         }
-        (Asked::Reserve, State::Released) => NewEvent::new(
+        (Asked::Reserve, State::Released | State::Returned) => NewEvent::new(
             EVENTS,
             "InventoryRejected",
             aggregate,
@@ -122,6 +125,7 @@ impl TransactionalHandler for Commands {
             "ReserveStock" => Asked::Reserve,
             "ReleaseStock" => Asked::Release,
             "CommitStock" => Asked::Commit,
+            "ReturnStock" => Asked::Return,
             other => return Err(HandlerError::failed(format!("{other} is not a command of inventory"))),
         };
         let command: Command = event.payload()?;
@@ -131,6 +135,7 @@ impl TransactionalHandler for Commands {
                 .map(|(reservation, _)| reservation),
             Asked::Release => commands::release(connection, &command).await,
             Asked::Commit => commands::commit(connection, &command).await,
+            Asked::Return => commands::give_back(connection, &command).await,
         };
         let reservation = carried_out.map_err(|error| match error {
             CommandError::Store(error) => HandlerError::from_sqlx(&error),

@@ -3,6 +3,7 @@
 //! `order` asks by HTTP ([`routes`]) and by event ([`events`]); both end in [`commands`], where the rules are; [`store`]
 //! has every SQL statement. What callers may rely on is written in the crate's README.
 
+pub mod chaos;
 pub mod commands;
 pub mod config;
 pub mod events;

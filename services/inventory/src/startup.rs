@@ -1,10 +1,18 @@
 //! Puts the service together: database, events, routes, ports. Nothing here waits for a dependency.
 
+use std::time::Duration;
+
+use axum::middleware::from_fn_with_state;
 use sqlx::migrate::Migrator;
+use valerix_kit::lock::DistributedLock;
 use valerix_kit::service::{Server, Service, StartError};
 
+use crate::chaos::{Chaos, strike};
 use crate::config::Config;
 use crate::{events, routes, store};
+
+/// How long a holder of the stock's lock may stand still before another may have it.
+const LOCK_TIME: Duration = Duration::from_secs(2);
 
 /// The service's schema.
 pub fn migrations() -> Migrator {
@@ -26,10 +34,20 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     service.sweep_expired_keys(&database);
     let endpoint = service.events(&config.bus, &database);
     endpoint.consume(events::GROUP, &[events::COMMANDS], events::Commands);
+    let chaos = Chaos::register(&service.metrics).map_err(StartError::Metrics)?;
+    let (following, pool) = (chaos.clone(), database.pool().clone());
+    service.tasks.spawn_when_ready("chaos", &database, move |stop| {
+        following.clone().follow(pool.clone(), stop)
+    });
+    let lock = DistributedLock::new(&config.bus, "stock", LOCK_TIME, &service.metrics).map_err(StartError::Metrics)?;
     let state = routes::AppState {
         pool: database.pool().clone(),
         relay: endpoint.relay(),
+        lock,
+        chaos: chaos.clone(),
         resilience: service.resilience.clone(),
     };
-    service.bind(routes::api().with_state(state)).await
+    let api = routes::api().with_state(state);
+    let api = api.around(|routes| routes.layer(from_fn_with_state(chaos, strike)));
+    service.bind(api).await
 }

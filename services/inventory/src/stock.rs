@@ -18,6 +18,9 @@ pub struct Command {
     pub item_id: ItemId,
     /// How many pieces.
     pub quantity: Quantity,
+    /// Over HTTP: wait 5 s before anything is done.
+    #[serde(default)]
+    pub gremlin: bool,
 }
 
 /// An item as callers see it.
@@ -59,6 +62,8 @@ pub enum State {
     Released,
     /// The pieces are sold.
     Committed(Price),
+    /// The pieces were sold and have come back.
+    Returned,
 }
 
 /// What one piece cost when it was reserved.

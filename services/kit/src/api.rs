@@ -272,6 +272,24 @@ impl<S: Clone + Send + Sync + 'static> Api<S> {
 }
 
 impl Api {
+    /// The same routes with something around them all, in front of the guard of their access.
+    #[must_use]
+    pub fn around(self, wrap: impl FnOnce(Router) -> Router) -> Self {
+        Self {
+            router: wrap(self.router),
+            ..self
+        }
+    }
+
+    /// Adds the operations of another.
+    #[must_use]
+    pub(crate) fn merge(self, other: Self) -> Self {
+        Self {
+            router: self.router.merge(other.router),
+            document: self.document.merge(other.document),
+        }
+    }
+
     /// The routes, and the document that describes them.
     pub fn into_parts(self) -> (Router, Document) {
         (self.router, self.document)

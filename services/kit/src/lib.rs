@@ -43,6 +43,7 @@ pub mod idempotent;
 pub mod identity;
 pub mod item;
 mod leftover_body;
+pub mod lock;
 pub mod metrics;
 pub mod money;
 pub mod openapi;

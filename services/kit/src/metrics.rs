@@ -58,7 +58,10 @@ impl Metrics {
                 &["stream", "group", "outcome"],
             )?,
             events_published: IntCounterVec::new(
-                Opts::new("events_published_total", "Outbox rows by outcome: published, failed"),
+                Opts::new(
+                    "events_published_total",
+                    "Outbox rows by outcome: published, failed, republished (the bus had lost it)",
+                ),
                 &["outcome"],
             )?,
             event_bus_up: IntGauge::new(

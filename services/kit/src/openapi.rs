@@ -69,6 +69,14 @@ impl Document {
         self
     }
 
+    /// Adds the operations and schemas of another.
+    #[must_use]
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.paths.extend(other.paths);
+        self.schemas.extend(other.schemas);
+        self
+    }
+
     /// The document.
     pub fn to_json(&self) -> Value {
         json!({

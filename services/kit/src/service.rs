@@ -22,6 +22,7 @@ use crate::api::Api;
 use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
 use crate::events::Endpoint;
 use crate::events::redis_streams::RedisStreams;
+use crate::events::replay::Replays;
 use crate::extract::Json;
 use crate::health::Health;
 use crate::identity::{Identity, InvalidCallKeys};
@@ -47,6 +48,7 @@ pub struct Service {
     pub resilience: Resilience,
     /// Who calls. Auth itself puts its own keys here, before [`Service::bind`].
     pub identity: Identity,
+    replays: Replays,
     args: ServiceArgs,
 }
 
@@ -150,6 +152,7 @@ impl Service {
             tasks: Tasks::new(&metrics),
             metrics,
             resilience,
+            replays: Replays::default(),
             identity: Identity::open(&args.service, &args.identity).map_err(StartError::Identity)?,
             args: args.clone(),
         };
@@ -234,7 +237,8 @@ impl Service {
             database,
             &self.tasks,
             &self.metrics,
-            &self.args.pod_name,
+            &self.args,
+            &self.replays,
         )
     }
 
@@ -260,7 +264,7 @@ impl Service {
         if self.identity.is_open() {
             tracing::warn!("AUTH_URL is not set: everyone may do everything");
         }
-        let (routes, document) = api.into().into_parts();
+        let (routes, document) = self.replays.add_routes(api.into()).into_parts();
         let routes = routes.layer(Extension(self.identity.clone()));
         let main = listen(self.args.listen_address).await?;
         let report = listen(SocketAddr::new(self.args.listen_address.ip(), self.args.report_port)).await?;
@@ -336,6 +340,7 @@ impl Server {
                     resilience,
                     args,
                     identity: _,
+                    replays: _,
                 },
             main,
             secure,

@@ -1,3 +1,10 @@
-//! The notification service of the Valerix reference shop.
+//! The notification service: configuration, build, run.
 
-fn main() {}
+use clap::Parser;
+use valerix_notification::config::Config;
+use valerix_notification::startup::build;
+
+fn main() -> anyhow::Result<()> {
+    let config = Config::parse();
+    Ok(valerix_kit::service::launch(&config.service.clone(), || build(config))?)
+}

@@ -21,7 +21,10 @@ pub struct Inventory {
 impl Inventory {
     /// Asks for the order's stock. `None`: nothing is known, the command goes on by event.
     pub async fn reserve(&self, order: &Order) -> Option<Reply> {
-        let body = json!({"order_id": order.id, "item_id": order.item_id, "quantity": order.quantity});
+        let mut body = json!({"order_id": order.id, "item_id": order.item_id, "quantity": order.quantity});
+        if order.gremlin {
+            body["gremlin"] = json!(true);
+        }
         ask(
             &self.client,
             "/api/inventory/deduct",

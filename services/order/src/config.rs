@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use valerix_kit::args::{BusArgs, DatabaseArgs, ServiceArgs, parse_duration};
 
 use crate::store::Times;
@@ -40,6 +40,19 @@ pub struct Config {
     /// Pause between two looks for due commands and expired orders.
     #[arg(long, env = "SWEEP_INTERVAL", default_value = "500ms", value_parser = parse_duration)]
     pub sweep_interval: Duration,
+    /// Whether orders may ask for a gremlin, whatever the policy document says; without it the policy decides.
+    #[arg(long, env = "GREMLIN", value_enum)]
+    pub gremlin: Option<Gremlin>,
+}
+
+/// Whether orders may ask for a gremlin, which has inventory wait.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[value(rename_all = "PascalCase")]
+pub enum Gremlin {
+    /// They may.
+    Allowed,
+    /// Only where the policy document allows it.
+    Denied,
 }
 
 impl Config {

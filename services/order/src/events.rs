@@ -49,12 +49,14 @@ pub fn command_payload(action: Action, order: &Order) -> Value {
     }
 }
 
-/// What an announcement says of `order`, which already is in the state that is announced. No personal data.
+/// What an announcement says of `order`, which already is in the state that is announced. Whose it is goes by id alone:
+/// no personal data.
 #[must_use]
 pub fn announcement_payload(order: &Order) -> Value {
     #[derive(Serialize)]
     struct Payload<'a> {
         order_id: Uuid,
+        user_id: Option<Uuid>,
         item_id: &'a str,
         quantity: i32,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +68,7 @@ pub fn announcement_payload(order: &Order) -> Value {
     }
     json!(Payload {
         order_id: order.id,
+        user_id: order.user_id(),
         item_id: &order.item_id,
         quantity: order.quantity,
         amount_minor: order.amount.as_ref().map(Money::amount_minor),

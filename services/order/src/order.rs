@@ -12,11 +12,13 @@ use crate::saga::state::State;
 pub struct Order {
     /// Its id, v7.
     pub id: Uuid,
+    /// Whose it is: `anonymous`, or `user:<uuid>`.
+    pub principal: String,
     /// What was ordered.
     pub item_id: String,
     /// How many, 1 to 10,000.
     pub quantity: i32,
-    /// The answers of its fast path are thrown away.
+    /// Inventory is to be slow about it over HTTP.
     pub gremlin: bool,
     /// Where it stands.
     pub state: State,
@@ -26,6 +28,19 @@ pub struct Order {
     pub version: i64,
     /// When it was taken in.
     pub created_at: DateTime<Utc>,
+    /// W3C trace context of the request that placed it; may be empty.
+    pub traceparent: String,
+}
+
+/// Whose the orders are that nobody signed in has placed.
+pub const ANONYMOUS: &str = "anonymous";
+
+impl Order {
+    /// The user who placed it; `None`: a guest.
+    #[must_use]
+    pub fn user_id(&self) -> Option<Uuid> {
+        self.principal.strip_prefix("user:")?.parse().ok()
+    }
 }
 
 /// An order that was not stored yet.
@@ -33,13 +48,13 @@ pub struct Order {
 pub struct NewOrder {
     /// Its id, v7.
     pub id: Uuid,
-    /// Whose it is.
+    /// Whose it is: [`ANONYMOUS`], or `user:<uuid>`.
     pub principal: String,
     /// What is ordered.
     pub item_id: ItemId,
     /// How many, 1 to 10,000.
     pub quantity: i32,
-    /// The answers of its fast path are thrown away.
+    /// Inventory is to be slow about it over HTTP.
     pub gremlin: bool,
 }
 

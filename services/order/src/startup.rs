@@ -4,11 +4,11 @@ use sqlx::migrate::Migrator;
 use valerix_kit::service::{Server, Service, StartError};
 
 use crate::clients::{Inventory, Payment};
-use crate::config::Config;
+use crate::config::{Config, Gremlin};
 use crate::consumer::Replies;
 use crate::events::{GROUP, INVENTORY_EVENTS, PAYMENT_EVENTS};
 use crate::metrics::Metrics;
-use crate::routes::{self, orders::ANONYMOUS};
+use crate::routes::{self, history::Streams};
 use crate::saga::drive::FastPath;
 use crate::saga::moves::Moves;
 use crate::saga::waiters::Waiters;
@@ -49,10 +49,6 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     service
         .tasks
         .spawn_when_ready("sweeper", &database, move |stop| sweeper.clone().run(stop));
-    tracing::info!(
-        principal = ANONYMOUS,
-        "there is no auth service yet: every order belongs to one principal"
-    );
     let state = routes::AppState {
         fast_path: FastPath {
             store,
@@ -64,6 +60,8 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
                 client: service.client("payment", &config.payment_url)?,
             },
         },
+        streams: Streams::new(service.health.clone()),
+        gremlins: config.gremlin == Some(Gremlin::Allowed),
         resilience: service.resilience.clone(),
     };
     service.bind(routes::api().with_state(state)).await

@@ -30,6 +30,9 @@ pub struct Config {
     /// Pause between two looks for payments whose processor has to be asked.
     #[arg(long, env = "SWEEP_INTERVAL", default_value = "500ms", value_parser = parse_duration)]
     pub sweep_interval: Duration,
+    /// Time after which the payments are compared with the processor's ledger again.
+    #[arg(long, env = "RECONCILE_INTERVAL", default_value = "1h", value_parser = parse_duration)]
+    pub reconcile_interval: Duration,
 }
 
 #[cfg(test)]

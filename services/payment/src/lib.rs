@@ -9,6 +9,7 @@ pub mod events;
 pub mod metrics;
 pub mod payment;
 pub mod processor;
+pub mod reconciliation;
 pub mod routes;
 pub mod saga;
 pub mod startup;

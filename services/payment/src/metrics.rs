@@ -1,8 +1,9 @@
 //! What payment counts, beside what every service counts.
 
-use prometheus::{IntCounter, IntCounterVec, Opts};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
 
 use crate::payment::Applied;
+use crate::reconciliation::books::{Difference, Kind};
 use crate::saga::state::State;
 
 /// The counters; cheap to clone, all clones are one.
@@ -11,6 +12,7 @@ pub struct Metrics {
     payments: IntCounterVec,
     settled: IntCounterVec,
     passed_over: IntCounter,
+    differences: IntGaugeVec,
 }
 
 impl Metrics {
@@ -35,11 +37,31 @@ impl Metrics {
                 "payments_passed_over_total",
                 "Due payments that this version could not read",
             )?,
+            differences: IntGaugeVec::new(
+                Opts::new(
+                    "payment_reconciliation_differences",
+                    "Charges on which the last comparison found payment and the processor to differ, by how",
+                ),
+                &["kind"],
+            )?,
         };
         registry.register(metrics.payments.clone())?;
         registry.register(metrics.settled.clone())?;
         registry.register(metrics.passed_over.clone())?;
+        registry.register(metrics.differences.clone())?;
         Ok(metrics)
+    }
+
+    /// The last comparison found `total` differences, of which these are named; the others count as `unnamed`.
+    pub fn reconciled(&self, named: &[Difference], total: i64) {
+        let mut unnamed = total;
+        for kind in Kind::ALL {
+            let count = named.iter().filter(|difference| difference.kind == kind).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.differences.with_label_values(&[kind.name()]).set(count);
+            unnamed -= count;
+        }
+        self.differences.with_label_values(&["unnamed"]).set(unnamed);
     }
 
     /// A due payment could not be read.

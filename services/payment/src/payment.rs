@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 use valerix_kit::money::Money;
+use valerix_kit::telemetry::TraceContext;
 
 use crate::saga::state::State;
 
@@ -23,6 +24,8 @@ pub struct Payment {
     pub reason: Option<String>,
     /// Version of the aggregate `payment:{id}`.
     pub version: i64,
+    /// W3C trace context in which it was asked for; may be empty.
+    pub traceparent: String,
 }
 
 impl Payment {
@@ -39,6 +42,9 @@ impl Payment {
             state,
             reason: None,
             version: 1,
+            traceparent: TraceContext::current()
+                .map(|context| context.traceparent())
+                .unwrap_or_default(),
         }
     }
 }

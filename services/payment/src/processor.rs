@@ -8,6 +8,8 @@ use valerix_kit::money::Money;
 use valerix_resilience::{CallError, Deadline, RequestBuilder, ResilientClient};
 
 use crate::payment::Payment;
+use crate::reconciliation::books::Charge;
+use crate::reconciliation::walk::WalkError;
 use crate::saga::state::{Input, Request};
 
 /// What the processor has decided.
@@ -26,6 +28,15 @@ pub enum Repetition {
     First,
     /// It may have been asked, and even done, without an answer: look before asking again.
     Again,
+}
+
+/// One page of the processor's ledger.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Page {
+    /// Its charges.
+    pub charges: Vec<Charge>,
+    /// Where the next page begins; `None`: this is the last.
+    pub next_cursor: Option<String>,
 }
 
 /// The card processor.
@@ -79,6 +90,33 @@ impl Processor {
         }
     }
 
+    /// One page of the ledger, oldest first, behind `cursor`.
+    ///
+    /// # Errors
+    /// When the processor does not answer, or not with a page.
+    pub async fn charges(&self, cursor: Option<&str>) -> Result<Page, WalkError> {
+        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+        let look = self.client.get(format!("/charges?limit=1000{cursor}"));
+        let (status, body) = answer(look).await.map_err(WalkError::Call)?;
+        let page = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
+        page.ok_or(WalkError::Answer(status))
+    }
+
+    /// The charge of a key, if there is one.
+    ///
+    /// # Errors
+    /// When the processor does not answer, or not with a charge.
+    pub async fn charge(&self, key: &str) -> Result<Option<Charge>, WalkError> {
+        let (status, body) = answer(self.client.get(format!("/charges/{key}")))
+            .await
+            .map_err(WalkError::Call)?;
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let charge = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
+        charge.map(Some).ok_or(WalkError::Answer(status))
+    }
+
     fn request(&self, payment: &Payment, request: Request) -> RequestBuilder {
         let id = payment.id;
         let call = match request {
@@ -103,14 +141,14 @@ async fn answer(call: RequestBuilder) -> Result<(StatusCode, Vec<u8>), CallError
 /// What the processor's answer decides.
 fn decision(request: Request, status: StatusCode, body: &[u8]) -> Option<Decision> {
     #[derive(Deserialize)]
-    struct Charge {
+    struct Decided {
         status: String,
         reason: Option<String>,
     }
     if !status.is_success() {
         return None;
     }
-    let charge: Charge = serde_json::from_slice(body).ok()?;
+    let charge: Decided = serde_json::from_slice(body).ok()?;
     let input = match (request, charge.status.as_str()) {
         (Request::Charge | Request::Cancel, "SUCCEEDED") => Input::Approved,
         // Given back by another hand: no money of this order is kept.

@@ -11,6 +11,7 @@ use crate::consumer::Commands;
 use crate::events::{GROUP, PAYMENT_COMMANDS};
 use crate::metrics::Metrics;
 use crate::processor::Processor;
+use crate::reconciliation::worker::Worker;
 use crate::routes;
 use crate::saga::settle::Settlement;
 use crate::store::Store;
@@ -57,9 +58,21 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     service
         .tasks
         .spawn_when_ready("sweeper", &database, move |stop| sweeper.clone().run(stop));
+    let reconcile = Arc::new(Notify::new());
+    let worker = Worker {
+        store: settlement.store.clone(),
+        processor: settlement.processor.clone(),
+        metrics: settlement.metrics.clone(),
+        interval: config.reconcile_interval,
+        wake: Arc::clone(&reconcile),
+    };
+    service
+        .tasks
+        .spawn_when_ready("reconciliation", &database, move |stop| worker.clone().run(stop));
     let state = routes::AppState {
         settlement,
         wake,
+        reconcile,
         resilience: service.resilience.clone(),
     };
     service.bind(routes::api().with_state(state)).await

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use valerix_kit::telemetry::TraceContext;
 use valerix_resilience::{Deadline, Resilience};
 
 use crate::processor::Repetition;
@@ -100,7 +101,9 @@ impl Sweeper {
 async fn settle(settlement: Settlement, due: Due) {
     let (payment, asked) = (due.payment.id, due.payment.state.open_request());
     let deadline = Deadline::after(due.patience);
-    let settled = match settlement.settle(due.payment, Repetition::Again, deadline).await {
+    let trace = TraceContext::continued(&due.payment.traceparent);
+    let settling = trace.scope(settlement.settle(due.payment, Repetition::Again, deadline));
+    let settled = match settling.await {
         Ok(settled) if settled.state.open_request() == asked => settlement.store.pause(payment, due.attempt).await,
         Ok(_) => Ok(()),
         Err(error) => Err(error),

@@ -27,6 +27,9 @@ pub struct MisbehaviourArgs {
     /// Share of keys whose charge is declined, in percent; the key decides.
     #[arg(long, env = "DECLINE_PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub decline_percent: u8,
+    /// Share of refunds that are refused for now, in percent; the next attempt may succeed.
+    #[arg(long, env = "REFUND_DECLINE_PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub refund_decline_percent: u8,
     /// How long every charge and every refund takes.
     #[arg(long, env = "DELAY", default_value = "0ms", value_parser = parse_duration)]
     pub delay: Duration,

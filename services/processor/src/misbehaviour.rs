@@ -51,6 +51,7 @@ mod tests {
     fn args(decline: u8, fail: u8, fail_after: u8, late: u8) -> MisbehaviourArgs {
         MisbehaviourArgs {
             decline_percent: decline,
+            refund_decline_percent: 0,
             delay: Duration::ZERO,
             fail_percent: fail,
             fail_after_percent: fail_after,

@@ -1,22 +1,19 @@
-//! The Deployment: one container under the restricted Pod Security profile, with the mounts and variables of the
+//! The Deployment: how its pods are replaced, and the service's own container with the mounts and variables of the
 //! pod's contract.
 
 use super::{
-    super::{
-        quantity::canonical,
-        validate::{Plan, REPORT_PORT_NAME},
-    },
+    super::validate::{POLICY_DIRECTORY, Plan, REPORT_PORT_NAME, STATE_DIRECTORY},
     metadata::{labels, metadata, selector, some},
+    pod::{build_container_security, build_mounts, build_pod},
+    probes::{Pace, build_probe},
 };
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
-            Capabilities, ConfigMapEnvSource, ConfigMapKeySelector, ConfigMapVolumeSource, Container, ContainerPort,
-            EmptyDirVolumeSource, EnvFromSource, EnvVar, EnvVarSource, HTTPGetAction, Lifecycle, LifecycleHandler,
-            LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-            ResourceRequirements, SeccompProfile, SecretEnvSource, SecretKeySelector, SecurityContext, SleepAction,
-            Volume, VolumeMount,
+            ConfigMapEnvSource, ConfigMapKeySelector, Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource,
+            Lifecycle, LifecycleHandler, ObjectFieldSelector, PodTemplateSpec, ResourceRequirements, SecretEnvSource,
+            SecretKeySelector, SleepAction,
         },
     },
     apimachinery::pkg::{
@@ -26,36 +23,30 @@ use k8s_openapi::{
     },
 };
 use std::collections::BTreeMap;
-use valerix_crds::{HttpProbeSpec, ImagePullPolicy, ResilientServiceSpec, names::policy_config_map};
+use valerix_crds::{
+    ImagePullPolicy, ReloadStrategy, ResilientServiceSpec, UpdateStrategyType, names::CONFIG_ANNOTATION,
+};
 
-/// Where the documents are mounted.
-const POLICY_DIRECTORY: &str = "/etc/valerix/policy";
-/// Where a service keeps its last good document across restarts of the container.
-const STATE_DIRECTORY: &str = "/var/lib/valerix";
-/// User and group of every container, whatever the image says: images made for root do not start otherwise.
-const USER: i64 = 65532;
+/// How long a rollout may stand still, unless the specification says otherwise. Unit: seconds.
+const PROGRESS_DEADLINE_SECONDS: i32 = 300;
 /// Pause before a pod is told to end, unless the specification says otherwise. Unit: seconds.
 const PRE_STOP_SECONDS: u64 = 5;
 
 pub fn build_deployment(plan: &Plan) -> Deployment {
+    let spec = &plan.service.spec;
     Deployment {
         metadata: metadata(plan, plan.name.clone()),
         spec: Some(DeploymentSpec {
-            replicas: Some(plan.replicas),
+            // What is not written belongs to whoever writes it.
+            replicas: plan.service.spec.autoscaling.is_none().then_some(plan.replicas),
             selector: LabelSelector {
                 match_labels: Some(selector(&plan.name)),
                 ..LabelSelector::default()
             },
-            // Never fewer pods than asked for while a new version comes up.
-            strategy: Some(DeploymentStrategy {
-                type_: Some("RollingUpdate".to_owned()),
-                rolling_update: Some(RollingUpdateDeployment {
-                    max_unavailable: Some(IntOrString::Int(0)),
-                    max_surge: Some(IntOrString::Int(1)),
-                }),
-            }),
+            strategy: Some(build_strategy(spec)),
+            min_ready_seconds: spec.min_ready_seconds.filter(|seconds| *seconds > 0),
             revision_history_limit: Some(5),
-            progress_deadline_seconds: Some(300),
+            progress_deadline_seconds: Some(spec.progress_deadline_seconds.unwrap_or(PROGRESS_DEADLINE_SECONDS)),
             template: build_template(plan),
             ..DeploymentSpec::default()
         }),
@@ -63,60 +54,46 @@ pub fn build_deployment(plan: &Plan) -> Deployment {
     }
 }
 
+/// Never fewer pods than asked for while a new version comes up, unless the user can spare some.
+fn build_strategy(spec: &ResilientServiceSpec) -> DeploymentStrategy {
+    let wanted = spec.strategy.clone().unwrap_or_default();
+    match wanted.kind {
+        Some(UpdateStrategyType::Recreate) => DeploymentStrategy {
+            type_: Some("Recreate".to_owned()),
+            rolling_update: None,
+        },
+        Some(UpdateStrategyType::RollingUpdate | UpdateStrategyType::Unknown) | None => DeploymentStrategy {
+            type_: Some("RollingUpdate".to_owned()),
+            rolling_update: Some(RollingUpdateDeployment {
+                max_unavailable: Some(wanted.max_unavailable.unwrap_or(IntOrString::Int(0))),
+                max_surge: Some(wanted.max_surge.unwrap_or(IntOrString::Int(1))),
+            }),
+        },
+    }
+}
+
 fn build_template(plan: &Plan) -> PodTemplateSpec {
     let spec = &plan.service.spec;
     let mut pod_labels = spec.pod_labels.clone();
     pod_labels.extend(labels(plan));
+    let mut annotations = spec.pod_annotations.clone();
+    if spec.config_reload.as_ref().and_then(|reload| reload.strategy) == Some(ReloadStrategy::Rollout) {
+        // Another policy is another template.
+        annotations.insert(CONFIG_ANNOTATION.to_owned(), plan.policy_hash.clone());
+    }
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(pod_labels),
-            annotations: (!spec.pod_annotations.is_empty()).then(|| spec.pod_annotations.clone()),
+            annotations: (!annotations.is_empty()).then_some(annotations),
             ..ObjectMeta::default()
         }),
-        spec: Some(PodSpec {
-            service_account_name: Some(plan.name.clone()),
-            automount_service_account_token: Some(false),
-            enable_service_links: Some(false),
-            termination_grace_period_seconds: Some(spec.termination_grace_period_seconds),
-            image_pull_secrets: some(
-                spec.image_pull_secrets
-                    .iter()
-                    .map(|secret| LocalObjectReference {
-                        name: secret.name.clone(),
-                    })
-                    .collect(),
-            ),
-            security_context: Some(PodSecurityContext {
-                run_as_non_root: Some(true),
-                run_as_user: Some(USER),
-                run_as_group: Some(USER),
-                fs_group: Some(USER),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".to_owned(),
-                    ..SeccompProfile::default()
-                }),
-                ..PodSecurityContext::default()
-            }),
-            containers: vec![build_container(plan)],
-            volumes: Some(vec![
-                Volume {
-                    name: "policy".to_owned(),
-                    config_map: Some(ConfigMapVolumeSource {
-                        name: policy_config_map(&plan.name),
-                        ..ConfigMapVolumeSource::default()
-                    }),
-                    ..Volume::default()
-                },
-                empty_dir("state"),
-                empty_dir("tmp"),
-            ]),
-            ..PodSpec::default()
-        }),
+        spec: Some(build_pod(plan, build_container(plan))),
     }
 }
 
 fn build_container(plan: &Plan) -> Container {
     let spec = &plan.service.spec;
+    let pace = |period, failures| Pace { period, failures };
     Container {
         name: plan.name.clone(),
         image: Some(spec.image.clone()),
@@ -131,39 +108,18 @@ fn build_container(plan: &Plan) -> Container {
             limits: build_quantities(&resources.limits),
             ..ResourceRequirements::default()
         }),
-        startup_probe: build_probe(spec, |probes| probes.startup.as_ref(), 1, 60),
-        readiness_probe: build_probe(spec, |probes| probes.readiness.as_ref(), 1, 3),
-        liveness_probe: build_probe(spec, |probes| probes.liveness.as_ref(), 10, 3),
+        startup_probe: build_probe(spec, |probes| probes.startup.as_ref(), pace(1, 60)),
+        readiness_probe: build_probe(spec, |probes| probes.readiness.as_ref(), pace(1, 3)),
+        liveness_probe: build_probe(spec, |probes| probes.liveness.as_ref(), pace(10, 3)),
         lifecycle: build_lifecycle(spec),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".to_owned()]),
-                ..Capabilities::default()
-            }),
-            ..SecurityContext::default()
-        }),
-        volume_mounts: Some(vec![
-            VolumeMount {
-                name: "policy".to_owned(),
-                mount_path: POLICY_DIRECTORY.to_owned(),
-                read_only: Some(true),
-                ..VolumeMount::default()
-            },
-            mount("state", STATE_DIRECTORY),
-            mount("tmp", "/tmp"),
-        ]),
+        security_context: Some(build_container_security(spec)),
+        volume_mounts: Some(build_mounts(spec)),
         ..Container::default()
     }
 }
 
-/// As the API server writes them, or they would look like drift to an operator that has just started.
 fn build_quantities(quantities: &BTreeMap<String, Quantity>) -> Option<BTreeMap<String, Quantity>> {
-    let canonical = quantities
-        .iter()
-        .map(|(name, amount)| (name.clone(), canonical(amount)));
-    (!quantities.is_empty()).then(|| canonical.collect())
+    (!quantities.is_empty()).then(|| quantities.clone())
 }
 
 /// The operator's variables first, so that the user's may refer to them.
@@ -261,30 +217,6 @@ fn build_ports(plan: &Plan) -> Vec<ContainerPort> {
     ports
 }
 
-fn build_probe<'a>(
-    spec: &'a ResilientServiceSpec,
-    choose: impl FnOnce(&'a valerix_crds::Probes) -> Option<&'a HttpProbeSpec>,
-    period: i32,
-    failures: i32,
-) -> Option<Probe> {
-    let probe = choose(spec.probes.as_ref()?)?;
-    let port = match &probe.port {
-        Some(name) => name.clone(),
-        None => spec.ports.first()?.name.clone(),
-    };
-    Some(Probe {
-        http_get: Some(HTTPGetAction {
-            path: Some(probe.path.clone()),
-            port: IntOrString::String(port),
-            ..HTTPGetAction::default()
-        }),
-        period_seconds: Some(probe.period_seconds.unwrap_or(period)),
-        failure_threshold: Some(probe.failure_threshold.unwrap_or(failures)),
-        timeout_seconds: Some(probe.timeout_seconds.unwrap_or(2)),
-        ..Probe::default()
-    })
-}
-
 /// Sleeps by the kubelet's own action, so that no shell is needed in the image; whole seconds, rounded up.
 fn build_lifecycle(spec: &ResilientServiceSpec) -> Option<Lifecycle> {
     let wanted = spec
@@ -315,20 +247,4 @@ fn pull_policy(policy: ImagePullPolicy) -> Option<String> {
         ImagePullPolicy::Unknown => return None,
     };
     Some(text.to_owned())
-}
-
-fn empty_dir(name: &str) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        empty_dir: Some(EmptyDirVolumeSource::default()),
-        ..Volume::default()
-    }
-}
-
-fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..VolumeMount::default()
-    }
 }

@@ -1,43 +1,61 @@
 //! Third step: a plan as the objects that make it true. Pure: the same plan always gives the same objects.
 
+mod autoscaler;
 mod config_map;
 mod deployment;
+mod disruption_budget;
 mod metadata;
+mod network_policy;
+mod pod;
+mod probes;
 mod service_account;
 mod services;
 
+pub use disruption_budget::is_budget_left_out;
 pub use metadata::selector;
 
 use super::validate::Plan;
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{ConfigMap, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 
 /// Everything that the operator owns for one service. Who takes it apart does so without `..`, so that a new child
 /// does not compile before it is applied and pruned.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources {
-    /// What the pods run as.
-    pub service_account: ServiceAccount,
+    /// What the pods run as; none if the user keeps one.
+    pub service_account: Option<ServiceAccount>,
     /// The documents.
     pub config_map: ConfigMap,
     /// The address of the service; none if it has no ports.
     pub service: Option<Service>,
     /// The addresses of its pods.
     pub pods_service: Service,
+    /// Who may talk to the pods, where somebody may not.
+    pub network_policy: Option<NetworkPolicy>,
+    /// How many pods may be evicted at a time, where that is bounded.
+    pub disruption_budget: Option<PodDisruptionBudget>,
     /// The pods.
     pub deployment: Deployment,
+    /// Who decides how many there are, where that is measured.
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
 }
 
-/// Builds everything.
-pub fn build(plan: &Plan) -> Resources {
+/// Builds everything. `operator_namespace` is where the operator follows the pods from.
+pub fn build(plan: &Plan, operator_namespace: &str) -> Resources {
     Resources {
         service_account: service_account::build_service_account(plan),
         config_map: config_map::build_config_map(plan),
         service: services::build_service(plan),
         pods_service: services::build_pods_service(plan),
+        network_policy: network_policy::build_network_policy(plan, operator_namespace),
+        disruption_budget: disruption_budget::build_disruption_budget(plan),
         deployment: deployment::build_deployment(plan),
+        autoscaler: autoscaler::build_autoscaler(plan),
     }
 }
 
@@ -50,7 +68,7 @@ mod tests {
 
     fn built(spec: serde_json::Value) -> Resources {
         let service = Arc::new(fixtures::service("order", spec));
-        build(&validate(&service, 2).unwrap())
+        build(&validate(&service, 2).unwrap(), "valerix-system")
     }
 
     fn snapshot(name: &str, resources: &Resources) {
@@ -59,9 +77,22 @@ mod tests {
             config_map,
             service,
             pods_service,
+            network_policy,
+            disruption_budget,
             deployment,
+            autoscaler,
         } = resources;
-        let documents = json!([service_account, config_map, service, pods_service, deployment]);
+        let mut documents = json!([
+            service_account,
+            config_map,
+            service,
+            pods_service,
+            network_policy,
+            disruption_budget,
+            deployment,
+            autoscaler
+        ]);
+        documents.as_array_mut().unwrap().retain(|document| !document.is_null());
         insta::assert_yaml_snapshot!(name, documents);
     }
 

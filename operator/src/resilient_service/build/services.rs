@@ -9,9 +9,9 @@ use super::{
 };
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use valerix_crds::names::pods_service;
+use valerix_crds::{ServiceType, names::pods_service};
 
 /// The address of the service; none without ports, since such a Service cannot exist.
 pub fn build_service(plan: &Plan) -> Option<Service> {
@@ -25,10 +25,21 @@ pub fn build_service(plan: &Plan) -> Option<Service> {
             build_port(&port.name, number, port.container_port)
         })
         .collect();
+    let exposure = plan.service.spec.service.clone().unwrap_or_default();
     Some(Service {
-        metadata: metadata(plan, plan.name.clone()),
+        metadata: ObjectMeta {
+            annotations: (!exposure.annotations.is_empty()).then_some(exposure.annotations),
+            ..metadata(plan, plan.name.clone())
+        },
         spec: Some(ServiceSpec {
-            type_: Some("ClusterIP".to_owned()),
+            type_: Some(
+                match exposure.kind {
+                    Some(ServiceType::NodePort) => "NodePort",
+                    Some(ServiceType::LoadBalancer) => "LoadBalancer",
+                    Some(ServiceType::ClusterIP | ServiceType::Unknown) | None => "ClusterIP",
+                }
+                .to_owned(),
+            ),
             selector: Some(selector(&plan.name)),
             ports: Some(some(ports)?),
             ..ServiceSpec::default()

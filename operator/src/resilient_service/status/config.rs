@@ -22,7 +22,8 @@ use valerix_crds::{
     names::{condition, policy_config_map},
 };
 
-/// How long pods may take to report a new configuration before that is worth an alarm.
+/// How long pods may take to report a new configuration before that is worth an alarm, unless the specification says
+/// otherwise.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The condition of the configuration, with its counts.
@@ -90,7 +91,13 @@ impl Config {
             Tally::without_reports(observed, rollout)
         };
         let waited = awaited_since.map_or(Duration::ZERO, |since| (now - since).to_std().unwrap_or_default());
-        let (applied, look_again) = tally.condition(service.spec.replicas, reports, &wanted, waited);
+        let (applied, look_again) = tally.condition(
+            observed.asked_replicas(service),
+            reports,
+            &wanted,
+            waited,
+            deadline(service),
+        );
         let before = old.config.as_ref().filter(|config| config.hash == wanted);
         let more = tally.applied > before.map_or(0, |config| config.applied_replicas);
         let last_applied_time = if more {
@@ -189,6 +196,7 @@ impl Tally {
         reports: bool,
         wanted: &str,
         waited: Duration,
+        deadline: Duration,
     ) -> (ConditionDraft, Option<Duration>) {
         use ConditionStatus::{False, True, Unknown};
         let draft = |status, reason: Reason, message: String| ConditionDraft::new(status, reason, message);
@@ -230,12 +238,21 @@ impl Tally {
         if self.ready == 0 || !reports {
             return (draft(False, Reason::WaitingForPods, why), None);
         }
-        if waited >= DEADLINE {
+        if waited >= deadline {
             return (draft(False, Reason::DeadlineExceeded, why), None);
         }
-        let look_again = Some(DEADLINE.saturating_sub(waited));
+        let look_again = Some(deadline.saturating_sub(waited));
         (draft(False, Reason::WaitingForPods, why), look_again)
     }
+}
+
+fn deadline(service: &ResilientService) -> Duration {
+    let wanted = service
+        .spec
+        .config_reload
+        .as_ref()
+        .and_then(|reload| reload.deadline.as_ref());
+    wanted.and_then(|wanted| wanted.value().ok()).unwrap_or(DEADLINE)
 }
 
 fn pod_config(pod: &ReadyPod, wanted: &str, now: DateTime<Utc>) -> PodConfig {

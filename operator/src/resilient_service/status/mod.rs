@@ -54,7 +54,7 @@ pub fn status(
 ) -> Judged {
     let old = service.status.clone().unwrap_or_default();
     let name = service.name_any();
-    let desired = desired(service, work);
+    let desired = desired(service, observed, work);
     let rollout = Rollout::of(observed, &name);
     let config = Config::judge(service, observed, work, &rollout, &old, remembered.awaited_since, now);
     let circuits = circuits::judge(service, observed, now);
@@ -136,10 +136,10 @@ pub fn status(
 }
 
 /// The pods that the Deployment is to have.
-fn desired(service: &ResilientService, work: &Work) -> i32 {
+fn desired(service: &ResilientService, observed: &Observed, work: &Work) -> i32 {
     match work {
         Work::Applied { plan, .. } => plan.replicas,
-        Work::Paused | Work::Invalid(_) => service.spec.replicas,
+        Work::Paused | Work::Invalid(_) => observed.asked_replicas(service),
     }
 }
 

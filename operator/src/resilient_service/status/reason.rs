@@ -29,7 +29,7 @@ reasons! {
         RolloutComplete,
         /// Progressing: there is no Deployment yet.
         NotStarted,
-        /// Progressing, Ready, Stalled: the rollout did not get on for five minutes.
+        /// Progressing, Ready, Stalled: the rollout did not get on for spec.progressDeadlineSeconds (five minutes unless set).
         ProgressDeadlineExceeded,
         /// ConfigApplied: there is no configuration yet.
         NotBuilt,
@@ -39,7 +39,7 @@ reasons! {
         RejectedByPods,
         /// ConfigApplied, CircuitsClosed: a pod has not answered for four minutes, so nothing is known of it.
         PodUnreachable,
-        /// ConfigApplied, Stalled: a ready pod has not taken the configuration over for a minute.
+        /// ConfigApplied, Stalled: a ready pod has not taken the configuration over within spec.configReload.deadline (a minute unless set).
         DeadlineExceeded,
         /// CircuitsClosed: the image does not report its circuits.
         NotReported,
@@ -55,6 +55,10 @@ reasons! {
         CircuitHalfOpen,
         /// Warning: something else keeps setting the Deployment's replicas, so they are left to it.
         ReplicasContested,
+        /// Warning: spec.replicas says nothing while spec.autoscaling decides.
+        ReplicasIgnored,
+        /// Warning: spec.disruption bounds nothing while there are fewer than two pods, so no PodDisruptionBudget is made.
+        DisruptionUnbounded,
         /// Warning: the library in the pods is older than a field of the configuration.
         FieldsIgnoredByPods,
         /// Warning: a limit of scope Service is so small that the pods' shares are not fair.

@@ -1,7 +1,7 @@
 //! What works and deserves a look. Pure.
 
 use super::{draft::ConditionDraft, inputs::Remembered, reason::Reason};
-use crate::resilient_service::dereference::Observed;
+use crate::resilient_service::{build::is_budget_left_out, dereference::Observed, validate::least_replicas};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use valerix_crds::{ConditionStatus, LimitScope, ResilientService};
@@ -29,6 +29,20 @@ pub fn warning(
         );
         return warn(Reason::ReplicasContested, text);
     }
+    if let Some(scaling) = service.spec.autoscaling.as_ref().filter(|_| service.spec.replicas != 1) {
+        let text = format!(
+            "spec.replicas is {} and is ignored, as spec.autoscaling keeps {} to {} pods; remove one of the two",
+            service.spec.replicas,
+            least_replicas(scaling),
+            scaling.max_replicas
+        );
+        return warn(Reason::ReplicasIgnored, text);
+    }
+    if is_budget_left_out(&service.spec) {
+        let text = "spec.disruption bounds nothing with fewer than two pods, so a drain may take the last one; \
+                    raise spec.replicas or spec.autoscaling.minReplicas to 2, or remove spec.disruption";
+        return warn(Reason::DisruptionUnbounded, text.to_owned());
+    }
     let fields = ignored_fields(observed, now);
     if !fields.is_empty() {
         let text = format!(
@@ -37,12 +51,13 @@ pub fn warning(
         );
         return warn(Reason::FieldsIgnoredByPods, text);
     }
-    let small = small_shares(service);
+    let replicas = observed.asked_replicas(service);
+    let small = small_shares(service, replicas);
     if !small.is_empty() {
         let text = format!(
             "these limits of scope Service have fewer than {FAIR_SHARE} requests for each of {} replicas, so the shares are \
              not fair: {}; use scope Distributed, or a longer window with more requests",
-            service.spec.replicas,
+            replicas,
             small.join(", ")
         );
         return warn(Reason::SmallShares, text);
@@ -65,14 +80,14 @@ fn ignored_fields(observed: &Observed, now: DateTime<Utc>) -> Vec<String> {
 }
 
 /// Judged here and not by the schema, which would refuse to scale out under load.
-fn small_shares(service: &ResilientService) -> Vec<String> {
+fn small_shares(service: &ResilientService, replicas: i32) -> Vec<String> {
     let rules = service
         .spec
         .resilience
         .iter()
         .filter_map(|resilience| resilience.inbound.as_ref()?.rate_limit.as_ref())
         .flat_map(|limit| &limit.rules);
-    let least = FAIR_SHARE * i64::from(service.spec.replicas);
+    let least = FAIR_SHARE * i64::from(replicas);
     rules
         .filter(|rule| rule.scope == Some(LimitScope::Service) && i64::from(rule.requests) < least)
         .map(|rule| rule.name.clone())

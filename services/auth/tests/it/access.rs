@@ -20,19 +20,18 @@ async fn every_route_lets_in_whom_it_declares() {
             user.clone()
         }
     };
-    // A token of another auth with the same claims is the forger's.
     let routes = every_route(&app.server, "auth", sign_in).await;
     let expected = [
+        ("DELETE /auth/me", json!("user")),
         ("GET /.well-known/jwks.json", json!("public")),
+        ("GET /auth/me", json!("user")),
+        ("GET /auth/users/{id}/contact", json!({"services": ["notification"]})),
+        ("PATCH /auth/me", json!("user")),
         ("POST /auth/keys/rotate", json!("admin")),
         ("POST /auth/login", json!("public")),
         ("POST /auth/logout", json!("public")),
-        ("DELETE /auth/me", json!("user")),
-        ("GET /auth/me", json!("user")),
-        ("PATCH /auth/me", json!("user")),
         ("POST /auth/refresh", json!("public")),
         ("POST /auth/register", json!("public")),
-        ("GET /auth/users/{id}/contact", json!({"services": ["notification"]})),
     ];
     assert_eq!(routes, expected.map(|(route, access)| (route.to_owned(), access)));
 }

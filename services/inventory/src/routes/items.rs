@@ -34,9 +34,9 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
 
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "RestockRequest")]
-struct Restock {
-    item_id: ItemId,
-    quantity: Quantity,
+pub(super) struct Restock {
+    pub(super) item_id: ItemId,
+    pub(super) quantity: Quantity,
 }
 
 async fn show(State(state): State<AppState>, Path(item_id): Path<String>) -> Result<Json<Item>, Problem> {
@@ -80,13 +80,15 @@ async fn restock(
 
 /// The item that a request names does not exist.
 pub(super) fn unknown(item_id: &str) -> Problem {
+    unknown_at("/item_id", item_id)
+}
+
+/// The same, where `field` names it.
+pub(super) fn unknown_at(field: &str, item_id: &str) -> Problem {
     Problem::new(
         StatusCode::UNPROCESSABLE_ENTITY,
         "unknown-item",
         format!("there is no item {item_id}"),
     )
-    .with(
-        "errors",
-        json!([{"field": "/item_id", "detail": "there is no such item"}]),
-    )
+    .with("errors", json!([{"field": field, "detail": "there is no such item"}]))
 }

@@ -1,5 +1,7 @@
 //! `POST /api/inventory/deduct`: ReserveStock by HTTP.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
@@ -16,6 +18,9 @@ use crate::commands::{self, CommandError};
 use crate::events::{self, Asked};
 use crate::stock::{self, Command, Reason, Reservation};
 
+/// How long a gremlin keeps a caller waiting: longer than order's budget.
+const GREMLIN: Duration = Duration::from_secs(5);
+
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let operation = Operation::new(
         "ReserveStock: once per order id, refusals included",
@@ -28,6 +33,9 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
 }
 
 async fn deduct(State(state): State<AppState>, Json(command): Json<Command>) -> Result<Json<Decision>, Problem> {
+    if command.gremlin {
+        tokio::time::sleep(GREMLIN).await;
+    }
     let database = |error: sqlx::Error| from_sqlx(&error);
     let mut transaction = begin(&state.pool).await.map_err(database)?;
     let (reservation, new) = commands::reserve(&mut transaction, &command).await.map_err(refused)?;
@@ -110,7 +118,7 @@ fn decision(reservation: Reservation) -> Result<Json<Decision>, Problem> {
             quantity,
             reason,
         },
-        stock::State::Released => Decision::Released {
+        stock::State::Released | stock::State::Returned => Decision::Released {
             order_id,
             item_id,
             quantity,

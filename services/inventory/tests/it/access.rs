@@ -23,9 +23,9 @@ async fn every_route_lets_in_whom_it_declares() {
     let server = TestServer::start(build(config).await.unwrap()).await;
     let routes = every_route(&server, "inventory", |user, roles| auth.bearer(user, roles)).await;
     let expected = [
+        ("GET /api/inventory/{item_id}", json!("public")),
         ("POST /api/inventory/deduct", json!({"services": ["order"]})),
         ("POST /api/inventory/restock", json!("admin")),
-        ("GET /api/inventory/{item_id}", json!("public")),
     ];
     assert_eq!(routes, expected.map(|(route, access)| (route.to_owned(), access)));
 }

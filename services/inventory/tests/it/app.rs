@@ -46,6 +46,11 @@ impl App {
 
     /// One more instance on the same database and Redis; returns its address.
     pub async fn replica(&self, quantity: u32) -> String {
+        self.replica_on(quantity, &self.bus_args).await
+    }
+
+    /// The same with another Redis.
+    pub async fn replica_on(&self, quantity: u32, bus: &BusArgs) -> String {
         let items = json!([{"id": "ps5", "quantity": quantity, "unitPriceMinor": 49900, "currency": "EUR"}]);
         let url = self.database.url();
         let arguments = [
@@ -53,12 +58,12 @@ impl App {
             "--database-url",
             &url,
             "--redis-url",
-            self.bus_args.redis_url.expose(),
+            bus.redis_url.expose(),
             "--items",
         ];
         let mut config = Config::parse_from(arguments.into_iter().map(str::to_owned).chain([items.to_string()]));
         config.service = service_args("inventory");
-        config.bus = self.bus_args.clone();
+        config.bus = bus.clone();
         let server = TestServer::start(build(config).await.unwrap()).await;
         let base = server.base.clone();
         self.servers.lock().unwrap().push(server);

@@ -190,3 +190,44 @@ async fn http_and_events_of_many_orders_in_any_order_on_two_replicas_add_up() {
     assert!(app.dead().await.is_empty());
     app.assert_stock_adds_up().await;
 }
+
+#[tokio::test]
+async fn a_return_puts_sold_pieces_back_once_also_before_their_sale() {
+    let app = App::spawn(10).await;
+    let (sold, held) = (Uuid::new_v4(), Uuid::new_v4());
+    for order in [sold, held] {
+        assert_eq!(app.deduct(order, 4).await.1["outcome"], "RESERVED");
+    }
+    app.command("CommitStock", command(sold, 4), fresh_event()).await;
+    assert_eq!(app.answers(sold, 2).await[1].0, "StockCommitted");
+    for order in [sold, held] {
+        let before = app.said(order).await.len();
+        app.command("ReturnStock", command(order, 4), fresh_event()).await;
+        app.command("ReturnStock", command(order, 4), fresh_event()).await;
+        let answers = app.answers(order, before + 2).await;
+        assert_eq!(answers[before].0, "StockReturned");
+        assert_eq!(app.state(order).await, "RETURNED");
+    }
+    // The sale that was overtaken is answered and sells nothing; neither does a late reservation.
+    app.command("CommitStock", command(held, 4), fresh_event()).await;
+    assert_eq!(app.answers(held, 4).await[3].0, "StockCommitted");
+    assert_eq!(app.deduct(held, 4).await.1["outcome"], "RELEASED");
+    assert_eq!(app.available().await, 10);
+    app.assert_stock_adds_up().await;
+}
+
+#[tokio::test]
+async fn a_return_of_what_was_never_sold_changes_nothing() {
+    let app = App::spawn(1).await;
+    let (refused, unknown) = (Uuid::new_v4(), Uuid::new_v4());
+    assert_eq!(app.deduct(refused, 2).await.1["outcome"], "REJECTED");
+    app.command("ReturnStock", command(refused, 2), fresh_event()).await;
+    eventually("it is a dead letter", || async {
+        (app.dead().await.len() == 1).then_some(())
+    })
+    .await;
+    app.command("ReturnStock", command(unknown, 1), fresh_event()).await;
+    assert_eq!(app.answers(unknown, 1).await[0].0, "StockReturned");
+    assert_eq!(app.deduct(unknown, 1).await.1["outcome"], "RELEASED");
+    assert_eq!(app.available().await, 1);
+}

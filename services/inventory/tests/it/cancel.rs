@@ -2,16 +2,22 @@
 
 use std::future::Future;
 use std::task::Poll;
+use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use http::Request;
 use sqlx::postgres::PgPoolOptions;
 use tower::ServiceExt;
 use uuid::Uuid;
+use valerix_inventory::chaos::Chaos;
 use valerix_inventory::routes::{AppState, api};
 use valerix_inventory::startup::migrations;
+use valerix_kit::args::IdentityArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
+use valerix_kit::identity::Identity;
+use valerix_kit::lock::DistributedLock;
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{TestDatabase, bus_args, eventually};
 use valerix_resilience::Resilience;
@@ -38,14 +44,20 @@ async fn a_handler_that_is_dropped_at_any_await_leaves_all_or_nothing() {
         .await
         .unwrap();
     let bus = std::sync::Arc::new(RedisStreams::open(&bus_args()));
-    let relay = Relay::new(pool.clone(), bus, Metrics::new().unwrap());
+    let metrics = Metrics::new().unwrap();
+    let relay = Relay::new(pool.clone(), bus, metrics.clone());
     let (service, _) = api()
         .with_state(AppState {
             pool: pool.clone(),
             relay,
+            lock: DistributedLock::new(&bus_args(), "stock", Duration::from_secs(1), &metrics).unwrap(),
+            chaos: Chaos::register(&metrics).unwrap(),
             resilience: Resilience::builder().start().await.unwrap(),
         })
         .into_parts();
+    let service = service.layer(Extension(
+        Identity::open("inventory", &IdentityArgs::default()).unwrap(),
+    ));
 
     let mut finished = false;
     for polls in 1..400 {

@@ -11,3 +11,5 @@ mod app;
 mod by_event;
 mod by_http;
 mod cancel;
+mod chaos;
+mod counts;

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 use valerix_resilience::Backoff;
 
@@ -29,10 +30,14 @@ pub struct ConsumerOptions {
     pub max_errors: u32,
     /// Deliveries from which on an event is run alone.
     pub alone_from: u64,
-    /// How long another consumer may leave an event lying before this one takes it over. More than `handler_timeout`.
+    /// How long a consumer that lives may leave an event lying before this one takes it over. More than `handler_timeout`.
     pub claim_idle: Duration,
     /// How often this consumer looks for such events, and trims and measures its streams.
     pub claim_interval: Duration,
+    /// How often this consumer says that it lives, and looks for what consumers have left that do not.
+    pub lease_interval: Duration,
+    /// How long a consumer that is gone and has left nothing is remembered.
+    pub remembered: Duration,
     /// How long a handler may take; after that it counts as an error.
     pub handler_timeout: Duration,
     /// The pause after the first error; it doubles.
@@ -51,6 +56,8 @@ impl Default for ConsumerOptions {
             alone_from: 20,
             claim_idle: Duration::from_secs(30),
             claim_interval: Duration::from_secs(5),
+            lease_interval: Duration::from_secs(1),
+            remembered: Duration::from_secs(60),
             handler_timeout: Duration::from_secs(20),
             retry_base: Duration::from_millis(200),
             retry_max: Duration::from_secs(5),
@@ -174,13 +181,30 @@ impl Consumer {
         let (sender, receiver) = mpsc::channel(1);
         let reader = tokio::spawn(Arc::clone(&consumer).read(sender, stop.clone()));
         let upkeep = tokio::spawn(Arc::clone(&consumer).keep_up(stop.clone()));
+        // Ends with this consumer however that ends.
+        let lease = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&consumer).hold()));
         consumer.work(receiver, stop).await;
         upkeep.abort();
         reader.abort();
+        drop(lease);
+        // What was not finished in time is another's now.
+        if let Err(error) = consumer.bus.release(&consumer.subscription).await {
+            tracing::debug!(%error, "the consumer's lease ends by itself");
+        }
         if let Err(error) = reader.await
             && let Ok(panic) = error.try_into_panic()
         {
             std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// Says again and again that this consumer lives, for as long as it handles events.
+    async fn hold(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.bus.hold(&self.subscription).await {
+                tracing::debug!(%error, "the consumer's lease was not renewed");
+            }
+            tokio::time::sleep(self.options.lease_interval).await;
         }
     }
 
@@ -210,14 +234,23 @@ impl Consumer {
         last: &mut LastFailure,
     ) -> Result<(), BusError> {
         let mut source: Box<dyn EventSource> = self.bus.subscribe(&self.subscription).await?;
+        // Before anything is read that would be taken from a consumer without a lease.
+        self.bus.hold(&self.subscription).await?;
         // What this consumer got and did not finish comes before anything new.
         let pending = source.pending().await?;
         backoff.reset();
         if !pending.is_empty() && sender.send(pending).await.is_err() {
             return Ok(());
         }
-        let mut claimed: Option<Instant> = None;
+        let (mut claimed, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
         while !stop.is_cancelled() {
+            if looked.is_none_or(|last| last.elapsed() >= self.options.lease_interval) {
+                looked = Some(Instant::now());
+                let left = source.claim_gone(self.options.remembered, MAX_WAITING).await?;
+                if !left.is_empty() && sender.send(left).await.is_err() {
+                    return Ok(());
+                }
+            }
             if claimed.is_none_or(|last| last.elapsed() >= self.options.claim_interval) {
                 claimed = Some(Instant::now());
                 let stale = source.claim_stale(self.options.claim_idle, MAX_WAITING).await?;
@@ -232,7 +265,7 @@ impl Consumer {
             if stop.is_cancelled() {
                 break;
             }
-            let wait = self.options.read_wait.min(self.options.claim_interval);
+            let wait = self.options.read_wait.min(self.options.lease_interval);
             let deliveries = source.next(self.options.concurrency * 4, wait).await?;
             last.clear();
             if !deliveries.is_empty() {

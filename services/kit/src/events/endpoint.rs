@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use super::consumer::Consumer;
 use super::relay::Relay;
+use super::replay::Replays;
+use super::republish::Republisher;
 use super::transactional::InTransaction;
 use super::{EventBus, Subscription, TransactionalHandler};
+use crate::args::ServiceArgs;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
 use crate::tasks::Tasks;
@@ -19,28 +22,39 @@ pub struct Endpoint {
     tasks: Tasks,
     metrics: Metrics,
     consumer: String,
+    replays: Replays,
 }
 
 impl Endpoint {
-    /// Publishes the outbox of `database` from now on. `consumer` is the pod's name.
+    /// Publishes the outbox of `database` from now on, as the service and the pod that `args` name. What is consumed can be
+    /// replayed by `replays`.
     pub(crate) fn start(
         bus: Arc<dyn EventBus>,
         database: &Database,
         tasks: &Tasks,
         metrics: &Metrics,
-        consumer: &str,
+        args: &ServiceArgs,
+        replays: &Replays,
     ) -> Self {
         let relay = Relay::new(database.pool().clone(), Arc::clone(&bus), metrics.clone());
         let (publisher, keeper) = (relay.clone(), relay.clone());
         tasks.spawn_when_ready("relay", database, move |stop| publisher.clone().run(stop));
         tasks.spawn_when_ready("outbox", database, move |stop| keeper.clone().keep_up(stop));
+        let again = Republisher::new(
+            database.pool().clone(),
+            Arc::clone(&bus),
+            &args.service,
+            metrics.clone(),
+        );
+        tasks.spawn_when_ready("republish", database, move |stop| again.clone().run(stop));
         Self {
             bus,
             relay,
             database: database.clone(),
             tasks: tasks.clone(),
             metrics: metrics.clone(),
-            consumer: consumer.to_owned(),
+            consumer: args.pod_name.clone(),
+            replays: replays.clone(),
         }
     }
 
@@ -56,6 +70,7 @@ impl Endpoint {
             group: group.to_owned(),
             consumer: self.consumer.clone(),
         };
+        self.replays.add(&self.bus, &subscription);
         let handler = Arc::new(InTransaction {
             pool: self.database.pool().clone(),
             relay: self.relay.clone(),

@@ -9,8 +9,11 @@ pub mod consumer;
 mod endpoint;
 pub mod inbox;
 pub mod outbox;
+mod personal;
 pub mod redis_streams;
 pub mod relay;
+pub mod replay;
+pub mod republish;
 mod transactional;
 
 use std::borrow::Cow;
@@ -228,6 +231,70 @@ pub trait EventBus: Send + Sync + 'static {
 
     /// Asks whether the transport answers.
     async fn ping(&self) -> Result<(), BusError>;
+
+    /// What the transport has lost of what `outbox` published, by the last [`note`](Self::note).
+    async fn epoch(&self, outbox: &str) -> Result<Epoch, BusError>;
+
+    /// Notes that what was written to `outbox` until `at` is there, unless the note is another than `seen` by now; `false`
+    /// then.
+    async fn note(&self, outbox: &str, seen: &Epoch, at: DateTime<Utc>) -> Result<bool, BusError>;
+
+    /// Whether it is `holder`'s turn to publish what `outbox` has lost; it is nobody else's for `time` then.
+    async fn turn(&self, outbox: &str, holder: &str, time: Duration) -> Result<bool, BusError>;
+
+    /// The consumer lives: for [`LEASE`] nobody takes over what it works on.
+    async fn hold(&self, subscription: &Subscription) -> Result<(), BusError>;
+
+    /// The consumer ends: what it has left may be taken over at once.
+    async fn release(&self, subscription: &Subscription) -> Result<(), BusError>;
+
+    /// Up to `limit` dead letters of the group, behind the entry `after`, oldest first.
+    async fn dead_letters(
+        &self,
+        topic: &str,
+        group: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, BusError>;
+
+    /// Puts a dead letter back on its stream, in one step; `false`: another has.
+    async fn revive(&self, letter: &DeadLetter) -> Result<bool, BusError>;
+}
+
+/// How long a consumer that says nothing counts as alive.
+pub const LEASE: Duration = Duration::from_secs(3);
+
+/// What a transport has kept of what an outbox has published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch {
+    /// What may be lost.
+    pub loss: Loss,
+    /// Another whenever the transport was started again; empty if it can not be known.
+    pub run: String,
+    /// The note as it was found.
+    pub note: String,
+}
+
+/// What a transport may have lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing.
+    Nothing,
+    /// What was written to the outbox since then.
+    Since(DateTime<Utc>),
+    /// Everything.
+    Everything,
+}
+
+/// An event that a group gave up.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The stream that it was on.
+    pub topic: String,
+    /// The entry's id within the dead letters.
+    pub entry: String,
+    /// The event, or why it is none.
+    pub event: Result<Event, Malformed>,
 }
 
 /// One consumer's reading end.
@@ -241,6 +308,10 @@ pub trait EventSource: Send {
 
     /// Takes over what other consumers of the group have left lying for `idle`.
     async fn claim_stale(&mut self, idle: Duration, count: usize) -> Result<Vec<Delivery>, BusError>;
+
+    /// Takes over what consumers of the group have left that are gone (see [`EventBus::hold`]), about `count` of it, and
+    /// forgets those that have left nothing and were not heard of for `remembered`.
+    async fn claim_gone(&mut self, remembered: Duration, count: usize) -> Result<Vec<Delivery>, BusError>;
 }
 
 #[cfg(test)]

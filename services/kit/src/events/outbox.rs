@@ -10,6 +10,7 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::personal::personal_field;
 use super::{Event, NewEvent, event_id};
 use crate::telemetry::TraceContext;
 
@@ -22,8 +23,15 @@ pub const RETENTION: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Appends an event and returns its id. The relay publishes it once the transaction has committed.
 ///
 /// # Errors
-/// The statement's; a unique violation means that the aggregate has this version already.
+/// The statement's; a unique violation means that the aggregate has this version already. `Encode` when the payload has a
+/// field that is personal data: everyone reads events, and nobody can take them back.
 pub async fn append(connection: &mut PgConnection, event: &NewEvent) -> Result<Uuid, sqlx::Error> {
+    if let Some(field) = personal_field(&event.payload) {
+        let kind = &event.event_type;
+        return Err(sqlx::Error::Encode(
+            format!("failed to publish {kind}: its field {field} is personal data, name the user by id").into(),
+        ));
+    }
     let id = event_id(&event.aggregate, event.version);
     let traceparent = TraceContext::current()
         .map(|context| context.traceparent())
@@ -89,6 +97,21 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
+impl From<Row> for Event {
+    fn from(row: Row) -> Self {
+        Self {
+            id: row.event_id,
+            topic: row.topic,
+            event_type: row.r#type,
+            aggregate: row.aggregate,
+            version: row.version,
+            occurred_at: row.created_at,
+            payload: row.payload,
+            traceparent: row.traceparent,
+        }
+    }
+}
+
 /// Locks up to `limit` rows that may be published now, ordered by (aggregate, version).
 ///
 /// Only the first unpublished version of each aggregate is taken: with plain SKIP LOCKED a second relay would publish
@@ -107,19 +130,51 @@ pub(super) async fn lock_batch(connection: &mut PgConnection, limit: i64) -> Res
     .await?;
     // The oldest are taken first, so that no aggregate starves; they are published in the order of the rule.
     rows.sort_by(|left, right| (&left.aggregate, left.version).cmp(&(&right.aggregate, right.version)));
-    Ok(rows
-        .into_iter()
-        .map(|row| Event {
-            id: row.event_id,
-            topic: row.topic,
-            event_type: row.r#type,
-            aggregate: row.aggregate,
-            version: row.version,
-            occurred_at: row.created_at,
-            payload: row.payload,
-            traceparent: row.traceparent,
-        })
-        .collect())
+    Ok(rows.into_iter().map(Event::from).collect())
+}
+
+/// How far the outbox is published.
+#[derive(FromRow)]
+pub(super) struct Progress {
+    /// What was written before this moment is published.
+    pub(super) complete: DateTime<Utc>,
+    /// The clock by which that is said.
+    pub(super) now: DateTime<Utc>,
+}
+
+pub(super) async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT clock_timestamp() AS now, \
+         least(clock_timestamp(), (SELECT min(created_at) FROM outbox WHERE published_at IS NULL)) AS complete",
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Up to `limit` published events that were written from `since` (or ever) until before `until`, oldest first, behind the
+/// one that was written at a time and has an id.
+pub(super) async fn published(
+    pool: &PgPool,
+    since: Option<DateTime<Utc>>,
+    until: DateTime<Utc>,
+    after: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Event>, sqlx::Error> {
+    let (at, id) = after.unzip();
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox \
+         WHERE created_at >= coalesce($3, $1, '-infinity') AND created_at < $2 AND published_at IS NOT NULL \
+           AND ($3::timestamptz IS NULL OR (created_at, event_id) > ($3, $4::uuid)) \
+         ORDER BY created_at, event_id LIMIT $5",
+    )
+    .bind(since)
+    .bind(until)
+    .bind(at)
+    .bind(id)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Event::from).collect())
 }
 
 pub(super) async fn mark_published(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {

@@ -379,6 +379,9 @@ impl EventSource for Source {
     async fn claim_stale(&mut self, idle: Duration, count: usize) -> Result<Vec<Delivery>, BusError> {
         self.real.claim_stale(idle, count).await
     }
+    async fn claim_gone(&mut self, remembered: Duration, count: usize) -> Result<Vec<Delivery>, BusError> {
+        self.real.claim_gone(remembered, count).await
+    }
 }
 
 fn gated(world: &World, gate: &Arc<Gate>, handler: Arc<dyn Handler>) -> Consumer {

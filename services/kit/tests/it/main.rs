@@ -9,8 +9,11 @@
 mod app;
 mod boundaries;
 mod events;
+mod gone;
 mod identity;
 mod limits;
+mod lock;
+mod losses;
 mod relay;
 mod server;
 mod slow_clients;

@@ -1,17 +1,20 @@
 //! What the tests share: a database with outbox and inbox, and a bus under a prefix of its own.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_kit::args::BusArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::events::{
-    BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError, NewEvent, Subscription, outbox,
+    BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, NewEvent, Subscription,
+    outbox,
 };
 use valerix_kit::metrics::Metrics;
 use valerix_kit::postgres::begin;
@@ -29,6 +32,11 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
+        Self::on(bus_args()).await
+    }
+
+    /// On another Redis than that of the other tests; what looks at streams looks at theirs.
+    pub async fn on(bus: BusArgs) -> Self {
         let database = TestDatabase::create().await;
         let pool = database.pool().await;
         for migration in [
@@ -43,7 +51,7 @@ impl World {
             .unwrap();
         let args = BusArgs {
             redis_stream_keep: Duration::ZERO,
-            ..bus_args()
+            ..bus
         };
         let redis = valerix_kit::testing::redis().await;
         Self {
@@ -191,6 +199,9 @@ type TamperWithSource = dyn Fn(Box<dyn EventSource>) -> Box<dyn EventSource> + S
 pub struct Tampered {
     bus: Arc<dyn EventBus>,
     dies_after_publish: bool,
+    /// The call of this number publishes nothing; counted from 1.
+    full_at: usize,
+    publishes: AtomicUsize,
     source: Box<TamperWithSource>,
 }
 
@@ -198,9 +209,16 @@ impl Tampered {
     /// Publishes for real and then never returns: the process dies between publish and mark.
     pub fn dies_after_publish(bus: &Arc<RedisStreams>) -> Self {
         Self {
-            bus: bus.clone(),
             dies_after_publish: true,
-            source: Box::new(|source| source),
+            ..Self::reads_by(bus, |source| source)
+        }
+    }
+
+    /// Has no room at its `call`th publishing.
+    pub fn full_at(bus: &Arc<RedisStreams>, call: usize) -> Self {
+        Self {
+            full_at: call,
+            ..Self::reads_by(bus, |source| source)
         }
     }
 
@@ -212,6 +230,8 @@ impl Tampered {
         Self {
             bus: bus.clone(),
             dies_after_publish: false,
+            full_at: 0,
+            publishes: AtomicUsize::new(0),
             source: Box::new(source),
         }
     }
@@ -220,6 +240,14 @@ impl Tampered {
 #[async_trait]
 impl EventBus for Tampered {
     async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>> {
+        if self.publishes.fetch_add(1, Ordering::SeqCst) + 1 == self.full_at {
+            let full = BusError {
+                action: "publish",
+                reason: "there is no room".into(),
+                unavailable: true,
+            };
+            return events.iter().map(|_| Err(full.clone())).collect();
+        }
         let published = self.bus.publish(events).await;
         if self.dies_after_publish {
             std::future::pending::<()>().await;
@@ -246,6 +274,33 @@ impl EventBus for Tampered {
     }
     async fn ping(&self) -> Result<(), BusError> {
         self.bus.ping().await
+    }
+    async fn epoch(&self, outbox: &str) -> Result<Epoch, BusError> {
+        self.bus.epoch(outbox).await
+    }
+    async fn note(&self, outbox: &str, seen: &Epoch, at: DateTime<Utc>) -> Result<bool, BusError> {
+        self.bus.note(outbox, seen, at).await
+    }
+    async fn turn(&self, outbox: &str, holder: &str, time: Duration) -> Result<bool, BusError> {
+        self.bus.turn(outbox, holder, time).await
+    }
+    async fn hold(&self, subscription: &Subscription) -> Result<(), BusError> {
+        self.bus.hold(subscription).await
+    }
+    async fn release(&self, subscription: &Subscription) -> Result<(), BusError> {
+        self.bus.release(subscription).await
+    }
+    async fn dead_letters(
+        &self,
+        topic: &str,
+        group: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, BusError> {
+        self.bus.dead_letters(topic, group, after, limit).await
+    }
+    async fn revive(&self, letter: &DeadLetter) -> Result<bool, BusError> {
+        self.bus.revive(letter).await
     }
 }
 

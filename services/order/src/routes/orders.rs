@@ -10,7 +10,7 @@ use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
 use valerix_kit::idempotent::{Answered, Budget, Opening, idempotent};
-use valerix_kit::identity::Access;
+use valerix_kit::identity::{Access, Caller};
 use valerix_kit::item::{ItemId, LARGEST_ORDER};
 use valerix_kit::money::Money;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
@@ -18,12 +18,9 @@ use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
 use valerix_resilience::policy::Admission;
 
 use super::AppState;
-use crate::order::{NewOrder, Order};
+use crate::order::{ANONYMOUS, NewOrder, Order};
 use crate::saga::state::Reason;
 use crate::store::StoreError;
-
-/// Whose every order is until there is an auth service.
-pub const ANONYMOUS: &str = "anonymous";
 
 const ORDERS: &str = "/api/orders";
 const DEFAULT_LIMIT: i64 = 20;
@@ -40,7 +37,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
             422,
             "A field is not acceptable, the item is not known, or the key came with another body",
         );
-    let several = Operation::new("List orders, newest first", Access::User)
+    let several = Operation::new("List one's own orders, newest first", Access::User)
         .query::<Page>()
         .answer::<OrderPage>(200, "A page");
     let one = Operation::new("Show an order", Access::Public)
@@ -60,13 +57,13 @@ struct PlaceOrder {
     item_id: String,
     #[schemars(range(min = 1, max = 10_000))]
     quantity: i64,
-    /// Lose the answers of the fast path; 422 unless chaos is allowed.
+    /// Have inventory wait 5 s before it answers; 422 unless chaos is allowed.
     gremlin: Option<bool>,
 }
 
 impl PlaceOrder {
     /// Everything that is wrong with it, or the order that it asks for.
-    fn check(self, gremlins: bool) -> Result<NewOrder, Problem> {
+    fn check(self, principal: &str, gremlins: bool) -> Result<NewOrder, Problem> {
         let mut errors = vec![];
         let item_id = ItemId::try_from(self.item_id);
         if let Err(detail) = &item_id {
@@ -80,13 +77,13 @@ impl PlaceOrder {
         if self.gremlin.is_some() && !gremlins {
             errors.push(FieldError::new(
                 "/gremlin",
-                "needs chaos.admission Allowed in the service's policy",
+                "needs GREMLIN=Allowed, or chaos.admission Allowed in the service's policy",
             ));
         }
         match (item_id, quantity, errors.is_empty()) {
             (Ok(item_id), Some(quantity), true) => Ok(NewOrder {
                 id: Uuid::now_v7(),
-                principal: ANONYMOUS.to_owned(),
+                principal: principal.to_owned(),
                 item_id,
                 quantity,
                 gremlin: self.gremlin.unwrap_or(false),
@@ -99,7 +96,7 @@ impl PlaceOrder {
 /// An order in an answer.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Order")]
-struct OrderBody {
+pub(super) struct OrderBody {
     #[schemars(with = "Id")]
     order_id: Uuid,
     item_id: String,
@@ -128,16 +125,18 @@ impl From<Order> for OrderBody {
 
 async fn place(
     State(app): State<AppState>,
+    caller: Caller,
     IdempotencyKey(key): IdempotencyKey,
     OriginalUri(uri): OriginalUri,
     body: JsonBytes,
 ) -> Result<Response, Problem> {
     let store = &app.fast_path.store;
     let budget = Budget::new(store.budget());
-    let gremlins = app.resilience.policy().chaos.admission == Admission::Allowed;
-    let new = body.parse::<PlaceOrder>()?.check(gremlins)?;
+    let gremlins = app.gremlins || app.resilience.policy().chaos.admission == Admission::Allowed;
+    let principal = caller.principal();
+    let new = body.parse::<PlaceOrder>()?.check(&principal, gremlins)?;
     let path = uri.path_and_query().map_or(ORDERS, |path| path.as_str());
-    let request = IdempotentRequest::new(&key, ANONYMOUS, &Method::POST, ORDERS, path, &body.0);
+    let request = IdempotentRequest::new(&key, &principal, &Method::POST, ORDERS, path, &body.0);
     idempotent(
         app.resilience.idempotency(),
         store.pool(),
@@ -199,15 +198,18 @@ fn placed(order: Order) -> Result<StoredAnswer, Problem> {
         .map_err(|error| Problem::internal(&error))
 }
 
-async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<OrderBody>, Problem> {
-    let order = app
-        .fast_path
-        .store
-        .read_of(ANONYMOUS, id)
-        .await
-        .map_err(|error| problem(&error))?;
-    order
-        .map(|order| Json(order.into()))
+async fn show(State(app): State<AppState>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<OrderBody>, Problem> {
+    find(&app, &caller, id).await.map(|order| Json(order.into()))
+}
+
+/// The order, for those who may know of it: a user's is that user's and the admins', a guest's is everybody's who knows
+/// its id.
+pub(super) async fn find(app: &AppState, caller: &Caller, id: Uuid) -> Result<Order, Problem> {
+    let found = app.fast_path.store.read(id).await.map_err(|error| problem(&error))?;
+    let known =
+        |order: &Order| order.principal == ANONYMOUS || order.principal == caller.principal() || caller.is_admin();
+    found
+        .filter(known)
         .ok_or_else(|| Problem::not_found("unknown-order", format!("there is no order {id}")))
 }
 
@@ -226,7 +228,11 @@ struct OrderPage {
     next_cursor: Option<Uuid>,
 }
 
-async fn list(State(app): State<AppState>, Query(page): Query<Page>) -> Result<Json<OrderPage>, Problem> {
+async fn list(
+    State(app): State<AppState>,
+    caller: Caller,
+    Query(page): Query<Page>,
+) -> Result<Json<OrderPage>, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=LARGEST_LIMIT).contains(&limit) {
         return Err(Problem::invalid(
@@ -237,7 +243,7 @@ async fn list(State(app): State<AppState>, Query(page): Query<Page>) -> Result<J
     let mut orders = app
         .fast_path
         .store
-        .page(ANONYMOUS, page.cursor, limit + 1)
+        .page(&caller.principal(), page.cursor, limit + 1)
         .await
         .map_err(|error| problem(&error))?;
     let more = i64::try_from(orders.len()).is_ok_and(|found| found > limit);
@@ -252,7 +258,7 @@ async fn list(State(app): State<AppState>, Query(page): Query<Page>) -> Result<J
 }
 
 /// What a failure of the store means to the caller.
-fn problem(error: &StoreError) -> Problem {
+pub(super) fn problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Sql { source, .. } => from_sqlx(source),
         other => Problem::internal(other),
@@ -265,7 +271,7 @@ mod tests {
 
     fn fields(body: &str, gremlins: bool) -> Vec<String> {
         let request: PlaceOrder = serde_json::from_str(body).unwrap();
-        match request.check(gremlins) {
+        match request.check(ANONYMOUS, gremlins) {
             Ok(_) => vec![],
             Err(problem) => serde_json::to_value(&problem).unwrap()["errors"]
                 .as_array()

@@ -44,7 +44,6 @@ impl FastPath {
                 State::Cancelling { .. } => return self.await_end(order, &waiter, deadline).await,
                 _ => return Ok(order),
             };
-            let reply = reply.filter(|_| !order.gremlin);
             let (input, amount) = reply.map_or((Input::Unanswered, None), |reply| reply.input(order.quantity));
             let applied = self.store.apply(order.id, input, amount.as_ref()).await?;
             self.moves.committed(&applied);

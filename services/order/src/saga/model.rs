@@ -17,6 +17,7 @@ enum Reservation {
     Rejected,
     Released,
     Committed,
+    Returned,
 }
 
 /// What the processor's ledger says of one key.
@@ -96,7 +97,7 @@ impl World {
     fn input(&mut self, order: usize, input: Input) {
         let before = self.orders[order].state;
         let step = step(before, input);
-        if before.is_terminal() {
+        if before.is_terminal() && (before, input) != (State::Confirmed, Input::RefundAsked) {
             assert_eq!(step.state, before, "{input:?} moved a terminal order");
         }
         self.orders[order].state = step.state;
@@ -108,6 +109,7 @@ impl World {
             Message::Answer(order, input) => self.input(order, input),
             Message::Command(order, Action::ChargePayment) => self.payment(order, payment::Input::Charge),
             Message::Command(order, Action::VoidPayment) => self.payment(order, payment::Input::Void),
+            Message::Command(order, Action::RefundPayment) => self.payment(order, payment::Input::Refund),
             Message::Command(order, action) => self.inventory(order, action),
             Message::Processor(order, request) => self.processor(order, request),
             Message::Said(order, input) => self.payment(order, input),
@@ -129,7 +131,16 @@ impl World {
             }
             (Action::ReleaseStock, None) => Reservation::Released,
             (Action::CommitStock, Some(Reservation::Reserved)) => Reservation::Committed,
-            (Action::ReleaseStock, Some(Reservation::Committed)) => panic!("a release of sold stock was asked for"),
+            (Action::ReturnStock, Some(Reservation::Reserved | Reservation::Committed)) => {
+                self.available += quantity;
+                Reservation::Returned
+            }
+            (Action::ReleaseStock, Some(Reservation::Committed | Reservation::Returned)) => {
+                panic!("a release of sold stock was asked for")
+            }
+            (Action::ReturnStock, Some(Reservation::Rejected | Reservation::Released) | None) => {
+                panic!("a return of stock that was not sold was asked for")
+            }
             (Action::CommitStock, Some(Reservation::Rejected | Reservation::Released))
             | (Action::CommitStock, None) => {
                 panic!("selling stock that is not held was asked for")
@@ -139,9 +150,10 @@ impl World {
         };
         self.reservations.insert(order, next);
         let answer = match (action, next) {
-            (Action::ReleaseStock, _) | (_, Reservation::Released) => Input::Released,
-            (_, Reservation::Rejected) => Input::Rejected(Reason::OutOfStock),
+            (Action::ReturnStock, _) => Input::Returned,
             (Action::CommitStock, _) => Input::Committed,
+            (Action::ReleaseStock, _) | (_, Reservation::Released | Reservation::Returned) => Input::Released,
+            (_, Reservation::Rejected) => Input::Rejected(Reason::OutOfStock),
             // A committed reservation is still answered as reserved.
             (_, Reservation::Reserved | Reservation::Committed) => Input::Reserved,
         };
@@ -221,6 +233,8 @@ impl World {
             8 => self.input(order, Input::Unanswered),
             9 => self.input(order, Input::Expired),
             10 => self.sweep(),
+            11 => self.input(order, Input::Cancel(Reason::CancelledByCustomer)),
+            12 => self.input(order, Input::RefundAsked),
             _ => {}
         }
     }
@@ -248,7 +262,8 @@ impl World {
         for (index, order) in self.orders.iter().enumerate() {
             assert!(order.state.is_terminal(), "order {index} rests in {:?}", order.state);
             assert!(order.open.is_empty());
-            assert_eq!(order.announced.len(), 2, "{:?}", order.announced);
+            let ends = if order.state == State::Refunded { 2 } else { 1 };
+            assert_eq!(order.announced.len(), 1 + ends, "{:?}", order.announced);
             let charge = self.ledger.get(&index).copied();
             if order.state == State::Confirmed {
                 sold += order.quantity;
@@ -272,7 +287,7 @@ proptest! {
     fn money_and_stock_add_up_whatever_the_network_does(
         stock in 0_u32..8,
         orders in proptest::collection::vec((1_u32..4, any::<bool>()), 1..5),
-        plays in proptest::collection::vec((0_u8..=10, any::<u16>()), 0..120),
+        plays in proptest::collection::vec((0_u8..=12, any::<u16>()), 0..120),
     ) {
         let mut world = World::new(stock, &orders);
         for (kind, pick) in plays {

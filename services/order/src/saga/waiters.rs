@@ -50,6 +50,11 @@ impl Waiters {
 }
 
 impl Waiter {
+    /// Waits for a move in this process.
+    pub async fn moved(&self) {
+        self.moved.notified().await;
+    }
+
     /// Waits for a move in this process or for the time of the next look, at most until `deadline`. `false`: that has
     /// passed.
     pub async fn wait(&self, deadline: Deadline) -> bool {

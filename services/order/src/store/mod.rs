@@ -4,6 +4,7 @@
 //! A transition is one `UPDATE .. WHERE state = ..`; when it matches nothing, someone else moved the order: it is read
 //! again and the table is asked again.
 
+mod history;
 mod statements;
 
 use std::time::Duration;
@@ -13,7 +14,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use uuid::Uuid;
 use valerix_kit::money::Money;
 use valerix_kit::postgres::{self, milliseconds};
+use valerix_kit::telemetry::TraceContext;
 
+pub use self::history::Taken;
 use self::statements::{COLUMNS, Row, announce, emit, read, record, update};
 use crate::order::{Applied, NewOrder, Order};
 use crate::saga::commands::{Action, Command, Due};
@@ -118,9 +121,12 @@ impl Store {
     /// The table's first row, inside the caller's transaction: order, announcement, first command.
     pub async fn create(&self, connection: &mut PgConnection, new: &NewOrder) -> Result<Order, StoreError> {
         let (state, commands) = state::open();
+        let traceparent = TraceContext::current()
+            .map(|context| context.traceparent())
+            .unwrap_or_default();
         let created_at: DateTime<Utc> = sqlx::query_scalar(
-            "INSERT INTO orders (id, principal, item_id, quantity, gremlin, state, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 millisecond') RETURNING created_at",
+            "INSERT INTO orders (id, principal, item_id, quantity, gremlin, state, expires_at, traceparent)
+             VALUES ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 millisecond', $8) RETURNING created_at",
         )
         .bind(new.id)
         .bind(&new.principal)
@@ -129,11 +135,13 @@ impl Store {
         .bind(new.gremlin)
         .bind(state.name())
         .bind(milliseconds(self.times.expiry))
+        .bind(&traceparent)
         .fetch_one(&mut *connection)
         .await
         .map_err(sql("insert an order"))?;
         let order = Order {
             id: new.id,
+            principal: new.principal.clone(),
             item_id: new.item_id.as_str().to_owned(),
             quantity: new.quantity,
             gremlin: new.gremlin,
@@ -141,6 +149,7 @@ impl Store {
             amount: None,
             version: 1,
             created_at,
+            traceparent,
         };
         self.obey(connection, &order, &commands).await?;
         Ok(order)
@@ -155,19 +164,6 @@ impl Store {
     /// One order, inside the caller's transaction.
     pub async fn read_in(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Order>, StoreError> {
         read(connection, id).await
-    }
-
-    /// One order of `principal`.
-    pub async fn read_of(&self, principal: &str, id: Uuid) -> Result<Option<Order>, StoreError> {
-        let statement = format!("SELECT {COLUMNS} FROM orders WHERE id = $1 AND principal = $2");
-        sqlx::query_as::<_, Row>(AssertSqlSafe(statement))
-            .bind(id)
-            .bind(principal)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(sql("read an order"))?
-            .map(Order::try_from)
-            .transpose()
     }
 
     /// At most `limit` orders of `principal`, newest first, older than `before`.

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 use valerix_kit::events::{NewEvent, outbox};
 use valerix_kit::money::Money;
+use valerix_kit::telemetry::TraceContext;
 
 use super::{StoreError, sql};
 use crate::events::{self, ORDER_EVENTS};
@@ -13,12 +14,13 @@ use crate::order::Order;
 use crate::saga::commands::{Action, Announcement};
 use crate::saga::state::{Disposition, Input, Reason, State};
 
-pub(super) const COLUMNS: &str = "id, item_id, quantity, gremlin, state, reason, stock_returned, payment_settled, \
-                                  amount_minor, currency, version, created_at";
+pub(super) const COLUMNS: &str = "id, principal, item_id, quantity, gremlin, state, reason, stock_returned, \
+                                  payment_settled, amount_minor, currency, version, created_at, traceparent";
 
 #[derive(sqlx::FromRow)]
 pub(super) struct Row {
     id: Uuid,
+    principal: String,
     item_id: String,
     quantity: i32,
     gremlin: bool,
@@ -30,6 +32,7 @@ pub(super) struct Row {
     currency: Option<String>,
     version: i64,
     created_at: DateTime<Utc>,
+    traceparent: String,
 }
 
 pub(super) async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Option<Order>, StoreError> {
@@ -104,6 +107,7 @@ pub(super) async fn emit(
 ) -> Result<(), StoreError> {
     append(
         connection,
+        order,
         events::topic(action),
         action.name(),
         action.key(order.id),
@@ -120,6 +124,7 @@ pub(super) async fn announce(
 ) -> Result<(), StoreError> {
     append(
         connection,
+        order,
         ORDER_EVENTS,
         announcement.name(),
         format!("order:{}", order.id),
@@ -129,8 +134,10 @@ pub(super) async fn announce(
     .await
 }
 
+/// What nobody's request or event has caused, such as a copy by the sweeper, belongs to the trace of the order.
 async fn append(
     connection: &mut PgConnection,
+    order: &Order,
     topic: &'static str,
     event_type: &'static str,
     aggregate: String,
@@ -144,7 +151,9 @@ async fn append(
         version,
         payload,
     };
-    outbox::append(connection, &event)
+    let context = TraceContext::current().unwrap_or_else(|| TraceContext::continued(&order.traceparent));
+    context
+        .scope(outbox::append(connection, &event))
         .await
         .map(drop)
         .map_err(sql("put an event into the outbox"))
@@ -182,6 +191,7 @@ impl TryFrom<Row> for Order {
         };
         Ok(Self {
             id: row.id,
+            principal: row.principal,
             item_id: row.item_id,
             quantity: row.quantity,
             gremlin: row.gremlin,
@@ -189,6 +199,7 @@ impl TryFrom<Row> for Order {
             amount,
             version: row.version,
             created_at: row.created_at,
+            traceparent: row.traceparent,
         })
     }
 }

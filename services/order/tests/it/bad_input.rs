@@ -18,7 +18,7 @@ async fn a_malformed_request_is_told_which_field_and_makes_nothing() {
     let shop = Shop::start(5, &[]).await;
     let url = format!("{}/api/orders", shop.url("order"));
     let good = r#"{"item_id": "ps5", "quantity": 1}"#;
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         (good, None, "application/json", 400, Some("Idempotency-Key")),
         (good, Some(""), "application/json", 400, Some("Idempotency-Key")),
         (good, Some("a b"), "application/json", 400, Some("Idempotency-Key")),
@@ -57,6 +57,13 @@ async fn a_malformed_request_is_told_which_field_and_makes_nothing() {
         ),
         (
             r#"{"item_id": "ps5", "quantity": 1.5}"#,
+            Some("a"),
+            "application/json",
+            422,
+            Some("/quantity"),
+        ),
+        (
+            r#"{"item_id": "ps5", "quantity": 1.0}"#,
             Some("a"),
             "application/json",
             422,

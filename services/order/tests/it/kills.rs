@@ -65,7 +65,20 @@ async fn campaign(shop: Shop, replicas: &'static [&'static str], victims: &'stat
         acknowledged.len()
     );
     eprintln!("{} orders, {KILLS} kills, seed {seed}", acknowledged.len());
-    all_is_well(&shop.into_inner(), acknowledged, i64::from(STOCK)).await;
+    let mut shop = shop.into_inner();
+    refunds_and_a_kill(&mut shop, &acknowledged).await;
+    all_is_well(&shop, acknowledged, i64::from(STOCK)).await;
+}
+
+/// A third of what was confirmed is refunded, and payment is killed over it.
+async fn refunds_and_a_kill(shop: &mut Shop, acknowledged: &[(String, Uuid)]) {
+    shop.comes_to_rest().await;
+    let mut refunds = 0;
+    for (_, order) in acknowledged.iter().step_by(3) {
+        refunds += i32::from(shop.undo(*order, "refund").await.status == 202);
+    }
+    assert!(refunds > 0, "nothing was confirmed");
+    shop.restart("payment").await;
 }
 
 /// Everything adds up, and every order is known to its client under one key.
@@ -95,7 +108,8 @@ pub async fn stream_of_orders(
     let (mut acknowledged, mut replicas) = (vec![], replicas.iter().cycle());
     while !over.load(Ordering::SeqCst) {
         let key = format!("client-{client}-{}", acknowledged.len());
-        let gremlin = (acknowledged.len() % 4 == 3).then_some(true);
+        // Few: each of them keeps the breaker of inventory busy.
+        let gremlin = (acknowledged.len() % 12 == 7).then_some(true);
         let body = json!({"item_id": "ps5", "quantity": 1 + acknowledged.len() % 3, "gremlin": gremlin});
         let order = loop {
             let replica = replicas.next().unwrap();
@@ -109,6 +123,16 @@ pub async fn stream_of_orders(
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         acknowledged.push((key, order));
+        // Some change their mind, at once or when an order is paid; whether they are heard is the order's state's to say.
+        let (order, verb) = match acknowledged.len() % 3 {
+            1 => (order, "cancel"),
+            2 => (acknowledged[acknowledged.len() / 2].1, "refund"),
+            _ => continue,
+        };
+        let replica = replicas.next().unwrap();
+        if let Ok(answer) = shop.read().await.try_undo_at(replica, order, verb).await {
+            assert!(matches!(answer.status, 202 | 409 | 503 | 504), "{answer:?}");
+        }
     }
     acknowledged
 }

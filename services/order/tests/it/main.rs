@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 mod bad_input;
+mod changes;
 mod end;
 mod faults;
+mod history;
 mod kills;
 mod orders;
+mod owners;
 mod restarts;
 mod shop;
 mod store;

@@ -231,12 +231,13 @@ async fn every_transition_is_in_the_history_and_announced_once() {
     );
     assert_eq!(
         announced[1].1,
-        json!({"order_id": order, "item_id": "ps5", "quantity": 1, "amount_minor": PRICE, "currency": "EUR"})
+        json!({"order_id": order, "user_id": null, "item_id": "ps5", "quantity": 1, "amount_minor": PRICE,
+               "currency": "EUR"})
     );
 }
 
 #[tokio::test]
-async fn the_same_order_written_in_another_way_is_refused_and_told_which_order_there_is() {
+async fn the_same_order_written_in_another_way_is_replayed_and_another_is_told_which_order_there_is() {
     let shop = Shop::start(10, &[]).await;
     let send = |path: &str, body: &'static str| {
         let request = shop.http.post(format!("{}{path}", shop.url("order")));
@@ -245,9 +246,16 @@ async fn the_same_order_written_in_another_way_is_refused_and_told_which_order_t
     };
     let body = r#"{"item_id": "ps5", "quantity": 1}"#;
     let first: Value = send("/api/orders", body).await.unwrap().json().await.unwrap();
+    for same in [
+        r#"{"quantity": 1, "item_id": "ps5"}"#,
+        r#"{"item_id":"ps5","quantity":1}"#,
+    ] {
+        let replayed = send("/api/orders", same).await.unwrap();
+        assert_eq!(replayed.headers()["idempotent-replayed"], "true", "{same}");
+        assert_eq!(replayed.json::<Value>().await.unwrap(), first);
+    }
     for (path, body) in [
-        ("/api/orders", r#"{"quantity": 1, "item_id": "ps5"}"#),
-        ("/api/orders", r#"{"item_id":"ps5","quantity":1}"#),
+        ("/api/orders", r#"{"quantity": 2, "item_id": "ps5"}"#),
         ("/api/orders?source=app", body),
     ] {
         let refused = send(path, body).await.unwrap();

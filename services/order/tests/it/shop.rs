@@ -283,9 +283,14 @@ impl Shop {
 
     /// `kill -9` without waiting for the end, so that requests to it may be under way.
     pub fn signal_kill(&self, service: &str) {
+        self.signal(service, "-9");
+    }
+
+    /// A signal to a service, as `kill` spells it.
+    pub fn signal(&self, service: &str, signal: &str) {
         let process = self.parts[service].process.as_ref().unwrap();
         let done = Command::new("kill")
-            .args(["-9", &process.id().to_string()])
+            .args([signal, &process.id().to_string()])
             .status()
             .unwrap();
         assert!(done.success());
@@ -361,6 +366,17 @@ impl Shop {
         self.try_place(&Uuid::now_v7().to_string(), &body).await.unwrap()
     }
 
+    /// A POST without a key: `cancel` or `refund` of an order.
+    pub async fn undo(&self, order: Uuid, verb: &str) -> Answer {
+        self.try_undo_at("order", order, verb).await.unwrap()
+    }
+
+    /// The same at a replica, which may be dead.
+    pub async fn try_undo_at(&self, replica: &str, order: Uuid, verb: &str) -> Result<Answer, reqwest::Error> {
+        let url = format!("{}/api/orders/{order}/{verb}", self.url(replica));
+        Self::answer(self.http.post(url)).await
+    }
+
     pub async fn get(&self, service: &str, path: &str) -> Answer {
         let request = self.http.get(format!("{}{path}", self.url(service)));
         Self::answer(request).await.unwrap()
@@ -392,7 +408,7 @@ impl Shop {
             sqlx::query_scalar::<_, i64>(statement).fetch_one(&pool).await.unwrap() == 0
         };
         const UNPUBLISHED: &str = "SELECT count(*) FROM outbox WHERE published_at IS NULL";
-        const OPEN: &str = "SELECT count(*) FROM orders WHERE state NOT IN ('CONFIRMED', 'CANCELLED')";
+        const OPEN: &str = "SELECT count(*) FROM orders WHERE state NOT IN ('CONFIRMED', 'CANCELLED', 'REFUNDED')";
         self.until("the shop comes to rest", || async {
             let rest = zero(order.clone(), OPEN).await
                 && zero(order.clone(), "SELECT count(*) FROM commands").await
@@ -441,6 +457,8 @@ impl Shop {
                     Some(&("SUCCEEDED".to_owned(), amount.unwrap())),
                     "order {order}"
                 );
+            } else if state == "REFUNDED" {
+                assert_eq!(charge, Some(&("REFUNDED".to_owned(), amount.unwrap())), "order {order}");
             } else {
                 assert_ne!(
                     charge.map(|(status, _)| status.as_str()),

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
+use valerix_kit::telemetry::TraceContext;
 use valerix_kit::testing::{TestDatabase, bus_args};
 use valerix_order::metrics::Metrics;
 use valerix_order::order::NewOrder;
@@ -150,4 +151,31 @@ async fn copies_of_a_command_become_rare() {
     }
     // In times of 30 s: up to a quarter of an hour.
     assert_eq!(waits, [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
+}
+
+#[tokio::test]
+async fn what_is_sent_again_stays_in_the_trace_of_the_order() {
+    let orders = Orders::new().await;
+    let placing = TraceContext::fresh();
+    let trace = placing.trace_id().to_owned();
+    let order = placing.scope(orders.place()).await;
+    for overdue in [
+        "UPDATE commands SET due_at = now()",
+        "UPDATE orders SET expires_at = now()",
+    ] {
+        orders.run(overdue).await;
+        orders.sweeper().round().await.unwrap();
+    }
+    let written: Vec<(String, String)> =
+        sqlx::query_as("SELECT type, split_part(traceparent, '-', 2) FROM outbox ORDER BY created_at, type")
+            .fetch_all(&orders.pool)
+            .await
+            .unwrap();
+    let names: Vec<&str> = written.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["OrderCreated", "ReserveStock", "ReserveStock", "ReleaseStock"],
+        "{order}"
+    );
+    assert!(written.iter().all(|(_, of)| *of == trace), "{trace}: {written:?}");
 }

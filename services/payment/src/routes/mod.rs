@@ -1,6 +1,7 @@
 //! HTTP in, HTTP out; no SQL.
 
 pub mod payments;
+pub mod reconciliation;
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ pub struct AppState {
     pub settlement: Settlement,
     /// Tells the sweeper that the processor has to be asked.
     pub wake: Arc<Notify>,
+    /// Tells the worker that a comparison with the ledger is asked for.
+    pub reconcile: Arc<Notify>,
     /// The policy in force.
     pub resilience: Resilience,
 }
@@ -25,5 +28,5 @@ pub struct AppState {
 #[must_use]
 pub fn api() -> Api<AppState> {
     let description = "Takes the money of an order once. Semantics: README.md of the service.";
-    payments::routes(Api::new("payment", description))
+    reconciliation::routes(payments::routes(Api::new("payment", description)))
 }

@@ -17,7 +17,7 @@ use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
 
 use super::AppState;
-use crate::payment::Payment;
+use crate::payment::{Applied, Payment};
 use crate::processor::Repetition;
 use crate::saga::state::{Input, State as PaymentState};
 use crate::store::StoreError;
@@ -44,8 +44,13 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let one = Operation::new("Show a payment", Access::Admin)
         .answer::<PaymentBody>(200, "The payment")
         .problem(404, "There is no such payment");
+    let give_back = Operation::new("Give the money of a charged payment back", Access::Service(&["order"]))
+        .answer::<PaymentBody>(200, "The payment as it is now: REFUNDING, or REFUNDED")
+        .problem(404, "There is no such payment")
+        .problem(409, "No money was taken; the member payment shows the payment");
     api.post(PAYMENTS, charge, ask)
         .post("/payments/void", void, give_up)
+        .post("/payments/{id}/refund", refund, give_back)
         .get("/payments/{id}", show, one)
 }
 
@@ -187,21 +192,51 @@ async fn void(State(app): State<AppState>, Json(void): Json<Void>) -> Result<Jso
         .await
         .map_err(|error| problem(&error))?;
     transaction.commit().await.map_err(|error| from_sqlx(&error))?;
+    Ok(Json(moved(&app, applied)))
+}
+
+/// What follows when an input was committed: it is counted and published, and the sweeper asks the processor.
+fn moved(app: &AppState, applied: Applied) -> PaymentBody {
     app.settlement.metrics.moved(&applied);
     app.settlement.relay.wake();
     app.wake.notify_one();
-    Ok(Json(applied.payment.into()))
+    applied.payment.into()
+}
+
+/// Needs no key: it is idempotent. Order does the same by event.
+async fn refund(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<PaymentBody>, Problem> {
+    let store = &app.settlement.store;
+    let mut transaction = begin(store.pool()).await.map_err(|error| from_sqlx(&error))?;
+    let found = store.read_in(&mut transaction, id).await;
+    let payment = found.map_err(|error| problem(&error))?.ok_or_else(|| unknown(id))?;
+    let order_id = payment.order_id;
+    if !matches!(
+        payment.state,
+        PaymentState::Charged | PaymentState::Refunding | PaymentState::Refunded
+    ) {
+        let detail = format!("the payment is {}: no money was taken", payment.state.name());
+        let payment = json!(PaymentBody::from(payment));
+        return Err(Problem::new(StatusCode::CONFLICT, "payment-not-charged", detail).with("payment", payment));
+    }
+    let applied = store
+        .apply_in(&mut transaction, order_id, Input::Refund, None, None)
+        .await
+        .map_err(|error| problem(&error))?;
+    transaction.commit().await.map_err(|error| from_sqlx(&error))?;
+    Ok(Json(moved(&app, applied)))
 }
 
 async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<PaymentBody>, Problem> {
     let payment = app.settlement.store.read(id).await.map_err(|error| problem(&error))?;
-    payment
-        .map(|payment| Json(payment.into()))
-        .ok_or_else(|| Problem::not_found("unknown-payment", format!("there is no payment {id}")))
+    payment.map(|payment| Json(payment.into())).ok_or_else(|| unknown(id))
+}
+
+fn unknown(id: Uuid) -> Problem {
+    Problem::not_found("unknown-payment", format!("there is no payment {id}"))
 }
 
 /// What a failure of the store means to the caller.
-fn problem(error: &StoreError) -> Problem {
+pub(super) fn problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Sql { source, .. } => from_sqlx(source),
         StoreError::OtherAmount { .. } => Problem::new(

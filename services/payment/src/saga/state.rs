@@ -93,6 +93,8 @@ pub enum Input {
     Charge,
     /// Order wants the money not taken, or given back.
     Void,
+    /// Order wants the money that was taken given back. Unlike a void it is about a charge that order knows of.
+    Refund,
     /// The processor took the money.
     Approved,
     /// The processor has not taken the money and never will: it declined, or the charge was cancelled in time.
@@ -136,8 +138,8 @@ pub struct Step {
     pub announcement: Option<Announcement>,
 }
 
-/// The table. `None` is the payment that does not exist yet; a processor's word about it is impossible and changes
-/// nothing.
+/// The table. `None` is the payment that does not exist yet; a processor's word about it and its refund are impossible and
+/// change nothing.
 ///
 /// A command that finds its work done is answered again: the first answer may have been lost.
 #[must_use]
@@ -149,7 +151,7 @@ pub fn step(state: Option<State>, input: Input) -> Option<Step> {
                 announcement: None,
             }),
             Input::Void => Some(announced(State::Voided)),
-            Input::Approved | Input::Refused | Input::GivenBack => None,
+            Input::Refund | Input::Approved | Input::Refused | Input::GivenBack => None,
         };
     };
     let unchanged = Step {
@@ -157,7 +159,7 @@ pub fn step(state: Option<State>, input: Input) -> Option<Step> {
         announcement: None,
     };
     Some(match (state, input) {
-        (State::Processing { .. }, Input::Void) => Step {
+        (State::Processing { .. }, Input::Void | Input::Refund) => Step {
             state: State::Processing { void_requested: true },
             announcement: None,
         },
@@ -165,9 +167,9 @@ pub fn step(state: Option<State>, input: Input) -> Option<Step> {
         (State::Processing { void_requested: false }, Input::Refused) => announced(State::Declined),
         (State::Processing { void_requested: true }, Input::Approved) => announced(State::Refunding),
         (State::Processing { void_requested: true }, Input::Refused) => announced(State::Voided),
-        (State::Charged, Input::Void) => announced(State::Refunding),
+        (State::Charged, Input::Void | Input::Refund) => announced(State::Refunding),
         (State::Refunding, Input::GivenBack) => announced(State::Refunded),
-        (_, Input::Charge | Input::Void) => announced(state),
+        (_, Input::Charge | Input::Void | Input::Refund) => announced(state),
         (_, Input::Approved | Input::Refused | Input::GivenBack) => unchanged,
     })
 }
@@ -189,43 +191,50 @@ mod tests {
     #[test]
     fn every_row_of_the_table_does_what_it_says() {
         use Announcement::{PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentVoided};
-        use Input::{Approved, Charge, GivenBack, Refused, Void};
+        use Input::{Approved, Charge, GivenBack, Refund, Refused, Void};
         use State::{Charged, Declined, Refunded, Refunding, Voided};
-        let rows: [(Option<State>, Input, State, Option<Announcement>); 37] = [
+        let rows: [(Option<State>, Input, State, Option<Announcement>); 44] = [
             (None, Charge, PROCESSING, None),
             (None, Void, Voided, Some(PaymentVoided)),
             (Some(PROCESSING), Charge, PROCESSING, None),
             (Some(PROCESSING), Void, UNWANTED, None),
+            (Some(PROCESSING), Refund, UNWANTED, None),
             (Some(PROCESSING), Approved, Charged, Some(PaymentProcessed)),
             (Some(PROCESSING), Refused, Declined, Some(PaymentFailed)),
             (Some(PROCESSING), GivenBack, PROCESSING, None),
             (Some(UNWANTED), Charge, UNWANTED, None),
             (Some(UNWANTED), Void, UNWANTED, None),
+            (Some(UNWANTED), Refund, UNWANTED, None),
             (Some(UNWANTED), Approved, Refunding, None),
             (Some(UNWANTED), Refused, Voided, Some(PaymentVoided)),
             (Some(UNWANTED), GivenBack, UNWANTED, None),
             (Some(Charged), Charge, Charged, Some(PaymentProcessed)),
             (Some(Charged), Void, Refunding, None),
+            (Some(Charged), Refund, Refunding, None),
             (Some(Charged), Approved, Charged, None),
             (Some(Charged), Refused, Charged, None),
             (Some(Charged), GivenBack, Charged, None),
             (Some(Declined), Charge, Declined, Some(PaymentFailed)),
             (Some(Declined), Void, Declined, Some(PaymentFailed)),
+            (Some(Declined), Refund, Declined, Some(PaymentFailed)),
             (Some(Declined), Approved, Declined, None),
             (Some(Declined), Refused, Declined, None),
             (Some(Declined), GivenBack, Declined, None),
             (Some(Voided), Charge, Voided, Some(PaymentVoided)),
             (Some(Voided), Void, Voided, Some(PaymentVoided)),
+            (Some(Voided), Refund, Voided, Some(PaymentVoided)),
             (Some(Voided), Approved, Voided, None),
             (Some(Voided), Refused, Voided, None),
             (Some(Voided), GivenBack, Voided, None),
             (Some(Refunding), Charge, Refunding, None),
             (Some(Refunding), Void, Refunding, None),
+            (Some(Refunding), Refund, Refunding, None),
             (Some(Refunding), Approved, Refunding, None),
             (Some(Refunding), Refused, Refunding, None),
             (Some(Refunding), GivenBack, Refunded, Some(PaymentRefunded)),
             (Some(Refunded), Charge, Refunded, Some(PaymentRefunded)),
             (Some(Refunded), Void, Refunded, Some(PaymentRefunded)),
+            (Some(Refunded), Refund, Refunded, Some(PaymentRefunded)),
             (Some(Refunded), Approved, Refunded, None),
             (Some(Refunded), Refused, Refunded, None),
             (Some(Refunded), GivenBack, Refunded, None),
@@ -240,7 +249,7 @@ mod tests {
                 "{state:?} on {input:?}"
             );
         }
-        for input in [Approved, Refused, GivenBack] {
+        for input in [Refund, Approved, Refused, GivenBack] {
             assert_eq!(step(None, input), None);
         }
     }

@@ -19,7 +19,8 @@ pub struct Desk {
     pub processor: String,
     pub bus: BusArgs,
     database: TestDatabase,
-    _processor_database: Option<TestDatabase>,
+    report: String,
+    processor_database: Option<TestDatabase>,
     _stop: DropGuard,
 }
 
@@ -41,7 +42,7 @@ impl Desk {
         let processor = run(valerix_processor::startup::build(config).await.unwrap(), &stop);
         let mut desk = Self::before(processor, lease, stop).await;
         desk.is_ready(&desk.processor).await;
-        desk._processor_database = Some(processor_database);
+        desk.processor_database = Some(processor_database);
         desk
     }
 
@@ -66,14 +67,17 @@ impl Desk {
         config.processor_url = processor.clone();
         config.settle_lease = lease;
         config.sweep_interval = Duration::from_millis(50);
-        let url = run(valerix_payment::startup::build(config).await.unwrap(), &stop);
+        let server = valerix_payment::startup::build(config).await.unwrap();
+        let report = format!("http://{}", server.report_address());
+        let url = run(server, &stop);
         let desk = Self {
             http: reqwest::Client::new(),
             url,
             processor,
             bus,
             database,
-            _processor_database: None,
+            report,
+            processor_database: None,
             _stop: stop.drop_guard(),
         };
         desk.is_ready(&desk.url).await;
@@ -91,6 +95,20 @@ impl Desk {
 
     pub async fn pool(&self) -> PgPool {
         self.database.pool().await
+    }
+
+    /// Beside the processor's own.
+    pub async fn processor_pool(&self) -> PgPool {
+        self.processor_database.as_ref().unwrap().pool().await
+    }
+
+    /// The sum over the labels of a metric of the payment service.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = Answer::of(self.http.get(format!("{}/metrics", self.report))).await.text;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
     }
 
     pub async fn charge(&self, key: &str, order: Uuid, amount: i64) -> Answer {
@@ -123,6 +141,10 @@ impl Desk {
                 .json(&json!({"order_id": order})),
         )
         .await
+    }
+
+    pub async fn refund(&self, payment: &str) -> Answer {
+        Answer::of(self.http.post(format!("{}/payments/{payment}/refund", self.url))).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

@@ -1,10 +1,12 @@
-//! A void is honoured whenever it comes: before, during and after the charge.
+//! A void is honoured whenever it comes: before, during and after the charge. A refund is one of a charge that was made.
 
 use std::time::Duration;
 
+use serde_json::json;
 use uuid::Uuid;
 use valerix_kit::testing::eventually;
 
+use crate::commands::send;
 use crate::desk::Desk;
 
 #[tokio::test]
@@ -79,4 +81,47 @@ async fn a_void_that_comes_after_the_charge_lets_the_outcome_decide() {
         assert_eq!(desk.answers(order).await, [answer]);
         assert!(!desk.ledger().await.values().any(|status| status == "SUCCEEDED"));
     }
+}
+
+#[tokio::test]
+async fn a_refund_gives_the_money_of_a_charge_back_once_by_either_way() {
+    let desk = Desk::open(&["--fail-after-percent", "50"]).await;
+    let order = Uuid::now_v7();
+    desk.charge("a", order, 500).await;
+    desk.reaches(order, "CHARGED").await;
+    let payment = desk.charge("a", order, 500).await.body()["payment_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let refunded = desk.refund(&payment).await;
+    assert_eq!(
+        (refunded.status, refunded.body()["status"].as_str()),
+        (200, Some("REFUNDING"))
+    );
+    send(&desk, "RefundPayment", Uuid::new_v4(), json!({"order_id": order})).await;
+    desk.reaches(order, "REFUNDED").await;
+    assert_eq!(desk.refund(&payment).await.body()["status"], "REFUNDED");
+    assert_eq!(desk.ledger().await.into_values().collect::<Vec<_>>(), ["REFUNDED"]);
+}
+
+#[tokio::test]
+async fn what_was_not_charged_is_not_refunded() {
+    let desk = Desk::open(&["--decline-percent", "100"]).await;
+    let (declined, unknown) = (Uuid::now_v7(), Uuid::now_v7());
+    let answer = desk.charge("a", declined, 500).await;
+    let payment = answer.body()["payment"]["payment_id"].as_str().unwrap().to_owned();
+    let refused = desk.refund(&payment).await;
+    assert_eq!(
+        (refused.status, &refused.body()["payment"]["status"]),
+        (409, &json!("DECLINED"))
+    );
+    assert_eq!(desk.refund(&unknown.to_string()).await.status, 404);
+    // By event: nothing that would forbid a charge is left behind.
+    send(&desk, "RefundPayment", Uuid::new_v4(), json!({"order_id": unknown})).await;
+    send(&desk, "VoidPayment", Uuid::new_v4(), json!({"order_id": declined})).await;
+    eventually("what comes behind it is handled", || async {
+        (desk.answers(declined).await.len() == 2).then_some(())
+    })
+    .await;
+    assert!(!desk.is_stored(unknown).await);
 }

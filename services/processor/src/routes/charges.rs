@@ -31,6 +31,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         .problem(404, "No such charge");
     let give_back = Operation::new("Gives a charge back, once", Access::Service(&["payment"]))
         .answer::<Charge>(200, "The charge, refunded")
+        .problem(402, "Refused for now, nothing was done: ask again")
         .problem(404, "No such charge")
         .problem(409, "The charge was declined or cancelled");
     let never = Operation::new(
@@ -90,6 +91,10 @@ async fn refund(State(state): State<AppState>, Path(key): Path<String>) -> Resul
     let key = parse_key(key)?;
     tokio::time::sleep(state.misbehaviour.delay).await;
     misbehaving(&state, async {
+        if rand::random_range(0..100) < state.misbehaviour.refund_decline_percent {
+            let detail = "the card's bank takes no refund for now; nothing was done: ask again";
+            return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "refund-declined", detail));
+        }
         store::refund(&state.pool, key.as_str()).await.map_err(database)?;
         let charge = find(&state, &key).await?;
         let name = match charge.status.as_str() {

@@ -17,8 +17,8 @@ async fn payment_alone_is_let_in() {
     let routes = every_route(&server, "processor", |user, roles| auth.bearer(user, roles)).await;
     let expected = [
         "GET /charges",
-        "POST /charges",
         "GET /charges/{key}",
+        "POST /charges",
         "POST /charges/{key}/cancel",
         "POST /charges/{key}/refund",
     ];

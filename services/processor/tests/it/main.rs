@@ -248,6 +248,15 @@ async fn a_late_answer_comes_after_the_charge_was_made_and_a_caller_that_leaves_
 }
 
 #[tokio::test]
+async fn a_refund_that_is_refused_for_now_changes_nothing() {
+    let app = App::spawn(&["--refund-decline-percent", "100"]).await;
+    app.charge("a", 100).await;
+    let (status, problem) = app.post("/charges/a/refund", None).await;
+    assert_eq!((status, name(&problem)), (402, "refund-declined"));
+    assert_eq!(app.ledger().await, [("a".to_owned(), "SUCCEEDED".to_owned())]);
+}
+
+#[tokio::test]
 async fn the_ledger_is_listed_page_by_page() {
     let app = App::spawn(&[]).await;
     for number in 0..5 {

@@ -103,7 +103,7 @@ impl Idempotency {
         match fingerprint {
             Some(fingerprint) if !expired => {
                 return Ok(match answer {
-                    _ if fingerprint != request.fingerprint => Local::Mismatch,
+                    _ if !request.is_known_by(&fingerprint) => Local::Mismatch,
                     Some(answer) => Local::Replay(answer),
                     None => Local::InProgress,
                 });
@@ -184,7 +184,7 @@ impl LocalClaim {
             Ok((fingerprint, StoredAnswer::from_row(&row)?))
         };
         match read().map_err(IdempotencyError::database("read the answer of a twin request"))? {
-            (fingerprint, _) if fingerprint != self.request.fingerprint => Ok(Stored::Mismatch),
+            (fingerprint, _) if !self.request.is_known_by(&fingerprint) => Ok(Stored::Mismatch),
             (_, Some(answer)) => Ok(Stored::Replay(answer)),
             (_, None) => Err(superseded),
         }

@@ -114,7 +114,7 @@ impl Idempotency {
         };
         let (fingerprint, known, number, dead, answer) =
             read().map_err(IdempotencyError::database("read an idempotency key"))?;
-        if fingerprint != request.fingerprint {
+        if !request.is_known_by(&fingerprint) {
             return Ok(Claim::Mismatch { resource: known });
         }
         if let Some(answer) = answer {

@@ -12,40 +12,57 @@ pub struct IdempotentRequest {
     pub(super) scope: String,
     pub(super) key: String,
     pub(super) fingerprint: [u8; 32],
+    /// What versions before this one kept of the same request.
+    raw: [u8; 32],
 }
 
 impl IdempotentRequest {
     /// A request of `principal` for `route` (its pattern, so that a key is bound to it) at `target`, the path with its
-    /// query ([`http::uri::PathAndQuery`]), with `body`. Two requests are the same when their bytes are: JSON of another order or spacing
-    /// is another request.
+    /// query ([`http::uri::PathAndQuery`]), with `body`. Bodies of JSON are the same whatever the order of their members and their
+    /// spacing; others when their bytes are. `1` and `1.0` are two.
     ///
     /// ```
     /// use http::Method;
     /// use valerix_resilience::idempotency::IdempotentRequest;
     ///
     /// let request = IdempotentRequest::new("k-1", "anonymous", &Method::POST, "/payments", "/payments", b"{}");
-    /// let same = IdempotentRequest::new("k-1", "anonymous", &Method::POST, "/payments", "/payments", b"{}");
-    /// assert_eq!(request, same);
+    /// let same = IdempotentRequest::new("k-1", "anonymous", &Method::POST, "/payments", "/payments", b"{ }");
+    /// assert!(request.is_like(&same));
     /// ```
     #[must_use]
     pub fn new(key: &str, principal: &str, method: &Method, route: &str, target: &str, body: &[u8]) -> Self {
-        let mut hash = Sha256::new();
-        // With their lengths, so that no two different requests run together into the same bytes.
-        for part in [
-            method.as_str().as_bytes(),
-            target.as_bytes(),
-            principal.as_bytes(),
-            body,
-        ] {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
+        let fingerprint = |body: &[u8]| {
+            let mut hash = Sha256::new();
+            // With their lengths, so that no two different requests run together into the same bytes.
+            for part in [
+                method.as_str().as_bytes(),
+                target.as_bytes(),
+                principal.as_bytes(),
+                body,
+            ] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+            hash.finalize().into()
+        };
         let scope = format!("{principal} {method} {route}");
         Self {
             scope,
             key: key.to_owned(),
-            fingerprint: hash.finalize().into(),
+            fingerprint: canonical(body).map_or_else(|| fingerprint(body), |body| fingerprint(&body)),
+            raw: fingerprint(body),
         }
+    }
+
+    /// Whether both ask for the same.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.scope == other.scope && self.key == other.key && self.fingerprint == other.fingerprint
+    }
+
+    /// Whether `stored` is the fingerprint of this request, as this version or one before it has kept it.
+    pub(super) fn is_known_by(&self, stored: &[u8]) -> bool {
+        stored == self.fingerprint || stored == self.raw
     }
 
     /// The key.
@@ -67,6 +84,13 @@ impl IdempotentRequest {
     }
 }
 
+/// JSON with its members in order and without spacing; `None`: it is none.
+fn canonical(body: &[u8]) -> Option<Vec<u8>> {
+    let mut value: serde_json::Value = serde_json::from_slice(body).ok()?;
+    value.sort_all_objects();
+    serde_json::to_vec(&value).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +107,25 @@ mod tests {
         ] {
             assert_ne!(base.fingerprint, other.fingerprint);
         }
+    }
+    #[test]
+    fn the_same_json_is_the_same_request_however_it_is_written() {
+        let request = |body: &str| IdempotentRequest::new("k", "p", &Method::POST, "/a", "/a", body.as_bytes());
+        let base = request(r#"{"a": 1, "b": {"c": [1, 2], "d": "x"}}"#);
+        for same in [
+            r#"{"b": {"d": "x", "c": [1, 2]}, "a": 1}"#,
+            "{\"a\":1,\"b\":{\"c\":[1,2],\"d\":\"\\u0078\"}}\n",
+        ] {
+            assert!(base.is_like(&request(same)), "{same}");
+        }
+        for other in [
+            r#"{"a": 1, "b": {"c": [2, 1], "d": "x"}}"#,
+            r#"{"a": 1.0, "b": {"c": [1, 2], "d": "x"}}"#,
+            r#"{"a": 1}"#,
+        ] {
+            assert!(!base.is_like(&request(other)), "{other}");
+        }
+        // A replica of the version before has kept the bytes as they came.
+        assert!(base.is_known_by(&base.raw) && base.raw != base.fingerprint);
     }
 }

@@ -1,16 +1,19 @@
-//! The [`EventBus`] on Redis Streams. The only folder that speaks Redis; the wire format is in the crate's README.
+//! The [`EventBus`] on Redis Streams. The only folder that speaks Redis, beside the lock; the wire format is in the crate's README.
 //!
 //! Short commands share one connection that reconnects by itself. Each reader has a connection of its own without a
 //! response timeout (the default of 500 ms would cut every blocking read) under a timeout of ours.
 
+mod dead;
 mod entry;
+mod epoch;
+mod gone;
 mod source;
 mod upkeep;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::streams::{StreamInfoGroupsReply, StreamMaxlen};
 use redis::{AsyncCommands, AsyncConnectionConfig, ErrorKind, RedisError, RedisResult};
@@ -18,7 +21,7 @@ use tokio::sync::OnceCell;
 
 use self::entry::encode;
 use self::source::Source;
-use super::{BusError, Delivery, Event, EventBus, EventSource, Subscription};
+use super::{BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, LEASE, Subscription};
 use crate::args::BusArgs;
 use crate::health::Check;
 
@@ -66,6 +69,11 @@ impl RedisStreams {
     /// The key of a topic's dead-letter stream.
     pub fn dead_stream(&self, topic: &str) -> String {
         format!("{}{topic}:dead", self.prefix)
+    }
+
+    /// The key by which a consumer says that it lives.
+    fn lease_key(&self, group: &str, consumer: &str) -> String {
+        format!("{}consumer:{group}:{consumer}", self.prefix)
     }
 
     fn errors_key(&self, delivery: &Delivery) -> String {
@@ -143,6 +151,7 @@ impl EventBus for RedisStreams {
                 .iter()
                 .map(|topic| (self.stream(topic), topic.clone()))
                 .collect(),
+            leases: self.lease_key(&subscription.group, ""),
             subscription: subscription.clone(),
         };
         source.create_groups().await?;
@@ -243,6 +252,52 @@ impl EventBus for RedisStreams {
         let mut connection = self.connection().await?;
         connection.ping().await.map_err(|error| failed("ping Redis", &error))
     }
+
+    async fn epoch(&self, outbox: &str) -> Result<Epoch, BusError> {
+        self.read_epoch(outbox).await
+    }
+
+    async fn note(&self, outbox: &str, seen: &Epoch, at: DateTime<Utc>) -> Result<bool, BusError> {
+        self.write_epoch(outbox, seen, at).await
+    }
+
+    async fn turn(&self, outbox: &str, holder: &str, time: Duration) -> Result<bool, BusError> {
+        self.take_turn(outbox, holder, milliseconds(time)).await
+    }
+
+    async fn hold(&self, subscription: &Subscription) -> Result<(), BusError> {
+        let mut connection = self.connection().await?;
+        connection
+            .pset_ex(
+                self.lease_key(&subscription.group, &subscription.consumer),
+                "",
+                milliseconds(LEASE),
+            )
+            .await
+            .map_err(|error| failed("hold a consumer's lease", &error))
+    }
+
+    async fn release(&self, subscription: &Subscription) -> Result<(), BusError> {
+        let mut connection = self.connection().await?;
+        connection
+            .del(self.lease_key(&subscription.group, &subscription.consumer))
+            .await
+            .map_err(|error| failed("release a consumer's lease", &error))
+    }
+
+    async fn dead_letters(
+        &self,
+        topic: &str,
+        group: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, BusError> {
+        self.read_dead(topic, group, after, limit).await
+    }
+
+    async fn revive(&self, letter: &DeadLetter) -> Result<bool, BusError> {
+        self.revive_dead(letter).await
+    }
 }
 
 #[async_trait]
@@ -250,6 +305,10 @@ impl Check for RedisStreams {
     async fn check(&self) -> Result<(), String> {
         self.rehearse().await.map_err(|error| error.reason)
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A dead connection is an IO error, as it would be without the timeout but later.

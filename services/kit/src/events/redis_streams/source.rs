@@ -15,7 +15,7 @@ use super::{failed, is_no_group, timed};
 use crate::events::{BusError, Delivery, EventSource, Subscription};
 
 /// How much longer than asked a blocking read may take before the connection counts as dead.
-const READ_MARGIN: Duration = Duration::from_secs(3);
+pub(super) const READ_MARGIN: Duration = Duration::from_secs(3);
 /// The own pending list is read in pages of this size.
 const PAGE: usize = 100;
 
@@ -23,6 +23,8 @@ pub(super) struct Source {
     pub(super) connection: MultiplexedConnection,
     /// Key of the stream, topic.
     pub(super) streams: Vec<(String, String)>,
+    /// What stands before a consumer's name in the key of its lease.
+    pub(super) leases: String,
     pub(super) subscription: Subscription,
 }
 
@@ -112,6 +114,10 @@ impl EventSource for Source {
         }
         Ok(deliveries)
     }
+
+    async fn claim_gone(&mut self, remembered: Duration, count: usize) -> Result<Vec<Delivery>, BusError> {
+        self.claim_of_gone(remembered, count).await
+    }
 }
 
 impl Source {
@@ -171,7 +177,12 @@ impl Source {
     }
 
     /// Adds how often each entry has been delivered, which a read does not tell.
-    async fn with_counts(&mut self, stream: &str, topic: &str, ids: Vec<StreamId>) -> Result<Vec<Delivery>, BusError> {
+    pub(super) async fn with_counts(
+        &mut self,
+        stream: &str,
+        topic: &str,
+        ids: Vec<StreamId>,
+    ) -> Result<Vec<Delivery>, BusError> {
         let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
             return Ok(Vec::new());
         };

@@ -7,7 +7,7 @@ use redis::aio::ConnectionManager;
 use redis::streams::{StreamInfoGroupsReply, StreamMaxlen, StreamPendingReply, StreamTrimOptions, StreamTrimmingMode};
 use redis::{AsyncCommands, RedisResult, Value};
 
-use super::{RedisStreams, failed};
+use super::{RedisStreams, failed, milliseconds};
 use crate::events::BusError;
 
 /// How long a dead letter is kept.
@@ -53,6 +53,7 @@ impl RedisStreams {
     pub(super) async fn rehearse(&self) -> Result<(), BusError> {
         let mut connection = self.connection().await?;
         let (stream, errors, group) = (self.stream("health"), self.stream("health:errors"), "health");
+        let lease = self.lease_key(group, group);
         let mut pipeline = redis::pipe();
         pipeline
             .ignore_errors()
@@ -69,6 +70,12 @@ impl RedisStreams {
             .xlen(&stream)
             .hincr(&errors, "entry", 1)
             .hdel(&errors, "entry")
+            .cmd("XINFO")
+            .arg(&["CONSUMERS", &stream, group])
+            .cmd("EVAL")
+            .arg(&["return redis.call('GET', KEYS[1])", "1", &lease])
+            .pset_ex(&lease, "", 1)
+            .del(&lease)
             .cmd("TIME");
         let answers: RedisResult<Vec<RedisResult<Value>>> = pipeline.query_async(&mut connection).await;
         let refused = match answers {
@@ -86,10 +93,6 @@ async fn cut(connection: &mut ConnectionManager, stream: &str, least: EntryId) -
     let least = format!("{}-{}", least.0, least.1);
     let strategy = StreamTrimOptions::minid(StreamTrimmingMode::Exact, least);
     connection.xtrim_options(stream, &strategy).await
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What is not an id keeps everything.

@@ -18,16 +18,19 @@ pub enum Reason {
     Expired,
     /// Price times quantity is not an amount that can be charged.
     AmountOutOfRange,
+    /// The customer did not want it any more.
+    CancelledByCustomer,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::OutOfStock,
         Self::UnknownItem,
         Self::PaymentDeclined,
         Self::Expired,
         Self::AmountOutOfRange,
+        Self::CancelledByCustomer,
     ];
 
     /// The name in answers, events and the database.
@@ -39,6 +42,7 @@ impl Reason {
             Self::PaymentDeclined => "PAYMENT_DECLINED",
             Self::Expired => "EXPIRED",
             Self::AmountOutOfRange => "AMOUNT_OUT_OF_RANGE",
+            Self::CancelledByCustomer => "CANCELLED_BY_CUSTOMER",
         }
     }
 

@@ -3,6 +3,8 @@
 //!
 //! No transaction is open while the processor is asked: one writes down what will be asked, another what was answered.
 
+mod reconciliations;
+
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
@@ -11,6 +13,7 @@ use valerix_kit::events::outbox;
 use valerix_kit::money::Money;
 use valerix_kit::postgres::{self, milliseconds};
 
+pub use self::reconciliations::{Failed, Report};
 use crate::events;
 use crate::payment::{Applied, Payment};
 use crate::saga::state::{self, Announcement, Input, State, Step};
@@ -60,7 +63,7 @@ pub enum StoreError {
         /// The order.
         order_id: Uuid,
     },
-    /// The processor's word is about a payment that does not exist.
+    /// The processor's word, or a refund, is about a payment that does not exist.
     #[error("failed to find a payment of order {order_id}")]
     Missing {
         /// The order.
@@ -88,7 +91,7 @@ pub struct Store {
     lease: Duration,
 }
 
-const COLUMNS: &str = "id, order_id, amount_minor, currency, state, void_requested, reason, version";
+const COLUMNS: &str = "id, order_id, amount_minor, currency, state, void_requested, reason, version, traceparent";
 
 #[derive(sqlx::FromRow)]
 struct Row {
@@ -100,6 +103,7 @@ struct Row {
     void_requested: bool,
     reason: Option<String>,
     version: i64,
+    traceparent: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -135,6 +139,11 @@ impl Store {
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.lease.mul_f64(PATIENCE)
+    }
+
+    /// One payment, inside the caller's transaction.
+    pub async fn read_in(&self, connection: &mut PgConnection, id: Uuid) -> Result<Option<Payment>, StoreError> {
+        read_by(connection, "id", id).await
     }
 
     /// One payment.
@@ -273,8 +282,8 @@ impl Store {
             Asked::BySweeper => 0,
         });
         sqlx::query(
-            "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at)
-             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond') ON CONFLICT DO NOTHING",
+            "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at, traceparent)
+             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond', $7) ON CONFLICT DO NOTHING",
         )
         .bind(payment.id)
         .bind(payment.order_id)
@@ -282,6 +291,7 @@ impl Store {
         .bind(payment.amount.as_ref().map(Money::currency))
         .bind(payment.state.name())
         .bind(due_in)
+        .bind(&payment.traceparent)
         .execute(connection)
         .await
         .map(|done| done.rows_affected() == 1)
@@ -372,6 +382,7 @@ impl TryFrom<Row> for Payment {
             state,
             reason: row.reason,
             version: row.version,
+            traceparent: row.traceparent,
         })
     }
 }

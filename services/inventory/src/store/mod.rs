@@ -2,6 +2,9 @@
 //!
 //! Lock order everywhere: the reservation's row, then the item's. The item's row is the hot one and is locked last.
 
+pub mod chaos;
+pub mod counts;
+
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -32,6 +35,7 @@ impl Row {
             ("RESERVED", None, Some(price)) => State::Reserved(price),
             ("COMMITTED", None, Some(price)) => State::Committed(price),
             ("RELEASED", None, _) => State::Released,
+            ("RETURNED", None, _) => State::Returned,
             ("REJECTED", Some("OUT_OF_STOCK"), _) => State::Rejected(Reason::OutOfStock),
             ("REJECTED", Some("UNKNOWN_ITEM"), _) => State::Rejected(Reason::UnknownItem),
             (state, reason, _) => {
@@ -135,13 +139,27 @@ pub async fn lock_reservation(
 /// # Errors
 /// The statement's.
 pub async fn release(connection: &mut PgConnection, order_id: Uuid) -> Result<(), sqlx::Error> {
+    free(connection, order_id, "RELEASED", &["RESERVED"]).await
+}
+
+/// Takes the pieces of a locked reservation that is held or sold back.
+///
+/// # Errors
+/// The statement's.
+pub async fn give_back(connection: &mut PgConnection, order_id: Uuid) -> Result<(), sqlx::Error> {
+    free(connection, order_id, "RETURNED", &["RESERVED", "COMMITTED"]).await
+}
+
+async fn free(connection: &mut PgConnection, order_id: Uuid, to: &str, from: &[&str]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "WITH freed AS (\
-             UPDATE reservations SET state = 'RELEASED', updated_at = now() \
-             WHERE order_id = $1 AND state = 'RESERVED' RETURNING item_id, quantity) \
+             UPDATE reservations SET state = $2, updated_at = now() \
+             WHERE order_id = $1 AND state = ANY($3) RETURNING item_id, quantity) \
          UPDATE items SET available = available + freed.quantity FROM freed WHERE items.item_id = freed.item_id",
     )
     .bind(order_id)
+    .bind(to)
+    .bind(from)
     .execute(connection)
     .await?;
     Ok(())

@@ -1,0 +1,162 @@
+//! The NetworkPolicy. Pure.
+
+use super::{
+    super::validate::Plan,
+    metadata::{metadata, selector},
+};
+use k8s_openapi::{
+    api::networking::v1::{
+        NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+        NetworkPolicySpec,
+    },
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
+};
+use std::collections::{BTreeMap, BTreeSet};
+use valerix_crds::{NetworkPolicyMode, ResilientServiceSpec, names::pods_service};
+
+/// Label that Kubernetes puts on a namespace: its name.
+const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
+/// Port of DNS servers, wherever they are: on the node itself they have an address of no pod.
+const DNS_PORT: i32 = 53;
+
+/// None unless the specification asks for one. `operator_namespace` is where the operator follows pods from.
+pub fn build_network_policy(plan: &Plan, operator_namespace: &str) -> Option<NetworkPolicy> {
+    let policy = plan.service.spec.network_policy.as_ref()?;
+    if policy.mode == Some(NetworkPolicyMode::None) {
+        return None;
+    }
+    let egress = plan.parts.egress_to.as_ref().map(|peers| build_egress(plan, peers));
+    let types = ["Ingress"].into_iter().chain(egress.is_some().then_some("Egress"));
+    Some(NetworkPolicy {
+        metadata: metadata(plan, plan.name.clone()),
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(select(selector(&plan.name))),
+            policy_types: Some(types.map(str::to_owned).collect()),
+            ingress: Some(build_ingress(plan, operator_namespace)).filter(|rules| !rules.is_empty()),
+            egress,
+        }),
+    })
+}
+
+fn build_ingress(plan: &Plan, operator_namespace: &str) -> Vec<NetworkPolicyIngressRule> {
+    // Whoever may talk to the service finds every port of it.
+    let callers = match &plan.parts.ingress_from {
+        None => vec![NetworkPolicyPeer {
+            pod_selector: Some(LabelSelector::default()),
+            ..NetworkPolicyPeer::default()
+        }],
+        Some(peers) => peers.clone(),
+    };
+    // A rule without callers would be open to everybody.
+    let from_callers = (!callers.is_empty()).then_some(NetworkPolicyIngressRule {
+        from: Some(callers),
+        ports: None,
+    });
+    let from_operator = plan.report_port.map(|port| NetworkPolicyIngressRule {
+        from: Some(vec![NetworkPolicyPeer {
+            namespace_selector: Some(namespace(operator_namespace)),
+            ..NetworkPolicyPeer::default()
+        }]),
+        ports: Some(vec![tcp(port)]),
+    });
+    from_callers.into_iter().chain(from_operator).collect()
+}
+
+fn build_egress(plan: &Plan, peers: &[NetworkPolicyPeer]) -> Vec<NetworkPolicyEgressRule> {
+    let mut rules = vec![NetworkPolicyEgressRule {
+        to: None,
+        ports: Some(vec![port("UDP", DNS_PORT), tcp(DNS_PORT)]),
+    }];
+    let targets = targets(&plan.service.spec, &plan.namespace).into_iter();
+    let to: Vec<NetworkPolicyPeer> = targets
+        .map(|(namespace_of_target, service)| NetworkPolicyPeer {
+            namespace_selector: (namespace_of_target != plan.namespace).then(|| namespace(&namespace_of_target)),
+            pod_selector: Some(select(selector(&service))),
+            ..NetworkPolicyPeer::default()
+        })
+        .chain(peers.iter().cloned())
+        .collect();
+    // Ports of pods are not those of their Service, and change with it: whom a service calls is the boundary.
+    rules.extend((!to.is_empty()).then_some(NetworkPolicyEgressRule {
+        to: Some(to),
+        ports: None,
+    }));
+    rules
+}
+
+/// Namespace and name of each target that the cluster's DNS resolves: `name`, `name.namespace` or one of the longer forms.
+fn targets(spec: &ResilientServiceSpec, own_namespace: &str) -> BTreeSet<(String, String)> {
+    let targets = spec.resilience.iter().flat_map(|resilience| &resilience.targets);
+    targets
+        .filter_map(|target| {
+            let uri = target.url.as_ref()?.parse::<http::Uri>().ok()?;
+            let host = uri.host()?;
+            // An address has its own rule, as an ipBlock.
+            let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+            let mut parts = host.split('.');
+            let name = parts.next().filter(|_| !is_address)?;
+            let namespace = parts.next().unwrap_or(own_namespace);
+            if !matches!(parts.next(), None | Some("svc")) {
+                return None;
+            }
+            let headless = pods_service("");
+            let name = name.strip_suffix(headless.as_str()).unwrap_or(name);
+            Some((namespace.to_owned(), name.to_owned()))
+        })
+        .collect()
+}
+
+fn select(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(labels),
+        ..LabelSelector::default()
+    }
+}
+
+fn namespace(name: &str) -> LabelSelector {
+    select([(NAMESPACE_LABEL.to_owned(), name.to_owned())].into())
+}
+
+fn tcp(number: i32) -> NetworkPolicyPort {
+    port("TCP", number)
+}
+
+fn port(protocol: &str, number: i32) -> NetworkPolicyPort {
+    NetworkPolicyPort {
+        protocol: Some(protocol.to_owned()),
+        port: Some(IntOrString::Int(number)),
+        ..NetworkPolicyPort::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixtures;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_the_clusters_dns_resolves_is_a_target() {
+        let urls = [
+            "http://inventory",
+            "http://payment.bank:8080/x",
+            "http://payment-pods.bank.svc.cluster.local",
+            "https://api.example.com",
+            "http://10.0.0.7",
+            "http://[fd00::7]:80",
+        ];
+        let targets_of_spec: Vec<_> = urls
+            .iter()
+            .enumerate()
+            .map(|(index, url)| json!({"name": format!("t{index}"), "url": url}))
+            .chain([json!({"name": "unsaid"})])
+            .collect();
+        let service = fixtures::service(
+            "order",
+            json!({"image": "a", "resilience": {"targets": targets_of_spec}}),
+        );
+        let found: Vec<_> = targets(&service.spec, "shop").into_iter().collect();
+        let pair = |namespace: &str, name: &str| (namespace.to_owned(), name.to_owned());
+        assert_eq!(found, [pair("bank", "payment"), pair("shop", "inventory")]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Recounts and bulk restocks: one at a time, and nothing of a holder who was overtaken.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+use valerix_kit::args::BusArgs;
+use valerix_kit::testing::{Answer, bus_args, eventually};
+
+use crate::app::App;
+
+async fn recount(app: &App, base: &str, query: &str) -> Answer {
+    Answer::of(app.client.post(format!("{base}/api/inventory/recount{query}"))).await
+}
+
+async fn restock(app: &App, base: &str, key: &str, items: Value) -> Answer {
+    let request = app.client.post(format!("{base}/api/inventory/restock/bulk"));
+    Answer::of(request.header("idempotency-key", key).json(&json!({"items": items}))).await
+}
+
+async fn miscount(app: &App, by: i64) {
+    sqlx::query("UPDATE items SET available = available + $1")
+        .bind(by)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_recount_corrects_what_is_available() {
+    let app = App::spawn(10).await;
+    app.deduct(Uuid::new_v4(), 3).await;
+    miscount(&app, 2).await;
+    let corrected = recount(&app, &app.base, "").await;
+    assert_eq!(corrected.status, 200, "{corrected:?}");
+    let item = json!({"item_id": "ps5", "available": 7, "correction": -2});
+    assert_eq!(corrected.body()["items"], json!([item]));
+    assert_eq!(recount(&app, &app.base, "").await.body()["items"][0]["correction"], 0);
+    app.assert_stock_adds_up().await;
+}
+
+#[tokio::test]
+async fn a_recount_disturbs_no_order_that_is_decided_meanwhile() {
+    let app = App::spawn(1_000).await;
+    let orders = futures::future::join_all((0..60).map(|_| app.deduct(Uuid::new_v4(), 1)));
+    let recounts = async {
+        for _ in 0..20 {
+            miscount(&app, 3).await;
+            let answer = recount(&app, &app.base, "").await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert_eq!(answer.body()["items"][0]["correction"], -3, "{answer:?}");
+        }
+    };
+    let (orders, ()) = tokio::join!(orders, recounts);
+    assert!(orders.iter().all(|(_, body)| body["outcome"] == "RESERVED"));
+    assert_eq!(app.available().await, 940);
+    app.assert_stock_adds_up().await;
+}
+
+#[tokio::test]
+async fn a_holder_who_stood_still_and_was_overtaken_writes_nothing() {
+    let app = App::spawn(10).await;
+    let other = app.replica(10).await;
+    // One that asks in the moment in which the other looks is refused, and asks again.
+    let still = eventually("it held the lock", || async {
+        let answer = recount(&app, &app.base, "?hold=6s").await;
+        (answer.status != 423).then_some(answer)
+    });
+    let overtaken = async {
+        let refused = eventually("the lock is held", || async {
+            let answer = recount(&app, &other, "").await;
+            (answer.status == 423).then_some(answer)
+        })
+        .await;
+        assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+        assert_eq!(refused.headers["valerix-problem"], "locked");
+        let overtook = eventually("the lock is over", || async {
+            let answer = recount(&app, &other, "").await;
+            (answer.status == 200).then_some(answer)
+        })
+        .await;
+        miscount(&app, 1).await;
+        overtook.body()["token"].as_i64().unwrap()
+    };
+    let (still, token) = tokio::join!(still, overtaken);
+    assert_eq!(
+        (still.status, &still.headers["valerix-problem"]),
+        (409, &"overtaken".parse().unwrap())
+    );
+    assert!(still.body()["token"].as_i64().unwrap() < token, "{still:?}");
+    assert_eq!(app.available().await, 11, "it would have corrected this");
+    let next = recount(&app, &other, "").await;
+    assert!(next.body()["token"].as_i64().unwrap() > token, "{next:?}");
+}
+
+#[tokio::test]
+async fn a_bulk_restock_adds_all_or_nothing_once() {
+    let app = App::spawn(10).await;
+    let half = json!([{"item_id": "ps5", "quantity": 1}, {"item_id": "ps6", "quantity": 1}]);
+    let refused = restock(&app, &app.base, "half", half).await;
+    assert_eq!(
+        (refused.status, &refused.body()["errors"][0]["field"]),
+        (422, &json!("/items/1/item_id"))
+    );
+    assert_eq!(app.available().await, 10);
+    let twice = json!([{"item_id": "ps5", "quantity": 2}, {"item_id": "ps5", "quantity": 3}]);
+    let added = restock(&app, &app.base, "k", twice.clone()).await;
+    assert_eq!(
+        (added.status, &added.body()["items"][0]["available"]),
+        (200, &json!(15))
+    );
+    assert_eq!(added.body()["items"].as_array().unwrap().len(), 1);
+    let replayed = restock(&app, &app.base, "k", twice).await;
+    assert_eq!(
+        (&replayed.text, &replayed.headers["idempotent-replayed"]),
+        (&added.text, &"true".parse().unwrap())
+    );
+    assert_eq!(app.available().await, 15);
+    for (items, field) in [
+        (json!([]), "/items"),
+        (json!([{"item_id": "ps5", "quantity": 0}]), "/items/0/quantity"),
+        (json!([{"item_id": "ps5"}]), "/items/0/quantity"),
+    ] {
+        let refused = restock(&app, &app.base, "bad", items).await;
+        assert_eq!(
+            (refused.status, &refused.body()["errors"][0]["field"]),
+            (422, &json!(field)),
+            "{refused:?}"
+        );
+    }
+    app.assert_stock_adds_up().await;
+}
+
+#[tokio::test]
+async fn without_redis_nobody_recounts_and_orders_are_decided_all_the_same() {
+    let app = App::spawn(10).await;
+    let alone = BusArgs {
+        redis_url: "redis://127.0.0.1:1/".to_owned().into(),
+        ..bus_args()
+    };
+    let base = app.replica_on(10, &alone).await;
+    for answer in [
+        recount(&app, &base, "").await,
+        restock(&app, &base, "k", json!([{"item_id": "ps5", "quantity": 1}])).await,
+    ] {
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    }
+    let order = json!({"order_id": Uuid::new_v4(), "item_id": "ps5", "quantity": 1});
+    assert_eq!(app.deduct_at(&base, &order).await.1["outcome"], "RESERVED");
+    assert_eq!(app.available().await, 9);
+}
+
+#[tokio::test]
+async fn a_hold_has_bounds() {
+    let app = App::spawn(10).await;
+    for hold in ["11s", "x", "-1s", ""] {
+        let refused = recount(&app, &app.base, &format!("?hold={hold}")).await;
+        assert_eq!(
+            (refused.status, &refused.body()["errors"][0]["field"]),
+            (400, &json!("hold")),
+            "{hold}"
+        );
+    }
+    assert!(recount(&app, &app.base, "?hold=1ms").await.took < Duration::from_secs(5));
+}

@@ -1,0 +1,174 @@
+//! Publishes again what Redis has lost: everything in the outbox that was not yet published by the last note, or all that
+//! it keeps where the note is gone. Consumers find what they have handled in their inboxes. One relay of a service does it at
+//! a time; the others go on publishing what is new.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{BusError, Epoch, EventBus, LastFailure, Loss, outbox};
+use crate::metrics::Metrics;
+
+/// How often the bus is asked, and what is published noted.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one relay may be silent before another publishes again in its place.
+const TURN: Duration = Duration::from_secs(10);
+/// So much more than what is lost is published again: an event bears the time at which its transaction began, and nobody saw
+/// it before it ended.
+const MARGIN: TimeDelta = TimeDelta::minutes(1);
+const PAGE: i64 = 500;
+
+/// Watches over what one outbox has published.
+#[derive(Clone)]
+pub struct Republisher {
+    pool: PgPool,
+    bus: Arc<dyn EventBus>,
+    /// Whose outbox it is: the service's name.
+    outbox: String,
+    /// This one of several that watch over it.
+    holder: String,
+    metrics: Metrics,
+}
+
+/// A loss that is being made good.
+#[derive(Debug)]
+pub struct Begun {
+    epoch: Epoch,
+    /// What the note will say.
+    complete: DateTime<Utc>,
+    /// What is written later goes to a bus that has lost nothing since.
+    until: DateTime<Utc>,
+    /// The last event that was published again: when it was written, and its id.
+    after: Option<(DateTime<Utc>, Uuid)>,
+    count: u64,
+}
+
+/// Why nothing could be published again.
+#[derive(Debug, thiserror::Error)]
+pub enum RepublishError {
+    /// Postgres did not do it.
+    #[error("failed to read the outbox: {0}")]
+    Database(#[source] sqlx::Error),
+    /// The bus did not do it.
+    #[error("failed to publish again: {0}")]
+    Bus(#[source] BusError),
+}
+
+impl Republisher {
+    /// Watches over what the outbox of the service `outbox` in `pool` has published to `bus`.
+    pub fn new(pool: PgPool, bus: Arc<dyn EventBus>, outbox: &str, metrics: Metrics) -> Self {
+        Self {
+            pool,
+            bus,
+            outbox: outbox.to_owned(),
+            holder: Uuid::new_v4().to_string(),
+            metrics,
+        }
+    }
+
+    /// Looks every second, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut begun, mut last) = (None, LastFailure::default());
+        while !stop.is_cancelled() {
+            match self.look(&mut begun, &stop).await {
+                Ok(_) => last.clear(),
+                Err(error) if last.is_new(&error) => {
+                    tracing::warn!(%error, "it is not known whether the event bus has lost events");
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Finds out whether something is lost, and publishes it again, going on with what was `begun`; returns how many events
+    /// that were once all of it is done.
+    ///
+    /// # Errors
+    /// When Postgres or the bus did not answer. A bus that is full takes the rest later.
+    pub async fn look(&self, begun: &mut Option<Begun>, stop: &CancellationToken) -> Result<u64, RepublishError> {
+        // Asked first: what is written after it is not covered by the note.
+        let progress = outbox::progress(&self.pool).await;
+        let outbox::Progress { complete, now } = progress.map_err(RepublishError::Database)?;
+        let epoch = self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)?;
+        if epoch.loss == Loss::Nothing {
+            *begun = None;
+            self.note(&epoch, complete).await?;
+            return Ok(0);
+        }
+        // After another loss what was published again may be lost, too.
+        let mut work = begun.take().filter(|begun| begun.epoch == epoch).unwrap_or(Begun {
+            epoch,
+            complete,
+            until: now,
+            after: None,
+            count: 0,
+        });
+        loop {
+            let turn = self.bus.turn(&self.outbox, &self.holder, TURN);
+            if stop.is_cancelled() || !turn.await.map_err(RepublishError::Bus)? {
+                return Ok(0);
+            }
+            match self.publish_page(&mut work).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    *begun = Some(work);
+                    return Err(error);
+                }
+            }
+        }
+        let Begun {
+            epoch, complete, count, ..
+        } = work;
+        if self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)? == epoch {
+            self.note(&epoch, complete).await?;
+        }
+        if count > 0 {
+            tracing::warn!(events = count, loss = ?epoch.loss, "the event bus may have lost events, they were published again");
+        }
+        Ok(count)
+    }
+
+    async fn note(&self, seen: &Epoch, complete: DateTime<Utc>) -> Result<(), RepublishError> {
+        let noted = self.bus.note(&self.outbox, seen, complete).await;
+        // Another relay's note says the same; after a loss the next look sees it.
+        noted.map(|_| ()).map_err(RepublishError::Bus)
+    }
+
+    /// Publishes the next page; `false`: there is none.
+    async fn publish_page(&self, work: &mut Begun) -> Result<bool, RepublishError> {
+        let since = match work.epoch.loss {
+            Loss::Since(at) => Some(at - MARGIN),
+            Loss::Nothing | Loss::Everything => None,
+        };
+        let page = outbox::published(&self.pool, since, work.until, work.after, PAGE)
+            .await
+            .map_err(RepublishError::Database)?;
+        let Some(last) = page.last() else {
+            return Ok(false);
+        };
+        for outcome in self.bus.publish(&page).await {
+            match outcome {
+                Err(error) if error.unavailable => return Err(RepublishError::Bus(error)),
+                Err(error) => tracing::warn!(%error, "an event could not be published again"),
+                Ok(()) => {}
+            }
+        }
+        work.after = Some((last.occurred_at, last.id));
+        let published = u64::try_from(page.len()).unwrap_or_default();
+        work.count += published;
+        self.metrics
+            .events_published
+            .with_label_values(&["republished"])
+            .inc_by(published);
+        Ok(true)
+    }
+}

@@ -1,0 +1,128 @@
+//! E-mails leave once, whatever the mail server does.
+
+use crate::app::{App, ended};
+use crate::smtp::Mood;
+
+#[tokio::test]
+async fn two_replicas_send_one_e_mail_per_event_however_often_it_comes() {
+    let mut app = App::spawn().await;
+    app.replica().await;
+    let user = app.auth.user("ada@example.com", Some("+4912345"));
+    let mut events = vec![];
+    for _ in 0..10 {
+        events.push(app.confirm(Some(user), 3).await);
+    }
+    app.caught_up().await;
+    for event in &events {
+        assert_eq!(app.end(*event, "EMAIL").await, ended("SENT", None));
+        assert_eq!(app.end(*event, "SMS").await, ended("RECORDED", None));
+    }
+    let mut ids: Vec<String> = app.smtp.taken().into_iter().map(|mail| mail.message_id).collect();
+    ids.sort();
+    let mut expected: Vec<String> = events
+        .iter()
+        .map(|event| format!("<{event}.email@valerix.example>"))
+        .collect();
+    expected.sort();
+    assert_eq!(ids, expected);
+    let mail = &app.smtp.taken()[0];
+    assert_eq!(mail.to, "<ada@example.com>");
+    assert!(
+        mail.text.contains("Subject: Your order is confirmed") && mail.text.contains("499.00 EUR"),
+        "{mail:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_message_that_the_server_refuses_for_good_is_given_up_without_naming_the_address() {
+    let app = App::spawn().await;
+    app.smtp.mood(Mood::Refuses);
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    assert_eq!(
+        app.end(event, "EMAIL").await,
+        ended("FAILED", Some("the mail server refused it with 550"))
+    );
+    assert_eq!(app.smtp.tried(), 1);
+    assert_eq!(app.end(event, "SMS").await, ended("SKIPPED", Some("NO_PHONE")));
+}
+
+#[tokio::test]
+async fn a_busy_server_is_tried_again_until_it_takes_the_message() {
+    let app = App::spawn().await;
+    app.smtp.mood(Mood::IsBusy);
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    app.message_when(event, "EMAIL", |(_, reason)| {
+        reason.as_deref() == Some("the mail server refused it with 451")
+    })
+    .await;
+    app.smtp.mood(Mood::Takes);
+    assert_eq!(app.end(event, "EMAIL").await, ended("SENT", None));
+    assert_eq!(app.smtp.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn after_so_many_failures_a_message_is_given_up_with_the_reason() {
+    let app = App::spawn_with(|config, _| config.delivery_attempts = 3).await;
+    app.smtp.mood(Mood::IsBusy);
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    assert_eq!(
+        app.end(event, "EMAIL").await,
+        ended("FAILED", Some("the mail server refused it with 451"))
+    );
+    assert_eq!(app.smtp.tried(), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_holds_up_no_message_for_ever() {
+    let app = App::spawn_with(|config, _| config.smtp_timeout = std::time::Duration::from_millis(200)).await;
+    app.smtp.mood(Mood::Hangs);
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    app.message_when(event, "EMAIL", |(_, reason)| reason.is_some()).await;
+    app.smtp.mood(Mood::Takes);
+    assert_eq!(app.end(event, "EMAIL").await, ended("SENT", None));
+}
+
+/// Nobody can know whether the server has taken what it did not answer; the id tells the two apart from two messages.
+#[tokio::test]
+async fn a_message_whose_answer_is_lost_is_sent_again_under_the_same_id() {
+    let app = App::spawn().await;
+    app.smtp.mood(Mood::Cuts);
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    app.message_when(event, "EMAIL", |(_, reason)| reason.is_some()).await;
+    app.smtp.mood(Mood::Takes);
+    assert_eq!(app.end(event, "EMAIL").await, ended("SENT", None));
+    let taken = app.smtp.taken();
+    assert!(taken.len() >= 2);
+    assert!(
+        taken.iter().all(|mail| mail.message_id == taken[0].message_id),
+        "{taken:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_replica_that_dies_before_it_says_so_leaves_the_message_to_others() {
+    let mut app = App::spawn().await;
+    app.smtp.mood(Mood::IsBusy);
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    app.message_when(event, "EMAIL", |(_, reason)| reason.is_some()).await;
+    app.servers.clear();
+    // Whoever took it is gone, and its lease has run out.
+    sqlx::query("UPDATE notifications SET due_at = now(), taken = taken + 1")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    app.smtp.mood(Mood::Takes);
+    app.replica().await;
+    assert_eq!(app.end(event, "EMAIL").await, ended("SENT", None));
+}
+
+#[tokio::test]
+async fn without_a_mail_server_e_mails_are_recorded_and_with_a_wrong_url_they_wait() {
+    let app = App::spawn_with(|config, _| config.smtp_url = None).await;
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    assert_eq!(app.end(event, "EMAIL").await, ended("RECORDED", None));
+    let app = App::spawn_with(|config, _| config.smtp_url = Some("imap://ada:secret@host".to_owned().into())).await;
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    let waits = app.message_when(event, "EMAIL", |(_, reason)| reason.is_some()).await;
+    assert_eq!(waits, ended("QUEUED", Some("SMTP_URL can not be used")));
+}

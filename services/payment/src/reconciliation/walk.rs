@@ -1,0 +1,128 @@
+//! Goes through the processor's ledger and the payments. Changes neither; whatever seems to differ is looked at once more, as
+//! both move on meanwhile.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+use valerix_resilience::CallError;
+
+use super::books::{Charge, Difference, compare};
+use crate::payment::Payment;
+use crate::processor::Processor;
+use crate::store::{Store, StoreError};
+
+/// Differences that are named; the others are counted.
+const NAMED: usize = 1_000;
+/// Payments of one page.
+const PAGE: i64 = 1_000;
+
+/// What a comparison came to.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Charges of the ledger that were looked at.
+    pub charges: i64,
+    /// Payments that the ledger did not name.
+    pub payments: i64,
+    /// The first differences.
+    pub differences: Vec<Difference>,
+    /// All of them.
+    pub total: i64,
+}
+
+/// Why a comparison came to no end.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// The payments could not be read.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The processor did not answer.
+    #[error("failed to ask the processor for its ledger")]
+    Call(#[source] CallError),
+    /// It answered something else.
+    #[error("failed to read the processor's ledger: it answered {0}")]
+    Answer(http::StatusCode),
+}
+
+impl WalkError {
+    /// Label of the error in metrics and logs.
+    #[must_use]
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.category(),
+            Self::Call(_) => "call",
+            Self::Answer(_) => "answer",
+        }
+    }
+}
+
+/// Compares everything, as the comparison `id`, which is said to go on after each page.
+///
+/// The keys of the ledger are held in memory: 16 bytes and some for each charge.
+///
+/// # Errors
+/// When one of the two can not be read to its end.
+pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found, WalkError> {
+    let (mut found, mut seen) = (Found::default(), HashSet::new());
+    let mut cursor = None;
+    loop {
+        let page = processor.charges(cursor.as_deref()).await?;
+        let ids: Vec<Uuid> = page
+            .charges
+            .iter()
+            .filter_map(|charge| charge.key.parse().ok())
+            .collect();
+        let payments = store.read_all(&ids).await.map_err(WalkError::Store)?;
+        for charge in &page.charges {
+            found.charges += 1;
+            let payment = payments.iter().find(|payment| payment.id.to_string() == charge.key);
+            if compare(payment, Some(charge)).is_some() {
+                found.add(again(store, processor, &charge.key).await?);
+            }
+        }
+        seen.extend(ids);
+        store.go_on(id).await.map_err(WalkError::Store)?;
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let mut after = Uuid::nil();
+    loop {
+        let page = store.settled_behind(after, PAGE).await.map_err(WalkError::Store)?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after = last.id;
+        for payment in page.iter().filter(|payment| !seen.contains(&payment.id)) {
+            found.payments += 1;
+            if compare(Some(payment), None).is_some() {
+                found.add(again(store, processor, &payment.id.to_string()).await?);
+            }
+        }
+        store.go_on(id).await.map_err(WalkError::Store)?;
+    }
+}
+
+impl Found {
+    fn add(&mut self, difference: Option<Difference>) {
+        let Some(difference) = difference else { return };
+        self.total += 1;
+        if self.differences.len() < NAMED {
+            self.differences.push(difference);
+        }
+    }
+}
+
+/// One key once more: a payment that moved while the processor was asked proves nothing.
+async fn again(store: &Store, processor: &Processor, key: &str) -> Result<Option<Difference>, WalkError> {
+    let before = find(store, key).await?;
+    let charge: Option<Charge> = processor.charge(key).await?;
+    let after = find(store, key).await?;
+    if before != after {
+        return Ok(None);
+    }
+    Ok(compare(after.as_ref(), charge.as_ref()))
+}
+
+async fn find(store: &Store, key: &str) -> Result<Option<Payment>, WalkError> {
+    let Ok(id) = key.parse() else { return Ok(None) };
+    store.read(id).await.map_err(WalkError::Store)
+}

@@ -1,0 +1,102 @@
+//! The payments against the processor's ledger: what one side does not know, or knows otherwise, is named.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+use valerix_kit::testing::{Answer, eventually};
+
+use crate::desk::Desk;
+
+const PATH: &str = "/api/admin/reconciliation";
+
+/// Asks for a comparison and waits for its report.
+async fn reconcile(desk: &Desk) -> Value {
+    let asked = Answer::of(desk.http.post(format!("{}{PATH}", desk.url))).await;
+    assert_eq!(asked.status, 202, "{asked:?}");
+    let id = asked.body()["id"].as_i64().unwrap();
+    eventually("it is compared", || async {
+        let report = desk.get(PATH).await.body()["report"].clone();
+        (report["id"].as_i64()? >= id).then_some(report)
+    })
+    .await
+}
+
+async fn run(pool: &sqlx::PgPool, statement: &'static str, id: Uuid) {
+    sqlx::query(statement).bind(id).execute(pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn differences_of_every_kind_are_named_and_agreement_is_none() {
+    let desk = Desk::open(&[]).await;
+    let mut payments = vec![];
+    for number in 0..6 {
+        let charged = desk.charge(&format!("k{number}"), Uuid::now_v7(), 500).await.body();
+        let id = |member: &str| charged[member].as_str().unwrap().parse::<Uuid>().unwrap();
+        payments.push((id("payment_id"), id("order_id")));
+    }
+    desk.void(payments[5].1).await;
+    desk.reaches(payments[5].1, "REFUNDED").await;
+    let agreed = reconcile(&desk).await;
+    assert_eq!((&agreed["charges"], &agreed["differences"]), (&json!(6), &json!([])));
+    assert_eq!(desk.metric("payment_reconciliation_differences").await, 0.0);
+
+    let (pool, ledger) = (desk.pool().await, desk.processor_pool().await);
+    // A lost row, a lost charge, another amount, money given back behind payment's back.
+    run(&pool, "DELETE FROM payments WHERE id = $1", payments[0].0).await;
+    run(&ledger, "DELETE FROM charges WHERE key = $1::text", payments[1].0).await;
+    run(
+        &ledger,
+        "UPDATE charges SET amount_minor = 501 WHERE key = $1::text",
+        payments[2].0,
+    )
+    .await;
+    run(
+        &ledger,
+        "UPDATE charges SET status = 'REFUNDED', refunded_at = now() WHERE key = $1::text",
+        payments[3].0,
+    )
+    .await;
+    let report = reconcile(&desk).await;
+    let named = |kind: &str| {
+        let differences = report["differences"].as_array().unwrap();
+        differences
+            .iter()
+            .find(|difference| difference["kind"] == kind)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(report["differences_total"], 4, "{report}");
+    for (index, kind) in ["UNKNOWN_TO_PAYMENT", "UNKNOWN_TO_PROCESSOR", "AMOUNT", "STATE"]
+        .into_iter()
+        .enumerate()
+    {
+        assert_eq!(named(kind)["key"], json!(payments[index].0), "{report}");
+    }
+    assert_eq!(named("AMOUNT")["processor_amount_minor"], 501);
+    assert_eq!(
+        (&named("STATE")["payment_status"], &named("STATE")["processor_status"]),
+        (&json!("CHARGED"), &json!("REFUNDED"))
+    );
+    eventually("the metric shows it", || async {
+        (desk.metric("payment_reconciliation_differences").await == 4.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_payment_that_is_under_way_is_no_difference() {
+    // The charge is made, and payment does not know it yet.
+    let desk = Desk::open(&["--late-percent", "100", "--late-by", "1h"]).await;
+    let order = Uuid::now_v7();
+    let (_, report) = tokio::join!(desk.charge("a", order, 500), async {
+        eventually("it is in the ledger", || async {
+            (desk.ledger().await.len() == 1).then_some(())
+        })
+        .await;
+        reconcile(&desk).await
+    });
+    assert_eq!(
+        (&report["charges"], &report["differences_total"]),
+        (&json!(1), &json!(0)),
+        "{report}"
+    );
+}
