@@ -294,7 +294,8 @@ fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
         let io = error.downcast_ref::<std::io::Error>();
         // What an error of IO wraps is not its source.
         let wrapped = io.and_then(std::io::Error::get_ref);
-        if error.is::<RequestBodyError>() || wrapped.is_some_and(|error| error.is::<RequestBodyError>()) {
+        let wrapped = wrapped.and_then(|error| error.downcast_ref::<RequestBodyError>());
+        if error.is::<RequestBodyError>() || wrapped.is_some() {
             return AttemptError::Request(error.to_string());
         }
         let kind = io.map(std::io::Error::kind);

@@ -124,7 +124,7 @@ async fn a_stream_is_sent_once_and_takes_its_time() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_not_the_targets_failure() {
     let resilience = with_policy(&policy(|_, target| {
-        target.circuit_breaker.consecutive_failures = Some(1)
+        target.circuit_breaker.consecutive_failures = Some(1);
     }))
     .await;
     let inner = tower::service_fn(|_: http::Request<String>| async {
