@@ -67,6 +67,76 @@ fn refused() -> Vec<(Value, &'static str)> {
         (service(json!({"replicas": -1})), "spec.replicas"),
         (service(json!({"image": ""})), "spec.image"),
         (
+            service(json!({"minReadySeconds": 300})),
+            "progressDeadlineSeconds (300 when absent) must be more",
+        ),
+        (
+            service(json!({"strategy": {"type": "Recreate", "maxSurge": 1}})),
+            "belong to type RollingUpdate",
+        ),
+        (
+            service(json!({"strategy": {"maxUnavailable": "101%"}})),
+            "a percentage from 0% to 100%",
+        ),
+        (
+            service(json!({"disruption": {"maxUnavailable": 1, "minAvailable": 1}})),
+            "maxUnavailable and minAvailable exclude each other",
+        ),
+        (
+            service(json!({"autoscaling": {"minReplicas": 3, "maxReplicas": 2}})),
+            "must not exceed maxReplicas",
+        ),
+        (
+            service(json!({"networkPolicy": {"mode": "None", "egressTo": []}})),
+            "belong to mode Managed",
+        ),
+        (
+            service(json!({"configReload": {"deadline": "999ms"}})),
+            "deadline must be at least 1s",
+        ),
+        (
+            service(json!({"securityContext": {"runAsUser": 0}})),
+            "set runAsNonRoot to false",
+        ),
+        (
+            service(json!({"securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}})),
+            "without allowPrivilegeEscalation",
+        ),
+        (
+            service(json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}})),
+            "localhostProfile belongs to type Localhost",
+        ),
+        (
+            service(json!({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]})),
+            "value belongs to operator Equal",
+        ),
+        (service(json!({"tolerations": [{"value": "b"}]})), "key is missing"),
+        (
+            service(json!({"tolerations": [{"key": "a", "effect": "NoSchedule", "tolerationSeconds": 5}]})),
+            "belongs to effect NoExecute",
+        ),
+        (service(json!({"volumes": [{"emptyDir": {}}]})), "spec.volumes[0].name"),
+        (
+            service(json!({"probes": {"liveness": {}}})),
+            "path belongs to type HTTP",
+        ),
+        (
+            service(json!({"probes": {"liveness": {"type": "Exec"}}})),
+            "command belongs to type Exec",
+        ),
+        (
+            service(json!({"probes": {"liveness": {"type": "Exec", "command": ["a"], "port": "http"}}})),
+            "port does not belong to type Exec",
+        ),
+        (
+            service(json!({"probes": {"liveness": {"type": "TCP", "scheme": "HTTPS"}}})),
+            "httpHeaders and scheme belong to type HTTP",
+        ),
+        (
+            service(json!({"probes": {"liveness": {"path": "/", "service": "a"}}})),
+            "service belongs to type GRPC",
+        ),
+        (
             object("ResilientService", "1refused", json!({"image": "x"})),
             "metadata.name must start with a letter",
         ),

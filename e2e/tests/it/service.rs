@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{
     apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, ResourceExt,
@@ -257,6 +260,75 @@ fn plain(name: &str, replicas: i32) -> String {
         },
     })
     .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autoscaler_takes_over_the_pods_that_run_and_every_new_child_stands() -> Result<()> {
+    let world = World::shared().await?;
+    world
+        .with_namespace("scaled", async |namespace| {
+            world.create(namespace, &plain("cache", 2)).await?.text()?;
+            let services = world.api::<ResilientService>(namespace);
+            let patch = |spec: serde_json::Value| Patch::Merge(json!({"spec": spec}));
+            let of_the_pod = patch(json!({
+                "volumes": [{"name": "data", "emptyDir": {"sizeLimit": "1024Mi"}}],
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                "securityContext": {"runAsUser": 999},
+                "probes": {
+                    "readiness": {"type": "TCP"},
+                    "liveness": {"type": "Exec", "command": ["redis-cli", "ping"], "initialDelaySeconds": 1}
+                },
+                "podOverrides": {"dnsConfig": {"options": [{"name": "ndots", "value": "2"}]}},
+                "resources": {"requests": {"cpu": "10m"}},
+                "disruption": {},
+                "networkPolicy": {},
+            }));
+            services.patch("cache", &PatchParams::default(), &of_the_pod).await?;
+            let current = |service: &ResilientService| {
+                let seen = service.status.as_ref().map(|status| status.observed_generation);
+                ready(service) && seen == service.metadata.generation
+            };
+            world
+                .object(namespace, "cache", "Ready", Duration::from_secs(90), current)
+                .await?;
+            let pods_before = pods(&world, namespace, "cache").await?;
+
+            let scaled = patch(json!({"autoscaling": {"minReplicas": 1, "maxReplicas": 4}}));
+            services.patch("cache", &PatchParams::default(), &scaled).await?;
+            let scalers = world.api::<HorizontalPodAutoscaler>(namespace);
+            let scaler = eventually(Duration::from_secs(10), || async { scalers.get("cache").await.ok() }).await;
+            ensure!(scaler.is_some(), "no autoscaler\n{}", world.dump(namespace).await);
+            world
+                .object(namespace, "cache", "Ready again", Duration::from_secs(30), current)
+                .await?;
+            let deployment = world.api::<Deployment>(namespace).get("cache").await?;
+            let replicas = deployment.spec.and_then(|spec| spec.replicas);
+            ensure!(replicas == Some(2), "the pods that run are kept, not {replicas:?}");
+            ensure!(
+                pods(&world, namespace, "cache").await? == pods_before,
+                "no pod was replaced"
+            );
+
+            let budget = world.api::<PodDisruptionBudget>(namespace).get_opt("cache").await?;
+            ensure!(budget.is_none(), "one pod is no budget: minReplicas is 1");
+            let wider = patch(json!({"autoscaling": {"minReplicas": 2}, "strategy": {"type": "Recreate"}}));
+            services.patch("cache", &PatchParams::default(), &wider).await?;
+            let budgets = world.api::<PodDisruptionBudget>(namespace);
+            let budget = eventually(Duration::from_secs(10), || async { budgets.get("cache").await.ok() }).await;
+            ensure!(budget.is_some(), "no budget\n{}", world.dump(namespace).await);
+            world.api::<NetworkPolicy>(namespace).get("cache").await?;
+            world
+                .object(
+                    namespace,
+                    "cache",
+                    "Ready with Recreate",
+                    Duration::from_secs(90),
+                    current,
+                )
+                .await?;
+            Ok(())
+        })
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,7 +47,7 @@ pub fn build_pod(plan: &Plan, container: Container) -> PodSpec {
                 .collect(),
         ),
         security_context: Some(build_pod_security(spec)),
-        init_containers: some(build_init_containers(plan)),
+        init_containers: some(plan.parts.init_containers.clone()),
         containers: vec![container],
         volumes: Some(build_volumes(plan)),
         node_selector: (!spec.node_selector.is_empty()).then(|| spec.node_selector.clone()),
@@ -59,6 +59,13 @@ pub fn build_pod(plan: &Plan, container: Container) -> PodSpec {
     };
     if let Some(overrides) = &plan.parts.pod_overrides {
         pod.merge_from(overrides.clone());
+    }
+    let beside = pod
+        .containers
+        .iter_mut()
+        .filter(|container| container.name != plan.name);
+    for container in beside.chain(pod.init_containers.iter_mut().flatten()) {
+        secure(spec, container);
     }
     write_quantities(&mut pod);
     pod
@@ -104,17 +111,11 @@ pub fn build_container_security(spec: &ResilientServiceSpec) -> SecurityContext 
     }
 }
 
-/// The user's, each with the service's own security where it says nothing: the restricted profile asks every container.
-fn build_init_containers(plan: &Plan) -> Vec<Container> {
-    let secured = |container: &Container| {
-        let mut security = build_container_security(&plan.service.spec);
-        security.merge_from(container.security_context.clone().unwrap_or_default());
-        Container {
-            security_context: Some(security),
-            ..container.clone()
-        }
-    };
-    plan.parts.init_containers.iter().map(secured).collect()
+/// Gives a container of the user's the service's own security where it says nothing: the restricted profile asks every one.
+fn secure(spec: &ResilientServiceSpec, container: &mut Container) {
+    let mut security = build_container_security(spec);
+    security.merge_from(container.security_context.take().unwrap_or_default());
+    container.security_context = Some(security);
 }
 
 fn build_volumes(plan: &Plan) -> Vec<Volume> {

@@ -517,6 +517,45 @@ fn what_pods_say_is_weighed() {
 }
 
 #[test]
+fn the_deadline_is_the_one_of_the_specification() {
+    let mut long = spec(1);
+    long["configReload"] = json!({"deadline": "90s"});
+    let service = service(long);
+    let observed = seen(1, 1, vec![pod(1, Some(json!({"policy": {"hash": "other"}})))]);
+    let after = |second: i64| {
+        let remembered = Remembered {
+            awaited_since: Some(now() - chrono::TimeDelta::seconds(second)),
+            ..Remembered::default()
+        };
+        let judged = super::status(&service, &observed, &work(&service), remembered, now());
+        shown(&judged.status, "ConfigApplied")
+    };
+    assert_eq!(after(89), "False/WaitingForPods");
+    assert_eq!(after(90), "False/DeadlineExceeded");
+}
+
+#[test]
+fn a_budget_or_a_number_that_says_nothing_is_warned_of() {
+    let warned = |extra: Value| {
+        let mut spec = spec(1);
+        json_patch::merge(&mut spec, &extra);
+        let service = service(spec);
+        let judged = status(&service, &seen(1, 1, vec![]), &Work::Paused, now());
+        find_condition(&judged.status.conditions, "Warning").map(|warning| warning.reason.clone())
+    };
+    let scaled = |least: i32| json!({"minReplicas": least, "maxReplicas": 5});
+    assert_eq!(warned(json!({"autoscaling": scaled(2), "disruption": {}})), None);
+    assert_eq!(warned(json!({"replicas": 2, "disruption": {}})), None);
+    let unbounded = Some("DisruptionUnbounded".to_owned());
+    assert_eq!(warned(json!({"disruption": {}})), unbounded);
+    assert_eq!(warned(json!({"autoscaling": scaled(1), "disruption": {}})), unbounded);
+    assert_eq!(
+        warned(json!({"replicas": 3, "autoscaling": scaled(2)})).as_deref(),
+        Some("ReplicasIgnored")
+    );
+}
+
+#[test]
 fn only_ready_pods_that_report_and_do_not_follow_can_exceed_the_deadline() {
     let late = |service: &Arc<ResilientService>, observed: &Observed| {
         let remembered = Remembered {
