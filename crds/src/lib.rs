@@ -29,9 +29,10 @@ pub use backup_policy::{
     VolumeClaimDestination,
 };
 pub use chaos_experiment::{
-    ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget, ConditionKind,
-    ConditionProbe, DesiredState, ErrorsFault, Expectation, HttpMethod, HttpProbe, LatencyFault, PodKillFault, Probe,
-    ProbeMode, ProbeStatus, RefusedBy, Safety, SteadyState, TargetState, TargetStatus, Verdict,
+    AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget,
+    ConditionKind, ConditionProbe, CpuStressFault, CrashFault, DesiredState, ErrorsFault, Expectation, HttpMethod,
+    HttpProbe, LatencyFault, MemoryStressFault, PartitionDirection, PartitionFault, PodKillFault, Probe, ProbeMode,
+    ProbeStatus, RefuseFault, RefusedBy, Safety, SteadyState, TargetState, TargetStatus, Verdict,
 };
 pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{Duration, InvalidDuration};

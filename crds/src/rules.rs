@@ -132,6 +132,12 @@ fn what_is_right_passes() {
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
         chaos(json!({"podKill": {}, "count": "50%"})),
         chaos(json!({"podKill": {}, "count": 100})),
+        chaos(json!({"abort": {"percent": 10}, "duration": "1m"})),
+        chaos(json!({"refuse": {}, "duration": "1m"})),
+        chaos(json!({"partition": {"peer": "shop/order", "direction": "Egress"}, "duration": "1m"})),
+        chaos(json!({"crash": {"times": 3}, "duration": "1m"})),
+        chaos(json!({"cpuStress": {"loadPercent": 50, "workers": 4}, "duration": "1m"})),
+        chaos(json!({"memoryStress": {"size": "256Mi"}, "duration": "1m"})),
     ] {
         assert_eq!(problems(&object), "", "{object}");
     }
@@ -385,6 +391,11 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "exactly one fault",
         ),
         (chaos(json!({"errors": {}})), "duration is required"),
+        (chaos(json!({"crash": {}})), "duration is required"),
+        (
+            chaos(json!({"refuse": {}, "memoryStress": {"size": "1Mi"}, "duration": "5s"})),
+            "exactly one fault",
+        ),
         (
             chaos(json!({"podKill": {}, "duration": "5s"})),
             "duration has no meaning for podKill",
@@ -461,7 +472,6 @@ fn a_running_experiment_is_frozen_but_for_its_stop_button() {
         serde_json::from_value(object).unwrap()
     };
     let spec = json!({"latency": {"delay": "3s"}, "duration": "20s"});
-    let errors = json!({"target": {"service": "inventory"}, "count": 1, "errors": {}, "duration": "20s"});
     let refused = |phase: &str, change: Value| {
         let new = in_phase(phase, merged(spec.clone(), change));
         let old = in_phase(phase, spec.clone());
@@ -483,10 +493,27 @@ fn a_running_experiment_is_frozen_but_for_its_stop_button() {
                 "{phase} {change}: {text}"
             );
         }
-        let old = in_phase(phase, spec.clone());
-        let mut other_fault = in_phase(phase, spec.clone());
-        other_fault.spec = serde_json::from_value(errors.clone()).unwrap();
-        assert!(other_fault.validate_cel_update(&old).is_err());
+        for (fault, other) in [
+            (json!({"latency": {"delay": "3s"}}), json!({"latency": {"delay": "4s"}})),
+            (json!({"errors": {}}), json!({"errors": {"percent": 1}})),
+            (json!({"abort": {}}), json!({"abort": {"percent": 1}})),
+            (json!({"partition": {"peer": "a"}}), json!({"partition": {"peer": "b"}})),
+            (json!({"crash": {}}), json!({"crash": {"times": 2}})),
+            (json!({"cpuStress": {}}), json!({"cpuStress": {"workers": 2}})),
+            (
+                json!({"memoryStress": {"size": "1Mi"}}),
+                json!({"memoryStress": {"size": "2Mi"}}),
+            ),
+            // What another fault adds or takes away is seen too.
+            (json!({"refuse": {}}), json!({"errors": {}})),
+            (json!({"errors": {}}), json!({"refuse": {}})),
+        ] {
+            let base = json!({"duration": "20s"});
+            let old = in_phase(phase, merged(base.clone(), fault.clone()));
+            let new = in_phase(phase, merged(base, other.clone()));
+            assert!(new.validate_cel_update(&old).is_err(), "{phase}: {fault} to {other}");
+            assert!(old.validate_cel_update(&old).is_ok(), "{phase}: {fault}");
+        }
     }
     assert_eq!(refused("Completed", json!({"duration": "21s"})), None);
 }

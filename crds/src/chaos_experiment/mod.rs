@@ -6,7 +6,9 @@ mod status;
 
 pub use probes::{ConditionKind, ConditionProbe, Expectation, HttpMethod, HttpProbe, Probe, ProbeMode, SteadyState};
 pub use spec::{
-    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, DesiredState, ErrorsFault, LatencyFault, PodKillFault, Safety,
+    AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CpuStressFault, CrashFault, DesiredState,
+    ErrorsFault, LatencyFault, MemoryStressFault, PartitionDirection, PartitionFault, PodKillFault, RefuseFault,
+    Safety,
 };
 pub use status::{
     ChaosExperimentStatus, ChaosPhase, ChaosSummary, ProbeStatus, RefusedBy, TargetState, TargetStatus, Verdict,

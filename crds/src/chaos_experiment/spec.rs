@@ -11,6 +11,51 @@ use serde::{Deserialize, Serialize};
 /// the pods too.
 const ROUTE: &str = r#"^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT) /[!"$-)+->@-~]*$"#;
 
+/// Calls a macro with every fault of the spec: the rules of the schema leave none out.
+macro_rules! with_faults {
+    ($call:ident) => {
+        $call!(
+            "podKill",
+            "latency",
+            "errors",
+            "abort",
+            "refuse",
+            "partition",
+            "crash",
+            "cpuStress",
+            "memoryStress"
+        )
+    };
+}
+
+macro_rules! one_of {
+    ($first:literal $(, $field:literal)*) => {
+        concat!("[has(self.", $first, ")", $(", has(self.", $field, ")",)* "].filter(x, x).size() == 1")
+    };
+}
+
+/// Each of these optional fields is absent on both sides or the same on both.
+macro_rules! unchanged {
+    ($($field:literal),*) => {
+        concat!($(
+            " && (has(self.spec.", $field, ") ? has(oldSelf.spec.", $field, ") && self.spec.", $field,
+            " == oldSelf.spec.", $field, " : !has(oldSelf.spec.", $field, "))",
+        )*)
+    };
+}
+
+/// Exactly one fault is set.
+const ONE_FAULT: &str = with_faults!(one_of);
+
+/// Everything that a run acts on stays as it is while the run is under way.
+const FROZEN: &str = concat!(
+    "!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Running', 'Recovering'])",
+    " || (self.spec.target == oldSelf.spec.target && self.spec.count == oldSelf.spec.count",
+    unchanged!("duration", "safety", "steadyState"),
+    with_faults!(unchanged),
+    ")"
+);
+
 /// The fault, its target, its limits and how the system is judged meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -35,16 +80,16 @@ const ROUTE: &str = r#"^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT) /
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters"),
-    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Running', 'Recovering']) || (self.spec.target == oldSelf.spec.target && self.spec.count == oldSelf.spec.count && (has(self.spec.duration) ? has(oldSelf.spec.duration) && self.spec.duration == oldSelf.spec.duration : !has(oldSelf.spec.duration)) && (has(self.spec.latency) ? has(oldSelf.spec.latency) && self.spec.latency == oldSelf.spec.latency : !has(oldSelf.spec.latency)) && (has(self.spec.errors) ? has(oldSelf.spec.errors) && self.spec.errors == oldSelf.spec.errors : !has(oldSelf.spec.errors)) && (has(self.spec.podKill) ? has(oldSelf.spec.podKill) && self.spec.podKill == oldSelf.spec.podKill : !has(oldSelf.spec.podKill)) && (has(self.spec.safety) ? has(oldSelf.spec.safety) && self.spec.safety == oldSelf.spec.safety : !has(oldSelf.spec.safety)) && (has(self.spec.steadyState) ? has(oldSelf.spec.steadyState) && self.spec.steadyState == oldSelf.spec.steadyState : !has(oldSelf.spec.steadyState)))")
+    validation = Rule::new(FROZEN)
         .message("spec is frozen while a run is Running or Recovering; set spec.desired: Stop first and wait for condition Completed")
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.podKill), has(self.latency), has(self.errors)].filter(x, x).size() == 1")
-        .message("exactly one fault must be set: podKill, latency or errors"),
+    validation = Rule::new(ONE_FAULT)
+        .message("exactly one fault must be set: podKill, latency, errors, abort, refuse, partition, crash, cpuStress or memoryStress"),
     validation = Rule::new("has(self.podKill) || has(self.duration)")
-        .message("duration is required for latency and errors: a fault must have an end")
+        .message("duration is required for every fault but podKill: a fault must have an end")
         .field_path(".duration"),
     validation = Rule::new("!has(self.podKill) || !has(self.duration)")
         .message("duration has no meaning for podKill, which happens once; remove it")
@@ -71,11 +116,29 @@ pub struct ChaosExperimentSpec {
     /// Answers requests with an error instead of handling them. Default: none; exactly one fault is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<ErrorsFault>,
+    /// Closes connections without an answer. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort: Option<AbortFault>,
+    /// Resets every connection to the service's own port, open ones too, while health and the report stay: the service is down for a time. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refuse: Option<RefuseFault>,
+    /// Cuts the pods off from another service. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionFault>,
+    /// Ends the process abruptly, without a shutdown; the container starts again in the same pod. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crash: Option<CrashFault>,
+    /// Uses up processor time. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_stress: Option<CpuStressFault>,
+    /// Uses up memory. A container that passes its limit is ended by the kernel, and then the run has no verdict. Default: none; exactly one fault is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_stress: Option<MemoryStressFault>,
     /// How many pods are hurt: a number, or a percentage of the ready pods, rounded down; if nothing is left, the run is refused. Unit: pods or percent. Default: 1.
     #[serde(default = "one")]
     #[schemars(schema_with = "count_schema")]
     pub count: IntOrString,
-    /// How long the fault lasts in each pod, ended by the pod's own clock; capped by the operator's chaos.maxDuration. Unit: duration. Default: none, required for latency and errors.
+    /// How long the fault lasts in each pod, ended by the pod's own clock; capped by the operator's chaos.maxDuration; for crash, how long a process may go on being ended. Unit: duration. Default: none, required for every fault but podKill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration: Option<Duration>,
     /// When runs start, as five cron fields (minute hour day month weekday) of numbers, names, `*`, `,`, `-` and `/`. Default: none, one run at once: creating the object runs it, also when it is restored from a backup; restore it with `desired: Stop`.
@@ -173,6 +236,89 @@ pub struct ErrorsFault {
     pub routes: Vec<String>,
 }
 
+/// Closes the connection of a request without an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AbortFault {
+    /// Share of requests that are closed. Unit: percent. Default: 100.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: u32,
+    /// Routes that are closed, each `METHOD /path`; a segment `{x}` stands for any one segment; there is no query, no `*` and no method for all. Default: all but health, ready, the report and the paths of the service's probes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256), regex(pattern = ROUTE)))]
+    pub routes: Vec<String>,
+}
+
+/// Resets every connection.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RefuseFault {}
+
+/// Cuts the pods off from one peer. It is done by the pods themselves, which refuse to call the peer and reset what it asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartitionFault {
+    /// Which way is cut: Ingress is what the peer asks, Egress what the peer is asked. Default: Both.
+    #[serde(default)]
+    pub direction: PartitionDirection,
+    /// The peer, as `name` for a service of the same namespace, a target of `resilience.targets` or a caller of any namespace, or as `namespace/name`. Required.
+    #[schemars(
+        length(max = 117),
+        regex(pattern = r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?$")
+    )]
+    pub peer: String,
+}
+
+/// Which way a partition cuts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PartitionDirection {
+    /// Requests of the peer are reset.
+    Ingress,
+    /// Calls to the peer fail before they leave.
+    Egress,
+    /// Both.
+    #[default]
+    Both,
+    /// A value of a newer version; the experiment cannot run.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// Ends the process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CrashFault {
+    /// How often the process of each pod is ended; each restart after the first is delayed by Kubernetes, 10s and then 20s. Unit: crashes. Default: 1.
+    #[serde(default = "once")]
+    #[schemars(range(min = 1, max = 3))]
+    pub times: u32,
+}
+
+/// Uses up processor time in the process of the service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CpuStressFault {
+    /// Share of one processor that each worker uses. Unit: percent. Default: 100.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 100))]
+    pub load_percent: u32,
+    /// Threads that work. Unit: threads. Default: 1.
+    #[serde(default = "once")]
+    #[schemars(range(min = 1, max = 64))]
+    pub workers: u32,
+}
+
+/// Uses up memory in the process of the service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MemoryStressFault {
+    /// How much is held, at most 64Gi. Unit: bytes, as a whole number with k, M, G, Ki, Mi or Gi. Required.
+    #[schemars(
+        length(max = 12),
+        regex(
+            pattern = r"^([1-9][0-9]{0,9}|[1-9][0-9]{0,6}(k|Ki)|[1-9][0-9]{0,3}(M|Mi)|([1-9]|[1-5][0-9]|6[0-4])(G|Gi))$"
+        )
+    )]
+    pub size: String,
+}
+
 /// Limits that a run must keep, checked when it fires.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -191,6 +337,10 @@ pub struct Safety {
 
 fn one() -> IntOrString {
     IntOrString::Int(1)
+}
+
+fn once() -> u32 {
+    1
 }
 
 fn hundred() -> u32 {

@@ -237,6 +237,7 @@ fn pod_view(pod: &Pod) -> PodView {
         ready_since: condition("Ready")
             .and_then(|ready| ready.last_transition_time.as_ref())
             .map(clock::from_time),
+        process_ended_at: process_ended_at(pod),
         created_at: pod
             .metadata
             .creation_timestamp
@@ -245,6 +246,16 @@ fn pod_view(pod: &Pod) -> PodView {
             .unwrap_or_default(),
         removal,
     }
+}
+
+/// When a container ended last, as the kubelet says once it has started it again.
+fn process_ended_at(pod: &Pod) -> Option<DateTime<Utc>> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let ended = containers.iter().filter_map(|container| {
+        let terminated = container.last_state.as_ref()?.terminated.as_ref()?;
+        terminated.finished_at.as_ref().map(clock::from_time)
+    });
+    ended.max()
 }
 
 fn report_view(reports: &ReportStore, uid: &str, name: &EntryName) -> Option<ReportView> {

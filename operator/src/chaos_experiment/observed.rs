@@ -71,6 +71,8 @@ pub struct PodView {
     pub ready: bool,
     /// Since when, to the second.
     pub ready_since: Option<DateTime<Utc>>,
+    /// When a process of it ended last, to the second; none while it runs its first one.
+    pub process_ended_at: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// Whether and by what it is being removed.

@@ -109,6 +109,7 @@ impl World {
                 uid: uid.clone(),
                 ready: true,
                 ready_since: None,
+                process_ended_at: None,
                 created_at: at(0),
                 removal: Removal::None,
             });

@@ -306,6 +306,13 @@ mod tests {
                 "spec.latency.routes[0]",
             ),
             (json!({"latency": {"delay": "1s"}}), "25h", "spec.duration"),
+            (
+                json!({"memoryStress": {"size": "65Gi"}}),
+                "5s",
+                "spec.memoryStress.size",
+            ),
+            (json!({"crash": {"times": 4}}), "5s", "spec.crash.times"),
+            (json!({"cpuStress": {"workers": 65}}), "5s", "spec.cpuStress.workers"),
         ] {
             let mut wrong = json!({"target": {"service": "inventory"}, "duration": duration});
             wrong
@@ -341,6 +348,15 @@ mod tests {
             json!({"latency": {"delay": "5m", "jitter": "5m", "percent": 100}}),
             json!({"errors": {"percent": 1, "status": 400, "routes": routes}}),
             json!({"errors": {"percent": 100, "status": 599}}),
+            json!({"abort": {"percent": 1, "routes": routes}}),
+            json!({"refuse": {}}),
+            json!({"partition": {"peer": format!("{}/{}", "n".repeat(63), "s".repeat(53)), "direction": "Egress"}}),
+            json!({"crash": {"times": 3}}),
+            json!({"cpuStress": {"loadPercent": 1, "workers": 64}}),
+            json!({"memoryStress": {"size": "64Gi"}}),
+            json!({"memoryStress": {"size": "9999999Ki"}}),
+            json!({"memoryStress": {"size": "9999M"}}),
+            json!({"memoryStress": {"size": "1"}}),
         ] {
             for duration in ["1s", "99999h"] {
                 let mut value = json!({"target": {"service": "inventory"}, "duration": duration});

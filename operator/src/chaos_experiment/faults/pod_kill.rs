@@ -14,6 +14,8 @@ pub(super) static KIND: Kind = Kind {
     name: "PodKill",
     delivery: Delivery::Evicted,
     takes_pods_away: true,
+    counts_hits: false,
+    ends_the_process: true,
     read: |spec| {
         spec.pod_kill.as_ref().map(|_| {
             // As it stands in the lock; services do nothing with it.

@@ -22,6 +22,7 @@ use valerix_crds::names::{CHAOS_FINALIZER, RUN_ANNOTATION};
 use valerix_crds::{ChaosExperiment, ChaosPhase, DesiredState, RefusedBy, TargetState, Verdict};
 use valerix_policy::{FaultState, Faults};
 
+mod process;
 mod truth;
 
 /// How long a killed pod's successor takes to be ready.
@@ -41,6 +42,11 @@ struct PodModel {
     document_since: DateTime<Utc>,
     document: Option<String>,
     reachable: bool,
+    /// How often its process is still to end by the fault, and when the one after it starts.
+    crashes_left: u32,
+    starts_at: Option<DateTime<Utc>>,
+    /// When the process that runs is ready.
+    ready_at: DateTime<Utc>,
 }
 
 /// What goes wrong at one mutating action.
@@ -196,13 +202,28 @@ impl Cluster {
                     if let Some(entry) =
                         entry.filter(|entry| entry.pod_uids.contains(&pod.view.uid) && entry.fault.pod_kill.is_none())
                     {
-                        let lasts = TimeDelta::from_std(entry.duration.get())
-                            .unwrap()
-                            .min(entry.not_after - now);
+                        let crash = entry.fault.crash.as_ref();
+                        let lasts = match crash {
+                            Some(_) => TimeDelta::zero(),
+                            None => TimeDelta::from_std(entry.duration.get())
+                                .unwrap()
+                                .min(entry.not_after - now),
+                        };
+                        if let Some(crash) = crash.filter(|_| !pod.faults.contains_key(&entry.run)) {
+                            pod.crashes_left = crash.times;
+                            pod.crash(now, TimeDelta::seconds(1));
+                        }
                         pod.faults.entry(entry.run).or_insert((now, now + lasts));
                     }
                 }
-                if pod.view.removal == Removal::None && !pod.view.ready && now - pod.view.created_at >= REPLACEMENT {
+                if pod.starts_at.is_some_and(|at| now >= at) {
+                    pod.start(now);
+                }
+                if pod.view.removal == Removal::None
+                    && !pod.view.ready
+                    && pod.starts_at.is_none()
+                    && now >= pod.ready_at
+                {
                     pod.view.ready = true;
                     // As Kubernetes keeps it: to the second.
                     pod.view.ready_since = DateTime::from_timestamp(now.timestamp(), 0);
@@ -213,6 +234,7 @@ impl Cluster {
                 let number = usize::try_from(self.version).unwrap() + 100 + self.pods.len();
                 self.version += 1;
                 let mut fresh = pod(number, now);
+                fresh.ready_at = now + REPLACEMENT;
                 (fresh.view.ready, fresh.view.ready_since) = (false, None);
                 self.pods.push(fresh);
             }
@@ -417,6 +439,7 @@ fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
             uid: format!("pod-uid-{number}"),
             ready: true,
             ready_since: Some(created_at),
+            process_ended_at: None,
             created_at,
             removal: Removal::None,
         },
@@ -427,6 +450,9 @@ fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
         document_since: created_at,
         document: None,
         reachable: true,
+        crashes_left: 0,
+        starts_at: None,
+        ready_at: created_at,
     }
 }
 

@@ -91,9 +91,17 @@ impl Situation<'_> {
         targets.iter().all(|target| target.state == TargetState::Intended)
     }
 
-    /// When the first target was hurt: the judgement begins there.
+    /// When the first target was hurt: the judgement begins there. Where pods end their own process, only the last time
+    /// is known, so it begins with the intent.
     pub(super) fn first_active(&self) -> Option<DateTime<Utc>> {
-        self.status.targets.iter().filter_map(|target| target.active_at).min()
+        let first = self.status.targets.iter().filter_map(|target| target.active_at).min()?;
+        let intent = self.status.intent_at.filter(|_| self.restarts());
+        Some(intent.unwrap_or(first))
+    }
+
+    /// Whether the targets end their own process and come back themselves.
+    pub(super) fn restarts(&self) -> bool {
+        self.plan.fault.kind.ends_the_process && !self.plan.evicts()
     }
 
     /// Why the run must stop, if it must. Whatever this version does not know is read as Stop, the safe side.
