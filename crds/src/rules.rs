@@ -132,6 +132,17 @@ fn what_is_right_passes() {
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
         chaos(json!({"podKill": {}, "count": "50%"})),
         chaos(json!({"podKill": {}, "count": 100})),
+        chaos(json!({"podKill": {"method": "Delete"}, "dryRun": true, "target": {
+            "service": "inventory", "zone": "west-1", "podSelector": {"matchLabels": {"track": "canary"}}
+        }})),
+        chaos(
+            json!({"podKill": {}, "schedule": "0 10 * * *", "startingDeadlineSeconds": 60,
+            "concurrencyPolicy": "Replace", "excludedWindows": [{"days": ["Sat"], "from": "09:00", "to": "17:00"}]}),
+        ),
+        chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {
+            "service": "order", "method": "PUT", "body": "{}", "headers": [{"name": "X-Tenant", "value": "a"}],
+            "expect": {"json": [{"pointer": "/status", "value": "CONFIRMED"}]}
+        }}]}})),
         chaos(json!({"abort": {"percent": 10}, "duration": "1m"})),
         chaos(json!({"refuse": {}, "duration": "1m"})),
         chaos(json!({"partition": {"peer": "shop/order", "direction": "Egress"}, "duration": "1m"})),
@@ -258,6 +269,15 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "interval must be at least 200ms",
         ),
         (http(json!({"body": "{}"})), "body needs method: POST"),
+        (http(json!({"body": "{}", "method": "HEAD"})), "body needs method: POST"),
+        (
+            http(json!({"headers": [{"name": "AUTHORIZATION", "value": "Bearer x"}]})),
+            "a probe sends no credential",
+        ),
+        (
+            chaos(json!({"podKill": {}, "excludedWindows": [{"from": "09:00", "to": "17:00"}]})),
+            "excludedWindows have no meaning without schedule",
+        ),
         (
             http(json!({"expect": {"maxLatency": "5001ms"}})),
             "maxLatency must be between 1ms and 5s",
@@ -485,6 +505,7 @@ fn a_running_experiment_is_frozen_but_for_its_stop_button() {
             json!({"count": 2}),
             json!({"target": {"service": "payment"}}),
             json!({"safety": {}}),
+            json!({"dryRun": true}),
             json!({"steadyState": {"probes": [{"name": "a", "http": {"service": "order"}}]}}),
         ] {
             let text = refused(phase, change.clone()).unwrap_or_default();

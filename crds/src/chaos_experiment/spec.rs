@@ -6,10 +6,14 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a route looks like: a method of HTTP and a path without query, of visible ASCII. Whatever passes here is read by
 /// the pods too.
 const ROUTE: &str = r#"^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|TRACE|CONNECT) /[!"$-)+->@-~]*$"#;
+
+/// What a time of the day looks like.
+const CLOCK: &str = "^([01][0-9]|2[0-3]):[0-5][0-9]$";
 
 /// Calls a macro with every fault of the spec: the rules of the schema leave none out.
 macro_rules! with_faults {
@@ -51,7 +55,7 @@ const ONE_FAULT: &str = with_faults!(one_of);
 const FROZEN: &str = concat!(
     "!has(oldSelf.status) || !has(oldSelf.status.phase) || !(oldSelf.status.phase in ['Running', 'Recovering'])",
     " || (self.spec.target == oldSelf.spec.target && self.spec.count == oldSelf.spec.count",
-    unchanged!("duration", "safety", "steadyState"),
+    unchanged!("duration", "dryRun", "safety", "steadyState"),
     with_faults!(unchanged),
     ")"
 );
@@ -99,7 +103,10 @@ const FROZEN: &str = concat!(
         .field_path(".duration"),
     validation = Rule::new("!has(self.timeZone) || has(self.schedule)")
         .message("timeZone has no meaning without schedule; remove it or set schedule")
-        .field_path(".timeZone")
+        .field_path(".timeZone"),
+    validation = Rule::new("!has(self.excludedWindows) || size(self.excludedWindows) == 0 || has(self.schedule)")
+        .message("excludedWindows have no meaning without schedule; remove them or set schedule")
+        .field_path(".excludedWindows")
 )]
 pub struct ChaosExperimentSpec {
     /// Run starts and keeps going, Stop recovers at once; may be changed at any time. A run that is asked for by annotation meanwhile starts when this is set to Run. Default: Run.
@@ -107,7 +114,7 @@ pub struct ChaosExperimentSpec {
     pub desired: DesiredState,
     /// The service that is hurt. Required.
     pub target: ChaosTarget,
-    /// Evicts pods, which respects their PodDisruptionBudget. Default: none; exactly one fault is required.
+    /// Kills pods, by an eviction that respects their PodDisruptionBudget or by a deletion that does not. Default: none; exactly one fault is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_kill: Option<PodKillFault>,
     /// Delays requests that the service receives. Default: none; exactly one fault is required.
@@ -152,9 +159,23 @@ pub struct ChaosExperimentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
     pub time_zone: Option<String>,
+    /// How late a scheduled run may start; later it is skipped, because a fault at an hour that nobody chose is worse than none. Unit: seconds. Default: 300.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub starting_deadline_seconds: Option<u32>,
+    /// What happens to a scheduled time that comes while a run is under way: Forbid skips it, Replace stops the run under way for it. Default: Forbid.
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// Hours in which no scheduled run starts, read in timeZone; a run by annotation starts all the same. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub excluded_windows: Vec<ExcludedWindow>,
     /// Starts no further scheduled run while true; a run under way goes on. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+    /// Runs everything but the fault: who would be hurt and who not and why stand in status, and nothing is asked, locked or hurt. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// Limits that a run must keep. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety: Option<Safety>,
@@ -183,16 +204,102 @@ pub struct ChaosTarget {
     /// Name of a ResilientService of the same namespace with `chaos.admission: Allowed`. Required.
     #[schemars(length(min = 1, max = 53))]
     pub service: String,
+    /// Only pods in this zone, as their EndpointSlices name it. Default: every zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub zone: Option<String>,
+    /// Only pods with these labels. Default: every pod of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_selector: Option<PodSelector>,
 }
 
-/// Evicts pods.
+/// Labels that pods must have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodSelector {
+    /// Labels with their values; a pod must have all of them. Default: none, which every pod has.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16), schema_with = "label_map")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// What happens to a scheduled time that comes while a run is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// It is skipped.
+    #[default]
+    Forbid,
+    /// The run under way is stopped for it.
+    Replace,
+    /// A value of a newer version; treated as Forbid.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// Hours of the day in which no scheduled run starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExcludedWindow {
+    /// Weekdays on which the window begins. Default: every day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 7))]
+    pub days: Vec<Weekday>,
+    /// When it begins. Unit: hour and minute of the day, for example `09:00`. Required.
+    #[schemars(length(max = 5), regex(pattern = CLOCK))]
+    pub from: String,
+    /// When it ends, itself not excluded; at or before `from` it ends the next day. Unit: hour and minute of the day. Required.
+    #[schemars(length(max = 5), regex(pattern = CLOCK))]
+    pub to: String,
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Weekday {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
+    /// A value of a newer version; the experiment cannot run.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
+}
+
+/// Evicts or deletes pods.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodKillFault {
+    /// How the pod goes: Evict asks its PodDisruptionBudget, Delete does not and is for what no budget can hinder, such as a node that is lost. Either needs the namespace in the chart's chaos.namespaces. Default: Evict.
+    #[serde(default)]
+    pub method: KillMethod,
     /// How long the pod may take to end. Unit: seconds. Default: the pod's own terminationGracePeriodSeconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 3600))]
     pub grace_period_seconds: Option<i64>,
+}
+
+/// How a pod is killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum KillMethod {
+    /// By an eviction, which respects PodDisruptionBudgets.
+    #[default]
+    Evict,
+    /// By a deletion, which no PodDisruptionBudget hinders.
+    Delete,
+    /// A value of a newer version; the experiment cannot run.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Delays requests.
@@ -349,6 +456,18 @@ fn hundred() -> u32 {
 
 fn unavailable() -> u32 {
     503
+}
+
+fn label_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 16,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
+        },
+    })
 }
 
 fn count_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -144,7 +144,8 @@ fn read_eviction(situation: &Situation<'_>, target: &mut TargetStatus) {
         (_, None) => Some(observed.now),
         (_, Some(pod)) => match pod.removal {
             Removal::Evicted(at) => Some(at),
-            Removal::Deleted | Removal::None => None,
+            Removal::Deleted(at) if situation.plan.deletes => Some(at),
+            Removal::Deleted(_) | Removal::None => None,
         },
     };
     if let Some(at) = evicted {

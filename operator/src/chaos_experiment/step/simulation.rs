@@ -22,6 +22,7 @@ use valerix_crds::names::{CHAOS_FINALIZER, RUN_ANNOTATION};
 use valerix_crds::{ChaosExperiment, ChaosPhase, DesiredState, RefusedBy, TargetState, Verdict};
 use valerix_policy::{FaultState, Faults};
 
+mod choice;
 mod process;
 mod truth;
 
@@ -354,9 +355,9 @@ impl Cluster {
                 }
             }
             Action::Lock(text) | Action::Release(text) => self.document = Some(text.clone()),
-            Action::Evict { pod, uid, .. } => {
+            Action::Evict { pod, uid, delete, .. } => {
                 self.requests.push(uid.clone());
-                let answer = self.evict(pod, uid);
+                let answer = self.evict(pod, uid, *delete);
                 if answered {
                     self.evictions.insert(uid.clone(), answer);
                 }
@@ -365,7 +366,7 @@ impl Cluster {
         }
     }
 
-    fn evict(&mut self, name: &str, uid: &str) -> EvictionResult {
+    fn evict(&mut self, name: &str, uid: &str, delete: bool) -> EvictionResult {
         let now = self.now;
         let Some(pod) = self.pods.iter_mut().find(|pod| pod.view.name == name) else {
             return EvictionResult::Gone;
@@ -373,7 +374,7 @@ impl Cluster {
         if pod.view.uid != uid {
             return EvictionResult::Gone;
         }
-        if self.budget {
+        if self.budget && !delete {
             return EvictionResult::NotNow("would violate the pod's disruption budget".into());
         }
         if let Some(why) = self.refusal {
@@ -381,7 +382,11 @@ impl Cluster {
         }
         if pod.view.removal == Removal::None {
             self.evicted.push(uid.to_owned());
-            pod.view.removal = Removal::Evicted(now);
+            pod.view.removal = if delete {
+                Removal::Deleted(now)
+            } else {
+                Removal::Evicted(now)
+            };
             pod.gone_at = Some(now + TimeDelta::seconds(2));
         }
         EvictionResult::Accepted(now)
@@ -439,6 +444,8 @@ fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
             uid: format!("pod-uid-{number}"),
             ready: true,
             ready_since: Some(created_at),
+            labels: std::collections::BTreeMap::new(),
+            zone: None,
             process_ended_at: None,
             created_at,
             removal: Removal::None,
@@ -833,7 +840,7 @@ proptest! {
         if let Some(index) = lost_pod {
             let now = cluster.now;
             if let Some(pod) = cluster.pods.get_mut(index) {
-                pod.view.removal = Removal::Deleted;
+                pod.view.removal = Removal::Deleted(at(100));
                 pod.gone_at = Some(now);
             }
         }

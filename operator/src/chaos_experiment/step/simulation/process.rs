@@ -70,11 +70,11 @@ fn a_crash_passes_and_is_over_when_the_same_pod_is_ready_again() {
 
 #[test]
 fn a_process_that_is_ended_three_times_is_awaited_longer_than_a_delivery() {
-    let mut cluster = Cluster::new(of(json!({"crash": {"times": 3}})));
+    let mut cluster = Cluster::new(of(json!({"crash": {"times": 3}, "duration": "20s"})));
     cluster
         .pods
         .iter_mut()
-        .for_each(|pod| pod.reads_after = TimeDelta::seconds(30));
+        .for_each(|pod| pod.reads_after = TimeDelta::seconds(36));
     let cluster = over(cluster);
     assert_eq!(
         verdict(&cluster),
@@ -117,6 +117,9 @@ fn a_process_that_ended_for_another_reason_is_lost() {
 #[test]
 fn a_crash_that_the_pods_status_does_not_show_is_not_believed() {
     let mut cluster = Cluster::new(of(json!({"crash": {}})));
+    for pod in &mut cluster.pods {
+        pod.reads_after = TimeDelta::seconds(1);
+    }
     while cluster.document.is_none() {
         cluster.run(1, &mut fine);
     }

@@ -168,7 +168,7 @@ fn nobody_is_evicted_whom_the_service_needs_by_now() {
     until(&mut cluster, |status| status.phase == Some(ChaosPhase::Running));
     let victim = cluster.status().targets[0].uid.clone();
     let other = cluster.pods.iter_mut().find(|pod| pod.view.uid != victim).unwrap();
-    (other.view.removal, other.gone_at) = (Removal::Deleted, Some(at(100_000)));
+    (other.view.removal, other.gone_at) = (Removal::Deleted(at(100)), Some(at(100_000)));
     let cluster = over(cluster);
     assert_eq!(reason(&cluster), (Some(Verdict::Skipped), "NotEnoughPods"));
     assert!(cluster.requests.is_empty());
