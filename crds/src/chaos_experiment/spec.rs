@@ -200,6 +200,7 @@ pub enum DesiredState {
 
 /// The service that is hurt: always one of the experiment's own namespace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ChaosTarget {
     /// Name of a ResilientService of the same namespace with `chaos.admission: Allowed`. Required.
     #[schemars(length(min = 1, max = 53))]

@@ -638,7 +638,7 @@ fn a_victim_that_vanishes_is_gone_and_nobody_takes_its_place() {
             let observed = cluster.experiment.clone();
             model.view.uid = "stranger".into();
             let name = model.view.name.clone();
-            let answer = cluster.evict(&name, &victim);
+            let answer = cluster.evict(&name, &victim, false);
             cluster.requests.push(victim.clone());
             cluster.evictions.insert(victim, answer);
             cluster.experiment = observed;
