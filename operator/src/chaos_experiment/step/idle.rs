@@ -103,9 +103,7 @@ pub fn idle(
         return rest(status, editor.idle(status, Some(kind), next), next);
     }
     if schedule.excludes(tick.at) {
-        let mut skipped = editor.skip_tick(status, tick.at, Reason::ExcludedWindow, next);
-        let message = format!("the scheduled time {} lies in an excluded window", run_id(tick.at));
-        editor.explain(&mut skipped, Reason::ExcludedWindow.as_str(), &message);
+        let skipped = editor.skip_tick(status, tick.at, Reason::ExcludedWindow, next);
         return Idle::Write(Box::new(skipped));
     }
     Idle::Write(Box::new(scheduled(&editor, status, kind, tick, next)))
@@ -303,7 +301,7 @@ mod tests {
         assert_eq!((written.len(), until), (1, Some(at(80))));
         assert_eq!(
             (written[0].run.clone(), written[0].reason.as_deref()),
-            (None, Some("ExcludedWindow"))
+            (None, Some("Scheduled"))
         );
         settle(&mut experiment, at(80));
         let history = &experiment.status.as_ref().unwrap().history;

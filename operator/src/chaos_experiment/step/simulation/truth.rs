@@ -263,6 +263,8 @@ fn what_the_api_server_refuses_for_good_fails_the_run_and_not_the_next_one() {
     assert_eq!((cluster.requests.len(), cluster.evicted.len()), (1, 0));
 
     cluster.refusal = None;
+    // The process keeps answers by run.
+    cluster.evictions.clear();
     let experiment = cluster.experiment.as_mut().unwrap();
     experiment
         .annotations_mut()
