@@ -29,9 +29,11 @@ pub use backup_policy::{
     VolumeClaimDestination,
 };
 pub use chaos_experiment::{
-    ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget, ConditionKind,
-    ConditionProbe, DesiredState, ErrorsFault, Expectation, HttpMethod, HttpProbe, LatencyFault, PodKillFault, Probe,
-    ProbeMode, ProbeStatus, RefusedBy, Safety, SteadyState, TargetState, TargetStatus, Verdict,
+    AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget,
+    ConcurrencyPolicy, ConditionKind, ConditionProbe, CpuStressFault, CrashFault, DesiredState, ErrorsFault,
+    ExcludedWindow, Expectation, HttpHeader, HttpMethod, HttpProbe, JsonExpectation, KillMethod, LatencyFault,
+    MemoryStressFault, PartitionDirection, PartitionFault, PastRun, PodKillFault, PodSelector, Probe, ProbeMode,
+    ProbeStatus, RefuseFault, RefusedBy, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict, Weekday,
 };
 pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{Duration, InvalidDuration};

@@ -159,6 +159,23 @@ fn what_is_right_passes() {
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
         chaos(json!({"podKill": {}, "count": "50%"})),
         chaos(json!({"podKill": {}, "count": 100})),
+        chaos(json!({"podKill": {"method": "Delete"}, "dryRun": true, "target": {
+            "service": "inventory", "zone": "west-1", "podSelector": {"matchLabels": {"track": "canary"}}
+        }})),
+        chaos(
+            json!({"podKill": {}, "schedule": "0 10 * * *", "startingDeadlineSeconds": 60,
+            "concurrencyPolicy": "Replace", "excludedWindows": [{"days": ["Sat"], "from": "09:00", "to": "17:00"}]}),
+        ),
+        chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {
+            "service": "order", "method": "PUT", "body": "{}", "headers": [{"name": "X-Tenant", "value": "a"}],
+            "expect": {"json": [{"pointer": "/status", "value": "CONFIRMED"}]}
+        }}]}})),
+        chaos(json!({"abort": {"percent": 10}, "duration": "1m"})),
+        chaos(json!({"refuse": {}, "duration": "1m"})),
+        chaos(json!({"partition": {"peer": "shop/order", "direction": "Egress"}, "duration": "1m"})),
+        chaos(json!({"crash": {"times": 3}, "duration": "1m"})),
+        chaos(json!({"cpuStress": {"loadPercent": 50, "workers": 4}, "duration": "1m"})),
+        chaos(json!({"memoryStress": {"size": "256Mi"}, "duration": "1m"})),
     ] {
         assert_eq!(problems(&object), "", "{object}");
     }
@@ -350,6 +367,15 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "interval must be at least 200ms",
         ),
         (http(json!({"body": "{}"})), "body needs method: POST"),
+        (http(json!({"body": "{}", "method": "HEAD"})), "body needs method: POST"),
+        (
+            http(json!({"headers": [{"name": "AUTHORIZATION", "value": "Bearer x"}]})),
+            "a probe sends no credential",
+        ),
+        (
+            chaos(json!({"podKill": {}, "excludedWindows": [{"from": "09:00", "to": "17:00"}]})),
+            "excludedWindows have no meaning without schedule",
+        ),
         (
             http(json!({"expect": {"maxLatency": "5001ms"}})),
             "maxLatency must be between 1ms and 5s",
@@ -483,6 +509,11 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "exactly one fault",
         ),
         (chaos(json!({"errors": {}})), "duration is required"),
+        (chaos(json!({"crash": {}})), "duration is required"),
+        (
+            chaos(json!({"refuse": {}, "memoryStress": {"size": "1Mi"}, "duration": "5s"})),
+            "exactly one fault",
+        ),
         (
             chaos(json!({"podKill": {}, "duration": "5s"})),
             "duration has no meaning for podKill",
@@ -559,7 +590,6 @@ fn a_running_experiment_is_frozen_but_for_its_stop_button() {
         serde_json::from_value(object).unwrap()
     };
     let spec = json!({"latency": {"delay": "3s"}, "duration": "20s"});
-    let errors = json!({"target": {"service": "inventory"}, "count": 1, "errors": {}, "duration": "20s"});
     let refused = |phase: &str, change: Value| {
         let new = in_phase(phase, merged(spec.clone(), change));
         let old = in_phase(phase, spec.clone());
@@ -573,6 +603,7 @@ fn a_running_experiment_is_frozen_but_for_its_stop_button() {
             json!({"count": 2}),
             json!({"target": {"service": "payment"}}),
             json!({"safety": {}}),
+            json!({"dryRun": true}),
             json!({"steadyState": {"probes": [{"name": "a", "http": {"service": "order"}}]}}),
         ] {
             let text = refused(phase, change.clone()).unwrap_or_default();
@@ -581,10 +612,27 @@ fn a_running_experiment_is_frozen_but_for_its_stop_button() {
                 "{phase} {change}: {text}"
             );
         }
-        let old = in_phase(phase, spec.clone());
-        let mut other_fault = in_phase(phase, spec.clone());
-        other_fault.spec = serde_json::from_value(errors.clone()).unwrap();
-        assert!(other_fault.validate_cel_update(&old).is_err());
+        for (fault, other) in [
+            (json!({"latency": {"delay": "3s"}}), json!({"latency": {"delay": "4s"}})),
+            (json!({"errors": {}}), json!({"errors": {"percent": 1}})),
+            (json!({"abort": {}}), json!({"abort": {"percent": 1}})),
+            (json!({"partition": {"peer": "a"}}), json!({"partition": {"peer": "b"}})),
+            (json!({"crash": {}}), json!({"crash": {"times": 2}})),
+            (json!({"cpuStress": {}}), json!({"cpuStress": {"workers": 2}})),
+            (
+                json!({"memoryStress": {"size": "1Mi"}}),
+                json!({"memoryStress": {"size": "2Mi"}}),
+            ),
+            // What another fault adds or takes away is seen too.
+            (json!({"refuse": {}}), json!({"errors": {}})),
+            (json!({"errors": {}}), json!({"refuse": {}})),
+        ] {
+            let base = json!({"duration": "20s"});
+            let old = in_phase(phase, merged(base.clone(), fault.clone()));
+            let new = in_phase(phase, merged(base, other.clone()));
+            assert!(new.validate_cel_update(&old).is_err(), "{phase}: {fault} to {other}");
+            assert!(old.validate_cel_update(&old).is_ok(), "{phase}: {fault}");
+        }
     }
     assert_eq!(refused("Completed", json!({"duration": "21s"})), None);
 }

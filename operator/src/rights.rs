@@ -232,12 +232,20 @@ pub const ROLES: &[Rules] = &[
     Rules {
         template: "valerix.rules.chaos",
         granted: "to the operator, in the namespaces that are listed for experiments",
-        rights: &[right(
-            "",
-            &["pods/eviction"],
-            &["create"],
-            "chaos_experiment: podKill evicts, here and nowhere else",
-        )],
+        rights: &[
+            right(
+                "",
+                &["pods/eviction"],
+                &["create"],
+                "chaos_experiment: podKill evicts, here and nowhere else",
+            ),
+            right(
+                "",
+                &["pods"],
+                &["delete"],
+                "chaos_experiment: podKill with method Delete, here and nowhere else",
+            ),
+        ],
     },
     Rules {
         template: "valerix.rules.cluster",

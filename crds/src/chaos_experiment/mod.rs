@@ -4,10 +4,16 @@ mod probes;
 mod spec;
 mod status;
 
-pub use probes::{ConditionKind, ConditionProbe, Expectation, HttpMethod, HttpProbe, Probe, ProbeMode, SteadyState};
+pub use probes::{
+    ConditionKind, ConditionProbe, Expectation, HttpHeader, HttpMethod, HttpProbe, JsonExpectation, Probe, ProbeMode,
+    SteadyState,
+};
 pub use spec::{
-    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, DesiredState, ErrorsFault, LatencyFault, PodKillFault, Safety,
+    AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, CpuStressFault, CrashFault,
+    DesiredState, ErrorsFault, ExcludedWindow, KillMethod, LatencyFault, MemoryStressFault, PartitionDirection,
+    PartitionFault, PodKillFault, PodSelector, RefuseFault, Safety, Weekday,
 };
 pub use status::{
-    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ProbeStatus, RefusedBy, TargetState, TargetStatus, Verdict,
+    ChaosExperimentStatus, ChaosPhase, ChaosSummary, PastRun, ProbeStatus, RefusedBy, SparedPod, TargetState,
+    TargetStatus, Verdict,
 };

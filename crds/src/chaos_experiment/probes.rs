@@ -67,8 +67,8 @@ pub enum ProbeMode {
 
 /// An HTTP question to a Service of the experiment's namespace. No redirect is followed and no credential is sent.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.body) || (has(self.method) && self.method == 'POST')")
-    .message("body needs method: POST").field_path(".body"))]
+#[x_kube(validation = Rule::new("!has(self.body) || (has(self.method) && self.method in ['POST', 'PUT', 'PATCH'])")
+    .message("body needs method: POST, PUT or PATCH").field_path(".body"))]
 pub struct HttpProbe {
     /// Name of a Service of the same namespace. Required.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
@@ -84,7 +84,11 @@ pub struct HttpProbe {
     /// Method. Default: GET.
     #[serde(default)]
     pub method: HttpMethod,
-    /// Body of a POST, sent as application/json with a fresh Idempotency-Key. Default: none.
+    /// Headers of the request. Those that prove who somebody is are refused: whoever may read the experiment could read them. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub headers: Vec<HttpHeader>,
+    /// Body of a POST, PUT or PATCH, sent as application/json unless a header says otherwise; what is not a GET or HEAD carries a fresh Idempotency-Key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub body: Option<String>,
@@ -100,13 +104,49 @@ pub enum HttpMethod {
     #[default]
     #[serde(rename = "GET")]
     Get,
+    /// Reads the status only.
+    #[serde(rename = "HEAD")]
+    Head,
     /// Sends the body.
     #[serde(rename = "POST")]
     Post,
+    /// Sends the body.
+    #[serde(rename = "PUT")]
+    Put,
+    /// Sends the body.
+    #[serde(rename = "PATCH")]
+    Patch,
+    /// Deletes.
+    #[serde(rename = "DELETE")]
+    Delete,
     /// A value of a newer version; the probe cannot run.
     #[serde(other)]
     #[schemars(skip)]
     Unknown,
+}
+
+/// A header of a probe's request.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("!(self.name.lowerAscii() in ['authorization', 'cookie', 'proxy-authorization', 'valerix-service-token', 'host', 'content-length', 'transfer-encoding', 'connection', 'idempotency-key'])")
+    .message("a probe sends no credential, and sets Host, length, connection and Idempotency-Key itself; remove this header").field_path(".name"))]
+pub struct HttpHeader {
+    /// Name of the header. Required.
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]
+    pub name: String,
+    /// Its value, visible ASCII and spaces. Required.
+    #[schemars(length(max = 256), regex(pattern = r"^[ -~]*$"))]
+    pub value: String,
+}
+
+/// What one value of a JSON answer must be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct JsonExpectation {
+    /// Where the value stands, as a JSON pointer (RFC 6901), for example `/status` or `/items/0/price`; empty is the whole answer. Required.
+    #[schemars(length(max = 256), regex(pattern = r"^(/[^/]*)*$"))]
+    pub pointer: String,
+    /// What it must be: a text as it is, anything else as JSON writes it, for example `3` or `true`. Required.
+    #[schemars(length(max = 256))]
+    pub value: String,
 }
 
 /// What an answer must be.
@@ -121,6 +161,10 @@ pub struct Expectation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub body_contains: Option<String>,
+    /// Values that the body, read as JSON, must hold. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub json: Vec<JsonExpectation>,
     /// How long the whole answer may take. Unit: duration. Default: 5s, which is also the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("maxLatency must be between 1ms and 5s"))]

@@ -42,6 +42,10 @@ pub struct ChaosExperimentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub last_requested_run: Option<String>,
+    /// What the lots of the chosen pods were drawn with: by the SHA-256 of seed, a space and UID, the lowest are hurt. The same run draws the same lots, another run others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub seed: Option<String>,
     /// Pods of the target that were ready when the intent was recorded. Unit: pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_before: Option<u32>,
@@ -49,6 +53,14 @@ pub struct ChaosExperimentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub targets: Vec<TargetStatus>,
+    /// In a dry run, the pods of the target that would not be hurt, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub spared: Vec<SparedPod>,
+    /// The newest runs and skipped times, the newest first: what a run came to is not lost to the next one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub history: Vec<PastRun>,
     /// What each probe saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -168,6 +180,44 @@ pub struct TargetStatus {
     /// Who refused, in state Refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_by: Option<RefusedBy>,
+}
+
+/// A pod that a dry run would spare.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SparedPod {
+    /// Name of the pod.
+    #[schemars(length(max = 253))]
+    pub pod: String,
+    /// Why it would not be hurt.
+    #[schemars(length(max = 256))]
+    pub reason: String,
+}
+
+/// A run that is over, or a scheduled time that was skipped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PastRun {
+    /// Identity of the run, or the scheduled time.
+    #[schemars(length(max = 256))]
+    pub run: String,
+    /// Kind of the fault.
+    #[serde(rename = "type")]
+    #[schemars(length(max = 32))]
+    pub kind: String,
+    /// When it was over, or skipped.
+    pub at: DateTime<Utc>,
+    /// Whether the system withstood it.
+    pub verdict: Verdict,
+    /// One word on why.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// How long the system took to be steady again, for example `1.4s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub recovery: Option<String>,
+    /// How often the same came in a row, where scheduled times were skipped. Unit: scheduled times. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u32>,
 }
 
 /// Who refused to have a pod hurt.

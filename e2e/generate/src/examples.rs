@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 use std::path::Path;
 use valerix_crds::{
     Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos,
-    ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyType,
-    ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, Expectation, HttpMethod, HttpProbe,
-    Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope, LocalReference, NetworkPolicy,
-    NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit,
-    RateLimitRule, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements,
-    RoutePriority, Safety, SecretReference, SecurityContext, SteadyState, Target, Timeouts, Verbatim,
-    VolumeClaimDestination, VolumeMount,
+    ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyPolicy,
+    ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, ExcludedWindow,
+    Expectation, HttpMethod, HttpProbe, HttpProbeSpec, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType,
+    LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode,
+    ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService,
+    ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState,
+    Target, Timeouts, Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
 };
+
+mod shop;
 
 /// One file: its name, what a reader learns from it, and the objects.
 struct Example {
@@ -42,7 +44,7 @@ pub fn files() -> Result<Files> {
 }
 
 fn examples() -> Result<Vec<Example>> {
-    Ok(vec![
+    let mut all = vec![
         Example {
             name: "service-any-image",
             about: "A service of an image that knows nothing of Valerix: deployed, kept true, never asked for a report.",
@@ -75,7 +77,7 @@ fn examples() -> Result<Vec<Example>> {
         },
         Example {
             name: "chaos-errors-on-schedule",
-            about: "Every working day at ten, Berlin time, seven of ten stock deductions fail for one minute.",
+            about: "Every working day but Friday at ten, Berlin time, seven of ten stock deductions fail for one minute.",
             objects: vec![object(&errors_on_schedule()?)?],
         },
         Example {
@@ -83,7 +85,15 @@ fn examples() -> Result<Vec<Example>> {
             about: "Two databases, one checked archive a day on a claim. Needs the Secrets and the claim that it names.",
             objects: vec![object(&backup())?],
         },
-    ])
+    ];
+    for (name, about, experiment) in shop::experiments()? {
+        all.push(Example {
+            name,
+            about,
+            objects: vec![object(&experiment)?],
+        });
+    }
+    Ok(all)
 }
 
 /// An object as JSON without its empty status.
@@ -392,6 +402,11 @@ fn errors_on_schedule() -> Result<ChaosExperiment> {
             duration: Some(duration("60s")?),
             schedule: Some("0 10 * * 1-5".into()),
             time_zone: Some("Europe/Berlin".into()),
+            excluded_windows: vec![ExcludedWindow {
+                days: vec![Weekday::Fri],
+                from: "00:00".into(),
+                to: "00:00".into(),
+            }],
             safety: Some(Safety {
                 min_available: Some(1),
                 min_pod_age: None,
@@ -407,15 +422,27 @@ fn experiment() -> ChaosExperimentSpec {
         desired: DesiredState::Run,
         target: ChaosTarget {
             service: "inventory".into(),
+            zone: None,
+            pod_selector: None,
         },
         pod_kill: None,
         latency: None,
         errors: None,
+        abort: None,
+        refuse: None,
+        partition: None,
+        crash: None,
+        cpu_stress: None,
+        memory_stress: None,
         count: IntOrString::Int(1),
         duration: None,
         schedule: None,
         time_zone: None,
+        starting_deadline_seconds: None,
+        concurrency_policy: ConcurrencyPolicy::Forbid,
+        excluded_windows: vec![],
         suspend: false,
+        dry_run: false,
         safety: None,
         steady_state: None,
     }
@@ -431,10 +458,12 @@ fn orders_accepted() -> SteadyState {
                 port: 80,
                 path: "/api/orders".into(),
                 method: HttpMethod::Post,
+                headers: vec![],
                 body: Some(r#"{"item_id":"ps5","quantity":1}"#.into()),
                 expect: Some(Expectation {
                     status: None,
                     body_contains: Some("order_id".into()),
+                    json: vec![],
                     max_latency: None,
                 }),
             }),

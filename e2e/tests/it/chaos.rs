@@ -311,6 +311,47 @@ async fn errors_are_injected_in_the_asked_share() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_crashes_comes_back_in_its_pod_and_the_verdict_says_when() -> Result<()> {
+    let world = World::with_shop().await?;
+    let before = ready_pods(&world, "inventory").await?;
+    let spec = json!({"crash": {}, "duration": "30s", "steadyState": {"probes": [
+        {"name": "stock", "http": {"service": "inventory", "path": "/api/inventory/ps5"}, "failureThreshold": 5}
+    ]}});
+    let name = start(&world, "crash", spec).await?;
+    let experiment = recovered(&world, &name, Duration::from_secs(120)).await?;
+    let status = experiment.status.clone().unwrap_or_default();
+    ensure!(status.verdict == Some(Verdict::Pass), "{status:?}");
+    ensure!(status.time_to_recover.is_some(), "{status:?}");
+    ensure!(
+        before == ready_pods(&world, "inventory").await?,
+        "the same pods are there, and no other"
+    );
+    let pod = world.api::<Pod>(SHOP).get(&status.targets[0].pod).await?;
+    let containers = pod
+        .status
+        .and_then(|status| status.container_statuses)
+        .unwrap_or_default();
+    ensure!(
+        containers.iter().map(|container| container.restart_count).sum::<i32>() > 0,
+        "its process never ended: {containers:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_names_its_victims_and_hurts_nobody() -> Result<()> {
+    let world = World::with_shop().await?;
+    let before = ready_pods(&world, "inventory").await?;
+    let name = start(&world, "dry", json!({"podKill": {"method": "Delete"}, "dryRun": true})).await?;
+    let experiment = recovered(&world, &name, Duration::from_secs(60)).await?;
+    let status = experiment.status.clone().unwrap_or_default();
+    ensure!(status.reason.as_deref() == Some("DryRun"), "{status:?}");
+    ensure!(status.targets.len() == 1 && !status.spared.is_empty(), "{status:?}");
+    ensure!(before == ready_pods(&world, "inventory").await?, "somebody was hurt");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_experiments_never_hurt_one_service_at_once() -> Result<()> {
     let world = World::with_shop().await?;
     let first = start(&world, "first", json!({"latency": {"delay": "50ms"}, "duration": "8s"})).await?;

@@ -264,6 +264,44 @@ fn refused() -> Vec<(Value, &'static str)> {
             "exactly one fault must be set",
         ),
         (chaos(json!({"latency": {"delay": "1s"}})), "duration is required"),
+        (chaos(json!({"crash": {}})), "duration is required"),
+        (
+            chaos(json!({"refuse": {}, "abort": {}, "duration": "5s"})),
+            "exactly one fault must be set",
+        ),
+        (
+            chaos(json!({"crash": {"times": 4}, "duration": "5s"})),
+            "spec.crash.times",
+        ),
+        (
+            chaos(json!({"cpuStress": {"workers": 65}, "duration": "5s"})),
+            "spec.cpuStress.workers",
+        ),
+        (
+            chaos(json!({"memoryStress": {"size": "65Gi"}, "duration": "5s"})),
+            "spec.memoryStress.size",
+        ),
+        (
+            chaos(json!({"partition": {"peer": "Order"}, "duration": "5s"})),
+            "spec.partition.peer",
+        ),
+        (chaos(json!({"podKill": {"method": "Wish"}})), "spec.podKill.method"),
+        (
+            chaos(
+                json!({"podKill": {}, "schedule": "0 10 * * *", "excludedWindows": [{"from": "9:00", "to": "17:00"}]}),
+            ),
+            "spec.excludedWindows[0].from",
+        ),
+        (
+            chaos(json!({"podKill": {}, "excludedWindows": [{"from": "09:00", "to": "17:00"}]})),
+            "excludedWindows have no meaning without schedule",
+        ),
+        (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {
+                "service": "order", "headers": [{"name": "Authorization", "value": "Bearer x"}]
+            }}]}})),
+            "a probe sends no credential",
+        ),
         (
             chaos(json!({"podKill": {}, "duration": "5s"})),
             "duration has no meaning for podKill",

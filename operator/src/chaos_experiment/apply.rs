@@ -57,8 +57,17 @@ pub async fn apply(
         Action::Evict {
             pod,
             uid,
+            delete,
             grace_period_seconds,
-        } => return evict(clients, experiment, pod, uid, *grace_period_seconds).await,
+        } => {
+            let victim = Victim {
+                pod,
+                uid,
+                delete: *delete,
+                grace_period_seconds: *grace_period_seconds,
+            };
+            return kill(clients, experiment, victim).await;
+        }
         Action::Rest { .. } | Action::Look(_) | Action::StartProbes => Ok(Applied::Elsewhere),
     };
     match result {
@@ -137,13 +146,22 @@ pub async fn write_faults(
     api.patch(name, &parameters, &Patch::Apply(&body)).await.map(|_| ())
 }
 
-async fn evict(
-    clients: &Clients,
-    experiment: &ChaosExperiment,
-    pod: &str,
-    uid: &str,
+/// A pod that is to go, and how.
+#[derive(Clone, Copy)]
+struct Victim<'a> {
+    pod: &'a str,
+    uid: &'a str,
+    delete: bool,
     grace_period_seconds: Option<i64>,
-) -> Result<Applied, Error> {
+}
+
+async fn kill(clients: &Clients, experiment: &ChaosExperiment, victim: Victim<'_>) -> Result<Applied, Error> {
+    let Victim {
+        pod,
+        uid,
+        delete,
+        grace_period_seconds,
+    } = victim;
     let namespace = experiment.namespace().unwrap_or_default();
     // The decision rests on the recorded intent; what was recorded may have been overtaken by a newer leader.
     let experiments: Api<ChaosExperiment> = clients.api(&namespace);
@@ -154,17 +172,22 @@ async fn evict(
     if current.is_none_or(|current| current.resource_version() != experiment.resource_version()) {
         return Ok(Applied::Stale);
     }
-    let body = pod_kill::eviction(&namespace, pod, uid, grace_period_seconds);
     let pods: Api<Pod> = clients.api(&namespace);
-    let sent = pods
-        .create_subresource::<Value, Value>("eviction", pod, &PostParams::default(), &body)
-        .await;
+    let sent = if delete {
+        let parameters = pod_kill::deletion(uid, grace_period_seconds);
+        pods.delete(pod, &parameters).await.map(|_| ())
+    } else {
+        let body = pod_kill::eviction(&namespace, pod, uid, grace_period_seconds);
+        pods.create_subresource::<Value, Value>("eviction", pod, &PostParams::default(), &body)
+            .await
+            .map(|_| ())
+    };
     let answered_at = Utc::now();
     let answer = match sent {
-        Ok(_) => EvictionResult::Accepted(answered_at),
+        Ok(()) => EvictionResult::Accepted(answered_at),
         Err(kube::Error::Api(status)) => pod_kill::classify(&status),
         Err(error) => EvictionResult::Unclear(failure::chain(&error)),
     };
-    tracing::info!(pod, uid, ?answer, "eviction sent");
+    tracing::info!(pod, uid, delete, ?answer, "eviction sent");
     Ok(Applied::Evicted(uid.to_owned(), answer))
 }

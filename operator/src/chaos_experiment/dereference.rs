@@ -13,12 +13,13 @@ use super::probes::Probes;
 use crate::resilient_service::{ReportStore, Stores};
 use crate::runtime::conditions::find_condition;
 use crate::runtime::{Cache, Clients, clock};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use valerix_crds::names::condition::CONFIG_APPLIED;
@@ -66,7 +67,7 @@ pub async fn observe(
     let safety: Api<ConfigMap> = sources.clients.api(&sources.limits.operator_namespace);
     let stop = safety.get_opt(SAFETY_CONFIG_MAP);
     let (found, stop) = if fresh {
-        let (found, stop) = tokio::join!(read(sources.clients, &namespace, service), stop);
+        let (found, stop) = tokio::join!(read(sources, &namespace, service), stop);
         (found?, stop)
     } else {
         (cached(sources.stores, &namespace, service), stop.await)
@@ -105,16 +106,29 @@ fn cached(stores: &Stores, namespace: &str, service: &str) -> Found {
             .get(namespace, service)
             .map(|found| workload_view(&found)),
         document: document.map(|map| document_view((*map).clone())),
-        pods: stores
-            .pods
-            .of(namespace, service)
-            .iter()
-            .map(|pod| pod_view(pod))
-            .collect(),
+        pods: in_zones(
+            stores.pods.of(namespace, service).iter().map(|pod| pod_view(pod)),
+            stores.endpoint_slices.of(namespace, service).iter().map(AsRef::as_ref),
+        ),
     }
 }
 
-async fn read(clients: &Clients, namespace: &str, service: &str) -> Result<Found, Error> {
+/// The pods with the zones that their EndpointSlices name. A zone is where a pod was placed and never changes, so it is
+/// read from the cache also where the rest is asked for anew: a pod whose zone is not known yet is not chosen by zone.
+fn in_zones<'a>(pods: impl Iterator<Item = PodView>, slices: impl Iterator<Item = &'a EndpointSlice>) -> Vec<PodView> {
+    let zones: HashMap<_, _> = slices
+        .flat_map(|slice| &slice.endpoints)
+        .filter_map(|endpoint| Some((endpoint.target_ref.as_ref()?.uid.clone()?, endpoint.zone.clone()?)))
+        .collect();
+    pods.map(|pod| PodView {
+        zone: zones.get(&pod.uid).cloned(),
+        ..pod
+    })
+    .collect()
+}
+
+async fn read(sources: &Sources<'_>, namespace: &str, service: &str) -> Result<Found, Error> {
+    let clients = sources.clients;
     let services: Api<ResilientService> = clients.api(namespace);
     let deployments: Api<Deployment> = clients.api(namespace);
     let config_maps: Api<ConfigMap> = clients.api(namespace);
@@ -135,7 +149,15 @@ async fn read(clients: &Clients, namespace: &str, service: &str) -> Result<Found
         service: found.as_ref().map(service_view),
         workload: workload.as_ref().map(workload_view),
         document: map.map(document_view),
-        pods: pods.items.iter().map(pod_view).collect(),
+        pods: in_zones(
+            pods.items.iter().map(pod_view),
+            sources
+                .stores
+                .endpoint_slices
+                .of(namespace, service)
+                .iter()
+                .map(AsRef::as_ref),
+        ),
     })
 }
 
@@ -221,7 +243,9 @@ fn pod_view(pod: &Pod) -> PodView {
         condition("DisruptionTarget").filter(|condition| condition.reason.as_deref() == Some("EvictionByEvictionAPI"));
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let removal = match (&pod.metadata.deletion_timestamp, evicted) {
-        (None, _) if matches!(phase, Some("Failed" | "Succeeded")) => Removal::Deleted,
+        (None, _) if matches!(phase, Some("Failed" | "Succeeded")) => {
+            Removal::Deleted(process_ended_at(pod).unwrap_or_default())
+        }
         (None, _) => Removal::None,
         (Some(deleted), Some(condition)) => Removal::Evicted(
             condition
@@ -229,7 +253,11 @@ fn pod_view(pod: &Pod) -> PodView {
                 .as_ref()
                 .map_or_else(|| clock::from_time(deleted), clock::from_time),
         ),
-        (Some(_), None) => Removal::Deleted,
+        (Some(deleted), None) => {
+            // The timestamp is that of the end of the grace period.
+            let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+            Removal::Deleted(clock::from_time(deleted) - TimeDelta::seconds(grace))
+        }
     };
     PodView {
         name: pod.name_any(),
@@ -238,6 +266,9 @@ fn pod_view(pod: &Pod) -> PodView {
         ready_since: condition("Ready")
             .and_then(|ready| ready.last_transition_time.as_ref())
             .map(clock::from_time),
+        labels: pod.metadata.labels.clone().unwrap_or_default(),
+        zone: None,
+        process_ended_at: process_ended_at(pod),
         created_at: pod
             .metadata
             .creation_timestamp
@@ -246,6 +277,16 @@ fn pod_view(pod: &Pod) -> PodView {
             .unwrap_or_default(),
         removal,
     }
+}
+
+/// When a container ended last, as the kubelet says once it has started it again.
+fn process_ended_at(pod: &Pod) -> Option<DateTime<Utc>> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let ended = containers.iter().filter_map(|container| {
+        let terminated = container.last_state.as_ref()?.terminated.as_ref()?;
+        terminated.finished_at.as_ref().map(clock::from_time)
+    });
+    ended.max()
 }
 
 fn report_view(reports: &ReportStore, uid: &str, name: &EntryName) -> Option<ReportView> {
@@ -303,6 +344,8 @@ mod tests {
         let meta = json!({"name": "a", "uid": "u", "creationTimestamp": "2026-11-21T09:00:00Z"});
         let mut going = meta.clone();
         going["deletionTimestamp"] = json!("2026-11-21T10:00:31Z");
+        going["deletionGracePeriodSeconds"] = json!(30);
+        let asked_for = Removal::Deleted("2026-11-21T10:00:01Z".parse().unwrap());
         for (metadata, conditions, expected) in [
             (&meta, vec![&ready], Removal::None),
             (&meta, vec![&ready, &evicted], Removal::None),
@@ -311,15 +354,40 @@ mod tests {
                 vec![&ready, &evicted],
                 Removal::Evicted("2026-11-21T10:00:01Z".parse().unwrap()),
             ),
-            (&going, vec![&preempted], Removal::Deleted),
-            (&going, vec![], Removal::Deleted),
+            (&going, vec![&preempted], asked_for),
+            (&going, vec![], asked_for),
         ] {
             let view = pod(json!({"metadata": metadata, "status": {"conditions": conditions}}));
             assert_eq!((view.removal, view.ready), (expected, conditions.contains(&&ready)));
         }
-        assert_eq!(
+        assert!(matches!(
             pod(json!({"metadata": meta, "status": {"phase": "Failed"}})).removal,
-            Removal::Deleted
+            Removal::Deleted(_)
+        ));
+    }
+
+    #[test]
+    fn a_pod_tells_when_a_process_of_it_ended_and_its_slice_in_which_zone_it_is() {
+        let ended = |time: &str| json!({"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 1, "lastState": {"terminated": {"exitCode": 134, "finishedAt": time}}});
+        let view = pod(
+            json!({"metadata": {"name": "a", "uid": "u"}, "status": {"containerStatuses": [
+                ended("2026-11-21T10:00:01Z"), ended("2026-11-21T10:00:03Z"),
+            ]}}),
+        );
+        assert_eq!(view.process_ended_at, Some("2026-11-21T10:00:03Z".parse().unwrap()));
+        let slice: EndpointSlice = serde_json::from_value(json!({"addressType": "IPv4", "endpoints": [
+            {"addresses": ["10.0.0.1"], "zone": "west-1", "targetRef": {"uid": "u"}},
+            {"addresses": ["10.0.0.2"], "zone": "west-2"},
+        ]}))
+        .unwrap();
+        let other = PodView {
+            uid: "v".into(),
+            ..view.clone()
+        };
+        let zones = in_zones([view, other].into_iter(), [&slice].into_iter());
+        assert_eq!(
+            (zones[0].zone.as_deref(), zones[1].zone.as_deref()),
+            (Some("west-1"), None)
         );
     }
 

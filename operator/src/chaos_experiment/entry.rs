@@ -6,6 +6,7 @@ use super::durations::milliseconds;
 use super::validate::Plan;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use valerix_policy::{FaultEntry, Faults, PolicyError};
 
 /// How long after the intent every target must have reported the fault as active.
@@ -30,6 +31,15 @@ impl EntryName {
     /// The text that stands in the entry's `run`.
     pub fn text(&self) -> String {
         format!("{}/{}/{}/{}", self.experiment, self.uid, self.intent, self.run)
+    }
+
+    /// What the lots of this run are drawn with, whenever its intent is or was recorded.
+    pub fn seed(&self) -> String {
+        let run = Self {
+            intent: 0,
+            ..self.clone()
+        };
+        hex::encode(&Sha256::digest(run.text())[..16])
     }
 
     /// Reads the text of an entry; none when somebody else wrote it.

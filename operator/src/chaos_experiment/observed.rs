@@ -5,7 +5,7 @@
 use super::faults::pod_kill::EvictionResult;
 use super::probes::samples::Samples;
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use valerix_policy::FaultState;
 
@@ -71,6 +71,12 @@ pub struct PodView {
     pub ready: bool,
     /// Since when, to the second.
     pub ready_since: Option<DateTime<Utc>>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// The zone in which it runs, if its EndpointSlices name one.
+    pub zone: Option<String>,
+    /// When a process of it ended last, to the second; none while it runs its first one.
+    pub process_ended_at: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// Whether and by what it is being removed.
@@ -84,8 +90,8 @@ pub enum Removal {
     None,
     /// By an eviction, asked for at that time as far as the pod tells.
     Evicted(DateTime<Utc>),
-    /// By a plain deletion or anything else.
-    Deleted,
+    /// By a plain deletion or anything else, asked for at that time as far as the pod tells.
+    Deleted(DateTime<Utc>),
 }
 
 impl PodView {

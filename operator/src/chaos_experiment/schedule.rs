@@ -5,13 +5,14 @@
 //! changes cannot make the two directions disagree.
 
 use crate::runtime::Violation;
-use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, NaiveTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use valerix_crds::{ExcludedWindow, Weekday};
 
-/// How late a scheduled run may start. A fault at an hour that nobody chose is worse than a missed one.
-pub const STARTING_DEADLINE: TimeDelta = TimeDelta::minutes(5);
+/// How late a scheduled run may start, where the spec does not say. A fault at an hour that nobody chose is worse than a missed one.
+const STARTING_DEADLINE: TimeDelta = TimeDelta::minutes(5);
 
 /// Names that fields may hold, by what a range counts them as.
 const NAMES: [(&str, u32); 19] = [
@@ -41,6 +42,61 @@ const NAMES: [(&str, u32); 19] = [
 pub struct Schedule {
     cron: Cron,
     zone: Tz,
+    deadline: TimeDelta,
+    excluded: Vec<Window>,
+}
+
+/// Hours in which nothing starts.
+#[derive(Clone, Debug)]
+struct Window {
+    /// The weekdays on which it begins; none is every day.
+    days: Vec<chrono::Weekday>,
+    from: NaiveTime,
+    to: NaiveTime,
+}
+
+impl Window {
+    fn read(path: &str, window: &ExcludedWindow) -> Result<Self, Violation> {
+        let clock = |field: &str, text: &str| {
+            NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| {
+                let message = format!("is {text:?}, which is no time of the day");
+                Violation::new(
+                    format!("{path}.{field}"),
+                    message,
+                    "write hour and minute, for example 09:00",
+                )
+            })
+        };
+        let days = window.days.iter().map(|day| match day {
+            Weekday::Mon => Ok(chrono::Weekday::Mon),
+            Weekday::Tue => Ok(chrono::Weekday::Tue),
+            Weekday::Wed => Ok(chrono::Weekday::Wed),
+            Weekday::Thu => Ok(chrono::Weekday::Thu),
+            Weekday::Fri => Ok(chrono::Weekday::Fri),
+            Weekday::Sat => Ok(chrono::Weekday::Sat),
+            Weekday::Sun => Ok(chrono::Weekday::Sun),
+            Weekday::Unknown => Err(Violation::new(
+                format!("{path}.days"),
+                "names a day that this operator does not know",
+                "write Mon, Tue, Wed, Thu, Fri, Sat or Sun",
+            )),
+        });
+        Ok(Self {
+            days: days.collect::<Result<_, _>>()?,
+            from: clock("from", &window.from)?,
+            to: clock("to", &window.to)?,
+        })
+    }
+
+    fn holds(&self, local: NaiveDateTime) -> bool {
+        let begins_on = |day: chrono::Weekday| self.days.is_empty() || self.days.contains(&day);
+        let (today, time) = (local.weekday(), local.time());
+        if self.from < self.to {
+            return begins_on(today) && self.from <= time && time < self.to;
+        }
+        // It goes on past midnight, so the day on which it began may be yesterday.
+        (begins_on(today) && time >= self.from) || (begins_on(today.pred()) && time < self.to)
+    }
 }
 
 /// The newest tick of a plan that is due.
@@ -79,11 +135,44 @@ impl Schedule {
             .build()
             .parse(schedule)
             .map_err(|error| invalid(&format!("which is not a schedule ({error})")))?;
-        let parsed = Self { cron, zone };
+        let parsed = Self {
+            cron,
+            zone,
+            deadline: STARTING_DEADLINE,
+            excluded: Vec::new(),
+        };
         if parsed.after(DateTime::UNIX_EPOCH + TimeDelta::days(20_000)).is_none() {
             return Err(invalid("which never comes"));
         }
         Ok(parsed)
+    }
+
+    /// The same, with runs that may start so late and no later.
+    #[must_use]
+    pub fn starting_within(mut self, deadline: TimeDelta) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The same, without the ticks that lie in these windows.
+    ///
+    /// # Errors
+    /// The field of a window that cannot be read.
+    pub fn excluding(mut self, windows: &[ExcludedWindow]) -> Result<Self, Violation> {
+        let read = |(index, window)| Window::read(&format!("spec.excludedWindows[{index}]"), window);
+        self.excluded = windows.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        Ok(self)
+    }
+
+    /// How late a run may start.
+    pub fn deadline(&self) -> TimeDelta {
+        self.deadline
+    }
+
+    /// Whether nothing may start at `time`.
+    pub fn excludes(&self, time: DateTime<Utc>) -> bool {
+        let local = time.with_timezone(&self.zone).naive_local();
+        self.excluded.iter().any(|window| window.holds(local))
     }
 
     /// The first tick after `time`.
@@ -125,7 +214,7 @@ impl Schedule {
         let at = self.newest(now).filter(|newest| *newest >= planned).unwrap_or(planned);
         Some(Tick {
             at,
-            missed: now - at > STARTING_DEADLINE,
+            missed: now - at > self.deadline,
         })
     }
 }
@@ -171,6 +260,41 @@ mod tests {
 
     fn berlin(text: &str) -> Schedule {
         Schedule::parse(text, Some("Europe/Berlin")).unwrap()
+    }
+
+    #[test]
+    fn a_window_is_read_in_the_zone_and_may_go_on_past_midnight() {
+        let windows: Vec<ExcludedWindow> = serde_json::from_value(serde_json::json!([
+            {"days": ["Fri"], "from": "22:00", "to": "06:00"},
+            {"days": ["Mon", "Tue"], "from": "09:00", "to": "17:00"},
+            {"from": "12:00", "to": "12:30"},
+        ]))
+        .unwrap();
+        let schedule = Schedule::parse("* * * * *", Some("Europe/Berlin")).unwrap();
+        let schedule = schedule.excluding(&windows).unwrap();
+        for (time, expected) in [
+            // Friday, 27 November 2026; Berlin is an hour ahead.
+            ("2026-11-27T20:59:00Z", false),
+            ("2026-11-27T21:00:00Z", true),
+            ("2026-11-28T04:59:00Z", true),
+            ("2026-11-28T05:00:00Z", false),
+            ("2026-11-27T04:00:00Z", false),
+            ("2026-11-30T08:00:00Z", true),
+            ("2026-11-30T16:00:00Z", false),
+            ("2026-12-02T09:00:00Z", false),
+            ("2026-12-02T11:29:00Z", true),
+        ] {
+            assert_eq!(schedule.excludes(time.parse().unwrap()), expected, "{time}");
+        }
+        let nonsense = [ExcludedWindow {
+            from: "25:00".into(),
+            ..windows[0].clone()
+        }];
+        let error = Schedule::parse("* * * * *", None)
+            .unwrap()
+            .excluding(&nonsense)
+            .unwrap_err();
+        assert_eq!(error.field, "spec.excludedWindows[0].from");
     }
 
     #[test]

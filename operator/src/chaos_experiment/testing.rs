@@ -109,6 +109,9 @@ impl World {
                 uid: uid.clone(),
                 ready: true,
                 ready_since: None,
+                labels: std::collections::BTreeMap::new(),
+                zone: None,
+                process_ended_at: None,
                 created_at: at(0),
                 removal: Removal::None,
             });

@@ -9,11 +9,12 @@ use super::faults::{Delivery, Fault};
 use super::limits::Limits;
 use super::schedule::Schedule;
 use crate::runtime::Violation;
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::time::Duration;
-use valerix_crds::{ChaosExperimentSpec, Probe, ProbeMode, Safety};
+use valerix_crds::{ChaosExperimentSpec, ConcurrencyPolicy, KillMethod, Probe, ProbeMode, Safety};
 use valerix_policy::{FaultEntry, Faults};
 
 /// Everything that a run needs to know of its spec.
@@ -29,6 +30,14 @@ pub struct Plan {
     pub duration: Duration,
     /// Whether the operator's cap shortened it.
     pub capped: bool,
+    /// podKill: whether pods are deleted rather than evicted.
+    pub deletes: bool,
+    /// Whether nothing is to be done but to say who would be hurt.
+    pub dry_run: bool,
+    /// Only pods of this zone.
+    pub zone: Option<String>,
+    /// Only pods with these labels.
+    pub labels: BTreeMap<String, String>,
     /// How many pods.
     pub count: Count,
     /// Ready pods that must be left.
@@ -96,12 +105,21 @@ pub fn validate(spec: &ChaosExperimentSpec, limits: &Limits) -> Result<Plan, Vio
         service: spec.target.service.clone(),
         fault,
         grace_period_seconds: spec.pod_kill.as_ref().and_then(|fault| fault.grace_period_seconds),
+        deletes: spec
+            .pod_kill
+            .as_ref()
+            .is_some_and(|fault| fault.method == KillMethod::Delete),
+        dry_run: spec.dry_run,
+        zone: spec.target.zone.clone(),
+        labels: spec.target.pod_selector.clone().unwrap_or_default().match_labels,
         duration,
         capped: duration < wanted,
         count: count(&spec.count)?,
         min_available: min_available.unwrap_or(1),
         min_pod_age: optional("spec.safety.minPodAge", min_pod_age.as_ref())?.unwrap_or(Duration::from_secs(30)),
-        cooldown: optional("spec.safety.cooldown", cooldown.as_ref())?,
+        cooldown: optional("spec.safety.cooldown", cooldown.as_ref())?
+            // A run that replaces another begins right after it: a pause would always skip it.
+            .or((spec.concurrency_policy == ConcurrencyPolicy::Replace).then_some(Duration::ZERO)),
         probes: steady_state
             .probes
             .iter()
@@ -125,7 +143,13 @@ pub fn validate(spec: &ChaosExperimentSpec, limits: &Limits) -> Result<Plan, Vio
 pub fn schedule(spec: &ChaosExperimentSpec) -> Result<Option<Schedule>, Violation> {
     spec.schedule
         .as_deref()
-        .map(|text| Schedule::parse(text, spec.time_zone.as_deref()))
+        .map(|text| {
+            let parsed = Schedule::parse(text, spec.time_zone.as_deref())?.excluding(&spec.excluded_windows)?;
+            Ok(match spec.starting_deadline_seconds {
+                Some(seconds) => parsed.starting_within(TimeDelta::seconds(seconds.into())),
+                None => parsed,
+            })
+        })
         .transpose()
 }
 
@@ -133,7 +157,15 @@ pub fn schedule(spec: &ChaosExperimentSpec) -> Result<Option<Schedule>, Violatio
 pub fn spec_hash(spec: &ChaosExperimentSpec) -> String {
     let mut acted_on = serde_json::to_value(spec).unwrap_or_default();
     if let Some(fields) = acted_on.as_object_mut() {
-        for when in ["desired", "schedule", "timeZone", "suspend"] {
+        for when in [
+            "desired",
+            "schedule",
+            "timeZone",
+            "suspend",
+            "startingDeadlineSeconds",
+            "concurrencyPolicy",
+            "excludedWindows",
+        ] {
             fields.remove(when);
         }
     }
@@ -175,6 +207,13 @@ impl Plan {
             service: spec.target.service.clone(),
             fault: Fault::for_recovery(spec),
             grace_period_seconds: None,
+            deletes: spec
+                .pod_kill
+                .as_ref()
+                .is_some_and(|fault| fault.method == KillMethod::Delete),
+            dry_run: false,
+            zone: None,
+            labels: BTreeMap::new(),
             duration: Duration::ZERO,
             capped: false,
             count: Count::Pods(1),
@@ -270,6 +309,7 @@ mod tests {
             ("count", json!(0), "spec.count"),
             ("schedule", json!("0 25 * * *"), "spec.schedule"),
             ("safety", json!({"minPodAge": "soon"}), "spec.safety.minPodAge"),
+            ("podKill", json!({"method": "Wish"}), "spec.podKill.method"),
             (
                 "steadyState",
                 json!({"probes": [{"name": "a"}]}),
@@ -306,6 +346,13 @@ mod tests {
                 "spec.latency.routes[0]",
             ),
             (json!({"latency": {"delay": "1s"}}), "25h", "spec.duration"),
+            (
+                json!({"memoryStress": {"size": "65Gi"}}),
+                "5s",
+                "spec.memoryStress.size",
+            ),
+            (json!({"crash": {"times": 4}}), "5s", "spec.crash.times"),
+            (json!({"cpuStress": {"workers": 65}}), "5s", "spec.cpuStress.workers"),
         ] {
             let mut wrong = json!({"target": {"service": "inventory"}, "duration": duration});
             wrong
@@ -341,6 +388,15 @@ mod tests {
             json!({"latency": {"delay": "5m", "jitter": "5m", "percent": 100}}),
             json!({"errors": {"percent": 1, "status": 400, "routes": routes}}),
             json!({"errors": {"percent": 100, "status": 599}}),
+            json!({"abort": {"percent": 1, "routes": routes}}),
+            json!({"refuse": {}}),
+            json!({"partition": {"peer": format!("{}/{}", "n".repeat(63), "s".repeat(53)), "direction": "Egress"}}),
+            json!({"crash": {"times": 3}}),
+            json!({"cpuStress": {"loadPercent": 1, "workers": 64}}),
+            json!({"memoryStress": {"size": "64Gi"}}),
+            json!({"memoryStress": {"size": "9999999Ki"}}),
+            json!({"memoryStress": {"size": "9999M"}}),
+            json!({"memoryStress": {"size": "1"}}),
         ] {
             for duration in ["1s", "99999h"] {
                 let mut value = json!({"target": {"service": "inventory"}, "duration": duration});
@@ -368,6 +424,10 @@ mod tests {
         let same = spec_hash(&spec(base.clone()));
         assert_eq!(hash("desired", json!("Stop")), same);
         assert_eq!(hash("schedule", json!("0 10 * * *")), same);
+        assert_eq!(hash("startingDeadlineSeconds", json!(60)), same);
+        assert_eq!(hash("concurrencyPolicy", json!("Replace")), same);
+        assert_eq!(hash("excludedWindows", json!([{"from": "09:00", "to": "17:00"}])), same);
+        assert_ne!(hash("dryRun", json!(true)), same);
         assert_ne!(hash("count", json!(2)), same);
         assert_ne!(hash("podKill", json!({"gracePeriodSeconds": 1})), same);
     }

@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use valerix_policy::{FaultReport, FaultState, FaultType, Faults, PolicyReport, Report};
 
 mod interference;
+mod kinds;
 
 const EXPERIMENTS: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/chaosexperiments";
 const EXPERIMENT: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/chaosexperiments/test";

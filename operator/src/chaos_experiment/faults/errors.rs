@@ -8,6 +8,8 @@ pub(super) static KIND: Kind = Kind {
     name: "Errors",
     delivery: Delivery::Obeyed,
     takes_pods_away: false,
+    counts_hits: true,
+    ends_the_process: false,
     read: |spec| spec.errors.as_ref().map(read),
 };
 

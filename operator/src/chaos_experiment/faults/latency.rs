@@ -9,6 +9,8 @@ pub(super) static KIND: Kind = Kind {
     name: "Latency",
     delivery: Delivery::Obeyed,
     takes_pods_away: false,
+    counts_hits: true,
+    ends_the_process: false,
     read: |spec| spec.latency.as_ref().map(read),
 };
 

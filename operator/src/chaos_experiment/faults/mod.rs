@@ -3,15 +3,31 @@
 //!
 //! Pure.
 
+mod abort;
+mod cpu_stress;
+mod crash;
 mod errors;
 mod latency;
+mod memory_stress;
+mod partition;
 pub mod pod_kill;
+mod refuse;
 
 use crate::runtime::Violation;
 use valerix_crds::ChaosExperimentSpec;
 
 /// Every kind that this operator knows.
-const KINDS: [&Kind; 3] = [&pod_kill::KIND, &latency::KIND, &errors::KIND];
+const KINDS: [&Kind; 9] = [
+    &pod_kill::KIND,
+    &latency::KIND,
+    &errors::KIND,
+    &abort::KIND,
+    &refuse::KIND,
+    &partition::KIND,
+    &crash::KIND,
+    &cpu_stress::KIND,
+    &memory_stress::KIND,
+];
 
 /// How a fault reaches its targets, and with that how it is undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +47,10 @@ pub struct Kind {
     pub delivery: Delivery,
     /// Whether a pod that is hurt serves nobody, so that enough others must be left.
     pub takes_pods_away: bool,
+    /// Whether pods count the requests that meet it, so that a fault which met none is known to prove nothing.
+    pub counts_hits: bool,
+    /// Whether it happens rather than lasts: a process ends, and what is awaited is that as many pods are ready again.
+    pub ends_the_process: bool,
     /// The fault of a spec that asks for this kind; none when it does not.
     pub read: fn(&ChaosExperimentSpec) -> Option<Result<valerix_policy::Fault, Violation>>,
 }
@@ -40,6 +60,8 @@ static UNKNOWN: Kind = Kind {
     name: "Unknown",
     delivery: Delivery::Obeyed,
     takes_pods_away: true,
+    counts_hits: false,
+    ends_the_process: false,
     read: |_| None,
 };
 
@@ -131,14 +153,44 @@ mod tests {
                 json!({"latency": {"delay": "2s", "jitter": "500ms", "percent": 100}}),
             ),
             (json!({"podKill": {}}), "PodKill", json!({"podKill": {}})),
+            (
+                json!({"abort": {"percent": 30, "routes": ["GET /"]}}),
+                "Abort",
+                json!({"abort": {"percent": 30, "routes": ["GET /"]}}),
+            ),
+            (json!({"refuse": {}}), "Refuse", json!({"refuse": {}})),
+            (
+                json!({"partition": {"peer": "order", "direction": "Ingress"}}),
+                "Partition",
+                json!({"partition": {"peer": "order", "direction": "Ingress"}}),
+            ),
+            (json!({"crash": {"times": 2}}), "Crash", json!({"crash": {"times": 2}})),
+            (
+                json!({"cpuStress": {"loadPercent": 80, "workers": 2}}),
+                "CpuStress",
+                json!({"cpuStress": {"loadPercent": 80, "workers": 2}}),
+            ),
+            (
+                json!({"memoryStress": {"size": "256Mi"}}),
+                "MemoryStress",
+                json!({"memoryStress": {"size": "256Mi"}}),
+            ),
         ] {
             let fault = Fault::read(&asking(&fault)).unwrap();
             assert_eq!(fault.kind.name, name);
+            assert_eq!(
+                fault.document.fault_type().as_str(),
+                name,
+                "status and pods call it the same"
+            );
             assert_eq!(serde_json::to_value(&fault.document).unwrap(), expected);
         }
         for none_or_two in [json!({}), json!({"podKill": {}, "errors": {}})] {
             let error = Fault::read(&asking(&none_or_two)).unwrap_err();
-            assert!(error.to_string().contains("PodKill, Latency, Errors"), "{error}");
+            assert!(
+                error.to_string().contains("PodKill, Latency, Errors, Abort, Refuse"),
+                "{error}"
+            );
         }
     }
 
@@ -150,6 +202,12 @@ mod tests {
             Fault::for_recovery(&asking(&json!({"podKill": {}}))).kind.name,
             "PodKill"
         );
+    }
+
+    #[test]
+    fn a_direction_of_another_version_is_named() {
+        let fault = asking(&json!({"partition": {"peer": "order", "direction": "Sideways"}}));
+        assert_eq!(Fault::read(&fault).unwrap_err().field, "spec.partition.direction");
     }
 
     #[test]

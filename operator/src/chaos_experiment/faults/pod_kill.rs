@@ -1,32 +1,53 @@
-//! Pod kill: one eviction per victim, fenced by the victim's UID.
+//! Pod kill: one eviction or deletion per victim, fenced by the victim's UID.
 //!
 //! Pure. In: a victim, and what the API server answered. Out: the request's body, and what the answer means. The request
 //! is written by hand because kube's own `evict` sends a field that the server ignores, and with it the precondition is
 //! lost. With the precondition, no repetition of the request can ever kill another pod.
 
 use super::{Delivery, Kind};
+use crate::runtime::Violation;
 use chrono::{DateTime, Utc};
+use kube::api::{DeleteParams, Preconditions};
 use kube::core::Status;
 use serde_json::{Value, json};
+use valerix_crds::KillMethod;
 use valerix_policy::{Fault, PodKillFault};
 
 pub(super) static KIND: Kind = Kind {
     name: "PodKill",
     delivery: Delivery::Evicted,
     takes_pods_away: true,
-    read: |spec| {
-        spec.pod_kill.as_ref().map(|_| {
-            // As it stands in the lock; services do nothing with it.
-            Ok(Fault {
-                pod_kill: Some(PodKillFault {}),
-                ..Fault::default()
-            })
-        })
-    },
+    counts_hits: false,
+    ends_the_process: true,
+    read: |spec| spec.pod_kill.as_ref().map(read),
 };
+
+fn read(kill: &valerix_crds::PodKillFault) -> Result<Fault, Violation> {
+    if kill.method == KillMethod::Unknown {
+        let message = "is not known to this operator";
+        return Err(Violation::new("spec.podKill.method", message, "write Evict or Delete"));
+    }
+    // As it stands in the lock; services do nothing with it.
+    Ok(Fault {
+        pod_kill: Some(PodKillFault {}),
+        ..Fault::default()
+    })
+}
 
 /// What the API server says of a pod that more than one budget selects. It answers 500, although it never will evict.
 const SEVERAL_BUDGETS: &str = "more than one PodDisruptionBudget";
+
+/// How `DELETE .../pods/{pod}` is asked for.
+pub fn deletion(uid: &str, grace_period_seconds: Option<i64>) -> DeleteParams {
+    DeleteParams {
+        grace_period_seconds: grace_period_seconds.and_then(|seconds| u32::try_from(seconds).ok()),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    }
+}
 
 /// The body of `POST .../pods/{pod}/eviction`.
 pub fn eviction(namespace: &str, pod: &str, uid: &str, grace_period_seconds: Option<i64>) -> Value {
@@ -98,6 +119,20 @@ mod tests {
         let own = eviction("shop", "inventory-1", "uid-1", None);
         assert!(
             own["deleteOptions"].get("gracePeriodSeconds").is_none(),
+            "the pod's own grace is the default"
+        );
+    }
+
+    #[test]
+    fn a_deletion_carries_the_same_precondition() {
+        let body = serde_json::to_value(deletion("uid-1", Some(0))).unwrap();
+        assert_eq!(
+            (&body["preconditions"], &body["gracePeriodSeconds"]),
+            (&json!({"uid": "uid-1"}), &json!(0))
+        );
+        assert_eq!(
+            deletion("uid-1", None).grace_period_seconds,
+            None,
             "the pod's own grace is the default"
         );
     }

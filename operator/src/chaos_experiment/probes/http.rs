@@ -5,8 +5,10 @@
 
 use super::address::{Resolver, Unresolved};
 use super::samples::ProbeResult;
+use reqwest::Method;
+use serde_json::Value;
 use std::time::Duration;
-use valerix_crds::{HttpMethod, HttpProbe};
+use valerix_crds::{HttpMethod, HttpProbe, JsonExpectation};
 
 /// The longest time that an answer may take, and the default.
 const MOST: Duration = Duration::from_secs(5);
@@ -59,17 +61,37 @@ impl HttpAsker {
             }
         };
         let url = format!("http://{address}{}", question.path);
-        let request = match question.method {
-            HttpMethod::Get => self.client.get(&url),
-            HttpMethod::Post => self
-                .client
-                .post(&url)
-                .header("content-type", "application/json")
-                // Fresh each time: a repeated key would be answered from memory and prove nothing.
-                .header("idempotency-key", uuid::Uuid::new_v4().to_string())
-                .body(question.body.clone().unwrap_or_default()),
-            HttpMethod::Unknown => return ProbeResult::NotAsked("method must be GET or POST".into()),
+        let method = match question.method {
+            HttpMethod::Get => Method::GET,
+            HttpMethod::Head => Method::HEAD,
+            HttpMethod::Post => Method::POST,
+            HttpMethod::Put => Method::PUT,
+            HttpMethod::Patch => Method::PATCH,
+            HttpMethod::Delete => Method::DELETE,
+            HttpMethod::Unknown => {
+                return ProbeResult::NotAsked("method must be GET, HEAD, POST, PUT, PATCH or DELETE".into());
+            }
         };
+        let mut request = self.client.request(method.clone(), &url);
+        let has = |name: &str| {
+            question
+                .headers
+                .iter()
+                .any(|header| header.name.eq_ignore_ascii_case(name))
+        };
+        if !method.is_safe() {
+            // Fresh each time: a repeated key would be answered from memory and prove nothing.
+            request = request.header("idempotency-key", uuid::Uuid::new_v4().to_string());
+        }
+        if let Some(body) = &question.body {
+            request = request.body(body.clone());
+            if !has("content-type") {
+                request = request.header("content-type", "application/json");
+            }
+        }
+        for header in &question.headers {
+            request = request.header(&header.name, &header.value);
+        }
         let request = request.header("host", format!("{}.{namespace}.svc", question.service));
         match tokio::time::timeout(limit, answer(request)).await {
             Ok(Ok((status, body))) => judge(&expected, status, &body),
@@ -104,10 +126,35 @@ fn judge(expected: &valerix_crds::Expectation, status: u16, body: &[u8]) -> Prob
     }
     match &expected.body_contains {
         Some(text) if !contains(body, text.as_bytes()) => {
-            ProbeResult::Failed(format!("the body does not contain {text:?}").into())
+            return ProbeResult::Failed(format!("the body does not contain {text:?}").into());
         }
-        _ => ProbeResult::Passed,
+        _ => {}
     }
+    match differs(&expected.json, body) {
+        Some(why) => ProbeResult::Failed(why.into()),
+        None => ProbeResult::Passed,
+    }
+}
+
+/// What the first value is that is not as expected.
+fn differs(expected: &[JsonExpectation], body: &[u8]) -> Option<String> {
+    if expected.is_empty() {
+        return None;
+    }
+    let Ok(document) = serde_json::from_slice::<Value>(body) else {
+        return Some("the body is no JSON, or longer than 64 KiB".into());
+    };
+    expected.iter().find_map(|wanted| {
+        let found = document.pointer(&wanted.pointer).map(|value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        match found {
+            Some(found) if found == wanted.value => None,
+            Some(found) => Some(format!("{} is {found} instead of {}", wanted.pointer, wanted.value)),
+            None => Some(format!("there is no {} in the body", wanted.pointer)),
+        }
+    })
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {
@@ -184,6 +231,24 @@ mod tests {
                 json!({"path": "/ok", "expect": {"status": 202}}),
                 "status 200 instead of 202",
             ),
+            (
+                json!({"path": "/ok", "expect": {"json": [{"pointer": "/status", "value": "CONFIRMED"}]}}),
+                "passed",
+            ),
+            (
+                json!({"path": "/ok", "expect": {"json": [{"pointer": "/status", "value": "QUEUED"}]}}),
+                "/status is CONFIRMED instead of QUEUED",
+            ),
+            (
+                json!({"path": "/ok", "expect": {"json": [{"pointer": "/total", "value": "1"}]}}),
+                "there is no /total in the body",
+            ),
+            (
+                json!({"path": "/large", "expect": {"json": [{"pointer": "", "value": "1"}]}}),
+                "the body is no JSON, or longer than 64 KiB",
+            ),
+            (json!({"path": "/ok", "method": "HEAD"}), "passed"),
+            (json!({"path": "/ok", "method": "DELETE"}), "status 405 instead of 2xx"),
             (json!({"path": "/bad"}), "status 503 instead of 2xx"),
             (json!({"path": "/bad", "expect": {"status": 503}}), "passed"),
             (json!({"path": "/moved"}), "status 307 instead of 2xx"),
@@ -212,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a_post_carries_a_fresh_key_and_nothing_secret() {
         let (address, seen) = serve().await;
-        let question = json!({"path": "/orders", "method": "POST", "body": "{\"a\":1}", "expect": {"status": 201, "bodyContains": "{\"a\":1}"}});
+        let question = json!({"path": "/orders", "method": "POST", "body": "{\"a\":1}", "headers": [{"name": "X-Tenant", "value": "a b"}], "expect": {"status": 201, "bodyContains": "{\"a\":1}"}});
         for _ in 0..2 {
             assert_eq!(ask(address, question.clone()).await, ProbeResult::Passed);
         }
@@ -220,6 +285,7 @@ mod tests {
         assert_ne!(seen[0]["idempotency-key"], seen[1]["idempotency-key"]);
         assert_eq!(seen[0]["host"], "order.shop.svc");
         assert_eq!(seen[0]["content-type"], "application/json");
+        assert_eq!(seen[0]["x-tenant"], "a b");
         assert!(seen[0].get("authorization").is_none() && seen[0].get("cookie").is_none());
     }
 

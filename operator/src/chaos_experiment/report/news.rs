@@ -73,7 +73,12 @@ pub fn news(
     if let Some(tick) = after.last_scheduled_at.filter(|_| {
         before.last_scheduled_at != after.last_scheduled_at && after.scheduled_at != after.last_scheduled_at
     }) {
-        let note = format!("the scheduled time {tick} was skipped, because run {run} is under way");
+        let why = after.history.first().map(|past| past.reason.as_str());
+        let note = if why == Some(Reason::ExcludedWindow.as_str()) {
+            format!("the scheduled time {tick} was skipped, because it lies in one of spec.excludedWindows")
+        } else {
+            format!("the scheduled time {tick} was skipped, because run {run} is under way")
+        };
         news.push(bad("ScheduledRunSkipped", note));
     }
     if let (None, Some(error)) = (wrong_spec(before), wrong_spec(after)) {

@@ -65,13 +65,21 @@ pub enum Reason {
     TargetBusy,
     /// A PodDisruptionBudget refused every eviction for now.
     DisruptionBudget,
-    /// The scheduled time was missed by more than five minutes.
+    /// The scheduled time was missed by more than spec.startingDeadlineSeconds.
     MissedSchedule,
+    /// The scheduled time lies in one of spec.excludedWindows; in status.history only.
+    ExcludedWindow,
+    /// The scheduled time came while another run of the experiment was under way; in status.history only.
+    RunUnderWay,
+    /// The run was stopped for the next scheduled one, as spec.concurrencyPolicy is Replace.
+    Replaced,
+    /// spec.dryRun is true: status says who would be hurt, and nothing was done.
+    DryRun,
 }
 
 impl Reason {
     /// Every word, in the order of the documentation.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::SteadyStateHeld,
         Self::NoProbes,
         Self::PartlyInjected,
@@ -102,6 +110,10 @@ impl Reason {
         Self::TargetBusy,
         Self::DisruptionBudget,
         Self::MissedSchedule,
+        Self::ExcludedWindow,
+        Self::RunUnderWay,
+        Self::Replaced,
+        Self::DryRun,
     ];
 
     /// The word as it stands in status.
@@ -323,7 +335,31 @@ impl Reason {
                 "MissedSchedule",
                 Verdict::Skipped,
                 Skipped,
-                "The scheduled time was missed by more than five minutes.",
+                "The scheduled time was missed by more than spec.startingDeadlineSeconds.",
+            ),
+            Self::ExcludedWindow => (
+                "ExcludedWindow",
+                Verdict::Skipped,
+                Skipped,
+                "The scheduled time lies in one of spec.excludedWindows; in status.history only.",
+            ),
+            Self::RunUnderWay => (
+                "RunUnderWay",
+                Verdict::Skipped,
+                Skipped,
+                "The scheduled time came while another run of the experiment was under way; in status.history only.",
+            ),
+            Self::Replaced => (
+                "Replaced",
+                Verdict::Stopped,
+                Stopped,
+                "The run was stopped for the next scheduled one, as spec.concurrencyPolicy is Replace.",
+            ),
+            Self::DryRun => (
+                "DryRun",
+                Verdict::NotEvaluated,
+                Completed,
+                "spec.dryRun is true: status says who would be hurt, and nothing was done.",
             ),
         }
     }

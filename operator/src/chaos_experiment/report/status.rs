@@ -13,7 +13,8 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use valerix_crds::names::RUN_ANNOTATION;
 use valerix_crds::names::condition::{COMPLETED, INJECTED, RECOVERED, STEADY_STATE, TARGETS_SELECTED};
 use valerix_crds::{
-    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ConditionStatus, TargetState, TargetStatus, Verdict,
+    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ConditionStatus, PastRun, SparedPod, TargetState, TargetStatus,
+    Verdict,
 };
 
 /// Reason of condition Recovered when somebody made us believe it.
@@ -22,6 +23,9 @@ pub const FORCED: &str = "Forced";
 const MESSAGE_LIMIT: usize = 1_024;
 /// The longest message of one target.
 const TARGET_MESSAGE_LIMIT: usize = 256;
+
+/// How many runs are remembered.
+const HISTORY_LIMIT: usize = 20;
 
 /// What asked for a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,10 +145,15 @@ impl StatusEditor {
             next_run_at: start.next.map(milliseconds),
             // The cooldown is counted from it until this run has a fault of its own.
             fault_ended_at: before.fault_ended_at,
+            history: before.history.clone(),
             conditions: before.conditions.clone(),
             summary: Some(summary(Some(kind), String::new(), start.next)),
             ..ChaosExperimentStatus::default()
         };
+        if let Some(tick) = start.skipped {
+            let past = skipped(&status, tick, Reason::RunUnderWay);
+            remember(&mut status.history, past);
+        }
         for (name, condition) in [
             (TARGETS_SELECTED, ConditionStatus::Unknown),
             (INJECTED, ConditionStatus::False),
@@ -157,11 +166,12 @@ impl StatusEditor {
         status
     }
 
-    /// A scheduled time came while the run was under way, and is skipped.
+    /// A scheduled time came and is skipped; what the last run came to stays as it is.
     pub fn skip_tick(
         &self,
         before: &ChaosExperimentStatus,
         tick: DateTime<Utc>,
+        reason: Reason,
         next: Option<DateTime<Utc>>,
     ) -> ChaosExperimentStatus {
         let mut status = before.clone();
@@ -170,6 +180,8 @@ impl StatusEditor {
         if let Some(summary) = &mut status.summary {
             summary.next = next.map(next_text).unwrap_or_default();
         }
+        let past = skipped(before, tick, reason);
+        remember(&mut status.history, past);
         status
     }
 
@@ -188,6 +200,7 @@ impl StatusEditor {
         plan: &Plan,
         victims: &[PodView],
         ready: usize,
+        seed: &str,
     ) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.observed_generation = self.generation;
@@ -197,17 +210,8 @@ impl StatusEditor {
         status.intent_at = Some(milliseconds(self.now));
         status.fault_ended_at = None;
         status.ready_before = Some(u32::try_from(ready).unwrap_or(u32::MAX));
-        status.targets = victims
-            .iter()
-            .map(|pod| TargetStatus {
-                pod: pod.name.clone(),
-                uid: pod.uid.clone(),
-                state: TargetState::Intended,
-                message: None,
-                active_at: None,
-                refused_by: None,
-            })
-            .collect();
+        status.targets = intended(victims);
+        status.seed = Some(seed.to_owned());
         let capped = if plan.capped {
             format!(
                 "; spec.duration is cut to {:?}, the operator's chaos.maxDuration",
@@ -250,6 +254,21 @@ impl StatusEditor {
             "the fault is not over",
         );
         count_injected(&mut status);
+        status
+    }
+
+    /// Who would be hurt and who would not, of a run that hurts nobody.
+    pub fn would_hurt(
+        &self,
+        before: &ChaosExperimentStatus,
+        victims: &[PodView],
+        spared: Vec<SparedPod>,
+        seed: &str,
+    ) -> ChaosExperimentStatus {
+        let mut status = before.clone();
+        status.targets = intended(victims);
+        status.spared = spared;
+        status.seed = Some(seed.to_owned());
         status
     }
 
@@ -418,6 +437,21 @@ impl StatusEditor {
                 "there is no fault to be undone",
             );
         }
+        if ending.reason == Reason::DryRun {
+            self.condition(&mut status, TARGETS_SELECTED, ConditionStatus::True, reason, message);
+        }
+        if let Some(run) = status.run.clone() {
+            let past = PastRun {
+                run,
+                kind: kind_of(before),
+                at: milliseconds(self.now),
+                verdict: ending.verdict,
+                reason: reason.to_owned(),
+                recovery: status.time_to_recover.clone(),
+                times: None,
+            };
+            remember(&mut status.history, past);
+        }
         let (steady, word) = match ending.reason {
             Reason::SteadyStateHeld => (ConditionStatus::True, "Held"),
             Reason::SteadyStateDeviated => (ConditionStatus::False, "Deviated"),
@@ -451,6 +485,53 @@ impl StatusEditor {
         };
         set_condition(&mut status.conditions, update, self.generation, self.now);
     }
+}
+
+fn intended(victims: &[PodView]) -> Vec<TargetStatus> {
+    let target = |pod: &PodView| TargetStatus {
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+        state: TargetState::Intended,
+        message: None,
+        active_at: None,
+        refused_by: None,
+    };
+    victims.iter().map(target).collect()
+}
+
+fn skipped(status: &ChaosExperimentStatus, tick: DateTime<Utc>, reason: Reason) -> PastRun {
+    PastRun {
+        run: next_text(tick),
+        kind: kind_of(status),
+        at: tick,
+        verdict: Verdict::Skipped,
+        reason: reason.as_str().to_owned(),
+        recovery: None,
+        times: None,
+    }
+}
+
+fn kind_of(status: &ChaosExperimentStatus) -> String {
+    let summary = status.summary.as_ref();
+    summary.map(|summary| summary.kind.clone()).unwrap_or_default()
+}
+
+/// Puts what is over before what was over earlier. What was skipped for the same reason again and again is one entry:
+/// else a window with a tick a minute would push every run out.
+fn remember(history: &mut Vec<PastRun>, past: PastRun) {
+    let again = |before: &&mut PastRun| {
+        past.verdict == Verdict::Skipped && (before.verdict, &before.reason) == (past.verdict, &past.reason)
+    };
+    if let Some(before) = history.first_mut().filter(again) {
+        let times = before.times.unwrap_or(1).saturating_add(1);
+        *before = PastRun {
+            times: Some(times),
+            ..past
+        };
+        return;
+    }
+    history.insert(0, past);
+    history.truncate(HISTORY_LIMIT);
 }
 
 /// The verdict that stands already, if any.

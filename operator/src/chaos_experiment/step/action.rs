@@ -31,12 +31,14 @@ pub enum Action {
     Lock(String),
     /// Give the target back: write this fault document, if it is still the observed version.
     Release(String),
-    /// Evict this pod, if it is still this UID. Once.
+    /// Evict or delete this pod, if it is still this UID. Once.
     Evict {
         /// Name of the pod.
         pod: String,
         /// UID that was recorded.
         uid: String,
+        /// Whether it is deleted, which no disruption budget hinders.
+        delete: bool,
         /// How long it may take to end, in seconds; none is the pod's own.
         grace_period_seconds: Option<i64>,
     },

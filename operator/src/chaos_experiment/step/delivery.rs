@@ -7,7 +7,7 @@ use super::gates;
 use super::situation::Situation;
 use super::target::{busy, consent_withdrawn, in_time, lock_target, not_delivered, supersedes};
 use crate::chaos_experiment::entry::{self, Lock};
-use crate::chaos_experiment::observed::{FaultView, Removal};
+use crate::chaos_experiment::observed::{FaultView, PodView, Removal};
 use crate::chaos_experiment::probes::samples::{self, Window};
 use crate::chaos_experiment::report::status;
 use crate::chaos_experiment::report::verdict::{Ending, Reason, judge_during};
@@ -70,7 +70,13 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
                 situation.editor().injected(status, at.unwrap_or(observed.now)),
             ));
         }
-        if !in_time(situation) {
+        // A process that is ended several times is started again more slowly each time.
+        let awaited = if plan.fault.kind.ends_the_process {
+            observed.now < entry.not_after
+        } else {
+            in_time(situation)
+        };
+        if !awaited {
             let silent: Vec<_> = targets
                 .iter()
                 .filter(|target| target.active_at.is_none())
@@ -84,7 +90,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     // Every pod runs its own clock for the duration, from before it reported: by then it is over in each of them.
     let over = injected_at + duration;
     let all_ended = targets.iter().all(|target| target.state == TargetState::Recovered);
-    let ended_at = if all_ended {
+    let ended_at = if plan.fault.kind.ends_the_process {
+        Some(injected_at)
+    } else if all_ended {
         Some(last_end(situation).map_or(over, |at| at.min(over)).max(injected_at))
     } else {
         (observed.now >= over + END_REPORT).then_some(over)
@@ -123,6 +131,9 @@ fn read_targets(situation: &Situation<'_>, entry: &FaultEntry) -> Vec<TargetStat
         let said = report_of(situation, &target.uid);
         let pod = situation.observed.pod(&target.uid);
         match said {
+            Some((_, fault)) if situation.plan.fault.kind.ends_the_process && fault.state == FaultState::Ended => {
+                process_ended(target, pod, fault, entry);
+            }
             Some((at, fault)) if fault.state == FaultState::Ended => ended(target, at, fault, duration),
             _ if pod.is_none_or(|pod| pod.removal != Removal::None) => {
                 lost(target, "the pod was removed before the fault's end");
@@ -161,6 +172,28 @@ fn ended(target: &mut TargetStatus, at: DateTime<Utc>, fault: &FaultView, durati
             lost(target, &format!("the fault ended {missing:.1}s early"));
         }
         _ => target.state = TargetState::Recovered,
+    }
+}
+
+/// The process says that it was ended as often as asked. That it was is seen when the pod's status says so too: only then
+/// does the pod's readiness speak of the process that came after.
+fn process_ended(target: &mut TargetStatus, pod: Option<&PodView>, fault: &FaultView, entry: &FaultEntry) {
+    if let Some(why) = &fault.reason {
+        return lost(target, &format!("the process was not ended by the fault: {why}"));
+    }
+    let Some(pod) = pod else {
+        return lost(target, "the pod was removed before the fault's end");
+    };
+    // Kubernetes cuts its times to the second.
+    let ended_at = pod
+        .process_ended_at
+        .filter(|at| *at + TimeDelta::seconds(1) > entry.intent_at);
+    match ended_at {
+        Some(at) => {
+            target.state = TargetState::Recovered;
+            target.active_at = Some(at.max(entry.intent_at));
+        }
+        None => target.state = TargetState::Injecting,
     }
 }
 
@@ -205,6 +238,9 @@ fn last_end(situation: &Situation<'_>) -> Option<DateTime<Utc>> {
 
 /// A fault that every pod showed and no request met proves nothing.
 fn nobody_was_hit(situation: &Situation<'_>) -> Option<Ending> {
+    if !situation.plan.fault.kind.counts_hits {
+        return None;
+    }
     let targets = situation.status.targets.iter();
     let hits: Option<Vec<_>> = targets
         .map(|target| report_of(situation, &target.uid)?.1.hits)
@@ -213,7 +249,7 @@ fn nobody_was_hit(situation: &Situation<'_>) -> Option<Ending> {
         Ending::new(
             Reason::NoRequestAffected,
             format!(
-                "no request to {} met the fault, so there is no verdict; correct the fault's routes, or send requests while it is on",
+                "no request to {} met the fault, so there is no verdict; correct the fault's routes or peer, or send requests while it is on",
                 situation.plan.service
             ),
         )

@@ -90,7 +90,9 @@ fn settle(situation: &Situation<'_>, index: usize) -> Action {
         }
         // No answer that we know of, from this process or from one before it: the pod tells.
         (_, Some(Removal::Evicted(at))) => evicted = Some(at),
-        (_, Some(Removal::Deleted)) => {
+        // A deletion bears no name. It was begun for this run, so it is taken for its own.
+        (_, Some(Removal::Deleted(at))) if situation.plan.deletes => evicted = Some(at),
+        (_, Some(Removal::Deleted(_))) => {
             target.state = TargetState::Gone;
             target.message = Some("it was deleted by somebody else".into());
         }
@@ -104,6 +106,7 @@ fn settle(situation: &Situation<'_>, index: usize) -> Action {
             return Action::Evict {
                 pod: target.pod.clone(),
                 uid: target.uid.clone(),
+                delete: situation.plan.deletes,
                 grace_period_seconds: situation.plan.grace_period_seconds,
             };
         }

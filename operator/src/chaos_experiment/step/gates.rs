@@ -12,7 +12,7 @@ use crate::chaos_experiment::validate::{Count, Plan};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
-use valerix_crds::TargetStatus;
+use valerix_crds::{SparedPod, TargetStatus};
 
 /// The most targets that status holds.
 const MOST_TARGETS: usize = 100;
@@ -209,7 +209,7 @@ fn cooldown(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<(
 }
 
 fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec<PodView>, Hold> {
-    let ready: Vec<_> = observed.serving(|_| false).collect();
+    let ready: Vec<_> = observed.serving(|_| false).filter(|pod| is_meant(plan, pod)).collect();
     let wanted = match plan.count {
         Count::Pods(pods) => pods as usize,
         Count::Percent(percent) => ready.len() * percent as usize / 100,
@@ -218,9 +218,10 @@ fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec
         return Err(Ending::new(
             Reason::NoTargets,
             format!(
-                "spec.count selects none of the {} ready pods of {}; raise it or the replicas",
+                "spec.count selects none of the {} ready pods of {}{}; raise it or the replicas",
                 ready.len(),
-                plan.service
+                plan.service,
+                meant(plan)
             ),
         )
         .into());
@@ -229,21 +230,18 @@ fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec
         return Err(Ending::new(
             Reason::NotEnoughPods,
             format!(
-                "spec.count asks for {wanted} pods, {} has {} ready ones, and one run may hurt {MOST_TARGETS}; lower it",
+                "spec.count asks for {wanted} pods, {} has {} ready ones{}, and one run may hurt {MOST_TARGETS}; lower it",
                 plan.service,
-                ready.len()
+                ready.len(),
+                meant(plan)
             ),
         )
         .into());
     }
-    let in_time = |pod: &&PodView| {
-        plan.evicts()
-            || observed
-                .reports
-                .get(&pod.uid)
-                .is_none_or(|report| report.skew.abs() <= TOLERATED_SKEW)
-    };
-    let mut candidates: Vec<_> = ready.into_iter().filter(in_time).collect();
+    let mut candidates: Vec<_> = ready
+        .into_iter()
+        .filter(|pod| keeps_time(plan, observed, pod))
+        .collect();
     if candidates.len() < wanted {
         return Err(Ending::new(
             Reason::ClockSkew,
@@ -271,13 +269,81 @@ fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec
         });
     }
     let mut lots: Vec<_> = candidates.into_iter().filter(|pod| old_enough(pod)).collect();
-    lots.sort_by_key(|pod| lot(&attempt.name.text(), &pod.uid));
+    let seed = attempt.name.seed();
+    lots.sort_by_key(|pod| lot(&seed, &pod.uid));
     Ok(lots.into_iter().take(wanted).cloned().collect())
 }
 
 /// A lot drawn per run and pod: the same one after a restart, another one in the next run.
-fn lot(run: &str, uid: &str) -> [u8; 32] {
-    Sha256::digest(format!("{run} {uid}")).into()
+fn lot(seed: &str, uid: &str) -> [u8; 32] {
+    Sha256::digest(format!("{seed} {uid}")).into()
+}
+
+/// Whether the experiment is about this pod of the service.
+fn is_meant(plan: &Plan, pod: &PodView) -> bool {
+    other_zone(plan, pod).is_none() && other_labels(plan, pod).is_none()
+}
+
+fn other_zone(plan: &Plan, pod: &PodView) -> Option<String> {
+    let wanted = plan.zone.as_ref()?;
+    let found = pod.zone.as_deref().unwrap_or("a zone that is not known");
+    (found != wanted).then(|| format!("it is in {found} and not in spec.target.zone {wanted}"))
+}
+
+fn other_labels(plan: &Plan, pod: &PodView) -> Option<String> {
+    let (name, value) = plan
+        .labels
+        .iter()
+        .find(|(name, value)| pod.labels.get(*name) != Some(value))?;
+    Some(format!(
+        "it has no label {name}={value}, which spec.target.podSelector asks for"
+    ))
+}
+
+/// How the pods that are meant are fewer than all of the service, in words.
+fn meant(plan: &Plan) -> String {
+    let zone = plan.zone.as_ref().map(|zone| format!(" in zone {zone}"));
+    let labels = plan
+        .labels
+        .iter()
+        .map(|(name, value)| format!(" with label {name}={value}"));
+    zone.into_iter().chain(labels).collect()
+}
+
+fn keeps_time(plan: &Plan, observed: &Observed, pod: &PodView) -> bool {
+    plan.evicts()
+        || observed
+            .reports
+            .get(&pod.uid)
+            .is_none_or(|report| report.skew.abs() <= TOLERATED_SKEW)
+}
+
+/// The pods that a run with these victims spares, and why each.
+pub fn spared(plan: &Plan, observed: &Observed, victims: &[PodView]) -> Vec<SparedPod> {
+    let age = TimeDelta::from_std(plan.min_pod_age).unwrap_or(TimeDelta::MAX);
+    let why = |pod: &PodView| {
+        if pod.removal != Removal::None {
+            "it is being removed".to_owned()
+        } else if !pod.ready {
+            "it is not ready".to_owned()
+        } else if let Some(why) = other_zone(plan, pod).or_else(|| other_labels(plan, pod)) {
+            why
+        } else if !keeps_time(plan, observed, pod) {
+            "its clock differs from the operator's".to_owned()
+        } else if observed.now - pod.created_at < age {
+            "it is younger than spec.safety.minPodAge".to_owned()
+        } else {
+            "the lot fell on others, and spec.count asks for no more".to_owned()
+        }
+    };
+    let pods = observed.pods.iter();
+    pods.filter(|pod| victims.iter().all(|victim| victim.uid != pod.uid))
+        .take(MOST_TARGETS)
+        .map(|pod| SparedPod {
+            pod: pod.name.clone(),
+            reason: why(pod).chars().take(256).collect(),
+        })
+        .collect()
 }
 
 fn blast_radius(plan: &Plan, observed: &Observed, victims: usize) -> Result<(), Ending> {
@@ -331,7 +397,7 @@ mod tests {
     #[case::rollout(|world: &mut World| world.workload().progressing = true, "RolloutInProgress")]
     #[case::no_pods(|world: &mut World| world.observed.pods.clear(), "NoTargets")]
     #[case::unready(|world: &mut World| world.observed.pods.iter_mut().for_each(|pod| pod.ready = false), "NoTargets")]
-    #[case::one_is_going(|world: &mut World| world.observed.pods[0].removal = Removal::Deleted, "NotEnoughPods")]
+    #[case::one_is_going(|world: &mut World| world.observed.pods[0].removal = Removal::Deleted(at(100)), "NotEnoughPods")]
     #[case::too_many(|world: &mut World| world.spec["count"] = json!(3), "NotEnoughPods")]
     #[case::percent_rounds_down(|world: &mut World| world.spec["count"] = json!("49%"), "NoTargets")]
     #[case::all_of_them(|world: &mut World| world.spec["count"] = json!("100%"), "NotEnoughPods")]
@@ -370,6 +436,84 @@ mod tests {
         let mut world = World::latency();
         change(&mut world);
         assert_eq!(refusal(&world), expected);
+    }
+
+    fn placed() -> World {
+        let mut world = World::latency();
+        world.add_pods(2);
+        for (index, pod) in world.observed.pods.iter_mut().enumerate() {
+            pod.zone = Some(format!("west-{}", index % 2));
+            pod.labels = [(
+                "track".to_owned(),
+                if index < 2 { "canary" } else { "stable" }.to_owned(),
+            )]
+            .into();
+        }
+        world
+    }
+
+    #[test]
+    fn only_pods_of_the_zone_and_with_the_labels_are_hurt() {
+        let mut world = placed();
+        world.spec["count"] = json!("50%");
+        world.spec["target"] = json!({"service": "inventory", "zone": "west-1"});
+        let victims = world.victims().unwrap();
+        assert_eq!(victims.len(), 1, "half of two, not of four");
+        assert_eq!(victims[0].zone.as_deref(), Some("west-1"));
+
+        world.spec["target"]["podSelector"] = json!({"matchLabels": {"track": "stable"}});
+        assert_eq!(refusal(&world), "NoTargets", "half of one is nobody");
+        world.spec["count"] = json!(1);
+        let victims = world.victims().unwrap();
+        assert_eq!(victims[0].uid, "pod-uid-3");
+
+        let spared = spared(&world.plan(), &world.observed, &victims);
+        let reasons: Vec<_> = spared
+            .iter()
+            .map(|pod| (pod.pod.as_str(), pod.reason.as_str()))
+            .collect();
+        assert_eq!(
+            reasons,
+            [
+                ("inventory-0", "it is in west-0 and not in spec.target.zone west-1"),
+                (
+                    "inventory-1",
+                    "it has no label track=stable, which spec.target.podSelector asks for"
+                ),
+                ("inventory-2", "it is in west-0 and not in spec.target.zone west-1"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pod_whose_zone_is_not_known_is_in_none() {
+        let mut world = placed();
+        world.spec["target"] = json!({"service": "inventory", "zone": "west-1"});
+        world.observed.pods.iter_mut().for_each(|pod| pod.zone = None);
+        let Err(Hold::Refused(ending)) = world.victims() else {
+            panic!("somebody was chosen")
+        };
+        assert!(
+            ending.message.contains("of inventory in zone west-1"),
+            "{}",
+            ending.message
+        );
+    }
+
+    #[test]
+    fn what_a_dry_run_says_of_each_pod_that_it_spares() {
+        let mut world = World::latency();
+        world.add_pods(3);
+        world.observed.pods[0].removal = Removal::Deleted(at(100));
+        world.observed.pods[1].ready = false;
+        world.report_of(2).skew = TimeDelta::seconds(3);
+        world.observed.pods[3].created_at = at(90);
+        let victims = vec![world.observed.pods[4].clone()];
+        let spared = spared(&world.plan(), &world.observed, &victims);
+        for (pod, word) in spared.iter().zip(["removed", "not ready", "clock", "minPodAge"]) {
+            assert!(pod.reason.contains(word), "{pod:?}");
+        }
+        assert_eq!(spared.len(), 4);
     }
 
     #[test]
@@ -417,7 +561,7 @@ mod tests {
             .iter()
             .position(|pod| pod.uid != targets[0].uid)
             .unwrap();
-        world.observed.pods[other].removal = Removal::Deleted;
+        world.observed.pods[other].removal = Removal::Deleted(at(100));
         assert_eq!(world.at_fire(&targets).unwrap_err().reason, Reason::NotEnoughPods);
         assert_eq!(
             one_more(&world.plan(), &world.observed).unwrap_err().reason,

@@ -102,6 +102,10 @@ pub fn idle(
     if status.last_scheduled_at.is_some_and(|last| last >= tick.at) {
         return rest(status, editor.idle(status, Some(kind), next), next);
     }
+    if schedule.excludes(tick.at) {
+        let skipped = editor.skip_tick(status, tick.at, Reason::ExcludedWindow, next);
+        return Idle::Write(Box::new(skipped));
+    }
     Idle::Write(Box::new(scheduled(&editor, status, kind, tick, next)))
 }
 
@@ -284,6 +288,55 @@ mod tests {
         let (written, until) = settle(&mut experiment, at(21));
         assert_eq!((written.len(), until), (1, Some(at(80))));
         assert_eq!(written[0].phase, Some(ChaosPhase::Completed));
+    }
+
+    #[test]
+    fn a_time_in_an_excluded_window_is_skipped_with_a_trace_and_another_run_is_untouched() {
+        // Second 100 of 1970 is 00:01:40 on a Thursday.
+        let mut experiment = one(json!({
+            "schedule": "* * * * *", "excludedWindows": [{"days": ["Thu"], "from": "00:02", "to": "00:04"}],
+        }));
+        settle(&mut experiment, at(5));
+        let (written, until) = settle(&mut experiment, at(20));
+        assert_eq!((written.len(), until), (1, Some(at(80))));
+        assert_eq!(
+            (written[0].run.clone(), written[0].reason.as_deref()),
+            (None, Some("Scheduled"))
+        );
+        settle(&mut experiment, at(80));
+        let history = &experiment.status.as_ref().unwrap().history;
+        assert_eq!(history.len(), 1);
+        assert_eq!(
+            (history[0].run.as_str(), history[0].reason.as_str(), history[0].times),
+            ("1970-01-01T00:03:00Z", "ExcludedWindow", Some(2))
+        );
+        settle(&mut experiment, at(140));
+        let status = experiment.status.as_ref().unwrap();
+        assert_eq!(
+            status.run.as_deref(),
+            Some("1970-01-01T00:04:00Z"),
+            "the end is not excluded"
+        );
+        assert_eq!(
+            status.history.len(),
+            1,
+            "what was skipped is not forgotten when a run begins"
+        );
+    }
+
+    #[test]
+    fn how_late_a_run_may_start_is_what_the_spec_says() {
+        for (seconds, late, phase) in [
+            (json!(10), 11, ChaosPhase::Skipped),
+            (json!(10), 10, ChaosPhase::Pending),
+            (json!(86_400), 3_600, ChaosPhase::Pending),
+            (Value::Null, 301, ChaosPhase::Skipped),
+        ] {
+            let mut experiment = one(json!({"schedule": "0 10 * * *", "startingDeadlineSeconds": seconds}));
+            settle(&mut experiment, at(5));
+            let (written, _) = settle(&mut experiment, at(36_000 - 100 + late));
+            assert_eq!(written[0].phase, Some(phase), "{seconds} {late}");
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@
 use super::action::{Action, SOON, VERY_SOON};
 use super::gates::{self, Hold};
 use super::situation::{Situation, has_finalizer};
+use crate::chaos_experiment::observed::PodView;
 use crate::chaos_experiment::probes::samples::{self, Before};
 use crate::chaos_experiment::report::verdict::{Ending, Reason, judge_before};
-use crate::chaos_experiment::schedule::{STARTING_DEADLINE, run_id};
+use crate::chaos_experiment::schedule::run_id;
+use crate::chaos_experiment::validate::schedule;
 use crate::runtime::Violation;
 use chrono::TimeDelta;
 
@@ -46,6 +48,9 @@ pub(super) fn decide(situation: &Situation<'_>, invalid: Option<&Violation>) -> 
             return situation.write_or(waiting, Action::Look(wait.to_std().unwrap_or(SOON)));
         }
     };
+    if plan.dry_run {
+        return would_hurt(situation, &victims);
+    }
     if !plan.probes.is_empty() {
         let Some(samples) = &observed.samples else {
             return Action::StartProbes;
@@ -62,22 +67,45 @@ pub(super) fn decide(situation: &Situation<'_>, invalid: Option<&Violation>) -> 
         return Action::AddFinalizer;
     }
     let ready = observed.serving(|_| false).count();
-    Action::Write(Box::new(situation.editor().intend(status, plan, &victims, ready)))
+    let seed = situation.name.seed();
+    Action::Write(Box::new(
+        situation.editor().intend(status, plan, &victims, ready, &seed),
+    ))
+}
+
+/// What a run would do at this moment, without any of it.
+fn would_hurt(situation: &Situation<'_>, victims: &[PodView]) -> Action {
+    let Situation {
+        status, plan, observed, ..
+    } = situation;
+    let spared = gates::spared(plan, observed, victims);
+    let chosen = situation
+        .editor()
+        .would_hurt(status, victims, spared, &situation.name.seed());
+    let names: Vec<_> = victims.iter().map(|pod| pod.name.as_str()).collect();
+    let ending = Ending::new(
+        Reason::DryRun,
+        format!(
+            "a run at this moment would hurt {} by {}; nothing was asked or done, as spec.dryRun is true",
+            names.join(", "),
+            plan.fault.kind.name
+        ),
+    );
+    situation.finish(&chosen, &ending, None)
 }
 
 /// A scheduled run that could not begin in time does not begin at all: its hour is over.
 fn too_late(situation: &Situation<'_>) -> Option<Ending> {
     let status = situation.status;
-    let scheduled = status
-        .scheduled_at
-        .filter(|at| situation.now() - *at > STARTING_DEADLINE)?;
+    let deadline = schedule(&situation.experiment.spec).ok().flatten()?.deadline();
+    let scheduled = status.scheduled_at.filter(|at| situation.now() - *at > deadline)?;
     let why = status.message.as_deref().unwrap_or("it was not ready");
     Some(Ending::new(
         Reason::MissedSchedule,
         format!(
-            "the run of {} could not begin within {} minutes: {why}",
+            "the run of {} could not begin within {}s: {why}",
             run_id(scheduled),
-            STARTING_DEADLINE.num_minutes()
+            deadline.num_seconds()
         ),
     ))
 }

@@ -144,7 +144,8 @@ fn read_eviction(situation: &Situation<'_>, target: &mut TargetStatus) {
         (_, None) => Some(observed.now),
         (_, Some(pod)) => match pod.removal {
             Removal::Evicted(at) => Some(at),
-            Removal::Deleted | Removal::None => None,
+            Removal::Deleted(at) if situation.plan.deletes => Some(at),
+            Removal::Deleted(_) | Removal::None => None,
         },
     };
     if let Some(at) = evicted {
@@ -185,7 +186,8 @@ fn steady(situation: &Situation<'_>) -> Steady {
         let nothing = || Ending::new(Reason::InjectionFailed, "no target was hurt");
         return Steady::Over(verdict.unwrap_or_else(nothing), None);
     };
-    if plan.probes.is_empty() && !plan.evicts() {
+    let ends_the_process = plan.fault.kind.ends_the_process;
+    if plan.probes.is_empty() && !ends_the_process {
         // Nothing tells when the system was itself again, so nothing is claimed.
         return Steady::Over(judge(verdict, false, &After::Met(ended_at), ""), None);
     }
@@ -198,11 +200,11 @@ fn steady(situation: &Situation<'_>) -> Steady {
         if let Some(recorded) = status::probes(status, samples, observed.now) {
             return Steady::Awaited(Action::Write(Box::new(recorded)));
         }
-        // Answers to questions from the time of the fault may have come since. A killed pod is missed until its
-        // successor is ready: until then the fault is on, as far as its effect goes.
+        // Answers to questions from the time of the fault may have come since. A process that was ended is missed until
+        // the one after it is ready: until then the fault is on, as far as its effect goes.
         let window = Window {
             from: situation.first_active().unwrap_or(ended_at),
-            until: if plan.evicts() { back_at } else { Some(ended_at) },
+            until: if ends_the_process { back_at } else { Some(ended_at) },
             now: observed.now,
         };
         let during = samples::during(&plan.probes, samples, window);
@@ -290,7 +292,7 @@ fn watched(situation: &Situation<'_>, from: DateTime<Utc>, until: DateTime<Utc>)
 
 /// Since when as many pods are ready as before, by what the pods say and not by when it was looked at.
 fn pods_back_at(situation: &Situation<'_>, ended_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    if !situation.plan.evicts() {
+    if !situation.plan.fault.kind.ends_the_process {
         return Some(ended_at);
     }
     let now = situation.now();
@@ -305,11 +307,12 @@ fn pods_back_at(situation: &Situation<'_>, ended_at: DateTime<Utc>) -> Option<Da
     }
 }
 
-/// Since when each pod serves that is no victim.
+/// Since when each pod serves that was not sent away.
 fn serving(situation: &Situation<'_>) -> impl Iterator<Item = Option<DateTime<Utc>>> {
     let victims = &situation.status.targets;
+    let goes = situation.plan.evicts();
     let is_victim = move |uid: &str| {
-        victims
+        goes && victims
             .iter()
             .any(|target| target.uid == uid && matches!(target.state, TargetState::Active | TargetState::Recovered))
     };

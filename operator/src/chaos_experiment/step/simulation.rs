@@ -22,6 +22,8 @@ use valerix_crds::names::{CHAOS_FINALIZER, RUN_ANNOTATION};
 use valerix_crds::{ChaosExperiment, ChaosPhase, DesiredState, RefusedBy, TargetState, Verdict};
 use valerix_policy::{FaultState, Faults};
 
+mod choice;
+mod process;
 mod truth;
 
 /// How long a killed pod's successor takes to be ready.
@@ -41,6 +43,11 @@ struct PodModel {
     document_since: DateTime<Utc>,
     document: Option<String>,
     reachable: bool,
+    /// How often its process is still to end by the fault, and when the one after it starts.
+    crashes_left: u32,
+    starts_at: Option<DateTime<Utc>>,
+    /// When the process that runs is ready.
+    ready_at: DateTime<Utc>,
 }
 
 /// What goes wrong at one mutating action.
@@ -196,13 +203,28 @@ impl Cluster {
                     if let Some(entry) =
                         entry.filter(|entry| entry.pod_uids.contains(&pod.view.uid) && entry.fault.pod_kill.is_none())
                     {
-                        let lasts = TimeDelta::from_std(entry.duration.get())
-                            .unwrap()
-                            .min(entry.not_after - now);
+                        let crash = entry.fault.crash.as_ref();
+                        let lasts = match crash {
+                            Some(_) => TimeDelta::zero(),
+                            None => TimeDelta::from_std(entry.duration.get())
+                                .unwrap()
+                                .min(entry.not_after - now),
+                        };
+                        if let Some(crash) = crash.filter(|_| !pod.faults.contains_key(&entry.run)) {
+                            pod.crashes_left = crash.times;
+                            pod.crash(now, TimeDelta::seconds(1));
+                        }
                         pod.faults.entry(entry.run).or_insert((now, now + lasts));
                     }
                 }
-                if pod.view.removal == Removal::None && !pod.view.ready && now - pod.view.created_at >= REPLACEMENT {
+                if pod.starts_at.is_some_and(|at| now >= at) {
+                    pod.start(now);
+                }
+                if pod.view.removal == Removal::None
+                    && !pod.view.ready
+                    && pod.starts_at.is_none()
+                    && now >= pod.ready_at
+                {
                     pod.view.ready = true;
                     // As Kubernetes keeps it: to the second.
                     pod.view.ready_since = DateTime::from_timestamp(now.timestamp(), 0);
@@ -213,6 +235,7 @@ impl Cluster {
                 let number = usize::try_from(self.version).unwrap() + 100 + self.pods.len();
                 self.version += 1;
                 let mut fresh = pod(number, now);
+                fresh.ready_at = now + REPLACEMENT;
                 (fresh.view.ready, fresh.view.ready_since) = (false, None);
                 self.pods.push(fresh);
             }
@@ -332,9 +355,9 @@ impl Cluster {
                 }
             }
             Action::Lock(text) | Action::Release(text) => self.document = Some(text.clone()),
-            Action::Evict { pod, uid, .. } => {
+            Action::Evict { pod, uid, delete, .. } => {
                 self.requests.push(uid.clone());
-                let answer = self.evict(pod, uid);
+                let answer = self.evict(pod, uid, *delete);
                 if answered {
                     self.evictions.insert(uid.clone(), answer);
                 }
@@ -343,7 +366,7 @@ impl Cluster {
         }
     }
 
-    fn evict(&mut self, name: &str, uid: &str) -> EvictionResult {
+    fn evict(&mut self, name: &str, uid: &str, delete: bool) -> EvictionResult {
         let now = self.now;
         let Some(pod) = self.pods.iter_mut().find(|pod| pod.view.name == name) else {
             return EvictionResult::Gone;
@@ -351,7 +374,7 @@ impl Cluster {
         if pod.view.uid != uid {
             return EvictionResult::Gone;
         }
-        if self.budget {
+        if self.budget && !delete {
             return EvictionResult::NotNow("would violate the pod's disruption budget".into());
         }
         if let Some(why) = self.refusal {
@@ -359,7 +382,11 @@ impl Cluster {
         }
         if pod.view.removal == Removal::None {
             self.evicted.push(uid.to_owned());
-            pod.view.removal = Removal::Evicted(now);
+            pod.view.removal = if delete {
+                Removal::Deleted(now)
+            } else {
+                Removal::Evicted(now)
+            };
             pod.gone_at = Some(now + TimeDelta::seconds(2));
         }
         EvictionResult::Accepted(now)
@@ -417,6 +444,9 @@ fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
             uid: format!("pod-uid-{number}"),
             ready: true,
             ready_since: Some(created_at),
+            labels: std::collections::BTreeMap::new(),
+            zone: None,
+            process_ended_at: None,
             created_at,
             removal: Removal::None,
         },
@@ -427,6 +457,9 @@ fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
         document_since: created_at,
         document: None,
         reachable: true,
+        crashes_left: 0,
+        starts_at: None,
+        ready_at: created_at,
     }
 }
 
@@ -605,7 +638,7 @@ fn a_victim_that_vanishes_is_gone_and_nobody_takes_its_place() {
             let observed = cluster.experiment.clone();
             model.view.uid = "stranger".into();
             let name = model.view.name.clone();
-            let answer = cluster.evict(&name, &victim);
+            let answer = cluster.evict(&name, &victim, false);
             cluster.requests.push(victim.clone());
             cluster.evictions.insert(victim, answer);
             cluster.experiment = observed;
@@ -807,7 +840,7 @@ proptest! {
         if let Some(index) = lost_pod {
             let now = cluster.now;
             if let Some(pod) = cluster.pods.get_mut(index) {
-                pod.view.removal = Removal::Deleted;
+                pod.view.removal = Removal::Deleted(at(100));
                 pod.gone_at = Some(now);
             }
         }

@@ -10,11 +10,12 @@ use crate::chaos_experiment::observed::Observed;
 use crate::chaos_experiment::probes::samples::ProbeSamples;
 use crate::chaos_experiment::report::status::{StatusEditor, decided};
 use crate::chaos_experiment::report::verdict::{Ending, Reason};
+use crate::chaos_experiment::schedule::{Tick, run_id};
 use crate::chaos_experiment::validate::{Plan, schedule, spec_hash};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use valerix_crds::names::{CHAOS_FINALIZER, RUN_ANNOTATION};
-use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, ChaosPhase, DesiredState, TargetState};
+use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, ChaosPhase, ConcurrencyPolicy, DesiredState, TargetState};
 
 /// Everything that one decision is made of.
 pub struct Situation<'a> {
@@ -91,9 +92,17 @@ impl Situation<'_> {
         targets.iter().all(|target| target.state == TargetState::Intended)
     }
 
-    /// When the first target was hurt: the judgement begins there.
+    /// When the first target was hurt: the judgement begins there. Where pods end their own process, only the last time
+    /// is known, so it begins with the intent.
     pub(super) fn first_active(&self) -> Option<DateTime<Utc>> {
-        self.status.targets.iter().filter_map(|target| target.active_at).min()
+        let first = self.status.targets.iter().filter_map(|target| target.active_at).min()?;
+        let intent = self.status.intent_at.filter(|_| self.restarts());
+        Some(intent.unwrap_or(first))
+    }
+
+    /// Whether the targets end their own process and come back themselves.
+    pub(super) fn restarts(&self) -> bool {
+        self.plan.fault.kind.ends_the_process && !self.plan.evicts()
     }
 
     /// Why the run must stop, if it must. Whatever this version does not know is read as Stop, the safe side.
@@ -112,7 +121,9 @@ impl Situation<'_> {
                 format!("stopped by spec.desired: Stop; {again}"),
             ));
         }
-        let reason = self.observed.stop_order.as_ref()?;
+        let Some(reason) = &self.observed.stop_order else {
+            return self.replaced();
+        };
         Some(Ending::new(
             Reason::SafetyLever,
             format!(
@@ -120,6 +131,32 @@ impl Situation<'_> {
                 self.limits.operator_namespace
             ),
         ))
+    }
+
+    /// The scheduled time that came while this run is under way, if one did.
+    fn due(&self) -> Option<Tick> {
+        let planned = self.status.next_run_at.filter(|planned| *planned <= self.now())?;
+        if self.experiment.spec.suspend {
+            return None;
+        }
+        let schedule = schedule(&self.experiment.spec).ok().flatten()?;
+        schedule
+            .due(planned, self.now())
+            .filter(|tick| !schedule.excludes(tick.at))
+    }
+
+    fn replaces(&self) -> bool {
+        self.experiment.spec.concurrency_policy == ConcurrencyPolicy::Replace
+    }
+
+    /// The run makes room for the scheduled one, where that is asked for.
+    fn replaced(&self) -> Option<Ending> {
+        let tick = self.due().filter(|_| self.replaces())?;
+        let message = format!(
+            "stopped for the run of {}, as spec.concurrencyPolicy is Replace",
+            run_id(tick.at)
+        );
+        Some(Ending::new(Reason::Replaced, message))
     }
 
     /// Writes `next` unless it says what stands already.
@@ -156,10 +193,16 @@ impl Situation<'_> {
         }
     }
 
-    /// When the schedule comes next, from now: what came due while the run was under way is not made up for.
+    /// When the schedule comes next, from now: what came due while the run was under way is not made up for, unless it was
+    /// to replace the run.
     fn next_run(&self) -> Option<DateTime<Utc>> {
         if self.experiment.spec.suspend {
             return None;
+        }
+        if self.replaces()
+            && let Some(tick) = self.due()
+        {
+            return Some(tick.at);
         }
         schedule(&self.experiment.spec).ok().flatten()?.after(self.now())
     }
@@ -172,12 +215,16 @@ impl Situation<'_> {
         }
         let schedule = schedule(&self.experiment.spec).ok().flatten()?;
         let tick = schedule.due(planned, self.now())?;
+        let reason = if schedule.excludes(tick.at) {
+            Reason::ExcludedWindow
+        } else if self.replaces() {
+            return None;
+        } else {
+            Reason::RunUnderWay
+        };
         let next = schedule.after(self.now());
-        Some(Action::Write(Box::new(self.editor().skip_tick(
-            self.status,
-            tick.at,
-            next,
-        ))))
+        let skipped = self.editor().skip_tick(self.status, tick.at, reason, next);
+        Some(Action::Write(Box::new(skipped)))
     }
 
     pub(super) fn finish(

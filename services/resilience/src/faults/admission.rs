@@ -77,12 +77,13 @@ pub(super) fn decide(
     let Some(left) = (entry.not_after - now).to_std().ok().filter(|left| !left.is_zero()) else {
         return refused(format!("it arrived after notAfter ({})", entry.not_after.to_rfc3339()));
     };
+    if fault_type == FaultType::Crash && !markers.seen(&entry.run) && pod.is_younger_than(entry, now) {
+        // Without a mark: whoever reads one takes it for a process that was ended.
+        return FaultDecision::Ended {
+            reason: Some("the process is younger than the experiment".to_owned()),
+        };
+    }
     match markers.begin(&entry.run) {
-        Mark::Fresh if fault_type == FaultType::Crash && pod.is_younger_than(entry, now) => {
-            return FaultDecision::Ended {
-                reason: Some("the process is younger than the experiment".to_owned()),
-            };
-        }
         Mark::Fresh => {}
         Mark::Seen(before)
             if entry
@@ -90,6 +91,8 @@ pub(super) fn decide(
                 .crash
                 .as_ref()
                 .is_some_and(|crash| before < u64::from(crash.times)) => {}
+        // It was done as often as asked: that the process restarted is its effect, and nothing went wrong.
+        Mark::Seen(_) if fault_type == FaultType::Crash => return FaultDecision::Ended { reason: None },
         Mark::Seen(_) => {
             let reason = "the process restarted while it was on: a fault is never resumed".to_owned();
             return FaultDecision::Ended { reason: Some(reason) };

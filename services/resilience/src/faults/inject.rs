@@ -95,8 +95,13 @@ impl Active {
     /// What to do to this request; counts it if something is.
     pub(super) fn inbound(&self, method: &str, path: &str, random: &Random) -> Option<Injection> {
         let injection = self.draw(method, path, random)?;
-        self.hits.fetch_add(1, Ordering::Relaxed);
+        self.hit();
         Some(injection)
+    }
+
+    /// Counts a request that met the fault.
+    pub(super) fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     fn draw(&self, method: &str, path: &str, random: &Random) -> Option<Injection> {

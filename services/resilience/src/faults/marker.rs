@@ -27,6 +27,11 @@ impl Markers {
         Self(state_folder.map(|folder| folder.join("runs")))
     }
 
+    /// Whether a process of this pod has begun this run.
+    pub(super) fn seen(&self, run: &str) -> bool {
+        self.0.as_ref().is_some_and(|folder| path(folder, run).exists())
+    }
+
     /// Marks a run as begun, on disk before this returns.
     pub(super) fn begin(&self, run: &str) -> Mark {
         let Some(folder) = &self.0 else {

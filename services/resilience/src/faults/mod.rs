@@ -245,15 +245,15 @@ impl Faults {
     #[cold]
     fn cut(&self, peer: &str, direction: valerix_policy::PartitionDirection) -> bool {
         let now = Instant::now();
-        let cut = self
-            .active
-            .load()
+        let active = self.active.load();
+        let cut = active
             .iter()
-            .any(|fault| fault.until > now && fault.cuts(peer, direction));
-        if cut {
+            .find(|fault| fault.until > now && fault.cuts(peer, direction));
+        if let Some(fault) = cut {
+            fault.hit();
             self.metrics.injected(FaultType::Partition.as_str());
         }
-        cut
+        cut.is_some()
     }
 
     /// Whether the main port must reset every connection: open ones too.

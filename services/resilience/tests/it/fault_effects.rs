@@ -247,6 +247,12 @@ async fn a_partition_cuts_the_peer_off_on_the_side_that_is_asked() {
             };
             assert_eq!(broken, cut, "{direction:?}, a request of {client}");
         }
+        let hits = || resilience.report().faults[0].hits.unwrap_or_default();
+        assert_eq!(
+            hits() > 0,
+            cuts_in,
+            "{direction:?}: what was cut is counted, and nothing else"
+        );
         let seen = Seen::default();
         let noted = seen.clone();
         let upstream = Router::new().route(

@@ -34,6 +34,8 @@ pub(crate) async fn crash() {
         resilience.report().faults[0].state == FaultState::Ended
     })
     .await;
+    let fault = resilience.report().faults[0].clone();
+    assert_eq!(fault.reason, None, "that it restarted is the fault's effect");
     say("over");
 }
 

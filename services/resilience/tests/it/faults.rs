@@ -289,6 +289,11 @@ async fn a_process_younger_than_the_experiment_does_not_crash() {
     let crashes = std::sync::Arc::default();
     let resilience = crashing(&mount, &crashes).await;
     assert_eq!(state(&resilience), FaultState::Ended);
+    let reason = resilience.report().faults[0].reason.clone();
+    assert!(
+        reason.is_some_and(|reason| reason.contains("younger")),
+        "nobody takes it for one that was ended"
+    );
     assert_eq!(crashes.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 

@@ -168,7 +168,7 @@ fn nobody_is_evicted_whom_the_service_needs_by_now() {
     until(&mut cluster, |status| status.phase == Some(ChaosPhase::Running));
     let victim = cluster.status().targets[0].uid.clone();
     let other = cluster.pods.iter_mut().find(|pod| pod.view.uid != victim).unwrap();
-    (other.view.removal, other.gone_at) = (Removal::Deleted, Some(at(100_000)));
+    (other.view.removal, other.gone_at) = (Removal::Deleted(at(100)), Some(at(100_000)));
     let cluster = over(cluster);
     assert_eq!(reason(&cluster), (Some(Verdict::Skipped), "NotEnoughPods"));
     assert!(cluster.requests.is_empty());
@@ -263,6 +263,8 @@ fn what_the_api_server_refuses_for_good_fails_the_run_and_not_the_next_one() {
     assert_eq!((cluster.requests.len(), cluster.evicted.len()), (1, 0));
 
     cluster.refusal = None;
+    // The process keeps answers by run.
+    cluster.evictions.clear();
     let experiment = cluster.experiment.as_mut().unwrap();
     experiment
         .annotations_mut()
