@@ -6,6 +6,7 @@
     reason = "a test's helpers fail by panicking"
 )]
 
+mod access;
 mod app;
 mod by_event;
 mod by_http;

@@ -136,7 +136,8 @@ pub fn proof(caller: &str, callee: &str) -> HeaderValue {
 /// Asks every route of `server`, the service `name`, as everybody who might: without a token, with a forged one, as a user,
 /// as an admin, as a service that no route names and as each one that the route names. Who is not declared must be refused
 /// with 401 or 403, who is must not. `sign_in` gives the header `Authorization` of a user with roles, such as
-/// [`TestAuth::bearer`]. Gives each route with its declared access, for the test to compare.
+/// [`TestAuth::bearer`]. Gives each route with its declared access, sorted, for
+/// the test to compare.
 ///
 /// # Panics
 /// When an answer does not follow the declared access.
@@ -193,6 +194,7 @@ pub async fn every_route(
             routes.push((format!("{} {path}", method.to_uppercase()), access.clone()));
         }
     }
+    routes.sort_by(|(left, _), (right, _)| left.cmp(right));
     routes
 }
 

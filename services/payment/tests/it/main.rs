@@ -1,6 +1,7 @@
 //! The payment service and the real processor, on a real Postgres and Redis.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+mod access;
 mod bad_input;
 mod charges;
 mod commands;

@@ -6,6 +6,8 @@
     reason = "a test's helpers fail by panicking"
 )]
 
+mod access;
+
 use clap::Parser;
 use futures::future::join_all;
 use serde_json::{Value, json};

@@ -1,0 +1,116 @@
+//! Guessing at passwords is slowed down, and tells nothing.
+
+use serde_json::json;
+use valerix_auth::lockout::{LONGEST, Subject};
+use valerix_auth::store::attempts;
+use valerix_kit::testing::Answer;
+
+use crate::app::{App, PASSWORD};
+
+#[tokio::test]
+async fn a_user_who_is_none_is_answered_like_a_wrong_password() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    let (wrong, nobody) = (
+        app.try_login("ada@example.com", "wrong").await,
+        app.try_login("eve@example.com", "wrong").await,
+    );
+    assert_eq!((wrong.status, &wrong.text), (401, &nobody.text));
+    assert!(wrong.headers.contains_key("www-authenticate"));
+}
+
+/// As if each of those that have failed had done so `failures` times by now.
+async fn failed(app: &App, failures: i32) {
+    let set = sqlx::query("UPDATE attempts SET failures = $1, locked_until = now()").bind(failures);
+    set.execute(&app.pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_account_is_closed_for_its_right_password_too() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    // An account that is none closes as well: the answer does not tell which exist.
+    for email in ["ada@example.com", "eve@example.com"] {
+        assert_eq!(app.try_login(email, "guess").await.status, 401);
+        failed(&app, 12).await;
+        let guesses = futures::future::join_all((0..8).map(|_| app.try_login(email, "guess"))).await;
+        let guessed = guesses.iter().filter(|answer| answer.status == 401).count();
+        assert_eq!(guessed, 1, "of those that come at once none is free: {guesses:?}");
+        let closed = app.try_login(email, PASSWORD).await;
+        assert_eq!((closed.status, closed.problem().as_str()), (429, "too-many-attempts"));
+        let seconds: u64 = closed.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((200..=256).contains(&seconds), "{seconds}");
+    }
+    failed(&app, 3).await;
+    assert_eq!(app.try_login("ada@example.com", PASSWORD).await.status, 200);
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM attempts WHERE failures = 3")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    // Eve's; a success forgets the account's, and takes back the address's that it had counted itself.
+    assert_eq!(left, 2);
+}
+
+#[tokio::test]
+async fn each_time_is_twice_as_long_up_to_a_bound() {
+    let app = App::spawn().await;
+    let subject = Subject::account("ada@example.com");
+    let mut pauses = Vec::new();
+    for _ in 1..20 {
+        assert_eq!(attempts::count(&app.pool, &subject).await.unwrap(), None);
+        let pause = "SELECT round(extract(epoch FROM locked_until - last_at))::bigint FROM attempts";
+        pauses.push(sqlx::query_scalar::<_, i64>(pause).fetch_one(&app.pool).await.unwrap());
+        sqlx::query("UPDATE attempts SET locked_until = now()")
+            .execute(&app.pool)
+            .await
+            .unwrap();
+    }
+    let bound = i64::try_from(LONGEST.as_secs()).unwrap();
+    assert_eq!(pauses[..10], [0, 0, 0, 0, 1, 2, 4, 8, 16, 32]);
+    assert_eq!(pauses[14..], [bound; 5]);
+    sqlx::query("UPDATE attempts SET last_at = now() - interval '2 hours'")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(attempts::count(&app.pool, &subject).await.unwrap(), None);
+    let failures: i32 = sqlx::query_scalar("SELECT failures FROM attempts")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(failures, 1, "old failures are forgotten");
+}
+
+#[tokio::test]
+async fn an_address_that_guesses_at_many_accounts_is_closed() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    let from = async |address: &str, email: &str, password: &str| {
+        let request = app.server.request("/auth/login").header("x-forwarded-for", address);
+        Answer::of(request.json(&json!({"email": email, "password": password})))
+            .await
+            .status
+    };
+    let guesser = "203.0.113.9, 192.0.2.7";
+    for number in 0..3 {
+        assert_eq!(
+            from(guesser, &format!("user{number}@example.com"), "guess").await,
+            401,
+            "{number}"
+        );
+    }
+    let subject = Subject::address("192.0.2.7");
+    let failures: i32 = sqlx::query_scalar("SELECT failures FROM attempts WHERE subject = $1")
+        .bind(&subject.key)
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(failures, 3, "counted by what the trusted proxy has seen");
+    failed(&app, subject.free + 8).await;
+    assert_eq!(from(guesser, "user9@example.com", "guess").await, 401);
+    assert_eq!(from(guesser, "ada@example.com", PASSWORD).await, 429);
+    assert_eq!(
+        from("192.0.2.8", "ada@example.com", PASSWORD).await,
+        200,
+        "others are not"
+    );
+}
