@@ -31,9 +31,9 @@ pub use backup_policy::{
 pub use chaos_experiment::{
     AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget,
     ConcurrencyPolicy, ConditionKind, ConditionProbe, CpuStressFault, CrashFault, DesiredState, ErrorsFault,
-    ExcludedWindow, Expectation, HttpHeader, HttpMethod, HttpProbe, JsonExpectation, KillMethod, LatencyFault,
-    MemoryStressFault, PartitionDirection, PartitionFault, PastRun, PodKillFault, PodSelector, Probe, ProbeMode,
-    ProbeStatus, RefuseFault, RefusedBy, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict, Weekday,
+    ExcludedWindow, Expectation, HttpMethod, HttpProbe, JsonExpectation, KillMethod, LatencyFault, MemoryStressFault,
+    PartitionDirection, PartitionFault, PastRun, PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus,
+    RefuseFault, RefusedBy, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict, Weekday,
 };
 pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{Duration, InvalidDuration};

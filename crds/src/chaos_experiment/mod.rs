@@ -5,7 +5,7 @@ mod spec;
 mod status;
 
 pub use probes::{
-    ConditionKind, ConditionProbe, Expectation, HttpHeader, HttpMethod, HttpProbe, JsonExpectation, Probe, ProbeMode,
+    ConditionKind, ConditionProbe, Expectation, HttpMethod, HttpProbe, JsonExpectation, Probe, ProbeHeader, ProbeMode,
     SteadyState,
 };
 pub use spec::{

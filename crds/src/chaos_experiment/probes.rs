@@ -87,7 +87,7 @@ pub struct HttpProbe {
     /// Headers of the request. Those that prove who somebody is are refused: whoever may read the experiment could read them. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub headers: Vec<HttpHeader>,
+    pub headers: Vec<ProbeHeader>,
     /// Body of a POST, PUT or PATCH, sent as application/json unless a header says otherwise; what is not a GET or HEAD carries a fresh Idempotency-Key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
@@ -129,7 +129,7 @@ pub enum HttpMethod {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!(self.name.lowerAscii() in ['authorization', 'cookie', 'proxy-authorization', 'valerix-service-token', 'host', 'content-length', 'transfer-encoding', 'connection', 'idempotency-key'])")
     .message("a probe sends no credential, and sets Host, length, connection and Idempotency-Key itself; remove this header").field_path(".name"))]
-pub struct HttpHeader {
+pub struct ProbeHeader {
     /// Name of the header. Required.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     pub name: String,

@@ -10,11 +10,11 @@ use valerix_crds::{
     Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos,
     ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyPolicy,
     ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, ExcludedWindow,
-    Expectation, HttpMethod, HttpProbe, HttpProbeSpec, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType,
-    LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode,
-    ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService,
-    ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState,
-    Target, Timeouts, Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
+    Expectation, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope,
+    LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode, ProbeSpec,
+    ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec,
+    ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState, Target, Timeouts,
+    Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
 };
 
 mod shop;
