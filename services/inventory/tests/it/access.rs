@@ -23,9 +23,13 @@ async fn every_route_lets_in_whom_it_declares() {
     let server = TestServer::start(build(config).await.unwrap()).await;
     let routes = every_route(&server, "inventory", |user, roles| auth.bearer(user, roles)).await;
     let expected = [
+        ("GET /api/admin/chaos", json!("admin")),
         ("GET /api/inventory/{item_id}", json!("public")),
+        ("POST /api/admin/chaos", json!("admin")),
         ("POST /api/inventory/deduct", json!({"services": ["order"]})),
+        ("POST /api/inventory/recount", json!("admin")),
         ("POST /api/inventory/restock", json!("admin")),
+        ("POST /api/inventory/restock/bulk", json!("admin")),
     ];
     assert_eq!(routes, expected.map(|(route, access)| (route.to_owned(), access)));
 }

@@ -2,6 +2,7 @@
 //! Postgres and Redis. Any of them can be killed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
+mod access;
 mod bad_input;
 mod changes;
 mod end;

@@ -23,9 +23,12 @@ async fn every_route_lets_in_whom_it_declares() {
     let server = TestServer::start(build(config).await.unwrap()).await;
     let routes = every_route(&server, "payment", |user, roles| auth.bearer(user, roles)).await;
     let expected = [
+        ("GET /api/admin/reconciliation", json!("admin")),
         ("GET /payments/{id}", json!("admin")),
+        ("POST /api/admin/reconciliation", json!("admin")),
         ("POST /payments", json!({"services": ["order"]})),
         ("POST /payments/void", json!({"services": ["order"]})),
+        ("POST /payments/{id}/refund", json!({"services": ["order"]})),
     ];
     assert_eq!(routes, expected.map(|(route, access)| (route.to_owned(), access)));
 }
