@@ -79,7 +79,8 @@ async fn nobody_speaks_for_others_and_the_services_hear_who_asks() {
 
 #[tokio::test]
 async fn a_path_without_a_route_is_nowhere() {
-    let gateway = Setup::new().start().await.server;
+    let setup = Setup::new().target_policy("order", |order| order.retry.max_attempts = 1);
+    let gateway = setup.start().await.server;
     assert_eq!(gateway.get("/api/orders/7").await.status, 502);
     for path in ["/", "/api", "/api/ordersx", "/admin"] {
         let answer = gateway.get(path).await;
