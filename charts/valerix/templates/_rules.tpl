@@ -33,6 +33,18 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
+# resilient_service/apply: who decides how many pods there are
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+# resilient_service/apply: how many pods may be evicted at a time
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+# resilient_service/apply: who may talk to the pods
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
 # resilient_service/rollout: which template is the current one
 - apiGroups: [apps]
   resources: [replicasets]
