@@ -4,8 +4,8 @@
 //! cache alone ([`step::idle`]) and asks nothing. With one, it observes (`dereference`), decides one thing (`step`, pure)
 //! and does it (`apply`), again and again until there is something to wait for; what changes anything is decided once more
 //! on what the API server says at that moment. Side effects: `apply` writes the finalizer, the status and the fault
-//! document, and evicts; `probes` asks questions; `sweep` clears fault documents that nobody would end; `report::tell`
-//! records events and what a service's last experiment was. Nothing else.
+//! document, and evicts or deletes pods; `probes` asks questions; `sweep` clears fault documents that nobody would end;
+//! `report::tell` records events and what a service's last experiment was. Nothing else.
 
 mod apply;
 mod dereference;
