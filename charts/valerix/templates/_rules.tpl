@@ -127,6 +127,10 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [""]
   resources: [pods/eviction]
   verbs: [create]
+# chaos_experiment: podKill with method Delete, here and nowhere else
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete]
 {{- end }}
 {{/* Granted to the operator, cluster-wide in both forms, because a Role cannot grant it. */}}
 {{- define "valerix.rules.cluster" -}}
