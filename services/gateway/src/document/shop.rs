@@ -6,7 +6,7 @@ use crate::policy::TARGETS;
 
 /// Prefix and target of each route, by its name. Who may ask what is known best by the services, which verify the token
 /// again: here one that is sent must be good, so that nothing else gets as far as them.
-const ROUTES: [(&str, &str, &str); 7] = [
+const ROUTES: [(&str, &str, &str); 9] = [
     ("auth", "/auth", "auth"),
     ("keys", "/.well-known/jwks.json", "auth"),
     ("orders", "/api/orders", "order"),
@@ -14,6 +14,8 @@ const ROUTES: [(&str, &str, &str); 7] = [
     ("payments", "/payments", "payment"),
     ("notifications", "/notifications", "notification"),
     ("analytics", "/analytics", "analytics"),
+    ("chaos", "/api/admin/chaos", "inventory"),
+    ("reconciliation", "/api/admin/reconciliation", "payment"),
 ];
 
 const PARTS: [(&str, &str, &str); 5] = [
