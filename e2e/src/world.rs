@@ -348,7 +348,8 @@ impl World {
                 }
             }
         };
-        match tokio::time::timeout(within, until).await {
+        // What it holds would be in the future of every caller.
+        match tokio::time::timeout(within, Box::pin(until)).await {
             Ok(object) => Ok(object),
             Err(_) => Err(Error::new(Told(format!(
                 "{name} did not come to `{what}` within {within:?}\n{}",

@@ -24,14 +24,11 @@ fn a_dry_run_writes_the_status_and_nothing_else() {
         spec["count"] = json!(1);
         let mut cluster = Cluster::new(spec);
         let mut writes = 0;
-        while !cluster
-            .experiment
-            .as_ref()
-            .unwrap()
-            .status
-            .as_ref()
-            .is_some_and(|status| status.completed_at.is_some())
-        {
+        let completed = |cluster: &Cluster| {
+            let status = cluster.experiment.as_ref().unwrap().status.as_ref();
+            status.is_some_and(|status| status.completed_at.is_some())
+        };
+        while !completed(&cluster) {
             cluster.run(1, &mut |_| {
                 writes += 1;
                 Mishap::None
