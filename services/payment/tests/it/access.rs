@@ -24,6 +24,7 @@ async fn every_route_lets_in_whom_it_declares() {
     let routes = every_route(&server, "payment", |user, roles| auth.bearer(user, roles)).await;
     let expected = [
         ("GET /api/admin/reconciliation", json!("admin")),
+        ("GET /payments", json!("admin")),
         ("GET /payments/{id}", json!("admin")),
         ("POST /api/admin/reconciliation", json!("admin")),
         ("POST /payments", json!({"services": ["order"]})),
