@@ -26,6 +26,7 @@ async fn every_route_lets_in_whom_it_declares() {
         ("GET /api/admin/reconciliation", json!("admin")),
         ("GET /payments", json!("admin")),
         ("GET /payments/{id}", json!("admin")),
+        ("POST /api/admin/dead-letters/replay", json!("admin")),
         ("POST /api/admin/reconciliation", json!("admin")),
         ("POST /payments", json!({"services": ["order"]})),
         ("POST /payments/void", json!({"services": ["order"]})),
