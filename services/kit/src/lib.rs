@@ -47,6 +47,7 @@ pub mod lock;
 pub mod metrics;
 pub mod money;
 pub mod openapi;
+pub mod page;
 pub mod postgres;
 pub mod problem;
 pub mod server;

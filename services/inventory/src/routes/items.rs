@@ -1,14 +1,15 @@
-//! `GET /api/inventory/{item_id}` and `POST /api/inventory/restock`.
+//! `GET /api/inventory`, `GET /api/inventory/{item_id}` and `POST /api/inventory/restock`.
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use valerix_kit::api::{Api, Operation};
-use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
+use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
 use valerix_kit::identity::{Access, Caller};
+use valerix_kit::page::Page;
 use valerix_kit::problem::{Problem, from_idempotency, from_sqlx};
 use valerix_resilience::idempotency::{IdempotencyError, IdempotentRequest, Local, StoredAnswer, refusals};
 
@@ -19,6 +20,9 @@ use crate::store;
 const RESTOCK: &str = "/api/inventory/restock";
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
+    let several = Operation::new("The items, by id", Access::Public)
+        .query::<Page<ItemId>>()
+        .answer::<ItemPage>(200, "A page");
     let one = Operation::new("One item", Access::Public)
         .answer::<Item>(200, "The item")
         .problem(404, "No such item");
@@ -28,7 +32,8 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         .answer::<Item>(200, "The item as it was after that")
         .problem(409, "The first request with this key is still being answered")
         .problem(422, "No such item, or the key came with another body");
-    api.get("/api/inventory/{item_id}", show, one)
+    api.get("/api/inventory", list, several)
+        .get("/api/inventory/{item_id}", show, one)
         .post(RESTOCK, restock, more)
 }
 
@@ -37,6 +42,23 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
 pub(super) struct Restock {
     pub(super) item_id: ItemId,
     pub(super) quantity: Quantity,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ItemPage {
+    items: Vec<Item>,
+    next_cursor: Option<String>,
+}
+
+async fn list(
+    State(state): State<AppState>,
+    Query(Page { cursor, limit }): Query<Page<ItemId>>,
+) -> Result<Json<ItemPage>, Problem> {
+    let items = store::page(&state.pool, cursor.as_ref().map(ItemId::as_str), limit.rows())
+        .await
+        .map_err(|error| from_sqlx(&error))?;
+    let (items, next_cursor) = limit.cut(items, |item| item.item_id.clone());
+    Ok(Json(ItemPage { items, next_cursor }))
 }
 
 async fn show(State(state): State<AppState>, Path(item_id): Path<String>) -> Result<Json<Item>, Problem> {

@@ -201,6 +201,21 @@ pub async fn item(pool: &PgPool, item_id: &str) -> Result<Option<Item>, sqlx::Er
         .await
 }
 
+/// At most `limit` items by id, behind the id `after`.
+///
+/// # Errors
+/// The statement's.
+pub async fn page(pool: &PgPool, after: Option<&str>, limit: i64) -> Result<Vec<Item>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT item_id, available, initial, unit_price_minor, currency FROM items \
+         WHERE $1::text IS NULL OR item_id > $1 ORDER BY item_id LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
 /// Adds pieces to an item. `None`: there is no such item.
 ///
 /// # Errors

@@ -24,8 +24,10 @@ async fn every_route_lets_in_whom_it_declares() {
     let routes = every_route(&server, "inventory", |user, roles| auth.bearer(user, roles)).await;
     let expected = [
         ("GET /api/admin/chaos", json!("admin")),
+        ("GET /api/inventory", json!("public")),
         ("GET /api/inventory/{item_id}", json!("public")),
         ("POST /api/admin/chaos", json!("admin")),
+        ("POST /api/admin/dead-letters/replay", json!("admin")),
         ("POST /api/inventory/deduct", json!({"services": ["order"]})),
         ("POST /api/inventory/recount", json!("admin")),
         ("POST /api/inventory/restock", json!("admin")),

@@ -13,3 +13,4 @@ mod by_http;
 mod cancel;
 mod chaos;
 mod counts;
+mod list;

@@ -2,38 +2,26 @@
 
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use http::StatusCode;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{Json, Query};
 use valerix_kit::identity::{Access, Caller};
-use valerix_kit::problem::{FieldError, Problem, from_sqlx};
+use valerix_kit::page::Page;
+use valerix_kit::problem::{Problem, from_sqlx};
 
 use super::AppState;
 use crate::store::{self, Row};
-
-const DEFAULT_LIMIT: i64 = 20;
-const LARGEST_LIMIT: i64 = 100;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let operation = Operation::new(
         "The caller's notifications, newest first; an admin's are everybody's",
         Access::User,
     )
-    .query::<Page>()
+    .query::<Page<Id>>()
     .answer::<NotificationPage>(200, "A page");
     api.get("/notifications", list, operation)
-}
-
-#[derive(Debug, Deserialize, JsonSchema)]
-struct Page {
-    /// The `next_cursor` of the page before.
-    #[schemars(with = "Option<Id>")]
-    cursor: Option<Uuid>,
-    #[schemars(range(min = 1, max = 100))]
-    limit: Option<i64>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -90,24 +78,14 @@ impl From<Row> for Notification {
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Query(page): Query<Page>,
+    Query(Page { cursor, limit }): Query<Page<Uuid>>,
 ) -> Result<Json<NotificationPage>, Problem> {
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=LARGEST_LIMIT).contains(&limit) {
-        return Err(Problem::invalid(
-            StatusCode::BAD_REQUEST,
-            vec![FieldError::new("limit", "must be 1 to 100")],
-        ));
-    }
-    let mut rows = store::page(&state.pool, whose(&caller), page.cursor, limit + 1)
+    let rows = store::page(&state.pool, whose(&caller), cursor, limit.rows())
         .await
         .map_err(|error| from_sqlx(&error))?;
-    let more = i64::try_from(rows.len()).is_ok_and(|found| found > limit);
-    if more {
-        rows.pop();
-    }
+    let (rows, next_cursor) = limit.cut(rows, |row| row.id);
     Ok(Json(NotificationPage {
-        next_cursor: rows.last().filter(|_| more).map(|row| row.id),
+        next_cursor,
         notifications: rows.into_iter().map(Notification::from).collect(),
     }))
 }

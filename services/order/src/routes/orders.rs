@@ -13,6 +13,7 @@ use valerix_kit::idempotent::{Answered, Budget, Opening, idempotent};
 use valerix_kit::identity::{Access, Caller};
 use valerix_kit::item::{ItemId, LARGEST_ORDER};
 use valerix_kit::money::Money;
+use valerix_kit::page::Page;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
 use valerix_resilience::policy::Admission;
@@ -23,8 +24,6 @@ use crate::saga::state::Reason;
 use crate::store::StoreError;
 
 const ORDERS: &str = "/api/orders";
-const DEFAULT_LIMIT: i64 = 20;
-const LARGEST_LIMIT: i64 = 100;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let new = Operation::new("Place an order", Access::Public)
@@ -38,7 +37,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
             "A field is not acceptable, the item is not known, or the key came with another body",
         );
     let several = Operation::new("List one's own orders, newest first", Access::User)
-        .query::<Page>()
+        .query::<Page<Id>>()
         .answer::<OrderPage>(200, "A page");
     let one = Operation::new("Show an order", Access::Public)
         .answer::<OrderBody>(200, "The order")
@@ -213,14 +212,6 @@ pub(super) async fn find(app: &AppState, caller: &Caller, id: Uuid) -> Result<Or
         .ok_or_else(|| Problem::not_found("unknown-order", format!("there is no order {id}")))
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
-struct Page {
-    #[schemars(with = "Option<Id>")]
-    cursor: Option<Uuid>,
-    #[schemars(range(min = 1, max = 100))]
-    limit: Option<i64>,
-}
-
 #[derive(Debug, Serialize, JsonSchema)]
 struct OrderPage {
     orders: Vec<OrderBody>,
@@ -231,26 +222,15 @@ struct OrderPage {
 async fn list(
     State(app): State<AppState>,
     caller: Caller,
-    Query(page): Query<Page>,
+    Query(Page { cursor, limit }): Query<Page<Uuid>>,
 ) -> Result<Json<OrderPage>, Problem> {
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=LARGEST_LIMIT).contains(&limit) {
-        return Err(Problem::invalid(
-            StatusCode::BAD_REQUEST,
-            vec![FieldError::new("limit", "must be 1 to 100")],
-        ));
-    }
-    let mut orders = app
+    let orders = app
         .fast_path
         .store
-        .page(&caller.principal(), page.cursor, limit + 1)
+        .page(&caller.principal(), cursor, limit.rows())
         .await
         .map_err(|error| problem(&error))?;
-    let more = i64::try_from(orders.len()).is_ok_and(|found| found > limit);
-    if more {
-        orders.pop();
-    }
-    let next_cursor = orders.last().filter(|_| more).map(|order| order.id);
+    let (orders, next_cursor) = limit.cut(orders, |order| order.id);
     Ok(Json(OrderPage {
         orders: orders.into_iter().map(OrderBody::from).collect(),
         next_cursor,

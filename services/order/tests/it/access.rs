@@ -27,6 +27,7 @@ async fn every_route_lets_in_whom_it_declares() {
         ("GET /api/orders/{id}", json!("public")),
         ("GET /api/orders/{id}/events", json!("public")),
         ("GET /api/orders/{id}/history", json!("public")),
+        ("POST /api/admin/dead-letters/replay", json!("admin")),
         ("POST /api/orders", json!("public")),
         ("POST /api/orders/{id}/cancel", json!("public")),
         ("POST /api/orders/{id}/refund", json!("admin")),

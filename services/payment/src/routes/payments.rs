@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
-use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path};
+use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
 use valerix_kit::idempotent::{Answered, Budget, idempotent};
 use valerix_kit::identity::Access;
 use valerix_kit::money::Money;
+use valerix_kit::page::Page;
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
@@ -41,6 +42,9 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     )
     .body::<Void>()
     .answer::<PaymentBody>(200, "The payment as it is now");
+    let several = Operation::new("List the payments, newest first", Access::Admin)
+        .query::<Page<Id>>()
+        .answer::<PaymentPage>(200, "A page");
     let one = Operation::new("Show a payment", Access::Admin)
         .answer::<PaymentBody>(200, "The payment")
         .problem(404, "There is no such payment");
@@ -51,6 +55,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     api.post(PAYMENTS, charge, ask)
         .post("/payments/void", void, give_up)
         .post("/payments/{id}/refund", refund, give_back)
+        .get(PAYMENTS, list, several)
         .get("/payments/{id}", show, one)
 }
 
@@ -229,6 +234,29 @@ async fn refund(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Jso
 async fn show(State(app): State<AppState>, Path(id): Path<Uuid>) -> Result<Json<PaymentBody>, Problem> {
     let payment = app.settlement.store.read(id).await.map_err(|error| problem(&error))?;
     payment.map(|payment| Json(payment.into())).ok_or_else(|| unknown(id))
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct PaymentPage {
+    payments: Vec<PaymentBody>,
+    #[schemars(with = "Option<Id>")]
+    next_cursor: Option<Uuid>,
+}
+
+async fn list(
+    State(app): State<AppState>,
+    Query(Page { cursor, limit }): Query<Page<Uuid>>,
+) -> Result<Json<PaymentPage>, Problem> {
+    let found = app.settlement.store.page(cursor, limit.rows()).await;
+    let payments = found.map_err(|error| problem(&error))?.ok_or_else(|| {
+        let error = FieldError::new("cursor", "must be a next_cursor of this list");
+        Problem::invalid(StatusCode::BAD_REQUEST, vec![error])
+    })?;
+    let (payments, next_cursor) = limit.cut(payments, |payment| payment.id);
+    Ok(Json(PaymentPage {
+        payments: payments.into_iter().map(PaymentBody::from).collect(),
+        next_cursor,
+    }))
 }
 
 fn unknown(id: Uuid) -> Problem {

@@ -152,6 +152,35 @@ impl Store {
         read_by(&mut connection, "id", id).await
     }
 
+    /// At most `limit` payments, newest first, older than the payment `before`. `None`: there is no such payment.
+    ///
+    /// Ids are made of the orders' and tell no age, so the time is looked up; among payments of one moment the id decides.
+    pub async fn page(&self, before: Option<Uuid>, limit: i64) -> Result<Option<Vec<Payment>>, StoreError> {
+        // Where to go on is one row in any case, so that the index is read from there and never from its start.
+        let statement = format!(
+            "SELECT {COLUMNS} FROM payments WHERE (created_at, id) < (
+                 SELECT created_at, id FROM payments WHERE id = $1
+                 UNION ALL SELECT 'infinity', $2 WHERE $1 IS NULL)
+             ORDER BY created_at DESC, id DESC LIMIT $3"
+        );
+        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(statement))
+            .bind(before)
+            .bind(Uuid::nil())
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("list payments"))?;
+        if let (true, Some(before)) = (rows.is_empty(), before)
+            && self.read(before).await?.is_none()
+        {
+            return Ok(None);
+        }
+        rows.into_iter()
+            .map(Payment::try_from)
+            .collect::<Result<_, _>>()
+            .map(Some)
+    }
+
     /// Commit 1 of a charge over HTTP, inside the caller's transaction: the row, PROCESSING, unless the order has a
     /// payment already, which is then returned as it is. Says whether the payment is new.
     pub async fn open_in(

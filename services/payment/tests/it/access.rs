@@ -24,7 +24,9 @@ async fn every_route_lets_in_whom_it_declares() {
     let routes = every_route(&server, "payment", |user, roles| auth.bearer(user, roles)).await;
     let expected = [
         ("GET /api/admin/reconciliation", json!("admin")),
+        ("GET /payments", json!("admin")),
         ("GET /payments/{id}", json!("admin")),
+        ("POST /api/admin/dead-letters/replay", json!("admin")),
         ("POST /api/admin/reconciliation", json!("admin")),
         ("POST /payments", json!({"services": ["order"]})),
         ("POST /payments/void", json!({"services": ["order"]})),

@@ -7,6 +7,7 @@ mod charges;
 mod commands;
 mod desk;
 mod end;
+mod list;
 mod reconciliation;
 mod slow;
 mod store;
