@@ -12,13 +12,15 @@ use k8s_openapi::{
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 use valerix_crds::{
     Backup, BackupPhase, BackupPolicy, ChaosExperiment, ResilientService, Verdict,
     names::{RUN_ANNOTATION, condition as types},
 };
 use valerix_e2e::{
     shop::{self, Order, Reply},
-    world::{OPERATOR_NAMESPACE, SHOP, World, has_condition, shop_services},
+    visitor::Visitor,
+    world::{OPERATOR_NAMESPACE, SHOP, World, eventually, has_condition, shop_services},
 };
 
 const POD_KILL: &str = "demo-inventory-kill";
@@ -71,6 +73,8 @@ async fn tour() -> Result<()> {
     show(&world, "get valerix --all-namespaces").await?;
     title("Placing orders through the real API");
     place_orders(&world).await?;
+    title("A customer signs in at the gateway, orders, and is told by e-mail (recorded, not sent)");
+    sign_in_and_order(&world).await?;
     title("Changing a circuit breaker's threshold in running pods");
     patch_threshold(&world).await?;
     title("Slowing inventory by 3 s (ChaosExperiment latency)");
@@ -80,7 +84,7 @@ async fn tour() -> Result<()> {
     kill_a_pod(&world).await?;
     title("Backing up the shop's databases (BackupPolicy shop)");
     back_up(&world).await?;
-    let order = world.api::<Service>(SHOP).get("order").await?;
+    let order = world.api::<Service>(SHOP).get("gateway").await?;
     let address = order.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
     title("All of it is running.");
     print_next(&world, &address);
@@ -129,6 +133,32 @@ async fn place_orders(world: &World) -> Result<()> {
         ids.push(order.order_id);
     }
     shop::settled(world, &ids, Duration::from_secs(60)).await.map(drop)
+}
+
+/// The way of a visitor: an account, an order with a token, and the news of it.
+async fn sign_in_and_order(world: &World) -> Result<()> {
+    let email = format!("{}@customers.example", Uuid::new_v4());
+    let customer = Visitor::registered(world, &email, "correct horse battery staple").await?;
+    let key = Uuid::new_v4().to_string();
+    let wanted = json!({"item_id": "ps5", "quantity": 1});
+    let reply = customer
+        .ask(world, "POST", "/api/orders", &[("Idempotency-Key", &key)], &wanted)
+        .await?;
+    ensure!(matches!(reply.status, 201 | 202), "{} {}", reply.status, reply.body);
+    let order: Order = serde_json::from_value(reply.json()?)?;
+    println!("   {}", line(&order, &reply));
+    let news = eventually(Duration::from_secs(30), || async {
+        let answer = customer
+            .ask(world, "GET", "/notifications", &[], &Value::Null)
+            .await
+            .ok()?;
+        let first = answer.json().ok()?["notifications"][0]["subject"].as_str()?.to_owned();
+        Some(first)
+    })
+    .await
+    .context("the customer is told nothing of the order within 30 s")?;
+    println!("   {email} is told: {news}");
+    Ok(())
 }
 
 /// Raises or lowers the threshold by one each time the demo runs, and shows that the same pods took it over.
@@ -343,14 +373,14 @@ fn print_next(world: &World, address: &str) {
     let kubectl = world.environment.kubectl.display();
     println!("  kubeconfig      {}", world.environment.kubeconfig.display());
     println!(
-        "  shop            http://order.shop.svc inside the cluster, http://{address} from its nodes; POST /api/orders"
+        "  shop            http://gateway.shop.svc inside the cluster, http://{address} from its nodes; POST /api/orders"
     );
     println!("  operator        {OPERATOR_NAMESPACE}, metrics on its Service, port 8080");
     println!("\nNext:");
     println!("  export KUBECONFIG=$(make -s kubeconfig)");
     println!("  {kubectl} get valerix --all-namespaces");
     println!("  {kubectl} explain rsvc.spec.resilience.targets");
-    println!("  {kubectl} --namespace shop port-forward service/order 3001:80");
+    println!("  {kubectl} --namespace shop port-forward service/gateway 8080:80");
     println!("  make order ITEM=ps5 QUANTITY=1");
     println!("  make down       removes everything again");
 }

@@ -348,6 +348,10 @@ fn exists(builder: Builder, reference: &str, archive: Option<&Path>) -> bool {
     }
 }
 
+/// How buildah says that it could not seal the copy of itself that a step runs in: the kernel refuses while it has a page of
+/// it in hand, for example to reclaim memory. Nothing of the image is wrong.
+const SEALING: &str = "sealing memfd copy: Device or resource busy";
+
 fn build_one(
     builder: Builder,
     (dockerfile, argument): (&Path, &str),
@@ -363,23 +367,34 @@ fn build_one(
             .arg(context);
         return docker.run(log);
     };
-    Program::new("buildah")
-        // chroot is the isolation that needs no right that a container lacks.
-        .args([
-            "bud",
-            "--isolation=chroot",
-            "--pull-never",
-            "--layers=false",
-            "--timestamp=0",
-            "--build-arg",
-            argument,
-            "--tag",
-            reference,
-            "--file",
-        ])
-        .arg(dockerfile)
-        .arg(context)
-        .run(log)?;
+    let bud = || {
+        Program::new("buildah")
+            // chroot is the isolation that needs no right that a container lacks.
+            .args([
+                "bud",
+                "--isolation=chroot",
+                "--pull-never",
+                "--layers=false",
+                "--timestamp=0",
+                "--build-arg",
+                argument,
+                "--tag",
+                reference,
+                "--file",
+            ])
+            .arg(dockerfile)
+            .arg(context)
+    };
+    let mut busy = false;
+    let built = bud().run_seeing(log, |line| busy |= line.contains(SEALING));
+    if busy {
+        log.say(&format!(
+            "{reference}: the kernel was busy with a page of buildah's, once more"
+        ));
+        bud().run(log)?;
+    } else {
+        built?;
+    }
     let unfinished = archive.with_extension(format!("unfinished-{}", std::process::id()));
     Program::new("buildah")
         .args(["push", "--quiet", reference])
