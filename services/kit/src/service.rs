@@ -158,6 +158,11 @@ impl Service {
         };
         if let Some(auth) = &args.identity.auth_url {
             service.identity = service.identity.clone().closed_by(service.client("auth", auth)?);
+            let identity = service.identity.clone();
+            service.tasks.spawn_droppable("public-keys", move || {
+                let identity = identity.clone();
+                async move { identity.prepare().await }
+            });
         }
         Ok(service)
     }

@@ -19,7 +19,7 @@ use crate::events::{Happened, announced};
 use crate::store::{sessions, users};
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let join = Operation::new("Become a user", Access::Public)
+    let join = Operation::new("Become a user", Access::Open)
         .body::<Registration>()
         .answer::<User>(201, "The user; log in to get tokens")
         .problem(409, "There is a user with this e-mail")

@@ -13,7 +13,7 @@ use valerix_kit::problem::Problem;
 use super::AppState;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let set = Operation::new("The public keys that verify access tokens", Access::Public)
+    let set = Operation::new("The public keys that verify access tokens", Access::Open)
         .answer::<Value>(200, "A JWK set (RFC 7517)");
     let rotate = Operation::new("Make a new signing key", Access::Admin)
         .answer::<NewKey>(200, "It is published now and signs when every service knows it");

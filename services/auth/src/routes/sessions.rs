@@ -20,20 +20,20 @@ use crate::store::{attempts, sessions, users};
 use crate::tokens::{kept, refresh_token};
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let login = Operation::new("Log in", Access::Public)
+    let login = Operation::new("Log in", Access::Open)
         .body::<Login>()
         .answer::<Tokens>(200, "Tokens of a new session")
         .problem(401, "No such user, or another password")
         .problem(429, "Too many failures: come back after the seconds of Retry-After")
         .problem(503, "Too many passwords are being checked");
-    let refresh = Operation::new("Exchange a refresh token, once, for new tokens", Access::Public)
+    let refresh = Operation::new("Exchange a refresh token, once, for new tokens", Access::Open)
         .body::<Refresh>()
         .answer::<Tokens>(200, "Tokens of the same session")
         .problem(
             401,
             "The token is not known, is over or was exchanged before; that ends the session",
         );
-    let logout = Operation::new("End the session of a refresh token", Access::Public)
+    let logout = Operation::new("End the session of a refresh token", Access::Open)
         .body::<Refresh>()
         .empty(204, "It gives no more tokens");
     api.post("/auth/login", log_in, login)

@@ -23,15 +23,15 @@ async fn every_route_lets_in_whom_it_declares() {
     let routes = every_route(&app.server, "auth", sign_in).await;
     let expected = [
         ("DELETE /auth/me", json!("user")),
-        ("GET /.well-known/jwks.json", json!("public")),
+        ("GET /.well-known/jwks.json", json!("open")),
         ("GET /auth/me", json!("user")),
         ("GET /auth/users/{id}/contact", json!({"services": ["notification"]})),
         ("PATCH /auth/me", json!("user")),
         ("POST /auth/keys/rotate", json!("admin")),
-        ("POST /auth/login", json!("public")),
-        ("POST /auth/logout", json!("public")),
-        ("POST /auth/refresh", json!("public")),
-        ("POST /auth/register", json!("public")),
+        ("POST /auth/login", json!("open")),
+        ("POST /auth/logout", json!("open")),
+        ("POST /auth/refresh", json!("open")),
+        ("POST /auth/register", json!("open")),
     ];
     assert_eq!(routes, expected.map(|(route, access)| (route.to_owned(), access)));
 }

@@ -18,6 +18,9 @@ use crate::problem::Problem;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Anyone, and nobody is asked who they are: tokens are not looked at. For what is asked by those whose token has
+    /// expired, such as to log in.
+    Open,
     /// Anyone, also without a token; a token that is sent must be valid all the same.
     Public,
     /// A user who is signed in.
@@ -35,9 +38,9 @@ impl Access {
     /// 401 for somebody who has not said who they are, 403 for others; both name what is needed.
     pub fn check(self, caller: &Caller) -> Result<(), Problem> {
         let allowed = match (self, caller) {
-            (Self::Public, _) | (Self::User, Caller::User { .. }) | (Self::Admin, Caller::User { admin: true, .. }) => {
-                true
-            }
+            (Self::Open | Self::Public, _)
+            | (Self::User, Caller::User { .. })
+            | (Self::Admin, Caller::User { admin: true, .. }) => true,
             (Self::Service(names), Caller::Service { name }) => names.contains(&name.as_str()),
             _ => false,
         };
@@ -60,7 +63,7 @@ impl Access {
     /// Whom it needs, in words.
     fn needs(self) -> String {
         match self {
-            Self::Public => "nothing".to_owned(),
+            Self::Open | Self::Public => "nothing".to_owned(),
             Self::User => "a user who is signed in: send Authorization: Bearer with an access token".to_owned(),
             Self::Admin => "the role admin".to_owned(),
             Self::Service(names) => format!("the header Valerix-Service-Token of {}", names.join(" or ")),
@@ -70,6 +73,7 @@ impl Access {
     /// How it stands in an OpenAPI document, as `x-valerix-access`.
     pub(crate) fn describe(self) -> Value {
         match self {
+            Self::Open => json!("open"),
             Self::Public => json!("public"),
             Self::User => json!("user"),
             Self::Admin => json!("admin"),
@@ -80,6 +84,7 @@ impl Access {
     /// How it stands in an OpenAPI document, as `security`.
     pub(crate) fn security(self) -> Value {
         match self {
+            Self::Open => json!([]),
             Self::Public => json!([{}, {"user": []}]),
             Self::User => json!([{"user": []}]),
             Self::Admin => json!([{"user": ["admin"]}]),

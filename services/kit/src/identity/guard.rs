@@ -4,7 +4,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{Access, Identity};
+use super::{Access, Caller, Identity};
 use crate::problem::Problem;
 
 /// Answers for the handler where `access` is not given, else leaves the caller for it.
@@ -13,7 +13,11 @@ pub(crate) async fn guard(access: Access, mut request: Request, next: Next) -> R
     let Some(identity) = request.extensions().get::<Identity>().cloned() else {
         return Problem::internal(&"the routes of an Api are served without an identity").into_response();
     };
-    let caller = match identity.identify(request.headers()).await {
+    let caller = match access {
+        Access::Open => Ok(Caller::Anonymous),
+        _ => identity.identify(request.headers()).await,
+    };
+    let caller = match caller {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };

@@ -69,6 +69,13 @@ impl Identity {
         self.closed(AuthService(auth))
     }
 
+    /// Returns when auth's keys are known, at once where they are not needed.
+    pub(crate) async fn prepare(&self) {
+        if let Some(users) = &self.users {
+            users.prepare().await;
+        }
+    }
+
     /// Whether nobody is asked who they are.
     pub fn is_open(&self) -> bool {
         self.users.is_none()

@@ -1,7 +1,8 @@
 //! Auth's public keys (a JWK set, RFC 7517), as this service knows them.
 //!
-//! A set is asked for when a token names a key that is not in it, at most once in [`UNKNOWN_KEY_PAUSE`], and beside the
-//! requests when it is older than [`REFRESH_AFTER`]. While auth is away the last good set is used for [`KEEP`].
+//! A set is asked for at start, when a token names a key that is not in it, at most once in [`UNKNOWN_KEY_PAUSE`], and
+//! beside the requests when it is older than [`REFRESH_AFTER`]. Whoever needs a key while auth is being asked waits for the
+//! answer. While auth is away the last good set is used for [`KEEP`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,9 +12,9 @@ use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
-use valerix_resilience::ResilientClient;
+use valerix_resilience::{Backoff, Deadline, ResilientClient};
 
 /// Pause after which a token with an unknown key has the set asked for again: tokens can be invented faster than auth
 /// can answer.
@@ -24,7 +25,7 @@ const NO_KEYS_PAUSE: Duration = Duration::from_secs(1);
 const REFRESH_AFTER: Duration = Duration::from_secs(5 * 60);
 /// How long a set is used without auth having confirmed it.
 const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a request waits for auth's answer.
+/// How long a request waits for auth's answer, if its deadline lets it.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Keys that are read of one set.
 const LARGEST_SET: usize = 100;
@@ -86,8 +87,6 @@ pub(super) struct KeySet {
 struct Inner {
     source: Box<dyn PublicKeys>,
     known: Mutex<Known>,
-    /// Held while auth is asked: one asks, the others wait for the answer.
-    asking: AsyncMutex<()>,
 }
 
 #[derive(Default)]
@@ -97,6 +96,8 @@ struct Known {
     confirmed: Option<Instant>,
     /// When auth was asked last, and whether it answered.
     asked: Option<(Instant, bool)>,
+    /// The question that auth was asked last: it is closed when it has its answer, or will have none.
+    question: Option<watch::Receiver<()>>,
 }
 
 impl Known {
@@ -134,41 +135,63 @@ impl KeySet {
             inner: Arc::new(Inner {
                 source: Box::new(source),
                 known: Mutex::default(),
-                asking: AsyncMutex::default(),
             }),
         }
     }
 
     /// The key `id`; auth is asked where it is not known and the pause is over.
     pub(super) async fn find(&self, id: &str) -> Result<VerifyingKey, NoKey> {
-        let (found, may_ask, old) = {
-            let known = self.known();
+        let (found, question) = {
+            let mut known = self.known();
+            let found = known.find(id);
             let old = known.age().is_none_or(|age| age >= REFRESH_AFTER);
-            (known.find(id), known.may_ask(), old)
+            let question = (found.is_err() || old).then(|| self.ask(&mut known)).flatten();
+            (found, question)
         };
-        if !may_ask || (found.is_ok() && !old) {
+        let (Err(_), Some(mut question)) = (&found, question) else {
             return found;
+        };
+        let patience = Deadline::current().map_or(PATIENCE, |deadline| deadline.remaining().min(PATIENCE));
+        match tokio::time::timeout(patience, question.changed()).await {
+            Ok(_closed) => self.known().find(id),
+            Err(_) => Err(NoKey::Unavailable),
         }
-        // In a task of its own, as a caller who leaves must not leave the question without its answer.
-        let asked = tokio::spawn({
-            let (set, id) = (self.clone(), id.to_owned());
-            async move { set.ask(&id).await }
-        });
-        if found.is_err() && tokio::time::timeout(PATIENCE, asked).await.is_err() {
-            return Err(NoKey::Unavailable);
-        }
-        found.or_else(|_| self.known().find(id))
     }
 
-    async fn ask(&self, id: &str) {
-        let _asking = self.inner.asking.lock().await;
-        {
-            let mut known = self.known();
-            if !known.may_ask() {
-                return;
+    /// Asks auth until it has answered once: the first requests are not to wait for that.
+    pub(super) async fn prepare(&self) {
+        let mut backoff = Backoff::new(NO_KEYS_PAUSE, UNKNOWN_KEY_PAUSE);
+        while self.known().age().is_none() {
+            let question = self.ask(&mut self.known());
+            match question {
+                Some(mut question) => drop(question.changed().await),
+                None => tokio::time::sleep(backoff.next_delay()).await,
             }
-            known.asked = Some((Instant::now(), false));
         }
+    }
+
+    /// The question that is under way, else a new one; none during the pause.
+    fn ask(&self, known: &mut Known) -> Option<watch::Receiver<()>> {
+        let open = known.question.as_ref();
+        if let Some(open) = open.filter(|question| question.has_changed().is_ok()) {
+            return Some(open.clone());
+        }
+        if !known.may_ask() {
+            return None;
+        }
+        known.asked = Some((Instant::now(), false));
+        let (open, question) = watch::channel(());
+        known.question = Some(question.clone());
+        // In a task of its own, as a caller who leaves must not leave the question without its answer.
+        let set = self.clone();
+        tokio::spawn(async move {
+            let _open = open;
+            set.fetch().await;
+        });
+        Some(question)
+    }
+
+    async fn fetch(&self) {
         let set = self.inner.source.fetch().await.and_then(|set| read(&set));
         let mut known = self.known();
         match set {
@@ -180,7 +203,7 @@ impl KeySet {
             }
             Err(error) => {
                 let age_s = known.age().map(|age| age.as_secs());
-                tracing::warn!(%error, key = id, age_s, "auth's public keys are those known before, if any");
+                tracing::warn!(%error, age_s, "auth's public keys are those known before, if any");
             }
         }
     }
@@ -236,17 +259,19 @@ mod tests {
 
     use super::*;
 
-    /// An auth that knows key `a`, counts how often it is asked and may be away.
+    /// An auth that knows key `a`, counts how often it is asked, may be away, and answers when its gate lets it.
     #[derive(Clone, Default)]
     struct Auth {
         asked: Arc<AtomicUsize>,
         away: Arc<AtomicBool>,
+        gate: Arc<tokio::sync::RwLock<()>>,
     }
 
     #[async_trait]
     impl PublicKeys for Auth {
         async fn fetch(&self) -> Result<Value, FetchError> {
             self.asked.fetch_add(1, Ordering::SeqCst);
+            let _open = self.gate.read().await;
             if self.away.load(Ordering::SeqCst) {
                 return Err(FetchError("away".to_owned()));
             }
@@ -322,6 +347,71 @@ mod tests {
         auth.set_away(false);
         advance(NO_KEYS_PAUSE).await;
         assert!(keys.find("a").await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_needs_a_key_while_auth_is_asked_waits_for_the_answer() {
+        let auth = Auth::default();
+        let keys = KeySet::new(auth.clone());
+        let ask_all = || {
+            let keys = ["a", "b", "a"].map(|id| keys.find(id));
+            async {
+                futures::future::join_all(keys)
+                    .await
+                    .into_iter()
+                    .map(Result::err)
+                    .collect::<Vec<_>>()
+            }
+        };
+        let expected = [None, Some(NoKey::Unknown), None];
+        // At first, and when a set is known and somebody invents keys.
+        for asked in 1..=2 {
+            let shut = auth.gate.write().await;
+            let release = async {
+                crate::testing::eventually("auth is asked", || async { (auth.asked() == asked).then_some(()) }).await;
+                drop(shut);
+            };
+            let (found, ()) = tokio::join!(ask_all(), release);
+            assert_eq!(found, expected);
+            advance(UNKNOWN_KEY_PAUSE).await;
+        }
+        assert_eq!(auth.asked(), 2, "all of them have asked one question");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_the_deadline_of_the_request() {
+        let auth = Auth::default();
+        let _shut = auth.gate.write().await;
+        let keys = KeySet::new(auth.clone());
+        for (deadline, waited) in [
+            (Duration::from_millis(50), Duration::from_millis(50)),
+            (4 * PATIENCE, PATIENCE),
+        ] {
+            let begun = Instant::now();
+            assert_eq!(
+                Deadline::after(deadline).scope(why(&keys, "a")).await,
+                NoKey::Unavailable
+            );
+            let took = begun.elapsed();
+            assert!((waited..waited + Duration::from_millis(10)).contains(&took), "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_keys_are_there_before_anybody_needs_one() {
+        let auth = Auth::default();
+        auth.set_away(true);
+        let keys = KeySet::new(auth.clone());
+        let preparing = tokio::spawn({
+            let keys = keys.clone();
+            async move { keys.prepare().await }
+        });
+        crate::testing::eventually("auth is asked", || async { (auth.asked() == 1).then_some(()) }).await;
+        auth.set_away(false);
+        preparing.await.unwrap();
+        let asked = auth.asked();
+        assert!(keys.find("a").await.is_ok());
+        assert_eq!(auth.asked(), asked);
     }
 
     #[tokio::test(start_paused = true)]

@@ -59,6 +59,11 @@ impl UserTokens {
         }
     }
 
+    /// Returns when auth's keys are known.
+    pub(super) async fn prepare(&self) {
+        self.keys.prepare().await;
+    }
+
     /// Whose token it is.
     pub(super) async fn verify(&self, token: &str) -> Result<Caller, Problem> {
         let hash: Hash = Sha256::digest(token).into();

@@ -203,6 +203,7 @@ fn expected(access: &Value, caller: &str) -> Option<u16> {
     let services = access["services"].as_array();
     let named = services.is_some_and(|services| services.iter().any(|name| name == caller));
     match (access.as_str(), caller) {
+        (Some("open"), _) => None,
         (_, "forger") => Some(401),
         (Some("public"), _) | (Some("user"), "user" | "admin") | (Some("admin"), "admin") => None,
         (None, _) if named => None,

@@ -19,6 +19,7 @@ async fn who(caller: Caller) -> String {
 
 fn api() -> Api {
     Api::new("test", "")
+        .get("/open", who, Operation::new("Open", Access::Open))
         .get("/public", who, Operation::new("Public", Access::Public))
         .get("/user", who, Operation::new("User", Access::User))
         .post("/admin", who, Operation::new("Admin", Access::Admin))
@@ -59,7 +60,8 @@ async fn every_route_lets_in_whom_it_declares() {
     for (route, access) in expected {
         assert!(routes.contains(&(route.to_owned(), access)), "{routes:?}");
     }
-    assert_eq!(routes.len(), 4);
+    assert!(routes.contains(&("GET /open".to_owned(), json!("open"))), "{routes:?}");
+    assert_eq!(routes.len(), 5);
 }
 
 #[tokio::test]
@@ -79,6 +81,21 @@ async fn a_handler_is_told_who_calls() {
         .call(http::Method::GET, "/named/1")
         .header(SERVICE_TOKEN, proof("order", "test"));
     assert_eq!(Answer::of(service).await.text, "service:order");
+}
+
+#[tokio::test]
+async fn an_open_route_looks_at_no_token() {
+    let (auth, server) = closed().await;
+    let good = auth.bearer(Uuid::new_v4(), &["admin"]);
+    let mut expired = TestAuth::claims(Uuid::new_v4(), &[]);
+    expired.exp = expired.iat - 600;
+    let expired = format!("Bearer {}", auth.sign(&expired));
+    for token in [good.as_str(), &expired, "Bearer nonsense", "Basic YTpi"] {
+        let answer = ask(&server, "/open", token).await;
+        assert_eq!((answer.status, answer.text.as_str()), (200, "anonymous"), "{token}");
+    }
+    let document = server.get("/openapi.json").await.body();
+    assert_eq!(document["paths"]["/open"]["get"]["security"], json!([]));
 }
 
 #[tokio::test]
