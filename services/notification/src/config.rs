@@ -30,7 +30,7 @@ pub struct Config {
     /// How long the mail server may take for one e-mail, at most 1m.
     #[arg(long, env = "SMTP_TIMEOUT", default_value = "10s", value_parser = parse_smtp_timeout)]
     pub smtp_timeout: Duration,
-    /// Deliveries of one message that may fail before it is given up.
+    /// How often the mail server may put one message off before it is given up.
     #[arg(long, env = "DELIVERY_ATTEMPTS", default_value_t = 10, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub delivery_attempts: i32,
     /// The pause after the first failure; it doubles up to 512 times this.

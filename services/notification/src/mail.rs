@@ -35,8 +35,10 @@ pub enum Outcome {
     Sent,
     /// It is written down, nobody was told.
     Recorded,
-    /// Not now; the same again may work.
+    /// The server has not taken this message now; the same again may work.
     Later(String),
+    /// Nothing was said about this message: the server is not reached, does not answer or does not accept us.
+    Away(String),
     /// It will never be taken.
     Never(String),
 }
@@ -67,7 +69,7 @@ impl Mail {
     pub async fn send(&self, event: Uuid, address: &str, subject: &str, body: &str) -> Outcome {
         let (server, from, timeout) = match self {
             Self::Recorded => return Outcome::Recorded,
-            Self::Misconfigured => return Outcome::Later("SMTP_URL can not be used".into()),
+            Self::Misconfigured => return Outcome::Away("SMTP_URL can not be used".into()),
             Self::Smtp { server, from, timeout } => (server, from, *timeout),
         };
         let Ok(address) = address.parse() else {
@@ -87,7 +89,7 @@ impl Mail {
         match tokio::time::timeout(timeout, server.send(message)).await {
             Ok(Ok(_)) => Outcome::Sent,
             Ok(Err(error)) => failed(&error),
-            Err(_) => Outcome::Later(format!(
+            Err(_) => Outcome::Away(format!(
                 "the mail server did not answer within {} ms",
                 timeout.as_millis()
             )),
@@ -103,12 +105,14 @@ fn failed(error: &lettre::transport::smtp::Error) -> Outcome {
         } else {
             "the mail server is not reached"
         };
-        return Outcome::Later(what.into());
+        return Outcome::Away(what.into());
     };
     let reason = format!("the mail server refused it with {code}");
-    // It does not know us, or wants TLS: our configuration's fault, not the message's.
-    let ours = ["530", "534", "535", "538"].contains(&code.as_str());
-    if error.is_permanent() && !ours {
+    // It closes, does not know us, or wants TLS: the same for every message.
+    let general = ["421", "454", "530", "534", "535", "538"].contains(&code.as_str());
+    if general {
+        Outcome::Away(reason)
+    } else if error.is_permanent() {
         Outcome::Never(reason)
     } else {
         Outcome::Later(reason)

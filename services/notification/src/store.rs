@@ -59,7 +59,7 @@ pub struct Taken {
     pub body: String,
     /// How often it was taken up: only who took it last may say what became of it.
     pub taken: i32,
-    /// Deliveries that failed.
+    /// How often the mail server has put it off.
     pub failures: i32,
     /// Whether it is too old to be tried again.
     pub expired: bool,
@@ -114,7 +114,7 @@ pub async fn finish(pool: &PgPool, taken: &Taken, status: &str, reason: Option<&
     .map(|_| ())
 }
 
-/// Makes a message wait, unless another has taken it up since; `counted` if a delivery failed.
+/// Makes a message wait, unless another has taken it up since; `counted` if the mail server has put it off.
 ///
 /// # Errors
 /// The statement's.

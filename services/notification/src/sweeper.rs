@@ -7,7 +7,9 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use valerix_resilience::Backoff;
 
 use crate::contacts::{ContactError, Contacts, PATIENCE};
 use crate::mail::{Mail, Outcome};
@@ -21,6 +23,9 @@ const PLACES: usize = 8;
 const MARGIN: Duration = Duration::from_secs(30);
 /// The longest pause, as a power of two of the first.
 const LARGEST_DOUBLING: i32 = 9;
+/// The pauses between attempts to write down what became of a message.
+const FIRST_REWRITE: Duration = Duration::from_millis(100);
+const LONGEST_REWRITE: Duration = Duration::from_secs(2);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// The sweeper of one replica.
@@ -40,7 +45,7 @@ pub struct Sweeper {
     pub pause: Duration,
     /// How long one e-mail may take.
     pub send_timeout: Duration,
-    /// Deliveries that may fail.
+    /// How often the mail server may put a message off.
     pub attempts: i32,
     /// The pause after the first failure.
     pub first_pause: Duration,
@@ -87,40 +92,53 @@ impl Sweeper {
             return Ok(true);
         }
         let lease = self.send_timeout + PATIENCE + MARGIN;
+        // Before the lease is written down, so that it is over here before it is there.
+        let until = Instant::now() + lease;
         let limit = i64::try_from(free).unwrap_or(1);
         let taken = store::take(&self.pool, limit, lease, self.expiry).await?;
         let full = taken.len() == free;
         for taken in taken {
             let sweeper = Arc::clone(self);
-            running.spawn(async move { sweeper.settle(&taken).await });
+            running.spawn(async move { sweeper.settle(&taken, until).await });
         }
         Ok(full)
     }
 
-    /// Delivers one message and writes down what became of it.
-    async fn settle(&self, taken: &Taken) {
-        let (status, written) = match self.judge(taken, self.deliver(taken).await) {
-            Verdict::End(status, reason) => (
-                status.to_ascii_lowercase(),
-                store::finish(&self.pool, taken, status, reason.as_deref()).await,
-            ),
-            Verdict::Again { counted, reason } => {
-                let doublings = (taken.taken - 1).clamp(0, LARGEST_DOUBLING);
-                let pause = self.first_pause * 2_u32.pow(doublings.unsigned_abs());
+    /// Delivers one message and writes down what became of it, again and again until its lease ends: a message that was
+    /// sent and is not known to be is sent twice.
+    async fn settle(&self, taken: &Taken, until: Instant) {
+        let verdict = self.judge(taken, self.deliver(taken).await);
+        let status = match &verdict {
+            Verdict::End(status, _) => status.to_ascii_lowercase(),
+            Verdict::Again { reason, .. } => {
                 tracing::info!(notification = %taken.id, reason, "a message has to wait");
-                (
-                    "postponed".to_owned(),
-                    store::postpone(&self.pool, taken, pause, counted, &reason).await,
-                )
+                "postponed".to_owned()
             }
         };
         self.metrics.ended(taken.channel(), &status);
-        if let Err(error) = written {
-            tracing::warn!(notification = %taken.id, %error, "what became of a message was not written down");
+        let mut backoff = Backoff::new(FIRST_REWRITE, LONGEST_REWRITE);
+        while let Err(error) = self.write_down(taken, &verdict).await {
+            let next = Instant::now() + backoff.next_delay();
+            if next >= until {
+                tracing::warn!(notification = %taken.id, %error, "what became of a message was not written down");
+                return;
+            }
+            tokio::time::sleep_until(next).await;
         }
     }
 
-    /// A message that has failed too often, or waited too long, is given up.
+    async fn write_down(&self, taken: &Taken, verdict: &Verdict) -> Result<(), sqlx::Error> {
+        match verdict {
+            Verdict::End(status, reason) => store::finish(&self.pool, taken, status, reason.as_deref()).await,
+            Verdict::Again { counted, reason } => {
+                let doublings = (taken.taken - 1).clamp(0, LARGEST_DOUBLING);
+                let pause = self.first_pause * 2_u32.pow(doublings.unsigned_abs());
+                store::postpone(&self.pool, taken, pause, *counted, reason).await
+            }
+        }
+    }
+
+    /// A message that was put off too often, or waited too long, is given up.
     fn judge(&self, taken: &Taken, verdict: Verdict) -> Verdict {
         match verdict {
             Verdict::Again { counted, reason } if counted && taken.failures + 1 >= self.attempts => {
@@ -164,6 +182,7 @@ impl Sweeper {
                     Outcome::Recorded => Verdict::End("RECORDED", None),
                     Outcome::Never(reason) => Verdict::End("FAILED", Some(reason)),
                     Outcome::Later(reason) => Verdict::Again { counted: true, reason },
+                    Outcome::Away(reason) => Verdict::Again { counted: false, reason },
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! `POST /api/inventory/recount` and `POST /api/inventory/restock/bulk`: one at a time in the whole shop, by the lock of
 //! the stock. A holder who was overtaken while it stood still is refused by the row.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -19,7 +20,6 @@ use valerix_resilience::idempotency::{IdempotencyError, IdempotentRequest, Local
 
 use super::AppState;
 use super::items::Restock;
-use crate::stock::Item;
 use crate::store::{self, counts};
 
 const BULK: &str = "/api/inventory/restock/bulk";
@@ -44,7 +44,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     )
     .idempotency_key()
     .body::<BulkRestock>()
-    .answer::<BulkBody>(200, "The items as they were after that")
+    .answer::<BulkBody>(200, "How many items it were")
     .problem(
         409,
         "The first request with this key is still being answered, or this one was overtaken",
@@ -124,7 +124,9 @@ struct BulkRestock {
 struct BulkBody {
     /// The fencing token under which it was written.
     token: i64,
-    items: Vec<Item>,
+    /// Items that got pieces, each counted once. Not the items themselves: the answer is kept under its key and has to be
+    /// small.
+    restocked: usize,
 }
 
 async fn restock(
@@ -162,19 +164,17 @@ async fn add(
     // In the order of their ids, as a recount locks them.
     let mut entries: Vec<(usize, Restock)> = items.into_iter().enumerate().collect();
     entries.sort_by(|(_, left), (_, right)| left.item_id.as_str().cmp(right.item_id.as_str()));
-    let mut restocked: Vec<Item> = Vec::with_capacity(entries.len());
+    let mut restocked = HashSet::with_capacity(entries.len());
     for (index, Restock { item_id, quantity }) in entries {
         let item = store::add_stock(claim.transaction(), item_id.as_str(), quantity.get()).await;
         let item = item.map_err(|error| from_sqlx(&error))?;
         let item =
             item.ok_or_else(|| super::items::unknown_at(&format!("/items/{index}/item_id"), item_id.as_str()))?;
-        // An item that is named twice is shown as it is in the end.
-        restocked.retain(|shown| shown.item_id != item.item_id);
-        restocked.push(item);
+        restocked.insert(item.item_id);
     }
     let body = BulkBody {
         token: held.fence().token,
-        items: restocked,
+        restocked: restocked.len(),
     };
     let answer = StoredAnswer::json(StatusCode::OK, &body).map_err(|error| Problem::internal(&error))?;
     let stored = claim.commit(answer).await.map_err(unstored)?;

@@ -201,10 +201,16 @@ impl Consumer {
     /// Says again and again that this consumer lives, for as long as it handles events.
     async fn hold(self: Arc<Self>) {
         loop {
-            if let Err(error) = self.bus.hold(&self.subscription).await {
-                tracing::debug!(%error, "the consumer's lease was not renewed");
-            }
+            self.hold_once().await;
             tokio::time::sleep(self.options.lease_interval).await;
+        }
+    }
+
+    /// A Redis that is full takes no lease and is read from all the same: a peer that handles an event, too, finds it in the
+    /// inbox.
+    async fn hold_once(&self) {
+        if let Err(error) = self.bus.hold(&self.subscription).await {
+            tracing::debug!(%error, "the consumer's lease was not renewed");
         }
     }
 
@@ -235,7 +241,7 @@ impl Consumer {
     ) -> Result<(), BusError> {
         let mut source: Box<dyn EventSource> = self.bus.subscribe(&self.subscription).await?;
         // Before anything is read that would be taken from a consumer without a lease.
-        self.bus.hold(&self.subscription).await?;
+        self.hold_once().await;
         // What this consumer got and did not finish comes before anything new.
         let pending = source.pending().await?;
         backoff.reset();

@@ -104,35 +104,35 @@ impl Republisher {
             return Ok(0);
         }
         // After another loss what was published again may be lost, too.
-        let mut work = begun.take().filter(|begun| begun.epoch == epoch).unwrap_or(Begun {
+        let work = begun.take().filter(|begun| begun.epoch == epoch).unwrap_or(Begun {
             epoch,
             complete,
             until: now,
             after: None,
             count: 0,
         });
+        // Kept until all of it is done, whatever goes wrong on the way.
+        let work = begun.insert(work);
         loop {
             let turn = self.bus.turn(&self.outbox, &self.holder, TURN);
             if stop.is_cancelled() || !turn.await.map_err(RepublishError::Bus)? {
                 return Ok(0);
             }
-            match self.publish_page(&mut work).await {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    *begun = Some(work);
-                    return Err(error);
-                }
+            if !self.publish_page(work).await? {
+                break;
             }
         }
-        let Begun {
-            epoch, complete, count, ..
-        } = work;
-        if self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)? == epoch {
-            self.note(&epoch, complete).await?;
+        if self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)? == work.epoch {
+            self.note(&work.epoch, work.complete).await?;
         }
+        let (count, loss) = (work.count, work.epoch.loss);
+        *begun = None;
         if count > 0 {
-            tracing::warn!(events = count, loss = ?epoch.loss, "the event bus may have lost events, they were published again");
+            tracing::warn!(
+                events = count,
+                ?loss,
+                "the event bus may have lost events, they were published again"
+            );
         }
         Ok(count)
     }

@@ -12,7 +12,7 @@ use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{eventually, free_port};
 
 use crate::events::{Running, quick};
-use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, new_event, own_bus, subscription};
+use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, event, new_event, own_bus, subscription};
 
 const OUTBOX: &str = "service";
 
@@ -210,17 +210,65 @@ async fn a_bus_that_is_full_takes_the_rest_later_and_nothing_twice() {
     world.append(&events).await;
     while world.relay().publish_batch().await.unwrap() > 0 {}
     let mut redis = world.redis.clone();
-    let _: () = redis::AsyncCommands::del(&mut redis, world.bus.stream(TOPIC))
+    // The first epoch is asked before anything is published again, the second after all of it was.
+    for (method, call, so_far) in [
+        ("publish", 2, 500),
+        ("turn", 2, 500),
+        ("epoch", 2, 1203),
+        ("note", 1, 1203),
+    ] {
+        let outbox = format!("full at {method}");
+        let _: () = redis::AsyncCommands::del(&mut redis, world.bus.stream(TOPIC))
+            .await
+            .unwrap();
+        let bus = Arc::new(Tampered::full_at(&world.bus, method, call));
+        let republisher = Republisher::new(world.pool.clone(), bus, &outbox, Metrics::new().unwrap());
+        let (mut begun, stop) = (None, CancellationToken::new());
+        assert!(republisher.look(&mut begun, &stop).await.is_err(), "{method}");
+        assert_eq!(world.stream().await.len(), so_far, "{method}");
+        assert_eq!(republisher.look(&mut begun, &stop).await.unwrap(), 1203, "{method}");
+        assert_eq!(world.stream().await.len(), 1203, "{method}");
+        assert_eq!(republisher.look(&mut begun, &stop).await.unwrap(), 0, "{method}");
+    }
+}
+
+/// A consumer that starts anew would have to create its group and take its lease, for which there is no room.
+#[tokio::test]
+async fn a_redis_that_is_full_is_emptied_by_consumers_that_start_anew() {
+    let port = free_port();
+    let _redis = OwnRedis::start_with(port, &["--maxmemory-policy", "noeviction"]);
+    let world = world(port).await;
+    let mut source = world.bus.subscribe(&subscription("before")).await.unwrap();
+    world.publish(5).await;
+    let read = source.next(2, Duration::ZERO).await.unwrap();
+    assert_eq!(read.len(), 2, "some are left by a consumer that is gone");
+    drop(source);
+    let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut limit = redis::cmd("CONFIG");
+    limit.arg(&["SET", "maxmemory", "1"]);
+    let _: () = limit.query_async(&mut connection).await.unwrap();
+    let refused = world
+        .bus
+        .publish(&[event("thing", 1)])
         .await
-        .unwrap();
-    let bus = Arc::new(Tampered::full_at(&world.bus, 2));
-    let republisher = Republisher::new(world.pool.clone(), bus, OUTBOX, Metrics::new().unwrap());
-    let (mut begun, stop) = (None, CancellationToken::new());
-    assert!(republisher.look(&mut begun, &stop).await.is_err());
-    assert_eq!(world.stream().await.len(), 500);
-    assert_eq!(republisher.look(&mut begun, &stop).await.unwrap(), 1203);
-    assert_eq!(world.stream().await.len(), 1203);
-    assert_eq!(republisher.look(&mut begun, &stop).await.unwrap(), 0);
+        .pop()
+        .unwrap()
+        .unwrap_err();
+    assert!(refused.unavailable && refused.reason.contains("OOM"), "{refused}");
+
+    let handler = Scripted::new(|_: &Event, _| Ok(()));
+    let running = Running::start(&world.bus, "after", handler.clone(), quick());
+    eventually("what is new and what was left is handled", || async {
+        (handler.handled().len() == 5).then_some(())
+    })
+    .await;
+    running.stop().await;
+    let groups: redis::streams::StreamInfoGroupsReply =
+        redis::AsyncCommands::xinfo_groups(&mut connection, world.bus.stream(TOPIC))
+            .await
+            .unwrap();
+    assert_eq!((groups.groups[0].pending, groups.groups[0].lag), (0, Some(0)));
 }
 
 #[tokio::test]

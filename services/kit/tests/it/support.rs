@@ -199,9 +199,9 @@ type TamperWithSource = dyn Fn(Box<dyn EventSource>) -> Box<dyn EventSource> + S
 pub struct Tampered {
     bus: Arc<dyn EventBus>,
     dies_after_publish: bool,
-    /// The call of this number publishes nothing; counted from 1.
-    full_at: usize,
-    publishes: AtomicUsize,
+    /// The method whose call of this number has no effect; counted from 1.
+    full_at: (&'static str, usize),
+    calls: AtomicUsize,
     source: Box<TamperWithSource>,
 }
 
@@ -214,10 +214,10 @@ impl Tampered {
         }
     }
 
-    /// Has no room at its `call`th publishing.
-    pub fn full_at(bus: &Arc<RedisStreams>, call: usize) -> Self {
+    /// Has no room at the `call`th call of this method.
+    pub fn full_at(bus: &Arc<RedisStreams>, method: &'static str, call: usize) -> Self {
         Self {
-            full_at: call,
+            full_at: (method, call),
             ..Self::reads_by(bus, |source| source)
         }
     }
@@ -230,22 +230,29 @@ impl Tampered {
         Self {
             bus: bus.clone(),
             dies_after_publish: false,
-            full_at: 0,
-            publishes: AtomicUsize::new(0),
+            full_at: ("", 0),
+            calls: AtomicUsize::new(0),
             source: Box::new(source),
         }
+    }
+
+    fn room_for(&self, method: &str) -> Result<(), BusError> {
+        let (tampered, call) = self.full_at;
+        if method != tampered || self.calls.fetch_add(1, Ordering::SeqCst) + 1 != call {
+            return Ok(());
+        }
+        Err(BusError {
+            action: "call",
+            reason: "there is no room".into(),
+            unavailable: true,
+        })
     }
 }
 
 #[async_trait]
 impl EventBus for Tampered {
     async fn publish(&self, events: &[Event]) -> Vec<Result<(), BusError>> {
-        if self.publishes.fetch_add(1, Ordering::SeqCst) + 1 == self.full_at {
-            let full = BusError {
-                action: "publish",
-                reason: "there is no room".into(),
-                unavailable: true,
-            };
+        if let Err(full) = self.room_for("publish") {
             return events.iter().map(|_| Err(full.clone())).collect();
         }
         let published = self.bus.publish(events).await;
@@ -276,12 +283,15 @@ impl EventBus for Tampered {
         self.bus.ping().await
     }
     async fn epoch(&self, outbox: &str) -> Result<Epoch, BusError> {
+        self.room_for("epoch")?;
         self.bus.epoch(outbox).await
     }
     async fn note(&self, outbox: &str, seen: &Epoch, at: DateTime<Utc>) -> Result<bool, BusError> {
+        self.room_for("note")?;
         self.bus.note(outbox, seen, at).await
     }
     async fn turn(&self, outbox: &str, holder: &str, time: Duration) -> Result<bool, BusError> {
+        self.room_for("turn")?;
         self.bus.turn(outbox, holder, time).await
     }
     async fn hold(&self, subscription: &Subscription) -> Result<(), BusError> {

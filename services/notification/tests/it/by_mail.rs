@@ -1,5 +1,9 @@
 //! E-mails leave once, whatever the mail server does.
 
+use std::time::Duration;
+
+use valerix_kit::testing::eventually;
+
 use crate::app::{App, ended};
 use crate::smtp::Mood;
 
@@ -73,8 +77,64 @@ async fn after_so_many_failures_a_message_is_given_up_with_the_reason() {
 }
 
 #[tokio::test]
+async fn what_says_nothing_about_a_message_is_no_attempt() {
+    for (mood, reason) in [
+        (Mood::IsAway, "the mail server is not reached"),
+        (Mood::WantsCredentials, "the mail server refused it with 530"),
+        (Mood::Hangs, "the mail server did not answer within 200 ms"),
+    ] {
+        let app = App::spawn_with(|config, _| {
+            config.delivery_attempts = 1;
+            config.smtp_timeout = Duration::from_millis(200);
+        })
+        .await;
+        app.smtp.mood(mood);
+        let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+        eventually("it is tried again and again", || async {
+            (app.smtp.tried() >= 3).then_some(())
+        })
+        .await;
+        let waits = app.message_when(event, "EMAIL", |(_, reason)| reason.is_some()).await;
+        assert_eq!(waits, ended("QUEUED", Some(reason)));
+        app.smtp.mood(Mood::Takes);
+        assert_eq!(app.end(event, "EMAIL").await, ended("SENT", None), "{mood:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_waited_too_long_for_its_server_is_given_up() {
+    let app = App::spawn_with(|config, _| config.delivery_expiry = Duration::from_millis(500)).await;
+    app.smtp.mood(Mood::IsAway);
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    assert_eq!(
+        app.end(event, "EMAIL").await,
+        ended("FAILED", Some("the mail server is not reached"))
+    );
+    assert!(app.smtp.tried() > 1);
+}
+
+/// Postgres fails between the mail server's answer and the end of the lease, which nobody waits for.
+#[tokio::test]
+async fn that_a_message_was_sent_is_written_down_however_often_that_fails() {
+    let app = App::spawn().await;
+    let fails = "CREATE SEQUENCE failures; \
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+            IF NEW.status = 'SENT' AND nextval('failures') <= 3 THEN RAISE EXCEPTION 'not now'; END IF; RETURN NEW; \
+        END $$; \
+        CREATE TRIGGER fail BEFORE UPDATE ON notifications FOR EACH ROW EXECUTE FUNCTION fail()";
+    sqlx::raw_sql(fails).execute(&app.pool).await.unwrap();
+    let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+    assert_eq!(app.end(event, "EMAIL").await, ended("SENT", None));
+    let asked: i64 = sqlx::query_scalar("SELECT last_value FROM failures")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!((asked, app.smtp.taken().len()), (4, 1));
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_holds_up_no_message_for_ever() {
-    let app = App::spawn_with(|config, _| config.smtp_timeout = std::time::Duration::from_millis(200)).await;
+    let app = App::spawn_with(|config, _| config.smtp_timeout = Duration::from_millis(200)).await;
     app.smtp.mood(Mood::Hangs);
     let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
     app.message_when(event, "EMAIL", |(_, reason)| reason.is_some()).await;

@@ -13,6 +13,10 @@ pub enum Mood {
     Refuses,
     /// Refuses for now.
     IsBusy,
+    /// Ends each connection without a word.
+    IsAway,
+    /// Wants credentials that we do not have.
+    WantsCredentials,
     /// Reads the message and says nothing.
     Hangs,
     /// Takes the message and closes the connection before it says so.
@@ -74,6 +78,10 @@ async fn talk(stream: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<()
     let mut stream = BufReader::new(stream);
     let mut to = String::new();
     let mood = || state.lock().unwrap().mood;
+    if mood() == Mood::IsAway {
+        state.lock().unwrap().tried += 1;
+        return Ok(());
+    }
     stream.write_all(b"220 test\r\n").await?;
     loop {
         let mut line = String::new();
@@ -87,6 +95,7 @@ async fn talk(stream: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<()
                 match mood() {
                     Mood::Refuses => "550 there is no <secret@example.com>",
                     Mood::IsBusy => "451 later",
+                    Mood::WantsCredentials => "530 who are you",
                     _ => "250 ok",
                 }
             }

@@ -1,7 +1,7 @@
 //! Goes through the processor's ledger and the payments. Changes neither; whatever seems to differ is looked at once more, as
 //! both move on meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 use valerix_resilience::CallError;
@@ -72,9 +72,13 @@ pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found
             .filter_map(|charge| charge.key.parse().ok())
             .collect();
         let payments = store.read_all(&ids).await.map_err(WalkError::Store)?;
+        let payments: HashMap<String, &Payment> = payments
+            .iter()
+            .map(|payment| (payment.id.to_string(), payment))
+            .collect();
         for charge in &page.charges {
             found.charges += 1;
-            let payment = payments.iter().find(|payment| payment.id.to_string() == charge.key);
+            let payment = payments.get(&charge.key).copied();
             if compare(payment, Some(charge)).is_some() {
                 found.add(again(store, processor, &charge.key).await?);
             }

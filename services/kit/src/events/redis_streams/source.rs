@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 use redis::streams::{
-    StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamPendingCountReply, StreamReadOptions, StreamReadReply,
+    StreamAutoClaimOptions, StreamAutoClaimReply, StreamId, StreamInfoGroupsReply, StreamPendingCountReply,
+    StreamReadOptions, StreamReadReply,
 };
 
 use super::entry::decode;
@@ -123,10 +124,16 @@ impl EventSource for Source {
 impl Source {
     /// Creates the groups that do not exist, from the beginning of their streams: a stream that Redis lost and that is
     /// being filled again must not be skipped.
+    ///
+    /// Looks first: a Redis that is full refuses to create even what exists, and is emptied by those alone who read.
     pub(super) async fn create_groups(&mut self) -> Result<(), BusError> {
-        for (stream, _) in &self.streams {
-            let command = redis::Cmd::xgroup_create_mkstream(stream, &self.subscription.group, "0");
+        for (stream, _) in self.streams.clone() {
+            if self.has_group(&stream).await? {
+                continue;
+            }
+            let command = redis::Cmd::xgroup_create_mkstream(&stream, &self.subscription.group, "0");
             match timed(READ_MARGIN, command.query_async::<()>(&mut self.connection)).await {
+                // Another consumer of the group was faster.
                 Err(error) if error.code() != Some("BUSYGROUP") => {
                     return Err(failed("create a consumer group", &error));
                 }
@@ -134,6 +141,17 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    async fn has_group(&mut self, stream: &str) -> Result<bool, BusError> {
+        let command = redis::Cmd::xinfo_groups(stream);
+        let answer = timed(READ_MARGIN, command.query_async(&mut self.connection)).await;
+        let reply: StreamInfoGroupsReply = match answer {
+            // There is no such stream.
+            Err(error) if error.code() == Some("ERR") => return Ok(false),
+            other => other.map_err(|error| failed("read a stream's groups", &error))?,
+        };
+        Ok(reply.groups.iter().any(|group| group.name == self.subscription.group))
     }
 
     async fn read(
