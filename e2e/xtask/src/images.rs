@@ -387,7 +387,7 @@ fn build_one(
     };
     let mut busy = false;
     let built = bud().run_seeing(log, |line| busy |= line.contains(SEALING));
-    if busy {
+    if built.is_err() && busy {
         log.say(&format!(
             "{reference}: the kernel was busy with a page of buildah's, once more"
         ));
