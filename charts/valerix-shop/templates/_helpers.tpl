@@ -146,6 +146,7 @@ spec:
     {{- with index . 2 }}
     {{- . | trim | nindent 4 }}
     {{- end }}
+  {{- if or $resilience.inbound $targets }}
   resilience:
     {{- with $resilience.inbound }}
     inbound: {{- toYaml . | nindent 6 }}
@@ -153,4 +154,5 @@ spec:
     {{- with $targets }}
     targets: {{- toYaml . | nindent 6 }}
     {{- end }}
+  {{- end }}
 {{- end -}}
