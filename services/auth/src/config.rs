@@ -30,7 +30,7 @@ pub struct Config {
     /// E-mail of an admin who is there from the start; needs ADMIN_PASSWORD.
     #[arg(long, env = "ADMIN_EMAIL", requires = "admin_password")]
     pub admin_email: Option<String>,
-    /// Password of that admin; another one than before is taken over, and ends the sessions of the admin.
+    /// Password of that admin, until they choose another; one that is changed here is taken over, and ends their sessions.
     #[arg(long, env = "ADMIN_PASSWORD", hide_env_values = true, requires = "admin_email")]
     pub admin_password: Option<Secret>,
     /// Networks whose X-Forwarded-For is believed when guessing is counted by address; those of the cluster's own pods.
