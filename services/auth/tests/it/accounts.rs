@@ -4,6 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use valerix_kit::identity::SERVICE_TOKEN;
+use valerix_kit::postgres::begin;
 use valerix_kit::testing::access::proof;
 use valerix_kit::testing::{Answer, eventually};
 
@@ -234,7 +235,7 @@ async fn of_two_changes_that_the_same_password_proves_one_is_made() {
         let body = json!({"password": password, "current_password": PASSWORD});
         app.as_user(Method::PATCH, "/auth/me", &tokens, Some(body))
     };
-    let mut held = app.pool.begin().await.unwrap();
+    let mut held = begin(&app.pool).await.unwrap();
     let lock = "SELECT id FROM users WHERE email = 'ada@example.com' FOR UPDATE";
     sqlx::query(lock).execute(&mut *held).await.unwrap();
     let release = async {
@@ -257,7 +258,7 @@ async fn of_two_changes_that_the_same_password_proves_one_is_made() {
 async fn a_login_that_a_change_of_the_password_overtakes_gives_no_session() {
     let app = App::spawn().await;
     app.register("ada@example.com").await;
-    let mut change = app.pool.begin().await.unwrap();
+    let mut change = begin(&app.pool).await.unwrap();
     sqlx::query("UPDATE users SET password_hash = 'another' WHERE email = 'ada@example.com'")
         .execute(&mut *change)
         .await
