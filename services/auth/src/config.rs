@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser};
-use valerix_kit::args::{BusArgs, DatabaseArgs, Secret, ServiceArgs, parse_duration};
+use valerix_kit::args::{BusArgs, DatabaseArgs, Secret, ServiceArgs, parse_duration, parse_networks};
 use valerix_resilience::Network;
 
 /// Knows the shop's users, and signs the tokens by which every service knows them.
@@ -30,17 +30,19 @@ pub struct Config {
     /// E-mail of an admin who is there from the start; needs ADMIN_PASSWORD.
     #[arg(long, env = "ADMIN_EMAIL", requires = "admin_password")]
     pub admin_email: Option<String>,
-    /// Password of that admin; another one than before is taken over, and ends the sessions of the admin.
+    /// Password of that admin, until they choose another; one that is changed here is taken over, and ends their sessions.
     #[arg(long, env = "ADMIN_PASSWORD", hide_env_values = true, requires = "admin_email")]
     pub admin_password: Option<Secret>,
-    /// Networks whose X-Forwarded-For is believed when guessing is counted by address; those of the cluster's own pods.
+    /// Networks whose X-Forwarded-For is believed when guessing is counted by address; those of the cluster's own pods. Empty:
+    /// nobody's.
     #[arg(
         long,
         env = "TRUSTED_PROXIES",
-        value_delimiter = ',',
+        value_parser = parse_networks,
         default_value = "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,100.64.0.0/10,fd00::/8,127.0.0.0/8,::1"
     )]
-    pub trusted_proxies: Vec<Network>,
+    // By its full path, as clap takes a plain Vec for one argument per network.
+    pub trusted_proxies: std::vec::Vec<Network>,
 }
 
 /// What a hash of a password costs. The defaults are what OWASP recommends for argon2id.
@@ -85,6 +87,23 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn nobody_is_believed_where_the_proxies_are_an_empty_text() {
+        let parse = |more: &[&str]| {
+            let needed = [
+                "auth",
+                "--database-url=postgres://db/auth",
+                "--redis-url=redis://bus",
+                "--auth-key-secret=x",
+            ];
+            Config::try_parse_from(needed.iter().chain(more)).map(|config| config.trusted_proxies.len())
+        };
+        assert_eq!(parse(&["--trusted-proxies", ""]).unwrap(), 0);
+        assert_eq!(parse(&["--trusted-proxies", "10.0.0.0/8,::1"]).unwrap(), 2);
+        assert_eq!(parse(&[]).unwrap(), 7);
+        assert!(parse(&["--trusted-proxies", "ten"]).is_err());
+    }
 
     #[test]
     fn every_variable_has_help() {

@@ -76,48 +76,40 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     service.bind(routes::api().with_state(state)).await
 }
 
-/// Sees to it that the admin is there, has the role and this password.
+/// Sees to it that the admin is there and has the role, and this password unless it was taken over before: what the admin
+/// has chosen since then stays.
 async fn seed_admin(pool: &PgPool, passwords: &Passwords, email: String, password: Secret) -> anyhow::Result<()> {
     let said = |problem: Problem| anyhow!("failed to hash the password of the admin: {}", problem.detail());
     let known = users::credentials(pool, &email).await?;
-    let hash = known.as_ref().map(|user| user.password_hash.clone());
-    let exists = hash.is_some();
-    let same = passwords
-        .turn()
-        .await
-        .map_err(said)?
-        .compare(password.clone(), hash)
-        .await
-        .map_err(said)?;
-    if same && known.is_some_and(|user| user.admin) {
+    let configured = known.as_ref().and_then(|user| user.configured_hash.clone());
+    let remembered = configured.is_some();
+    let compared = configured.or_else(|| known.as_ref().map(|user| user.password_hash.clone()));
+    let turn = passwords.turn().await.map_err(said)?;
+    let same = turn.compare(password.clone(), compared.clone()).await.map_err(said)?;
+    if same && remembered && known.as_ref().is_some_and(|user| user.admin) {
         return Ok(());
     }
-    let hash = match same {
-        true => None,
-        false => Some(
-            passwords
-                .turn()
-                .await
-                .map_err(said)?
-                .hash(password)
-                .await
-                .map_err(said)?,
-        ),
+    let (hash, other) = match compared.filter(|_| same) {
+        Some(compared) => (compared, false),
+        None => {
+            let turn = passwords.turn().await.map_err(said)?;
+            (turn.hash(password).await.map_err(said)?, true)
+        }
     };
-    if exists {
+    if known.is_some() {
         let mut transaction = begin(pool).await?;
-        let admin = users::promote(&mut transaction, &email, hash.as_deref()).await?;
+        let admin = users::promote(&mut transaction, &email, other.then_some(&*hash), &hash).await?;
         // Whoever has a session by the old password has it no longer.
-        if let (Some(admin), true) = (admin, hash.is_some()) {
+        if let (Some(admin), true) = (admin, other) {
             sessions::revoke_all(&mut transaction, admin).await?;
         }
         transaction.commit().await?;
-        tracing::info!("the admin has the role and the password of the configuration");
+        tracing::info!("the admin has the role, and the password of the configuration where that is another");
         return Ok(());
     }
     let admin = users::NewUser {
         email,
-        password_hash: hash.unwrap_or_default(),
+        password_hash: hash,
         name: None,
         phone: None,
         admin: true,

@@ -12,7 +12,7 @@ use valerix_kit::RouteName;
 use valerix_kit::identity::{Caller, Identity};
 use valerix_kit::problem::Problem;
 use valerix_kit::server::Secure;
-use valerix_proxy::{Forwarding, check_framing, check_path, drop_internal, host};
+use valerix_proxy::{Forwarding, check_framing, check_path, drop_internal, drop_named_by_connection, host};
 use valerix_resilience::Network;
 
 use crate::reload::Routes;
@@ -70,6 +70,8 @@ impl Edge {
             let detail = "the header Expect must be 100-continue or left out";
             return Err(Problem::new(StatusCode::EXPECTATION_FAILED, "expectation-failed", detail).never_retry());
         }
+        // Before anything is read of the headers or written to them: what is passed on is what was judged.
+        drop_named_by_connection(request.headers_mut());
         let path = request.uri().path();
         let own = OWN.contains(&path);
         let route = table

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use valerix_resilience::Network;
 
 /// What every service needs to know about itself and its place.
 #[derive(Args, Clone, Debug)]
@@ -160,6 +161,18 @@ pub fn parse_duration(text: &str) -> Result<Duration, valerix_resilience::policy
     text.parse::<valerix_resilience::policy::Duration>().map(Into::into)
 }
 
+/// Networks with commas between them, `10.0.0.0/8,::1`; none in an empty text, which is how a variable says that there are
+/// none where its default names some.
+///
+/// # Errors
+/// When one of them is none.
+pub fn parse_networks(text: &str) -> Result<Vec<Network>, <Network as FromStr>::Err> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(|network| network.trim().parse()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +183,16 @@ mod tests {
         assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
         for bad in ["", "5", "s", "5 s", "-1s", "1d", "99999999999s", "1s2"] {
             assert!(parse_duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn no_networks_are_an_empty_text() {
+        assert_eq!(parse_networks("").map(|none| none.len()), Ok(0));
+        assert_eq!(parse_networks(" ").map(|none| none.len()), Ok(0));
+        assert_eq!(parse_networks("10.0.0.0/8, ::1").map(|two| two.len()), Ok(2));
+        for bad in [",", "10.0.0.0/8,", "10.0.0.0/33", "ten"] {
+            assert!(parse_networks(bad).is_err(), "{bad:?}");
         }
     }
 

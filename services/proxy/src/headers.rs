@@ -28,6 +28,23 @@ pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Drops what the sender of a request means for this hop alone: the headers that its `Connection` names, and there the
+/// names, but for `upgrade`. Whoever stamps headers does so after this, as the sender could name those too.
+pub fn drop_named_by_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .collect();
+    // What is of one hop by the standard is dropped when the request is passed on, and says until then what was asked for.
+    for name in named.iter().filter(|name| !OF_ONE_HOP.contains(name)) {
+        headers.remove(name);
+    }
+    if named.contains(&UPGRADE) {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(CONNECTION);
+    }
+}
+
 /// HTTP/2 may split cookies into several headers, HTTP/1.1 has one.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(COOKIE).iter();
@@ -121,6 +138,30 @@ mod tests {
         ]);
         drop_hop_by_hop(&mut given);
         assert_eq!(given, headers(&[("trailer", "x-sum"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn what_connection_names_is_dropped_and_named_no_more() {
+        let mut given = headers(&[
+            ("connection", "close, X-Forwarded-For, te"),
+            ("connection", "Upgrade, traceparent"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("traceparent", "00"),
+            ("accept", "*/*"),
+        ]);
+        drop_named_by_connection(&mut given);
+        let left = [
+            ("connection", "upgrade"),
+            ("te", "trailers"),
+            ("upgrade", "websocket"),
+            ("accept", "*/*"),
+        ];
+        assert_eq!(given, headers(&left));
+        let mut given = headers(&[("connection", "x-forwarded-for"), ("accept", "*/*")]);
+        drop_named_by_connection(&mut given);
+        assert_eq!(given, headers(&[("accept", "*/*")]));
     }
 
     #[test]

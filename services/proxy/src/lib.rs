@@ -3,7 +3,7 @@
 //!
 //! [`Upstream`] is a service that requests are passed on to. What whoever is at the edge asks of a request before: that its
 //! path means the same to everybody ([`check_path`]), that it names one host ([`host`]), that its length is told in one way
-//! ([`check_framing`]), and that nobody speaks in the name of others ([`drop_internal`], [`Forwarding`]).
+//! ([`check_framing`]), and that nobody speaks in the name of others ([`drop_internal`], [`drop_named_by_connection`], [`Forwarding`]).
 
 // Its example is compiled as well.
 #[cfg(doctest)]
@@ -20,7 +20,7 @@ mod wire;
 
 pub use self::body::{IdleBody, REPLAYED_BYTES};
 pub use self::forwarded::{Forwarding, host};
-pub use self::headers::{check_framing, drop_internal};
+pub use self::headers::{check_framing, drop_internal, drop_named_by_connection};
 pub use self::path::check_path;
 pub use self::upstream::{Answer, Sending, SendingError, Upstream};
 

@@ -151,9 +151,10 @@ async fn change(State(app): State<AppState>, caller: Caller, Json(body): Json<Ch
     if !errors.is_empty() {
         return Err(unacceptable(errors));
     }
-    if let Some(current) = body.current_password {
-        prove(&app, id, current).await?;
-    }
+    let verified = match body.current_password {
+        Some(current) => Some(prove(&app, id, current).await?),
+        None => None,
+    };
     let password_hash = match password {
         Some(password) => Some(app.passwords.turn().await?.hash(password).await?),
         None => None,
@@ -166,13 +167,18 @@ async fn change(State(app): State<AppState>, caller: Caller, Json(body): Json<Ch
     };
     let database = |error: sqlx::Error| from_sqlx(&error);
     let mut transaction = begin(&app.pool).await.map_err(database)?;
-    let changed = users::change(&mut transaction, id, &change).await.map_err(|error| {
+    let changed = users::change(&mut transaction, id, &change, verified.as_deref()).await;
+    let changed = changed.map_err(|error| {
         let twice = error
             .as_database_error()
             .is_some_and(sqlx::error::DatabaseError::is_unique_violation);
         if twice { taken() } else { from_sqlx(&error) }
     })?;
-    let version = changed.ok_or_else(unknown)?;
+    let Some(version) = changed else {
+        // Another change of the password was quicker than this one, which the old one had proven.
+        let user = users::read(&mut *transaction, id).await.map_err(database)?;
+        return Err(user.map_or_else(unknown, |_| wrong_password()));
+    };
     if change.password_hash.is_some() {
         sessions::revoke_all(&mut transaction, id).await.map_err(database)?;
     }
@@ -184,22 +190,23 @@ async fn change(State(app): State<AppState>, caller: Caller, Json(body): Json<Ch
     user.map(Json).ok_or_else(unknown)
 }
 
-/// Whoever has found an open browser does not know the password.
-async fn prove(app: &AppState, id: Uuid, current: String) -> Result<(), Problem> {
+/// Whoever has found an open browser does not know the password. Gives its hash.
+async fn prove(app: &AppState, id: Uuid, current: String) -> Result<String, Problem> {
     let database = |error: sqlx::Error| from_sqlx(&error);
     let user = users::read(&app.pool, id)
         .await
         .map_err(database)?
         .ok_or_else(unknown)?;
     let same = super::sessions::attempt(app, &user.email, None, Secret::from(current)).await?;
-    match same {
-        Some(_) => Ok(()),
-        None => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "wrong-password",
-            "/current_password: is not the password of this user",
-        )),
-    }
+    // The e-mail may be somebody else's by now.
+    let same = same.filter(|credentials| credentials.id == id);
+    same.map(|credentials| credentials.password_hash)
+        .ok_or_else(wrong_password)
+}
+
+fn wrong_password() -> Problem {
+    let detail = "/current_password: is not the password of this user";
+    Problem::new(StatusCode::FORBIDDEN, "wrong-password", detail)
 }
 
 async fn delete(State(app): State<AppState>, caller: Caller) -> Result<StatusCode, Problem> {

@@ -79,14 +79,13 @@ async fn log_in(
     let address = client_key(&extensions, &headers, &app.trusted_proxies);
     let address = address.map(|address| Subject::address(&address));
     let user = attempt(&app, &email, address, Secret::from(body.password)).await?;
-    let user =
-        user.ok_or_else(|| unauthenticated("wrong-credentials", "there is no user with this e-mail and password"))?;
+    let wrong = || unauthenticated("wrong-credentials", "there is no user with this e-mail and password");
+    let user = user.ok_or_else(wrong)?;
     let database = |error: sqlx::Error| from_sqlx(&error);
     let mut transaction = begin(&app.pool).await.map_err(database)?;
     let lifetime = app.tokens.refresh_token_lifetime;
-    let session = sessions::begin_session(&mut transaction, user.id, lifetime)
-        .await
-        .map_err(database)?;
+    let session = sessions::begin_session(&mut transaction, user.id, &user.password_hash, lifetime).await;
+    let session = session.map_err(database)?.ok_or_else(wrong)?;
     let refresh = refresh_token()?;
     sessions::add_token(&mut transaction, session, &kept(&refresh), lifetime)
         .await
@@ -118,6 +117,9 @@ pub(super) async fn attempt(
     let user = users::credentials(&app.pool, email).await.map_err(database)?;
     let hash = user.as_ref().map(|user| user.password_hash.clone());
     if !turn.compare(password, hash).await? {
+        for subject in address.iter().chain([&account]) {
+            attempts::confirm(&app.pool, subject).await.map_err(database)?;
+        }
         return Ok(None);
     }
     attempts::clear(&app.pool, &account).await.map_err(database)?;

@@ -8,7 +8,8 @@ use valerix_kit::postgres::milliseconds;
 use crate::lockout::{LONGEST, MEMORY, Subject};
 
 /// Counts an attempt as failed, before it is known how it ends: of many at the same moment none is overlooked. Gives for
-/// how long the subject is closed, if it is; then the attempt is not counted, and not to be made.
+/// how long the subject is closed, if it is; then the attempt is not counted, and not to be made. How long failures are
+/// remembered is not renewed by it: see [`confirm`].
 ///
 /// # Errors
 /// The statement's.
@@ -17,7 +18,9 @@ pub async fn count(pool: &PgPool, subject: &Subject) -> Result<Option<Duration>,
     let counted: Option<(i32,)> = sqlx::query_as(
         "INSERT INTO attempts AS seen (subject, failures, last_at, locked_until) \
          VALUES ($1, 1, clock_timestamp(), clock_timestamp()) \
-         ON CONFLICT (subject) DO UPDATE SET last_at = clock_timestamp(), \
+         ON CONFLICT (subject) DO UPDATE SET \
+             last_at = CASE WHEN seen.last_at < clock_timestamp() - $3 * interval '1 millisecond' THEN clock_timestamp() \
+                            ELSE seen.last_at END, \
              failures = CASE WHEN seen.last_at < clock_timestamp() - $3 * interval '1 millisecond' THEN 1 \
                              ELSE seen.failures + 1 END, \
              locked_until = clock_timestamp() + CASE \
@@ -45,6 +48,15 @@ pub async fn count(pool: &PgPool, subject: &Subject) -> Result<Option<Duration>,
     Ok(Some(Duration::from_secs_f64(
         left.unwrap_or_default().clamp(0.001, LONGEST.as_secs_f64()),
     )))
+}
+
+/// An attempt that was counted has failed indeed: the failures of its subject are remembered from now on.
+///
+/// # Errors
+/// The statement's.
+pub async fn confirm(pool: &PgPool, subject: &Subject) -> Result<(), sqlx::Error> {
+    let confirm = sqlx::query("UPDATE attempts SET last_at = clock_timestamp() WHERE subject = $1").bind(&subject.key);
+    confirm.execute(pool).await.map(drop)
 }
 
 /// Takes the last attempt back, as it did not fail.

@@ -21,18 +21,26 @@ pub struct Shown {
     pub reused: bool,
 }
 
-/// Begins a session.
+/// Begins a session. `None`: the user's password is no longer the one that was `verified`, by its hash, or they are gone. A
+/// change of the password waits until the transaction ends, and then finds the session to end it.
 ///
 /// # Errors
-/// The statement's; a foreign key violation means that the user is gone.
-pub async fn begin_session(connection: &mut PgConnection, user: Uuid, lifetime: Duration) -> Result<Uuid, sqlx::Error> {
+/// The statement's.
+pub async fn begin_session(
+    connection: &mut PgConnection,
+    user: Uuid,
+    verified: &str,
+    lifetime: Duration,
+) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "INSERT INTO sessions (id, user_id, expires_at) VALUES ($1, $2, now() + $3 * interval '1 millisecond') RETURNING id",
+        "INSERT INTO sessions (id, user_id, expires_at) SELECT $1, id, now() + $4 * interval '1 millisecond' \
+         FROM users WHERE id = $2 AND password_hash = $3 FOR SHARE RETURNING id",
     )
     .bind(Uuid::now_v7())
     .bind(user)
+    .bind(verified)
     .bind(milliseconds(lifetime))
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await
 }
 

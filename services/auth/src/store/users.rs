@@ -16,7 +16,7 @@ pub struct NewUser {
     pub name: Option<String>,
     /// E.164.
     pub phone: Option<String>,
-    /// Whether they have the role `admin`.
+    /// Whether they have the role `admin`, as the configuration names them with this password.
     pub admin: bool,
 }
 
@@ -27,6 +27,8 @@ pub struct Credentials {
     pub id: Uuid,
     /// Argon2's.
     pub password_hash: String,
+    /// Argon2's, of the password that was taken over from the configuration last.
+    pub configured_hash: Option<String>,
     /// Whether they have the role `admin`.
     pub admin: bool,
 }
@@ -61,7 +63,8 @@ pub struct Change {
 /// The statement's.
 pub async fn insert(executor: impl PgExecutor<'_>, user: &NewUser) -> Result<Option<User>, sqlx::Error> {
     sqlx::query_as(
-        "INSERT INTO users (id, email, password_hash, name, phone, admin) VALUES ($1, $2, $3, $4, $5, $6) \
+        "INSERT INTO users (id, email, password_hash, name, phone, admin, configured_hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, CASE WHEN $6 THEN $3 END) \
          ON CONFLICT (email) DO NOTHING RETURNING id, email, name, phone, admin, created_at",
     )
     .bind(Uuid::now_v7())
@@ -74,7 +77,8 @@ pub async fn insert(executor: impl PgExecutor<'_>, user: &NewUser) -> Result<Opt
     .await
 }
 
-/// Makes the user of this e-mail an admin, with another password where one is given; gives their id.
+/// Makes the user of this e-mail an admin, with another password where one is given; gives their id. `configured_hash`: of
+/// the password in the configuration.
 ///
 /// # Errors
 /// The statement's.
@@ -82,13 +86,16 @@ pub async fn promote(
     connection: &mut PgConnection,
     email: &str,
     password_hash: Option<&str>,
+    configured_hash: &str,
 ) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
-        "UPDATE users SET admin = true, password_hash = coalesce($2, password_hash), updated_at = now() \
+        "UPDATE users SET admin = true, password_hash = coalesce($2, password_hash), configured_hash = $3, \
+             updated_at = now() \
          WHERE email = $1 RETURNING id",
     )
     .bind(email)
     .bind(password_hash)
+    .bind(configured_hash)
     .fetch_optional(connection)
     .await
 }
@@ -98,7 +105,7 @@ pub async fn promote(
 /// # Errors
 /// The statement's.
 pub async fn credentials(executor: impl PgExecutor<'_>, email: &str) -> Result<Option<Credentials>, sqlx::Error> {
-    sqlx::query_as("SELECT id, password_hash, admin FROM users WHERE email = $1")
+    sqlx::query_as("SELECT id, password_hash, configured_hash, admin FROM users WHERE email = $1")
         .bind(email)
         .fetch_optional(executor)
         .await
@@ -126,16 +133,22 @@ pub async fn contact(executor: impl PgExecutor<'_>, id: Uuid) -> Result<Option<C
         .await
 }
 
-/// Changes a user; gives the version after it.
+/// Changes a user; gives the version after it. `verified`: the hash of the password that was proven, where one had to be;
+/// nothing is changed when theirs is another by now.
 ///
 /// # Errors
 /// The statement's; a unique violation means that another user has the e-mail.
-pub async fn change(connection: &mut PgConnection, id: Uuid, change: &Change) -> Result<Option<i64>, sqlx::Error> {
+pub async fn change(
+    connection: &mut PgConnection,
+    id: Uuid,
+    change: &Change,
+    verified: Option<&str>,
+) -> Result<Option<i64>, sqlx::Error> {
     sqlx::query_scalar(
         "UPDATE users SET email = coalesce($2, email), password_hash = coalesce($3, password_hash), \
              name = CASE WHEN $4 THEN $5 ELSE name END, phone = CASE WHEN $6 THEN $7 ELSE phone END, \
              version = version + 1, updated_at = now() \
-         WHERE id = $1 RETURNING version",
+         WHERE id = $1 AND ($8::text IS NULL OR password_hash = $8) RETURNING version",
     )
     .bind(id)
     .bind(&change.email)
@@ -144,6 +157,7 @@ pub async fn change(connection: &mut PgConnection, id: Uuid, change: &Change) ->
     .bind(change.name.as_ref().and_then(Option::as_ref))
     .bind(change.phone.is_some())
     .bind(change.phone.as_ref().and_then(Option::as_ref))
+    .bind(verified)
     .fetch_optional(connection)
     .await
 }

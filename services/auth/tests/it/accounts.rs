@@ -4,8 +4,9 @@ use http::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use valerix_kit::identity::SERVICE_TOKEN;
-use valerix_kit::testing::Answer;
+use valerix_kit::postgres::begin;
 use valerix_kit::testing::access::proof;
+use valerix_kit::testing::{Answer, eventually};
 
 use crate::app::{ADMIN, App, PASSWORD};
 
@@ -184,4 +185,93 @@ async fn the_admin_of_the_configuration_is_there_with_its_password() {
         401,
         "sessions of the old password are over"
     );
+}
+
+#[tokio::test]
+async fn what_the_admin_chooses_stays_until_the_configuration_changes() {
+    let app = App::spawn().await;
+    let tokens = app.login(ADMIN).await;
+    let body = json!({"password": "chosen by the admin", "current_password": PASSWORD});
+    let changed = app.as_user(Method::PATCH, "/auth/me", &tokens, Some(body)).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let _same = app.replica(&[]).await;
+    assert_eq!(app.try_login(ADMIN, PASSWORD).await.status, 401);
+    let chosen = app.try_login(ADMIN, "chosen by the admin").await;
+    assert_eq!(chosen.status, 200, "{chosen:?}");
+    let _other = app.replica(&["--admin-password=another password"]).await;
+    assert_eq!(app.try_login(ADMIN, "chosen by the admin").await.status, 401);
+    assert_eq!(app.try_login(ADMIN, "another password").await.status, 200);
+    assert_eq!(app.refresh(&chosen.body()).await.status, 401);
+    // An admin of an earlier release, of whom it is not known what was taken over.
+    sqlx::query("UPDATE users SET configured_hash = NULL")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    let kept = app.try_login(ADMIN, "another password").await.body();
+    let _again = app.replica(&["--admin-password=another password"]).await;
+    assert_eq!(app.refresh(&kept).await.status, 200);
+    let remembered = "SELECT configured_hash = password_hash FROM users";
+    let remembered: Option<bool> = sqlx::query_scalar(remembered).fetch_one(&app.pool).await.unwrap();
+    assert_eq!(remembered, Some(true));
+}
+
+/// Waits until `count` statements wait for a lock in this database.
+async fn waiting(pool: &PgPool, count: i64) {
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("statements wait for the row", || async {
+        let found: i64 = sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap();
+        (found == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_changes_that_the_same_password_proves_one_is_made() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    let tokens = app.login("ada@example.com").await;
+    let change = |password: &str| {
+        let body = json!({"password": password, "current_password": PASSWORD});
+        app.as_user(Method::PATCH, "/auth/me", &tokens, Some(body))
+    };
+    let mut held = begin(&app.pool).await.unwrap();
+    let lock = "SELECT id FROM users WHERE email = 'ada@example.com' FOR UPDATE";
+    sqlx::query(lock).execute(&mut *held).await.unwrap();
+    let release = async {
+        waiting(&app.pool, 2).await;
+        held.commit().await.unwrap();
+    };
+    let (one, other, ()) = tokio::join!(change("first password"), change("second password"), release);
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 403], "{one:?} {other:?}");
+    let last = if one.status == 200 {
+        "first password"
+    } else {
+        "second password"
+    };
+    assert_eq!(app.try_login("ada@example.com", last).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_login_that_a_change_of_the_password_overtakes_gives_no_session() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    let mut change = begin(&app.pool).await.unwrap();
+    sqlx::query("UPDATE users SET password_hash = 'another' WHERE email = 'ada@example.com'")
+        .execute(&mut *change)
+        .await
+        .unwrap();
+    let release = async {
+        waiting(&app.pool, 1).await;
+        change.commit().await.unwrap();
+    };
+    let (login, ()) = tokio::join!(app.try_login("ada@example.com", PASSWORD), release);
+    assert_eq!((login.status, login.problem().as_str()), (401, "wrong-credentials"));
+    let sessions: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions")
+        .fetch_one(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(sessions, 0);
 }

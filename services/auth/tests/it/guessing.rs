@@ -58,6 +58,7 @@ async fn each_time_is_twice_as_long_up_to_a_bound() {
     let mut pauses = Vec::new();
     for _ in 1..20 {
         assert_eq!(attempts::count(&app.pool, &subject).await.unwrap(), None);
+        attempts::confirm(&app.pool, &subject).await.unwrap();
         let pause = "SELECT round(extract(epoch FROM locked_until - last_at))::bigint FROM attempts";
         pauses.push(sqlx::query_scalar::<_, i64>(pause).fetch_one(&app.pool).await.unwrap());
         sqlx::query("UPDATE attempts SET locked_until = now()")
@@ -113,4 +114,29 @@ async fn an_address_that_guesses_at_many_accounts_is_closed() {
         200,
         "others are not"
     );
+}
+
+#[tokio::test]
+async fn the_failures_of_an_address_are_forgotten_although_people_log_in_there() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    assert_eq!(app.try_login("eve@example.com", "guess").await.status, 401);
+    // As if the last failure was so many minutes ago.
+    let failed_ago = async |minutes: i32| {
+        let set = sqlx::query("UPDATE attempts SET last_at = now() - $1 * interval '1 minute'").bind(minutes);
+        set.execute(&app.pool).await.unwrap();
+    };
+    let address = async || -> (i32, i64) {
+        let row = "SELECT failures, floor(extract(epoch FROM now() - last_at) / 60)::bigint FROM attempts \
+                   WHERE subject LIKE 'address:%'";
+        sqlx::query_as(row).fetch_one(&app.pool).await.unwrap()
+    };
+    failed_ago(50).await;
+    app.login("ada@example.com").await;
+    assert_eq!(address().await, (1, 50), "a success renews nothing");
+    assert_eq!(app.try_login("eve@example.com", "guess").await.status, 401);
+    assert_eq!(address().await, (2, 0), "a failure does");
+    failed_ago(61).await;
+    app.login("ada@example.com").await;
+    assert_eq!(address().await.0, 0);
 }

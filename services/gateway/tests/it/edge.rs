@@ -45,7 +45,10 @@ async fn nobody_speaks_for_others_and_the_services_hear_who_asks() {
             ("valerix-timeout-ms", "0"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x-request-id", "abc"),
-            ("connection", "x-secret"),
+            (
+                "connection",
+                "x-secret, X-Forwarded-For, x-forwarded-host, traceparent, valerix-timeout-ms",
+            ),
             ("x-secret", "1"),
             ("x-kept", "1"),
         ],
