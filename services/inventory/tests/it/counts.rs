@@ -6,6 +6,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use valerix_kit::args::BusArgs;
+use valerix_kit::postgres::begin;
 use valerix_kit::testing::{Answer, bus_args, eventually};
 
 use crate::app::App;
@@ -70,7 +71,7 @@ async fn a_recount_that_waits_at_one_item_holds_up_no_order_of_another() {
     .await
     .unwrap();
     miscount(&app, 2).await;
-    let mut decides = app.pool.begin().await.unwrap();
+    let mut decides = begin(&app.pool).await.unwrap();
     sqlx::query("SELECT FROM items WHERE item_id = 'xbox' FOR UPDATE")
         .execute(&mut *decides)
         .await
@@ -104,7 +105,7 @@ async fn a_recount_that_waits_at_one_item_holds_up_no_order_of_another() {
 #[tokio::test]
 async fn an_item_is_added_up_by_an_index() {
     let app = App::spawn(10).await;
-    let mut transaction = app.pool.begin().await.unwrap();
+    let mut transaction = begin(&app.pool).await.unwrap();
     sqlx::query("SET LOCAL enable_seqscan = off")
         .execute(&mut *transaction)
         .await
