@@ -20,6 +20,7 @@ use valerix_resilience::idempotency::{IdempotencyError, IdempotentRequest, Local
 
 use super::AppState;
 use super::items::Restock;
+use crate::store::counts::Counted;
 use crate::store::{self, counts};
 
 const BULK: &str = "/api/inventory/restock/bulk";
@@ -35,7 +36,10 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     )
     .query::<Recount>()
     .answer::<RecountBody>(200, "Each item, and what was corrected")
-    .problem(409, "It was overtaken while it held the lock: nothing was written")
+    .problem(
+        409,
+        "It was overtaken while it held the lock: nothing was written after that",
+    )
     .problem(423, "Somebody else recounts or restocks; see Retry-After")
     .problem(503, "Redis, which keeps the lock, does not answer");
     let more = Operation::new(
@@ -84,15 +88,7 @@ async fn recount(State(state): State<AppState>, Query(query): Query<Recount>) ->
     if let Some(hold) = hold {
         tokio::time::sleep(hold).await;
     }
-    let counted = async {
-        let mut transaction = begin(&state.pool).await.map_err(|error| from_sqlx(&error))?;
-        pass(&mut transaction, &held).await?;
-        let counted = counts::recount(&mut transaction).await;
-        let counted = counted.map_err(|error| from_sqlx(&error))?;
-        transaction.commit().await.map_err(|error| from_sqlx(&error))?;
-        Ok(counted)
-    };
-    let (counted, token) = (counted.await, held.fence().token);
+    let (counted, token) = (count(&state, &held).await, held.fence().token);
     release(&state, held).await;
     let items = counted?.into_iter().map(|counted| CountedBody {
         item_id: counted.item_id,
@@ -103,6 +99,20 @@ async fn recount(State(state): State<AppState>, Query(query): Query<Recount>) ->
         token,
         items: items.collect(),
     }))
+}
+
+/// One item after the other, so that orders of the others are decided meanwhile.
+async fn count(state: &AppState, held: &HeldLock) -> Result<Vec<Counted>, Problem> {
+    let ids = counts::item_ids(&state.pool).await;
+    let mut all = vec![];
+    for id in ids.map_err(|error| from_sqlx(&error))? {
+        let mut transaction = begin(&state.pool).await.map_err(|error| from_sqlx(&error))?;
+        pass(&mut transaction, held).await?;
+        let counted = counts::recount(&mut transaction, &id).await;
+        all.extend(counted.map_err(|error| from_sqlx(&error))?);
+        transaction.commit().await.map_err(|error| from_sqlx(&error))?;
+    }
+    Ok(all)
 }
 
 fn parse_hold(text: &str) -> Result<Duration, Problem> {
@@ -161,7 +171,7 @@ async fn add(
         Local::Mismatch => return Ok(refusals::mismatch().into_response()),
     };
     pass(claim.transaction(), held).await?;
-    // In the order of their ids, as a recount locks them.
+    // In the order of their ids: whoever locks several never waits in a circle.
     let mut entries: Vec<(usize, Restock)> = items.into_iter().enumerate().collect();
     entries.sort_by(|(_, left), (_, right)| left.item_id.as_str().cmp(right.item_id.as_str()));
     let mut restocked = HashSet::with_capacity(entries.len());
@@ -216,6 +226,6 @@ async fn pass(connection: &mut sqlx::PgConnection, held: &HeldLock) -> Result<()
     if passed.map_err(|error| from_sqlx(&error))? {
         return Ok(());
     }
-    let detail = "somebody else got the lock of the stock meanwhile and has written: nothing was changed";
+    let detail = "somebody else got the lock of the stock meanwhile and has written: nothing was changed after that";
     Err(Problem::new(StatusCode::CONFLICT, "overtaken", detail).with("token", held.fence().token))
 }

@@ -49,30 +49,41 @@ pub async fn pass(connection: &mut PgConnection, fence: &Fence) -> Result<bool, 
     Ok(done.rows_affected() == 1)
 }
 
-/// Counts every item: available is all that was supplied less what orders hold or have bought.
+/// Every item, in the order in which they are counted.
 ///
-/// The items are locked first. An order that is decided meanwhile waits at its item, and changes what was counted
-/// without it.
+/// # Errors
+/// The statement's.
+pub async fn item_ids(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT item_id FROM items ORDER BY item_id")
+        .fetch_all(pool)
+        .await
+}
+
+/// Counts one item: available is all that was supplied less what orders hold or have bought. `None`: there is no such item.
+///
+/// The item is locked first. An order that is decided meanwhile waits at it, and changes what was counted without it.
 ///
 /// # Errors
 /// The statements'.
-pub async fn recount(connection: &mut PgConnection) -> Result<Vec<Counted>, sqlx::Error> {
-    sqlx::query("SELECT FROM items ORDER BY item_id FOR UPDATE")
+pub async fn recount(connection: &mut PgConnection, item_id: &str) -> Result<Option<Counted>, sqlx::Error> {
+    sqlx::query("SELECT FROM items WHERE item_id = $1 FOR UPDATE")
+        .bind(item_id)
         .execute(&mut *connection)
         .await?;
+    // A statement of its own: it has to see what was committed while the lock was waited for.
     sqlx::query_as(
         "WITH taken AS (\
-             SELECT item_id, sum(quantity)::bigint AS quantity FROM reservations \
-             WHERE state IN ('RESERVED', 'COMMITTED') GROUP BY item_id), \
+             SELECT coalesce(sum(quantity), 0)::bigint AS quantity FROM reservations \
+             WHERE item_id = $1 AND state IN ('RESERVED', 'COMMITTED')), \
          counted AS (\
-             SELECT item_id, items.available AS before, \
-                    greatest(initial - coalesce(taken.quantity, 0), 0) AS available \
-             FROM items LEFT JOIN taken USING (item_id)), \
+             SELECT item_id, items.available AS before, greatest(initial - taken.quantity, 0) AS available \
+             FROM items CROSS JOIN taken WHERE item_id = $1), \
          corrected AS (\
              UPDATE items SET available = counted.available FROM counted \
              WHERE items.item_id = counted.item_id AND counted.before <> counted.available) \
-         SELECT item_id, available, available - before AS correction FROM counted ORDER BY item_id",
+         SELECT item_id, available, available - before AS correction FROM counted",
     )
-    .fetch_all(connection)
+    .bind(item_id)
+    .fetch_optional(connection)
     .await
 }

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use valerix_kit::args::BusArgs;
+use valerix_kit::postgres::begin;
 use valerix_kit::testing::{Answer, bus_args, eventually};
 
 use crate::app::App;
@@ -58,6 +59,64 @@ async fn a_recount_disturbs_no_order_that_is_decided_meanwhile() {
     assert!(orders.iter().all(|(_, body)| body["outcome"] == "RESERVED"));
     assert_eq!(app.available().await, 940);
     app.assert_stock_adds_up().await;
+}
+
+#[tokio::test]
+async fn a_recount_that_waits_at_one_item_holds_up_no_order_of_another() {
+    let app = App::spawn(10).await;
+    sqlx::query(
+        "INSERT INTO items (item_id, initial, available, unit_price_minor, currency) VALUES ('xbox', 5, 5, 1, 'EUR')",
+    )
+    .execute(&app.pool)
+    .await
+    .unwrap();
+    miscount(&app, 2).await;
+    let mut decides = begin(&app.pool).await.unwrap();
+    sqlx::query("SELECT FROM items WHERE item_id = 'xbox' FOR UPDATE")
+        .execute(&mut *decides)
+        .await
+        .unwrap();
+    let orders = async {
+        eventually("the recount waits", || async {
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+            (waiting == 1).then_some(())
+        })
+        .await;
+        let order = app.deduct(Uuid::new_v4(), 3);
+        let (_, decided) = tokio::time::timeout(Duration::from_secs(1), order).await.unwrap();
+        assert_eq!(decided["outcome"], "RESERVED", "{decided}");
+        decides.rollback().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(recount(&app, &app.base, ""), orders);
+    let items = json!([
+        {"item_id": "ps5", "available": 10, "correction": -2},
+        {"item_id": "xbox", "available": 5, "correction": -2},
+    ]);
+    assert_eq!((answer.status, &answer.body()["items"]), (200, &items), "{answer:?}");
+    assert_eq!(app.available().await, 7);
+    app.assert_stock_adds_up().await;
+}
+
+#[tokio::test]
+async fn an_item_is_added_up_by_an_index() {
+    let app = App::spawn(10).await;
+    let mut transaction = begin(&app.pool).await.unwrap();
+    sqlx::query("SET LOCAL enable_seqscan = off")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let plan: Vec<String> = sqlx::query_scalar(
+        "EXPLAIN SELECT sum(quantity) FROM reservations WHERE item_id = 'ps5' AND state IN ('RESERVED', 'COMMITTED')",
+    )
+    .fetch_all(&mut *transaction)
+    .await
+    .unwrap();
+    assert!(plan.iter().any(|line| line.contains("reservations_taken")), "{plan:?}");
 }
 
 #[tokio::test]
