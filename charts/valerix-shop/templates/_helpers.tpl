@@ -110,12 +110,13 @@ CALL_KEY_{{ . | upper | replace "-" "_" }}
 {{- end }}
 {{- end -}}
 
-{{/* The target auth, whose keys every service reads; the gateway has its own words for it. */}}
+{{/* The target auth, whose keys every service reads; the gateway has its own words for it. It is asked so seldom that one
+answer has to close its circuit. */}}
 {{- define "shop.authTarget" -}}
 - name: auth
   url: http://auth.{{ .Release.Namespace }}.svc
   timeout: {request: 2s, attempt: 1s, connect: 250ms}
-  circuitBreaker: {consecutiveFailures: 5, openDuration: 5s, maxOpenDuration: 10s}
+  circuitBreaker: {consecutiveFailures: 5, openDuration: 5s, maxOpenDuration: 10s, halfOpenPermits: 1}
 {{- end -}}
 
 {{/* A ResilientService: call with (list $ "order" "<more environment>" "<resilience: inbound, targets>"), the last two as
