@@ -85,7 +85,7 @@ async fn a_customers_order_is_theirs_is_told_to_them_and_is_given_back() -> Resu
     .context("the customer is told nothing of the order")?;
     let mails = told
         .iter()
-        .filter(|row| row["channel"] == "email" && row["kind"] == "confirmed")
+        .filter(|row| row["channel"] == "EMAIL" && row["kind"] == "CONFIRMED")
         .count();
     ensure!(mails == 1, "one e-mail says that the order is confirmed: {told:?}");
     let others = another
