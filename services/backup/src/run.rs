@@ -234,9 +234,13 @@ impl Run {
         if !hand.staged {
             let (archive, digest) = (ready.archive.clone(), ready.digest.clone());
             let stage = self.destination.blocking(move |volume| volume.stage(&archive, &digest));
-            self.interruptible(stop, async { stage.await?.map_err(Failure::Volume) })
-                .await?;
-            hand.staged = true;
+            let staged = self.interruptible(stop, async { stage.await?.map_err(Failure::Volume) });
+            hand.staged = staged.await? == volume::Staged::Whole;
+            if !hand.staged {
+                // What is stored by now is decided about anew.
+                hand.prepared = Some(ready);
+                return Ok(());
+            }
         }
         let upload = self.upload(&ready.digest);
         hand.prepared = Some(ready);

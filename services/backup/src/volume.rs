@@ -55,6 +55,15 @@ pub enum Error {
     Copy,
 }
 
+/// What became of the copy next to the key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Staged {
+    /// It is there and was read back.
+    Whole,
+    /// Another pod has stored the slot and removed it.
+    Withdrawn,
+}
+
 /// How the one write ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Linked {
@@ -141,7 +150,7 @@ impl Volume {
     ///
     /// # Errors
     /// If the volume cannot be written, or what is read back is not what was written.
-    pub fn stage(&self, archive: &Path, expected: &Digest) -> Result<(), Error> {
+    pub fn stage(&self, archive: &Path, expected: &Digest) -> Result<Staged, Error> {
         DirBuilder::new()
             .recursive(true)
             .mode(FOLDER_MODE)
@@ -157,11 +166,21 @@ impl Volume {
         let (file, sha256, bytes) = target.finish();
         file.sync_all().map_err(io_error(at()))?;
         drop(file);
-        let read_back = archive::digest(&path).map_err(|_| Error::Copy)?;
-        if (Digest { sha256, bytes }) != *expected || read_back != *expected {
+        if (Digest { sha256, bytes }) != *expected {
             return Err(Error::Copy);
         }
-        Ok(())
+        self.read_back(expected)
+    }
+
+    fn read_back(&self, expected: &Digest) -> Result<Staged, Error> {
+        let path = self.unfinished(&self.pod_uid);
+        match archive::digest(&path) {
+            Ok(read) if read == *expected => Ok(Staged::Whole),
+            Err(_) if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => {
+                Ok(Staged::Withdrawn)
+            }
+            _ => Err(Error::Copy),
+        }
     }
 
     /// The one write.
@@ -308,6 +327,16 @@ mod tests {
         other.withdraw("a").unwrap();
         assert_eq!(paused.link().unwrap(), Linked::Withdrawn);
         assert_eq!(other.look(&|_| Ok(())).0, Stored::Absent);
+    }
+
+    #[test]
+    fn a_copy_that_another_pod_removed_before_it_was_read_back_is_no_fault_of_the_volume() {
+        let root = tempfile::tempdir().unwrap();
+        let (first, second) = (staged(root.path(), "a"), staged(root.path(), "b"));
+        let expected = archive::digest(&root.path().join("pg/shop/nightly/.20260821.b.unfinished")).unwrap();
+        assert_eq!(second.read_back(&expected).unwrap(), Staged::Whole);
+        first.sweep(true);
+        assert_eq!(second.read_back(&expected).unwrap(), Staged::Withdrawn);
     }
 
     #[test]
