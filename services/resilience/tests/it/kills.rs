@@ -319,7 +319,7 @@ async fn over_http_each_refusal_is_the_page_s_and_a_replay_survives_a_restart() 
         assert_eq!(twin.status, 409, "{mode}");
         assert!(twin.body.contains("idempotency-in-progress"), "{}", twin.body);
         if mode == "recovery" {
-            let other = world.post(address, Some("key"), "{ }").await.unwrap();
+            let other = world.post(address, Some("key"), "{\"other\": true}").await.unwrap();
             assert_eq!(other.status, 422, "it is known before the answer is");
         }
         assert!(!first.is_finished());
@@ -329,7 +329,7 @@ async fn over_http_each_refusal_is_the_page_s_and_a_replay_survives_a_restart() 
         }
         let first = first.await.unwrap();
         assert_eq!((first.status, first.replayed), (201, false));
-        let other = world.post(address, Some("key"), "{ }").await.unwrap();
+        let other = world.post(address, Some("key"), "{\"other\": true}").await.unwrap();
         assert_eq!(other.status, 422);
         assert!(other.body.contains("idempotency-key-reused"), "{}", other.body);
 
