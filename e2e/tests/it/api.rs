@@ -19,6 +19,13 @@ async fn one_command_shows_everything_with_its_columns() -> Result<()> {
             .object(SHOP, service, "Ready", Duration::from_secs(60), ready)
             .await?;
     }
+    // Services that begin before auth open its circuit until it answers.
+    let closed = |service: &ResilientService| {
+        let status = service.status.as_ref();
+        status.is_some_and(|status| has_condition(&status.conditions, types::CIRCUITS_CLOSED, "True"))
+    };
+    let within = Duration::from_secs(60);
+    world.object(SHOP, "order", "CircuitsClosed", within, closed).await?;
     let table = world.kubectl("get valerix -n shop").await?.text()?;
     let row = |name: &str| -> Vec<String> {
         let line = table.lines().find(|line| line.starts_with(name)).unwrap_or_default();

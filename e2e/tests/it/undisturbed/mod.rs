@@ -1,4 +1,4 @@
-//! Tests that stop, kill or count the operator: nothing else runs meanwhile.
+//! Tests that stop, kill or count the operator, or count what load would change: nothing else runs meanwhile.
 //!
 //! Tests begin in the order of their names and wait for each other in the order in which they came. So the name of this
 //! module, the last one, is what keeps it from holding up those that can run beside each other.
@@ -6,4 +6,5 @@
 mod kills;
 mod removal;
 mod rest;
+mod shared_limit;
 mod slow_inventory;
