@@ -14,6 +14,7 @@ use valerix_e2e::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_of_the_specification_is_one_limit_at_all_pods() -> Result<()> {
     const PATH: &str = "/api/inventory/limited";
+    const FIRST: &str = "/api/inventory/first";
     const REQUESTS: usize = 5;
     let world = World::alone().await?;
     let services = world.api::<ResilientService>(SHOP);
@@ -21,7 +22,10 @@ async fn a_rate_limit_of_the_specification_is_one_limit_at_all_pods() -> Result<
     let rule = json!({
         "name": "limited", "scope": "Distributed", "routes": [format!("GET {PATH}")], "requests": REQUESTS, "window": "10m",
     });
-    let patch = json!({"spec": {"resilience": {"inbound": {"rateLimit": {"rules": [rule]}}}}});
+    let first = json!({
+        "name": "first", "scope": "Distributed", "routes": [format!("GET {FIRST}")], "requests": 100, "window": "1s",
+    });
+    let patch = json!({"spec": {"resilience": {"inbound": {"rateLimit": {"rules": [rule, first]}}}}});
     let patched = services
         .patch("inventory", &PatchParams::default(), &Patch::Merge(patch))
         .await?;
@@ -44,6 +48,13 @@ async fn a_rate_limit_of_the_specification_is_one_limit_at_all_pods() -> Result<
         )
         .await?;
 
+    // A pod connects to Redis for its first limit, and gives its own share until it is answered in time.
+    for _ in 0..4 {
+        let asked = (0..10).map(|_| shop::ask(&world, SHOP, "GET", "inventory", FIRST, &[], Vec::new()));
+        for answer in futures::future::join_all(asked).await {
+            ensure!(matches!(answer?.status, 404 | 429), "neither passed nor refused");
+        }
+    }
     let asked = (0..6 * REQUESTS).map(|_| shop::ask(&world, SHOP, "GET", "inventory", PATH, &[], Vec::new()));
     let (mut passed, mut refused) = (0, Vec::new());
     for answer in futures::future::join_all(asked).await {
