@@ -1,0 +1,1 @@
+//! The guard: what the library gives a Rust service, beside any image.

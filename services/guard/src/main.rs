@@ -1,0 +1,3 @@
+//! The guard.
+
+fn main() {}
