@@ -54,6 +54,7 @@ mod readme {}
 mod duration;
 mod error;
 mod faults;
+pub mod guard;
 mod inbound;
 mod parse;
 mod policy;
