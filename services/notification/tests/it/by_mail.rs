@@ -81,11 +81,11 @@ async fn what_says_nothing_about_a_message_is_no_attempt() {
     for (mood, reason) in [
         (Mood::IsAway, "the mail server is not reached"),
         (Mood::WantsCredentials, "the mail server refused it with 530"),
-        (Mood::IsSilent, "the mail server did not answer within 200 ms"),
+        (Mood::IsSilent, "the mail server did not answer within 1000 ms"),
     ] {
         let app = App::spawn_with(|config, _| {
-            config.delivery_attempts = 1;
-            config.smtp_timeout = Duration::from_millis(200);
+            config.delivery_attempts = 2;
+            config.smtp_timeout = Duration::from_secs(1);
         })
         .await;
         app.smtp.mood(mood);
