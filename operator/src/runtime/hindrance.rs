@@ -57,8 +57,12 @@ pub fn of_pods<'a>(pods: impl IntoIterator<Item = &'a Pod>, remedies: &Remedies)
     pods.sort_by_key(|pod| pod.name_any());
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     let of_container = |pod: &&Pod| {
-        let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-        statuses.iter().find_map(|status| of_container(pod, status, remedies))
+        let status = pod.status.as_ref()?;
+        // Those that start first are what the others wait for.
+        let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
+        statuses
+            .flatten()
+            .find_map(|status| of_container(pod, status, remedies))
     };
     let waiting = pods.iter().find_map(of_container);
     waiting.or_else(|| pods.iter().find_map(|pod| unschedulable(pod)))

@@ -4,6 +4,7 @@ mod autoscaler;
 mod config_map;
 mod deployment;
 mod disruption_budget;
+mod guard;
 mod metadata;
 mod network_policy;
 mod pod;
@@ -68,7 +69,7 @@ mod tests {
 
     fn built(spec: serde_json::Value) -> Resources {
         let service = Arc::new(fixtures::service("order", spec));
-        build(&validate(&service, 2).unwrap(), "valerix-system")
+        build(&validate(&service, 2, "ghcr.io/valerix/guard:1").unwrap(), "valerix-system")
     }
 
     fn snapshot(name: &str, resources: &Resources) {
