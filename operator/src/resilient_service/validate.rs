@@ -206,13 +206,15 @@ fn urls(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
                 .and_then(|authority| authority.as_str().rsplit_once(':').map(|(_, port)| port.to_owned()));
             // The colons of an IPv6 address stand in brackets.
             let port = port.filter(|port| !port.ends_with(']'));
-            port.is_none() || uri.port_u16().is_some_and(|port| port != 0)
+            // Of HTTP it is known which one is meant.
+            let may_be_absent = uri.scheme_str() != Some("tcp");
+            port.is_none() && may_be_absent || uri.port_u16().is_some_and(|port| port != 0)
         });
         if !is_good {
             violations.push(Violation::new(
                 format!("spec.resilience.targets[{index}].url"),
                 format!("`{url}` cannot be called"),
-                "write a port between 1 and 65535, or none",
+                "write a port between 1 and 65535, or none, which tcp:// cannot do without",
             ));
         }
     }

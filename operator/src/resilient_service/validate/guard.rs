@@ -283,3 +283,137 @@ fn numbers(container: &Container) -> impl Iterator<Item = i32> {
 fn is_own_port(number: i32) -> bool {
     number == i32::from(FORWARD_PROXY_PORT) || LISTENERS.contains(&number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixtures;
+    use super::super::validate;
+    use super::*;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
+
+    fn plan(spec: Value, image: &str) -> Result<GuardPlan, Vec<String>> {
+        let service = Arc::new(fixtures::service("order", spec));
+        match validate(&service, 1, image) {
+            Ok(plan) => plan.guard.ok_or_else(Vec::new),
+            Err(violations) => Err(violations.0.into_iter().map(|violation| violation.field).collect()),
+        }
+    }
+
+    fn spec(changes: Value) -> Value {
+        let mut spec = json!({
+            "image": "a",
+            "ports": [{"name": "http", "containerPort": 8080}, {"name": "redis", "containerPort": 6379}],
+            "guard": {"mode": "Sidecar"}
+        });
+        json_patch::merge(&mut spec, &changes);
+        spec
+    }
+
+    #[test]
+    fn what_cannot_be_names_its_field() {
+        let target = |target: Value| json!({"resilience": {"targets": [target]}});
+        let cases = [
+            (json!({}), vec![]),
+            (json!({"resilience": {"protocol": "None"}}), vec!["spec.resilience.protocol"]),
+            (
+                json!({"ports": [{"name": "http", "containerPort": 15001}, {"name": "b", "containerPort": 15299}]}),
+                vec!["spec.ports[0].containerPort", "spec.ports[1].containerPort"],
+            ),
+            (
+                json!({"ports": [{"name": "a", "containerPort": 15000}, {"name": "b", "containerPort": 15300}]}),
+                vec![],
+            ),
+            (json!({"resilience": {"reportPort": 15100}}), vec!["spec.resilience.reportPort"]),
+            (
+                json!({"guard": {"inbound": {"ports": [{"name": "http"}, {"name": "grpc"}]}}}),
+                vec!["spec.guard.inbound.ports[1].name"],
+            ),
+            (
+                json!({"guard": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}}),
+                vec!["spec.guard.resources.requests.memory"],
+            ),
+            (target(json!({"name": "api"})), vec!["spec.resilience.targets[0].url"]),
+            (
+                target(json!({"name": "cache", "url": "tcp://cache:99999"})),
+                vec!["spec.resilience.targets[0].url"],
+            ),
+            (
+                target(json!({"name": "cache", "url": "tcp://cache"})),
+                vec!["spec.resilience.targets[0].url"],
+            ),
+            (
+                target(json!({
+                    "name": "cache", "url": "tcp://cache:1", "retry": {}, "hedge": {"delay": "1s"},
+                    "idempotentRoutes": ["POST /"], "balancing": {"type": "None"}
+                })),
+                vec![
+                    "spec.resilience.targets[0].retry",
+                    "spec.resilience.targets[0].hedge",
+                    "spec.resilience.targets[0].idempotentRoutes",
+                    "spec.resilience.targets[0].balancing",
+                ],
+            ),
+            (
+                json!({"guard": {"outbound": {"targets": "None"}}, "resilience": {"targets": [
+                    {"name": "cache", "url": "tcp://cache:1"}, {"name": "api"}
+                ]}}),
+                vec!["spec.resilience.targets[0].url"],
+            ),
+            (
+                json!({"podOverrides": {"hostNetwork": true, "containers": [
+                    {"name": "valerix-guard", "image": "b"}, {"name": "c", "image": "b", "ports": [{"containerPort": 15001}]}
+                ]}, "initContainers": [{"name": "d", "image": "b", "ports": [{"containerPort": 15200}]}]}),
+                vec![
+                    "spec.podOverrides.containers[0].name",
+                    "spec.podOverrides.containers[1].ports",
+                    "spec.initContainers[0].ports",
+                    "spec.podOverrides.hostNetwork",
+                ],
+            ),
+        ];
+        for (changes, expected) in cases {
+            let found = plan(spec(changes.clone()), "guard:1").err().unwrap_or_default();
+            assert_eq!(found, expected, "{changes}");
+        }
+    }
+
+    #[test]
+    fn an_image_is_named_by_the_specification_or_else_by_the_operator() {
+        let own = json!({"guard": {"image": "mine:2"}});
+        assert_eq!(plan(spec(own.clone()), "guard:1").unwrap().image, "mine:2");
+        assert_eq!(plan(spec(own), "").unwrap().image, "mine:2");
+        assert_eq!(plan(spec(json!({})), "guard:1").unwrap().image, "guard:1");
+        assert_eq!(plan(spec(json!({})), "").unwrap_err(), ["spec.guard.image"]);
+    }
+
+    #[test]
+    fn a_service_named_like_the_guards_container_cannot_have_one() {
+        let service = Arc::new(fixtures::service(GUARD_CONTAINER, spec(json!({}))));
+        assert_eq!(validate(&service, 1, "guard:1").unwrap_err().0[0].field, "metadata.name");
+    }
+
+    #[test]
+    fn a_guard_of_another_version_is_none_and_a_tcp_target_needs_one() {
+        let unknown = json!({"guard": {"mode": "Ambient"}});
+        assert_eq!(plan(spec(unknown.clone()), "guard:1").unwrap_err(), Vec::<String>::new());
+        let mut with_target = spec(unknown);
+        with_target["resilience"] = json!({"targets": [{"name": "cache", "url": "tcp://cache:6379"}]});
+        assert_eq!(plan(with_target, "guard:1").unwrap_err(), ["spec.resilience.targets[0].url"]);
+    }
+
+    #[test]
+    fn the_shape_follows_what_stands_where_and_no_name() {
+        let shape = |changes: Value| plan(spec(changes), "guard:1").unwrap().shape();
+        let all = shape(json!({}));
+        let renamed = json!({"ports": [{"name": "web", "containerPort": 8080}, {"name": "redis", "containerPort": 6379}]});
+        assert_eq!(shape(renamed), all);
+        let turned = json!({"ports": [{"name": "redis", "containerPort": 6379}, {"name": "http", "containerPort": 8080}]});
+        assert_ne!(shape(turned), all);
+        let fewer = json!({"guard": {"inbound": {"ports": [{"name": "redis", "protocol": "TCP"}]}}});
+        assert_ne!(shape(fewer.clone()), all);
+        let guard = plan(spec(fewer), "guard:1").unwrap();
+        let places = [guard.inbound("http"), guard.inbound("redis")];
+        assert_eq!(places, [None, Some(15101)], "by its place among all ports");
+    }
+}
