@@ -271,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn a_container_that_starts_first_is_told_before_those_that_wait_for_it() {
+        let mut status = waits("PodInitializing", "");
+        let mut first = waits("ErrImagePull", "manifest unknown")["containerStatuses"].take();
+        first[0]["image"] = json!("guard:1");
+        status["initContainerStatuses"] = first;
+        let text = "pod order-1 waits: image guard:1 cannot be pulled (manifest unknown); check its name";
+        assert_eq!(told(status), Some((HindranceReason::ImagePullFailed, text.to_owned())));
+    }
+
+    #[test]
     fn one_trouble_is_told_alike_whichever_words_kubernetes_is_at() {
         let same = |statuses: Vec<Value>, reason, text: &str| {
             for status in statuses {
