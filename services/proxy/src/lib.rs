@@ -13,6 +13,7 @@ mod readme {}
 mod body;
 mod connector;
 mod forwarded;
+mod gathered;
 mod grpc;
 mod headers;
 mod local;

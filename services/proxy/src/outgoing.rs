@@ -10,9 +10,12 @@ use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use http_body_util::{BodyExt, Either, Empty};
 use tokio_util::task::TaskTracker;
+use valerix_resilience::IDEMPOTENCY_KEY;
 
 use crate::BoxError;
 use crate::body::{REPLAYED_BYTES, Replay, Upload, UploadState};
+use crate::gathered::{Gathered, gather};
+use crate::grpc;
 use crate::headers::{drop_hop_by_hop, join_cookies, tokens};
 use crate::upgrade::{self, Wanted};
 use crate::wire::OnWire;
@@ -62,20 +65,24 @@ where
         upgrade::stamp(&mut parts.headers);
     }
     let upload = Arc::new(UploadState::default());
-    let small = body.size_hint().exact().is_some_and(|length| length <= REPLAYED_BYTES);
-    let streamed = !(small && replayed);
-    if body.size_hint().lower() > sending.max_body {
+    let hint = body.size_hint();
+    if hint.lower() > sending.max_body {
         return Err(NotReady::TooLarge);
     }
+    // Messages of gRPC do not tell their length; a key says that the call may be worth a second try.
+    let keyed = grpc::is_grpc(&parts.headers) && parts.headers.contains_key(IDEMPOTENCY_KEY);
+    let small = hint.exact().map_or(keyed, |length| length <= REPLAYED_BYTES);
     let body = Upload::new(body, sending.max_body, Arc::clone(&upload));
-    let body = if streamed {
-        Replay::once(body.boxed_unsync())
+    let body = if small && replayed {
+        let gathered = gather(body).await;
+        match gathered.map_err(|error| NotReady::Body(Arc::clone(&upload), error.to_string()))? {
+            Gathered::Whole(bytes, trailers) => Replay::Kept(bytes, trailers),
+            Gathered::Begun(body) => Replay::once(body.boxed_unsync()),
+        }
     } else {
-        let kept = body.collect().await;
-        let kept = kept.map_err(|error| NotReady::Body(Arc::clone(&upload), error.to_string()))?;
-        let trailers = kept.trailers().cloned();
-        Replay::Kept(kept.to_bytes(), trailers)
+        Replay::once(body.boxed_unsync())
     };
+    let streamed = matches!(body, Replay::Once(_));
     let http2 = parts.version == Version::HTTP_2;
     parts.extensions.insert(OnWire {
         idle: sending.idle,
