@@ -23,7 +23,7 @@ use crate::config::{Config, speaks};
 use crate::forward_proxy::ForwardProxy;
 use crate::inbound;
 use crate::targets::Targets;
-use crate::tcp::{self, Cut, Towards};
+use crate::tcp::{Connections, Cut, Relay, Towards};
 
 /// How often it is looked whether the application is gone, once the guard is told to stop.
 const LOOK: Duration = Duration::from_millis(100);
@@ -34,7 +34,6 @@ const THREADS: usize = 2;
 pub struct Guard {
     config: Config,
     resilience: Resilience,
-    cut: Cut,
     end: CancellationToken,
     inbound: Vec<Listener>,
     outbound: Vec<Listener>,
@@ -50,7 +49,7 @@ struct Listener {
 
 enum What {
     Http(Router),
-    Tcp(Towards),
+    Tcp(Box<Relay>),
 }
 
 /// The `main` of the guard: telemetry, a runtime, and run until SIGTERM or SIGINT.
@@ -96,6 +95,16 @@ impl Guard {
             .context("failed to start the resilience library")?;
         let end = CancellationToken::new();
         let cut = Cut::new(&resilience, end.clone());
+        let connections = Connections::new(&metrics).context("failed to define the metrics")?;
+        let relay = |listener: String, towards: Towards| {
+            What::Tcp(Box::new(Relay {
+                name: listener.into(),
+                towards,
+                resilience: resilience.clone(),
+                cut: cut.clone(),
+                connections: connections.clone(),
+            }))
+        };
         let tls = Tls::of_system()
             .inspect_err(|error| tracing::warn!(%error, "targets of https cannot be called"))
             .ok();
@@ -106,7 +115,10 @@ impl Guard {
         for port in &config.wiring.inbound {
             let application = config.application(port.forward);
             let what = match port.protocol {
-                Protocol::Tcp => What::Tcp(Towards::Application(application.into())),
+                Protocol::Tcp => relay(
+                    format!("inbound {}", port.name),
+                    Towards::Application(application.into()),
+                ),
                 protocol => What::Http(inbound::router(&resilience, &application, speaks(protocol))),
             };
             inbound.push(Listener::open(&port.name, (ip, port.listen).into(), what).await?);
@@ -116,7 +128,7 @@ impl Guard {
         for port in &config.wiring.targets {
             let slot = targets.slot(&port.name, port.url.clone(), speaks(port.protocol));
             let what = match port.protocol {
-                Protocol::Tcp => What::Tcp(Towards::Target(slot)),
+                Protocol::Tcp => relay(format!("target {}", port.name), Towards::Target(slot)),
                 _ => What::Http(targets.router(slot)),
             };
             outbound.push(Listener::open(&port.name, loopback(port.listen), what).await?);
@@ -133,7 +145,6 @@ impl Guard {
         Ok(Self {
             config,
             resilience,
-            cut,
             end,
             inbound,
             outbound,
@@ -186,8 +197,7 @@ impl Guard {
         let start = |listeners: Vec<Listener>, close: &CancellationToken| {
             let mut serving = JoinSet::new();
             for listener in listeners {
-                let (resilience, cut) = (self.resilience.clone(), self.cut.clone());
-                serving.spawn(listener.serve(resilience, cut, limits, close.clone()));
+                serving.spawn(listener.serve(limits, close.clone()));
             }
             serving
         };
@@ -249,7 +259,7 @@ impl Listener {
         })
     }
 
-    async fn serve(self, resilience: Resilience, cut: Cut, limits: Limits, close: CancellationToken) {
+    async fn serve(self, limits: Limits, close: CancellationToken) {
         match self.what {
             What::Http(router) => {
                 let cut = serve(self.listener, router, limits, close).await;
@@ -257,9 +267,7 @@ impl Listener {
                     tracing::warn!(listener = self.name, connections = cut, "connections were cut");
                 }
             }
-            What::Tcp(towards) => {
-                tcp::serve(self.listener, towards, resilience, cut, limits.connections, close).await;
-            }
+            What::Tcp(relay) => relay.serve(self.listener, limits.connections, close).await,
         }
     }
 }

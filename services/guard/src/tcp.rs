@@ -5,10 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use valerix_kit::metrics::Metrics;
 use valerix_kit::problem::Problem;
 use valerix_proxy::{Relayed, first_of, relay};
 use valerix_resilience::{Faults, Injection, Occupied, OperationError, Resilience};
@@ -70,18 +72,18 @@ impl Cut {
     }
 
     /// Relays until both ends have closed or it is cut; `target` is who is called, none is the application.
-    pub async fn relay<A, B>(&self, client: &mut A, upstream: &mut B, target: Option<&str>) -> bool
+    pub async fn relay<A, B>(&self, client: &mut A, upstream: &mut B, target: Option<&str>) -> Outcome
     where
         A: AsyncRead + AsyncWrite + Unpin,
         B: AsyncRead + AsyncWrite + Unpin,
     {
         match relay(client, upstream, self.severed(target)).await {
-            Relayed::Done => false,
+            Relayed::Done => Outcome::Ended,
             Relayed::Broken(error) => {
                 tracing::debug!(%error, ?target, "a relayed connection broke");
-                true
+                Outcome::Broken
             }
-            Relayed::Cut => true,
+            Relayed::Cut => Outcome::Cut,
         }
     }
 
@@ -141,94 +143,165 @@ pub async fn open_target(
     opened.await.map_err(OpenError::Refused)
 }
 
-/// Relays the connections of a listener until `stop`; then takes no new one. Those that are open go on until they end or
-/// are cut. At most `most` at a time: one more waits until another ends.
-pub async fn serve(
-    listener: TcpListener,
-    towards: Towards,
-    resilience: Resilience,
-    cut: Cut,
-    most: usize,
-    stop: CancellationToken,
-) {
-    let places = Arc::new(Semaphore::new(most));
-    loop {
-        let place = tokio::select! {
-            place = Arc::clone(&places).acquire_owned() => place,
-            () = stop.cancelled() => return,
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both ends said that they are done.
+    Ended,
+    /// One of them broke.
+    Broken,
+    /// A fault cut it, or the end of the guard.
+    Cut,
+    /// It led nowhere: nobody listens, the policy did not let it pass, or a fault met it.
+    Refused,
+}
+
+impl Outcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Broken => "broken",
+            Self::Cut => "cut",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Counts connections that are relayed. Clones are one.
+#[derive(Clone)]
+pub struct Connections {
+    total: IntCounterVec,
+    open: IntGaugeVec,
+}
+
+impl Connections {
+    /// Registers what is counted.
+    ///
+    /// # Errors
+    /// When it is registered already.
+    pub fn new(metrics: &Metrics) -> Result<Self, prometheus::Error> {
+        let total = Opts::new(
+            "guard_connections_total",
+            "Relayed connections that are over, by listener and outcome: ended, broken, cut, refused",
+        );
+        let open = Opts::new(
+            "guard_connections_open",
+            "Connections that are relayed now, by listener",
+        );
+        let connections = Self {
+            total: IntCounterVec::new(total, &["listener", "outcome"])?,
+            open: IntGaugeVec::new(open, &["listener"])?,
         };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+        metrics.register(connections.total.clone())?;
+        metrics.register(connections.open.clone())?;
+        Ok(connections)
+    }
+}
+
+/// What is done with the connections of one listener.
+#[derive(Clone)]
+pub struct Relay {
+    /// The listener's name in metrics.
+    pub name: Arc<str>,
+    /// Where they go.
+    pub towards: Towards,
+    /// Whose policy counts.
+    pub resilience: Resilience,
+    /// What ends them.
+    pub cut: Cut,
+    /// Where they are counted.
+    pub connections: Connections,
+}
+
+impl Relay {
+    /// Relays the connections of a listener until `stop`; then takes no new one. Those that are open go on until they end
+    /// or are cut. At most `most` at a time: one more waits until another ends.
+    pub async fn serve(self, listener: TcpListener, most: usize, stop: CancellationToken) {
+        let places = Arc::new(Semaphore::new(most));
+        loop {
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                () = stop.cancelled() => return,
+            };
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((client, _)) => {
+                    let relay = self.clone();
+                    self.resilience.tasks().spawn(async move {
+                        let _place = place;
+                        relay.connection(client).await;
+                    });
+                }
+                Err(error) => valerix_kit::server::accept_failed(&error).await,
+            }
+        }
+    }
+
+    async fn connection(&self, mut client: TcpStream) {
+        // Without it small messages only come later.
+        let _ = client.set_nodelay(true);
+        let open = self.connections.open.with_label_values(&[&self.name]);
+        open.inc();
+        let outcome = match &self.towards {
+            Towards::Application(addresses) => self.inbound(&mut client, addresses).await,
+            Towards::Target(slot) => self.outbound(&mut client, slot).await,
         };
-        match accepted {
-            Ok((client, _)) => {
-                let (towards, resilience, cut) = (towards.clone(), resilience.clone(), cut.clone());
-                resilience.tasks().clone().spawn(async move {
-                    let _place = place;
-                    connection(client, towards, &resilience, cut).await;
-                });
+        open.dec();
+        let labels = [&*self.name, outcome.as_str()];
+        self.connections.total.with_label_values(&labels).inc();
+        reset_unless_ended(&client, outcome);
+    }
+
+    async fn inbound(&self, client: &mut TcpStream, addresses: &[SocketAddr]) -> Outcome {
+        let cut = &self.cut;
+        if cut.severs(None) {
+            return Outcome::Refused;
+        }
+        match cut.faults.inbound(METHOD, PATH) {
+            None => {}
+            Some(Injection::Delay(delay)) => cut.faults.hold(delay).await,
+            // Where nobody speaks HTTP, a bad status is a connection that ends.
+            Some(Injection::Status(_) | Injection::Abort) => return Outcome::Refused,
+        }
+        match first_of(addresses).await {
+            Ok(mut application) => {
+                let outcome = cut.relay(client, &mut application, None).await;
+                reset_unless_ended(&application, outcome);
+                outcome
             }
-            Err(error) => valerix_kit::server::accept_failed(&error).await,
+            Err(error) => {
+                tracing::info!(%error, "a connection was not passed on to the application");
+                Outcome::Refused
+            }
+        }
+    }
+
+    async fn outbound(&self, client: &mut TcpStream, slot: &Slot) -> Outcome {
+        let opened = match slot.address() {
+            Ok(address) => open_target(&self.resilience, slot, &address).await,
+            Err(problem) => Err(OpenError::Unknown(problem)),
+        };
+        match opened {
+            Ok((mut upstream, _place)) => {
+                let outcome = self.cut.relay(client, &mut upstream, Some(slot.name())).await;
+                reset_unless_ended(&upstream, outcome);
+                outcome
+            }
+            Err(error) => {
+                tracing::info!(target_name = slot.name(), %error, "a connection was not relayed");
+                Outcome::Refused
+            }
         }
     }
 }
 
-async fn connection(mut client: TcpStream, towards: Towards, resilience: &Resilience, cut: Cut) {
-    // Without it small messages only come later.
-    let _ = client.set_nodelay(true);
-    let broken = match &towards {
-        Towards::Application(addresses) => inbound(&mut client, addresses, &cut).await,
-        Towards::Target(slot) => outbound(&mut client, slot, resilience, &cut).await,
-    };
-    if broken {
-        // Who is cut off is to see a reset, and no orderly end of what was said.
-        let _ = client.set_zero_linger();
-    }
-}
-
-/// Returns whether the connection is to be reset.
-async fn inbound(client: &mut TcpStream, addresses: &[SocketAddr], cut: &Cut) -> bool {
-    if cut.severs(None) {
-        return true;
-    }
-    match cut.faults.inbound(METHOD, PATH) {
-        None => {}
-        Some(Injection::Delay(delay)) => cut.faults.hold(delay).await,
-        // Where nobody speaks HTTP, a bad status is a connection that ends.
-        Some(Injection::Status(_) | Injection::Abort) => return true,
-    }
-    match first_of(addresses).await {
-        Ok(mut application) => {
-            let broken = cut.relay(client, &mut application, None).await;
-            if broken {
-                let _ = application.set_zero_linger();
-            }
-            broken
-        }
-        Err(error) => {
-            tracing::info!(%error, "a connection was not passed on to the application");
-            true
-        }
-    }
-}
-
-async fn outbound(client: &mut TcpStream, slot: &Slot, resilience: &Resilience, cut: &Cut) -> bool {
-    let opened = match slot.address() {
-        Ok(address) => open_target(resilience, slot, &address).await,
-        Err(problem) => Err(OpenError::Unknown(problem)),
-    };
-    match opened {
-        Ok((mut upstream, _place)) => {
-            let broken = cut.relay(client, &mut upstream, Some(slot.name())).await;
-            if broken {
-                let _ = upstream.set_zero_linger();
-            }
-            broken
-        }
-        Err(error) => {
-            tracing::info!(target_name = slot.name(), %error, "a connection was not relayed");
-            true
-        }
+/// Who is cut off is to see a reset, and no orderly end of what was said.
+fn reset_unless_ended(stream: &TcpStream, outcome: Outcome) {
+    if outcome != Outcome::Ended {
+        // Where that cannot be set, the connection ends all the same.
+        let _ = stream.set_zero_linger();
     }
 }

@@ -118,6 +118,16 @@ async fn a_redis_that_is_cut_off_is_gone_for_open_connections_too_and_comes_back
     guard.fault(partition("redis")).await;
     closed(&mut open).await;
     assert_eq!(closed(&mut guard.connect_target().await).await, "");
+    let counted = reqwest::get(format!("http://{}/metrics", guard.report))
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    for outcome in ["cut", "refused"] {
+        let line = format!("guard_connections_total{{listener=\"target redis\",outcome=\"{outcome}\"}} 1");
+        assert!(counted.contains(&line), "{line}");
+    }
     let report = guard.report().await;
     assert!(report["faults"][0]["hits"].as_u64().unwrap() >= 2, "{report}");
     assert!(

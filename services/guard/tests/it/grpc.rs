@@ -180,7 +180,10 @@ async fn a_call_with_a_key_on_a_declared_route_is_tried_again() {
     let address = serve(Router::new().fallback(second)).await;
     let guard = Setup::new()
         .target("stock", Protocol::H2c, &format!("http://{address}"))
-        .of_target(|target| target.idempotent_routes = vec!["POST /shop.Stock/Get".to_owned()])
+        .of_target(|target| {
+            target.idempotent_routes = vec!["POST /shop.Stock/Get".to_owned()];
+            target.retry.budget.percent = 100;
+        })
         .start()
         .await;
     let seen = call(only(&guard.targets), &[("idempotency-key", "\"one\"")]).await;

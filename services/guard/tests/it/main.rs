@@ -12,6 +12,7 @@ mod faults;
 mod forward_proxy;
 mod grpc;
 mod http;
+mod https;
 mod memory;
 mod support;
 mod targets;

@@ -64,6 +64,7 @@ async fn a_read_is_tried_again_and_a_write_is_not() {
     let address = serve(Router::new().fallback(second)).await;
     let guard = Setup::new()
         .target("stock", Protocol::Http, &format!("http://{address}"))
+        .of_target(|target| target.retry.budget.percent = 100)
         .start()
         .await;
     assert_eq!(reqwest::get(guard.target()).await.unwrap().status(), 200);
