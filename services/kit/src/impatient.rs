@@ -1,14 +1,16 @@
-//! Clients that ask and take nothing of the answer: what they hold is let go of after a while.
+//! Clients that ask and take nothing of the answer, or that connect and ask nothing: what they hold is let go of after a
+//! while.
 //!
-//! [`Impatient`] sees it of a connection as a whole, [`Untaken`] of one request among those of a connection of HTTP/2, whose
-//! client may take all other answers.
+//! [`Impatient`] sees it of a connection as a whole, [`Answers`] of one request among those of a connection of HTTP/2, whose
+//! client may take all other answers. What HTTP/1.1 needs beside the first is in hyper.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -87,29 +89,56 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     }
 }
 
-/// Since when the answers of one connection wait for their client, each of them.
-#[derive(Clone, Default)]
-pub(crate) struct Untaken(Arc<Mutex<Vec<Since>>>);
+/// The answers of one connection of HTTP/2 that are under way. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Answers(Arc<Mutex<State>>);
+
+struct State {
+    /// Since when each of them waits for its client.
+    waiting: Vec<Since>,
+    /// Requests that are being answered.
+    requests: usize,
+    /// When the last one ended.
+    quiet: Instant,
+    /// Whether it is a connection of HTTP/1.1 after all.
+    http1: bool,
+}
 
 /// Since when a body waits to be asked for more; none while it is the body that is waited for.
 type Since = Arc<Mutex<Option<Instant>>>;
 
-impl Untaken {
-    /// Watches over the body of an answer.
-    pub(crate) fn watch<B>(&self, body: B) -> Watched<B> {
-        let since = Since::new(Mutex::new(Some(Instant::now())));
-        let mut answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that have ended are nobody else's any more.
-        answers.retain(|answer| Arc::strong_count(answer) > 1);
-        answers.push(Arc::clone(&since));
-        Watched { body, since }
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            waiting: Vec::new(),
+            requests: 0,
+            quiet: Instant::now(),
+            http1: false,
+        })))
+    }
+}
+
+impl Answers {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns once one of the answers has waited for so long.
-    pub(crate) async fn for_longer_than(&self, patience: Duration) {
+    /// A request came; none where it did so by HTTP/1.1.
+    pub(crate) fn begin(&self, version: Version) -> Option<Answering> {
+        let mut state = self.state();
+        if version != Version::HTTP_2 {
+            state.http1 = true;
+            return None;
+        }
+        state.requests += 1;
+        drop(state);
+        Some(Answering(self.clone()))
+    }
+
+    /// Returns once one of the answers has waited for so long for its client.
+    pub(crate) async fn untaken_for(&self, patience: Duration) {
         loop {
-            let oldest = self.oldest().unwrap_or_else(Instant::now);
-            let end = oldest + patience;
+            let end = self.oldest().unwrap_or_else(Instant::now) + patience;
             if end <= Instant::now() {
                 return;
             }
@@ -117,12 +146,64 @@ impl Untaken {
         }
     }
 
+    /// Returns once nothing has been asked for so long and nothing is under way.
+    pub(crate) async fn idle_for(&self, patience: Duration) {
+        loop {
+            let end = {
+                let state = self.state();
+                if state.http1 {
+                    None
+                } else {
+                    let since = if state.requests == 0 {
+                        state.quiet
+                    } else {
+                        Instant::now()
+                    };
+                    Some(since + patience)
+                }
+            };
+            match end {
+                Some(end) if end <= Instant::now() => return,
+                Some(end) => tokio::time::sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     fn oldest(&self) -> Option<Instant> {
-        let answers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = answers.iter().filter(|answer| Arc::strong_count(answer) > 1);
+        let state = self.state();
+        let since = state.waiting.iter().filter(|answer| Arc::strong_count(answer) > 1);
         since
             .filter_map(|since| *since.lock().unwrap_or_else(PoisonError::into_inner))
             .min()
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct Answering(Answers);
+
+impl Answering {
+    /// Watches over the body of the answer.
+    pub(crate) fn watch<B>(self, body: B) -> Watched<B> {
+        let since = Since::new(Mutex::new(Some(Instant::now())));
+        let mut state = self.0.state();
+        // Those that have ended are nobody else's any more.
+        state.waiting.retain(|answer| Arc::strong_count(answer) > 1);
+        state.waiting.push(Arc::clone(&since));
+        drop(state);
+        Watched {
+            body,
+            since,
+            _answering: self,
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.requests -= 1;
+        state.quiet = Instant::now();
     }
 }
 
@@ -130,6 +211,7 @@ impl Untaken {
 pub(crate) struct Watched<B> {
     body: B,
     since: Since,
+    _answering: Answering,
 }
 
 impl<B: Body + Unpin> Body for Watched<B> {

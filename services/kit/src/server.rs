@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +13,10 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
@@ -26,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use valerix_resilience::AbortConnection;
 
-use crate::impatient::{Impatient, Untaken};
+use crate::impatient::{Answers, Impatient};
 use crate::leftover_body::RequestBody;
 
 /// Limits of one listener.
@@ -85,7 +84,6 @@ pub async fn serve_secured(
     stop: CancellationToken,
 ) -> usize {
     let mut connections = JoinSet::new();
-    let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits.connections));
     loop {
         let place = tokio::select! {
@@ -95,8 +93,8 @@ pub async fn serve_secured(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let requests = Connection { router: router.clone(), peer, limits, untaken: Untaken::default() };
-                    let connection = connection(stream, place, Arc::clone(&handshake), requests, graceful.watcher(), stop.clone());
+                    let requests = Connection { router: router.clone(), peer, limits, answers: Answers::default() };
+                    let connection = connection(stream, place, Arc::clone(&handshake), requests, stop.clone());
                     connections.spawn(connection);
                 }
                 Err(error) => accept_failed(&error).await,
@@ -106,10 +104,8 @@ pub async fn serve_secured(
         }
     }
     drop(listener);
-    let drained = tokio::time::timeout(limits.drain_timeout, graceful.shutdown())
-        .await
-        .is_ok();
-    while connections.try_join_next().is_some() {}
+    let ending = async { while connections.join_next().await.is_some() {} };
+    let drained = tokio::time::timeout(limits.drain_timeout, ending).await.is_ok();
     if drained { 0 } else { connections.len() }
 }
 
@@ -118,7 +114,6 @@ async fn connection(
     place: Result<OwnedSemaphorePermit, AcquireError>,
     handshake: Handshake,
     requests: Connection,
-    watcher: Watcher,
     stop: CancellationToken,
 ) {
     // Small answers must not wait for an acknowledgement; without it they only come later.
@@ -162,15 +157,28 @@ async fn connection(
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(CAUSED_RESETS);
     let stream = Impatient::new(stream, limits.body_read_timeout, place.ok());
-    let untaken = requests.untaken.clone();
+    let answers = requests.answers.clone();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), requests);
-    tokio::select! {
-        ended = watcher.watch(connection.into_owned()) => if let Err(error) = ended {
-            tracing::debug!(%peer, %error, "a connection ended early");
-        },
-        () = untaken.for_longer_than(limits.body_read_timeout) => {
-            tracing::debug!(%peer, "a connection ended: its client takes nothing of an answer");
+    let mut connection = pin!(connection);
+    let told = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = answers.idle_for(limits.header_read_timeout) => {}
         }
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = answers.untaken_for(limits.body_read_timeout) => return,
+        () = told => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = answers.untaken_for(limits.body_read_timeout) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
     }
 }
 
@@ -180,7 +188,7 @@ struct Connection {
     router: Router,
     peer: SocketAddr,
     limits: Limits,
-    untaken: Untaken,
+    answers: Answers,
 }
 
 /// A fault closes the connection: for hyper an error of the service, for the caller a lost peer.
@@ -197,15 +205,14 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
         let asks_first = request.headers().contains_key(http::header::EXPECT);
         let patience = patience(request.headers(), self.limits);
         let mut request = request.map(|body| Body::new(RequestBody::new(body, patience, asks_first)));
-        // By HTTP/1.1 an answer that is not taken stops the connection as a whole, which that sees for itself.
-        let untaken = (request.version() == Version::HTTP_2).then(|| self.untaken.clone());
+        let answering = self.answers.begin(request.version());
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let answer = self.router.clone().oneshot(request);
         Box::pin(async move {
             match answer.await {
                 Ok(answer) if answer.extensions().get::<AbortConnection>().is_some() => Err(Aborted),
-                Ok(answer) => Ok(match untaken {
-                    Some(untaken) => answer.map(|body| Body::new(untaken.watch(body))),
+                Ok(answer) => Ok(match answering {
+                    Some(answering) => answer.map(|body| Body::new(answering.watch(body))),
                     None => answer,
                 }),
                 Err(never) => match never {},

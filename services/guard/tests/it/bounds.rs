@@ -181,6 +181,38 @@ async fn a_client_that_takes_nothing_of_one_answer_among_others_is_let_go_of() {
     drop(held);
 }
 
+#[tokio::test]
+async fn a_connection_of_http2_on_which_nothing_is_asked_is_told_to_go_away_and_a_long_request_is_not_idle() {
+    let application = serve(Router::new().route(
+        "/",
+        get(|| async {
+            tokio::time::sleep(SHORT * 3).await;
+            "well"
+        }),
+    ))
+    .await;
+    let guard = Setup::new()
+        .inbound("http", Protocol::Http, application)
+        .change(|config| config.service.header_read_timeout = SHORT)
+        .start()
+        .await;
+    let stream = TokioIo::new(guard.connect().await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get(guard.base()).body(Empty::<Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "well");
+    // An orderly end, with the sender still there.
+    tokio::time::timeout(PATIENCE, connection)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert!(sender.is_closed());
+}
+
 /// A frame of HTTP/2.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
