@@ -15,5 +15,6 @@ mod harness;
 mod refusals;
 mod round_trip;
 mod store;
+mod trial;
 mod trust;
 mod waiting;
