@@ -10,11 +10,11 @@ use valerix_crds::{
     Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Bulkhead, Chaos,
     ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyPolicy,
     ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, ExcludedWindow,
-    Expectation, Guard, GuardMode, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope,
-    LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode, ProbeSpec,
-    ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec,
-    ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState, Target, Timeouts,
-    Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
+    Expectation, Guard, GuardMode, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType,
+    LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode,
+    ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService,
+    ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState,
+    Target, Timeouts, Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
 };
 
 mod shop;
@@ -178,7 +178,12 @@ fn guarded() -> Result<ResilientService> {
             resilience: Some(Resilience {
                 targets: vec![
                     target("ledger", "http://ledger", ledger, None),
-                    target("cache", "tcp://cache:6379", CircuitBreaker::default(), Some(connections)),
+                    target(
+                        "cache",
+                        "tcp://cache:6379",
+                        CircuitBreaker::default(),
+                        Some(connections),
+                    ),
                 ],
                 ..Default::default()
             }),
