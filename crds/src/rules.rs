@@ -255,15 +255,24 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "must be the name of one of ports",
         ),
         (
-            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15001}]})),
+            merged_spec(
+                guarded(sidecar()),
+                json!({"ports": [{"name": "http", "containerPort": 15001}]}),
+            ),
             "ports[].containerPort must not be 15001",
         ),
         (
-            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15100}]})),
+            merged_spec(
+                guarded(sidecar()),
+                json!({"ports": [{"name": "http", "containerPort": 15100}]}),
+            ),
             "ports[].containerPort must not be 15001",
         ),
         (
-            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15299}]})),
+            merged_spec(
+                guarded(sidecar()),
+                json!({"ports": [{"name": "http", "containerPort": 15299}]}),
+            ),
             "ports[].containerPort must not be 15001",
         ),
         (

@@ -131,12 +131,12 @@ fn any_image() -> ResilientService {
 }
 
 fn guarded() -> Result<ResilientService> {
-    let target = |name: &str, url: &str, circuit_breaker: CircuitBreaker, bulkhead: Option<Bulkhead>| Target {
+    let target = |name: &str, url: &str, circuit_breaker: Option<CircuitBreaker>, bulkhead: Option<Bulkhead>| Target {
         name: name.into(),
         url: Some(url.into()),
         timeout: None,
         retry: None,
-        circuit_breaker: Some(circuit_breaker),
+        circuit_breaker,
         bulkhead,
         idempotent_routes: vec![],
         hedge: None,
@@ -178,7 +178,7 @@ fn guarded() -> Result<ResilientService> {
             }),
             resilience: Some(Resilience {
                 targets: vec![
-                    target("ledger", "http://ledger", ledger, None),
+                    target("ledger", "http://ledger", Some(ledger), None),
                     target(
                         "cache",
                         "tcp://cache:6379",

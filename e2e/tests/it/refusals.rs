@@ -191,7 +191,10 @@ fn refused() -> Vec<(Value, &'static str)> {
             "circuitBreaker.scope Host belongs to",
         ),
         (
-            guarded(json!({}), json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache"}]}})),
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache"}]}}),
+            ),
             "spec.resilience.targets[0].url",
         ),
         (
