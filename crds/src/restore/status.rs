@@ -162,8 +162,8 @@ pub struct RestoreDatabaseStatus {
     pub note: Option<String>,
 }
 
-/// Where one database stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+/// Where one database stands; a later one is a further step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum RestoreDatabasePhase {
     /// Nothing was done for it.
     #[default]
