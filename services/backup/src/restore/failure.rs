@@ -168,3 +168,50 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use valerix_crds::{backup_runner::FINAL_EXIT_CODES, restore_runner::REASONS};
+
+    fn all() -> Vec<Failure> {
+        let text = || "x".to_owned();
+        let (secret, why, name, key) = (text, text, text, text);
+        vec![
+            Failure::Secrets(vec![]),
+            Failure::Client(client::Error::None { folder: "f".into() }),
+            Failure::Server(sql::Error::Unreachable { secret: secret(), why: why() }),
+            Failure::Server(sql::Error::Connection { secret: secret(), why: why() }),
+            Failure::Server(sql::Error::Statement { action: text(), why: why() }),
+            Failure::Fetch { key: key(), why: why() },
+            Failure::Damaged { key: key(), why: why() },
+            Failure::Refused(why()),
+            Failure::Scratch(why()),
+            Failure::Restore { name: name(), why: why() },
+            Failure::Different { name: name(), why: why() },
+            Failure::Swap(why()),
+            Failure::Interrupted,
+            Failure::Deadline { seconds: 1 },
+            Failure::Task(why()),
+            Failure::NotUndone { failure: Box::new(Failure::Interrupted), why: why() },
+        ]
+    }
+
+    #[test]
+    fn a_restore_ends_exactly_where_the_job_does_and_its_reason_is_documented() {
+        for failure in all() {
+            assert_eq!(
+                failure.is_final(),
+                FINAL_EXIT_CODES.contains(&failure.exit_code()),
+                "{}",
+                failure.category()
+            );
+            assert_ne!(failure.exit_code(), 0);
+            assert!(
+                REASONS.iter().any(|(word, _)| *word == failure.category()),
+                "{} is in no table",
+                failure.category()
+            );
+        }
+    }
+}

@@ -30,7 +30,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -80,6 +80,7 @@ pub async fn run(
         scratch: Scratch::new(&arguments.scratch_folder),
         deadline: Instant::now() + settings.deadline - margin,
         stopped: AtomicBool::new(false),
+        begun: Mutex::default(),
         settings: settings.clone(),
     };
     let mut stop = std::pin::pin!(stop);
@@ -100,6 +101,8 @@ struct Run {
     scratch: Scratch,
     deadline: Instant,
     stopped: AtomicBool,
+    /// What this pod has said of each database: also when the Restore is gone, that is put back.
+    begun: Mutex<Vec<RestoreDatabaseStatus>>,
 }
 
 impl Run {
@@ -181,8 +184,7 @@ impl Run {
     /// One database under its staged name.
     async fn database(&self, target: &Target, index: usize, item: &Item, count: usize) -> Result<(), Failure> {
         let begun = Instant::now();
-        self.report
-            .update(|status| {
+        self.say(|status| {
                 status.message = Some(format!("restoring {} ({} of {count})", item.member.name, index + 1));
                 if let Some(database) = status.databases.get_mut(index) {
                     database.phase = RestoreDatabasePhase::Restoring;
@@ -193,8 +195,7 @@ impl Run {
         let dump = self.scratch.extract(&self.settings.source.key, &item.member).await?;
         let restored = target.restore(item, &dump).await?;
         tracing::info!(database = item.member.name, tables = restored.tables, "restored and compared");
-        self.report
-            .update(|status| {
+        self.say(|status| {
                 if let Some(database) = status.databases.get_mut(index) {
                     database.phase = RestoreDatabasePhase::Restored;
                     database.oid = Some(restored.oid);
@@ -232,25 +233,19 @@ impl Run {
         if matches!(failure, Failure::Report(report::Error::Superseded { .. })) {
             return Err(failure);
         }
-        let databases = match self.report.with_patience(INTERRUPTED_PATIENCE).read().await {
-            Ok(status) if status.pod_uid.as_ref() == Some(&self.settings.arguments.pod_uid) => status.databases,
-            Ok(_) => return Err(failure),
-            Err(error) => {
-                return self.not_undone(failure, format!("what was begun is not known any more ({error})"));
-            }
-        };
+        let seen = self.report.with_patience(INTERRUPTED_PATIENCE).read().await;
+        if seen.is_ok_and(|status| status.pod_uid.as_ref() != Some(&self.settings.arguments.pod_uid)) {
+            return Err(failure);
+        }
+        let databases = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match swap::settle(target, &databases, Instant::now() + UNDO_PATIENCE).await {
             Ok(Outcome::Swapped) => self.complete(&databases).await,
             Ok(Outcome::Undone) => Err(failure),
-            Err(why) => self.not_undone(failure, why),
+            Err(why) => Err(Failure::NotUndone {
+                failure: Box::new(failure),
+                why,
+            }),
         }
-    }
-
-    fn not_undone(&self, failure: Failure, why: String) -> Result<Success, Failure> {
-        Err(Failure::NotUndone {
-            failure: Box::new(failure),
-            why,
-        })
     }
 
     async fn settle(&self, target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<Outcome, Failure> {
@@ -310,12 +305,21 @@ impl Run {
         phase: RestorePhase,
         change: impl Fn(&mut RestoreStatus),
     ) -> Result<RestoreStatus, Failure> {
-        let written = self.report.update(|status| {
+        self.say(|status| {
             status.phase = phase;
             (status.reason, status.message) = (None, None);
             change(status);
-        });
-        Ok(written.await?)
+        })
+        .await
+    }
+
+    /// Writes the status, and remembers what was said of each database.
+    async fn say(&self, change: impl Fn(&mut RestoreStatus)) -> Result<RestoreStatus, Failure> {
+        let status = self.report.update(change).await?;
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.clone_from(&status.databases);
+        drop(begun);
+        Ok(status)
     }
 
     /// Ends early on SIGTERM and at the deadline.
@@ -339,7 +343,8 @@ impl Run {
             return;
         }
         let undone = !matches!(failure, Failure::NotUndone { .. });
-        let written = self.report.with_patience(INTERRUPTED_PATIENCE).update(|status| {
+        let report = self.report.with_patience(INTERRUPTED_PATIENCE);
+        let written = report.update(|status| {
             status.reason = Some(failure.category().to_owned());
             status.message = Some(failure.to_string());
             if undone {
