@@ -23,11 +23,13 @@ mod rules;
 pub mod schema;
 
 pub use backup::{
-    Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, Upload, UploadState,
+    Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, ConditionalWrites,
+    TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
     BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupSchedule,
-    BackupScratch, BackupSummary, Compression, LastRun, LastRunResult, LastSuccess, Minimum, SecretReference,
+    BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression, DestinationChoice, LastRun,
+    LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore, VerificationQuery,
     VolumeClaimDestination,
 };
 pub use chaos_experiment::{

@@ -86,4 +86,6 @@ pub mod condition {
     pub const VERIFIED: &str = "Verified";
     /// No archive was stored for more than 26 hours.
     pub const STALE: &str = "Stale";
+    /// The object store refuses to overwrite.
+    pub const CONDITIONAL_WRITES: &str = "ConditionalWrites";
 }

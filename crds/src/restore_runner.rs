@@ -6,6 +6,11 @@
 use crate::BackupDestination;
 use serde::{Deserialize, Serialize};
 
+/// The runner's argument that makes it restore.
+pub const RESTORE: &str = "restore";
+/// The further argument that makes it drop what a Restore has replaced.
+pub const DROP_PREVIOUS: &str = "--drop-previous";
+
 /// Name of the Restore.
 pub const RESTORE_ENV: &str = "VALERIX_RESTORE";
 /// UID of the Restore: another one of its name is never reported into.

@@ -495,7 +495,9 @@ fn backup() -> BackupPolicy {
             },
             databases: vec![database("orders"), database("inventory")],
             compression: None,
+            verification: None,
             destination: BackupDestination {
+                s3: None,
                 volume_claim: Some(VolumeClaimDestination {
                     claim_name: "backups".into(),
                     path: None,

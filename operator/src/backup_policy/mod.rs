@@ -20,6 +20,7 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod verification;
 
 use crate::{
     Context,
@@ -205,6 +206,9 @@ impl Controller {
             work.soon |= work.note(written) == Some(false);
         }
         let Some(plan) = plan else { return };
+        if let Some(step) = verification::decide(plan, observed) {
+            work.note(self.writer.verification(plan, step, now).await);
+        }
         let (in_the_way, look_again) = records::in_the_way(plan, observed, now);
         work.look_at(look_again);
         if let Some(job) = in_the_way {

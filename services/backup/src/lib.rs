@@ -5,7 +5,7 @@
 //!
 //! Read [`run`] from top to bottom, then `prepare`: every step stands there. Pure: [`settings`], [`manifest`], [`plausibility`],
 //! [`decision`]. The database is touched in [`server`] and [`dump`], both by [`libpq`]'s programs, scratch in [`dump`] and
-//! [`archive`], the destination in [`volume`], the API server in [`record`].
+//! [`archive`], the destination in [`volume`] and [`s3`], the API server in [`record`].
 
 pub mod archive;
 pub mod client;
@@ -19,8 +19,10 @@ pub mod plausibility;
 pub mod record;
 pub mod restore;
 pub mod run;
+pub mod s3;
 pub mod server;
 pub mod settings;
+pub mod verify;
 pub mod volume;
 
 mod completion;

@@ -1,40 +1,53 @@
 //! The process: arguments, log, signals, exit code.
 
 use clap::Parser;
-use std::{fmt::Debug, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use valerix_backup::{
     failure::Failure,
     restore, run,
     settings::{Arguments, Settings},
+    verify,
 };
-use valerix_crds::backup_runner::exit;
+use valerix_crds::{
+    backup_runner::{VERIFY, exit},
+    restore_runner::RESTORE,
+};
 
-/// What the process is to do.
+/// What this process is to do. Without a word it is a run, as the CronJob starts it.
 enum Task {
-    /// The word `restore` comes first.
-    Restore(restore::settings::Arguments),
-    /// Nothing or `run` comes first.
     Run(Arguments),
+    Verify(verify::Arguments),
+    Restore(restore::settings::Arguments),
+}
+
+impl Task {
+    fn parse() -> Self {
+        let mut words = std::env::args_os();
+        let program = words.next();
+        match words.next() {
+            Some(word) if word == VERIFY => {
+                Self::Verify(verify::Arguments::parse_from(program.into_iter().chain(words)))
+            }
+            Some(word) if word == RESTORE => Self::Restore(restore::settings::Arguments::parse_from(
+                program.into_iter().chain(words),
+            )),
+            _ => Self::Run(Arguments::parse()),
+        }
+    }
+
+    fn log_format(&self) -> &str {
+        match self {
+            Self::Run(arguments) => &arguments.log_format,
+            Self::Verify(arguments) => &arguments.log_format,
+            Self::Restore(arguments) => &arguments.log_format,
+        }
+    }
 }
 
 fn main() -> ExitCode {
-    let mut words: Vec<_> = std::env::args_os().collect();
-    let first = words.get(1).and_then(|word| word.to_str()).map(str::to_owned);
-    let named = matches!(first.as_deref(), Some("restore" | "run"));
-    if named {
-        words.remove(1);
-    }
-    let (task, format) = if named && first.as_deref() == Some("restore") {
-        let arguments = restore::settings::Arguments::parse_from(words);
-        let format = arguments.log_format.clone();
-        (Task::Restore(arguments), format)
-    } else {
-        let arguments = Arguments::parse_from(words);
-        let format = arguments.log_format.clone();
-        (Task::Run(arguments), format)
-    };
-    log(&format);
+    let task = Task::parse();
+    log(task.log_format());
     let code = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -55,40 +68,21 @@ fn main() -> ExitCode {
 }
 
 async fn start(task: Task) -> u8 {
-    let result = match task {
-        Task::Run(arguments) => backup(arguments).await.map(|success| ended(&success)),
-        Task::Restore(arguments) => give_back(arguments).await.map(|success| ended(&success)),
-    };
-    match result {
+    match prepare_and_do(task).await {
         Ok(()) => exit::STORED,
         Err(error) => {
             tracing::error!("{error:#}");
-            let backup = error.downcast_ref::<Failure>().map(Failure::exit_code);
-            let restore = error
-                .downcast_ref::<restore::failure::Failure>()
-                .map(restore::failure::Failure::exit_code);
-            backup.or(restore).unwrap_or(exit::RETRY)
+            let of_restore = error.downcast_ref::<restore::failure::Failure>();
+            error
+                .downcast_ref::<Failure>()
+                .map(Failure::exit_code)
+                .or(of_restore.map(restore::failure::Failure::exit_code))
+                .unwrap_or(exit::RETRY)
         }
     }
 }
 
-fn ended(success: &impl Debug) {
-    tracing::info!(?success, "done");
-}
-
-async fn backup(arguments: Arguments) -> anyhow::Result<run::Success> {
-    let settings = Settings::new(arguments).map_err(Failure::Settings)?;
-    let (client, stop) = (client().await?, asked_to_end()?);
-    Ok(Box::pin(run::run(Arc::new(settings), client, stop)).await?)
-}
-
-async fn give_back(arguments: restore::settings::Arguments) -> anyhow::Result<restore::Success> {
-    let settings = restore::settings::Settings::new(arguments).map_err(restore::failure::Failure::Settings)?;
-    let (client, stop) = (client().await?, asked_to_end()?);
-    Ok(Box::pin(restore::run(Arc::new(settings), client, stop)).await?)
-}
-
-async fn client() -> anyhow::Result<kube::Client> {
+async fn prepare_and_do(task: Task) -> anyhow::Result<()> {
     // A second install is impossible here: nothing ran before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut config = kube::Config::infer().await?;
@@ -96,18 +90,32 @@ async fn client() -> anyhow::Result<kube::Client> {
     config.read_timeout = Some(Duration::from_secs(15));
     // The runner tries again itself, and at the fence only after reading.
     config.default_retry = false;
-    Ok(kube::Client::try_from(config)?)
-}
-
-fn asked_to_end() -> anyhow::Result<impl Future<Output = ()>> {
+    let client = kube::Client::try_from(config)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+    let stop = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    })
+    };
+    match task {
+        Task::Run(arguments) => {
+            let settings = Settings::new(arguments).map_err(Failure::Settings)?;
+            let success = Box::pin(run::run(Arc::new(settings), client, stop)).await?;
+            tracing::info!(?success, "done");
+        }
+        Task::Verify(arguments) => {
+            let found = Box::pin(verify::verify(arguments, client, stop)).await?;
+            tracing::info!(?found, "done");
+        }
+        Task::Restore(arguments) => {
+            let settings = restore::settings::Settings::new(arguments).map_err(restore::failure::Failure::Settings)?;
+            let success = Box::pin(restore::run(Arc::new(settings), client, stop)).await?;
+            tracing::info!(?success, "done");
+        }
+    }
+    Ok(())
 }
 
 fn log(format: &str) {

@@ -132,9 +132,7 @@ impl Run {
             .await?;
         self.scratch.fresh()?;
         let source = &self.settings.source;
-        let volume = &self.settings.arguments.destination_folder;
-        self.interruptible(stop.as_mut(), self.scratch.fetch(volume, source))
-            .await?;
+        self.interruptible(stop.as_mut(), self.scratch.fetch(&self.settings)).await?;
 
         self.step(RestorePhase::Checking, |_| {}).await?;
         let manifest = self

@@ -1,5 +1,6 @@
 //! The environment of a restoring pod, read once. Pure: in are arguments, out is what this run is about.
 
+use crate::settings::S3Arguments;
 use std::{path::PathBuf, time::Duration};
 use valerix_crds::{
     RestoreSpec, backup_runner,
@@ -41,6 +42,9 @@ pub struct Arguments {
     /// Where the archive's volume is mounted.
     #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
     pub destination_folder: PathBuf,
+    /// How a bucket is reached.
+    #[command(flatten)]
+    pub s3: S3Arguments,
     /// Folder with one folder per PostgreSQL major version.
     #[arg(long, env = "VALERIX_BACKUP_CLIENT_FOLDER", default_value = "/usr/lib/postgresql")]
     pub client_folder: PathBuf,

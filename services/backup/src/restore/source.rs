@@ -3,12 +3,16 @@
 //! In: where it lies and what is known of it. Out: its manifest, and files on scratch that have the sha256 of their
 //! members. Reads the destination, writes scratch. Nothing of it is believed before it has been read to its end.
 
-use super::failure::{Failure, of_archive};
+use super::{
+    failure::{Failure, of_archive},
+    settings::Settings,
+};
 use crate::{
     archive,
     destination::off_thread,
     hashing::Hashing,
     manifest::{Manifest, Member},
+    s3::Bucket,
 };
 use std::{
     fs::{self, DirBuilder, File},
@@ -16,7 +20,7 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
-use valerix_crds::restore_runner::SourceArchive;
+use valerix_crds::{DestinationChoice, restore_runner::SourceArchive};
 
 /// The archive's name on scratch.
 const ARCHIVE: &str = "archive.tar.zst";
@@ -55,12 +59,26 @@ impl Scratch {
         self.folder.join(ARCHIVE)
     }
 
-    /// Copies the archive of a mounted volume.
-    pub(crate) async fn fetch(&self, volume: &Path, source: &SourceArchive) -> Result<(), Failure> {
-        let (from, to, key) = (volume.join(&source.key), self.archive(), source.key.clone());
-        off_thread(move || copy(&from, &to, &key))
-            .await
-            .map_err(|error| Failure::Task(error.to_string()))?
+    /// Copies the archive from the mounted volume or the bucket that it is on.
+    pub(crate) async fn fetch(&self, settings: &Settings) -> Result<(), Failure> {
+        let key = settings.source.key.clone();
+        let unavailable = |why: String| Failure::Fetch { key: key.clone(), why };
+        match settings.source.destination.choice() {
+            Some(DestinationChoice::VolumeClaim(_)) => {
+                let from = settings.arguments.destination_folder.join(&key);
+                let (to, key) = (self.archive(), key.clone());
+                off_thread(move || copy(&from, &to, &key))
+                    .await
+                    .map_err(|error| Failure::Task(error.to_string()))?
+            }
+            Some(DestinationChoice::S3(destination)) => {
+                let reach = settings.arguments.s3.reach();
+                let bucket = Bucket::open(&destination, &reach).map_err(|error| unavailable(error.to_string()))?;
+                let fetched = bucket.fetch(&key, &self.archive()).await;
+                fetched.map(|_| ()).map_err(|error| unavailable(error.to_string()))
+            }
+            None => Err(unavailable("its destination is neither a claim nor a bucket".into())),
+        }
     }
 
     /// Reads the copy to its end and holds it against its own manifest and against what is known of it.

@@ -91,6 +91,16 @@ impl Harness {
         fs::write(folder.join(key), value).unwrap();
     }
 
+    /// Where a Secret of the bucket is mounted.
+    pub fn s3_folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join("s3").join(name)
+    }
+
+    pub fn s3_secret(&self, name: &str, key: &str, value: &str) {
+        fs::create_dir_all(self.s3_folder(name)).unwrap();
+        fs::write(self.s3_folder(name).join(key), value).unwrap();
+    }
+
     pub fn destination(&self) -> PathBuf {
         self.folder.path().join("destination")
     }
@@ -135,6 +145,9 @@ impl Harness {
             .env("VALERIX_BACKUP_DESTINATION_FOLDER", self.destination())
             .env("VALERIX_BACKUP_CLIENT_FOLDER", &self.client_folder)
             .env("VALERIX_BACKUP_SETTLE_SECONDS", "1")
+            .env("VALERIX_BACKUP_S3_REQUEST_SECONDS", "2")
+            .env("VALERIX_BACKUP_S3_CREDENTIALS_FOLDER", self.s3_folder("credentials"))
+            .env("VALERIX_BACKUP_S3_AUTHORITY_FOLDER", self.s3_folder("authority"))
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::inherit())

@@ -8,10 +8,12 @@
 )]
 
 mod api;
+mod bucket;
 mod crash;
 mod damage;
 mod harness;
 mod refusals;
 mod round_trip;
+mod store;
 mod trust;
 mod waiting;
