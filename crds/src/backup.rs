@@ -84,6 +84,9 @@ pub struct BackupStatus {
     /// The trial restore of the archive, once one was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<TrialRestoreStatus>,
+    /// Which earlier archives were removed once this one was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
     /// Size of the archive for `kubectl get`, for example `1.2 MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -113,6 +116,21 @@ pub enum BackupPhase {
     /// It is not known whether the archive was stored.
     #[serde(other)]
     Unknown,
+}
+
+/// What became of earlier archives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionStatus {
+    /// Whether everything was done that spec.retention asks for.
+    pub healthy: bool,
+    /// A sentence on what was done, or why it was not.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// Slots whose archives were removed, `yyyy-mm-dd`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 10)))]
+    pub removed: Vec<String>,
 }
 
 /// What a trial restore has shown.

@@ -24,12 +24,12 @@ pub mod schema;
 
 pub use backup::{
     Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, ConditionalWrites,
-    TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
+    RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
-    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupSchedule,
-    BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression, DestinationChoice, LastRun,
-    LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore, VerificationQuery,
+    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupRetention,
+    BackupSchedule, BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression, DestinationChoice,
+    LastRun, LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore, VerificationQuery,
     VolumeClaimDestination,
 };
 pub use chaos_experiment::{

@@ -86,6 +86,8 @@ pub mod condition {
     pub const VERIFIED: &str = "Verified";
     /// No archive was stored for more than 26 hours.
     pub const STALE: &str = "Stale";
+    /// Archives that are to go have gone.
+    pub const RETENTION_HEALTHY: &str = "RetentionHealthy";
     /// The object store refuses to overwrite.
     pub const CONDITIONAL_WRITES: &str = "ConditionalWrites";
 }

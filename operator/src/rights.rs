@@ -81,7 +81,7 @@ pub const ROLES: &[Rules] = &[
                 OURS,
                 &["backups"],
                 &["create", "delete"],
-                "backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room",
+                "backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room; one whose archive was removed goes with it",
             ),
             right(
                 OURS,

@@ -1,11 +1,13 @@
 //! BackupPolicy: one verified archive of several databases, once a day.
 
 mod destination;
+mod retention;
 mod spec;
 mod status;
 mod verification;
 
 pub use destination::{BackupDestination, ChecksumMode, DestinationChoice, S3Destination, VolumeClaimDestination};
+pub use retention::BackupRetention;
 pub use spec::{
     BackupDatabase, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule, BackupScratch, Compression, Minimum,
     SecretReference,

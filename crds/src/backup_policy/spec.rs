@@ -1,6 +1,9 @@
 //! What the user writes to have databases kept.
 
-use super::{destination::BackupDestination, status::BackupPolicyStatus, verification::BackupVerification};
+use super::{
+    destination::BackupDestination, retention::BackupRetention, status::BackupPolicyStatus,
+    verification::BackupVerification,
+};
 use crate::{Duration, ResourceRequirements};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -49,6 +52,9 @@ pub struct BackupPolicySpec {
     pub compression: Option<Compression>,
     /// Where the archive goes. Required.
     pub destination: BackupDestination,
+    /// Which archives stay. Default: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<BackupRetention>,
     /// Whether stored archives are restored on trial. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<BackupVerification>,

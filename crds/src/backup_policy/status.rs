@@ -29,7 +29,7 @@ pub struct BackupPolicyStatus {
     /// Ready-made texts for `kubectl get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<BackupSummary>,
-    /// Conditions: Ready, Scheduled, LastBackupSucceeded, Verified, Stale, and with a bucket ConditionalWrites.
+    /// Conditions: Ready, Scheduled, LastBackupSucceeded, Verified, Stale, with a bucket ConditionalWrites, with retention RetentionHealthy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,

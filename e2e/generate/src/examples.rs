@@ -7,14 +7,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
 use valerix_crds::{
-    Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos,
-    ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyPolicy,
-    ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, ExcludedWindow,
-    Expectation, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope,
-    LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode, ProbeSpec,
-    ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec,
-    ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState, Target, Timeouts,
-    Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
+    Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupRetention, BackupSchedule,
+    BackupVerification, Chaos, ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker,
+    Concurrency, ConcurrencyPolicy, ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom,
+    ErrorsFault, ExcludedWindow, Expectation, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey,
+    LimitKeyType, LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority,
+    Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience,
+    ResilientService, ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety, SecretReference,
+    SecurityContext, SteadyState, Target, Timeouts, TrialRestore, Verbatim, VolumeClaimDestination, VolumeMount,
+    Weekday,
 };
 
 mod shop;
@@ -495,7 +496,11 @@ fn backup() -> BackupPolicy {
             },
             databases: vec![database("orders"), database("inventory")],
             compression: None,
-            verification: None,
+            retention: Some(BackupRetention::default()),
+            verification: Some(BackupVerification {
+                restore: TrialRestore::Weekly,
+                ..BackupVerification::default()
+            }),
             destination: BackupDestination {
                 s3: None,
                 volume_claim: Some(VolumeClaimDestination {

@@ -244,6 +244,16 @@ impl Writer {
         self.delete(&jobs, &job.name_any(), job, None).await
     }
 
+    /// Removes the record of an archive that is gone, as it was judged.
+    ///
+    /// # Errors
+    /// What the API server answered, except that it is gone already.
+    pub async fn forget(&self, namespace: &str, record: &Backup) -> Result<(), Error> {
+        let records: Api<Backup> = self.clients.api(namespace);
+        self.delete(&records, &record.name_any(), record, record.resource_version())
+            .await
+    }
+
     /// Corrects a record if what the judgement rests on still holds. Says whether it was written.
     ///
     /// # Errors

@@ -205,6 +205,9 @@ impl Controller {
             let written = self.writer.correct(&namespace, correction, now).await.map(Some);
             work.soon |= work.note(written) == Some(false);
         }
+        for record in records::pruned(&observed.records) {
+            work.note(self.writer.forget(&namespace, &record).await);
+        }
         let Some(plan) = plan else { return };
         if let Some(step) = verification::decide(plan, observed) {
             work.note(self.writer.verification(plan, step, now).await);

@@ -10,7 +10,9 @@ use valerix_crds::{
     Backup, BackupPhase, BackupPolicy, BackupPolicyStatus, BackupSummary, ConditionStatus, ConditionalWrites, LastRun,
     LastSuccess, S3Destination, TrialRestore, TrialRestoreState, TrialRestoreStatus, UploadState,
     backup_runner::human_size,
-    names::condition::{CONDITIONAL_WRITES, LAST_BACKUP_SUCCEEDED, READY, SCHEDULED, STALE, VERIFIED},
+    names::condition::{
+        CONDITIONAL_WRITES, LAST_BACKUP_SUCCEEDED, READY, RETENTION_HEALTHY, SCHEDULED, STALE, VERIFIED,
+    },
 };
 
 /// What events of this kind are about.
@@ -65,6 +67,12 @@ pub fn status(policy: &BackupPolicy, found: &Found<'_>, now: DateTime<Utc>) -> (
         }
         // It says nothing of a volume, whose link(2) never overwrites.
         None => conditions.retain(|condition| condition.type_ != CONDITIONAL_WRITES),
+    }
+    if policy.spec.retention.is_some() {
+        let update = retention_healthy(&found.observed.records);
+        set_condition(&mut conditions, update, generation, now);
+    } else {
+        conditions.retain(|condition| condition.type_ != RETENTION_HEALTHY);
     }
     let status = BackupPolicyStatus {
         observed_generation: generation,
@@ -220,6 +228,36 @@ fn verified(policy: &BackupPolicy, records: &[std::sync::Arc<Backup>]) -> Condit
         TrialRestoreState::Running | TrialRestoreState::Inconclusive => {
             update(ConditionStatus::Unknown, "Inconclusive", message)
         }
+    }
+}
+
+/// What the newest run that has looked at old archives says.
+fn retention_healthy(records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
+    let looked = records.iter().rev().find_map(|record| {
+        let retention = record.status.as_ref()?.retention.as_ref()?;
+        Some((record, retention))
+    });
+    let (status, reason, message) = match looked {
+        None => (
+            ConditionStatus::Unknown,
+            "NotYet",
+            "no run has looked at old archives yet: it does once it has stored one".into(),
+        ),
+        Some((record, retention)) => (
+            if retention.healthy {
+                ConditionStatus::True
+            } else {
+                ConditionStatus::False
+            },
+            if retention.healthy { "Applied" } else { "NotApplied" },
+            format!("{}: {}", record.spec.slot, retention.message),
+        ),
+    };
+    ConditionUpdate {
+        kind: RETENTION_HEALTHY,
+        status,
+        reason,
+        message,
     }
 }
 
@@ -400,6 +438,32 @@ mod tests {
         let (status, look_again) = computed(&fixtures::policy(), records, "2026-08-21T12:00:00Z");
         insta::assert_yaml_snapshot!("status", status);
         assert_eq!(look_again, fixtures::at("2026-08-22T02:15:00Z"));
+    }
+
+    #[test]
+    fn what_a_bucket_makes_of_conditions_is_told_of_this_bucket_alone() {
+        let mut policy = fixtures::policy();
+        let shown_for = |policy: &BackupPolicy, bucket: &str, seen: &str| {
+            let mut record = (*record("2026-08-21", "Completed", "fine")).clone();
+            let upload = &mut record.status.as_mut().unwrap().upload;
+            upload.bucket = Some(bucket.into());
+            upload.conditional_writes = serde_json::from_value(json!(seen)).unwrap();
+            let (status, _) = computed(policy, vec![Arc::new(record)], "2026-08-21T05:00:00Z");
+            find_condition(&status.conditions, CONDITIONAL_WRITES)
+                .map(|found| (found.status.clone(), found.reason.clone()))
+        };
+        assert_eq!(shown_for(&policy, "b", "Enforced"), None, "a volume never overwrites");
+        policy.spec.destination =
+            serde_json::from_value(json!({"s3": {"bucket": "b", "credentialsSecretRef": {"name": "store"}}})).unwrap();
+        for (bucket, seen, status, reason) in [
+            ("b", "Enforced", "True", "Enforced"),
+            ("b", "Ignored", "False", "Ignored"),
+            ("b", "Unknown", "Unknown", "NotAsked"),
+            ("other", "Enforced", "Unknown", "NotAsked"),
+        ] {
+            let expected = Some((status.to_owned(), reason.to_owned()));
+            assert_eq!(shown_for(&policy, bucket, seen), expected, "{bucket} {seen}");
+        }
     }
 
     #[test]

@@ -413,6 +413,34 @@ impl Destination {
         }
     }
 
+    /// Removes a slot's archive, if it is this policy's; else says why it stays.
+    pub(crate) async fn remove(&self, slot: NaiveDate) -> Result<Option<String>, Failure> {
+        match &self.medium {
+            Medium::Volume { volume, .. } => match self.look(slot, None).await?.0 {
+                Stored::Absent => Ok(None),
+                Stored::Ours(_) => {
+                    let volume = volume.of(slot);
+                    let removed = off_thread(move || volume.remove()).await?;
+                    removed.map(|()| None).map_err(Failure::Volume)
+                }
+                Stored::Damaged { why } | Stored::Foreign { why } | Stored::Unreadable { why } => Ok(Some(why)),
+            },
+            Medium::S3(remote) => {
+                let bucket = self.bucket(remote).await?;
+                let key = self.place(slot).key;
+                let Some(head) = bucket.head(&key).await.map_err(Failure::Bucket)? else {
+                    return Ok(None);
+                };
+                let ours = head.policy_uid.as_ref() == Some(&self.site.policy_uid);
+                if !ours || head.slot.is_none_or(|said| said != slot.to_string()) {
+                    return Ok(Some("another policy has stored it, or none".into()));
+                }
+                bucket.remove(&key).await.map_err(Failure::Bucket)?;
+                Ok(None)
+            }
+        }
+    }
+
     async fn bucket<'a>(&self, remote: &'a Remote) -> Result<&'a Bucket, Failure> {
         let open = async || Bucket::open(&remote.destination, &self.site.reach);
         remote.bucket.get_or_try_init(open).await.map_err(Failure::Bucket)

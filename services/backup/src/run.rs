@@ -9,6 +9,8 @@
 //!     Settle   -> wait for the pod that holds the fence, then make its hold worthless where that can be done
 //!     Release  -> give the hold of a pod that can store no more back
 //! ```
+//! Once it is stored, [`crate::retention`] says which old archives go.
+//!
 //! Everything before the fence may happen any number of times; what comes after it happens once, because
 //! [`crate::decision`] says so. SIGTERM and the deadline end the run wherever this pod does not hold the fence and is not
 //! about to pass it; where it does, nothing ends it.
@@ -22,6 +24,7 @@ use crate::{
     manifest::Manifest,
     prepare::{Preparation, Prepared},
     record::{Fence, MAX_MESSAGE, Record},
+    removal::remove_old,
     settings::Settings,
     volume::Staged,
 };
@@ -64,6 +67,9 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     let result = Box::pin(run.slot(stop.as_mut())).await;
     run.tidy_scratch();
+    if let Ok(Success::Stored) = &result {
+        remove_old(&run.settings, &run.record, &run.destination).await;
+    }
     if let Err(failure) = &result {
         tracing::error!(
             reason = failure.category(),

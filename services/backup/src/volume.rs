@@ -213,6 +213,14 @@ impl Volume {
         Ok(())
     }
 
+    /// Removes the slot's archive; nothing to remove is as good.
+    ///
+    /// # Errors
+    /// If the volume refuses.
+    pub fn remove(&self) -> Result<(), Error> {
+        remove(&self.archive(self.slot))
+    }
+
     /// Takes a pod's unfinished file away, so that it can store no more. Nothing to take away is as good.
     ///
     /// # Errors

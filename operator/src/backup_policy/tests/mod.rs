@@ -5,6 +5,7 @@ mod by_hand;
 mod kills;
 mod records;
 mod still_due;
+mod verification;
 
 use super::*;
 use crate::{
