@@ -50,23 +50,62 @@ pub struct SourceArchive {
 /// What the runner may give as `status.reason`, and what each means.
 pub const REASONS: [(&str, &str); 18] = [
     ("Restored", "Everything is in its place."),
-    ("InvalidConfiguration", "The Job's environment is not one that the operator writes."),
-    ("SecretInvalid", "A Secret of spec.target or a key of it is missing or wrong."),
-    ("ClientUnsuitable", "The server or the archive is newer than every PostgreSQL client of the runner's image."),
+    (
+        "InvalidConfiguration",
+        "The Job's environment is not one that the operator writes.",
+    ),
+    (
+        "SecretInvalid",
+        "A Secret of spec.target or a key of it is missing or wrong.",
+    ),
+    (
+        "ClientUnsuitable",
+        "The server or the archive is newer than every PostgreSQL client of the runner's image.",
+    ),
     ("DatabaseUnreachable", "The server did not answer until the deadline."),
-    ("DatabaseRefused", "The server refuses the connection: role, password, certificate."),
-    ("StatementFailed", "The server refused a statement; the message has its words."),
-    ("ArchiveUnavailable", "The archive is not on the destination, or cannot be read."),
-    ("ArchiveDamaged", "The archive is not what its record or its own manifest says. The target was not touched."),
-    ("TargetRefused", "What was asked for cannot be done on this archive and this server: a name is taken or missing, the role may not, or the old database is bound to something."),
-    ("ScratchFailed", "The scratch folder could not hold the archive and a dump."),
+    (
+        "DatabaseRefused",
+        "The server refuses the connection: role, password, certificate.",
+    ),
+    (
+        "StatementFailed",
+        "The server refused a statement; the message has its words.",
+    ),
+    (
+        "ArchiveUnavailable",
+        "The archive is not on the destination, or cannot be read.",
+    ),
+    (
+        "ArchiveDamaged",
+        "The archive is not what its record or its own manifest says. The target was not touched.",
+    ),
+    (
+        "TargetRefused",
+        "What was asked for cannot be done on this archive and this server: a name is taken or missing, the role may not, or the old database is bound to something.",
+    ),
+    (
+        "ScratchFailed",
+        "The scratch folder could not hold the archive and a dump.",
+    ),
     ("RestoreFailed", "pg_restore failed; the message has its words."),
-    ("RestoreDiffers", "Tables or rows that were restored are not those of the manifest."),
-    ("SwapFailed", "The databases did not get their names; the old ones are open."),
-    ("Interrupted", "The pod was asked to end; what it had begun was put back."),
+    (
+        "RestoreDiffers",
+        "Tables or rows that were restored are not those of the manifest.",
+    ),
+    (
+        "SwapFailed",
+        "The databases did not get their names; the old ones are open.",
+    ),
+    (
+        "Interrupted",
+        "The pod was asked to end; what it had begun was put back.",
+    ),
     ("DeadlineExceeded", "job.deadline passed; what was begun was put back."),
     ("Internal", "A part of the runner died: a bug, or too little memory."),
-    ("NotUndone", "It failed, and what it had begun could not be put back. The next pod does, and the message says how to by hand."),
+    (
+        "NotUndone",
+        "It failed, and what it had begun could not be put back. The next pod does, and the message says how to by hand.",
+    ),
 ];
 
 /// Name of the Job that restores.

@@ -68,7 +68,13 @@ pub const ROLES: &[Rules] = &[
         rights: &[
             right(
                 OURS,
-                &["resilientservices", "chaosexperiments", "backuppolicies", "backups", "restores"],
+                &[
+                    "resilientservices",
+                    "chaosexperiments",
+                    "backuppolicies",
+                    "backups",
+                    "restores",
+                ],
                 READ,
                 "the caches of the kinds",
             ),
@@ -98,7 +104,11 @@ pub const ROLES: &[Rules] = &[
             ),
             right(
                 OURS,
-                &["resilientservices/finalizers", "backuppolicies/finalizers", "restores/finalizers"],
+                &[
+                    "resilientservices/finalizers",
+                    "backuppolicies/finalizers",
+                    "restores/finalizers",
+                ],
                 &["update"],
                 "owner references with blockOwnerDeletion, where the API server enforces the permission",
             ),

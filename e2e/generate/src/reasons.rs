@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use valerix_operator::runtime::HindranceReason;
 use valerix_crds::restore_runner;
+use valerix_operator::runtime::HindranceReason;
 use valerix_operator::{chaos_experiment, resilient_service, restore};
 
 /// The page, by its path.

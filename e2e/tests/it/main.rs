@@ -10,6 +10,7 @@ mod backup;
 mod chaos;
 mod chart;
 mod refusals;
+mod restore;
 mod service;
 mod shop;
 mod undisturbed;

@@ -198,10 +198,7 @@ impl Controller {
     async fn publish(&self, restore: &Restore, status: &RestoreStatus) -> Result<bool, Error> {
         let (namespace, name) = (restore.namespace().unwrap_or_default(), restore.name_any());
         self.metrics.set(&namespace, &name, status);
-        let written = self
-            .publisher
-            .publish(restore, status, Precondition::SameVersion)
-            .await;
+        let written = self.publisher.publish(restore, status, Precondition::SameVersion).await;
         match written {
             Ok(true) => {
                 let news = news(&restore.status.clone().unwrap_or_default(), status);

@@ -112,7 +112,10 @@ fn end_or_hinder(status: &mut RestoreStatus, found: &Found<'_>, job: Option<&Job
         status.completed_at = Some(now);
     };
     if found.job_gone {
-        fail(Reason::JobGone.as_str(), "the Job was deleted, and a Restore never has a second one".into());
+        fail(
+            Reason::JobGone.as_str(),
+            "the Job was deleted, and a Restore never has a second one".into(),
+        );
         return;
     }
     let Some(job) = job else { return };
@@ -128,7 +131,10 @@ fn end_or_hinder(status: &mut RestoreStatus, found: &Found<'_>, job: Option<&Job
                 .unwrap_or_default();
             let ended = found.observed.pods_of(&name).find_map(termination);
             let ended = ended.map(|ended| format!("; {ended}")).unwrap_or_default();
-            fail(Reason::JobFailed.as_str(), format!("the Job {name} has failed: {why}{ended}"));
+            fail(
+                Reason::JobFailed.as_str(),
+                format!("the Job {name} has failed: {why}{ended}"),
+            );
         }
         JobState::Active if status.pod_uid.is_none() => {
             let hindered = hindrance(found.observed.pods_of(&name), found.observed.refused.as_deref());
@@ -192,7 +198,11 @@ fn sentence(status: &RestoreStatus, found: &Found<'_>) -> String {
 /// What the Job was told of the archive: this, and no other, is restored.
 fn source_of(job: &Job) -> Option<RestoreSourceStatus> {
     let container = job.spec.as_ref()?.template.spec.as_ref()?.containers.first()?;
-    let variable = container.env.iter().flatten().find(|variable| variable.name == SOURCE_ENV)?;
+    let variable = container
+        .env
+        .iter()
+        .flatten()
+        .find(|variable| variable.name == SOURCE_ENV)?;
     let source: SourceArchive = serde_json::from_str(variable.value.as_ref()?).ok()?;
     Some(RestoreSourceStatus {
         slot: source.slot,

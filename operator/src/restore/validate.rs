@@ -153,7 +153,11 @@ fn choose(restore: &Restore, observed: &Observed) -> Result<SourceArchive, Error
     }
     let policy = source.policy_ref.as_ref().map(|policy| policy.name.as_str());
     let Some(policy) = policy else {
-        return Err(invalid("spec.source", "it names no archive", "write policyRef or archive"));
+        return Err(invalid(
+            "spec.source",
+            "it names no archive",
+            "write policyRef or archive",
+        ));
     };
     let stored: Vec<&Backup> = observed
         .records
@@ -177,9 +181,10 @@ fn choose(restore: &Restore, observed: &Observed) -> Result<SourceArchive, Error
 }
 
 fn is_stored(record: &Backup) -> bool {
-    record.status.as_ref().is_some_and(|status| {
-        status.phase == BackupPhase::Completed && status.upload.state == UploadState::Completed
-    })
+    record
+        .status
+        .as_ref()
+        .is_some_and(|status| status.phase == BackupPhase::Completed && status.upload.state == UploadState::Completed)
 }
 
 fn newest<'a>(records: &[&'a Backup], wanted: impl Fn(&Backup) -> bool) -> Option<&'a Backup> {
@@ -217,9 +222,8 @@ fn of_record(record: &Backup, policy: &str, observed: &Observed) -> Result<Sourc
         },
         (Some(bucket), _) => {
             let named = observed.policy.as_ref().map(|policy| policy.spec.destination.clone());
-            let has_it = |destination: &BackupDestination| {
-                destination.s3.as_ref().is_some_and(|s3| s3.bucket == bucket)
-            };
+            let has_it =
+                |destination: &BackupDestination| destination.s3.as_ref().is_some_and(|s3| s3.bucket == bucket);
             named.filter(has_it).ok_or_else(|| Error::NoAccess {
                 slot: record.spec.slot.clone(),
                 bucket,
@@ -280,7 +284,10 @@ mod tests {
         for (source, slot) in [
             (json!({"policyRef": policy}), "2026-08-21"),
             (json!({"policyRef": policy, "select": "LatestVerified"}), "2026-08-19"),
-            (json!({"policyRef": policy, "select": "Slot", "slot": "2026-08-20"}), "2026-08-20"),
+            (
+                json!({"policyRef": policy, "select": "Slot", "slot": "2026-08-20"}),
+                "2026-08-20",
+            ),
         ] {
             let chosen = source_of(source, &records).unwrap();
             assert_eq!(chosen.slot.as_deref(), Some(slot));
@@ -292,7 +299,9 @@ mod tests {
         let error = source_of(slot, &records).unwrap_err();
         assert_eq!(error.category(), "NoArchive");
         assert!(
-            error.to_string().contains("no stored archive of 2026-08-22: there are archives of 2026-08-21, 2026-08-20"),
+            error
+                .to_string()
+                .contains("no stored archive of 2026-08-22: there are archives of 2026-08-21, 2026-08-20"),
             "{error}"
         );
         let error = source_of(json!({"policyRef": policy}), &observed(vec![])).unwrap_err();

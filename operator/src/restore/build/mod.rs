@@ -84,7 +84,9 @@ mod tests {
 
     fn planned(changes: Value) -> Plan {
         let observed = Observed {
-            records: vec![Arc::new(serde_json::from_value(fixtures::record("2026-08-21")).unwrap())],
+            records: vec![Arc::new(
+                serde_json::from_value(fixtures::record("2026-08-21")).unwrap(),
+            )],
             ..Observed::default()
         };
         validate::validate(&fixtures::restore(changes), &observed, &fixtures::runner()).unwrap()
@@ -121,12 +123,21 @@ mod tests {
         let mounts = container.volume_mounts.as_ref().unwrap();
         let destination = mounts.iter().find(|mount| mount.name == "destination").unwrap();
         assert_eq!(destination.read_only, Some(true));
-        assert!(!mounts.iter().any(|mount| mount.name == "connection-1"), "no admin was named");
+        assert!(
+            !mounts.iter().any(|mount| mount.name == "connection-1"),
+            "no admin was named"
+        );
 
         let bucket = json!({"source": {"archive": {"key": "a.tar.zst", "destination": {"s3": {
             "bucket": "vault", "credentialsSecretRef": {"name": "keys"}, "caSecretRef": {"name": "authority"}}}}}});
         let pod = build(&planned(bucket)).job.spec.unwrap().template.spec.unwrap();
-        let names: Vec<_> = pod.volumes.as_ref().unwrap().iter().map(|volume| volume.name.as_str()).collect();
+        let names: Vec<_> = pod
+            .volumes
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|volume| volume.name.as_str())
+            .collect();
         assert_eq!(names, ["scratch", "s3-credentials", "s3-authority", "connection-0"]);
     }
 
@@ -141,7 +152,13 @@ mod tests {
             pod.containers[0].args.as_deref(),
             Some(["restore", "--drop-previous"].map(String::from).as_slice())
         );
-        let names: Vec<_> = pod.volumes.as_ref().unwrap().iter().map(|volume| volume.name.as_str()).collect();
+        let names: Vec<_> = pod
+            .volumes
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|volume| volume.name.as_str())
+            .collect();
         assert_eq!(names, ["scratch", "connection-0", "connection-1"]);
     }
 }

@@ -67,7 +67,10 @@ fn shows(object: &Value, kind: &str, status: &str, reason: &str) -> bool {
 }
 
 fn made(api: &FakeApi) -> usize {
-    api.writes().iter().filter(|write| **write == format!("POST {JOBS}")).count()
+    api.writes()
+        .iter()
+        .filter(|write| **write == format!("POST {JOBS}"))
+        .count()
 }
 
 /// A Restore whose Job was made.
@@ -75,7 +78,8 @@ async fn begun(api: &FakeApi) -> Operator {
     api.create(RECORDS, fixtures::record("2026-08-21"));
     api.create(RESTORES, restore());
     let operator = Operator::start(api);
-    api.until(RESTORE, |restore| shows(restore, "Ready", "Unknown", "Running")).await;
+    api.until(RESTORE, |restore| shows(restore, "Ready", "Unknown", "Running"))
+        .await;
     operator
 }
 
@@ -108,7 +112,10 @@ async fn a_restore_waits_for_its_archive_and_has_one_job_then() {
 
     // A newer archive and the runner's own reports change nothing of it.
     api.create(RECORDS, fixtures::record("2026-08-22"));
-    report(&api, json!({"phase": "Restoring", "podUID": "pod", "message": "restoring orders (1 of 1)"}));
+    report(
+        &api,
+        json!({"phase": "Restoring", "podUID": "pod", "message": "restoring orders (1 of 1)"}),
+    );
     let databases = json!([{"name": "orders", "as": "orders", "phase": "Completed", "tables": 3}]);
     report(
         &api,
@@ -122,7 +129,10 @@ async fn a_restore_waits_for_its_archive_and_has_one_job_then() {
     assert_eq!(restore["status"]["source"]["slot"], "2026-08-21");
     assert_eq!(made(&api), 1);
     let text = String::from_utf8(operator.runtime.metrics.render()).unwrap();
-    assert!(text.contains("valerix_restore_failed{namespace=\"shop\",restore=\"back\"} 0"), "{text}");
+    assert!(
+        text.contains("valerix_restore_failed{namespace=\"shop\",restore=\"back\"} 0"),
+        "{text}"
+    );
     assert!(
         text.contains("valerix_restore_completed_timestamp_seconds{namespace=\"shop\",restore=\"back\"} 1787313600"),
         "{text}"
@@ -143,7 +153,10 @@ async fn an_operator_that_died_after_it_made_the_job_takes_it_over() {
     }
     // As if the status had not been written any more.
     let source = api.get(RESTORE).unwrap()["status"]["source"].clone();
-    report(&api, json!({"job": null, "source": null, "conditions": null, "observedGeneration": -1}));
+    report(
+        &api,
+        json!({"job": null, "source": null, "conditions": null, "observedGeneration": -1}),
+    );
     let _second = Operator::start(&api);
     let restore = api
         .until(RESTORE, |restore| restore["status"]["job"]["name"] == "back-restore")
@@ -156,10 +169,13 @@ async fn an_operator_that_died_after_it_made_the_job_takes_it_over() {
 async fn a_job_that_is_deleted_is_never_made_again() {
     let api = FakeApi::default();
     let _operator = begun(&api).await;
-    report(&api, json!({
-        "phase": "Swapping", "podUID": "pod",
-        "databases": [{"name": "orders", "as": "orders", "phase": "Swapping", "staged": "orders_restore_20260821", "previous": "orders_before_20260821"}],
-    }));
+    report(
+        &api,
+        json!({
+            "phase": "Swapping", "podUID": "pod",
+            "databases": [{"name": "orders", "as": "orders", "phase": "Swapping", "staged": "orders_restore_20260821", "previous": "orders_before_20260821"}],
+        }),
+    );
     api.delete(JOB);
     let restore = api
         .until(RESTORE, |restore| shows(restore, "Stalled", "True", "JobGone"))
@@ -187,24 +203,42 @@ async fn a_job_that_cannot_start_says_why_and_one_that_has_failed_ends_the_resto
     let restore = api
         .until(RESTORE, |restore| shows(restore, "Ready", "Unknown", "Unschedulable"))
         .await;
-    assert!(restore["status"]["message"].as_str().unwrap().contains("\"backups\" not found"), "{restore}");
+    assert!(
+        restore["status"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("\"backups\" not found"),
+        "{restore}"
+    );
 
     // The runner spoke once and was killed for good.
-    report(&api, json!({"podUID": "pod", "phase": "Restoring", "reason": "NotUndone", "message": "half done"}));
-    api.merge(&format!("{JOB}/status"), json!({"status": {"conditions": [
-        {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too many"}]}}));
+    report(
+        &api,
+        json!({"podUID": "pod", "phase": "Restoring", "reason": "NotUndone", "message": "half done"}),
+    );
+    api.merge(
+        &format!("{JOB}/status"),
+        json!({"status": {"conditions": [
+        {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "too many"}]}}),
+    );
     let restore = api
         .until(RESTORE, |restore| restore["status"]["phase"] == "Failed")
         .await;
     let message = restore["status"]["message"].as_str().unwrap();
-    assert!(message.contains("BackoffLimitExceeded") && message.contains("half done"), "{message}");
+    assert!(
+        message.contains("BackoffLimitExceeded") && message.contains("half done"),
+        "{message}"
+    );
     assert!(shows(&restore, "Ready", "False", "NotUndone"), "{restore}");
 }
 
 #[tokio::test]
 async fn somebody_elses_job_is_left_alone_and_told() {
     let api = FakeApi::default();
-    api.create(JOBS, json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "back-restore"}, "spec": {}}));
+    api.create(
+        JOBS,
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "back-restore"}, "spec": {}}),
+    );
     api.create(RECORDS, fixtures::record("2026-08-21"));
     api.create(RESTORES, restore());
     let _operator = Operator::start(&api);
@@ -224,7 +258,8 @@ async fn what_was_replaced_is_dropped_when_its_time_has_come() {
             {"name": "orders", "as": "orders", "phase": "Completed", "previous": "orders_before_20260821", "previousUntil": until}]})
     };
     report(&api, completed("2026-08-28T12:00:00Z"));
-    api.until(RESTORE, |restore| shows(restore, "Ready", "True", "Restored")).await;
+    api.until(RESTORE, |restore| shows(restore, "Ready", "True", "Restored"))
+        .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(api.get(DROP_JOB).is_none(), "not before");
     report(&api, completed("2026-08-21T11:59:59Z"));
@@ -233,7 +268,10 @@ async fn what_was_replaced_is_dropped_when_its_time_has_come() {
         job["spec"]["template"]["spec"]["containers"][0]["args"],
         json!(["restore", "--drop-previous"])
     );
-    report(&api, json!({"databases": [{"name": "orders", "as": "orders", "phase": "Completed", "previous": "x", "previousUntil": "2026-08-21T11:59:59Z", "previousDropped": true}]}));
+    report(
+        &api,
+        json!({"databases": [{"name": "orders", "as": "orders", "phase": "Completed", "previous": "x", "previousUntil": "2026-08-21T11:59:59Z", "previousDropped": true}]}),
+    );
     api.delete(DROP_JOB);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(api.get(DROP_JOB).is_none(), "once is enough");

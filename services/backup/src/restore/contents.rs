@@ -90,7 +90,8 @@ fn options(script: &str) -> String {
                 (word.to_owned(), tail)
             }
         };
-        let is_plain = value.starts_with('\'') || value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let is_plain =
+            value.starts_with('\'') || value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         if OPTIONS.contains(&key.trim()) && is_plain && !value.contains('\\') {
             written.push(format!("{} = {value}", key.trim()));
         }
@@ -129,7 +130,10 @@ ALTER DEFAULT PRIVILEGES FOR ROLE writer IN SCHEMA public GRANT SELECT ON TABLES
     #[test]
     fn options_and_roles_are_found_whatever_they_are_called() {
         let contents = read(SCRIPT);
-        assert_eq!(contents.options, "ENCODING = 'UTF8' LOCALE_PROVIDER = libc LOCALE = 'C.UTF-8'");
+        assert_eq!(
+            contents.options,
+            "ENCODING = 'UTF8' LOCALE_PROVIDER = libc LOCALE = 'C.UTF-8'"
+        );
         assert_eq!(contents.owner.as_deref(), Some("shop owner"));
         let roles: Vec<_> = contents.roles.iter().map(String::as_str).collect();
         assert_eq!(roles, ["later", "re \"ader", "shop owner", "writer"]);

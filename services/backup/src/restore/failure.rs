@@ -180,20 +180,38 @@ mod tests {
         vec![
             Failure::Secrets(vec![]),
             Failure::Client(client::Error::None { folder: "f".into() }),
-            Failure::Server(sql::Error::Unreachable { secret: secret(), why: why() }),
-            Failure::Server(sql::Error::Connection { secret: secret(), why: why() }),
-            Failure::Server(sql::Error::Statement { action: text(), why: why() }),
+            Failure::Server(sql::Error::Unreachable {
+                secret: secret(),
+                why: why(),
+            }),
+            Failure::Server(sql::Error::Connection {
+                secret: secret(),
+                why: why(),
+            }),
+            Failure::Server(sql::Error::Statement {
+                action: text(),
+                why: why(),
+            }),
             Failure::Fetch { key: key(), why: why() },
             Failure::Damaged { key: key(), why: why() },
             Failure::Refused(why()),
             Failure::Scratch(why()),
-            Failure::Restore { name: name(), why: why() },
-            Failure::Different { name: name(), why: why() },
+            Failure::Restore {
+                name: name(),
+                why: why(),
+            },
+            Failure::Different {
+                name: name(),
+                why: why(),
+            },
             Failure::Swap(why()),
             Failure::Interrupted,
             Failure::Deadline { seconds: 1 },
             Failure::Task(why()),
-            Failure::NotUndone { failure: Box::new(Failure::Interrupted), why: why() },
+            Failure::NotUndone {
+                failure: Box::new(Failure::Interrupted),
+                why: why(),
+            },
         ]
     }
 

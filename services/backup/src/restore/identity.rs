@@ -43,10 +43,15 @@ struct Setting {
 /// # Errors
 /// If the admin may not, for example set what only a superuser may.
 pub(crate) async fn copy(admin: &Session, from: i64, to: &str) -> Result<(), Failure> {
-    let identity: Identity = admin.ask("read what the database is beside its contents", &query(from)).await?;
+    let identity: Identity = admin
+        .ask("read what the database is beside its contents", &query(from))
+        .await?;
     for statement in statements(&identity, to) {
         admin
-            .execute("give the restored database what the old one has beside its contents", &statement)
+            .execute(
+                "give the restored database what the old one has beside its contents",
+                &statement,
+            )
             .await?;
     }
     Ok(())

@@ -38,7 +38,9 @@ use std::{
 use swap::Outcome;
 use target::{Item, Target};
 use tokio::time::Instant;
-use valerix_crds::{RestoreDatabasePhase, RestoreDatabaseStatus, RestorePhase, RestoreStatus, backup_runner::human_size};
+use valerix_crds::{
+    RestoreDatabasePhase, RestoreDatabaseStatus, RestorePhase, RestoreStatus, backup_runner::human_size,
+};
 
 /// The most that is kept of the deadline for putting back and for writing the status.
 const DEADLINE_MARGIN: Duration = Duration::from_secs(5 * 60);
@@ -132,12 +134,11 @@ impl Run {
             .await?;
         self.scratch.fresh()?;
         let source = &self.settings.source;
-        self.interruptible(stop.as_mut(), self.scratch.fetch(&self.settings)).await?;
+        self.interruptible(stop.as_mut(), self.scratch.fetch(&self.settings))
+            .await?;
 
         self.step(RestorePhase::Checking, |_| {}).await?;
-        let manifest = self
-            .interruptible(stop.as_mut(), self.scratch.verify(source))
-            .await?;
+        let manifest = self.interruptible(stop.as_mut(), self.scratch.verify(source)).await?;
         let mut items = target::plan(&self.settings, &manifest)?;
         self.interruptible(stop.as_mut(), target.check(&self.settings, &mut items))
             .await?;
@@ -183,27 +184,31 @@ impl Run {
     async fn database(&self, target: &Target, index: usize, item: &Item, count: usize) -> Result<(), Failure> {
         let begun = Instant::now();
         self.say(|status| {
-                status.message = Some(format!("restoring {} ({} of {count})", item.member.name, index + 1));
-                if let Some(database) = status.databases.get_mut(index) {
-                    database.phase = RestoreDatabasePhase::Restoring;
-                    database.staged = Some(item.staged.clone());
-                }
-            })
-            .await?;
+            status.message = Some(format!("restoring {} ({} of {count})", item.member.name, index + 1));
+            if let Some(database) = status.databases.get_mut(index) {
+                database.phase = RestoreDatabasePhase::Restoring;
+                database.staged = Some(item.staged.clone());
+            }
+        })
+        .await?;
         let dump = self.scratch.extract(&self.settings.source.key, &item.member).await?;
         let restored = target.restore(item, &dump).await?;
-        tracing::info!(database = item.member.name, tables = restored.tables, "restored and compared");
+        tracing::info!(
+            database = item.member.name,
+            tables = restored.tables,
+            "restored and compared"
+        );
         self.say(|status| {
-                if let Some(database) = status.databases.get_mut(index) {
-                    database.phase = RestoreDatabasePhase::Restored;
-                    database.oid = Some(restored.oid);
-                    database.tables = i64::try_from(restored.tables).ok();
-                    database.seconds = i64::try_from(begun.elapsed().as_secs()).ok();
-                    database.note.clone_from(&restored.note);
-                }
-                status.tables = Some(status.databases.iter().filter_map(|database| database.tables).sum());
-            })
-            .await?;
+            if let Some(database) = status.databases.get_mut(index) {
+                database.phase = RestoreDatabasePhase::Restored;
+                database.oid = Some(restored.oid);
+                database.tables = i64::try_from(restored.tables).ok();
+                database.seconds = i64::try_from(begun.elapsed().as_secs()).ok();
+                database.note.clone_from(&restored.note);
+            }
+            status.tables = Some(status.databases.iter().filter_map(|database| database.tables).sum());
+        })
+        .await?;
         Ok(())
     }
 
@@ -298,11 +303,7 @@ impl Run {
     }
 
     /// Says which step begins.
-    async fn step(
-        &self,
-        phase: RestorePhase,
-        change: impl Fn(&mut RestoreStatus),
-    ) -> Result<RestoreStatus, Failure> {
+    async fn step(&self, phase: RestorePhase, change: impl Fn(&mut RestoreStatus)) -> Result<RestoreStatus, Failure> {
         self.say(|status| {
             status.phase = phase;
             (status.reason, status.message) = (None, None);
@@ -336,7 +337,11 @@ impl Run {
 
     /// Puts the reason on the status.
     async fn tell(&self, failure: &Failure) {
-        tracing::error!(reason = failure.category(), exit_code = failure.exit_code(), "{failure}");
+        tracing::error!(
+            reason = failure.category(),
+            exit_code = failure.exit_code(),
+            "{failure}"
+        );
         if matches!(failure, Failure::Report(_)) {
             return;
         }

@@ -162,7 +162,11 @@ impl Report {
         loop {
             match call(self.api.get(&self.name)).await {
                 Ok(restore) if restore.metadata.uid.as_ref() == Some(&self.uid) => return Ok(restore),
-                Ok(_) => return Err(Error::Gone { name: self.name.clone() }),
+                Ok(_) => {
+                    return Err(Error::Gone {
+                        name: self.name.clone(),
+                    });
+                }
                 Err(CallError::Passing(_)) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
                 Err(error) => return Err(self.failed("read", error)),
             }

@@ -101,8 +101,7 @@ impl Settings {
     /// If they are not what the operator writes.
     pub fn new(arguments: Arguments) -> Result<Self, Error> {
         let variable = |variable| move |source| Error::Variable { variable, source };
-        let spec: RestoreSpec =
-            serde_json::from_str(&arguments.spec).map_err(variable(restore_runner::SPEC_ENV))?;
+        let spec: RestoreSpec = serde_json::from_str(&arguments.spec).map_err(variable(restore_runner::SPEC_ENV))?;
         let source = serde_json::from_str(&arguments.source).map_err(variable(restore_runner::SOURCE_ENV))?;
         let duration = |field, given: Option<&valerix_crds::Duration>, default| match given {
             Some(given) => given.value().map_err(|source| Error::Duration { field, source }),

@@ -99,9 +99,7 @@ impl Session {
     /// A program of libpq that is connected as this session is.
     pub(crate) fn program(&self, program: &str) -> Command {
         let mut command = libpq::connected(&self.client, program, &self.connection);
-        command
-            .env("PGAPPNAME", &self.application)
-            .env("PGOPTIONS", OPTIONS);
+        command.env("PGAPPNAME", &self.application).env("PGOPTIONS", OPTIONS);
         command
     }
 
@@ -146,7 +144,9 @@ impl Session {
             }
         };
         if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned());
+            return Ok(String::from_utf8_lossy(&output.stdout)
+                .trim_end_matches('\n')
+                .to_owned());
         }
         let said = self.complaint(&output.stderr);
         let why = libpq::shortened(&said);
@@ -177,9 +177,13 @@ impl Session {
 }
 
 fn lost(complaint: &str) -> bool {
-    ["server closed the connection", "terminating connection", "connection to server was lost"]
-        .iter()
-        .any(|text| complaint.contains(text))
+    [
+        "server closed the connection",
+        "terminating connection",
+        "connection to server was lost",
+    ]
+    .iter()
+    .any(|text| complaint.contains(text))
 }
 
 /// A name as SQL writes it.

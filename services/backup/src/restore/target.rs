@@ -92,7 +92,11 @@ impl Target {
         };
         let target = &settings.spec.target;
         let mounted = |index, field: &str, secret| read_secret(&arguments.connections_folder, index, field, secret);
-        let role = mounted(CONNECTION_MOUNT, "target.connectionSecretRef", &target.connection_secret_ref);
+        let role = mounted(
+            CONNECTION_MOUNT,
+            "target.connectionSecretRef",
+            &target.connection_secret_ref,
+        );
         let admin = target
             .admin_secret_ref
             .as_ref()
@@ -101,7 +105,9 @@ impl Target {
         let (role, admin) = match (role, admin) {
             (Ok(role), Ok(admin)) => (role, admin),
             (role, admin) => {
-                return Err(Failure::Secrets([role.err(), admin.err()].into_iter().flatten().collect()));
+                return Err(Failure::Secrets(
+                    [role.err(), admin.err()].into_iter().flatten().collect(),
+                ));
             }
         };
         let session = |connection: &Connection| Session::new(&newest, connection, &arguments.restore_uid);
@@ -309,8 +315,8 @@ impl Target {
             .next()
             .and_then(|major| major.parse().ok())
             .unwrap_or_default();
-        let client = client::choose(&self.clients, &item.member.name, self.server_major.max(major))
-            .map_err(Failure::Client)?;
+        let client =
+            client::choose(&self.clients, &item.member.name, self.server_major.max(major)).map_err(Failure::Client)?;
         let contents = contents_of(client, &item.member.name, dump).await?;
         let missing = self.missing_roles(&contents).await?;
         let keeps_owners = missing.is_empty();
@@ -321,7 +327,10 @@ impl Target {
         let filler = filler.with_client(client).on(&item.staged);
         self.fill(&filler, item, dump, keeps_owners).await?;
         let tables = self.compare(&filler, item).await?;
-        if let Err(error) = filler.execute_within("analyze the restored tables", "ANALYZE", LONG).await {
+        if let Err(error) = filler
+            .execute_within("analyze the restored tables", "ANALYZE", LONG)
+            .await
+        {
             // Slower until autovacuum has been there, and otherwise whole.
             tracing::warn!(database = item.target, %error, "the restored tables are without statistics");
         }
@@ -426,7 +435,9 @@ impl Target {
                 counts.push(format!("(SELECT count(*) FROM ONLY {found})"));
             }
             let statement = format!("SET row_security = off; SELECT json_build_array({})", counts.join(", "));
-            let answer = filler.execute_within("count the restored rows", &statement, LONG).await?;
+            let answer = filler
+                .execute_within("count the restored rows", &statement, LONG)
+                .await?;
             let rows: Vec<u64> = serde_json::from_str(&answer)
                 .map_err(|error| different(format!("the rows could not be counted: {error}")))?;
             for ((table, wanted), found) in tables.iter().zip(rows) {

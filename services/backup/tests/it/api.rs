@@ -117,7 +117,11 @@ async fn read(State(api): State<Api>, Path((_, name)): Path<(String, String)>) -
     }
 }
 
-async fn write(State(api): State<Api>, Path((_, name)): Path<(String, String)>, Json(operations): Json<Value>) -> Response {
+async fn write(
+    State(api): State<Api>,
+    Path((_, name)): Path<(String, String)>,
+    Json(operations): Json<Value>,
+) -> Response {
     let operations: json_patch::Patch = serde_json::from_value(operations).unwrap();
     let applied = |inner: &Inner| {
         let mut next = inner.records.get(&name).cloned()?;

@@ -12,7 +12,10 @@ const PHASES: [&str; 5] = ["Fetching", "Checking", "Restoring", "Swapping", "Com
 
 async fn terminate(pod: &Child) {
     let pid = pod.id().unwrap().to_string();
-    let sent = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await;
+    let sent = tokio::process::Command::new("kill")
+        .args(["-TERM", &pid])
+        .status()
+        .await;
     assert!(sent.unwrap().success());
 }
 
@@ -82,7 +85,9 @@ async fn killed_while_the_renames_wait_the_next_pod_finds_out_how_they_ended() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), blocked).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(60), blocked)
+        .await
+        .unwrap();
     assert!(!restoring.databases(&living.name).await[&living.name], "it is closed");
     victim.kill().await.unwrap();
     let heir = restoring.pod("heir", &[]);
@@ -92,7 +97,9 @@ async fn killed_while_the_renames_wait_the_next_pod_finds_out_how_they_ended() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), gone).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(60), gone)
+        .await
+        .unwrap();
     blocker.execute("ROLLBACK").await.unwrap();
     let ended = restoring.harness.ended(heir, "heir").await;
     restoring.assert_completed(&ended);

@@ -29,7 +29,12 @@ const FINGERPRINT: &str = r#"SELECT concat_ws(' ',
 #[tokio::test(flavor = "multi_thread")]
 async fn several_databases_come_back_as_they_were_with_their_owners() {
     let plain = Database::new("orders", SMALL).await;
-    let odd = Database::with("o'd \"d\\b = 1", "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'", RICH).await;
+    let odd = Database::with(
+        "o'd \"d\\b = 1",
+        "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'",
+        RICH,
+    )
+    .await;
     let mut restoring = Restoring::of(&[("orders", &plain), ("odd.one", &odd)]).await;
     let (owner, reader) = (restoring.named("o w\"ner"), restoring.named("reader"));
     let quoted = crate::harness::quoted;
@@ -64,12 +69,17 @@ async fn several_databases_come_back_as_they_were_with_their_owners() {
     assert_eq!(status["tables"], 1 + 6, "{status}");
     assert_eq!(status["databases"][0]["phase"], "Completed");
     assert_eq!(status["databases"][0]["tables"], 1);
-    assert!(status["databases"][0]["note"].is_null() && status["databases"][0]["staged"].is_null(), "{status}");
+    assert!(
+        status["databases"][0]["note"].is_null() && status["databases"][0]["staged"].is_null(),
+        "{status}"
+    );
     assert_eq!(status["source"]["slot"], "2026-08-21");
     assert!(
-        restoring.harness.api.phases().ends_with(
-            &["Fetching", "Checking", "Restoring", "Swapping", "Completed"].map(str::to_owned)
-        ),
+        restoring
+            .harness
+            .api
+            .phases()
+            .ends_with(&["Fetching", "Checking", "Restoring", "Swapping", "Completed"].map(str::to_owned)),
         "{:?}",
         restoring.harness.api.phases()
     );
@@ -85,7 +95,9 @@ async fn several_databases_come_back_as_they_were_with_their_owners() {
     plain.drop().await;
     restoring.drop_databases(&new).await;
     for role in [&owner, &reader] {
-        restoring.execute("postgres", &format!("DROP ROLE {}", quoted(role))).await;
+        restoring
+            .execute("postgres", &format!("DROP ROLE {}", quoted(role)))
+            .await;
     }
     restoring.into_new(&[("orders", &new)]);
     let ended = restoring.run("third").await;
@@ -130,7 +142,12 @@ async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
         ("sha256", "0".repeat(64), "ArchiveDamaged", "sha256"),
         ("slot", "2026-08-20".into(), "ArchiveDamaged", "slot"),
         ("policyUid", "another".into(), "ArchiveDamaged", "policy UID"),
-        ("key", "pg/shop/nightly/20260101.tar.zst".into(), "ArchiveUnavailable", "not on the destination"),
+        (
+            "key",
+            "pg/shop/nightly/20260101.tar.zst".into(),
+            "ArchiveUnavailable",
+            "not on the destination",
+        ),
     ] {
         restoring.source = good.clone();
         restoring.source[key] = serde_json::json!(value);
@@ -192,13 +209,12 @@ async fn a_role_that_may_not_create_databases_is_told_so() {
     let ended = restoring.run("strong").await;
     restoring.assert_completed(&ended);
     assert_eq!(
-        restoring.text(&new, "SELECT tableowner::text FROM pg_tables WHERE tablename = 't'").await,
+        restoring
+            .text(&new, "SELECT tableowner::text FROM pg_tables WHERE tablename = 't'")
+            .await,
         role
     );
     restoring.drop_databases(&restoring.mark).await;
-    admin
-        .execute(AssertSqlSafe(format!("DROP ROLE {role}")))
-        .await
-        .unwrap();
+    admin.execute(AssertSqlSafe(format!("DROP ROLE {role}"))).await.unwrap();
     database.drop().await;
 }

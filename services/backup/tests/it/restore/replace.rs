@@ -48,7 +48,10 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
 
     let status = restoring.status();
     let previous = status["databases"][0]["previous"].as_str().unwrap().to_owned();
-    assert_eq!(previous, valerix_crds::restore_runner::previous_name(name, "2026-08-21"));
+    assert_eq!(
+        previous,
+        valerix_crds::restore_runner::previous_name(name, "2026-08-21")
+    );
     assert!(status["databases"][0]["previousUntil"].is_string(), "{status}");
     assert!(restoring.message().contains(&previous), "{}", restoring.message());
     assert_eq!(
@@ -76,16 +79,30 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
     restoring
         .execute("postgres", &format!("ALTER DATABASE {previous} ALLOW_CONNECTIONS true"))
         .await;
-    let ended = restoring.harness.ended(restoring.pod("kept", &["--drop-previous"]), "kept").await;
+    let ended = restoring
+        .harness
+        .ended(restoring.pod("kept", &["--drop-previous"]), "kept")
+        .await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert!(restoring.databases(&previous).await.contains_key(&previous));
-    assert!(restoring.status()["databases"][0]["note"].as_str().unwrap().contains("opened it again"));
+    assert!(
+        restoring.status()["databases"][0]["note"]
+            .as_str()
+            .unwrap()
+            .contains("opened it again")
+    );
 
     restoring
-        .execute("postgres", &format!("ALTER DATABASE {previous} ALLOW_CONNECTIONS false"))
+        .execute(
+            "postgres",
+            &format!("ALTER DATABASE {previous} ALLOW_CONNECTIONS false"),
+        )
         .await;
     put(&completed);
-    let ended = restoring.harness.ended(restoring.pod("drop", &["--drop-previous"]), "drop").await;
+    let ended = restoring
+        .harness
+        .ended(restoring.pod("drop", &["--drop-previous"]), "drop")
+        .await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert!(restoring.databases(&previous).await.is_empty());
     assert_eq!(restoring.status()["databases"][0]["previousDropped"], true);
@@ -104,7 +121,12 @@ async fn a_damaged_archive_leaves_the_target_as_it_was() {
     let fingerprint = fingerprint.replace(" || txid_current_snapshot()::text[:0]", "");
     let before = (
         restoring.text(&living.name, &fingerprint).await,
-        restoring.text("postgres", &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name)).await,
+        restoring
+            .text(
+                "postgres",
+                &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name),
+            )
+            .await,
     );
     restoring.source["sha256"] = json!(null);
     restoring.replacing("orders", &living.name);
@@ -129,10 +151,18 @@ async fn a_damaged_archive_leaves_the_target_as_it_was() {
     }
     let after = (
         restoring.text(&living.name, &fingerprint).await,
-        restoring.text("postgres", &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name)).await,
+        restoring
+            .text(
+                "postgres",
+                &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name),
+            )
+            .await,
     );
     assert_eq!(after, before);
-    assert_eq!(restoring.databases(&living.name[..20]).await, [(living.name.clone(), true)].into());
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true)].into()
+    );
     living.drop().await;
 }
 
@@ -150,7 +180,10 @@ async fn what_is_bound_to_a_subscription_is_not_replaced() {
     restoring.replacing("orders", &living.name);
     let ended = restoring.run("pod").await;
     restoring.assert_failed(&ended, "TargetRefused", &[&living.name, "subscriptions"]);
-    assert_eq!(restoring.databases(&living.name[..20]).await, [(living.name.clone(), true)].into());
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true)].into()
+    );
     restoring
         .execute(&living.name, &format!("DROP SUBSCRIPTION {subscription}"))
         .await;
@@ -179,6 +212,9 @@ async fn a_rename_that_fails_opens_the_old_database_again() {
         [(living.name.clone(), true), (previous, true)].into(),
         "open, and nothing staged is left"
     );
-    assert_eq!(restoring.text(&living.name, "SELECT count(*)::text FROM t").await, "500");
+    assert_eq!(
+        restoring.text(&living.name, "SELECT count(*)::text FROM t").await,
+        "500"
+    );
     restoring.drop_databases(&living.name[..20]).await;
 }
