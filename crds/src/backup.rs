@@ -77,7 +77,7 @@ pub struct BackupStatus {
     /// The fence before the one write.
     #[serde(default)]
     pub upload: Upload,
-    /// How far the archive was checked: Local before it was stored, Restored after a trial restore.
+    /// How far the archive was checked: Local before it was stored, then how a trial restore ended, Restored or Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub verified: Option<String>,

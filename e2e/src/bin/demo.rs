@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 use valerix_crds::{
-    Backup, BackupPhase, BackupPolicy, ChaosExperiment, ResilientService, Verdict,
+    Backup, BackupPhase, BackupPolicy, ChaosExperiment, ResilientService, TrialRestoreState, Verdict,
     names::{RUN_ANNOTATION, condition as types},
 };
 use valerix_e2e::{
@@ -358,13 +358,25 @@ async fn back_up(world: &World) -> Result<()> {
     let backup = world
         .object(SHOP, &record, "its end", Duration::from_secs(240), ended)
         .await?;
-    show(world, "get bkp,backup.resilience.valerix.io --namespace shop").await?;
     let message = backup.status.as_ref().and_then(|status| status.message.clone());
     ensure!(
         phase(&backup) == Some(BackupPhase::Completed),
         "the backup {record} is {:?}: {}",
         phase(&backup),
         message.unwrap_or_default()
+    );
+    let trial = |record: &Backup| record.status.as_ref()?.verification.clone();
+    let restored = |record: &Backup| trial(record).is_some_and(|trial| trial.state != TrialRestoreState::Running);
+    let backup = world
+        .object(SHOP, &record, "its trial restore", Duration::from_secs(240), restored)
+        .await?;
+    show(world, "get bkp,backup.resilience.valerix.io --namespace shop").await?;
+    let trial = trial(&backup).unwrap_or_default();
+    ensure!(
+        trial.state == TrialRestoreState::Restored,
+        "the trial restore of {record} is {:?}: {}",
+        trial.state,
+        trial.message.unwrap_or_default()
     );
     Ok(())
 }

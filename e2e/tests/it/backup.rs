@@ -263,7 +263,13 @@ async fn restored_on_trial(world: &World, namespace: &str, record: &str) -> Resu
         trial.is_some_and(|trial| trial.state != TrialRestoreState::Running)
     };
     let record: Backup = world
-        .object(namespace, record, "restored on trial", Duration::from_secs(180), answered)
+        .object(
+            namespace,
+            record,
+            "restored on trial",
+            Duration::from_secs(180),
+            answered,
+        )
         .await?;
     let status = record.status.unwrap_or_default();
     let trial = status.verification.unwrap_or_default();

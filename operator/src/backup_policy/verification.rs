@@ -94,10 +94,15 @@ fn is_stored(record: &Backup) -> bool {
         .is_some_and(|status| status.phase == BackupPhase::Completed && status.upload.state == UploadState::Completed)
 }
 
+/// Whether a week has its answer. One that could not be found out is none.
 fn has_answer_since(records: &[Arc<Backup>], since: NaiveDate) -> bool {
+    let answers = |status: &BackupStatus| {
+        let state = status.verification.as_ref().map(|verification| verification.state);
+        matches!(state, Some(TrialRestoreState::Restored | TrialRestoreState::Failed))
+    };
     records.iter().any(|record| {
         record.spec.slot.parse::<NaiveDate>().is_ok_and(|slot| slot > since)
-            && record.status.as_ref().is_some_and(is_answered)
+            && record.status.as_ref().is_some_and(answers)
     })
 }
 
@@ -193,6 +198,12 @@ mod tests {
                 Some("give up"),
             ),
             ("Weekly", vec![stored("2026-08-21")], none(), Some("start 2026-08-21")),
+            (
+                "Weekly",
+                vec![answered("2026-08-20", "Inconclusive"), stored("2026-08-21")],
+                none(),
+                Some("start 2026-08-21"),
+            ),
             (
                 "Weekly",
                 vec![answered("2026-08-15", "Restored"), stored("2026-08-21")],

@@ -238,6 +238,11 @@ mod tests {
             let mount = mounts.iter().find(|mount| mount.name == volume.name).unwrap();
             assert_eq!((mount.mount_path.as_str(), mount.read_only), (path, Some(true)));
         }
+        assert_eq!(
+            pod.termination_grace_period_seconds,
+            Some(4096),
+            "one request is not cut"
+        );
         let environment = pod.containers[0].env.clone().unwrap();
         assert!(environment.iter().all(|variable| variable.name.starts_with("VALERIX_")));
     }

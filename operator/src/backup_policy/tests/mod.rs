@@ -4,6 +4,7 @@
 mod by_hand;
 mod kills;
 mod records;
+mod retention;
 mod still_due;
 mod verification;
 

@@ -122,10 +122,10 @@ pub async fn verify(
 async fn put(record: &Record, found: &TrialRestoreStatus) -> Result<(), Failure> {
     let written = record.update(|status| {
         (status.upload.state == UploadState::Completed).then(|| BackupStatus {
-            verified: if found.state == TrialRestoreState::Restored {
-                Some("Restored".into())
-            } else {
-                status.verified.clone()
+            verified: match found.state {
+                TrialRestoreState::Restored => Some("Restored".into()),
+                TrialRestoreState::Failed => Some("Failed".into()),
+                TrialRestoreState::Running | TrialRestoreState::Inconclusive => status.verified.clone(),
             },
             verification: Some(found.clone()),
             ..status.clone()
