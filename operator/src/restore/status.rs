@@ -100,7 +100,7 @@ pub fn news(old: &RestoreStatus, new: &RestoreStatus) -> Vec<News> {
 /// Ends the story of a Job that has failed or is gone, and says what keeps one from starting.
 fn end_or_hinder(status: &mut RestoreStatus, found: &Found<'_>, job: Option<&Job>, now: DateTime<Utc>) {
     let said = status.message.clone().filter(|_| status.reason.is_some());
-    let mut fail = |reason: &str, message: String| {
+    let fail = |reason: &str, message: String| {
         let mut message = match said {
             Some(said) => format!("{message}; its runner said last: {said}"),
             None => message,

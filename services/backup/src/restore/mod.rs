@@ -11,9 +11,12 @@
 //! deadline, a kill) ends with the old databases open and the restored ones dropped, by this pod or by the next one. Each
 //! "say so" comes before what it speaks of, and names the pod: one that was taken for dead cannot go on beside its heir.
 
+mod check;
 mod contents;
 pub mod failure;
+mod fill;
 mod identity;
+mod plan;
 pub mod report;
 pub mod settings;
 mod source;
@@ -23,6 +26,7 @@ mod target;
 
 use chrono::Utc;
 use failure::Failure;
+use plan::{Item, plan};
 use report::Report;
 use settings::Settings;
 use source::Scratch;
@@ -36,7 +40,7 @@ use std::{
     time::Duration,
 };
 use swap::Outcome;
-use target::{Item, Target};
+use target::Target;
 use tokio::time::Instant;
 use valerix_crds::{
     RestoreDatabasePhase, RestoreDatabaseStatus, RestorePhase, RestoreStatus, backup_runner::human_size,
@@ -139,7 +143,7 @@ impl Run {
 
         self.step(RestorePhase::Checking, |_| {}).await?;
         let manifest = self.interruptible(stop.as_mut(), self.scratch.verify(source)).await?;
-        let mut items = target::plan(&self.settings, &manifest)?;
+        let mut items = plan(&self.settings, &manifest)?;
         self.interruptible(stop.as_mut(), target.check(&self.settings, &mut items))
             .await?;
         let planned: Vec<_> = items.iter().map(planned).collect();

@@ -7,8 +7,9 @@
 use super::{
     failure::Failure,
     identity,
+    plan::Item,
     sql::{self, name},
-    target::{Item, Target},
+    target::Target,
 };
 use std::time::Duration;
 use tokio::time::Instant;

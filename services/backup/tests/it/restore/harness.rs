@@ -24,12 +24,16 @@ impl Restoring {
             .iter()
             .map(|(name, database)| (*name, database.name.as_str()))
             .collect();
-        let harness = Harness::new(&named).await;
+        Self::from(Harness::new(&named).await).await
+    }
+
+    /// The same with a policy that stores where it likes to.
+    pub async fn from(harness: Harness) -> Self {
         let ended = harness.run("backup-pod").await;
         assert_eq!(ended.code, Some(0), "{}", ended.log);
         let upload = harness.api.record(RECORD)["status"]["upload"].clone();
         let source = json!({
-            "destination": {"volumeClaim": {"claimName": "backups", "path": "pg"}},
+            "destination": harness.spec["destination"],
             "key": upload["key"], "sha256": upload["sha256"], "slot": "2026-08-21", "policyUid": "policy-uid",
         });
         let restoring = Self {

@@ -1,7 +1,11 @@
 //! Into new databases.
 
 use super::harness::Restoring;
-use crate::harness::{Database, SMALL};
+use crate::{
+    harness::{Database, Harness, SMALL},
+    store::{ACCESS_KEY, BUCKET, Store},
+};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
 use std::fs;
 use valerix_backup::archive;
@@ -150,7 +154,7 @@ async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
         ),
     ] {
         restoring.source = good.clone();
-        restoring.source[key] = serde_json::json!(value);
+        restoring.source[key] = json!(value);
         restoring.put();
         let ended = restoring.run(&format!("wrong-{key}")).await;
         restoring.assert_failed(&ended, reason, &[text]);
@@ -175,7 +179,7 @@ async fn a_dump_that_does_not_hold_what_its_manifest_says_never_gets_its_name() 
     *manifest.databases[0].rows.get_mut("public.t").unwrap() += 1;
     fs::remove_file(&path).unwrap();
     let digest = archive::write(&path, folder.path(), &manifest, 3).unwrap();
-    restoring.source["sha256"] = serde_json::json!(digest.sha256);
+    restoring.source["sha256"] = json!(digest.sha256);
     let new = restoring.named("new");
     restoring.into_new(&[("orders", &new)]);
     let ended = restoring.run("pod").await;
@@ -216,5 +220,42 @@ async fn a_role_that_may_not_create_databases_is_told_so() {
     );
     restoring.drop_databases(&restoring.mark).await;
     admin.execute(AssertSqlSafe(format!("DROP ROLE {role}"))).await.unwrap();
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
+    let database = Database::new("orders", SMALL).await;
+    let store = Store::default();
+    let endpoint = store.serve().await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    harness.spec["destination"] = json!({"s3": {
+        "bucket": BUCKET, "prefix": "pg", "endpoint": endpoint, "credentialsSecretRef": {"name": "store"},
+    }});
+    harness.s3_secret("credentials", "accessKeyId", ACCESS_KEY);
+    harness.s3_secret("credentials", "secretAccessKey", "secret");
+    let mut restoring = Restoring::from(harness).await;
+    let new = restoring.named("new");
+    restoring.source = json!({"destination": restoring.source["destination"], "key": restoring.source["key"]});
+    restoring.into_new(&[("orders", &new)]);
+    let ended = restoring.run("pod").await;
+    restoring.assert_completed(&ended);
+    assert_eq!(restoring.text(&new, "SELECT count(*)::text FROM t").await, "500");
+    assert_eq!(restoring.status()["source"]["slot"], "2026-08-21", "its manifest says so");
+
+    let key = restoring.source["key"].as_str().unwrap().to_owned();
+    let mut bytes = store.object(&key).unwrap().bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    store.put(&key, &bytes, &[]);
+    restoring.drop_databases(&restoring.mark).await;
+    restoring.put();
+    let ended = restoring.run("damaged").await;
+    restoring.assert_failed(&ended, "ArchiveDamaged", &["nothing on the target was touched"]);
+    store.remove(&key);
+    restoring.put();
+    let ended = restoring.run("gone").await;
+    restoring.assert_failed(&ended, "ArchiveUnavailable", &[&key]);
+    assert!(restoring.databases(&restoring.mark).await.is_empty());
     database.drop().await;
 }
