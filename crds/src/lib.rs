@@ -16,6 +16,8 @@ mod condition;
 mod duration;
 pub mod names;
 mod resilient_service;
+mod restore;
+pub mod restore_runner;
 #[cfg(test)]
 mod rules;
 pub mod schema;
@@ -51,6 +53,11 @@ pub use resilient_service::{
     RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext, ServiceExposure, ServiceSummary, ServiceType,
     TaintEffect, Target, TargetDefaults, TargetOverride, Timeouts, Toleration, TolerationOperator, TopologySpread,
     TopologySpreadMode, UnknownHosts, UpdateStrategy, UpdateStrategyType, Verbatim, VolumeMount, Window, WindowType,
+};
+pub use restore::{
+    PolicyName, Replace, Restore, RestoreDatabase, RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJobStatus,
+    RestoreMode, RestorePhase, RestoreSelect, RestoreSource, RestoreSourceStatus, RestoreSpec, RestoreStatus,
+    RestoreTarget, StoredArchive,
 };
 
 /// The API group of every kind.

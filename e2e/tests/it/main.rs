@@ -11,6 +11,7 @@ mod chaos;
 mod chart;
 mod guard;
 mod refusals;
+mod restore;
 mod service;
 mod shop;
 mod undisturbed;

@@ -5,13 +5,13 @@
 //! else. The archive itself is the runner's (services/backup), behind the fence in the record.
 
 mod apply;
-mod build;
+pub(crate) mod build;
 mod by_hand;
 mod dereference;
 mod error;
 #[cfg(test)]
 mod fixtures;
-mod job;
+pub(crate) mod job;
 mod metrics;
 mod records;
 mod slot;

@@ -1,4 +1,4 @@
-//! The backup runner: one slot of one BackupPolicy, from the databases to one stored archive.
+//! The backup runner: one slot of one BackupPolicy, from the databases to one stored archive; and the way back, [`restore`].
 //!
 //! What goes in: the environment that the Job's pod carries ([`settings`]), the mounted connection Secrets, the
 //! slot's Backup record. What comes out: one archive at the destination or none, the record's status, an exit code.
@@ -17,6 +17,7 @@ pub mod libpq;
 pub mod manifest;
 pub mod plausibility;
 pub mod record;
+pub mod restore;
 pub mod retention;
 pub mod run;
 pub mod s3;

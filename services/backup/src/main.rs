@@ -5,16 +5,20 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use valerix_backup::{
     failure::Failure,
-    run,
+    restore, run,
     settings::{Arguments, Settings},
     verify,
 };
-use valerix_crds::backup_runner::{VERIFY, exit};
+use valerix_crds::{
+    backup_runner::{VERIFY, exit},
+    restore_runner::RESTORE,
+};
 
 /// What this process is to do. Without a word it is a run, as the CronJob starts it.
 enum Task {
     Run(Arguments),
     Verify(verify::Arguments),
+    Restore(restore::settings::Arguments),
 }
 
 impl Task {
@@ -25,6 +29,9 @@ impl Task {
             Some(word) if word == VERIFY => {
                 Self::Verify(verify::Arguments::parse_from(program.into_iter().chain(words)))
             }
+            Some(word) if word == RESTORE => Self::Restore(restore::settings::Arguments::parse_from(
+                program.into_iter().chain(words),
+            )),
             _ => Self::Run(Arguments::parse()),
         }
     }
@@ -33,6 +40,7 @@ impl Task {
         match self {
             Self::Run(arguments) => &arguments.log_format,
             Self::Verify(arguments) => &arguments.log_format,
+            Self::Restore(arguments) => &arguments.log_format,
         }
     }
 }
@@ -64,7 +72,12 @@ async fn start(task: Task) -> u8 {
         Ok(()) => exit::STORED,
         Err(error) => {
             tracing::error!("{error:#}");
-            error.downcast_ref::<Failure>().map_or(exit::RETRY, Failure::exit_code)
+            let of_restore = error.downcast_ref::<restore::failure::Failure>();
+            error
+                .downcast_ref::<Failure>()
+                .map(Failure::exit_code)
+                .or(of_restore.map(restore::failure::Failure::exit_code))
+                .unwrap_or(exit::RETRY)
         }
     }
 }
@@ -95,6 +108,11 @@ async fn prepare_and_do(task: Task) -> anyhow::Result<()> {
         Task::Verify(arguments) => {
             let found = Box::pin(verify::verify(arguments, client, stop)).await?;
             tracing::info!(?found, "done");
+        }
+        Task::Restore(arguments) => {
+            let settings = restore::settings::Settings::new(arguments).map_err(restore::failure::Failure::Settings)?;
+            let success = Box::pin(restore::run(Arc::new(settings), client, stop)).await?;
+            tracing::info!(?success, "done");
         }
     }
     Ok(())

@@ -30,9 +30,9 @@ use valerix_crds::{
 /// Room for dumps and archive when the policy does not say.
 const DEFAULT_SCRATCH_SIZE: &str = "4Gi";
 /// Name of the container, which the failure policy speaks of.
-const CONTAINER: &str = "backup";
+pub(crate) const CONTAINER: &str = "backup";
 /// User and group of the image.
-const USER: i64 = 65532;
+pub(crate) const USER: i64 = 65532;
 /// How long a pod may go on with the one request to a bucket after it was asked to end.
 const PUT_GRACE_SECONDS: i64 = 4096;
 /// Pods after the first that a crash or an unreachable API server may cost.
@@ -89,7 +89,7 @@ pub fn build_job(plan: &Plan, cron_job: &CronJob, slot: Slot, by_hand: Option<&s
     })
 }
 
-fn failure_policy() -> PodFailurePolicy {
+pub(crate) fn failure_policy() -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![
             PodFailurePolicyRule {
@@ -172,7 +172,7 @@ fn grace(plan: &Plan, work: Work) -> Option<i64> {
     puts.then_some(PUT_GRACE_SECONDS)
 }
 
-pub(super) fn value(name: &str, value: String) -> EnvVar {
+pub(crate) fn value(name: &str, value: String) -> EnvVar {
     EnvVar {
         name: name.into(),
         value: Some(value),
@@ -180,8 +180,8 @@ pub(super) fn value(name: &str, value: String) -> EnvVar {
     }
 }
 
-fn environment(plan: &Plan, work: Work) -> Vec<EnvVar> {
-    let field = |name: &str, path: String| EnvVar {
+pub(crate) fn field(name: &str, path: String) -> EnvVar {
+    EnvVar {
         name: name.into(),
         value: None,
         value_from: Some(EnvVarSource {
@@ -191,7 +191,10 @@ fn environment(plan: &Plan, work: Work) -> Vec<EnvVar> {
             }),
             ..EnvVarSource::default()
         }),
-    };
+    }
+}
+
+fn environment(plan: &Plan, work: Work) -> Vec<EnvVar> {
     // A specification that came from the API server always becomes JSON again.
     let spec = serde_json::to_string(&plan.spec).unwrap_or_default();
     let mut environment = vec![
@@ -282,7 +285,7 @@ fn connections(plan: &Plan, work: Work) -> &[BackupDatabase] {
 }
 
 /// A mounted Secret. Optional: the runner names what is missing, where a pod would only hang.
-fn secret(name: String, reference: &SecretReference) -> Volume {
+pub(crate) fn secret(name: String, reference: &SecretReference) -> Volume {
     Volume {
         name,
         secret: Some(SecretVolumeSource {

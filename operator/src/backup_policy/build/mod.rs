@@ -1,7 +1,7 @@
 //! Third step: a plan as the objects that make it true. Pure: the same plan always gives the same objects.
 
 mod cron_job;
-mod job;
+pub(crate) mod job;
 mod record;
 mod role_binding;
 mod service_account;

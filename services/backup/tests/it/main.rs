@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod harness;
 mod refusals;
+mod restore;
 mod retention;
 mod round_trip;
 mod store;
