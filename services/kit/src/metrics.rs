@@ -99,6 +99,7 @@ impl Metrics {
         metrics.register(metrics.outbox_unpublished.clone())?;
         metrics.register(metrics.outbox_oldest_seconds.clone())?;
         metrics.register(metrics.task_restarts.clone())?;
+        metrics.register(crate::telemetry::export::spans()?)?;
         #[cfg(target_os = "linux")]
         metrics.register(prometheus::process_collector::ProcessCollector::for_self())?;
         Ok(metrics)

@@ -14,12 +14,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 use valerix_resilience::Backoff;
 
 use super::{BusError, Delivery, EventBus, EventSource, Handler, HandlerError, LastFailure, Subscription};
 use crate::metrics::Metrics;
-use crate::telemetry::TraceContext;
+use crate::telemetry::{conventions, traced};
 
 /// How a consumer behaves.
 #[derive(Clone, Debug)]
@@ -386,16 +385,17 @@ impl Consumer {
             Ok(event) => event.clone(),
             Err(malformed) => return Err(HandlerError::failed(malformed.reason.clone())),
         };
-        let context = TraceContext::continued(&event.traceparent);
-        let span = tracing::info_span!(
-            "event",
-            trace_id = context.trace_id(),
-            topic = delivery.topic,
-            event_type = event.event_type,
-            aggregate = event.aggregate,
-        );
-        let handler = Arc::clone(&self.handler);
-        let task = tokio::spawn(context.scope(async move { handler.handle(&event).await }.instrument(span)));
+        let span = conventions::event(&event, &delivery.topic, &delivery.group);
+        let (handler, traceparent) = (Arc::clone(&self.handler), event.traceparent.clone());
+        let task = {
+            let span = span.clone();
+            traced(span.clone(), &traceparent, async move {
+                let outcome = handler.handle(&event).await;
+                conventions::handled(&span, outcome.as_ref().err().map(HandlerError::label));
+                outcome
+            })
+        };
+        let task = tokio::spawn(task);
         match tokio::time::timeout(self.options.handler_timeout, task).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panicked)) => Err(HandlerError::failed(format!("the handler panicked: {panicked}"))),

@@ -131,6 +131,14 @@ impl HandlerError {
         Self::Failed(reason.into())
     }
 
+    /// What metrics and traces call it.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Failed(_) => "failed",
+        }
+    }
+
     /// A failed statement: `Unavailable` when Postgres is away or busy, else `Failed`.
     pub fn from_sqlx(error: &sqlx::Error) -> Self {
         match crate::postgres::classify(error) {

@@ -1,0 +1,49 @@
+//! How old the evidence is on which statuses rest, read when somebody scrapes: a service that is gone is gone here.
+
+use super::ReportStore;
+use crate::runtime::metrics::Metrics;
+use chrono::Utc;
+use prometheus::{GaugeVec, Opts, core::Collector, core::Desc, proto::MetricFamily};
+
+/// Shows the age of every followed service's evidence as `valerix_evidence_age_seconds`.
+pub fn expose_evidence(metrics: &Metrics, reports: &ReportStore) {
+    match gauges() {
+        Ok(described) => metrics.add(EvidenceAge {
+            reports: reports.clone(),
+            described,
+        }),
+        Err(error) => tracing::warn!(%error, "failed to describe the evidence's metric"),
+    }
+}
+
+struct EvidenceAge {
+    reports: ReportStore,
+    /// Never filled: what describes the gauges.
+    described: GaugeVec,
+}
+
+fn gauges() -> prometheus::Result<GaugeVec> {
+    let what = "Time since that pod of a service answered the operator that has been silent longest; a pod with nothing new answers every 120 seconds.";
+    GaugeVec::new(
+        Opts::new("valerix_evidence_age_seconds", what),
+        &["namespace", "name"],
+    )
+}
+
+impl Collector for EvidenceAge {
+    fn desc(&self) -> Vec<&Desc> {
+        self.described.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Ok(gauges) = gauges() else {
+            return Vec::new();
+        };
+        let now = Utc::now();
+        for ((namespace, service), at) in self.reports.oldest_answers() {
+            let age = (now - at).as_seconds_f64().max(0.0);
+            gauges.with_label_values(&[&namespace, &service]).set(age);
+        }
+        gauges.collect()
+    }
+}
