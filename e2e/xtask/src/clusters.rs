@@ -104,7 +104,7 @@ impl<'a> Cluster<'a> {
             return Ok(());
         }
         let program = go::build_cluster_program(self.paths, log)?;
-        for base in ["base", "postgres", "redis"] {
+        for base in ["base", "postgres", "redis", "prometheus"] {
             Program::new(&program).args(["image", base]).run(log)?;
         }
         Ok(())
@@ -122,7 +122,7 @@ impl<'a> Cluster<'a> {
     /// When the cluster does not come up, or the named context does not answer.
     pub fn up(&self, log: &Log) -> Result<Access> {
         match &self.choice {
-            Choice::Own => self.own(&["up", "--with-images", "postgres,redis"]).run(log)?,
+            Choice::Own => self.own(&["up", "--with-images", "postgres,redis,prometheus"]).run(log)?,
             Choice::Kind => self.kind_up(log)?,
             Choice::Context { context, .. } => {
                 let flat = Program::new("kubectl")
@@ -197,7 +197,7 @@ impl<'a> Cluster<'a> {
         Ok(program)
     }
 
-    /// Makes `images`, and PostgreSQL and Redis, usable in the cluster; returns all references by role.
+    /// Makes `images`, and PostgreSQL, Redis and Prometheus, usable in the cluster; returns all references by role.
     ///
     /// # Errors
     /// When an image cannot be loaded or pushed.
@@ -216,8 +216,12 @@ impl<'a> Cluster<'a> {
                 images.to_vec()
             }
         };
-        // These two come with our own cluster; every other cluster pulls them.
-        let public = [("postgres", images::POSTGRES), ("redis", images::REDIS)];
+        // These come with our own cluster; every other cluster pulls them.
+        let public = [
+            ("postgres", images::POSTGRES),
+            ("redis", images::REDIS),
+            ("prometheus", images::PROMETHEUS),
+        ];
         let public = public.map(|(role, reference)| (role.to_owned(), reference.to_owned()));
         Ok(images
             .into_iter()

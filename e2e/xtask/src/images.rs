@@ -79,6 +79,9 @@ pub const POSTGRES: &str = "docker.io/library/postgres:15-bookworm";
 /// Redis: the shop's event streams.
 pub const REDIS: &str = "docker.io/library/redis:7.0-bookworm";
 
+/// Prometheus: what the demo and the tests ask for its metrics.
+pub const PROMETHEUS: &str = "docker.io/prom/prometheus:v2.42.0";
+
 /// The program that builds images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Builder {

@@ -70,6 +70,10 @@ var Recipes = []Recipe{
 			`chroot "$1" install -d -o redis -g redis /data`,
 		},
 	},
+	{
+		Name: "prometheus", Reference: "docker.io/prom/prometheus:v2.42.0",
+		Include: []string{"ca-certificates", "prometheus"},
+	},
 }
 
 //go:embed recipes

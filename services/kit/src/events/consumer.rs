@@ -465,10 +465,12 @@ impl Consumer {
             }
         }
         match self.bus.tidy(topics).await {
-            Ok(lengths) => {
-                for (topic, length) in lengths {
-                    let length = i64::try_from(length).unwrap_or(i64::MAX);
-                    self.metrics.stream_entries.with_label_values(&[&topic]).set(length);
+            Ok(held) => {
+                for held in held {
+                    let number = |entries| i64::try_from(entries).unwrap_or(i64::MAX);
+                    let topic = [held.topic.as_str()];
+                    self.metrics.stream_entries.with_label_values(&topic).set(number(held.events));
+                    self.metrics.dead_letters.with_label_values(&topic).set(number(held.dead_letters));
                 }
             }
             Err(error) => tracing::debug!(%error, "the streams were not trimmed"),
