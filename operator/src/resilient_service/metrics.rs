@@ -47,3 +47,44 @@ impl Collector for EvidenceAge {
         gauges.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resilient_service::PodReport;
+    use chrono::TimeDelta;
+    use serde_json::json;
+
+    #[test]
+    fn the_age_is_that_of_the_pod_that_has_been_silent_longest() {
+        let reports = ReportStore::default();
+        let answer = |pod: &str, seconds| {
+            let report = json!({"podUID": pod, "service": "order", "now": Utc::now(), "policy": {"versions": [1]}});
+            let report = PodReport {
+                namespace: "shop".into(),
+                service: "order".into(),
+                pod: pod.into(),
+                report: serde_json::from_value(report).unwrap(),
+                received_at: Utc::now() - TimeDelta::seconds(seconds),
+            };
+            reports.put(pod, report);
+        };
+        answer("old", 300);
+        answer("new", 1);
+        let metrics = Metrics::default();
+        expose_evidence(&metrics, &reports);
+        let shown = || {
+            let text = String::from_utf8(metrics.render()).unwrap();
+            let lines = text.lines().filter(|line| line.starts_with("valerix_evidence_age_seconds{"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let [age] = &shown()[..] else {
+            panic!("one service: {:?}", shown());
+        };
+        assert!(age.starts_with(r#"valerix_evidence_age_seconds{name="order",namespace="shop"} 300"#), "{age}");
+        reports.remove("old");
+        assert!(!shown()[0].contains("} 300"), "it is not followed any more");
+        reports.remove("new");
+        assert!(shown().is_empty());
+    }
+}

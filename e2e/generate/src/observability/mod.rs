@@ -6,6 +6,7 @@
 mod alerts;
 mod boards;
 mod metrics;
+#[cfg(test)]
 mod promql;
 mod rules;
 
