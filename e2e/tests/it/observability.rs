@@ -48,7 +48,9 @@ fn questions(world: &World, chart: &str) -> Result<Vec<(String, String)>> {
 async fn redis(world: &World, command: &str) -> Result<String> {
     let script = format!("REDISCLI_AUTH=\"$REDIS_PASSWORD\" redis-cli {command}");
     let arguments = ["exec", "-n", SHOP, "redis-0", "--", "sh", "-c", &script];
-    Ok(kubectl::kubectl_with(&world.environment, &arguments, None).await?.text()?)
+    Ok(kubectl::kubectl_with(&world.environment, &arguments, None)
+        .await?
+        .text()?)
 }
 
 async fn fires(world: &World, alert: &str) -> Result<bool> {
@@ -71,7 +73,9 @@ async fn the_boards_have_answers() -> Result<()> {
             let answer = query(&world, &question).await.ok()?;
             (!answer.is_empty()).then_some(())
         });
-        answered.await.with_context(|| format!("{board}: no answer to {question}"))?;
+        answered
+            .await
+            .with_context(|| format!("{board}: no answer to {question}"))?;
     }
     Ok(())
 }
@@ -86,7 +90,15 @@ async fn every_pod_is_scraped_and_every_label_is_known() -> Result<()> {
             .filter(|one| one["value"][1] != "0")
             .filter_map(|one| Some(one["metric"]["service"].as_str()?.to_owned()))
             .collect();
-        let awaited = ["valerix-operator", "gateway", "order", "inventory", "payment", "processor", "auth"];
+        let awaited = [
+            "valerix-operator",
+            "gateway",
+            "order",
+            "inventory",
+            "payment",
+            "processor",
+            "auth",
+        ];
         awaited.iter().all(|name| names.contains(*name)).then_some(())
     });
     up.await.context("not every service is scraped")?;
@@ -126,10 +138,17 @@ async fn a_dead_letter_is_told_and_only_that() -> Result<()> {
     ensure!(!fires(&world, "DeadLetters").await?, "there is no dead letter yet");
     // It is no event, so no try will make one of it.
     redis(&world, &format!("XADD {STREAM} '*' what 'nothing that payment knows'")).await?;
-    let told = eventually(SOON, || async { fires(&world, "DeadLetters").await.ok().filter(|fires| *fires) }).await;
+    let told = eventually(SOON, || async {
+        fires(&world, "DeadLetters").await.ok().filter(|fires| *fires)
+    })
+    .await;
     redis(&world, &format!("DEL {STREAM}:dead")).await?;
     told.context("a dead letter lies there, and nobody is told")?;
-    let quiet = eventually(SOON, || async { fires(&world, "DeadLetters").await.ok().filter(|fires| !fires) });
-    quiet.await.context("the dead letter is gone, and the alert still fires")?;
+    let quiet = eventually(SOON, || async {
+        fires(&world, "DeadLetters").await.ok().filter(|fires| !fires)
+    });
+    quiet
+        .await
+        .context("the dead letter is gone, and the alert still fires")?;
     Ok(())
 }

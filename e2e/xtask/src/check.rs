@@ -226,7 +226,10 @@ fn rules(paths: &Paths, log: &Log) -> Result<()> {
             .collect()
     };
     let (rules, tests) = (files("charts/valerix-shop/rules")?, files("e2e/rules")?);
-    Program::new("promtool").args(["check", "rules"]).args(&rules).run(log)?;
+    Program::new("promtool")
+        .args(["check", "rules"])
+        .args(&rules)
+        .run(log)?;
     Program::new("promtool").args(["test", "rules"]).args(&tests).run(log)
 }
 

@@ -122,7 +122,9 @@ impl<'a> Cluster<'a> {
     /// When the cluster does not come up, or the named context does not answer.
     pub fn up(&self, log: &Log) -> Result<Access> {
         match &self.choice {
-            Choice::Own => self.own(&["up", "--with-images", "postgres,redis,prometheus"]).run(log)?,
+            Choice::Own => self
+                .own(&["up", "--with-images", "postgres,redis,prometheus"])
+                .run(log)?,
             Choice::Kind => self.kind_up(log)?,
             Choice::Context { context, .. } => {
                 let flat = Program::new("kubectl")

@@ -114,8 +114,7 @@ pub async fn run(ctx: Arc<Context>) {
 pub async fn drain(settings: crate::settings::DrainSettings, config: kube::Config) -> anyhow::Result<()> {
     use anyhow::Context as _;
     let requests = crate::runtime::api_metrics::ApiMetrics::new().context("failed to describe the metrics")?;
-    let clients =
-        crate::runtime::Clients::new(config, &requests).context("failed to make a client for the cluster")?;
+    let clients = crate::runtime::Clients::new(config, &requests).context("failed to make a client for the cluster")?;
     let removal = drain::Removal {
         namespace: &settings.operator.pod_namespace,
         deployment: settings.deployment(),

@@ -24,10 +24,7 @@ struct EvidenceAge {
 
 fn gauges() -> prometheus::Result<GaugeVec> {
     let what = "Time since that pod of a service answered the operator that has been silent longest; a pod with nothing new answers every 120 seconds.";
-    GaugeVec::new(
-        Opts::new("valerix_evidence_age_seconds", what),
-        &["namespace", "name"],
-    )
+    GaugeVec::new(Opts::new("valerix_evidence_age_seconds", what), &["namespace", "name"])
 }
 
 impl Collector for EvidenceAge {
@@ -75,13 +72,18 @@ mod tests {
         expose_evidence(&metrics, &reports);
         let shown = || {
             let text = String::from_utf8(metrics.render()).unwrap();
-            let lines = text.lines().filter(|line| line.starts_with("valerix_evidence_age_seconds{"));
+            let lines = text
+                .lines()
+                .filter(|line| line.starts_with("valerix_evidence_age_seconds{"));
             lines.map(str::to_owned).collect::<Vec<_>>()
         };
         let [age] = &shown()[..] else {
             panic!("one service: {:?}", shown());
         };
-        assert!(age.starts_with(r#"valerix_evidence_age_seconds{name="order",namespace="shop"} 300"#), "{age}");
+        assert!(
+            age.starts_with(r#"valerix_evidence_age_seconds{name="order",namespace="shop"} 300"#),
+            "{age}"
+        );
         reports.remove("old");
         assert!(!shown()[0].contains("} 300"), "it is not followed any more");
         reports.remove("new");

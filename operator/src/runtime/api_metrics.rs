@@ -111,7 +111,9 @@ where
 /// The resource whose watch a request opens: the last part of its path.
 fn watched(uri: &http::Uri) -> Option<String> {
     let mut query = uri.query()?.split('&');
-    query.any(|pair| pair == "watch=true").then(|| uri.path().rsplit('/').next().map(str::to_owned))?
+    query
+        .any(|pair| pair == "watch=true")
+        .then(|| uri.path().rsplit('/').next().map(str::to_owned))?
 }
 
 #[cfg(test)]
@@ -134,13 +136,22 @@ mod tests {
         let pods = "/api/v1/namespaces/shop/pods";
         ask(&metrics, pods, Some(409)).await;
         ask(&metrics, pods, None).await;
-        ask(&metrics, &format!("{pods}?allowWatchBookmarks=true&watch=true"), Some(410)).await;
+        ask(
+            &metrics,
+            &format!("{pods}?allowWatchBookmarks=true&watch=true"),
+            Some(410),
+        )
+        .await;
         let dated = || metrics.watches.collect()[0].get_metric().len();
         assert_eq!(dated(), 0, "a watch that was refused is none");
         ask(&metrics, &format!("{pods}?watch=true&timeoutSeconds=30"), Some(200)).await;
         assert!(metrics.watches.with_label_values(&["pods"]).get() > 1_700_000_000);
         for status in ["409", "none", "410", "200"] {
-            assert_eq!(metrics.requests.with_label_values(&["GET", status]).get(), 1, "{status}");
+            assert_eq!(
+                metrics.requests.with_label_values(&["GET", status]).get(),
+                1,
+                "{status}"
+            );
         }
         assert_eq!(dated(), 1);
     }

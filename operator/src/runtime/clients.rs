@@ -1,11 +1,11 @@
 //! The two clients: one that may wait and retry (reads and watches), one that must not (writes).
 
+use super::api_metrics::ApiMetrics;
 use kube::{
     Api, Client, Config,
     client::ClientBuilder,
     core::{NamespaceResourceScope, Resource},
 };
-use super::api_metrics::ApiMetrics;
 use std::time::Duration;
 use tower::timeout::TimeoutLayer;
 

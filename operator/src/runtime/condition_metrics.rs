@@ -89,7 +89,9 @@ mod tests {
 
     fn shown(runtime: &Runtime) -> usize {
         let text = String::from_utf8(runtime.metrics.render()).unwrap();
-        text.lines().filter(|line| line.starts_with("valerix_resource_condition{")).count()
+        text.lines()
+            .filter(|line| line.starts_with("valerix_resource_condition{"))
+            .count()
     }
 
     #[tokio::test(start_paused = true)]

@@ -64,7 +64,10 @@ impl Default for Metrics {
         }
         let build = register(
             &registry,
-            IntGaugeVec::new(Opts::new("valerix_build_info", "Always 1; says which version runs."), &["version"]),
+            IntGaugeVec::new(
+                Opts::new("valerix_build_info", "Always 1; says which version runs."),
+                &["version"],
+            ),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {

@@ -101,11 +101,16 @@ pub fn reconciled(span: &Span, outcome: &str, is_well: bool) {
 
 fn exporter() -> Result<Option<SdkTracerProvider>, ExporterBuildError> {
     let set = |name| std::env::var(name).is_ok_and(|endpoint| !endpoint.trim().is_empty());
-    if !["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].into_iter().any(set) {
+    if !["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .into_iter()
+        .any(set)
+    {
         return Ok(None);
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
-    let provider = SdkTracerProvider::builder().with_resource(sender()).with_batch_exporter(exporter);
+    let provider = SdkTracerProvider::builder()
+        .with_resource(sender())
+        .with_batch_exporter(exporter);
     Ok(Some(provider.build()))
 }
 

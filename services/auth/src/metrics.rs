@@ -87,7 +87,10 @@ impl Collector for KeyAge {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let age = self.keyring.signs_since().map(|since| (Utc::now() - since).as_seconds_f64());
+        let age = self
+            .keyring
+            .signs_since()
+            .map(|since| (Utc::now() - since).as_seconds_f64());
         self.gauge.set(age.unwrap_or(-1.0));
         self.gauge.collect()
     }

@@ -464,7 +464,9 @@ where
     let (export, unusable) = {
         // The connection to the collector belongs to the runtime.
         let _inside = runtime.enter();
-        Export::start(args).transpose().map_or_else(|error| (None, Some(error)), |export| (export, None))
+        Export::start(args)
+            .transpose()
+            .map_or_else(|error| (None, Some(error)), |export| (export, None))
     };
     telemetry::init(args.log_format, &args.log_filter, export.as_ref());
     if let Some(error) = unusable {

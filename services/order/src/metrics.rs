@@ -66,11 +66,17 @@ impl Metrics {
                 &["step"],
             )?,
             open_orders: IntGaugeVec::new(
-                Opts::new("orders_open", "Orders that inventory or payment still has to do with, by state"),
+                Opts::new(
+                    "orders_open",
+                    "Orders that inventory or payment still has to do with, by state",
+                ),
                 &["state"],
             )?,
             open_commands: IntGaugeVec::new(
-                Opts::new("order_commands_open", "Commands to inventory and payment that are not answered"),
+                Opts::new(
+                    "order_commands_open",
+                    "Commands to inventory and payment that are not answered",
+                ),
                 &["action"],
             )?,
             overdue_seconds: Gauge::new(
@@ -113,11 +119,15 @@ impl Metrics {
             found.map_or(0, |(_, number)| *number)
         };
         for state in OPEN_STATES {
-            self.open_orders.with_label_values(&[state]).set(number(&open.orders, state));
+            self.open_orders
+                .with_label_values(&[state])
+                .set(number(&open.orders, state));
         }
         for action in Action::ALL {
             let name = action.name();
-            self.open_commands.with_label_values(&[name]).set(number(&open.commands, name));
+            self.open_commands
+                .with_label_values(&[name])
+                .set(number(&open.commands, name));
         }
         self.overdue_seconds.set(open.overdue_seconds);
     }

@@ -37,9 +37,9 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         waiters: Waiters::default(),
     };
     let (counted, counts) = (store.clone(), moves.metrics.clone());
-    service
-        .tasks
-        .spawn_when_ready("counts", &database, move |stop| counts.clone().follow(counted.clone(), stop));
+    service.tasks.spawn_when_ready("counts", &database, move |stop| {
+        counts.clone().follow(counted.clone(), stop)
+    });
     let replies = Replies {
         store: store.clone(),
         moves: moves.clone(),

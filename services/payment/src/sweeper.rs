@@ -103,7 +103,11 @@ async fn settle(settlement: Settlement, due: Due) {
     let deadline = Deadline::after(due.patience);
     let span = tracing::info_span!(parent: None, "settle payment", trace_id = tracing::field::Empty, %payment);
     let traceparent = due.payment.traceparent.clone();
-    let settling = traced(span, &traceparent, settlement.settle(due.payment, Repetition::Again, deadline));
+    let settling = traced(
+        span,
+        &traceparent,
+        settlement.settle(due.payment, Repetition::Again, deadline),
+    );
     let settled = match settling.await {
         Ok(settled) if settled.state.open_request() == asked => settlement.store.pause(payment, due.attempt).await,
         Ok(_) => Ok(()),

@@ -39,15 +39,30 @@ pub struct Source {
 }
 
 const fn counter(name: &'static str, labels: &'static [&'static str], means: &'static str) -> Metric {
-    Metric { name, kind: Kind::Counter, labels, means }
+    Metric {
+        name,
+        kind: Kind::Counter,
+        labels,
+        means,
+    }
 }
 
 const fn gauge(name: &'static str, labels: &'static [&'static str], means: &'static str) -> Metric {
-    Metric { name, kind: Kind::Gauge, labels, means }
+    Metric {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        means,
+    }
 }
 
 const fn histogram(name: &'static str, labels: &'static [&'static str], means: &'static str) -> Metric {
-    Metric { name, kind: Kind::Histogram, labels, means }
+    Metric {
+        name,
+        kind: Kind::Histogram,
+        labels,
+        means,
+    }
 }
 
 /// Everything that is exposed.
@@ -58,19 +73,63 @@ pub const SOURCES: &[Source] = &[
         metrics: &[
             gauge("valerix_leader", &[], "1 while this process leads, else 0"),
             gauge("valerix_build_info", &["version"], "always 1; which version runs"),
-            counter("valerix_reconciles_total", &["controller", "result"], "reconciles; `result` is `Success` or the category of the failure"),
-            histogram("valerix_reconcile_duration_seconds", &["controller", "result"], "how long they took"),
-            gauge("valerix_reconciles_waiting", &["controller"], "objects that wait for a place to be reconciled"),
-            counter("valerix_api_writes_total", &["controller", "write"], "requests that change something, by what they change; at rest none"),
-            counter("valerix_api_requests_total", &["method", "status"], "every request to the API server; `status` is `none` where there was no answer"),
-            gauge("valerix_watch_opened_timestamp_seconds", &["resource"], "when the API server last accepted a watch; each is opened anew every 30 seconds"),
-            counter("valerix_watch_errors_total", &["kind"], "watches that failed and were opened again"),
+            counter(
+                "valerix_reconciles_total",
+                &["controller", "result"],
+                "reconciles; `result` is `Success` or the category of the failure",
+            ),
+            histogram(
+                "valerix_reconcile_duration_seconds",
+                &["controller", "result"],
+                "how long they took",
+            ),
+            gauge(
+                "valerix_reconciles_waiting",
+                &["controller"],
+                "objects that wait for a place to be reconciled",
+            ),
+            counter(
+                "valerix_api_writes_total",
+                &["controller", "write"],
+                "requests that change something, by what they change; at rest none",
+            ),
+            counter(
+                "valerix_api_requests_total",
+                &["method", "status"],
+                "every request to the API server; `status` is `none` where there was no answer",
+            ),
+            gauge(
+                "valerix_watch_opened_timestamp_seconds",
+                &["resource"],
+                "when the API server last accepted a watch; each is opened anew every 30 seconds",
+            ),
+            counter(
+                "valerix_watch_errors_total",
+                &["kind"],
+                "watches that failed and were opened again",
+            ),
             gauge("valerix_cached_objects", &["kind"], "objects in the caches"),
-            counter("valerix_invalid_objects_total", &["kind"], "objects that could not be read"),
-            gauge("valerix_resource_condition", &["kind", "namespace", "name", "condition", "status"], "1 for the status that a condition has now, of up to 2,000 objects of each kind"),
-            gauge("valerix_evidence_age_seconds", &["namespace", "name"], "time since that pod of a service answered the operator that has been silent longest; with nothing new a pod answers every 120 seconds"),
+            counter(
+                "valerix_invalid_objects_total",
+                &["kind"],
+                "objects that could not be read",
+            ),
+            gauge(
+                "valerix_resource_condition",
+                &["kind", "namespace", "name", "condition", "status"],
+                "1 for the status that a condition has now, of up to 2,000 objects of each kind",
+            ),
+            gauge(
+                "valerix_evidence_age_seconds",
+                &["namespace", "name"],
+                "time since that pod of a service answered the operator that has been silent longest; with nothing new a pod answers every 120 seconds",
+            ),
             counter("valerix_chaos_runs_total", &["type", "verdict"], "runs that ended"),
-            gauge("valerix_backup_last_success_timestamp_seconds", &["namespace", "policy"], "when the newest archive was stored; before the first, when the policy was made"),
+            gauge(
+                "valerix_backup_last_success_timestamp_seconds",
+                &["namespace", "policy"],
+                "when the newest archive was stored; before the first, when the policy was made",
+            ),
             gauge("valerix_backup_archive_bytes", &["namespace", "policy"], "its size"),
         ],
     },
@@ -78,52 +137,180 @@ pub const SOURCES: &[Source] = &[
         title: "Every service that links the library (`:9090/metrics`)",
         says: "",
         metrics: &[
-            gauge("resilience_circuit_state", &["target", "state"], "1 for the state of a target's circuit: `Closed`, `Open`, `HalfOpen`"),
+            gauge(
+                "resilience_circuit_state",
+                &["target", "state"],
+                "1 for the state of a target's circuit: `Closed`, `Open`, `HalfOpen`",
+            ),
             counter("resilience_calls_total", &["target", "outcome"], "attempts by outcome"),
-            histogram("resilience_call_duration_seconds", &["target"], "how long attempts took"),
-            histogram("resilience_request_duration_seconds", &["class"], "inbound requests, by the first digit of their status"),
+            histogram(
+                "resilience_call_duration_seconds",
+                &["target"],
+                "how long attempts took",
+            ),
+            histogram(
+                "resilience_request_duration_seconds",
+                &["class"],
+                "inbound requests, by the first digit of their status",
+            ),
             counter("resilience_retries_total", &["target", "reason"], "repetitions"),
-            counter("resilience_retries_refused_total", &["target"], "repetitions that the budget refused"),
-            gauge("resilience_retry_budget_remaining", &["target"], "repetitions that are left"),
-            counter("resilience_failovers_total", &["target", "reason"], "attempts that went on to another address at once"),
-            counter("resilience_hedges_total", &["target"], "attempts sent beside a slow one"),
-            counter("resilience_ejections_total", &["target"], "addresses left alone for failing in a row"),
+            counter(
+                "resilience_retries_refused_total",
+                &["target"],
+                "repetitions that the budget refused",
+            ),
+            gauge(
+                "resilience_retry_budget_remaining",
+                &["target"],
+                "repetitions that are left",
+            ),
+            counter(
+                "resilience_failovers_total",
+                &["target", "reason"],
+                "attempts that went on to another address at once",
+            ),
+            counter(
+                "resilience_hedges_total",
+                &["target"],
+                "attempts sent beside a slow one",
+            ),
+            counter(
+                "resilience_ejections_total",
+                &["target"],
+                "addresses left alone for failing in a row",
+            ),
             counter("resilience_timeouts_total", &["kind"], "times that ran out"),
-            gauge("resilience_bulkhead_inflight", &["target"], "calls under way to a target"),
-            gauge("resilience_bulkhead_limit", &["target"], "calls at a time that it may have"),
-            counter("resilience_bulkhead_decisions_total", &["target", "decision"], "places that were asked for"),
+            gauge(
+                "resilience_bulkhead_inflight",
+                &["target"],
+                "calls under way to a target",
+            ),
+            gauge(
+                "resilience_bulkhead_limit",
+                &["target"],
+                "calls at a time that it may have",
+            ),
+            counter(
+                "resilience_bulkhead_decisions_total",
+                &["target", "decision"],
+                "places that were asked for",
+            ),
             gauge("resilience_concurrency_inflight", &[], "requests under way"),
             gauge("resilience_concurrency_queued", &[], "requests that wait for a place"),
-            gauge("resilience_concurrency_limit", &[], "requests at a time that there may be"),
-            counter("resilience_concurrency_decisions_total", &["priority", "decision"], "places that were asked for"),
-            counter("resilience_ratelimit_decisions_total", &["rule", "decision"], "requests under a limit"),
-            counter("resilience_ratelimit_redis_calls_total", &["result"], "times that Redis was asked for shared limits"),
-            counter("resilience_ratelimit_local_decisions_total", &["rule"], "requests of a shared limit that the local share decided"),
-            gauge("resilience_ratelimit_degraded", &["rule"], "1 while Redis does not decide a shared limit"),
+            gauge(
+                "resilience_concurrency_limit",
+                &[],
+                "requests at a time that there may be",
+            ),
+            counter(
+                "resilience_concurrency_decisions_total",
+                &["priority", "decision"],
+                "places that were asked for",
+            ),
+            counter(
+                "resilience_ratelimit_decisions_total",
+                &["rule", "decision"],
+                "requests under a limit",
+            ),
+            counter(
+                "resilience_ratelimit_redis_calls_total",
+                &["result"],
+                "times that Redis was asked for shared limits",
+            ),
+            counter(
+                "resilience_ratelimit_local_decisions_total",
+                &["rule"],
+                "requests of a shared limit that the local share decided",
+            ),
+            gauge(
+                "resilience_ratelimit_degraded",
+                &["rule"],
+                "1 while Redis does not decide a shared limit",
+            ),
             gauge("resilience_config_info", &["hash", "error"], "which configuration runs"),
-            counter("resilience_config_reload_total", &["document", "result"], "documents that were read"),
-            gauge("resilience_fault_active", &["run", "type"], "1 while a fault is in force"),
-            counter("resilience_faults_injected_total", &["type"], "requests that a fault touched"),
+            counter(
+                "resilience_config_reload_total",
+                &["document", "result"],
+                "documents that were read",
+            ),
+            gauge(
+                "resilience_fault_active",
+                &["run", "type"],
+                "1 while a fault is in force",
+            ),
+            counter(
+                "resilience_faults_injected_total",
+                &["type"],
+                "requests that a fault touched",
+            ),
         ],
     },
     Source {
         title: "Every service of the shop (`:9090/metrics`)",
         says: "",
         metrics: &[
-            counter("http_requests_total", &["method", "route", "status"], "requests answered"),
-            histogram("http_request_duration_seconds", &["method", "route"], "from a request's head to its answer's head"),
-            counter("events_published_total", &["outcome"], "outbox rows: published, failed, republished"),
+            counter(
+                "http_requests_total",
+                &["method", "route", "status"],
+                "requests answered",
+            ),
+            histogram(
+                "http_request_duration_seconds",
+                &["method", "route"],
+                "from a request's head to its answer's head",
+            ),
+            counter(
+                "events_published_total",
+                &["outcome"],
+                "outbox rows: published, failed, republished",
+            ),
             gauge("outbox_unpublished_events", &[], "events that wait to be published"),
-            gauge("outbox_oldest_unpublished_seconds", &[], "age of the oldest of them, else 0"),
-            counter("events_handled_total", &["stream", "group", "outcome"], "events: handled, failed, unavailable, dead"),
-            gauge("consumer_lag", &["stream", "group"], "events that a group has not finished. Absent while Redis is away"),
-            gauge("event_stream_entries", &["stream"], "what a stream holds, finished events included"),
-            gauge("event_dead_letters", &["stream"], "dead letters of a stream, of all groups; each is kept for a week"),
+            gauge(
+                "outbox_oldest_unpublished_seconds",
+                &[],
+                "age of the oldest of them, else 0",
+            ),
+            counter(
+                "events_handled_total",
+                &["stream", "group", "outcome"],
+                "events: handled, failed, unavailable, dead",
+            ),
+            gauge(
+                "consumer_lag",
+                &["stream", "group"],
+                "events that a group has not finished. Absent while Redis is away",
+            ),
+            gauge(
+                "event_stream_entries",
+                &["stream"],
+                "what a stream holds, finished events included",
+            ),
+            gauge(
+                "event_dead_letters",
+                &["stream"],
+                "dead letters of a stream, of all groups; each is kept for a week",
+            ),
             gauge("event_bus_up", &[], "1 while Redis answers the consumers"),
-            counter("lock_contentions_total", &["lock"], "times that a lock was held when somebody wanted it"),
-            histogram("lock_acquisition_seconds", &[], "time until Redis granted a lock that was free"),
-            counter("background_task_restarts_total", &["task"], "tasks that panicked and were started again"),
-            counter("trace_spans_total", &["outcome"], "spans: exported, failed (the collector did not take them), dropped (too many waited)"),
+            counter(
+                "lock_contentions_total",
+                &["lock"],
+                "times that a lock was held when somebody wanted it",
+            ),
+            histogram(
+                "lock_acquisition_seconds",
+                &[],
+                "time until Redis granted a lock that was free",
+            ),
+            counter(
+                "background_task_restarts_total",
+                &["task"],
+                "tasks that panicked and were started again",
+            ),
+            counter(
+                "trace_spans_total",
+                &["outcome"],
+                "spans: exported, failed (the collector did not take them), dropped (too many waited)",
+            ),
             gauge("service_build_info", &["version"], "always 1; which version runs"),
         ],
     },
@@ -131,23 +318,91 @@ pub const SOURCES: &[Source] = &[
         title: "Single services of the shop",
         says: "Money is in the currency's minor unit.",
         metrics: &[
-            counter("orders_total", &["status", "reason"], "order: orders by the status they reached, and why they were cancelled"),
-            histogram("order_processing_duration_seconds", &[], "order: from taking an order in to its first final status"),
-            gauge("orders_open", &["state"], "order: orders that inventory or payment still has to do with"),
-            gauge("order_commands_open", &["action"], "order: commands that are not answered"),
-            gauge("order_commands_overdue_seconds", &[], "order: how long the command that has waited longest has been due, else 0"),
-            counter("orders_passed_over_total", &["step"], "order: rows that the sweeper could not deal with"),
-            counter("revenue_minor_total", &["currency"], "order: amounts of confirmed orders"),
-            gauge("inventory_chaos_enabled", &[], "inventory: 1 while it goes wrong on purpose, by `POST /api/admin/chaos`"),
-            counter("payments_total", &["state"], "payment: payments by the state they reached"),
-            counter("payments_charged_minor_total", &["currency"], "payment: amounts that were charged"),
-            counter("payments_passed_over_total", &[], "payment: due payments that this version could not read"),
-            gauge("payment_reconciliation_differences", &["kind"], "payment: charges and refunds that payment and the processor do not agree about. Not 0: look at `GET /api/admin/reconciliation`"),
-            counter("notifications_total", &["channel", "outcome"], "notification: attempts to deliver a message"),
-            counter("gateway_config_reloads_total", &["result"], "gateway: readings of its file of routes"),
-            counter("auth_logins_total", &["outcome"], "auth: attempts to log in: succeeded, wrong, locked, failed"),
-            counter("auth_refreshes_total", &["outcome"], "auth: refresh tokens: exchanged, invalid, reused (shown twice, which ends the session), failed"),
-            gauge("auth_signing_key_age_seconds", &[], "auth: how long the key that signs tokens has been signing; -1 while there is none"),
+            counter(
+                "orders_total",
+                &["status", "reason"],
+                "order: orders by the status they reached, and why they were cancelled",
+            ),
+            histogram(
+                "order_processing_duration_seconds",
+                &[],
+                "order: from taking an order in to its first final status",
+            ),
+            gauge(
+                "orders_open",
+                &["state"],
+                "order: orders that inventory or payment still has to do with",
+            ),
+            gauge(
+                "order_commands_open",
+                &["action"],
+                "order: commands that are not answered",
+            ),
+            gauge(
+                "order_commands_overdue_seconds",
+                &[],
+                "order: how long the command that has waited longest has been due, else 0",
+            ),
+            counter(
+                "orders_passed_over_total",
+                &["step"],
+                "order: rows that the sweeper could not deal with",
+            ),
+            counter(
+                "revenue_minor_total",
+                &["currency"],
+                "order: amounts of confirmed orders",
+            ),
+            gauge(
+                "inventory_chaos_enabled",
+                &[],
+                "inventory: 1 while it goes wrong on purpose, by `POST /api/admin/chaos`",
+            ),
+            counter(
+                "payments_total",
+                &["state"],
+                "payment: payments by the state they reached",
+            ),
+            counter(
+                "payments_charged_minor_total",
+                &["currency"],
+                "payment: amounts that were charged",
+            ),
+            counter(
+                "payments_passed_over_total",
+                &[],
+                "payment: due payments that this version could not read",
+            ),
+            gauge(
+                "payment_reconciliation_differences",
+                &["kind"],
+                "payment: charges and refunds that payment and the processor do not agree about. Not 0: look at `GET /api/admin/reconciliation`",
+            ),
+            counter(
+                "notifications_total",
+                &["channel", "outcome"],
+                "notification: attempts to deliver a message",
+            ),
+            counter(
+                "gateway_config_reloads_total",
+                &["result"],
+                "gateway: readings of its file of routes",
+            ),
+            counter(
+                "auth_logins_total",
+                &["outcome"],
+                "auth: attempts to log in: succeeded, wrong, locked, failed",
+            ),
+            counter(
+                "auth_refreshes_total",
+                &["outcome"],
+                "auth: refresh tokens: exchanged, invalid, reused (shown twice, which ends the session), failed",
+            ),
+            gauge(
+                "auth_signing_key_age_seconds",
+                &[],
+                "auth: how long the key that signs tokens has been signing; -1 while there is none",
+            ),
         ],
     },
     Source {
@@ -194,9 +449,23 @@ pub fn files() -> Files {
             let _ = writeln!(page, "{}", source.says);
         }
         page.push_str("\n| Metric | Kind | Means |\n| --- | --- | --- |\n");
-        for Metric { name, kind, labels, means } in source.metrics {
-            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-            let _ = writeln!(page, "| `{name}{labels}` | {} | {means} |", format!("{kind:?}").to_lowercase());
+        for Metric {
+            name,
+            kind,
+            labels,
+            means,
+        } in source.metrics
+        {
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", labels.join(","))
+            };
+            let _ = writeln!(
+                page,
+                "| `{name}{labels}` | {} | {means} |",
+                format!("{kind:?}").to_lowercase()
+            );
         }
     }
     page.push_str(&rules::section());
@@ -233,7 +502,12 @@ mod tests {
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
                 // What tests define is exposed by nobody.
-                texts.push(text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned());
+                texts.push(
+                    text.split("#[cfg(test)]\nmod tests {")
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned(),
+                );
             }
         }
     }
@@ -258,7 +532,10 @@ mod tests {
                         continue;
                     };
                     let is_metric = before != ROW || name.starts_with("resilience_");
-                    if is_metric && name.contains('_') && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+                    if is_metric
+                        && name.contains('_')
+                        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    {
                         names.insert(name.to_owned());
                     }
                 }
@@ -277,7 +554,10 @@ mod tests {
             .collect();
         let defined = defined();
         let missing: Vec<_> = defined.difference(&known).collect();
-        assert!(missing.is_empty(), "give these a row in e2e/generate/src/observability/metrics.rs: {missing:?}");
+        assert!(
+            missing.is_empty(),
+            "give these a row in e2e/generate/src/observability/metrics.rs: {missing:?}"
+        );
         let gone: Vec<_> = known.difference(&defined).collect();
         assert!(gone.is_empty(), "no source defines these: {gone:?}");
     }
@@ -286,7 +566,20 @@ mod tests {
     fn no_label_can_have_as_many_values_as_there_are_users() {
         for metric in SOURCES.iter().flat_map(|source| source.metrics) {
             for label in metric.labels {
-                let endless = ["user", "email", "key", "id", "path", "url", "uri", "address", "host", "ip", "trace_id", "error_text"];
+                let endless = [
+                    "user",
+                    "email",
+                    "key",
+                    "id",
+                    "path",
+                    "url",
+                    "uri",
+                    "address",
+                    "host",
+                    "ip",
+                    "trace_id",
+                    "error_text",
+                ];
                 assert!(!endless.contains(label), "{} has the label {label}", metric.name);
             }
         }
@@ -297,7 +590,12 @@ mod tests {
         let mut seen = BTreeSet::new();
         for metric in SOURCES.iter().flat_map(|source| source.metrics) {
             assert!(seen.insert(metric.name), "{} stands there twice", metric.name);
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{}",
+                metric.name
+            );
         }
     }
 }

@@ -6,7 +6,18 @@ use super::metrics::{self, Kind};
 const OF_TARGETS: [&str; 5] = ["namespace", "service", "pod", "instance", "job"];
 /// Words of the language that are no metrics.
 const WORDS: [&str; 12] = [
-    "and", "or", "unless", "by", "without", "on", "ignoring", "offset", "bool", "group_left", "group_right", "le",
+    "and",
+    "or",
+    "unless",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "offset",
+    "bool",
+    "group_left",
+    "group_right",
+    "le",
 ];
 
 /// What is wrong with a query's names: one that nothing exposes, or a label that it does not have. `recorded` are the
@@ -49,14 +60,21 @@ fn selectors(query: &str) -> Vec<(String, Vec<String>)> {
         let mut labels = Vec::new();
         if let Some((inside, after)) = behind.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
             let parts = inside.split(',').filter_map(|part| part.split(['=', '!']).next());
-            labels.extend(parts.map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()));
+            labels.extend(
+                parts
+                    .map(|label| label.trim().to_owned())
+                    .filter(|label| !label.is_empty()),
+            );
             behind = after;
         }
         if is_metric {
             found.push((word.to_owned(), labels));
         }
         // A range: `[5m]`.
-        rest = behind.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(behind, |(_, after)| after);
+        rest = behind
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once(']'))
+            .map_or(behind, |(_, after)| after);
     }
     found
 }
@@ -87,15 +105,28 @@ mod tests {
     fn names_and_labels_are_found() {
         let query = r#"histogram_quantile(0.95, sum by (service, le) (rate(http_request_duration_seconds_bucket{route!~"/health|/ready", namespace="shop"}[5m]))) > 1 or vector(0)"#;
         let labels = ["route", "namespace"].map(str::to_owned).to_vec();
-        assert_eq!(selectors(query), [("http_request_duration_seconds_bucket".to_owned(), labels)]);
+        assert_eq!(
+            selectors(query),
+            [("http_request_duration_seconds_bucket".to_owned(), labels)]
+        );
         assert!(unknown(query, &[]).is_empty());
     }
 
     #[test]
     fn what_is_not_there_is_found_out() {
-        assert_eq!(unknown("sum(http_request_total)", &[]), ["nothing exposes http_request_total"]);
-        assert_eq!(unknown(r#"consumer_lag{topic="a"}"#, &[]), ["consumer_lag has no label topic"]);
-        assert_eq!(unknown("http_request_duration_seconds", &[]).len(), 1, "a histogram is not a series");
+        assert_eq!(
+            unknown("sum(http_request_total)", &[]),
+            ["nothing exposes http_request_total"]
+        );
+        assert_eq!(
+            unknown(r#"consumer_lag{topic="a"}"#, &[]),
+            ["consumer_lag has no label topic"]
+        );
+        assert_eq!(
+            unknown("http_request_duration_seconds", &[]).len(),
+            1,
+            "a histogram is not a series"
+        );
         assert!(unknown("service:errors:ratio > 1", &["service:errors:ratio"]).is_empty());
     }
 }

@@ -76,16 +76,24 @@ pub fn files() -> Result<Files> {
         let name = group.name;
         let rules = yaml(&json!({"groups": [rules(group)]}))?;
         for chart in charts {
-            files.insert(PathBuf::from(format!("charts/{chart}/rules/{name}.yaml")), rules.clone());
+            files.insert(
+                PathBuf::from(format!("charts/{chart}/rules/{name}.yaml")),
+                rules.clone(),
+            );
         }
-        files.insert(PathBuf::from(format!("e2e/rules/{name}.test.yaml")), yaml(&tests(group))?);
+        files.insert(
+            PathBuf::from(format!("e2e/rules/{name}.test.yaml")),
+            yaml(&tests(group))?,
+        );
     }
     Ok(files)
 }
 
 /// The section of `docs/metrics.md` about alerts.
 pub fn section() -> String {
-    let mut section = String::from("\n## Alerts\nBoth charts bring them; see [observability](guide/observability.md).\n\n| Alert | Severity | Says | Runbook |\n| --- | --- | --- | --- |\n");
+    let mut section = String::from(
+        "\n## Alerts\nBoth charts bring them; see [observability](guide/observability.md).\n\n| Alert | Severity | Says | Runbook |\n| --- | --- | --- | --- |\n",
+    );
     for alert in [&VALERIX, &SHOP].into_iter().flat_map(|group| group.alerts) {
         let summary = alert.summary.replace("{{ $labels.", "`").replace(" }}", "`");
         let severity = severity(alert.severity);
@@ -131,7 +139,10 @@ fn rules(group: &Group) -> Value {
 
 fn tests(group: &Group) -> Value {
     let test = |alert: &Alert, case: &Case, what: &str, firing: u8| {
-        let series = case.series.iter().map(|(series, values)| json!({"series": series, "values": values}));
+        let series = case
+            .series
+            .iter()
+            .map(|(series, values)| json!({"series": series, "values": values}));
         let question = format!(
             "count(ALERTS{{alertname=\"{}\", alertstate=\"firing\"}}) > bool 0 or vector(0)",
             alert.name
@@ -147,10 +158,12 @@ fn tests(group: &Group) -> Value {
             }],
         })
     };
-    let tests = group
-        .alerts
-        .iter()
-        .flat_map(|alert| [test(alert, &alert.fires, "fires", 1), test(alert, &alert.silent, "is silent", 0)]);
+    let tests = group.alerts.iter().flat_map(|alert| {
+        [
+            test(alert, &alert.fires, "fires", 1),
+            test(alert, &alert.silent, "is silent", 0),
+        ]
+    });
     json!({
         "rule_files": [format!("../../charts/valerix-shop/rules/{}.yaml", group.name)],
         "evaluation_interval": "1m",
@@ -168,7 +181,10 @@ mod tests {
     fn every_rule_asks_for_what_is_exposed() {
         for group in [&VALERIX, &SHOP] {
             let recorded: Vec<&str> = group.recordings.iter().map(|recording| recording.name).collect();
-            let recordings = group.recordings.iter().map(|recording| (recording.name, recording.query));
+            let recordings = group
+                .recordings
+                .iter()
+                .map(|recording| (recording.name, recording.query));
             let alerts = group.alerts.iter().map(|alert| (alert.name, alert.query));
             for (name, query) in recordings.chain(alerts) {
                 assert_eq!(unknown(query, &recorded), [""; 0], "{name}");
@@ -182,7 +198,12 @@ mod tests {
         for alert in [&VALERIX, &SHOP].into_iter().flat_map(|group| group.alerts) {
             let page = folder.join(alert.runbook).with_extension("md");
             let text = std::fs::read_to_string(&page).unwrap_or_default();
-            assert!(text.contains(alert.name), "{} does not speak of {}", page.display(), alert.name);
+            assert!(
+                text.contains(alert.name),
+                "{} does not speak of {}",
+                page.display(),
+                alert.name
+            );
         }
     }
 }

@@ -469,8 +469,14 @@ impl Consumer {
                 for held in held {
                     let number = |entries| i64::try_from(entries).unwrap_or(i64::MAX);
                     let topic = [held.topic.as_str()];
-                    self.metrics.stream_entries.with_label_values(&topic).set(number(held.events));
-                    self.metrics.dead_letters.with_label_values(&topic).set(number(held.dead_letters));
+                    self.metrics
+                        .stream_entries
+                        .with_label_values(&topic)
+                        .set(number(held.events));
+                    self.metrics
+                        .dead_letters
+                        .with_label_values(&topic)
+                        .set(number(held.dead_letters));
                 }
             }
             Err(error) => tracing::debug!(%error, "the streams were not trimmed"),

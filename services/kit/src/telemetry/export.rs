@@ -30,7 +30,8 @@ const ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 static SPANS: LazyLock<Result<IntCounterVec, prometheus::Error>> = LazyLock::new(|| {
-    let what = "Spans by what became of them: exported, failed (the collector did not take them), dropped (too many waited)";
+    let what =
+        "Spans by what became of them: exported, failed (the collector did not take them), dropped (too many waited)";
     let spans = IntCounterVec::new(Opts::new("trace_spans_total", what), &["outcome"])?;
     for outcome in ["exported", "failed", "dropped"] {
         spans.with_label_values(&[outcome]);

@@ -89,7 +89,10 @@ impl TraceService for Spans {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for resource in request.into_inner().resource_spans {
-            let sender = resource.resource.map(|resource| texts(&resource.attributes)).unwrap_or_default();
+            let sender = resource
+                .resource
+                .map(|resource| texts(&resource.attributes))
+                .unwrap_or_default();
             let named = sender.into_iter().find(|(key, _)| key == "service.name");
             let service = named.map(|(_, value)| value).unwrap_or_default();
             let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);

@@ -14,8 +14,7 @@ use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::events::{
     BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, Held, NewEvent,
-    Subscription,
-    outbox,
+    Subscription, outbox,
 };
 use valerix_kit::metrics::Metrics;
 use valerix_kit::postgres::begin;

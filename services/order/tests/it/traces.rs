@@ -65,7 +65,12 @@ async fn an_order_is_one_tree_of_spans_also_where_it_is_sent_again() {
     let direct = Uuid::new_v4().simple().to_string();
     assert_eq!(place(&shop, &direct).await.status, 201);
     let commit = ("inventory", "process inventory.commands");
-    whole(&shop, &direct, &[("order", "POST /api/orders"), ("order", "POST inventory"), commit]).await;
+    whole(
+        &shop,
+        &direct,
+        &[("order", "POST /api/orders"), ("order", "POST inventory"), commit],
+    )
+    .await;
     let spans = collector.trace(&direct);
     let charge = spans.iter().find(|span| span.name == "POST /payments").unwrap();
     assert_eq!(charge.attribute("http.response.status_code"), "201");
