@@ -1,6 +1,6 @@
 # The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order kubeconfig down test check unit e2e bench generate images
+.PHONY: help demo order load shop-race shop-fencing shop-scaling kubeconfig down test check unit e2e bench generate images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -21,10 +21,15 @@ XTASK := cargo run $(if $(FIRST),,--quiet) --locked --target-dir target/xtask --
 
 ITEM ?= ps5
 QUANTITY ?= 1
+SCENARIO ?= load
 
 define HELP
 make demo        bring up a cluster, install everything, show the three kinds at work, leave it running
 make order       place one order in the demo's shop: make order ITEM=ps5 QUANTITY=1
+make load        put load on the demo's shop: make load SCENARIO=spike RATE=20 LASTS=30
+                 smoke, load, spike, soak, breaker, rate-limit; each ends with a verdict in words
+make shop-race   fifty customers and one last piece; make shop-fencing: a stale holder of a lock is refused;
+                 make shop-scaling: one replica of order beside three
 make kubeconfig  print the path of the demo's kubeconfig: export KUBECONFIG=$$(make -s kubeconfig)
 make down        remove the clusters demo and test
 
@@ -43,12 +48,16 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order kubeconfig down test check unit e2e images generate:
+demo order load kubeconfig down test check unit e2e images generate:
 	@:$(if $(FIRST),$(info Compiling xtask, the program behind this Makefile: once, about a minute))
 	@$(XTASK) xtask -- $@ $(ARGUMENTS)
 
 bench:
 	@$(XTASK) valerix-bench -- $(ARGUMENTS)
+
+load: ARGUMENTS = --scenario $(SCENARIO) $(if $(RATE),--rate $(RATE)) $(if $(LASTS),--lasts $(LASTS)) $(if $(URL),--url $(URL))
+shop-race shop-fencing shop-scaling: shop-%:
+	@$(XTASK) xtask -- load --scenario $* $(if $(LASTS),--lasts $(LASTS)) $(if $(URL),--url $(URL))
 
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

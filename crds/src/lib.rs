@@ -40,14 +40,15 @@ pub use duration::{Duration, InvalidDuration};
 pub use resilient_service::{
     ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Capabilities, Chaos,
     ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload, ConfigStatus,
-    ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Hedge, HedgeType, HttpHeader,
+    ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Guard, GuardInbound, GuardMode, GuardOutbound, GuardPort, GuardProtocol,
+    GuardTargets, Hedge, HedgeType, HttpHeader,
     Idempotency, ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey,
     LimitKeyType, LimitScope, LocalReference, Mode, NetworkPolicy, NetworkPolicyMode, OverrideState, Priorities,
     Priority, PriorityHeader, ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReloadStrategy,
     ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements,
     Retry, RetryBudget, RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext, ServiceExposure,
     ServiceSummary, ServiceType, TaintEffect, Target, TargetDefaults, TargetOverride, Timeouts, Toleration,
-    TolerationOperator, TopologySpread, TopologySpreadMode, UpdateStrategy, UpdateStrategyType, Verbatim, VolumeMount,
+    TolerationOperator, TopologySpread, TopologySpreadMode, UnknownHosts, UpdateStrategy, UpdateStrategyType, Verbatim, VolumeMount,
     Window, WindowType,
 };
 

@@ -22,6 +22,10 @@ pub const NUDGE_ANNOTATION: &str = "resilience.valerix.io/nudge";
 pub const RUN_ANNOTATION: &str = "resilience.valerix.io/run";
 /// Annotation on a ChaosExperiment: `true` lets the finalizer go although the fault could not be read back as gone.
 pub const FORCE_FINALIZE_ANNOTATION: &str = "resilience.valerix.io/force-finalize";
+/// Label on the pods of a guarded service: a hash of which ports its guard stands before.
+pub const GUARD_LABEL: &str = "resilience.valerix.io/guard";
+/// Name of the guard's container.
+pub const GUARD_CONTAINER: &str = "valerix-guard";
 /// Finalizer of a ChaosExperiment, present from the persisted intent until the fault is read back as gone.
 pub const CHAOS_FINALIZER: &str = "resilience.valerix.io/recover";
 /// ConfigMap in the operator's namespace that stops every experiment while its key `stop` is set.

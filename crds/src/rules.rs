@@ -14,6 +14,20 @@ fn service(spec: Value) -> Value {
     )
 }
 
+/// A service with two ports and this guard.
+fn guarded(guard: Value) -> Value {
+    service(json!({
+        "ports": [{"name": "http", "containerPort": 8080}, {"name": "redis", "containerPort": 6379}],
+        "guard": guard
+    }))
+}
+
+/// The same object with these fields of its specification instead.
+fn merged_spec(mut object: Value, spec: Value) -> Value {
+    object["spec"] = merged(object["spec"].take(), spec);
+    object
+}
+
 fn chaos(spec: Value) -> Value {
     object(
         "ChaosExperiment",
@@ -122,6 +136,27 @@ fn what_is_right_passes() {
         service(
             json!({"terminationGracePeriodSeconds": 3, "lifecycle": {"preStopSleep": "3s"}, "resilience": {"protocol": "None"}}),
         ),
+        // A guard with everything, one whose ports are left to it, and one that is off and keeps what it would do.
+        guarded(json!({
+            "mode": "Sidecar", "image": "guard:1", "resources": {"limits": {"memory": "64Mi"}},
+            "inbound": {"ports": [{"name": "http"}, {"name": "redis", "protocol": "TCP"}]},
+            "outbound": {"targets": "Auto", "httpProxy": true, "unknownHosts": "Refuse"}
+        })),
+        merged_spec(
+            guarded(json!({"mode": "Sidecar"})),
+            json!({"resilience": {"protocol": "Report", "reportPort": 15000, "targets": [
+                {"name": "cache", "url": "tcp://cache.shop.svc:6379", "timeout": {"connect": "1s"}, "circuitBreaker": {"scope": "Target"}},
+                {"name": "api", "url": "http://api"}
+            ]}}),
+        ),
+        merged_spec(
+            guarded(json!({"mode": "Sidecar", "outbound": {"targets": "None"}})),
+            json!({"resilience": {"targets": [{"name": "api"}]}}),
+        ),
+        merged_spec(
+            guarded(json!({"mode": "Off", "inbound": {"ports": [{"name": "http"}]}})),
+            json!({"ports": [{"name": "http", "containerPort": 15100}], "resilience": {"protocol": "None", "targets": [{"name": "api"}]}}),
+        ),
         // Scaling out under load meets no rule.
         service(
             json!({"replicas": 1000, "resilience": {"inbound": {"rateLimit": {"rules": [
@@ -200,7 +235,88 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
     let security = |block: Value| service(json!({"securityContext": block}));
     let toleration = |block: Value| service(json!({"tolerations": [block]}));
     let liveness = |block: Value| service(json!({"probes": {"liveness": block}}));
+    let with_targets = |guard: Value, target: Value| {
+        let target = merged(json!({"name": "cache"}), target);
+        merged_spec(guarded(guard), json!({"resilience": {"targets": [target]}}))
+    };
+    let sidecar = || json!({"mode": "Sidecar"});
+    let tcp = |block: Value| with_targets(sidecar(), merged(json!({"url": "tcp://cache:6379"}), block));
     for (object, text) in [
+        (
+            merged_spec(guarded(sidecar()), json!({"resilience": {"protocol": "None"}})),
+            "protocol None contradicts guard.mode Sidecar",
+        ),
+        (
+            guarded(json!({"inbound": {"ports": [{"name": "htp"}]}})),
+            "must be the name of one of ports",
+        ),
+        (
+            service(json!({"guard": {"inbound": {"ports": [{"name": "http"}]}}})),
+            "must be the name of one of ports",
+        ),
+        (
+            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15001}]})),
+            "ports[].containerPort must not be 15001",
+        ),
+        (
+            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15100}]})),
+            "ports[].containerPort must not be 15001",
+        ),
+        (
+            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15299}]})),
+            "ports[].containerPort must not be 15001",
+        ),
+        (
+            merged_spec(guarded(sidecar()), json!({"resilience": {"reportPort": 15200}})),
+            "resilience.reportPort must not be 15001",
+        ),
+        (
+            guarded(json!({"mode": "Sidecar", "outbound": {"unknownHosts": "Refuse"}})),
+            "unknownHosts belongs to httpProxy: true",
+        ),
+        (
+            guarded(json!({"mode": "Sidecar", "outbound": {"httpProxy": false, "unknownHosts": "Refuse"}})),
+            "unknownHosts belongs to httpProxy: true",
+        ),
+        (
+            with_targets(json!({"mode": "Off"}), json!({"url": "tcp://cache:6379"})),
+            "tcp:// needs a guard that relays it",
+        ),
+        (
+            target(json!({"url": "tcp://cache:6379"})),
+            "tcp:// needs a guard that relays it",
+        ),
+        (
+            with_targets(
+                json!({"mode": "Sidecar", "outbound": {"targets": "None"}}),
+                json!({"url": "tcp://cache:6379"}),
+            ),
+            "tcp:// needs a guard that relays it",
+        ),
+        (
+            with_targets(sidecar(), json!({})),
+            "targets[].url is required with guard.mode Sidecar",
+        ),
+        (
+            tcp(json!({"retry": {"maxAttempts": 2}})),
+            "belong to http:// and https:// targets",
+        ),
+        (
+            tcp(json!({"hedge": {"delay": "1s"}})),
+            "belong to http:// and https:// targets",
+        ),
+        (
+            tcp(json!({"idempotentRoutes": ["POST /"]})),
+            "belong to http:// and https:// targets",
+        ),
+        (
+            tcp(json!({"balancing": {"type": "P2C"}})),
+            "belong to http:// and https:// targets",
+        ),
+        (
+            tcp(json!({"circuitBreaker": {"scope": "Host"}})),
+            "circuitBreaker.scope Host belongs to",
+        ),
         (
             service(json!({"minReadySeconds": 300})),
             "progressDeadlineSeconds (300 when absent) must be more",

@@ -4,7 +4,9 @@
 //! place orders, count what became of them, and put the operator under a proxy that can kill it at a chosen request.
 
 pub mod environment;
+pub mod experiments;
 pub mod kubectl;
+pub mod load;
 pub mod operator;
 pub mod proxy;
 pub mod shop;

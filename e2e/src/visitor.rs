@@ -59,6 +59,15 @@ impl Visitor {
         Self::signed_in(world, "admin@shop.example", &password).await
     }
 
+    /// The value of the header `Authorization`; empty for a guest.
+    #[must_use]
+    pub fn authorization(&self) -> String {
+        self.token
+            .as_ref()
+            .map(|token| format!("Bearer {token}"))
+            .unwrap_or_default()
+    }
+
     /// Asks the gateway. `body` is sent as JSON unless it is null.
     ///
     /// # Errors
@@ -75,8 +84,8 @@ impl Visitor {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        if let Some(token) = &self.token {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        if self.token.is_some() {
+            request = request.header(header::AUTHORIZATION, self.authorization());
         }
         let text = if body.is_null() {
             String::new()

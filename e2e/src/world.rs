@@ -211,7 +211,11 @@ impl World {
             "--set".into(),
             format!("image.repository={repository},image.tag={tag}"),
             "--set".into(),
-            format!("backup.image={}", images.of("backup")?),
+            format!(
+                "backup.image={},guard.image={}",
+                images.of("backup")?,
+                images.of("guard")?
+            ),
             "--set".into(),
             "chaos.namespaces={shop}".into(),
         ];

@@ -32,6 +32,9 @@ pub struct Settings {
     /// Image that the Jobs of a BackupPolicy run.
     #[arg(long, env = "BACKUP_IMAGE", default_value = "")]
     pub backup_image: String,
+    /// Image of the guards of ResilientServices that name none of their own.
+    #[arg(long, env = "GUARD_IMAGE", default_value = "")]
+    pub guard_image: String,
     /// ClusterRole that the ServiceAccount of a BackupPolicy's Job is bound to; the chart ships it.
     #[arg(long, env = "BACKUP_RUNNER_CLUSTER_ROLE", default_value = "valerix-backup-runner")]
     pub backup_runner_cluster_role: String,

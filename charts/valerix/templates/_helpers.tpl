@@ -69,6 +69,8 @@ capabilities:
   value: {{ .Values.chaos.maxDuration | quote }}
 - name: BACKUP_IMAGE
   value: {{ .Values.backup.image | default (printf "ghcr.io/valerix/backup:%s" .Chart.AppVersion) | quote }}
+- name: GUARD_IMAGE
+  value: {{ .Values.guard.image | default (printf "ghcr.io/valerix/guard:%s" .Chart.AppVersion) | quote }}
 - name: BACKUP_RUNNER_CLUSTER_ROLE
   value: {{ include "valerix.backupRunner" . | quote }}
 {{- with .Values.extraEnv }}

@@ -1,6 +1,7 @@
 //! ResilientService: deploys a service and says how it must survive.
 
 mod concurrency;
+mod guard;
 mod inbound;
 mod pod;
 mod policy;
@@ -11,6 +12,9 @@ mod verbatim;
 mod workload;
 
 pub use concurrency::{Concurrency, ConcurrencyType, Priorities, Priority, PriorityHeader, RoutePriority};
+pub use guard::{
+    Guard, GuardInbound, GuardMode, GuardOutbound, GuardPort, GuardProtocol, GuardTargets, UnknownHosts,
+};
 pub use inbound::{Idempotency, Inbound, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, RateLimit, RateLimitRule};
 pub use pod::{
     Capabilities, SeccompProfile, SeccompProfileType, SecurityContext, TaintEffect, Toleration, TolerationOperator,

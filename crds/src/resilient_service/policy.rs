@@ -7,11 +7,11 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What the service's library obeys.
+/// What the service's library, or the guard beside it, obeys.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resilience {
-    /// Whether the image speaks the report protocol. None: nothing is asked of the pods, and only podKill can be injected. Default: Report.
+    /// Whether the pods speak the report protocol, by the image or by `guard`. None: nothing is asked of the pods, and only podKill can be injected. Default: Report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<ReportProtocol>,
     /// Port of the report. Unit: TCP port. Default: 9090.
@@ -91,13 +91,22 @@ pub struct TargetDefaults {
 /// A service that this one calls.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.url) || !self.url.startsWith('tcp://') || !has(self.retry) && !has(self.hedge) && !has(self.idempotentRoutes) && !has(self.balancing)")
+        .message("retry, hedge, idempotentRoutes and balancing belong to http:// and https:// targets: a tcp:// target has connections and no requests; remove them"),
+    validation = Rule::new("!has(self.url) || !self.url.startsWith('tcp://') || !has(self.circuitBreaker) || !has(self.circuitBreaker.scope) || self.circuitBreaker.scope != 'Host'")
+        .message("circuitBreaker.scope Host belongs to http:// and https:// targets, whose addresses are known; remove it")
+)]
 pub struct Target {
     /// Name by which the code asks for the client, and which status shows. Required.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Where the target is, for example `http://inventory.shop.svc`. Default: the address that the service itself was given.
+    /// Where the target is, for example `http://inventory.shop.svc`; `tcp://host:port` where `guard` relays what is no HTTP. Default: the address that the service itself was given; required with a guard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024), regex(pattern = r"^https?://[^/?#@ ]+(/[^?# ]*)?$"))]
+    #[schemars(
+        length(max = 1024),
+        regex(pattern = r"^(https?://[^/?#@ ]+(/[^?# ]*)?|tcp://[^/?#@ ]+:[0-9]{1,5})$")
+    )]
     pub url: Option<String>,
     /// Time limits of calls. Default: `resilience.defaults.timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

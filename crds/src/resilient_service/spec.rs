@@ -1,6 +1,7 @@
 //! What the user writes to deploy a service.
 
 use super::{
+    guard::Guard,
     pod::{SecurityContext, Toleration, VolumeMount},
     policy::Resilience,
     probes::Probes,
@@ -59,7 +60,19 @@ use std::collections::BTreeMap;
     validation = Rule::new("has(self.resilience) && has(self.resilience.protocol) && self.resilience.protocol == 'None' || (has(self.resilience) && has(self.resilience.inbound) && has(self.resilience.inbound.timeout) ? duration(self.resilience.inbound.timeout).getSeconds() : 15) + (has(self.lifecycle) && has(self.lifecycle.preStopSleep) ? duration(self.lifecycle.preStopSleep).getSeconds() : 5) <= self.terminationGracePeriodSeconds")
         .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout (15s when absent) plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends"),
     validation = Rule::new("(has(self.minReadySeconds) ? self.minReadySeconds : 0) < (has(self.progressDeadlineSeconds) ? self.progressDeadlineSeconds : 300)")
-        .message("progressDeadlineSeconds (300 when absent) must be more than minReadySeconds: a pod cannot count as available before; raise it, or wait less")
+        .message("progressDeadlineSeconds (300 when absent) must be more than minReadySeconds: a pod cannot count as available before; raise it, or wait less"),
+    validation = Rule::new("!has(self.guard) || !has(self.guard.mode) || self.guard.mode != 'Sidecar' || !has(self.resilience) || !has(self.resilience.protocol) || self.resilience.protocol != 'None'")
+        .message("resilience.protocol None contradicts guard.mode Sidecar, which reports for any image: remove protocol, or set guard.mode to Off"),
+    validation = Rule::new("!has(self.guard) || !has(self.guard.inbound) || !has(self.guard.inbound.ports) || self.guard.inbound.ports.all(g, has(self.ports) && self.ports.exists(p, p.name == g.name))")
+        .message("guard.inbound.ports[].name must be the name of one of ports: add the port, or correct the name"),
+    validation = Rule::new("!has(self.guard) || !has(self.guard.mode) || self.guard.mode != 'Sidecar' || !has(self.ports) || self.ports.all(p, p.containerPort != 15001 && (p.containerPort < 15100 || p.containerPort > 15299))")
+        .message("ports[].containerPort must not be 15001 or one from 15100 to 15299 with guard.mode Sidecar: the guard listens there; choose another"),
+    validation = Rule::new("!has(self.guard) || !has(self.guard.mode) || self.guard.mode != 'Sidecar' || !has(self.resilience) || !has(self.resilience.reportPort) || self.resilience.reportPort != 15001 && (self.resilience.reportPort < 15100 || self.resilience.reportPort > 15299)")
+        .message("resilience.reportPort must not be 15001 or one from 15100 to 15299 with guard.mode Sidecar: the guard listens there; choose another"),
+    validation = Rule::new("!has(self.resilience) || !has(self.resilience.targets) || has(self.guard) && has(self.guard.mode) && self.guard.mode == 'Sidecar' && !(has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None') || self.resilience.targets.all(t, !has(t.url) || !t.url.startsWith('tcp://'))")
+        .message("resilience.targets[].url with tcp:// needs a guard that relays it: set guard.mode to Sidecar and guard.outbound.targets to Auto, or write http:// or https://"),
+    validation = Rule::new("!has(self.guard) || !has(self.guard.mode) || self.guard.mode != 'Sidecar' || has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None' || !has(self.resilience) || !has(self.resilience.targets) || self.resilience.targets.all(t, has(t.url))")
+        .message("resilience.targets[].url is required with guard.mode Sidecar: the guard must know where the target is; write it, or set guard.outbound.targets to None")
 )]
 pub struct ResilientServiceSpec {
     /// Container image. Required.
@@ -186,9 +199,12 @@ pub struct ResilientServiceSpec {
     /// Whether experiments may touch this service. Default: Denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chaos: Option<Chaos>,
-    /// Breakers, deadlines and retries that the service's library obeys. Default: the built-in values named at each field.
+    /// Breakers, deadlines and retries that the service's library, or `guard`, obeys. Default: the built-in values named at each field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resilience: Option<Resilience>,
+    /// A proxy beside the container that obeys the policy for an image that cannot. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
     /// Stops the operator from changing anything but status; experiments are refused meanwhile. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,

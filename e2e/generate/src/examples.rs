@@ -7,14 +7,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
 use valerix_crds::{
-    Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Chaos,
+    Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Bulkhead, Chaos,
     ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyPolicy,
     ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, ExcludedWindow,
-    Expectation, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType, LimitScope,
-    LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode, ProbeSpec,
-    ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec,
-    ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState, Target, Timeouts,
-    Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
+    Expectation, Guard, GuardMode, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType,
+    LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode,
+    ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService,
+    ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState,
+    Target, Timeouts, Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
 };
 
 mod shop;
@@ -49,6 +49,11 @@ fn examples() -> Result<Vec<Example>> {
             name: "service-any-image",
             about: "A service of an image that knows nothing of Valerix: deployed, kept true, never asked for a report.",
             objects: vec![object(&any_image())?],
+        },
+        Example {
+            name: "service-guarded",
+            about: "A service of an image that knows nothing of Valerix, with a guard beside it that obeys the policy in its place: a breaker,\ndeadlines and retries towards the ledger, whose address the program finds in VALERIX_TARGET_LEDGER_URL, and a bound on\nconnections to Redis (VALERIX_TARGET_CACHE_ADDR). It consents to experiments.",
+            objects: vec![object(&guarded()?)?],
         },
         Example {
             name: "service-with-breaker",
@@ -122,6 +127,69 @@ fn any_image() -> ResilientService {
             ..service("docker.io/library/redis:7.0-bookworm")
         },
     )
+}
+
+fn guarded() -> Result<ResilientService> {
+    let target = |name: &str, url: &str, circuit_breaker: CircuitBreaker, bulkhead: Option<Bulkhead>| Target {
+        name: name.into(),
+        url: Some(url.into()),
+        timeout: None,
+        retry: None,
+        circuit_breaker: Some(circuit_breaker),
+        bulkhead,
+        idempotent_routes: vec![],
+        hedge: None,
+        balancing: None,
+        manual_override: None,
+    };
+    let ledger = CircuitBreaker {
+        consecutive_failures: Some(3),
+        open_duration: Some(duration("10s")?),
+        ..Default::default()
+    };
+    let connections = Bulkhead {
+        max_concurrent: Some(50),
+        max_wait: None,
+    };
+    Ok(ResilientService::new(
+        "checkout",
+        ResilientServiceSpec {
+            replicas: 2,
+            ports: vec![ContainerPort {
+                name: "http".into(),
+                container_port: 8080,
+                service_port: Some(80),
+            }],
+            probes: Some(Probes {
+                startup: None,
+                readiness: Some(ProbeSpec {
+                    path: Some("/health".into()),
+                    ..Default::default()
+                }),
+                liveness: None,
+            }),
+            chaos: Some(Chaos {
+                admission: ChaosAdmission::Allowed,
+            }),
+            guard: Some(Guard {
+                mode: Some(GuardMode::Sidecar),
+                ..Default::default()
+            }),
+            resilience: Some(Resilience {
+                targets: vec![
+                    target("ledger", "http://ledger", ledger, None),
+                    target(
+                        "cache",
+                        "tcp://cache:6379",
+                        CircuitBreaker::default(),
+                        Some(connections),
+                    ),
+                ],
+                ..Default::default()
+            }),
+            ..service("ghcr.io/acme/checkout:1.0.0")
+        },
+    ))
 }
 
 fn with_breaker() -> Result<ResilientService> {
@@ -357,6 +425,7 @@ fn service(image: &str) -> ResilientServiceSpec {
         config_reload: None,
         chaos: None,
         resilience: None,
+        guard: None,
         paused: false,
     }
 }

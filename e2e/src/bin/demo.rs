@@ -5,11 +5,8 @@
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use k8s_openapi::{
-    api::core::v1::{Pod, Service},
-    apimachinery::pkg::apis::meta::v1::Condition,
-};
-use kube::api::{ListParams, Patch, PatchParams};
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -18,6 +15,8 @@ use valerix_crds::{
     names::{RUN_ANNOTATION, condition as types},
 };
 use valerix_e2e::{
+    experiments::{self, is_run, status},
+    load::{self, Scenario},
     shop::{self, Order, Reply},
     visitor::Visitor,
     world::{OPERATOR_NAMESPACE, SHOP, World, eventually, has_condition, shop_services},
@@ -25,8 +24,6 @@ use valerix_e2e::{
 
 const POD_KILL: &str = "demo-inventory-kill";
 const LATENCY: &str = "demo-inventory-slow";
-/// The experiments spare younger pods.
-const MINIMUM_POD_AGE: Duration = Duration::from_secs(10);
 
 #[derive(Parser)]
 struct Arguments {
@@ -47,6 +44,14 @@ enum Command {
         #[arg(long)]
         quantity: i64,
     },
+    /// Puts load on the demo's shop, or shows something of it, and ends with a verdict.
+    Load {
+        /// What is to be shown.
+        #[arg(long, value_enum)]
+        scenario: Scenario,
+        #[command(flatten)]
+        options: load::Options,
+    },
 }
 
 #[tokio::main]
@@ -60,6 +65,7 @@ async fn main() -> Result<()> {
             println!("{}", serde_json::to_string_pretty(&reply.json()?)?);
             Ok(())
         }
+        Command::Load { scenario, options } => load::run(&World::installed().await?, scenario, &options).await,
     }
 }
 
@@ -212,11 +218,8 @@ async fn patch_threshold(world: &World) -> Result<()> {
 
 async fn slow_down(world: &World) -> Result<()> {
     let fault = json!({"latency": {"delay": "3s"}, "count": "100%", "duration": "10s"});
-    let run = start(world, LATENCY, fault).await?;
-    let active = |experiment: &ChaosExperiment| is_run(experiment, &run) && status(experiment).injected_at.is_some();
-    world
-        .object(SHOP, LATENCY, "the fault", Duration::from_secs(120), active)
-        .await?;
+    let run = experiments::start(world, LATENCY, fault).await?;
+    experiments::injected(world, LATENCY, &run).await?;
     show(world, "get chaos --namespace shop").await?;
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -233,7 +236,7 @@ async fn slow_down(world: &World) -> Result<()> {
 }
 
 async fn kill_a_pod(world: &World) -> Result<()> {
-    let run = start(world, POD_KILL, json!({"podKill": {}, "count": 1})).await?;
+    let run = experiments::start(world, POD_KILL, json!({"podKill": {}, "count": 1})).await?;
     let chosen = |experiment: &ChaosExperiment| is_run(experiment, &run) && !status(experiment).targets.is_empty();
     let limit = Duration::from_secs(120);
     let experiment = world.object(SHOP, POD_KILL, "the eviction", limit, chosen).await?;
@@ -243,85 +246,8 @@ async fn kill_a_pod(world: &World) -> Result<()> {
     finish(world, POD_KILL, &run).await
 }
 
-fn status(experiment: &ChaosExperiment) -> valerix_crds::ChaosExperimentStatus {
-    experiment.status.clone().unwrap_or_default()
-}
-
-fn is_run(experiment: &ChaosExperiment, run: &str) -> bool {
-    status(experiment).run.as_deref() == Some(run)
-}
-
-fn is_over(experiment: &ChaosExperiment) -> bool {
-    is_true(Some(&status(experiment).conditions), types::COMPLETED)
-}
-
-/// A run id that no earlier run of the demo had.
-fn run_id() -> String {
-    format!("demo-{}", chrono::Utc::now().timestamp())
-}
-
-/// Applies the experiment with a new run id, once the target's pods are old enough and an earlier run has ended.
-async fn start(world: &World, name: &str, fault: Value) -> Result<String> {
-    let experiments = world.api::<ChaosExperiment>(SHOP);
-    if experiments.get_opt(name).await?.is_some() {
-        let free = |experiment: &ChaosExperiment| experiment.status.is_none() || is_over(experiment);
-        let limit = Duration::from_secs(180);
-        world.object(SHOP, name, "the end of the last run", limit, free).await?;
-    }
-    await_pod_age(world).await?;
-    let run = run_id();
-    let mut spec = json!({
-        "target": {"service": "inventory"},
-        "safety": {"minPodAge": format!("{}s", MINIMUM_POD_AGE.as_secs())},
-        "steadyState": {
-            // The order service is up: it answers its health whatever inventory does.
-            "probes": [{
-                "name": "order-answers",
-                "http": {"service": "order", "port": 80, "path": "/health", "expect": {"status": 200}},
-                "interval": "1s",
-            }],
-        },
-    });
-    if let (Value::Object(spec), Value::Object(fault)) = (&mut spec, fault) {
-        spec.extend(fault);
-    }
-    let object = json!({
-        "apiVersion": "resilience.valerix.io/v1alpha1",
-        "kind": "ChaosExperiment",
-        "metadata": {"name": name, "namespace": SHOP, "annotations": {RUN_ANNOTATION: run}},
-        "spec": spec,
-    });
-    let ours = PatchParams::apply("valerix-demo").force();
-    let applied = experiments.patch(name, &ours, &Patch::Apply(object)).await;
-    applied.with_context(|| format!("failed to apply the experiment {name}"))?;
-    println!("   applied chaosexperiment/{name}, run {run}");
-    Ok(run)
-}
-
-/// An experiment spares pods that have just started, so the demo waits instead of being skipped.
-async fn await_pod_age(world: &World) -> Result<()> {
-    let selector = ListParams::default().labels("app.kubernetes.io/name=inventory");
-    let pods = world.api::<Pod>(SHOP).list(&selector).await?;
-    let started = pods.items.into_iter().filter_map(|pod| pod.status?.start_time);
-    let Some(youngest) = started.map(|time| time.0.as_second()).max() else {
-        return Ok(());
-    };
-    let age = chrono::Utc::now().timestamp().saturating_sub(youngest);
-    let left = MINIMUM_POD_AGE.saturating_sub(Duration::from_secs(age.try_into().unwrap_or_default()));
-    if !left.is_zero() {
-        println!(
-            "   waiting {} s until every inventory pod is older than minPodAge",
-            left.as_secs() + 1
-        );
-        tokio::time::sleep(left + Duration::from_secs(1)).await;
-    }
-    Ok(())
-}
-
 async fn finish(world: &World, name: &str, run: &str) -> Result<()> {
-    let over = |experiment: &ChaosExperiment| is_run(experiment, run) && is_over(experiment);
-    let limit = Duration::from_secs(180);
-    let status = status(&world.object(SHOP, name, "the end of the run", limit, over).await?);
+    let status = experiments::ended(world, name, run).await?;
     show(world, "get chaos --namespace shop").await?;
     ensure!(
         status.verdict == Some(Verdict::Pass),
@@ -334,7 +260,7 @@ async fn finish(world: &World, name: &str, run: &str) -> Result<()> {
 
 /// Runs the day's backup, or shows it when it was made already.
 async fn back_up(world: &World) -> Result<()> {
-    let run = run_id();
+    let run = experiments::run_id();
     let patch = Patch::Merge(json!({"metadata": {"annotations": {RUN_ANNOTATION: run}}}));
     let policies = world.api::<BackupPolicy>(SHOP);
     policies.patch("shop", &PatchParams::default(), &patch).await?;

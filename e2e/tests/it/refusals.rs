@@ -23,6 +23,14 @@ fn service(spec: Value) -> Value {
     )
 }
 
+/// A service with a port and a guard.
+fn guarded(guard: Value, more: Value) -> Value {
+    let base = json!({
+        "ports": [{"name": "http", "containerPort": 8080}], "guard": merged(json!({"mode": "Sidecar"}), guard)
+    });
+    service(merged(base, more))
+}
+
 fn target(block: Value) -> Value {
     service(json!({"resilience": {"targets": [merged(json!({"name": "inventory"}), block)]}}))
 }
@@ -139,6 +147,52 @@ fn refused() -> Vec<(Value, &'static str)> {
         (
             object("ResilientService", "1refused", json!({"image": "x"})),
             "metadata.name must start with a letter",
+        ),
+        (
+            guarded(json!({}), json!({"resilience": {"protocol": "None"}})),
+            "protocol None contradicts guard.mode Sidecar",
+        ),
+        (
+            guarded(json!({"inbound": {"ports": [{"name": "htp"}]}}), json!({})),
+            "must be the name of one of ports",
+        ),
+        (
+            guarded(json!({}), json!({"ports": [{"name": "http", "containerPort": 15100}]})),
+            "ports[].containerPort must not be 15001",
+        ),
+        (
+            guarded(json!({}), json!({"resilience": {"reportPort": 15001}})),
+            "resilience.reportPort must not be 15001",
+        ),
+        (
+            guarded(json!({"outbound": {"unknownHosts": "Refuse"}}), json!({})),
+            "unknownHosts belongs to httpProxy: true",
+        ),
+        (
+            target(json!({"url": "tcp://cache:6379"})),
+            "tcp:// needs a guard that relays it",
+        ),
+        (
+            guarded(json!({}), json!({"resilience": {"targets": [{"name": "api"}]}})),
+            "targets[].url is required with guard.mode Sidecar",
+        ),
+        (
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache:6379", "retry": {"maxAttempts": 2}}]}}),
+            ),
+            "belong to http:// and https:// targets",
+        ),
+        (
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache:6379", "circuitBreaker": {"scope": "Host"}}]}}),
+            ),
+            "circuitBreaker.scope Host belongs to",
+        ),
+        (
+            guarded(json!({}), json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache"}]}})),
+            "spec.resilience.targets[0].url",
         ),
         (
             service(json!({"ports": [{"name": "http", "containerPort": 9090}], "resilience": {"reportPort": 9090}})),

@@ -21,7 +21,7 @@ use crate::workspace::{self, Artifacts, cargo};
 use crate::{images, interrupt, schemas};
 
 /// Name of the cluster of the end-to-end tests.
-const CLUSTER: &str = "test";
+const CLUSTER: &str = crate::clusters::TEST;
 /// Set to leave the cluster of failed end-to-end tests as it is, for a person to look at.
 const KEEP: &str = "VALERIX_KEEP";
 

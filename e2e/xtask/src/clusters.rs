@@ -15,6 +15,9 @@ use crate::paths::Paths;
 use crate::steps::Log;
 use crate::tools::{debian, find, go};
 
+/// The cluster that lives as long as the tests.
+pub const TEST: &str = "test";
+
 /// One cluster by name: `demo` is left running for a person, `test` lives as long as the tests.
 pub struct Cluster<'a> {
     name: &'static str,
@@ -122,9 +125,13 @@ impl<'a> Cluster<'a> {
     /// When the cluster does not come up, or the named context does not answer.
     pub fn up(&self, log: &Log) -> Result<Access> {
         match &self.choice {
-            Choice::Own => self
-                .own(&["up", "--with-images", "postgres,redis,prometheus"])
-                .run(log)?,
+            Choice::Own => {
+                let mut images = vec!["postgres", "redis", "prometheus"];
+                if self.name == TEST {
+                    images.extend(images::LANGUAGES.map(|(role, _)| role));
+                }
+                self.own(&["up", "--with-images", &images.join(",")]).run(log)?;
+            }
             Choice::Kind => self.kind_up(log)?,
             Choice::Context { context, .. } => {
                 let flat = Program::new("kubectl")
@@ -199,7 +206,7 @@ impl<'a> Cluster<'a> {
         Ok(program)
     }
 
-    /// Makes `images`, and PostgreSQL, Redis and Prometheus, usable in the cluster; returns all references by role.
+    /// Makes `images`, and the public ones that tests use, usable in the cluster; returns all references by role.
     ///
     /// # Errors
     /// When an image cannot be loaded or pushed.
@@ -224,6 +231,7 @@ impl<'a> Cluster<'a> {
             ("redis", images::REDIS),
             ("prometheus", images::PROMETHEUS),
         ];
+        let public = public.into_iter().chain(images::LANGUAGES);
         let public = public.map(|(role, reference)| (role.to_owned(), reference.to_owned()));
         Ok(images
             .into_iter()

@@ -1,6 +1,7 @@
 //! The guided tour: brings everything up, then hands over to the program `demo` of the end-to-end tests' crate, which
 //! installs the product, shows each of the three kinds at work and leaves all of it running.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -52,6 +53,18 @@ pub fn order(paths: &Paths, item: &str, quantity: u32) -> Result<()> {
     let quantity = quantity.to_string();
     on_the_demo(paths, "order")?
         .args(["order", "--item", item, "--quantity", &quantity])
+        .on_the_terminal()
+        .replace()
+}
+
+/// Puts load on the demo's shop, or shows something of it.
+///
+/// # Errors
+/// When the demo is not up.
+pub fn load(paths: &Paths, arguments: &[OsString]) -> Result<()> {
+    on_the_demo(paths, "load")?
+        .arg("load")
+        .args(arguments)
         .on_the_terminal()
         .replace()
 }

@@ -29,7 +29,7 @@ pub struct Role {
     dockerfile: &'static str,
 }
 
-/// Every image that this workspace makes: the operator, the backup runner, and each service of the shop.
+/// Every image that this workspace makes: the operator, the backup runner, the guard, and each service of the shop.
 ///
 /// # Errors
 /// When the table of services cannot be read.
@@ -47,6 +47,7 @@ pub fn roles(checkout: &Path) -> Result<Vec<Role>> {
     let own = [
         role("operator", "valerix-operator", "Dockerfile"),
         role("backup", "backup", "backup.Dockerfile"),
+        role("guard", "guard", "Dockerfile"),
     ];
     let services = services.keys().map(|name| role(name, name, "Dockerfile"));
     Ok(own.into_iter().chain(services).collect())
@@ -81,6 +82,13 @@ pub const REDIS: &str = "docker.io/library/redis:7.0-bookworm";
 
 /// Prometheus: what the demo and the tests ask for its metrics.
 pub const PROMETHEUS: &str = "docker.io/prom/prometheus:v2.42.0";
+
+/// Three languages by role, for programs that know nothing of this product. Only the tests need them.
+pub const LANGUAGES: [(&str, &str); 3] = [
+    ("python", "docker.io/library/python:3.11-slim-bookworm"),
+    ("node", "docker.io/library/node:18-bookworm-slim"),
+    ("java", "docker.io/library/eclipse-temurin:17-jdk"),
+];
 
 /// The program that builds images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -493,6 +501,7 @@ mod tests {
             [
                 "operator",
                 "backup",
+                "guard",
                 "analytics",
                 "auth",
                 "gateway",

@@ -52,6 +52,12 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         quantity: u32,
     },
+    /// Puts load on the demo's shop, or shows something of it, and ends with a verdict.
+    Load {
+        /// What the load program takes: `--scenario`, `--rate`, `--lasts`, `--url`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
     /// Builds the images and prints their references.
     Images,
     /// Writes every generated file: CRDs, examples, references.
@@ -88,6 +94,7 @@ fn run(command: Command) -> Result<()> {
                 .replace()
         }
         Command::Order { item, quantity } => demo::order(&paths, &item, quantity),
+        Command::Load { arguments } => demo::load(&paths, &arguments),
         Command::Images => build_images(&paths),
         Command::Generate => check::write_generated(&paths),
     }

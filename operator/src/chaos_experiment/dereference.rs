@@ -8,9 +8,9 @@ use super::entry::EntryName;
 use super::error::Error;
 use super::limits::Limits;
 use super::memory::Memory;
-use super::observed::{Document, FaultView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
+use super::observed::{Document, FaultView, GuardView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
 use super::probes::Probes;
-use crate::resilient_service::{ReportStore, Stores};
+use crate::resilient_service::{ReportStore, Stores, inbound_ports, is_guarded};
 use crate::runtime::conditions::find_condition;
 use crate::runtime::{Cache, Clients, clock};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use valerix_crds::names::condition::CONFIG_APPLIED;
 use valerix_crds::names::{FAULTS_KEY, SAFETY_CONFIG_MAP, SERVICE_LABEL, policy_config_map};
-use valerix_crds::{ChaosAdmission, ChaosExperiment, ChaosPhase, ReportProtocol, ResilientService};
+use valerix_crds::{ChaosAdmission, ChaosExperiment, ChaosPhase, GuardProtocol, ReportProtocol, ResilientService};
 
 /// Where things are read.
 pub struct Sources<'a> {
@@ -171,8 +171,16 @@ fn service_view(service: &ResilientService) -> ServiceView {
             .is_some_and(|chaos| chaos.admission == ChaosAdmission::Allowed),
         paused: spec.paused,
         reports: protocol.is_none_or(|protocol| protocol == ReportProtocol::Report),
+        guard: is_guarded(spec).then(|| guard_view(service)),
         config_applied: config_applied(service),
         probe_paths: probe_paths(service),
+    }
+}
+
+fn guard_view(service: &ResilientService) -> GuardView {
+    let inbound = inbound_ports(&service.spec);
+    GuardView {
+        sees_requests: inbound.iter().any(|(_, _, protocol)| *protocol != GuardProtocol::TCP),
     }
 }
 
@@ -184,9 +192,9 @@ fn config_applied(service: &ResilientService) -> bool {
     })
 }
 
-/// The paths that the kubelet asks.
+/// The paths that the kubelet asks where faults are obeyed: of a guarded service it asks the container.
 fn probe_paths(service: &ResilientService) -> Vec<String> {
-    let Some(probes) = &service.spec.probes else {
+    let Some(probes) = service.spec.probes.as_ref().filter(|_| !is_guarded(&service.spec)) else {
         return Vec::new();
     };
     let paths: BTreeSet<_> = [&probes.startup, &probes.readiness, &probes.liveness]
@@ -487,5 +495,29 @@ mod tests {
             "the operator has not seen the newest spec"
         );
         assert!(!view(2, "False").config_applied);
+    }
+
+    #[test]
+    fn of_a_guarded_service_the_kubelet_asks_the_container_and_requests_come_where_they_are_spoken() {
+        let view = |ports: serde_json::Value| {
+            service_view(
+                &serde_json::from_value(json!({
+                    "metadata": {"name": "inventory"},
+                    "spec": {
+                        "image": "x", "probes": {"readiness": {"path": "/"}},
+                        "ports": [{"name": "http", "containerPort": 80}, {"name": "redis", "containerPort": 6379}],
+                        "guard": {"mode": "Sidecar", "inbound": {"ports": ports}}
+                    },
+                }))
+                .unwrap(),
+            )
+        };
+        let redis = json!({"name": "redis", "protocol": "TCP"});
+        let sees_requests = |ports| view(ports).guard.map(|guard| guard.sees_requests);
+        assert_eq!(sees_requests(json!([])), Some(true), "every port, as HTTP");
+        assert_eq!(sees_requests(json!([redis, {"name": "http"}])), Some(true));
+        assert_eq!(sees_requests(json!([redis])), Some(false));
+        let open = view(json!([]));
+        assert!(open.reports && open.probe_paths.is_empty(), "a fault on / touches no probe");
     }
 }

@@ -45,10 +45,19 @@ pub struct ServiceView {
     pub paused: bool,
     /// Whether its pods report, and so can be told of a fault.
     pub reports: bool,
+    /// Who obeys faults in the place of its image, if somebody does.
+    pub guard: Option<GuardView>,
     /// Whether every ready pod runs what the spec says now, its consent included.
     pub config_applied: bool,
     /// Paths that the kubelet asks; no fault touches them.
     pub probe_paths: Vec<String>,
+}
+
+/// What an experiment needs to know of the guard of its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardView {
+    /// Whether requests come in through it, and not connections alone.
+    pub sees_requests: bool,
 }
 
 /// What an experiment needs to know of the target's Deployment.

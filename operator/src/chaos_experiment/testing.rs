@@ -81,6 +81,7 @@ impl World {
                     admitted: true,
                     paused: false,
                     reports: true,
+                    guard: None,
                     config_applied: true,
                     probe_paths: vec![],
                 }),

@@ -3,7 +3,7 @@
 use super::{
     reports::{Contact, PodReport, ReportStore},
     stores::Stores,
-    validate::fewest_replicas,
+    validate::{GuardPlan, fewest_replicas},
 };
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::{
@@ -18,7 +18,7 @@ use kube::ResourceExt;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use valerix_crds::{
     ResilientService,
-    names::{FAULTS_KEY, POLICY_KEY, RUNTIME_KEY, pods_service},
+    names::{FAULTS_KEY, GUARD_LABEL, POLICY_KEY, RUNTIME_KEY, pods_service},
 };
 use valerix_policy::{Report, Runtime};
 
@@ -122,6 +122,21 @@ impl Observed {
             Some(_) => self.live_replicas(&service.name_any()).unwrap_or(fewest),
             None => fewest,
         }
+    }
+
+    /// Whether a pod stands that was made without a guard, or with one that stands before other ports, while there is to
+    /// be this one.
+    pub fn has_pods_of_another_shape(&self, guard: Option<&GuardPlan>) -> bool {
+        let Some(shape) = guard.map(GuardPlan::shape) else {
+            return false;
+        };
+        let is_over = |pod: &Pod| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            matches!(phase, Some("Failed" | "Succeeded"))
+        };
+        self.pods
+            .iter()
+            .any(|pod| !is_over(pod) && pod.labels().get(GUARD_LABEL) != Some(&shape))
     }
 
     /// The live bytes of one key of the ConfigMap.

@@ -31,6 +31,37 @@ pub fn full_spec() -> Value {
     spec
 }
 
+/// A service of an image that knows nothing of the policy, with a guard that has every field.
+pub fn guarded_spec() -> Value {
+    json!({
+        "image": "python:3",
+        "ports": [
+            {"name": "http", "containerPort": 3001, "servicePort": 80},
+            {"name": "events", "containerPort": 3100},
+            {"name": "debug", "containerPort": 3200}
+        ],
+        "probes": {
+            "readiness": {"path": "/ready"}, "liveness": {"type": "TCP", "port": "debug"},
+            "startup": {"type": "GRPC", "port": "events"}
+        },
+        "initContainers": [{"name": "migrate", "image": "python:3"}],
+        "podOverrides": {"containers": [{"name": "beside", "image": "b", "ports": [{"containerPort": 9999}]}]},
+        "securityContext": {"runAsUser": 1000, "capabilities": {"add": ["NET_BIND_SERVICE"]}},
+        "networkPolicy": {"egressTo": []},
+        "chaos": {"admission": "Allowed"},
+        "resilience": {"targets": [
+            {"name": "ledger", "url": "http://ledger.bank.svc:8080/v1", "circuitBreaker": {"consecutiveFailures": 3}},
+            {"name": "hot-cache", "url": "tcp://cache:6379", "timeout": {"connect": "500ms"}}
+        ]},
+        "guard": {
+            "mode": "Sidecar",
+            "resources": {"requests": {"cpu": "20m"}, "limits": {"memory": "32Mi"}},
+            "inbound": {"ports": [{"name": "events", "protocol": "H2C"}, {"name": "http"}]},
+            "outbound": {"targets": "Auto", "httpProxy": true, "unknownHosts": "Refuse"}
+        }
+    })
+}
+
 fn container_and_policy() -> Value {
     json!({
         "image": "ghcr.io/acme/order:1.4.2",

@@ -23,7 +23,7 @@ mod validate;
 
 pub use reports::{Contact, Failing, PodReport, ReportStore};
 pub use stores::Stores;
-pub use validate::{DEFAULT_REPORT_PORT, report_port};
+pub use validate::{DEFAULT_REPORT_PORT, inbound_ports, is_guarded, report_port};
 
 use crate::{
     Context,
@@ -147,13 +147,14 @@ impl Controller {
             notes.ready.settle(written, ready, desired, Instant::now())
         });
         looks.within(wait);
-        let mut plan = match validate(service, replicas) {
+        let mut plan = match validate(service, replicas, &self.ctx.settings.guard_image) {
             Ok(plan) => plan,
             Err(violations) => return Work::Invalid(violations),
         };
         if service.spec.paused {
             return Work::Paused;
         }
+        plan.has_pods_of_another_shape = observed.has_pods_of_another_shape(plan.guard.as_ref());
         plan.replicas = observed.asked_replicas(service);
         let live_replicas = observed
             .live_replicas(&plan.name)

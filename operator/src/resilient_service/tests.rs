@@ -10,6 +10,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+mod guard;
 mod passing_time;
 mod recovery;
 mod scaling;

@@ -3,10 +3,12 @@
 //! The schema has refused most of what can be wrong; here stands what needs defaults merged in or several fields
 //! looked at together.
 
+mod guard;
 mod parts;
 mod pod;
 mod workload;
 
+pub use guard::{GuardPlan, inbound_ports, is_guarded, is_tcp};
 pub use parts::Parts;
 pub use pod::{POLICY_DIRECTORY, STATE_DIRECTORY};
 pub use workload::{cpu_percent, least_replicas};
@@ -16,7 +18,7 @@ use crate::runtime::{Violation, Violations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
-use valerix_crds::{ReportProtocol, ResilientService, ResilientServiceSpec};
+use valerix_crds::{ReportProtocol, ResilientService, ResilientServiceSpec, ResourceRequirements, names::GUARD_CONTAINER};
 
 /// Port of the report unless the specification says otherwise.
 pub const DEFAULT_REPORT_PORT: i32 = 9090;
@@ -40,6 +42,10 @@ pub struct Plan {
     pub policy_hash: String,
     /// What is written as in Kubernetes, in Kubernetes' types.
     pub parts: Parts,
+    /// The guard beside the container, if there is to be one.
+    pub guard: Option<GuardPlan>,
+    /// Whether pods stand that no guard, or one with other ports, stands before: they must be found in the old way.
+    pub has_pods_of_another_shape: bool,
     /// Pods that the Deployment is to have: the specification's number, unless another writer decides.
     pub replicas: i32,
     /// Port of the report, if the image reports.
@@ -69,19 +75,27 @@ pub fn fewest_replicas(spec: &ResilientServiceSpec) -> i32 {
     spec.autoscaling.as_ref().map_or(spec.replicas, least_replicas)
 }
 
-/// Checks the specification and renders the policy; `ready_replicas` is the debounced count for `runtime.json`.
+/// Checks the specification and renders the policy; `ready_replicas` is the debounced count for `runtime.json`,
+/// `guard_image` that of guards for which the specification names none.
 ///
 /// # Errors
 /// Every violation that was found.
-pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<Plan, Violations> {
+pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32, guard_image: &str) -> Result<Plan, Violations> {
     let mut violations = Vec::new();
     ports(&service.spec, &mut violations);
     pod::probes(&service.spec, &mut violations);
-    resources(&service.spec, &mut violations);
+    resources("spec.resources", service.spec.resources.as_ref(), &mut violations);
+    let of_guard = service.spec.guard.as_ref().and_then(|guard| guard.resources.as_ref());
+    resources("spec.guard.resources", of_guard, &mut violations);
     urls(&service.spec, &mut violations);
     let parts = Parts::read(&service.spec, &mut violations);
     pod::volumes(&service.spec, &parts, &mut violations);
     pod::overrides(&service.spec, &service.name_any(), &mut violations);
+    let guard = guard::guard(&service.spec, &parts, guard_image, &mut violations);
+    if guard.is_some() && service.name_any() == GUARD_CONTAINER {
+        let message = "the guard's container has this name, and the service's own would have it too";
+        violations.push(Violation::new("metadata.name", message, "choose another"));
+    }
     workload::strategy(&service.spec, &mut violations);
     workload::autoscaling(&service.spec, &mut violations);
     let policy = match policy::render(&service.spec) {
@@ -105,6 +119,8 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32) -> Result<
         policy_hash: valerix_policy::hash(policy.as_bytes()),
         policy,
         parts,
+        guard,
+        has_pods_of_another_shape: false,
         replicas: fewest_replicas(&service.spec),
         report_port: report_port(&service.spec),
         ready_replicas,
@@ -147,8 +163,8 @@ fn ports(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
 }
 
 /// What a container may use: names that Kubernetes knows, and no request above its limit.
-fn resources(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
-    let Some(resources) = &spec.resources else { return };
+fn resources(field: &str, resources: Option<&ResourceRequirements>, violations: &mut Vec<Violation>) {
+    let Some(resources) = resources else { return };
     for (kind, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
         for name in map.keys() {
             let is_known = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str())
@@ -156,7 +172,7 @@ fn resources(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
                 || name.contains('/');
             if !is_known {
                 violations.push(Violation::new(
-                    format!("spec.resources.{kind}.{name}"),
+                    format!("{field}.{kind}.{name}"),
                     "Kubernetes knows no such resource",
                     "write cpu, memory, ephemeral-storage, hugepages-<size>, or an extended one with its domain, as in example.com/gpu",
                 ));
@@ -168,7 +184,7 @@ fn resources(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
         let is_more = limit.is_some_and(|limit| quantity::compare(request, limit) == Some(Ordering::Greater));
         if let Some(limit) = limit.filter(|_| is_more) {
             violations.push(Violation::new(
-                format!("spec.resources.requests.{name}"),
+                format!("{field}.requests.{name}"),
                 format!("{} is more than the limit of {}", request.0, limit.0),
                 "ask for less, or raise the limit",
             ));
@@ -190,13 +206,15 @@ fn urls(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
                 .and_then(|authority| authority.as_str().rsplit_once(':').map(|(_, port)| port.to_owned()));
             // The colons of an IPv6 address stand in brackets.
             let port = port.filter(|port| !port.ends_with(']'));
-            port.is_none() || uri.port_u16().is_some_and(|port| port != 0)
+            // Of HTTP it is known which one is meant.
+            let may_be_absent = uri.scheme_str() != Some("tcp");
+            port.is_none() && may_be_absent || uri.port_u16().is_some_and(|port| port != 0)
         });
         if !is_good {
             violations.push(Violation::new(
                 format!("spec.resilience.targets[{index}].url"),
                 format!("`{url}` cannot be called"),
-                "write a port between 1 and 65535, or none",
+                "write a port between 1 and 65535, or none, which tcp:// cannot do without",
             ));
         }
     }
@@ -210,7 +228,7 @@ mod tests {
 
     fn violations(spec: Value) -> Vec<String> {
         let service = Arc::new(fixtures::service("order", spec));
-        match validate(&service, 1) {
+        match validate(&service, 1, "guard:1") {
             Ok(_) => Vec::new(),
             Err(violations) => violations.0.into_iter().map(|violation| violation.field).collect(),
         }

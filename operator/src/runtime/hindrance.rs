@@ -57,8 +57,12 @@ pub fn of_pods<'a>(pods: impl IntoIterator<Item = &'a Pod>, remedies: &Remedies)
     pods.sort_by_key(|pod| pod.name_any());
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     let of_container = |pod: &&Pod| {
-        let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-        statuses.iter().find_map(|status| of_container(pod, status, remedies))
+        let status = pod.status.as_ref()?;
+        // Those that start first are what the others wait for.
+        let statuses = status.init_container_statuses.iter().chain(&status.container_statuses);
+        statuses
+            .flatten()
+            .find_map(|status| of_container(pod, status, remedies))
     };
     let waiting = pods.iter().find_map(of_container);
     waiting.or_else(|| pods.iter().find_map(|pod| unschedulable(pod)))
@@ -264,6 +268,16 @@ mod tests {
         #[case] text: &str,
     ) {
         assert_eq!(told(status), Some((reason, text.to_owned())));
+    }
+
+    #[test]
+    fn a_container_that_starts_first_is_told_before_those_that_wait_for_it() {
+        let mut status = waits("PodInitializing", "");
+        let mut first = waits("ErrImagePull", "manifest unknown")["containerStatuses"].take();
+        first[0]["image"] = json!("guard:1");
+        status["initContainerStatuses"] = first;
+        let text = "pod order-1 waits: image guard:1 cannot be pulled (manifest unknown); check its name";
+        assert_eq!(told(status), Some((HindranceReason::ImagePullFailed, text.to_owned())));
     }
 
     #[test]

@@ -1,1 +1,13 @@
-//! The guard: what the library gives a Rust service, beside any image.
+//! The guard stands beside one application, whatever that is written in, and gives it what the library gives a Rust service:
+//! limits, deadlines and faults for what comes in, breakers, retries and bulkheads for what goes out, and the report.
+//!
+//! [`config`] is what it is told, [`inbound`] passes on to the application, [`targets`] passes on to others by a listener for
+//! each, [`forward_proxy`] by one for all, [`tcp`] relays what is no HTTP, [`startup`] puts it together and ends it. Bodies,
+//! connections and retries are `valerix-proxy`'s.
+
+pub mod config;
+pub mod forward_proxy;
+pub mod inbound;
+pub mod startup;
+pub mod targets;
+pub mod tcp;

@@ -1,3 +1,9 @@
-//! The guard.
+//! The guard: configuration, build, run.
 
-fn main() {}
+use clap::Parser;
+use valerix_guard::config::Config;
+use valerix_guard::startup::launch;
+
+fn main() -> anyhow::Result<()> {
+    launch(Config::parse())
+}

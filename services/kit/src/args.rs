@@ -12,6 +12,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use valerix_resilience::Network;
 
+use crate::server::Limits;
+
 /// What every service needs to know about itself and its place.
 #[derive(Args, Clone, Debug)]
 pub struct ServiceArgs {
@@ -54,15 +56,31 @@ pub struct ServiceArgs {
     /// How long a connection may take to send a request's head; also how long it may idle between two requests.
     #[arg(long, env = "HEADER_READ_TIMEOUT", default_value = "65s", value_parser = parse_duration)]
     pub header_read_timeout: Duration,
-    /// How long a request's body may stand still before it is cut off.
+    /// How long a request's body may stand still before it is cut off, and how long a client may take nothing of an answer.
     #[arg(long, env = "BODY_READ_TIMEOUT", default_value = "30s", value_parser = parse_duration)]
     pub body_read_timeout: Duration,
+    /// Connections that each port of the API may have at a time; one more waits until another ends.
+    #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub max_connections: u32,
     /// URL of the Redis for rate limits that all replicas share, where it is not the one of the events.
     #[arg(long, env = "REDIS_LIMITS_URL", hide_env_values = true)]
     pub redis_limits_url: Option<Secret>,
     /// Who may call, and how its own calls prove who it is.
     #[command(flatten)]
     pub identity: IdentityArgs,
+}
+
+impl ServiceArgs {
+    /// What the listeners of the API bear.
+    #[must_use]
+    pub const fn limits(&self) -> Limits {
+        Limits {
+            header_read_timeout: self.header_read_timeout,
+            body_read_timeout: self.body_read_timeout,
+            drain_timeout: self.drain_timeout,
+            connections: self.max_connections as usize,
+        }
+    }
 }
 
 /// How the service knows who calls, and proves who it is; see [`crate::identity`].

@@ -12,7 +12,7 @@ use axum::BoxError;
 use bytes::Buf;
 use futures::future::poll_fn;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 /// The largest body that a service reads, in bytes.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -20,10 +20,12 @@ pub const MAX_BODY: usize = 1024 * 1024;
 const MOST_BYTES: u64 = 8 * MAX_BODY as u64;
 /// The longest that it is read for.
 const MOST_TIME: Duration = Duration::from_secs(5);
+/// What a body must bring, in bytes, in the time for which it may stand still: a byte now and then is no progress.
+const LEAST_BYTES: u64 = 1024;
 
-/// The body stood still for too long.
+/// The body stood still for too long, or as good as.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to read the body: nothing came for {} ms", .0.as_millis())]
+#[error("failed to read the body: next to nothing came for {} ms", .0.as_millis())]
 pub(crate) struct Stalled(Duration);
 
 /// A body that is drained when it is dropped before its end.
@@ -32,7 +34,10 @@ pub(crate) struct RequestBody<B: Body + Send + Unpin + 'static> {
     body: Option<B>,
     patience: Duration,
     /// Runs while nothing comes.
-    idle: Option<Pin<Box<Sleep>>>,
+    idle: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// How long it was waited for, and the bytes that came meanwhile, since there was progress.
+    waited: Duration,
+    came: u64,
     /// The client sends nothing until somebody reads (`Expect: 100-continue`).
     unasked: bool,
 }
@@ -44,6 +49,8 @@ impl<B: Body + Send + Unpin + 'static> RequestBody<B> {
             body: Some(body),
             patience,
             idle: None,
+            waited: Duration::ZERO,
+            came: 0,
             unasked: asks_first,
         }
     }
@@ -67,7 +74,12 @@ where
         this.unasked = false;
         match Pin::new(body).poll_frame(context) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.idle = None;
+                // Only time in which somebody waited for the client counts, not that in which nobody read.
+                this.waited += this.idle.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+                this.came += frame.data_ref().map_or(0, Buf::remaining) as u64;
+                if this.came >= LEAST_BYTES {
+                    (this.waited, this.came) = (Duration::ZERO, 0);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(end) => {
@@ -76,7 +88,9 @@ where
             }
             Poll::Pending => {
                 let patience = this.patience;
-                let idle = this.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                let left = patience.saturating_sub(this.waited);
+                let begin = || (Instant::now(), Box::pin(tokio::time::sleep(left)));
+                let (_, idle) = this.idle.get_or_insert_with(begin);
                 if idle.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }

@@ -41,6 +41,7 @@ pub mod health;
 mod http_layers;
 pub mod idempotent;
 pub mod identity;
+mod impatient;
 pub mod item;
 mod leftover_body;
 pub mod lock;

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +13,19 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
 use futures::future::BoxFuture;
-use http::Request;
+use http::{HeaderMap, HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use valerix_resilience::AbortConnection;
 
+use crate::impatient::{Answers, Impatient};
 use crate::leftover_body::RequestBody;
 
 /// Limits of one listener.
@@ -32,10 +33,13 @@ use crate::leftover_body::RequestBody;
 pub struct Limits {
     /// How long a connection may take to send a head; also how long it may idle between requests.
     pub header_read_timeout: Duration,
-    /// How long a request's body may stand still.
+    /// How long a request's body may stand still, that of gRPC excepted; and how long a client may take nothing of what it
+    /// is sent.
     pub body_read_timeout: Duration,
     /// How long requests in flight may take to finish once the listener is told to stop.
     pub drain_timeout: Duration,
+    /// Connections at a time, those that were upgraded among them; one more waits until another ends.
+    pub connections: usize,
 }
 
 /// A stream of bytes, secured or not.
@@ -52,6 +56,17 @@ pub struct Secure;
 
 /// The most that is read ahead of a connection, in bytes: what the head of a request may have.
 const READ_AHEAD: usize = 64 * 1024;
+const HEAD: u32 = 64 * 1024;
+/// What one client may make a connection of HTTP/2 hold: requests at a time, bytes of one request's body and of all that
+/// nobody has read yet, and bytes of each answer that it has not taken.
+const STREAMS: u32 = 256;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
+/// Requests that a client has reset and that were not looked at yet, and resets that its mistakes caused: with more the
+/// connection ends.
+const PENDING_RESETS: usize = 20;
+const CAUSED_RESETS: usize = 128;
 
 /// Serves `router` until `stop`; then takes no new connection, tells the clients of the others (`Connection: close`,
 /// GOAWAY), and returns when all are done or after `drain_timeout`. Returns how many connections were cut.
@@ -69,13 +84,17 @@ pub async fn serve_secured(
     stop: CancellationToken,
 ) -> usize {
     let mut connections = JoinSet::new();
-    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits.connections));
     loop {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = stop.cancelled() => break,
+        };
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let requests = Connection { router: router.clone(), peer, limits };
-                    let connection = connection(stream, Arc::clone(&handshake), requests, graceful.watcher(), stop.clone());
+                    let requests = Connection { router: router.clone(), peer, limits, answers: Answers::default() };
+                    let connection = connection(stream, place, Arc::clone(&handshake), requests, stop.clone());
                     connections.spawn(connection);
                 }
                 Err(error) => accept_failed(&error).await,
@@ -85,18 +104,16 @@ pub async fn serve_secured(
         }
     }
     drop(listener);
-    let drained = tokio::time::timeout(limits.drain_timeout, graceful.shutdown())
-        .await
-        .is_ok();
-    while connections.try_join_next().is_some() {}
+    let ending = async { while connections.join_next().await.is_some() {} };
+    let drained = tokio::time::timeout(limits.drain_timeout, ending).await.is_ok();
     if drained { 0 } else { connections.len() }
 }
 
 async fn connection(
     stream: TcpStream,
+    place: Result<OwnedSemaphorePermit, AcquireError>,
     handshake: Handshake,
     requests: Connection,
-    watcher: Watcher,
     stop: CancellationToken,
 ) {
     // Small answers must not wait for an acknowledgement; without it they only come later.
@@ -132,9 +149,35 @@ async fn connection(
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
-        .max_concurrent_streams(256);
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(HEAD)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(CAUSED_RESETS);
+    let stream = Impatient::new(stream, limits.body_read_timeout, place.ok());
+    let answers = requests.answers.clone();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), requests);
-    if let Err(error) = watcher.watch(connection.into_owned()).await {
+    let mut connection = pin!(connection);
+    let told = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = answers.idle_for(limits.header_read_timeout) => {}
+        }
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = answers.untaken_for(limits.body_read_timeout) => return,
+        () = told => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = answers.untaken_for(limits.body_read_timeout) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
 }
@@ -145,6 +188,7 @@ struct Connection {
     router: Router,
     peer: SocketAddr,
     limits: Limits,
+    answers: Answers,
 }
 
 /// A fault closes the connection: for hyper an error of the service, for the caller a lost peer.
@@ -159,22 +203,35 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let asks_first = request.headers().contains_key(http::header::EXPECT);
-        let mut request =
-            request.map(|body| Body::new(RequestBody::new(body, self.limits.body_read_timeout, asks_first)));
+        let patience = patience(request.headers(), self.limits);
+        let mut request = request.map(|body| Body::new(RequestBody::new(body, patience, asks_first)));
+        let answering = self.answers.begin(request.version());
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let answer = self.router.clone().oneshot(request);
         Box::pin(async move {
             match answer.await {
                 Ok(answer) if answer.extensions().get::<AbortConnection>().is_some() => Err(Aborted),
-                Ok(answer) => Ok(answer),
+                Ok(answer) => Ok(match answering {
+                    Some(answering) => answer.map(|body| Body::new(answering.watch(body))),
+                    None => answer,
+                }),
                 Err(never) => match never {},
             }
         })
     }
 }
 
+/// How long a body may stand still: messages of gRPC come when there is something to say.
+fn patience(headers: &HeaderMap, limits: Limits) -> Duration {
+    let media_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    if media_type.is_some_and(|media_type| media_type.starts_with(b"application/grpc")) {
+        return Duration::from_secs(24 * 60 * 60);
+    }
+    limits.body_read_timeout
+}
+
 /// A connection that vanished before it was accepted says nothing; being out of file descriptors passes.
-async fn accept_failed(error: &std::io::Error) {
+pub async fn accept_failed(error: &std::io::Error) {
     use std::io::ErrorKind;
     if matches!(
         error.kind(),

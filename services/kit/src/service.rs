@@ -353,11 +353,7 @@ impl Server {
             report,
             router,
         } = self;
-        let limits = Limits {
-            header_read_timeout: args.header_read_timeout,
-            body_read_timeout: args.body_read_timeout,
-            drain_timeout: args.drain_timeout,
-        };
+        let limits = args.limits();
         let (close_main, close_report) = (CancellationToken::new(), CancellationToken::new());
         let watchdog = tokio::spawn({
             let health = health.clone();
@@ -424,7 +420,7 @@ impl Server {
 }
 
 /// What the report port serves beside `/resilience`: `/metrics` and `/health/deep`.
-fn report_router(health: Health, metrics: Metrics) -> Router {
+pub fn report_router(health: Health, metrics: Metrics) -> Router {
     let metrics = Router::new()
         .route(
             "/metrics",
@@ -485,7 +481,10 @@ where
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT.
-fn stop_signal() -> std::io::Result<CancellationToken> {
+///
+/// # Errors
+/// When signals cannot be heard.
+pub fn stop_signal() -> std::io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();

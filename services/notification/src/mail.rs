@@ -39,6 +39,8 @@ pub enum Outcome {
     Later(String),
     /// Nothing was said about this message: the server is not reached, does not answer or does not accept us.
     Away(String),
+    /// The server spoke with us, and what it did with the message is not known: it may have been taken.
+    Unclear(String),
     /// It will never be taken.
     Never(String),
 }
@@ -86,26 +88,30 @@ impl Mail {
             Ok(message) => message,
             Err(error) => return Outcome::Never(format!("the e-mail can not be written: {error}")),
         };
+        let silent = || format!("the mail server did not answer within {} ms", timeout.as_millis());
+        // A failure of this says that the server knows nothing of the message; one of the next line does not.
+        match tokio::time::timeout(timeout, server.test_connection()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return failed(&error, Outcome::Away),
+            Err(_) => return Outcome::Away(silent()),
+        }
         match tokio::time::timeout(timeout, server.send(message)).await {
             Ok(Ok(_)) => Outcome::Sent,
-            Ok(Err(error)) => failed(&error),
-            Err(_) => Outcome::Away(format!(
-                "the mail server did not answer within {} ms",
-                timeout.as_millis()
-            )),
+            Ok(Err(error)) => failed(&error, Outcome::Unclear),
+            Err(_) => Outcome::Unclear(silent()),
         }
     }
 }
 
-/// What a failure means. What the server says is not repeated: it likes to name the address.
-fn failed(error: &lettre::transport::smtp::Error) -> Outcome {
+/// What a failure means, `without` an answer of the server too. What it says is not repeated: it likes to name the address.
+fn failed(error: &lettre::transport::smtp::Error, without: fn(String) -> Outcome) -> Outcome {
     let Some(code) = error.status().map(|code| code.to_string()) else {
         let what = if error.is_tls() {
             "TLS with the mail server failed"
         } else {
             "the mail server is not reached"
         };
-        return Outcome::Away(what.into());
+        return without(what.into());
     };
     let reason = format!("the mail server refused it with {code}");
     // It closes, does not know us, or wants TLS: the same for every message.

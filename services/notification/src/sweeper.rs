@@ -43,9 +43,9 @@ pub struct Sweeper {
     pub wake: Arc<Notify>,
     /// Pause between two looks when nobody rings.
     pub pause: Duration,
-    /// How long one e-mail may take.
+    /// How long the mail server may take for an answer.
     pub send_timeout: Duration,
-    /// How often the mail server may put a message off.
+    /// How often the mail server may put a message off, or not say what it did with it.
     pub attempts: i32,
     /// The pause after the first failure.
     pub first_pause: Duration,
@@ -91,7 +91,8 @@ impl Sweeper {
         if free == 0 {
             return Ok(true);
         }
-        let lease = self.send_timeout + PATIENCE + MARGIN;
+        // Once to see whether the server is there, once to send.
+        let lease = self.send_timeout * 2 + PATIENCE + MARGIN;
         // Before the lease is written down, so that it is over here before it is there.
         let until = Instant::now() + lease;
         let limit = i64::try_from(free).unwrap_or(1);
@@ -181,7 +182,8 @@ impl Sweeper {
                     Outcome::Sent => Verdict::End("SENT", None),
                     Outcome::Recorded => Verdict::End("RECORDED", None),
                     Outcome::Never(reason) => Verdict::End("FAILED", Some(reason)),
-                    Outcome::Later(reason) => Verdict::Again { counted: true, reason },
+                    // Counted, or a server that takes messages and never says so would get one for ever.
+                    Outcome::Later(reason) | Outcome::Unclear(reason) => Verdict::Again { counted: true, reason },
                     Outcome::Away(reason) => Verdict::Again { counted: false, reason },
                 }
             }

@@ -11,18 +11,33 @@
 mod readme {}
 
 mod body;
+mod connector;
 mod forwarded;
+mod gathered;
+mod grpc;
 mod headers;
+mod local;
+mod multiplexed;
+mod outgoing;
 mod path;
+mod relay;
+mod tls;
 mod upgrade;
 mod upstream;
 mod wire;
 
 pub use self::body::{IdleBody, REPLAYED_BYTES};
+pub use self::connector::first_of;
 pub use self::forwarded::{Forwarding, host};
+pub use self::grpc::{grpc_timeout, is_grpc, refusal_of_grpc};
 pub use self::headers::{check_framing, drop_internal, drop_named_by_connection};
+pub use self::local::{Local, LocalAnswer, LocalError};
+pub use self::outgoing::Sending;
 pub use self::path::check_path;
-pub use self::upstream::{Answer, Sending, SendingError, Upstream};
+pub use self::relay::{Relayed, relay};
+pub use self::tls::{Tls, TlsError};
+pub use self::upstream::{Answer, SendingError, Upstream};
+pub use self::wire::Speaks;
 
 /// Whatever a body of somebody else's may fail of.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

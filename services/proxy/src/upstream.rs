@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{EXPECT, TE};
 use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use http_body_util::{BodyExt, Either, Empty};
+use http_body_util::{Either, Empty};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tower::{Layer, ServiceExt};
@@ -19,11 +18,16 @@ use valerix_resilience::{
 };
 
 use crate::BoxError;
-use crate::body::{IdleBody, REPLAYED_BYTES, Replay, Upload, UploadFailure, UploadState};
-use crate::headers::{drop_hop_by_hop, join_cookies, tokens};
-use crate::upgrade;
-use crate::wire::{OnWire, Wire};
+use crate::body::{IdleBody, UploadFailure, UploadState};
+use crate::connector::{Connector, Within};
+use crate::local::{broken_off, too_large};
+use crate::outgoing::{NotReady, Outgoing, Sending, answered, outgoing};
+use crate::tls::Tls;
+use crate::wire::{Place, Speaks, Wire};
 
+/// A connection that nobody needs is kept for so long: less than the services that are called keep theirs, so that none is
+/// used in the moment in which it is closed.
+const KEPT_IDLE: Duration = Duration::from_secs(30);
 /// The longest that a streamed body may take, whatever else bounds it: the caller's deadline, and that the client sends on.
 const STREAM_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -53,15 +57,6 @@ pub struct Upstream {
     connections: Arc<()>,
 }
 
-/// How one request is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sending {
-    /// The most bytes that its body may have.
-    pub max_body: u64,
-    /// How long the answer's body may stand still. A stream of events may stand still for as long as it likes.
-    pub idle: Duration,
-}
-
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendingError {
@@ -84,14 +79,8 @@ impl SendingError {
     #[must_use]
     pub fn problem(&self) -> Problem {
         match self {
-            Self::TooLarge(most) => {
-                let detail = format!("a body of this route may have at most {most} bytes");
-                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail).never_retry()
-            }
-            Self::Body(_) => {
-                let detail = "the body broke off before its end: send the request again";
-                Problem::new(StatusCode::BAD_REQUEST, "incomplete-body", detail)
-            }
+            Self::TooLarge(most) => too_large(*most),
+            Self::Body(_) => broken_off(),
             Self::Call(error) => error.problem(),
             Self::Unasked(target) => {
                 let detail = "a service needed for this gave an answer that can not be passed on";
@@ -111,20 +100,40 @@ impl SendingError {
 }
 
 impl Upstream {
-    /// The target `name` of the policy, at `url`. None where that is no `http://host[:port]`.
+    /// The target `name` of the policy, at `url`, by HTTP/1.1. None where that is no `http://host[:port]`.
     #[must_use]
     pub fn new(resilience: &Resilience, name: &str, url: &Uri) -> Option<Self> {
+        Self::speaking(resilience, name, url, Speaks::Http1, None)
+    }
+
+    /// As [`new`](Self::new), by another version of HTTP, and where there is `tls` also at `https://host[:port]`.
+    #[must_use]
+    pub fn speaking(resilience: &Resilience, name: &str, url: &Uri, speaks: Speaks, tls: Option<&Tls>) -> Option<Self> {
         let authority = url.authority().filter(|authority| !authority.as_str().contains('@'))?;
-        if url.scheme() != Some(&Scheme::HTTP) || url.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        if url.path_and_query().is_some_and(|path| path.as_str() != "/") {
             return None;
         }
+        let tls = match url.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => None,
+            Some(scheme) if *scheme == Scheme::HTTPS => Some(tls?.clone()),
+            _ => return None,
+        };
         let host = HeaderValue::from_str(authority.as_str()).ok()?;
         let target = resilience.target(name);
         let mut layer = resilience.client_layer(name).retry_on(worth_another_attempt);
-        if let Some(endpoint) = endpoint(authority) {
+        // A certificate is for a name; so only the name is called.
+        if let Some(endpoint) = endpoint(authority).filter(|_| tls.is_none()) {
             layer = layer.balance(endpoint, ClusterResolver::new());
         }
-        let wire = Wire::new(Arc::clone(&target), authority.clone(), host);
+        let place = Place {
+            authority: Some(authority.clone()),
+            host: Some(host),
+            speaks,
+            tls,
+            kept_idle: KEPT_IDLE,
+        };
+        let connector = Connector::new(Within::Policy(Arc::clone(&target)));
+        let wire = Wire::new(place, connector, Some(Arc::clone(&target)));
         Some(Self {
             target,
             service: layer.layer(wire),
@@ -149,66 +158,31 @@ impl Upstream {
     ///
     /// # Errors
     /// When there is no answer; an answer of any status is none.
-    pub async fn send<B>(&self, mut request: Request<B>, sending: Sending) -> Result<Response<Answer>, SendingError>
+    pub async fn send<B>(&self, request: Request<B>, sending: Sending) -> Result<Response<Answer>, SendingError>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let wanted = upgrade::wanted(&mut request);
-        let (mut parts, body) = request.into_parts();
-        let trailers = tokens(&parts.headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
-        drop_hop_by_hop(&mut parts.headers);
-        join_cookies(&mut parts.headers);
-        // Whoever waits to be told to send the body is told so by its being read.
-        parts.headers.remove(EXPECT);
-        if trailers {
-            parts.headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
-        if wanted.is_some() {
-            upgrade::stamp(&mut parts.headers);
-        }
-        let state = Arc::new(UploadState::default());
-        let streamed = body.size_hint().exact().is_none_or(|length| length > REPLAYED_BYTES);
-        if body.size_hint().lower() > sending.max_body {
-            return Err(SendingError::TooLarge(sending.max_body));
-        }
-        let body = Upload::new(body, sending.max_body, Arc::clone(&state));
-        let body = if streamed {
-            parts.extensions.insert(SentOnce {
+        let failed = |upload: &UploadState| failure(upload, self.name(), sending.max_body);
+        let ready = outgoing(request, sending, true).await.map_err(|error| match error {
+            NotReady::TooLarge => SendingError::TooLarge(sending.max_body),
+            NotReady::Body(upload, cause) => failed(&upload).unwrap_or(SendingError::Body(cause)),
+        })?;
+        let Outgoing {
+            mut request,
+            upload,
+            streamed,
+            wanted,
+        } = ready;
+        if streamed {
+            request.extensions_mut().insert(SentOnce {
                 patience: STREAM_PATIENCE,
             });
-            Replay::once(body.boxed_unsync())
-        } else {
-            let failed = || failure(&state, self.name(), sending.max_body);
-            let kept = body
-                .collect()
-                .await
-                .map_err(|error| failed().unwrap_or_else(|| SendingError::Body(error.to_string())))?;
-            let trailers = kept.trailers().cloned();
-            Replay::Kept(kept.to_bytes(), trailers)
-        };
-        parts.extensions.insert(OnWire {
-            idle: sending.idle,
-            upload: streamed.then(|| Arc::clone(&state)),
-        });
-        let called = self.service.clone().oneshot(Request::from_parts(parts, body)).await;
-        // A body that failed is why the call did, whatever the connection made of it.
-        let mut answer = called
-            .map_err(|error| failure(&state, self.name(), sending.max_body).unwrap_or(SendingError::Call(error)))?;
-        let changes = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-        let granted = changes && upgrade::granted(answer.headers());
-        drop_hop_by_hop(answer.headers_mut());
-        match wanted {
-            Some(wanted) if granted => {
-                let upstream = hyper::upgrade::on(&mut answer);
-                upgrade::stamp(answer.headers_mut());
-                let (parts, held) = answer.into_parts();
-                wanted.relay(upstream, held, &self.tasks);
-                Ok(Response::from_parts(parts, Either::Right(Empty::new())))
-            }
-            _ if changes => Err(SendingError::Unasked(self.name().to_owned())),
-            _ => Ok(answer.map(Either::Left)),
         }
+        let called = self.service.clone().oneshot(request).await;
+        // A body that failed is why the call did, whatever the connection made of it.
+        let answer = called.map_err(|error| failed(&upload).unwrap_or(SendingError::Call(error)))?;
+        answered(answer, wanted, &self.tasks).map_err(|_| SendingError::Unasked(self.name().to_owned()))
     }
 }
 

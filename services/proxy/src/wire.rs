@@ -9,43 +9,78 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
-use valerix_resilience::{ChosenAddress, Target};
+use valerix_resilience::{ChosenAddress, Deadline, Target};
 
 use crate::BoxError;
 use crate::body::{IdleBody, Replay, UploadFailure, UploadState, WireBody};
+use crate::connector::Connector;
+use crate::grpc;
+use crate::multiplexed::Multiplexed;
+use crate::tls::Tls;
 
-/// A connection that nobody needs is kept for so long: less than the services that are called keep theirs, so that none is
-/// used in the moment in which it is closed.
-const KEPT_IDLE: Duration = Duration::from_secs(30);
 const KEPT_PER_HOST: usize = 64;
 /// The most that is read ahead of one connection: bounds the head of an answer, and what a slow reader holds back.
 const READ_AHEAD: usize = 64 * 1024;
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+/// What is spoken to who is called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1, whatever the request came by.
+    #[default]
+    Http1,
+    /// HTTP/2, whatever the request came by; known in advance where there is no TLS.
+    Http2,
+    /// What the request came by: who begins with HTTP/2 would have done so without anybody between.
+    AsAsked,
+}
 
 /// How one request is sent, beside what it says itself.
 #[derive(Clone)]
 pub(crate) struct OnWire {
     /// How long the answer's body may stand still.
     pub(crate) idle: Duration,
+    /// Whether it came by HTTP/2.
+    pub(crate) http2: bool,
     /// The body, where it is streamed.
     pub(crate) upload: Option<Arc<UploadState>>,
 }
 
-/// Sends requests to one target.
+/// Who is called, and how.
+pub(crate) struct Place {
+    /// Where, as connections name it; none is where each request says.
+    pub(crate) authority: Option<Authority>,
+    /// The host that requests are sent with; none leaves the one that they have.
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) speaks: Speaks,
+    pub(crate) tls: Option<Tls>,
+    /// A connection that nobody needs is kept for so long: less than who is called keeps it, so that none is used in the
+    /// moment in which it is closed.
+    pub(crate) kept_idle: Duration,
+}
+
+/// Sends requests to one place.
 #[derive(Clone)]
 pub(crate) struct Wire {
-    client: Client<Connector, WireBody>,
-    authority: Authority,
-    host: HeaderValue,
-    target: Arc<Target>,
+    clients: Clients,
+    authority: Option<Authority>,
+    host: Option<HeaderValue>,
+    speaks: Speaks,
+    /// Says how long an answer to a streamed body may take; without one nobody does.
+    target: Option<Arc<Target>>,
+}
+
+type Pooled = Client<Connector, WireBody>;
+
+#[derive(Clone)]
+enum Clients {
+    Plain { http1: Pooled, http2: Multiplexed },
+    Secured { http1: Pooled, any: Pooled },
 }
 
 /// Why there is no head of an answer.
@@ -55,94 +90,170 @@ pub(crate) enum WireError {
     #[error("failed to connect: {0}")]
     Connect(#[source] io::Error),
     #[error("failed to exchange the request: {0}")]
-    Exchange(#[source] hyper_util::client::legacy::Error),
+    Exchange(#[source] BoxError),
     /// The body was sent whole, and then nothing came.
     #[error("failed to get an answer within {} ms of the end of the body", .0.as_millis())]
     NoHead(Duration),
     #[error("failed to send the body: an earlier attempt has it")]
     Taken,
+    #[error("failed to find where the request goes: it names no host")]
+    NoHost,
     #[error("failed to build the address: {0}")]
     Address(#[source] http::Error),
 }
 
+impl WireError {
+    /// No connection came about.
+    #[allow(clippy::needless_pass_by_value, reason = "what maps an error hands it over")]
+    pub(crate) fn connect(cause: BoxError) -> Self {
+        Self::Connect(io::Error::new(io::ErrorKind::HostUnreachable, cause.to_string()))
+    }
+}
+
 impl Wire {
-    pub(crate) fn new(target: Arc<Target>, authority: Authority, host: HeaderValue) -> Self {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        // A peer that vanished without a word is noticed although a stream of events may be silent for long.
-        http.set_keepalive(Some(KEEP_ALIVE));
-        let connector = Connector {
-            http,
-            target: Arc::clone(&target),
+    pub(crate) fn new(place: Place, connector: Connector, target: Option<Arc<Target>>) -> Self {
+        let pooled = |connector: Connector| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .timer(TokioTimer::new())
+                .pool_idle_timeout(place.kept_idle)
+                .pool_max_idle_per_host(KEPT_PER_HOST)
+                .http1_max_buf_size(READ_AHEAD)
+                .build(connector)
         };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .pool_idle_timeout(KEPT_IDLE)
-            .pool_max_idle_per_host(KEPT_PER_HOST)
-            .http1_max_buf_size(READ_AHEAD)
-            .build(connector);
+        let clients = match &place.tls {
+            None => Clients::Plain {
+                http1: pooled(connector.clone()),
+                http2: Multiplexed::new(connector),
+            },
+            Some(tls) => Clients::Secured {
+                http1: pooled(connector.clone().secured(tls.connector(false))),
+                any: pooled(connector.secured(tls.connector(true))),
+            },
+        };
         Self {
-            client,
-            authority,
-            host,
+            clients,
+            authority: place.authority,
+            host: place.host,
+            speaks: place.speaks,
             target,
         }
     }
 
-    fn request(&self, request: Request<Replay>) -> Result<(Request<WireBody>, Option<OnWire>), WireError> {
+    fn by_http2(&self, on_wire: Option<&OnWire>) -> bool {
+        match self.speaks {
+            Speaks::Http1 => false,
+            Speaks::Http2 => true,
+            Speaks::AsAsked => on_wire.is_some_and(|on_wire| on_wire.http2),
+        }
+    }
+
+    /// The request as it is sent by HTTP/2 or not, to `address` where one was chosen.
+    fn request(&self, request: Request<Replay>, http2: bool) -> Result<Request<WireBody>, WireError> {
         let (mut parts, body) = request.into_parts();
-        let on_wire = parts.extensions.remove::<OnWire>();
-        let authority = match parts.extensions.remove::<ChosenAddress>() {
-            Some(ChosenAddress(address)) => {
+        let chosen = parts.extensions.remove::<ChosenAddress>().filter(|_| !http2);
+        let named = named(&parts);
+        let place = || {
+            self.authority
+                .clone()
+                .or_else(|| named.clone())
+                .ok_or(WireError::NoHost)
+        };
+        let authority = match (chosen, &named) {
+            // The pool of HTTP/1.1 keeps connections by what the request names.
+            (Some(ChosenAddress(address)), _) => {
                 Authority::try_from(address.to_string()).map_err(|error| WireError::Address(error.into()))?
             }
-            None => self.authority.clone(),
+            // By HTTP/2 the host is told as a part of the address.
+            (None, Some(named)) if http2 && self.host.is_none() => named.clone(),
+            _ => place()?,
         };
+        match &self.host {
+            _ if http2 => drop(parts.headers.remove(HOST)),
+            Some(host) => drop(parts.headers.insert(HOST, host.clone())),
+            None if !parts.headers.contains_key(HOST) => {
+                let host = named.clone().map_or_else(place, Ok)?;
+                let host = HeaderValue::from_str(host.as_str()).map_err(|error| WireError::Address(error.into()))?;
+                parts.headers.insert(HOST, host);
+            }
+            None => {}
+        }
+        let secured = matches!(self.clients, Clients::Secured { .. });
         let path = parts.uri.path_and_query().cloned();
         parts.uri = Uri::builder()
-            .scheme(Scheme::HTTP)
+            .scheme(if secured { Scheme::HTTPS } else { Scheme::HTTP })
             .authority(authority)
             .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
             .build()
             .map_err(WireError::Address)?;
-        parts.version = Version::HTTP_11;
-        parts.headers.insert(HOST, self.host.clone());
+        parts.version = if http2 && !secured {
+            Version::HTTP_2
+        } else {
+            Version::HTTP_11
+        };
+        if let Ok(Some(left)) = Deadline::from_headers(&parts.headers) {
+            grpc::shorten(&mut parts.headers, left);
+        }
         let body = body.open().ok_or(WireError::Taken)?;
         // Otherwise a GET whose body does not tell its length would be sent without it.
-        if body.size_hint().exact().is_none() {
+        if body.size_hint().exact().is_none() && !http2 {
             parts
                 .headers
                 .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        Ok((Request::from_parts(parts, body), on_wire))
+        Ok(Request::from_parts(parts, body))
     }
 
-    async fn exchange(self, request: Request<Replay>) -> Result<Response<IdleBody<Incoming>>, WireError> {
-        let (request, on_wire) = self.request(request)?;
+    async fn send(&self, request: Request<Replay>, http2: bool) -> Result<Response<Incoming>, WireError> {
+        let address = request.extensions().get::<ChosenAddress>().map(|chosen| chosen.0);
+        let request = self.request(request, http2)?;
+        let pooled = match &self.clients {
+            Clients::Plain { http2: connections, .. } if http2 => return connections.send(address, request).await,
+            Clients::Plain { http1, .. } => http1,
+            // What was negotiated is known too late to say how long such a body is.
+            Clients::Secured { any, .. }
+                if http2 && !(request.method() == Method::GET && request.body().size_hint().exact().is_none()) =>
+            {
+                any
+            }
+            Clients::Secured { http1, .. } => http1,
+        };
+        pooled.request(request).await.map_err(pool_error)
+    }
+
+    async fn exchange(self, mut request: Request<Replay>) -> Result<Response<IdleBody<Incoming>>, WireError> {
+        let on_wire = request.extensions_mut().remove::<OnWire>();
+        let http2 = self.by_http2(on_wire.as_ref());
         let upload = on_wire.as_ref().and_then(|on_wire| on_wire.upload.clone());
-        let patience = self.target.timeouts().attempt.get();
         let silence = async {
-            match upload {
-                Some(upload) => {
+            match (upload, &self.target) {
+                (Some(upload), Some(target)) => {
                     upload.done().await;
+                    let patience = target.timeouts().attempt.get();
                     tokio::time::sleep(patience).await;
                     upload.fail(UploadFailure::Unanswered(patience));
+                    patience
                 }
                 // The library bounds the attempt as a whole.
-                None => std::future::pending().await,
+                _ => std::future::pending().await,
             }
         };
         let answer = tokio::select! {
             biased;
-            answer = self.client.request(request) => answer.map_err(wire_error)?,
-            () = silence => return Err(WireError::NoHead(patience)),
+            answer = self.send(request, http2) => answer?,
+            patience = silence => return Err(WireError::NoHead(patience)),
         };
         let idle = on_wire
             .map(|on_wire| on_wire.idle)
-            .filter(|_| !is_event_stream(&answer));
+            .filter(|_| !is_event_stream(&answer) && !grpc::is_grpc(answer.headers()));
         Ok(answer.map(|body| IdleBody::new(body, idle)))
     }
+}
+
+/// The host that a request names: by HTTP/2 in its address, else in its header.
+fn named(parts: &http::request::Parts) -> Option<Authority> {
+    let header = || Authority::try_from(parts.headers.get(HOST)?.as_bytes()).ok();
+    parts.uri.authority().cloned().or_else(header)
 }
 
 /// Events come when something happens; until then the stream stands still and is well.
@@ -155,12 +266,12 @@ fn is_event_stream<B>(answer: &Response<B>) -> bool {
     })
 }
 
-fn wire_error(error: hyper_util::client::legacy::Error) -> WireError {
+fn pool_error(error: hyper_util::client::legacy::Error) -> WireError {
     if error.is_connect() {
         let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-        WireError::Connect(io::Error::new(io::ErrorKind::HostUnreachable, cause))
+        WireError::connect(cause.into())
     } else {
-        WireError::Exchange(error)
+        WireError::Exchange(error.into())
     }
 }
 
@@ -175,33 +286,5 @@ impl Service<Request<Replay>> for Wire {
 
     fn call(&mut self, request: Request<Replay>) -> Self::Future {
         Box::pin(self.clone().exchange(request))
-    }
-}
-
-/// Opens connections within the time that the policy in force gives.
-#[derive(Clone)]
-struct Connector {
-    http: HttpConnector,
-    target: Arc<Target>,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.http.poll_ready(context).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.http.call(uri);
-        let within = self.target.timeouts().connect.get();
-        Box::pin(async move {
-            match tokio::time::timeout(within, connecting).await {
-                Ok(connected) => Ok(connected?),
-                Err(_) => Err(format!("no connection within {} ms", within.as_millis()).into()),
-            }
-        })
     }
 }

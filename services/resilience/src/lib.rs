@@ -80,7 +80,7 @@ pub use limits::{InvalidNetwork, Network, client_key};
 #[cfg(feature = "redis")]
 pub use limits::{InvalidRedisUrl, RedisLimits, SharedLimiter};
 pub use outbound::{
-    CallError, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, OperationError, Pipeline, Resolve,
+    CallError, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Occupied, OperationError, Pipeline, Resolve,
     Resolving, Sent, SystemResolver, Target,
 };
 pub use priority::CurrentPriority;

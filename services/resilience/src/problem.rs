@@ -109,6 +109,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).retry_after(Duration::from_secs(1))
     }
 
+    /// 503: this replica does not take requests yet; another one may answer at once.
+    #[must_use]
+    pub fn starting(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "starting", detail).retry_after(Duration::from_secs(1))
+    }
+
     /// 503: something this service needs does not answer, and nothing is known about the outcome.
     #[must_use]
     pub fn unavailable(detail: impl Into<String>) -> Self {

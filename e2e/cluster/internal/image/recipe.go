@@ -74,6 +74,23 @@ var Recipes = []Recipe{
 		Name: "prometheus", Reference: "docker.io/prom/prometheus:v2.42.0",
 		Include: []string{"ca-certificates", "prometheus"},
 	},
+	// Three languages whose programs know nothing of Valerix, for the tests of what stands beside any image.
+	{
+		Name: "python", Reference: "docker.io/library/python:3.11-slim-bookworm",
+		Include: []string{"ca-certificates", "python3"},
+	},
+	{
+		Name: "node", Reference: "docker.io/library/node:18-bookworm-slim",
+		Include: []string{"ca-certificates", "nodejs"},
+	},
+	{
+		Name: "java", Reference: "docker.io/library/eclipse-temurin:17-jdk",
+		Include: []string{"ca-certificates", "openjdk-17-jdk-headless"},
+		Early: []string{
+			// Its programs have alternatives, and those manual pages, for which there must be a folder.
+			`mkdir -p "$1/usr/share/man/man1"`,
+		},
+	},
 }
 
 //go:embed recipes

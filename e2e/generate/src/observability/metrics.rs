@@ -246,6 +246,22 @@ pub const SOURCES: &[Source] = &[
         ],
     },
     Source {
+        title: "The guard (`:9090/metrics`)",
+        says: "It counts what the library counts too, as it links it, and what it relays without looking into it.",
+        metrics: &[
+            counter(
+                "guard_connections_total",
+                &["listener", "outcome"],
+                "connections of TCP ports that are over; `listener` is `inbound <port>` or `target <name>`, `outcome` is `ended`, `broken` (by one end), `cut` (by a fault or the end of the guard) or `refused`",
+            ),
+            gauge(
+                "guard_connections_open",
+                &["listener"],
+                "connections that are relayed now",
+            ),
+        ],
+    },
+    Source {
         title: "Every service of the shop (`:9090/metrics`)",
         says: "",
         metrics: &[

@@ -9,6 +9,7 @@ pub(super) static KIND: Kind = Kind {
     takes_pods_away: false,
     counts_hits: false,
     ends_the_process: false,
+    hurts_the_process: true,
     read: |spec| {
         spec.cpu_stress.as_ref().map(|stress| {
             Ok(Fault {

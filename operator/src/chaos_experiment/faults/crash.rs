@@ -9,6 +9,7 @@ pub(super) static KIND: Kind = Kind {
     takes_pods_away: true,
     counts_hits: false,
     ends_the_process: true,
+    hurts_the_process: true,
     read: |spec| {
         spec.crash.as_ref().map(|crash| {
             Ok(Fault {

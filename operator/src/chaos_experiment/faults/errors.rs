@@ -10,6 +10,7 @@ pub(super) static KIND: Kind = Kind {
     takes_pods_away: false,
     counts_hits: true,
     ends_the_process: false,
+    hurts_the_process: false,
     read: |spec| spec.errors.as_ref().map(read),
 };
 

@@ -11,6 +11,7 @@ pub(super) static KIND: Kind = Kind {
     takes_pods_away: false,
     counts_hits: true,
     ends_the_process: false,
+    hurts_the_process: false,
     read: |spec| spec.latency.as_ref().map(read),
 };
 

@@ -51,6 +51,8 @@ pub struct Kind {
     pub counts_hits: bool,
     /// Whether it happens rather than lasts: a process ends, and what is awaited is that as many pods are ready again.
     pub ends_the_process: bool,
+    /// Whether it acts on the process that obeys it rather than on requests: that of a guard is not the service's.
+    pub hurts_the_process: bool,
     /// The fault of a spec that asks for this kind; none when it does not.
     pub read: fn(&ChaosExperimentSpec) -> Option<Result<valerix_policy::Fault, Violation>>,
 }
@@ -62,6 +64,7 @@ static UNKNOWN: Kind = Kind {
     takes_pods_away: true,
     counts_hits: false,
     ends_the_process: false,
+    hurts_the_process: false,
     read: |_| None,
 };
 
@@ -98,6 +101,28 @@ impl Fault {
                 ))
             }
         }
+    }
+
+    /// The field of the spec that only requests can obey, where nothing but connections comes in; none if there is none.
+    pub fn asks_for_requests(&self) -> Option<&'static str> {
+        let valerix_policy::Fault {
+            latency,
+            errors,
+            abort,
+            ..
+        } = &self.document;
+        if errors.is_some() {
+            return Some("spec.errors");
+        }
+        let routes = [
+            ("spec.latency.routes", latency.as_ref().map(|fault| &fault.routes)),
+            ("spec.abort.routes", abort.as_ref().map(|fault| &fault.routes)),
+        ];
+        let asks = |routes: &Option<&Vec<String>>| routes.is_some_and(|routes| !routes.is_empty());
+        routes
+            .into_iter()
+            .find(|(_, routes)| asks(routes))
+            .map(|(field, _)| field)
     }
 
     /// Enough of the fault to undo it, when its spec cannot be acted on any more.

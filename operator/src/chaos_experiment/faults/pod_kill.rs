@@ -19,6 +19,7 @@ pub(super) static KIND: Kind = Kind {
     takes_pods_away: true,
     counts_hits: false,
     ends_the_process: true,
+    hurts_the_process: false,
     read: |spec| spec.pod_kill.as_ref().map(read),
 };
 

@@ -10,6 +10,7 @@ pub(super) static KIND: Kind = Kind {
     // A connection that is reset has not said what it wants yet, so there is no request to count.
     counts_hits: false,
     ends_the_process: false,
+    hurts_the_process: false,
     read: |spec| {
         spec.refuse.as_ref().map(|_| {
             Ok(Fault {

@@ -6,7 +6,7 @@
 
 use crate::chaos_experiment::entry::{EntryName, Lock, experiment_of, lock};
 use crate::chaos_experiment::limits::Limits;
-use crate::chaos_experiment::observed::{Observed, PodView, Removal, ServiceView};
+use crate::chaos_experiment::observed::{GuardView, Observed, PodView, Removal, ServiceView};
 use crate::chaos_experiment::report::verdict::{Ending, Reason};
 use crate::chaos_experiment::validate::{Count, Plan};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -170,10 +170,13 @@ fn consent<'a>(
         return Err(Ending::new(
             Reason::ReportMissing,
             format!(
-                "{} needs a service that reports; set spec.resilience.protocol: Report on ResilientService {service}, or use podKill",
+                "{} needs a service that reports; set spec.resilience.protocol: Report or spec.guard.mode: Sidecar on ResilientService {service}, or use podKill",
                 plan.fault.kind.name
             ),
         ));
+    }
+    if let Some(guard) = view.guard {
+        obeyed_by_guard(plan, guard)?;
     }
     if observed.document.is_none() {
         return Err(Ending::new(
@@ -185,6 +188,29 @@ fn consent<'a>(
         Lock::Other(other) => Err(busy(plan, experiment_of(&other))),
         Lock::Free | Lock::Ours(_) | Lock::Unreadable => Ok(view),
     }
+}
+
+/// What a guard can do in the place of the image.
+fn obeyed_by_guard(plan: &Plan, guard: GuardView) -> Result<(), Ending> {
+    let (service, kind) = (&plan.service, plan.fault.kind.name);
+    if plan.fault.kind.hurts_the_process {
+        return Err(Ending::new(
+            Reason::InvalidSpec,
+            format!(
+                "spec: {kind} acts on the process that obeys it, and of {service} that is the guard, not the service; use podKill, latency or refuse"
+            ),
+        ));
+    }
+    let field = plan.fault.asks_for_requests().filter(|_| !guard.sees_requests);
+    if let Some(field) = field {
+        return Err(Ending::new(
+            Reason::InvalidSpec,
+            format!(
+                "{field} acts on requests, and every port of {service} that its guard stands before is TCP; use latency, refuse, abort or partition without routes"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn cooldown(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<(), Ending> {
@@ -436,6 +462,49 @@ mod tests {
         let mut world = World::latency();
         change(&mut world);
         assert_eq!(refusal(&world), expected);
+    }
+
+    const SEES_REQUESTS: GuardView = GuardView { sees_requests: true };
+    const TCP_ALONE: GuardView = GuardView { sees_requests: false };
+
+    /// What is refused because of a guard names the field, what is wrong, and what to write instead.
+    #[rstest]
+    #[case::requests(SEES_REQUESTS, json!({"errors": {"routes": ["GET /a"]}}), "-")]
+    #[case::routes(SEES_REQUESTS, json!({"latency": {"delay": "1s", "routes": ["GET /a"]}}), "-")]
+    #[case::its_process(SEES_REQUESTS, json!({"crash": {"times": 1}}), "spec: Crash acts on the process that obeys it")]
+    #[case::its_processor(SEES_REQUESTS, json!({"cpuStress": {"loadPercent": 1, "workers": 1}}), "spec: CpuStress acts on the process that obeys it")]
+    #[case::its_memory(SEES_REQUESTS, json!({"memoryStress": {"size": "1Mi"}}), "spec: MemoryStress acts on the process that obeys it")]
+    #[case::connections_are_late(TCP_ALONE, json!({"latency": {"delay": "1s"}}), "-")]
+    #[case::connections_are_refused(TCP_ALONE, json!({"refuse": {}}), "-")]
+    #[case::connections_are_cut(TCP_ALONE, json!({"abort": {"percent": 50}}), "-")]
+    #[case::connections_are_lost(TCP_ALONE, json!({"partition": {"peer": "order", "direction": "Egress"}}), "-")]
+    #[case::evicted(TCP_ALONE, json!({"podKill": {}}), "-")]
+    #[case::no_answer_to_forge(TCP_ALONE, json!({"errors": {}}), "spec.errors acts on requests")]
+    #[case::no_route(TCP_ALONE, json!({"latency": {"delay": "1s", "routes": ["GET /a"]}}), "spec.latency.routes acts on requests")]
+    #[case::no_route_to_abort(TCP_ALONE, json!({"abort": {"percent": 50, "routes": ["GET /a"]}}), "spec.abort.routes acts on requests")]
+    fn a_guard_is_asked_for_what_it_can_do(
+        #[case] guard: GuardView,
+        #[case] fault: serde_json::Value,
+        #[case] expected: &str,
+    ) {
+        let mut world = World::latency();
+        if let Some(spec) = world.spec.as_object_mut() {
+            spec.remove("latency");
+            spec.extend(fault.as_object().unwrap().clone());
+        }
+        world.observed.pods.iter_mut().for_each(|pod| pod.ready_since = Some(at(0)));
+        world.add_pods(2);
+        world.service().guard = Some(guard);
+        let told = match world.victims() {
+            Err(Hold::Refused(ending)) => {
+                assert_eq!(ending.reason, Reason::InvalidSpec, "{}", ending.message);
+                assert!(ending.message.contains("; use "), "{}", ending.message);
+                ending.message
+            }
+            Err(Hold::Waiting { message, .. }) => message,
+            Ok(_) => "-".to_owned(),
+        };
+        assert!(told.starts_with(expected), "{told}");
     }
 
     fn placed() -> World {

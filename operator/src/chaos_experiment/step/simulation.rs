@@ -108,6 +108,7 @@ impl Cluster {
                 admitted: true,
                 paused: false,
                 reports: true,
+                guard: None,
                 config_applied: true,
                 probe_paths: vec![],
             },

@@ -3,6 +3,7 @@
 
 use super::{
     super::validate::{POLICY_DIRECTORY, Plan, REPORT_PORT_NAME, STATE_DIRECTORY},
+    guard::build_addresses,
     metadata::{labels, metadata, selector, some},
     pod::{build_container_security, build_mounts, build_pod},
     probes::{Pace, build_probe},
@@ -24,7 +25,7 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 use valerix_crds::{
-    ImagePullPolicy, ReloadStrategy, ResilientServiceSpec, UpdateStrategyType, names::CONFIG_ANNOTATION,
+    ImagePullPolicy, ReloadStrategy, ResilientServiceSpec, UpdateStrategyType, names::{CONFIG_ANNOTATION, GUARD_LABEL},
 };
 
 /// How long a rollout may stand still, unless the specification says otherwise. Unit: seconds.
@@ -76,6 +77,9 @@ fn build_template(plan: &Plan) -> PodTemplateSpec {
     let spec = &plan.service.spec;
     let mut pod_labels = spec.pod_labels.clone();
     pod_labels.extend(labels(plan));
+    if let Some(guard) = &plan.guard {
+        pod_labels.insert(GUARD_LABEL.to_owned(), guard.shape());
+    }
     let mut annotations = spec.pod_annotations.clone();
     if spec.config_reload.as_ref().and_then(|reload| reload.strategy) == Some(ReloadStrategy::Rollout) {
         // Another policy is another template.
@@ -108,12 +112,14 @@ fn build_container(plan: &Plan) -> Container {
             limits: build_quantities(&resources.limits),
             ..ResourceRequirements::default()
         }),
-        startup_probe: build_probe(spec, |probes| probes.startup.as_ref(), pace(1, 60)),
-        readiness_probe: build_probe(spec, |probes| probes.readiness.as_ref(), pace(1, 3)),
-        liveness_probe: build_probe(spec, |probes| probes.liveness.as_ref(), pace(10, 3)),
+        startup_probe: build_probe(plan, |probes| probes.startup.as_ref(), pace(1, 60)),
+        readiness_probe: build_probe(plan, |probes| probes.readiness.as_ref(), pace(1, 3)),
+        liveness_probe: build_probe(plan, |probes| probes.liveness.as_ref(), pace(10, 3)),
         lifecycle: build_lifecycle(spec),
-        security_context: Some(build_container_security(spec)),
-        volume_mounts: Some(build_mounts(spec)),
+        security_context: Some(build_container_security(
+            &spec.security_context.clone().unwrap_or_default(),
+        )),
+        volume_mounts: some(build_mounts(plan)),
         ..Container::default()
     }
 }
@@ -124,24 +130,11 @@ fn build_quantities(quantities: &BTreeMap<String, Quantity>) -> Option<BTreeMap<
 
 /// The operator's variables first, so that the user's may refer to them.
 fn build_env(plan: &Plan) -> Vec<EnvVar> {
-    let value = |name: &str, value: &str| EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        ..EnvVar::default()
-    };
-    let mut env = vec![
-        value("VALERIX_SERVICE", &plan.name),
-        value("VALERIX_NAMESPACE", &plan.namespace),
-        EnvVar {
-            name: "VALERIX_POD_UID".to_owned(),
-            value_from: Some(field_reference("metadata.uid")),
-            ..EnvVar::default()
-        },
-        value("VALERIX_POLICY_DIR", POLICY_DIRECTORY),
-        value("VALERIX_STATE_DIR", STATE_DIRECTORY),
-    ];
-    if let Some(port) = plan.report_port {
-        env.push(value("VALERIX_REPORT_PORT", &port.to_string()));
+    let mut env = build_pod_variables(plan);
+    match &plan.guard {
+        // The policy is the guard's to obey, and the report's port is its own.
+        Some(guard) => env.extend(build_addresses(plan, guard)),
+        None => env.extend(build_policy_variables(plan)),
     }
     env.extend(plan.service.spec.env.iter().map(|variable| EnvVar {
         name: variable.name.clone(),
@@ -150,6 +143,44 @@ fn build_env(plan: &Plan) -> Vec<EnvVar> {
         value_from: variable.value_from.as_ref().map(build_env_source),
     }));
     env
+}
+
+/// Who the process is.
+pub fn build_pod_variables(plan: &Plan) -> Vec<EnvVar> {
+    vec![
+        variable("VALERIX_SERVICE", &plan.name),
+        variable("VALERIX_NAMESPACE", &plan.namespace),
+        field_variable("VALERIX_POD_UID", "metadata.uid"),
+    ]
+}
+
+/// Where whoever obeys the policy finds it, and reports.
+pub fn build_policy_variables(plan: &Plan) -> Vec<EnvVar> {
+    let report = plan.report_port;
+    [
+        variable("VALERIX_POLICY_DIR", POLICY_DIRECTORY),
+        variable("VALERIX_STATE_DIR", STATE_DIRECTORY),
+    ]
+    .into_iter()
+    .chain(report.map(|port| variable("VALERIX_REPORT_PORT", &port.to_string())))
+    .collect()
+}
+
+pub fn variable(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..EnvVar::default()
+    }
+}
+
+/// A variable whose value is a field of the pod.
+pub fn field_variable(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(field_reference(path)),
+        ..EnvVar::default()
+    }
 }
 
 fn build_env_source(source: &valerix_crds::EnvVarSource) -> EnvVarSource {
@@ -200,21 +231,30 @@ fn build_env_from(source: &valerix_crds::EnvFrom) -> EnvFromSource {
 }
 
 fn build_ports(plan: &Plan) -> Vec<ContainerPort> {
-    let port = |name: &str, number: i32| ContainerPort {
+    let guard = plan.guard.as_ref();
+    let ports = plan.service.spec.ports.iter().map(|item| {
+        let port = build_port(&item.name, item.container_port);
+        let is_guarded = guard.is_some_and(|guard| guard.inbound(&item.name).is_some());
+        ContainerPort {
+            // Whoever asks for the name is to find the guard.
+            name: port.name.filter(|_| !is_guarded),
+            ..port
+        }
+    });
+    let report = plan.report_port.filter(|_| guard.is_none());
+    ports
+        .chain(report.map(|number| build_port(REPORT_PORT_NAME, number)))
+        .collect()
+}
+
+pub fn build_port(name: &str, number: i32) -> ContainerPort {
+    ContainerPort {
         name: Some(name.to_owned()),
         container_port: number,
         // Written out, because server-side apply tells ports apart by port and protocol.
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
-    };
-    let spec = &plan.service.spec;
-    let mut ports: Vec<ContainerPort> = spec
-        .ports
-        .iter()
-        .map(|item| port(&item.name, item.container_port))
-        .collect();
-    ports.extend(plan.report_port.map(|number| port(REPORT_PORT_NAME, number)));
-    ports
+    }
 }
 
 /// Sleeps by the kubelet's own action, so that no shell is needed in the image; whole seconds, rounded up.

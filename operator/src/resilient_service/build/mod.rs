@@ -4,6 +4,7 @@ mod autoscaler;
 mod config_map;
 mod deployment;
 mod disruption_budget;
+mod guard;
 mod metadata;
 mod network_policy;
 mod pod;
@@ -68,7 +69,7 @@ mod tests {
 
     fn built(spec: serde_json::Value) -> Resources {
         let service = Arc::new(fixtures::service("order", spec));
-        build(&validate(&service, 2).unwrap(), "valerix-system")
+        build(&validate(&service, 2, "ghcr.io/valerix/guard:1").unwrap(), "valerix-system")
     }
 
     fn snapshot(name: &str, resources: &Resources) {
@@ -117,6 +118,63 @@ mod tests {
     #[test]
     fn a_full_service() {
         snapshot("full", &built(fixtures::full_spec()));
+    }
+
+    #[test]
+    fn a_guarded_service() {
+        snapshot("guarded", &built(fixtures::guarded_spec()));
+    }
+
+    /// Turned on or off, a guard is another template of the pods, and nothing that an ordinary rollout does not know.
+    #[test]
+    fn a_guard_turned_off_is_a_service_like_any_other() {
+        let mut spec = fixtures::guarded_spec();
+        spec["guard"]["mode"] = json!("Off");
+        for target in spec["resilience"]["targets"].as_array_mut().unwrap() {
+            target["url"] = json!("http://ledger.bank.svc:8080/v1");
+        }
+        let off = built(spec.clone());
+        spec["guard"] = json!(null);
+        assert_eq!(off, built(spec));
+    }
+
+    #[test]
+    fn while_pods_without_the_guard_stand_each_is_found_where_it_listens() {
+        let service = Arc::new(fixtures::service("order", fixtures::guarded_spec()));
+        let mut plan = validate(&service, 2, "guard:1").unwrap();
+        let seen = |plan: &Plan| {
+            let resources = build(plan, "valerix-system");
+            let ports = resources.service.unwrap().spec.unwrap().ports.unwrap();
+            let targets: Vec<_> = ports.into_iter().map(|port| json!(port.target_port)).collect();
+            let rules = resources.network_policy.unwrap().spec.unwrap().ingress.unwrap();
+            let open = rules[0].ports.clone().unwrap();
+            let open: Vec<_> = open.into_iter().map(|port| json!(port.port)).collect();
+            (json!(targets), json!(open))
+        };
+        assert_eq!(seen(&plan), (json!([15100, 15101, 3200]), json!([3200, 9090, 9999, 15100, 15101])));
+        plan.has_pods_of_another_shape = true;
+        assert_eq!(
+            seen(&plan),
+            (json!(["http", "events", 3200]), json!([3001, 3100, 3200, 9090, 9999, 15100, 15101]))
+        );
+    }
+
+    #[test]
+    fn what_the_user_sets_for_the_proxy_stays() {
+        let mut spec = fixtures::guarded_spec();
+        spec["env"] = json!([{"name": "HTTP_PROXY", "value": "http://proxy:3128"}]);
+        let deployment = json!(built(spec).deployment);
+        let env = deployment["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+        let of = |name: &str| -> Vec<_> {
+            let variables = env.as_array().unwrap().iter();
+            variables
+                .filter(|variable| variable["name"] == name)
+                .map(|variable| variable["value"].clone())
+                .collect()
+        };
+        assert_eq!(of("HTTP_PROXY"), ["http://proxy:3128"]);
+        assert_eq!(of("http_proxy"), ["http://127.0.0.1:15001"]);
+        assert_eq!(of("NO_PROXY"), ["localhost,127.0.0.1,::1"]);
     }
 
     #[test]

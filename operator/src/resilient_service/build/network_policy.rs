@@ -1,7 +1,7 @@
 //! The NetworkPolicy. Pure.
 
 use super::{
-    super::validate::Plan,
+    super::validate::{GuardPlan, Plan},
     metadata::{metadata, selector},
 };
 use k8s_openapi::{
@@ -39,7 +39,7 @@ pub fn build_network_policy(plan: &Plan, operator_namespace: &str) -> Option<Net
 }
 
 fn build_ingress(plan: &Plan, operator_namespace: &str) -> Vec<NetworkPolicyIngressRule> {
-    // Whoever may talk to the service finds every port of it.
+    // Whoever may talk to the service finds every port of it; none that leads past a guard.
     let callers = match &plan.parts.ingress_from {
         None => vec![NetworkPolicyPeer {
             pod_selector: Some(LabelSelector::default()),
@@ -50,7 +50,7 @@ fn build_ingress(plan: &Plan, operator_namespace: &str) -> Vec<NetworkPolicyIngr
     // A rule without callers would be open to everybody.
     let from_callers = (!callers.is_empty()).then_some(NetworkPolicyIngressRule {
         from: Some(callers),
-        ports: None,
+        ports: plan.guard.as_ref().map(|guard| build_open_ports(plan, guard)),
     });
     let from_operator = plan.report_port.map(|port| NetworkPolicyIngressRule {
         from: Some(vec![NetworkPolicyPeer {
@@ -60,6 +60,23 @@ fn build_ingress(plan: &Plan, operator_namespace: &str) -> Vec<NetworkPolicyIngr
         ports: Some(vec![tcp(port)]),
     });
     from_callers.into_iter().chain(from_operator).collect()
+}
+
+/// Every port but those that a guard stands before. Those are open too until the last pod without this guard is gone.
+fn build_open_ports(plan: &Plan, guard: &GuardPlan) -> Vec<NetworkPolicyPort> {
+    let of_spec = plan.service.spec.ports.iter().flat_map(|port| {
+        let guarded = guard.inbound(&port.name);
+        let own = Some(port.container_port).filter(|_| guarded.is_none() || plan.has_pods_of_another_shape);
+        guarded.into_iter().chain(own)
+    });
+    let beside = plan.parts.pod_overrides.iter().flat_map(|pod| &pod.containers);
+    let beside = beside.chain(&plan.parts.init_containers);
+    let of_others = beside.flat_map(|container| container.ports.iter().flatten());
+    let numbers: BTreeSet<i32> = of_spec
+        .chain(of_others.map(|port| port.container_port))
+        .chain(plan.report_port)
+        .collect();
+    numbers.into_iter().map(tcp).collect()
 }
 
 fn build_egress(plan: &Plan, peers: &[NetworkPolicyPeer]) -> Vec<NetworkPolicyEgressRule> {

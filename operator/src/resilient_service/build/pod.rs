@@ -5,6 +5,7 @@ use super::{
         quantity::canonical,
         validate::{POLICY_DIRECTORY, Plan, STATE_DIRECTORY},
     },
+    guard::build_guard,
     metadata::{selector, some},
 };
 use k8s_openapi::{
@@ -67,6 +68,12 @@ pub fn build_pod(plan: &Plan, container: Container) -> PodSpec {
     for container in beside.chain(pod.init_containers.iter_mut().flatten()) {
         secure(spec, container);
     }
+    if let Some(guard) = &plan.guard {
+        // Before all others, so that those may already call through it; and after the user's wishes for their own.
+        pod.init_containers
+            .get_or_insert_default()
+            .insert(0, build_guard(plan, guard));
+    }
     write_quantities(&mut pod);
     pod
 }
@@ -97,9 +104,8 @@ fn build_pod_security(spec: &ResilientServiceSpec) -> PodSecurityContext {
 }
 
 /// What one container may do: as little as the restricted profile asks for, unless the specification says otherwise.
-pub fn build_container_security(spec: &ResilientServiceSpec) -> SecurityContext {
-    let wanted = spec.security_context.clone().unwrap_or_default();
-    let capabilities = wanted.capabilities.unwrap_or_default();
+pub fn build_container_security(wanted: &valerix_crds::SecurityContext) -> SecurityContext {
+    let capabilities = wanted.capabilities.clone().unwrap_or_default();
     SecurityContext {
         allow_privilege_escalation: Some(wanted.allow_privilege_escalation.unwrap_or(false)),
         read_only_root_filesystem: Some(wanted.read_only_root_filesystem.unwrap_or(true)),
@@ -111,9 +117,23 @@ pub fn build_container_security(spec: &ResilientServiceSpec) -> SecurityContext 
     }
 }
 
+/// What the guard may do: as little as the restricted profile asks for, whatever the service's container needs.
+pub fn least_privilege() -> SecurityContext {
+    SecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..build_container_security(&valerix_crds::SecurityContext::default())
+    }
+}
+
 /// Gives a container of the user's the service's own security where it says nothing: the restricted profile asks every one.
 fn secure(spec: &ResilientServiceSpec, container: &mut Container) {
-    let mut security = build_container_security(spec);
+    let mut security = build_container_security(&spec.security_context.clone().unwrap_or_default());
     security.merge_from(container.security_context.take().unwrap_or_default());
     container.security_context = Some(security);
 }
@@ -138,20 +158,24 @@ fn build_volumes(plan: &Plan) -> Vec<Volume> {
     volumes
 }
 
-/// Where the service's container sees them.
-pub fn build_mounts(spec: &ResilientServiceSpec) -> Vec<VolumeMount> {
-    let mount = |name: &str, path: &str| VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..VolumeMount::default()
-    };
-    let mut mounts = vec![
+/// Where whoever obeys the policy sees it.
+pub fn build_policy_mounts() -> Vec<VolumeMount> {
+    vec![
         VolumeMount {
             read_only: Some(true),
             ..mount("policy", POLICY_DIRECTORY)
         },
         mount("state", STATE_DIRECTORY),
-    ];
+    ]
+}
+
+/// Where the service's container sees volumes. The policy is not among them where a guard obeys it.
+pub fn build_mounts(plan: &Plan) -> Vec<VolumeMount> {
+    let spec = &plan.service.spec;
+    let mut mounts = match plan.guard {
+        Some(_) => Vec::new(),
+        None => build_policy_mounts(),
+    };
     if !mounts_scratch(spec) {
         mounts.push(mount(SCRATCH_VOLUME, SCRATCH_DIRECTORY));
     }
@@ -162,6 +186,14 @@ pub fn build_mounts(spec: &ResilientServiceSpec) -> Vec<VolumeMount> {
         ..mount(&wanted.name, &wanted.mount_path)
     }));
     mounts
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        ..VolumeMount::default()
+    }
 }
 
 /// Whether the user mounts something of their own at `/tmp`.

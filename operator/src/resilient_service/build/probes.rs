@@ -4,9 +4,9 @@ use k8s_openapi::{
     api::core::v1::{ExecAction, GRPCAction, HTTPGetAction, HTTPHeader, Probe, TCPSocketAction},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use valerix_crds::{ContainerPort, ProbeScheme, ProbeSpec, ProbeType, Probes, ResilientServiceSpec};
+use valerix_crds::{ContainerPort, ProbeScheme, ProbeSpec, ProbeType, Probes};
 
-use super::metadata::some;
+use super::{super::validate::Plan, metadata::some};
 
 /// Time between two probes and failures that count as down, where the specification leaves them out.
 #[derive(Clone, Copy)]
@@ -17,10 +17,11 @@ pub struct Pace {
 
 /// None where there is no such probe, or no port that it could ask.
 pub fn build_probe<'a>(
-    spec: &'a ResilientServiceSpec,
+    plan: &'a Plan,
     choose: impl FnOnce(&'a Probes) -> Option<&'a ProbeSpec>,
     pace: Pace,
 ) -> Option<Probe> {
+    let spec = &plan.service.spec;
     let probe = choose(spec.probes.as_ref()?)?;
     let paced = Probe {
         initial_delay_seconds: probe.initial_delay_seconds.filter(|seconds| *seconds > 0),
@@ -33,7 +34,11 @@ pub fn build_probe<'a>(
         Some(name) => spec.ports.iter().find(|port| port.name == *name),
         None => spec.ports.first(),
     };
-    let by_name = |port: &ContainerPort| IntOrString::String(port.name.clone());
+    // A name that the guard has is not the container's: the kubelet asks the container itself.
+    let by_name = |port: &ContainerPort| match plan.guard.as_ref().and_then(|guard| guard.inbound(&port.name)) {
+        Some(_) => IntOrString::Int(port.container_port),
+        None => IntOrString::String(port.name.clone()),
+    };
     Some(match probe.kind.unwrap_or_default() {
         ProbeType::HTTP | ProbeType::Unknown => Probe {
             http_get: Some(HTTPGetAction {

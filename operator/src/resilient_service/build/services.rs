@@ -11,7 +11,7 @@ use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use valerix_crds::{ServiceType, names::pods_service};
+use valerix_crds::{ContainerPort, ServiceType, names::pods_service};
 
 /// The address of the service; none without ports, since such a Service cannot exist.
 pub fn build_service(plan: &Plan) -> Option<Service> {
@@ -22,7 +22,7 @@ pub fn build_service(plan: &Plan) -> Option<Service> {
         .iter()
         .map(|port| {
             let number = port.service_port.unwrap_or(port.container_port);
-            build_port(&port.name, number, port.container_port)
+            build_port(&port.name, number, target(plan, port))
         })
         .collect();
     let exposure = plan.service.spec.service.clone().unwrap_or_default();
@@ -55,10 +55,13 @@ pub fn build_pods_service(plan: &Plan) -> Service {
         .spec
         .ports
         .iter()
-        .map(|port| build_port(&port.name, port.container_port, port.container_port))
+        .map(|port| {
+            let guarded = plan.guard.as_ref().and_then(|guard| guard.inbound(&port.name));
+            build_port(&port.name, guarded.unwrap_or(port.container_port), target(plan, port))
+        })
         .collect();
     if let Some(port) = plan.report_port {
-        ports.push(build_port(REPORT_PORT_NAME, port, port));
+        ports.push(build_port(REPORT_PORT_NAME, port, IntOrString::Int(port)));
     }
     Service {
         metadata: metadata(plan, pods_service(&plan.name)),
@@ -73,13 +76,23 @@ pub fn build_pods_service(plan: &Plan) -> Service {
     }
 }
 
-fn build_port(name: &str, port: i32, target: i32) -> ServicePort {
+/// Where a port of the pods is: at the guard, where one stands before it. While pods stand that are reached otherwise,
+/// by the name, which each of them has at the right number.
+fn target(plan: &Plan, port: &ContainerPort) -> IntOrString {
+    match plan.guard.as_ref().and_then(|guard| guard.inbound(&port.name)) {
+        Some(_) if plan.has_pods_of_another_shape => IntOrString::String(port.name.clone()),
+        Some(guarded) => IntOrString::Int(guarded),
+        None => IntOrString::Int(port.container_port),
+    }
+}
+
+fn build_port(name: &str, port: i32, target: IntOrString) -> ServicePort {
     ServicePort {
         name: Some(name.to_owned()),
         port,
         // Written out, because server-side apply tells ports apart by port and protocol.
         protocol: Some("TCP".to_owned()),
-        target_port: Some(IntOrString::Int(target)),
+        target_port: Some(target),
         ..ServicePort::default()
     }
 }

@@ -6,6 +6,7 @@ mod concurrency;
 mod duration;
 mod inbound;
 
+use super::validate::is_tcp;
 use crate::runtime::Violation;
 use duration::duration;
 use inbound::inbound;
@@ -59,11 +60,17 @@ fn document(spec: &ResilientServiceSpec) -> Policy {
 }
 
 fn target(item: &api::Target, defaults: &TargetDefaults) -> Target {
+    let mut circuit_breaker = circuit_breaker(layers(item.circuit_breaker.as_ref(), defaults.circuit_breaker.as_ref()));
+    if is_tcp(item) {
+        // Of its addresses nobody knows.
+        circuit_breaker.scope = BreakerScope::Target;
+    }
     Target {
-        url: item.url.clone(),
+        // The guard is told by its wiring where it relays to: the document knows HTTP alone.
+        url: item.url.clone().filter(|_| !is_tcp(item)),
         timeout: timeouts(layers(item.timeout.as_ref(), defaults.timeout.as_ref())),
         retry: retry(layers(item.retry.as_ref(), defaults.retry.as_ref())),
-        circuit_breaker: circuit_breaker(layers(item.circuit_breaker.as_ref(), defaults.circuit_breaker.as_ref())),
+        circuit_breaker,
         bulkhead: bulkhead(layers(item.bulkhead.as_ref(), defaults.bulkhead.as_ref())),
         idempotent_routes: item.idempotent_routes.clone(),
         hedge: item.hedge.as_ref().map(hedge),

@@ -91,6 +91,23 @@ fn half_a_block_leaves_the_other_half_to_the_defaults_and_an_override_of_a_newer
 }
 
 #[test]
+fn of_a_target_that_is_no_http_the_document_holds_what_connections_obey_and_no_address() {
+    let spec = json!({"image": "a", "guard": {"mode": "Sidecar"}, "resilience": {
+        "defaults": {"circuitBreaker": {"scope": "Host"}},
+        "targets": [{
+            "name": "cache", "url": "tcp://cache:6379", "timeout": {"connect": "300ms"},
+            "circuitBreaker": {"consecutiveFailures": 3}, "bulkhead": {"maxConcurrent": 7}
+        }]
+    }});
+    let target = policy(spec).targets.remove(0);
+    assert_eq!(target.url, None);
+    assert_eq!(target.timeout.connect, Duration::from_millis(300));
+    assert_eq!(target.circuit_breaker.consecutive_failures, Some(3));
+    assert_eq!(target.circuit_breaker.scope, BreakerScope::Target);
+    assert_eq!(target.bulkhead.max_concurrent, 7);
+}
+
+#[test]
 fn scope_hedge_and_balancing_reach_the_pods() {
     let spec = json!({"image": "a", "resilience": {
         "defaults": {"balancing": {"type": "None"}, "circuitBreaker": {"scope": "Host"}},

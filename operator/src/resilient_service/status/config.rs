@@ -263,7 +263,7 @@ fn pod_config(pod: &ReadyPod, wanted: &str, now: DateTime<Utc>) -> PodConfig {
     let Some(report) = pod.evidence(now) else {
         return PodConfig::Silent(failing.map_or(String::new(), |failing| {
             format!(
-                ": {} (an image without the library needs spec.resilience.protocol: None)",
+                ": {} (an image without the library needs spec.guard.mode: Sidecar, or spec.resilience.protocol: None)",
                 failing.error
             )
         }));

@@ -97,7 +97,7 @@ fn seen(replicas: i32, available: i32, pods: Vec<(String, ReadyPod)>) -> Observe
 
 fn work(service: &Arc<ResilientService>) -> Work {
     Work::Applied {
-        plan: Box::new(validate(service, 1).unwrap()),
+        plan: Box::new(validate(service, 1, "").unwrap()),
         applied: ChildResults {
             children: vec![ChildResult {
                 kind: "Deployment".into(),
@@ -109,7 +109,7 @@ fn work(service: &Arc<ResilientService>) -> Work {
 }
 
 fn hash(service: &Arc<ResilientService>) -> String {
-    validate(service, 1).unwrap().policy_hash
+    validate(service, 1, "").unwrap().policy_hash
 }
 
 fn judge(service: &Arc<ResilientService>, observed: &Observed) -> ResilientServiceStatus {
@@ -247,7 +247,7 @@ fn config_applied_says_what_pods_say() {
             vec![pod(1, current()), silent],
             "False/WaitingForPods",
             format!(
-                "1 of 2 ready pods run configuration {short}; pod order-2 has not reported yet: connection refused (an image without the library needs spec.resilience.protocol: None)"
+                "1 of 2 ready pods run configuration {short}; pod order-2 has not reported yet: connection refused (an image without the library needs spec.guard.mode: Sidecar, or spec.resilience.protocol: None)"
             ),
             (1, 0),
         ),
@@ -422,7 +422,7 @@ fn shown(status: &ResilientServiceStatus, kind: &str) -> String {
 
 fn with_outcome(service: &Arc<ResilientService>, kind: &str, outcome: Applied) -> Work {
     Work::Applied {
-        plan: Box::new(validate(service, 1).unwrap()),
+        plan: Box::new(validate(service, 1, "").unwrap()),
         applied: ChildResults {
             children: vec![ChildResult {
                 kind: kind.into(),

@@ -88,8 +88,7 @@ async fn session(
 ) -> Result<Json<Tokens>, Problem> {
     let email = account::email(&body.email).map_err(|detail| Problem::invalid_field("/email", detail))?;
     let address = client_key(extensions, headers, &app.trusted_proxies);
-    let address = address.map(|address| Subject::address(&address));
-    let user = attempt(app, &email, address, Secret::from(body.password)).await?;
+    let user = attempt(app, &email, address.as_deref(), Secret::from(body.password)).await?;
     let wrong = || unauthenticated("wrong-credentials", "there is no user with this e-mail and password");
     let user = user.ok_or_else(wrong)?;
     let database = |error: sqlx::Error| from_sqlx(&error);
@@ -98,46 +97,57 @@ async fn session(
     let session = sessions::begin_session(&mut transaction, user.id, &user.password_hash, lifetime).await;
     let session = session.map_err(database)?.ok_or_else(wrong)?;
     let refresh = refresh_token()?;
-    sessions::add_token(&mut transaction, session, &kept(&refresh), lifetime)
+    sessions::add_token(&mut transaction, session, None, &kept(&refresh), lifetime)
         .await
         .map_err(database)?;
     transaction.commit().await.map_err(database)?;
     tokens(app, user.id, user.admin, session, &refresh)
 }
 
-/// Compares a password, unless the account or the address has failed too often. `None`: it is another, or nobody's.
+/// Compares a password, unless whoever guesses has failed too often. `address`: where from, but for a user who has logged in
+/// already. `None`: it is another, or nobody's.
 pub(super) async fn attempt(
     app: &AppState,
     email: &str,
-    address: Option<Subject>,
+    address: Option<&str>,
     password: Secret,
 ) -> Result<Option<users::Credentials>, Problem> {
     let database = |error: sqlx::Error| from_sqlx(&error);
     // First the turn: who is told that the service is overloaded has not failed.
     let turn = app.passwords.turn().await?;
-    if let Some(address) = &address {
-        refuse_while_closed(attempts::count(&app.pool, address).await.map_err(database)?)?;
+    let guesser = Subject::guess(email, address);
+    let mut subjects: Vec<Subject> = address.map(Subject::address).into_iter().collect();
+    subjects.push(guesser.clone());
+    let at_the_door = address.is_some();
+    if at_the_door && !attempts::is_familiar(&app.pool, &guesser).await.map_err(database)? {
+        subjects.push(Subject::account(email));
     }
-    let account = Subject::account(email);
-    if let Some(left) = attempts::count(&app.pool, &account).await.map_err(database)? {
-        if let Some(address) = &address {
-            attempts::take_back(&app.pool, address).await.map_err(database)?;
+    for (index, subject) in subjects.iter().enumerate() {
+        let closed = attempts::count(&app.pool, subject).await.map_err(database)?;
+        if closed.is_some() {
+            take_back(app, &subjects[..index]).await?;
+            refuse_while_closed(closed)?;
         }
-        refuse_while_closed(Some(left))?;
     }
     let user = users::credentials(&app.pool, email).await.map_err(database)?;
     let hash = user.as_ref().map(|user| user.password_hash.clone());
     if !turn.compare(password, hash).await? {
-        for subject in address.iter().chain([&account]) {
+        for subject in &subjects {
             attempts::confirm(&app.pool, subject).await.map_err(database)?;
         }
         return Ok(None);
     }
-    attempts::clear(&app.pool, &account).await.map_err(database)?;
-    if let Some(address) = &address {
-        attempts::take_back(&app.pool, address).await.map_err(database)?;
-    }
+    take_back(app, &subjects).await?;
+    attempts::is_right(&app.pool, &guesser).await.map_err(database)?;
     Ok(user)
+}
+
+async fn take_back(app: &AppState, counted: &[Subject]) -> Result<(), Problem> {
+    for subject in counted {
+        let taken_back = attempts::take_back(&app.pool, subject).await;
+        taken_back.map_err(|error| from_sqlx(&error))?;
+    }
+    Ok(())
 }
 
 fn refuse_while_closed(left: Option<std::time::Duration>) -> Result<(), Problem> {
@@ -183,9 +193,15 @@ async fn exchanged(app: &AppState, body: Refresh) -> Result<Json<Tokens>, Proble
     let refresh = refresh_token()?;
     sessions::mark_used(&mut transaction, &hash).await.map_err(database)?;
     let lifetime = app.tokens.refresh_token_lifetime;
-    sessions::add_token(&mut transaction, shown.session_id, &kept(&refresh), lifetime)
-        .await
-        .map_err(database)?;
+    sessions::add_token(
+        &mut transaction,
+        shown.session_id,
+        Some(&hash),
+        &kept(&refresh),
+        lifetime,
+    )
+    .await
+    .map_err(database)?;
     transaction.commit().await.map_err(database)?;
     tokens(app, shown.user_id, shown.admin, shown.session_id, &refresh)
 }

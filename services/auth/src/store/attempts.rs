@@ -1,11 +1,11 @@
-//! Logins that failed.
+//! Logins that failed, and where accounts were logged into.
 
 use std::time::Duration;
 
 use sqlx::PgPool;
 use valerix_kit::postgres::milliseconds;
 
-use crate::lockout::{LONGEST, MEMORY, Subject};
+use crate::lockout::{FAMILIAR, LONGEST, MEMORY, Subject};
 
 /// Counts an attempt as failed, before it is known how it ends: of many at the same moment none is overlooked. Gives for
 /// how long the subject is closed, if it is; then the attempt is not counted, and not to be made. How long failures are
@@ -73,23 +73,53 @@ pub async fn take_back(pool: &PgPool, subject: &Subject) -> Result<(), sqlx::Err
     .map(drop)
 }
 
-/// Forgets the failures of a subject.
+/// Whether the guesser has logged in lately, being right.
 ///
 /// # Errors
 /// The statement's.
-pub async fn clear(pool: &PgPool, subject: &Subject) -> Result<(), sqlx::Error> {
-    let clear = sqlx::query("DELETE FROM attempts WHERE subject = $1").bind(&subject.key);
-    clear.execute(pool).await.map(drop)
+pub async fn is_familiar(pool: &PgPool, guesser: &Subject) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM familiar_addresses \
+         WHERE subject = $1 AND logged_in_at > clock_timestamp() - $2 * interval '1 millisecond')",
+    )
+    .bind(&guesser.key)
+    .bind(milliseconds(FAMILIAR))
+    .fetch_one(pool)
+    .await
 }
 
-/// Forgets failures that count no more.
+/// The guesser was right.
 ///
 /// # Errors
 /// The statement's.
+pub async fn is_right(pool: &PgPool, guesser: &Subject) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH forgotten AS (DELETE FROM attempts WHERE subject = $1) \
+         INSERT INTO familiar_addresses (subject, logged_in_at) VALUES ($1, clock_timestamp()) \
+         ON CONFLICT (subject) DO UPDATE SET logged_in_at = clock_timestamp()",
+    )
+    .bind(&guesser.key)
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+/// Forgets failures that count no more, and addresses that are familiar no more.
+///
+/// # Errors
+/// The statements'.
 pub async fn prune(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM attempts WHERE last_at < clock_timestamp() - $1 * interval '1 millisecond'")
-        .bind(milliseconds(MEMORY.max(LONGEST)))
-        .execute(pool)
-        .await
-        .map(drop)
+    for (statement, age) in [
+        (
+            "DELETE FROM attempts WHERE last_at < clock_timestamp() - $1 * interval '1 millisecond'",
+            MEMORY.max(LONGEST),
+        ),
+        (
+            "DELETE FROM familiar_addresses WHERE logged_in_at < clock_timestamp() - $1 * interval '1 millisecond'",
+            FAMILIAR,
+        ),
+    ] {
+        sqlx::query(statement).bind(milliseconds(age)).execute(pool).await?;
+    }
+    Ok(())
 }

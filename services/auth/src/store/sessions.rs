@@ -44,31 +44,33 @@ pub async fn begin_session(
     .await
 }
 
-/// Gives a session a refresh token; the session lasts as long as it.
+/// Gives a session a refresh token, for another or as its first; the session lasts as long as it.
 ///
 /// # Errors
 /// The statement's.
 pub async fn add_token(
     connection: &mut PgConnection,
     session: Uuid,
+    given_for: Option<&[u8]>,
     hash: &[u8],
     lifetime: Duration,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "WITH token AS (INSERT INTO refresh_tokens (hash, session_id, expires_at) \
-             VALUES ($1, $2, now() + $3 * interval '1 millisecond') RETURNING session_id, expires_at) \
+        "WITH token AS (INSERT INTO refresh_tokens (hash, session_id, expires_at, given_for) \
+             VALUES ($1, $2, now() + $3 * interval '1 millisecond', $4) RETURNING session_id, expires_at) \
          UPDATE sessions SET expires_at = token.expires_at FROM token WHERE id = token.session_id",
     )
     .bind(hash)
     .bind(session)
     .bind(milliseconds(lifetime))
+    .bind(given_for)
     .execute(connection)
     .await
     .map(drop)
 }
 
 /// Whom a token belongs to; nobody exchanges it until the transaction ends. `grace`: how long after the first exchange
-/// another one is no sign of theft.
+/// another one is no sign of theft, as long as nobody has used what the first one gave.
 ///
 /// # Errors
 /// The statement's.
@@ -76,7 +78,9 @@ pub async fn shown(connection: &mut PgConnection, hash: &[u8], grace: Duration) 
     sqlx::query_as(
         "SELECT token.session_id, session.user_id, owner.admin, \
              session.revoked_at IS NULL AND session.expires_at > now() AND token.expires_at > now() AS holds, \
-             coalesce(token.used_at <= clock_timestamp() - $2 * interval '1 millisecond', false) AS reused \
+             coalesce(token.used_at <= clock_timestamp() - $2 * interval '1 millisecond', false) \
+                 OR EXISTS (SELECT FROM refresh_tokens AS next WHERE next.given_for = token.hash \
+                            AND isfinite(next.used_at)) AS reused \
          FROM refresh_tokens AS token JOIN sessions AS session ON session.id = token.session_id \
              JOIN users AS owner ON owner.id = session.user_id \
          WHERE token.hash = $1 FOR UPDATE OF token, session",
@@ -87,12 +91,15 @@ pub async fn shown(connection: &mut PgConnection, hash: &[u8], grace: Duration) 
     .await
 }
 
-/// A token was exchanged.
+/// A token was exchanged. What was given for it before did not arrive: whoever shows that from now on has it from a thief,
+/// or the thief has it from them.
 ///
 /// # Errors
 /// The statement's.
 pub async fn mark_used(connection: &mut PgConnection, hash: &[u8]) -> Result<(), sqlx::Error> {
-    let mark = "UPDATE refresh_tokens SET used_at = coalesce(used_at, clock_timestamp()) WHERE hash = $1";
+    let mark = "UPDATE refresh_tokens \
+                SET used_at = CASE WHEN hash = $1 THEN coalesce(used_at, clock_timestamp()) ELSE '-infinity' END \
+                WHERE hash = $1 OR given_for = $1";
     sqlx::query(mark).bind(hash).execute(connection).await.map(drop)
 }
 

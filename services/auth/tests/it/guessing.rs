@@ -47,14 +47,50 @@ async fn an_account_is_closed_for_its_right_password_too() {
         .fetch_one(&app.pool)
         .await
         .unwrap();
-    // Eve's; a success forgets the account's, and takes back the address's that it had counted itself.
-    assert_eq!(left, 2);
+    // Eve's two, the account's and the address's: a success forgets what was guessed at Ada's from there, and takes back
+    // what it had counted itself.
+    assert_eq!(left, 4);
+}
+
+#[tokio::test]
+async fn nobody_can_close_an_account_for_its_owner() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    let from = async |address: &str, password: &str| {
+        let request = app.server.request("/auth/login").header("x-forwarded-for", address);
+        let login = json!({"email": "ada@example.com", "password": password});
+        Answer::of(request.json(&login)).await.status
+    };
+    assert_eq!(from("192.0.2.1", PASSWORD).await, 200);
+    assert_eq!(from("192.0.2.66", "guess").await, 401);
+    failed(&app, 30).await;
+    assert_eq!(from("192.0.2.66", "guess").await, 401);
+    assert_eq!(from("192.0.2.66", PASSWORD).await, 429, "whoever guesses is closed out");
+    assert_eq!(from("192.0.2.2", PASSWORD).await, 200, "another address is not");
+    // Guessed at from many addresses.
+    let account = Subject::account("ada@example.com");
+    let set = sqlx::query("UPDATE attempts SET failures = $1, locked_until = now() WHERE subject = $2");
+    set.bind(account.free + 20)
+        .bind(&account.key)
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(from("192.0.2.67", "guess").await, 401);
+    assert_eq!(from("192.0.2.3", PASSWORD).await, 429, "the account is closed");
+    for familiar in ["192.0.2.1", "192.0.2.2"] {
+        assert_eq!(from(familiar, PASSWORD).await, 200, "not where its owner logs in");
+    }
+    sqlx::query("UPDATE familiar_addresses SET logged_in_at = logged_in_at - interval '31 days'")
+        .execute(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(from("192.0.2.1", PASSWORD).await, 429);
 }
 
 #[tokio::test]
 async fn each_time_is_twice_as_long_up_to_a_bound() {
     let app = App::spawn().await;
-    let subject = Subject::account("ada@example.com");
+    let subject = Subject::guess("ada@example.com", Some("192.0.2.1"));
     let mut pauses = Vec::new();
     for _ in 1..20 {
         assert_eq!(attempts::count(&app.pool, &subject).await.unwrap(), None);

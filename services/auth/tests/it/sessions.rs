@@ -69,6 +69,23 @@ async fn an_answer_that_was_lost_costs_nobody_the_session() {
 }
 
 #[tokio::test]
+async fn the_grace_never_makes_two_of_a_session() {
+    let app = App::with(&["--refresh-grace=1h"]).await;
+    app.register("ada@example.com").await;
+    // Shown again once its successor was used: somebody kept a copy.
+    let tokens = app.login("ada@example.com").await;
+    let next = app.refresh(&tokens).await.body();
+    let after = app.refresh(&next).await.body();
+    assert_eq!(app.refresh(&tokens).await.problem(), "refresh-token-reused");
+    assert_eq!(app.refresh(&after).await.problem(), "invalid-refresh-token");
+    // Both of two that were given for one are used: one of them by somebody else.
+    let tokens = app.login("ada@example.com").await;
+    let (first, second) = (app.refresh(&tokens).await.body(), app.refresh(&tokens).await.body());
+    assert_eq!(app.refresh(&first).await.problem(), "refresh-token-reused");
+    assert_eq!(app.refresh(&second).await.problem(), "invalid-refresh-token");
+}
+
+#[tokio::test]
 async fn who_logs_out_gets_no_more_tokens() {
     let app = App::spawn().await;
     app.register("ada@example.com").await;

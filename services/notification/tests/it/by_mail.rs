@@ -81,11 +81,11 @@ async fn what_says_nothing_about_a_message_is_no_attempt() {
     for (mood, reason) in [
         (Mood::IsAway, "the mail server is not reached"),
         (Mood::WantsCredentials, "the mail server refused it with 530"),
-        (Mood::Hangs, "the mail server did not answer within 200 ms"),
+        (Mood::IsSilent, "the mail server did not answer within 1000 ms"),
     ] {
         let app = App::spawn_with(|config, _| {
-            config.delivery_attempts = 1;
-            config.smtp_timeout = Duration::from_millis(200);
+            config.delivery_attempts = 2;
+            config.smtp_timeout = Duration::from_secs(1);
         })
         .await;
         app.smtp.mood(mood);
@@ -157,6 +157,22 @@ async fn a_message_whose_answer_is_lost_is_sent_again_under_the_same_id() {
         taken.iter().all(|mail| mail.message_id == taken[0].message_id),
         "{taken:?}"
     );
+}
+
+/// It may have taken each of them: nobody is told the same for a day.
+#[tokio::test]
+async fn a_server_that_takes_and_never_answers_gets_a_message_so_many_times() {
+    for mood in [Mood::Cuts, Mood::Hangs] {
+        let app = App::spawn_with(|config, _| {
+            config.delivery_attempts = 3;
+            config.smtp_timeout = Duration::from_millis(200);
+        })
+        .await;
+        app.smtp.mood(mood);
+        let event = app.confirm(Some(app.auth.user("ada@example.com", None)), 1).await;
+        assert_eq!(app.end(event, "EMAIL").await.0, "FAILED", "{mood:?}");
+        assert_eq!(app.smtp.tried(), 3, "{mood:?}");
+    }
 }
 
 #[tokio::test]

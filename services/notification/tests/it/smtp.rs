@@ -15,6 +15,8 @@ pub enum Mood {
     IsBusy,
     /// Ends each connection without a word.
     IsAway,
+    /// Accepts connections and says nothing.
+    IsSilent,
     /// Wants credentials that we do not have.
     WantsCredentials,
     /// Reads the message and says nothing.
@@ -81,6 +83,10 @@ async fn talk(stream: TcpStream, state: Arc<Mutex<State>>) -> std::io::Result<()
     if mood() == Mood::IsAway {
         state.lock().unwrap().tried += 1;
         return Ok(());
+    }
+    if mood() == Mood::IsSilent {
+        state.lock().unwrap().tried += 1;
+        std::future::pending::<()>().await;
     }
     stream.write_all(b"220 test\r\n").await?;
     loop {

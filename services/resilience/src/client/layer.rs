@@ -25,7 +25,7 @@ use crate::faults::Faults;
 use crate::key::IDEMPOTENCY_KEY;
 use crate::outbound::{
     Attempt, AttemptError, Balancer, Call, CallError, Classify, Completed, DefaultClassify, Endpoint, Head, Held,
-    HttpJudge, Resolve, RetryOn, Target, execute, mark_final,
+    HttpJudge, Resolve, RetryOn, Target, execute, grpc_kin, mark_final,
 };
 use crate::priority::{self, CurrentPriority};
 use crate::retry;
@@ -307,8 +307,8 @@ fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
     AttemptError::Reset(error.to_string())
 }
 
-/// An answer's body. Until it is read or dropped it occupies its place in the bulkhead; if it breaks off, the breaker
-/// counts a failure.
+/// An answer's body. Until it is read or dropped it occupies its place in the bulkhead; if it breaks off, or if the status
+/// of gRPC behind it is the kin of one of HTTP from 500 on, the breaker counts a failure.
 #[derive(Debug)]
 pub struct TargetBody<R> {
     body: R,
@@ -333,9 +333,19 @@ impl<R: Body + Unpin> Body for TargetBody<R> {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
-        if !matches!(frame, Some(Ok(_))) {
+        let failed = match &frame {
+            Some(Ok(frame)) if frame.is_data() => None,
+            // What is behind the body ends it.
+            Some(Ok(frame)) => {
+                let kin = frame.trailers_ref().and_then(grpc_kin);
+                Some(kin.is_some_and(|status| status.is_server_error()))
+            }
+            Some(Err(_)) => Some(true),
+            None => Some(false),
+        };
+        if let Some(failed) = failed {
             let (held, ticket) = (self.held.take(), self.ticket.take());
-            if let (Some(Err(_)), Some(held), Some(ticket)) = (&frame, &held, ticket) {
+            if let (true, Some(held), Some(ticket)) = (failed, held, ticket) {
                 held.body_failed(&self.target, ticket);
             }
         }

@@ -67,9 +67,9 @@ impl Faults {
         }
     }
 
-    /// Counts every change of what is active.
-    #[cfg(feature = "axum")]
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+    /// Counts every change of what is active: for who must cut what is open when a fault begins.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
@@ -214,8 +214,7 @@ impl Faults {
 
 impl Faults {
     /// Waits out an injected delay, or less: a fault that is withdrawn meanwhile holds nobody any longer.
-    #[cfg(feature = "axum")]
-    pub(crate) async fn hold(&self, delay: std::time::Duration) {
+    pub async fn hold(&self, delay: std::time::Duration) {
         let mut changes = self.changes();
         let delays = || {
             let active = self.active.load();

@@ -2,13 +2,15 @@
 
 use http::{HeaderMap, StatusCode};
 
+use super::grpc;
 use crate::breaker::Outcome;
 use crate::problem::PROBLEM_HEADER;
 
 /// The head of an answer, as a [`Classify`] sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'answer> {
-    /// Its status.
+    /// Its status; for an answer of gRPC whose head tells how it ended, the kin in HTTP of what it says: 503 for
+    /// UNAVAILABLE, 504 for DEADLINE_EXCEEDED, 429 for RESOURCE_EXHAUSTED, 500 for UNKNOWN, INTERNAL and DATA_LOSS.
     pub status: StatusCode,
     /// Its headers.
     pub headers: &'answer HeaderMap,
@@ -41,7 +43,7 @@ pub trait HttpHead {
 impl<B> HttpHead for http::Response<B> {
     fn head(&self) -> Head<'_> {
         Head {
-            status: self.status(),
+            status: grpc::effective(self.status(), self.headers()),
             headers: self.headers(),
         }
     }
@@ -55,7 +57,7 @@ impl<B> HttpHead for http::Response<B> {
 impl HttpHead for reqwest::Response {
     fn head(&self) -> Head<'_> {
         Head {
-            status: self.status(),
+            status: grpc::effective(self.status(), self.headers()),
             headers: self.headers(),
         }
     }
@@ -94,7 +96,12 @@ pub struct DefaultClassify;
 
 impl Classify for DefaultClassify {
     fn outcome(&self, head: Head<'_>) -> Outcome {
-        let protecting_itself = || matches!(head.problem(), Some("overloaded" | "draining" | "circuit-open"));
+        let protecting_itself = || {
+            matches!(
+                head.problem(),
+                Some("overloaded" | "draining" | "circuit-open" | "starting")
+            )
+        };
         match head.status {
             StatusCode::TOO_MANY_REQUESTS => Outcome::Neutral,
             StatusCode::SERVICE_UNAVAILABLE if protecting_itself() => Outcome::Neutral,

@@ -55,8 +55,10 @@ impl<R: HttpHead> Judge<R> for HttpJudge<'_> {
             Some(wanted) => wanted(head).then(|| retry::reason(head.status).unwrap_or("answer"))?,
         };
         let after = retry::retry_after(head.headers);
-        // A `Retry-After` asks to leave the whole service alone, unless the replica says that it is going away.
-        let elsewhere = after.is_none_or(|wait| wait.is_zero()) || head.problem() == Some("draining");
+        // A `Retry-After` asks to leave the whole service alone, unless the replica says that it is going away or that it
+        // is not there yet.
+        let elsewhere =
+            after.is_none_or(|wait| wait.is_zero()) || matches!(head.problem(), Some("draining" | "starting"));
         Some(Repeat {
             reason,
             after,

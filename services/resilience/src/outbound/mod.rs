@@ -16,6 +16,7 @@ mod dns;
 mod error;
 mod execute;
 mod failover;
+mod grpc;
 mod hedge;
 mod hosts;
 mod judge;
@@ -28,7 +29,7 @@ mod target;
 
 pub use self::classify::{Classify, DefaultClassify, Head, HttpHead};
 pub use self::error::CallError;
-pub use self::pipeline::{OperationError, Pipeline};
+pub use self::pipeline::{Occupied, OperationError, Pipeline};
 pub use self::resolve::{ClusterResolver, Endpoint, Resolve, Resolving, SystemResolver};
 pub use self::sent::Sent;
 pub use self::target::Target;
@@ -38,6 +39,7 @@ pub(crate) use self::call::{Attempt, AttemptError, Call, Completed, Held};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::dns::read_any as read_any_dns_reply;
 pub(crate) use self::execute::execute;
+pub(crate) use self::grpc::kin as grpc_kin;
 pub(crate) use self::judge::{HttpJudge, RetryOn, mark_final};
 #[cfg(feature = "reqwest")]
 pub(crate) use self::resolve::is_cluster_host;

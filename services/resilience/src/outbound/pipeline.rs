@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use super::call::{Call, Completed};
+use super::call::{Call, Completed, Held};
 use super::error::CallError;
 use super::execute::execute;
 use super::judge::{Judge, Repeat};
@@ -140,6 +140,41 @@ impl<T, E> Pipeline<T, E> {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
+        let error = match self.occupy(operation).await {
+            Ok((value, _)) => return Ok(value),
+            Err(error) => error,
+        };
+        let instead = self.fallback.as_ref().and_then(|fallback| fallback(&error));
+        instead.ok_or(error)
+    }
+
+    /// As [`run`](Self::run), for what lasts longer than the operation, such as a connection that it opened: its place in
+    /// the target's bulkhead stays taken until the second value is dropped. There is no fallback.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use tokio::net::{TcpListener, TcpStream};
+    /// use valerix_resilience::{Occupied, Resilience};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let address = listener.local_addr()?;
+    /// let resilience = Resilience::builder().start().await?;
+    /// let redis = resilience.target("redis").pipeline();
+    /// let (_connection, place): (TcpStream, Occupied) = redis.occupy(async || TcpStream::connect(address).await).await?;
+    /// assert_eq!(resilience.report().limits[0].in_use, 1);
+    /// drop(place);
+    /// assert_eq!(resilience.report().limits[0].in_use, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub async fn occupy<F, Fut>(&self, operation: F) -> Result<(T, Occupied), OperationError<E>>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, E>>,
+    {
         let policy = Arc::clone(&self.target.policy());
         let call = Call {
             target: &self.target,
@@ -154,14 +189,22 @@ impl<T, E> Pipeline<T, E> {
             let operation = Deadline::at(attempt.end).around_call(&operation);
             async move { Ok(operation.await) }
         });
-        let error = match completed.await {
-            Ok(Completed { answer: Ok(value), .. }) => return Ok(value),
-            Ok(Completed { answer: Err(error), .. }) => OperationError::Operation(error),
-            Err(error) => OperationError::Call(error),
-        };
-        let instead = self.fallback.as_ref().and_then(|fallback| fallback(&error));
-        instead.ok_or(error)
+        match completed.await {
+            Ok(Completed {
+                answer: Ok(value),
+                held,
+                ..
+            }) => Ok((value, Occupied { _held: held })),
+            Ok(Completed { answer: Err(error), .. }) => Err(OperationError::Operation(error)),
+            Err(error) => Err(OperationError::Call(error)),
+        }
     }
+}
+
+/// A place in a target's bulkhead, taken until this is dropped; see [`Pipeline::occupy`].
+#[derive(Debug)]
+pub struct Occupied {
+    _held: Held,
 }
 
 impl<T, E> Judge<Result<T, E>> for &Pipeline<T, E> {

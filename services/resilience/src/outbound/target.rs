@@ -20,7 +20,6 @@ use crate::retry::RetryBudget;
 /// What of the document is read per call.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetPolicy {
-    #[cfg(feature = "reqwest")]
     pub(crate) url: Option<String>,
     pub(crate) timeout: valerix_policy::Timeouts,
     pub(crate) retry: valerix_policy::Retry,
@@ -38,7 +37,6 @@ pub(crate) struct TargetPolicy {
 impl TargetPolicy {
     fn new(target: &valerix_policy::Target, mode: Mode) -> Self {
         Self {
-            #[cfg(feature = "reqwest")]
             url: target.url.clone(),
             timeout: target.timeout,
             retry: target.retry,
@@ -157,6 +155,12 @@ impl Target {
     #[must_use]
     pub fn timeouts(&self) -> valerix_policy::Timeouts {
         self.policy.load().timeout
+    }
+
+    /// Where the document says that the target is, for who calls it by a client of his own; ask anew for each call.
+    #[must_use]
+    pub fn url(&self) -> Option<String> {
+        self.policy.load().url.clone()
     }
 
     /// Closes the target's circuit by hand, or those of all its addresses, and forgets what they counted.

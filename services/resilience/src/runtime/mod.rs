@@ -158,6 +158,15 @@ impl Resilience {
         self.0.in_force.load().policy.clone()
     }
 
+    /// The name of the first of the policy's targets that `wanted` takes by its URL.
+    #[must_use]
+    pub fn target_at(&self, wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let in_force = self.0.in_force.load();
+        let mut targets = in_force.policy.targets.iter();
+        let found = targets.find(|target| target.url.as_deref().is_some_and(&wanted));
+        found.map(|target| target.name.clone())
+    }
+
     /// Pods of this service that are ready, at least 1.
     #[must_use]
     pub fn ready_replicas(&self) -> u32 {

@@ -177,7 +177,7 @@ fn what_the_api_server_refuses_for_what_it_says_is_stalled() {
             source: Box::new(kube::Error::Api(status.boxed())),
         };
         let work = Work::Applied {
-            plan: Box::new(validate(&service, 1).unwrap()),
+            plan: Box::new(validate(&service, 1, "").unwrap()),
             applied: ChildResults {
                 children: vec![ChildResult {
                     kind: "Deployment".into(),

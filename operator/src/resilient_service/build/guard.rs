@@ -1,0 +1,116 @@
+//! The guard's container, and what the service's own container is told of it. Pure.
+
+use super::{
+    super::validate::{GuardPlan, Plan, REPORT_PORT_NAME},
+    deployment::{build_pod_variables, build_policy_variables, build_port, field_variable, variable},
+    pod::{build_policy_mounts, least_privilege},
+};
+use k8s_openapi::{
+    api::core::v1::{Container, ContainerPort, EnvVar, HTTPGetAction, Probe, ResourceRequirements},
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+};
+use std::collections::BTreeMap;
+use valerix_crds::names::GUARD_CONTAINER;
+use valerix_policy::guard::{Protocol, TargetListener, WIRING_ENV};
+
+/// What the guard asks for and is held to, unless the specification says otherwise.
+const REQUESTS: [(&str, &str); 2] = [("cpu", "10m"), ("memory", "16Mi")];
+const LIMITS: [(&str, &str); 1] = [("memory", "64Mi")];
+/// Where the guard's listeners for the container are.
+const LOOPBACK: &str = "127.0.0.1";
+/// Whom a program reaches past the forward proxy: the guard's own listeners, and whatever else is in the pod.
+const PAST_THE_PROXY: &str = "localhost,127.0.0.1,::1";
+/// Time that the guard has to start. Unit: probes, a second apart.
+const START_PROBES: i32 = 60;
+
+/// The guard beside the service's container. As an init container that is always restarted it stands before that one
+/// starts and after it has ended, and the pod is not ready without it.
+pub fn build_guard(plan: &Plan, guard: &GuardPlan) -> Container {
+    let mut env = build_pod_variables(plan);
+    env.push(field_variable("VALERIX_POD_NAME", "metadata.name"));
+    env.push(field_variable("VALERIX_POD_IP", "status.podIP"));
+    env.extend(build_policy_variables(plan));
+    env.push(variable(WIRING_ENV, &guard.wiring_text()));
+    Container {
+        name: GUARD_CONTAINER.to_owned(),
+        image: Some(guard.image.clone()),
+        restart_policy: Some("Always".to_owned()),
+        env: Some(env),
+        ports: Some(build_ports(plan, guard)),
+        resources: Some(build_resources(plan)),
+        startup_probe: plan.report_port.map(|port| Probe {
+            http_get: Some(HTTPGetAction {
+                path: Some("/health".to_owned()),
+                port: IntOrString::Int(port),
+                ..HTTPGetAction::default()
+            }),
+            period_seconds: Some(1),
+            failure_threshold: Some(START_PROBES),
+            timeout_seconds: Some(2),
+            ..Probe::default()
+        }),
+        security_context: Some(least_privilege()),
+        volume_mounts: Some(build_policy_mounts()),
+        ..Container::default()
+    }
+}
+
+/// The addresses of the guard's listeners for the service's own container. What the user sets stays as it is.
+pub fn build_addresses(plan: &Plan, guard: &GuardPlan) -> Vec<EnvVar> {
+    let mut env: Vec<EnvVar> = guard.wiring.targets.iter().map(build_address).collect();
+    if let Some(proxy) = &guard.wiring.forward_proxy {
+        let address = format!("http://{LOOPBACK}:{}", proxy.listen);
+        // Programs differ in which of the two they read.
+        for (name, value) in [("http_proxy", address.as_str()), ("no_proxy", PAST_THE_PROXY)] {
+            for name in [name.to_owned(), name.to_uppercase()] {
+                if plan.service.spec.env.iter().all(|own| own.name != name) {
+                    env.push(variable(&name, value));
+                }
+            }
+        }
+    }
+    env
+}
+
+fn build_address(target: &TargetListener) -> EnvVar {
+    let name = target.name.to_uppercase().replace('-', "_");
+    let address = format!("{LOOPBACK}:{}", target.listen);
+    match target.protocol {
+        Protocol::Tcp => variable(&format!("VALERIX_TARGET_{name}_ADDR"), &address),
+        Protocol::Http | Protocol::H2c => variable(&format!("VALERIX_TARGET_{name}_URL"), &format!("http://{address}")),
+    }
+}
+
+/// The guard's ports have the names of those that they stand before: while pods with and without a guard stand beside
+/// each other, each is found by the name at the right number.
+fn build_ports(plan: &Plan, guard: &GuardPlan) -> Vec<ContainerPort> {
+    let inbound = guard.wiring.inbound.iter();
+    let mut ports: Vec<ContainerPort> = inbound
+        .map(|listener| build_port(&listener.name, i32::from(listener.listen)))
+        .collect();
+    ports.extend(plan.report_port.map(|number| build_port(REPORT_PORT_NAME, number)));
+    ports
+}
+
+fn build_resources(plan: &Plan) -> ResourceRequirements {
+    let wanted = plan.service.spec.guard.as_ref();
+    let quantities = |map: &BTreeMap<String, Quantity>| (!map.is_empty()).then(|| map.clone());
+    let fixed = |list: &[(&str, &str)]| {
+        let pairs = list
+            .iter()
+            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())));
+        Some(pairs.collect())
+    };
+    match wanted.and_then(|guard| guard.resources.as_ref()) {
+        Some(resources) => ResourceRequirements {
+            requests: quantities(&resources.requests),
+            limits: quantities(&resources.limits),
+            ..ResourceRequirements::default()
+        },
+        None => ResourceRequirements {
+            requests: fixed(&REQUESTS),
+            limits: fixed(&LIMITS),
+            ..ResourceRequirements::default()
+        },
+    }
+}

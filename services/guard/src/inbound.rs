@@ -1,0 +1,81 @@
+//! What comes to the application by HTTP: past the policy's limits, deadline and faults, and on to its port.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode, Version};
+use valerix_kit::problem::Problem;
+use valerix_proxy::{Local, Sending, Speaks, check_framing, grpc_timeout, host, is_grpc, refusal_of_grpc};
+use valerix_resilience::{Deadline, Resilience, TIMEOUT_HEADER};
+
+/// What is passed on may be of any length: how much of it the application takes is its own business.
+const SENDING: Sending = Sending {
+    max_body: u64::MAX,
+    idle: Duration::from_secs(30),
+};
+
+/// The router of one inbound port: everything goes to the application at the first of `addresses` at which it listens.
+#[must_use]
+pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks) -> Router {
+    let application = Local::new(resilience, addresses, speaks);
+    Router::new()
+        .fallback(forward)
+        .with_state(application)
+        .layer(resilience.server_layer())
+        .layer(from_fn(admit))
+}
+
+/// Refuses what means different things to different readers, and answers clients of gRPC in their way.
+async fn admit(mut request: Request, next: Next) -> Response {
+    let grpc = is_grpc(request.headers());
+    let answer = match check(&request) {
+        Err(problem) => problem.into_response(),
+        Ok(()) => {
+            if grpc {
+                shorten(&mut request);
+            }
+            next.run(request).await
+        }
+    };
+    if grpc { refusal_of_grpc(answer) } else { answer }
+}
+
+fn check(request: &Request) -> Result<(), Problem> {
+    if request.method() == Method::CONNECT {
+        let detail = "this port passes requests on and relays no connections";
+        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).never_retry());
+    }
+    check_framing(request.headers())?;
+    if request.version() != Version::HTTP_10 {
+        host(request.uri(), request.headers())?;
+    }
+    Ok(())
+}
+
+/// The time that a client of gRPC gives is a deadline like any other; the shorter one counts.
+fn shorten(request: &mut Request) {
+    let Some(given) = grpc_timeout(request.headers()) else {
+        return;
+    };
+    let own = Deadline::from_headers(request.headers());
+    // What is no number is refused where it is read.
+    if let Ok(own) = own {
+        let time = own.map_or(given, |own| own.min(given));
+        request.headers_mut().insert(TIMEOUT_HEADER, Deadline::header(time));
+    }
+}
+
+async fn forward(State(application): State<Local>, request: Request) -> Response {
+    match application.send(request, SENDING).await {
+        Ok(answer) => answer.map(Body::new),
+        Err(error) => {
+            tracing::info!(%error, "a request was not passed on to the application");
+            error.problem().into_response()
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Puts the guard together, runs it, and ends it after the application.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::routing::get;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use valerix_kit::health::Health;
+use valerix_kit::metrics::Metrics;
+use valerix_kit::server::{Limits, serve};
+use valerix_kit::service::{report_router, stop_signal};
+use valerix_kit::telemetry;
+use valerix_policy::guard::Protocol;
+use valerix_proxy::Tls;
+use valerix_resilience::Resilience;
+
+use crate::config::{Config, speaks};
+use crate::forward_proxy::ForwardProxy;
+use crate::inbound;
+use crate::targets::Targets;
+use crate::tcp::{Connections, Cut, Relay, Towards};
+
+/// How often it is looked whether the application is gone, once the guard is told to stop.
+const LOOK: Duration = Duration::from_millis(100);
+/// Threads: what passes here waits for the network, and memory is asked for by each.
+const THREADS: usize = 2;
+
+/// A guard that has its ports and may run.
+pub struct Guard {
+    config: Config,
+    resilience: Resilience,
+    end: CancellationToken,
+    inbound: Vec<Listener>,
+    outbound: Vec<Listener>,
+    report: Listener,
+}
+
+struct Listener {
+    name: String,
+    address: SocketAddr,
+    listener: TcpListener,
+    what: What,
+}
+
+enum What {
+    Http(Router),
+    Tcp(Box<Relay>),
+}
+
+/// The `main` of the guard: telemetry, a runtime, and run until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When a port is taken, a setting is not acceptable, or there is no runtime.
+pub fn launch(config: Config) -> anyhow::Result<()> {
+    telemetry::init(config.service.log_format, &config.service.log_filter);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    runtime.block_on(async {
+        let stop = stop_signal().context("failed to listen for signals")?;
+        let guard = Guard::build(config).await?;
+        guard.run(stop).await;
+        Ok(())
+    })
+}
+
+impl Guard {
+    /// Listens on every port of the wiring and answers nothing yet; see [`run`](Self::run).
+    ///
+    /// # Errors
+    /// When a port is taken or a setting is not acceptable; never because the application or a target is late.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let args = &config.service;
+        let metrics = Metrics::new().context("failed to define the metrics")?;
+        let builder = args
+            .redis_limits_url
+            .iter()
+            .fold(Resilience::builder(), |builder, url| builder.redis_url(url.expose()));
+        let resilience = builder
+            .service(&args.service)
+            .namespace(&args.namespace)
+            .pod_uid(&args.pod_uid)
+            .policy_folder(&args.policy_dir)
+            .state_folder(&args.state_dir)
+            .registry(metrics.registry().clone())
+            .start()
+            .await
+            .context("failed to start the resilience library")?;
+        let end = CancellationToken::new();
+        let cut = Cut::new(&resilience, end.clone());
+        let connections = Connections::new(&metrics).context("failed to define the metrics")?;
+        let relay = |listener: String, towards: Towards| {
+            What::Tcp(Box::new(Relay {
+                name: listener.into(),
+                towards,
+                resilience: resilience.clone(),
+                cut: cut.clone(),
+                connections: connections.clone(),
+            }))
+        };
+        let tls = Tls::of_system()
+            .inspect_err(|error| tracing::warn!(%error, "targets of https cannot be called"))
+            .ok();
+        let targets = Targets::new(&resilience, tls);
+        let ip = args.listen_address.ip();
+
+        let mut inbound = Vec::new();
+        for port in &config.wiring.inbound {
+            let application = config.application(port.forward);
+            let what = match port.protocol {
+                Protocol::Tcp => relay(
+                    format!("inbound {}", port.name),
+                    Towards::Application(application.into()),
+                ),
+                protocol => What::Http(inbound::router(&resilience, &application, speaks(protocol))),
+            };
+            inbound.push(Listener::open(&port.name, (ip, port.listen).into(), what).await?);
+        }
+        let mut outbound = Vec::new();
+        let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        for port in &config.wiring.targets {
+            let slot = targets.slot(&port.name, port.url.clone(), speaks(port.protocol));
+            let what = match port.protocol {
+                Protocol::Tcp => relay(format!("target {}", port.name), Towards::Target(slot)),
+                _ => What::Http(targets.router(slot)),
+            };
+            outbound.push(Listener::open(&port.name, loopback(port.listen), what).await?);
+        }
+        if let Some(proxy) = &config.wiring.forward_proxy {
+            let router = ForwardProxy::new(&resilience, targets.clone(), proxy.unknown_hosts, cut.clone()).router();
+            outbound.push(Listener::open("forward proxy", loopback(proxy.listen), What::Http(router)).await?);
+        }
+        let alive = Router::new().route("/health", get(|| std::future::ready(r#"{"status":"alive"}"#)));
+        let report = report_router(Health::default(), metrics)
+            .merge(resilience.report_router())
+            .merge(alive);
+        let report = Listener::open("report", (ip, args.report_port).into(), What::Http(report)).await?;
+        Ok(Self {
+            config,
+            resilience,
+            end,
+            inbound,
+            outbound,
+            report,
+        })
+    }
+
+    /// Where the inbound port of that name listens.
+    #[must_use]
+    pub fn inbound_address(&self, name: &str) -> Option<SocketAddr> {
+        address_of(&self.inbound, name)
+    }
+
+    /// Where the target of that name is called.
+    #[must_use]
+    pub fn target_address(&self, name: &str) -> Option<SocketAddr> {
+        address_of(&self.outbound, name)
+    }
+
+    /// Where the forward proxy listens, if it does.
+    #[must_use]
+    pub fn forward_proxy_address(&self) -> Option<SocketAddr> {
+        address_of(&self.outbound, "forward proxy")
+    }
+
+    /// Where the report listens.
+    #[must_use]
+    pub const fn report_address(&self) -> SocketAddr {
+        self.report.address
+    }
+
+    /// What the guard stands on.
+    #[must_use]
+    pub const fn resilience(&self) -> &Resilience {
+        &self.resilience
+    }
+
+    /// Serves until `stop` is cancelled. Then it serves on until the application is gone, at most for `drain_wait`; takes
+    /// nothing new for it and lets what is in flight finish, while the application may still call others; closes what was
+    /// upgraded or relayed and has not ended; and ends the report last. All of that within `drain_wait` and
+    /// `drain_timeout` together.
+    pub async fn run(self, stop: CancellationToken) {
+        let args = &self.config.service;
+        let limits = args.limits();
+        let (close_inbound, close_outbound, close_report) = (
+            CancellationToken::new(),
+            CancellationToken::new(),
+            CancellationToken::new(),
+        );
+        let start = |listeners: Vec<Listener>, close: &CancellationToken| {
+            let mut serving = JoinSet::new();
+            for listener in listeners {
+                serving.spawn(listener.serve(limits, close.clone()));
+            }
+            serving
+        };
+        let forwards: Vec<Vec<SocketAddr>> = {
+            let ports = self.config.wiring.inbound.iter();
+            ports.map(|port| self.config.application(port.forward)).collect()
+        };
+        let mut inbound = start(self.inbound, &close_inbound);
+        let mut outbound = start(self.outbound, &close_outbound);
+        let mut report = start(vec![self.report], &close_report);
+        tracing::info!(service = args.service, "guarding");
+
+        stop.cancelled().await;
+        tracing::info!(wait_ms = args.drain_wait.as_millis(), "draining");
+        let _ = tokio::time::timeout(args.drain_wait, gone(&forwards)).await;
+        let end = Instant::now() + args.drain_timeout;
+        close_inbound.cancel();
+        let in_time = tokio::time::timeout_at(end, async {
+            while inbound.join_next().await.is_some() {}
+            close_outbound.cancel();
+            while outbound.join_next().await.is_some() {}
+            // Requests whose callers have gone, upgrades and relays.
+            let tasks = self.resilience.tasks();
+            tasks.close();
+            tokio::select! {
+                () = tasks.wait() => {}
+                // Without the application nobody has anything to say any more.
+                () = gone(&forwards) => {}
+            }
+        });
+        if in_time.await.is_err() {
+            tracing::warn!(
+                tasks = self.resilience.tasks().len(),
+                "not all that was in flight ended in time"
+            );
+        }
+        close_outbound.cancel();
+        self.end.cancel();
+        close_report.cancel();
+        while report.join_next().await.is_some() {}
+        tracing::info!("ended");
+    }
+}
+
+impl Listener {
+    async fn open(name: &str, address: SocketAddr, what: What) -> anyhow::Result<Self> {
+        let listen = async {
+            let listener = TcpListener::bind(address).await?;
+            let address = listener.local_addr()?;
+            Ok::<_, std::io::Error>((listener, address))
+        };
+        let listening = listen.await;
+        let (listener, address) = listening.with_context(|| format!("failed to listen on {address} for {name}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+            listener,
+            what,
+        })
+    }
+
+    async fn serve(self, limits: Limits, close: CancellationToken) {
+        match self.what {
+            What::Http(router) => {
+                let cut = serve(self.listener, router, limits, close).await;
+                if cut > 0 {
+                    tracing::warn!(listener = self.name, connections = cut, "connections were cut");
+                }
+            }
+            What::Tcp(relay) => relay.serve(self.listener, limits.connections, close).await,
+        }
+    }
+}
+
+fn address_of(listeners: &[Listener], name: &str) -> Option<SocketAddr> {
+    let listener = listeners.iter().find(|listener| listener.name == name);
+    listener.map(|listener| listener.address)
+}
+
+/// Returns once nobody listens at any of the application's ports; at once where it has none.
+async fn gone(forwards: &[Vec<SocketAddr>]) {
+    loop {
+        let mut listens = false;
+        for address in forwards.iter().flatten() {
+            listens |= TcpStream::connect(address).await.is_ok();
+        }
+        if !listens {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

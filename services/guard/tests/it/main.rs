@@ -1,0 +1,19 @@
+//! A guard between real sockets: an application of the test's behind it, targets of the test's in front of it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's helpers fail by panicking"
+)]
+
+mod bounds;
+mod drain;
+mod faults;
+mod forward_proxy;
+mod grpc;
+mod http;
+mod https;
+mod memory;
+mod support;
+mod targets;
+mod tcp;

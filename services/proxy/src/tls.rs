@@ -1,0 +1,101 @@
+//! TLS towards targets: whom to believe, and what to speak.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
+
+/// Where systems keep the certificates of the authorities that they believe.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+];
+/// The variable that names another bundle.
+const BUNDLE_ENV: &str = "SSL_CERT_FILE";
+
+/// TLS towards targets whose certificates an authority of the system has signed. Clones are one.
+#[derive(Clone)]
+pub struct Tls {
+    http1: Arc<ClientConfig>,
+    any: Arc<ClientConfig>,
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No file with certificates is where systems have it.
+    #[error("failed to find the certificates of the system: set SSL_CERT_FILE to a bundle in PEM")]
+    NoBundle,
+    /// The file cannot be read, or has no certificate.
+    #[error("failed to read certificates of {}: {cause}", .path.display())]
+    Bundle {
+        /// The file.
+        path: PathBuf,
+        /// In words.
+        cause: String,
+    },
+    /// The provider of cryptography does not take it.
+    #[error("failed to set up TLS")]
+    Use(#[source] rustls::Error),
+}
+
+impl Tls {
+    /// Believes the authorities of the system: those of the file that `SSL_CERT_FILE` names, else of the usual one.
+    ///
+    /// # Errors
+    /// When there is no such file, or no certificate in it.
+    pub fn of_system() -> Result<Self, TlsError> {
+        let named = std::env::var_os(BUNDLE_ENV).map(PathBuf::from);
+        let usual = || BUNDLES.iter().map(PathBuf::from).find(|path| path.exists());
+        let path = named.or_else(usual).ok_or(TlsError::NoBundle)?;
+        Self::believing(&path)
+    }
+
+    /// Believes the authorities of a file in PEM.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has no certificate.
+    pub fn believing(path: &Path) -> Result<Self, TlsError> {
+        let failed = |cause: String| TlsError::Bundle {
+            path: path.to_owned(),
+            cause,
+        };
+        let mut roots = RootCertStore::empty();
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+        // A bundle may hold some that are older than what is believed today.
+        roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+        if roots.is_empty() {
+            return Err(failed("there is none".to_owned()));
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let builder = builder.map_err(TlsError::Use)?.with_root_certificates(roots);
+        let config = builder.with_no_client_auth();
+        let speaking = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            Arc::new(config)
+        };
+        Ok(Self {
+            http1: speaking(&[b"http/1.1"]),
+            any: speaking(&[b"h2", b"http/1.1"]),
+        })
+    }
+
+    pub(crate) fn connector(&self, http2: bool) -> TlsConnector {
+        let config = if http2 { &self.any } else { &self.http1 };
+        TlsConnector::from(Arc::clone(config))
+    }
+}
+
+/// The name that a certificate must have.
+pub(crate) fn server_name(host: &str) -> io::Result<rustls::pki_types::ServerName<'static>> {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)
+}
