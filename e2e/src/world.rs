@@ -178,10 +178,18 @@ impl World {
         let images = &self.environment.images;
         let mut arguments = vec!["--namespace".into(), SHOP.to_owned(), "--create-namespace".into()];
         let services = shop_services()?;
-        for role in services.keys().map(String::as_str).chain(["postgres", "redis"]) {
+        for role in services
+            .keys()
+            .map(String::as_str)
+            .chain(["postgres", "redis", "prometheus"])
+        {
             arguments.extend(["--set".into(), format!("images.{role}={}", images.of(role)?)]);
         }
         arguments.extend(["--set".into(), "resources.requests.cpu=5m".into()]);
+        arguments.extend([
+            "--set".into(),
+            "monitoring.prometheus.enabled=true,monitoring.prometheus.interval=5s".into(),
+        ]);
         self.upgrade("valerix-shop", "charts/valerix-shop", &arguments).await
     }
 

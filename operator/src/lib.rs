@@ -13,7 +13,7 @@ pub mod runtime;
 pub mod settings;
 
 use resilient_service::{ReportStore, Stores};
-use runtime::{Clients, Runtime, leader};
+use runtime::{Clients, Runtime, api_metrics::ApiMetrics, leader};
 use settings::Settings;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,12 @@ pub enum Error {
         /// What is wrong.
         source: Box<kube::Error>,
     },
+    /// The metrics cannot be described, which is a bug.
+    #[error("failed to describe the metrics: {source}")]
+    Metrics {
+        /// Which and why.
+        source: prometheus::Error,
+    },
     /// Health and metrics cannot be served.
     #[error("failed to serve on {address}: {source}")]
     Serve {
@@ -66,10 +72,12 @@ pub enum Error {
 /// # Errors
 /// When the process must not go on: the Lease is lost, the port is taken, a controller ended.
 pub async fn run(settings: Settings, config: kube::Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let clients = Clients::new(config).map_err(|source| Error::Client {
+    let requests = ApiMetrics::new().map_err(|source| Error::Metrics { source })?;
+    let clients = Clients::new(config, &requests).map_err(|source| Error::Client {
         source: Box::new(source),
     })?;
     let mut runtime = Runtime::new(settings.identity(), clients, settings.scopes());
+    runtime.metrics.add(requests);
     runtime.shutdown = shutdown;
     let reports = ReportStore::default();
     let stores = Stores::watch(&runtime);

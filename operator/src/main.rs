@@ -32,20 +32,25 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Run(settings) => {
-            telemetry::start(settings.log_format);
+            let telemetry = telemetry::start(settings.log_format);
             let config = kube::Config::infer()
                 .await
                 .context("failed to find a cluster to work in")?;
             let shutdown = CancellationToken::new();
             tokio::spawn(cancel_on_signal(shutdown.clone()));
-            Box::pin(valerix_operator::run(settings, config, shutdown)).await?;
+            let ended = Box::pin(valerix_operator::run(settings, config, shutdown)).await;
+            // The lease was given back by then: nobody waits for the spans but this process.
+            tokio::task::spawn_blocking(|| telemetry.end()).await?;
+            ended?;
         }
         Command::Drain(settings) => {
-            telemetry::start(settings.operator.log_format);
+            let telemetry = telemetry::start(settings.operator.log_format);
             let config = kube::Config::infer()
                 .await
                 .context("failed to find a cluster to work in")?;
-            chaos_experiment::drain(settings, config).await?;
+            let drained = chaos_experiment::drain(settings, config).await;
+            tokio::task::spawn_blocking(|| telemetry.end()).await?;
+            drained?;
         }
     }
     Ok(())

@@ -74,6 +74,14 @@ CALL_KEY_{{ . | upper | replace "-" "_" }}
   value: json
 - name: RUST_LOG
   value: {{ $root.Values.logLevel | quote }}
+{{- with $root.Values.tracing.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . }}
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ $root.Values.tracing.sample | quote }}
+{{- end }}
 - name: AUTH_URL
   value: http://auth.{{ $root.Release.Namespace }}.svc
 {{- if $facts.database }}
@@ -142,6 +150,7 @@ spec:
     liveness: {path: /health}
   resources: {{- toYaml $root.Values.resources | nindent 4 }}
   chaos: {admission: {{ $root.Values.chaos.admission }}}
+  podAnnotations: {prometheus.io/scrape: "true", prometheus.io/port: "9090", prometheus.io/path: /metrics}
   env:
     {{- include "shop.env" (list $root $service) | nindent 4 }}
     {{- with index . 2 }}

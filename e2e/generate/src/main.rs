@@ -1,10 +1,11 @@
 //! Writes every generated file of the project, or with `--check` compares them byte by byte.
 //!
 //! In: the Rust types and tables. Out: `crds/*.yaml`, the chart's copy of them and its rules, `examples/*.yaml`,
-//! `docs/reference.md`, `docs/reasons.md`, the JSON Schemas of the library's documents and the OpenAPI document of its report.
+//! `docs/reference.md`, `docs/reasons.md`, `docs/metrics.md`, rules and boards for Prometheus and Grafana, the JSON Schemas of the library's documents and the OpenAPI document of its report.
 
 mod definitions;
 mod examples;
+mod observability;
 mod reasons;
 mod reference;
 mod rights;
@@ -56,6 +57,7 @@ fn generate() -> Result<Files> {
     let mut files = Files::new();
     files.extend(definitions::files(&definitions)?);
     files.extend(examples::files()?);
+    files.extend(observability::files()?);
     files.extend(reasons::files());
     files.extend(reference::files(&definitions)?);
     files.extend(rights::files());
@@ -66,7 +68,7 @@ fn generate() -> Result<Files> {
 /// Generated files that lie there although nothing makes them any more.
 fn stale(root: &Path, files: &Files) -> Result<Vec<PathBuf>> {
     let mut stale = Vec::new();
-    for (folder, kind) in OWNED_FOLDERS {
+    for (folder, kind) in OWNED_FOLDERS.into_iter().chain(observability::FOLDERS) {
         let Ok(entries) = fs::read_dir(root.join(folder)) else {
             continue;
         };

@@ -10,6 +10,7 @@ mod backup;
 mod chaos;
 mod chart;
 mod guard;
+mod observability;
 mod refusals;
 mod restore;
 mod service;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
@@ -213,6 +213,24 @@ fn quick(paths: &Paths, steps: &mut Steps) {
             .run(log);
         check.remedy("make generate, then look at the difference and commit it")
     });
+    each(steps, "Prometheus' rules: promtool", |log| rules(paths, log));
+}
+
+/// That Prometheus reads the rules, and that each alert fires when it should and is silent when it should.
+fn rules(paths: &Paths, log: &Log) -> Result<()> {
+    debian::install(debian::RULES, log)?;
+    let files = |folder: &str| -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(paths.checkout.join(folder)).with_context(|| format!("failed to read {folder}"))?;
+        entries
+            .map(|entry| entry.map(|entry| entry.path()).context("failed to read a folder"))
+            .collect()
+    };
+    let (rules, tests) = (files("charts/valerix-shop/rules")?, files("e2e/rules")?);
+    Program::new("promtool")
+        .args(["check", "rules"])
+        .args(&rules)
+        .run(log)?;
+    Program::new("promtool").args(["test", "rules"]).args(&tests).run(log)
 }
 
 /// The quick checks that build Go programs. They come once the cluster program is there: two builds at the same time would

@@ -107,7 +107,7 @@ impl<'a> Cluster<'a> {
             return Ok(());
         }
         let program = go::build_cluster_program(self.paths, log)?;
-        for base in ["base", "postgres", "redis"] {
+        for base in ["base", "postgres", "redis", "prometheus"] {
             Program::new(&program).args(["image", base]).run(log)?;
         }
         Ok(())
@@ -126,7 +126,7 @@ impl<'a> Cluster<'a> {
     pub fn up(&self, log: &Log) -> Result<Access> {
         match &self.choice {
             Choice::Own => {
-                let mut images = vec!["postgres", "redis"];
+                let mut images = vec!["postgres", "redis", "prometheus"];
                 if self.name == TEST {
                     images.extend(images::LANGUAGES.map(|(role, _)| role));
                 }
@@ -226,7 +226,11 @@ impl<'a> Cluster<'a> {
             }
         };
         // These come with our own cluster; every other cluster pulls them.
-        let public = [("postgres", images::POSTGRES), ("redis", images::REDIS)];
+        let public = [
+            ("postgres", images::POSTGRES),
+            ("redis", images::REDIS),
+            ("prometheus", images::PROMETHEUS),
+        ];
         let public = public.into_iter().chain(images::LANGUAGES);
         let public = public.map(|(role, reference)| (role.to_owned(), reference.to_owned()));
         Ok(images

@@ -80,6 +80,9 @@ pub const POSTGRES: &str = "docker.io/library/postgres:15-bookworm";
 /// Redis: the shop's event streams.
 pub const REDIS: &str = "docker.io/library/redis:7.0-bookworm";
 
+/// Prometheus: what the demo and the tests ask for its metrics.
+pub const PROMETHEUS: &str = "docker.io/prom/prometheus:v2.42.0";
+
 /// Three languages by role, for programs that know nothing of this product. Only the tests need them.
 pub const LANGUAGES: [(&str, &str); 3] = [
     ("python", "docker.io/library/python:3.11-slim-bookworm"),

@@ -64,6 +64,9 @@ pub async fn run(ctx: Arc<Context>) {
 /// The same with the runner and the clock given.
 async fn run_with(runtime: &Runtime, runner: Runner, now: fn() -> DateTime<Utc>) {
     let stores = Stores::watch(runtime);
+    runtime.expose_conditions(&stores.policies, |policy| {
+        policy.status.as_ref().map_or(&[], |status| &status.conditions)
+    });
     let controller = Arc::new(Controller {
         writer: Writer {
             applier: Applier::new(runtime, CONTROLLER),

@@ -65,6 +65,9 @@ pub async fn run(ctx: Arc<Context>) {
     });
     let runtime = &ctx.runtime;
     let experiments = runtime.watch(watch);
+    runtime.expose_conditions(&experiments, |experiment| {
+        experiment.status.as_ref().map_or(&[], |status| &status.conditions)
+    });
     let (telling, changes) = telling();
     let controller = match Controller::new(&ctx, experiments.clone(), telling) {
         Ok(controller) => Arc::new(controller),
@@ -110,7 +113,8 @@ pub async fn run(ctx: Arc<Context>) {
 /// If the cluster cannot be reached, or a fault or the operator is still there at the end.
 pub async fn drain(settings: crate::settings::DrainSettings, config: kube::Config) -> anyhow::Result<()> {
     use anyhow::Context as _;
-    let clients = crate::runtime::Clients::new(config).context("failed to make a client for the cluster")?;
+    let requests = crate::runtime::api_metrics::ApiMetrics::new().context("failed to describe the metrics")?;
+    let clients = crate::runtime::Clients::new(config, &requests).context("failed to make a client for the cluster")?;
     let removal = drain::Removal {
         namespace: &settings.operator.pod_namespace,
         deployment: settings.deployment(),

@@ -9,6 +9,7 @@ mod error;
 mod fixtures;
 mod follow;
 mod memory;
+mod metrics;
 mod nudge;
 mod policy;
 mod quantity;
@@ -53,6 +54,10 @@ const CONTROLLER: &str = "resilient-service";
 
 /// Reconciles every ResilientService until the process ends.
 pub async fn run(ctx: Arc<Context>) {
+    ctx.runtime.expose_conditions(&ctx.stores.services, |service| {
+        service.status.as_ref().map_or(&[], |status| &status.conditions)
+    });
+    metrics::expose_evidence(&ctx.runtime.metrics, &ctx.reports);
     let triggers = ctx.stores.services.triggers().clone();
     let follower = match Follower::new(ctx.reports.clone(), triggers, reports::WAIT) {
         Ok(follower) => follower,

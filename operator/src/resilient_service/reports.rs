@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -95,6 +95,19 @@ impl ReportStore {
             .get(pod_uid)
             .map(|entry| entry.contact.clone())
             .unwrap_or_default()
+    }
+
+    /// For each service, by namespace and name, when that of its followed pods answered that has been silent longest.
+    pub fn oldest_answers(&self) -> BTreeMap<(String, String), DateTime<Utc>> {
+        let mut oldest = BTreeMap::new();
+        for entry in self.read().values() {
+            if let (Some(report), Some(at)) = (&entry.report, entry.contact.answered_at) {
+                let service = (report.namespace.clone(), report.service.clone());
+                let known = oldest.entry(service).or_insert(at);
+                *known = at.min(*known);
+            }
+        }
+        oldest
     }
 
     /// A receiver that is marked as changed whenever any report has changed. The number in it has no meaning.

@@ -182,6 +182,11 @@ where
         objects
     }
 
+    /// Every object of every scope, in no order.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.parts.iter().flat_map(|(_, part)| part.state()).collect()
+    }
+
     /// Every object of one scope.
     pub fn of_scope(&self, scope: &Scope) -> Vec<Arc<K>> {
         let part = self.parts.iter().find(|(own, _)| own == scope);

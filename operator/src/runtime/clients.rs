@@ -1,5 +1,6 @@
 //! The two clients: one that may wait and retry (reads and watches), one that must not (writes).
 
+use super::api_metrics::ApiMetrics;
 use kube::{
     Api, Client, Config,
     client::ClientBuilder,
@@ -27,11 +28,11 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Clients for the cluster of `config`.
+    /// Clients for the cluster of `config`, whose requests are counted in `metrics`.
     ///
     /// # Errors
     /// If certificates or addresses in the configuration are unusable.
-    pub fn new(config: Config) -> Result<Self, kube::Error> {
+    pub fn new(config: Config, metrics: &ApiMetrics) -> Result<Self, kube::Error> {
         let mut reading = config;
         reading.connect_timeout = Some(CONNECT_TIMEOUT);
         reading.read_timeout = Some(READ_TIMEOUT);
@@ -45,9 +46,10 @@ impl Clients {
         writing.reset_reader_on_write = true;
         writing.write_timeout = Some(WRITE_TIMEOUT);
         Ok(Self {
-            read: ClientBuilder::try_from(reading)?.build(),
+            read: ClientBuilder::try_from(reading)?.with_layer(metrics).build(),
             write: ClientBuilder::try_from(writing)?
                 .with_layer(&TimeoutLayer::new(WRITE_TIMEOUT))
+                .with_layer(metrics)
                 .build(),
         })
     }

@@ -6,7 +6,8 @@
 use super::{
     Cache, Category, Failure, Runtime,
     backoff::{Backoff, Bounds},
-    lanes::{Lanes, Pace},
+    lanes::{Lanes, Pace, Place},
+    telemetry,
     triggers::Attached,
 };
 use futures::StreamExt;
@@ -19,10 +20,12 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
+use prometheus::IntGauge;
 use std::{any::Any, convert::Infallible, fmt::Debug, sync::Arc, time::Duration};
 use tokio::{sync::mpsc::unbounded_channel, time::Instant};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 /// What one controller may do at once, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +153,22 @@ where
     .await;
 }
 
+/// Counts in a gauge as long as it lives.
+struct Waiting(IntGauge);
+
+impl Waiting {
+    fn begin(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// What stands round each reconcile.
 struct Walls<K: Resource<DynamicType = ()> + 'static> {
     runtime: Runtime,
@@ -178,23 +197,16 @@ where
         if let Some(wait) = self.pace.too_soon(reference.clone(), Instant::now()) {
             return Ok(Action::requeue(wait));
         }
-        let place = self
-            .lanes
-            .enter(reference.namespace.as_deref().unwrap_or_default())
-            .await;
+        let place = self.place(reference.namespace.as_deref().unwrap_or_default()).await;
         // As it is now: the wait for a place may have been long.
         let Some(object) = objects.get(reference) else {
             return Ok(Action::await_change());
         };
         let name = self.options.name;
-        let timer = self
-            .runtime
-            .metrics
-            .reconcile_seconds
-            .with_label_values(&[name])
-            .start_timer();
+        let begun = Instant::now();
+        let span = telemetry::reconcile(&*object);
         // A task of its own: a panic ends the task and nothing else, and dropping the handle ends its work.
-        let task = AbortOnDropHandle::new(tokio::spawn(reconcile(object.clone())));
+        let task = AbortOnDropHandle::new(tokio::spawn(reconcile(object.clone()).instrument(span.clone())));
         let result = match tokio::time::timeout(self.options.deadline, task).await {
             Ok(Ok(Ok(action))) => Ok(action),
             Ok(Ok(Err(error))) => Err(Failure::new(&error)),
@@ -217,11 +229,16 @@ where
                 look_again: None,
             }),
         };
-        timer.observe_duration();
         // What is told of it below keeps nobody waiting.
         drop(place);
         let label = result.as_ref().map_or_else(|failure| failure.category, |_| "Success");
-        self.runtime.metrics.reconciles.with_label_values(&[name, label]).inc();
+        let metrics = &self.runtime.metrics;
+        metrics.reconciles.with_label_values(&[name, label]).inc();
+        metrics
+            .reconcile_seconds
+            .with_label_values(&[name, label])
+            .observe(begun.elapsed().as_secs_f64());
+        telemetry::reconciled(&span, label, result.is_ok());
         match &result {
             Ok(_) => self.backoff.succeeded(reference),
             Err(failure) => {
@@ -238,6 +255,17 @@ where
             }
         }
         result
+    }
+
+    /// Waits for a place, and counts as waiting meanwhile, also where the wait is given up.
+    async fn place(&self, namespace: &str) -> Place {
+        let waiting = self
+            .runtime
+            .metrics
+            .reconciles_waiting
+            .with_label_values(&[self.options.name]);
+        let _waiting = Waiting::begin(waiting);
+        self.lanes.enter(namespace).await
     }
 
     fn after_failure(&self, object: &K, failure: &Failure) -> Action {

@@ -1,7 +1,9 @@
-//! Counters and gauges. Labels come from closed sets: controller, category, kind; never an object's name.
+//! Counters and gauges. Labels come from closed sets: controller, category, kind; an object's name only where the cache
+//! says at each scrape which there are, and no more than so many ([`super::condition_metrics`]).
 
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
 /// The operator's metrics.
@@ -10,8 +12,10 @@ pub struct Metrics {
     registry: Registry,
     /// Reconciles by controller and result (`Success` or the failure's category).
     pub reconciles: IntCounterVec,
-    /// Seconds that reconciles took, by controller.
+    /// Seconds that reconciles took, by controller and result.
     pub reconcile_seconds: HistogramVec,
+    /// Objects that wait for a place to be reconciled, by controller.
+    pub reconciles_waiting: IntGaugeVec,
     /// Objects that could not be read, seen since the start, by kind.
     pub invalid_objects: IntCounterVec,
     /// Requests that change something, by controller and what they change.
@@ -39,6 +43,13 @@ impl Metrics {
         &self.registry
     }
 
+    /// Adds what only one part has; a name that is taken is logged.
+    pub fn add(&self, collector: impl Collector + 'static) {
+        if let Err(error) = self.registry.register(Box::new(collector)) {
+            tracing::warn!(%error, "failed to register a metric");
+        }
+    }
+
     /// A further counter; call once per name.
     pub fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         register(&self.registry, counter(name, help, labels))
@@ -51,6 +62,14 @@ impl Default for Metrics {
         if let Err(error) = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())) {
             tracing::warn!(%error, "failed to register the process metrics");
         }
+        let build = register(
+            &registry,
+            IntGaugeVec::new(
+                Opts::new("valerix_build_info", "Always 1; says which version runs."),
+                &["version"],
+            ),
+        );
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Self {
             reconciles: register(
                 &registry,
@@ -65,9 +84,19 @@ impl Default for Metrics {
                 HistogramVec::new(
                     HistogramOpts::new(
                         "valerix_reconcile_duration_seconds",
-                        "Duration of reconciles by controller.",
+                        "Duration of reconciles by controller and result.",
                     )
                     .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0]),
+                    &["controller", "result"],
+                ),
+            ),
+            reconciles_waiting: register(
+                &registry,
+                IntGaugeVec::new(
+                    Opts::new(
+                        "valerix_reconciles_waiting",
+                        "Objects that wait for a place to be reconciled, by controller.",
+                    ),
                     &["controller"],
                 ),
             ),

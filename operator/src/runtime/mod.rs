@@ -4,11 +4,13 @@
 //! controllers in which one bad object hurts itself alone, leadership, and the ways to write: children by server-side
 //! apply, status when it changed, events without floods.
 
+pub mod api_metrics;
 pub mod apply;
 pub mod backoff;
 pub mod cache;
 pub mod clients;
 pub mod clock;
+pub mod condition_metrics;
 pub mod conditions;
 pub mod controller;
 pub mod drift;

@@ -9,6 +9,7 @@ pub mod config;
 pub mod events;
 pub mod keys;
 pub mod lockout;
+pub mod metrics;
 pub mod passwords;
 pub mod routes;
 pub mod startup;

@@ -14,6 +14,7 @@ use valerix_kit::service::{Server, Service, StartError};
 
 use crate::config::Config;
 use crate::keys::Keyring;
+use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::store::{attempts, sessions, users};
 use crate::{account, routes};
@@ -69,6 +70,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         pool: database.pool().clone(),
         relay: endpoint.relay(),
         passwords,
+        metrics: Metrics::register(&service.metrics, &keyring).map_err(StartError::Metrics)?,
         keyring,
         tokens: Arc::new(config.tokens),
         trusted_proxies: config.trusted_proxies.into(),

@@ -22,7 +22,7 @@ use crate::leftover_body::MAX_BODY;
 use crate::metrics::Metrics;
 use crate::openapi::Document;
 use crate::problem::{FieldError, Problem};
-use crate::telemetry::{REQUEST_ID, TraceContext};
+use crate::telemetry::{REQUEST_ID, TraceContext, conventions};
 
 /// Extension of an answer: the route for metrics, where a service has routes that are not the router's. It must be one of
 /// few, never a caller's invention.
@@ -109,20 +109,14 @@ async fn require_start(State(health): State<Health>, request: Request, next: Nex
 /// Starts or continues the trace, logs and measures the answer.
 async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let context = TraceContext::from_headers(request.headers());
     let method = known_method(request.method());
     let path = request
         .extensions()
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
     let route = path.as_deref().unwrap_or("unmatched");
-    let span = tracing::info_span!(
-        "request",
-        trace_id = context.trace_id(),
-        request_id = context.request_id(),
-        method,
-        route,
-    );
+    let span = conventions::request(method, route);
+    let context = TraceContext::of_request(&span, request.headers());
     request.extensions_mut().insert(context.clone());
     let mut response = next.run(request).instrument(span.clone()).await;
     let elapsed = begun.elapsed();
@@ -140,6 +134,7 @@ async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Nex
     if let Ok(value) = HeaderValue::try_from(context.request_id()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
+    conventions::answered(&span, method, route, status);
     span.in_scope(|| log(method, status, elapsed));
     response
 }

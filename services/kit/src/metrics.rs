@@ -16,6 +16,7 @@ pub struct Metrics {
     pub(crate) events_published: IntCounterVec,
     pub(crate) event_bus_up: IntGauge,
     pub(crate) stream_entries: IntGaugeVec,
+    pub(crate) dead_letters: IntGaugeVec,
     pub(crate) outbox_unpublished: IntGauge,
     pub(crate) outbox_oldest_seconds: Gauge,
     pub(crate) task_restarts: IntCounterVec,
@@ -75,6 +76,10 @@ impl Metrics {
                 ),
                 &["stream"],
             )?,
+            dead_letters: IntGaugeVec::new(
+                Opts::new("event_dead_letters", "Dead letters of a stream, of all groups"),
+                &["stream"],
+            )?,
             outbox_unpublished: IntGauge::new("outbox_unpublished_events", "Events that are true and not published")?,
             outbox_oldest_seconds: Gauge::new(
                 "outbox_oldest_unpublished_seconds",
@@ -96,9 +101,17 @@ impl Metrics {
         metrics.register(metrics.events_published.clone())?;
         metrics.register(metrics.event_bus_up.clone())?;
         metrics.register(metrics.stream_entries.clone())?;
+        metrics.register(metrics.dead_letters.clone())?;
         metrics.register(metrics.outbox_unpublished.clone())?;
         metrics.register(metrics.outbox_oldest_seconds.clone())?;
         metrics.register(metrics.task_restarts.clone())?;
+        metrics.register(crate::telemetry::export::spans()?)?;
+        let build = IntGaugeVec::new(
+            Opts::new("service_build_info", "Always 1; says which version runs"),
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.register(build)?;
         #[cfg(target_os = "linux")]
         metrics.register(prometheus::process_collector::ProcessCollector::for_self())?;
         Ok(metrics)

@@ -31,6 +31,7 @@ use crate::postgres::{Database, DatabaseUrlError};
 use crate::problem::Problem;
 use crate::server::{Handshake, Limits, Secure, serve, serve_secured};
 use crate::tasks::Tasks;
+use crate::telemetry::export::Export;
 use crate::{http_layers, telemetry};
 
 /// How long background tasks may take to end.
@@ -450,19 +451,33 @@ where
     B: FnOnce() -> F,
     F: Future<Output = Result<Server, StartError>>,
 {
-    telemetry::init(args.log_format, &args.log_filter);
     // Two crates in one process must not each choose a provider; an error means that one is set already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    runtime.block_on(async {
+    let (export, unusable) = {
+        // The connection to the collector belongs to the runtime.
+        let _inside = runtime.enter();
+        Export::start(args)
+            .transpose()
+            .map_or_else(|error| (None, Some(error)), |export| (export, None))
+    };
+    telemetry::init(args.log_format, &args.log_filter, export.as_ref());
+    if let Some(error) = unusable {
+        tracing::error!(%error, "no span is exported: give OTEL_EXPORTER_OTLP_ENDPOINT an address such as http://collector:4317");
+    }
+    let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;
         let server = build().await?;
         server.run(stop).await;
         Ok(())
-    })
+    });
+    if let Some(export) = export {
+        export.end();
+    }
+    ended
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT.

@@ -1,13 +1,25 @@
 //! Log lines and the thread that ties them together: one W3C trace id per request, over HTTP and over events.
 //!
-//! In: `traceparent` and `X-Request-Id` of a request, or the `traceparent` of an event. Out: a tracing span with
-//! `trace_id` and `request_id`, the same headers for calls made on its behalf, `X-Request-Id` on the answer.
+//! In: `traceparent` and `X-Request-Id` of a request, or the `traceparent` of an event or a row. Out: a tracing span with
+//! `trace_id` and `request_id`, the same headers for calls made on its behalf, `X-Request-Id` on the answer; and, where
+//! `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector, the spans themselves.
+
+pub(crate) mod conventions;
+pub mod export;
 
 use std::future::Future;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use tracing::subscriber::Interest;
+use tracing::{Instrument, Level, Metadata, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, dynamic_filter_fn};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
+use self::export::Export;
 use crate::args::LogFormat;
 
 /// `X-Request-Id`, taken over from the caller or made here, and sent back.
@@ -19,15 +31,49 @@ tokio::task_local! {
     static CURRENT: TraceContext;
 }
 
-/// Starts writing log lines to standard output. A second call changes nothing. An invalid `filter` means `info`.
-pub fn init(format: LogFormat, filter: &str) {
+/// Starts writing log lines to standard output, and spans to `export`. A second call changes nothing. An invalid `filter`
+/// means `info`; it is about log lines alone.
+pub fn init(format: LogFormat, filter: &str, export: Option<&Export>) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    // An error means that a subscriber is set already, which is what tests do.
-    let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
-        LogFormat::Text => builder.compact().try_init(),
+    let lines = tracing_subscriber::fmt::layer();
+    let lines = match format {
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Text => lines.compact().boxed(),
     };
+    // Both filters are asked each time: what one of them has said of a record that nobody wanted would else count for the
+    // next span of this thread that needs no asking.
+    let wanted = |metadata: &Metadata<'_>, _: &Context<'_, _>| metadata.target() != conventions::CALLS;
+    let wanted = dynamic_filter_fn(wanted).with_max_level_hint(Level::TRACE);
+    let lines = lines.with_filter(filter.and(wanted));
+    let spans = export.map(|export| {
+        tracing_opentelemetry::layer()
+            .with_tracer(export.tracer())
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(
+                dynamic_filter_fn(|metadata, _: &Context<'_, _>| is_exported(metadata))
+                    .with_max_level_hint(Level::INFO)
+                    .with_callsite_filter(|metadata| {
+                        if is_exported(metadata) {
+                            Interest::sometimes()
+                        } else {
+                            Interest::never()
+                        }
+                    }),
+            )
+    });
+    // An error means that a subscriber is set already, which is what tests do.
+    let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
+}
+
+/// The spans of this project and not those of the libraries below it, which are about connections.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span()
+        && *metadata.level() <= Level::INFO
+        && metadata.target().starts_with("valerix")
+        && metadata.name() != conventions::PROBE
 }
 
 /// Which request or event the current task works for.
@@ -51,27 +97,58 @@ impl TraceContext {
         }
     }
 
-    /// Continues the trace of `traceparent` with a span of its own; a fresh trace when it is absent or malformed.
+    /// Goes on where `traceparent` stands, without a span of its own: what is called or written hangs at the span that it
+    /// names. A fresh trace when it is absent or malformed.
     pub fn continued(traceparent: &str) -> Self {
-        let mut context = Self::fresh();
-        if let Some((trace_id, flags)) = parse_traceparent(traceparent) {
-            context.trace_id = trace_id.to_owned();
-            context.flags = flags.to_owned();
+        match parse_traceparent(traceparent) {
+            Some(parent) => Self {
+                trace_id: parent.trace_id.to_owned(),
+                span_id: parent.span_id.to_owned(),
+                flags: parent.flags.to_owned(),
+                ..Self::fresh()
+            },
+            None => Self::fresh(),
         }
+    }
+
+    /// `span` as a part of the trace of `traceparent`, or as the start of a new one. The span's field `trace_id` is set.
+    pub fn of(span: &Span, traceparent: &str) -> Self {
+        let mut context = Self::continued(traceparent);
+        context.span_id = new_span_id();
+        if export::is_on() {
+            if let Some(parent) = parse_traceparent(traceparent).and_then(|parent| parent.span_context()) {
+                // Refused only where the span is not exported.
+                let _ = span.set_parent(export::remote(parent));
+            }
+            let started = span.context();
+            let started = started.span();
+            if started.span_context().is_valid() {
+                context.stand_at(started.span_context());
+            }
+        }
+        span.record("trace_id", &context.trace_id);
         context
     }
 
-    /// Continues the trace and the request id of a request.
-    pub fn from_headers(headers: &HeaderMap) -> Self {
+    /// `span` as a part of the trace of a request, whose request id it takes over. The span's fields `trace_id` and
+    /// `request_id` are set.
+    pub fn of_request(span: &Span, headers: &HeaderMap) -> Self {
         let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let mut context = Self::continued(text(&TRACEPARENT).unwrap_or_default());
+        let mut context = Self::of(span, text(&TRACEPARENT).unwrap_or_default());
         if let Some(request_id) = text(&REQUEST_ID)
             && (1..=128).contains(&request_id.len())
             && request_id.bytes().all(|byte| byte.is_ascii_graphic())
         {
             context.request_id = request_id.to_owned();
         }
+        span.record("request_id", &context.request_id);
         context
+    }
+
+    fn stand_at(&mut self, span: &SpanContext) {
+        self.trace_id = span.trace_id().to_string();
+        self.span_id = span.span_id().to_string();
+        self.flags = format!("{:02x}", span.trace_flags());
     }
 
     /// What the current task works for, if anything.
@@ -100,16 +177,26 @@ impl TraceContext {
     }
 }
 
-/// `traceparent` and `X-Request-Id` for a call made by the current task; empty outside of a request or event.
+/// Runs `work` as `span`, in the trace of `traceparent`.
+pub fn traced<F: Future>(span: Span, traceparent: &str, work: F) -> impl Future<Output = F::Output> + use<F> {
+    let context = TraceContext::of(&span, traceparent);
+    context.scope(work.instrument(span))
+}
+
+/// `traceparent` and `X-Request-Id` for a call made by the current task: from the innermost span that is exported, else
+/// from what the task works for. Empty outside of both.
 pub fn outbound_headers() -> HeaderMap {
     let mut headers = HeaderMap::new();
-    if let Some(context) = TraceContext::current() {
-        if let Ok(value) = HeaderValue::try_from(context.traceparent()) {
-            headers.insert(TRACEPARENT, value);
-        }
-        if let Ok(value) = HeaderValue::try_from(context.request_id()) {
-            headers.insert(REQUEST_ID, value);
-        }
+    let task = TraceContext::current();
+    let mut context = task.clone();
+    if let Some(span) = export::current() {
+        context.get_or_insert_with(TraceContext::fresh).stand_at(&span);
+    }
+    if let Some(value) = context.and_then(|context| HeaderValue::try_from(context.traceparent()).ok()) {
+        headers.insert(TRACEPARENT, value);
+    }
+    if let Some(value) = task.and_then(|context| HeaderValue::try_from(context.request_id()).ok()) {
+        headers.insert(REQUEST_ID, value);
     }
     headers
 }
@@ -118,8 +205,29 @@ fn new_span_id() -> String {
     format!("{:016x}", rand::random::<u64>().max(1))
 }
 
-/// Trace id and flags of `version-traceid-spanid-flags`.
-fn parse_traceparent(text: &str) -> Option<(&str, &str)> {
+/// What `version-traceid-spanid-flags` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Parent<'text> {
+    trace_id: &'text str,
+    span_id: &'text str,
+    flags: &'text str,
+}
+
+impl Parent<'_> {
+    fn span_context(self) -> Option<SpanContext> {
+        let flags = TraceFlags::new(u8::from_str_radix(self.flags, 16).ok()?) & TraceFlags::SAMPLED;
+        let (trace_id, span_id) = (TraceId::from_hex(self.trace_id), SpanId::from_hex(self.span_id));
+        Some(SpanContext::new(
+            trace_id.ok()?,
+            span_id.ok()?,
+            flags,
+            true,
+            TraceState::default(),
+        ))
+    }
+}
+
+fn parse_traceparent(text: &str) -> Option<Parent<'_>> {
     let hex = |part: &str, length: usize| {
         part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     };
@@ -128,7 +236,11 @@ fn parse_traceparent(text: &str) -> Option<(&str, &str)> {
     let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
     let nonzero = |part: &str| part.bytes().any(|byte| byte != b'0');
     (known && hex(trace_id, 32) && nonzero(trace_id) && hex(span_id, 16) && nonzero(span_id) && hex(flags, 2))
-        .then_some((trace_id, flags))
+        .then_some(Parent {
+            trace_id,
+            span_id,
+            flags,
+        })
 }
 
 #[cfg(test)]
@@ -138,14 +250,13 @@ mod tests {
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_trace_is_continued_with_a_span_of_its_own() {
-        let context = TraceContext::continued(VALID);
-        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_ne!(context.span_id, "00f067aa0ba902b7");
-        assert_eq!(
-            parse_traceparent(&context.traceparent()),
-            Some(("4bf92f3577b34da6a3ce929d0e0e4736", "01"))
-        );
+    fn a_span_has_an_id_of_its_own_and_what_has_none_stands_at_its_parent() {
+        let parent = parse_traceparent(VALID).unwrap();
+        assert_eq!(TraceContext::continued(VALID).traceparent(), VALID);
+        let own = TraceContext::of(&Span::none(), VALID).traceparent();
+        let own = parse_traceparent(&own).unwrap();
+        assert_eq!((own.trace_id, own.flags), (parent.trace_id, parent.flags));
+        assert_ne!(own.span_id, parent.span_id);
     }
 
     #[test]
@@ -168,7 +279,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(VALID));
         headers.insert(REQUEST_ID, HeaderValue::from_static("abc"));
-        let sent = TraceContext::from_headers(&headers)
+        let sent = TraceContext::of_request(&Span::none(), &headers)
             .scope(async { outbound_headers() })
             .await;
         assert_eq!(sent[&REQUEST_ID], "abc");

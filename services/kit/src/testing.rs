@@ -10,6 +10,7 @@
 )]
 
 pub mod access;
+pub mod collector;
 
 use std::future::Future;
 use std::net::TcpListener;

@@ -1,10 +1,20 @@
-//! What order counts, beside what every service counts. Pure but for the counters.
+//! What order counts, beside what every service counts; and how many orders are open, which it asks the store now and then.
+
+use std::time::Duration;
 
 use chrono::Utc;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts};
+use tokio_util::sync::CancellationToken;
 
 use crate::order::Applied;
+use crate::saga::commands::Action;
 use crate::saga::state::{Reason, State};
+use crate::store::{Open, Store};
+
+/// Pause between two looks at what is open.
+const LOOK: Duration = Duration::from_secs(10);
+/// The states of orders that have open commands.
+const OPEN_STATES: [&str; 5] = ["PENDING", "RESERVED", "CONFIRMED", "CANCELLING", "REFUNDING"];
 
 /// The counters; cheap to clone, all clones are one.
 #[derive(Clone, Debug)]
@@ -13,6 +23,9 @@ pub struct Metrics {
     revenue: IntCounterVec,
     processing: Histogram,
     passed_over: IntCounterVec,
+    open_orders: IntGaugeVec,
+    open_commands: IntGaugeVec,
+    overdue_seconds: Gauge,
 }
 
 impl Metrics {
@@ -52,17 +65,71 @@ impl Metrics {
                 ),
                 &["step"],
             )?,
+            open_orders: IntGaugeVec::new(
+                Opts::new(
+                    "orders_open",
+                    "Orders that inventory or payment still has to do with, by state",
+                ),
+                &["state"],
+            )?,
+            open_commands: IntGaugeVec::new(
+                Opts::new(
+                    "order_commands_open",
+                    "Commands to inventory and payment that are not answered",
+                ),
+                &["action"],
+            )?,
+            overdue_seconds: Gauge::new(
+                "order_commands_overdue_seconds",
+                "How long the command that has waited longest has been due to be sent, else 0",
+            )?,
         };
         registry.register(metrics.orders.clone())?;
         registry.register(metrics.revenue.clone())?;
         registry.register(metrics.processing.clone())?;
         registry.register(metrics.passed_over.clone())?;
+        registry.register(metrics.open_orders.clone())?;
+        registry.register(metrics.open_commands.clone())?;
+        registry.register(metrics.overdue_seconds.clone())?;
         Ok(metrics)
     }
 
     /// An order was taken in.
     pub fn created(&self) {
         self.orders.with_label_values(&["CREATED", ""]).inc();
+    }
+
+    /// Counts what is open every ten seconds, until `stop`.
+    pub async fn follow(self, store: Store, stop: CancellationToken) {
+        loop {
+            match store.open().await {
+                Ok(open) => self.show(&open),
+                Err(error) => tracing::debug!(category = error.category(), "what is open was not counted"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn show(&self, open: &Open) {
+        let number = |found: &[(String, i64)], name: &str| {
+            let found = found.iter().find(|(found, _)| found == name);
+            found.map_or(0, |(_, number)| *number)
+        };
+        for state in OPEN_STATES {
+            self.open_orders
+                .with_label_values(&[state])
+                .set(number(&open.orders, state));
+        }
+        for action in Action::ALL {
+            let name = action.name();
+            self.open_commands
+                .with_label_values(&[name])
+                .set(number(&open.commands, name));
+        }
+        self.overdue_seconds.set(open.overdue_seconds);
     }
 
     /// The sweeper went on without doing `step` for a row.

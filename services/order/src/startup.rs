@@ -36,6 +36,10 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         metrics: Metrics::register(&service.metrics).map_err(StartError::Metrics)?,
         waiters: Waiters::default(),
     };
+    let (counted, counts) = (store.clone(), moves.metrics.clone());
+    service.tasks.spawn_when_ready("counts", &database, move |stop| {
+        counts.clone().follow(counted.clone(), stop)
+    });
     let replies = Replies {
         store: store.clone(),
         moves: moves.clone(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use valerix_kit::telemetry::TraceContext;
+use valerix_kit::telemetry::traced;
 use valerix_resilience::{Deadline, Resilience};
 
 use crate::processor::Repetition;
@@ -101,8 +101,13 @@ impl Sweeper {
 async fn settle(settlement: Settlement, due: Due) {
     let (payment, asked) = (due.payment.id, due.payment.state.open_request());
     let deadline = Deadline::after(due.patience);
-    let trace = TraceContext::continued(&due.payment.traceparent);
-    let settling = trace.scope(settlement.settle(due.payment, Repetition::Again, deadline));
+    let span = tracing::info_span!(parent: None, "settle payment", trace_id = tracing::field::Empty, %payment);
+    let traceparent = due.payment.traceparent.clone();
+    let settling = traced(
+        span,
+        &traceparent,
+        settlement.settle(due.payment, Repetition::Again, deadline),
+    );
     let settled = match settling.await {
         Ok(settled) if settled.state.open_request() == asked => settlement.store.pause(payment, due.attempt).await,
         Ok(_) => Ok(()),

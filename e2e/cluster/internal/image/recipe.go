@@ -70,6 +70,10 @@ var Recipes = []Recipe{
 			`chroot "$1" install -d -o redis -g redis /data`,
 		},
 	},
+	{
+		Name: "prometheus", Reference: "docker.io/prom/prometheus:v2.42.0",
+		Include: []string{"ca-certificates", "prometheus"},
+	},
 	// Three languages whose programs know nothing of Valerix, for the tests of what stands beside any image.
 	{
 		Name: "python", Reference: "docker.io/library/python:3.11-slim-bookworm",

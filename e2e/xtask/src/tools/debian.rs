@@ -38,6 +38,9 @@ pub const SERVICES: &[Package] = &[
     package("redis-server", Proof::Program("redis-server")),
 ];
 
+/// What checks Prometheus' rules.
+pub const RULES: &[Package] = &[package("prometheus", Proof::Program("promtool"))];
+
 /// What the project's own cluster and its images need. The cluster program's `preflight` has the last word; this list
 /// lets xtask say and install it before that program is built.
 pub const CLUSTER: &[Package] = &[

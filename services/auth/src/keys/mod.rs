@@ -155,6 +155,12 @@ impl Keyring {
         json!({"keys": known.published})
     }
 
+    /// Since when the present key has been signing, if there is one.
+    #[must_use]
+    pub fn signs_since(&self) -> Option<DateTime<Utc>> {
+        self.signing().map(|key| key.signs_from)
+    }
+
     fn signing(&self) -> Option<SigningKey> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let now = Utc::now();

@@ -17,6 +17,7 @@ use valerix_resilience::Network;
 
 use crate::config::TokenArgs;
 use crate::keys::Keyring;
+use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 
 /// What handlers work with; cheap to clone.
@@ -30,6 +31,8 @@ pub struct AppState {
     pub passwords: Passwords,
     /// Signs.
     pub keyring: Keyring,
+    /// Counts who comes in and who does not.
+    pub metrics: Metrics,
     /// How long tokens hold.
     pub tokens: Arc<TokenArgs>,
     /// Proxies that are believed whom a request comes from.

@@ -75,9 +75,20 @@ async fn log_in(
     headers: HeaderMap,
     Json(body): Json<Login>,
 ) -> Result<Json<Tokens>, Problem> {
+    let answer = session(&app, &extensions, &headers, body).await;
+    app.metrics.login(&answer);
+    answer
+}
+
+async fn session(
+    app: &AppState,
+    extensions: &Extensions,
+    headers: &HeaderMap,
+    body: Login,
+) -> Result<Json<Tokens>, Problem> {
     let email = account::email(&body.email).map_err(|detail| Problem::invalid_field("/email", detail))?;
-    let address = client_key(&extensions, &headers, &app.trusted_proxies);
-    let user = attempt(&app, &email, address.as_deref(), Secret::from(body.password)).await?;
+    let address = client_key(extensions, headers, &app.trusted_proxies);
+    let user = attempt(app, &email, address.as_deref(), Secret::from(body.password)).await?;
     let wrong = || unauthenticated("wrong-credentials", "there is no user with this e-mail and password");
     let user = user.ok_or_else(wrong)?;
     let database = |error: sqlx::Error| from_sqlx(&error);
@@ -90,7 +101,7 @@ async fn log_in(
         .await
         .map_err(database)?;
     transaction.commit().await.map_err(database)?;
-    tokens(&app, user.id, user.admin, session, &refresh)
+    tokens(app, user.id, user.admin, session, &refresh)
 }
 
 /// Compares a password, unless whoever guesses has failed too often. `address`: where from, but for a user who has logged in
@@ -149,6 +160,12 @@ fn refuse_while_closed(left: Option<std::time::Duration>) -> Result<(), Problem>
 }
 
 async fn exchange(State(app): State<AppState>, Json(body): Json<Refresh>) -> Result<Json<Tokens>, Problem> {
+    let answer = exchanged(&app, body).await;
+    app.metrics.refresh(&answer);
+    answer
+}
+
+async fn exchanged(app: &AppState, body: Refresh) -> Result<Json<Tokens>, Problem> {
     let database = |error: sqlx::Error| from_sqlx(&error);
     let hash = kept(&Secret::from(body.refresh_token));
     let mut transaction = begin(&app.pool).await.map_err(database)?;
@@ -186,7 +203,7 @@ async fn exchange(State(app): State<AppState>, Json(body): Json<Refresh>) -> Res
     .await
     .map_err(database)?;
     transaction.commit().await.map_err(database)?;
-    tokens(&app, shown.user_id, shown.admin, shown.session_id, &refresh)
+    tokens(app, shown.user_id, shown.admin, shown.session_id, &refresh)
 }
 
 async fn log_out(State(app): State<AppState>, Json(body): Json<Refresh>) -> Result<StatusCode, Problem> {

@@ -14,12 +14,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 use valerix_resilience::Backoff;
 
 use super::{BusError, Delivery, EventBus, EventSource, Handler, HandlerError, LastFailure, Subscription};
 use crate::metrics::Metrics;
-use crate::telemetry::TraceContext;
+use crate::telemetry::{conventions, traced};
 
 /// How a consumer behaves.
 #[derive(Clone, Debug)]
@@ -386,16 +385,17 @@ impl Consumer {
             Ok(event) => event.clone(),
             Err(malformed) => return Err(HandlerError::failed(malformed.reason.clone())),
         };
-        let context = TraceContext::continued(&event.traceparent);
-        let span = tracing::info_span!(
-            "event",
-            trace_id = context.trace_id(),
-            topic = delivery.topic,
-            event_type = event.event_type,
-            aggregate = event.aggregate,
-        );
-        let handler = Arc::clone(&self.handler);
-        let task = tokio::spawn(context.scope(async move { handler.handle(&event).await }.instrument(span)));
+        let span = conventions::event(&event, &delivery.topic, &delivery.group);
+        let (handler, traceparent) = (Arc::clone(&self.handler), event.traceparent.clone());
+        let task = {
+            let span = span.clone();
+            traced(span.clone(), &traceparent, async move {
+                let outcome = handler.handle(&event).await;
+                conventions::handled(&span, outcome.as_ref().err().map(HandlerError::label));
+                outcome
+            })
+        };
+        let task = tokio::spawn(task);
         match tokio::time::timeout(self.options.handler_timeout, task).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panicked)) => Err(HandlerError::failed(format!("the handler panicked: {panicked}"))),
@@ -465,10 +465,18 @@ impl Consumer {
             }
         }
         match self.bus.tidy(topics).await {
-            Ok(lengths) => {
-                for (topic, length) in lengths {
-                    let length = i64::try_from(length).unwrap_or(i64::MAX);
-                    self.metrics.stream_entries.with_label_values(&[&topic]).set(length);
+            Ok(held) => {
+                for held in held {
+                    let number = |entries| i64::try_from(entries).unwrap_or(i64::MAX);
+                    let topic = [held.topic.as_str()];
+                    self.metrics
+                        .stream_entries
+                        .with_label_values(&topic)
+                        .set(number(held.events));
+                    self.metrics
+                        .dead_letters
+                        .with_label_values(&topic)
+                        .set(number(held.dead_letters));
                 }
             }
             Err(error) => tracing::debug!(%error, "the streams were not trimmed"),

@@ -131,6 +131,14 @@ impl HandlerError {
         Self::Failed(reason.into())
     }
 
+    /// What metrics and traces call it.
+    pub(crate) fn label(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Failed(_) => "failed",
+        }
+    }
+
     /// A failed statement: `Unavailable` when Postgres is away or busy, else `Failed`.
     pub fn from_sqlx(error: &sqlx::Error) -> Self {
         match crate::postgres::classify(error) {
@@ -226,8 +234,8 @@ pub trait EventBus: Send + Sync + 'static {
     /// Events of each topic that the group has not finished.
     async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError>;
 
-    /// Drops what every group of each topic has finished; returns how many events each topic holds then.
-    async fn tidy(&self, topics: &[String]) -> Result<Vec<(String, u64)>, BusError>;
+    /// Drops what every group of each topic has finished; returns what each topic holds then.
+    async fn tidy(&self, topics: &[String]) -> Result<Vec<Held>, BusError>;
 
     /// Asks whether the transport answers.
     async fn ping(&self) -> Result<(), BusError>;
@@ -259,6 +267,17 @@ pub trait EventBus: Send + Sync + 'static {
 
     /// Puts a dead letter back on its stream, in one step; `false`: another has.
     async fn revive(&self, letter: &DeadLetter) -> Result<bool, BusError>;
+}
+
+/// What a transport holds of a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The topic.
+    pub topic: String,
+    /// Its events, finished ones included.
+    pub events: u64,
+    /// Its dead letters, of all groups.
+    pub dead_letters: u64,
 }
 
 /// How long a consumer that says nothing counts as alive.

@@ -35,7 +35,7 @@ async fn read_as(world: &World, group: &str, count: usize, left: Option<usize>) 
 }
 
 async fn length_after(bus: &RedisStreams) -> u64 {
-    bus.tidy(&[TOPIC.to_owned()]).await.unwrap()[0].1
+    bus.tidy(&[TOPIC.to_owned()]).await.unwrap()[0].events
 }
 
 #[tokio::test]

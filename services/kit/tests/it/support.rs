@@ -13,8 +13,8 @@ use valerix_kit::args::BusArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::events::{
-    BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, NewEvent, Subscription,
-    outbox,
+    BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, Held, NewEvent,
+    Subscription, outbox,
 };
 use valerix_kit::metrics::Metrics;
 use valerix_kit::postgres::begin;
@@ -276,7 +276,7 @@ impl EventBus for Tampered {
     async fn lag(&self, subscription: &Subscription) -> Result<Vec<(String, i64)>, BusError> {
         self.bus.lag(subscription).await
     }
-    async fn tidy(&self, topics: &[String]) -> Result<Vec<(String, u64)>, BusError> {
+    async fn tidy(&self, topics: &[String]) -> Result<Vec<Held>, BusError> {
         self.bus.tidy(topics).await
     }
     async fn ping(&self) -> Result<(), BusError> {

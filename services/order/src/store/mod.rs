@@ -80,6 +80,17 @@ impl StoreError {
     }
 }
 
+/// What is open.
+#[derive(Debug)]
+pub struct Open {
+    /// Orders that have open commands, by state.
+    pub orders: Vec<(String, i64)>,
+    /// Open commands, by action.
+    pub commands: Vec<(String, i64)>,
+    /// How long the oldest due command has been due; 0 where none is.
+    pub overdue_seconds: f64,
+}
+
 /// What one round of sending came to.
 #[derive(Debug)]
 pub struct Sent {
@@ -357,6 +368,28 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(sql("find expired orders"))
+    }
+
+    /// What is open, over all replicas.
+    ///
+    /// # Errors
+    /// When Postgres is away.
+    pub async fn open(&self) -> Result<Open, StoreError> {
+        let orders = sqlx::query_as(
+            "SELECT state, count(*) FROM orders WHERE id IN (SELECT order_id FROM commands) GROUP BY state",
+        );
+        let commands = sqlx::query_as("SELECT action, count(*) FROM commands GROUP BY action");
+        let overdue = sqlx::query_scalar(
+            "SELECT coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 FROM commands WHERE due_at <= now()",
+        );
+        let counted = async {
+            Ok(Open {
+                orders: orders.fetch_all(&self.pool).await?,
+                commands: commands.fetch_all(&self.pool).await?,
+                overdue_seconds: overdue.fetch_one(&self.pool).await?,
+            })
+        };
+        counted.await.map_err(sql("count what is open"))
     }
 }
 

@@ -14,3 +14,4 @@ mod owners;
 mod restarts;
 mod shop;
 mod store;
+mod traces;

@@ -11,6 +11,8 @@ mod request;
 mod resilient;
 #[cfg(feature = "reqwest")]
 mod response;
+#[cfg(feature = "reqwest")]
+mod trace;
 
 pub use self::layer::{ChosenAddress, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService};
 

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
 use tokio::time::Instant;
+use tracing::Instrument;
 use valerix_policy::Priority;
 
 use super::resilient::{Inner, ResilientClient};
 use super::response::{ClientResponse, chain};
+use super::trace;
 use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::key::IDEMPOTENCY_KEY;
@@ -196,9 +198,10 @@ impl RequestBuilder {
         };
         let (connections, balancer) = (&inner.connections, balancer.as_deref());
         let completed = execute(call, judge, |attempt| {
-            let request = prepare(inner, &self.method, &url, &self.headers, &self.body, attempt);
+            let span = trace::attempt(&self.method, target.name());
+            let request = span.in_scope(|| prepare(inner, &self.method, &url, &self.headers, &self.body, attempt));
             let cut = inner.faults.cuts_calls_to(target.name());
-            async move {
+            let sent = async move {
                 if cut {
                     return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
                 }
@@ -214,6 +217,11 @@ impl RequestBuilder {
                 };
                 let client = client.map_err(|error| AttemptError::Request(chain(&error)))?;
                 client.execute(request).await.map_err(|error| attempt_error(&error))
+            };
+            async move {
+                let answer = sent.instrument(span.clone()).await;
+                trace::ended(&span, answer.as_ref().map(reqwest::Response::status));
+                answer
             }
         })
         .await?;

@@ -21,7 +21,7 @@ use tokio::sync::OnceCell;
 
 use self::entry::encode;
 use self::source::Source;
-use super::{BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, LEASE, Subscription};
+use super::{BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Held, LEASE, Subscription};
 use crate::args::BusArgs;
 use crate::health::Check;
 
@@ -235,17 +235,14 @@ impl EventBus for RedisStreams {
         Ok(lags)
     }
 
-    async fn tidy(&self, topics: &[String]) -> Result<Vec<(String, u64)>, BusError> {
+    async fn tidy(&self, topics: &[String]) -> Result<Vec<Held>, BusError> {
         let mut connection = self.connection().await?;
-        let mut lengths = Vec::with_capacity(topics.len());
+        let mut held = Vec::with_capacity(topics.len());
         for topic in topics {
-            let length = self
-                .tidy_topic(&mut connection, topic)
-                .await
-                .map_err(|error| failed("trim a stream", &error))?;
-            lengths.push((topic.clone(), length));
+            let topic = self.tidy_topic(&mut connection, topic).await;
+            held.push(topic.map_err(|error| failed("trim a stream", &error))?);
         }
-        Ok(lengths)
+        Ok(held)
     }
 
     async fn ping(&self) -> Result<(), BusError> {

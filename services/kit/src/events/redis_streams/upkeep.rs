@@ -8,7 +8,7 @@ use redis::streams::{StreamInfoGroupsReply, StreamMaxlen, StreamPendingReply, St
 use redis::{AsyncCommands, RedisResult, Value};
 
 use super::{RedisStreams, failed, milliseconds};
-use crate::events::BusError;
+use crate::events::{BusError, Held};
 
 /// How long a dead letter is kept.
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -17,9 +17,9 @@ const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
 type EntryId = (u64, u64);
 
 impl RedisStreams {
-    /// Cuts what every group of the topic has finished, and dead letters that are too old; returns how long the stream
-    /// is. What is younger than `keep` stays: after a Redis that lost its data one group may be back before another.
-    pub(super) async fn tidy_topic(&self, connection: &mut ConnectionManager, topic: &str) -> RedisResult<u64> {
+    /// Cuts what every group of the topic has finished, and dead letters that are too old; returns what is
+    /// left. What is younger than `keep` stays: after a Redis that lost its data one group may be back before another.
+    pub(super) async fn tidy_topic(&self, connection: &mut ConnectionManager, topic: &str) -> RedisResult<Held> {
         let stream = self.stream(topic);
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
         let before = |age: Duration| {
@@ -44,8 +44,13 @@ impl RedisStreams {
         if !groups.groups.is_empty() {
             cut(connection, &stream, least).await?;
         }
-        cut(connection, &self.dead_stream(topic), before(DEAD_LETTER_RETENTION)).await?;
-        connection.xlen(&stream).await
+        let dead = self.dead_stream(topic);
+        cut(connection, &dead, before(DEAD_LETTER_RETENTION)).await?;
+        Ok(Held {
+            topic: topic.to_owned(),
+            events: connection.xlen(&stream).await?,
+            dead_letters: connection.xlen(&dead).await?,
+        })
     }
 
     /// Runs every command that the bus needs against a stream of its own, so that a user without the right to one shows

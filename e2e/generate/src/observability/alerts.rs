@@ -1,0 +1,622 @@
+//! The alerts: those of the operator and of whoever links the library, and those of the shop. What is lost between two
+//! scrapes, a first failure for example, is looked for in both ways: as growth, and as a series that was not there before.
+
+use super::rules::{Alert, Case, Group, Recording, Severity};
+
+/// Of the operator, and of every service that links the library.
+pub const VALERIX: Group = Group {
+    name: "valerix",
+    recordings: &[],
+    alerts: &[
+        Alert {
+            name: "ValerixNotLeading",
+            query: "(max(valerix_leader) or vector(0)) < 1",
+            hold: "2m",
+            severity: Severity::Critical,
+            summary: "No process of the operator leads: nothing is written, statuses are as old as the last one.",
+            runbook: "operator-does-not-lead",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"valerix_leader{pod="a"}"#, "1 1 0x10")],
+                at: "8m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (r#"valerix_leader{pod="a"}"#, "1x3 0x10"),
+                    (r#"valerix_leader{pod="b"}"#, "0x4 1x10"),
+                ],
+                at: "8m",
+            },
+        },
+        Alert {
+            name: "ValerixWatchStale",
+            query: "time() - max by (resource) (valerix_watch_opened_timestamp_seconds) > 180",
+            hold: "2m",
+            severity: Severity::Warning,
+            summary: "The watch of {{ $labels.resource }} was not opened for three minutes: the operator may not see what changes.",
+            runbook: "operator-has-trouble",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_watch_opened_timestamp_seconds{resource="pods"}"#,
+                    "0+60x2 120x20",
+                )],
+                at: "12m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(r#"valerix_watch_opened_timestamp_seconds{resource="pods"}"#, "0+60x20")],
+                at: "12m",
+            },
+        },
+        Alert {
+            name: "ValerixReconcilesFail",
+            query: r#"sum by (controller, result) (increase(valerix_reconciles_total{result!="Success"}[10m])) > 5"#,
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "Reconciles of {{ $labels.controller }} fail again and again with {{ $labels.result }}.",
+            runbook: "operator-has-trouble",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_reconciles_total{controller="backup-policy",result="Conflict"}"#,
+                    "0+2x30",
+                )],
+                at: "20m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"valerix_reconciles_total{controller="backup-policy",result="Success"}"#,
+                        "0+9x30",
+                    ),
+                    (
+                        r#"valerix_reconciles_total{controller="backup-policy",result="Conflict"}"#,
+                        "0 3x30",
+                    ),
+                ],
+                at: "20m",
+            },
+        },
+        Alert {
+            name: "ValerixApiErrors",
+            query: r#"sum(rate(valerix_api_requests_total{status=~"5..|none"}[5m])) / sum(rate(valerix_api_requests_total[5m])) > 0.1"#,
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "The API server leaves more than a tenth of the operator's requests without a good answer.",
+            runbook: "operator-has-trouble",
+            fires: Case {
+                step: "1m",
+                series: &[
+                    (r#"valerix_api_requests_total{status="200"}"#, "0+10x30"),
+                    (r#"valerix_api_requests_total{status="none"}"#, "0+2x30"),
+                ],
+                at: "15m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (r#"valerix_api_requests_total{status="200"}"#, "0+10x30"),
+                    (r#"valerix_api_requests_total{status="409"}"#, "0+5x30"),
+                ],
+                at: "15m",
+            },
+        },
+        Alert {
+            name: "ConfigurationNotApplied",
+            query: r#"max by (namespace, name) (valerix_resource_condition{kind="ResilientService",condition="ConfigApplied",status="False"}) == 1"#,
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "Pods of {{ $labels.namespace }}/{{ $labels.name }} do not run the configuration that its spec asks for.",
+            runbook: "configuration-not-applied",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="ResilientService",namespace="shop",name="order",condition="ConfigApplied",status="False"}"#,
+                    "1x20",
+                )],
+                at: "10m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="ResilientService",namespace="shop",name="order",condition="ConfigApplied",status="True"}"#,
+                    "1x20",
+                )],
+                at: "10m",
+            },
+        },
+        Alert {
+            name: "EvidenceStale",
+            query: "max by (namespace, name) (valerix_evidence_age_seconds) > 240",
+            hold: "1m",
+            severity: Severity::Warning,
+            summary: "A pod of {{ $labels.namespace }}/{{ $labels.name }} has told the operator nothing for four minutes.",
+            runbook: "evidence-is-stale",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_evidence_age_seconds{namespace="shop",name="order"}"#,
+                    "0+60x20",
+                )],
+                at: "10m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_evidence_age_seconds{namespace="shop",name="order"}"#,
+                    "0 60 120 0 60 120 0 60 120 0 60 120",
+                )],
+                at: "10m",
+            },
+        },
+        Alert {
+            name: "CircuitOpen",
+            query: r#"max by (namespace, service, target) (resilience_circuit_state{state="Open"}) == 1"#,
+            hold: "1m",
+            severity: Severity::Warning,
+            summary: "{{ $labels.service }} has left {{ $labels.target }} alone for a minute: its circuit is open.",
+            runbook: "circuit-open",
+            fires: Case {
+                step: "15s",
+                series: &[(
+                    r#"resilience_circuit_state{service="order",target="payment",state="Open"}"#,
+                    "0x4 1x30",
+                )],
+                at: "5m",
+            },
+            silent: Case {
+                step: "15s",
+                series: &[
+                    (
+                        r#"resilience_circuit_state{service="order",target="payment",state="Open"}"#,
+                        "0x4 1x2 0x30",
+                    ),
+                    (
+                        r#"resilience_circuit_state{service="order",target="payment",state="HalfOpen"}"#,
+                        "1x40",
+                    ),
+                ],
+                at: "5m",
+            },
+        },
+        Alert {
+            name: "ExperimentFailed",
+            query: r#"sum by (type) (increase(valerix_chaos_runs_total{verdict="Fail"}[1h])) > 0 or sum by (type) (valerix_chaos_runs_total{verdict="Fail"} unless valerix_chaos_runs_total offset 1h) > 0"#,
+            hold: "0s",
+            severity: Severity::Warning,
+            summary: "An experiment with {{ $labels.type }} has failed: the steady state broke, or did not come back in time.",
+            runbook: "experiment-failed",
+            // The first failure ever: there is no growth to be seen.
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_chaos_runs_total{type="latency",verdict="Fail"}"#,
+                    "_x100 1x30",
+                )],
+                at: "110m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (r#"valerix_chaos_runs_total{type="latency",verdict="Fail"}"#, "1x200"),
+                    (r#"valerix_chaos_runs_total{type="latency",verdict="Pass"}"#, "0+1x200"),
+                ],
+                at: "110m",
+            },
+        },
+        Alert {
+            name: "ExperimentNotRecovered",
+            query: r#"max by (namespace, name) (valerix_resource_condition{kind="ChaosExperiment",condition="Recovered",status="False"}) == 1"#,
+            hold: "5m",
+            severity: Severity::Critical,
+            summary: "The fault of {{ $labels.namespace }}/{{ $labels.name }} could not be read back as gone for five minutes.",
+            runbook: "experiment-does-not-end",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="ChaosExperiment",namespace="shop",name="slow",condition="Recovered",status="False"}"#,
+                    "1x20",
+                )],
+                at: "10m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"valerix_resource_condition{kind="ChaosExperiment",namespace="shop",name="slow",condition="Recovered",status="False"}"#,
+                        "1x3 _x20",
+                    ),
+                    (
+                        r#"valerix_resource_condition{kind="ChaosExperiment",namespace="shop",name="slow",condition="Recovered",status="True"}"#,
+                        "_x3 1x20",
+                    ),
+                ],
+                at: "10m",
+            },
+        },
+        Alert {
+            name: "BackupStale",
+            query: "time() - max by (namespace, policy) (valerix_backup_last_success_timestamp_seconds) > 26 * 3600",
+            hold: "1m",
+            severity: Severity::Critical,
+            summary: "{{ $labels.namespace }}/{{ $labels.policy }} has stored no archive for more than 26 hours.",
+            runbook: "backup-failed",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_backup_last_success_timestamp_seconds{namespace="shop",policy="shop"}"#,
+                    "0x1700",
+                )],
+                at: "27h",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_backup_last_success_timestamp_seconds{namespace="shop",policy="shop"}"#,
+                    "0x600 86400x1100",
+                )],
+                at: "27h",
+            },
+        },
+        Alert {
+            name: "BackupFailed",
+            query: r#"max by (namespace, name) (valerix_resource_condition{kind="BackupPolicy",condition="LastBackupSucceeded",status="False"}) == 1"#,
+            hold: "1m",
+            severity: Severity::Warning,
+            summary: "The newest backup of {{ $labels.namespace }}/{{ $labels.name }} has failed.",
+            runbook: "backup-failed",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="LastBackupSucceeded",status="False"}"#,
+                    "1x20",
+                )],
+                at: "5m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="LastBackupSucceeded",status="Unknown"}"#,
+                    "1x20",
+                )],
+                at: "5m",
+            },
+        },
+        Alert {
+            name: "BackupUnverified",
+            query: r#"max by (namespace, name) (valerix_resource_condition{kind="BackupPolicy",condition="Verified",status="False"}) == 1"#,
+            hold: "5m",
+            severity: Severity::Critical,
+            summary: "An archive of {{ $labels.namespace }}/{{ $labels.name }} could not be restored as it was: do not rely on it.",
+            runbook: "backup-unverified",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="Verified",status="False"}"#,
+                    "1x20",
+                )],
+                at: "10m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="Verified",status="Unknown"}"#,
+                    "1x20",
+                )],
+                at: "10m",
+            },
+        },
+    ],
+};
+
+/// Of the shop.
+pub const SHOP: Group = Group {
+    name: "shop",
+    recordings: &[
+        Recording {
+            name: "service:http_errors:ratio_rate5m",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[5m])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[5m]))"#,
+        },
+        Recording {
+            name: "service:http_errors:ratio_rate30m",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[30m])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[30m]))"#,
+        },
+        Recording {
+            name: "service:http_errors:ratio_rate1h",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[1h])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[1h]))"#,
+        },
+        Recording {
+            name: "service:http_errors:ratio_rate6h",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[6h])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[6h]))"#,
+        },
+    ],
+    alerts: &[
+        Alert {
+            name: "ServiceSlow",
+            query: r#"histogram_quantile(0.95, sum by (namespace, service, le) (rate(http_request_duration_seconds_bucket{route!~"/health|/ready"}[5m]))) > 1"#,
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "One of twenty requests to {{ $labels.service }} takes more than a second.",
+            runbook: "service-is-slow",
+            fires: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="1"}"#,
+                        "0+9x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="2"}"#,
+                        "0+10x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="+Inf"}"#,
+                        "0+10x30",
+                    ),
+                ],
+                at: "15m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="1"}"#,
+                        "0+99x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="2"}"#,
+                        "0+100x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="+Inf"}"#,
+                        "0+100x30",
+                    ),
+                ],
+                at: "15m",
+            },
+        },
+        Alert {
+            name: "ServiceFailsFast",
+            // 14.4 times the budget of 0.5 % uses up a month's in two days.
+            query: "service:http_errors:ratio_rate1h > 14.4 * 0.005 and service:http_errors:ratio_rate5m > 14.4 * 0.005",
+            hold: "2m",
+            severity: Severity::Critical,
+            summary: "{{ $labels.service }} fails so often that a month's budget of errors (0.5 %) is gone in two days.",
+            runbook: "service-fails",
+            fires: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+90x90",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="500"}"#,
+                        "0+10x90",
+                    ),
+                ],
+                at: "70m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+90x90",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="500"}"#,
+                        "0+10x40 400x50",
+                    ),
+                ],
+                at: "70m",
+            },
+        },
+        Alert {
+            name: "ServiceFailsSlowly",
+            // 6 times the budget uses up a month's in five days.
+            query: "service:http_errors:ratio_rate6h > 6 * 0.005 and service:http_errors:ratio_rate30m > 6 * 0.005",
+            hold: "15m",
+            severity: Severity::Warning,
+            summary: "{{ $labels.service }} fails so often that a month's budget of errors (0.5 %) is gone in five days.",
+            runbook: "service-fails",
+            fires: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+96x480",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="503"}"#,
+                        "0+4x480",
+                    ),
+                ],
+                at: "7h",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+98x480",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="503"}"#,
+                        "0+2x480",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/ready",status="503"}"#,
+                        "0+60x480",
+                    ),
+                ],
+                at: "7h",
+            },
+        },
+        Alert {
+            name: "LockContended",
+            query: "sum by (namespace, lock) (rate(lock_contentions_total[5m])) > 1",
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "The lock {{ $labels.lock }} is wanted and held more than once a second.",
+            runbook: "lock-contention",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"lock_contentions_total{service="inventory",lock="counts"}"#,
+                    "0+90x30",
+                )],
+                at: "15m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"lock_contentions_total{service="inventory",lock="counts"}"#,
+                    "0+30x30",
+                )],
+                at: "15m",
+            },
+        },
+        Alert {
+            name: "EventBusDown",
+            query: "max by (namespace, service) (event_bus_up) == 0",
+            hold: "1m",
+            severity: Severity::Critical,
+            summary: "Redis does not answer {{ $labels.service }}: events wait in its outbox, those of others are not handled.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "15s",
+                series: &[(r#"event_bus_up{service="order",pod="a"}"#, "1x4 0x30")],
+                at: "5m",
+            },
+            silent: Case {
+                step: "15s",
+                series: &[
+                    (r#"event_bus_up{service="order",pod="a"}"#, "1x4 0x30"),
+                    (r#"event_bus_up{service="order",pod="b"}"#, "1x40"),
+                ],
+                at: "5m",
+            },
+        },
+        Alert {
+            name: "EventsNotHandled",
+            query: "max by (namespace, stream, group) (consumer_lag) > 1000",
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "{{ $labels.group }} has more than 1,000 events of {{ $labels.stream }} still to handle.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"consumer_lag{stream="order.events",group="analytics"}"#, "0+500x20")],
+                at: "12m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"consumer_lag{stream="order.events",group="analytics"}"#,
+                    "5000x3 900x20",
+                )],
+                at: "12m",
+            },
+        },
+        Alert {
+            name: "OutboxOld",
+            query: "max by (namespace, service) (outbox_oldest_unpublished_seconds) > 60",
+            hold: "2m",
+            severity: Severity::Warning,
+            summary: "An event of {{ $labels.service }} has waited for more than a minute to be published.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"outbox_oldest_unpublished_seconds{service="order"}"#, "0+60x20")],
+                at: "8m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"outbox_oldest_unpublished_seconds{service="order"}"#,
+                    "0 90 0 30 0 90 0 30 0 90 0",
+                )],
+                at: "8m",
+            },
+        },
+        Alert {
+            name: "DeadLetters",
+            query: "max by (namespace, stream) (event_dead_letters) > 0",
+            hold: "0s",
+            severity: Severity::Warning,
+            summary: "Events of {{ $labels.stream }} could not be handled and lie among the dead letters, for a week at most.",
+            runbook: "dead-letters",
+            fires: Case {
+                step: "15s",
+                series: &[(r#"event_dead_letters{stream="payment.commands"}"#, "0x4 1x30")],
+                at: "5m",
+            },
+            silent: Case {
+                step: "15s",
+                series: &[(r#"event_dead_letters{stream="payment.commands"}"#, "0x40")],
+                at: "5m",
+            },
+        },
+        Alert {
+            name: "OrdersStuck",
+            query: "max by (namespace) (order_commands_overdue_seconds) > 120",
+            hold: "2m",
+            severity: Severity::Warning,
+            summary: "A command of an order has been due for two minutes and was not sent: the sweeper does not get on.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"order_commands_overdue_seconds{service="order"}"#, "0+60x20")],
+                at: "10m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(r#"order_commands_overdue_seconds{service="order"}"#, "100x20")],
+                at: "10m",
+            },
+        },
+        Alert {
+            name: "PaymentsDiffer",
+            query: "max by (namespace, kind) (payment_reconciliation_differences) > 0",
+            hold: "5m",
+            severity: Severity::Critical,
+            summary: "Payment and the card processor do not agree about money: {{ $labels.kind }}.",
+            runbook: "payments-differ",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"payment_reconciliation_differences{kind="unnamed"}"#, "0x3 1x20")],
+                at: "12m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(r#"payment_reconciliation_differences{kind="unnamed"}"#, "0x3 1 0x20")],
+                at: "12m",
+            },
+        },
+        Alert {
+            name: "PasswordsGuessed",
+            query: r#"sum by (namespace) (rate(auth_logins_total{outcome=~"wrong|locked"}[5m])) > 1"#,
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "More than one log-in a second fails: somebody may be guessing passwords.",
+            runbook: "passwords-guessed",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"auth_logins_total{outcome="locked"}"#, "0+90x30")],
+                at: "15m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (r#"auth_logins_total{outcome="succeeded"}"#, "0+900x30"),
+                    (r#"auth_logins_total{outcome="wrong"}"#, "0+10x30"),
+                ],
+                at: "15m",
+            },
+        },
+    ],
+};

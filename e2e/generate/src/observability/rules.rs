@@ -1,0 +1,209 @@
+//! Prometheus' rules, and for each alert two tests for promtool: one in which it fires and one in which it is silent.
+
+use super::alerts::{SHOP, VALERIX};
+use crate::Files;
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+/// Where the pages lie that alerts name.
+const RUNBOOKS: &str = "https://github.com/valerix/valerix/blob/main/docs/runbooks";
+
+/// How soon somebody has to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Now.
+    Critical,
+    /// Today.
+    Warning,
+}
+
+/// A rule for whoever is on call.
+pub struct Alert {
+    /// Its name.
+    pub name: &'static str,
+    /// Fires for each series that this gives.
+    pub query: &'static str,
+    /// How long that must have been so, such as `5m`.
+    pub hold: &'static str,
+    /// How soon somebody has to look.
+    pub severity: Severity,
+    /// One sentence; may name labels as `{{ $labels.namespace }}`.
+    pub summary: &'static str,
+    /// The page in `docs/runbooks`, without its ending.
+    pub runbook: &'static str,
+    /// In which it fires.
+    pub fires: Case,
+    /// In which it does not, although it is close.
+    pub silent: Case,
+}
+
+/// Series over time, in promtool's notation, and when to look.
+pub struct Case {
+    /// Time between two samples.
+    pub step: &'static str,
+    /// Each series with its samples.
+    pub series: &'static [(&'static str, &'static str)],
+    /// When to look, counted from the first sample.
+    pub at: &'static str,
+}
+
+/// A query that is computed once for many.
+pub struct Recording {
+    /// The name of the series, with colons.
+    pub name: &'static str,
+    /// What it is.
+    pub query: &'static str,
+}
+
+/// The rules of one file.
+pub struct Group {
+    /// Name of the group and of the file.
+    pub name: &'static str,
+    /// Computed first.
+    pub recordings: &'static [Recording],
+    /// The alerts.
+    pub alerts: &'static [Alert],
+}
+
+const HEADER: &str = "# Generated from e2e/generate/src/observability; change that and run `make generate`.\n";
+
+/// Rules and tests.
+pub fn files() -> Result<Files> {
+    let mut files = Files::new();
+    for (group, charts) in [(&VALERIX, &["valerix", "valerix-shop"][..]), (&SHOP, &["valerix-shop"])] {
+        let name = group.name;
+        let rules = yaml(&json!({"groups": [rules(group)]}))?;
+        for chart in charts {
+            files.insert(
+                PathBuf::from(format!("charts/{chart}/rules/{name}.yaml")),
+                rules.clone(),
+            );
+        }
+        files.insert(
+            PathBuf::from(format!("e2e/rules/{name}.test.yaml")),
+            yaml(&tests(group))?,
+        );
+    }
+    Ok(files)
+}
+
+/// The section of `docs/metrics.md` about alerts.
+pub fn section() -> String {
+    let mut section = String::from(
+        "\n## Alerts\nBoth charts bring them; see [observability](guide/observability.md).\n\n| Alert | Severity | Says | Runbook |\n| --- | --- | --- | --- |\n",
+    );
+    for alert in [&VALERIX, &SHOP].into_iter().flat_map(|group| group.alerts) {
+        let summary = alert.summary.replace("{{ $labels.", "`").replace(" }}", "`");
+        let severity = severity(alert.severity);
+        let _ = writeln!(
+            section,
+            "| `{}` | {severity} | {summary} | [{}](runbooks/{}.md) |",
+            alert.name,
+            alert.runbook.replace('-', " "),
+            alert.runbook
+        );
+    }
+    section
+}
+
+fn yaml(value: &Value) -> Result<String> {
+    let text = serde_yaml::to_string(value).context("failed to write rules as YAML")?;
+    Ok(format!("{HEADER}{text}"))
+}
+
+fn severity(severity: Severity) -> String {
+    format!("{severity:?}").to_lowercase()
+}
+
+fn rules(group: &Group) -> Value {
+    let recordings = group
+        .recordings
+        .iter()
+        .map(|recording| json!({"record": recording.name, "expr": recording.query}));
+    let alerts = group.alerts.iter().map(|alert| {
+        json!({
+            "alert": alert.name,
+            "expr": alert.query,
+            "for": alert.hold,
+            "labels": {"severity": severity(alert.severity)},
+            "annotations": {
+                "summary": alert.summary,
+                "runbook_url": format!("{RUNBOOKS}/{}.md", alert.runbook),
+            },
+        })
+    });
+    json!({"name": group.name, "rules": recordings.chain(alerts).collect::<Vec<_>>()})
+}
+
+fn tests(group: &Group) -> Value {
+    let test = |alert: &Alert, case: &Case, what: &str, firing: u8| {
+        let series = case
+            .series
+            .iter()
+            .map(|(series, values)| json!({"series": series, "values": values}));
+        let question = format!(
+            "count(ALERTS{{alertname=\"{}\", alertstate=\"firing\"}}) > bool 0 or vector(0)",
+            alert.name
+        );
+        json!({
+            "name": format!("{} {what}", alert.name),
+            "interval": case.step,
+            "input_series": series.collect::<Vec<_>>(),
+            "promql_expr_test": [{
+                "expr": question,
+                "eval_time": case.at,
+                "exp_samples": [{"labels": "{}", "value": firing}],
+            }],
+        })
+    };
+    let tests = group.alerts.iter().flat_map(|alert| {
+        [
+            test(alert, &alert.fires, "fires", 1),
+            test(alert, &alert.silent, "is silent", 0),
+        ]
+    });
+    json!({
+        "rule_files": [format!("../../charts/valerix-shop/rules/{}.yaml", group.name)],
+        "evaluation_interval": "1m",
+        "tests": tests.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observability::promql::unknown;
+    use std::path::Path;
+
+    #[test]
+    fn every_rule_asks_for_what_is_exposed() {
+        for group in [&VALERIX, &SHOP] {
+            let recorded: Vec<&str> = group.recordings.iter().map(|recording| recording.name).collect();
+            let recordings = group
+                .recordings
+                .iter()
+                .map(|recording| (recording.name, recording.query));
+            let alerts = group.alerts.iter().map(|alert| (alert.name, alert.query));
+            for (name, query) in recordings.chain(alerts) {
+                assert_eq!(unknown(query, &recorded), [""; 0], "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_alert_has_a_runbook_that_exists() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/runbooks");
+        for alert in [&VALERIX, &SHOP].into_iter().flat_map(|group| group.alerts) {
+            let page = folder.join(alert.runbook).with_extension("md");
+            let text = std::fs::read_to_string(&page).unwrap_or_default();
+            assert!(
+                text.contains(alert.name),
+                "{} does not speak of {}",
+                page.display(),
+                alert.name
+            );
+        }
+    }
+}
