@@ -206,6 +206,10 @@ impl World {
             format!("backup.image={}", images.of("backup")?),
             "--set".into(),
             "chaos.namespaces={shop}".into(),
+            "--set".into(),
+            format!("console.enabled=true,console.image.reference={}", images.of("console")?),
+            "--set".into(),
+            "console.gatewayUrl=http://gateway.shop.svc,console.resources.requests.cpu=5m".into(),
         ];
         self.upgrade("valerix", "charts/valerix", &arguments).await
     }

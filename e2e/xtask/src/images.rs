@@ -13,7 +13,7 @@ use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
 use crate::steps::Log;
-use crate::workspace;
+use crate::{page, workspace};
 
 /// The table of the shop's services.
 const SERVICES: &str = "charts/valerix-shop/services.yaml";
@@ -29,7 +29,7 @@ pub struct Role {
     dockerfile: &'static str,
 }
 
-/// Every image that this workspace makes: the operator, the backup runner, and each service of the shop.
+/// Every image that this workspace makes: the operator, the backup runner, the console, and each service of the shop.
 ///
 /// # Errors
 /// When the table of services cannot be read.
@@ -47,6 +47,7 @@ pub fn roles(checkout: &Path) -> Result<Vec<Role>> {
     let own = [
         role("operator", "valerix-operator", "Dockerfile"),
         role("backup", "backup", "backup.Dockerfile"),
+        role("console", "console", "Dockerfile"),
     ];
     let services = services.keys().map(|name| role(name, name, "Dockerfile"));
     Ok(own.into_iter().chain(services).collect())
@@ -123,6 +124,7 @@ pub fn compile(paths: &Paths, builder: Builder, profile: Profile, log: &Log) -> 
         path: paths.cache.join(format!("images/context-{}", std::process::id())),
         roles: roles(&paths.checkout)?,
     };
+    page::build(paths, log)?;
     fs::create_dir_all(&programs.path).with_context(|| format!("failed to create {}", programs.path.display()))?;
     let binary = |role: &Role| programs.path.join(&role.name).join(&role.binary);
     let here = compiler(std::env::consts::OS, host_glibc(log).as_deref(), builder) == Compiler::Host;
@@ -490,6 +492,7 @@ mod tests {
             [
                 "operator",
                 "backup",
+                "console",
                 "analytics",
                 "auth",
                 "gateway",

@@ -21,6 +21,7 @@ use crate::{follow, headers, vitals};
 
 /// Nothing may stay silent for longer: a watch ends after ten seconds in any case.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
+const USER_AGENT: &str = concat!("valerix-console/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the gateway may take for an order; its own deadline is shorter.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -38,6 +39,10 @@ pub async fn clients() -> Result<Clients, StartError> {
             .context("failed to find a cluster to show")?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
+        // Which program asks shows in the API server's audit log, beside the person.
+        config
+            .headers
+            .push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
         let mut nobody = config.clone();
         nobody.auth_info = kube::config::AuthInfo::default();
         // Who commands decides whether to try again.
