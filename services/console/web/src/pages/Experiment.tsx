@@ -105,7 +105,7 @@ function Detail({ experiment }: { experiment: Experiment }) {
       </Panel>
       {experiment.probes.length > 0 && (
         <Panel title="Probes">
-          <ul className="plain probes">
+          <ul className="bare probes">
             {experiment.probes.map((probe) => {
               const total = probe.passed + probe.failed;
               return (

@@ -53,7 +53,7 @@ export function Layout() {
               choose(after);
             }}
           >
-            <span className="visually-hidden">Theme: </span>
+            theme:{" "}
             {chosen}
           </button>
           {session?.user ? <SignOut user={session.user} /> : session?.anonymousRead && <SignIn small />}

@@ -21,7 +21,7 @@ export function Overview() {
       <h1>Overview</h1>
       {slow.length > 0 && (
         <Notice tone="bad" title={`${slow.length === 1 ? "One service answers" : `${slow.length} services answer`} slowly.`}>
-          <ul className="plain">
+          <ul className="bare">
             {slow.map((vitals) => (
               <li key={`${vitals.namespace}/${vitals.name}`}>
                 <ServiceLink namespace={vitals.namespace} name={vitals.name} />: {seconds(vitals.mean)} in the mean of
@@ -128,7 +128,7 @@ function Running() {
   if (running.length === 0) return null;
   return (
     <Notice tone="busy" title="Under way">
-      <ul className="plain">
+      <ul className="bare">
         {running.map((experiment) => (
           <li key={`${experiment.namespace}/${experiment.name}`}>
             <Link

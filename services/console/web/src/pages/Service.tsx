@@ -87,7 +87,7 @@ function Faults({ namespace, name }: { namespace: string; name: string }) {
   if (!service || service.faults.length === 0) return null;
   return (
     <Notice tone="fault" title="Active faults">
-      <ul className="plain">
+      <ul className="bare">
         {service.faults.map((fault) => {
           const experiment = experiments.find((experiment) => experiment.run === fault.run);
           return (

@@ -123,5 +123,6 @@ export function spec(target: string, fault: Fault, fields: Fields): Record<strin
 export function freshName(target: string, fault: Fault, now: Date): string {
   const two = (number: number) => String(number).padStart(2, "0");
   const time = [now.getHours(), now.getMinutes(), now.getSeconds()].map(two).join("");
-  return `${target}-${fault.toLowerCase()}-${now.getMonth() + 1}${two(now.getDate())}-${time}`.slice(0, 63);
+  const when = `${fault.toLowerCase()}-${two(now.getMonth() + 1)}${two(now.getDate())}-${time}`;
+  return `${target.slice(0, 62 - when.length)}-${when}`;
 }

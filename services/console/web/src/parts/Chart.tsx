@@ -32,16 +32,17 @@ export function Chart({
     const plot = new UPlot(
       {
         width: element.clientWidth,
-        height: 180,
+        height: 150,
         cursor: { y: false },
-        legend: { live: true },
-        axes: [axis, { ...axis, size: 60, values: (_, ticks) => ticks.map(format) }],
+        legend: { live: false },
+        axes: [{ ...axis, space: 70 }, { ...axis, size: 60, values: (_, ticks) => ticks.map(format) }],
         series: [
           {},
           ...lines.map((line) => ({
             label: line.label,
             stroke: colour(line.colour),
             width: 1.5,
+            points: { show: false },
             value: (_: UPlot, value: number | null) => (value === null ? "–" : format(value)),
           })),
         ],
@@ -61,7 +62,7 @@ export function Chart({
       [times, ...lines.map((line) => line.values)],
       element,
     );
-    const resized = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: 180 }));
+    const resized = new ResizeObserver(() => plot.setSize({ width: element.clientWidth, height: 150 }));
     resized.observe(element);
     return () => {
       resized.disconnect();
