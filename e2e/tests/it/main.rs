@@ -9,6 +9,7 @@ mod api;
 mod backup;
 mod chaos;
 mod chart;
+mod console;
 mod guard;
 mod observability;
 mod refusals;
