@@ -77,10 +77,16 @@ pub struct BackupStatus {
     /// The fence before the one write.
     #[serde(default)]
     pub upload: Upload,
-    /// How far the archive was checked: Local before it was stored, Restored after a trial restore.
+    /// How far the archive was checked: Local before it was stored, then how a trial restore ended, Restored or Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub verified: Option<String>,
+    /// The trial restore of the archive, once one was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<TrialRestoreStatus>,
+    /// Which earlier archives were removed once this one was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
     /// Size of the archive for `kubectl get`, for example `1.2 MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -110,6 +116,63 @@ pub enum BackupPhase {
     /// It is not known whether the archive was stored.
     #[serde(other)]
     Unknown,
+}
+
+/// What became of earlier archives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionStatus {
+    /// Whether everything was done that spec.retention asks for.
+    pub healthy: bool,
+    /// A sentence on what was done, or why it was not.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// Slots whose archives were removed, `yyyy-mm-dd`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 10)))]
+    pub removed: Vec<String>,
+}
+
+/// What a trial restore has shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrialRestoreStatus {
+    /// How it ended.
+    #[serde(default)]
+    pub state: TrialRestoreState,
+    /// The last rung that was reached: Fetch, Restore, Structure, Volume, Semantics, Integrity or Time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub rung: Option<String>,
+    /// How long fetching and restoring took. Unit: seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_seconds: Option<i64>,
+    /// A sentence on what was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub message: Option<String>,
+    /// What was not looked at, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub not_run: Vec<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+/// How a trial restore ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TrialRestoreState {
+    /// It is at work.
+    #[default]
+    Running,
+    /// Everything was restored and every rung holds.
+    Restored,
+    /// The archive cannot be restored, or what comes out of it is not what went in.
+    Failed,
+    /// It could not be found out; that is never a pass.
+    #[serde(other)]
+    Inconclusive,
 }
 
 /// What one dump holds.
@@ -147,10 +210,21 @@ pub struct Upload {
     #[serde(rename = "podUID", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub pod_uid: Option<String>,
-    /// Name of the claim that the archive is on.
+    /// Name of the claim that the archive is on, where it is on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub claim_name: Option<String>,
+    /// Name of the bucket that the archive is in, where it is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub bucket: Option<String>,
+    /// URL of the object store that has the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub endpoint: Option<String>,
+    /// What the object store made of the condition not to overwrite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conditional_writes: Option<ConditionalWrites>,
     /// Where the archive is, relative to the destination.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -178,6 +252,18 @@ pub enum UploadState {
     /// The archive is stored and was read back.
     Completed,
     /// It cannot be found out whether the archive was stored.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What an object store makes of `If-None-Match: *`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConditionalWrites {
+    /// It has refused to overwrite.
+    Enforced,
+    /// It has overwritten, or refuses the header.
+    Ignored,
+    /// It was not asked, or its answer was unclear.
     #[serde(other)]
     Unknown,
 }

@@ -16,6 +16,10 @@ pub const NAMESPACE_ENV: &str = "VALERIX_NAMESPACE";
 pub const POD_UID_ENV: &str = "VALERIX_POD_UID";
 /// Name of the Job, by the downward API (label [`JOB_NAME_LABEL`]): it carries the slot.
 pub const JOB_NAME_ENV: &str = "VALERIX_JOB_NAME";
+/// The slot of a trial restore, `yyyy-mm-dd`.
+pub const SLOT_ENV: &str = "VALERIX_BACKUP_SLOT";
+/// The runner's argument that makes it restore on trial.
+pub const VERIFY: &str = "verify";
 /// Label that the Job controller puts on the pods of a Job.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
@@ -25,6 +29,10 @@ pub const CONNECTIONS_FOLDER: &str = "/var/run/valerix/connections";
 pub const SCRATCH_FOLDER: &str = "/var/lib/valerix/scratch";
 /// Where the destination's claim is mounted.
 pub const DESTINATION_FOLDER: &str = "/var/lib/valerix/destination";
+/// Folder of the mounted Secret with an object store's credentials, optional.
+pub const S3_CREDENTIALS_FOLDER: &str = "/var/run/valerix/s3/credentials";
+/// Folder of the mounted Secret with an object store's authority, optional.
+pub const S3_AUTHORITY_FOLDER: &str = "/var/run/valerix/s3/authority";
 
 /// How the runner ends. Everything in [`FINAL_EXIT_CODES`] fails the Job at once; any other failure is started again.
 pub mod exit {
@@ -82,6 +90,12 @@ pub fn job_name(cron_job: &str, scheduled_at: DateTime<Utc>) -> String {
     format!("{cron_job}-{}", scheduled_at.timestamp().div_euclid(60))
 }
 
+/// Name of the Job that restores a slot's archive on trial, `<policy>-v<yyyymmdd>`: as short as the name of a run, and
+/// never one.
+pub fn verification_job_name(policy: &str, slot: NaiveDate) -> String {
+    format!("{policy}-v{}", slot.format("%Y%m%d"))
+}
+
 /// The scheduled time in a Job's name; `None` if the name is not one of that CronJob's.
 pub fn scheduled_at(cron_job: &str, job_name: &str) -> Option<DateTime<Utc>> {
     let minutes = job_name.strip_prefix(cron_job)?.strip_prefix('-')?;
@@ -121,6 +135,7 @@ mod tests {
             "shop-x",
             "shop--5",
             "shop-2-28306110",
+            "shop-v20260821",
             "other-28306110",
             "shop-99999999999999999",
         ] {

@@ -16,16 +16,20 @@ mod condition;
 mod duration;
 pub mod names;
 mod resilient_service;
+mod restore;
+pub mod restore_runner;
 #[cfg(test)]
 mod rules;
 pub mod schema;
 
 pub use backup::{
-    Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, Upload, UploadState,
+    Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, ConditionalWrites,
+    RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
-    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupSchedule,
-    BackupScratch, BackupSummary, Compression, LastRun, LastRunResult, LastSuccess, Minimum, SecretReference,
+    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupRetention,
+    BackupSchedule, BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression, DestinationChoice,
+    LastRun, LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore, VerificationQuery,
     VolumeClaimDestination,
 };
 pub use chaos_experiment::{
@@ -40,16 +44,20 @@ pub use duration::{Duration, InvalidDuration};
 pub use resilient_service::{
     ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Capabilities, Chaos,
     ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload, ConfigStatus,
-    ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Guard, GuardInbound, GuardMode, GuardOutbound, GuardPort, GuardProtocol,
-    GuardTargets, Hedge, HedgeType, HttpHeader,
-    Idempotency, ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey,
-    LimitKeyType, LimitScope, LocalReference, Mode, NetworkPolicy, NetworkPolicyMode, OverrideState, Priorities,
-    Priority, PriorityHeader, ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReloadStrategy,
-    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements,
-    Retry, RetryBudget, RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext, ServiceExposure,
-    ServiceSummary, ServiceType, TaintEffect, Target, TargetDefaults, TargetOverride, Timeouts, Toleration,
-    TolerationOperator, TopologySpread, TopologySpreadMode, UnknownHosts, UpdateStrategy, UpdateStrategyType, Verbatim, VolumeMount,
-    Window, WindowType,
+    ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Guard, GuardInbound, GuardMode,
+    GuardOutbound, GuardPort, GuardProtocol, GuardTargets, Hedge, HedgeType, HttpHeader, Idempotency, ImagePullPolicy,
+    Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope,
+    LocalReference, Mode, NetworkPolicy, NetworkPolicyMode, OverrideState, Priorities, Priority, PriorityHeader,
+    ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReloadStrategy, ReportProtocol, Resilience,
+    ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements, Retry, RetryBudget,
+    RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext, ServiceExposure, ServiceSummary, ServiceType,
+    TaintEffect, Target, TargetDefaults, TargetOverride, Timeouts, Toleration, TolerationOperator, TopologySpread,
+    TopologySpreadMode, UnknownHosts, UpdateStrategy, UpdateStrategyType, Verbatim, VolumeMount, Window, WindowType,
+};
+pub use restore::{
+    PolicyName, Replace, Restore, RestoreDatabase, RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJobStatus,
+    RestoreMode, RestorePhase, RestoreSelect, RestoreSource, RestoreSourceStatus, RestoreSpec, RestoreStatus,
+    RestoreTarget, StoredArchive,
 };
 
 /// The API group of every kind.

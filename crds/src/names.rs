@@ -12,6 +12,8 @@ pub const SERVICE_LABEL: &str = "resilience.valerix.io/service";
 pub const POLICY_LABEL: &str = "resilience.valerix.io/policy";
 /// Label on a Backup record and its Job: the day it stands for, `yyyy-mm-dd`.
 pub const SLOT_LABEL: &str = "resilience.valerix.io/slot";
+/// Label that names the Restore that a Job or pod belongs to.
+pub const RESTORE_LABEL: &str = "resilience.valerix.io/restore";
 /// Annotation on a child: hash of the desired state that was applied last.
 pub const APPLIED_ANNOTATION: &str = "resilience.valerix.io/applied";
 /// Annotation on the pods of a service that is started anew for a new policy: hash of that policy.
@@ -88,4 +90,8 @@ pub mod condition {
     pub const VERIFIED: &str = "Verified";
     /// No archive was stored for more than 26 hours.
     pub const STALE: &str = "Stale";
+    /// Archives that are to go have gone.
+    pub const RETENTION_HEALTHY: &str = "RetentionHealthy";
+    /// The object store refuses to overwrite.
+    pub const CONDITIONAL_WRITES: &str = "ConditionalWrites";
 }

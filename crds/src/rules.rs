@@ -255,15 +255,24 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
             "must be the name of one of ports",
         ),
         (
-            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15001}]})),
+            merged_spec(
+                guarded(sidecar()),
+                json!({"ports": [{"name": "http", "containerPort": 15001}]}),
+            ),
             "ports[].containerPort must not be 15001",
         ),
         (
-            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15100}]})),
+            merged_spec(
+                guarded(sidecar()),
+                json!({"ports": [{"name": "http", "containerPort": 15100}]}),
+            ),
             "ports[].containerPort must not be 15001",
         ),
         (
-            merged_spec(guarded(sidecar()), json!({"ports": [{"name": "http", "containerPort": 15299}]})),
+            merged_spec(
+                guarded(sidecar()),
+                json!({"ports": [{"name": "http", "containerPort": 15299}]}),
+            ),
             "ports[].containerPort must not be 15001",
         ),
         (
@@ -666,7 +675,61 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         ),
         (
             object("BackupPolicy", "p", json!({"databases": [], "destination": {}})),
-            "volumeClaim must be set",
+            "exactly one of s3 and volumeClaim",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}, "s3": {"bucket": "b", "credentialsSecretRef": {"name": "s"}}}}),
+            ),
+            "exactly one of s3 and volumeClaim",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"s3": {"bucket": "b", "prefix": "/pg", "credentialsSecretRef": {"name": "s"}}}}),
+            ),
+            "without a leading '/'",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"s3": {"bucket": "b", "prefix": "pg/../x", "credentialsSecretRef": {"name": "s"}}}}),
+            ),
+            "prefix must not hold '..'",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "verification": {"queries": [
+                    {"name": "q", "database": "d", "query": "SELECT 1"},
+                ]}}),
+            ),
+            "a query must have equals",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "verification": {"queries": [
+                    {"name": "q", "database": "d", "query": "SELECT 1", "equals": 1, "atMost": 2},
+                ]}}),
+            ),
+            "a query must have equals",
+        ),
+        (
+            object(
+                "BackupPolicy",
+                "p",
+                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "verification": {"queries": [
+                    {"name": "q", "database": "d", "query": "SELECT 1; DROP TABLE t", "equals": 1},
+                ]}}),
+            ),
+            "one SELECT without ';'",
         ),
         (
             object(

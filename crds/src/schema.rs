@@ -2,7 +2,7 @@
 //!
 //! Pure. In: the kinds. Out: the objects that the API server is given.
 
-use crate::{Backup, BackupPolicy, ChaosExperiment, ResilientService};
+use crate::{Backup, BackupPolicy, ChaosExperiment, ResilientService, Restore};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
@@ -20,6 +20,7 @@ pub fn custom_resource_definitions() -> Result<Vec<CustomResourceDefinition>, se
             Backup::crd(),
             json!({"phase": "Scheduled", "upload": {"state": "None"}}),
         ),
+        (Restore::crd(), json!({"observedGeneration": -1, "phase": "Pending"})),
     ]
     .into_iter()
     .map(|(definition, status)| strict(&definition, &status))

@@ -162,6 +162,7 @@ fn kinds_have_their_short_names_category_and_status_subresource() {
         "ResilientService" => vec!["rsvc"],
         "ChaosExperiment" => vec!["chaos"],
         "BackupPolicy" => vec!["bkp"],
+        "Restore" => vec!["rst"],
         _ => vec![],
     };
     for definition in custom_resource_definitions().unwrap() {

@@ -1,5 +1,6 @@
-# The image of `backup`: its binary, PostgreSQL's client programs (the real ones: /usr/bin/pg_dump of Debian is a Perl
-# wrapper), the libraries of all of them, and the public certificate authorities. No shell, no package manager.
+# The image of `backup`: its binary, PostgreSQL's programs (the real ones: /usr/bin/pg_dump of Debian is a Perl wrapper)
+# with what a server needs for a trial restore, the libraries of all of them, and the public certificate authorities. No
+# package manager, and a shell only because initdb starts its programs with one.
 # The build context holds the binary alone.
 FROM docker.io/library/debian:bookworm-slim AS certificates
 RUN test -s /etc/ssl/certs/ca-certificates.crt || { apt-get update && apt-get install --yes --no-install-recommends ca-certificates; }
@@ -9,9 +10,15 @@ COPY --from=certificates /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs
 COPY backup /image/bin/backup
 # A library that this distribution lacks stops the build here, not the pod later.
 RUN ! ldd /image/bin/backup 2>&1 | grep 'not found'
-RUN cd /usr/lib/postgresql/15/bin \
-    && cp --parents --dereference "$PWD/psql" "$PWD/pg_dump" "$PWD/pg_restore" /image \
-    && ldd /image/bin/backup psql pg_dump pg_restore | grep --only-matching '/[^ :]*\.so[^ ]*' | sort --unique \
+# Just-in-time compilation and its bitcode are large and not used.
+RUN cd /usr/lib/postgresql/15 \
+    && cp --parents --dereference "$PWD"/bin/psql "$PWD"/bin/pg_dump "$PWD"/bin/pg_restore \
+        "$PWD"/bin/initdb "$PWD"/bin/postgres /bin/sh /image \
+    && find "$PWD/lib" -maxdepth 1 -name '*.so' ! -name 'llvmjit*' -exec cp --parents --dereference {} /image \; \
+    && cp --parents --recursive --dereference /usr/share/postgresql/15 /image \
+    && if test -d /usr/share/zoneinfo; then cp --parents --recursive --dereference /usr/share/zoneinfo /image; fi \
+    && ldd /image/bin/backup /bin/sh bin/psql bin/pg_dump bin/pg_restore bin/initdb bin/postgres $(find /image/usr/lib/postgresql -name '*.so') \
+     | grep --only-matching '/[^ :]*\.so[^ ]*' | grep --invert-match '^/image/' | sort --unique \
      | xargs cp --parents --dereference --target-directory=/image \
     && echo 'valerix:x:65532:65532::/:/sbin/nologin' > /image/etc/passwd
 

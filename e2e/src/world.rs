@@ -218,6 +218,10 @@ impl World {
             ),
             "--set".into(),
             "chaos.namespaces={shop}".into(),
+            "--set".into(),
+            format!("console.enabled=true,console.image.reference={}", images.of("console")?),
+            "--set".into(),
+            "console.gatewayUrl=http://gateway.shop.svc,console.resources.requests.cpu=5m".into(),
         ];
         self.upgrade("valerix", "charts/valerix", &arguments).await
     }

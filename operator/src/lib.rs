@@ -1,4 +1,4 @@
-//! The Valerix operator: keeps ResilientServices, ChaosExperiments and BackupPolicies true.
+//! The Valerix operator: keeps ResilientServices, ChaosExperiments and BackupPolicies true, and carries Restores out.
 //!
 //! One folder per kind, each with the steps dereference, validate, build, apply and status; `runtime` is what they share and knows none of them.
 
@@ -7,6 +7,7 @@ pub mod chaos_experiment;
 #[cfg(test)]
 mod fake_api;
 pub mod resilient_service;
+pub mod restore;
 pub mod rights;
 pub mod runtime;
 pub mod settings;
@@ -93,6 +94,7 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
             unless_asked(resilient_service::run(ctx.clone()), &runtime),
             unless_asked(chaos_experiment::run(ctx.clone()), &runtime),
             unless_asked(backup_policy::run(ctx.clone()), &runtime),
+            unless_asked(restore::run(ctx.clone()), &runtime),
             async { runtime.readiness.complete() },
         );
     };

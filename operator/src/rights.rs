@@ -37,6 +37,7 @@ const KEEP: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 const OURS: &str = "resilience.valerix.io";
 const OWN_DEPLOYMENT: &[&str] = &["{{ include \"valerix.serviceAccount\" . }}"];
 const BACKUP_RUNNER: &[&str] = &["{{ include \"valerix.backupRunner\" . }}"];
+const RESTORE_RUNNER: &[&str] = &["{{ include \"valerix.restoreRunner\" . }}"];
 
 const fn right(
     group: &'static str,
@@ -67,7 +68,13 @@ pub const ROLES: &[Rules] = &[
         rights: &[
             right(
                 OURS,
-                &["resilientservices", "chaosexperiments", "backuppolicies", "backups"],
+                &[
+                    "resilientservices",
+                    "chaosexperiments",
+                    "backuppolicies",
+                    "backups",
+                    "restores",
+                ],
                 READ,
                 "the caches of the kinds",
             ),
@@ -81,7 +88,7 @@ pub const ROLES: &[Rules] = &[
                 OURS,
                 &["backups"],
                 &["create", "delete"],
-                "backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room",
+                "backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room; one whose archive was removed goes with it",
             ),
             right(
                 OURS,
@@ -90,13 +97,18 @@ pub const ROLES: &[Rules] = &[
                     "chaosexperiments/status",
                     "backuppolicies/status",
                     "backups/status",
+                    "restores/status",
                 ],
                 &["get", "patch"],
                 "runtime/publish",
             ),
             right(
                 OURS,
-                &["resilientservices/finalizers", "backuppolicies/finalizers"],
+                &[
+                    "resilientservices/finalizers",
+                    "backuppolicies/finalizers",
+                    "restores/finalizers",
+                ],
                 &["update"],
                 "owner references with blockOwnerDeletion, where the API server enforces the permission",
             ),
@@ -136,7 +148,7 @@ pub const ROLES: &[Rules] = &[
                 "batch",
                 &["jobs"],
                 &["get", "list", "watch", "create", "delete"],
-                "backup_policy: a run by hand, and the day's run after one that failed",
+                "backup_policy: a run by hand, and the day's run after one that failed; restore/apply: one per Restore, and one that drops what it replaced",
             ),
             right(
                 "batch",
@@ -148,7 +160,7 @@ pub const ROLES: &[Rules] = &[
                 "rbac.authorization.k8s.io",
                 &["rolebindings"],
                 KEEP,
-                "backup_policy/apply: the runner reports into its record",
+                "backup_policy/apply and restore/apply: the runner reports into its record or its Restore",
             ),
             right(
                 "",
@@ -172,7 +184,7 @@ pub const ROLES: &[Rules] = &[
                 "",
                 &["events"],
                 &["list"],
-                "backup_policy/apply: a Job says in its events only why it has no pod",
+                "backup_policy/apply and restore/apply: a Job says in its events only why it has no pod",
             ),
             right(
                 "events.k8s.io",
@@ -250,13 +262,22 @@ pub const ROLES: &[Rules] = &[
     Rules {
         template: "valerix.rules.cluster",
         granted: "to the operator, cluster-wide in both forms, because a Role cannot grant it",
-        rights: &[right(
-            "rbac.authorization.k8s.io",
-            &["clusterroles"],
-            &["bind"],
-            "backup_policy/apply: the one role that it may hand on, to the Job of a backup",
-        )
-        .on(BACKUP_RUNNER)],
+        rights: &[
+            right(
+                "rbac.authorization.k8s.io",
+                &["clusterroles"],
+                &["bind"],
+                "backup_policy/apply: the one role that it may hand on, to the Job of a backup",
+            )
+            .on(BACKUP_RUNNER),
+            right(
+                "rbac.authorization.k8s.io",
+                &["clusterroles"],
+                &["bind"],
+                "restore/apply: the one role that it may hand on, to the Job of a Restore",
+            )
+            .on(RESTORE_RUNNER),
+        ],
     },
     Rules {
         template: "valerix.rules.backupRunner",
@@ -268,6 +289,19 @@ pub const ROLES: &[Rules] = &[
                 &["backups/status"],
                 &["get", "patch"],
                 "the runner takes the fence and reports",
+            ),
+        ],
+    },
+    Rules {
+        template: "valerix.rules.restoreRunner",
+        granted: "to the Job of a Restore, not to the operator",
+        rights: &[
+            right(OURS, &["restores"], &["get"], "the runner reads its Restore"),
+            right(
+                OURS,
+                &["restores/status"],
+                &["get", "patch"],
+                "the runner takes the Restore over and reports",
             ),
         ],
     },

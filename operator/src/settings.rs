@@ -38,6 +38,9 @@ pub struct Settings {
     /// ClusterRole that the ServiceAccount of a BackupPolicy's Job is bound to; the chart ships it.
     #[arg(long, env = "BACKUP_RUNNER_CLUSTER_ROLE", default_value = "valerix-backup-runner")]
     pub backup_runner_cluster_role: String,
+    /// ClusterRole that the ServiceAccount of a Restore's Job is bound to; the chart ships it.
+    #[arg(long, env = "RESTORE_RUNNER_CLUSTER_ROLE", default_value = "valerix-restore-runner")]
+    pub restore_runner_cluster_role: String,
     /// Where health, readiness and metrics are served.
     #[arg(long, env = "LISTEN_ADDRESS", default_value = DEFAULT_LISTEN_ADDRESS)]
     pub listen_address: SocketAddr,

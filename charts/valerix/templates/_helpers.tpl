@@ -16,6 +16,11 @@
 {{ include "valerix.fullname" . }}-backup-runner
 {{- end -}}
 
+{{/* Role of the restoring runner: the operator may bind this one too, and no other. */}}
+{{- define "valerix.restoreRunner" -}}
+{{ include "valerix.fullname" . }}-restore-runner
+{{- end -}}
+
 {{- define "valerix.selector" -}}
 app.kubernetes.io/name: valerix-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -73,6 +78,8 @@ capabilities:
   value: {{ .Values.guard.image | default (printf "ghcr.io/valerix/guard:%s" .Chart.AppVersion) | quote }}
 - name: BACKUP_RUNNER_CLUSTER_ROLE
   value: {{ include "valerix.backupRunner" . | quote }}
+- name: RESTORE_RUNNER_CLUSTER_ROLE
+  value: {{ include "valerix.restoreRunner" . | quote }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}

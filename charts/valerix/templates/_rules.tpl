@@ -13,7 +13,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [resilience.valerix.io]
   resources: [chaosexperiments]
   verbs: [patch]
-# backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room
+# backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room; one whose archive was removed goes with it
 - apiGroups: [resilience.valerix.io]
   resources: [backups]
   verbs: [create, delete]

@@ -1,10 +1,16 @@
 //! BackupPolicy: one verified archive of several databases, once a day.
 
+mod destination;
+mod retention;
 mod spec;
 mod status;
+mod verification;
 
+pub use destination::{BackupDestination, ChecksumMode, DestinationChoice, S3Destination, VolumeClaimDestination};
+pub use retention::BackupRetention;
 pub use spec::{
-    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule, BackupScratch,
-    Compression, Minimum, SecretReference, VolumeClaimDestination,
+    BackupDatabase, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule, BackupScratch, Compression, Minimum,
+    SecretReference,
 };
 pub use status::{BackupPolicyStatus, BackupSummary, LastRun, LastRunResult, LastSuccess};
+pub use verification::{BackupVerification, TrialRestore, VerificationQuery};

@@ -1,6 +1,9 @@
 //! What the user writes to have databases kept.
 
-use super::status::BackupPolicyStatus;
+use super::{
+    destination::BackupDestination, retention::BackupRetention, status::BackupPolicyStatus,
+    verification::BackupVerification,
+};
 use crate::{Duration, ResourceRequirements};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -22,7 +25,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Schedule", type_ = "string", json_path = ".status.summary.schedule"),
     printcolumn(name = "Last-Success", type_ = "string", json_path = ".status.lastSuccess.slot"),
     printcolumn(name = "Size", type_ = "string", json_path = ".status.summary.size"),
-    printcolumn(name = "Verified", type_ = "string", json_path = r#".status.conditions[?(@.type=="Verified")].status"#),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.summary.verified"),
     printcolumn(name = "Next", type_ = "string", json_path = ".status.nextSlot"),
     printcolumn(name = "Stale", type_ = "string", json_path = r#".status.conditions[?(@.type=="Stale")].status"#),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -49,6 +52,12 @@ pub struct BackupPolicySpec {
     pub compression: Option<Compression>,
     /// Where the archive goes. Required.
     pub destination: BackupDestination,
+    /// Which archives stay. Default: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<BackupRetention>,
+    /// Whether stored archives are restored on trial. Default: the values inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<BackupVerification>,
     /// Room for dumps and the archive while they are made. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scratch: Option<BackupScratch>,
@@ -135,30 +144,6 @@ pub struct Compression {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 19))]
     pub zstd_level: Option<i32>,
-}
-
-/// Where the archive goes; exactly one field.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.volumeClaim)").message("volumeClaim must be set: it is the only destination of this version"))]
-pub struct BackupDestination {
-    /// A PersistentVolumeClaim of the same namespace. Default: none, required.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume_claim: Option<VolumeClaimDestination>,
-}
-
-/// A folder on a PersistentVolumeClaim; the archive is `<path>/<namespace>/<policy>/<yyyymmdd>.tar.zst`.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VolumeClaimDestination {
-    /// Name of the claim. Required.
-    #[schemars(length(min = 1, max = 253))]
-    pub claim_name: String,
-    /// Folder on the volume. Default: the volume's root.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256), regex(pattern = r"^[A-Za-z0-9_./-]+$"))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9_]')").message("path must begin with a letter, a digit or '_': it is a folder on the volume, without a leading '/'"), validation = Rule::new("!self.split('/').exists(part, part == '..')").message("path must not leave the volume: remove every '..'"))]
-    pub path: Option<String>,
 }
 
 /// Room for dumps and the archive while they are made.

@@ -29,7 +29,7 @@ pub struct BackupPolicyStatus {
     /// Ready-made texts for `kubectl get`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<BackupSummary>,
-    /// Conditions: Ready, Scheduled, LastBackupSucceeded, Verified, Stale.
+    /// Conditions: Ready, Scheduled, LastBackupSucceeded, Verified, Stale, with a bucket ConditionalWrites, with retention RetentionHealthy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -46,6 +46,14 @@ pub struct LastSuccess {
     /// sha256 of the archive, lower-case hex.
     #[schemars(length(max = 64))]
     pub sha256: String,
+    /// Where the archive is, relative to the destination.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub key: Option<String>,
+    /// How far the archive was checked: Local before it was stored, then how a trial restore ended, Restored or Failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub verified: Option<String>,
     /// When the archive was stored.
     pub time: DateTime<Utc>,
 }
@@ -89,6 +97,10 @@ pub struct BackupSummary {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub size: String,
+    /// How the last trial restore ended: Restored, Failed, Inconclusive; NotRestored before the first.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub verified: String,
 }
 
 fn unseen() -> i64 {

@@ -12,9 +12,7 @@ mod verbatim;
 mod workload;
 
 pub use concurrency::{Concurrency, ConcurrencyType, Priorities, Priority, PriorityHeader, RoutePriority};
-pub use guard::{
-    Guard, GuardInbound, GuardMode, GuardOutbound, GuardPort, GuardProtocol, GuardTargets, UnknownHosts,
-};
+pub use guard::{Guard, GuardInbound, GuardMode, GuardOutbound, GuardPort, GuardProtocol, GuardTargets, UnknownHosts};
 pub use inbound::{Idempotency, Inbound, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, RateLimit, RateLimitRule};
 pub use pod::{
     Capabilities, SeccompProfile, SeccompProfileType, SecurityContext, TaintEffect, Toleration, TolerationOperator,

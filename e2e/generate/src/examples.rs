@@ -7,14 +7,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::Path;
 use valerix_crds::{
-    Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupSchedule, Bulkhead, Chaos,
-    ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CircuitBreaker, Concurrency, ConcurrencyPolicy,
-    ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom, ErrorsFault, ExcludedWindow,
-    Expectation, Guard, GuardMode, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey, LimitKeyType,
-    LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, Priorities, Priority, Probe, ProbeMode,
-    ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience, ResilientService,
-    ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety, SecretReference, SecurityContext, SteadyState,
-    Target, Timeouts, Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
+    Autoscaling, BackupDatabase, BackupDestination, BackupPolicy, BackupPolicySpec, BackupRetention, BackupSchedule,
+    BackupVerification, Bulkhead, Chaos, ChaosAdmission, ChaosExperiment, ChaosExperimentSpec, ChaosTarget,
+    CircuitBreaker, Concurrency, ConcurrencyPolicy, ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration,
+    EnvFrom, ErrorsFault, ExcludedWindow, Expectation, Guard, GuardMode, HttpMethod, HttpProbe, Idempotency, Inbound,
+    LatencyFault, LimitKey, LimitKeyType, LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault,
+    PolicyName, Priorities, Priority, Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule,
+    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety,
+    SecretReference, SecurityContext, SteadyState, Target, Timeouts, TrialRestore, Verbatim, VolumeClaimDestination,
+    VolumeMount, Weekday,
 };
 
 mod shop;
@@ -90,6 +91,16 @@ fn examples() -> Result<Vec<Example>> {
             about: "Two databases, one checked archive a day on a claim. Needs the Secrets and the claim that it names.",
             objects: vec![object(&backup())?],
         },
+        Example {
+            name: "restore-new-database",
+            about: "Gives one database of the newest archive back under a name of its own. Nothing that is there is touched.",
+            objects: vec![object(&restore_new())?],
+        },
+        Example {
+            name: "restore-replace",
+            about: "Puts the database of one day in the place of the living one, which is kept aside, closed, for three days.",
+            objects: vec![object(&restore_replacing()?)?],
+        },
     ];
     for (name, about, experiment) in shop::experiments()? {
         all.push(Example {
@@ -130,12 +141,12 @@ fn any_image() -> ResilientService {
 }
 
 fn guarded() -> Result<ResilientService> {
-    let target = |name: &str, url: &str, circuit_breaker: CircuitBreaker, bulkhead: Option<Bulkhead>| Target {
+    let target = |name: &str, url: &str, circuit_breaker: Option<CircuitBreaker>, bulkhead: Option<Bulkhead>| Target {
         name: name.into(),
         url: Some(url.into()),
         timeout: None,
         retry: None,
-        circuit_breaker: Some(circuit_breaker),
+        circuit_breaker,
         bulkhead,
         idempotent_routes: vec![],
         hedge: None,
@@ -177,7 +188,7 @@ fn guarded() -> Result<ResilientService> {
             }),
             resilience: Some(Resilience {
                 targets: vec![
-                    target("ledger", "http://ledger", ledger, None),
+                    target("ledger", "http://ledger", Some(ledger), None),
                     target(
                         "cache",
                         "tcp://cache:6379",
@@ -564,7 +575,13 @@ fn backup() -> BackupPolicy {
             },
             databases: vec![database("orders"), database("inventory")],
             compression: None,
+            retention: Some(BackupRetention::default()),
+            verification: Some(BackupVerification {
+                restore: TrialRestore::Weekly,
+                ..BackupVerification::default()
+            }),
             destination: BackupDestination {
+                s3: None,
                 volume_claim: Some(VolumeClaimDestination {
                     claim_name: "backups".into(),
                     path: None,
@@ -580,4 +597,58 @@ fn backup() -> BackupPolicy {
 fn duration(text: &str) -> Result<Duration> {
     text.parse()
         .with_context(|| format!("failed to read the duration {text}"))
+}
+
+fn restore_new() -> Restore {
+    Restore::new(
+        "orders-look",
+        RestoreSpec {
+            source: RestoreSource {
+                policy_ref: Some(PolicyName { name: "nightly".into() }),
+                select: None,
+                slot: None,
+                archive: None,
+            },
+            target: RestoreTarget {
+                connection_secret_ref: SecretReference {
+                    name: "postgres-admin".into(),
+                },
+                admin_secret_ref: None,
+            },
+            databases: vec![RestoreDatabase {
+                name: "orders".into(),
+                target: Some("orders_look".into()),
+            }],
+            mode: RestoreMode::NewDatabase,
+            replace: None,
+            scratch: None,
+            job: None,
+        },
+    )
+}
+
+fn restore_replacing() -> Result<Restore> {
+    let mut restore = restore_new();
+    restore.metadata.name = Some("orders-back".into());
+    let spec = &mut restore.spec;
+    spec.source.select = Some(RestoreSelect::Slot);
+    spec.source.slot = Some("2026-08-21".into());
+    spec.target = RestoreTarget {
+        connection_secret_ref: SecretReference {
+            name: "orders-database".into(),
+        },
+        admin_secret_ref: Some(SecretReference {
+            name: "postgres-admin".into(),
+        }),
+    };
+    spec.databases = vec![RestoreDatabase {
+        name: "orders".into(),
+        target: None,
+    }];
+    spec.mode = RestoreMode::ReplaceDatabase;
+    spec.replace = Some(Replace {
+        confirm: "orders".into(),
+        keep_previous: Some("72h".parse()?),
+    });
+    Ok(restore)
 }

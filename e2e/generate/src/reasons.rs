@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use valerix_crds::restore_runner;
 use valerix_operator::runtime::HindranceReason;
-use valerix_operator::{chaos_experiment, resilient_service};
+use valerix_operator::{chaos_experiment, resilient_service, restore};
 
 /// The page, by its path.
 pub fn files() -> BTreeMap<PathBuf, String> {
@@ -39,6 +40,20 @@ pub fn files() -> BTreeMap<PathBuf, String> {
         "ChaosExperiment",
         "Why a run ended as it did, or does not begin.",
         chaos,
+    );
+    let operator = restore::Reason::ALL
+        .iter()
+        .map(|reason| (reason.as_str(), reason.meaning().to_owned()));
+    let said: Vec<_> = restore::Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    let runner = restore_runner::REASONS
+        .iter()
+        .filter(|(word, _)| !said.contains(word))
+        .map(|(word, meaning)| (*word, (*meaning).to_owned()));
+    section(
+        &mut page,
+        "Restore",
+        "In `status.reason` and in `Ready` and `Completed`.",
+        operator.chain(runner),
     );
     BTreeMap::from([(PathBuf::from("docs/reasons.md"), page)])
 }

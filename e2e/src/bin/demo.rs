@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 use valerix_crds::{
-    Backup, BackupPhase, BackupPolicy, ChaosExperiment, ResilientService, Verdict,
+    Backup, BackupPhase, BackupPolicy, ChaosExperiment, ResilientService, TrialRestoreState, Verdict,
     names::{RUN_ANNOTATION, condition as types},
 };
 use valerix_e2e::{
     experiments::{self, is_run, status},
+    kubectl,
     load::{self, Scenario},
     shop::{self, Order, Reply},
     visitor::Visitor,
@@ -23,6 +24,8 @@ use valerix_e2e::{
 };
 
 const POD_KILL: &str = "demo-inventory-kill";
+/// Who signs in at the console.
+const CONSOLE_USER: &str = "console-demo";
 const LATENCY: &str = "demo-inventory-slow";
 
 #[derive(Parser)]
@@ -92,8 +95,11 @@ async fn tour() -> Result<()> {
     back_up(&world).await?;
     let order = world.api::<Service>(SHOP).get("gateway").await?;
     let address = order.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    let console = world.api::<Service>(OPERATOR_NAMESPACE).get("valerix-console").await?;
+    let console = console.spec.and_then(|spec| spec.cluster_ip).unwrap_or_default();
+    let_someone_in(&world).await?;
     title("All of it is running.");
-    print_next(&world, &address);
+    print_next(&world, &address, &console);
     Ok(())
 }
 
@@ -284,7 +290,6 @@ async fn back_up(world: &World) -> Result<()> {
     let backup = world
         .object(SHOP, &record, "its end", Duration::from_secs(240), ended)
         .await?;
-    show(world, "get bkp,backup.resilience.valerix.io --namespace shop").await?;
     let message = backup.status.as_ref().and_then(|status| status.message.clone());
     ensure!(
         phase(&backup) == Some(BackupPhase::Completed),
@@ -292,21 +297,57 @@ async fn back_up(world: &World) -> Result<()> {
         phase(&backup),
         message.unwrap_or_default()
     );
+    let trial = |record: &Backup| record.status.as_ref()?.verification.clone();
+    let restored = |record: &Backup| trial(record).is_some_and(|trial| trial.state != TrialRestoreState::Running);
+    let backup = world
+        .object(SHOP, &record, "its trial restore", Duration::from_secs(240), restored)
+        .await?;
+    show(world, "get bkp,backup.resilience.valerix.io --namespace shop").await?;
+    let trial = trial(&backup).unwrap_or_default();
+    ensure!(
+        trial.state == TrialRestoreState::Restored,
+        "the trial restore of {record} is {:?}: {}",
+        trial.state,
+        trial.message.unwrap_or_default()
+    );
     Ok(())
 }
 
-fn print_next(world: &World, address: &str) {
+/// An account that may do everything in the shop's namespace, for whoever looks at the demo's console.
+async fn let_someone_in(world: &World) -> Result<()> {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": CONSOLE_USER, "namespace": SHOP},
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": CONSOLE_USER, "namespace": SHOP},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": CONSOLE_USER, "namespace": SHOP}],
+    });
+    for object in [account, binding] {
+        let apply = ["apply", "--namespace", SHOP, "-f", "-"];
+        kubectl::kubectl_with(&world.environment, &apply, Some(&object.to_string()))
+            .await?
+            .text()?;
+    }
+    Ok(())
+}
+
+fn print_next(world: &World, address: &str, console: &str) {
     let kubectl = world.environment.kubectl.display();
     println!("  kubeconfig      {}", world.environment.kubeconfig.display());
     println!(
         "  shop            http://gateway.shop.svc inside the cluster, http://{address} from its nodes; POST /api/orders"
     );
     println!("  operator        {OPERATOR_NAMESPACE}, metrics on its Service, port 8080");
+    println!("  console         http://{console} from its nodes; sign in with what this prints:");
+    println!("                  {kubectl} --namespace {SHOP} create token {CONSOLE_USER} --duration 8h");
     println!("\nNext:");
     println!("  export KUBECONFIG=$(make -s kubeconfig)");
     println!("  {kubectl} get valerix --all-namespaces");
     println!("  {kubectl} explain rsvc.spec.resilience.targets");
     println!("  {kubectl} --namespace shop port-forward service/gateway 8080:80");
+    println!("  {kubectl} --namespace {OPERATOR_NAMESPACE} port-forward service/valerix-console 8081:80");
     println!("  make order ITEM=ps5 QUANTITY=1");
     println!("  make down       removes everything again");
 }

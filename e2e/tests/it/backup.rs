@@ -12,7 +12,9 @@ use kube::{
 use serde_json::{Value, json};
 use sha2::Digest;
 use std::{collections::BTreeMap, io::Read, time::Duration};
-use valerix_crds::{Backup, BackupPhase, BackupPolicy, LastRunResult, UploadState, names, names::condition as types};
+use valerix_crds::{
+    Backup, BackupPhase, BackupPolicy, LastRunResult, TrialRestoreState, UploadState, names, names::condition as types,
+};
 use valerix_e2e::{
     kubectl,
     world::{SHOP, World, condition, has_condition},
@@ -54,6 +56,9 @@ pub(crate) async fn prepare(world: &World, namespace: &str, policy: &str, change
         "spec": {
             "databases": databases,
             "destination": {"volumeClaim": {"claimName": "backups"}},
+            "verification": {"restore": "EveryRun", "queries": [
+                {"name": "orders", "database": "orders", "query": "SELECT count(*) FROM orders", "atLeast": 0},
+            ]},
         },
     });
     for object in [claim, object] {
@@ -234,7 +239,6 @@ async fn one_archive_a_day_that_holds_what_the_record_says() -> Result<()> {
         for (kind, value, reason) in [
             (types::LAST_BACKUP_SUCCEEDED, "True", None),
             (types::STALE, "False", None),
-            (types::VERIFIED, "Unknown", Some("NotRestored")),
         ] {
             let found = condition(&status.conditions, kind).with_context(|| format!("no condition {kind}"))?;
             ensure!(
@@ -247,9 +251,50 @@ async fn one_archive_a_day_that_holds_what_the_record_says() -> Result<()> {
             .await?
             .text()?;
         ensure!(row.contains(&record.spec.slot) && row.contains("iB"), "{row}");
-        Ok(())
+        restored_on_trial(&world, namespace, &record.name_any()).await
     });
     Box::pin(test).await
+}
+
+/// The stored archive is restored in a pod of its own, and record and policy say what came of it.
+async fn restored_on_trial(world: &World, namespace: &str, record: &str) -> Result<()> {
+    let answered = |record: &Backup| {
+        let trial = record.status.as_ref().and_then(|status| status.verification.as_ref());
+        trial.is_some_and(|trial| trial.state != TrialRestoreState::Running)
+    };
+    let record: Backup = world
+        .object(
+            namespace,
+            record,
+            "restored on trial",
+            Duration::from_secs(180),
+            answered,
+        )
+        .await?;
+    let status = record.status.unwrap_or_default();
+    let trial = status.verification.unwrap_or_default();
+    ensure!(trial.state == TrialRestoreState::Restored, "{trial:?}");
+    ensure!(status.verified.as_deref() == Some("Restored"), "{:?}", status.verified);
+    ensure!(trial.not_run.is_empty(), "{:?}", trial.not_run);
+    let shown = |policy: &BackupPolicy| {
+        let conditions = policy.status.as_ref().map(|status| &status.conditions);
+        conditions.is_some_and(|conditions| has_condition(conditions, types::VERIFIED, "True"))
+    };
+    world
+        .object::<BackupPolicy>(namespace, "nightly", "Verified", Duration::from_secs(30), shown)
+        .await?;
+    let row = world
+        .kubectl(&format!("get bkp -n {namespace} nightly --no-headers"))
+        .await?
+        .text()?;
+    ensure!(row.contains("Restored"), "{row}");
+    // Whoever restores may not do what whoever stores may: it has no Secret of a database, and no say over another kind.
+    let account = format!("system:serviceaccount:{namespace}:nightly-verify");
+    let may = world
+        .kubectl(&format!("auth can-i get secrets -n {namespace} --as {account}"))
+        .await?;
+    ensure!(may.stdout.trim() == "no", "{}", may.stdout);
+    Ok(())
 }
 
 /// A run that cannot succeed: it ends as Failed in time, names the database, and stores nothing.

@@ -191,7 +191,10 @@ fn refused() -> Vec<(Value, &'static str)> {
             "circuitBreaker.scope Host belongs to",
         ),
         (
-            guarded(json!({}), json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache"}]}})),
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache"}]}}),
+            ),
             "spec.resilience.targets[0].url",
         ),
         (
@@ -425,7 +428,7 @@ fn refused() -> Vec<(Value, &'static str)> {
             policy(json!({"scratch": {"sizeLimit": "many"}})),
             "spec.scratch.sizeLimit",
         ),
-        (policy(json!({"destination": {}})), "volumeClaim must be set"),
+        (policy(json!({"destination": {}})), "exactly one of s3 and volumeClaim"),
         (
             policy(json!({"destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}})),
             "path must not leave the volume",
@@ -437,6 +440,38 @@ fn refused() -> Vec<(Value, &'static str)> {
         (
             policy(json!({"databases": [{"name": "a b", "connectionSecretRef": {"name": "a"}}]})),
             "spec.databases[0].name",
+        ),
+        (
+            policy(json!({"destination": {
+                "volumeClaim": {"claimName": "c"}, "s3": {"bucket": "bbb", "credentialsSecretRef": {"name": "s"}},
+            }})),
+            "exactly one of s3 and volumeClaim",
+        ),
+        (
+            policy(
+                json!({"destination": {"s3": {"bucket": "bbb", "prefix": "/a", "credentialsSecretRef": {"name": "s"}}}}),
+            ),
+            "prefix must begin with",
+        ),
+        (
+            policy(
+                json!({"destination": {"s3": {"bucket": "bbb", "prefix": "a/../b", "credentialsSecretRef": {"name": "s"}}}}),
+            ),
+            "prefix must not hold '..'",
+        ),
+        (
+            policy(json!({"verification": {"queries": [{"name": "q", "database": "a", "query": "SELECT 1"}]}})),
+            "a query must have equals",
+        ),
+        (
+            policy(
+                json!({"verification": {"queries": [{"name": "q", "database": "a", "query": "SELECT 1; SELECT 2", "equals": 1}]}}),
+            ),
+            "one SELECT without ';'",
+        ),
+        (
+            policy(json!({"retention": {"minVerified": 0}})),
+            "spec.retention.minVerified",
         ),
         (
             object("BackupPolicy", &"x".repeat(53), policy(json!({}))["spec"].clone()),

@@ -18,7 +18,7 @@ use crate::services::Services;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
 use crate::workspace::{self, Artifacts, cargo};
-use crate::{images, interrupt, schemas};
+use crate::{images, interrupt, page, schemas};
 
 /// Name of the cluster of the end-to-end tests.
 const CLUSTER: &str = crate::clusters::TEST;
@@ -180,6 +180,10 @@ fn quick(paths: &Paths, steps: &mut Steps) {
             .args(["fmt", "--all", "--check"])
             .run(log)
             .remedy("cargo fmt --all")
+    });
+    // Before anything is compiled: the console compiles it in.
+    each(steps, "Console: types, tests and size of the page", |log| {
+        page::check(paths, log)
     });
     each(steps, "Rust: clippy, warnings denied", |log| {
         let lint = [
@@ -346,8 +350,11 @@ fn manifests(paths: &Paths, log: &Log) -> Result<()> {
         let folder = paths.checkout.join("charts").join(chart);
         Program::new(&helm).args(["lint", "--strict"]).arg(&folder).run(log)?;
         // The second one: rights by namespace, its own among them.
-        let narrow = "watchNamespaces={default,shop},chaos.namespaces={shop}";
-        for values in ["", narrow].into_iter().take(if chart == "valerix" { 2 } else { 1 }) {
+        let narrow = "watchNamespaces={default,shop},chaos.namespaces={shop},console.enabled=true";
+        for values in ["", narrow, "console.enabled=true"]
+            .into_iter()
+            .take(if chart == "valerix" { 3 } else { 1 })
+        {
             let template = Program::new(&helm).args(["template", chart, "--set", values]);
             conform()
                 .arg("-")

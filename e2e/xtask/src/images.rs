@@ -13,7 +13,7 @@ use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
 use crate::steps::Log;
-use crate::workspace;
+use crate::{page, workspace};
 
 /// The table of the shop's services.
 const SERVICES: &str = "charts/valerix-shop/services.yaml";
@@ -29,7 +29,8 @@ pub struct Role {
     dockerfile: &'static str,
 }
 
-/// Every image that this workspace makes: the operator, the backup runner, the guard, and each service of the shop.
+/// Every image that this workspace makes: the operator, the backup runner, the guard, the console, and each service of the
+/// shop.
 ///
 /// # Errors
 /// When the table of services cannot be read.
@@ -48,6 +49,7 @@ pub fn roles(checkout: &Path) -> Result<Vec<Role>> {
         role("operator", "valerix-operator", "Dockerfile"),
         role("backup", "backup", "backup.Dockerfile"),
         role("guard", "guard", "Dockerfile"),
+        role("console", "console", "Dockerfile"),
     ];
     let services = services.keys().map(|name| role(name, name, "Dockerfile"));
     Ok(own.into_iter().chain(services).collect())
@@ -134,6 +136,7 @@ pub fn compile(paths: &Paths, builder: Builder, profile: Profile, log: &Log) -> 
         path: paths.cache.join(format!("images/context-{}", std::process::id())),
         roles: roles(&paths.checkout)?,
     };
+    page::build(paths, log)?;
     fs::create_dir_all(&programs.path).with_context(|| format!("failed to create {}", programs.path.display()))?;
     let binary = |role: &Role| programs.path.join(&role.name).join(&role.binary);
     let here = compiler(std::env::consts::OS, host_glibc(log).as_deref(), builder) == Compiler::Host;
@@ -502,6 +505,7 @@ mod tests {
                 "operator",
                 "backup",
                 "guard",
+                "console",
                 "analytics",
                 "auth",
                 "gateway",

@@ -4,6 +4,7 @@
 //! earlier life made, deletion names a UID, and a record is changed only as it was judged.
 
 mod run;
+mod verification;
 
 pub use run::ByHand;
 
@@ -24,7 +25,7 @@ use crate::runtime::{
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
-    core::v1::Event,
+    core::v1::{Event, ServiceAccount},
     rbac::v1::RoleBinding,
 };
 use kube::{
@@ -32,7 +33,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
 };
 use prometheus::IntCounterVec;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use valerix_crds::{Backup, BackupPolicy, UploadState, names::APPLIED_ANNOTATION};
 
 /// Writes for one controller.
@@ -56,6 +57,7 @@ impl Writer {
         let Resources {
             service_account,
             role_binding,
+            verifier,
             cron_job,
         } = resources;
         let mut repaired = Vec::new();
@@ -65,21 +67,30 @@ impl Writer {
             }
         };
         let failed = |source| Error::Apply { source };
-        let outcome = self
-            .applier
-            .apply(&service_account, observed.service_account.as_deref())
-            .await
-            .map_err(failed)?;
-        note("ServiceAccount", service_account.name_any(), outcome);
-        if self.make_room(&role_binding, observed.role_binding.as_deref()).await? {
-            return Ok(repaired);
+        let runner = (service_account, role_binding);
+        let live = (&observed.service_account, &observed.role_binding);
+        let live_verifier = (&observed.verifier_account, &observed.verifier_binding);
+        for (desired, live) in [(Some(runner), live), (verifier, live_verifier)] {
+            let Some((service_account, role_binding)) = desired else {
+                self.prune_account(&cron_job, live).await?;
+                continue;
+            };
+            let outcome = self
+                .applier
+                .apply(&service_account, live.0.as_deref())
+                .await
+                .map_err(failed)?;
+            note("ServiceAccount", service_account.name_any(), outcome);
+            if self.make_room(&role_binding, live.1.as_deref()).await? {
+                return Ok(repaired);
+            }
+            let outcome = self
+                .applier
+                .apply(&role_binding, live.1.as_deref())
+                .await
+                .map_err(failed)?;
+            note("RoleBinding", role_binding.name_any(), outcome);
         }
-        let outcome = self
-            .applier
-            .apply(&role_binding, observed.role_binding.as_deref())
-            .await
-            .map_err(failed)?;
-        note("RoleBinding", role_binding.name_any(), outcome);
         let outcome = self
             .applier
             .apply(&cron_job, observed.cron_job.as_deref())
@@ -87,6 +98,23 @@ impl Writer {
             .map_err(failed)?;
         note("CronJob", cron_job.name_any(), outcome);
         Ok(repaired)
+    }
+
+    /// Takes an account away that nothing runs as any more, its rights first. `owned` names the policy as its owner.
+    async fn prune_account(
+        &self,
+        owned: &CronJob,
+        (account, binding): (&Option<Arc<ServiceAccount>>, &Option<Arc<RoleBinding>>),
+    ) -> Result<(), Error> {
+        let owner = controller_of(owned).map(|owner| owner.uid.clone()).unwrap_or_default();
+        let failed = |source| Error::Apply { source };
+        if let Some(binding) = binding {
+            self.applier.prune(&**binding, &owner).await.map_err(failed)?;
+        }
+        if let Some(account) = account {
+            self.applier.prune(&**account, &owner).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// A RoleBinding never changes its role: one for another role goes, and its deletion brings us back.
@@ -214,6 +242,16 @@ impl Writer {
     pub async fn remove(&self, namespace: &str, job: &Job) -> Result<(), Error> {
         let jobs: Api<Job> = self.clients.api(namespace);
         self.delete(&jobs, &job.name_any(), job, None).await
+    }
+
+    /// Removes the record of an archive that is gone, as it was judged.
+    ///
+    /// # Errors
+    /// What the API server answered, except that it is gone already.
+    pub async fn forget(&self, namespace: &str, record: &Backup) -> Result<(), Error> {
+        let records: Api<Backup> = self.clients.api(namespace);
+        self.delete(&records, &record.name_any(), record, record.resource_version())
+            .await
     }
 
     /// Corrects a record if what the judgement rests on still holds. Says whether it was written.

@@ -21,10 +21,16 @@ pub struct Observed {
     pub service_account: Option<Arc<ServiceAccount>>,
     /// What the Job may do.
     pub role_binding: Option<Arc<RoleBinding>>,
+    /// What a trial restore runs as.
+    pub verifier_account: Option<Arc<ServiceAccount>>,
+    /// What a trial restore may do.
+    pub verifier_binding: Option<Arc<RoleBinding>>,
     /// What starts the Job.
     pub cron_job: Option<Arc<CronJob>>,
     /// Jobs of the CronJob.
     pub jobs: Vec<Arc<Job>>,
+    /// Jobs of trial restores.
+    pub trials: Vec<Arc<Job>>,
     /// Pods of the Jobs.
     pub pods: Vec<Arc<Pod>>,
     /// What the API server answered to Jobs that have no pod, by the Job's name. Not in the caches: it is asked.
@@ -57,13 +63,20 @@ pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
         .collect();
     records.sort_by(|left, right| left.spec.slot.cmp(&right.spec.slot));
     let account = format!("{name}-backup");
+    let verifier = format!("{name}-verify");
+    let mut jobs = live(stores.jobs.of(&namespace, &name));
+    let trial = format!("{name}-v");
+    let trials = jobs.extract_if(.., |job| job.name_any().starts_with(&trial)).collect();
     Observed {
         records,
         strangers,
         service_account: stores.service_accounts.get(&namespace, &account),
         role_binding: stores.role_bindings.get(&namespace, &account),
+        verifier_account: stores.service_accounts.get(&namespace, &verifier),
+        verifier_binding: stores.role_bindings.get(&namespace, &verifier),
         cron_job: stores.cron_jobs.get(&namespace, &name),
-        jobs: live(stores.jobs.of(&namespace, &name)),
+        jobs,
+        trials,
         pods: stores.pods.of(&namespace, &name),
         refused: BTreeMap::new(),
     }

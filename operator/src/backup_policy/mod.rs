@@ -5,13 +5,13 @@
 //! else. The archive itself is the runner's (services/backup), behind the fence in the record.
 
 mod apply;
-mod build;
+pub(crate) mod build;
 mod by_hand;
 mod dereference;
 mod error;
 #[cfg(test)]
 mod fixtures;
-mod job;
+pub(crate) mod job;
 mod metrics;
 mod records;
 mod slot;
@@ -20,6 +20,7 @@ mod stores;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod verification;
 
 use crate::{
     Context,
@@ -207,7 +208,13 @@ impl Controller {
             let written = self.writer.correct(&namespace, correction, now).await.map(Some);
             work.soon |= work.note(written) == Some(false);
         }
+        for record in records::pruned(&observed.records) {
+            work.note(self.writer.forget(&namespace, &record).await);
+        }
         let Some(plan) = plan else { return };
+        if let Some(step) = verification::decide(plan, observed) {
+            work.note(self.writer.verification(plan, step, now).await);
+        }
         let (in_the_way, look_again) = records::in_the_way(plan, observed, now);
         work.look_at(look_again);
         if let Some(job) = in_the_way {

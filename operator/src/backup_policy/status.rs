@@ -7,10 +7,12 @@ use crate::runtime::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use valerix_crds::{
-    Backup, BackupPhase, BackupPolicy, BackupPolicyStatus, BackupSummary, ConditionStatus, LastRun, LastSuccess,
-    UploadState,
+    Backup, BackupPhase, BackupPolicy, BackupPolicyStatus, BackupSummary, ConditionStatus, ConditionalWrites, LastRun,
+    LastSuccess, S3Destination, TrialRestore, TrialRestoreState, TrialRestoreStatus, UploadState,
     backup_runner::human_size,
-    names::condition::{LAST_BACKUP_SUCCEEDED, READY, SCHEDULED, STALE, VERIFIED},
+    names::condition::{
+        CONDITIONAL_WRITES, LAST_BACKUP_SUCCEEDED, READY, RETENTION_HEALTHY, SCHEDULED, STALE, VERIFIED,
+    },
 };
 
 /// What events of this kind are about.
@@ -53,17 +55,24 @@ pub fn status(policy: &BackupPolicy, found: &Found<'_>, now: DateTime<Utc>) -> (
         ready(found),
         scheduled(found, next),
         last_backup(&found.observed.records),
-        ConditionUpdate {
-            kind: VERIFIED,
-            status: ConditionStatus::Unknown,
-            reason: "NotRestored",
-            message:
-                "no archive has been restored yet: archives are checked before they are stored, not by a trial restore"
-                    .into(),
-        },
+        verified(policy, &found.observed.records),
         stale,
     ] {
         set_condition(&mut conditions, update, generation, now);
+    }
+    match &policy.spec.destination.s3 {
+        Some(destination) => {
+            let update = conditional_writes(destination, &found.observed.records);
+            set_condition(&mut conditions, update, generation, now);
+        }
+        // It says nothing of a volume, whose link(2) never overwrites.
+        None => conditions.retain(|condition| condition.type_ != CONDITIONAL_WRITES),
+    }
+    if policy.spec.retention.is_some() {
+        let update = retention_healthy(&found.observed.records);
+        set_condition(&mut conditions, update, generation, now);
+    } else {
+        conditions.retain(|condition| condition.type_ != RETENTION_HEALTHY);
     }
     let status = BackupPolicyStatus {
         observed_generation: generation,
@@ -79,6 +88,8 @@ pub fn status(policy: &BackupPolicy, found: &Found<'_>, now: DateTime<Utc>) -> (
                 .as_ref()
                 .map(|success| human_size(success.bytes))
                 .unwrap_or_default(),
+            verified: last_trial(&found.observed.records)
+                .map_or_else(|| "NotRestored".into(), |(_, trial)| format!("{:?}", trial.state)),
         }),
         last_success,
         conditions,
@@ -110,6 +121,19 @@ pub fn news(old: &BackupPolicyStatus, new: &BackupPolicyStatus) -> Vec<News> {
             News::good(reason, ACTION, last.message.clone())
         } else {
             News::bad(reason, ACTION, last.message.clone())
+        });
+    }
+    let trial = find_condition(&new.conditions, VERIFIED);
+    let before = find_condition(&old.conditions, VERIFIED);
+    if let Some(trial) = trial.filter(|trial| {
+        ["Restored", "RestoreFailed", "Inconclusive"].contains(&trial.reason.as_str())
+            && before.is_none_or(|before| before.message != trial.message)
+    }) {
+        let reason = format!("Trial{}", trial.reason);
+        news.push(if trial.status == "True" {
+            News::good(reason, ACTION, trial.message.clone())
+        } else {
+            News::bad(reason, ACTION, trial.message.clone())
         });
     }
     news
@@ -166,6 +190,112 @@ fn scheduled(found: &Found<'_>, next: Option<Slot>) -> ConditionUpdate<'static> 
     }
 }
 
+/// The newest trial restore that has ended.
+fn last_trial(records: &[std::sync::Arc<Backup>]) -> Option<(&Backup, &TrialRestoreStatus)> {
+    records.iter().rev().find_map(|record| {
+        let trial = record.status.as_ref()?.verification.as_ref()?;
+        (trial.state != TrialRestoreState::Running).then_some((&**record, trial))
+    })
+}
+
+/// What the newest trial restore has shown.
+fn verified(policy: &BackupPolicy, records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
+    let update = |status, reason, message| ConditionUpdate {
+        kind: VERIFIED,
+        status,
+        reason,
+        message,
+    };
+    let Some((record, trial)) = last_trial(records) else {
+        let verification = policy.spec.verification.as_ref();
+        let off = verification.is_none_or(|verification| verification.restore == TrialRestore::Off);
+        return if off {
+            let message = "no archive is restored on trial: set spec.verification.restore";
+            update(ConditionStatus::Unknown, "NotConfigured", message.into())
+        } else {
+            let message = "no trial restore has ended yet";
+            update(ConditionStatus::Unknown, "NotRestored", message.into())
+        };
+    };
+    let message = format!(
+        "{}: {}",
+        record.spec.slot,
+        trial.message.as_deref().unwrap_or("no message")
+    );
+    match trial.state {
+        TrialRestoreState::Restored => update(ConditionStatus::True, "Restored", message),
+        TrialRestoreState::Failed => update(ConditionStatus::False, "RestoreFailed", message),
+        TrialRestoreState::Running | TrialRestoreState::Inconclusive => {
+            update(ConditionStatus::Unknown, "Inconclusive", message)
+        }
+    }
+}
+
+/// What the newest run that has looked at old archives says.
+fn retention_healthy(records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
+    let looked = records.iter().rev().find_map(|record| {
+        let retention = record.status.as_ref()?.retention.as_ref()?;
+        Some((record, retention))
+    });
+    let (status, reason, message) = match looked {
+        None => (
+            ConditionStatus::Unknown,
+            "NotYet",
+            "no run has looked at old archives yet: it does once it has stored one".into(),
+        ),
+        Some((record, retention)) => (
+            if retention.healthy {
+                ConditionStatus::True
+            } else {
+                ConditionStatus::False
+            },
+            if retention.healthy { "Applied" } else { "NotApplied" },
+            format!("{}: {}", record.spec.slot, retention.message),
+        ),
+    };
+    ConditionUpdate {
+        kind: RETENTION_HEALTHY,
+        status,
+        reason,
+        message,
+    }
+}
+
+/// What the bucket made of `If-None-Match`, as the newest run that saw it says.
+fn conditional_writes(destination: &S3Destination, records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
+    let seen = records.iter().rev().find_map(|record| {
+        let upload = &record.status.as_ref()?.upload;
+        let here = upload.bucket.as_ref() == Some(&destination.bucket);
+        upload.conditional_writes.filter(|_| here)
+    });
+    let bucket = &destination.bucket;
+    let (status, reason, message) = match seen {
+        Some(ConditionalWrites::Enforced) => (
+            ConditionStatus::True,
+            "Enforced",
+            format!("the store of bucket {bucket} has refused to overwrite"),
+        ),
+        Some(ConditionalWrites::Ignored) => (
+            ConditionStatus::False,
+            "Ignored",
+            format!(
+                "the store of bucket {bucket} does not obey If-None-Match: only the record keeps two pods from storing one day twice"
+            ),
+        ),
+        Some(ConditionalWrites::Unknown) | None => (
+            ConditionStatus::Unknown,
+            "NotAsked",
+            format!("no run has seen what the store of bucket {bucket} makes of If-None-Match"),
+        ),
+    };
+    ConditionUpdate {
+        kind: CONDITIONAL_WRITES,
+        status,
+        reason,
+        message,
+    }
+}
+
 /// The newest slot that has ended.
 fn last_backup(records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
     let ended = records.iter().rev().find_map(|record| {
@@ -205,6 +335,8 @@ fn last_success(old: Option<&LastSuccess>, records: &[std::sync::Arc<Backup>]) -
             slot: record.spec.slot.clone(),
             bytes: status.upload.bytes.unwrap_or_default(),
             sha256: status.upload.sha256.clone().unwrap_or_default(),
+            key: status.upload.key.clone(),
+            verified: status.verified.clone(),
             time: clock::whole_seconds(status.completed_at.or(status.upload.started_at)?),
         })
     });
@@ -309,6 +441,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_bucket_makes_of_conditions_is_told_of_this_bucket_alone() {
+        let mut policy = fixtures::policy();
+        let shown_for = |policy: &BackupPolicy, bucket: &str, seen: &str| {
+            let mut record = (*record("2026-08-21", "Completed", "fine")).clone();
+            let upload = &mut record.status.as_mut().unwrap().upload;
+            upload.bucket = Some(bucket.into());
+            upload.conditional_writes = serde_json::from_value(json!(seen)).unwrap();
+            let (status, _) = computed(policy, vec![Arc::new(record)], "2026-08-21T05:00:00Z");
+            find_condition(&status.conditions, CONDITIONAL_WRITES)
+                .map(|found| (found.status.clone(), found.reason.clone()))
+        };
+        assert_eq!(shown_for(&policy, "b", "Enforced"), None, "a volume never overwrites");
+        policy.spec.destination =
+            serde_json::from_value(json!({"s3": {"bucket": "b", "credentialsSecretRef": {"name": "store"}}})).unwrap();
+        for (bucket, seen, status, reason) in [
+            ("b", "Enforced", "True", "Enforced"),
+            ("b", "Ignored", "False", "Ignored"),
+            ("b", "Unknown", "Unknown", "NotAsked"),
+            ("other", "Enforced", "Unknown", "NotAsked"),
+        ] {
+            let expected = Some((status.to_owned(), reason.to_owned()));
+            assert_eq!(shown_for(&policy, bucket, seen), expected, "{bucket} {seen}");
+        }
+    }
+
+    #[test]
     fn the_table_of_conditions() {
         let (new, _) = computed(&fixtures::policy(), vec![], "2026-08-21T10:59:59Z");
         assert_eq!(shown(&new, LAST_BACKUP_SUCCEEDED).0, "Unknown");
@@ -331,7 +489,7 @@ mod tests {
         assert_eq!(look_again, fixtures::at("2026-08-21T04:16:01Z"));
         assert_eq!(
             shown(&status, VERIFIED),
-            ("Unknown", "NotRestored", shown(&status, VERIFIED).2)
+            ("Unknown", "NotConfigured", shown(&status, VERIFIED).2)
         );
 
         let unknown = record("2026-08-21", "Unknown", "x");

@@ -16,13 +16,13 @@ pub struct Stores {
     pub policies: Cache<BackupPolicy>,
     /// Their records, also of policies that are gone.
     pub records: Cache<Backup>,
-    /// ServiceAccounts `<policy>-backup`.
+    /// ServiceAccounts `<policy>-backup` and `<policy>-verify`.
     pub service_accounts: Cache<ServiceAccount>,
-    /// RoleBindings `<policy>-backup`.
+    /// RoleBindings `<policy>-backup` and `<policy>-verify`.
     pub role_bindings: Cache<RoleBinding>,
     /// CronJobs, of the policy's name.
     pub cron_jobs: Cache<CronJob>,
-    /// Jobs of the CronJobs and of runs by hand.
+    /// Jobs of the CronJobs, of runs by hand and of trial restores.
     pub jobs: Cache<Job>,
     /// The pods of the Jobs, without the parts that nobody reads.
     pub pods: Cache<Pod>,

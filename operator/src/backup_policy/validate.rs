@@ -8,7 +8,7 @@ use crate::runtime::Violation;
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
-use valerix_crds::{BackupPolicy, BackupPolicySpec, VolumeClaimDestination, backup_runner};
+use valerix_crds::{BackupPolicy, BackupPolicySpec, DestinationChoice, backup_runner};
 
 /// What the operator was told about the runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Plan {
     /// The run of today, due or not.
     pub today: Slot,
     /// Where the archive goes.
-    pub destination: VolumeClaimDestination,
+    pub destination: DestinationChoice,
     /// How long a run may take. Unit: seconds.
     pub deadline_seconds: i64,
     /// The runner.
@@ -64,11 +64,11 @@ pub fn validate(policy: &BackupPolicy, runner: &Runner, now: DateTime<Utc>) -> R
     };
     let next = schedule.next(now).ok_or_else(never)?;
     let today = schedule.today(now).ok_or_else(never)?;
-    let destination = policy.spec.destination.volume_claim.clone().ok_or_else(|| {
+    let destination = policy.spec.destination.choice().ok_or_else(|| {
         invalid(
-            "spec.destination.volumeClaim",
-            "it is missing",
-            "name a PersistentVolumeClaim of this namespace",
+            "spec.destination",
+            "it names none or several",
+            "write exactly one of s3 and volumeClaim",
         )
     })?;
     let deadline = match policy.spec.job.as_ref().and_then(|job| job.deadline.as_ref()) {
@@ -84,6 +84,24 @@ pub fn validate(policy: &BackupPolicy, runner: &Runner, now: DateTime<Utc>) -> R
             "a run that hangs must not eat the next day",
             "write more than 0s and at most 20h",
         ));
+    }
+    let verification = policy.spec.verification.as_ref();
+    for (index, query) in verification
+        .into_iter()
+        .flat_map(|found| found.queries.iter().enumerate())
+    {
+        if !policy
+            .spec
+            .databases
+            .iter()
+            .any(|database| database.name == query.database)
+        {
+            return Err(invalid(
+                &format!("spec.verification.queries[{index}].database"),
+                &format!("the policy has no database {}", query.database),
+                "write the name of one of spec.databases",
+            ));
+        }
     }
     if runner.image.is_empty() {
         return Err(Error::NoImage);
@@ -147,7 +165,15 @@ mod tests {
         assert!(text.contains("BACKUP_IMAGE"), "{text}");
         let (word, text) = refused(|policy, _| policy.spec.destination.volume_claim = None).unwrap();
         assert_eq!(word, "InvalidSpec");
-        assert!(text.starts_with("spec.destination.volumeClaim"), "{text}");
+        assert!(text.starts_with("spec.destination"), "{text}");
+        let (word, text) = refused(|policy, _| {
+            let queries =
+                serde_json::json!({"queries": [{"name": "q", "database": "x", "query": "SELECT 1", "equals": 1}]});
+            policy.spec.verification = serde_json::from_value(queries).unwrap();
+        })
+        .unwrap();
+        assert_eq!(word, "InvalidSpec");
+        assert!(text.starts_with("spec.verification.queries[0].database"), "{text}");
         let (word, _) = refused(|policy, _| policy.spec.schedule.time_of_day = "02:30".into()).unwrap();
         assert_eq!(word, "InvalidSchedule");
     }

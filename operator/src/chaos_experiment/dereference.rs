@@ -8,7 +8,9 @@ use super::entry::EntryName;
 use super::error::Error;
 use super::limits::Limits;
 use super::memory::Memory;
-use super::observed::{Document, FaultView, GuardView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
+use super::observed::{
+    Document, FaultView, GuardView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView,
+};
 use super::probes::Probes;
 use crate::resilient_service::{ReportStore, Stores, inbound_ports, is_guarded};
 use crate::runtime::conditions::find_condition;
@@ -518,6 +520,9 @@ mod tests {
         assert_eq!(sees_requests(json!([redis, {"name": "http"}])), Some(true));
         assert_eq!(sees_requests(json!([redis])), Some(false));
         let open = view(json!([]));
-        assert!(open.reports && open.probe_paths.is_empty(), "a fault on / touches no probe");
+        assert!(
+            open.reports && open.probe_paths.is_empty(),
+            "a fault on / touches no probe"
+        );
     }
 }

@@ -18,7 +18,9 @@ use crate::runtime::{Violation, Violations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
-use valerix_crds::{ReportProtocol, ResilientService, ResilientServiceSpec, ResourceRequirements, names::GUARD_CONTAINER};
+use valerix_crds::{
+    ReportProtocol, ResilientService, ResilientServiceSpec, ResourceRequirements, names::GUARD_CONTAINER,
+};
 
 /// Port of the report unless the specification says otherwise.
 pub const DEFAULT_REPORT_PORT: i32 = 9090;

@@ -180,6 +180,17 @@ pub fn verify(path: &Path) -> Result<(Manifest, Digest), Error> {
     Ok((manifest, Digest { sha256, bytes }))
 }
 
+/// Puts the members of an archive that was verified into files of `folder`.
+///
+/// # Errors
+/// If it cannot be read, or a file cannot be written.
+pub(crate) fn unpack(path: &Path, folder: &Path) -> Result<(), Error> {
+    let at = || format!("unpack {}", path.display());
+    let file = File::open(path).map_err(io_error(at()))?;
+    let decoder = zstd::Decoder::new(file).map_err(io_error(at()))?;
+    tar::Archive::new(decoder).unpack(folder).map_err(io_error(at()))
+}
+
 fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), Error> {
     if manifest.format != manifest::FORMAT {
         return Err(damaged(format!(

@@ -1,25 +1,17 @@
 //! What a record says once it is known what lies under its key: of this slot, and of earlier ones that were left open.
 
 use crate::{
-    archive::Digest,
-    decision::{Place, Stored},
-    destination::Destination,
-    failure::Failure,
-    manifest::Manifest,
-    prepare::database_status,
-    record::Record,
-    settings::Settings,
+    archive::Digest, decision::Stored, destination::Destination, failure::Failure, manifest::Manifest,
+    prepare::database_status, record::Record, settings::Settings,
 };
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use valerix_crds::{
-    BackupDatabaseStatus, BackupPhase, BackupStatus, Upload, UploadState,
+    BackupDatabaseStatus, BackupPhase, BackupStatus, ConditionalWrites, Upload, UploadState,
     backup_runner::{human_size, record_name},
 };
 
 /// How many days back writes that were left open are settled.
 const SETTLED_DAYS: u64 = 14;
-/// A hold of the fence that is younger may be of a pod that is still at work.
-const LEFT_OPEN_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// What a record says of a stored archive.
 pub(crate) struct Completion {
@@ -28,6 +20,7 @@ pub(crate) struct Completion {
     /// When its run began, where the record does not know.
     started_at: Option<DateTime<Utc>>,
     completed_at: DateTime<Utc>,
+    conditional_writes: Option<ConditionalWrites>,
 }
 
 impl Completion {
@@ -38,6 +31,7 @@ impl Completion {
             databases,
             started_at: None,
             completed_at: Utc::now(),
+            conditional_writes: None,
         }
     }
 
@@ -48,6 +42,15 @@ impl Completion {
             databases: manifest.databases.iter().map(database_status).collect(),
             started_at: manifest.databases.iter().map(|member| member.started_at).min(),
             completed_at: manifest.created_at,
+            conditional_writes: None,
+        }
+    }
+
+    /// With what the object store made of the condition not to overwrite, where it was seen.
+    pub(crate) fn with(self, conditional_writes: Option<ConditionalWrites>) -> Self {
+        Self {
+            conditional_writes,
+            ..self
         }
     }
 
@@ -55,7 +58,8 @@ impl Completion {
     pub(crate) async fn put(&self, record: &Record, destination: &Destination, slot: NaiveDate) -> Result<(), Failure> {
         destination.make_durable(slot).await?;
         let bytes = i64::try_from(self.digest.bytes).unwrap_or(i64::MAX);
-        let Place { claim, key } = destination.place(slot);
+        let place = destination.place(slot);
+        let key = &place.key;
         record
             .update(|status| {
                 if status.upload.state == UploadState::Completed {
@@ -75,8 +79,8 @@ impl Completion {
                 next.verified = Some("Local".into());
                 next.size = Some(human_size(bytes));
                 next.upload.state = UploadState::Completed;
-                next.upload.claim_name = Some(claim.clone());
-                next.upload.key = Some(key.clone());
+                next.upload.conditional_writes = self.conditional_writes.or(next.upload.conditional_writes);
+                place.clone().put(&mut next.upload);
                 next.upload.sha256 = Some(self.digest.sha256.clone());
                 next.upload.bytes = Some(bytes);
                 Some(next)
@@ -88,7 +92,7 @@ impl Completion {
     }
 }
 
-/// Writes that earlier days left open are settled by what lies on the volume, which only a runner can read. What hinders
+/// Writes that earlier days left open are settled by what lies on the destination, which only a runner can read. What hinders
 /// that is logged: today's archive comes first.
 pub(crate) async fn settle_earlier_slots(settings: &Settings, record: &Record, destination: &Destination) {
     let arguments = &settings.arguments;
@@ -115,11 +119,13 @@ async fn settle_earlier_slot(
     };
     let upload = found.status.unwrap_or_default().upload;
     let left_open = matches!(upload.state, UploadState::Started | UploadState::Unknown)
-        && upload.started_at.is_none_or(|at| Utc::now() - at > LEFT_OPEN_AFTER);
+        && upload
+            .started_at
+            .is_none_or(|at| Utc::now() - at > destination.left_open_after());
     if !left_open {
         return Ok(());
     }
-    match destination.look(slot).await? {
+    match destination.look(slot, None).await? {
         (Stored::Ours(digest), Some(manifest)) => {
             tracing::info!(%slot, "an earlier slot's archive is stored and its record did not say so");
             Completion::of_found(&digest, &manifest)
@@ -133,7 +139,8 @@ async fn settle_earlier_slot(
     }
 }
 
-/// Nothing lies under the key: its holder's unfinished file is taken away, so that by that hold nothing ever will.
+/// Nothing lies under the key. A holder's unfinished file is taken away, so that by that hold nothing ever will; a holder
+/// of a bucket's key is gone.
 async fn put_not_stored(
     record: &Record,
     destination: &Destination,
@@ -141,11 +148,8 @@ async fn put_not_stored(
     upload: &Upload,
 ) -> Result<(), Failure> {
     let holder = upload.pod_uid.clone().unwrap_or_default();
-    destination
-        .blocking(move |volume| volume.of(slot).withdraw(&holder))
-        .await?
-        .map_err(Failure::Volume)?;
-    if destination.look(slot).await?.0 != Stored::Absent {
+    destination.withdraw(slot, &holder).await?;
+    if destination.look(slot, None).await?.0 != Stored::Absent {
         return Ok(());
     }
     record

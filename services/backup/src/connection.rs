@@ -88,9 +88,19 @@ fn missing(secret: &str, keys: &[&str]) -> String {
 /// # Errors
 /// If keys that are needed are missing or empty, or a value is not what it should be.
 pub fn read(folder: &Path, index: usize, database: &BackupDatabase) -> Result<Connection, Error> {
+    read_as(folder, index, database, format!("databases[{index}] {}", database.name))
+}
+
+/// The same, with another beginning of every message about it.
+pub(crate) fn read_as(
+    folder: &Path,
+    index: usize,
+    database: &BackupDatabase,
+    label: String,
+) -> Result<Connection, Error> {
     let mount = Mount {
         folder: folder.join(index.to_string()),
-        label: format!("databases[{index}] {}", database.name),
+        label,
         secret: &database.connection_secret_ref.name,
     };
     let port = match mount.value("port")? {

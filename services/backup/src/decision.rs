@@ -1,7 +1,7 @@
 //! The one decision that counts: may this pod store, has it been done, or must it keep its hands off? Pure.
 //!
-//! In: the record's fence, where this pod would store, what lies there, which hold of the fence is this pod's own and
-//! which was made worthless. Out: one [`Action`]. The table in the tests is the specification.
+//! In: the record's fence, where this pod would store, what lies there, and what this pod knows of holds of the fence.
+//! Out: one [`Action`]. The table in the tests is the specification.
 //!
 //! A hold is a whole [`Upload`], with the moment at which the fence was passed: the same pod may pass it twice, and what
 //! is known of its first hold says nothing about its second.
@@ -12,17 +12,46 @@ use valerix_crds::{Upload, UploadState};
 /// Where a slot's archive belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Name of the claim.
-    pub claim: String,
-    /// The key on it.
+    /// What has the key.
+    pub location: Location,
+    /// The key.
     pub key: String,
+}
+
+/// What archives are kept in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// The claim of this name.
+    Claim(String),
+    /// A bucket.
+    Bucket {
+        /// Its name.
+        name: String,
+        /// URL of the store that has it.
+        endpoint: String,
+    },
 }
 
 impl Place {
     /// Whether a holder of the fence was about to store here. One that did not say where was.
     pub fn is_of(&self, upload: &Upload) -> bool {
-        upload.key.as_ref().is_none_or(|key| *key == self.key)
-            && upload.claim_name.as_ref().is_none_or(|claim| *claim == self.claim)
+        let same = |said: &Option<String>, here: &String| said.as_ref().is_none_or(|said| said == here);
+        same(&upload.key, &self.key)
+            && match &self.location {
+                Location::Claim(claim) => upload.bucket.is_none() && same(&upload.claim_name, claim),
+                Location::Bucket { name, endpoint } => {
+                    upload.claim_name.is_none() && same(&upload.bucket, name) && same(&upload.endpoint, endpoint)
+                }
+            }
+    }
+
+    /// Says on a record's upload where its archive is.
+    pub fn put(self, upload: &mut Upload) {
+        upload.key = Some(self.key);
+        (upload.claim_name, upload.bucket, upload.endpoint) = match self.location {
+            Location::Claim(claim) => (Some(claim), None, None),
+            Location::Bucket { name, endpoint } => (None, Some(name), Some(endpoint)),
+        };
     }
 }
 
@@ -63,7 +92,8 @@ pub enum Action {
     Write,
     /// The archive is stored: say so on the record.
     Complete(Digest),
-    /// Another holder may still store: look again, and after a while withdraw its unfinished file.
+    /// A holder may still store, this pod by the request that it has sent or another one: look again, and after a while
+    /// make its hold worthless where that can be done.
     Settle,
     /// Something else lies under the key: never overwrite it.
     SlotTaken {
@@ -76,6 +106,8 @@ pub enum Action {
         why: String,
     },
     /// The holder was about to store elsewhere, where this pod cannot look; nothing is stored a second time.
+    Elsewhere,
+    /// A request may still be on its way to the key and nothing tells how it ended; nothing is stored a second time.
     Uncertain,
     /// Only reading again can tell.
     ReadAgain {
@@ -84,14 +116,21 @@ pub enum Action {
     },
 }
 
-/// Decides. `hold` is the fence as this pod passed it, `withdrawn` the hold whose unfinished file is known to be gone.
-pub fn decide(
-    upload: &Upload,
-    here: &Place,
-    stored: &Stored,
-    hold: Option<&Upload>,
-    withdrawn: Option<&Upload>,
-) -> Action {
+/// What this pod knows of holds of the fence.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// The fence as this pod passed it.
+    pub hold: Option<&'a Upload>,
+    /// The hold by which this pod has sent a write that can neither be called back nor sent again.
+    pub sent: Option<&'a Upload>,
+    /// The hold by which nothing can be stored any more.
+    pub withdrawn: Option<&'a Upload>,
+    /// The hold that cannot be made worthless and whose holder was given its time.
+    pub awaited: Option<&'a Upload>,
+}
+
+/// Decides.
+pub fn decide(upload: &Upload, here: &Place, stored: &Stored, known: Known<'_>) -> Action {
     if upload.state == UploadState::Completed {
         return Action::Finished;
     }
@@ -103,9 +142,11 @@ pub fn decide(
         // Whoever held the fence: a whole archive of this policy for this slot is this slot's archive.
         Stored::Ours(digest) => Action::Complete(digest.clone()),
         Stored::Absent if free => Action::Store,
-        Stored::Absent if !here.is_of(upload) => Action::Uncertain,
-        Stored::Absent if withdrawn == Some(upload) => Action::Release,
-        Stored::Absent if hold == Some(upload) => Action::Write,
+        Stored::Absent if !here.is_of(upload) => Action::Elsewhere,
+        Stored::Absent if known.withdrawn == Some(upload) => Action::Release,
+        Stored::Absent if known.awaited == Some(upload) => Action::Uncertain,
+        Stored::Absent if known.sent == Some(upload) => Action::Settle,
+        Stored::Absent if known.hold == Some(upload) => Action::Write,
         Stored::Absent => Action::Settle,
     }
 }
@@ -133,7 +174,7 @@ mod tests {
     fn every_row_of_the_table() {
         use UploadState::{Completed, Started, Unknown};
         let here = Place {
-            claim: "backups".into(),
+            location: Location::Claim("backups".into()),
             key: "shop/nightly/20260821.tar.zst".into(),
         };
         let ours = |sha256: &str| {
@@ -175,7 +216,7 @@ mod tests {
             ..other.clone()
         };
         let (me, gone) = (Some(&mine), Some(&other));
-        use Action::{Finished, Release, Settle, Store, Uncertain, Write};
+        use Action::{Elsewhere, Finished, Release, Settle, Store, Write};
         use Stored::Absent;
         // Columns: row, fence, under the key, this pod's hold, the hold that was withdrawn, action.
         let rows = [
@@ -244,8 +285,8 @@ mod tests {
             ),
             ("other, did not say where", &unsaid, Absent, None, None, Settle),
             // Where the holder would have stored cannot be seen from here.
-            ("other folder", &other_folder, Absent, None, None, Uncertain),
-            ("other claim", &other_claim, Absent, None, None, Uncertain),
+            ("other folder", &other_folder, Absent, None, None, Elsewhere),
+            ("other claim", &other_claim, Absent, None, None, Elsewhere),
             (
                 "other folder, moved here",
                 &other_folder,
@@ -260,7 +301,126 @@ mod tests {
             ("unknown, withdrawn", &doubt, Absent, None, Some(&doubt), Release),
         ];
         for (row, upload, stored, hold, withdrawn, expected) in rows {
-            assert_eq!(decide(upload, &here, &stored, hold, withdrawn), expected, "{row}");
+            let known = Known {
+                hold,
+                withdrawn,
+                ..Known::default()
+            };
+            assert_eq!(decide(upload, &here, &stored, known), expected, "{row}");
+        }
+    }
+
+    /// The rows that a bucket adds: a request that was sent is sent once, and nobody can call it back.
+    #[test]
+    fn a_bucket_is_written_once_whatever_it_answers() {
+        use UploadState::{None as NotBegun, Started, Unknown};
+        let location = |name: &str, endpoint: &str| Location::Bucket {
+            name: name.into(),
+            endpoint: endpoint.into(),
+        };
+        let key = || "shop/nightly/20260821.tar.zst".to_owned();
+        let here = Place {
+            location: location("b", "https://s3"),
+            key: key(),
+        };
+        let held = |state| {
+            let mut upload = held(state, "me", 1);
+            here.clone().put(&mut upload);
+            upload
+        };
+        let (mine, doubt) = (held(Started), held(Unknown));
+        let ours = Stored::Ours(Digest {
+            sha256: "x".into(),
+            bytes: 7,
+        });
+        let known = |hold: bool, sent: bool, refused: bool, awaited: bool| {
+            let mine = |is: bool| is.then_some(&mine);
+            Known {
+                hold: mine(hold),
+                sent: mine(sent),
+                withdrawn: mine(refused),
+                awaited: mine(awaited),
+            }
+        };
+        let absent = || Stored::Absent;
+        for (row, upload, stored, known, expected) in [
+            (
+                "before the request",
+                &mine,
+                absent(),
+                known(true, false, false, false),
+                Action::Write,
+            ),
+            (
+                "sent, unclear",
+                &mine,
+                absent(),
+                known(true, true, false, false),
+                Action::Settle,
+            ),
+            (
+                "sent, unclear, waited",
+                &mine,
+                absent(),
+                known(true, true, false, true),
+                Action::Uncertain,
+            ),
+            (
+                "sent and refused for certain",
+                &mine,
+                absent(),
+                known(false, true, true, false),
+                Action::Release,
+            ),
+            (
+                "restarted",
+                &mine,
+                absent(),
+                known(false, false, false, false),
+                Action::Settle,
+            ),
+            (
+                "restarted, waited",
+                &mine,
+                absent(),
+                known(false, false, false, true),
+                Action::Uncertain,
+            ),
+            (
+                "given up on before",
+                &doubt,
+                absent(),
+                known(false, false, false, false),
+                Action::Settle,
+            ),
+        ] {
+            assert_eq!(decide(upload, &here, &stored, known), expected, "{row}");
+        }
+        // Whatever was waited for: what lies there counts.
+        let all = known(true, true, true, true);
+        assert!(matches!(decide(&mine, &here, &ours, all), Action::Complete(_)));
+        assert_eq!(
+            decide(
+                &Upload {
+                    state: NotBegun,
+                    ..Upload::default()
+                },
+                &here,
+                &absent(),
+                all
+            ),
+            Action::Store
+        );
+        for elsewhere in [
+            Location::Claim("backups".into()),
+            location("other", "https://s3"),
+            location("b", "https://other"),
+        ] {
+            let there = Place {
+                location: elsewhere,
+                key: key(),
+            };
+            assert_eq!(decide(&mine, &there, &absent(), all), Action::Elsewhere, "{there:?}");
         }
     }
 }

@@ -1,68 +1,332 @@
-//! The destination as the run uses it: the volume's calls off the runtime's threads, for any slot of the policy.
+//! The destination as the run uses it: a volume or a bucket behind one interface, for any slot of the policy.
+//!
+//! What differs is said by three answers: whether a write is certain ([`Written`]), whether a hold can be made worthless
+//! ([`Destination::withdraw`]), and how old a hold must be before it counts as given up ([`Destination::left_open_after`]).
 
 use crate::{
-    decision::{Place, Stored},
+    archive::{self, Digest},
+    decision::{Location, Place, Stored},
     failure::Failure,
     manifest::Manifest,
+    s3::{self, Bucket, Labels, Put, Reach},
     settings::Settings,
-    volume::Volume,
+    volume::{Linked, Staged, Volume},
 };
-use chrono::NaiveDate;
-use std::{sync::Arc, time::Duration};
+use chrono::{NaiveDate, TimeDelta};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::OnceCell;
+use valerix_crds::{ConditionalWrites, DestinationChoice, S3Destination, backup_runner};
 
 /// How often the destination is read before it counts as unreadable, and a write tried before it counts as failed.
 pub(crate) const ATTEMPTS: u32 = 3;
 /// Pause between two such attempts.
 pub(crate) const ATTEMPT_PAUSE: Duration = Duration::from_secs(2);
+/// End of an archive's name.
+pub(crate) const ARCHIVE: &str = ".tar.zst";
+/// A hold on a volume that is younger may be of a pod that is still at work.
+const VOLUME_LEFT_OPEN: TimeDelta = TimeDelta::hours(1);
+/// On a bucket nobody can call a write back: no pod lives longer than this.
+const BUCKET_LEFT_OPEN: TimeDelta = TimeDelta::seconds(backup_runner::MAX_DEADLINE_SECONDS.cast_signed() + 3600);
+
+/// Which destination, and whose.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    pub(crate) choice: DestinationChoice,
+    pub(crate) namespace: String,
+    pub(crate) policy: String,
+    pub(crate) policy_uid: String,
+    /// The slot of this run; for one that only reads, any.
+    pub(crate) slot: NaiveDate,
+    pub(crate) pod_uid: String,
+    /// Where the claim is mounted.
+    pub(crate) volume_folder: PathBuf,
+    /// Where the Secrets of the bucket are mounted.
+    pub(crate) reach: Reach,
+    /// Where archives of a bucket are read to.
+    pub(crate) scratch: PathBuf,
+}
+
+impl Site {
+    pub(crate) fn of_run(settings: &Settings) -> Self {
+        let arguments = &settings.arguments;
+        Self {
+            choice: settings.destination.clone(),
+            namespace: arguments.namespace.clone(),
+            policy: arguments.policy.clone(),
+            policy_uid: arguments.policy_uid.clone(),
+            slot: settings.slot,
+            pod_uid: arguments.pod_uid.clone(),
+            volume_folder: arguments.destination_folder.clone(),
+            reach: arguments.s3.reach(),
+            scratch: arguments.scratch_folder.clone(),
+        }
+    }
+}
 
 /// Where the archives of one policy belong.
 pub(crate) struct Destination {
-    volume: Arc<Volume>,
-    claim: String,
-    policy_uid: String,
+    site: Site,
+    medium: Medium,
+}
+
+enum Medium {
+    Volume { volume: Arc<Volume>, claim: String },
+    S3(Box<Remote>),
+}
+
+/// A bucket, opened when it is first asked for, so that what is wrong with its Secrets is a failure like any other.
+struct Remote {
+    destination: S3Destination,
+    bucket: OnceCell<Bucket>,
+}
+
+/// How the one write ended.
+pub(crate) enum Written {
+    /// The destination has answered; what lies under the key tells the rest.
+    Answered(Option<ConditionalWrites>),
+    /// Another pod has made this hold worthless.
+    Withdrawn,
+    /// It was certainly not done, and by this hold it never will be.
+    Refused(Failure, Option<ConditionalWrites>),
+    /// Its outcome is open.
+    Open(Failure),
 }
 
 impl Destination {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let arguments = &settings.arguments;
-        Self {
-            volume: Arc::new(Volume::new(
-                &arguments.destination_folder,
-                settings.destination.path.as_deref(),
-                &arguments.namespace,
-                &arguments.policy,
-                settings.slot,
-                &arguments.pod_uid,
-            )),
-            claim: settings.destination.claim_name.clone(),
-            policy_uid: arguments.policy_uid.clone(),
-        }
+    pub(crate) fn new(site: Site) -> Self {
+        let medium = match &site.choice {
+            DestinationChoice::VolumeClaim(claim) => Medium::Volume {
+                volume: Arc::new(Volume::new(
+                    &site.volume_folder,
+                    claim.path.as_deref(),
+                    &site.namespace,
+                    &site.policy,
+                    site.slot,
+                    &site.pod_uid,
+                )),
+                claim: claim.claim_name.clone(),
+            },
+            DestinationChoice::S3(destination) => Medium::S3(Box::new(Remote {
+                destination: destination.clone(),
+                bucket: OnceCell::new(),
+            })),
+        };
+        Self { site, medium }
     }
 
-    pub(crate) fn volume(&self) -> &Arc<Volume> {
-        &self.volume
-    }
-
+    /// Where a slot's archive belongs.
     pub(crate) fn place(&self, slot: NaiveDate) -> Place {
-        Place {
-            claim: self.claim.clone(),
-            key: self.volume.of(slot).key(),
+        match &self.medium {
+            Medium::Volume { volume, claim } => Place {
+                location: Location::Claim(claim.clone()),
+                key: volume.of(slot).key(),
+            },
+            Medium::S3(remote) => Place {
+                location: Location::Bucket {
+                    name: remote.destination.bucket.clone(),
+                    endpoint: s3::endpoint(&remote.destination),
+                },
+                key: format!("{}{}{ARCHIVE}", self.folder(&remote.destination), slot.format("%Y%m%d")),
+            },
         }
     }
 
-    /// What lies under a slot's key, and what it says of itself if it is ours.
-    pub(crate) async fn look(&self, slot: NaiveDate) -> Result<(Stored, Option<Manifest>), Failure> {
-        let policy_uid = self.policy_uid.clone();
-        self.blocking(move |volume| volume.of(slot).look(&|manifest| is_ours(&policy_uid, slot, manifest)))
-            .await
+    /// What lies under a slot's key, and what it says of itself if it is ours and was read. An archive that the store
+    /// vouches for, and that is the one in hand, is not read once more.
+    pub(crate) async fn look(
+        &self,
+        slot: NaiveDate,
+        mine: Option<&Digest>,
+    ) -> Result<(Stored, Option<Manifest>), Failure> {
+        match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let (volume, policy_uid) = (volume.of(slot), self.site.policy_uid.clone());
+                off_thread(move || volume.look(&|manifest| is_ours(&policy_uid, slot, manifest))).await
+            }
+            Medium::S3(remote) => {
+                let bucket = self.bucket(remote).await?;
+                match self.look_into(bucket, slot, mine).await {
+                    Err(s3::Error::File { action, source }) => {
+                        Err(Failure::Archive(archive::Error::Io { action, source }))
+                    }
+                    Err(error @ (s3::Error::Refused { .. } | s3::Error::Untrusted { .. })) => {
+                        Err(Failure::Bucket(error))
+                    }
+                    Err(error) => Ok((Stored::Unreadable { why: error.to_string() }, None)),
+                    Ok(found) => Ok(found),
+                }
+            }
+        }
+    }
+
+    async fn look_into(
+        &self,
+        bucket: &Bucket,
+        slot: NaiveDate,
+        mine: Option<&Digest>,
+    ) -> Result<(Stored, Option<Manifest>), s3::Error> {
+        let key = self.place(slot).key;
+        let Some(head) = bucket.head(&key).await? else {
+            return Ok((Stored::Absent, None));
+        };
+        let foreign = |why: String| Ok((Stored::Foreign { why }, None));
+        match (&head.policy_uid, &head.slot) {
+            (None, _) => return foreign("an object lies there that no policy has stored".into()),
+            (Some(uid), _) if *uid != self.site.policy_uid => {
+                return foreign(format!("an archive of another policy lies there (UID {uid})"));
+            }
+            (_, Some(other)) if *other != slot.to_string() => {
+                return foreign(format!("an archive of another slot lies there ({other})"));
+            }
+            _ => {}
+        }
+        if let Some(mine) = mine
+            && head.attested.as_ref() == Some(&mine.sha256)
+            && head.bytes == mine.bytes
+        {
+            return Ok((Stored::Ours(mine.clone()), None));
+        }
+        let path = self.fresh("stored")?;
+        let fetched = bucket.fetch(&key, &path).await;
+        let verified = match fetched {
+            Ok(_) => {
+                let archive = path.clone();
+                tokio::task::spawn_blocking(move || archive::verify(&archive)).await
+            }
+            Err(error) => {
+                discard(&path);
+                return Err(error);
+            }
+        };
+        discard(&path);
+        let verified = verified.map_err(|error| s3::Error::File {
+            action: "read an archive".into(),
+            source: io::Error::other(error),
+        })?;
+        Ok(match verified {
+            Err(error) => (Stored::Damaged { why: error.to_string() }, None),
+            Ok((_, digest)) if head.sha256.as_ref().is_some_and(|sha256| *sha256 != digest.sha256) => (
+                Stored::Damaged {
+                    why: "it does not have the sha256 that it was stored with".into(),
+                },
+                None,
+            ),
+            Ok((manifest, digest)) => match is_ours(&self.site.policy_uid, slot, &manifest) {
+                Ok(()) => (Stored::Ours(digest), Some(manifest)),
+                Err(why) => (Stored::Foreign { why }, None),
+            },
+        })
+    }
+
+    /// Makes everything ready for the one write. On a volume the bytes are copied next to the key; for a bucket it is
+    /// made sure that one request takes them.
+    pub(crate) async fn stage(&self, archive: &Path, digest: &Digest) -> Result<Staged, Failure> {
+        match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let (volume, archive, digest) = (volume.clone(), archive.to_owned(), digest.clone());
+                off_thread(move || volume.stage(&archive, &digest))
+                    .await?
+                    .map_err(Failure::Volume)
+            }
+            Medium::S3(_) if digest.bytes > s3::MAX_ARCHIVE => {
+                Err(Failure::Bucket(s3::Error::TooLarge { bytes: digest.bytes }))
+            }
+            Medium::S3(_) => Ok(Staged::Whole),
+        }
+    }
+
+    /// What the store makes of the condition not to overwrite, found out with a key of its own: nothing that is worth
+    /// keeping is ever written twice. `None` for a volume.
+    pub(crate) async fn conditional_writes(&self) -> Result<Option<ConditionalWrites>, Failure> {
+        let Medium::S3(remote) = &self.medium else {
+            return Ok(None);
+        };
+        let key = format!("{}.conditional-writes", self.folder(&remote.destination));
+        Ok(Some(self.bucket(remote).await?.conditional_writes(&key).await))
+    }
+
+    /// The one write.
+    pub(crate) async fn write(&self, archive: &Path, digest: &Digest) -> Result<Written, Failure> {
+        match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let volume = volume.clone();
+                Ok(match off_thread(move || volume.link()).await? {
+                    Ok(Linked::Stored | Linked::Exists) => Written::Answered(None),
+                    Ok(Linked::Withdrawn) => Written::Withdrawn,
+                    Err(error) => Written::Open(Failure::Volume(error)),
+                })
+            }
+            Medium::S3(remote) => {
+                let labels = Labels {
+                    policy_uid: &self.site.policy_uid,
+                    slot: self.site.slot,
+                    run_id: &self.site.pod_uid,
+                };
+                let key = self.place(self.site.slot).key;
+                let put = self.bucket(remote).await?.put(&key, archive, digest, &labels).await;
+                Ok(match put {
+                    Ok(Put::Stored) => Written::Answered(None),
+                    Ok(Put::Exists) => Written::Answered(Some(ConditionalWrites::Enforced)),
+                    Err(error @ s3::Error::Call { .. }) => Written::Open(Failure::Bucket(error)),
+                    Err(error @ s3::Error::NoConditions { .. }) => {
+                        Written::Refused(Failure::Bucket(error), Some(ConditionalWrites::Ignored))
+                    }
+                    Err(error) => Written::Refused(Failure::Bucket(error), None),
+                })
+            }
+        }
+    }
+
+    /// Whether a write that was begun may still take, whatever is done: then there is no second one.
+    pub(crate) fn writes_once(&self) -> bool {
+        matches!(self.medium, Medium::S3(_))
+    }
+
+    /// Makes a holder's hold worthless, where that can be done: says whether it is.
+    pub(crate) async fn withdraw(&self, slot: NaiveDate, holder: &str) -> Result<bool, Failure> {
+        match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let (volume, holder) = (volume.of(slot), holder.to_owned());
+                off_thread(move || volume.withdraw(&holder))
+                    .await?
+                    .map_err(Failure::Volume)?;
+                Ok(true)
+            }
+            Medium::S3(_) => Ok(false),
+        }
+    }
+
+    /// How long after a hold was taken, with nothing stored, its holder is certainly gone.
+    pub(crate) fn left_open_after(&self) -> TimeDelta {
+        match &self.medium {
+            Medium::Volume { .. } => VOLUME_LEFT_OPEN,
+            Medium::S3(_) => BUCKET_LEFT_OPEN,
+        }
+    }
+
+    /// How long a holder that stores so many bytes is given, beyond the usual.
+    pub(crate) fn time_to_write(&self, bytes: u64) -> Duration {
+        match &self.medium {
+            Medium::S3(remote) => remote.bucket.get().map_or(Duration::ZERO, |bucket| bucket.time(bytes)),
+            Medium::Volume { .. } => Duration::ZERO,
+        }
     }
 
     /// Makes the name of a slot's archive durable. As long as the volume refuses, it is not certain that it is stored.
     pub(crate) async fn make_durable(&self, slot: NaiveDate) -> Result<(), Failure> {
+        let Medium::Volume { volume, .. } = &self.medium else {
+            return Ok(());
+        };
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let Err(error) = self.blocking(move |volume| volume.of(slot).make_durable()).await? else {
+            let volume = volume.of(slot);
+            let Err(error) = off_thread(move || volume.make_durable()).await? else {
                 return Ok(());
             };
             tracing::warn!(%error, attempts, "the archive's name may not be durable");
@@ -76,13 +340,143 @@ impl Destination {
         }
     }
 
-    pub(crate) async fn blocking<Output: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Volume) -> Output + Send + 'static,
-    ) -> Result<Output, Failure> {
-        let volume = self.volume.clone();
-        off_thread(move || work(&volume)).await
+    /// Removes what killed pods left; `used`: the slot needs none of it.
+    pub(crate) async fn sweep(&self, used: bool) -> Result<(), Failure> {
+        if let Medium::Volume { volume, .. } = &self.medium {
+            let volume = volume.clone();
+            off_thread(move || volume.sweep(used)).await?;
+        }
+        Ok(())
     }
+
+    /// The stored slots, oldest first.
+    pub(crate) async fn slots(&self) -> Result<Vec<NaiveDate>, Failure> {
+        let names: Vec<String> = match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let volume = volume.clone();
+                off_thread(move || volume.names()).await?
+            }
+            Medium::S3(remote) => {
+                let folder = self.folder(&remote.destination);
+                let keys = self
+                    .bucket(remote)
+                    .await?
+                    .keys(&folder)
+                    .await
+                    .map_err(Failure::Bucket)?;
+                keys.iter()
+                    .filter_map(|key| key.strip_prefix(&folder).map(str::to_owned))
+                    .collect()
+            }
+        };
+        let mut slots: Vec<_> = names.iter().filter_map(|name| slot_of(name)).collect();
+        slots.sort_unstable();
+        Ok(slots)
+    }
+
+    /// Puts a slot's archive into a new file, reads it to its end and holds it against its own manifest.
+    pub(crate) async fn fetch(&self, slot: NaiveDate, path: &Path) -> Result<(Manifest, Digest), Failure> {
+        let key = self.place(slot).key;
+        match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let (volume, path) = (volume.of(slot), path.to_owned());
+                off_thread(move || volume.fetch(&path))
+                    .await?
+                    .map_err(Failure::Volume)?;
+            }
+            Medium::S3(remote) => {
+                let bucket = self.bucket(remote).await?;
+                bucket.fetch(&key, path).await.map_err(Failure::Bucket)?;
+            }
+        }
+        let archive = path.to_owned();
+        off_thread(move || archive::verify(&archive))
+            .await?
+            .map_err(Failure::Archive)
+    }
+
+    /// The manifest of a stored slot, after reading the whole archive.
+    pub(crate) async fn manifest(&self, slot: NaiveDate) -> Result<Manifest, Failure> {
+        match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let volume = volume.clone();
+                off_thread(move || volume.manifest(slot))
+                    .await?
+                    .map_err(Failure::Archive)
+            }
+            Medium::S3(_) => {
+                let path = self.fresh("manifest").map_err(Failure::Bucket)?;
+                let fetched = self.fetch(slot, &path).await;
+                discard(&path);
+                Ok(fetched?.0)
+            }
+        }
+    }
+
+    /// Removes a slot's archive, if it is this policy's; else says why it stays.
+    pub(crate) async fn remove(&self, slot: NaiveDate) -> Result<Option<String>, Failure> {
+        match &self.medium {
+            Medium::Volume { volume, .. } => match self.look(slot, None).await?.0 {
+                Stored::Absent => Ok(None),
+                Stored::Ours(_) => {
+                    let volume = volume.of(slot);
+                    let removed = off_thread(move || volume.remove()).await?;
+                    removed.map(|()| None).map_err(Failure::Volume)
+                }
+                Stored::Damaged { why } | Stored::Foreign { why } | Stored::Unreadable { why } => Ok(Some(why)),
+            },
+            Medium::S3(remote) => {
+                let bucket = self.bucket(remote).await?;
+                let key = self.place(slot).key;
+                let Some(head) = bucket.head(&key).await.map_err(Failure::Bucket)? else {
+                    return Ok(None);
+                };
+                let ours = head.policy_uid.as_ref() == Some(&self.site.policy_uid);
+                if !ours || head.slot.is_none_or(|said| said != slot.to_string()) {
+                    return Ok(Some("another policy has stored it, or none".into()));
+                }
+                bucket.remove(&key).await.map_err(Failure::Bucket)?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn bucket<'a>(&self, remote: &'a Remote) -> Result<&'a Bucket, Failure> {
+        let open = async || Bucket::open(&remote.destination, &self.site.reach);
+        remote.bucket.get_or_try_init(open).await.map_err(Failure::Bucket)
+    }
+
+    fn folder(&self, destination: &S3Destination) -> String {
+        let prefix = destination.prefix.as_deref().unwrap_or_default().trim_matches('/');
+        let slash = if prefix.is_empty() { "" } else { "/" };
+        format!("{prefix}{slash}{}/{}/", self.site.namespace, self.site.policy)
+    }
+
+    /// A file on scratch that is not there yet.
+    fn fresh(&self, name: &str) -> Result<PathBuf, s3::Error> {
+        let path = self.site.scratch.join(format!("{name}{ARCHIVE}"));
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(s3::Error::File {
+                action: format!("remove {}", path.display()),
+                source,
+            }),
+            _ => Ok(path),
+        }
+    }
+}
+
+/// What stays costs room until the pod ends, nothing else.
+fn discard(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(file = %path.display(), %error, "failed to remove an archive from scratch");
+    }
+}
+
+/// The slot that an archive's name stands for.
+pub(crate) fn slot_of(name: &str) -> Option<NaiveDate> {
+    NaiveDate::parse_from_str(name.strip_suffix(ARCHIVE)?, "%Y%m%d").ok()
 }
 
 pub(crate) async fn off_thread<Output: Send + 'static>(

@@ -1,6 +1,6 @@
 //! Why a run ended without a stored archive, and what each reason means for the record and for the Job. Pure.
 
-use crate::{archive, client, connection, dump, plausibility, record, server, settings, volume};
+use crate::{archive, client, connection, dump, plausibility, record, s3, server, settings, volume};
 use std::fmt::Display;
 use valerix_crds::{BackupPhase, backup_runner::exit};
 
@@ -31,11 +31,14 @@ pub enum Failure {
     /// Scratch cannot be used.
     #[error("failed to use the scratch folder: {0}")]
     Scratch(#[source] std::io::Error),
-    /// The destination cannot be used.
+    /// The destination's volume cannot be used.
     #[error("{0}")]
     Volume(#[source] volume::Error),
+    /// The destination's bucket cannot be used.
+    #[error("{0}")]
+    Bucket(#[source] s3::Error),
     /// The destination cannot be read.
-    #[error("failed to read {key} on the destination's volume: {why}")]
+    #[error("failed to read {key} on the destination: {why}")]
     Unreadable {
         /// The key.
         key: String,
@@ -111,6 +114,13 @@ impl Failure {
             Self::Implausible(_) => "DumpImplausible",
             Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => "ArchiveDamaged",
             Self::Archive(archive::Error::Io { .. }) | Self::Scratch(_) => "ScratchFailed",
+            Self::Bucket(error) => match error {
+                s3::Error::Secret { .. } => "SecretInvalid",
+                s3::Error::Refused { .. } | s3::Error::NoConditions { .. } => "DestinationRefused",
+                s3::Error::Untrusted { .. } => "CertificateNotTrusted",
+                s3::Error::TooLarge { .. } => "ArchiveTooLarge",
+                s3::Error::Call { .. } | s3::Error::File { .. } => "DestinationFailed",
+            },
             Self::Volume(_) => "DestinationFailed",
             Self::Unreadable { .. } => "DestinationUnreadable",
             Self::Record(_) => "RecordUnavailable",
@@ -127,6 +137,9 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) | Self::Secrets(_) | Self::Client(_) => exit::CONFIGURATION,
+            Self::Bucket(s3::Error::Call { .. } | s3::Error::File { .. }) => exit::STORAGE,
+            Self::Bucket(s3::Error::TooLarge { .. }) => exit::REFUSED,
+            Self::Bucket(_) => exit::CONFIGURATION,
             Self::Servers(_) if self.is_passing() => exit::UNREACHABLE,
             Self::Servers(_) => exit::CONFIGURATION,
             Self::Dump(_) => exit::DUMP,
@@ -223,6 +236,16 @@ mod tests {
             }),
             Failure::Scratch(io()),
             Failure::Volume(volume::Error::Copy),
+            Failure::Bucket(s3::Error::TooLarge { bytes: 1 }),
+            Failure::Bucket(s3::Error::Call {
+                action: "read",
+                place: "k".into(),
+                why: "w".into(),
+            }),
+            Failure::Bucket(s3::Error::NoConditions {
+                place: "k".into(),
+                why: "w".into(),
+            }),
             Failure::Unreadable {
                 key: "k".into(),
                 why: "w".into(),

@@ -1,11 +1,11 @@
-//! The backup runner: one slot of one BackupPolicy, from the databases to one stored archive.
+//! The backup runner: one slot of one BackupPolicy, from the databases to one stored archive; and the way back, [`restore`].
 //!
 //! What goes in: the environment that the Job's pod carries ([`settings`]), the mounted connection Secrets, the
 //! slot's Backup record. What comes out: one archive at the destination or none, the record's status, an exit code.
 //!
 //! Read [`run`] from top to bottom, then `prepare`: every step stands there. Pure: [`settings`], [`manifest`], [`plausibility`],
-//! [`decision`]. The database is touched in [`server`] and [`dump`], both by [`libpq`]'s programs, scratch in [`dump`] and
-//! [`archive`], the destination in [`volume`], the API server in [`record`].
+//! [`decision`], [`retention`]. The database is touched in [`server`] and [`dump`], both by [`libpq`]'s programs, scratch in [`dump`] and
+//! [`archive`], the destination in [`volume`] and [`s3`], the API server in [`record`].
 
 pub mod archive;
 pub mod client;
@@ -17,13 +17,18 @@ pub mod libpq;
 pub mod manifest;
 pub mod plausibility;
 pub mod record;
+pub mod restore;
+pub mod retention;
 pub mod run;
+pub mod s3;
 pub mod server;
 pub mod settings;
+pub mod verify;
 pub mod volume;
 
 mod completion;
 mod destination;
 mod hashing;
 mod prepare;
+mod removal;
 mod rows;

@@ -5,21 +5,56 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use valerix_backup::{
     failure::Failure,
-    run,
+    restore, run,
     settings::{Arguments, Settings},
+    verify,
 };
-use valerix_crds::backup_runner::exit;
+use valerix_crds::{
+    backup_runner::{VERIFY, exit},
+    restore_runner::RESTORE,
+};
+
+/// What this process is to do. Without a word it is a run, as the CronJob starts it.
+enum Task {
+    Run(Arguments),
+    Verify(verify::Arguments),
+    Restore(restore::settings::Arguments),
+}
+
+impl Task {
+    fn parse() -> Self {
+        let mut words = std::env::args_os();
+        let program = words.next();
+        match words.next() {
+            Some(word) if word == VERIFY => {
+                Self::Verify(verify::Arguments::parse_from(program.into_iter().chain(words)))
+            }
+            Some(word) if word == RESTORE => Self::Restore(restore::settings::Arguments::parse_from(
+                program.into_iter().chain(words),
+            )),
+            _ => Self::Run(Arguments::parse()),
+        }
+    }
+
+    fn log_format(&self) -> &str {
+        match self {
+            Self::Run(arguments) => &arguments.log_format,
+            Self::Verify(arguments) => &arguments.log_format,
+            Self::Restore(arguments) => &arguments.log_format,
+        }
+    }
+}
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    log(&arguments.log_format);
+    let task = Task::parse();
+    log(task.log_format());
     let code = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
     {
         Ok(runtime) => {
-            let code = runtime.block_on(start(arguments));
+            let code = runtime.block_on(start(task));
             // Work that SIGTERM or the deadline cut short may still sit in a thread; nothing waits for it.
             runtime.shutdown_background();
             code
@@ -32,23 +67,24 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn start(arguments: Arguments) -> u8 {
-    match prepare_and_run(arguments).await {
-        Ok(success) => {
-            tracing::info!(?success, "done");
-            exit::STORED
-        }
+async fn start(task: Task) -> u8 {
+    match prepare_and_do(task).await {
+        Ok(()) => exit::STORED,
         Err(error) => {
             tracing::error!("{error:#}");
-            error.downcast_ref::<Failure>().map_or(exit::RETRY, Failure::exit_code)
+            let of_restore = error.downcast_ref::<restore::failure::Failure>();
+            error
+                .downcast_ref::<Failure>()
+                .map(Failure::exit_code)
+                .or(of_restore.map(restore::failure::Failure::exit_code))
+                .unwrap_or(exit::RETRY)
         }
     }
 }
 
-async fn prepare_and_run(arguments: Arguments) -> anyhow::Result<run::Success> {
+async fn prepare_and_do(task: Task) -> anyhow::Result<()> {
     // A second install is impossible here: nothing ran before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let settings = Settings::new(arguments).map_err(Failure::Settings)?;
     let mut config = kube::Config::infer().await?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(Duration::from_secs(15));
@@ -63,7 +99,23 @@ async fn prepare_and_run(arguments: Arguments) -> anyhow::Result<run::Success> {
             _ = interrupt.recv() => {}
         }
     };
-    Ok(Box::pin(run::run(Arc::new(settings), client, stop)).await?)
+    match task {
+        Task::Run(arguments) => {
+            let settings = Settings::new(arguments).map_err(Failure::Settings)?;
+            let success = Box::pin(run::run(Arc::new(settings), client, stop)).await?;
+            tracing::info!(?success, "done");
+        }
+        Task::Verify(arguments) => {
+            let found = Box::pin(verify::verify(arguments, client, stop)).await?;
+            tracing::info!(?found, "done");
+        }
+        Task::Restore(arguments) => {
+            let settings = restore::settings::Settings::new(arguments).map_err(restore::failure::Failure::Settings)?;
+            let success = Box::pin(restore::run(Arc::new(settings), client, stop)).await?;
+            tracing::info!(?success, "done");
+        }
+    }
+    Ok(())
 }
 
 fn log(format: &str) {

@@ -7,7 +7,7 @@ use crate::{
     archive::{self, Digest},
     client::{self, Client},
     connection::{self, Connection},
-    destination::off_thread,
+    destination::{Destination, off_thread},
     dump,
     failure::Failure,
     manifest::{self, Manifest, Member, Owner},
@@ -15,7 +15,6 @@ use crate::{
     record::{MAX_MESSAGE, Record},
     server::{self, Server},
     settings::Settings,
-    volume::Volume,
 };
 use chrono::Utc;
 use std::{
@@ -24,11 +23,12 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 use tokio::time::Instant;
-use valerix_crds::{Backup, BackupDatabaseStatus, BackupPhase, BackupStatus, UploadState, backup_runner};
+use valerix_crds::{
+    Backup, BackupDatabaseStatus, BackupPhase, BackupStatus, ConditionalWrites, UploadState, backup_runner,
+};
 
 /// Level of zstd when the policy does not say.
 const DEFAULT_ZSTD_LEVEL: i32 = 9;
@@ -43,13 +43,23 @@ pub(crate) struct Prepared {
     pub(crate) archive: PathBuf,
     pub(crate) digest: Digest,
     pub(crate) databases: Vec<BackupDatabaseStatus>,
+    /// What the store made of the condition not to overwrite when the last stored slot was written.
+    pub(crate) conditional_writes: Option<ConditionalWrites>,
+}
+
+/// What the last stored slot says.
+#[derive(Default)]
+struct Previous {
+    /// Size of each dump. Unit: bytes.
+    sizes: BTreeMap<String, u64>,
+    conditional_writes: Option<ConditionalWrites>,
 }
 
 /// What the steps need.
 pub(crate) struct Preparation<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) record: &'a Record,
-    pub(crate) volume: &'a Arc<Volume>,
+    pub(crate) destination: &'a Destination,
     pub(crate) scratch: &'a Path,
     pub(crate) deadline: Instant,
 }
@@ -58,8 +68,7 @@ impl Preparation<'_> {
     /// Everything before the fence: dump, check, archive, read back.
     pub(crate) async fn run(&self, record: &Backup) -> Result<Prepared, Failure> {
         let started_at = Utc::now();
-        let volume = self.volume.clone();
-        off_thread(move || volume.sweep(false)).await?;
+        self.destination.sweep(false).await?;
         self.progress(|status| {
             *status = BackupStatus {
                 phase: BackupPhase::Dumping,
@@ -73,7 +82,7 @@ impl Preparation<'_> {
         let connections = self.connections()?;
         let clients = client::installed(&self.settings.arguments.client_folder).map_err(Failure::Client)?;
         let servers = self.servers(&connections, &clients).await?;
-        let previous = self.previous_sizes(record).await;
+        let previous = self.previous(record).await?;
 
         let mut members = Vec::new();
         for (index, (connection, server)) in connections.iter().zip(&servers).enumerate() {
@@ -95,7 +104,7 @@ impl Preparation<'_> {
                 member.tables,
                 member.bytes,
                 self.settings.spec.databases[index].minimum.as_ref(),
-                previous.get(&connection.name).copied(),
+                previous.sizes.get(&connection.name).copied(),
             )
             .map_err(Failure::Implausible)?;
             members.push(member);
@@ -148,6 +157,7 @@ impl Preparation<'_> {
             archive: path,
             digest,
             databases,
+            conditional_writes: previous.conditional_writes,
         })
     }
 
@@ -251,39 +261,44 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// Dump sizes of the last stored slot: from its record, else from its archive. Neither readable: no comparison.
-    async fn previous_sizes(&self, record: &Backup) -> BTreeMap<String, u64> {
-        let Some(slot) = self.volume.previous() else {
-            return BTreeMap::new();
+    /// What the last stored slot says: its record, else its archive. Neither readable: no comparison.
+    async fn previous(&self, record: &Backup) -> Result<Previous, Failure> {
+        let slots = self.destination.slots().await?;
+        let Some(slot) = slots.into_iter().rev().find(|slot| *slot < self.settings.slot) else {
+            return Ok(Previous::default());
         };
         let name = backup_runner::record_name(&self.settings.arguments.policy, slot);
         match self.record.named(&name).find().await {
             Ok(Some(previous)) if previous.spec.policy_ref.uid == record.spec.policy_ref.uid => {
                 let status = previous.status.unwrap_or_default();
                 if status.phase == BackupPhase::Completed && !status.databases.is_empty() {
-                    return status
-                        .databases
-                        .into_iter()
-                        .map(|database| (database.name, u64::try_from(database.bytes).unwrap_or_default()))
-                        .collect();
+                    let here = self.destination.place(slot).is_of(&status.upload);
+                    let sizes = status.databases.into_iter();
+                    return Ok(Previous {
+                        sizes: sizes
+                            .map(|database| (database.name, u64::try_from(database.bytes).unwrap_or_default()))
+                            .collect(),
+                        conditional_writes: status.upload.conditional_writes.filter(|_| here),
+                    });
                 }
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "failed to read the last stored slot's record"),
         }
-        let volume = self.volume.clone();
-        match off_thread(move || volume.manifest(slot)).await {
-            Ok(Ok(manifest)) => manifest
-                .databases
-                .into_iter()
-                .map(|member| (member.name, member.bytes))
-                .collect(),
-            Ok(Err(error)) => {
+        Ok(match self.destination.manifest(slot).await {
+            Ok(manifest) => Previous {
+                sizes: manifest
+                    .databases
+                    .into_iter()
+                    .map(|member| (member.name, member.bytes))
+                    .collect(),
+                conditional_writes: None,
+            },
+            Err(error) => {
                 tracing::warn!(%error, %slot, "the last stored archive cannot be read: sizes are not compared with it");
-                BTreeMap::new()
+                Previous::default()
             }
-            Err(_) => BTreeMap::new(),
-        }
+        })
     }
 
     async fn phase(&self, phase: BackupPhase, databases: &[BackupDatabaseStatus]) -> Result<(), Failure> {

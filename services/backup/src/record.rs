@@ -243,7 +243,7 @@ fn fence_patch(uid: Option<&str>, upload: &Upload) -> serde_json::Value {
     serde_json::Value::Array(operations)
 }
 
-enum CallError {
+pub(crate) enum CallError {
     NotFound(String),
     Conflict(String),
     Passing(String),
@@ -257,14 +257,14 @@ impl CallError {
         }
     }
 
-    fn into_why(self) -> String {
+    pub(crate) fn into_why(self) -> String {
         match self {
             Self::NotFound(why) | Self::Conflict(why) | Self::Passing(why) | Self::Lasting(why) => why,
         }
     }
 }
 
-async fn call<Output>(request: impl Future<Output = kube::Result<Output>>) -> Result<Output, CallError> {
+pub(crate) async fn call<Output>(request: impl Future<Output = kube::Result<Output>>) -> Result<Output, CallError> {
     match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Err(_) => Err(CallError::Passing(format!(

@@ -3,12 +3,14 @@
 //! ```text
 //! await the record -> settle what earlier days left open
 //!   -> [ read record, look at the key, decide ] until the slot is used or the run has failed
-//!     Store    -> prepare (dump, archive, verify) -> copy next to the key -> pass the record's fence
-//!     Write    -> link(2)
+//!     Store    -> prepare (dump, archive, verify) -> make the write ready -> pass the record's fence
+//!     Write    -> link(2), or PutObject
 //!     Complete -> make the name durable, say so on the record, remove what killed pods left
-//!     Settle   -> wait for the pod that holds the fence, then withdraw its unfinished file
+//!     Settle   -> wait for the pod that holds the fence, then make its hold worthless where that can be done
 //!     Release  -> give the hold of a pod that can store no more back
 //! ```
+//! Once it is stored, [`crate::retention`] says which old archives go.
+//!
 //! Everything before the fence may happen any number of times; what comes after it happens once, because
 //! [`crate::decision`] says so. SIGTERM and the deadline end the run wherever this pod does not hold the fence and is not
 //! about to pass it; where it does, nothing ends it.
@@ -16,19 +18,20 @@
 use crate::{
     archive::Digest,
     completion::{Completion, settle_earlier_slots},
-    decision::{Action, Place, Stored, decide},
-    destination::{ATTEMPT_PAUSE, ATTEMPTS, Destination},
+    decision::{Action, Known, Stored, decide},
+    destination::{ATTEMPT_PAUSE, ATTEMPTS, Destination, Site, Written},
     failure::Failure,
     manifest::Manifest,
     prepare::{Preparation, Prepared},
     record::{Fence, MAX_MESSAGE, Record},
+    removal::remove_old,
     settings::Settings,
-    volume::{self, Linked, Volume},
+    volume::Staged,
 };
 use chrono::Utc;
 use std::{fs, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use valerix_crds::{Backup, BackupPhase, Upload, UploadState};
+use valerix_crds::{Backup, BackupPhase, ConditionalWrites, Upload, UploadState};
 
 /// The most that is kept of the deadline for what came before this pod (the Job's deadline counts from the Job's start)
 /// and for writing the record.
@@ -64,6 +67,9 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     let result = Box::pin(run.slot(stop.as_mut())).await;
     run.tidy_scratch();
+    if let Ok(Success::Stored) = &result {
+        remove_old(&run.settings, &run.record, &run.destination).await;
+    }
     if let Err(failure) = &result {
         tracing::error!(
             reason = failure.category(),
@@ -88,16 +94,34 @@ struct Run {
 struct Hand {
     /// A verified archive on scratch.
     prepared: Option<Prepared>,
-    /// Whether it is copied next to the key.
+    /// Whether everything is ready for the write.
     staged: bool,
     /// The fence, as this pod passed it.
     hold: Option<Upload>,
-    /// The hold whose unfinished file is gone.
+    /// The hold by which a write was sent that is never sent again.
+    sent: Option<Upload>,
+    /// The hold by which nothing can be stored any more.
     withdrawn: Option<Upload>,
+    /// The hold whose holder was given its time in vain.
+    awaited: Option<Upload>,
     /// Why this pod stops trying to write, once its own hold is given back.
-    given_up: Option<volume::Error>,
+    given_up: Option<Failure>,
+    /// What the last write's answer was, where it did not say how it ended.
+    open: Option<Failure>,
+    conditional_writes: Option<ConditionalWrites>,
     unreadable: u32,
     writes: u32,
+}
+
+impl Hand {
+    fn known(&self) -> Known<'_> {
+        Known {
+            hold: self.hold.as_ref(),
+            sent: self.sent.as_ref(),
+            withdrawn: self.withdrawn.as_ref(),
+            awaited: self.awaited.as_ref(),
+        }
+    }
 }
 
 /// What is to be decided about.
@@ -115,7 +139,7 @@ impl Run {
         let margin = DEADLINE_MARGIN.min(settings.deadline / 10);
         Self {
             record: Record::new(client, &arguments.namespace, &settings.record_name, RECORD_PATIENCE),
-            destination: Destination::new(&settings),
+            destination: Destination::new(Site::of_run(&settings)),
             scratch: arguments.scratch_folder.join("run"),
             deadline: Instant::now() + settings.deadline - margin,
             settings,
@@ -140,7 +164,7 @@ impl Run {
         self.interruptible(stop.as_mut(), arrival).await?;
         let mut hand = Hand::default();
         loop {
-            let observed = self.observe();
+            let observed = self.observe(&hand);
             let observed = if hand.hold.is_some() {
                 observed.await?
             } else {
@@ -150,14 +174,13 @@ impl Run {
                 &observed.upload,
                 &self.destination.place(self.settings.slot),
                 &observed.stored,
-                hand.hold.as_ref(),
-                hand.withdrawn.as_ref(),
+                hand.known(),
             );
             tracing::info!(upload = ?observed.upload.state, holder = observed.upload.pod_uid, stored = ?observed.stored, ?action, "decided");
             let key = || self.destination.place(self.settings.slot).key;
             match action {
                 Action::Finished => {
-                    self.destination.blocking(|volume| volume.sweep(true)).await?;
+                    self.destination.sweep(true).await?;
                     return Ok(if hand.writes > 0 {
                         Success::Stored
                     } else {
@@ -176,13 +199,14 @@ impl Run {
                 }
                 Action::Release => {
                     self.record.release(&observed.upload).await.map_err(Failure::Record)?;
-                    if let Some(error) = hand.given_up.take() {
-                        return Err(Failure::Volume(error));
+                    if let Some(failure) = hand.given_up.take() {
+                        return Err(failure);
                     }
                 }
                 Action::SlotTaken { why } => return Err(Failure::SlotTaken { key: key(), why }),
                 Action::Damaged { why } => return Err(Failure::StoredDamaged { key: key(), why }),
-                Action::Uncertain => return Err(self.elsewhere(&observed.upload)),
+                Action::Elsewhere => return Err(self.elsewhere(&observed.upload)),
+                Action::Uncertain => return Err(self.never_answered(&observed.upload, hand.open.as_ref())),
                 Action::ReadAgain { why } => {
                     hand.unreadable += 1;
                     if hand.unreadable >= ATTEMPTS {
@@ -200,14 +224,21 @@ impl Run {
     }
 
     /// Reads the record, then what lies under the key; a slot that is used asks for no look.
-    async fn observe(&self) -> Result<Observed, Failure> {
+    async fn observe(&self, hand: &Hand) -> Result<Observed, Failure> {
         let record = self.record.read().await.map_err(Failure::Record)?;
         self.check_owner(&record)?;
         let upload = record.status.clone().unwrap_or_default().upload;
         let (stored, manifest) = if upload.state == UploadState::Completed {
             (Stored::Absent, None)
         } else {
-            self.destination.look(self.settings.slot).await?
+            let mine = hand.prepared.as_ref().map(|prepared| &prepared.digest);
+            match self.destination.look(self.settings.slot, mine).await {
+                // Where somebody may have stored, a refusal to answer only leaves that open.
+                Err(Failure::Bucket(error)) if upload.state != UploadState::None => {
+                    (Stored::Unreadable { why: error.to_string() }, None)
+                }
+                found => found?,
+            }
         };
         Ok(Observed {
             record,
@@ -217,7 +248,7 @@ impl Run {
         })
     }
 
-    /// Makes an archive unless there is one in hand, puts it next to the key, and tries to pass the fence.
+    /// Makes an archive unless there is one in hand, makes its write ready, and tries to pass the fence.
     async fn store(
         &self,
         hand: &mut Hand,
@@ -232,15 +263,20 @@ impl Run {
             }
         };
         if !hand.staged {
-            let (archive, digest) = (ready.archive.clone(), ready.digest.clone());
-            let stage = self.destination.blocking(move |volume| volume.stage(&archive, &digest));
-            let staged = self.interruptible(stop, async { stage.await?.map_err(Failure::Volume) });
-            hand.staged = staged.await? == volume::Staged::Whole;
+            let stage = self.destination.stage(&ready.archive, &ready.digest);
+            hand.staged = self.interruptible(stop, stage).await? == Staged::Whole;
             if !hand.staged {
                 // What is stored by now is decided about anew.
                 hand.prepared = Some(ready);
                 return Ok(());
             }
+        }
+        hand.conditional_writes = hand.conditional_writes.or(ready.conditional_writes);
+        if hand
+            .conditional_writes
+            .is_none_or(|seen| seen == ConditionalWrites::Unknown)
+        {
+            hand.conditional_writes = self.destination.conditional_writes().await?;
         }
         let upload = self.upload(&ready.digest);
         hand.prepared = Some(ready);
@@ -254,38 +290,54 @@ impl Run {
 
     /// The one write. What it does not say is found out by looking.
     async fn write(&self, hand: &mut Hand) -> Result<(), Failure> {
+        let Some(ready) = &hand.prepared else {
+            // Only a pod that has an archive passes the fence.
+            hand.withdrawn = hand.hold.take();
+            return Ok(());
+        };
         hand.writes += 1;
-        match self.destination.blocking(Volume::link).await? {
-            Ok(Linked::Stored | Linked::Exists) => {}
-            Ok(Linked::Withdrawn) => {
+        if self.destination.writes_once() {
+            hand.sent.clone_from(&hand.hold);
+        }
+        match self.destination.write(&ready.archive, &ready.digest).await? {
+            Written::Answered(seen) => hand.conditional_writes = seen.or(hand.conditional_writes),
+            Written::Withdrawn => {
                 // Another pod doubted this one; from here on this one is a pod like any other.
                 hand.hold = None;
                 hand.staged = false;
             }
-            Err(error) => {
-                tracing::warn!(%error, "the write's outcome is open; reading the key");
-                if hand.writes < ATTEMPTS {
+            Written::Refused(failure, seen) => {
+                tracing::warn!(%failure, "the write was refused");
+                hand.conditional_writes = seen.or(hand.conditional_writes);
+                hand.withdrawn = hand.hold.take();
+                hand.given_up = Some(failure);
+            }
+            Written::Open(failure) => {
+                tracing::warn!(%failure, "the write's outcome is open; reading the key");
+                if hand.sent.is_some() {
+                    hand.open = Some(failure);
+                } else if hand.writes < ATTEMPTS {
                     tokio::time::sleep(ATTEMPT_PAUSE).await;
                 } else if let Some(mine) = hand.hold.clone() {
                     self.withdraw(hand, &mine).await?;
-                    hand.given_up = Some(error);
+                    hand.given_up = Some(failure);
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes the unfinished file of a holder away: by this hold it can store no more.
+    /// Makes a hold worthless, where that can be done; where not, it is known to have had its time.
     async fn withdraw(&self, hand: &mut Hand, upload: &Upload) -> Result<(), Failure> {
         let holder = upload.pod_uid.clone().unwrap_or_default();
+        if !self.destination.withdraw(self.settings.slot, &holder).await? {
+            hand.awaited = Some(upload.clone());
+            return Ok(());
+        }
         if holder == self.settings.arguments.pod_uid {
             hand.hold = None;
             hand.staged = false;
         }
-        self.destination
-            .blocking(move |volume| volume.withdraw(&holder))
-            .await?
-            .map_err(Failure::Volume)?;
         hand.withdrawn = Some(upload.clone());
         Ok(())
     }
@@ -319,7 +371,12 @@ impl Run {
 
     /// Gives the holder of the fence time to finish; ends as soon as the record moves.
     async fn settle(&self, seen: &Upload) -> Result<(), Failure> {
-        let until = Instant::now() + Duration::from_secs(self.settings.arguments.settle_seconds);
+        let bytes = seen
+            .bytes
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .unwrap_or_default();
+        let patience = Duration::from_secs(self.settings.arguments.settle_seconds);
+        let until = Instant::now() + patience + self.destination.time_to_write(bytes);
         while Instant::now() < until {
             tokio::time::sleep(SETTLE_PAUSE).await;
             let record = self.record.read().await.map_err(Failure::Record)?;
@@ -331,16 +388,16 @@ impl Run {
     }
 
     fn upload(&self, digest: &Digest) -> Upload {
-        let Place { claim, key } = self.destination.place(self.settings.slot);
-        Upload {
+        let mut upload = Upload {
             state: UploadState::Started,
             pod_uid: Some(self.settings.arguments.pod_uid.clone()),
-            claim_name: Some(claim),
-            key: Some(key),
             sha256: Some(digest.sha256.clone()),
             bytes: i64::try_from(digest.bytes).ok(),
             started_at: Some(Utc::now()),
-        }
+            ..Upload::default()
+        };
+        self.destination.place(self.settings.slot).put(&mut upload);
+        upload
     }
 
     fn elsewhere(&self, upload: &Upload) -> Failure {
@@ -348,9 +405,27 @@ impl Run {
         Failure::Uncertain {
             key: upload.key.clone().unwrap_or_else(unsaid),
             why: format!(
-                "a run that did not end was about to store it on claim {}, and spec.destination has changed since: set it back to have this day settled",
-                upload.claim_name.clone().unwrap_or_else(unsaid)
+                "a run that did not end was about to store it on {}, and spec.destination has changed since: set it back to have this day settled",
+                match (&upload.claim_name, &upload.bucket) {
+                    (Some(claim), _) => format!("claim {claim}"),
+                    (None, Some(bucket)) => format!("bucket {bucket}"),
+                    (None, None) => unsaid(),
+                }
             ),
+        }
+    }
+
+    fn never_answered(&self, upload: &Upload, open: Option<&Failure>) -> Failure {
+        let heard = match open {
+            Some(failure) => failure.to_string(),
+            None => format!(
+                "pod {} was allowed to store it and has not said how that ended",
+                upload.pod_uid.as_deref().unwrap_or("unknown")
+            ),
+        };
+        Failure::Uncertain {
+            key: self.destination.place(self.settings.slot).key,
+            why: format!("{heard}, and nothing lies there yet; the next day's run settles it"),
         }
     }
 
@@ -365,13 +440,16 @@ impl Run {
             ),
         };
         let record = self.record.with_patience(COMPLETION_PATIENCE);
+        let completion = completion.with(hand.conditional_writes);
         completion.put(&record, &self.destination, self.settings.slot).await?;
-        self.destination.blocking(|volume| volume.sweep(true)).await
+        self.destination.sweep(true).await
     }
 
     /// Puts the reason on the record, unless another pod stored or is storing.
     async fn report(&self, failure: &Failure) {
-        self.destination.volume().sweep(false);
+        if let Err(error) = self.destination.sweep(false).await {
+            tracing::warn!(%error, "failed to look for what killed pods left");
+        }
         if matches!(failure, Failure::RecordTaken { .. } | Failure::Record(_)) {
             return;
         }
@@ -420,7 +498,7 @@ impl Run {
         Preparation {
             settings: &self.settings,
             record: &self.record,
-            volume: self.destination.volume(),
+            destination: &self.destination,
             scratch: &self.scratch,
             deadline: self.deadline,
         }

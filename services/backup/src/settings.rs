@@ -1,9 +1,10 @@
 //! The runner's environment, read once. Pure: in are arguments, out is what this run is about.
 
+use crate::s3::Reach;
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use std::{path::PathBuf, str::FromStr, time::Duration};
-use valerix_crds::{BackupPolicySpec, VolumeClaimDestination, backup_runner};
+use valerix_crds::{BackupPolicySpec, DestinationChoice, backup_runner};
 
 /// How far the clocks of two years' time zone data may be apart.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(90);
@@ -43,6 +44,9 @@ pub struct Arguments {
     /// Where the destination's volume is mounted.
     #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
     pub destination_folder: PathBuf,
+    /// How a bucket is reached.
+    #[command(flatten)]
+    pub s3: S3Arguments,
     /// Folder with one folder per PostgreSQL major version, each with `bin/pg_dump` and `bin/pg_restore`.
     #[arg(long, env = "VALERIX_BACKUP_CLIENT_FOLDER", default_value = "/usr/lib/postgresql")]
     pub client_folder: PathBuf,
@@ -54,6 +58,31 @@ pub struct Arguments {
     pub log_format: String,
 }
 
+/// How a bucket is reached.
+#[derive(Clone, Debug, clap::Args)]
+pub struct S3Arguments {
+    /// Folder with the Secret of a bucket's credentials.
+    #[arg(long, env = "VALERIX_BACKUP_S3_CREDENTIALS_FOLDER", default_value = backup_runner::S3_CREDENTIALS_FOLDER)]
+    pub s3_credentials_folder: PathBuf,
+    /// Folder with the Secret of a store's authority.
+    #[arg(long, env = "VALERIX_BACKUP_S3_AUTHORITY_FOLDER", default_value = backup_runner::S3_AUTHORITY_FOLDER)]
+    pub s3_authority_folder: PathBuf,
+    /// How long a request to a store may take beyond the time that its bytes need. Unit: seconds.
+    #[arg(long, env = "VALERIX_BACKUP_S3_REQUEST_SECONDS", default_value_t = 60)]
+    pub s3_request_seconds: u64,
+}
+
+impl S3Arguments {
+    /// As the bucket wants them.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            credentials: self.s3_credentials_folder.clone(),
+            authority: self.s3_authority_folder.clone(),
+            patience: Duration::from_secs(self.s3_request_seconds),
+        }
+    }
+}
+
 /// What this run is about.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -62,7 +91,7 @@ pub struct Settings {
     /// The policy's spec.
     pub spec: BackupPolicySpec,
     /// Where the archive goes.
-    pub destination: VolumeClaimDestination,
+    pub destination: DestinationChoice,
     /// The civil date that this run stands for.
     pub slot: NaiveDate,
     /// By how much the Job's time misses the policy's, where the time zone data of the CronJob controller and of this
@@ -101,7 +130,7 @@ pub enum Error {
         zone: String,
     },
     /// The policy names no destination.
-    #[error("failed to find destination.volumeClaim in the policy's spec")]
+    #[error("failed to find exactly one of destination.s3 and destination.volumeClaim in the policy's spec")]
     Destination,
     /// The deadline is not a duration.
     #[error("failed to read job.deadline")]
@@ -118,7 +147,7 @@ impl Settings {
     /// # Errors
     /// If they are not what the operator writes.
     pub fn new(arguments: Arguments) -> Result<Self, Error> {
-        let spec: BackupPolicySpec = serde_json::from_str(&arguments.spec).map_err(|source| Error::Spec { source })?;
+        let (spec, destination, deadline) = read_spec(&arguments.spec)?;
         let scheduled_at =
             backup_runner::scheduled_at(&arguments.policy, &arguments.job_name).ok_or_else(|| Error::JobName {
                 job_name: arguments.job_name.clone(),
@@ -127,15 +156,10 @@ impl Settings {
         let zone = Tz::from_str(&spec.schedule.time_zone).map_err(|_| Error::Zone {
             zone: spec.schedule.time_zone.clone(),
         })?;
-        let destination = spec.destination.volume_claim.clone().ok_or(Error::Destination)?;
-        let deadline = match spec.job.as_ref().and_then(|job| job.deadline.as_ref()) {
-            Some(deadline) => deadline.value().map_err(|source| Error::Deadline { source })?,
-            None => Duration::from_secs(backup_runner::DEFAULT_DEADLINE_SECONDS),
-        };
         let (slot, off_time) = slot(scheduled_at, &zone, &spec.schedule.time_of_day);
         Ok(Self {
             record_name: backup_runner::record_name(&arguments.policy, slot),
-            deadline: deadline.min(Duration::from_secs(backup_runner::MAX_DEADLINE_SECONDS)),
+            deadline,
             arguments,
             spec,
             destination,
@@ -143,6 +167,18 @@ impl Settings {
             off_time,
         })
     }
+}
+
+/// A policy's spec as it comes, where it stores, and how long its Job may take.
+pub(crate) fn read_spec(text: &str) -> Result<(BackupPolicySpec, DestinationChoice, Duration), Error> {
+    let spec: BackupPolicySpec = serde_json::from_str(text).map_err(|source| Error::Spec { source })?;
+    let destination = spec.destination.choice().ok_or(Error::Destination)?;
+    let deadline = match spec.job.as_ref().and_then(|job| job.deadline.as_ref()) {
+        Some(deadline) => deadline.value().map_err(|source| Error::Deadline { source })?,
+        None => Duration::from_secs(backup_runner::DEFAULT_DEADLINE_SECONDS),
+    };
+    let longest = Duration::from_secs(backup_runner::MAX_DEADLINE_SECONDS);
+    Ok((spec, destination, deadline.min(longest)))
 }
 
 /// The civil date of the Job's time in the zone. Where that time misses the policy's time of day by no more than the

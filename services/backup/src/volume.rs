@@ -9,6 +9,7 @@
 use crate::{
     archive::{self, Digest},
     decision::Stored,
+    destination::ARCHIVE,
     hashing::Hashing,
     manifest::Manifest,
 };
@@ -25,8 +26,6 @@ use std::{
 const ABANDONED_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Who may enter the folders of archives: their owner, and the volume's group.
 const FOLDER_MODE: u32 = 0o750;
-/// End of an archive's name.
-const ARCHIVE: &str = ".tar.zst";
 /// End of an unfinished file's name.
 const UNFINISHED: &str = ".unfinished";
 
@@ -214,6 +213,14 @@ impl Volume {
         Ok(())
     }
 
+    /// Removes the slot's archive; nothing to remove is as good.
+    ///
+    /// # Errors
+    /// If the volume refuses.
+    pub fn remove(&self) -> Result<(), Error> {
+        remove(&self.archive(self.slot))
+    }
+
     /// Takes a pod's unfinished file away, so that it can store no more. Nothing to take away is as good.
     ///
     /// # Errors
@@ -249,17 +256,23 @@ impl Volume {
         }
     }
 
-    /// The newest stored slot before this one.
-    pub fn previous(&self) -> Option<NaiveDate> {
-        fs::read_dir(&self.folder)
-            .ok()?
-            .filter_map(Result::ok)
-            .filter_map(|entry| {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                NaiveDate::parse_from_str(name.strip_suffix(ARCHIVE)?, "%Y%m%d").ok()
-            })
-            .filter(|slot| *slot < self.slot)
-            .max()
+    /// Names of the files in the policy's folder; none while there is no folder.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten();
+        let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+        names.map(|name| name.to_string_lossy().into_owned()).collect()
+    }
+
+    /// Copies the slot's archive into a new file.
+    ///
+    /// # Errors
+    /// If it is not there or cannot be read, or the file cannot be written.
+    pub fn fetch(&self, path: &Path) -> Result<(), Error> {
+        let source = self.archive(self.slot);
+        let mut from = File::open(&source).map_err(io_error(format!("open {}", source.display())))?;
+        let copying = || format!("copy {}", source.display());
+        let mut to = archive::create(path).map_err(io_error(copying()))?;
+        io::copy(&mut from, &mut to).map(|_| ()).map_err(io_error(copying()))
     }
 
     /// The manifest of a stored slot, after reading the whole archive.
@@ -400,7 +413,7 @@ mod tests {
         );
         volume.sweep(true);
         assert_eq!(left(), [".20260822.a.unfinished", ".other", "20260820.tar.zst"]);
-        assert_eq!(volume.previous(), NaiveDate::from_ymd_opt(2026, 8, 20));
+        assert!(volume.names().contains(&"20260820.tar.zst".to_owned()));
     }
 
     #[test]

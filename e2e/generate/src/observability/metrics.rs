@@ -131,6 +131,16 @@ pub const SOURCES: &[Source] = &[
                 "when the newest archive was stored; before the first, when the policy was made",
             ),
             gauge("valerix_backup_archive_bytes", &["namespace", "policy"], "its size"),
+            gauge(
+                "valerix_restore_failed",
+                &["namespace", "restore"],
+                "1 for a Restore that has failed",
+            ),
+            gauge(
+                "valerix_restore_completed_timestamp_seconds",
+                &["namespace", "restore"],
+                "when it ended; 0 while it has not",
+            ),
         ],
     },
     Source {

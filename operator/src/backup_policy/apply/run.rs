@@ -149,7 +149,7 @@ impl Writer {
     }
 
     /// The record of this name as the API server has it, if it is this policy's.
-    async fn own_record(&self, plan: &Plan, name: &str) -> Result<Option<Backup>, Error> {
+    pub(super) async fn own_record(&self, plan: &Plan, name: &str) -> Result<Option<Backup>, Error> {
         let records: Api<Backup> = self.clients.api(&plan.namespace);
         let found = records
             .get_opt(name)

@@ -18,9 +18,11 @@ use k8s_openapi::{
 use kube::{Resource, api::ObjectMeta};
 use std::collections::BTreeMap;
 use valerix_crds::{
+    BackupDatabase, DestinationChoice, SecretReference,
     backup_runner::{
         CONNECTIONS_FOLDER, DESTINATION_FOLDER, FINAL_EXIT_CODES, JOB_NAME_ENV, JOB_NAME_LABEL, NAMESPACE_ENV,
-        POD_UID_ENV, POLICY_ENV, POLICY_UID_ENV, SCRATCH_FOLDER, SPEC_ENV, job_name,
+        POD_UID_ENV, POLICY_ENV, POLICY_UID_ENV, S3_AUTHORITY_FOLDER, S3_CREDENTIALS_FOLDER, SCRATCH_FOLDER, SPEC_ENV,
+        job_name,
     },
     names::{RUN_ANNOTATION, SLOT_LABEL},
 };
@@ -28,9 +30,11 @@ use valerix_crds::{
 /// Room for dumps and archive when the policy does not say.
 const DEFAULT_SCRATCH_SIZE: &str = "4Gi";
 /// Name of the container, which the failure policy speaks of.
-const CONTAINER: &str = "backup";
+pub(crate) const CONTAINER: &str = "backup";
 /// User and group of the image.
-const USER: i64 = 65532;
+pub(crate) const USER: i64 = 65532;
+/// How long a pod may go on with the one request to a bucket after it was asked to end.
+const PUT_GRACE_SECONDS: i64 = 4096;
 /// Pods after the first that a crash or an unreachable API server may cost.
 const RETRIES: i32 = 2;
 
@@ -52,7 +56,7 @@ pub fn build_job_template(plan: &Plan) -> JobTemplateSpec {
                     labels: Some(labels(&plan.name)),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(plan)),
+                spec: Some(pod(plan, account(plan), Work::Run)),
             },
             ..JobSpec::default()
         }),
@@ -85,7 +89,7 @@ pub fn build_job(plan: &Plan, cron_job: &CronJob, slot: Slot, by_hand: Option<&s
     })
 }
 
-fn failure_policy() -> PodFailurePolicy {
+pub(crate) fn failure_policy() -> PodFailurePolicy {
     PodFailurePolicy {
         rules: vec![
             PodFailurePolicyRule {
@@ -109,12 +113,22 @@ fn failure_policy() -> PodFailurePolicy {
     }
 }
 
-fn pod(plan: &Plan) -> PodSpec {
+/// What a pod is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// It reads databases and writes the destination.
+    Run,
+    /// It reads the destination.
+    TrialRestore,
+}
+
+pub(super) fn pod(plan: &Plan, account: String, work: Work) -> PodSpec {
     PodSpec {
-        service_account_name: Some(account(plan)),
+        service_account_name: Some(account),
         automount_service_account_token: Some(true),
         enable_service_links: Some(false),
         restart_policy: Some("Never".into()),
+        termination_grace_period_seconds: grace(plan, work),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             run_as_user: Some(USER),
@@ -132,7 +146,7 @@ fn pod(plan: &Plan) -> PodSpec {
             image: Some(plan.runner.image.clone()),
             image_pull_policy: Some("IfNotPresent".into()),
             command: Some(vec!["/bin/backup".into()]),
-            env: Some(environment(plan)),
+            env: Some(environment(plan, work)),
             resources: Some(resources(plan)),
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),
@@ -143,21 +157,31 @@ fn pod(plan: &Plan) -> PodSpec {
                 }),
                 ..SecurityContext::default()
             }),
-            volume_mounts: Some(mounts(plan)),
+            volume_mounts: Some(mounts(plan, work)),
             ..Container::default()
         }],
-        volumes: Some(volumes(plan)),
+        volumes: Some(volumes(plan, work)),
         ..PodSpec::default()
     }
 }
 
-fn environment(plan: &Plan) -> Vec<EnvVar> {
-    let value = |name: &str, value: String| EnvVar {
+/// A request to a bucket that is cut costs the day, so a pod that sends one is given the time that 4 GiB take. Any other
+/// ends at once.
+fn grace(plan: &Plan, work: Work) -> Option<i64> {
+    let puts = work == Work::Run && matches!(plan.destination, DestinationChoice::S3(_));
+    puts.then_some(PUT_GRACE_SECONDS)
+}
+
+pub(crate) fn value(name: &str, value: String) -> EnvVar {
+    EnvVar {
         name: name.into(),
         value: Some(value),
         value_from: None,
-    };
-    let field = |name: &str, path: String| EnvVar {
+    }
+}
+
+pub(crate) fn field(name: &str, path: String) -> EnvVar {
+    EnvVar {
         name: name.into(),
         value: None,
         value_from: Some(EnvVarSource {
@@ -167,31 +191,47 @@ fn environment(plan: &Plan) -> Vec<EnvVar> {
             }),
             ..EnvVarSource::default()
         }),
-    };
+    }
+}
+
+fn environment(plan: &Plan, work: Work) -> Vec<EnvVar> {
     // A specification that came from the API server always becomes JSON again.
     let spec = serde_json::to_string(&plan.spec).unwrap_or_default();
-    vec![
+    let mut environment = vec![
         value(POLICY_ENV, plan.name.clone()),
         value(POLICY_UID_ENV, plan.uid.clone()),
         value(SPEC_ENV, spec),
         field(NAMESPACE_ENV, "metadata.namespace".into()),
         field(POD_UID_ENV, "metadata.uid".into()),
-        field(JOB_NAME_ENV, format!("metadata.labels['{JOB_NAME_LABEL}']")),
-    ]
+    ];
+    if work == Work::Run {
+        environment.push(field(JOB_NAME_ENV, format!("metadata.labels['{JOB_NAME_LABEL}']")));
+    }
+    environment
 }
 
-fn mounts(plan: &Plan) -> Vec<VolumeMount> {
+fn mounts(plan: &Plan, work: Work) -> Vec<VolumeMount> {
     let mount = |name: String, path: String, read_only| VolumeMount {
         name,
         mount_path: path,
         read_only,
         ..VolumeMount::default()
     };
-    let mut mounts = vec![
-        mount("scratch".into(), SCRATCH_FOLDER.into(), None),
-        mount("destination".into(), DESTINATION_FOLDER.into(), None),
-    ];
-    mounts.extend((0..plan.spec.databases.len()).map(|index| {
+    let mut mounts = vec![mount("scratch".into(), SCRATCH_FOLDER.into(), None)];
+    match &plan.destination {
+        DestinationChoice::VolumeClaim(_) => {
+            let read_only = (work == Work::TrialRestore).then_some(true);
+            mounts.push(mount("destination".into(), DESTINATION_FOLDER.into(), read_only));
+        }
+        DestinationChoice::S3(destination) => {
+            mounts.push(mount("s3-credentials".into(), S3_CREDENTIALS_FOLDER.into(), Some(true)));
+            if destination.ca_secret_ref.is_some() {
+                mounts.push(mount("s3-authority".into(), S3_AUTHORITY_FOLDER.into(), Some(true)));
+            }
+        }
+    }
+    let connections = connections(plan, work).len();
+    mounts.extend((0..connections).map(|index| {
         mount(
             format!("connection-{index}"),
             format!("{CONNECTIONS_FOLDER}/{index}"),
@@ -201,37 +241,61 @@ fn mounts(plan: &Plan) -> Vec<VolumeMount> {
     mounts
 }
 
-fn volumes(plan: &Plan) -> Vec<Volume> {
-    let mut volumes = vec![
-        Volume {
-            name: "scratch".into(),
-            empty_dir: Some(EmptyDirVolumeSource {
-                size_limit: Some(scratch_size(plan)),
-                medium: None,
-            }),
-            ..Volume::default()
-        },
-        Volume {
+fn volumes(plan: &Plan, work: Work) -> Vec<Volume> {
+    let mut volumes = vec![Volume {
+        name: "scratch".into(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(scratch_size(plan)),
+            medium: None,
+        }),
+        ..Volume::default()
+    }];
+    match &plan.destination {
+        DestinationChoice::VolumeClaim(destination) => volumes.push(Volume {
             name: "destination".into(),
             persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: plan.destination.claim_name.clone(),
+                claim_name: destination.claim_name.clone(),
                 read_only: None,
             }),
             ..Volume::default()
-        },
-    ];
-    volumes.extend(plan.spec.databases.iter().enumerate().map(|(index, database)| Volume {
-        name: format!("connection-{index}"),
-        // Optional: the runner names what is missing, where a pod would only hang.
+        }),
+        DestinationChoice::S3(destination) => {
+            volumes.push(secret("s3-credentials".into(), &destination.credentials_secret_ref));
+            volumes.extend(
+                destination
+                    .ca_secret_ref
+                    .as_ref()
+                    .map(|reference| secret("s3-authority".into(), reference)),
+            );
+        }
+    }
+    let connections = connections(plan, work).iter().enumerate();
+    volumes.extend(
+        connections.map(|(index, database)| secret(format!("connection-{index}"), &database.connection_secret_ref)),
+    );
+    volumes
+}
+
+/// The databases that a pod must reach.
+fn connections(plan: &Plan, work: Work) -> &[BackupDatabase] {
+    match work {
+        Work::Run => &plan.spec.databases,
+        Work::TrialRestore => &[],
+    }
+}
+
+/// A mounted Secret. Optional: the runner names what is missing, where a pod would only hang.
+pub(crate) fn secret(name: String, reference: &SecretReference) -> Volume {
+    Volume {
+        name,
         secret: Some(SecretVolumeSource {
-            secret_name: Some(database.connection_secret_ref.name.clone()),
+            secret_name: Some(reference.name.clone()),
             optional: Some(true),
             default_mode: Some(0o440),
             items: None,
         }),
         ..Volume::default()
-    }));
-    volumes
+    }
 }
 
 /// What dumps and archive may take of a node.

@@ -1,14 +1,16 @@
 //! Third step: a plan as the objects that make it true. Pure: the same plan always gives the same objects.
 
 mod cron_job;
-mod job;
+pub(crate) mod job;
 mod record;
 mod role_binding;
 mod service_account;
+mod verification;
 
 pub use cron_job::build_cron_job;
 pub use job::build_job;
 pub use record::build_record;
+pub use verification::build_verification_job;
 
 use super::{slot::Slot, validate::Plan};
 use k8s_openapi::{
@@ -16,7 +18,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use std::collections::BTreeMap;
-use valerix_crds::names::{MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, POLICY_LABEL};
+use valerix_crds::{
+    TrialRestore,
+    names::{MANAGED_BY, MANAGED_BY_LABEL, NAME_LABEL, POLICY_LABEL},
+};
 
 /// Value of the name label of everything that runs a backup.
 const RUNNER: &str = "valerix-backup";
@@ -29,15 +34,27 @@ pub struct Resources {
     pub service_account: ServiceAccount,
     /// What the Job may do.
     pub role_binding: RoleBinding,
+    /// What a trial restore runs as and what that may do, where there are any.
+    pub verifier: Option<(ServiceAccount, RoleBinding)>,
     /// What starts the Job.
     pub cron_job: CronJob,
 }
 
 /// Builds everything.
 pub fn build(plan: &Plan) -> Resources {
+    let verification = plan.spec.verification.as_ref();
+    let restores = verification.is_some_and(|verification| verification.restore != TrialRestore::Off);
+    let pair = |account: String| {
+        (
+            service_account::build_service_account(plan, account.clone()),
+            role_binding::build_role_binding(plan, account),
+        )
+    };
+    let (service_account, role_binding) = pair(account(plan));
     Resources {
-        service_account: service_account::build_service_account(plan),
-        role_binding: role_binding::build_role_binding(plan),
+        service_account,
+        role_binding,
+        verifier: restores.then(|| pair(verifier(plan))),
         cron_job: build_cron_job(plan),
     }
 }
@@ -67,6 +84,11 @@ fn account(plan: &Plan) -> String {
     format!("{}-backup", plan.name)
 }
 
+/// The same of a trial restore.
+fn verifier(plan: &Plan) -> String {
+    format!("{}-verify", plan.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{fixtures, validate::validate};
@@ -79,8 +101,10 @@ mod tests {
         let Resources {
             service_account,
             role_binding,
+            verifier,
             cron_job,
         } = build(&plan);
+        assert_eq!(verifier, None, "nothing is restored unless it is asked for");
         insta::assert_yaml_snapshot!("service_account", service_account);
         insta::assert_yaml_snapshot!("role_binding", role_binding);
         insta::assert_yaml_snapshot!("cron_job", cron_job);
@@ -149,6 +173,78 @@ mod tests {
             pod.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap()["memory"].0,
             "256Mi"
         );
+    }
+
+    #[test]
+    fn a_trial_restore_sees_the_destination_and_no_database() {
+        let mut policy = fixtures::policy();
+        policy.spec.verification = serde_json::from_value(serde_json::json!({"restore": "EveryRun"})).unwrap();
+        let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
+        let (account, binding) = build(&plan).verifier.unwrap();
+        assert_eq!(account.metadata.name.as_deref(), Some("shop-verify"));
+        assert_eq!(binding.subjects.unwrap()[0].name, "shop-verify");
+        let job = build_verification_job(&plan, plan.today.day);
+        assert_eq!(job.metadata.name.as_deref(), Some("shop-v20260821"));
+        assert_eq!(job.metadata.owner_references.as_ref().unwrap()[0].uid, "policy-uid");
+        let spec = job.spec.unwrap();
+        let pod = spec.template.spec.unwrap();
+        assert_eq!(pod.service_account_name.as_deref(), Some("shop-verify"));
+        let container = &pod.containers[0];
+        assert_eq!(
+            container.command.as_deref(),
+            Some(["/bin/backup".to_owned(), "verify".to_owned()].as_slice())
+        );
+        let environment = container.env.as_ref().unwrap();
+        let slot = environment
+            .iter()
+            .find(|variable| variable.name == backup_runner::SLOT_ENV)
+            .unwrap();
+        assert_eq!(slot.value.as_deref(), Some("2026-08-21"));
+        assert!(
+            !environment
+                .iter()
+                .any(|variable| variable.name == backup_runner::JOB_NAME_ENV)
+        );
+        assert!(pod.volumes.unwrap().iter().all(|volume| volume.secret.is_none()));
+        let mounts = container.volume_mounts.as_ref().unwrap();
+        let destination = mounts.iter().find(|mount| mount.name == "destination").unwrap();
+        assert_eq!(destination.read_only, Some(true));
+    }
+
+    #[test]
+    fn a_bucket_is_reached_by_mounted_secrets_and_no_claim() {
+        let mut policy = fixtures::policy();
+        policy.spec.destination = serde_json::from_value(serde_json::json!({"s3": {
+            "bucket": "b", "credentialsSecretRef": {"name": "store"}, "caSecretRef": {"name": "authority"},
+        }}))
+        .unwrap();
+        let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
+        let job = build_cron_job(&plan).spec.unwrap().job_template.spec.unwrap();
+        let pod = job.template.spec.unwrap();
+        let volumes = pod.volumes.unwrap();
+        assert!(volumes.iter().all(|volume| volume.persistent_volume_claim.is_none()));
+        let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+        for (secret, path) in [
+            ("store", backup_runner::S3_CREDENTIALS_FOLDER),
+            ("authority", backup_runner::S3_AUTHORITY_FOLDER),
+        ] {
+            let is_it = |volume: &&k8s_openapi::api::core::v1::Volume| {
+                let source = volume.secret.as_ref();
+                source.is_some_and(|source| {
+                    source.secret_name.as_deref() == Some(secret) && source.optional == Some(true)
+                })
+            };
+            let volume = volumes.iter().find(is_it).unwrap();
+            let mount = mounts.iter().find(|mount| mount.name == volume.name).unwrap();
+            assert_eq!((mount.mount_path.as_str(), mount.read_only), (path, Some(true)));
+        }
+        assert_eq!(
+            pod.termination_grace_period_seconds,
+            Some(4096),
+            "one request is not cut"
+        );
+        let environment = pod.containers[0].env.clone().unwrap();
+        assert!(environment.iter().all(|variable| variable.name.starts_with("VALERIX_")));
     }
 
     #[test]

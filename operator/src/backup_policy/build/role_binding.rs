@@ -1,12 +1,12 @@
 //! What the Job may do: read Backups and patch their status in its namespace, nothing else.
 
-use super::{Plan, account, metadata};
+use super::{Plan, metadata};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 
-/// Binds the runner's ClusterRole in the policy's namespace.
-pub fn build_role_binding(plan: &Plan) -> RoleBinding {
+/// Binds the runner's ClusterRole in the policy's namespace to the ServiceAccount of the same name.
+pub fn build_role_binding(plan: &Plan, account: String) -> RoleBinding {
     RoleBinding {
-        metadata: metadata(plan, account(plan)),
+        metadata: metadata(plan, account.clone()),
         role_ref: RoleRef {
             api_group: "rbac.authorization.k8s.io".into(),
             kind: "ClusterRole".into(),
@@ -14,7 +14,7 @@ pub fn build_role_binding(plan: &Plan) -> RoleBinding {
         },
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".into(),
-            name: account(plan),
+            name: account,
             namespace: Some(plan.namespace.clone()),
             ..Subject::default()
         }]),

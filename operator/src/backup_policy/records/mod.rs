@@ -5,11 +5,13 @@
 //! destination, settles it.
 
 mod due;
+mod pruned;
 mod still_due;
 #[cfg(test)]
 mod tests;
 
 pub use due::{in_the_way, wanted};
+pub use pruned::pruned;
 pub use still_due::{Step, StillDue, is_announced, still_due};
 
 use super::{

@@ -4,7 +4,9 @@
 mod by_hand;
 mod kills;
 mod records;
+mod retention;
 mod still_due;
+mod verification;
 
 use super::*;
 use crate::{

@@ -106,10 +106,7 @@ impl Fault {
     /// The field of the spec that only requests can obey, where nothing but connections comes in; none if there is none.
     pub fn asks_for_requests(&self) -> Option<&'static str> {
         let valerix_policy::Fault {
-            latency,
-            errors,
-            abort,
-            ..
+            latency, errors, abort, ..
         } = &self.document;
         if errors.is_some() {
             return Some("spec.errors");

@@ -492,7 +492,11 @@ mod tests {
             spec.remove("latency");
             spec.extend(fault.as_object().unwrap().clone());
         }
-        world.observed.pods.iter_mut().for_each(|pod| pod.ready_since = Some(at(0)));
+        world
+            .observed
+            .pods
+            .iter_mut()
+            .for_each(|pod| pod.ready_since = Some(at(0)));
         world.add_pods(2);
         world.service().guard = Some(guard);
         let told = match world.victims() {

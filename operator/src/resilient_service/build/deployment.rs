@@ -25,7 +25,8 @@ use k8s_openapi::{
 };
 use std::collections::BTreeMap;
 use valerix_crds::{
-    ImagePullPolicy, ReloadStrategy, ResilientServiceSpec, UpdateStrategyType, names::{CONFIG_ANNOTATION, GUARD_LABEL},
+    ImagePullPolicy, ReloadStrategy, ResilientServiceSpec, UpdateStrategyType,
+    names::{CONFIG_ANNOTATION, GUARD_LABEL},
 };
 
 /// How long a rollout may stand still, unless the specification says otherwise. Unit: seconds.

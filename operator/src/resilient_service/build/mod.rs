@@ -69,7 +69,10 @@ mod tests {
 
     fn built(spec: serde_json::Value) -> Resources {
         let service = Arc::new(fixtures::service("order", spec));
-        build(&validate(&service, 2, "ghcr.io/valerix/guard:1").unwrap(), "valerix-system")
+        build(
+            &validate(&service, 2, "ghcr.io/valerix/guard:1").unwrap(),
+            "valerix-system",
+        )
     }
 
     fn snapshot(name: &str, resources: &Resources) {
@@ -151,11 +154,17 @@ mod tests {
             let open: Vec<_> = open.into_iter().map(|port| json!(port.port)).collect();
             (json!(targets), json!(open))
         };
-        assert_eq!(seen(&plan), (json!([15100, 15101, 3200]), json!([3200, 9090, 9999, 15100, 15101])));
+        assert_eq!(
+            seen(&plan),
+            (json!([15100, 15101, 3200]), json!([3200, 9090, 9999, 15100, 15101]))
+        );
         plan.has_pods_of_another_shape = true;
         assert_eq!(
             seen(&plan),
-            (json!(["http", "events", 3200]), json!([3001, 3100, 3200, 9090, 9999, 15100, 15101]))
+            (
+                json!(["http", "events", 3200]),
+                json!([3001, 3100, 3200, 9090, 9999, 15100, 15101])
+            )
         );
     }
 

@@ -50,7 +50,10 @@ impl GuardPlan {
             .iter()
             .map(|listener| format!("{}-{}", listener.listen, listener.forward))
             .collect();
-        valerix_policy::hash(pairs.join(" ").as_bytes()).chars().take(16).collect()
+        valerix_policy::hash(pairs.join(" ").as_bytes())
+            .chars()
+            .take(16)
+            .collect()
     }
 }
 
@@ -232,7 +235,8 @@ fn targets(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
             continue;
         }
         if !relays {
-            let remedy = "set spec.guard.mode to Sidecar and spec.guard.outbound.targets to Auto, or write http:// or https://";
+            let remedy =
+                "set spec.guard.mode to Sidecar and spec.guard.outbound.targets to Auto, or write http:// or https://";
             refuse("url", "only a guard relays what is no HTTP", remedy);
         }
         let of_requests = [
@@ -315,7 +319,10 @@ mod tests {
         let target = |target: Value| json!({"resilience": {"targets": [target]}});
         let cases = [
             (json!({}), vec![]),
-            (json!({"resilience": {"protocol": "None"}}), vec!["spec.resilience.protocol"]),
+            (
+                json!({"resilience": {"protocol": "None"}}),
+                vec!["spec.resilience.protocol"],
+            ),
             (
                 json!({"ports": [{"name": "http", "containerPort": 15001}, {"name": "b", "containerPort": 15299}]}),
                 vec!["spec.ports[0].containerPort", "spec.ports[1].containerPort"],
@@ -324,7 +331,10 @@ mod tests {
                 json!({"ports": [{"name": "a", "containerPort": 15000}, {"name": "b", "containerPort": 15300}]}),
                 vec![],
             ),
-            (json!({"resilience": {"reportPort": 15100}}), vec!["spec.resilience.reportPort"]),
+            (
+                json!({"resilience": {"reportPort": 15100}}),
+                vec!["spec.resilience.reportPort"],
+            ),
             (
                 json!({"guard": {"inbound": {"ports": [{"name": "http"}, {"name": "grpc"}]}}}),
                 vec!["spec.guard.inbound.ports[1].name"],
@@ -390,25 +400,36 @@ mod tests {
     #[test]
     fn a_service_named_like_the_guards_container_cannot_have_one() {
         let service = Arc::new(fixtures::service(GUARD_CONTAINER, spec(json!({}))));
-        assert_eq!(validate(&service, 1, "guard:1").unwrap_err().0[0].field, "metadata.name");
+        assert_eq!(
+            validate(&service, 1, "guard:1").unwrap_err().0[0].field,
+            "metadata.name"
+        );
     }
 
     #[test]
     fn a_guard_of_another_version_is_none_and_a_tcp_target_needs_one() {
         let unknown = json!({"guard": {"mode": "Ambient"}});
-        assert_eq!(plan(spec(unknown.clone()), "guard:1").unwrap_err(), Vec::<String>::new());
+        assert_eq!(
+            plan(spec(unknown.clone()), "guard:1").unwrap_err(),
+            Vec::<String>::new()
+        );
         let mut with_target = spec(unknown);
         with_target["resilience"] = json!({"targets": [{"name": "cache", "url": "tcp://cache:6379"}]});
-        assert_eq!(plan(with_target, "guard:1").unwrap_err(), ["spec.resilience.targets[0].url"]);
+        assert_eq!(
+            plan(with_target, "guard:1").unwrap_err(),
+            ["spec.resilience.targets[0].url"]
+        );
     }
 
     #[test]
     fn the_shape_follows_what_stands_where_and_no_name() {
         let shape = |changes: Value| plan(spec(changes), "guard:1").unwrap().shape();
         let all = shape(json!({}));
-        let renamed = json!({"ports": [{"name": "web", "containerPort": 8080}, {"name": "redis", "containerPort": 6379}]});
+        let renamed =
+            json!({"ports": [{"name": "web", "containerPort": 8080}, {"name": "redis", "containerPort": 6379}]});
         assert_eq!(shape(renamed), all);
-        let turned = json!({"ports": [{"name": "redis", "containerPort": 6379}, {"name": "http", "containerPort": 8080}]});
+        let turned =
+            json!({"ports": [{"name": "redis", "containerPort": 6379}, {"name": "http", "containerPort": 8080}]});
         assert_ne!(shape(turned), all);
         let fewer = json!({"guard": {"inbound": {"ports": [{"name": "redis", "protocol": "TCP"}]}}});
         assert_ne!(shape(fewer.clone()), all);

@@ -1,4 +1,4 @@
-//! The two calls of the API server that the runner makes: get of a Backup, JSON patch of its status. A trap can hold
+//! The two calls of the API server that the runner makes: get of a Backup or Restore, JSON patch of its status. A trap can hold
 //! a patch before or after it takes, or drop its answer, so that a test can kill the runner exactly there.
 
 use axum::{
@@ -63,7 +63,7 @@ pub struct Api(Arc<Mutex<Inner>>);
 impl Api {
     /// Serves on a free port; returns its URL.
     pub async fn serve(&self) -> String {
-        let base = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/backups/{name}";
+        let base = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/{plural}/{name}";
         let router = Router::new()
             .route(base, get(read))
             .route(&format!("{base}/status"), patch(write))
@@ -82,6 +82,10 @@ impl Api {
         inner
             .records
             .insert(record["metadata"]["name"].as_str().unwrap().to_owned(), record);
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.0.lock().unwrap().records.remove(name);
     }
 
     pub fn record(&self, name: &str) -> Value {
@@ -106,14 +110,18 @@ fn status(code: StatusCode, reason: &str) -> Response {
     (code, Json(body)).into_response()
 }
 
-async fn read(State(api): State<Api>, Path(name): Path<String>) -> Response {
+async fn read(State(api): State<Api>, Path((_, name)): Path<(String, String)>) -> Response {
     match api.0.lock().unwrap().records.get(&name) {
         Some(record) => Json(record.clone()).into_response(),
         None => status(StatusCode::NOT_FOUND, "not found"),
     }
 }
 
-async fn write(State(api): State<Api>, Path(name): Path<String>, Json(operations): Json<Value>) -> Response {
+async fn write(
+    State(api): State<Api>,
+    Path((_, name)): Path<(String, String)>,
+    Json(operations): Json<Value>,
+) -> Response {
     let operations: json_patch::Patch = serde_json::from_value(operations).unwrap();
     let applied = |inner: &Inner| {
         let mut next = inner.records.get(&name).cloned()?;
@@ -140,6 +148,9 @@ async fn write(State(api): State<Api>, Path(name): Path<String>, Json(operations
     }
     let next = {
         let mut inner = api.0.lock().unwrap();
+        if !inner.records.contains_key(&name) {
+            return status(StatusCode::NOT_FOUND, "not found");
+        }
         let Some(mut next) = applied(&inner) else {
             return status(
                 StatusCode::UNPROCESSABLE_ENTITY,

@@ -91,6 +91,16 @@ impl Harness {
         fs::write(folder.join(key), value).unwrap();
     }
 
+    /// Where a Secret of the bucket is mounted.
+    pub fn s3_folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join("s3").join(name)
+    }
+
+    pub fn s3_secret(&self, name: &str, key: &str, value: &str) {
+        fs::create_dir_all(self.s3_folder(name)).unwrap();
+        fs::write(self.s3_folder(name).join(key), value).unwrap();
+    }
+
     pub fn destination(&self) -> PathBuf {
         self.folder.path().join("destination")
     }
@@ -117,7 +127,20 @@ impl Harness {
         fs::create_dir_all(&scratch).unwrap();
         fs::create_dir_all(self.destination()).unwrap();
         let log = fs::File::create(self.log(uid)).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_backup"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backup"));
+        self.environment(&mut command, uid, &scratch);
+        command
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap()
+    }
+
+    /// The environment that the operator writes.
+    pub fn environment(&self, command: &mut Command, uid: &str, scratch: &Path) {
+        command
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("KUBECONFIG", &self.kubeconfig)
@@ -131,19 +154,16 @@ impl Harness {
                 "VALERIX_BACKUP_CONNECTIONS_FOLDER",
                 self.folder.path().join("connections"),
             )
-            .env("VALERIX_BACKUP_SCRATCH_FOLDER", &scratch)
+            .env("VALERIX_BACKUP_SCRATCH_FOLDER", scratch)
             .env("VALERIX_BACKUP_DESTINATION_FOLDER", self.destination())
             .env("VALERIX_BACKUP_CLIENT_FOLDER", &self.client_folder)
             .env("VALERIX_BACKUP_SETTLE_SECONDS", "1")
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
+            .env("VALERIX_BACKUP_S3_REQUEST_SECONDS", "2")
+            .env("VALERIX_BACKUP_S3_CREDENTIALS_FOLDER", self.s3_folder("credentials"))
+            .env("VALERIX_BACKUP_S3_AUTHORITY_FOLDER", self.s3_folder("authority"));
     }
 
-    fn log(&self, uid: &str) -> PathBuf {
+    pub fn log(&self, uid: &str) -> PathBuf {
         self.folder.path().join(format!("{uid}.log"))
     }
 

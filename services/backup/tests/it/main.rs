@@ -8,10 +8,15 @@
 )]
 
 mod api;
+mod bucket;
 mod crash;
 mod damage;
 mod harness;
 mod refusals;
+mod restore;
+mod retention;
 mod round_trip;
+mod store;
+mod trial;
 mod trust;
 mod waiting;

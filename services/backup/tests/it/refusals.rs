@@ -285,7 +285,7 @@ async fn a_destination_that_cannot_be_written_is_named() {
     assert_eq!(harness.record()["status"]["phase"], "Failed", "{}", ended.log);
     assert_eq!(ended.code, Some(25), "{}", ended.log);
     assert!(
-        harness.message().contains("destination's volume"),
+        harness.message().contains("on the destination"),
         "{}",
         harness.message()
     );

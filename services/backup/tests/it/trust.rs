@@ -19,12 +19,12 @@ use tokio_rustls::{
     },
 };
 
-const AUTHORITY: &str = include_str!("certificates/authority.crt");
+pub const AUTHORITY: &str = include_str!("certificates/authority.crt");
 const CERTIFICATE: &str = include_str!("certificates/server.crt");
 const KEY: &str = include_str!("certificates/server.key");
 
-/// Speaks TLS as PostgreSQL does, and passes on what is said to a server that does not.
-async fn encrypted(server: String) -> u16 {
+/// Speaks TLS as `localhost`.
+pub fn acceptor() -> TlsAcceptor {
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -34,7 +34,12 @@ async fn encrypted(server: String) -> u16 {
             PrivateKeyDer::from_pem_slice(KEY.as_bytes()).unwrap(),
         )
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Speaks TLS as PostgreSQL does, and passes on what is said to a server that does not.
+async fn encrypted(server: String) -> u16 {
+    let acceptor = acceptor();
     let listener = TcpListener::bind("localhost:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -1,0 +1,157 @@
+//! What the operator and the restoring runner agree on beside [`crate::backup_runner`]: environment, names, and what
+//! the runner is told of the archive.
+//!
+//! Pure. The folders, the way pods learn who they are and the exit codes are those of a backup.
+
+use crate::BackupDestination;
+use serde::{Deserialize, Serialize};
+
+/// The runner's argument that makes it restore.
+pub const RESTORE: &str = "restore";
+/// The further argument that makes it drop what a Restore has replaced.
+pub const DROP_PREVIOUS: &str = "--drop-previous";
+
+/// Name of the Restore.
+pub const RESTORE_ENV: &str = "VALERIX_RESTORE";
+/// UID of the Restore: another one of its name is never reported into.
+pub const RESTORE_UID_ENV: &str = "VALERIX_RESTORE_UID";
+/// The Restore's `spec` as JSON.
+pub const SPEC_ENV: &str = "VALERIX_RESTORE_SPEC";
+/// The archive as JSON, a [`SourceArchive`].
+pub const SOURCE_ENV: &str = "VALERIX_RESTORE_SOURCE";
+
+/// Folder, below that of the connections, of `target.connectionSecretRef`.
+pub const CONNECTION_MOUNT: usize = 0;
+/// Folder, below that of the connections, of `target.adminSecretRef`.
+pub const ADMIN_MOUNT: usize = 1;
+
+/// How long the old database is kept when the Restore does not say. Unit: seconds.
+pub const DEFAULT_KEEP_PREVIOUS_SECONDS: u64 = 7 * 24 * 60 * 60;
+
+/// Where the archive lies and what it must be.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceArchive {
+    /// Where it lies.
+    pub destination: BackupDestination,
+    /// Its key: the path from the volume's root, or the name of the object.
+    pub key: String,
+    /// sha256 that it must have, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// The day that it must be of, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// Whose archive it must be, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_uid: Option<String>,
+}
+
+/// What the runner may give as `status.reason`, and what each means.
+pub const REASONS: [(&str, &str); 18] = [
+    ("Restored", "Everything is in its place."),
+    (
+        "InvalidConfiguration",
+        "The Job's environment is not one that the operator writes.",
+    ),
+    (
+        "SecretInvalid",
+        "A Secret of spec.target or a key of it is missing or wrong.",
+    ),
+    (
+        "ClientUnsuitable",
+        "The server or the archive is newer than every PostgreSQL client of the runner's image.",
+    ),
+    ("DatabaseUnreachable", "The server did not answer until the deadline."),
+    (
+        "DatabaseRefused",
+        "The server refuses the connection: role, password, certificate.",
+    ),
+    (
+        "StatementFailed",
+        "The server refused a statement; the message has its words.",
+    ),
+    (
+        "ArchiveUnavailable",
+        "The archive is not on the destination, or cannot be read.",
+    ),
+    (
+        "ArchiveDamaged",
+        "The archive is not what its record or its own manifest says. The target was not touched.",
+    ),
+    (
+        "TargetRefused",
+        "What was asked for cannot be done on this archive and this server: a name is taken or missing, the role may not, or the old database is bound to something.",
+    ),
+    (
+        "ScratchFailed",
+        "The scratch folder could not hold the archive and a dump.",
+    ),
+    ("RestoreFailed", "pg_restore failed; the message has its words."),
+    (
+        "RestoreDiffers",
+        "Tables or rows that were restored are not those of the manifest.",
+    ),
+    (
+        "SwapFailed",
+        "The databases did not get their names; the old ones are open.",
+    ),
+    (
+        "Interrupted",
+        "The pod was asked to end; what it had begun was put back.",
+    ),
+    ("DeadlineExceeded", "job.deadline passed; what was begun was put back."),
+    ("Internal", "A part of the runner died: a bug, or too little memory."),
+    (
+        "NotUndone",
+        "It failed, and what it had begun could not be put back. The next pod does, and the message says how to by hand.",
+    ),
+];
+
+/// Name of the Job that restores.
+pub fn job_name(restore: &str) -> String {
+    format!("{restore}-restore")
+}
+
+/// Name of the Job that drops what was replaced.
+pub fn drop_job_name(restore: &str) -> String {
+    format!("{restore}-drop")
+}
+
+/// Name under which a database is restored before it gets its own: `<name>_restore_<yyyymmdd>`, cut to what the server takes.
+pub fn staged_name(target: &str, slot: &str) -> String {
+    with_ending(target, &format!("_restore_{}", slot.replace('-', "")))
+}
+
+/// Name of the database that was replaced: `<name>_before_<yyyymmdd>`, cut to what the server takes.
+pub fn previous_name(target: &str, slot: &str) -> String {
+    with_ending(target, &format!("_before_{}", slot.replace('-', "")))
+}
+
+/// The longest name that PostgreSQL keeps whole. Unit: bytes.
+pub const MAX_NAME_BYTES: usize = 63;
+
+fn with_ending(name: &str, ending: &str) -> String {
+    let room = MAX_NAME_BYTES.saturating_sub(ending.len());
+    let kept = name
+        .char_indices()
+        .map(|(at, character)| at + character.len_utf8())
+        .take_while(|end| *end <= room)
+        .last()
+        .unwrap_or_default();
+    format!("{}{ending}", &name[..kept])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_on_the_server_tell_what_they_are_and_fit() {
+        assert_eq!(staged_name("orders", "2026-08-21"), "orders_restore_20260821");
+        assert_eq!(previous_name("orders", "2026-08-21"), "orders_before_20260821");
+        let long = staged_name(&"ä".repeat(31), "2026-08-21");
+        assert_eq!(long, format!("{}_restore_20260821", "ä".repeat(23)));
+        assert!(long.len() <= MAX_NAME_BYTES);
+    }
+}

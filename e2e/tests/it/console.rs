@@ -1,0 +1,223 @@
+//! The console on a real API server: who signs in sees and does what RBAC lets that person, and nothing is done for
+//! anybody else.
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, Request, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::{Pod, ServiceAccount},
+};
+use kube::{
+    ResourceExt,
+    api::{ListParams, PostParams},
+};
+use serde_json::{Value, json};
+use std::time::Duration;
+use valerix_crds::{ChaosExperiment, DesiredState};
+use valerix_e2e::world::{OPERATOR_NAMESPACE, World};
+
+const PORT: u16 = 8080;
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.text).with_context(|| format!("no JSON: {}", self.text))
+    }
+}
+
+/// A browser: its cookie, and what commands repeat.
+#[derive(Default)]
+struct Browser {
+    cookie: String,
+    csrf: String,
+}
+
+impl Browser {
+    async fn signed_in(world: &World, namespace: &str, account: &str) -> Result<Self> {
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(3600),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let accounts = world.api::<ServiceAccount>(namespace);
+        let token = accounts
+            .create_token_request(account, &PostParams::default(), &request)
+            .await?;
+        let token = token.status.context("a token request without a token")?.token;
+        let answer = Self::default()
+            .ask(world, "POST", "/api/session", &json!({"token": token}))
+            .await?;
+        ensure!(answer.status == 200, "sign in: {} {}", answer.status, answer.text);
+        ensure!(!answer.text.contains(&token), "the token comes back");
+        let body = answer.json()?;
+        ensure!(
+            body["user"] == format!("system:serviceaccount:{namespace}:{account}"),
+            "{body}"
+        );
+        let cookie = answer.headers.get(header::SET_COOKIE).context("no cookie")?.to_str()?;
+        Ok(Self {
+            cookie: cookie.split(';').next().unwrap_or_default().to_owned(),
+            csrf: body["csrf"].as_str().context("no csrf")?.to_owned(),
+        })
+    }
+
+    /// One request on a forwarded connection of its own. Of a stream that does not end, the first message is read.
+    async fn ask(&self, world: &World, method: &str, path: &str, body: &Value) -> Result<Answer> {
+        let pods = world.api::<Pod>(OPERATOR_NAMESPACE);
+        let selector = ListParams::default().labels("app.kubernetes.io/name=valerix-console");
+        let list = pods.list(&selector).await?;
+        let pod = list.items.first().context("no pod of the console")?;
+        let mut forwarder = pods.portforward(&pod.name_any(), &[PORT]).await?;
+        let stream = forwarder.take_stream(PORT).context("no stream")?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "console")
+            .header("x-valerix-csrf", &self.csrf)
+            .header(header::COOKIE, &self.cookie);
+        let mut text = String::new();
+        if !body.is_null() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            text = body.to_string();
+        }
+        let answer = sender.send_request(request.body(Full::new(Bytes::from(text)))?).await?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let is_stream = headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == "text/event-stream");
+        let mut body = answer.into_body();
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            bytes.extend_from_slice(&frame?.into_data().unwrap_or_default());
+            if is_stream && bytes.windows(2).any(|pair| pair == b"\n\n") {
+                break;
+            }
+        }
+        connection.abort();
+        Ok(Answer {
+            status,
+            headers,
+            text: String::from_utf8_lossy(&bytes).into_owned(),
+        })
+    }
+}
+
+async fn account(world: &World, namespace: &str, name: &str, role: Option<&str>) -> Result<()> {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
+    world.create(namespace, &account.to_string()).await?.text()?;
+    let Some(role) = role else { return Ok(()) };
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    });
+    world.create(namespace, &binding.to_string()).await?.text()?;
+    Ok(())
+}
+
+/// An experiment that waits for a day that never comes.
+fn experiment(namespace: &str, name: &str) -> Value {
+    let spec = json!({
+        "target": {"service": "nobody"}, "latency": {"delay": "1s"}, "duration": "5s", "schedule": "0 0 30 2 *", "suspend": true,
+    });
+    json!({"namespace": namespace, "name": name, "spec": spec})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_does_what_rbac_lets_a_person_and_no_more() -> Result<()> {
+    let world = World::shared().await?;
+    let test = world.with_namespace("console", async |namespace| {
+        for (name, role) in [("admin", Some("admin")), ("viewer", Some("view")), ("nobody", None)] {
+            account(&world, namespace, name, role).await?;
+        }
+        let page = Browser::default().ask(&world, "GET", "/chaos", &Value::Null).await?;
+        ensure!(
+            page.status == 200 && page.text.contains("<div id=\"root\">"),
+            "the page: {} {}",
+            page.status,
+            page.text
+        );
+        let anonymous = Browser::default();
+        for (method, path) in [
+            ("GET", "/api/events"),
+            ("GET", "/api/happened"),
+            ("POST", "/api/experiments"),
+        ] {
+            let answer = anonymous.ask(&world, method, path, &Value::Null).await?;
+            ensure!(answer.status == 401, "{path}: {} {}", answer.status, answer.text);
+        }
+        let admin = Browser::signed_in(&world, namespace, "admin").await?;
+        let viewer = Browser::signed_in(&world, namespace, "viewer").await?;
+        let nobody = Browser::signed_in(&world, namespace, "nobody").await?;
+
+        let new = experiment(namespace, "waits");
+        for (who, browser, status) in [
+            ("viewer", &viewer, 403),
+            ("nobody", &nobody, 403),
+            ("admin", &admin, 201),
+        ] {
+            let answer = browser.ask(&world, "POST", "/api/experiments", &new).await?;
+            ensure!(answer.status == status, "{who}: {} {}", answer.status, answer.text);
+            ensure!(
+                status != 403 || answer.text.contains("cannot create resource"),
+                "the API server's own words: {}",
+                answer.text
+            );
+        }
+        let elsewhere = admin
+            .ask(&world, "POST", "/api/experiments", &experiment("default", "elsewhere"))
+            .await?;
+        ensure!(elsewhere.status == 403, "{} {}", elsewhere.status, elsewhere.text);
+        let mut misspelt = experiment(namespace, "misspelt");
+        misspelt["spec"]["latnecy"] = json!({});
+        let misspelt = admin.ask(&world, "POST", "/api/experiments", &misspelt).await?;
+        ensure!(
+            misspelt.text.contains("latnecy") && misspelt.status != 201,
+            "{}",
+            misspelt.text
+        );
+        let mut endless = experiment(namespace, "endless");
+        endless["spec"]["duration"] = Value::Null;
+        let endless = admin.ask(&world, "POST", "/api/experiments", &endless).await?;
+        ensure!(
+            endless.status == 422 && endless.text.contains("a fault must have an end"),
+            "{} {}",
+            endless.status,
+            endless.text
+        );
+
+        let path = format!("/api/experiments/{namespace}/waits/stop");
+        let answer = viewer.ask(&world, "POST", &path, &json!({})).await?;
+        ensure!(answer.status == 403, "viewer: {} {}", answer.status, answer.text);
+        let answer = admin.ask(&world, "POST", &path, &json!({})).await?;
+        ensure!(answer.status == 200, "admin: {} {}", answer.status, answer.text);
+        let stopped = |experiment: &ChaosExperiment| experiment.spec.desired == DesiredState::Stop;
+        world
+            .object(namespace, "waits", "to be stopped", Duration::from_secs(20), stopped)
+            .await?;
+
+        for (who, browser, sees) in [("viewer", &viewer, true), ("nobody", &nobody, false)] {
+            let first = browser.ask(&world, "GET", "/api/events", &Value::Null).await?;
+            let data = first.text.lines().find_map(|line| line.strip_prefix("data: "));
+            let snapshot: Value = serde_json::from_str(data.context("no message")?)?;
+            let objects = snapshot["objects"].as_array().context("no objects")?;
+            let all_own = objects.iter().all(|object| object["namespace"] == namespace);
+            let own = objects.iter().any(|object| object["name"] == "waits");
+            ensure!(own == sees && all_own, "{who} is told of {snapshot}");
+        }
+        Ok(())
+    });
+    Box::pin(test).await
+}

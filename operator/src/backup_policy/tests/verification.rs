@@ -1,0 +1,86 @@
+//! Trial restores against the fake API server: one Job for an archive, under an account that goes when it is not needed.
+
+use super::*;
+
+const TRIAL: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-v20260821";
+const ACCOUNT: &str = "/api/v1/namespaces/shop/serviceaccounts/shop-verify";
+const BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-verify";
+
+fn restoring() -> Value {
+    let mut policy = policy();
+    policy["spec"]["verification"] = json!({"restore": "EveryRun"});
+    policy
+}
+
+fn stored(api: &FakeApi) {
+    let status = json!({
+        "phase": "Completed", "completedAt": "2026-08-21T02:16:00Z", "verified": "Local",
+        "upload": {"state": "Completed", "sha256": "abc", "bytes": 7, "key": "shop/shop/20260821.tar.zst"},
+    });
+    api.create(RECORDS, with_slot("shop-20260821", "2026-08-21", status));
+}
+
+#[tokio::test]
+async fn a_stored_archive_is_restored_by_one_job_of_another_account() {
+    let api = FakeApi::default();
+    stored(&api);
+    api.create(POLICIES, restoring());
+    let _operator = Operator::start(&api);
+    let job = api.until(TRIAL, |_| true).await;
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], "shop-verify");
+    assert!(api.get(ACCOUNT).is_some() && api.get(BINDING).is_some());
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Verified", "Unknown", "NotRestored"))
+        .await;
+    assert_eq!(policy["status"]["summary"]["verified"], "NotRestored");
+    rest(&api).await;
+    assert_eq!(count(&api, &format!("POST {JOBS}")), 1);
+
+    // The verifier says what it found; once its Job is gone nobody starts another.
+    let found = json!({"state": "Restored", "rung": "Time", "restoreSeconds": 3, "message": "2 databases restored"});
+    api.merge(
+        TODAY,
+        json!({"status": {"verified": "Restored", "verification": found}}),
+    );
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Verified", "True", "Restored"))
+        .await;
+    assert_eq!(policy["status"]["summary"]["verified"], "Restored");
+    assert_eq!(policy["status"]["lastSuccess"]["verified"], "Restored");
+    assert_eq!(policy["status"]["lastSuccess"]["key"], "shop/shop/20260821.tar.zst");
+    api.delete(TRIAL);
+    rest(&api).await;
+    assert_eq!(count(&api, &format!("POST {JOBS}")), 1);
+
+    api.merge(POLICY, json!({"spec": {"verification": {"restore": "Off"}}}));
+    rest(&api).await;
+    assert!(api.get(ACCOUNT).is_none() && api.get(BINDING).is_none());
+}
+
+#[tokio::test]
+async fn a_trial_that_ended_without_a_word_is_no_pass() {
+    let api = FakeApi::default();
+    stored(&api);
+    api.create(POLICIES, restoring());
+    let _operator = Operator::start(&api);
+    api.until(TRIAL, |_| true).await;
+    api.merge(TODAY, json!({"status": {"verification": {"state": "Running"}}}));
+    let failed = json!([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "Job was active longer than specified deadline"}]);
+    api.merge(TRIAL, json!({"status": {"conditions": failed}}));
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Verified", "Unknown", "Inconclusive"))
+        .await;
+    let message = condition(&policy, "Verified").unwrap()["message"].to_string();
+    assert!(
+        message.contains("longer than specified deadline") && message.contains("shop-v20260821"),
+        "{message}"
+    );
+    let record = api.get(TODAY).unwrap();
+    assert_eq!(record["status"]["verification"]["state"], "Inconclusive");
+    assert_eq!(
+        record["status"]["phase"], "Completed",
+        "the archive is as stored as before"
+    );
+    assert_eq!(record["status"]["verified"], "Local");
+}

@@ -1,0 +1,117 @@
+//! What a database is beside its contents: owner, grants, settings, connection limit, comment. A rename keeps none of it
+//! for the one that takes the name, and a dump of the contents holds none of it.
+//!
+//! In: the living database. Out: the same on the restored one, before it gets the name. Values are copied by the server
+//! itself (`SET ... FROM CURRENT`), so that no quoting of ours can change them.
+
+use super::{
+    failure::Failure,
+    sql::{Session, name, text},
+};
+use serde::Deserialize;
+
+/// What is copied.
+#[derive(Debug, Deserialize)]
+struct Identity {
+    owner: String,
+    limit: i64,
+    comment: Option<String>,
+    /// Whether grants were ever changed; else those of a new database hold.
+    granted: bool,
+    grants: Vec<Grant>,
+    settings: Vec<Setting>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Grant {
+    /// None: everybody.
+    role: Option<String>,
+    privilege: String,
+    grantable: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Setting {
+    /// None: for every role.
+    role: Option<String>,
+    name: String,
+    value: String,
+}
+
+/// Gives `to` the owner, grants, settings, limit and comment of the database with this OID.
+///
+/// # Errors
+/// If the admin may not, for example set what only a superuser may.
+pub(crate) async fn copy(admin: &Session, from: i64, to: &str) -> Result<(), Failure> {
+    let identity: Identity = admin
+        .ask("read what the database is beside its contents", &query(from))
+        .await?;
+    for statement in statements(&identity, to) {
+        admin
+            .execute(
+                "give the restored database what the old one has beside its contents",
+                &statement,
+            )
+            .await?;
+    }
+    Ok(())
+}
+
+fn query(oid: i64) -> String {
+    format!(
+        "SELECT json_build_object(\
+         'owner', pg_get_userbyid(datdba), 'limit', datconnlimit, 'comment', shobj_description(oid, 'pg_database'), \
+         'granted', datacl IS NOT NULL, \
+         'grants', (SELECT coalesce(json_agg(json_build_object(\
+             'role', CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, \
+             'privilege', privilege_type, 'grantable', is_grantable)), '[]') FROM aclexplode(datacl)), \
+         'settings', (SELECT coalesce(json_agg(json_build_object(\
+             'role', CASE WHEN setrole <> 0 THEN pg_get_userbyid(setrole) END, \
+             'name', split_part(setting, '=', 1), 'value', substr(setting, strpos(setting, '=') + 1))), '[]') \
+             FROM pg_db_role_setting, unnest(setconfig) setting WHERE setdatabase = {oid})) \
+         FROM pg_database WHERE oid = {oid}"
+    )
+}
+
+/// One transaction each: what one sets for its session is not there for the next.
+fn statements(identity: &Identity, to: &str) -> Vec<String> {
+    let database = name(to);
+    let mut statements = vec![
+        format!("ALTER DATABASE {database} OWNER TO {}", name(&identity.owner)),
+        format!("ALTER DATABASE {database} CONNECTION LIMIT {}", identity.limit),
+    ];
+    if let Some(comment) = &identity.comment {
+        statements.push(format!("COMMENT ON DATABASE {database} IS {}", text(comment)));
+    }
+    if identity.granted {
+        let mut grants = vec![
+            format!("REVOKE ALL ON DATABASE {database} FROM PUBLIC"),
+            format!("REVOKE ALL ON DATABASE {database} FROM {}", name(&identity.owner)),
+        ];
+        grants.extend(identity.grants.iter().filter_map(|grant| {
+            let privilege = match grant.privilege.as_str() {
+                privilege @ ("CREATE" | "CONNECT" | "TEMPORARY") => privilege,
+                _ => return None,
+            };
+            let role = grant.role.as_deref().map_or_else(|| "PUBLIC".to_owned(), name);
+            let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };
+            Some(format!("GRANT {privilege} ON DATABASE {database} TO {role}{option}"))
+        }));
+        statements.push(grants.join("; "));
+    }
+    statements.extend(identity.settings.iter().map(|setting| {
+        let holder = match &setting.role {
+            Some(role) => format!("ROLE {} IN DATABASE {database}", name(role)),
+            None => format!("DATABASE {database}"),
+        };
+        // A setting of an extension has a dot in its name, and each part is a name of its own.
+        let parameter: Vec<_> = setting.name.split('.').map(name).collect();
+        format!(
+            "SELECT set_config({}, {}, false); ALTER {holder} SET {} FROM CURRENT",
+            text(&setting.name),
+            text(&setting.value),
+            parameter.join(".")
+        )
+    }));
+    statements
+}

@@ -1,0 +1,407 @@
+//! Gives databases of one archive back. Every side effect of a restoring runner is named here.
+//!
+//! ```text
+//! take the Restore over -> connect to the target -> settle what an earlier pod left
+//!   -> fetch the archive to scratch -> hold it against its manifest, and the target against the plan
+//!   -> each database: say so, create it under its staged name, pg_restore, compare tables and rows
+//!   -> say so -> owner, grants, settings of what is replaced -> close it, end its sessions, rename all in one transaction
+//!   -> say so
+//! ```
+//! Until the renames nothing that is there has changed; whatever ends the run before them (a failure, SIGTERM, the
+//! deadline, a kill) ends with the old databases open and the restored ones dropped, by this pod or by the next one. Each
+//! "say so" comes before what it speaks of, and names the pod: one that was taken for dead cannot go on beside its heir.
+
+mod check;
+mod contents;
+pub mod failure;
+mod fill;
+mod identity;
+mod plan;
+pub mod report;
+pub mod settings;
+mod source;
+pub mod sql;
+mod swap;
+mod target;
+
+use chrono::Utc;
+use failure::Failure;
+use plan::{Item, plan};
+use report::Report;
+use settings::Settings;
+use source::Scratch;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use swap::Outcome;
+use target::Target;
+use tokio::time::Instant;
+use valerix_crds::{
+    RestoreDatabasePhase, RestoreDatabaseStatus, RestorePhase, RestoreStatus, backup_runner::human_size,
+};
+
+/// The most that is kept of the deadline for putting back and for writing the status.
+const DEADLINE_MARGIN: Duration = Duration::from_secs(5 * 60);
+/// How long it is tried to put back; within the pod's grace period when it was asked to end.
+const UNDO_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the reason of a stop is tried to be written.
+const INTERRUPTED_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a run ended well.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Success {
+    /// The databases are in their places, and the status says so.
+    Restored,
+    /// The Restore has ended already; nothing was changed.
+    AlreadyEnded,
+    /// What was replaced is dropped, or was not there to be dropped.
+    PreviousDropped,
+}
+
+/// Carries out one Restore. `stop` resolves when the pod is asked to end.
+///
+/// # Errors
+/// Why the databases are not in their places; the status already says it.
+pub async fn run(
+    settings: Arc<Settings>,
+    client: kube::Client,
+    stop: impl Future<Output = ()>,
+) -> Result<Success, Failure> {
+    let arguments = &settings.arguments;
+    let margin = DEADLINE_MARGIN.min(settings.deadline / 10);
+    let run = Run {
+        report: Report::new(
+            client,
+            &arguments.namespace,
+            &arguments.restore,
+            &arguments.restore_uid,
+            &arguments.pod_uid,
+        ),
+        scratch: Scratch::new(&arguments.scratch_folder),
+        deadline: Instant::now() + settings.deadline - margin,
+        stopped: AtomicBool::new(false),
+        begun: Mutex::default(),
+        settings: settings.clone(),
+    };
+    let mut stop = std::pin::pin!(stop);
+    if arguments.drop_previous {
+        return run.drop_previous(stop).await;
+    }
+    let result = Box::pin(run.restore(stop.as_mut())).await;
+    run.scratch.tidy();
+    if let Err(failure) = &result {
+        run.tell(failure).await;
+    }
+    result
+}
+
+struct Run {
+    settings: Arc<Settings>,
+    report: Report,
+    scratch: Scratch,
+    deadline: Instant,
+    stopped: AtomicBool,
+    /// What this pod has said of each database: also when the Restore is gone, that is put back.
+    begun: Mutex<Vec<RestoreDatabaseStatus>>,
+}
+
+impl Run {
+    async fn restore(&self, mut stop: Pin<&mut impl Future<Output = ()>>) -> Result<Success, Failure> {
+        let status = self.report.claim().await?;
+        if status.phase.is_terminal() {
+            return Ok(Success::AlreadyEnded);
+        }
+        let connecting = Target::connect(&self.settings, self.deadline);
+        let target = self.interruptible(stop.as_mut(), connecting).await?;
+        if self.settle(&target, &status.databases).await? == Outcome::Swapped {
+            return self.complete(&status.databases).await;
+        }
+        match Box::pin(self.carry_out(&target, stop)).await {
+            Ok(success) => Ok(success),
+            Err(failure) => self.put_back(&target, failure).await,
+        }
+    }
+
+    /// The steps of the module's documentation, from the archive to the names.
+    async fn carry_out(
+        &self,
+        target: &Target,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Success, Failure> {
+        self.step(RestorePhase::Fetching, |status| status.databases.clear())
+            .await?;
+        self.scratch.fresh()?;
+        let source = &self.settings.source;
+        self.interruptible(stop.as_mut(), self.scratch.fetch(&self.settings))
+            .await?;
+
+        self.step(RestorePhase::Checking, |_| {}).await?;
+        let manifest = self.interruptible(stop.as_mut(), self.scratch.verify(source)).await?;
+        let mut items = plan(&self.settings, &manifest)?;
+        self.interruptible(stop.as_mut(), target.check(&self.settings, &mut items))
+            .await?;
+        let planned: Vec<_> = items.iter().map(planned).collect();
+        self.step(RestorePhase::Restoring, |status| {
+            status.databases.clone_from(&planned);
+            if let Some(source) = &mut status.source {
+                source.slot = Some(manifest.slot.to_string());
+            }
+        })
+        .await?;
+        for (index, item) in items.iter().enumerate() {
+            self.interruptible(stop.as_mut(), self.database(target, index, item, items.len()))
+                .await?;
+        }
+        self.interruptible(stop.as_mut(), swap::prepare(target, &items)).await?;
+        let status = self
+            .step(RestorePhase::Swapping, |status| {
+                for (database, item) in status.databases.iter_mut().zip(&items) {
+                    database.phase = RestoreDatabasePhase::Swapping;
+                    if let Some((previous, oid)) = &item.previous {
+                        database.previous = Some(previous.clone());
+                        database.previous_oid = Some(*oid);
+                    }
+                }
+            })
+            .await?;
+        // From here on a stop is heard between the steps, since a rename that was sent cannot be taken back.
+        let stopped = || self.stopped.load(Ordering::Relaxed);
+        let mut swapping = std::pin::pin!(swap::swap(target, &items, &stopped));
+        tokio::select! {
+            biased;
+            result = swapping.as_mut() => result?,
+            () = stop => {
+                self.stopped.store(true, Ordering::Relaxed);
+                swapping.await?;
+            }
+        }
+        self.complete(&status.databases).await
+    }
+
+    /// One database under its staged name.
+    async fn database(&self, target: &Target, index: usize, item: &Item, count: usize) -> Result<(), Failure> {
+        let begun = Instant::now();
+        self.say(|status| {
+            status.message = Some(format!("restoring {} ({} of {count})", item.member.name, index + 1));
+            if let Some(database) = status.databases.get_mut(index) {
+                database.phase = RestoreDatabasePhase::Restoring;
+                database.staged = Some(item.staged.clone());
+            }
+        })
+        .await?;
+        let dump = self.scratch.extract(&self.settings.source.key, &item.member).await?;
+        let restored = target.restore(item, &dump).await?;
+        tracing::info!(
+            database = item.member.name,
+            tables = restored.tables,
+            "restored and compared"
+        );
+        self.say(|status| {
+            if let Some(database) = status.databases.get_mut(index) {
+                database.phase = RestoreDatabasePhase::Restored;
+                database.oid = Some(restored.oid);
+                database.tables = i64::try_from(restored.tables).ok();
+                database.seconds = i64::try_from(begun.elapsed().as_secs()).ok();
+                database.note.clone_from(&restored.note);
+            }
+            status.tables = Some(status.databases.iter().filter_map(|database| database.tables).sum());
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Everything has its name: that is said, and until when the old databases are kept.
+    async fn complete(&self, databases: &[RestoreDatabaseStatus]) -> Result<Success, Failure> {
+        let now = Utc::now();
+        let until = now + self.settings.keep_previous;
+        self.step(RestorePhase::Completed, |status| {
+            status.reason = Some("Restored".into());
+            status.message = Some(summary(databases, until));
+            status.completed_at = Some(now);
+            for database in &mut status.databases {
+                database.phase = RestoreDatabasePhase::Completed;
+                database.staged = None;
+                database.previous_until = database.previous.is_some().then_some(until);
+            }
+        })
+        .await?;
+        Ok(Success::Restored)
+    }
+
+    /// Undoes what this pod has begun, unless it turns out to be done.
+    async fn put_back(&self, target: &Target, failure: Failure) -> Result<Success, Failure> {
+        // A pod that was taken for dead leaves everything to its heir.
+        if matches!(failure, Failure::Report(report::Error::Superseded { .. })) {
+            return Err(failure);
+        }
+        let seen = self.report.with_patience(INTERRUPTED_PATIENCE).read().await;
+        if seen.is_ok_and(|status| status.pod_uid.as_ref() != Some(&self.settings.arguments.pod_uid)) {
+            return Err(failure);
+        }
+        let databases = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match swap::settle(target, &databases, Instant::now() + UNDO_PATIENCE).await {
+            Ok(Outcome::Swapped) => self.complete(&databases).await,
+            Ok(Outcome::Undone) => Err(failure),
+            Err(why) => Err(Failure::NotUndone {
+                failure: Box::new(failure),
+                why,
+            }),
+        }
+    }
+
+    async fn settle(&self, target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<Outcome, Failure> {
+        if databases.is_empty() {
+            return Ok(Outcome::Undone);
+        }
+        swap::settle(target, databases, self.deadline)
+            .await
+            .map_err(|why| Failure::NotUndone {
+                failure: Box::new(Failure::Task("an earlier pod did not come to its end".into())),
+                why,
+            })
+    }
+
+    /// Drops what was replaced, if it still is what was replaced.
+    async fn drop_previous(&self, stop: Pin<&mut impl Future<Output = ()>>) -> Result<Success, Failure> {
+        let status = self.report.read().await?;
+        let due = |database: &&RestoreDatabaseStatus| !database.previous_dropped && database.previous.is_some();
+        if status.phase != RestorePhase::Completed || status.databases.iter().filter(due).count() == 0 {
+            return Ok(Success::PreviousDropped);
+        }
+        let work = async {
+            let target = Target::connect(&self.settings, self.deadline).await?;
+            let found = target.databases().await?;
+            for database in status.databases.iter().filter(due) {
+                let Some(previous) = &database.previous else { continue };
+                let kept = match found.get(previous) {
+                    None => Some("it was gone already"),
+                    Some(found) if Some(found.oid) != database.previous_oid => Some("another one has its name"),
+                    Some(found) if found.open => Some("somebody has opened it again, and it is theirs now"),
+                    Some(_) => {
+                        target.drop(previous).await?;
+                        None
+                    }
+                };
+                self.report
+                    .write(|status| {
+                        let own = status.databases.iter_mut().find(|own| own.name == database.name);
+                        if let Some(own) = own {
+                            own.previous_dropped = true;
+                            if let Some(kept) = kept {
+                                own.note = Some(format!("{previous} was not dropped: {kept}"));
+                            }
+                        }
+                        Ok(())
+                    })
+                    .await?;
+            }
+            Ok(Success::PreviousDropped)
+        };
+        self.interruptible(stop, work).await
+    }
+
+    /// Says which step begins.
+    async fn step(&self, phase: RestorePhase, change: impl Fn(&mut RestoreStatus)) -> Result<RestoreStatus, Failure> {
+        self.say(|status| {
+            status.phase = phase;
+            (status.reason, status.message) = (None, None);
+            change(status);
+        })
+        .await
+    }
+
+    /// Writes the status, and remembers what was said of each database.
+    async fn say(&self, change: impl Fn(&mut RestoreStatus)) -> Result<RestoreStatus, Failure> {
+        let status = self.report.update(change).await?;
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.clone_from(&status.databases);
+        drop(begun);
+        Ok(status)
+    }
+
+    /// Ends early on SIGTERM and at the deadline.
+    async fn interruptible<Output>(
+        &self,
+        stop: Pin<&mut impl Future<Output = ()>>,
+        work: impl Future<Output = Result<Output, Failure>>,
+    ) -> Result<Output, Failure> {
+        tokio::select! {
+            biased;
+            () = stop => Err(Failure::Interrupted),
+            () = tokio::time::sleep_until(self.deadline) => Err(Failure::Deadline { seconds: self.settings.deadline.as_secs() }),
+            result = work => result,
+        }
+    }
+
+    /// Puts the reason on the status.
+    async fn tell(&self, failure: &Failure) {
+        tracing::error!(
+            reason = failure.category(),
+            exit_code = failure.exit_code(),
+            "{failure}"
+        );
+        if matches!(failure, Failure::Report(_)) {
+            return;
+        }
+        let undone = !matches!(failure, Failure::NotUndone { .. });
+        let report = self.report.with_patience(INTERRUPTED_PATIENCE);
+        let written = report.update(|status| {
+            status.reason = Some(failure.category().to_owned());
+            status.message = Some(failure.to_string());
+            if undone {
+                // Put back: whoever comes next has nothing to look after.
+                status.phase = RestorePhase::Pending;
+                for database in &mut status.databases {
+                    (database.phase, database.staged, database.oid) = (RestoreDatabasePhase::Pending, None, None);
+                    (database.previous, database.previous_oid) = (None, None);
+                }
+            }
+            if failure.is_final() {
+                status.phase = RestorePhase::Failed;
+                status.completed_at = Some(Utc::now());
+            }
+        });
+        if let Err(error) = written.await {
+            tracing::error!(%error, "failed to put the reason on the status");
+        }
+    }
+}
+
+fn planned(item: &Item) -> RestoreDatabaseStatus {
+    RestoreDatabaseStatus {
+        name: item.member.name.clone(),
+        target: item.target.clone(),
+        bytes: i64::try_from(item.member.bytes).ok(),
+        ..RestoreDatabaseStatus::default()
+    }
+}
+
+fn summary(databases: &[RestoreDatabaseStatus], until: chrono::DateTime<Utc>) -> String {
+    let tables: i64 = databases.iter().filter_map(|database| database.tables).sum();
+    let bytes: i64 = databases.iter().filter_map(|database| database.bytes).sum();
+    let names: Vec<_> = databases.iter().map(|database| database.target.as_str()).collect();
+    let mut text = format!(
+        "{} restored and compared: {tables} tables, {}",
+        names.join(", "),
+        human_size(bytes)
+    );
+    for database in databases {
+        if let Some(previous) = &database.previous {
+            text.push_str(&format!(
+                "; the old {} is kept, closed, as {previous} until {}",
+                database.target,
+                until.format("%FT%TZ")
+            ));
+        }
+        if let Some(note) = &database.note {
+            text.push_str(&format!("; {}: {note}", database.target));
+        }
+    }
+    text
+}

@@ -1,0 +1,172 @@
+//! The archive: copied to scratch, held against what it must be, and taken apart one dump at a time.
+//!
+//! In: where it lies and what is known of it. Out: its manifest, and files on scratch that have the sha256 of their
+//! members. Reads the destination, writes scratch. Nothing of it is believed before it has been read to its end.
+
+use super::{
+    failure::{Failure, of_archive},
+    settings::Settings,
+};
+use crate::{
+    archive,
+    destination::off_thread,
+    hashing::Hashing,
+    manifest::{Manifest, Member},
+    s3::Bucket,
+};
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+use valerix_crds::{DestinationChoice, restore_runner::SourceArchive};
+
+/// The archive's name on scratch.
+const ARCHIVE: &str = "archive.tar.zst";
+
+/// Scratch of this run.
+pub(crate) struct Scratch {
+    folder: PathBuf,
+}
+
+impl Scratch {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self {
+            folder: folder.join("restore"),
+        }
+    }
+
+    /// Empty, and for nobody else.
+    pub(crate) fn fresh(&self) -> Result<(), Failure> {
+        self.tidy();
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&self.folder)
+            .map_err(|error| Failure::Scratch(error.to_string()))
+    }
+
+    pub(crate) fn tidy(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.folder)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "failed to tidy the scratch folder");
+        }
+    }
+
+    fn archive(&self) -> PathBuf {
+        self.folder.join(ARCHIVE)
+    }
+
+    /// Copies the archive from the mounted volume or the bucket that it is on.
+    pub(crate) async fn fetch(&self, settings: &Settings) -> Result<(), Failure> {
+        let key = settings.source.key.clone();
+        let unavailable = |why: String| Failure::Fetch { key: key.clone(), why };
+        match settings.source.destination.choice() {
+            Some(DestinationChoice::VolumeClaim(_)) => {
+                let from = settings.arguments.destination_folder.join(&key);
+                let (to, key) = (self.archive(), key.clone());
+                off_thread(move || copy(&from, &to, &key))
+                    .await
+                    .map_err(|error| Failure::Task(error.to_string()))?
+            }
+            Some(DestinationChoice::S3(destination)) => {
+                let reach = settings.arguments.s3.reach();
+                let bucket = Bucket::open(&destination, &reach).map_err(|error| unavailable(error.to_string()))?;
+                let fetched = bucket.fetch(&key, &self.archive()).await;
+                fetched.map(|_| ()).map_err(|error| unavailable(error.to_string()))
+            }
+            None => Err(unavailable("its destination is neither a claim nor a bucket".into())),
+        }
+    }
+
+    /// Reads the copy to its end and holds it against its own manifest and against what is known of it.
+    pub(crate) async fn verify(&self, source: &SourceArchive) -> Result<Manifest, Failure> {
+        let path = self.archive();
+        let (manifest, digest) = off_thread(move || archive::verify(&path))
+            .await
+            .map_err(|error| Failure::Task(error.to_string()))?
+            .map_err(|error| of_archive(&source.key, &error))?;
+        let found = [
+            ("sha256", &source.sha256, digest.sha256),
+            ("slot", &source.slot, manifest.slot.to_string()),
+            ("policy UID", &source.policy_uid, manifest.policy.uid.clone()),
+        ];
+        for (what, wanted, found) in found {
+            if let Some(wanted) = wanted
+                && *wanted != found
+            {
+                return Err(Failure::Damaged {
+                    key: source.key.clone(),
+                    why: format!("its {what} is {found} and not {wanted}, as its record says"),
+                });
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// One dump of the archive, as a file.
+    pub(crate) async fn extract(&self, key: &str, member: &Member) -> Result<PathBuf, Failure> {
+        let (archive, member, path, key) = (
+            self.archive(),
+            member.clone(),
+            self.folder.join("member.dump"),
+            key.to_owned(),
+        );
+        off_thread(move || extract(&archive, &member, &path, &key).map(|()| path))
+            .await
+            .map_err(|error| Failure::Task(error.to_string()))?
+    }
+}
+
+fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
+    let unavailable = |error: io::Error| Failure::Fetch {
+        key: key.to_owned(),
+        why: if error.kind() == io::ErrorKind::NotFound {
+            "it is not on the destination: was it moved or removed?".to_owned()
+        } else {
+            error.to_string()
+        },
+    };
+    // A link could lead anywhere; an archive is a file.
+    if !fs::symlink_metadata(from).map_err(unavailable)?.is_file() {
+        return Err(unavailable(io::Error::other("it is not a file")));
+    }
+    let mut source = File::open(from).map_err(unavailable)?;
+    let mut target = archive::create(to).map_err(|error| Failure::Scratch(error.to_string()))?;
+    io::copy(&mut source, &mut target).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Scratch(error.to_string()),
+        _ => unavailable(error),
+    })?;
+    Ok(())
+}
+
+fn extract(archive: &Path, member: &Member, path: &Path, key: &str) -> Result<(), Failure> {
+    let damaged = |why: String| Failure::Damaged {
+        key: key.to_owned(),
+        why,
+    };
+    let unreadable = |error: io::Error| damaged(format!("{}: {error}", member.file));
+    let file = File::open(archive).map_err(|error| Failure::Scratch(error.to_string()))?;
+    let mut tar = tar::Archive::new(zstd::Decoder::new(file).map_err(unreadable)?);
+    for entry in tar.entries().map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        if entry.path().map_err(unreadable)?.to_string_lossy() != member.file.as_str() {
+            continue;
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::Scratch(error.to_string())),
+            _ => {}
+        }
+        let mut target = archive::create(path).map_err(|error| Failure::Scratch(error.to_string()))?;
+        let mut reader = Hashing::new(entry);
+        io::copy(&mut reader, &mut target).map_err(|error| Failure::Scratch(error.to_string()))?;
+        let (_, sha256, _) = reader.finish();
+        if sha256 != member.sha256 {
+            return Err(damaged(format!("{} changed on scratch", member.file)));
+        }
+        return Ok(());
+    }
+    Err(damaged(format!("{} is missing", member.file)))
+}

@@ -1,0 +1,177 @@
+//! The moment in which databases change their names, and the way back.
+//!
+//! In: databases that are restored and compared, and the intent on the status. Out: every one under its name, all in one
+//! transaction, or none. From the intent on a pod can be killed anywhere: who comes next finds by OID whether the
+//! transaction took, and otherwise opens the old database again.
+
+use super::{
+    failure::Failure,
+    identity,
+    plan::Item,
+    sql::{self, name},
+    target::Target,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+use valerix_crds::{RestoreDatabasePhase, RestoreDatabaseStatus};
+
+/// How often the renames are tried: a session may have begun just before the old database was closed.
+const ATTEMPTS: u32 = 5;
+/// Pause between attempts to put back, while the server is away.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How databases stand after a pod that did not say so.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// They have their names.
+    Swapped,
+    /// They do not, and everything is as it was.
+    Undone,
+}
+
+/// Gives the restored databases all that the old ones have beside their contents. Nothing of it is visible yet.
+pub(crate) async fn prepare(target: &Target, items: &[Item]) -> Result<(), Failure> {
+    for item in items {
+        if let Some((_, oid)) = &item.previous {
+            identity::copy(&target.admin, *oid, &item.staged).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Closes what is replaced and renames everything in one transaction. `stopped` is asked before each step that can be
+/// left out; the caller puts back whatever this leaves behind.
+pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() -> bool) -> Result<(), Failure> {
+    let replaced = || items.iter().filter_map(|item| Some((item, item.previous.as_ref()?)));
+    for (item, _) in replaced() {
+        if stopped() {
+            return Err(Failure::Interrupted);
+        }
+        // What came since it was looked at the first time is looked for once more.
+        let databases = target.databases().await?;
+        if let Some(living) = databases.get(&item.target) {
+            target.check_replaceable(living).await?;
+        }
+        let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", name(&item.target));
+        target
+            .admin
+            .execute(&format!("close the database {}", item.target), &close)
+            .await?;
+    }
+    let mut renames = Vec::new();
+    for item in items {
+        if let Some((previous, _)) = &item.previous {
+            renames.push(rename(&item.target, previous));
+        }
+        renames.push(rename(&item.staged, &item.target));
+    }
+    let mut attempts = 0;
+    loop {
+        for (item, _) in replaced() {
+            target
+                .end_sessions_of(&item.target)
+                .await
+                .map_err(|error| Failure::Swap(error.to_string()))?;
+        }
+        for item in items {
+            target.end_sessions_of(&item.staged).await?;
+        }
+        if stopped() {
+            return Err(Failure::Interrupted);
+        }
+        attempts += 1;
+        match target.admin.execute("rename the databases", &renames.join("; ")).await {
+            Ok(_) => return Ok(()),
+            Err(error) if attempts < ATTEMPTS && error.to_string().contains("being accessed by other users") => {
+                tracing::warn!(%error, attempts, "trying again");
+            }
+            Err(error @ sql::Error::Statement { .. }) => return Err(Failure::Swap(error.to_string())),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn rename(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {}", name(from), name(to))
+}
+
+/// Finds out how the databases stand, and unless they have their names, puts everything back: the old ones are opened,
+/// the restored ones dropped. Tried again until `until` while the server is away.
+///
+/// # Errors
+/// What could not be put back, with what to do by hand.
+pub(crate) async fn settle(
+    target: &Target,
+    databases: &[RestoreDatabaseStatus],
+    until: Instant,
+) -> Result<Outcome, String> {
+    loop {
+        match settle_once(target, databases).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) if Instant::now() + PAUSE < until => {
+                tracing::warn!(%error, "trying again to put back");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(by_hand(databases, &error)),
+        }
+    }
+}
+
+async fn settle_once(target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<Outcome, sql::Error> {
+    // A statement that a killed pod has sent may still be at work.
+    target.end_own_sessions().await?;
+    let found = target.databases().await?;
+    let is = |name: &str, oid: Option<i64>| oid.is_some() && found.get(name).map(|found| found.oid) == oid;
+    let swapped = databases
+        .iter()
+        .filter(|database| database.phase >= RestoreDatabasePhase::Swapping)
+        .any(|database| is(&database.target, database.oid));
+    if swapped {
+        return Ok(Outcome::Swapped);
+    }
+    for database in databases {
+        if database.phase < RestoreDatabasePhase::Restoring {
+            continue;
+        }
+        let closed = found.get(&database.target).is_some_and(|found| !found.open);
+        if closed && is(&database.target, database.previous_oid) {
+            let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&database.target));
+            let action = format!("open the database {} again", database.target);
+            target.admin.execute(&action, &open).await?;
+            tracing::info!(database = database.target, "the old database is open again");
+        }
+    }
+    for database in databases {
+        let Some(staged) = &database.staged else { continue };
+        if database.phase >= RestoreDatabasePhase::Restoring
+            && found.contains_key(staged)
+            && (database.oid.is_none() || is(staged, database.oid))
+        {
+            target.drop(staged).await?;
+        }
+    }
+    Ok(Outcome::Undone)
+}
+
+fn by_hand(databases: &[RestoreDatabaseStatus], error: &sql::Error) -> String {
+    let begun = databases
+        .iter()
+        .filter(|database| database.phase >= RestoreDatabasePhase::Restoring);
+    let statements: Vec<_> = begun
+        .flat_map(|database| {
+            let open = database
+                .previous_oid
+                .is_some()
+                .then(|| format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&database.target)));
+            let drop = database
+                .staged
+                .as_ref()
+                .map(|staged| format!("DROP DATABASE IF EXISTS {}", name(staged)));
+            [open, drop].into_iter().flatten()
+        })
+        .collect();
+    format!(
+        "it could not be put back ({error}); until another pod has done it: {}",
+        statements.join("; ")
+    )
+}

@@ -1,0 +1,464 @@
+//! The destination: a bucket of an S3-compatible object store.
+//!
+//! In: a verified archive on scratch. Out: the same bytes under the slot's key, by exactly one PutObject that is sent once
+//! and never overwrites (`If-None-Match: *`). Unlike link(2) it has a half-way: an answer may be lost, and a request that
+//! is on its way cannot be called back. So whatever the answer was, what lies under the key is asked with HEAD, and an
+//! unclear answer is never followed by a second write.
+
+mod access;
+mod answer;
+
+use crate::{archive::Digest, hashing::Hashing};
+use answer::Answer;
+use aws_sdk_s3::{
+    Client, Config,
+    config::{
+        BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, retry::RetryConfig,
+        timeout::TimeoutConfig,
+    },
+    operation::get_object::GetObjectOutput,
+    primitives::ByteStream,
+    types::ChecksumMode as AskChecksum,
+};
+use aws_smithy_http_client::{
+    Builder,
+    tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
+};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::NaiveDate;
+use std::{
+    future::Future,
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use valerix_crds::{ChecksumMode, ConditionalWrites, S3Destination};
+
+/// The most that one PutObject takes everywhere. Unit: bytes.
+pub const MAX_ARCHIVE: u64 = 5 << 30;
+/// The slowest way to the store that is waited for. Unit: bytes a second.
+const SLOWEST: u64 = 1 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a read is tried.
+const READ_ATTEMPTS: u32 = 3;
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// Metadata of an archive: whose it is, and what it must hold.
+const POLICY_UID: &str = "valerix-policy-uid";
+const SLOT: &str = "valerix-slot";
+const SHA256: &str = "valerix-sha256";
+const RUN_ID: &str = "valerix-run-id";
+
+/// The bucket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A Secret is missing or wrong.
+    #[error("{field}: secret {secret}, key {key}: {why}")]
+    Secret {
+        /// The field that names the Secret.
+        field: &'static str,
+        /// The Secret.
+        secret: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it, without saying it.
+        why: String,
+    },
+    /// The store understood and refused.
+    #[error(
+        "failed to {action} {place}: {why}; check destination.s3 and the rights of its credentials (s3:ListBucket, GetObject, PutObject, DeleteObject)"
+    )]
+    Refused {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        place: String,
+        /// What the store said.
+        why: String,
+    },
+    /// The store does not know the condition not to overwrite.
+    #[error(
+        "failed to store {place}: the store refuses If-None-Match, without which nothing is stored ({why}): choose a store that knows conditional writes"
+    )]
+    NoConditions {
+        /// Where.
+        place: String,
+        /// What the store said.
+        why: String,
+    },
+    /// The store's certificate is not trusted.
+    #[error(
+        "failed to reach {place}: its certificate is not trusted: put the certificate of its authority into the Secret of destination.s3.caSecretRef, key ca.crt ({why})"
+    )]
+    Untrusted {
+        /// Where.
+        place: String,
+        /// What the client said.
+        why: String,
+    },
+    /// No answer, or an unclear one.
+    #[error("failed to {action} {place}: {why}")]
+    Call {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        place: String,
+        /// What the store, or the way to it, said.
+        why: String,
+    },
+    /// A file of this host.
+    #[error("failed to {action}: {source}")]
+    File {
+        /// What was tried.
+        action: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// More than one PutObject takes.
+    #[error(
+        "the archive has {bytes} bytes, one PutObject takes 5 GiB: split the policy into two, or store it on a volume"
+    )]
+    TooLarge {
+        /// Its size. Unit: bytes.
+        bytes: u64,
+    },
+}
+
+/// What one PutObject came to.
+#[derive(Debug)]
+pub enum Put {
+    /// The store says that it is stored.
+    Stored,
+    /// Something lies under the key.
+    Exists,
+}
+
+/// What HEAD tells.
+#[derive(Debug)]
+pub struct Head {
+    /// UID of the policy that wrote it, if it says so.
+    pub policy_uid: Option<String>,
+    /// The slot that it says it stands for.
+    pub slot: Option<String>,
+    /// The sha256 that it must have, lower-case hex.
+    pub sha256: Option<String>,
+    /// Size. Unit: bytes.
+    pub bytes: u64,
+    /// The sha256 that the store itself has computed, lower-case hex.
+    pub attested: Option<String>,
+}
+
+/// Where Secrets are mounted, and how long a request may take.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// Folder of the credentials' Secret.
+    pub credentials: PathBuf,
+    /// Folder of the authority's Secret.
+    pub authority: PathBuf,
+    /// How long one request may take beyond the time that its bytes need.
+    pub patience: Duration,
+}
+
+/// What the one write is labelled with.
+#[derive(Debug)]
+pub struct Labels<'a> {
+    /// UID of the policy.
+    pub policy_uid: &'a str,
+    /// The slot.
+    pub slot: NaiveDate,
+    /// UID of the pod.
+    pub run_id: &'a str,
+}
+
+/// One bucket.
+#[derive(Debug)]
+pub struct Bucket {
+    reader: Client,
+    /// Sends each request once.
+    writer: Client,
+    name: String,
+    checksum: ChecksumMode,
+    patience: Duration,
+}
+
+impl Bucket {
+    /// Reads the Secrets and makes the client; nothing is asked yet.
+    ///
+    /// # Errors
+    /// If a Secret is missing or wrong.
+    pub fn open(destination: &S3Destination, reach: &Reach) -> Result<Self, Error> {
+        let credentials = access::credentials(&reach.credentials, destination)?;
+        let trust = match access::authority(&reach.authority, destination)? {
+            Some(pem) => TrustStore::empty().with_pem_certificate(pem.into_bytes()),
+            None => TrustStore::default(),
+        };
+        let context = TlsContext::builder()
+            .with_trust_store(trust)
+            .build()
+            .map_err(|error| Error::Call {
+                action: "prepare TLS for",
+                place: endpoint(destination),
+                why: error.to_string(),
+            })?;
+        let http = Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(context)
+            .build_https();
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        let path_style = destination.path_style.unwrap_or(destination.endpoint.is_some());
+        let mut config = Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(region(destination).to_owned()))
+            .credentials_provider(credentials)
+            .force_path_style(path_style)
+            .http_client(http)
+            .timeout_config(timeouts)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .retry_config(RetryConfig::standard().with_max_attempts(READ_ATTEMPTS));
+        if let Some(endpoint) = &destination.endpoint {
+            config = config.endpoint_url(endpoint.trim_end_matches('/'));
+        }
+        let reader = config.clone().build();
+        let writer = config.retry_config(RetryConfig::disabled()).build();
+        Ok(Self {
+            reader: Client::from_conf(reader),
+            writer: Client::from_conf(writer),
+            name: destination.bucket.clone(),
+            checksum: destination.checksum_mode.unwrap_or_default(),
+            patience: reach.patience,
+        })
+    }
+
+    /// What lies under a key.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    pub async fn head(&self, key: &str) -> Result<Option<Head>, Error> {
+        let request = self
+            .reader
+            .head_object()
+            .bucket(&self.name)
+            .key(key)
+            .checksum_mode(AskChecksum::Enabled)
+            .send();
+        let found = match self.bounded(0, request).await {
+            Ok(found) => found,
+            Err(Answer::Absent) => return Ok(None),
+            // An answer to HEAD has no body that says why; one to a listing has.
+            Err(Answer::Refused { why }) => {
+                self.keys(key).await?;
+                return Err(Answer::Refused { why }.of_reading("look at", &self.place(key)));
+            }
+            Err(answer) => return Err(answer.of_reading("look at", &self.place(key))),
+        };
+        let said = |name: &str| found.metadata().and_then(|metadata| metadata.get(name)).cloned();
+        Ok(Some(Head {
+            policy_uid: said(POLICY_UID),
+            slot: said(SLOT),
+            sha256: said(SHA256),
+            bytes: found
+                .content_length()
+                .and_then(|bytes| u64::try_from(bytes).ok())
+                .unwrap_or_default(),
+            attested: found
+                .checksum_sha256()
+                .and_then(|text| BASE64_STANDARD.decode(text).ok())
+                .map(hex::encode),
+        }))
+    }
+
+    /// The one write.
+    ///
+    /// # Errors
+    /// [`Error::Call`]: it may have been stored. Any other: it was not.
+    pub async fn put(&self, key: &str, archive: &Path, digest: &Digest, labels: &Labels<'_>) -> Result<Put, Error> {
+        let body = ByteStream::read_from()
+            .path(archive)
+            .build()
+            .await
+            .map_err(|error| Error::File {
+                action: "open the archive on scratch".into(),
+                source: std::io::Error::other(error),
+            })?;
+        let length = i64::try_from(digest.bytes).unwrap_or(i64::MAX);
+        let mut request = self
+            .writer
+            .put_object()
+            .bucket(&self.name)
+            .key(key)
+            .if_none_match("*")
+            .content_type("application/zstd")
+            .content_length(length)
+            .metadata(POLICY_UID, labels.policy_uid)
+            .metadata(SLOT, labels.slot.to_string())
+            .metadata(RUN_ID, labels.run_id)
+            .metadata(SHA256, &digest.sha256)
+            .body(body);
+        if self.checksum == ChecksumMode::WhenSupported {
+            request = request.set_checksum_sha256(
+                hex::decode(&digest.sha256)
+                    .ok()
+                    .map(|hash| BASE64_STANDARD.encode(hash)),
+            );
+        }
+        match self.bounded(digest.bytes, request.send()).await {
+            Ok(_) => Ok(Put::Stored),
+            Err(Answer::Exists) => Ok(Put::Exists),
+            Err(Answer::NoConditions { why }) => Err(Error::NoConditions {
+                place: self.place(key),
+                why,
+            }),
+            Err(answer) => Err(answer.of_reading("store", &self.place(key))),
+        }
+    }
+
+    /// What the store makes of `If-None-Match: *`: writes a few bytes under `key` twice, unless the first time tells.
+    pub async fn conditional_writes(&self, key: &str) -> ConditionalWrites {
+        for _ in 0..2 {
+            let request = self
+                .writer
+                .put_object()
+                .bucket(&self.name)
+                .key(key)
+                .if_none_match("*")
+                .content_type("text/plain")
+                .body(ByteStream::from_static(
+                    b"Shows whether this store refuses to overwrite.\n",
+                ))
+                .send();
+            match self.bounded(0, request).await {
+                Ok(_) => {}
+                Err(Answer::Exists) => return ConditionalWrites::Enforced,
+                Err(Answer::NoConditions { .. }) => return ConditionalWrites::Ignored,
+                Err(answer) => {
+                    let error = answer.of_reading("ask what the store makes of If-None-Match at", &self.place(key));
+                    tracing::warn!(%error, "it is not known whether the store refuses to overwrite");
+                    return ConditionalWrites::Unknown;
+                }
+            }
+        }
+        ConditionalWrites::Ignored
+    }
+
+    /// Every key that begins with `prefix`, in the store's order.
+    ///
+    /// # Errors
+    /// If the store does not list them.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let mut keys = Vec::new();
+        let mut next = None;
+        loop {
+            let request = self
+                .reader
+                .list_objects_v2()
+                .bucket(&self.name)
+                .prefix(prefix)
+                .set_continuation_token(next)
+                .send();
+            let page = self.bounded(0, request).await;
+            let page = page.map_err(|answer| answer.of_reading("list", &self.place(prefix)))?;
+            keys.extend(
+                page.contents()
+                    .iter()
+                    .filter_map(|object| object.key().map(str::to_owned)),
+            );
+            next = page.next_continuation_token().map(str::to_owned);
+            if page.is_truncated() != Some(true) || next.is_none() {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Copies an object into a new file, and says what was copied.
+    ///
+    /// # Errors
+    /// If it is not there, cannot be read to its end, or the file cannot be written.
+    pub async fn fetch(&self, key: &str, path: &Path) -> Result<Digest, Error> {
+        let request = self.reader.get_object().bucket(&self.name).key(key).send();
+        let object = self.bounded(0, request).await;
+        let object = object.map_err(|answer| answer.of_reading("read", &self.place(key)))?;
+        let bytes = object.content_length().and_then(|bytes| u64::try_from(bytes).ok());
+        let copied = tokio::time::timeout(self.time(bytes.unwrap_or_default()), self.copy(object, key, path)).await;
+        let digest = copied.unwrap_or_else(|_| Err(self.broken(key, "it does not arrive in time")))?;
+        match bytes {
+            Some(bytes) if bytes != digest.bytes => Err(self.broken(key, "it ended too early")),
+            _ => Ok(digest),
+        }
+    }
+
+    async fn copy(&self, object: GetObjectOutput, key: &str, path: &Path) -> Result<Digest, Error> {
+        let writing = |source| Error::File {
+            action: format!("write {}", path.display()),
+            source,
+        };
+        // Pieces are small: writing them where they arrive holds nobody up for long.
+        let mut file = Hashing::new(crate::archive::create(path).map_err(writing)?);
+        let mut body = object.body;
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|error| self.broken(key, &error.to_string()))?;
+            file.write_all(&piece).map_err(writing)?;
+        }
+        let (_, sha256, bytes) = file.finish();
+        Ok(Digest { sha256, bytes })
+    }
+
+    /// Removes an object; one that is not there is as good.
+    ///
+    /// # Errors
+    /// If the store does not do it.
+    pub async fn remove(&self, key: &str) -> Result<(), Error> {
+        let request = self.reader.delete_object().bucket(&self.name).key(key).send();
+        match self.bounded(0, request).await {
+            Ok(_) | Err(Answer::Absent) => Ok(()),
+            Err(answer) => Err(answer.of_reading("remove", &self.place(key))),
+        }
+    }
+
+    /// How long a request with so many bytes may take.
+    pub fn time(&self, bytes: u64) -> Duration {
+        self.patience + Duration::from_secs(bytes / SLOWEST)
+    }
+
+    async fn bounded<Output, E>(
+        &self,
+        bytes: u64,
+        request: impl Future<Output = Result<Output, aws_sdk_s3::error::SdkError<E>>>,
+    ) -> Result<Output, Answer>
+    where
+        E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let time = self.time(bytes);
+        // Boxed: what the client holds is large.
+        match tokio::time::timeout(time, Box::pin(request)).await {
+            Ok(answer) => answer.map_err(|error| answer::read(&error)),
+            Err(_) => Err(Answer::Unclear {
+                why: format!("no answer within {} s", time.as_secs()),
+            }),
+        }
+    }
+
+    fn place(&self, key: &str) -> String {
+        format!("{key} in bucket {}", self.name)
+    }
+
+    fn broken(&self, key: &str, why: &str) -> Error {
+        Error::Call {
+            action: "read",
+            place: self.place(key),
+            why: why.to_owned(),
+        }
+    }
+}
+
+/// The store that a destination names, as a record tells it.
+pub fn endpoint(destination: &S3Destination) -> String {
+    match &destination.endpoint {
+        Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+        None => format!("https://s3.{}.amazonaws.com", region(destination)),
+    }
+}
+
+fn region(destination: &S3Destination) -> &str {
+    destination.region.as_deref().unwrap_or(DEFAULT_REGION)
+}

@@ -1,0 +1,338 @@
+//! The trial restore: a stored archive, fetched as anybody would fetch it, into a server of its own, and looked at.
+//!
+//! In: a slot whose record is Completed. Out: `status.verification` of that record. It knows no connection of a database
+//! and stores nothing: what it sees is destination, manifest and record. What could not be found out is Inconclusive, which
+//! is never a pass. The rungs stand in [`Trial::climb`], from top to bottom.
+
+mod checks;
+mod server;
+mod verdict;
+
+use crate::{
+    archive, client,
+    client::Client,
+    destination::{Destination, Site, off_thread},
+    failure::Failure,
+    manifest::Manifest,
+    record::Record,
+    settings::{S3Arguments, read_spec},
+};
+use chrono::{NaiveDate, Utc};
+use server::Server;
+use std::{
+    fs,
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::time::Instant;
+use valerix_crds::{
+    Backup, BackupPolicySpec, BackupStatus, DestinationChoice, TrialRestoreState, TrialRestoreStatus, UploadState,
+    backup_runner,
+};
+use verdict::{Finding, Rung, Seen, status};
+
+/// How long calls for the record are tried again.
+const RECORD_PATIENCE: Duration = Duration::from_secs(120);
+/// What is kept of the deadline for writing the record.
+const DEADLINE_MARGIN: Duration = Duration::from_secs(60);
+
+/// The environment of the pod, as the operator writes it.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "backup verify", version, about = "Restores one stored archive on trial.")]
+pub struct Arguments {
+    /// Name of the BackupPolicy.
+    #[arg(long, env = backup_runner::POLICY_ENV)]
+    pub policy: String,
+    /// UID of the BackupPolicy.
+    #[arg(long, env = backup_runner::POLICY_UID_ENV)]
+    pub policy_uid: String,
+    /// The policy's spec as JSON.
+    #[arg(long, env = backup_runner::SPEC_ENV)]
+    pub spec: String,
+    /// Namespace of the policy.
+    #[arg(long, env = backup_runner::NAMESPACE_ENV)]
+    pub namespace: String,
+    /// UID of this pod.
+    #[arg(long, env = backup_runner::POD_UID_ENV)]
+    pub pod_uid: String,
+    /// The slot, `yyyy-mm-dd`.
+    #[arg(long, env = backup_runner::SLOT_ENV)]
+    pub slot: NaiveDate,
+    /// Folder for the archive, its dumps and the server.
+    #[arg(long, env = "VALERIX_BACKUP_SCRATCH_FOLDER", default_value = backup_runner::SCRATCH_FOLDER)]
+    pub scratch_folder: PathBuf,
+    /// Where the destination's volume is mounted.
+    #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
+    pub destination_folder: PathBuf,
+    /// How a bucket is reached.
+    #[command(flatten)]
+    pub s3: S3Arguments,
+    /// Folder with one folder per PostgreSQL major version, each with `bin/initdb`, `bin/postgres` and the clients.
+    #[arg(long, env = "VALERIX_BACKUP_CLIENT_FOLDER", default_value = "/usr/lib/postgresql")]
+    pub client_folder: PathBuf,
+    /// Form of the log: json or text.
+    #[arg(long, env = "LOG_FORMAT", default_value = "json")]
+    pub log_format: String,
+}
+
+/// Restores on trial and says on the record what was found. `stop` resolves when the pod is asked to end.
+///
+/// # Errors
+/// If there is nothing to say it of, or the record could not be written.
+pub async fn verify(
+    arguments: Arguments,
+    client: kube::Client,
+    stop: impl Future<Output = ()>,
+) -> Result<TrialRestoreState, Failure> {
+    let (spec, choice, deadline) = read_spec(&arguments.spec).map_err(Failure::Settings)?;
+    let name = backup_runner::record_name(&arguments.policy, arguments.slot);
+    let record = Record::new(client, &arguments.namespace, &name, RECORD_PATIENCE);
+    let backup = record.read().await.map_err(Failure::Record)?;
+    let uid = &backup.spec.policy_ref.uid;
+    if *uid != arguments.policy_uid {
+        return Err(Failure::RecordTaken {
+            name,
+            owner: uid.clone(),
+            policy: arguments.policy_uid,
+        });
+    }
+    let trial = Trial::new(arguments, spec, choice, backup);
+    put(&record, &TrialRestoreStatus::default()).await?;
+    let mut seen = Seen::default();
+    let end = tokio::select! {
+        biased;
+        () = stop => {
+            trial.tidy();
+            return Err(Failure::Interrupted);
+        }
+        () = tokio::time::sleep(deadline.saturating_sub(DEADLINE_MARGIN.min(deadline / 10))) => {
+            Err(Finding::inconclusive(Rung::Time, "the deadline passed (job.deadline)".into()))
+        }
+        end = Box::pin(trial.climb(&mut seen)) => end,
+    };
+    trial.tidy();
+    let found = status(&seen, end, Utc::now());
+    tracing::info!(state = ?found.state, rung = found.rung, message = found.message, "verified");
+    put(&record, &found).await?;
+    Ok(found.state)
+}
+
+async fn put(record: &Record, found: &TrialRestoreStatus) -> Result<(), Failure> {
+    let written = record.update(|status| {
+        (status.upload.state == UploadState::Completed).then(|| BackupStatus {
+            verified: match found.state {
+                TrialRestoreState::Restored => Some("Restored".into()),
+                TrialRestoreState::Failed => Some("Failed".into()),
+                TrialRestoreState::Running | TrialRestoreState::Inconclusive => status.verified.clone(),
+            },
+            verification: Some(found.clone()),
+            ..status.clone()
+        })
+    });
+    written.await.map(|_| ()).map_err(Failure::Record)
+}
+
+struct Trial {
+    spec: BackupPolicySpec,
+    backup: Backup,
+    slot: NaiveDate,
+    destination: Destination,
+    client_folder: PathBuf,
+    folder: PathBuf,
+}
+
+impl Trial {
+    fn new(arguments: Arguments, spec: BackupPolicySpec, choice: DestinationChoice, backup: Backup) -> Self {
+        let folder = arguments.scratch_folder.join("verify");
+        Self {
+            spec,
+            backup,
+            slot: arguments.slot,
+            destination: Destination::new(Site {
+                choice,
+                namespace: arguments.namespace,
+                policy: arguments.policy,
+                policy_uid: arguments.policy_uid,
+                slot: arguments.slot,
+                pod_uid: arguments.pod_uid,
+                volume_folder: arguments.destination_folder,
+                reach: arguments.s3.reach(),
+                scratch: folder.clone(),
+            }),
+            client_folder: arguments.client_folder,
+            folder,
+        }
+    }
+
+    /// Every rung, lowest first.
+    async fn climb(&self, seen: &mut Seen) -> Result<(), Finding> {
+        let begun = Instant::now();
+        let manifest = self.fetch().await?;
+
+        let client = self.client(&manifest)?;
+        let server = Server::start(&client, &self.folder.join("server")).await?;
+        for (index, member) in manifest.databases.iter().enumerate() {
+            let dump = self.folder.join(&member.file);
+            server.restore(&database(index), &dump, &member.name).await?;
+            // Its room is needed by what comes after it.
+            fs::remove_file(&dump).map_err(|error| scratch(Rung::Restore, &error))?;
+            seen.databases += 1;
+        }
+        let took = begun.elapsed();
+        seen.restore_seconds = Some(i64::try_from(took.as_secs()).unwrap_or(i64::MAX));
+
+        for (index, member) in manifest.databases.iter().enumerate() {
+            checks::structure(&server, &database(index), member, seen).await?;
+        }
+        for (index, member) in manifest.databases.iter().enumerate() {
+            checks::volume(&server, &database(index), member, seen).await?;
+        }
+        self.semantics(&server, &manifest, seen).await?;
+        for (index, member) in manifest.databases.iter().enumerate() {
+            checks::integrity(&server, &database(index), member).await?;
+        }
+        self.time(took)
+    }
+
+    /// The archive as it lies there, against its own manifest and against the record.
+    async fn fetch(&self) -> Result<Manifest, Finding> {
+        self.fresh_scratch().map_err(|error| scratch(Rung::Fetch, &error))?;
+        let failed = |why: String| Finding::failed(Rung::Fetch, why);
+        let unknown = |why: String| Finding::inconclusive(Rung::Fetch, why);
+        let upload = self.backup.status.clone().unwrap_or_default().upload;
+        let place = self.destination.place(self.slot);
+        if upload.state != UploadState::Completed {
+            return Err(unknown("the record does not say that an archive is stored".into()));
+        }
+        if !place.is_of(&upload) {
+            return Err(unknown(
+                "the archive lies where spec.destination does not point to any more".into(),
+            ));
+        }
+        let slots = self
+            .destination
+            .slots()
+            .await
+            .map_err(|failure| unknown(failure.to_string()))?;
+        if !slots.contains(&self.slot) {
+            return Err(failed(format!("nothing lies under {}", place.key)));
+        }
+        let path = self.folder.join("archive.tar.zst");
+        let (manifest, digest) = match self.destination.fetch(self.slot, &path).await {
+            Ok(fetched) => fetched,
+            Err(Failure::Archive(archive::Error::Damaged { why })) => {
+                return Err(failed(format!("{} is damaged: {why}", place.key)));
+            }
+            Err(failure) => return Err(unknown(failure.to_string())),
+        };
+        if upload.sha256.as_ref() != Some(&digest.sha256) {
+            return Err(failed(format!(
+                "{} is not the archive that was stored: its sha256 is {}",
+                place.key, digest.sha256
+            )));
+        }
+        let (archive, folder) = (path.clone(), self.folder.clone());
+        off_thread(move || archive::unpack(&archive, &folder))
+            .await
+            .and_then(|unpacked| unpacked.map_err(Failure::Archive))
+            .map_err(|failure| unknown(failure.to_string()))?;
+        fs::remove_file(&path).map_err(|error| scratch(Rung::Fetch, &error))?;
+        Ok(manifest)
+    }
+
+    /// The oldest server that reads what the archive's clients have written.
+    fn client(&self, manifest: &Manifest) -> Result<Client, Finding> {
+        let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let needed = manifest
+            .databases
+            .iter()
+            .filter_map(|member| major(&member.client_version))
+            .max()
+            .unwrap_or_default();
+        let unknown = |why: String| Finding::inconclusive(Rung::Restore, why);
+        let installed = client::installed(&self.client_folder).map_err(|error| unknown(error.to_string()))?;
+        installed
+            .into_iter()
+            .find(|client| client.major >= needed && client.program("initdb").exists())
+            .ok_or_else(|| {
+                unknown(format!(
+                    "the image holds no PostgreSQL {needed} server: use an image of the runner that does"
+                ))
+            })
+    }
+
+    async fn semantics(&self, server: &Server, manifest: &Manifest, seen: &mut Seen) -> Result<(), Finding> {
+        let verification = self.spec.verification.clone().unwrap_or_default();
+        if verification.queries.is_empty() {
+            seen.not_run.push("Semantics: verification.queries is empty".into());
+        }
+        for query in &verification.queries {
+            let place = manifest
+                .databases
+                .iter()
+                .position(|member| member.name == query.database);
+            let Some(index) = place else {
+                return Err(Finding::failed(
+                    Rung::Semantics,
+                    format!(
+                        "verification.queries {}: the archive holds no database {}",
+                        query.name, query.database
+                    ),
+                ));
+            };
+            checks::semantics(server, &database(index), query).await?;
+        }
+        Ok(())
+    }
+
+    fn time(&self, took: Duration) -> Result<(), Finding> {
+        let budget = self
+            .spec
+            .verification
+            .as_ref()
+            .and_then(|verification| verification.budget.as_ref());
+        let Some(budget) = budget.and_then(|budget| budget.value().ok()) else {
+            return Ok(());
+        };
+        if took <= budget {
+            return Ok(());
+        }
+        Err(Finding::failed(
+            Rung::Time,
+            format!(
+                "fetching and restoring took {} s, verification.budget is {} s",
+                took.as_secs(),
+                budget.as_secs()
+            ),
+        ))
+    }
+
+    fn fresh_scratch(&self) -> io::Result<()> {
+        remove(&self.folder)?;
+        fs::create_dir_all(&self.folder)
+    }
+
+    fn tidy(&self) {
+        if let Err(error) = remove(&self.folder) {
+            tracing::warn!(%error, "failed to tidy the scratch folder");
+        }
+    }
+}
+
+/// Name of a database on the throwaway server: those of the archive may be any text.
+fn database(index: usize) -> String {
+    format!("database_{index}")
+}
+
+fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn scratch(rung: Rung, error: &io::Error) -> Finding {
+    Finding::inconclusive(rung, format!("failed to use the scratch folder: {error}"))
+}

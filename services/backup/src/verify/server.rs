@@ -1,0 +1,234 @@
+//! A PostgreSQL server of this process alone: made on scratch, reached by a socket there, gone with the pod.
+//!
+//! In: the programs of one major version and a folder. Out: databases to restore into and to ask. What it holds is a copy,
+//! so nothing of it need survive: it does not fsync.
+
+use super::verdict::{Finding, Rung};
+use crate::{client::Client, connection::Connection, libpq};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{process::Child, time::Instant};
+
+const USER: &str = "valerix";
+/// How long the server may take to answer first.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const START_PAUSE: Duration = Duration::from_millis(200);
+/// Settings of a server whose data nobody needs tomorrow.
+const SETTINGS: [&str; 14] = [
+    "listen_addresses=",
+    "unix_socket_permissions=0700",
+    "fsync=off",
+    "synchronous_commit=off",
+    "full_page_writes=off",
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "max_wal_size=256MB",
+    "shared_buffers=32MB",
+    "dynamic_shared_memory_type=mmap",
+    "max_connections=10",
+    "autovacuum=off",
+    "jit=off",
+    "logging_collector=off",
+];
+
+/// The running server. It is killed when this is dropped.
+pub(super) struct Server {
+    client: Client,
+    folder: PathBuf,
+    _process: Child,
+}
+
+impl Server {
+    /// Makes and starts one in `folder`, which must not be there yet.
+    pub(super) async fn start(client: &Client, folder: &Path) -> Result<Self, Finding> {
+        let data = folder.join("data");
+        fs::create_dir_all(folder)
+            .map_err(|error| unusable(&format!("failed to create {}: {error}", folder.display())))?;
+        let mut command = libpq::command(client, "initdb");
+        command
+            .args([
+                "--no-locale",
+                "--no-sync",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--username",
+                USER,
+            ])
+            .arg("--pgdata")
+            .arg(&data);
+        let made = libpq::output(command)
+            .await
+            .map_err(|error| unusable(&format!("failed to run initdb: {error}")))?;
+        if !made.status.success() {
+            return Err(unusable(&format!("initdb failed: {}", told(&made.stderr))));
+        }
+        let log = folder.join("log");
+        let output =
+            File::create(&log).map_err(|error| unusable(&format!("failed to create {}: {error}", log.display())))?;
+        let errors = output.try_clone().map_err(|error| unusable(&error.to_string()))?;
+        let mut command = libpq::command(client, "postgres");
+        command.arg("-D").arg(&data).arg("-k").arg(folder);
+        for setting in SETTINGS {
+            command.args(["-c", setting]);
+        }
+        let mut process = command
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::from(errors))
+            .spawn()
+            .map_err(|error| unusable(&format!("failed to run postgres: {error}")))?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        let probe = Self::connection(folder, "postgres");
+        loop {
+            if ask(client, &probe, "SELECT 1", folder).await.is_ok() {
+                return Ok(Self {
+                    client: client.clone(),
+                    folder: folder.to_owned(),
+                    _process: process,
+                });
+            }
+            if Instant::now() >= deadline || !matches!(process.try_wait(), Ok(None)) {
+                let said = fs::read(&log).unwrap_or_default();
+                return Err(unusable(&format!("postgres did not start: {}", told(&said))));
+            }
+            tokio::time::sleep(START_PAUSE).await;
+        }
+    }
+
+    fn connection(folder: &Path, database: &str) -> Connection {
+        Connection {
+            label: "the throwaway server".into(),
+            secret: String::new(),
+            name: database.into(),
+            host: folder.to_string_lossy().into_owned(),
+            port: 5432,
+            database: database.into(),
+            username: USER.into(),
+            password: String::new(),
+            ssl_mode: None,
+            root_certificates: None,
+        }
+    }
+
+    /// Makes a database and restores a dump into it, without owners and grants: an archive holds no roles.
+    pub(super) async fn restore(&self, database: &str, dump: &Path, label: &str) -> Result<(), Finding> {
+        let encoding = self.encoding(dump, label).await?;
+        let statement = format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING '{encoding}'");
+        self.ask("postgres", &statement)
+            .await
+            .map_err(|why| unusable(&format!("failed to make a database for {label}: {why}")))?;
+        let connection = Self::connection(&self.folder, database);
+        let mut command = libpq::connected(&self.client, "pg_restore", &connection);
+        command
+            .args(["--exit-on-error", "--no-owner", "--no-privileges"])
+            .arg(dump);
+        let restored = libpq::output(command).await;
+        let restored = restored.map_err(|error| unusable(&format!("failed to run pg_restore: {error}")))?;
+        if restored.status.success() {
+            return Ok(());
+        }
+        let why = format!("{label}: pg_restore failed: {}", told(&restored.stderr));
+        Err(if lacks_something(&why) {
+            Finding::inconclusive(Rung::Restore, why)
+        } else {
+            Finding::failed(Rung::Restore, why)
+        })
+    }
+
+    /// The encoding that the dumped database had.
+    async fn encoding(&self, dump: &Path, label: &str) -> Result<String, Finding> {
+        let mut command = libpq::command(&self.client, "pg_restore");
+        command
+            .args(["--schema-only", "--section=pre-data", "--file=-"])
+            .arg(dump);
+        let listed = libpq::output(command).await;
+        let listed = listed.map_err(|error| unusable(&format!("failed to run pg_restore: {error}")))?;
+        if !listed.status.success() {
+            let why = format!("{label}: pg_restore failed: {}", told(&listed.stderr));
+            return Err(Finding::failed(Rung::Restore, why));
+        }
+        let text = String::from_utf8_lossy(&listed.stdout);
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix("SET client_encoding = '")?.strip_suffix("';"));
+        Ok(found.unwrap_or("UTF8").to_owned())
+    }
+
+    /// What a script of SQL prints, unaligned, one row a line.
+    pub(super) async fn ask(&self, database: &str, script: &str) -> Result<String, String> {
+        let connection = Self::connection(&self.folder, database);
+        ask(&self.client, &connection, script, &self.folder).await
+    }
+}
+
+async fn ask(client: &Client, connection: &Connection, script: &str, folder: &Path) -> Result<String, String> {
+    let failed = |error: io::Error| format!("failed to run psql: {error}");
+    // A file: what is asked of thousands of tables does not fit on a command line.
+    let file = folder.join("script.sql");
+    fs::write(&file, script).map_err(failed)?;
+    let mut command = libpq::connected(client, "psql", connection);
+    command
+        .args([
+            "--no-psqlrc",
+            "--quiet",
+            "--tuples-only",
+            "--no-align",
+            "--set",
+            "ON_ERROR_STOP=1",
+        ])
+        .arg("--file")
+        .arg(&file);
+    let answer = libpq::output(command).await.map_err(failed)?;
+    if answer.status.success() {
+        Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
+    } else {
+        Err(told(&answer.stderr))
+    }
+}
+
+fn told(output: &[u8]) -> String {
+    libpq::shortened(&libpq::line(output))
+}
+
+/// Whether this place lacks what the dump needs, which says nothing against the dump.
+fn lacks_something(complaint: &str) -> bool {
+    [
+        "extension control file",
+        "is not available",
+        "could not access file",
+        "could not create locale",
+        "No space left on device",
+        "could not extend file",
+        "out of memory",
+    ]
+    .iter()
+    .any(|text| complaint.contains(text))
+        || (complaint.contains("role \"") && complaint.contains("does not exist"))
+}
+
+fn unusable(why: &str) -> Finding {
+    Finding::inconclusive(Rung::Restore, why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_place_lacks_is_no_fault_of_the_dump() {
+        for (complaint, lacks) in [
+            ("ERROR: extension \"postgis\" is not available", true),
+            ("ERROR: could not open extension control file \"/x\"", true),
+            ("ERROR: role \"app\" does not exist", true),
+            ("ERROR: could not extend file \"base/1\": No space left on device", true),
+            ("pg_restore: error: could not read from input file: end of file", false),
+            ("ERROR: relation \"t\" does not exist", false),
+        ] {
+            assert_eq!(lacks_something(complaint), lacks, "{complaint}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Into new databases.
+
+use super::harness::Restoring;
+use crate::{
+    harness::{Database, Harness, SMALL},
+    store::{ACCESS_KEY, BUCKET, Store},
+};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Executor};
+use std::fs;
+use valerix_backup::archive;
+
+const RICH: &str = r#"
+CREATE TABLE "odd table (x)" (id int GENERATED ALWAYS AS IDENTITY, "we ""ird" text, data bytea);
+INSERT INTO "odd table (x)" ("we ""ird", data) SELECT E'line\nbreak\t\\.' || i, decode(md5(i::text), 'hex') FROM generate_series(1, 1000) i;
+CREATE TABLE parted (id int) PARTITION BY RANGE (id);
+CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+INSERT INTO parted SELECT generate_series(0, 99);
+CREATE TABLE empty_one (id int);
+CREATE SCHEMA "o'd"; CREATE TABLE "o'd"."select" (id int); INSERT INTO "o'd"."select" VALUES (1);
+CREATE TABLE mother (id int); CREATE TABLE child () INHERITS (mother); INSERT INTO mother VALUES (1); INSERT INTO child VALUES (2), (3);
+SELECT lo_from_bytea(0, decode(repeat('00ff', 50000), 'hex'));
+"#;
+
+const FINGERPRINT: &str = r#"SELECT concat_ws(' ',
+    (SELECT md5(string_agg(x::text, ',' ORDER BY id)) FROM "odd table (x)" x),
+    (SELECT count(*) FROM parted),
+    (SELECT sum(length(lo_get(oid))) FROM pg_largeobject_metadata),
+    (SELECT last_value FROM "odd table (x)_id_seq"),
+    (SELECT count(*) FROM ONLY mother), (SELECT count(*) FROM child),
+    pg_encoding_to_char(encoding), datcollate) FROM pg_database WHERE datname = current_database()"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_databases_come_back_as_they_were_with_their_owners() {
+    let plain = Database::new("orders", SMALL).await;
+    let odd = Database::with(
+        "o'd \"d\\b = 1",
+        "TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'",
+        RICH,
+    )
+    .await;
+    let mut restoring = Restoring::of(&[("orders", &plain), ("odd.one", &odd)]).await;
+    let (owner, reader) = (restoring.named("o w\"ner"), restoring.named("reader"));
+    let quoted = crate::harness::quoted;
+    restoring
+        .execute(
+            &plain.name,
+            &format!(
+                "CREATE ROLE {owner}; CREATE ROLE {reader}; ALTER TABLE t OWNER TO {owner}; GRANT SELECT ON t TO {reader}",
+                owner = quoted(&owner),
+                reader = quoted(&reader)
+            ),
+        )
+        .await;
+    // Backed up with them.
+    fs::remove_file(restoring.harness.archive()).unwrap();
+    let mark = restoring.mark.clone();
+    restoring = Restoring::of(&[("orders", &plain), ("odd.one", &odd)]).await;
+    restoring.mark = mark;
+    let (new, strange) = (restoring.named("new"), restoring.named("n'e \"w\\x = ä"));
+    restoring.into_new(&[("orders", &new), ("odd.one", &strange)]);
+    let before = restoring.text(&odd.name, FINGERPRINT).await;
+    let ended = restoring.run("pod").await;
+    restoring.assert_completed(&ended);
+    assert_eq!(restoring.text(&strange, FINGERPRINT).await, before);
+    assert_eq!(
+        restoring
+            .text(&new, "SELECT tableowner || has_table_privilege($$READER$$, 't', 'SELECT') FROM pg_tables WHERE tablename = 't'".replace("READER", &reader).as_str())
+            .await,
+        format!("{owner}true")
+    );
+    let status = restoring.status();
+    assert_eq!(status["tables"], 1 + 6, "{status}");
+    assert_eq!(status["databases"][0]["phase"], "Completed");
+    assert_eq!(status["databases"][0]["tables"], 1);
+    assert!(
+        status["databases"][0]["note"].is_null() && status["databases"][0]["staged"].is_null(),
+        "{status}"
+    );
+    assert_eq!(status["source"]["slot"], "2026-08-21");
+    assert!(
+        restoring
+            .harness
+            .api
+            .phases()
+            .ends_with(&["Fetching", "Checking", "Restoring", "Swapping", "Completed"].map(str::to_owned)),
+        "{:?}",
+        restoring.harness.api.phases()
+    );
+    let names: Vec<_> = restoring.databases(&restoring.mark).await.into_keys().collect();
+    assert_eq!(names.len(), 2, "nothing is left under another name: {names:?}");
+
+    // Once more: it has ended, and nothing is asked of the server.
+    let again = restoring.run("again").await;
+    assert_eq!(again.code, Some(0), "{}", again.log);
+    assert!(again.log.contains("AlreadyEnded"), "{}", again.log);
+
+    // On a server without these roles it comes back all the same, and says what it lacks.
+    plain.drop().await;
+    restoring.drop_databases(&new).await;
+    for role in [&owner, &reader] {
+        restoring
+            .execute("postgres", &format!("DROP ROLE {}", quoted(role)))
+            .await;
+    }
+    restoring.into_new(&[("orders", &new)]);
+    let ended = restoring.run("third").await;
+    restoring.assert_completed(&ended);
+    let note = restoring.status()["databases"][0]["note"].as_str().unwrap().to_owned();
+    assert!(note.contains(&owner) && note.contains("secret target"), "{note}");
+    assert_eq!(restoring.text(&new, "SELECT count(*)::text FROM t").await, "500");
+    restoring.drop_databases(&restoring.mark).await;
+    odd.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
+    let database = Database::new("orders", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &database)]).await;
+    let living = restoring.named("living");
+    restoring
+        .execute("postgres", &format!("CREATE DATABASE \"{living}\""))
+        .await;
+
+    restoring.into_new(&[("orders", &living)]);
+    let ended = restoring.run("exists").await;
+    restoring.assert_failed(&ended, "TargetRefused", &[&living, "databases[].as"]);
+
+    restoring.into_new(&[("stock", &living)]);
+    let ended = restoring.run("absent").await;
+    restoring.assert_failed(&ended, "TargetRefused", &["holds no stock, but orders"]);
+
+    let new = restoring.named("new");
+    restoring.into_new(&[("orders", &new)]);
+    restoring.secret(0, "password", "");
+    let ended = restoring.run("secret").await;
+    restoring.assert_failed(
+        &ended,
+        "SecretInvalid",
+        &["target.connectionSecretRef", "secret target, key password not found"],
+    );
+    restoring.secret(0, "password", &crate::harness::password());
+
+    let good = restoring.source.clone();
+    for (key, value, reason, text) in [
+        ("sha256", "0".repeat(64), "ArchiveDamaged", "sha256"),
+        ("slot", "2026-08-20".into(), "ArchiveDamaged", "slot"),
+        ("policyUid", "another".into(), "ArchiveDamaged", "policy UID"),
+        (
+            "key",
+            "pg/shop/nightly/20260101.tar.zst".into(),
+            "ArchiveUnavailable",
+            "not on the destination",
+        ),
+    ] {
+        restoring.source = good.clone();
+        restoring.source[key] = json!(value);
+        restoring.put();
+        let ended = restoring.run(&format!("wrong-{key}")).await;
+        restoring.assert_failed(&ended, reason, &[text]);
+    }
+    restoring.source = good;
+    let names: Vec<_> = restoring.databases(&restoring.mark).await.into_keys().collect();
+    assert_eq!(names, [living]);
+    restoring.drop_databases(&restoring.mark).await;
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_that_does_not_hold_what_its_manifest_says_never_gets_its_name() {
+    let database = Database::new("orders", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &database)]).await;
+    let path = restoring.harness.archive();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut manifest, _) = archive::verify(&path).unwrap();
+    tar::Archive::new(zstd::Decoder::new(fs::File::open(&path).unwrap()).unwrap())
+        .unpack(folder.path())
+        .unwrap();
+    *manifest.databases[0].rows.get_mut("public.t").unwrap() += 1;
+    fs::remove_file(&path).unwrap();
+    let digest = archive::write(&path, folder.path(), &manifest, 3).unwrap();
+    restoring.source["sha256"] = json!(digest.sha256);
+    let new = restoring.named("new");
+    restoring.into_new(&[("orders", &new)]);
+    let ended = restoring.run("pod").await;
+    restoring.assert_failed(&ended, "RestoreDiffers", &["public.t has 500 rows and not 501"]);
+    assert!(restoring.databases(&restoring.mark).await.is_empty());
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_create_databases_is_told_so() {
+    let database = Database::new("orders", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &database)]).await;
+    let (role, new) = (restoring.named("weak"), restoring.named("new"));
+    let mut admin = restoring.admin().await;
+    admin
+        .execute(AssertSqlSafe(format!("CREATE ROLE {role} LOGIN PASSWORD 'x'")))
+        .await
+        .unwrap();
+    restoring.secret(0, "username", &role);
+    restoring.secret(0, "password", "x");
+    restoring.into_new(&[("orders", &new)]);
+    let ended = restoring.run("weak").await;
+    restoring.assert_failed(&ended, "TargetRefused", &["secret target", "CREATEDB"]);
+
+    // With it, it restores without being a superuser: what it may not own is its own.
+    admin
+        .execute(AssertSqlSafe(format!("ALTER ROLE {role} CREATEDB")))
+        .await
+        .unwrap();
+    restoring.put();
+    let ended = restoring.run("strong").await;
+    restoring.assert_completed(&ended);
+    assert_eq!(
+        restoring
+            .text(&new, "SELECT tableowner::text FROM pg_tables WHERE tablename = 't'")
+            .await,
+        role
+    );
+    restoring.drop_databases(&restoring.mark).await;
+    admin.execute(AssertSqlSafe(format!("DROP ROLE {role}"))).await.unwrap();
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
+    let database = Database::new("orders", SMALL).await;
+    let store = Store::default();
+    let endpoint = store.serve().await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    harness.spec["destination"] = json!({"s3": {
+        "bucket": BUCKET, "prefix": "pg", "endpoint": endpoint, "credentialsSecretRef": {"name": "store"},
+    }});
+    harness.s3_secret("credentials", "accessKeyId", ACCESS_KEY);
+    harness.s3_secret("credentials", "secretAccessKey", "secret");
+    let mut restoring = Restoring::from(harness).await;
+    let new = restoring.named("new");
+    restoring.source = json!({"destination": restoring.source["destination"], "key": restoring.source["key"]});
+    restoring.into_new(&[("orders", &new)]);
+    let ended = restoring.run("pod").await;
+    restoring.assert_completed(&ended);
+    assert_eq!(restoring.text(&new, "SELECT count(*)::text FROM t").await, "500");
+    assert_eq!(restoring.status()["source"]["slot"], "2026-08-21", "its manifest says so");
+
+    let key = restoring.source["key"].as_str().unwrap().to_owned();
+    let mut bytes = store.object(&key).unwrap().bytes.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    store.put(&key, &bytes, &[]);
+    restoring.drop_databases(&restoring.mark).await;
+    restoring.put();
+    let ended = restoring.run("damaged").await;
+    restoring.assert_failed(&ended, "ArchiveDamaged", &["nothing on the target was touched"]);
+    store.remove(&key);
+    restoring.put();
+    let ended = restoring.run("gone").await;
+    restoring.assert_failed(&ended, "ArchiveUnavailable", &[&key]);
+    assert!(restoring.databases(&restoring.mark).await.is_empty());
+    database.drop().await;
+}

@@ -1,0 +1,220 @@
+//! In the place of a living database.
+
+use super::harness::Restoring;
+use crate::{
+    api::{Moment, Trap},
+    harness::{Database, SMALL},
+};
+use serde_json::json;
+use sqlx::Executor;
+use std::fs;
+
+/// What a living database is beside its contents.
+const BESIDE: &str = "SELECT concat_ws('|', pg_get_userbyid(datdba), datconnlimit, datacl::text, shobj_description(d.oid, 'pg_database'),
+    (SELECT string_agg(coalesce(setrole::regrole::text, '') || setconfig::text, ';' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid))
+    FROM pg_database d WHERE datname = current_database()";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
+    let living = Database::new("living", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    let (owner, reader) = (restoring.named("owner"), restoring.named("reader"));
+    let name = &living.name;
+    for statement in [
+        format!("CREATE ROLE {owner}"),
+        format!("CREATE ROLE {reader}"),
+        format!("ALTER DATABASE {name} OWNER TO {owner}"),
+        format!("ALTER DATABASE {name} CONNECTION LIMIT 77"),
+        format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
+        format!("GRANT CONNECT ON DATABASE {name} TO {reader} WITH GRANT OPTION"),
+        format!("COMMENT ON DATABASE {name} IS 'it''s the \"one\"'"),
+        format!("ALTER DATABASE {name} SET search_path = \"$user\", public, \"o'd \"\"d\""),
+        format!("ALTER DATABASE {name} SET default_transaction_read_only = off"),
+        format!("ALTER ROLE {reader} IN DATABASE {name} SET work_mem = '7MB'"),
+    ] {
+        restoring.execute("postgres", &statement).await;
+    }
+    let beside = restoring.text(name, BESIDE).await;
+    restoring.execute(name, "TRUNCATE public.t").await;
+    let mut client = restoring.harness.connect(name).await;
+    client.execute("SELECT 1").await.unwrap();
+
+    restoring.replacing("orders", name);
+    let ended = restoring.run("pod").await;
+    restoring.assert_completed(&ended);
+    assert!(client.execute("SELECT 1").await.is_err(), "the old session has ended");
+    assert_eq!(restoring.text(name, "SELECT count(*)::text FROM public.t").await, "500");
+    assert_eq!(restoring.text(name, BESIDE).await, beside);
+
+    let status = restoring.status();
+    let previous = status["databases"][0]["previous"].as_str().unwrap().to_owned();
+    assert_eq!(
+        previous,
+        valerix_crds::restore_runner::previous_name(name, "2026-08-21")
+    );
+    assert!(status["databases"][0]["previousUntil"].is_string(), "{status}");
+    assert!(restoring.message().contains(&previous), "{}", restoring.message());
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(name.clone(), true), (previous.clone(), false)].into(),
+    );
+
+    // Another one of the same day is refused: the name of what is kept is taken.
+    restoring.put();
+    let ended = restoring.run("second").await;
+    restoring.assert_failed(&ended, "TargetRefused", &[&previous, "rename or drop it"]);
+    assert_eq!(restoring.text(name, "SELECT count(*)::text FROM public.t").await, "500");
+
+    // Its time is over: it goes, unless somebody has opened it.
+    let mut completed = status.clone();
+    completed["podUID"] = json!("pod");
+    let put = |status: &serde_json::Value| {
+        restoring.harness.api.put(json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Restore",
+            "metadata": {"name": "back", "namespace": "shop", "uid": "restore-uid"},
+            "spec": restoring.spec, "status": status,
+        }));
+    };
+    put(&completed);
+    restoring
+        .execute("postgres", &format!("ALTER DATABASE {previous} ALLOW_CONNECTIONS true"))
+        .await;
+    let ended = restoring
+        .harness
+        .ended(restoring.pod("kept", &["--drop-previous"]), "kept")
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(restoring.databases(&previous).await.contains_key(&previous));
+    assert!(
+        restoring.status()["databases"][0]["note"]
+            .as_str()
+            .unwrap()
+            .contains("opened it again")
+    );
+
+    restoring
+        .execute(
+            "postgres",
+            &format!("ALTER DATABASE {previous} ALLOW_CONNECTIONS false"),
+        )
+        .await;
+    put(&completed);
+    let ended = restoring
+        .harness
+        .ended(restoring.pod("drop", &["--drop-previous"]), "drop")
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(restoring.databases(&previous).await.is_empty());
+    assert_eq!(restoring.status()["databases"][0]["previousDropped"], true);
+
+    living.drop().await;
+    for role in [owner, reader] {
+        restoring.execute("postgres", &format!("DROP ROLE {role}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_archive_leaves_the_target_as_it_was() {
+    let living = Database::new("living", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    let fingerprint = "SELECT md5(string_agg(t::text, ',' ORDER BY id)) || txid_current_snapshot()::text[:0] FROM t";
+    let fingerprint = fingerprint.replace(" || txid_current_snapshot()::text[:0]", "");
+    let before = (
+        restoring.text(&living.name, &fingerprint).await,
+        restoring
+            .text(
+                "postgres",
+                &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name),
+            )
+            .await,
+    );
+    restoring.source["sha256"] = json!(null);
+    restoring.replacing("orders", &living.name);
+    let path = restoring.harness.archive();
+    let good = fs::read(&path).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for (row, bytes) in [
+        ("cut", good[..good.len() - 1].to_vec()),
+        ("flipped", flipped),
+        ("empty", Vec::new()),
+        ("longer", [good.clone(), b"more".to_vec()].concat()),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        restoring.put();
+        let ended = restoring.run(row).await;
+        restoring.assert_failed(&ended, "ArchiveDamaged", &["nothing on the target was touched"]);
+        assert!(
+            !restoring.harness.api.phases().contains(&"Restoring".to_owned()),
+            "{row}: nothing was made"
+        );
+    }
+    let after = (
+        restoring.text(&living.name, &fingerprint).await,
+        restoring
+            .text(
+                "postgres",
+                &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name),
+            )
+            .await,
+    );
+    assert_eq!(after, before);
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true)].into()
+    );
+    living.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_bound_to_a_subscription_is_not_replaced() {
+    let living = Database::new("living", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    let subscription = restoring.named("sub");
+    restoring
+        .execute(
+            &living.name,
+            &format!("CREATE SUBSCRIPTION {subscription} CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false, slot_name = NONE)"),
+        )
+        .await;
+    restoring.replacing("orders", &living.name);
+    let ended = restoring.run("pod").await;
+    restoring.assert_failed(&ended, "TargetRefused", &[&living.name, "subscriptions"]);
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true)].into()
+    );
+    restoring
+        .execute(&living.name, &format!("DROP SUBSCRIPTION {subscription}"))
+        .await;
+    living.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rename_that_fails_opens_the_old_database_again() {
+    let living = Database::new("living", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    restoring.replacing("orders", &living.name);
+    let trap = Trap::new("Swapping", Moment::After);
+    restoring.harness.api.set_trap(Some(trap.clone()));
+    let pod = restoring.pod("pod", &[]);
+    trap.bitten.notified().await;
+    // The name that the old one is to get is taken at the last moment.
+    let previous = valerix_crds::restore_runner::previous_name(&living.name, "2026-08-21");
+    restoring
+        .execute("postgres", &format!("CREATE DATABASE {previous}"))
+        .await;
+    trap.release.notify_one();
+    let ended = restoring.harness.ended(pod, "pod").await;
+    restoring.assert_failed(&ended, "SwapFailed", &["already exists"]);
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true), (previous, true)].into(),
+        "open, and nothing staged is left"
+    );
+    assert_eq!(
+        restoring.text(&living.name, "SELECT count(*)::text FROM t").await,
+        "500"
+    );
+    restoring.drop_databases(&living.name[..20]).await;
+}

@@ -1,0 +1,331 @@
+//! The trial restore: a real archive into a real server of its own, and what it says of archives that are not what they
+//! should be.
+
+use crate::{
+    harness::{Database, Ended, Harness, SMALL, password},
+    store::{ACCESS_KEY, BUCKET, Store},
+};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
+use tokio::process::Command;
+
+/// A role with names and values that are hard to carry, sequences, a view, an identity and a large object.
+const RICH: &str = r#"
+CREATE SCHEMA "Odd schema";
+CREATE TABLE "Odd schema"."t'a""ble" (id serial PRIMARY KEY, note text);
+INSERT INTO "Odd schema"."t'a""ble" (note) SELECT md5(i::text) FROM generate_series(1, 700) i;
+CREATE TABLE numbered (id bigint GENERATED ALWAYS AS IDENTITY, parent int);
+INSERT INTO numbered (parent) SELECT i FROM generate_series(1, 40) i;
+CREATE TABLE parted (id int) PARTITION BY RANGE (id);
+CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (100);
+INSERT INTO parted SELECT generate_series(0, 99);
+CREATE VIEW seen AS SELECT count(*) AS many FROM numbered;
+SELECT lo_from_bytea(0, decode(repeat('00ff', 500), 'hex'));
+"#;
+
+fn run_checked(program: &str, arguments: &[&str]) {
+    let status = std::process::Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success(), "{program} {arguments:?}");
+}
+
+/// Starts the trial restore as the operator would: without connections, and not as root, whom no PostgreSQL server obeys.
+async fn trial(harness: &Harness, uid: &str) -> Ended {
+    let scratch = harness.folder.path().join("scratch").join(uid);
+    fs::create_dir_all(&scratch).unwrap();
+    let log = fs::File::create(harness.log(uid)).unwrap();
+    let mut program = env!("CARGO_BIN_EXE_backup").to_owned();
+    let is_root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if is_root {
+        // The folder of compiled programs may be root's alone.
+        let copy = harness.folder.path().join("backup");
+        if !copy.exists() {
+            fs::copy(&program, &copy).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        program = copy.to_str().unwrap().to_owned();
+        run_checked("chown", &["-R", "65534:65534", harness.folder.path().to_str().unwrap()]);
+    }
+    let mut command = Command::new(program);
+    harness.environment(&mut command, uid, &scratch);
+    command
+        .arg("verify")
+        .env_remove("VALERIX_JOB_NAME")
+        .env_remove("VALERIX_BACKUP_CONNECTIONS_FOLDER")
+        .env("VALERIX_BACKUP_SLOT", "2026-08-21")
+        .stdin(Stdio::null())
+        .stdout(log)
+        .kill_on_drop(true);
+    if is_root {
+        command.uid(65534).gid(65534);
+    }
+    harness.ended(command.spawn().unwrap(), uid).await
+}
+
+fn verification(harness: &Harness) -> Value {
+    harness.record()["status"]["verification"].clone()
+}
+
+/// Makes the stored archive another one, and the record say that this one was stored.
+fn replace_archive(path: &Path, harness: &Harness, change: impl FnOnce(&Path, &mut Value)) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = fs::File::open(path).unwrap();
+    tar::Archive::new(zstd::Decoder::new(file).unwrap())
+        .unpack(folder.path())
+        .unwrap();
+    let manifest = folder.path().join("manifest.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    change(folder.path(), &mut value);
+    for member in value["databases"].as_array_mut().unwrap() {
+        let dump = fs::read(folder.path().join(member["file"].as_str().unwrap())).unwrap();
+        member["sha256"] = hex::encode(Sha256::digest(&dump)).into();
+        member["bytes"] = dump.len().into();
+    }
+    let mut builder = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
+    for member in value["databases"].as_array().unwrap() {
+        let name = member["file"].as_str().unwrap();
+        builder.append_path_with_name(folder.path().join(name), name).unwrap();
+    }
+    fs::write(&manifest, value.to_string()).unwrap();
+    builder.append_path_with_name(&manifest, "manifest.json").unwrap();
+    let bytes = builder.into_inner().unwrap().finish().unwrap();
+    fs::write(path, &bytes).unwrap();
+    let mut record = harness.record();
+    record["status"]["upload"]["sha256"] = hex::encode(Sha256::digest(&bytes)).into();
+    harness.api.put(record);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_archive_is_restored_counted_and_asked() {
+    let plain = Database::new("orders", SMALL).await;
+    let rich = Database::with("o'd \"d", "TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'", RICH).await;
+    let mut harness = Harness::new(&[("orders", &plain.name), ("odd.one", &rich.name)]).await;
+    harness.spec["verification"] = json!({"restore": "EveryRun", "budget": "10m", "queries": [
+        {"name": "orders", "database": "orders", "query": "SELECT count(*) FROM t", "equals": 500},
+        {"name": "view", "database": "odd.one", "query": "SELECT many FROM seen -- of a view", "atLeast": 40, "atMost": 40},
+    ]});
+    assert_eq!(harness.run("pod").await.code, Some(0));
+    let before = harness.record();
+    let ended = trial(&harness, "verifier").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let status = harness.record()["status"].clone();
+    let found = &status["verification"];
+    assert_eq!(
+        (&found["state"], &found["rung"]),
+        (&"Restored".into(), &"Time".into()),
+        "{status}"
+    );
+    assert_eq!(status["verified"], "Restored");
+    assert_eq!(found["notRun"], Value::Null, "{found}");
+    let message = found["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("2 databases with 4 tables and 1340 rows restored in "),
+        "{message}"
+    );
+    assert!(
+        found["restoreSeconds"].is_number() && found["completedAt"].is_string(),
+        "{found}"
+    );
+    // Nothing else of the record has changed, and nothing is left behind.
+    for field in ["phase", "upload", "databases", "completedAt"] {
+        assert_eq!(status[field], before["status"][field], "{field}");
+    }
+    assert!(
+        fs::read_dir(harness.folder.path().join("scratch/verifier"))
+            .unwrap()
+            .next()
+            .is_none()
+    );
+    plain.drop().await;
+    rich.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_hold_ends_the_ladder_on_its_rung() {
+    let database = Database::new("orders", RICH).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("pod").await.code, Some(0));
+    let (archive, record) = (fs::read(harness.archive()).unwrap(), harness.record());
+    let query = |query: &str| json!({"restore": "EveryRun", "queries": [{"name": "q", "database": "orders", "query": query, "equals": 41}]});
+    type Change = fn(&Path, &mut Value);
+    let changes: [(&str, Option<Change>, Value, &str, &str, &str); 9] = [
+        (
+            "rows",
+            Some(|_, manifest| manifest["databases"][0]["rows"]["public.numbered"] = 41.into()),
+            Value::Null,
+            "Failed",
+            "Volume",
+            "public.numbered has 40 rows, its dump has 41",
+        ),
+        (
+            "tables",
+            Some(|_, manifest| manifest["databases"][0]["rows"]["public.\"it's gone\""] = 1.into()),
+            Value::Null,
+            "Failed",
+            "Structure",
+            "public.\"it's gone\"",
+        ),
+        (
+            "a cut dump",
+            Some(|folder, _| {
+                let file = fs::OpenOptions::new()
+                    .write(true)
+                    .open(folder.join("orders.dump"))
+                    .unwrap();
+                let length = file.metadata().unwrap().len();
+                file.set_len(length * 9 / 10).unwrap();
+            }),
+            Value::Null,
+            "Failed",
+            "Restore",
+            "pg_restore failed",
+        ),
+        (
+            "a newer client",
+            Some(|_, manifest| manifest["databases"][0]["clientVersion"] = "99.1".into()),
+            Value::Null,
+            "Inconclusive",
+            "Restore",
+            "no PostgreSQL 99 server",
+        ),
+        (
+            "an answer",
+            None,
+            query("SELECT count(*) FROM numbered"),
+            "Failed",
+            "Semantics",
+            "the answer is 40, expected is exactly 41",
+        ),
+        (
+            "no answer",
+            None,
+            query("SELECT id FROM numbered WHERE id < 0"),
+            "Failed",
+            "Semantics",
+            "no number for an answer",
+        ),
+        (
+            "no query",
+            None,
+            query("SELECT wrong FROM nowhere"),
+            "Failed",
+            "Semantics",
+            "nowhere",
+        ),
+        (
+            "a query that writes",
+            None,
+            query("WITH gone AS (DELETE FROM numbered RETURNING 1) SELECT count(*) FROM gone"),
+            "Failed",
+            "Semantics",
+            "verification.queries q",
+        ),
+        (
+            "time",
+            None,
+            json!({"restore": "EveryRun", "budget": "1ms"}),
+            "Failed",
+            "Time",
+            "verification.budget",
+        ),
+    ];
+    for (case, change, spec, state, rung, told) in changes {
+        fs::write(harness.archive(), &archive).unwrap();
+        harness.api.put(record.clone());
+        if let Some(change) = change {
+            replace_archive(&harness.archive(), &harness, change);
+        }
+        harness.spec["verification"] = spec;
+        let ended = trial(&harness, "verifier").await;
+        assert_eq!(ended.code, Some(0), "{case}: {}", ended.log);
+        let found = verification(&harness);
+        assert_eq!(
+            (&found["state"], &found["rung"]),
+            (&state.into(), &rung.into()),
+            "{case}: {found}"
+        );
+        assert!(found["message"].as_str().unwrap().contains(told), "{case}: {found}");
+        let shown = if state == "Failed" { "Failed" } else { "Local" };
+        assert_eq!(harness.record()["status"]["verified"], shown, "{case}: never a pass");
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_not_what_was_stored_is_not_restored() {
+    let database = Database::new("orders", SMALL).await;
+    for (case, state, told) in [
+        ("gone", "Failed", "nothing lies under"),
+        ("damaged", "Failed", "is damaged"),
+        ("another", "Failed", "not the archive that was stored"),
+        ("elsewhere", "Inconclusive", "spec.destination"),
+    ] {
+        let mut harness = Harness::new(&[("orders", &database.name)]).await;
+        assert_eq!(harness.run("pod").await.code, Some(0));
+        match case {
+            "gone" => fs::remove_file(harness.archive()).unwrap(),
+            "damaged" => {
+                let mut bytes = fs::read(harness.archive()).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(harness.archive(), bytes).unwrap();
+            }
+            "another" => {
+                let mut record = harness.record();
+                record["status"]["upload"]["sha256"] = "0".repeat(64).into();
+                harness.api.put(record);
+            }
+            _ => harness.spec["destination"]["volumeClaim"]["claimName"] = "other".into(),
+        }
+        let ended = trial(&harness, "verifier").await;
+        assert_eq!(ended.code, Some(0), "{case}: {}", ended.log);
+        let found = verification(&harness);
+        assert_eq!(
+            (&found["state"], &found["rung"]),
+            (&state.into(), &"Fetch".into()),
+            "{case}: {found}"
+        );
+        assert!(found["message"].as_str().unwrap().contains(told), "{case}: {found}");
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sequence_behind_its_column_is_told() {
+    let database = Database::new(
+        "orders",
+        "CREATE TABLE t (id serial PRIMARY KEY); INSERT INTO t VALUES (1), (2), (7);",
+    )
+    .await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("pod").await.code, Some(0));
+    assert_eq!(trial(&harness, "verifier").await.code, Some(0));
+    let found = verification(&harness);
+    assert_eq!(
+        (&found["state"], &found["rung"]),
+        (&"Failed".into(), &"Integrity".into()),
+        "{found}"
+    );
+    assert!(found["message"].as_str().unwrap().contains("t_id_seq"), "{found}");
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_in_a_bucket_is_restored_from_there() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    let endpoint = Store::default().serve().await;
+    harness.spec["destination"] = json!({"s3": {
+        "bucket": BUCKET, "endpoint": endpoint, "credentialsSecretRef": {"name": "store"},
+    }});
+    harness.s3_secret("credentials", "accessKeyId", ACCESS_KEY);
+    harness.s3_secret("credentials", "secretAccessKey", &password());
+    let ended = harness.run("pod").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(trial(&harness, "verifier").await.code, Some(0));
+    let found = verification(&harness);
+    assert_eq!(found["state"], "Restored", "{found}");
+    // What was not looked at is said, and is no pass of its own.
+    assert_eq!(found["notRun"], json!(["Semantics: verification.queries is empty"]));
+    database.drop().await;
+}

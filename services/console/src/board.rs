@@ -1,0 +1,218 @@
+//! What is known at the moment: the objects as they are shown, how old that knowledge is, and how the services are. Its
+//! size is bounded, and so is what it holds for a reader who is behind: he begins anew.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::sync::broadcast;
+
+use crate::kinds::{Key, Kind};
+use crate::view::Item;
+use crate::vitals::{Moment, Vitals};
+
+/// The most objects of one kind that are kept; what is beyond them is not shown, which the page says.
+pub const MOST_OBJECTS: usize = 5_000;
+/// Changes that a reader may be behind.
+const BEHIND: usize = 1_024;
+/// Knowledge that is older than this is late. A watch is opened anew more often than that.
+const LATE: chrono::Duration = chrono::Duration::seconds(25);
+/// Moments that are remembered of each service: ten minutes.
+const MOMENTS: usize = 120;
+
+/// Something that readers are told.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// An object is new or has changed.
+    Upserted(Arc<Item>),
+    /// An object is gone.
+    Deleted(Key),
+    /// Everything may have changed.
+    Relisted,
+    /// How the services are.
+    Vitals(Arc<Vec<Vitals>>),
+}
+
+/// How old the knowledge of a kind is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamState {
+    /// The kind.
+    pub kind: Kind,
+    /// When the API server last confirmed what is shown; none before the first list.
+    pub as_of: Option<DateTime<Utc>>,
+    /// Whether that is too long ago to be believed.
+    pub late: bool,
+    /// What went wrong, while it does.
+    pub error: Option<String>,
+    /// Whether there are more objects than are shown.
+    pub truncated: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Knowledge {
+    as_of: Option<DateTime<Utc>>,
+    error: Option<String>,
+    truncated: bool,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<Key, Arc<Item>>,
+    streams: BTreeMap<Kind, Knowledge>,
+    vitals: Arc<Vec<Vitals>>,
+    moments: BTreeMap<(String, String), VecDeque<Moment>>,
+}
+
+/// The board; clones are one.
+#[derive(Clone)]
+pub struct Board {
+    state: Arc<RwLock<State>>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            state: Arc::default(),
+            changes: broadcast::Sender::new(BEHIND),
+        }
+    }
+}
+
+impl Board {
+    /// Every change from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// How many read.
+    pub fn readers(&self) -> usize {
+        self.changes.receiver_count()
+    }
+
+    /// Every object.
+    pub fn objects(&self) -> Vec<Arc<Item>> {
+        self.read().objects.values().cloned().collect()
+    }
+
+    /// An object.
+    pub fn get(&self, key: &Key) -> Option<Arc<Item>> {
+        self.read().objects.get(key).cloned()
+    }
+
+    /// The namespaces in which there are objects.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        self.read().objects.keys().map(|key| key.namespace.clone()).collect()
+    }
+
+    /// How old the knowledge of each kind is at `now`.
+    pub fn streams(&self, now: DateTime<Utc>) -> Vec<StreamState> {
+        let state = self.read();
+        let stream = |kind: Kind| {
+            let known = state.streams.get(&kind).cloned().unwrap_or_default();
+            StreamState {
+                kind,
+                late: known.error.is_some() || known.as_of.is_none_or(|as_of| now - as_of > LATE),
+                as_of: known.as_of,
+                error: known.error,
+                truncated: known.truncated,
+            }
+        };
+        Kind::ALL.map(stream).into()
+    }
+
+    /// How the services are.
+    pub fn vitals(&self) -> Arc<Vec<Vitals>> {
+        self.read().vitals.clone()
+    }
+
+    /// How a service was, the oldest moment first.
+    pub fn moments(&self, namespace: &str, name: &str) -> Vec<Moment> {
+        let state = self.read();
+        let moments = state.moments.get(&(namespace.to_owned(), name.to_owned()));
+        moments.into_iter().flatten().cloned().collect()
+    }
+
+    /// Everything there is of `kind` in `namespace`, or everywhere, as a list said.
+    pub(crate) fn relist(&self, kind: Kind, namespace: Option<&str>, items: Vec<Item>, truncated: bool) {
+        let mut state = self.write();
+        let elsewhere = |key: &Key| key.kind != kind || namespace.is_some_and(|namespace| key.namespace != namespace);
+        state.objects.retain(|key, _| elsewhere(key));
+        let items = items.into_iter().take(MOST_OBJECTS);
+        state.objects.extend(items.map(|item| (item.key(), Arc::new(item))));
+        state.streams.entry(kind).or_default().truncated = truncated;
+        drop(state);
+        self.confirm(kind);
+        self.tell(Change::Relisted);
+    }
+
+    pub(crate) fn upsert(&self, item: Item) {
+        let (key, item) = (item.key(), Arc::new(item));
+        let mut state = self.write();
+        let kind = key.kind;
+        if state.objects.get(&key) == Some(&item) {
+            return;
+        }
+        let known = state.objects.contains_key(&key);
+        if !known && state.objects.keys().filter(|key| key.kind == kind).count() >= MOST_OBJECTS {
+            state.streams.entry(kind).or_default().truncated = true;
+            return;
+        }
+        state.objects.insert(key, item.clone());
+        drop(state);
+        self.tell(Change::Upserted(item));
+    }
+
+    pub(crate) fn delete(&self, key: Key) {
+        let known = self.write().objects.remove(&key).is_some();
+        if known {
+            self.tell(Change::Deleted(key));
+        }
+    }
+
+    /// The API server said that what is known of `kind` is so.
+    pub(crate) fn confirm(&self, kind: Kind) {
+        let mut state = self.write();
+        let stream = state.streams.entry(kind).or_default();
+        (stream.as_of, stream.error) = (Some(Utc::now()), None);
+    }
+
+    /// The API server does not say anything of `kind`.
+    pub(crate) fn lose(&self, kind: Kind, error: String) {
+        self.write().streams.entry(kind).or_default().error = Some(error);
+    }
+
+    pub(crate) fn measure(&self, vitals: Vec<Vitals>) {
+        let vitals = Arc::new(vitals);
+        let mut state = self.write();
+        let of = |vitals: &Vitals| (vitals.namespace.clone(), vitals.name.clone());
+        let known: BTreeSet<(String, String)> = vitals.iter().map(of).collect();
+        state.moments.retain(|service, _| known.contains(service));
+        for vitals in vitals.iter() {
+            let moments = state.moments.entry(of(vitals)).or_default();
+            if moments.len() == MOMENTS {
+                moments.pop_front();
+            }
+            moments.push_back(vitals.moment.clone());
+        }
+        state.vitals = vitals.clone();
+        drop(state);
+        self.tell(Change::Vitals(vitals));
+    }
+
+    fn tell(&self, change: Change) {
+        // Nobody reads: nobody is told.
+        let _ = self.changes.send(change);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,233 @@
+//! How the services are: what their pods answer on `/metrics`, asked every five seconds while somebody looks.
+
+mod scrape;
+mod window;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+pub use scrape::Scrape;
+pub use window::Window;
+
+use crate::board::Board;
+use crate::view::{Item, PodView, ServiceView};
+
+/// How often pods are asked.
+const PERIOD: Duration = Duration::from_secs(5);
+/// How long a pod may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pods that are asked at a time.
+const AT_ONCE: usize = 16;
+/// The most pods that are asked.
+const MOST_PODS: usize = 300;
+/// The most bytes of an answer.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
+/// Requests that take longer than this in the mean make a service slow. Unit: seconds.
+const SLOW: f64 = 1.0;
+
+/// How a service is.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Vitals {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The last half minute.
+    #[serde(flatten)]
+    pub moment: Moment,
+    /// Whether its requests took longer than a second in the mean.
+    pub slow: bool,
+    /// Each of its pods.
+    pub pods: Vec<PodVitals>,
+}
+
+/// Half a minute of a service. What can not be known, as nothing was asked of it, is left out.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Moment {
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    /// Unit: requests per second.
+    pub rate: Option<f64>,
+    /// Share of requests that were answered with 5xx, 0 to 1.
+    pub errors: Option<f64>,
+    /// Unit: seconds.
+    pub mean: Option<f64>,
+    /// Unit: seconds.
+    pub p50: Option<f64>,
+    /// Unit: seconds.
+    pub p95: Option<f64>,
+    /// Unit: seconds.
+    pub p99: Option<f64>,
+}
+
+/// How a pod is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PodVitals {
+    /// Its name.
+    pub pod: String,
+    /// Whether it answered.
+    pub answered: bool,
+    /// Processors in use.
+    pub cpu: Option<f64>,
+    /// Unit: bytes.
+    pub memory: Option<f64>,
+    /// Threads of the process.
+    pub threads: Option<f64>,
+    /// Unit: seconds.
+    pub uptime: Option<f64>,
+}
+
+/// Asks for as long as it is not dropped.
+pub async fn watch(board: Board, http: reqwest::Client) {
+    let mut windows = HashMap::new();
+    let mut period = tokio::time::interval(PERIOD);
+    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        if board.readers() > 0 {
+            let vitals = look(&board, &http, &mut windows).await;
+            board.measure(vitals);
+        }
+    }
+}
+
+/// Asks every pod once.
+async fn look(board: &Board, http: &reqwest::Client, windows: &mut HashMap<String, Window>) -> Vec<Vitals> {
+    let (mut services, mut pods) = (Vec::<ServiceView>::new(), Vec::<PodView>::new());
+    for object in board.objects() {
+        match &*object {
+            Item::ResilientService(service) if service.report_port.is_some() => services.push(service.clone()),
+            Item::Pod(pod) => pods.push(pod.clone()),
+            _ => {}
+        }
+    }
+    let questions = pods.into_iter().filter_map(|pod| {
+        let of = services
+            .iter()
+            .find(|service| service.namespace == pod.namespace && service.name == pod.service)?;
+        let address = SocketAddr::new(pod.address?, of.report_port?);
+        Some((pod, address))
+    });
+    let answers: Vec<(PodView, Option<Scrape>)> = stream::iter(questions.take(MOST_PODS))
+        .map(|(pod, address)| async move {
+            let text = fetch(http, address, "metrics").await;
+            (pod, text.ok().map(|text| Scrape::parse(&text)))
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    windows.retain(|pod, _| answers.iter().any(|(known, _)| *pod == id(known)));
+    let now = Utc::now();
+    let mut vitals: Vec<Vitals> = services
+        .iter()
+        .map(|service| judge(service, &answers, windows, now))
+        .collect();
+    vitals.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    vitals
+}
+
+fn judge(
+    service: &ServiceView,
+    answers: &[(PodView, Option<Scrape>)],
+    windows: &mut HashMap<String, Window>,
+    now: DateTime<Utc>,
+) -> Vitals {
+    let mut sum = Scrape::default();
+    let (mut seconds, mut pods) = (0.0_f64, Vec::new());
+    let own = answers
+        .iter()
+        .filter(|(pod, _)| pod.namespace == service.namespace && pod.service == service.name);
+    for (pod, scrape) in own {
+        let Some(scrape) = scrape else {
+            pods.push(PodVitals {
+                pod: pod.name.clone(),
+                ..PodVitals::default()
+            });
+            continue;
+        };
+        let window = windows.entry(id(pod)).or_default();
+        window.push(now, scrape.clone());
+        let difference = window.difference();
+        let cpu = difference
+            .as_ref()
+            .and_then(|(scrape, seconds)| Some(scrape.cpu_seconds? / seconds));
+        if let Some((difference, elapsed)) = difference {
+            sum.add(&difference);
+            seconds = seconds.max(elapsed);
+        }
+        pods.push(PodVitals {
+            pod: pod.name.clone(),
+            answered: true,
+            cpu,
+            memory: scrape.memory,
+            threads: scrape.threads,
+            uptime: scrape
+                .started
+                .map(|started| (now.timestamp_millis() as f64 / 1000.0 - started).max(0.0)),
+        });
+    }
+    pods.sort_by(|one, other| one.pod.cmp(&other.pod));
+    let mean = sum.mean();
+    Vitals {
+        namespace: service.namespace.clone(),
+        name: service.name.clone(),
+        moment: Moment {
+            at: now,
+            rate: (seconds > 0.0).then(|| sum.requests / seconds),
+            errors: (sum.requests > 0.0).then(|| sum.failures / sum.requests),
+            mean,
+            p50: sum.quantile(0.5),
+            p95: sum.quantile(0.95),
+            p99: sum.quantile(0.99),
+        },
+        slow: mean.is_some_and(|mean| mean > SLOW),
+        pods,
+    }
+}
+
+fn id(pod: &PodView) -> String {
+    format!("{}/{}", pod.namespace, pod.name)
+}
+
+/// What a pod answers on its report port.
+///
+/// # Errors
+/// In a sentence, when it does not answer, or not as it should.
+pub async fn fetch(http: &reqwest::Client, address: SocketAddr, path: &str) -> Result<String, String> {
+    let host = match address.ip() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let url = format!("http://{host}:{}/{path}", address.port());
+    let ask = async {
+        let mut answer = http
+            .get(url)
+            .send()
+            .await
+            .map_err(|_| "the pod does not answer on its report port")?;
+        if !answer.status().is_success() {
+            return Err("the pod refuses to report");
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|_| "the pod broke off its report")? {
+            if body.len() + chunk.len() > MOST_BYTES {
+                return Err("the pod's report is too large");
+            }
+            body.extend_from_slice(&chunk);
+        }
+        String::from_utf8(body).map_err(|_| "the pod's report is no text")
+    };
+    let answer = tokio::time::timeout(PATIENCE, ask).await;
+    answer
+        .unwrap_or(Err("the pod did not report in time"))
+        .map_err(str::to_owned)
+}

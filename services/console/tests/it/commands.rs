@@ -1,0 +1,114 @@
+//! Commands: in whose name, with which proof, and whose words are passed on.
+
+use serde_json::json;
+use valerix_kit::testing::Answer;
+
+use super::cluster::Cluster;
+use super::support::{Console, experiment};
+
+#[tokio::test]
+async fn a_command_is_one_write_in_the_name_of_whoever_gives_it() {
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["shop"]);
+    cluster.put("chaosexperiments", "shop", "slow", experiment());
+    cluster.put("backuppolicies", "shop", "daily", json!({"metadata": {}, "spec": {}}));
+    let console = Console::start(cluster.clone()).await;
+    let ann = console.sign_in("ann").await;
+    let spec = json!({"target": {"service": "auth"}, "latency": {"delay": "2s"}, "duration": "30s"});
+    let created = ann
+        .command(
+            "/api/experiments",
+            &json!({"namespace": "shop", "name": "auth-slow", "spec": spec}),
+        )
+        .await;
+    assert_eq!(created.status, 201, "{created:?}");
+    for path in [
+        "/api/experiments/shop/slow/stop",
+        "/api/experiments/shop/slow/run",
+        "/api/policies/shop/daily/run",
+    ] {
+        let answer = ann.command(path, &json!({})).await;
+        assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    }
+    let writes = cluster.writes();
+    assert!(writes.iter().all(|write| write.token == "ann"), "{writes:?}");
+    let [created, stopped, ran, kept] = &writes[..] else {
+        panic!("{writes:?}")
+    };
+    assert_eq!(created.body["spec"], spec);
+    assert!(created.query.contains("fieldValidation=Strict"), "{}", created.query);
+    assert_eq!(stopped.body, json!({"spec": {"desired": "Stop"}}));
+    assert_eq!(ran.body["spec"]["desired"], "Run");
+    let run =
+        |write: &super::cluster::Recorded| write.body["metadata"]["annotations"]["resilience.valerix.io/run"].clone();
+    assert!(run(ran).is_string() && run(kept).is_string() && run(ran) != run(kept));
+}
+
+#[tokio::test]
+async fn a_refusal_is_the_api_servers_own() {
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["shop"]);
+    let console = Console::start(cluster.clone()).await;
+    let ann = console.sign_in("ann").await;
+    let new = |namespace: &str, count: u32| json!({"namespace": namespace, "name": "x", "spec": {"count": count}});
+    let forbidden = ann.command("/api/experiments", &new("vault", 1)).await;
+    assert_eq!((forbidden.status, forbidden.problem().as_str()), (403, "forbidden"));
+    let detail = forbidden.body()["detail"].as_str().unwrap().to_owned();
+    assert!(
+        detail.contains("User \"user:ann\" cannot do it in the namespace \"vault\""),
+        "{detail}"
+    );
+    let invalid = ann.command("/api/experiments", &new("shop", 0)).await;
+    assert_eq!((invalid.status, invalid.problem().as_str()), (422, "refused"));
+    assert_eq!(
+        invalid.body()["detail"],
+        "spec.count: count must be a number from 1 to 100"
+    );
+    let missing = ann.command("/api/experiments/shop/none/stop", &json!({})).await;
+    assert_eq!(missing.status, 404, "{missing:?}");
+    let elsewhere = ann.command("/api/experiments", &new("shop/../vault", 1)).await;
+    assert_eq!(elsewhere.status, 422, "{elsewhere:?}");
+    cluster.go_down();
+    let lost = ann.command("/api/experiments", &new("shop", 1)).await;
+    assert_eq!((lost.status, lost.problem().as_str()), (503, "unavailable"));
+}
+
+#[tokio::test]
+async fn no_command_goes_through_without_the_pages_own_proof() {
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["*"]);
+    cluster.allow("bob", &["*"]);
+    cluster.put("chaosexperiments", "shop", "slow", experiment());
+    let console = Console::start(cluster.clone()).await;
+    let (ann, bob) = (console.sign_in("ann").await, console.sign_in("bob").await);
+    for (cookie, proof, site) in [
+        (ann.cookie.as_str(), None, None),
+        (&ann.cookie, Some(""), None),
+        (&ann.cookie, Some(bob.csrf.as_str()), None),
+        (&ann.cookie, Some(&ann.csrf), Some("cross-site")),
+        (&ann.cookie, Some(&ann.csrf), Some("same-site")),
+        ("valerix-console=guessed", Some(&ann.csrf), None),
+    ] {
+        let request = console
+            .server
+            .request("/api/experiments/shop/slow/stop")
+            .header("cookie", cookie);
+        let request = proof
+            .into_iter()
+            .fold(request, |request, proof| request.header("x-valerix-csrf", proof));
+        let request = site
+            .into_iter()
+            .fold(request, |request, site| request.header("sec-fetch-site", site));
+        let answer = Answer::of(request).await;
+        assert!(matches!(answer.status, 401 | 403), "{proof:?} {site:?}: {answer:?}");
+    }
+    assert!(cluster.writes().is_empty());
+    let own = console
+        .server
+        .request("/api/experiments/shop/slow/stop")
+        .header("cookie", &ann.cookie);
+    let own = own
+        .header("x-valerix-csrf", &ann.csrf)
+        .header("sec-fetch-site", "same-origin");
+    assert_eq!(Answer::of(own).await.status, 200, "the same with all of it");
+}

@@ -1,0 +1,261 @@
+//! What a page is told: as much as its reader may see, in time, and honestly late.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use valerix_kit::testing::eventually;
+
+use super::cluster::Cluster;
+use super::support::{Console, experiment, names, service};
+
+fn is(kind: &str) -> impl Fn(&Value) -> bool + '_ {
+    move |message| message["type"] == kind
+}
+
+/// Whether the watch of services stands: events that come before would be in no watch.
+async fn followed(cluster: &Cluster) {
+    eventually("every kind is watched", || async {
+        let watches = cluster
+            .requests()
+            .into_iter()
+            .filter(|request| request.query.contains("watch=true"));
+        (watches.count() >= 5).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn everything_comes_first_and_then_what_changes() {
+    let cluster = Cluster::new();
+    cluster.put("resilientservices", "shop", "order", service("all is well"));
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    followed(&cluster).await;
+    let mut stream = console.follow(None).await;
+    let snapshot = stream
+        .until("the snapshot", |message| {
+            message["objects"].as_array().is_some_and(|all| !all.is_empty())
+        })
+        .await;
+    assert_eq!(names(&snapshot), ["ResilientService/shop/order"]);
+    let shown = &snapshot["objects"][0];
+    assert_eq!(
+        (&shown["light"], &shown["reason"], &shown["since"]),
+        (&json!("Green"), &json!("AllIsWell"), &json!("2026-11-27T10:00:00Z"))
+    );
+    cluster.put("chaosexperiments", "shop", "slow", experiment());
+    let upserted = stream.until("the experiment", is("upserted")).await;
+    assert_eq!(upserted["object"]["endsAt"], "2026-11-27T10:00:30Z");
+    assert_eq!(
+        (&upserted["object"]["fault"], &upserted["object"]["settings"]["delay"]),
+        (&json!("latency"), &json!("2s"))
+    );
+    cluster.remove("chaosexperiments", "shop", "slow");
+    let deleted = stream.until("its end", is("deleted")).await;
+    assert_eq!(
+        deleted,
+        json!({"type": "deleted", "kind": "ChaosExperiment", "namespace": "shop", "name": "slow"})
+    );
+}
+
+#[tokio::test]
+async fn two_people_see_what_each_may_list_and_nothing_else() {
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["*"]);
+    cluster.allow("bob", &["shop"]);
+    cluster.allow("eve", &[]);
+    for namespace in ["shop", "vault"] {
+        cluster.put(
+            "resilientservices",
+            namespace,
+            "order",
+            service("secret of ".to_owned().as_str()),
+        );
+    }
+    let console = Console::start(cluster.clone()).await;
+    followed(&cluster).await;
+    let (ann, bob, eve) = (
+        console.sign_in("ann").await,
+        console.sign_in("bob").await,
+        console.sign_in("eve").await,
+    );
+    let (mut anns, mut bobs, mut eves) = (ann.follow().await, bob.follow().await, eve.follow().await);
+    let all = anns.until("Ann's snapshot", is("snapshot")).await;
+    assert_eq!(
+        names(&all),
+        ["ResilientService/shop/order", "ResilientService/vault/order"]
+    );
+    let own = bobs.until("Bob's snapshot", is("snapshot")).await;
+    assert_eq!(names(&own), ["ResilientService/shop/order"]);
+    let nothing = eves.until("Eve's snapshot", is("snapshot")).await;
+    assert!(names(&nothing).is_empty());
+    assert!(
+        nothing["streams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|stream| stream["forbidden"] == true),
+        "{nothing}"
+    );
+    assert!(
+        own["streams"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|stream| stream["forbidden"] == false),
+        "{own}"
+    );
+
+    cluster.put("chaosexperiments", "vault", "hidden", experiment());
+    cluster.put("chaosexperiments", "shop", "open", experiment());
+    let seen = anns.until("Ann's first change", is("upserted")).await;
+    assert_eq!(seen["object"]["name"], "hidden");
+    let seen = bobs.until("Bob's first change", is("upserted")).await;
+    assert_eq!(
+        seen["object"]["name"], "open",
+        "what is in the vault came before, and not to Bob"
+    );
+    let detail = bob.get("/api/objects/ResilientService/vault/order").await;
+    assert_eq!(detail.status, 403, "{detail:?}");
+    let detail = bob.get("/api/objects/ResilientService/shop/order").await;
+    assert_eq!(
+        (detail.status, &detail.body()["object"]["spec"]["image"]),
+        (200, &json!("registry/order:1"))
+    );
+    for path in [
+        "/api/services/vault/order/pods",
+        "/api/services/vault/order/moments",
+        "/api/happened?namespace=vault",
+    ] {
+        assert_eq!(bob.get(path).await.status, 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_namespace_comes_to_whoever_may_see_it() {
+    let cluster = Cluster::new();
+    cluster.allow("bob", &["shop", "new"]);
+    cluster.put("resilientservices", "shop", "order", service("well"));
+    let console = Console::start(cluster.clone()).await;
+    followed(&cluster).await;
+    let bob = console.sign_in("bob").await;
+    let mut stream = bob.follow().await;
+    stream.until("the snapshot", is("snapshot")).await;
+    cluster.put("resilientservices", "new", "order", service("well"));
+    let again = stream
+        .until("a snapshot with it", |message| {
+            message["type"] == "snapshot" && names(message).len() == 2
+        })
+        .await;
+    assert_eq!(
+        names(&again),
+        ["ResilientService/new/order", "ResilientService/shop/order"]
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_is_revoked_ends_the_stream() {
+    let cluster = Cluster::new();
+    cluster.allow("bob", &["shop"]);
+    cluster.put("resilientservices", "shop", "order", service("well"));
+    let console = Console::start(cluster.clone()).await;
+    followed(&cluster).await;
+    let bob = console.sign_in("bob").await;
+    let mut stream = bob.follow().await;
+    stream.until("the snapshot", is("snapshot")).await;
+    cluster.revoke("bob");
+    // What is new somewhere is a reason to ask.
+    cluster.put("resilientservices", "elsewhere", "order", service("well"));
+    stream.until("the end of the session", is("signedOut")).await;
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_away_the_page_is_late_and_afterwards_it_is_true_again() {
+    let cluster = Cluster::new();
+    cluster.put("resilientservices", "shop", "order", service("before"));
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    followed(&cluster).await;
+    let mut stream = console.follow(None).await;
+    let late = |late: bool| {
+        move |message: &Value| {
+            let streams = message["streams"].as_array();
+            message["type"] == "heartbeat" && streams.is_some_and(|all| all.iter().all(|one| one["late"] == late))
+        }
+    };
+    stream.until("all is current", late(false)).await;
+    cluster.go_down();
+    let beat = stream.until("all is late", late(true)).await;
+    assert_eq!(beat["streams"][0]["error"], "the API server does not answer");
+    assert!(
+        beat["streams"][0]["asOf"].is_string(),
+        "it says until when it knew: {beat}"
+    );
+    cluster.put("resilientservices", "shop", "order", service("after"));
+    cluster.come_back();
+    stream
+        .until("what happened meanwhile", |message| {
+            message.to_string().contains("\"message\":\"after\"")
+        })
+        .await;
+    stream.until("all is current again", late(false)).await;
+}
+
+#[tokio::test]
+async fn whoever_does_not_read_is_let_go_and_costs_nobody_else_anything() {
+    let cluster = Cluster::new();
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    followed(&cluster).await;
+    let address = console.server.base.strip_prefix("http://").unwrap();
+    let mut deaf = tokio::net::TcpStream::connect(address).await.unwrap();
+    deaf.write_all(b"GET /api/events HTTP/1.1\r\nHost: console\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = [0; 12];
+    deaf.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    let mut stream = console.follow(None).await;
+    stream.until("the snapshot", is("snapshot")).await;
+    // More than the buffers of two sockets hold, each a message of a quarter of a megabyte.
+    let large = "x".repeat(256 * 1024);
+    for round in 0..100 {
+        cluster.put(
+            "resilientservices",
+            "shop",
+            "order",
+            service(&format!("{round} {large}")),
+        );
+        stream
+            .until("the change", |message| {
+                message["object"]["message"]
+                    .as_str()
+                    .is_some_and(|text| text.starts_with(&format!("{round} ")))
+            })
+            .await;
+    }
+    // The place of the deaf one is free again: nothing is kept for it.
+    eventually("it is let go", || async {
+        let metrics = reqwest::get(format!("{}/metrics", console.server.report))
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap();
+        metrics.lines().any(|line| line == "console_streams 1").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hostile_names_and_words_are_data() {
+    let cluster = Cluster::new();
+    let hostile = "</script><img src=x onerror=alert(1)>\u{2028}data: {\"type\":\"signedOut\"}\n\nevent: x";
+    cluster.put("resilientservices", "shop", "order", service(hostile));
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    followed(&cluster).await;
+    let mut stream = console.follow(None).await;
+    let snapshot = stream
+        .until("the snapshot", |message| message["type"] == "snapshot")
+        .await;
+    assert_eq!(snapshot["objects"][0]["message"], hostile, "as it is, in one message");
+    let next = stream.next().await.unwrap();
+    assert_ne!(next["type"], "signedOut");
+}

@@ -1,0 +1,54 @@
+// Every page in a real browser, light and dark, narrow and wide: no error, no violation of accessibility rules, no
+// scrolling sideways, and hostile words shown as words. CHROMIUM names the browser, SCREENSHOTS a folder for pictures.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+import { start } from "./fixture.mjs";
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/metrics", "/events", "/none"];
+const STATES = [["", PAGES], ["late", ["/"]], ["forbidden", ["/", "/chaos"]], ["empty", ["/", "/chaos", "/backups", "/events"]], ["open", ["/chaos"]], ["closed", ["/"]]];
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+const wrong = [];
+let looked = 0;
+for (const [state, pages] of STATES) {
+  const server = await start(0, state);
+  const { port } = server.address();
+  for (const theme of ["light", "dark"])
+    for (const width of [360, 1440]) {
+      const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: theme, bypassCSP: false });
+      const page = await context.newPage();
+      for (const path of pages) {
+        const where = `${state || "well"} ${path} ${theme} ${width}`;
+        const say = (text) => wrong.push(`${where}: ${text}`);
+        const onError = (error) => say(error.message);
+        const onConsole = (message) => message.type() === "error" && say(message.text());
+        const onDialog = (dialog) => say(`a dialog: ${dialog.message()}`) && dialog.dismiss();
+        page.on("pageerror", onError).on("console", onConsole).on("dialog", onDialog);
+        await page.goto(`http://127.0.0.1:${port}${path}`);
+        await page.locator("main h1, main .notice").first().waitFor();
+        await page.waitForFunction(() => !document.querySelector(".loading"), undefined, { timeout: 10_000 });
+        const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        if (sideways > 0) say(`${sideways} pixels too wide`);
+        if (await page.locator("main img[src=x]").count()) say("hostile words became elements");
+        await page.evaluate(axe);
+        const { violations } = await page.evaluate(() => axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
+        for (const { id, nodes } of violations) say(`${id}: ${nodes.slice(0, 3).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).join("; ")}`);
+        if (process.env.SCREENSHOTS) {
+          const name = `${state || "well"}-${path.replaceAll("/", "_")}-${theme}-${width}`;
+          await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png`, fullPage: true });
+        }
+        page.off("pageerror", onError).off("console", onConsole).off("dialog", onDialog);
+        looked += 1;
+      }
+      await context.close();
+    }
+  server.closeAllConnections();
+  server.close();
+}
+await browser.close();
+console.log(wrong.length === 0 ? `${looked} pages are well` : [...new Set(wrong)].join("\n"));
+process.exit(wrong.length === 0 ? 0 : 1);

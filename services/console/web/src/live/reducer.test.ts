@@ -1,0 +1,61 @@
+import { describe, expect, it } from "vitest";
+import type { Item, Message } from "../api/types";
+import { NOTHING, all, learn, one, stream } from "./reducer";
+
+const pod = (name: string, ready = true): Item => ({
+  kind: "Pod",
+  namespace: "shop",
+  name,
+  service: "order",
+  phase: "Running",
+  ready,
+  node: null,
+  restarts: 0,
+  since: null,
+});
+const snapshot = (objects: Item[], now = "2026-11-27T10:00:05Z"): Message => ({
+  type: "snapshot",
+  objects,
+  vitals: [],
+  streams: [{ kind: "Pod", asOf: now, late: false, error: null, truncated: false, forbidden: false }],
+  now,
+});
+const AT = Date.parse("2026-11-27T10:00:00Z");
+
+describe("what is known", () => {
+  it("follows changes after a snapshot", () => {
+    let known = learn(NOTHING, snapshot([pod("b"), pod("a")]), AT);
+    expect(known.ready).toBe(true);
+    expect(all(known, "Pod").map((pod) => pod.name)).toEqual(["a", "b"]);
+    known = learn(known, { type: "upserted", object: pod("a", false) }, AT);
+    expect(one(known, "Pod", "shop", "a")?.ready).toBe(false);
+    known = learn(known, { type: "deleted", kind: "Pod", namespace: "shop", name: "a" }, AT);
+    expect(all(known, "Pod").map((pod) => pod.name)).toEqual(["b"]);
+  });
+
+  it("forgets with a snapshot what is not in it", () => {
+    const known = learn(learn(NOTHING, snapshot([pod("a")]), AT), snapshot([pod("b")]), AT);
+    expect(all(known, "Pod").map((pod) => pod.name)).toEqual(["b"]);
+  });
+
+  it("does not change what it was made from", () => {
+    const before = learn(NOTHING, snapshot([pod("a")]), AT);
+    learn(before, { type: "deleted", kind: "Pod", namespace: "shop", name: "a" }, AT);
+    expect(all(before, "Pod")).toHaveLength(1);
+  });
+
+  it("knows the console's clock and how old each kind is", () => {
+    let known = learn(NOTHING, snapshot([]), AT);
+    expect(known.skew).toBe(5000);
+    const late = { kind: "Pod", asOf: null, late: true, error: "away", truncated: false, forbidden: false } as const;
+    known = learn(known, { type: "heartbeat", now: "2026-11-27T10:00:01Z", streams: [late] }, AT);
+    expect(known.skew).toBe(1000);
+    expect(stream(known, "Pod")?.error).toBe("away");
+  });
+
+  it("is nothing once one is signed out, and passes over what it does not understand", () => {
+    const known = learn(NOTHING, snapshot([pod("a")]), AT);
+    expect(learn(known, { type: "newer" } as unknown as Message, AT)).toBe(known);
+    expect(learn(known, { type: "signedOut" }, AT)).toEqual(NOTHING);
+  });
+});

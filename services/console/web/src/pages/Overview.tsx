@@ -1,0 +1,153 @@
+import { Link } from "@tanstack/react-router";
+import type { Light as Colour, Service } from "../api/types";
+import { useLive, useNow } from "../live/live";
+import { all, vitalsOf } from "../live/reducer";
+import { AsOf, Badge, Light, Notice, Panel, Shown, useLate } from "../parts/parts";
+import { age, percent, rate, seconds, until } from "../parts/words";
+
+const GRAVITY: Record<Colour, number> = { Red: 0, Grey: 1, Yellow: 2, Green: 3 };
+
+export function Overview() {
+  const { known } = useLive();
+  const services = all(known, "ResilientService");
+  const slow = known.vitals.filter((vitals) => vitals.slow);
+  const counts = (["Green", "Yellow", "Red", "Grey"] as const).map(
+    (light) => [light, services.filter((service) => service.light === light).length] as const,
+  );
+  const sorted = [...services].sort((one, other) => GRAVITY[one.light] - GRAVITY[other.light]);
+  const late = useLate("ResilientService");
+  return (
+    <>
+      <h1>Overview</h1>
+      {slow.length > 0 && (
+        <Notice tone="bad" title={`${slow.length === 1 ? "One service answers" : `${slow.length} services answer`} slowly.`}>
+          <ul className="bare">
+            {slow.map((vitals) => (
+              <li key={`${vitals.namespace}/${vitals.name}`}>
+                <ServiceLink namespace={vitals.namespace} name={vitals.name} />: {seconds(vitals.mean)} in the mean of
+                the last 30 s, more than 1 s
+              </li>
+            ))}
+          </ul>
+        </Notice>
+      )}
+      <Running />
+      <Panel
+        title={
+          <>
+            Services{" "}
+            <span className="counts">
+              {!late && counts.filter(([, count]) => count > 0).map(([light, count]) => (
+                <span key={light}>
+                  {count} <Light colour={light} />
+                </span>
+              ))}
+            </span>
+          </>
+        }
+        aside={<AsOf kind="ResilientService" />}
+      >
+        <Shown
+          kind="ResilientService"
+          empty={
+            services.length === 0 ? (
+              <Notice title="There is no ResilientService yet.">
+                Create one, as in the folder <code>examples</code>: it appears here by itself.
+              </Notice>
+            ) : null
+          }
+        >
+          <div className="wide">
+            <table>
+              <thead>
+                <tr>
+                  <th>Service</th>
+                  <th>Light</th>
+                  <th>Why, and since when</th>
+                  <th className="number">Replicas</th>
+                  <th className="number">Config</th>
+                  <th>Circuits</th>
+                  <th className="number">Requests</th>
+                  <th className="number">5xx</th>
+                  <th className="number">Mean</th>
+                  <th className="number">p95</th>
+                  <th className="number">p99</th>
+                </tr>
+              </thead>
+              <tbody>
+                {sorted.map((service) => (
+                  <Row key={`${service.namespace}/${service.name}`} service={service} late={late} />
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </Shown>
+      </Panel>
+    </>
+  );
+}
+
+function Row({ service, late }: { service: Service; late: boolean }) {
+  const { known } = useLive();
+  const now = useNow();
+  const vitals = vitalsOf(known, service.namespace, service.name);
+  const open = service.breakers.some((breaker) => breaker.open > 0);
+  return (
+    <tr className={service.light === "Red" && !late ? "red" : undefined}>
+      <th scope="row" data-label="Service">
+        <ServiceLink namespace={service.namespace} name={service.name} />
+        <small>{service.namespace}</small>
+        {service.faults.map((fault) => (
+          <Badge key={fault.run} tone="fault">
+            {fault.type} in {fault.pods}
+          </Badge>
+        ))}
+      </th>
+      <td data-label="Light">
+        <Light colour={service.light} late={late} />
+      </td>
+      <td data-label="Why" className="why" title={service.message}>
+        <span>{service.reason}</span> <small>for {age(service.since, now)}</small>
+      </td>
+      <td data-label="Replicas" className="number">{service.replicas || "–"}</td>
+      <td data-label="Config" className="number">{service.config || "–"}</td>
+      <td data-label="Circuits">{open ? <Badge tone="bad">{service.circuits}</Badge> : service.circuits || "–"}</td>
+      <td data-label="Requests" className="number">{rate(vitals?.rate)}</td>
+      <td data-label="5xx" className={(vitals?.errors ?? 0) > 0 ? "number alarm" : "number"}>{percent(vitals?.errors)}</td>
+      <td data-label="Mean" className={vitals?.slow ? "number alarm" : "number"}>{seconds(vitals?.mean)}</td>
+      <td data-label="p95" className="number">{seconds(vitals?.p95)}</td>
+      <td data-label="p99" className="number">{seconds(vitals?.p99)}</td>
+    </tr>
+  );
+}
+
+function Running() {
+  const { known } = useLive();
+  const now = useNow();
+  const running = all(known, "ChaosExperiment").filter((experiment) => experiment.active);
+  if (running.length === 0) return null;
+  return (
+    <Notice tone="busy" title="Under way">
+      <ul className="bare">
+        {running.map((experiment) => (
+          <li key={`${experiment.namespace}/${experiment.name}`}>
+            <Link
+              to="/chaos/$namespace/$name"
+              params={{ namespace: experiment.namespace, name: experiment.name }}
+            >
+              {experiment.name}
+            </Link>{" "}
+            on {experiment.target}: {experiment.phase}
+            {experiment.endsAt && <>, ends in {until(experiment.endsAt, now)}</>}
+          </li>
+        ))}
+      </ul>
+    </Notice>
+  );
+}
+
+export const ServiceLink = ({ namespace, name }: { namespace: string; name: string }) => (
+  <Link to="/services/$namespace/$name" params={{ namespace, name }}>
+    {name}
+  </Link>
+);

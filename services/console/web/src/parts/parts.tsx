@@ -1,0 +1,127 @@
+/** Small things that every page is made of. */
+import type { ReactNode } from "react";
+import type { Kind, Light as Colour } from "../api/types";
+import { stream } from "../live/reducer";
+import { useLive, useNow } from "../live/live";
+import { age } from "./words";
+
+const MEANING: Record<Colour, string> = { Green: "well", Yellow: "look", Red: "broken", Grey: "unknown" };
+
+/** A traffic light; grey when what it says is too old. A word stands beside the colour for who does not see that. */
+export function Light({ colour, late }: { colour: Colour; late?: boolean | undefined }) {
+  const shown = late ? "Grey" : colour;
+  return (
+    <span className={`light ${shown.toLowerCase()}`}>
+      <i aria-hidden="true" />
+      {late ? "late" : MEANING[shown]}
+    </span>
+  );
+}
+
+export const Badge = ({ tone = "plain", children }: { tone?: string; children: ReactNode }) => (
+  <span className={`badge ${tone}`}>{children}</span>
+);
+
+const TONES: Record<string, string> = {
+  Pass: "good",
+  Completed: "good",
+  CONFIRMED: "good",
+  Fail: "bad",
+  Failed: "bad",
+  Missed: "bad",
+  Error: "bad",
+  CANCELLED: "bad",
+  Running: "busy",
+  Recovering: "busy",
+  QUEUED: "busy",
+  Stopped: "warn",
+  Skipped: "warn",
+};
+
+/** A word of the operator's, in its colour. */
+export const Word = ({ word }: { word: string | null | undefined }) =>
+  word ? <Badge tone={TONES[word] ?? "plain"}>{word}</Badge> : <span className="faint">–</span>;
+
+export const Panel = ({ title, aside, children }: { title: ReactNode; aside?: ReactNode; children: ReactNode }) => (
+  <section className="panel">
+    <header>
+      <h2>{title}</h2>
+      {aside}
+    </header>
+    {children}
+  </section>
+);
+
+/** What stands where there is nothing to show. */
+export const Notice = ({ tone = "plain", title, children }: { tone?: string; title: string; children?: ReactNode }) => (
+  <div className={`notice ${tone}`} role={tone === "bad" ? "alert" : "status"}>
+    <strong>{title}</strong>
+    {children && <div>{children}</div>}
+  </div>
+);
+
+/** Shows `children` once the kind is known; what stands in their place says why it is not. */
+export function Shown({ kind, empty, children }: { kind: Kind; empty: ReactNode | null; children: ReactNode }) {
+  const { known, connection } = useLive();
+  const state = stream(known, kind);
+  if (!known.ready)
+    return connection === "lost" ? (
+      <Notice tone="bad" title="The console does not answer.">
+        It is asked again every two seconds.
+      </Notice>
+    ) : (
+      <Loading />
+    );
+  if (state?.forbidden)
+    return (
+      <Notice tone="warn" title={`You may not list ${kind} objects.`}>
+        Ask for a role that may, such as <code>view</code>, in the namespaces that you look after.
+      </Notice>
+    );
+  if (!state?.asOf)
+    return state?.error ? (
+      <Notice tone="bad" title="The cluster does not answer.">
+        {state.error}
+      </Notice>
+    ) : (
+      <Loading />
+    );
+  return <>{empty ?? children}</>;
+}
+
+export const Loading = () => (
+  <div className="loading" role="status">
+    <span className="visually-hidden">Loading</span>
+    <i />
+    <i />
+    <i />
+  </div>
+);
+
+/** Until when the API server confirmed what is shown. */
+export function AsOf({ kind }: { kind: Kind }) {
+  const { known, connection } = useLive();
+  const now = useNow();
+  const state = stream(known, kind);
+  if (!state?.asOf) return null;
+  const late = state.late || connection === "lost";
+  const title = late ? (state.error ?? "the console does not answer") : "confirmed by the API server";
+  return (
+    <span className={late ? "as-of late" : "as-of"} title={title}>
+      {late ? "LATE, " : ""}data as of {age(state.asOf, now)} ago{state.truncated ? ", not all is shown" : ""}
+    </span>
+  );
+}
+
+/** Whether what is known of a kind is too old to be believed. */
+export function useLate(kind: Kind): boolean {
+  const { known, connection } = useLive();
+  return connection === "lost" || (stream(known, kind)?.late ?? true);
+}
+
+export const Failure = ({ error }: { error: Error | null }) =>
+  error ? (
+    <p className="failure" role="alert">
+      {error.message}
+    </p>
+  ) : null;
