@@ -111,7 +111,7 @@ async fn every_pod_is_scraped_and_every_label_is_known() -> Result<()> {
             (name, labels.split(',').collect())
         })
         .collect();
-    let series = prometheus(&world, "/api/v1/series", "match[]", r#"{job="pods"}"#).await?;
+    let series = prometheus(&world, "/api/v1/series", "match[]", r#"{job=~"shop|operator"}"#).await?;
     for series in series.as_array().context("a list of series")? {
         let name = series["__name__"].as_str().unwrap_or_default();
         let of_scrapes = name == "up" || name.starts_with("scrape_");

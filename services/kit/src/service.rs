@@ -31,7 +31,6 @@ use crate::postgres::{Database, DatabaseUrlError};
 use crate::problem::Problem;
 use crate::server::{Handshake, Limits, Secure, serve, serve_secured};
 use crate::tasks::Tasks;
-use crate::telemetry::export::Export;
 use crate::{http_layers, telemetry};
 
 /// How long background tasks may take to end.
@@ -457,17 +456,7 @@ where
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let (export, unusable) = {
-        // The connection to the collector belongs to the runtime.
-        let _inside = runtime.enter();
-        Export::start(args)
-            .transpose()
-            .map_or_else(|error| (None, Some(error)), |export| (export, None))
-    };
-    telemetry::init(args.log_format, &args.log_filter, export.as_ref());
-    if let Some(error) = unusable {
-        tracing::error!(%error, "no span is exported: give OTEL_EXPORTER_OTLP_ENDPOINT an address such as http://collector:4317");
-    }
+    let export = telemetry::start(args, &runtime);
     let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;
         let server = build().await?;

@@ -11,6 +11,7 @@ use std::future::Future;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use tokio::runtime::Runtime;
 use tracing::subscriber::Interest;
 use tracing::{Instrument, Level, Metadata, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
@@ -20,7 +21,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::export::Export;
-use crate::args::LogFormat;
+use crate::args::{LogFormat, ServiceArgs};
 
 /// `X-Request-Id`, taken over from the caller or made here, and sent back.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -31,9 +32,27 @@ tokio::task_local! {
     static CURRENT: TraceContext;
 }
 
-/// Starts writing log lines to standard output, and spans to `export`. A second call changes nothing. An invalid `filter`
-/// means `info`; it is about log lines alone.
-pub fn init(format: LogFormat, filter: &str, export: Option<&Export>) {
+/// Starts writing log lines to standard output and, where the environment names a collector, sending spans from `runtime`,
+/// whose [`Export::end`] is to be called last. A second call changes nothing.
+pub fn start(args: &ServiceArgs, runtime: &Runtime) -> Option<Export> {
+    // The connection to the collector belongs to the runtime.
+    let _inside = runtime.enter();
+    let export = Export::start(args).transpose();
+    let (export, unusable) = export.map_or_else(|error| (None, Some(error)), |export| (export, None));
+    subscribe(args.log_format, &args.log_filter, export.as_ref());
+    if let Some(error) = unusable {
+        tracing::error!(%error, "no span is exported: give OTEL_EXPORTER_OTLP_ENDPOINT an address such as http://collector:4317");
+    }
+    export
+}
+
+/// Starts writing log lines to standard output, and nothing else. A second call changes nothing. An invalid `filter` means
+/// `info`.
+pub fn init(format: LogFormat, filter: &str) {
+    subscribe(format, filter, None);
+}
+
+fn subscribe(format: LogFormat, filter: &str, export: Option<&Export>) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer();
     let lines = match format {

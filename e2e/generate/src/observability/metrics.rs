@@ -344,6 +344,7 @@ pub const SOURCES: &[Source] = &[
         title: "Single services of the shop",
         says: "Money is in the currency's minor unit.",
         metrics: &[
+            gauge("console_streams", &[], "console: pages that follow what happens now"),
             counter(
                 "orders_total",
                 &["status", "reason"],
