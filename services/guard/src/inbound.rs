@@ -20,7 +20,6 @@ const SENDING: Sending = Sending {
 };
 
 /// The router of one inbound port: everything goes to the application at the first of `addresses` at which it listens.
-#[must_use]
 pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks) -> Router {
     let application = Local::new(resilience, addresses, speaks);
     Router::new()

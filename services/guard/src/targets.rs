@@ -106,7 +106,6 @@ impl Targets {
     }
 
     /// The router of one target's listener.
-    #[must_use]
     pub fn router(&self, slot: Arc<Slot>) -> Router {
         let targets = self.clone();
         Router::new().fallback(call).with_state((targets, slot))

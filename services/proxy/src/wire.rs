@@ -67,7 +67,7 @@ pub(crate) struct Place {
 /// Sends requests to one place.
 #[derive(Clone)]
 pub(crate) struct Wire {
-    clients: Clients,
+    clients: Arc<Clients>,
     authority: Option<Authority>,
     host: Option<HeaderValue>,
     speaks: Speaks,
@@ -77,10 +77,20 @@ pub(crate) struct Wire {
 
 type Pooled = Client<Connector, WireBody>;
 
-#[derive(Clone)]
 enum Clients {
-    Plain { http1: Pooled, http2: Multiplexed },
-    Secured { http1: Pooled, any: Pooled },
+    Plain(Plain),
+    Secured(Secured),
+}
+
+struct Plain {
+    http1: Pooled,
+    http2: Multiplexed,
+}
+
+/// What is spoken is negotiated, HTTP/2 only where the request came by it.
+struct Secured {
+    http1: Pooled,
+    any: Pooled,
 }
 
 /// Why there is no head of an answer.
@@ -122,17 +132,17 @@ impl Wire {
                 .build(connector)
         };
         let clients = match &place.tls {
-            None => Clients::Plain {
+            None => Clients::Plain(Plain {
                 http1: pooled(connector.clone()),
                 http2: Multiplexed::new(connector),
-            },
-            Some(tls) => Clients::Secured {
+            }),
+            Some(tls) => Clients::Secured(Secured {
                 http1: pooled(connector.clone().secured(tls.connector(false))),
                 any: pooled(connector.secured(tls.connector(true))),
-            },
+            }),
         };
         Self {
-            clients,
+            clients: Arc::new(clients),
             authority: place.authority,
             host: place.host,
             speaks: place.speaks,
@@ -178,7 +188,7 @@ impl Wire {
             }
             None => {}
         }
-        let secured = matches!(self.clients, Clients::Secured { .. });
+        let secured = matches!(*self.clients, Clients::Secured(_));
         let path = parts.uri.path_and_query().cloned();
         parts.uri = Uri::builder()
             .scheme(if secured { Scheme::HTTPS } else { Scheme::HTTP })
@@ -196,7 +206,7 @@ impl Wire {
         }
         let body = body.open().ok_or(WireError::Taken)?;
         // Otherwise a GET whose body does not tell its length would be sent without it.
-        if body.size_hint().exact().is_none() && !http2 {
+        if !tells_length(&body) && !http2 {
             parts
                 .headers
                 .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -207,16 +217,15 @@ impl Wire {
     async fn send(&self, request: Request<Replay>, http2: bool) -> Result<Response<Incoming>, WireError> {
         let address = request.extensions().get::<ChosenAddress>().map(|chosen| chosen.0);
         let request = self.request(request, http2)?;
-        let pooled = match &self.clients {
-            Clients::Plain { http2: connections, .. } if http2 => return connections.send(address, request).await,
-            Clients::Plain { http1, .. } => http1,
+        let pooled = match &*self.clients {
+            Clients::Plain(plain) if http2 => return plain.http2.send(address, request).await,
+            Clients::Plain(plain) => &plain.http1,
             // What was negotiated is known too late to say how long such a body is.
-            Clients::Secured { any, .. }
-                if http2 && !(request.method() == Method::GET && request.body().size_hint().exact().is_none()) =>
-            {
-                any
+            Clients::Secured(secured) if request.method() == Method::GET && !tells_length(request.body()) => {
+                &secured.http1
             }
-            Clients::Secured { http1, .. } => http1,
+            Clients::Secured(secured) if http2 => &secured.any,
+            Clients::Secured(secured) => &secured.http1,
         };
         pooled.request(request).await.map_err(pool_error)
     }
@@ -248,6 +257,10 @@ impl Wire {
             .filter(|_| !is_event_stream(&answer) && !grpc::is_grpc(answer.headers()));
         Ok(answer.map(|body| IdleBody::new(body, idle)))
     }
+}
+
+fn tells_length(body: &WireBody) -> bool {
+    body.size_hint().exact().is_some()
 }
 
 /// The host that a request names: by HTTP/2 in its address, else in its header.

@@ -114,7 +114,7 @@ async fn the_limits_and_the_time_of_the_policy_hold_for_an_application_that_know
                     name: None,
                 }),
             };
-            policy.inbound.rate_limit.rules = vec![rule].into();
+            policy.inbound.rate_limit.rules = vec![rule];
         })
         .start()
         .await;
