@@ -189,12 +189,7 @@ fn guarded() -> Result<ResilientService> {
             resilience: Some(Resilience {
                 targets: vec![
                     target("ledger", "http://ledger", Some(ledger), None),
-                    target(
-                        "cache",
-                        "tcp://cache:6379",
-                        CircuitBreaker::default(),
-                        Some(connections),
-                    ),
+                    target("cache", "tcp://cache:6379", None, Some(connections)),
                 ],
                 ..Default::default()
             }),
