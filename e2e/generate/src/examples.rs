@@ -12,10 +12,10 @@ use valerix_crds::{
     Concurrency, ConcurrencyPolicy, ConcurrencyType, ContainerPort, DesiredState, Disruption, Duration, EnvFrom,
     ErrorsFault, ExcludedWindow, Expectation, HttpMethod, HttpProbe, Idempotency, Inbound, LatencyFault, LimitKey,
     LimitKeyType, LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault, PolicyName, Priorities,
-    Priority, Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReportProtocol, Resilience,
-    ResilientService, ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety, SecretReference,
-    SecurityContext, SteadyState, Target, Timeouts, TrialRestore, Verbatim, VolumeClaimDestination, VolumeMount,
-    Weekday,
+    Priority, Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, Replace, ReportProtocol,
+    Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements, Restore, RestoreDatabase, RestoreMode,
+    RestoreSelect, RestoreSource, RestoreSpec, RestoreTarget, RoutePriority, Safety, SecretReference, SecurityContext,
+    SteadyState, Target, Timeouts, TrialRestore, Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
 };
 
 mod shop;
