@@ -7,7 +7,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 {{- define "valerix.rules" -}}
 # the caches of the kinds
 - apiGroups: [resilience.valerix.io]
-  resources: [resilientservices, chaosexperiments, backuppolicies, backups]
+  resources: [resilientservices, chaosexperiments, backuppolicies, backups, restores]
   verbs: [get, list, watch]
 # chaos_experiment: the finalizer from intent to recovery
 - apiGroups: [resilience.valerix.io]
@@ -19,11 +19,11 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
   verbs: [create, delete]
 # runtime/publish
 - apiGroups: [resilience.valerix.io]
-  resources: [resilientservices/status, chaosexperiments/status, backuppolicies/status, backups/status]
+  resources: [resilientservices/status, chaosexperiments/status, backuppolicies/status, backups/status, restores/status]
   verbs: [get, patch]
 # owner references with blockOwnerDeletion, where the API server enforces the permission
 - apiGroups: [resilience.valerix.io]
-  resources: [resilientservices/finalizers, backuppolicies/finalizers]
+  resources: [resilientservices/finalizers, backuppolicies/finalizers, restores/finalizers]
   verbs: [update]
 # resilient_service/apply: children; chaos_experiment: the key faults.json
 - apiGroups: [""]
@@ -53,7 +53,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]
-# backup_policy: a run by hand, and the day's run after one that failed
+# backup_policy: a run by hand, and the day's run after one that failed; restore/apply: one per Restore, and one that drops what it replaced
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]
@@ -61,7 +61,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [batch]
   resources: [cronjobs/finalizers]
   verbs: [update]
-# backup_policy/apply: the runner reports into its record
+# backup_policy/apply and restore/apply: the runner reports into its record or its Restore
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [rolebindings]
   verbs: [get, list, watch, create, patch, delete]
@@ -77,7 +77,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
-# backup_policy/apply: a Job says in its events only why it has no pod
+# backup_policy/apply and restore/apply: a Job says in its events only why it has no pod
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
@@ -139,6 +139,11 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
   resources: [clusterroles]
   resourceNames: [{{ include "valerix.backupRunner" . }}]
   verbs: [bind]
+# restore/apply: the one role that it may hand on, to the Job of a Restore
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [clusterroles]
+  resourceNames: [{{ include "valerix.restoreRunner" . }}]
+  verbs: [bind]
 {{- end }}
 {{/* Granted to the Job of a backup, not to the operator. */}}
 {{- define "valerix.rules.backupRunner" -}}
@@ -149,5 +154,16 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 # the runner takes the fence and reports
 - apiGroups: [resilience.valerix.io]
   resources: [backups/status]
+  verbs: [get, patch]
+{{- end }}
+{{/* Granted to the Job of a Restore, not to the operator. */}}
+{{- define "valerix.rules.restoreRunner" -}}
+# the runner reads its Restore
+- apiGroups: [resilience.valerix.io]
+  resources: [restores]
+  verbs: [get]
+# the runner takes the Restore over and reports
+- apiGroups: [resilience.valerix.io]
+  resources: [restores/status]
   verbs: [get, patch]
 {{- end }}

@@ -13,7 +13,8 @@ use valerix_crds::{
     EnvFrom, ErrorsFault, ExcludedWindow, Expectation, Guard, GuardMode, HttpMethod, HttpProbe, Idempotency, Inbound,
     LatencyFault, LimitKey, LimitKeyType, LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault,
     PolicyName, Priorities, Priority, Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule,
-    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements, RoutePriority, Safety,
+    Replace, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements, Restore,
+    RestoreDatabase, RestoreMode, RestoreSelect, RestoreSource, RestoreSpec, RestoreTarget, RoutePriority, Safety,
     SecretReference, SecurityContext, SteadyState, Target, Timeouts, TrialRestore, Verbatim, VolumeClaimDestination,
     VolumeMount, Weekday,
 };
