@@ -57,18 +57,22 @@ enum What {
 /// # Errors
 /// When a port is taken, a setting is not acceptable, or there is no runtime.
 pub fn launch(config: Config) -> anyhow::Result<()> {
-    telemetry::init(config.service.log_format, &config.service.log_filter);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    runtime.block_on(async {
+    let export = telemetry::start(&config.service, &runtime);
+    let ended = runtime.block_on(async {
         let stop = stop_signal().context("failed to listen for signals")?;
         let guard = Guard::build(config).await?;
         guard.run(stop).await;
         Ok(())
-    })
+    });
+    if let Some(export) = export {
+        export.end();
+    }
+    ended
 }
 
 impl Guard {

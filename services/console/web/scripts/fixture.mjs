@@ -37,7 +37,7 @@ const backup = (day, change) => ({
   kind: "Backup", namespace: "shop", name: `shop-202611${day}`, policy: "shop", slot: `2026-11-${day}`, phase: "Completed", reason: "", message: "", verified: "Restored",
   bytes: 900_000 + day * 20_000, size: "1.3 MiB", sha256: "9f2c".repeat(16), scheduledAt: ago(90_000), startedAt: ago(89_990), completedAt: ago(89_900), ...change,
 });
-const objects = [
+const everything = () => [
   ...names.map(service),
   experiment("auth-slow-1127", { phase: "Running", active: true, verdict: "Awaited", run: "r-1", reason: "FaultActive", message: "the fault is on in 2 of 2 pods", injectedAt: ago(12), endsAt: ago(-48), faultEndedAt: null, steadyAgainAt: null, completedAt: null, timeToRecover: null, targets: [{ pod: "auth-1", state: "Active", message: null }, { pod: "auth-2", state: "Active", message: null }] }),
   experiment("payment-errors-1126", { fault: "errors", target: "payment", verdict: "Fail", reason: "ProbeFailed", message: hostile, timeToRecover: "12s" }),
@@ -68,12 +68,12 @@ export function start(port, state = "") {
       response.writeHead(200, { "content-type": "text/event-stream" });
       const say = (message) => response.write(`data: ${JSON.stringify(message)}\n\n`);
       const nothing = ["forbidden", "empty"].includes(state);
-      say({ type: "snapshot", objects: nothing ? [] : objects, vitals: nothing ? [] : vitals(), streams: streams(state), now: ago(0) });
+      say({ type: "snapshot", objects: nothing ? [] : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), now: ago(0) });
       const timer = setInterval(() => say({ type: "heartbeat", now: ago(0), streams: streams(state) }), 1000);
       return request.on("close", () => clearInterval(timer));
     }
     if (pathname.endsWith("/moments")) return json({ moments: Array.from({ length: 60 }, (_, index) => moment(300 - index * 5, index > 30 && pathname.includes("/auth/"))) });
-    if (pathname.endsWith("/pods")) return json({ pods: objects.filter((object) => object.kind === "Pod" && object.service === pathname.split("/")[4]).map(report) });
+    if (pathname.endsWith("/pods")) return json({ pods: everything().filter((object) => object.kind === "Pod" && object.service === pathname.split("/")[4]).map(report) });
     if (pathname === "/api/happened") return state === "empty" ? json({ events: [] }) : json({ events: [{ at: ago(20), type: "Warning", reason: "CircuitOpened", message: hostile, kind: "ResilientService", namespace: "shop", name: "order", times: 3 }, { at: ago(80), type: "Normal", reason: "ConfigApplied", message: "2 of 2 pods run it", kind: "ResilientService", namespace: "shop", name: "auth", times: 1 }] });
     if (pathname === "/api/orders" || pathname.startsWith("/api/orders/")) return json({ status: 201, circuitOpen: false, retryAfter: null, body: { order_id: crypto.randomUUID(), status: "CONFIRMED" } });
     if (pathname.startsWith("/api/")) return json({ detail: "experiments is forbidden: User \"console-demo\" cannot create it" }, 403);

@@ -10,7 +10,7 @@ const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/c
 const STATES = [["", PAGES], ["late", ["/"]], ["forbidden", ["/", "/chaos"]], ["empty", ["/", "/chaos", "/backups", "/events"]], ["open", ["/chaos"]], ["closed", ["/"]]];
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-zygote", "--disable-extensions"],
 });
 const wrong = [];
 let looked = 0;

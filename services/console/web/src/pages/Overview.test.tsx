@@ -1,11 +1,13 @@
 import { RouterProvider, createMemoryHistory, createRootRoute, createRoute, createRouter } from "@tanstack/react-router";
 import { cleanup, render, screen } from "@testing-library/react";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import type { SeenStream, Service, Vitals } from "../api/types";
 import { type Connection, Given } from "../live/live";
 import { type Known, NOTHING } from "../live/reducer";
 import { Overview } from "./Overview";
 
+// The window of the tests has nothing to scroll.
+beforeAll(() => void vi.stubGlobal("scrollTo", () => {}));
 afterEach(cleanup);
 
 const service = (change: Partial<Service> = {}): Service => ({
