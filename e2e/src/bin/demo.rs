@@ -348,6 +348,7 @@ fn print_next(world: &World, address: &str, console: &str) {
     println!("  {kubectl} explain rsvc.spec.resilience.targets");
     println!("  {kubectl} --namespace shop port-forward service/gateway 8080:80");
     println!("  {kubectl} --namespace {OPERATOR_NAMESPACE} port-forward service/valerix-console 8081:80");
+    println!("  {kubectl} --namespace shop port-forward service/prometheus 9090:80");
     println!("  make order ITEM=ps5 QUANTITY=1");
     println!("  make down       removes everything again");
 }

@@ -46,12 +46,7 @@ pub fn start(args: &ServiceArgs, runtime: &Runtime) -> Option<Export> {
     export
 }
 
-/// Starts writing log lines to standard output, and nothing else. A second call changes nothing. An invalid `filter` means
-/// `info`.
-pub fn init(format: LogFormat, filter: &str) {
-    subscribe(format, filter, None);
-}
-
+/// An invalid `filter` means `info`; it is about log lines alone.
 fn subscribe(format: LogFormat, filter: &str, export: Option<&Export>) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer();
