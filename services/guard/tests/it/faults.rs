@@ -7,7 +7,7 @@ use axum::routing::get;
 use valerix_policy::guard::Protocol;
 use valerix_policy::{AbortFault, ErrorsFault, Fault, LatencyFault, PartitionDirection, PartitionFault, RefuseFault};
 
-use super::support::{Setup, closed, echo, eventually, say, serve};
+use super::support::{PATIENCE, Setup, closed, echo, eventually, say, serve};
 
 fn latency(delay: &str) -> Fault {
     let latency = LatencyFault {
@@ -149,7 +149,10 @@ async fn a_port_that_refuses_resets_what_is_open_and_what_comes() {
     assert_eq!(say(&mut open, "PING").await.unwrap(), "PING");
     guard.fault(refuse()).await;
     let mut rest = Vec::new();
-    let ended = tokio::io::AsyncReadExt::read_to_end(&mut open, &mut rest).await;
+    let ended = tokio::io::AsyncReadExt::read_to_end(&mut open, &mut rest);
+    let ended = tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("what is open is reset");
     assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     assert!(say(&mut guard.connect().await, "PING").await.is_err());
     guard.no_fault().await;

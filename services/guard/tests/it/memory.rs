@@ -24,7 +24,7 @@ impl Drop for Process {
 
 /// Not optimised, as tests are, it takes more than it does in its image.
 const AT_REST: u64 = 40 * 1024 * 1024;
-const FOR_EACH: u64 = 24 * 1024;
+const FOR_EACH: u64 = 32 * 1024;
 const IDLE: u64 = 1_000;
 
 #[tokio::test]
