@@ -106,10 +106,19 @@ impl Fault {
     /// The field of the spec that only requests can obey, where nothing but connections comes in; none if there is none.
     pub fn asks_for_requests(&self) -> Option<&'static str> {
         let valerix_policy::Fault {
-            latency, errors, abort, ..
+            latency,
+            errors,
+            abort,
+            partition,
+            ..
         } = &self.document;
         if errors.is_some() {
             return Some("spec.errors");
+        }
+        let direction = partition.as_ref().map(|fault| fault.direction);
+        if direction == Some(valerix_policy::PartitionDirection::Ingress) {
+            // A connection does not say who opened it.
+            return Some("spec.partition.direction Ingress");
         }
         let routes = [
             ("spec.latency.routes", latency.as_ref().map(|fault| &fault.routes)),

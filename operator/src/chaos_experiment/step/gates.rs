@@ -206,7 +206,7 @@ fn obeyed_by_guard(plan: &Plan, guard: GuardView) -> Result<(), Ending> {
         return Err(Ending::new(
             Reason::InvalidSpec,
             format!(
-                "{field} acts on requests, and every port of {service} that its guard stands before is TCP; use latency, refuse, abort or partition without routes"
+                "{field} acts on requests, and every port of {service} that its guard stands before is TCP; use latency, refuse or abort without routes, or partition with direction Egress"
             ),
         ));
     }
@@ -478,6 +478,8 @@ mod tests {
     #[case::connections_are_refused(TCP_ALONE, json!({"refuse": {}}), "-")]
     #[case::connections_are_cut(TCP_ALONE, json!({"abort": {"percent": 50}}), "-")]
     #[case::connections_are_lost(TCP_ALONE, json!({"partition": {"peer": "order", "direction": "Egress"}}), "-")]
+    #[case::of_a_caller(SEES_REQUESTS, json!({"partition": {"peer": "order", "direction": "Ingress"}}), "-")]
+    #[case::of_nobody(TCP_ALONE, json!({"partition": {"peer": "order", "direction": "Ingress"}}), "spec.partition.direction Ingress acts on requests")]
     #[case::evicted(TCP_ALONE, json!({"podKill": {}}), "-")]
     #[case::no_answer_to_forge(TCP_ALONE, json!({"errors": {}}), "spec.errors acts on requests")]
     #[case::no_route(TCP_ALONE, json!({"latency": {"delay": "1s", "routes": ["GET /a"]}}), "spec.latency.routes acts on requests")]
