@@ -88,7 +88,7 @@ impl Restoring {
     pub fn put(&self) {
         self.harness.api.put(json!({
             "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Restore",
-            "metadata": {"name": RESTORE, "namespace": "shop", "uid": "restore-uid"},
+            "metadata": {"name": RESTORE, "namespace": "shop", "uid": self.uid()},
             "spec": self.spec,
             "status": {"observedGeneration": 1, "phase": "Pending", "source": {"key": self.source["key"]}},
         }));
@@ -105,7 +105,7 @@ impl Restoring {
             .args(arguments)
             .env("VALERIX_BACKUP_CONNECTIONS_FOLDER", self.connections())
             .env("VALERIX_RESTORE", RESTORE)
-            .env("VALERIX_RESTORE_UID", "restore-uid")
+            .env("VALERIX_RESTORE_UID", self.uid())
             .env("VALERIX_RESTORE_SPEC", self.spec.to_string())
             .env("VALERIX_RESTORE_SOURCE", self.source.to_string())
             .stdin(Stdio::null())
@@ -142,6 +142,11 @@ impl Restoring {
         for text in texts {
             assert!(self.message().contains(text), "`{text}` in `{}`", self.message());
         }
+    }
+
+    /// UID of the Restore: by it a pod knows the sessions of its predecessor, so that no two tests may share one.
+    pub fn uid(&self) -> String {
+        format!("restore-{}", self.mark)
     }
 
     /// A name of this test alone.

@@ -78,8 +78,9 @@ async fn killed_while_the_renames_wait_the_next_pod_finds_out_how_they_ended() {
         .await
         .unwrap();
     trap.release.notify_one();
-    let waits = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'valerix-restore-restore-uid' AND wait_event_type = 'Lock' AND query LIKE '%' || $$NAME$$ || '%'"
-        .replace("NAME", &staged);
+    let waits = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'valerix-restore-UID' AND wait_event_type = 'Lock' AND query LIKE '%' || $$NAME$$ || '%'"
+        .replace("NAME", &staged)
+        .replace("UID", &restoring.uid());
     let blocked = async {
         while restoring.text("postgres", &waits).await == "0" {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -241,10 +241,14 @@ async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
     let ended = restoring.run("pod").await;
     restoring.assert_completed(&ended);
     assert_eq!(restoring.text(&new, "SELECT count(*)::text FROM t").await, "500");
-    assert_eq!(restoring.status()["source"]["slot"], "2026-08-21", "its manifest says so");
+    assert_eq!(
+        restoring.status()["source"]["slot"],
+        "2026-08-21",
+        "its manifest says so"
+    );
 
     let key = restoring.source["key"].as_str().unwrap().to_owned();
-    let mut bytes = store.object(&key).unwrap().bytes.clone();
+    let mut bytes = store.object(&key).unwrap().bytes.to_vec();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     store.put(&key, &bytes, &[]);

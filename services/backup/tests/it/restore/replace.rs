@@ -71,7 +71,7 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
     let put = |status: &serde_json::Value| {
         restoring.harness.api.put(json!({
             "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Restore",
-            "metadata": {"name": "back", "namespace": "shop", "uid": "restore-uid"},
+            "metadata": {"name": "back", "namespace": "shop", "uid": restoring.uid()},
             "spec": restoring.spec, "status": status,
         }));
     };
