@@ -51,6 +51,9 @@ pub struct StreamState {
     pub truncated: bool,
 }
 
+/// Where a kind is followed: in a namespace, or everywhere.
+pub(crate) type Place = Option<String>;
+
 #[derive(Clone, Debug, Default)]
 struct Knowledge {
     as_of: Option<DateTime<Utc>>,
@@ -61,7 +64,8 @@ struct Knowledge {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<Key, Arc<Item>>,
-    streams: BTreeMap<Kind, Knowledge>,
+    /// Each kind in each place that is followed: a namespace, or everywhere.
+    streams: BTreeMap<(Kind, Place), Knowledge>,
     vitals: Arc<Vec<Vitals>>,
     moments: BTreeMap<(String, String), VecDeque<Moment>>,
 }
@@ -112,13 +116,19 @@ impl Board {
     pub fn streams(&self, now: DateTime<Utc>) -> Vec<StreamState> {
         let state = self.read();
         let stream = |kind: Kind| {
-            let known = state.streams.get(&kind).cloned().unwrap_or_default();
+            let places = || {
+                let of = state.streams.iter().filter(move |((other, _), _)| *other == kind);
+                of.map(|(_, known)| known)
+            };
+            // As old as the oldest part of it: None is before every time.
+            let as_of = places().map(|known| known.as_of).min().flatten();
+            let error = places().find_map(|known| known.error.clone());
             StreamState {
                 kind,
-                late: known.error.is_some() || known.as_of.is_none_or(|as_of| now - as_of > LATE),
-                as_of: known.as_of,
-                error: known.error,
-                truncated: known.truncated,
+                late: error.is_some() || as_of.is_none_or(|as_of| now - as_of > LATE),
+                as_of,
+                error,
+                truncated: places().any(|known| known.truncated),
             }
         };
         Kind::ALL.map(stream).into()
@@ -136,20 +146,26 @@ impl Board {
         moments.into_iter().flatten().cloned().collect()
     }
 
-    /// Everything there is of `kind` in `namespace`, or everywhere, as a list said.
-    pub(crate) fn relist(&self, kind: Kind, namespace: Option<&str>, items: Vec<Item>, truncated: bool) {
+    /// `kind` is followed in `place`; nothing is known of it yet.
+    pub(crate) fn expect(&self, kind: Kind, place: Place) {
+        self.write().streams.entry((kind, place)).or_default();
+    }
+
+    /// Everything there is of `kind` in `place`, as a list said.
+    pub(crate) fn relist(&self, kind: Kind, place: &Place, items: Vec<Item>, truncated: bool) {
         let mut state = self.write();
-        let elsewhere = |key: &Key| key.kind != kind || namespace.is_some_and(|namespace| key.namespace != namespace);
+        let elsewhere =
+            |key: &Key| key.kind != kind || place.as_ref().is_some_and(|namespace| key.namespace != *namespace);
         state.objects.retain(|key, _| elsewhere(key));
         let items = items.into_iter().take(MOST_OBJECTS);
         state.objects.extend(items.map(|item| (item.key(), Arc::new(item))));
-        state.streams.entry(kind).or_default().truncated = truncated;
+        state.streams.entry((kind, place.clone())).or_default().truncated = truncated;
         drop(state);
-        self.confirm(kind);
+        self.confirm(kind, place);
         self.tell(Change::Relisted);
     }
 
-    pub(crate) fn upsert(&self, item: Item) {
+    pub(crate) fn upsert(&self, place: &Place, item: Item) {
         let (key, item) = (item.key(), Arc::new(item));
         let mut state = self.write();
         let kind = key.kind;
@@ -158,7 +174,7 @@ impl Board {
         }
         let known = state.objects.contains_key(&key);
         if !known && state.objects.keys().filter(|key| key.kind == kind).count() >= MOST_OBJECTS {
-            state.streams.entry(kind).or_default().truncated = true;
+            state.streams.entry((kind, place.clone())).or_default().truncated = true;
             return;
         }
         state.objects.insert(key, item.clone());
@@ -173,16 +189,16 @@ impl Board {
         }
     }
 
-    /// The API server said that what is known of `kind` is so.
-    pub(crate) fn confirm(&self, kind: Kind) {
+    /// The API server said that what is known of `kind` in `place` is so.
+    pub(crate) fn confirm(&self, kind: Kind, place: &Place) {
         let mut state = self.write();
-        let stream = state.streams.entry(kind).or_default();
+        let stream = state.streams.entry((kind, place.clone())).or_default();
         (stream.as_of, stream.error) = (Some(Utc::now()), None);
     }
 
-    /// The API server does not say anything of `kind`.
-    pub(crate) fn lose(&self, kind: Kind, error: String) {
-        self.write().streams.entry(kind).or_default().error = Some(error);
+    /// The API server does not say anything of `kind` in `place`.
+    pub(crate) fn lose(&self, kind: Kind, place: &Place, error: String) {
+        self.write().streams.entry((kind, place.clone())).or_default().error = Some(error);
     }
 
     pub(crate) fn measure(&self, vitals: Vec<Vitals>) {
@@ -214,5 +230,47 @@ impl Board {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_as_old_as_the_oldest_place_of_it() {
+        let board = Board::default();
+        let state = |kind| {
+            board
+                .streams(Utc::now())
+                .into_iter()
+                .find(|stream| stream.kind == kind)
+                .unwrap()
+        };
+        let (shop, vault) = (Some("shop".to_owned()), Some("vault".to_owned()));
+        board.expect(Kind::Pod, shop.clone());
+        board.expect(Kind::Pod, vault.clone());
+        board.confirm(Kind::Pod, &shop);
+        assert_eq!(
+            (state(Kind::Pod).as_of, state(Kind::Pod).late),
+            (None, true),
+            "the vault was never seen"
+        );
+        board.confirm(Kind::Pod, &vault);
+        assert!(!state(Kind::Pod).late);
+        board.lose(Kind::Pod, &vault, "away".to_owned());
+        board.confirm(Kind::Pod, &shop);
+        assert_eq!(
+            state(Kind::Pod).error.as_deref(),
+            Some("away"),
+            "the shop does not speak for the vault"
+        );
+        board.confirm(Kind::Pod, &vault);
+        assert!(!state(Kind::Pod).late && state(Kind::Backup).late);
+        let later = Utc::now() + chrono::Duration::seconds(60);
+        assert!(
+            board.streams(later).iter().all(|stream| stream.late),
+            "silence makes late"
+        );
     }
 }

@@ -15,7 +15,7 @@ use valerix_crds::names::SERVICE_LABEL;
 use valerix_crds::{Backup, BackupPolicy, ChaosExperiment, ResilientService};
 use valerix_kit::tasks::Tasks;
 
-use crate::board::{Board, MOST_OBJECTS};
+use crate::board::{Board, MOST_OBJECTS, Place};
 use crate::kinds::{Key, Kind};
 use crate::view::{BackupView, ExperimentView, Item, PodView, PolicyView, ServiceView};
 
@@ -28,7 +28,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 
 /// Follows every kind in `namespaces`, or everywhere when there are none, for as long as the tasks live.
 pub fn follow(board: &Board, client: &Client, namespaces: &[String], tasks: &Tasks) {
-    let places: Vec<Option<String>> = match namespaces {
+    let places: Vec<Place> = match namespaces {
         [] => vec![None],
         names => names.iter().cloned().map(Some).collect(),
     };
@@ -56,7 +56,7 @@ pub fn follow(board: &Board, client: &Client, namespaces: &[String], tasks: &Tas
 struct Start<'a> {
     board: &'a Board,
     client: &'a Client,
-    place: Option<String>,
+    place: Place,
     tasks: &'a Tasks,
 }
 
@@ -76,6 +76,7 @@ impl Start<'_> {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
         };
         let (board, place) = (self.board.clone(), self.place.clone());
+        board.expect(kind, place.clone());
         self.tasks.spawn_droppable(task, move || {
             let followed = Followed {
                 board: board.clone(),
@@ -94,7 +95,7 @@ struct Followed<K: Clone> {
     board: Board,
     api: Api<DeserializeGuard<K>>,
     kind: Kind,
-    place: Option<String>,
+    place: Place,
     show: fn(&K) -> Item,
 }
 
@@ -118,7 +119,7 @@ where
                 }
                 Err(error) => {
                     tracing::warn!(kind = self.kind.name(), %error, "failed to follow a kind, trying again");
-                    self.board.lose(self.kind, reason(&error));
+                    self.board.lose(self.kind, &self.place, reason(&error));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSES.1);
                 }
@@ -143,7 +144,7 @@ where
                 _ => break page.metadata.resource_version.unwrap_or_default(),
             }
         };
-        self.board.relist(self.kind, self.place.as_deref(), items, truncated);
+        self.board.relist(self.kind, &self.place, items, truncated);
         Ok(version)
     }
 
@@ -160,14 +161,14 @@ where
             Err(error) if is_expired(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        self.board.confirm(self.kind);
+        self.board.confirm(self.kind, &self.place);
         while let Some(event) = events.try_next().await? {
-            self.board.confirm(self.kind);
+            self.board.confirm(self.kind, &self.place);
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     version = object.resource_version().unwrap_or(version);
                     if let Some(item) = self.shown(object) {
-                        self.board.upsert(item);
+                        self.board.upsert(&self.place, item);
                     }
                 }
                 WatchEvent::Deleted(object) => {

@@ -20,6 +20,10 @@ use crate::kinds::{Key, Kind};
 /// An object as it is shown.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "kind")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "each lies behind a pointer of its own, and there are few"
+)]
 pub enum Item {
     /// A service.
     ResilientService(ServiceView),

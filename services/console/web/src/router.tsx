@@ -12,7 +12,12 @@ import { Notice } from "./parts/parts";
 
 const root = createRootRoute({
   component: Layout,
-  notFoundComponent: () => <Notice title="There is no such page.">Choose one from the list of pages.</Notice>,
+  notFoundComponent: () => (
+    <>
+      <h1>No such page</h1>
+      <Notice title="There is nothing at this address.">Choose one from the list of pages.</Notice>
+    </>
+  ),
 });
 const page = <P extends string>(path: P, component: () => React.ReactNode) =>
   createRoute({ getParentRoute: () => root, path, component });

@@ -1,5 +1,5 @@
-import { Link, Outlet } from "@tanstack/react-router";
-import { useState } from "react";
+import { Link, Outlet, useLocation } from "@tanstack/react-router";
+import { useEffect, useState } from "react";
 import { useLive } from "../live/live";
 import { all } from "../live/reducer";
 import { Badge, Loading, Notice } from "../parts/parts";
@@ -19,6 +19,11 @@ export function Layout() {
   const { session, error, connection, known } = useLive();
   const [chosen, choose] = useState(theme);
   const running = all(known, "ChaosExperiment").filter((experiment) => experiment.active).length;
+  const { pathname } = useLocation();
+  useEffect(() => {
+    const page = PAGES.find(([path]) => path === pathname)?.[1] ?? decodeURIComponent(pathname.split("/").at(-1) ?? "");
+    document.title = `${page} – Valerix`;
+  }, [pathname]);
   const inside = session && (session.user || session.anonymousRead);
   return (
     <>
@@ -53,7 +58,7 @@ export function Layout() {
               choose(after);
             }}
           >
-            theme:{" "}
+            <span className="word">theme: </span>
             {chosen}
           </button>
           {session?.user ? <SignOut user={session.user} /> : session?.anonymousRead && <SignIn small />}

@@ -34,6 +34,8 @@ export function Chart({
         width: element.clientWidth,
         height: 150,
         cursor: { y: false },
+        // From nothing on: a quiet line must not look like a wild one.
+        scales: { y: { range: (_, __, most) => [0, (most ?? 0) * 1.1 || 1] } },
         legend: { live: false },
         axes: [{ ...axis, space: 70 }, { ...axis, size: 60, values: (_, ticks) => ticks.map(format) }],
         series: [
