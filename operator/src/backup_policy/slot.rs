@@ -363,8 +363,9 @@ mod tests {
             let first = backup_runner::slot(now, &zone);
             let days = || (0..CHECKED_DAYS).map(|days| first + Days::new(days));
             let result = Schedule::new(&schedule(&time.format("%H:%M").to_string(), zone.name()), now);
-            // The one zone that changes its clocks by half an hour, twice in any 400 days.
-            let passed_over = zone == Tz::Australia__Lord_Howe && time.minute() < 30;
+            // The one zone, under its two names, that changes its clocks by half an hour, twice in any 400 days.
+            let half_an_hour = matches!(zone, Tz::Australia__Lord_Howe | Tz::Australia__LHI);
+            let passed_over = half_an_hour && time.minute() < 30;
             let runs = !passed_over && days().all(|day| shown(zone, day, time) == 1);
             prop_assert_eq!(result.is_ok(), runs, "{:?}", result);
             if let Ok(schedule) = result {
