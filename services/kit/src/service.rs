@@ -267,7 +267,7 @@ impl Service {
         protect: impl FnOnce(Router) -> Router,
     ) -> Result<Server, StartError> {
         if self.identity.is_open() {
-            tracing::warn!("AUTH_URL is not set: everyone may do everything");
+            tracing::warn!("AUTH_URL is not set: no route asks for a token of auth");
         }
         let (routes, document) = self.replays.add_routes(api.into()).into_parts();
         let routes = routes.layer(Extension(self.identity.clone()));
