@@ -90,7 +90,7 @@ impl Export {
     /// When the endpoint can not be used.
     pub fn start(args: &ServiceArgs) -> Option<Result<Self, ExporterBuildError>> {
         let set = |name: &&str| std::env::var(name).is_ok_and(|endpoint| !endpoint.trim().is_empty());
-        ENDPOINTS.iter().any(|name| set(&name)).then(|| {
+        ENDPOINTS.iter().any(set).then(|| {
             let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
             let provider = SdkTracerProvider::builder()
                 .with_resource(resource(args))
