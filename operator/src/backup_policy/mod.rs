@@ -150,7 +150,7 @@ impl Controller {
                 None
             }
         };
-        self.work(&policy, plan.as_ref(), &mut observed, now, &mut work).await;
+        Box::pin(self.work(&policy, plan.as_ref(), &mut observed, now, &mut work)).await;
         let found = Found {
             plan: plan.as_ref(),
             error: work.error.as_ref(),
@@ -186,7 +186,7 @@ impl Controller {
     ) {
         let namespace = policy.namespace().unwrap_or_default();
         match (plan, &observed.cron_job) {
-            (Some(plan), _) => work.note(self.stand(policy, plan, observed, now).await),
+            (Some(plan), _) => work.note(Box::pin(self.stand(policy, plan, observed, now)).await),
             (None, Some(cron_job)) if work.error.as_ref().is_some_and(Error::is_of_the_policy) => {
                 work.note(self.writer.suspend(policy, cron_job).await);
             }
@@ -261,7 +261,7 @@ impl Controller {
         for slot in records::wanted(plan, observed, now) {
             self.writer.record(plan, slot, observed).await?;
         }
-        for child in self.writer.children(build::build(plan), observed).await? {
+        for child in Box::pin(self.writer.children(build::build(plan), observed)).await? {
             let note = format!("{child} was changed by somebody else and is as desired again");
             self.events
                 .tell(policy, [News::bad("DriftPutBack", "Apply", note)])

@@ -168,7 +168,7 @@ impl Run {
             let observed = if hand.hold.is_some() {
                 observed.await?
             } else {
-                self.interruptible(stop.as_mut(), observed).await?
+                Box::pin(self.interruptible(stop.as_mut(), observed)).await?
             };
             let action = decide(
                 &observed.upload,
@@ -191,7 +191,7 @@ impl Run {
                     self.complete(&digest, &observed, &hand).await?;
                     return Ok(Success::Stored);
                 }
-                Action::Store => self.store(&mut hand, &observed.record, stop.as_mut()).await?,
+                Action::Store => Box::pin(self.store(&mut hand, &observed.record, stop.as_mut())).await?,
                 Action::Write => self.write(&mut hand).await?,
                 Action::Settle => {
                     self.interruptible(stop.as_mut(), self.settle(&observed.upload)).await?;
@@ -257,10 +257,7 @@ impl Run {
     ) -> Result<(), Failure> {
         let ready = match hand.prepared.take() {
             Some(ready) => ready,
-            None => {
-                self.interruptible(stop.as_mut(), self.preparation().run(record))
-                    .await?
-            }
+            None => Box::pin(self.interruptible(stop.as_mut(), self.preparation().run(record))).await?,
         };
         if !hand.staged {
             let stage = self.destination.stage(&ready.archive, &ready.digest);

@@ -130,7 +130,7 @@ impl TraceContext {
         let mut context = Self::continued(traceparent);
         context.span_id = new_span_id();
         if export::is_on() {
-            if let Some(parent) = parse_traceparent(traceparent).and_then(|parent| parent.span_context()) {
+            if let Some(parent) = parse_traceparent(traceparent).and_then(Parent::span_context) {
                 // Refused only where the span is not exported.
                 let _ = span.set_parent(export::remote(parent));
             }

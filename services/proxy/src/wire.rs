@@ -77,6 +77,10 @@ pub(crate) struct Wire {
 
 type Pooled = Client<Connector, WireBody>;
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one for each target, behind a pointer"
+)]
 enum Clients {
     Plain(Plain),
     Secured(Secured),

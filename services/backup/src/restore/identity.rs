@@ -89,9 +89,8 @@ fn statements(identity: &Identity, to: &str) -> Vec<String> {
             format!("REVOKE ALL ON DATABASE {database} FROM {}", name(&identity.owner)),
         ];
         grants.extend(identity.grants.iter().filter_map(|grant| {
-            let privilege = match grant.privilege.as_str() {
-                privilege @ ("CREATE" | "CONNECT" | "TEMPORARY") => privilege,
-                _ => return None,
+            let privilege @ ("CREATE" | "CONNECT" | "TEMPORARY") = grant.privilege.as_str() else {
+                return None;
             };
             let role = grant.role.as_deref().map_or_else(|| "PUBLIC".to_owned(), name);
             let option = if grant.grantable { " WITH GRANT OPTION" } else { "" };

@@ -91,7 +91,7 @@ pub async fn run(
     };
     let mut stop = std::pin::pin!(stop);
     if arguments.drop_previous {
-        return run.drop_previous(stop).await;
+        return Box::pin(run.drop_previous(stop)).await;
     }
     let result = Box::pin(run.restore(stop.as_mut())).await;
     run.scratch.tidy();
@@ -138,8 +138,7 @@ impl Run {
             .await?;
         self.scratch.fresh()?;
         let source = &self.settings.source;
-        self.interruptible(stop.as_mut(), self.scratch.fetch(&self.settings))
-            .await?;
+        Box::pin(self.interruptible(stop.as_mut(), self.scratch.fetch(&self.settings))).await?;
 
         self.step(RestorePhase::Checking, |_| {}).await?;
         let manifest = self.interruptible(stop.as_mut(), self.scratch.verify(source)).await?;
@@ -303,7 +302,7 @@ impl Run {
             }
             Ok(Success::PreviousDropped)
         };
-        self.interruptible(stop, work).await
+        Box::pin(self.interruptible(stop, work)).await
     }
 
     /// Says which step begins.

@@ -166,6 +166,7 @@ fn cut() -> Response {
     std::panic::resume_unwind(Box::new(()))
 }
 
+#[allow(clippy::result_large_err, reason = "the answer is sent as it is")]
 fn checked(bucket: &str, headers: &HeaderMap) -> Result<(), Response> {
     let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
     let authorization = authorization.unwrap_or_default();

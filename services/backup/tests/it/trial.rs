@@ -148,7 +148,16 @@ async fn what_does_not_hold_ends_the_ladder_on_its_rung() {
     let (archive, record) = (fs::read(harness.archive()).unwrap(), harness.record());
     let query = |query: &str| json!({"restore": "EveryRun", "queries": [{"name": "q", "database": "orders", "query": query, "equals": 41}]});
     type Change = fn(&Path, &mut Value);
-    let changes: [(&str, Option<Change>, Value, &str, &str, &str); 9] = [
+    /// A name, what is changed, the queries, and the state, the rung and the words that come of it.
+    type Row = (
+        &'static str,
+        Option<Change>,
+        Value,
+        &'static str,
+        &'static str,
+        &'static str,
+    );
+    let changes: [Row; 9] = [
         (
             "rows",
             Some(|_, manifest| manifest["databases"][0]["rows"]["public.numbered"] = 41.into()),

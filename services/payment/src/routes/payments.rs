@@ -133,7 +133,7 @@ async fn charge(
     let budget = Budget::new(store.patience());
     let path = uri.path_and_query().map_or(PAYMENTS, |path| path.as_str());
     let request = IdempotentRequest::new(&key, PRINCIPAL, &Method::POST, PAYMENTS, path, &body.0);
-    idempotent(
+    let answer = idempotent(
         app.resilience.idempotency(),
         store.pool(),
         &request,
@@ -157,8 +157,9 @@ async fn charge(
             app.wake.notify_one();
             Ok(Answered::ForNow(charged(payment)?))
         },
-    )
-    .await
+    );
+    // Boxed: what the way to the processor holds is large.
+    Box::pin(answer).await
 }
 
 /// The answer to a charge. A decline and a void are answers, not failures: a breaker counts them as success.

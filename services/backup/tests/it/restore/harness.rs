@@ -18,7 +18,7 @@ pub struct Restoring {
 }
 
 impl Restoring {
-    /// Backs the databases up. The Restore is of all of them; see [`Restoring::into_new`] and [`Restoring::replacing`].
+    /// Backs the databases up. The Restore is of all of them; see [`Restoring::make_new`] and [`Restoring::replacing`].
     pub async fn of(databases: &[(&str, &Database)]) -> Self {
         let named: Vec<_> = databases
             .iter()
@@ -63,7 +63,7 @@ impl Restoring {
     }
 
     /// Under these names, given as (name in the archive, name on the server).
-    pub fn into_new(&mut self, databases: &[(&str, &str)]) {
+    pub fn make_new(&mut self, databases: &[(&str, &str)]) {
         self.spec = json!({
             "source": {"policyRef": {"name": "nightly"}},
             "target": {"connectionSecretRef": {"name": "target"}},

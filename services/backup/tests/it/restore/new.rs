@@ -58,7 +58,7 @@ async fn several_databases_come_back_as_they_were_with_their_owners() {
     restoring = Restoring::of(&[("orders", &plain), ("odd.one", &odd)]).await;
     restoring.mark = mark;
     let (new, strange) = (restoring.named("new"), restoring.named("n'e \"w\\x = ä"));
-    restoring.into_new(&[("orders", &new), ("odd.one", &strange)]);
+    restoring.make_new(&[("orders", &new), ("odd.one", &strange)]);
     let before = restoring.text(&odd.name, FINGERPRINT).await;
     let ended = restoring.run("pod").await;
     restoring.assert_completed(&ended);
@@ -103,7 +103,7 @@ async fn several_databases_come_back_as_they_were_with_their_owners() {
             .execute("postgres", &format!("DROP ROLE {}", quoted(role)))
             .await;
     }
-    restoring.into_new(&[("orders", &new)]);
+    restoring.make_new(&[("orders", &new)]);
     let ended = restoring.run("third").await;
     restoring.assert_completed(&ended);
     let note = restoring.status()["databases"][0]["note"].as_str().unwrap().to_owned();
@@ -122,16 +122,16 @@ async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
         .execute("postgres", &format!("CREATE DATABASE \"{living}\""))
         .await;
 
-    restoring.into_new(&[("orders", &living)]);
+    restoring.make_new(&[("orders", &living)]);
     let ended = restoring.run("exists").await;
     restoring.assert_failed(&ended, "TargetRefused", &[&living, "databases[].as"]);
 
-    restoring.into_new(&[("stock", &living)]);
+    restoring.make_new(&[("stock", &living)]);
     let ended = restoring.run("absent").await;
     restoring.assert_failed(&ended, "TargetRefused", &["holds no stock, but orders"]);
 
     let new = restoring.named("new");
-    restoring.into_new(&[("orders", &new)]);
+    restoring.make_new(&[("orders", &new)]);
     restoring.secret(0, "password", "");
     let ended = restoring.run("secret").await;
     restoring.assert_failed(
@@ -181,7 +181,7 @@ async fn a_dump_that_does_not_hold_what_its_manifest_says_never_gets_its_name() 
     let digest = archive::write(&path, folder.path(), &manifest, 3).unwrap();
     restoring.source["sha256"] = json!(digest.sha256);
     let new = restoring.named("new");
-    restoring.into_new(&[("orders", &new)]);
+    restoring.make_new(&[("orders", &new)]);
     let ended = restoring.run("pod").await;
     restoring.assert_failed(&ended, "RestoreDiffers", &["public.t has 500 rows and not 501"]);
     assert!(restoring.databases(&restoring.mark).await.is_empty());
@@ -200,7 +200,7 @@ async fn a_role_that_may_not_create_databases_is_told_so() {
         .unwrap();
     restoring.secret(0, "username", &role);
     restoring.secret(0, "password", "x");
-    restoring.into_new(&[("orders", &new)]);
+    restoring.make_new(&[("orders", &new)]);
     let ended = restoring.run("weak").await;
     restoring.assert_failed(&ended, "TargetRefused", &["secret target", "CREATEDB"]);
 
@@ -237,7 +237,7 @@ async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
     let mut restoring = Restoring::from(harness).await;
     let new = restoring.named("new");
     restoring.source = json!({"destination": restoring.source["destination"], "key": restoring.source["key"]});
-    restoring.into_new(&[("orders", &new)]);
+    restoring.make_new(&[("orders", &new)]);
     let ended = restoring.run("pod").await;
     restoring.assert_completed(&ended);
     assert_eq!(restoring.text(&new, "SELECT count(*)::text FROM t").await, "500");
