@@ -107,10 +107,20 @@ impl<'a> Cluster<'a> {
             return Ok(());
         }
         let program = go::build_cluster_program(self.paths, log)?;
-        for base in ["base", "postgres", "redis", "prometheus"] {
+        // Here and not when the cluster comes up: it is given a time for that, and installing a JDK takes its own.
+        for base in ["base"].into_iter().chain(self.pod_images()) {
             Program::new(&program).args(["image", base]).run(log)?;
         }
         Ok(())
+    }
+
+    /// The images of others that pods run; those of the tests alone are for the project's own cluster.
+    fn pod_images(&self) -> Vec<&'static str> {
+        let mut found = vec!["postgres", "redis", "prometheus"];
+        if matches!(self.choice, Choice::Own) && self.name == TEST {
+            found.extend(images::LANGUAGES.map(|(role, _)| role));
+        }
+        found
     }
 
     /// The program that builds images for this cluster.
@@ -126,11 +136,8 @@ impl<'a> Cluster<'a> {
     pub fn up(&self, log: &Log) -> Result<Access> {
         match &self.choice {
             Choice::Own => {
-                let mut images = vec!["postgres", "redis", "prometheus"];
-                if self.name == TEST {
-                    images.extend(images::LANGUAGES.map(|(role, _)| role));
-                }
-                self.own(&["up", "--with-images", &images.join(",")]).run(log)?;
+                self.own(&["up", "--with-images", &self.pod_images().join(",")])
+                    .run(log)?;
             }
             Choice::Kind => self.kind_up(log)?,
             Choice::Context { context, .. } => {
