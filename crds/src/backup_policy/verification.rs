@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupVerification {
-    /// Which archives are restored. Default: Off.
+    /// Which archives are restored; "Off" in quotes, which YAML would take for false. Default: Off.
     #[serde(default)]
     pub restore: TrialRestore,
     /// Questions to the restored databases whose answers are compared with a number. Default: none.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// A proxy in every pod that obeys the policy for the image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Guard {
-    /// Sidecar: a guard stands beside the container, and requests pass through it in both directions. Off: there is none, and the image obeys the policy itself or nobody does. Either change is a rollout. Default: Off.
+    /// Sidecar: a guard stands beside the container, and requests pass through it in both directions. "Off", in quotes as YAML would take it for false: there is none, and the image obeys the policy itself or nobody does. Either change is a rollout. Default: Off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<GuardMode>,
     /// Image of the guard. Default: the operator's setting, the chart's `guard.image`.

@@ -21,7 +21,7 @@ pub fn files(definitions: &[CustomResourceDefinition]) -> Result<Files> {
 }
 
 fn render(definition: &CustomResourceDefinition) -> Result<String> {
-    let yaml = serde_yaml::to_string(definition).context("failed to write a CRD as YAML")?;
+    let yaml = crate::yaml::write(definition).context("failed to write a CRD as YAML")?;
     Ok(format!("{HEADER}{yaml}"))
 }
 

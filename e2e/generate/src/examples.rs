@@ -38,7 +38,7 @@ pub fn files() -> Result<Files> {
         }
         for object in &example.objects {
             text.push_str("---\n");
-            text.push_str(&serde_yaml::to_string(object).context("failed to write an example as YAML")?);
+            text.push_str(&crate::yaml::write(object).context("failed to write an example as YAML")?);
         }
         files.insert(Path::new("examples").join(format!("{}.yaml", example.name)), text);
     }

@@ -10,6 +10,7 @@ mod reasons;
 mod reference;
 mod rights;
 mod schemas;
+mod yaml;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;

@@ -109,7 +109,7 @@ pub fn section() -> String {
 }
 
 fn yaml(value: &Value) -> Result<String> {
-    let text = serde_yaml::to_string(value).context("failed to write rules as YAML")?;
+    let text = crate::yaml::write(value).context("failed to write rules as YAML")?;
     Ok(format!("{HEADER}{text}"))
 }
 
