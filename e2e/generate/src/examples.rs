@@ -164,7 +164,7 @@ fn guarded() -> Result<ResilientService> {
         max_wait: None,
     };
     Ok(ResilientService::new(
-        "checkout",
+        "tickets",
         ResilientServiceSpec {
             replicas: 2,
             ports: vec![ContainerPort {
@@ -194,7 +194,7 @@ fn guarded() -> Result<ResilientService> {
                 ],
                 ..Default::default()
             }),
-            ..service("ghcr.io/acme/checkout:1.0.0")
+            ..service("ghcr.io/acme/tickets:1.0.0")
         },
     ))
 }

@@ -122,16 +122,16 @@ async fn get(world: &World, namespace: &str, service: &str, path: &str) -> Resul
     shop::ask(world, namespace, "GET", service, path, &[], Vec::new()).await
 }
 
-/// The middle of nine answers' times.
-async fn middle(world: &World, namespace: &str, service: &str) -> Result<Duration> {
-    let mut took = Vec::new();
+/// The quickest of nine answers: what the way through the API server takes comes on top of each, and none is quicker than
+/// what the guard makes of it.
+async fn quickest(world: &World, namespace: &str, service: &str) -> Result<Duration> {
+    let mut quickest = Duration::MAX;
     for _ in 0..9 {
         let reply = get(world, namespace, service, "/").await?;
         ensure!(reply.status == 200, "{service}: {reply:?}");
-        took.push(reply.took);
+        quickest = quickest.min(reply.took);
     }
-    took.sort();
-    took.get(took.len() / 2).copied().context("nothing was measured")
+    Ok(quickest)
 }
 
 /// How often containers of the pods of a service ended, guards included.
@@ -233,7 +233,7 @@ async fn circuits_open_and_close(world: &World, namespace: &str, languages: &[&s
 /// Requests are late by as much as asked, or fail; the kubelet, which asks the containers, sees nothing of it.
 async fn faults_reach_clients_and_no_probe(world: &World, namespace: &str, languages: &[&str]) -> Result<()> {
     for language in languages {
-        let before = middle(world, namespace, language).await?;
+        let before = quickest(world, namespace, language).await?;
         let name = format!("{language}-slow");
         let latency = json!({
             "target": {"service": language}, "safety": {"minPodAge": "1s"}, "duration": "6s",
@@ -242,7 +242,7 @@ async fn faults_reach_clients_and_no_probe(world: &World, namespace: &str, langu
         create(world, namespace, &object("ChaosExperiment", &name, latency)).await?;
         let within = Duration::from_secs(30);
         world.object(namespace, &name, "injected", within, is_injected).await?;
-        let added = middle(world, namespace, language).await?.saturating_sub(before);
+        let added = quickest(world, namespace, language).await?.saturating_sub(before);
         eprintln!("{language}: {added:?} later");
         ensure!(
             (270..=330).contains(&added.as_millis()),

@@ -109,7 +109,7 @@ async fn a_backup_comes_back_into_a_new_database() -> Result<()> {
             let status = restored.status.clone().unwrap_or_default();
             let source = status.source.clone().context("no source")?;
             ensure!(source.slot.as_ref() == Some(&record.spec.slot), "{source:?}");
-            const TABLES: &str = "SELECT string_agg(schemaname || '.' || tablename || ' ' || tableowner, ',' ORDER BY 1) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
+            const TABLES: &str = "SELECT string_agg(schemaname || '.' || tablename || ' ' || tableowner, ',' ORDER BY schemaname, tablename) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
             let (old, restored) = (sql(&world, "orders", TABLES).await?, sql(&world, &new, TABLES).await?);
             ensure!(old == restored, "the tables and their owners: {old} and {restored}");
             ensure!(
