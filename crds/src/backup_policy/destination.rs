@@ -87,6 +87,8 @@ pub struct S3Destination {
 
 /// When a checksum is sent along.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
 pub enum ChecksumMode {
     /// With every archive: the store refuses one that arrives damaged, and vouches for what it holds.
     #[default]

@@ -48,13 +48,13 @@ pub struct VerificationQuery {
     #[schemars(length(min = 1, max = 4096))]
     #[x_kube(validation = Rule::new("!self.contains(';')").message("query must be one SELECT without ';'"))]
     pub query: String,
-    /// What the answer must be. Default: any.
+    /// What the answer must be. Unit: as the query answers. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equals: Option<i64>,
-    /// The smallest answer. Default: any.
+    /// The smallest answer. Unit: as the query answers. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<i64>,
-    /// The largest answer. Default: any.
+    /// The largest answer. Unit: as the query answers. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<i64>,
 }
