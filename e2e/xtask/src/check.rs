@@ -25,9 +25,30 @@ const CLUSTER: &str = crate::clusters::TEST;
 /// Set to leave the cluster of failed end-to-end tests as it is, for a person to look at.
 const KEEP: &str = "VALERIX_KEEP";
 
+/// The values with which each chart is rendered and held against the schemas: its defaults, then what they leave out.
+const VARIANTS: [(&str, &[&str]); 2] = [
+    (
+        "valerix",
+        &[
+            "",
+            // Rights by namespace, its own among them.
+            "watchNamespaces={default,shop},chaos.namespaces={shop},console.enabled=true",
+            "console.enabled=true",
+        ],
+    ),
+    (
+        "valerix-shop",
+        &[
+            "",
+            "monitoring.prometheus.enabled=true",
+            "postgres.enabled=false,redis.enabled=false,ingress.enabled=true,ingress.host=shop.example,ingress.tlsSecret=tls",
+        ],
+    ),
+];
+
 /// Values that a chart refuses, each with words of its answer. The first ones have one item as the shop sells it but for
 /// one thing.
-const REFUSED_VALUES: [(&str, &str, &str); 6] = [
+const REFUSED_VALUES: [(&str, &str, &str); 8] = [
     (
         "valerix-shop",
         r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 0, "currency": "EUR"}]"#,
@@ -53,6 +74,16 @@ const REFUSED_VALUES: [(&str, &str, &str); 6] = [
         r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 1, "currency": "EUR"},
                             {"id": "a", "quantity": 2, "unitPriceMinor": 1, "currency": "EUR"}]"#,
         "inventory.items names a twice: give each item one entry",
+    ),
+    (
+        "valerix-shop",
+        r#"ingress={"enabled": true}"#,
+        "ingress.host: name the host under which the shop is reached",
+    ),
+    (
+        "valerix-shop",
+        r#"httpRoute={"enabled": true}"#,
+        "httpRoute.parentRefs: name the Gateway that the route belongs to",
     ),
     (
         "valerix",
@@ -346,15 +377,10 @@ fn manifests(paths: &Paths, log: &Log) -> Result<()> {
             &location(&crds),
         ])
     };
-    for chart in ["valerix", "valerix-shop"] {
+    for (chart, variants) in VARIANTS {
         let folder = paths.checkout.join("charts").join(chart);
         Program::new(&helm).args(["lint", "--strict"]).arg(&folder).run(log)?;
-        // The second one: rights by namespace, its own among them.
-        let narrow = "watchNamespaces={default,shop},chaos.namespaces={shop},console.enabled=true";
-        for values in ["", narrow, "console.enabled=true"]
-            .into_iter()
-            .take(if chart == "valerix" { 3 } else { 1 })
-        {
+        for values in variants {
             let template = Program::new(&helm).args(["template", chart, "--set", values]);
             conform()
                 .arg("-")

@@ -1,6 +1,6 @@
 //! A policy for tests.
 
-use super::validate::Runner;
+use super::job::Runner;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use valerix_crds::BackupPolicy;

@@ -1,4 +1,5 @@
-//! What a Job and its pods tell: how far it is, why it does not start, how it ended. Pure.
+//! The Jobs of backups and restores: what they run, and what they and their pods tell: how far one is, why it does not
+//! start, how it ended. Pure.
 
 use crate::runtime::{
     clock,
@@ -10,6 +11,15 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 use kube::ResourceExt;
+
+/// What the operator was told about the runner of backups and restores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runner {
+    /// Image of the Job's container.
+    pub image: String,
+    /// ClusterRole that the Job's ServiceAccount is bound to.
+    pub cluster_role: String,
+}
 
 /// How long a Job may be without a pod before that is asked about.
 pub const POD_PATIENCE: TimeDelta = TimeDelta::seconds(15);

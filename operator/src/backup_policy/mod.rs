@@ -34,6 +34,7 @@ use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
 pub use error::Error;
 use futures::future::join_all;
+use job::Runner;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
 use records::{Step, StillDue};
@@ -43,7 +44,7 @@ use stores::Stores;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::task::AbortOnDropHandle;
 use valerix_crds::{BackupPolicy, BackupPolicyStatus, LastRun, backup_runner};
-use validate::{Plan, Runner, validate};
+use validate::{Plan, validate};
 
 /// Name in metrics, logs and events.
 const CONTROLLER: &str = "backup-policy";

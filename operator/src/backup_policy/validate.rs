@@ -2,6 +2,7 @@
 
 use super::{
     error::Error,
+    job::Runner,
     slot::{Schedule, Slot},
 };
 use crate::runtime::Violation;
@@ -9,15 +10,6 @@ use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use valerix_crds::{BackupPolicy, BackupPolicySpec, DestinationChoice, backup_runner};
-
-/// What the operator was told about the runner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Runner {
-    /// Image of the Job's container.
-    pub image: String,
-    /// ClusterRole that the Job's ServiceAccount is bound to.
-    pub cluster_role: String,
-}
 
 /// A policy that can be carried out.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,6 +1,6 @@
 //! A Restore and a record for tests.
 
-use super::validate::Runner;
+use crate::backup_policy::job::Runner;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use valerix_crds::Restore;

@@ -20,7 +20,7 @@ mod validate;
 
 use crate::{
     Context,
-    backup_policy::job::{JobState, POD_PATIENCE, job_state, lacks_pod},
+    backup_policy::job::{JobState, POD_PATIENCE, Runner, job_state, lacks_pod},
     runtime::{
         Events, Failed, Options, Publisher, Runtime, apply::Applier, controller, failure, publish::Precondition,
     },
@@ -37,7 +37,7 @@ use status::{Found, job_of, news, status};
 use std::{sync::Arc, time::Duration};
 use stores::Stores;
 use valerix_crds::{Restore, RestorePhase, RestoreStatus};
-use validate::{Runner, validate, validate_drop};
+use validate::{validate, validate_drop};
 
 /// Name in metrics, logs and events.
 const CONTROLLER: &str = "restore";

@@ -1,7 +1,7 @@
 //! Second step: the Restore as a plan that can be carried out, or why it cannot. Pure.
 
 use super::{dereference::Observed, error::Error};
-use crate::runtime::Violation;
+use crate::{backup_policy::job::Runner, runtime::Violation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
@@ -13,15 +13,6 @@ use valerix_crds::{
 
 /// What a Backup says of an archive that a trial restore has verified.
 const VERIFIED: &str = "Restored";
-
-/// What the operator was told about the runner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Runner {
-    /// Image of the Job's container.
-    pub image: String,
-    /// ClusterRole that the Job's ServiceAccount is bound to.
-    pub cluster_role: String,
-}
 
 /// A Restore that can be carried out.
 #[derive(Clone, Debug, PartialEq)]
