@@ -7,12 +7,14 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use valerix_kit::RouteName;
 use valerix_kit::identity::{Caller, Identity};
 use valerix_kit::problem::Problem;
 use valerix_kit::server::Secure;
-use valerix_proxy::{Forwarding, check_framing, check_path, drop_internal, drop_named_by_connection, host};
+use valerix_proxy::{
+    Forwarding, check_expectation, check_framing, check_path, drop_internal, drop_named_by_connection, host,
+};
 use valerix_resilience::Network;
 
 use crate::reload::Routes;
@@ -65,11 +67,7 @@ impl Edge {
         check_path(request.uri().path())?;
         check_framing(request.headers())?;
         let host = host(request.uri(), request.headers())?;
-        let expected = request.headers().get(header::EXPECT);
-        if expected.is_some_and(|expected| !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-            let detail = "the header Expect must be 100-continue or left out";
-            return Err(Problem::new(StatusCode::EXPECTATION_FAILED, "expectation-failed", detail).never_retry());
-        }
+        check_expectation(request.headers())?;
         // Before anything is read of the headers or written to them: what is passed on is what was judged.
         drop_named_by_connection(request.headers_mut());
         let path = request.uri().path();

@@ -7,8 +7,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use http::header::HOST;
 use http::uri::{Authority, Scheme};
-use http::{Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use valerix_kit::problem::Problem;
 use valerix_policy::Timeouts;
@@ -16,6 +17,7 @@ use valerix_policy::guard::UnknownHosts;
 use valerix_proxy::{Local, LocalError, Sending};
 use valerix_resilience::Resilience;
 
+use crate::admission::check;
 use crate::targets::Targets;
 use crate::tcp::{Cut, open_target};
 
@@ -50,13 +52,16 @@ impl ForwardProxy {
         Router::new().fallback(pass).with_state(self)
     }
 
-    async fn request(&self, request: Request) -> Result<Response, Problem> {
+    async fn request(&self, mut request: Request) -> Result<Response, Problem> {
         let authority = request.uri().authority().cloned().ok_or_else(no_authority)?;
         if request.uri().scheme() != Some(&Scheme::HTTP) {
             let detail =
                 "the proxy takes http:// and CONNECT: for https set https_proxy too, so that the client relays";
             return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail));
         }
+        // RFC 9112, 3.2.2: who is asked stands in the address, whatever else is named.
+        name_host(&authority, request.headers_mut())?;
+        check(&request, "")?;
         if let Some(slot) = self.0.targets.at(&authority, 80) {
             return Ok(self.0.targets.call(&slot, request).await);
         }
@@ -139,6 +144,17 @@ async fn pass(State(proxy): State<ForwardProxy>, request: Request) -> Response {
         proxy.request(request).await
     };
     answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Sets `Host` to the one that the address names.
+fn name_host(authority: &Authority, headers: &mut HeaderMap) -> Result<(), Problem> {
+    let refused = |_| Problem::invalid_header("Host", "must be given once, and as the address has it");
+    if headers.get_all(HOST).iter().count() > 1 {
+        return Err(refused(()));
+    }
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| refused(()))?;
+    headers.insert(HOST, host);
+    Ok(())
 }
 
 fn no_authority() -> Problem {

@@ -8,10 +8,12 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use http::{Method, StatusCode, Version};
-use valerix_kit::problem::Problem;
-use valerix_proxy::{Local, Sending, Speaks, check_framing, grpc_timeout, host, is_grpc, refusal_of_grpc};
+use valerix_proxy::{Local, Sending, Speaks, grpc_timeout, is_grpc, refusal_of_grpc};
 use valerix_resilience::{Deadline, Resilience, TIMEOUT_HEADER};
+
+use crate::admission::check;
+
+const NO_TUNNELS: &str = "this port passes requests on and relays no connections";
 
 /// What is passed on may be of any length: how much of it the application takes is its own business.
 const SENDING: Sending = Sending {
@@ -32,7 +34,7 @@ pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks)
 /// Refuses what means different things to different readers, and answers clients of gRPC in their way.
 async fn admit(mut request: Request, next: Next) -> Response {
     let grpc = is_grpc(request.headers());
-    let answer = match check(&request) {
+    let answer = match check(&request, NO_TUNNELS) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
             if grpc {
@@ -42,18 +44,6 @@ async fn admit(mut request: Request, next: Next) -> Response {
         }
     };
     if grpc { refusal_of_grpc(answer) } else { answer }
-}
-
-fn check(request: &Request) -> Result<(), Problem> {
-    if request.method() == Method::CONNECT {
-        let detail = "this port passes requests on and relays no connections";
-        return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).never_retry());
-    }
-    check_framing(request.headers())?;
-    if request.version() != Version::HTTP_10 {
-        host(request.uri(), request.headers())?;
-    }
-    Ok(())
 }
 
 /// The time that a client of gRPC gives is a deadline like any other; the shorter one counts.

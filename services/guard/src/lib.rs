@@ -1,10 +1,11 @@
 //! The guard stands beside one application, whatever that is written in, and gives it what the library gives a Rust service:
 //! limits, deadlines and faults for what comes in, breakers, retries and bulkheads for what goes out, and the report.
 //!
-//! [`config`] is what it is told, [`inbound`] passes on to the application, [`targets`] passes on to others by a listener for
+//! [`config`] is what it is told, [`admission`] what it lets pass, [`inbound`] passes on to the application, [`targets`] passes on to others by a listener for
 //! each, [`forward_proxy`] by one for all, [`tcp`] relays what is no HTTP, [`startup`] puts it together and ends it. Bodies,
 //! connections and retries are `valerix-proxy`'s.
 
+pub mod admission;
 pub mod config;
 pub mod forward_proxy;
 pub mod inbound;

@@ -11,10 +11,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, StatusCode, Uri};
+use http::{StatusCode, Uri};
 use valerix_kit::problem::Problem;
 use valerix_proxy::{Sending, Speaks, Tls, Upstream, grpc_timeout, is_grpc, refusal_of_grpc};
 use valerix_resilience::{Deadline, Resilience, Target};
+
+use crate::admission::check;
+
+const NO_TUNNELS: &str = "this port is one target's: relay connections by the forward proxy";
 
 /// What the application sends is its own business, and what it gets may be of any length.
 const SENDING: Sending = Sending {
@@ -122,10 +126,7 @@ impl Targets {
     }
 
     async fn answer(&self, slot: &Slot, request: &mut Request) -> Result<Response, Problem> {
-        if request.method() == Method::CONNECT {
-            let detail = "this port is one target's: relay connections by the forward proxy";
-            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).never_retry());
-        }
+        check(request, NO_TUNNELS)?;
         let own = Deadline::from_headers(request.headers())
             .map_err(|error| Problem::invalid_header("Valerix-Timeout-Ms", error.to_string()))?;
         let of_grpc = grpc_timeout(request.headers()).filter(|_| is_grpc(request.headers()));

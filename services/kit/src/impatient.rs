@@ -16,12 +16,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-/// A connection that breaks when for a while nothing can be written to it, with the place that it occupies.
+use crate::frames::Frames;
+
+/// A connection that breaks when for a while nothing can be written to it, or when it is flooded, with the place that it
+/// occupies.
 pub(crate) struct Impatient<S> {
     stream: S,
     patience: Duration,
     /// Runs while nothing is taken.
     idle: Option<Pin<Box<Sleep>>>,
+    frames: Frames,
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -31,6 +35,7 @@ impl<S> Impatient<S> {
             stream,
             patience,
             idle: None,
+            frames: Frames::new(),
             _place: place,
         }
     }
@@ -55,7 +60,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        let counted = this.frames.read(read, Instant::now);
+        Poll::Ready(counted.map_err(|flood| io::Error::new(io::ErrorKind::InvalidData, flood)))
     }
 }
 

@@ -37,6 +37,7 @@ pub mod api;
 pub mod args;
 pub mod events;
 pub mod extract;
+mod frames;
 pub mod health;
 mod http_layers;
 pub mod idempotent;

@@ -1,6 +1,6 @@
 //! Headers that end at this hop, and those that only services may speak. Pure.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use valerix_resilience::{FieldError, Problem};
 
@@ -95,6 +95,19 @@ pub fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
         return refused(&CONTENT_LENGTH, "must be one number of bytes");
     }
     Ok(())
+}
+
+/// Whether a request expects nothing but to be told when to send its body.
+///
+/// # Errors
+/// 417 that names the header.
+pub fn check_expectation(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut expected = headers.get_all(EXPECT).iter();
+    if expected.all(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Ok(());
+    }
+    let detail = "the header Expect must be 100-continue or left out";
+    Err(Problem::new(StatusCode::EXPECTATION_FAILED, "expectation-failed", detail).never_retry())
 }
 
 /// The comma-separated words of a header.

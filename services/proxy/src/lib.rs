@@ -21,6 +21,8 @@ mod multiplexed;
 mod outgoing;
 mod path;
 mod relay;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 mod upgrade;
 mod upstream;
@@ -30,7 +32,7 @@ pub use self::body::{IdleBody, REPLAYED_BYTES};
 pub use self::connector::first_of;
 pub use self::forwarded::{Forwarding, host};
 pub use self::grpc::{grpc_timeout, is_grpc, refusal_of_grpc};
-pub use self::headers::{check_framing, drop_internal, drop_named_by_connection};
+pub use self::headers::{check_expectation, check_framing, drop_internal, drop_named_by_connection};
 pub use self::local::{Local, LocalAnswer, LocalError};
 pub use self::outgoing::Sending;
 pub use self::path::check_path;

@@ -11,6 +11,7 @@ mod drain;
 mod faults;
 mod forward_proxy;
 mod grpc;
+mod hostile;
 mod http;
 mod https;
 mod memory;
