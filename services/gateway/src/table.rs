@@ -1,4 +1,5 @@
-//! The routes as requests are matched with them. In: a document. Out: a table in which the first route that fits counts.
+//! The routes as requests are matched with them. In: a document. Out: a table by prefixes, so that a request is compared
+//! with the routes of its own few prefixes, however many others there are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,10 +18,20 @@ use crate::document::{AuthType, Dashboard, Gateway, HeaderMatch, Match, Route};
 pub struct Table {
     /// The hash of the document's bytes; none for routes that came of no file.
     pub hash: Option<String>,
-    routes: Vec<Arc<RouteEntry>>,
+    routes: HashMap<Box<str>, Alike>,
+    /// Bytes of the longest prefix: what of a path is longer is not looked for.
+    longest: usize,
     upstreams: HashMap<String, (Uri, Upstream)>,
     /// What the dashboard is put together of.
     pub dashboard: Dashboard,
+}
+
+/// The routes of one prefix. Of each list the route that says most comes first.
+#[derive(Default)]
+struct Alike {
+    /// By host, in lower case.
+    of_host: HashMap<Box<str>, Vec<Arc<RouteEntry>>>,
+    of_any: Vec<Arc<RouteEntry>>,
 }
 
 /// One route, ready to be used.
@@ -62,10 +73,22 @@ impl Table {
             let (_, upstream) = upstreams.get(&route.target)?;
             Some(Arc::new(RouteEntry::new(route, upstream.clone())))
         };
-        let mut routes: Vec<_> = document.routes.into_iter().filter_map(entry).collect();
-        routes.sort_by_key(|route| std::cmp::Reverse(route.weight()));
+        let mut entries: Vec<_> = document.routes.into_iter().filter_map(entry).collect();
+        entries.sort_by_key(|route| std::cmp::Reverse(route.weight()));
+        let mut routes = HashMap::<Box<str>, Alike>::new();
+        for route in entries {
+            let alike = routes.entry(route.matches.path_prefix.as_str().into()).or_default();
+            match &route.matches.host {
+                Some(host) => {
+                    let host = host.to_ascii_lowercase().into_boxed_str();
+                    alike.of_host.entry(host).or_default().push(route);
+                }
+                None => alike.of_any.push(route),
+            }
+        }
         Self {
             hash: Some(hash),
+            longest: routes.keys().map(|prefix| prefix.len()).max().unwrap_or_default(),
             routes,
             upstreams,
             dashboard: document.dashboard,
@@ -75,7 +98,13 @@ impl Table {
     /// The route of a request.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str, host: &Authority, headers: &HeaderMap) -> Option<&Arc<RouteEntry>> {
-        self.routes.iter().find(|route| route.fits(method, path, host, headers))
+        let host = host.host().to_ascii_lowercase();
+        let of_prefix = |prefix: &str| {
+            let alike = self.routes.get(prefix)?;
+            let of_host = alike.of_host.get(host.as_str()).into_iter().flatten();
+            of_host.chain(&alike.of_any).find(|route| route.fits(method, headers))
+        };
+        prefixes(path, self.longest).find_map(of_prefix)
     }
 
     /// A target of the dashboard.
@@ -112,32 +141,26 @@ impl RouteEntry {
         }
     }
 
-    /// The more a route says, the earlier it is looked at.
-    fn weight(&self) -> (usize, bool, bool, usize) {
+    /// The more a route says beside its prefix and host, the earlier it is looked at.
+    fn weight(&self) -> (bool, usize) {
         let Match {
-            path_prefix,
-            host,
+            path_prefix: _,
+            host: _,
             methods,
             headers,
         } = &self.matches;
-        (path_prefix.len(), host.is_some(), !methods.is_empty(), headers.len())
+        (!methods.is_empty(), headers.len())
     }
 
-    fn fits(&self, method: &Method, path: &str, host: &Authority, headers: &HeaderMap) -> bool {
+    /// Whether a request of its prefix and host fits it.
+    fn fits(&self, method: &Method, headers: &HeaderMap) -> bool {
         let has = |HeaderMatch { name, value }: &HeaderMatch| {
             headers
                 .get_all(name)
                 .iter()
                 .any(|found| found.as_bytes() == value.as_bytes())
         };
-        rest(path, &self.matches.path_prefix).is_some()
-            && self
-                .matches
-                .host
-                .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host.host()))
-            && (self.methods.is_empty() || self.methods.contains(method))
-            && self.matches.headers.iter().all(has)
+        (self.methods.is_empty() || self.methods.contains(method)) && self.matches.headers.iter().all(has)
     }
 
     /// The target of a request that fits, as the service behind knows it.
@@ -159,6 +182,14 @@ impl RouteEntry {
         // Made of parts of targets: it is one.
         target.parse::<PathAndQuery>().map_or_else(|_| uri.clone(), Uri::from)
     }
+}
+
+/// The prefixes of a path of at most `longest` bytes, the longest first.
+fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
+    let whole = (path != "/").then_some(path.len());
+    let ends = path.rmatch_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
+    let ends = whole.into_iter().chain(ends).filter(move |end| *end <= longest);
+    ends.filter_map(|end| path.get(..end)).chain(["/"])
 }
 
 /// What of a path comes after a prefix: nothing, or what begins with `/`.
@@ -223,6 +254,17 @@ mod tests {
                 "{method} {host}{path}"
             );
         }
+    }
+
+    #[test]
+    fn a_path_has_few_prefixes() {
+        let of = |path, longest| prefixes(path, longest).collect::<Vec<_>>();
+        assert_eq!(of("/", 9), ["/"]);
+        assert_eq!(of("/a", 9), ["/a", "/"]);
+        assert_eq!(of("/a/bc/d", 9), ["/a/bc/d", "/a/bc", "/a", "/"]);
+        assert_eq!(of("/a/", 9), ["/a/", "/a", "/"]);
+        assert_eq!(of("/a/bc/d", 3), ["/a", "/"], "nobody has a longer one");
+        assert_eq!(of(&"/a".repeat(30_000), 4), ["/a/a", "/a", "/"]);
     }
 
     #[tokio::test]

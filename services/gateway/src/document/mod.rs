@@ -24,7 +24,7 @@ pub struct Gateway {
     pub version: u32,
     /// Services that requests are passed on to, at most 64.
     pub targets: Vec<TargetAddress>,
-    /// Which request goes where, at most 256. The one with the longest prefix counts; of these the one that names more of
+    /// Which request goes where, at most 10000. The one with the longest prefix counts; of these the one that names more of
     /// host, methods and headers.
     pub routes: Vec<Route>,
     /// What `GET /api/dashboard` is put together of. Default: nothing.

@@ -1,6 +1,6 @@
 //! What a document of routes must not say. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use http::{HeaderName, HeaderValue, Method, Uri};
 use valerix_policy::{Duration, Violation};
@@ -9,7 +9,7 @@ use super::{AuthType, Dashboard, Gateway, Match, Route};
 use crate::routes::OWN;
 
 const MAX_TARGETS: usize = 64;
-const MAX_ROUTES: usize = 256;
+const MAX_ROUTES: usize = 10_000;
 const MAX_PARTS: usize = 16;
 /// Paths that every service answers itself.
 const OF_EVERY_SERVICE: [&str; 4] = ["/health", "/ready", "/openapi.json", "/docs"];
@@ -27,17 +27,15 @@ pub(super) fn violations(gateway: &Gateway) -> Vec<Violation> {
         let remedy = "write http://host[:port] without a path: the connection to a target is plain HTTP";
         found.require(is_address(&target.url), format!("{path}.url"), &target.url, remedy);
     }
-    let mut names = HashSet::new();
+    let (mut names, mut places) = (HashSet::new(), HashMap::<_, Vec<&Route>>::new());
     for (index, route) in gateway.routes.iter().enumerate() {
         let path = format!("routes[{index}]");
         let fresh = names.insert(route.name.as_str());
         found.require(fresh, format!("{path}.name"), &route.name, "name each route once");
         self::route(&mut found, &path, route, &targets);
-        let twin = gateway
-            .routes
-            .iter()
-            .take(index)
-            .find(|other| ambiguous(&route.matches, &other.matches));
+        let host = route.matches.host.as_ref().map(|host| host.to_ascii_lowercase());
+        let alike = places.entry((&route.matches.path_prefix, host)).or_default();
+        let twin = alike.iter().find(|other| ambiguous(&route.matches, &other.matches));
         if let Some(twin) = twin {
             let remedy = format!(
                 "a request can fit this and {} alike: let one of them name another host, method or header",
@@ -49,6 +47,7 @@ pub(super) fn violations(gateway: &Gateway) -> Vec<Violation> {
                 remedy,
             ));
         }
+        alike.push(route);
     }
     dashboard(&mut found, &gateway.dashboard, &targets);
     found.0
@@ -133,13 +132,8 @@ fn dashboard(found: &mut Findings, dashboard: &Dashboard, targets: &HashSet<&str
     }
 }
 
-/// Whether a request can fit both although neither says more than the other.
+/// Whether a request can fit both, which have one prefix and one host, although neither says more than the other.
 fn ambiguous(one: &Match, other: &Match) -> bool {
-    let same_host = match (&one.host, &other.host) {
-        (None, None) => true,
-        (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
-        _ => false,
-    };
     let shared_method = match (one.methods.is_empty(), other.methods.is_empty()) {
         (true, true) => true,
         (false, false) => one.methods.iter().any(|method| other.methods.contains(method)),
@@ -151,11 +145,7 @@ fn ambiguous(one: &Match, other: &Match) -> bool {
             .iter()
             .any(|twin| twin.name == header.name && twin.value != header.value)
     });
-    one.path_prefix == other.path_prefix
-        && same_host
-        && shared_method
-        && one.headers.len() == other.headers.len()
-        && !contradict
+    shared_method && one.headers.len() == other.headers.len() && !contradict
 }
 
 fn is_prefix(text: &str) -> bool {

@@ -233,6 +233,8 @@ pub fn add_lines(rows: &mut Vec<Row>, lines: &str) -> Result<()> {
             };
             if let Some(median) = peer["median"].as_f64() {
                 row.add(&contender, median);
+            } else if let Some(reason) = peer["missing"].as_str() {
+                row.note_trouble(&contender, reason);
             }
         }
     }

@@ -40,6 +40,8 @@ enum Suite {
     SharedLimit,
     /// New documents while calls run.
     Reload,
+    /// The guard and the gateway beside other proxies.
+    Proxy,
 }
 
 impl Suite {
@@ -50,6 +52,7 @@ impl Suite {
             Self::Outbound => "outbound",
             Self::SharedLimit => "shared_limit",
             Self::Reload => "reload",
+            Self::Proxy => "proxy",
         }
     }
 
@@ -91,6 +94,7 @@ impl Suite {
                 Row::new("p99.9 of calls without reloads", "us", Bound::None),
                 Row::new("p99.9 of calls, with / without", "x", Bound::AtMost(2.0)),
             ],
+            Self::Proxy => Vec::new(),
         }
     }
 
@@ -108,7 +112,25 @@ impl Suite {
                 // A peer that asks Redis for every call has nothing to amortise.
                 rows: &["p50 of a call", "p50 amortised over 64 calls, 5000/s a replica"],
             }),
+            // It starts its peers itself, as each is a server.
+            Self::Proxy => Some(OwnBench {
+                name: "proxy",
+                peers: "",
+                rows: &[],
+            }),
             _ => None,
+        }
+    }
+
+    /// The packages whose benches, and programs, it needs.
+    pub const fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Proxy => &[
+                "--package=valerix-proxy",
+                "--package=valerix-guard",
+                "--package=valerix-gateway",
+            ],
+            _ => &["--package=valerix-resilience"],
         }
     }
 }
@@ -160,11 +182,17 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
     } else {
         None
     };
-    let environment = Environment {
+    let mut environment = Environment {
         redis_url: servers.as_ref().map(|servers| servers.redis_url.clone()),
         quick: options.quick,
+        programs: Vec::new(),
     };
-    let ours = steps.run("Building ours", |log| programs::build_ours(paths, log))?;
+    let ours = steps.run("Building ours", |log| programs::build_ours(paths, &suites, log))?;
+    if suites.contains(&Suite::Proxy) {
+        environment.programs = steps.run("Building the Node proxy", |log| {
+            Ok(programs::measured_by_proxy(paths, log))
+        })?;
+    }
     let mut running = steps.run("Starting ours", |log| programs::start_ours(&ours, &environment, log))?;
     let mut missing = Vec::new();
     for peer in programs::PEERS {

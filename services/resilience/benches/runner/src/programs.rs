@@ -28,6 +28,8 @@ pub struct Environment {
     pub redis_url: Option<String>,
     /// Whether figures matter.
     pub quick: bool,
+    /// Variables that name what the proxies' bench starts.
+    pub programs: Vec<(&'static str, PathBuf)>,
 }
 
 impl Environment {
@@ -37,6 +39,9 @@ impl Environment {
         }
         if self.quick {
             command = command.env("BENCH_QUICK", "1");
+        }
+        for (name, path) in &self.programs {
+            command = command.env(name, path);
         }
         command
     }
@@ -180,6 +185,11 @@ fn build_go(places: &Places, log: &Log) -> Result<Command> {
 
 /// In a copy, so that no `node_modules` comes to lie among the sources.
 fn build_node(places: &Places, log: &Log) -> Result<Command> {
+    install_node(places, log)?;
+    Ok(Command::new("node").arg("main.js").in_folder(&places.built))
+}
+
+fn install_node(places: &Places, log: &Log) -> Result<()> {
     for file in ["main.js", "package.json", "package-lock.json"] {
         std::fs::copy(places.sources.join(file), places.built.join(file))
             .with_context(|| format!("failed to copy {file}"))?;
@@ -187,8 +197,7 @@ fn build_node(places: &Places, log: &Log) -> Result<Command> {
     Command::new("npm")
         .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
         .in_folder(&places.built)
-        .run(log)?;
-    Ok(Command::new("node").arg("main.js").in_folder(&places.built))
+        .run(log)
 }
 
 fn build_java(places: &Places, log: &Log) -> Result<Command> {
@@ -203,14 +212,14 @@ fn build_java(places: &Places, log: &Log) -> Result<Command> {
 
 /// Our benches, compiled.
 pub struct Ours {
-    folder: PathBuf,
-    programs: Vec<(String, PathBuf)>,
+    /// Each with the folder in which it runs.
+    programs: Vec<(PathBuf, String, PathBuf)>,
 }
 
 impl Ours {
-    fn program(&self, name: &str) -> Option<&Path> {
-        let (_, path) = self.programs.iter().find(|(program, _)| program == name)?;
-        Some(path)
+    fn program(&self, name: &str) -> Option<(&Path, &Path)> {
+        let (folder, _, path) = self.programs.iter().find(|(_, program, _)| program == name)?;
+        Some((folder, path))
     }
 
     /// Runs a bench that takes its own rounds, and returns what it printed; nothing when there is no such bench.
@@ -218,43 +227,81 @@ impl Ours {
     /// # Errors
     /// When it fails.
     pub fn run_to_the_end(&self, name: &str, environment: &Environment, log: &Log) -> Result<String> {
-        let Some(path) = self.program(name) else {
+        let Some((folder, path)) = self.program(name) else {
             return Ok(String::new());
         };
-        let command = Command::new(path).arg("--bench").in_folder(&self.folder);
+        let command = Command::new(path).arg("--bench").in_folder(folder);
         environment.give(command).read(log)
     }
 }
 
-/// Compiles every bench of the library, in the profile of the images.
+/// The folders of packages with benches.
+const BENCHES: [&str; 2] = ["services/resilience", "services/proxy"];
+
+/// Compiles every bench that the suites need, in the profile of the images, and the programs that one of them starts.
 ///
 /// # Errors
 /// When they do not compile.
-pub fn build_ours(paths: &Paths, log: &Log) -> Result<Ours> {
-    let arguments = ["--release", "--package=valerix-resilience", "--benches"];
-    let artifacts = workspace::build(paths, &arguments, &[], log)?;
-    let folder = paths.checkout.join("services/resilience");
-    let programs = artifacts
-        .tests_of(&folder)
-        .into_iter()
-        .map(|program| (program.name.clone(), program.path.clone()))
-        .collect();
-    Ok(Ours { folder, programs })
+pub fn build_ours(paths: &Paths, suites: &[Suite], log: &Log) -> Result<Ours> {
+    let mut arguments = vec!["--release", "--benches", "--bins"];
+    let mut copied = Vec::new();
+    for suite in suites {
+        arguments.extend(
+            suite
+                .packages()
+                .iter()
+                .filter(|package| !arguments.contains(package))
+                .collect::<Vec<_>>(),
+        );
+        if *suite == Suite::Proxy {
+            copied.extend(SUBJECTS.map(|(name, _)| (name, subject(paths, name))));
+        }
+    }
+    let artifacts = workspace::build(paths, &arguments, &copied, log)?;
+    let mut programs = Vec::new();
+    for folder in BENCHES.map(|folder| paths.checkout.join(folder)) {
+        let benches = artifacts.tests_of(&folder).into_iter();
+        programs.extend(benches.map(|program| (folder.clone(), program.name.clone(), program.path.clone())));
+    }
+    Ok(Ours { programs })
 }
 
-/// Starts our benches that answer questions.
+/// What the proxies' bench measures of ours, and the variables that say where it is.
+const SUBJECTS: [(&str, &str); 2] = [("guard", "BENCH_GUARD"), ("gateway", "BENCH_GATEWAY")];
+
+fn subject(paths: &Paths, name: &str) -> PathBuf {
+    paths.checkout.join("target/bench").join(name)
+}
+
+/// What the proxies' bench starts, by variable. The Node proxy is left out, and missed in its rows, where it does not build.
+pub fn measured_by_proxy(paths: &Paths, log: &Log) -> Vec<(&'static str, PathBuf)> {
+    let mut programs = SUBJECTS
+        .map(|(name, variable)| (variable, subject(paths, name)))
+        .to_vec();
+    let places = Places {
+        sources: paths.checkout.join("services/proxy/benches/peers/node"),
+        built: paths.checkout.join("target/bench/peers/node-proxy"),
+    };
+    let made = std::fs::create_dir_all(&places.built).context("failed to create its folder");
+    match made.and_then(|()| install_node(&places, log)) {
+        Ok(()) => programs.push(("BENCH_NODE", places.built)),
+        Err(error) => log.say(&format!("left out: {error:#}")),
+    }
+    programs
+}
+
+/// Starts those of our benches that answer questions, as far as they were built.
 ///
 /// # Errors
 /// When one does not say what it can measure.
 pub fn start_ours(ours: &Ours, environment: &Environment, log: &Log) -> Result<Vec<Program>> {
-    let start = |name: &str| {
-        let path = ours
-            .program(name)
-            .with_context(|| format!("cargo did not build the bench {name}"))?;
-        let command = Command::new(path).args(["--bench", "--serve"]);
-        Program::start(environment.give(command), log)
-    };
-    ["core", "reload"].into_iter().map(start).collect()
+    let built = ["core", "reload"].into_iter().filter_map(|name| ours.program(name));
+    built
+        .map(|(_, path)| {
+            let command = Command::new(path).args(["--bench", "--serve"]);
+            Program::start(environment.give(command), log)
+        })
+        .collect()
 }
 
 /// A running program that measures when asked.
