@@ -13,3 +13,7 @@ pub mod routes;
 pub mod startup;
 pub mod table;
 pub mod tls;
+
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;

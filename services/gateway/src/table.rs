@@ -185,7 +185,7 @@ impl RouteEntry {
 }
 
 /// The prefixes of a path of at most `longest` bytes, the longest first.
-fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
+pub(crate) fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
     let whole = (path != "/").then_some(path.len());
     let ends = path.rmatch_indices('/').map(|(end, _)| end).filter(|end| *end > 0);
     let ends = whole.into_iter().chain(ends).filter(move |end| *end <= longest);
@@ -193,7 +193,7 @@ fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
 }
 
 /// What of a path comes after a prefix: nothing, or what begins with `/`.
-fn rest<'path>(path: &'path str, prefix: &str) -> Option<&'path str> {
+pub(crate) fn rest<'path>(path: &'path str, prefix: &str) -> Option<&'path str> {
     if prefix == "/" {
         return Some(if path == "/" { "" } else { path });
     }

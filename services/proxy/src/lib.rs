@@ -41,5 +41,9 @@ pub use self::tls::{Tls, TlsError};
 pub use self::upstream::{Answer, SendingError, Upstream};
 pub use self::wire::Speaks;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+
 /// Whatever a body of somebody else's may fail of.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,9 +1,11 @@
 //! Peers that mean harm, at every listener of the guard: what they send is refused or passed on in one reading only.
 
+use std::time::Duration;
+
 use valerix_policy::guard::{Protocol, UnknownHosts};
 use valerix_proxy::testing::{
     Hop, Recorder, floods_end_their_connection_and_no_other, heads_of_http2_are_read_in_one_way,
-    no_request_hides_in_another,
+    no_request_hides_in_another, slow_clients_are_let_go_of, who_waits_to_send_is_told_to,
 };
 
 use super::support::{Running, Setup, closed};
@@ -47,6 +49,30 @@ async fn a_flood_ends_its_connection_and_no_other() {
     let recorder = Recorder::start().await;
     let guard = in_front_of(&recorder).await;
     floods_end_their_connection_and_no_other(guard.inbound["http"]).await;
+}
+
+#[tokio::test]
+async fn slow_clients_are_let_go_of_while_others_are_served() {
+    let recorder = Recorder::start().await;
+    let patience = Duration::from_millis(500);
+    let guard = Setup::new()
+        .inbound("http", Protocol::Http, recorder.address)
+        .change(|config| {
+            config.service.header_read_timeout = patience;
+            config.service.body_read_timeout = patience;
+        })
+        .start()
+        .await;
+    slow_clients_are_let_go_of(guard.inbound["http"], patience).await;
+}
+
+#[tokio::test]
+async fn who_waits_to_send_a_body_is_told_to() {
+    let recorder = Recorder::start().await;
+    let guard = in_front_of(&recorder).await;
+    for place in [guard.inbound["http"], guard.targets["stock"]] {
+        who_waits_to_send_is_told_to(place, &recorder).await;
+    }
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
-//! What the guard costs as a process: its start, at rest, and with many idle connections.
+//! What the guard costs as a process: its start, at rest, with many idle connections, and with a large body on its way.
 
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::get;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use valerix_kit::testing::free_port;
 use valerix_policy::guard::{InboundListener, Protocol, WIRING_ENV, Wiring};
+use valerix_policy::{POLICY_FILE, Policy};
 
-use super::support::{eventually, read_head, resident, serve};
+use super::support::{eventually, raw, read_head, resident, serve};
 
 /// Ends the process with the test.
 struct Process(Child);
@@ -27,49 +29,131 @@ const AT_REST: u64 = 40 * 1024 * 1024;
 const FOR_EACH: u64 = 32 * 1024;
 const IDLE: u64 = 1_000;
 
+/// What may be held of bodies on their way, each way.
+const ON_THE_WAY: u64 = 20 * 1024 * 1024;
+const GIGABYTE: u64 = 1024 * 1024 * 1024;
+
+/// A guard with one inbound port in front of `application`, as a process of its own.
+struct Guard {
+    process: Process,
+    port: u16,
+    started: Duration,
+    _folder: tempfile::TempDir,
+}
+
+impl Guard {
+    async fn start(application: SocketAddr) -> Self {
+        let (port, report) = (free_port(), free_port());
+        let wiring = Wiring {
+            inbound: vec![InboundListener {
+                name: "http".to_owned(),
+                protocol: Protocol::Http,
+                listen: port,
+                forward: application.port(),
+            }],
+            ..Wiring::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        // A large body takes its time.
+        let mut policy = Policy::default();
+        policy.inbound.timeout = "10m".parse().unwrap();
+        policy.inbound.idempotency.lock_timeout = "11m".parse().unwrap();
+        std::fs::create_dir(folder.path().join("policy")).unwrap();
+        std::fs::write(folder.path().join("policy").join(POLICY_FILE), policy.render()).unwrap();
+        let began = Instant::now();
+        let process = Command::new(env!("CARGO_BIN_EXE_guard"))
+            .env(WIRING_ENV, serde_json::to_string(&wiring).unwrap())
+            .env("LISTEN_ADDRESS", "127.0.0.1:0")
+            .env("VALERIX_REPORT_PORT", report.to_string())
+            .env("VALERIX_POLICY_DIR", folder.path().join("policy"))
+            .env("VALERIX_STATE_DIR", folder.path().join("state"))
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let process = Process(process);
+        eventually("the guard is healthy", || async {
+            let answer = reqwest::get(format!("http://127.0.0.1:{report}/health")).await.ok()?;
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+        Self {
+            process,
+            port,
+            started: began.elapsed(),
+            _folder: folder,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    fn resident(&self) -> u64 {
+        resident(&self.process.0.id().to_string())
+    }
+
+    /// The most that it ever had.
+    fn most(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+}
+
 #[tokio::test]
 async fn a_thousand_idle_connections_cost_little() {
     let application = serve(Router::new().route("/", get(|| async { "well" }))).await;
-    let (port, report) = (free_port(), free_port());
-    let wiring = Wiring {
-        inbound: vec![InboundListener {
-            name: "http".to_owned(),
-            protocol: Protocol::Http,
-            listen: port,
-            forward: application.port(),
-        }],
-        ..Wiring::default()
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let began = Instant::now();
-    let guard = Command::new(env!("CARGO_BIN_EXE_guard"))
-        .env(WIRING_ENV, serde_json::to_string(&wiring).unwrap())
-        .env("LISTEN_ADDRESS", "127.0.0.1:0")
-        .env("VALERIX_REPORT_PORT", report.to_string())
-        .env("VALERIX_POLICY_DIR", folder.path().join("policy"))
-        .env("VALERIX_STATE_DIR", folder.path().join("state"))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let guard = Process(guard);
-    let process = guard.0.id().to_string();
-    eventually("the guard is healthy", || async {
-        let answer = reqwest::get(format!("http://127.0.0.1:{report}/health")).await.ok()?;
-        (answer.status() == 200).then_some(())
-    })
-    .await;
-    let started = began.elapsed();
-    assert!(started < Duration::from_secs(5), "{started:?}");
-    let at_rest = resident(&process);
+    let guard = Guard::start(application).await;
+    assert!(guard.started < Duration::from_secs(5), "{:?}", guard.started);
+    let at_rest = guard.resident();
     assert!(at_rest < AT_REST, "{at_rest} bytes at rest");
     let mut idle = Vec::new();
     for _ in 0..IDLE {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut stream = guard.connect().await;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
         assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
         idle.push(stream);
     }
-    let held = resident(&process).saturating_sub(at_rest);
-    println!("start {started:?}, at rest {at_rest} bytes, {IDLE} idle connections {held} bytes");
+    let held = guard.resident().saturating_sub(at_rest);
+    println!(
+        "start {:?}, at rest {at_rest} bytes, {IDLE} idle connections {held} bytes",
+        guard.started
+    );
     assert!(held < IDLE * FOR_EACH, "{held} bytes are held for {IDLE} connections");
+}
+
+#[tokio::test]
+async fn a_gigabyte_passes_each_way_through_twenty_megabytes() {
+    let application = raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        let mut sink = tokio::io::sink();
+        let taken = tokio::io::copy(&mut (&mut stream).take(GIGABYTE), &mut sink)
+            .await
+            .unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\nX-Taken: {taken}\r\nContent-Length: {GIGABYTE}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        pour(&mut stream).await;
+    })
+    .await;
+    let guard = Guard::start(application).await;
+    let at_rest = guard.resident();
+    let mut client = guard.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nContent-Length: {GIGABYTE}\r\n\r\n");
+    client.write_all(head.as_bytes()).await.unwrap();
+    pour(&mut client).await;
+    let head = read_head(&mut client).await.to_lowercase();
+    assert!(head.contains(&format!("x-taken: {GIGABYTE}")), "{head}");
+    let came = tokio::io::copy(&mut client, &mut tokio::io::sink()).await.unwrap();
+    assert_eq!(came, GIGABYTE);
+    let held = guard.most().saturating_sub(at_rest);
+    println!("{held} bytes were held at most");
+    assert!(held < ON_THE_WAY, "{held} bytes were held");
+}
+
+/// Writes as much as a body has, fast.
+async fn pour(stream: &mut TcpStream) {
+    let piece = vec![7; 1024 * 1024];
+    for _ in 0..GIGABYTE / piece.len() as u64 {
+        stream.write_all(&piece).await.unwrap();
+    }
 }

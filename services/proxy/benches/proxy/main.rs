@@ -39,17 +39,15 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    let mut rows = Rows::default();
     runtime.block_on(async {
-        bench.plain(&mut rows).await;
-        bench.edge(&mut rows).await;
-        bench.latency(&mut rows).await;
-        bench.memory(&mut rows).await;
-        bench.overload(&mut rows).await;
-        bench.changed_policy(&mut rows).await;
-        bench.many_routes(&mut rows).await;
+        bench.plain(&Rows).await;
+        bench.edge(&Rows).await;
+        bench.latency(&Rows).await;
+        bench.memory(&Rows).await;
+        bench.overload(&Rows).await;
+        bench.changed_policy(&Rows).await;
+        bench.many_routes(&Rows).await;
     });
-    rows.print();
 }
 
 /// Runs this program once more, on all cores but the subject's.

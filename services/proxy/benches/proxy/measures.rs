@@ -69,7 +69,7 @@ impl Bench {
     }
 
     /// Nothing on: what comes in goes out.
-    pub async fn plain(&self, rows: &mut Rows) {
+    pub async fn plain(&self, rows: &Rows) {
         let contenders = [
             Ok(Guard::start(self.backend, &Policy::default()).await.subject),
             nginx(self.backend, false).await,
@@ -91,7 +91,7 @@ impl Bench {
     }
 
     /// Route, token, limit and breaker.
-    pub async fn edge(&self, rows: &mut Rows) {
+    pub async fn edge(&self, rows: &Rows) {
         let contenders = [
             Ok(gateway(self.backend, &two_routes()).await),
             nginx(self.backend, true).await,
@@ -127,7 +127,7 @@ impl Bench {
     }
 
     /// What a request takes longer than without anybody between, at half of what our own one can do.
-    pub async fn latency(&self, rows: &mut Rows) {
+    pub async fn latency(&self, rows: &Rows) {
         let guard = Guard::start(self.backend, &Policy::default()).await.subject;
         let ours = guard.address;
         let contenders = [Ok(guard), nginx(self.backend, false).await, haproxy(self.backend).await];
@@ -153,7 +153,7 @@ impl Bench {
     }
 
     /// Resident memory.
-    pub async fn memory(&self, rows: &mut Rows) {
+    pub async fn memory(&self, rows: &Rows) {
         let contenders = [
             Ok(Guard::start(self.backend, &Policy::default()).await.subject),
             nginx(self.backend, false).await,
@@ -202,7 +202,7 @@ impl Bench {
     }
 
     /// Five times what the backend can do, by clients that do not wait for each other.
-    pub async fn overload(&self, rows: &mut Rows) {
+    pub async fn overload(&self, rows: &Rows) {
         let row = [
             "overload, 5x: of the peak",
             "overload, 5x: p99 of what is admitted, times that at the peak",
@@ -225,7 +225,7 @@ impl Bench {
     }
 
     /// New policies while requests run, and a circuit that is open stays open.
-    pub async fn changed_policy(&self, rows: &mut Rows) {
+    pub async fn changed_policy(&self, rows: &Rows) {
         let guard = Guard::start(self.backend, &numbered(0)).await;
         ask(guard.dead, "/").await;
         let state = |report: &Value| report["circuitBreakers"][0]["state"].clone();
@@ -274,7 +274,7 @@ impl Bench {
     }
 
     /// A table of five thousand routes.
-    pub async fn many_routes(&self, rows: &mut Rows) {
+    pub async fn many_routes(&self, rows: &Rows) {
         let edge = gateway(self.backend, &many_routes("/last")).await;
         let mut slowest = 0.0_f64;
         for number in 0..self.changes.min(20) {
@@ -335,28 +335,27 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// What came out.
-#[derive(Default)]
-pub struct Rows(Vec<Value>);
+/// Where rows go: to standard output, each as soon as it is there.
+pub struct Rows;
 
 impl Rows {
-    fn add(&mut self, row: &str, unit: &str, bound: &str, ours: f64) {
+    fn add(&self, row: &str, unit: &str, bound: &str, ours: f64) {
         self.line(row, unit, bound, Some(ours), Vec::new());
     }
 
-    fn line(&mut self, row: &str, unit: &str, bound: &str, ours: Option<f64>, peers: Vec<Value>) {
+    fn line(&self, row: &str, unit: &str, bound: &str, ours: Option<f64>, peers: Vec<Value>) {
         let ours = ours.map(|value| json!({"min": value, "median": value, "max": value}));
-        self.0
-            .push(json!({"suite": "proxy", "row": row, "unit": unit, "ours": ours, "peers": peers, "bound": bound}));
+        let line = json!({"suite": "proxy", "row": row, "unit": unit, "ours": ours, "peers": peers, "bound": bound});
+        println!("{line}");
     }
 
-    fn beside(&mut self, row: &str, unit: &str, names: &[&str], contenders: &[Started], values: &[Option<f64>]) {
+    fn beside(&self, row: &str, unit: &str, names: &[&str], contenders: &[Started], values: &[Option<f64>]) {
         self.bounded(row, unit, "", names, contenders, values);
     }
 
     /// The first contender is ours.
     fn bounded(
-        &mut self,
+        &self,
         row: &str,
         unit: &str,
         bound: &str,
@@ -376,15 +375,8 @@ impl Rows {
         self.line(row, unit, bound, value(0), peers);
     }
 
-    fn ratio(&mut self, row: &str, bound: &str, ours: Option<f64>, peer: Option<f64>) {
+    fn ratio(&self, row: &str, bound: &str, ours: Option<f64>, peer: Option<f64>) {
         let ratio = ours.zip(peer).map(|(ours, peer)| ours / peer);
         self.line(row, "x", bound, ratio, Vec::new());
-    }
-
-    /// One line for each.
-    pub fn print(&self) {
-        for row in &self.0 {
-            println!("{row}");
-        }
     }
 }

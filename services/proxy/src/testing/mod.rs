@@ -10,6 +10,7 @@ mod floods;
 mod frames;
 mod pseudo_headers;
 mod recorder;
+mod slow;
 mod smuggling;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 pub use self::floods::floods_end_their_connection_and_no_other;
 pub use self::pseudo_headers::heads_of_http2_are_read_in_one_way;
 pub use self::recorder::{Recorder, Seen};
+pub use self::slow::{slow_clients_are_let_go_of, who_waits_to_send_is_told_to};
 pub use self::smuggling::no_request_hides_in_another;
 
 /// More than anything in a test takes that works.
