@@ -37,7 +37,7 @@ make test        every check and test; what .ci/run calls
 make check       the quick part: formatting, lints, generated files, licences, charts
 make unit        unit and service tests, on a PostgreSQL and a Redis of their own
 make e2e         end-to-end tests, on a cluster of their own
-make bench       measure the library beside its peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
+make bench       measure the library and the proxies beside their peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
 make generate    write every generated file: CRDs, examples, references
 make images      build the images and print their references
 

@@ -112,6 +112,15 @@ impl Guard {
         let tls = Tls::of_system()
             .inspect_err(|error| tracing::warn!(%error, "targets of https cannot be called"))
             .ok();
+        if let Some(tls) = tls.clone() {
+            let ended = end.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = tls.follow() => {}
+                    () = ended.cancelled() => {}
+                }
+            });
+        }
         let targets = Targets::new(&resilience, tls);
         let ip = args.listen_address.ip();
 

@@ -13,13 +13,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower::{Service, ServiceExt};
 use valerix_resilience::Target;
 
 use crate::BoxError;
-use crate::tls;
+use crate::tls::{self, Tls};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -48,7 +47,8 @@ pub(crate) struct Connector {
     within: Within,
     /// The addresses that stand for every host, in the order in which they are tried.
     instead: Option<Arc<[SocketAddr]>>,
-    tls: Option<TlsConnector>,
+    /// With whether HTTP/2 may be negotiated.
+    tls: Option<(Tls, bool)>,
 }
 
 impl Connector {
@@ -72,8 +72,8 @@ impl Connector {
         Self { instead, ..self }
     }
 
-    pub(crate) fn secured(self, tls: TlsConnector) -> Self {
-        let tls = Some(tls);
+    pub(crate) fn secured(self, tls: Tls, http2: bool) -> Self {
+        let tls = Some((tls, http2));
         Self { tls, ..self }
     }
 
@@ -82,11 +82,11 @@ impl Connector {
             None => self.http.ready().await?.call(uri.clone()).await?.into_inner(),
             Some(addresses) => first_of(addresses).await?,
         };
-        let Some(tls) = self.tls else {
+        let Some((tls, http2)) = self.tls else {
             return Ok(Stream::Plain(TokioIo::new(stream)));
         };
         let name = tls::server_name(uri.host().unwrap_or_default())?;
-        let secured = tls.connect(name, stream).await?;
+        let secured = tls.connector(http2).connect(name, stream).await?;
         Ok(Stream::Secured(TokioIo::new(Box::new(secured))))
     }
 }

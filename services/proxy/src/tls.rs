@@ -4,10 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
+use valerix_resilience::DocumentFile;
 
 /// Where systems keep the certificates of the authorities that they believe.
 const BUNDLES: [&str; 4] = [
@@ -19,9 +21,16 @@ const BUNDLES: [&str; 4] = [
 /// The variable that names another bundle.
 const BUNDLE_ENV: &str = "SSL_CERT_FILE";
 
-/// TLS towards targets whose certificates an authority of the system has signed. Clones are one.
+/// TLS towards targets whose certificates a believed authority has signed. Clones are one.
 #[derive(Clone)]
-pub struct Tls {
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
+    path: PathBuf,
+    in_force: ArcSwap<Configs>,
+}
+
+struct Configs {
     http1: Arc<ClientConfig>,
     any: Arc<ClientConfig>,
 }
@@ -62,6 +71,35 @@ impl Tls {
     /// # Errors
     /// When it cannot be read, or has no certificate.
     pub fn believing(path: &Path) -> Result<Self, TlsError> {
+        Ok(Self(Arc::new(Inner {
+            path: path.to_owned(),
+            in_force: ArcSwap::from_pointee(Configs::believing(path)?),
+        })))
+    }
+
+    /// Reads the file again whenever it changes, for as long as it is polled. Connections that are open stay; a file that
+    /// cannot be used is told in the log and changes nothing.
+    pub async fn follow(self) {
+        let mut file = DocumentFile::new(&self.0.path);
+        loop {
+            file.changed().await;
+            match Configs::believing(&self.0.path) {
+                Ok(configs) => self.0.in_force.store(Arc::new(configs)),
+                Err(error) => tracing::warn!(%error, "the certificates that are believed stay"),
+            }
+        }
+    }
+
+    /// What makes TLS of the next connection.
+    pub(crate) fn connector(&self, http2: bool) -> TlsConnector {
+        let configs = self.0.in_force.load();
+        let config = if http2 { &configs.any } else { &configs.http1 };
+        TlsConnector::from(Arc::clone(config))
+    }
+}
+
+impl Configs {
+    fn believing(path: &Path) -> Result<Self, TlsError> {
         let failed = |cause: String| TlsError::Bundle {
             path: path.to_owned(),
             cause,
@@ -86,11 +124,6 @@ impl Tls {
             http1: speaking(&[b"http/1.1"]),
             any: speaking(&[b"h2", b"http/1.1"]),
         })
-    }
-
-    pub(crate) fn connector(&self, http2: bool) -> TlsConnector {
-        let config = if http2 { &self.any } else { &self.http1 };
-        TlsConnector::from(Arc::clone(config))
     }
 }
 

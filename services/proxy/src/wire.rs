@@ -141,8 +141,8 @@ impl Wire {
                 http2: Multiplexed::new(connector),
             }),
             Some(tls) => Clients::Secured(Secured {
-                http1: pooled(connector.clone().secured(tls.connector(false))),
-                any: pooled(connector.secured(tls.connector(true))),
+                http1: pooled(connector.clone().secured(tls.clone(), false)),
+                any: pooled(connector.secured(tls.clone(), true)),
             }),
         };
         Self {

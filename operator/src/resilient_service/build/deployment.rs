@@ -137,13 +137,18 @@ fn build_env(plan: &Plan) -> Vec<EnvVar> {
         Some(guard) => env.extend(build_addresses(plan, guard)),
         None => env.extend(build_policy_variables(plan)),
     }
-    env.extend(plan.service.spec.env.iter().map(|variable| EnvVar {
+    env.extend(build_own_variables(plan));
+    env
+}
+
+/// What the user sets.
+pub fn build_own_variables(plan: &Plan) -> impl Iterator<Item = EnvVar> {
+    plan.service.spec.env.iter().map(|variable| EnvVar {
         name: variable.name.clone(),
         // The API server leaves an empty one out.
         value: variable.value.clone().filter(|value| !value.is_empty()),
         value_from: variable.value_from.as_ref().map(build_env_source),
-    }));
-    env
+    })
 }
 
 /// Who the process is.

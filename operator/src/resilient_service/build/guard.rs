@@ -2,14 +2,16 @@
 
 use super::{
     super::validate::{GuardPlan, Plan, REPORT_PORT_NAME},
-    deployment::{build_pod_variables, build_policy_variables, build_port, field_variable, variable},
-    pod::{build_policy_mounts, least_privilege},
+    deployment::{
+        build_own_variables, build_pod_variables, build_policy_variables, build_port, field_variable, variable,
+    },
+    pod::{build_mounts, build_policy_mounts, least_privilege},
 };
 use k8s_openapi::{
-    api::core::v1::{Container, ContainerPort, EnvVar, HTTPGetAction, Probe, ResourceRequirements},
+    api::core::v1::{Container, ContainerPort, EnvVar, HTTPGetAction, Probe, ResourceRequirements, VolumeMount},
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 use valerix_crds::names::GUARD_CONTAINER;
 use valerix_policy::guard::{Protocol, TargetListener, WIRING_ENV};
 
@@ -20,6 +22,8 @@ const LIMITS: [(&str, &str); 1] = [("memory", "64Mi")];
 const LOOPBACK: &str = "127.0.0.1";
 /// Whom a program reaches past the forward proxy: the guard's own listeners, and whatever else is in the pod.
 const PAST_THE_PROXY: &str = "localhost,127.0.0.1,::1";
+/// Names the file of the certificates that are believed.
+const CERTIFICATES: &str = "SSL_CERT_FILE";
 /// Time that the guard has to start. Unit: probes, a second apart.
 const START_PROBES: i32 = 60;
 
@@ -31,6 +35,12 @@ pub fn build_guard(plan: &Plan, guard: &GuardPlan) -> Container {
     env.push(field_variable("VALERIX_POD_IP", "status.podIP"));
     env.extend(build_policy_variables(plan));
     env.push(variable(WIRING_ENV, &guard.wiring_text()));
+    let shared: Vec<EnvVar> = build_own_variables(plan)
+        .filter(|own| holds_for_both(&own.name))
+        .collect();
+    let mut mounts = build_policy_mounts();
+    mounts.extend(build_certificates_mount(plan, &shared));
+    env.extend(shared);
     Container {
         name: GUARD_CONTAINER.to_owned(),
         image: Some(guard.image.clone()),
@@ -50,9 +60,29 @@ pub fn build_guard(plan: &Plan, guard: &GuardPlan) -> Container {
             ..Probe::default()
         }),
         security_context: Some(least_privilege()),
-        volume_mounts: Some(build_policy_mounts()),
+        volume_mounts: Some(mounts),
         ..Container::default()
     }
+}
+
+/// What the service's own container is told of its surroundings, and the guard, which calls others in its place, must
+/// know as well: where spans go, the Redis of shared limits, whose certificates are believed.
+fn holds_for_both(name: &str) -> bool {
+    name.starts_with("OTEL_") || matches!(name, "REDIS_LIMITS_URL" | CERTIFICATES)
+}
+
+/// The volume on which the certificates lie that the service's own container is told to believe.
+fn build_certificates_mount(plan: &Plan, env: &[EnvVar]) -> Option<VolumeMount> {
+    let variable = env.iter().find(|variable| variable.name == CERTIFICATES)?;
+    let file = Path::new(variable.value.as_ref()?);
+    let above = build_mounts(plan)
+        .into_iter()
+        .filter(|mount| file.starts_with(&mount.mount_path));
+    let nearest = above.max_by_key(|mount| mount.mount_path.len())?;
+    Some(VolumeMount {
+        read_only: Some(true),
+        ..nearest
+    })
 }
 
 /// The addresses of the guard's listeners for the service's own container. What the user sets stays as it is.

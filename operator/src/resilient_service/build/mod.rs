@@ -169,6 +169,39 @@ mod tests {
     }
 
     #[test]
+    fn what_the_container_is_told_of_its_surroundings_the_guard_is_told_too() {
+        let mut spec = fixtures::guarded_spec();
+        let from = json!({"secretKeyRef": {"name": "limits", "key": "url"}});
+        spec["env"] = json!([
+            {"name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": "http://collector:4317"},
+            {"name": "REDIS_LIMITS_URL", "valueFrom": from},
+            {"name": "SSL_CERT_FILE", "value": "/etc/authorities/own/ca.crt"},
+            {"name": "PASSWORD", "value": "of nobody else"},
+        ]);
+        spec["volumes"] = json!([{"name": "authorities", "configMap": {"name": "authorities"}}]);
+        spec["volumeMounts"] = json!([{"name": "authorities", "mountPath": "/etc/authorities"}]);
+        let deployment = json!(built(spec).deployment);
+        let guard = &deployment["spec"]["template"]["spec"]["initContainers"][0];
+        let variable = |name: &str| {
+            let env = guard["env"].as_array().unwrap();
+            env.iter().find(|variable| variable["name"] == name).cloned()
+        };
+        assert_eq!(
+            variable("OTEL_EXPORTER_OTLP_ENDPOINT").unwrap()["value"],
+            "http://collector:4317"
+        );
+        assert_eq!(variable("REDIS_LIMITS_URL").unwrap()["valueFrom"], from);
+        assert_eq!(
+            variable("SSL_CERT_FILE").unwrap()["value"],
+            "/etc/authorities/own/ca.crt"
+        );
+        assert_eq!(variable("PASSWORD"), None);
+        let mounts = guard["volumeMounts"].as_array().unwrap();
+        let mount = json!({"name": "authorities", "mountPath": "/etc/authorities", "readOnly": true});
+        assert!(mounts.contains(&mount), "{mounts:?}");
+    }
+
+    #[test]
     fn what_the_user_sets_for_the_proxy_stays() {
         let mut spec = fixtures::guarded_spec();
         spec["env"] = json!([{"name": "HTTP_PROXY", "value": "http://proxy:3128"}]);

@@ -300,10 +300,102 @@ mod tests {
                 "dashboard.deadline is 1ms: use 10ms to 60s",
             ),
             ("/dashboard/parts/0/path", json!("x"), "dashboard.parts[0].path is x"),
+            (
+                "/dashboard/parts/0/path",
+                json!("/a/../b"),
+                "dashboard.parts[0].path is /a/../b",
+            ),
+            (
+                "/dashboard/parts/0/name",
+                json!("A"),
+                "dashboard.parts[0].name is A: use 1 to 63",
+            ),
+            (
+                "/dashboard/parts/0/name",
+                json!("orders"),
+                "dashboard.parts[1].name is orders: name each part once",
+            ),
+            (
+                "/dashboard/parts/0/target",
+                json!("nobody"),
+                "dashboard.parts[0].target is nobody: name one of targets",
+            ),
+            (
+                "/dashboard/deadline",
+                json!("61s"),
+                "dashboard.deadline is 61s: use 10ms to 60s",
+            ),
+            ("/dashboard/deadline", json!(5), "dashboard.deadline"),
+            ("/routes/0/maxBodyBytes", json!(-1), "routes[0].maxBodyBytes"),
+            ("/routes/0/maxBodyBytes", json!("1MB"), "routes[0].maxBodyBytes"),
+            (
+                "/routes/0/idleTimeout",
+                json!("2h"),
+                "routes[0].idleTimeout is 2h: use 1s to 1h",
+            ),
+            ("/routes/0/idleTimeout", json!("soon"), "routes[0].idleTimeout"),
+            ("/routes/0/name", json!(""), "routes[0].name is : use 1 to 63"),
+            (
+                "/routes/0/match/host",
+                json!(""),
+                "routes[0].match.host is : write a host name",
+            ),
+            ("/routes/0/match/host", json!("a/b"), "routes[0].match.host is a/b"),
+            (
+                "/routes/0/match/methods",
+                json!(["TRACE"]),
+                "routes[0].match.methods[0] is TRACE",
+            ),
+            ("/routes/0/match/methods", json!("GET"), "routes[0].match.methods"),
+            (
+                "/routes/0/match/headers",
+                json!([{"name": "x-a", "value": "a\nb"}]),
+                "routes[0].match.headers[0].value",
+            ),
+            (
+                "/routes/0/match/pathPrefix",
+                json!("/a?b"),
+                "routes[0].match.pathPrefix is /a?b",
+            ),
+            (
+                "/routes/0/match/pathPrefix",
+                json!(""),
+                "routes[0].match.pathPrefix is : start it with /",
+            ),
+            (
+                "/routes/0/rewritePrefix",
+                json!("/a/"),
+                "routes[0].rewritePrefix is /a/",
+            ),
+            ("/targets/0/name", json!("A"), "targets[0].name is A: use 1 to 63"),
+            (
+                "/targets/0/url",
+                json!("auth:3000"),
+                "targets[0].url is auth:3000: write http://host",
+            ),
+            ("/targets/0/url", json!(""), "targets[0].url"),
         ] {
             let said = at(pointer, value.clone());
             assert!(said.contains(message), "{pointer} {value}: {said}");
         }
+    }
+
+    #[test]
+    fn lists_have_their_bounds() {
+        let many = |pointer: &'static str, count: usize| {
+            refusal(|document| {
+                let list = document.pointer_mut(pointer).unwrap().as_array_mut().unwrap();
+                let one = list[0].clone();
+                list.resize(count, one);
+            })
+        };
+        assert!(many("/targets", 65).contains("targets is 65: list at most 64"));
+        assert!(many("/dashboard/parts", 17).contains("dashboard.parts is 17: list at most 16"));
+        let too_many = (0..10_001).map(|number| {
+            json!({"name": format!("r{number}"), "match": {"pathPrefix": format!("/r{number}")}, "target": "auth"})
+        });
+        let said = refusal(|document| document["routes"] = too_many.collect());
+        assert!(said.contains("routes is 10001: list at most 10000"), "{said}");
     }
 
     #[test]

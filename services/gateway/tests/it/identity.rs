@@ -74,3 +74,90 @@ async fn a_user_is_counted_by_who_they_are_and_not_by_where() {
     assert_eq!(order(&one).await, 429);
     assert_eq!(order(&other).await, 200);
 }
+
+/// Heads of tokens, in base64url.
+const HEADS: [(&str, &str); 4] = [
+    (
+        "no algorithm: {alg: none, kid: test}",
+        "eyJhbGciOiJub25lIiwia2lkIjoidGVzdCJ9",
+    ),
+    (
+        "a shared secret: {alg: HS256, kid: test}",
+        "eyJhbGciOiJIUzI1NiIsImtpZCI6InRlc3QifQ",
+    ),
+    (
+        "a key that nobody knows: {alg: EdDSA, kid: other}",
+        "eyJhbGciOiJFZERTQSIsImtpZCI6Im90aGVyIn0",
+    ),
+    ("no key: {alg: EdDSA}", "eyJhbGciOiJFZERTQSJ9"),
+];
+
+#[tokio::test]
+async fn a_token_is_of_auth_for_this_shop_and_now_or_refused_and_auth_may_be_away() {
+    let (auth, forger) = (TestAuth::start().await, TestAuth::start().await);
+    let setup = Setup::new().target("order", mirror().await);
+    let setup = setup.change(|config| auth.close(&mut config.service));
+    let gateway = setup.start().await.server;
+    let good = serde_json::to_value(TestAuth::claims(Uuid::new_v4(), &[])).unwrap();
+    let now = good["iat"].as_u64().unwrap();
+    let mut refused = Vec::new();
+    for (name, value) in [
+        ("exp", json!(now - 10)),
+        ("exp", Value::Null),
+        ("nbf", json!(now + 60)),
+        ("iss", json!("somebody")),
+        ("aud", json!("elsewhere")),
+        ("aud", Value::Null),
+        ("sub", json!("nobody")),
+    ] {
+        let mut claims = good.clone();
+        claims[name] = value.clone();
+        refused.push((format!("{name}: {value}"), auth.sign(&claims)));
+    }
+    let token = auth.sign(&good);
+    let (head, rest) = token.split_once('.').unwrap();
+    let (claims, signature) = rest.split_once('.').unwrap();
+    for (name, other) in HEADS {
+        refused.push((name.to_owned(), format!("{other}.{rest}")));
+        refused.push((format!("{name}, unsigned"), format!("{other}.{claims}.")));
+    }
+    refused.push(("another key of the same name".to_owned(), forger.sign(&good)));
+    refused.push(("unsigned".to_owned(), format!("{head}.{claims}.")));
+    refused.push(("in two parts".to_owned(), format!("{head}.{claims}")));
+    refused.push(("in four parts".to_owned(), format!("{token}.{signature}")));
+    let mut others: Value = good.clone();
+    others["roles"] = json!(["admin"]);
+    let others = forger.sign(&others);
+    let others = others.split('.').nth(1).unwrap();
+    refused.push((
+        "claims of another token".to_owned(),
+        format!("{head}.{others}.{signature}"),
+    ));
+    for (name, token) in &refused {
+        let answer = ask(
+            &gateway,
+            "/api/orders/7",
+            &[("authorization", &format!("Bearer {token}"))],
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.problem().as_str()),
+            (401, "invalid-token"),
+            "{name}: {answer:?}"
+        );
+        assert!(!format!("{answer:?}").contains(token.as_str()), "{name}: {answer:?}");
+    }
+    let passes = async |token: &str| {
+        let bearer = format!("Bearer {token}");
+        ask(&gateway, "/api/orders/7", &[("authorization", &bearer)])
+            .await
+            .status
+            == 200
+    };
+    assert!(passes(&token).await);
+    let never_seen = auth.sign(&TestAuth::claims(Uuid::new_v4(), &[]));
+    // The keys that were read last are good for a day.
+    drop(auth);
+    assert!(passes(&token).await && passes(&never_seen).await);
+    assert!(!passes(&forger.sign(&good)).await);
+}

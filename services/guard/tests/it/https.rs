@@ -20,7 +20,7 @@ use valerix_kit::testing::service_args;
 use valerix_proxy::{Sending, SendingError, Speaks, Tls, Upstream};
 use valerix_resilience::{CallError, Resilience};
 
-use super::support::PATIENCE;
+use super::support::{PATIENCE, eventually};
 
 /// Two pairs for `localhost`, each its own authority, for tests alone.
 const PAIRS: [[&str; 2]; 2] = [
@@ -72,10 +72,14 @@ async fn call(address: SocketAddr, pair: usize, version: Version) -> Result<Stri
     let folder = tempfile::tempdir().unwrap();
     let bundle = folder.path().join("bundle.pem");
     std::fs::write(&bundle, PAIRS[pair][0]).unwrap();
-    let tls = Tls::believing(&bundle).unwrap();
+    call_with(&Tls::believing(&bundle).unwrap(), address, version).await
+}
+
+/// A call on a connection of its own.
+async fn call_with(tls: &Tls, address: SocketAddr, version: Version) -> Result<String, SendingError> {
     let resilience = Resilience::builder().start().await.unwrap();
     let url = format!("https://localhost:{}", address.port()).parse().unwrap();
-    let bank = Upstream::speaking(&resilience, "bank", &url, Speaks::AsAsked, Some(&tls)).unwrap();
+    let bank = Upstream::speaking(&resilience, "bank", &url, Speaks::AsAsked, Some(tls)).unwrap();
     let mut request = http::Request::post("/charges")
         .body(Full::new(Bytes::from("one")))
         .unwrap();
@@ -103,6 +107,33 @@ async fn whoever_no_authority_vouches_for_is_told_nothing() {
         matches!(error, SendingError::Call(CallError::Connect { .. })),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn authorities_are_believed_and_no_more_as_their_file_changes() {
+    let address = secured().await;
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("bundle.pem");
+    let publish = |text: &str| {
+        std::fs::write(folder.path().join("new"), text).unwrap();
+        std::fs::rename(folder.path().join("new"), &bundle).unwrap();
+    };
+    publish(PAIRS[1][0]);
+    let tls = Tls::believing(&bundle).unwrap();
+    let following = tokio::spawn(tls.clone().follow());
+    let works = || async { call_with(&tls, address, Version::HTTP_11).await.is_ok() };
+    assert!(!works().await);
+    // Twice, as what works once may still hold on to the first.
+    for _ in 0..2 {
+        publish(PAIRS[0][0]);
+        eventually("the authority is believed", || async { works().await.then_some(()) }).await;
+        publish("none");
+        publish(PAIRS[1][0]);
+        eventually("it is believed no more", || async { (!works().await).then_some(()) }).await;
+    }
+    publish(&[PAIRS[0][0], PAIRS[1][0]].concat());
+    eventually("both are believed", || async { works().await.then_some(()) }).await;
+    following.abort();
 }
 
 #[test]
