@@ -323,7 +323,7 @@ mod tests {
             (
                 "/dashboard/deadline",
                 json!("61s"),
-                "dashboard.deadline is 61s: use 10ms to 60s",
+                "dashboard.deadline is 1m1s: use 10ms to 60s",
             ),
             ("/dashboard/deadline", json!(5), "dashboard.deadline"),
             ("/routes/0/maxBodyBytes", json!(-1), "routes[0].maxBodyBytes"),
