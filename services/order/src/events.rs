@@ -66,11 +66,13 @@ struct UndoCommand {
 #[must_use]
 pub fn command_payload(action: Action, order: &Order) -> Value {
     match action {
-        Action::ReserveStock | Action::ReleaseStock | Action::CommitStock | Action::ReturnStock => json!(StockCommand {
-            order_id: order.id,
-            item_id: &order.item_id,
-            quantity: order.quantity,
-        }),
+        Action::ReserveStock | Action::ReleaseStock | Action::CommitStock | Action::ReturnStock => {
+            json!(StockCommand {
+                order_id: order.id,
+                item_id: &order.item_id,
+                quantity: order.quantity,
+            })
+        }
         Action::ChargePayment => json!(ChargeCommand {
             order_id: order.id,
             amount_minor: order.amount.as_ref().map(Money::amount_minor),
@@ -167,16 +169,18 @@ mod tests {
 
     #[test]
     fn what_is_published_is_described_and_older_events_are_still_understood() {
-        let schemas = Action::ALL.into_iter().fold(EventSchemas::new("order"), |schemas, action| {
-            let (topic, kind) = (topic(action), action.name());
-            match action {
-                Action::ReserveStock | Action::ReleaseStock | Action::CommitStock | Action::ReturnStock => {
-                    schemas.event::<StockCommand>(topic, kind)
+        let schemas = Action::ALL
+            .into_iter()
+            .fold(EventSchemas::new("order"), |schemas, action| {
+                let (topic, kind) = (topic(action), action.name());
+                match action {
+                    Action::ReserveStock | Action::ReleaseStock | Action::CommitStock | Action::ReturnStock => {
+                        schemas.event::<StockCommand>(topic, kind)
+                    }
+                    Action::ChargePayment => schemas.event::<ChargeCommand>(topic, kind),
+                    Action::VoidPayment | Action::RefundPayment => schemas.event::<UndoCommand>(topic, kind),
                 }
-                Action::ChargePayment => schemas.event::<ChargeCommand>(topic, kind),
-                Action::VoidPayment | Action::RefundPayment => schemas.event::<UndoCommand>(topic, kind),
-            }
-        });
+            });
         let announced = [
             Announcement::OrderCreated,
             Announcement::OrderConfirmed,
@@ -185,7 +189,9 @@ mod tests {
         ];
         announced
             .into_iter()
-            .fold(schemas, |schemas, kind| schemas.event::<Payload>(ORDER_EVENTS, kind.name()))
+            .fold(schemas, |schemas, kind| {
+                schemas.event::<Payload>(ORDER_EVENTS, kind.name())
+            })
             .check(env!("CARGO_MANIFEST_DIR"));
     }
 

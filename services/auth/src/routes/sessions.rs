@@ -12,7 +12,6 @@ use valerix_kit::identity::Access;
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{Problem, from_sqlx};
 
-
 use super::{AppState, unauthenticated};
 use crate::account;
 use crate::lockout::Subject;

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use uuid::Uuid;
-use valerix_kit::testing::Answer;
 use valerix_kit::args::Secret;
+use valerix_kit::testing::Answer;
 use valerix_kit::testing::access::TestAuth;
 
 use super::edge::{ask, mirror};
@@ -90,7 +90,15 @@ async fn a_service_that_shares_a_key_hears_that_the_gateway_has_passed_a_request
     let told = async |path: &str| ask(&gateway, path, &forged).await.body()["headers"]["valerix-forwarded-by"].clone();
     let proof = told("/auth/login").await;
     assert_eq!(proof.as_str().map(|proof| proof.split('.').count()), Some(3), "{proof}");
-    assert_eq!(told("/api/orders").await, Value::Null, "what comes from outside is nobody's word");
+    assert_eq!(
+        told("/api/orders").await,
+        Value::Null,
+        "what comes from outside is nobody's word"
+    );
     let headers = ask(&gateway, "/auth/login", &[]).await.body()["headers"].clone();
-    assert_eq!(headers["valerix-service-token"], Value::Null, "who asks is not the gateway");
+    assert_eq!(
+        headers["valerix-service-token"],
+        Value::Null,
+        "who asks is not the gateway"
+    );
 }

@@ -143,19 +143,31 @@ impl Refiller {
         let page = outbox::published(&self.pool, None, work.until, work.after, PAGE)
             .await
             .map_err(RepublishError::Database)?;
-        let Some(last) = page.last().map(|row| (row.event.occurred_at, row.event.id)) else {
+        if page.is_empty() {
             return Ok(Page::Last);
-        };
-        let wanted: Vec<_> = page.into_iter().filter(|row| work.wants(row)).map(|row| row.event).collect();
-        let mut topics: BTreeMap<&str, usize> = BTreeMap::new();
-        for event in &wanted {
-            *topics.entry(&event.topic).or_default() += 1;
         }
-        for (topic, entries) in &topics {
-            if self.bus.room(topic).await.map_err(RepublishError::Bus)? < *entries {
-                return Ok(Page::NoRoom);
+        let mut room: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut wanted, mut last) = (vec![], None);
+        for row in page {
+            let at = (row.event.occurred_at, row.event.id);
+            if work.wants(&row) {
+                let topic = &row.event.topic;
+                if !room.contains_key(topic) {
+                    let free = self.bus.room(topic).await.map_err(RepublishError::Bus)?;
+                    room.insert(topic.clone(), free);
+                }
+                match room.get_mut(topic) {
+                    Some(free @ 1..) => *free -= 1,
+                    // The page ends where a stream has no room.
+                    _ => break,
+                }
+                wanted.push(row.event);
             }
+            last = Some(at);
         }
+        let Some(last) = last else {
+            return Ok(Page::NoRoom);
+        };
         if !wanted.is_empty() {
             super::republish::publish_again(&self.pool, &*self.bus, &self.metrics, &wanted).await?;
         }

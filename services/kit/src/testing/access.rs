@@ -135,7 +135,10 @@ pub fn proof(caller: &str, callee: &str) -> HeaderValue {
 pub fn forwarded(forwarder: &str, callee: &str) -> (HeaderName, HeaderValue) {
     let mut headers = HeaderMap::new();
     speaking_for(forwarder, callee).vouch(callee, &mut headers);
-    (FORWARDED_BY, headers.remove(FORWARDED_BY).expect("a key for the callee"))
+    (
+        FORWARDED_BY,
+        headers.remove(FORWARDED_BY).expect("a key for the callee"),
+    )
 }
 
 fn speaking_for(caller: &str, callee: &str) -> Identity {

@@ -36,7 +36,10 @@ impl EventSchemas {
     pub fn event<T: JsonSchema>(mut self, topic: &str, kind: &'static str) -> Self {
         let mut schema = self.generator.subschema_for::<T>();
         schema.insert("x-topic".to_owned(), topic.into());
-        assert!(self.events.insert(kind, schema.to_value()).is_none(), "{kind} is described twice");
+        assert!(
+            self.events.insert(kind, schema.to_value()).is_none(),
+            "{kind} is described twice"
+        );
         self
     }
 
@@ -77,7 +80,11 @@ impl EventSchemas {
             let schema = schema.unwrap_or_else(|| panic!("{kind} is not published any more, and others wait for it"));
             for payload in payloads {
                 let broken = incompatibilities(schema, payload);
-                assert!(broken.is_empty(), "an older {kind} is not understood: {}", broken.join("; "));
+                assert!(
+                    broken.is_empty(),
+                    "an older {kind} is not understood: {}",
+                    broken.join("; ")
+                );
             }
         }
         for (kind, schema) in &self.events {
@@ -215,7 +222,10 @@ mod tests {
             broken::<Retyped>(&older),
             ["the field quantity is not a string any more, or was none"]
         );
-        assert_eq!(broken::<Demanding>(&older), ["the field colour is required and was not there"]);
+        assert_eq!(
+            broken::<Demanding>(&older),
+            ["the field colour is required and was not there"]
+        );
     }
 
     #[test]
@@ -223,7 +233,11 @@ mod tests {
         for (schema, good, bad) in [
             (json!({"type": ["string", "null"]}), json!(null), json!(1)),
             (json!({"enum": ["A", "B"]}), json!("A"), json!("C")),
-            (json!({"anyOf": [{"const": "A"}, {"type": "null"}]}), json!("A"), json!("B")),
+            (
+                json!({"anyOf": [{"const": "A"}, {"type": "null"}]}),
+                json!("A"),
+                json!("B"),
+            ),
             (json!({"type": "integer"}), json!(-1), json!(1.5)),
             (
                 json!({"type": "string", "format": "uuid"}),

@@ -42,7 +42,11 @@ fn main() -> Result<(), String> {
             .timeout(Duration::from_secs(60 * minutes))
             .spawn_bfs()
             .join();
-        let extent = if checker.is_done() { "all of it" } else { "not to its end" };
+        let extent = if checker.is_done() {
+            "all of it"
+        } else {
+            "not to its end"
+        };
         println!(
             "{name}: {} states, depth {}, {extent}",
             checker.unique_state_count(),

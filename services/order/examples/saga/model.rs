@@ -1,5 +1,6 @@
 //! The state machine that stateright searches: which steps are possible in a [`World`], and what must hold in each.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use stateright::{Model, Property};
@@ -126,40 +127,55 @@ impl Model for Saga {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("I1: money is taken at most once for an order", |_, world| {
-                world.taken.values().all(|times| *times <= 1)
-            }),
-            Property::always("I2: what an order says of its money is true", |_, world| {
-                orders(world).all(|(order, state)| world.money_fits(order, state))
-            }),
-            Property::always("I3: pieces are neither made nor lost", |model, world| {
-                let out = world.reservations.values().filter(|held| is_out(**held)).count();
-                world.stock >= 0 && i64::from(world.stock) + out as i64 == i64::from(model.stock)
-            }),
-            Property::always("I5: nothing is held for an order that is at its end", |_, world| {
-                orders(world).all(|(order, state)| world.stock_fits(order, state))
-            }),
-            Property::always("I7: a key makes one order", |_, world| {
-                let mut keys: Vec<u8> = world.orders.iter().map(|row| row.key).collect();
-                keys.dedup();
-                keys.len() == world.orders.len()
-            }),
-            Property::always("I10: an announcement has one effect", |_, world| {
-                world.told.values().all(|told| told.counted <= 1)
-            }),
-            Property::always("nobody asks for what the saga never asks for", |_, world| {
-                world.absurd.is_none()
-            }),
-            Property::always("I4, I10: once the faults end, everything comes to its end", |model, world| {
-                model.healed(world).is_some_and(|world| at_rest(&world))
-            }),
-        ]
+        let now = PROMISES.map(|(name, promise)| Property::always(name, promise));
+        let mut properties = now.to_vec();
+        properties.push(Property::always(
+            "I4: once the faults end, everything comes to its end, and every promise still holds",
+            |model: &Self, world: &World| {
+                model.healed(world).is_some_and(|healed| {
+                    at_rest(&healed) && PROMISES.iter().all(|(_, promise)| promise(model, &healed))
+                })
+            },
+        ));
+        properties
     }
 }
 
+type Promise = fn(&Saga, &World) -> bool;
+
+/// What holds in every state.
+const PROMISES: [(&str, Promise); 7] = [
+    ("I1: money is taken at most once for an order", |_, world| {
+        world.taken.values().all(|times| *times <= 1)
+    }),
+    ("I2: what an order says of its money is true", |_, world| {
+        orders(world).all(|(order, state)| world.money_fits(order, state))
+    }),
+    ("I3: pieces are neither made nor lost", |model, world| {
+        let out = world.reservations.values().filter(|held| is_out(**held)).count();
+        world.stock >= 0 && i64::from(world.stock) + out as i64 == i64::from(model.stock)
+    }),
+    ("I5: nothing is held for an order that is at its end", |_, world| {
+        orders(world).all(|(order, state)| world.stock_fits(order, state))
+    }),
+    ("I7: a key makes one order", |_, world| {
+        let keys: BTreeSet<u8> = world.orders.iter().map(|row| row.key).collect();
+        keys.len() == world.orders.len()
+    }),
+    ("I10: an announcement has one effect", |_, world| {
+        world.told.values().all(|told| told.counted <= 1)
+    }),
+    ("nobody asks for what the saga never asks for", |_, world| {
+        world.absurd.is_none()
+    }),
+];
+
 fn orders(world: &World) -> impl Iterator<Item = (Order, State)> + '_ {
-    world.orders.iter().enumerate().map(|(index, row)| (index as Order, row.state))
+    world
+        .orders
+        .iter()
+        .enumerate()
+        .map(|(index, row)| (index as Order, row.state))
 }
 
 const fn is_out(held: Reservation) -> bool {
@@ -180,11 +196,16 @@ fn at_rest(world: &World) -> bool {
 
 impl World {
     fn charge(&self, order: Order, wanted: Charge) -> bool {
-        self.ledger.iter().any(|((of, _), charge)| *of == order && *charge == wanted)
+        self.ledger
+            .iter()
+            .any(|((of, _), charge)| *of == order && *charge == wanted)
     }
 
     fn money_fits(&self, order: Order, state: State) -> bool {
-        let (kept, returned) = (self.charge(order, Charge::Settled), self.charge(order, Charge::GivenBack));
+        let (kept, returned) = (
+            self.charge(order, Charge::Settled),
+            self.charge(order, Charge::GivenBack),
+        );
         match state {
             State::Confirmed => kept,
             State::Cancelled { .. } => !kept,

@@ -159,7 +159,10 @@ impl World {
         let order = self.orders.len() as Order;
         let (state, mut commands) = open();
         if mutant == Some(Mutant::ChargesBeforeStockIsReserved) {
-            commands.push(Command::Send(Action::ChargePayment, valerix_order::saga::commands::Due::Now));
+            commands.push(Command::Send(
+                Action::ChargePayment,
+                valerix_order::saga::commands::Due::Now,
+            ));
         }
         self.orders.push(Row {
             state,
@@ -348,7 +351,9 @@ impl World {
             Some(charge) if !forgets => charge,
             _ => match request {
                 payment::Request::Cancel => Charge::Cancelled,
-                payment::Request::Refund => return self.absurd("a refund of what the processor does not know was asked for"),
+                payment::Request::Refund => {
+                    return self.absurd("a refund of what the processor does not know was asked for");
+                }
                 payment::Request::Charge if declines => Charge::Refused,
                 payment::Request::Charge => {
                     *self.taken.entry(order).or_default() += 1;
@@ -457,7 +462,10 @@ fn mutated(state: State, input: Input, mutant: Option<Mutant>) -> Step {
             result
         }
         Some(Mutant::ForgetsTheStockOfADecline) if (state, input) == (State::Reserved, Input::Declined) => {
-            result.commands = vec![Command::Close(Action::ChargePayment), Command::Publish(Announcement::OrderCancelled)];
+            result.commands = vec![
+                Command::Close(Action::ChargePayment),
+                Command::Publish(Announcement::OrderCancelled),
+            ];
             result.state = State::Cancelled {
                 reason: Reason::PaymentDeclined,
             };

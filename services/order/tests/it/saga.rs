@@ -40,8 +40,17 @@ fn slices() -> Vec<Saga> {
 fn no_order_of_steps_and_faults_breaks_a_promise() {
     for slice in slices() {
         let name = slice.to_string();
-        let checker = slice.checker().threads(2).target_state_count(LARGEST).spawn_bfs().join();
-        println!("{name}: {} states, depth {}", checker.unique_state_count(), checker.max_depth());
+        let checker = slice
+            .checker()
+            .threads(2)
+            .target_state_count(LARGEST)
+            .spawn_bfs()
+            .join();
+        println!(
+            "{name}: {} states, depth {}",
+            checker.unique_state_count(),
+            checker.max_depth()
+        );
         for (property, path) in checker.discoveries() {
             panic!("{name} breaks {property}: {:#?}", path.into_actions());
         }
@@ -64,18 +73,17 @@ fn every_mistake_breaks_one() {
                 mutant: Some(mutant),
                 ..slice
             };
-            let name = slice.to_string();
             let checker = slice
                 .checker()
-                .threads(2)
                 .target_state_count(LARGEST)
                 .finish_when(HasDiscoveries::Any)
                 .spawn_bfs()
                 .join();
             let discoveries = checker.discoveries();
             let (property, path) = discoveries.into_iter().next()?;
-            Some(format!("{name}: {property}, after {} steps", path.into_actions().len()))
+            Some(format!("{property}, after {} steps", path.into_actions().len()))
         });
-        println!("{}", found.unwrap_or_else(|| panic!("{mutant:?} broke nothing")));
+        let found = found.unwrap_or_else(|| panic!("{mutant:?} broke nothing"));
+        println!("{mutant:?}: {found}");
     }
 }

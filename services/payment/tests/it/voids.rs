@@ -145,6 +145,9 @@ async fn the_money_of_a_charge_whose_row_was_lost_is_given_back_all_the_same() {
         assert_eq!(desk.answers(order).await, ["PaymentRefunded"], "{command}");
         assert_eq!(desk.ledger().await.into_values().collect::<Vec<_>>(), ["REFUNDED"]);
         let charge = desk.charge("b", order, 500).await;
-        assert_eq!((charge.status, &charge.body()["payment"]["status"]), (409, &json!("REFUNDED")));
+        assert_eq!(
+            (charge.status, &charge.body()["payment"]["status"]),
+            (409, &json!("REFUNDED"))
+        );
     }
 }

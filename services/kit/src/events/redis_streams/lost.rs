@@ -115,7 +115,9 @@ impl RedisStreams {
             let notes: RedisResult<StreamRangeReply> = connection.xrange_count(self.notes(), start, "+", PAGE).await;
             notes
         };
-        let notes = read.await.map_err(|error| failed("read what groups have lost", &error))?;
+        let notes = read
+            .await
+            .map_err(|error| failed("read what groups have lost", &error))?;
         let text = |id: &redis::streams::StreamId, name: &str| id.get::<String>(name).unwrap_or_default();
         let lost = notes.ids.iter().map(|id| Lost {
             entry: id.id.clone(),
