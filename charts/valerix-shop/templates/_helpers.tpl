@@ -127,6 +127,28 @@ answer has to close its circuit. */}}
   circuitBreaker: {consecutiveFailures: 5, openDuration: 5s, maxOpenDuration: 10s, halfOpenPermits: 1}
 {{- end -}}
 
+{{/* Who may reach a service's pods, as peers of a NetworkPolicy: whoever calls it or passes requests on to it, whoever reads
+its keys or its metrics. Call with (list $ "order"). */}}
+{{- define "shop.admitted" -}}
+{{- $root := index . 0 -}}{{- $service := index . 1 -}}
+{{- range $caller, $row := $root.Files.Get "services.yaml" | fromYaml }}
+{{- if and (ne $caller $service) (or (eq $service "auth") (has $service (concat ($row.calls | default list) ($row.forwards | default list)))) }}
+{{ include "shop.pods" $caller }}
+{{- end }}
+{{- end }}
+{{- if $root.Values.monitoring.prometheus.enabled }}
+- podSelector: {matchLabels: {app.kubernetes.io/name: prometheus, app.kubernetes.io/instance: {{ $root.Release.Name }}}}
+{{- end }}
+{{- with $root.Values.networkPolicies.scrapers }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* A service's pods as a peer of a NetworkPolicy. */}}
+{{- define "shop.pods" -}}
+- podSelector: {matchLabels: {resilience.valerix.io/service: {{ . }}}}
+{{- end -}}
+
 {{/* A ResilientService: call with (list $ "order" "<more environment>" "<resilience: inbound, targets>"), the last two as
 text of YAML. */}}
 {{- define "shop.service" -}}
@@ -150,6 +172,11 @@ spec:
     liveness: {path: /health}
   resources: {{- toYaml $root.Values.resources | nindent 4 }}
   chaos: {admission: {{ $root.Values.chaos.admission }}}
+  {{- /* The gateway has none: it is there for everybody. */}}
+  {{- if and $root.Values.networkPolicies.enabled (ne $service "gateway") }}
+  networkPolicy:
+    ingressFrom: {{- include "shop.admitted" (list $root $service) | trim | nindent 6 }}
+  {{- end }}
   podAnnotations: {prometheus.io/scrape: "true", prometheus.io/port: "9090", prometheus.io/path: /metrics}
   env:
     {{- include "shop.env" (list $root $service) | nindent 4 }}

@@ -1,7 +1,10 @@
 //! What auth announces. The shapes are those of the README: ids, never an e-mail or a phone number. Pure.
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
+use valerix_kit::api::Id;
 use valerix_kit::events::NewEvent;
 
 /// Announcements of auth.
@@ -16,6 +19,13 @@ pub enum Happened {
     Deleted,
 }
 
+/// What an announcement says.
+#[derive(Serialize, JsonSchema)]
+struct Payload {
+    #[schemars(with = "Id")]
+    user_id: Uuid,
+}
+
 /// The event that tells everyone; `version` is the one that the user has by it.
 #[must_use]
 pub fn announced(user: Uuid, version: i64, happened: Happened) -> NewEvent {
@@ -27,6 +37,21 @@ pub fn announced(user: Uuid, version: i64, happened: Happened) -> NewEvent {
         },
         aggregate: format!("user:{user}"),
         version,
-        payload: json!({"user_id": user}),
+        payload: json!(Payload { user_id: user }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use valerix_kit::testing::schemas::EventSchemas;
+
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_described_and_older_events_are_still_understood() {
+        EventSchemas::new("auth")
+            .event::<Payload>(AUTH_EVENTS, "UserChanged")
+            .event::<Payload>(AUTH_EVENTS, "UserDeleted")
+            .check(env!("CARGO_MANIFEST_DIR"));
     }
 }

@@ -74,6 +74,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         keyring,
         tokens: Arc::new(config.tokens),
         trusted_proxies: config.trusted_proxies.into(),
+        identity: service.identity.clone(),
     };
     service.bind(routes::api().with_state(state)).await
 }

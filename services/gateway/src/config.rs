@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 use http::Uri;
-use valerix_kit::args::ServiceArgs;
+use valerix_kit::args::{ServiceArgs, parse_networks};
 use valerix_resilience::Network;
 
 /// The one entry of the shop.
@@ -24,9 +24,10 @@ pub struct Config {
     /// Where targets of the routes are, in place of what the file says: name=url[,name=url]
     #[arg(long, env = "UPSTREAMS", value_delimiter = ',', value_parser = upstream)]
     pub upstreams: Vec<(String, Uri)>,
-    /// Proxies in front of the gateway whose X-Forwarded-* headers are believed: address[/prefix][,..]
-    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
-    pub trusted_proxies: Vec<Network>,
+    /// Proxies in front of the gateway whose X-Forwarded-* headers are believed: address[/prefix][,..]. Empty: nobody's.
+    #[arg(long, env = "TRUSTED_PROXIES", value_parser = parse_networks, default_value = "")]
+    // By its full path, as clap takes a plain Vec for one argument per network.
+    pub trusted_proxies: std::vec::Vec<Network>,
     /// TLS, where there are certificates.
     #[command(flatten)]
     pub tls: TlsArgs,
@@ -51,4 +52,21 @@ fn upstream(text: &str) -> Result<(String, Uri), String> {
     let (name, url) = text.split_once('=').ok_or_else(wanted)?;
     let url = url.parse().map_err(|_| wanted())?;
     Ok((name.trim().to_owned(), url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxies_are_read_as_every_service_reads_them() {
+        let parse = |text: &str| {
+            Config::try_parse_from(["gateway", "--trusted-proxies", text]).map(|config| config.trusted_proxies.len())
+        };
+        assert_eq!(parse("").unwrap(), 0);
+        assert_eq!(parse(" ").unwrap(), 0);
+        assert_eq!(parse("10.0.0.0/8, ::1").unwrap(), 2);
+        assert!(parse("10.0.0.0/8,").is_err());
+        assert_eq!(Config::parse_from(["gateway"]).trusted_proxies, []);
+    }
 }

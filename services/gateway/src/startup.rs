@@ -31,6 +31,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     let certificates = Certificates::start(&service, &config.tls);
     let state = AppState {
         routes,
+        identity: service.identity.clone(),
         replica: config.service.pod_name,
     };
     let protect = |routes: Router| routes.layer(layer).layer(from_fn_with_state(edge, edge::admit));

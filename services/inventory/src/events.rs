@@ -1,8 +1,10 @@
 //! The commands that arrive by event and the events that answer them. The wire format is in the README.
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
+use valerix_kit::api::Id;
 use valerix_kit::events::{Event, Handled, HandlerError, NewEvent, TransactionalHandler, outbox};
 
 use crate::commands::{self, CommandError};
@@ -17,8 +19,9 @@ pub const EVENTS: &str = "inventory.events";
 pub const GROUP: &str = "inventory";
 
 /// `InventoryReserved`
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Reserved<'a> {
+    #[schemars(with = "Id")]
     order_id: uuid::Uuid,
     item_id: &'a str,
     quantity: i64,
@@ -27,8 +30,9 @@ struct Reserved<'a> {
 }
 
 /// `InventoryRejected`
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Rejected<'a> {
+    #[schemars(with = "Id")]
     order_id: uuid::Uuid,
     item_id: &'a str,
     quantity: i64,
@@ -36,8 +40,9 @@ struct Rejected<'a> {
 }
 
 /// `StockReleased`, `StockCommitted`, `StockReturned`
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct Moved<'a> {
+    #[schemars(with = "Id")]
     order_id: uuid::Uuid,
     item_id: &'a str,
     quantity: i64,
@@ -145,5 +150,23 @@ impl TransactionalHandler for Commands {
             .await
             .map_err(|error| HandlerError::from_sqlx(&error))?;
         Ok(Handled::done())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use valerix_kit::testing::schemas::EventSchemas;
+
+    use super::*;
+
+    #[test]
+    fn what_is_published_is_described_and_older_events_are_still_understood() {
+        EventSchemas::new("inventory")
+            .event::<Reserved>(EVENTS, "InventoryReserved")
+            .event::<Rejected>(EVENTS, "InventoryRejected")
+            .event::<Moved>(EVENTS, "StockReleased")
+            .event::<Moved>(EVENTS, "StockCommitted")
+            .event::<Moved>(EVENTS, "StockReturned")
+            .check(env!("CARGO_MANIFEST_DIR"));
     }
 }

@@ -123,7 +123,8 @@ pub struct BusArgs {
     /// What stands before every key.
     #[arg(long, env = "REDIS_PREFIX", default_value = "valerix:")]
     pub redis_prefix: String,
-    /// Entries to which a stream is cut whether they were handled or not; Redis must have room for so many on each.
+    /// Entries to which a stream is cut whether they were handled or not; Redis must have room for so many on each. What a
+    /// group loses by that is published again once the group has caught up.
     #[arg(long, env = "REDIS_STREAM_MAX_ENTRIES", default_value_t = 1_000_000)]
     pub redis_stream_max_entries: usize,
     /// How long an event stays on its stream although every group has handled it.

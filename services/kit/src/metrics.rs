@@ -16,6 +16,7 @@ pub struct Metrics {
     pub(crate) events_published: IntCounterVec,
     pub(crate) event_bus_up: IntGauge,
     pub(crate) stream_entries: IntGaugeVec,
+    pub(crate) stream_group_lost: IntCounterVec,
     pub(crate) dead_letters: IntGaugeVec,
     pub(crate) outbox_unpublished: IntGauge,
     pub(crate) outbox_oldest_seconds: Gauge,
@@ -76,6 +77,13 @@ impl Metrics {
                 ),
                 &["stream"],
             )?,
+            stream_group_lost: IntCounterVec::new(
+                Opts::new(
+                    "stream_group_lost_total",
+                    "Times that a group lost events of a stream which were then published again: cut, gone, new",
+                ),
+                &["stream", "group", "reason"],
+            )?,
             dead_letters: IntGaugeVec::new(
                 Opts::new("event_dead_letters", "Dead letters of a stream, of all groups"),
                 &["stream"],
@@ -101,6 +109,7 @@ impl Metrics {
         metrics.register(metrics.events_published.clone())?;
         metrics.register(metrics.event_bus_up.clone())?;
         metrics.register(metrics.stream_entries.clone())?;
+        metrics.register(metrics.stream_group_lost.clone())?;
         metrics.register(metrics.dead_letters.clone())?;
         metrics.register(metrics.outbox_unpublished.clone())?;
         metrics.register(metrics.outbox_oldest_seconds.clone())?;

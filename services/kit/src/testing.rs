@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod collector;
+pub mod schemas;
 
 use std::future::Future;
 use std::net::TcpListener;

@@ -1,9 +1,11 @@
 //! The events of order on the wire. Out: commands to inventory and payment, announcements for everyone. In: their replies.
 //! The shapes are those of the READMEs of the services. Pure.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
+use valerix_kit::api::Id;
 use valerix_kit::money::Money;
 
 use crate::order::Order;
@@ -33,39 +35,78 @@ pub const fn topic(action: Action) -> &'static str {
     }
 }
 
+/// What a command to inventory says.
+#[derive(Serialize, JsonSchema)]
+struct StockCommand<'a> {
+    #[schemars(with = "Id")]
+    order_id: Uuid,
+    item_id: &'a str,
+    quantity: i32,
+}
+
+/// What is to be charged.
+#[derive(Serialize, JsonSchema)]
+struct ChargeCommand<'a> {
+    #[schemars(with = "Id")]
+    order_id: Uuid,
+    /// In the currency's smallest unit; null makes a dead letter, as it is no amount.
+    amount_minor: Option<i64>,
+    /// ISO 4217 code.
+    currency: Option<&'a str>,
+}
+
+/// Whose charge is to be undone.
+#[derive(Serialize, JsonSchema)]
+struct UndoCommand {
+    #[schemars(with = "Id")]
+    order_id: Uuid,
+}
+
 /// What a command says.
 #[must_use]
 pub fn command_payload(action: Action, order: &Order) -> Value {
     match action {
         Action::ReserveStock | Action::ReleaseStock | Action::CommitStock | Action::ReturnStock => {
-            json!({"order_id": order.id, "item_id": order.item_id, "quantity": order.quantity})
+            json!(StockCommand {
+                order_id: order.id,
+                item_id: &order.item_id,
+                quantity: order.quantity,
+            })
         }
-        Action::ChargePayment => json!({
-            "order_id": order.id,
-            "amount_minor": order.amount.as_ref().map(Money::amount_minor),
-            "currency": order.amount.as_ref().map(Money::currency),
+        Action::ChargePayment => json!(ChargeCommand {
+            order_id: order.id,
+            amount_minor: order.amount.as_ref().map(Money::amount_minor),
+            currency: order.amount.as_ref().map(Money::currency),
         }),
-        Action::VoidPayment | Action::RefundPayment => json!({"order_id": order.id}),
+        Action::VoidPayment | Action::RefundPayment => json!(UndoCommand { order_id: order.id }),
     }
+}
+
+/// What an announcement says.
+#[derive(Serialize, JsonSchema)]
+struct Payload<'a> {
+    #[schemars(with = "Id")]
+    order_id: Uuid,
+    /// Null of a guest's.
+    #[schemars(with = "Option<Id>")]
+    user_id: Option<Uuid>,
+    item_id: &'a str,
+    quantity: i32,
+    /// In the currency's smallest unit, once inventory has named the price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_minor: Option<i64>,
+    /// ISO 4217 code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<&'a str>,
+    /// Why the order was cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
 }
 
 /// What an announcement says of `order`, which already is in the state that is announced. Whose it is goes by id alone:
 /// no personal data.
 #[must_use]
 pub fn announcement_payload(order: &Order) -> Value {
-    #[derive(Serialize)]
-    struct Payload<'a> {
-        order_id: Uuid,
-        user_id: Option<Uuid>,
-        item_id: &'a str,
-        quantity: i32,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        amount_minor: Option<i64>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        currency: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'static str>,
-    }
     json!(Payload {
         order_id: order.id,
         user_id: order.user_id(),
@@ -121,7 +162,38 @@ pub fn read_reply(kind: &str, payload: &Value) -> Result<Option<(Uuid, Reply)>, 
 
 #[cfg(test)]
 mod tests {
+    use valerix_kit::testing::schemas::EventSchemas;
+
     use super::*;
+    use crate::saga::commands::Announcement;
+
+    #[test]
+    fn what_is_published_is_described_and_older_events_are_still_understood() {
+        let schemas = Action::ALL
+            .into_iter()
+            .fold(EventSchemas::new("order"), |schemas, action| {
+                let (topic, kind) = (topic(action), action.name());
+                match action {
+                    Action::ReserveStock | Action::ReleaseStock | Action::CommitStock | Action::ReturnStock => {
+                        schemas.event::<StockCommand>(topic, kind)
+                    }
+                    Action::ChargePayment => schemas.event::<ChargeCommand>(topic, kind),
+                    Action::VoidPayment | Action::RefundPayment => schemas.event::<UndoCommand>(topic, kind),
+                }
+            });
+        let announced = [
+            Announcement::OrderCreated,
+            Announcement::OrderConfirmed,
+            Announcement::OrderCancelled,
+            Announcement::OrderRefunded,
+        ];
+        announced
+            .into_iter()
+            .fold(schemas, |schemas, kind| {
+                schemas.event::<Payload>(ORDER_EVENTS, kind.name())
+            })
+            .check(env!("CARGO_MANIFEST_DIR"));
+    }
 
     #[test]
     fn replies_become_inputs() {

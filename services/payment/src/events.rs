@@ -1,8 +1,10 @@
 //! The events of payment on the wire: order's commands in, announcements out. The shapes are those of the README. Pure.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
+use valerix_kit::api::Id;
 use valerix_kit::events::{Event, HandlerError, NewEvent};
 use valerix_kit::money::Money;
 
@@ -61,6 +63,21 @@ pub fn command(event: &Event) -> Result<Command, HandlerError> {
     })
 }
 
+/// What an announcement says.
+#[derive(Serialize, JsonSchema)]
+struct Payload<'a> {
+    #[schemars(with = "Id")]
+    order_id: Uuid,
+    #[schemars(with = "Id")]
+    payment_id: Uuid,
+    /// In the currency's smallest unit; null of what was voided before payment knew it.
+    amount_minor: Option<i64>,
+    /// ISO 4217 code.
+    currency: Option<&'a str>,
+    /// Why the processor declined.
+    reason: Option<&'a str>,
+}
+
 /// The event that tells order where `payment` stands.
 #[must_use]
 pub fn announced(payment: &Payment, announcement: Announcement) -> NewEvent {
@@ -69,19 +86,37 @@ pub fn announced(payment: &Payment, announcement: Announcement) -> NewEvent {
         event_type: announcement.name().into(),
         aggregate: format!("payment:{}", payment.id),
         version: payment.version,
-        payload: json!({
-            "order_id": payment.order_id,
-            "payment_id": payment.id,
-            "amount_minor": payment.amount.as_ref().map(Money::amount_minor),
-            "currency": payment.amount.as_ref().map(Money::currency),
-            "reason": payment.reason,
+        payload: json!(Payload {
+            order_id: payment.order_id,
+            payment_id: payment.id,
+            amount_minor: payment.amount.as_ref().map(Money::amount_minor),
+            currency: payment.amount.as_ref().map(Money::currency),
+            reason: payment.reason.as_deref(),
         }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use valerix_kit::testing::schemas::EventSchemas;
+
     use super::*;
+
+    #[test]
+    fn what_is_published_is_described_and_older_events_are_still_understood() {
+        let announced = [
+            Announcement::PaymentProcessed,
+            Announcement::PaymentFailed,
+            Announcement::PaymentVoided,
+            Announcement::PaymentRefunded,
+        ];
+        announced
+            .into_iter()
+            .fold(EventSchemas::new("payment"), |schemas, kind| {
+                schemas.event::<Payload>(PAYMENT_EVENTS, kind.name())
+            })
+            .check(env!("CARGO_MANIFEST_DIR"));
+    }
 
     fn read(event_type: &str, payload: serde_json::Value) -> Result<Command, HandlerError> {
         command(&Event {

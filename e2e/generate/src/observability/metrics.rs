@@ -311,6 +311,11 @@ pub const SOURCES: &[Source] = &[
                 &["stream"],
                 "what a stream holds, finished events included",
             ),
+            counter(
+                "stream_group_lost_total",
+                &["stream", "group", "reason"],
+                "times that a group lost events of a stream, which were then published again: cut (too many), gone (deleted), new (the group was made anew)",
+            ),
             gauge(
                 "event_dead_letters",
                 &["stream"],

@@ -6,14 +6,14 @@ pub mod sessions;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_kit::api::Api;
 use valerix_kit::events::relay::Relay;
-use valerix_kit::identity::Caller;
+use valerix_kit::identity::{Caller, Identity};
 use valerix_kit::problem::{FieldError, Problem};
-use valerix_resilience::Network;
+use valerix_resilience::{Network, client_key};
 
 use crate::config::TokenArgs;
 use crate::keys::Keyring;
@@ -37,6 +37,20 @@ pub struct AppState {
     pub tokens: Arc<TokenArgs>,
     /// Proxies that are believed whom a request comes from.
     pub trusted_proxies: Arc<[Network]>,
+    /// Knows whether it was the gateway that passed a request on.
+    pub identity: Identity,
+}
+
+impl AppState {
+    /// Where a request comes from. Where the gateway can prove that it has passed a request on, it alone is believed: any
+    /// pod has an address of the cluster's networks.
+    fn address(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<String> {
+        let believed = match self.identity.was_forwarded_by("gateway", headers) {
+            Some(false) => &[],
+            Some(true) | None => &*self.trusted_proxies,
+        };
+        client_key(extensions, headers, believed)
+    }
 }
 
 /// Every route of the service.

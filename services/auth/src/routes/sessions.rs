@@ -11,7 +11,6 @@ use valerix_kit::extract::Json;
 use valerix_kit::identity::Access;
 use valerix_kit::postgres::begin;
 use valerix_kit::problem::{Problem, from_sqlx};
-use valerix_resilience::client_key;
 
 use super::{AppState, unauthenticated};
 use crate::account;
@@ -87,7 +86,7 @@ async fn session(
     body: Login,
 ) -> Result<Json<Tokens>, Problem> {
     let email = account::email(&body.email).map_err(|detail| Problem::invalid_field("/email", detail))?;
-    let address = client_key(extensions, headers, &app.trusted_proxies);
+    let address = app.address(extensions, headers);
     let user = attempt(app, &email, address.as_deref(), Secret::from(body.password)).await?;
     let wrong = || unauthenticated("wrong-credentials", "there is no user with this e-mail and password");
     let user = user.ok_or_else(wrong)?;

@@ -4,6 +4,7 @@ use serde_json::json;
 use valerix_auth::lockout::{LONGEST, Subject};
 use valerix_auth::store::attempts;
 use valerix_kit::testing::Answer;
+use valerix_kit::testing::access::forwarded;
 
 use crate::app::{App, PASSWORD};
 
@@ -122,10 +123,15 @@ async fn an_address_that_guesses_at_many_accounts_is_closed() {
     let app = App::spawn().await;
     app.register("ada@example.com").await;
     let from = async |address: &str, email: &str, password: &str| {
+        let (name, proof) = forwarded("gateway", "auth");
         let request = app.server.request("/auth/login").header("x-forwarded-for", address);
-        Answer::of(request.json(&json!({"email": email, "password": password})))
-            .await
-            .status
+        Answer::of(
+            request
+                .header(name, proof)
+                .json(&json!({"email": email, "password": password})),
+        )
+        .await
+        .status
     };
     let guesser = "203.0.113.9, 192.0.2.7";
     for number in 0..3 {
@@ -150,6 +156,36 @@ async fn an_address_that_guesses_at_many_accounts_is_closed() {
         200,
         "others are not"
     );
+}
+
+/// Any pod has an address of the cluster's networks and can write what it likes.
+#[tokio::test]
+async fn a_pod_that_is_not_the_gateway_is_counted_by_its_own_address() {
+    let app = App::spawn().await;
+    for (number, proof) in [
+        None,
+        Some(forwarded("order", "auth").1),
+        Some(forwarded("gateway", "payment").1),
+        Some("no.token.at-all".parse().unwrap()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = app.server.request("/auth/login");
+        let request = request.header("x-forwarded-for", format!("192.0.2.{number}"));
+        let request = proof.iter().fold(request, |request, proof| {
+            request.header(forwarded("gateway", "auth").0, proof.clone())
+        });
+        let answer = Answer::of(request.json(&json!({"email": "eve@example.com", "password": "guess"}))).await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+    }
+    let subject = Subject::address("127.0.0.1");
+    let failures: Option<i32> = sqlx::query_scalar("SELECT failures FROM attempts WHERE subject = $1")
+        .bind(&subject.key)
+        .fetch_optional(&app.pool)
+        .await
+        .unwrap();
+    assert_eq!(failures, Some(4), "all of it is the pod's own doing");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Everything else: passed on to the service of its route.
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use valerix_kit::api::Api;
@@ -16,12 +16,13 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     api.undescribed("/", any(forward)).undescribed("/{*rest}", any(forward))
 }
 
-async fn forward(mut request: Request) -> Response {
+async fn forward(State(app): State<AppState>, mut request: Request) -> Response {
     let Some(Matched(route)) = request.extensions_mut().remove::<Matched>() else {
         return Problem::internal(&"a request came past the edge").into_response();
     };
     *request.uri_mut() = route.rewrite(request.uri());
     request.headers_mut().extend(outbound_headers());
+    app.identity.vouch(route.upstream.name(), request.headers_mut());
     match route.upstream.send(request, route.sending).await {
         Ok(answer) => answer.map(Body::new),
         Err(error) => {

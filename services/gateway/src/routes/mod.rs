@@ -5,6 +5,7 @@ mod forward;
 mod instance;
 
 use valerix_kit::api::Api;
+use valerix_kit::identity::Identity;
 
 use crate::reload::Routes;
 
@@ -16,6 +17,8 @@ pub const OWN: [&str; 2] = ["/api/dashboard", "/api/instance"];
 pub struct AppState {
     /// The routes in force.
     pub routes: Routes,
+    /// Proves to services that what they are told of a client is the gateway's word.
+    pub identity: Identity,
     /// The name of this replica.
     pub replica: String,
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use uuid::Uuid;
+use valerix_kit::args::Secret;
 use valerix_kit::testing::Answer;
 use valerix_kit::testing::access::TestAuth;
 
@@ -160,4 +161,31 @@ async fn a_token_is_of_auth_for_this_shop_and_now_or_refused_and_auth_may_be_awa
     drop(auth);
     assert!(passes(&token).await && passes(&never_seen).await);
     assert!(!passes(&forger.sign(&good)).await);
+}
+
+#[tokio::test]
+async fn a_service_that_shares_a_key_hears_that_the_gateway_has_passed_a_request_on() {
+    let (with_key, without) = (mirror().await, mirror().await);
+    let setup = Setup::new().target("auth", with_key).target("order", without);
+    let keys = format!("auth={}", "k".repeat(32));
+    let gateway = setup
+        .change(|config| config.service.identity.call_keys = Some(Secret::from(keys)))
+        .start()
+        .await
+        .server;
+    let forged = [("valerix-forwarded-by", "forged")];
+    let told = async |path: &str| ask(&gateway, path, &forged).await.body()["headers"]["valerix-forwarded-by"].clone();
+    let proof = told("/auth/login").await;
+    assert_eq!(proof.as_str().map(|proof| proof.split('.').count()), Some(3), "{proof}");
+    assert_eq!(
+        told("/api/orders").await,
+        Value::Null,
+        "what comes from outside is nobody's word"
+    );
+    let headers = ask(&gateway, "/auth/login", &[]).await.body()["headers"].clone();
+    assert_eq!(
+        headers["valerix-service-token"],
+        Value::Null,
+        "who asks is not the gateway"
+    );
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::consumer::Consumer;
+use super::refill::Refiller;
 use super::relay::Relay;
 use super::replay::Replays;
 use super::republish::Republisher;
@@ -47,6 +48,13 @@ impl Endpoint {
             metrics.clone(),
         );
         tasks.spawn_when_ready("republish", database, move |stop| again.clone().run(stop));
+        let refiller = Refiller::new(
+            database.pool().clone(),
+            Arc::clone(&bus),
+            &args.service,
+            metrics.clone(),
+        );
+        tasks.spawn_when_ready("refill", database, move |stop| refiller.clone().run(stop));
         Self {
             bus,
             relay,

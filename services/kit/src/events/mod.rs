@@ -11,6 +11,7 @@ pub mod inbox;
 pub mod outbox;
 mod personal;
 pub mod redis_streams;
+pub mod refill;
 pub mod relay;
 pub mod replay;
 pub mod republish;
@@ -250,6 +251,16 @@ pub trait EventBus: Send + Sync + 'static {
     /// Whether it is `holder`'s turn to publish what `outbox` has lost; it is nobody else's for `time` then.
     async fn turn(&self, outbox: &str, holder: &str, time: Duration) -> Result<bool, BusError>;
 
+    /// What groups have lost, oldest first, but for what `outbox` has [made good](Self::made_good). A part of it, if it is
+    /// much.
+    async fn losses(&self, outbox: &str) -> Result<Vec<Lost>, BusError>;
+
+    /// `outbox` has published again what it has of the losses up to `last`.
+    async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError>;
+
+    /// How many events that were lost the topic takes now without losing others.
+    async fn room(&self, topic: &str) -> Result<usize, BusError>;
+
     /// The consumer lives: for [`LEASE`] nobody takes over what it works on.
     async fn hold(&self, subscription: &Subscription) -> Result<(), BusError>;
 
@@ -303,6 +314,21 @@ pub enum Loss {
     Since(DateTime<Utc>),
     /// Everything.
     Everything,
+}
+
+/// Events of a topic that a group may not have handled and that the transport no longer holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The note of it.
+    pub entry: String,
+    /// Of which topic.
+    pub topic: String,
+    /// Which group.
+    pub group: String,
+    /// When the first of them was published, by the transport's clock. `None`: they may be as old as the topic.
+    pub since: Option<DateTime<Utc>>,
+    /// How: `cut` (there were too many), `gone` (somebody deleted them), `new` (the group was made anew).
+    pub reason: String,
 }
 
 /// An event that a group gave up.

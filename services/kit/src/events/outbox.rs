@@ -151,6 +151,20 @@ pub(super) async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
     .await
 }
 
+/// An event that was published.
+#[derive(FromRow)]
+struct PublishedRow {
+    #[sqlx(flatten)]
+    row: Row,
+    published_at: DateTime<Utc>,
+}
+
+/// An event that was published, and when that was done last.
+pub(super) struct Published {
+    pub(super) event: Event,
+    pub(super) published_at: DateTime<Utc>,
+}
+
 /// Up to `limit` published events that were written from `since` (or ever) until before `until`, oldest first, behind the
 /// one that was written at a time and has an id.
 pub(super) async fn published(
@@ -159,10 +173,10 @@ pub(super) async fn published(
     until: DateTime<Utc>,
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
-) -> Result<Vec<Event>, sqlx::Error> {
+) -> Result<Vec<Published>, sqlx::Error> {
     let (at, id) = after.unzip();
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox \
+    let rows: Vec<PublishedRow> = sqlx::query_as(
+        "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at, published_at FROM outbox \
          WHERE created_at >= coalesce($3, $1, '-infinity') AND created_at < $2 AND published_at IS NOT NULL \
            AND ($3::timestamptz IS NULL OR (created_at, event_id) > ($3, $4::uuid)) \
          ORDER BY created_at, event_id LIMIT $5",
@@ -174,9 +188,14 @@ pub(super) async fn published(
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    Ok(rows.into_iter().map(Event::from).collect())
+    let published = |PublishedRow { row, published_at }| Published {
+        event: row.into(),
+        published_at,
+    };
+    Ok(rows.into_iter().map(published).collect())
 }
 
+/// They are on their streams as of now.
 pub(super) async fn mark_published(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
     sqlx::query("UPDATE outbox SET published_at = clock_timestamp(), last_error = NULL WHERE event_id = ANY($1)")
         .bind(ids)

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{BusError, Epoch, EventBus, LastFailure, Loss, outbox};
+use super::{BusError, Epoch, Event, EventBus, LastFailure, Loss, outbox};
 use crate::metrics::Metrics;
 
 /// How often the bus is asked, and what is published noted.
@@ -152,23 +152,39 @@ impl Republisher {
         let page = outbox::published(&self.pool, since, work.until, work.after, PAGE)
             .await
             .map_err(RepublishError::Database)?;
+        let page: Vec<Event> = page.into_iter().map(|row| row.event).collect();
         let Some(last) = page.last() else {
             return Ok(false);
         };
-        for outcome in self.bus.publish(&page).await {
-            match outcome {
-                Err(error) if error.unavailable => return Err(RepublishError::Bus(error)),
-                Err(error) => tracing::warn!(%error, "an event could not be published again"),
-                Ok(()) => {}
-            }
-        }
+        publish_again(&self.pool, &*self.bus, &self.metrics, &page).await?;
         work.after = Some((last.occurred_at, last.id));
-        let published = u64::try_from(page.len()).unwrap_or_default();
-        work.count += published;
-        self.metrics
-            .events_published
-            .with_label_values(&["republished"])
-            .inc_by(published);
+        work.count += u64::try_from(page.len()).unwrap_or_default();
         Ok(true)
     }
+}
+
+/// Publishes what was published before, and marks it with the time: by that it is known what is cut off a stream later.
+pub(super) async fn publish_again(
+    pool: &PgPool,
+    bus: &dyn EventBus,
+    metrics: &Metrics,
+    events: &[Event],
+) -> Result<(), RepublishError> {
+    let mut published = Vec::with_capacity(events.len());
+    for (event, outcome) in events.iter().zip(bus.publish(events).await) {
+        match outcome {
+            Err(error) if error.unavailable => return Err(RepublishError::Bus(error)),
+            Err(error) => tracing::warn!(event = %event.id, %error, "an event could not be published again"),
+            Ok(()) => published.push(event.id),
+        }
+    }
+    let mut connection = pool.acquire().await.map_err(RepublishError::Database)?;
+    outbox::mark_published(&mut connection, &published)
+        .await
+        .map_err(RepublishError::Database)?;
+    metrics
+        .events_published
+        .with_label_values(&["republished"])
+        .inc_by(published.len() as u64);
+    Ok(())
 }

@@ -35,6 +35,10 @@ use user_token::UserTokens;
 /// The header in which a service proves who it is to another one.
 pub const SERVICE_TOKEN: HeaderName = HeaderName::from_static("valerix-service-token");
 
+/// The header in which the gateway proves that it has passed a request on: the words of `X-Forwarded-*` are its own then.
+/// Unlike [`SERVICE_TOKEN`] it says nothing about who asks.
+pub const FORWARDED_BY: HeaderName = HeaderName::from_static("valerix-forwarded-by");
+
 /// Finds out who calls; cheap to clone.
 #[derive(Clone)]
 pub struct Identity {
@@ -102,6 +106,23 @@ impl Identity {
             Some(token) => self.services.verify(token),
             None => Ok(Caller::Anonymous),
         }
+    }
+
+    /// Adds the proof that this service has passed a request on to `target`, where both share a key.
+    pub fn vouch(&self, target: &str, headers: &mut HeaderMap) {
+        headers.remove(&FORWARDED_BY);
+        if let Some(token) = self.services.mint(target) {
+            headers.insert(FORWARDED_BY, token);
+        }
+    }
+
+    /// Whether `service` has passed the request of these headers on. Without a key that both share nobody can say so, and
+    /// it is not known: `None`.
+    pub fn was_forwarded_by(&self, service: &str, headers: &HeaderMap) -> Option<bool> {
+        self.services.knows(service).then(|| {
+            let caller = headers.get(&FORWARDED_BY).map(|token| self.services.verify(token));
+            matches!(caller, Some(Ok(Caller::Service { name })) if name == service)
+        })
     }
 
     /// Adds the proof of who this service is to a call of `target`, where both share a key.

@@ -147,6 +147,11 @@ impl ServiceTokens {
         })
     }
 
+    /// Whether `service` has a key to call this one.
+    pub(super) fn knows(&self, service: &str) -> bool {
+        self.callers.iter().any(|(caller, ..)| caller == service)
+    }
+
     /// Whose token it is.
     pub(super) fn verify(&self, token: &HeaderValue) -> Result<Caller, Problem> {
         let mut reason = "its signature fits no key of CALLER_KEYS";

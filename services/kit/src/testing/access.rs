@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Answer, TestServer, service_args};
 use crate::args::{IdentityArgs, Secret, ServiceArgs};
 use crate::extract::Json;
-use crate::identity::{AUDIENCE, Claims, ISSUER, Identity, SERVICE_TOKEN};
+use crate::identity::{AUDIENCE, Claims, FORWARDED_BY, ISSUER, Identity, SERVICE_TOKEN};
 use crate::service::Service;
 
 /// What stands before the 32 bytes of an Ed25519 key in PKCS#8.
@@ -122,15 +122,31 @@ fn shared_key(caller: &str) -> String {
 /// Never.
 #[must_use]
 pub fn proof(caller: &str, callee: &str) -> HeaderValue {
+    let mut headers = HeaderMap::new();
+    speaking_for(caller, callee).prove(callee, &mut headers);
+    headers.remove(SERVICE_TOKEN).expect("a key for the callee")
+}
+
+/// The header [`FORWARDED_BY`] of a request that the service `forwarder` passes on to `callee`.
+///
+/// # Panics
+/// Never.
+#[must_use]
+pub fn forwarded(forwarder: &str, callee: &str) -> (HeaderName, HeaderValue) {
+    let mut headers = HeaderMap::new();
+    speaking_for(forwarder, callee).vouch(callee, &mut headers);
+    (
+        FORWARDED_BY,
+        headers.remove(FORWARDED_BY).expect("a key for the callee"),
+    )
+}
+
+fn speaking_for(caller: &str, callee: &str) -> Identity {
     let args = IdentityArgs {
         call_keys: Some(Secret::from(format!("{callee}={}", shared_key(caller)))),
         ..IdentityArgs::default()
     };
-    let mut headers = HeaderMap::new();
-    Identity::open(caller, &args)
-        .expect("a key of 32 bytes or more")
-        .prove(callee, &mut headers);
-    headers.remove(SERVICE_TOKEN).expect("a key for the callee")
+    Identity::open(caller, &args).expect("a key of 32 bytes or more")
 }
 
 /// Asks every route of `server`, the service `name`, as everybody who might: without a token, with a forged one, as a user,

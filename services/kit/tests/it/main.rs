@@ -9,11 +9,13 @@
 mod app;
 mod boundaries;
 mod events;
+mod example;
 mod gone;
 mod identity;
 mod limits;
 mod lock;
 mod losses;
+mod lost;
 mod relay;
 mod server;
 mod slow_clients;

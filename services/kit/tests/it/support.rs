@@ -13,7 +13,7 @@ use valerix_kit::args::BusArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::events::{
-    BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, Held, NewEvent,
+    BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, Held, Lost, NewEvent,
     Subscription, outbox,
 };
 use valerix_kit::metrics::Metrics;
@@ -293,6 +293,16 @@ impl EventBus for Tampered {
     async fn turn(&self, outbox: &str, holder: &str, time: Duration) -> Result<bool, BusError> {
         self.room_for("turn")?;
         self.bus.turn(outbox, holder, time).await
+    }
+    async fn losses(&self, outbox: &str) -> Result<Vec<Lost>, BusError> {
+        self.bus.losses(outbox).await
+    }
+    async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError> {
+        self.room_for("made_good")?;
+        self.bus.made_good(outbox, last).await
+    }
+    async fn room(&self, topic: &str) -> Result<usize, BusError> {
+        self.bus.room(topic).await
     }
     async fn hold(&self, subscription: &Subscription) -> Result<(), BusError> {
         self.bus.hold(subscription).await

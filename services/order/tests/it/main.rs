@@ -12,6 +12,7 @@ mod kills;
 mod orders;
 mod owners;
 mod restarts;
+mod saga;
 mod shop;
 mod store;
 mod traces;

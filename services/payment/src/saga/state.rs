@@ -1,10 +1,11 @@
 //! A payment's table: one pure function from a state and an input to the next state and what must be written with it.
 //!
 //! Two kinds of input arrive in any order and any number: what order commands (charge, void) and what the processor said.
-//! A void may come before the charge; it then leaves a tombstone, and the late charge finds it and does nothing.
+//! A void may come before the charge; the late charge finds it and does nothing. Whether nothing was charged is the
+//! processor's to say: the row of a charge that was made may have been lost with a restored archive.
 
 /// Where a payment stands. There is at most one per order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// The processor has been, or is about to be, asked; its answer is not known.
     Processing {
@@ -76,7 +77,7 @@ impl State {
 }
 
 /// A request to the processor. Each is idempotent there by the payment's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Request {
     /// Take the money.
     Charge,
@@ -138,8 +139,8 @@ pub struct Step {
     pub announcement: Option<Announcement>,
 }
 
-/// The table. `None` is the payment that does not exist yet; a processor's word about it and its refund are impossible and
-/// change nothing.
+/// The table. `None` is the payment that does not exist, yet or any more: what order does not want is taken to the processor,
+/// which knows whether it was charged. A processor's word about it is impossible and changes nothing.
 ///
 /// A command that finds its work done is answered again: the first answer may have been lost.
 #[must_use]
@@ -150,8 +151,11 @@ pub fn step(state: Option<State>, input: Input) -> Option<Step> {
                 state: State::Processing { void_requested: false },
                 announcement: None,
             }),
-            Input::Void => Some(announced(State::Voided)),
-            Input::Refund | Input::Approved | Input::Refused | Input::GivenBack => None,
+            Input::Void | Input::Refund => Some(Step {
+                state: State::Processing { void_requested: true },
+                announcement: None,
+            }),
+            Input::Approved | Input::Refused | Input::GivenBack => None,
         };
     };
     let unchanged = Step {
@@ -193,9 +197,10 @@ mod tests {
         use Announcement::{PaymentFailed, PaymentProcessed, PaymentRefunded, PaymentVoided};
         use Input::{Approved, Charge, GivenBack, Refund, Refused, Void};
         use State::{Charged, Declined, Refunded, Refunding, Voided};
-        let rows: [(Option<State>, Input, State, Option<Announcement>); 44] = [
+        let rows: [(Option<State>, Input, State, Option<Announcement>); 45] = [
             (None, Charge, PROCESSING, None),
-            (None, Void, Voided, Some(PaymentVoided)),
+            (None, Void, UNWANTED, None),
+            (None, Refund, UNWANTED, None),
             (Some(PROCESSING), Charge, PROCESSING, None),
             (Some(PROCESSING), Void, UNWANTED, None),
             (Some(PROCESSING), Refund, UNWANTED, None),
@@ -249,7 +254,7 @@ mod tests {
                 "{state:?} on {input:?}"
             );
         }
-        for input in [Refund, Approved, Refused, GivenBack] {
+        for input in [Approved, Refused, GivenBack] {
             assert_eq!(step(None, input), None);
         }
     }

@@ -63,7 +63,7 @@ pub enum StoreError {
         /// The order.
         order_id: Uuid,
     },
-    /// The processor's word, or a refund, is about a payment that does not exist.
+    /// The processor's word is about a payment that does not exist.
     #[error("failed to find a payment of order {order_id}")]
     Missing {
         /// The order.
@@ -311,8 +311,8 @@ impl Store {
             Asked::BySweeper => 0,
         });
         sqlx::query(
-            "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at, traceparent)
-             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond', $7) ON CONFLICT DO NOTHING",
+            "INSERT INTO payments (id, order_id, amount_minor, currency, state, due_at, traceparent, void_requested)
+             VALUES ($1, $2, $3, $4, $5, now() + $6 * interval '1 millisecond', $7, $8) ON CONFLICT DO NOTHING",
         )
         .bind(payment.id)
         .bind(payment.order_id)
@@ -321,6 +321,7 @@ impl Store {
         .bind(payment.state.name())
         .bind(due_in)
         .bind(&payment.traceparent)
+        .bind(is_unwanted(payment.state))
         .execute(connection)
         .await
         .map(|done| done.rows_affected() == 1)
@@ -356,7 +357,7 @@ async fn update(connection: &mut PgConnection, payment: &Payment, read: &Payment
     .bind(read.state.name())
     .bind(read.version)
     .bind(payment.state.name())
-    .bind(matches!(payment.state, State::Processing { void_requested: true }))
+    .bind(is_unwanted(payment.state))
     .bind(&payment.reason)
     .bind(open.is_some())
     .bind(same_request)
@@ -364,6 +365,10 @@ async fn update(connection: &mut PgConnection, payment: &Payment, read: &Payment
     .await
     .map(|done| done.rows_affected() == 1)
     .map_err(sql("move a payment on"))
+}
+
+const fn is_unwanted(state: State) -> bool {
+    matches!(state, State::Processing { void_requested: true })
 }
 
 async fn announce(
@@ -380,7 +385,7 @@ async fn announce(
         .map_err(sql("put an event into the outbox"))
 }
 
-/// A tombstone has no amount: any charge may find it.
+/// What was voided before it was asked for has no amount: any charge may find it.
 fn check_amount(payment: &Payment, money: &Money) -> Result<(), StoreError> {
     match &payment.amount {
         Some(stored) if stored != money => Err(StoreError::OtherAmount {

@@ -1,4 +1,5 @@
-//! A void is honoured whenever it comes: before, during and after the charge. A refund is one of a charge that was made.
+//! A void is honoured whenever it comes: before, during and after the charge, and also where the charge's row was lost. A
+//! refund is one of a charge that was made.
 
 use std::time::Duration;
 
@@ -10,19 +11,20 @@ use crate::commands::send;
 use crate::desk::Desk;
 
 #[tokio::test]
-async fn a_void_before_the_charge_leaves_a_tombstone_that_the_charge_finds() {
+async fn a_void_before_the_charge_leaves_what_the_charge_finds() {
     let desk = Desk::open(&[]).await;
     let order = Uuid::now_v7();
     let voided = desk.void(order).await;
     assert_eq!(
         (voided.status, voided.body()["status"].as_str()),
-        (200, Some("VOIDED")),
-        "{voided:?}"
+        (200, Some("PROCESSING")),
+        "whether it was never charged is the processor's to say: {voided:?}"
     );
+    desk.reaches(order, "VOIDED").await;
     let charge = desk.charge("a", order, 500).await;
     assert_eq!(charge.status, 409, "{charge:?}");
     assert_eq!(charge.body()["payment"]["status"], "VOIDED");
-    assert_eq!(desk.ledger().await.len(), 0);
+    assert_eq!(desk.ledger().await.into_values().collect::<Vec<_>>(), ["CANCELLED"]);
     assert_eq!(desk.answers(order).await, ["PaymentVoided"]);
 }
 
@@ -116,12 +118,36 @@ async fn what_was_not_charged_is_not_refunded() {
         (409, &json!("DECLINED"))
     );
     assert_eq!(desk.refund(&unknown.to_string()).await.status, 404);
-    // By event: nothing that would forbid a charge is left behind.
+    // By event: order refunds what it knows to be charged, so the row may be lost, and the processor has the word.
     send(&desk, "RefundPayment", Uuid::new_v4(), json!({"order_id": unknown})).await;
-    send(&desk, "VoidPayment", Uuid::new_v4(), json!({"order_id": declined})).await;
-    eventually("what comes behind it is handled", || async {
-        (desk.answers(declined).await.len() == 2).then_some(())
-    })
-    .await;
-    assert!(!desk.is_stored(unknown).await);
+    desk.reaches(unknown, "VOIDED").await;
+    assert_eq!(desk.answers(unknown).await, ["PaymentVoided"]);
+    assert!(!desk.ledger().await.values().any(|status| status == "REFUNDED"));
+}
+
+/// The table comes back from last night: the charge was made, and nobody here knows it.
+#[tokio::test]
+async fn the_money_of_a_charge_whose_row_was_lost_is_given_back_all_the_same() {
+    for (command, by_http) in [("VoidPayment", true), ("VoidPayment", false), ("RefundPayment", false)] {
+        let desk = Desk::open(&[]).await;
+        let order = Uuid::now_v7();
+        assert_eq!(desk.charge("a", order, 500).await.status, 201);
+        sqlx::raw_sql("DELETE FROM outbox; DELETE FROM payments")
+            .execute(&desk.pool().await)
+            .await
+            .unwrap();
+        if by_http {
+            assert_eq!(desk.void(order).await.body()["status"], "PROCESSING");
+        } else {
+            send(&desk, command, Uuid::new_v4(), json!({"order_id": order})).await;
+        }
+        desk.reaches(order, "REFUNDED").await;
+        assert_eq!(desk.answers(order).await, ["PaymentRefunded"], "{command}");
+        assert_eq!(desk.ledger().await.into_values().collect::<Vec<_>>(), ["REFUNDED"]);
+        let charge = desk.charge("b", order, 500).await;
+        assert_eq!(
+            (charge.status, &charge.body()["payment"]["status"]),
+            (409, &json!("REFUNDED"))
+        );
+    }
 }

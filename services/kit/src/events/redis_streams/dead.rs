@@ -11,9 +11,9 @@ use crate::events::{BusError, DeadLetter, Event};
 const PAGE: usize = 200;
 
 /// Moves an entry from the dead letters to its stream, if it is still there. Keys: dead letters, stream; arguments: the
-/// entry, the most entries of the stream, the fields.
+/// entry, the fields.
 const REVIVE: &str = "if redis.call('XDEL', KEYS[1], ARGV[1]) == 0 then return 0 end \
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', unpack(ARGV, 3)) return 1";
+    redis.call('XADD', KEYS[2], '*', unpack(ARGV, 2)) return 1";
 
 impl RedisStreams {
     pub(super) async fn read_dead(
@@ -56,15 +56,13 @@ impl RedisStreams {
         })?;
         let mut connection = self.connection().await?;
         let mut command = redis::cmd("EVAL");
-        command
-            .arg(&[
-                REVIVE,
-                "2",
-                &self.dead_stream(&letter.topic),
-                &self.stream(&letter.topic),
-                &letter.entry,
-            ])
-            .arg(self.max_entries);
+        command.arg(&[
+            REVIVE,
+            "2",
+            &self.dead_stream(&letter.topic),
+            &self.stream(&letter.topic),
+            &letter.entry,
+        ]);
         for (name, value) in encode(event) {
             command.arg(name).arg(value);
         }

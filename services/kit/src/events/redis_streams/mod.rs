@@ -7,21 +7,23 @@ mod dead;
 mod entry;
 mod epoch;
 mod gone;
+mod lost;
 mod source;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::streams::{StreamInfoGroupsReply, StreamMaxlen};
-use redis::{AsyncCommands, AsyncConnectionConfig, ErrorKind, RedisError, RedisResult};
+use redis::{AsyncCommands, AsyncConnectionConfig, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use tokio::sync::OnceCell;
 
 use self::entry::encode;
 use self::source::Source;
-use super::{BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Held, LEASE, Subscription};
+use super::{BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Held, LEASE, Lost, Subscription};
 use crate::args::BusArgs;
 use crate::health::Check;
 
@@ -108,23 +110,33 @@ impl EventBus for RedisStreams {
         let mut pipeline = redis::pipe();
         pipeline.ignore_errors();
         for event in events {
-            pipeline.xadd_maxlen(
-                self.stream(&event.topic),
-                StreamMaxlen::Approx(self.max_entries),
-                "*",
-                &encode(event),
-            );
+            pipeline.xadd(self.stream(&event.topic), "*", &encode(event));
         }
-        let answers: RedisResult<Vec<RedisResult<String>>> = pipeline.query_async(&mut connection).await;
+        let topics: BTreeSet<&str> = events.iter().map(|event| event.topic.as_str()).collect();
+        for topic in &topics {
+            pipeline.xlen(self.stream(topic));
+        }
+        let answers: RedisResult<Vec<RedisResult<Value>>> = pipeline.query_async(&mut connection).await;
         match answers {
-            Ok(answers) if answers.len() == events.len() => answers
-                .into_iter()
-                .map(|answer| {
-                    answer
-                        .map(|_| ())
-                        .map_err(|error| failed("append to the stream", &error))
-                })
-                .collect(),
+            Ok(mut answers) if answers.len() == events.len() + topics.len() => {
+                let lengths = answers.split_off(events.len());
+                for (topic, length) in topics.into_iter().zip(lengths) {
+                    let length = length.and_then(|length| Ok(usize::from_redis_value(length)?));
+                    if length.is_ok_and(|length| length > self.max_entries)
+                        && let Err(error) = self.cut_to_cap(&mut connection, topic).await
+                    {
+                        tracing::debug!(topic, %error, "the stream was not cut");
+                    }
+                }
+                answers
+                    .into_iter()
+                    .map(|answer| {
+                        answer
+                            .map(|_| ())
+                            .map_err(|error| failed("append to the stream", &error))
+                    })
+                    .collect()
+            }
             Ok(_) => all(&BusError {
                 action: "append to the stream",
                 reason: "Redis answered another number of commands".into(),
@@ -152,6 +164,7 @@ impl EventBus for RedisStreams {
                 .map(|topic| (self.stream(topic), topic.clone()))
                 .collect(),
             leases: self.lease_key(&subscription.group, ""),
+            notes: self.notes(),
             subscription: subscription.clone(),
         };
         source.create_groups().await?;
@@ -262,6 +275,18 @@ impl EventBus for RedisStreams {
         self.take_turn(outbox, holder, milliseconds(time)).await
     }
 
+    async fn losses(&self, outbox: &str) -> Result<Vec<Lost>, BusError> {
+        self.read_losses(outbox).await
+    }
+
+    async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError> {
+        self.note_made_good(outbox, last).await
+    }
+
+    async fn room(&self, topic: &str) -> Result<usize, BusError> {
+        self.room_of(topic).await
+    }
+
     async fn hold(&self, subscription: &Subscription) -> Result<(), BusError> {
         let mut connection = self.connection().await?;
         connection
@@ -316,6 +341,16 @@ async fn timed<T>(limit: Duration, command: impl Future<Output = RedisResult<T>>
             "Redis did not answer in time",
         )))
     })
+}
+
+/// Milliseconds and sequence: how ids of entries compare.
+type EntryId = (u64, u64);
+
+/// What is not an id comes before all others.
+fn parse(id: &str) -> EntryId {
+    id.split_once('-')
+        .and_then(|(milliseconds, sequence)| Some((milliseconds.parse().ok()?, sequence.parse().ok()?)))
+        .unwrap_or_default()
 }
 
 fn is_no_group(error: &RedisError) -> bool {

@@ -12,6 +12,7 @@ use redis::streams::{
 };
 
 use super::entry::decode;
+use super::lost::{create_group, note_gone};
 use super::{failed, is_no_group, timed};
 use crate::events::{BusError, Delivery, EventSource, Subscription};
 
@@ -26,6 +27,8 @@ pub(super) struct Source {
     pub(super) streams: Vec<(String, String)>,
     /// What stands before a consumer's name in the key of its lease.
     pub(super) leases: String,
+    /// The key of the notes of what groups have lost.
+    pub(super) notes: String,
     pub(super) subscription: Subscription,
 }
 
@@ -46,7 +49,8 @@ impl EventSource for Source {
                 let Some(last) = ids.last() else { break };
                 after.clone_from(&last.id);
                 let (ids, gone): (Vec<_>, Vec<_>) = ids.into_iter().partition(|id| !id.map.is_empty());
-                self.forget(&stream, &gone).await?;
+                let gone: Vec<&str> = gone.iter().map(|id| id.id.as_str()).collect();
+                self.forget(&stream, &topic, &gone).await?;
                 deliveries.extend(self.with_counts(&stream, &topic, ids).await?);
             }
         }
@@ -106,6 +110,8 @@ impl EventSource for Source {
                     }
                     other => other.map_err(|error| failed("claim stale events", &error))?,
                 };
+                let gone: Vec<&str> = reply.deleted_ids.iter().map(String::as_str).collect();
+                self.forget(&stream, &topic, &gone).await?;
                 deliveries.extend(self.with_counts(&stream, &topic, reply.claimed).await?);
                 cursor = reply.next_stream_id;
                 if cursor == "0-0" || deliveries.len() >= count {
@@ -123,22 +129,18 @@ impl EventSource for Source {
 
 impl Source {
     /// Creates the groups that do not exist, from the beginning of their streams: a stream that Redis lost and that is
-    /// being filled again must not be skipped.
+    /// being filled again must not be skipped. What such a group has not seen of its stream is published again.
     ///
     /// Looks first: a Redis that is full refuses to create even what exists, and is emptied by those alone who read.
     pub(super) async fn create_groups(&mut self) -> Result<(), BusError> {
-        for (stream, _) in self.streams.clone() {
+        for (stream, topic) in self.streams.clone() {
             if self.has_group(&stream).await? {
                 continue;
             }
-            let command = redis::Cmd::xgroup_create_mkstream(&stream, &self.subscription.group, "0");
-            match timed(READ_MARGIN, command.query_async::<()>(&mut self.connection)).await {
-                // Another consumer of the group was faster.
-                Err(error) if error.code() != Some("BUSYGROUP") => {
-                    return Err(failed("create a consumer group", &error));
-                }
-                _ => {}
-            }
+            let command = create_group(&stream, &self.notes, &self.subscription.group, &topic);
+            timed(READ_MARGIN, command.query_async::<()>(&mut self.connection))
+                .await
+                .map_err(|error| failed("create a consumer group", &error))?;
         }
         Ok(())
     }
@@ -174,21 +176,26 @@ impl Source {
         }
     }
 
-    /// Acknowledges entries that were cut off their stream before this group had finished them: nothing is left of them
-    /// to handle or to keep.
-    async fn forget(&mut self, stream: &str, gone: &[StreamId]) -> Result<(), BusError> {
-        if gone.is_empty() {
+    /// Acknowledges entries that left their stream before this group had finished them: nothing is left of them here to
+    /// handle or to keep. First it is noted, so that they are published again.
+    async fn forget(&mut self, stream: &str, topic: &str, gone: &[&str]) -> Result<(), BusError> {
+        let Some(first) = gone.first() else {
             return Ok(());
+        };
+        let command = note_gone(&self.notes, topic, &self.subscription.group, first);
+        match timed(READ_MARGIN, command.query_async::<()>(&mut self.connection)).await {
+            // They stay pending until there is room for the note.
+            Err(error) if error.code() == Some("OOM") => return Ok(()),
+            other => other.map_err(|error| failed("note entries that are gone", &error))?,
         }
-        let entries: Vec<&str> = gone.iter().map(|id| id.id.as_str()).collect();
-        let command = redis::Cmd::xack(stream, &self.subscription.group, &entries);
+        let command = redis::Cmd::xack(stream, &self.subscription.group, gone);
         timed(READ_MARGIN, command.query_async::<()>(&mut self.connection))
             .await
             .map_err(|error| failed("acknowledge entries that are gone", &error))?;
         tracing::warn!(
             stream,
             group = self.subscription.group,
-            entries = entries.len(),
+            entries = gone.len(),
             "entries were gone from their stream before this group had handled them"
         );
         Ok(())

@@ -7,14 +7,11 @@ use redis::aio::ConnectionManager;
 use redis::streams::{StreamInfoGroupsReply, StreamMaxlen, StreamPendingReply, StreamTrimOptions, StreamTrimmingMode};
 use redis::{AsyncCommands, RedisResult, Value};
 
-use super::{RedisStreams, failed, milliseconds};
+use super::{EntryId, RedisStreams, failed, milliseconds, parse};
 use crate::events::{BusError, Held};
 
 /// How long a dead letter is kept.
 const DEAD_LETTER_RETENTION: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// Milliseconds and sequence: how ids of entries compare.
-type EntryId = (u64, u64);
 
 impl RedisStreams {
     /// Cuts what every group of the topic has finished, and dead letters that are too old; returns what is
@@ -43,6 +40,10 @@ impl RedisStreams {
         // Without a group everything is kept for the one that comes, up to the cap.
         if !groups.groups.is_empty() {
             cut(connection, &stream, least).await?;
+        }
+        let held: usize = connection.xlen(&stream).await?;
+        if held > self.max_entries {
+            self.cut_to_cap(connection, topic).await?;
         }
         let dead = self.dead_stream(topic);
         cut(connection, &dead, before(DEAD_LETTER_RETENTION)).await?;
@@ -98,11 +99,4 @@ async fn cut(connection: &mut ConnectionManager, stream: &str, least: EntryId) -
     let least = format!("{}-{}", least.0, least.1);
     let strategy = StreamTrimOptions::minid(StreamTrimmingMode::Exact, least);
     connection.xtrim_options(stream, &strategy).await
-}
-
-/// What is not an id keeps everything.
-fn parse(id: &str) -> EntryId {
-    id.split_once('-')
-        .and_then(|(milliseconds, sequence)| Some((milliseconds.parse().ok()?, sequence.parse().ok()?)))
-        .unwrap_or_default()
 }

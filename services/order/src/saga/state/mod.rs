@@ -6,7 +6,7 @@
 use crate::saga::commands::{Action, Announcement, Command, Due};
 
 /// Why an order did not, or will not, become CONFIRMED.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// Inventory has less than was asked for.
     OutOfStock,
@@ -54,7 +54,7 @@ impl Reason {
 }
 
 /// Where an order stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Taken in; stock was asked for.
     Pending,
@@ -310,7 +310,8 @@ pub fn step(state: State, input: Input) -> Step {
         (State::Confirmed, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         (State::Confirmed, Input::RefundAsked) => applied(State::Refunding, vec![Send(RefundPayment, Due::Now)]),
         (State::Refunding, Input::Committed) => applied(state, vec![Close(CommitStock)]),
-        (State::Refunding, Input::PaymentRefunded) => applied(
+        // Voided: payment had lost the charge, and the processor never made it or had undone it.
+        (State::Refunding, Input::PaymentRefunded | Input::Voided) => applied(
             State::Refunded,
             vec![
                 Close(RefundPayment),

@@ -1,0 +1,205 @@
+//! Publishes again what a group has lost of a topic that this service publishes: what was cut off before the group had handled
+//! it, and everything that the outbox keeps for a group that was made anew. Consumers find what they have handled in their
+//! inboxes. One replica of a service does it at a time, and no faster than the stream has room: what is published again must
+//! not cut off what comes behind it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::republish::RepublishError;
+use super::{EventBus, LastFailure, Lost, outbox};
+use crate::metrics::Metrics;
+
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one replica may be silent before another goes on in its place.
+const TURN: Duration = Duration::from_secs(10);
+/// By so much the clocks of Redis and Postgres may differ, and an event be marked earlier than it was added.
+const MARGIN: TimeDelta = TimeDelta::minutes(1);
+const PAGE: i64 = 500;
+
+/// Makes good what groups have lost of what one outbox has published.
+#[derive(Clone)]
+pub struct Refiller {
+    pool: PgPool,
+    bus: Arc<dyn EventBus>,
+    outbox: String,
+    holder: String,
+    metrics: Metrics,
+}
+
+/// Losses that are being made good.
+#[derive(Debug)]
+pub struct Refilling {
+    losses: Vec<Lost>,
+    /// Since when each topic is to be published again. `None`: from the first event on.
+    since: BTreeMap<String, Option<DateTime<Utc>>>,
+    until: DateTime<Utc>,
+    after: Option<(DateTime<Utc>, Uuid)>,
+    published: BTreeMap<String, u64>,
+}
+
+impl Refilling {
+    fn new(losses: Vec<Lost>, until: DateTime<Utc>) -> Self {
+        let mut since: BTreeMap<String, Option<DateTime<Utc>>> = BTreeMap::new();
+        for lost in &losses {
+            let from = lost.since.map(|since| since - MARGIN);
+            let earliest = since.entry(lost.topic.clone()).or_insert(from);
+            // None comes before every moment.
+            *earliest = (*earliest).min(from);
+        }
+        Self {
+            losses,
+            since,
+            until,
+            after: None,
+            published: BTreeMap::new(),
+        }
+    }
+
+    fn wants(&self, row: &outbox::Published) -> bool {
+        self.since
+            .get(&row.event.topic)
+            .is_some_and(|since| since.is_none_or(|since| row.published_at >= since))
+    }
+}
+
+impl Refiller {
+    /// Makes good what groups lose of what the outbox of the service `outbox` in `pool` publishes to `bus`.
+    pub fn new(pool: PgPool, bus: Arc<dyn EventBus>, outbox: &str, metrics: Metrics) -> Self {
+        Self {
+            pool,
+            bus,
+            outbox: outbox.to_owned(),
+            holder: Uuid::new_v4().to_string(),
+            metrics,
+        }
+    }
+
+    /// Looks every second, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let (mut begun, mut last) = (None, LastFailure::default());
+        while !stop.is_cancelled() {
+            match self.look(&mut begun, &stop).await {
+                Ok(_) => last.clear(),
+                Err(error) if last.is_new(&error) => {
+                    tracing::warn!(%error, "what groups have lost can not be made good for now");
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+    }
+
+    /// Finds out what groups have lost, and publishes it again, going on with what was `begun`; returns how many events that
+    /// were once all of it is done. A stream without room takes the rest later.
+    ///
+    /// # Errors
+    /// When Postgres or the bus did not answer.
+    pub async fn look(&self, begun: &mut Option<Refilling>, stop: &CancellationToken) -> Result<u64, RepublishError> {
+        if begun.is_none() {
+            let losses = self.bus.losses(&self.outbox).await.map_err(RepublishError::Bus)?;
+            if losses.is_empty() {
+                return Ok(0);
+            }
+            let progress = outbox::progress(&self.pool).await;
+            let until = progress.map_err(RepublishError::Database)?.now;
+            *begun = Some(Refilling::new(losses, until));
+        }
+        let Some(work) = begun.as_mut() else { return Ok(0) };
+        loop {
+            let turn = format!("{}:refill", self.outbox);
+            let turn = self.bus.turn(&turn, &self.holder, TURN).await;
+            if stop.is_cancelled() || !turn.map_err(RepublishError::Bus)? {
+                // Another makes it good, and says so when it is done.
+                *begun = None;
+                return Ok(0);
+            }
+            match self.publish_page(work).await? {
+                Page::Published => {}
+                Page::NoRoom => return Ok(0),
+                Page::Last => break,
+            }
+        }
+        if let Some(last) = work.losses.last() {
+            let noted = self.bus.made_good(&self.outbox, last).await;
+            noted.map_err(RepublishError::Bus)?;
+        }
+        let count = work.published.values().sum();
+        self.tell(work);
+        *begun = None;
+        Ok(count)
+    }
+
+    async fn publish_page(&self, work: &mut Refilling) -> Result<Page, RepublishError> {
+        let page = outbox::published(&self.pool, None, work.until, work.after, PAGE)
+            .await
+            .map_err(RepublishError::Database)?;
+        if page.is_empty() {
+            return Ok(Page::Last);
+        }
+        let mut room: BTreeMap<String, usize> = BTreeMap::new();
+        let (mut wanted, mut last) = (vec![], None);
+        for row in page {
+            let at = (row.event.occurred_at, row.event.id);
+            if work.wants(&row) {
+                let topic = &row.event.topic;
+                if !room.contains_key(topic) {
+                    let free = self.bus.room(topic).await.map_err(RepublishError::Bus)?;
+                    room.insert(topic.clone(), free);
+                }
+                match room.get_mut(topic) {
+                    Some(free @ 1..) => *free -= 1,
+                    // The page ends where a stream has no room.
+                    _ => break,
+                }
+                wanted.push(row.event);
+            }
+            last = Some(at);
+        }
+        let Some(last) = last else {
+            return Ok(Page::NoRoom);
+        };
+        if !wanted.is_empty() {
+            super::republish::publish_again(&self.pool, &*self.bus, &self.metrics, &wanted).await?;
+        }
+        for event in &wanted {
+            *work.published.entry(event.topic.clone()).or_default() += 1;
+        }
+        work.after = Some(last);
+        Ok(Page::Published)
+    }
+
+    /// Says who has lost what, but of topics that others publish.
+    fn tell(&self, work: &Refilling) {
+        for lost in &work.losses {
+            let Some(events) = work.published.get(&lost.topic) else {
+                continue;
+            };
+            let labels = [lost.topic.as_str(), lost.group.as_str(), lost.reason.as_str()];
+            self.metrics.stream_group_lost.with_label_values(&labels).inc();
+            tracing::warn!(
+                stream = lost.topic,
+                group = lost.group,
+                reason = lost.reason,
+                since = ?lost.since,
+                events,
+                "a group may have lost events of a stream, they were published again"
+            );
+        }
+    }
+}
+
+enum Page {
+    Published,
+    NoRoom,
+    Last,
+}

@@ -1,0 +1,126 @@
+//! The service of the guide for authors: it is the one that is shown there, and it does what the guide says.
+
+use std::path::Path;
+
+use clap::Parser;
+use http::Method;
+use serde_json::{Value, json};
+use uuid::Uuid;
+use valerix_kit::events::{Event, EventBus, event_id};
+use valerix_kit::testing::access::TestAuth;
+use valerix_kit::testing::{Answer, TestDatabase, TestServer, bus_args, eventually, service_args};
+
+#[path = "../../examples/loyalty/main.rs"]
+#[allow(dead_code, reason = "its main is not run here")]
+mod loyalty;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_guide_shows_the_service_as_it_is() {
+    let guide = read("../../docs/guide/service-author.md");
+    for (language, path) in [
+        ("rust", "examples/loyalty/main.rs"),
+        ("sql", "examples/loyalty/migrations/0001_points.sql"),
+    ] {
+        let shown = format!("```{language}\n{}```", read(path));
+        assert!(
+            guide.contains(&shown),
+            "docs/guide/service-author.md does not show {path} as it is"
+        );
+    }
+    for (copy, origin) in [
+        ("0002_outbox_inbox.sql", "migrations/outbox_inbox.sql"),
+        ("0003_outbox_contract.sql", "migrations/outbox_contract.sql"),
+    ] {
+        assert_eq!(
+            read(&format!("examples/loyalty/migrations/{copy}")),
+            read(origin),
+            "{copy}"
+        );
+    }
+    let keys = read("examples/loyalty/migrations/0004_idempotency.sql");
+    assert_eq!(
+        keys.split_once('\n').unwrap().1,
+        valerix_resilience::idempotency::SCHEMA
+    );
+}
+
+#[tokio::test]
+async fn the_service_of_the_guide_does_what_the_guide_says() {
+    let (database, bus, auth) = (TestDatabase::create().await, bus_args(), TestAuth::start().await);
+    let mut config =
+        loyalty::Config::parse_from(["loyalty", "--database-url=postgres://db", "--redis-url=redis://bus"]);
+    config.service = service_args("loyalty");
+    config.database = database.args();
+    config.bus = bus.clone();
+    auth.close(&mut config.service);
+    let policy = json!({"version": 1, "inbound": {"rateLimit": {"rules": [
+        {"name": "redeem", "routes": ["POST /api/points/redeem"], "requests": 4, "window": "1h"}]}}});
+    std::fs::create_dir_all(&config.service.policy_dir).unwrap();
+    std::fs::write(config.service.policy_dir.join("policy.v1.json"), policy.to_string()).unwrap();
+    let server = TestServer::start(loyalty::build(config).await.unwrap()).await;
+
+    let user = Uuid::now_v7();
+    let bearer = auth.bearer(user, &[]);
+    let ask = |method: Method, path: &str| server.call(method, path).header("authorization", &bearer);
+    let points = async || Answer::of(ask(Method::GET, "/api/points")).await.body()["points"].clone();
+    assert_eq!(server.get("/api/points").await.status, 401);
+    assert_eq!(points().await, 0);
+
+    // A purchase of 499.90, told twice.
+    let streams = valerix_kit::events::redis_streams::RedisStreams::open(&bus);
+    let order = Event {
+        id: event_id("order:1", 2),
+        topic: "order.events".into(),
+        event_type: "OrderConfirmed".into(),
+        aggregate: "order:1".into(),
+        version: 2,
+        occurred_at: chrono::Utc::now(),
+        payload: json!({"order_id": Uuid::nil(), "user_id": user, "amount_minor": 49_990, "currency": "EUR"}),
+        traceparent: String::new(),
+    };
+    for outcome in streams.publish(&[order.clone(), order]).await {
+        outcome.unwrap();
+    }
+    eventually("the points are there", || async {
+        (points().await == 499).then_some(())
+    })
+    .await;
+
+    let redeem = async |key: &str, body: Value| {
+        let request = ask(Method::POST, "/api/points/redeem").header("idempotency-key", key);
+        Answer::of(request.json(&body)).await
+    };
+    let first = redeem("a", json!({"points": 400})).await;
+    assert_eq!((first.status, &first.body()["points"]), (200, &json!(99)), "{first:?}");
+    let again = redeem("a", json!({"points": 400})).await;
+    assert_eq!((again.status, &again.text), (200, &first.text));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    assert_eq!(redeem("b", json!({"points": 100})).await.status, 409);
+    let refused = redeem("c", json!({"points": 0})).await;
+    assert_eq!(
+        (refused.status, &refused.body()["errors"][0]["field"]),
+        (422, &json!("/points"))
+    );
+    assert_eq!(
+        redeem("d", json!({"points": 1})).await.status,
+        429,
+        "the limit of its policy"
+    );
+    assert_eq!(points().await, 99);
+
+    let document = server.get("/openapi.json").await.body();
+    assert_eq!(
+        document["paths"]["/api/points/redeem"]["post"]["requestBody"]["required"],
+        true
+    );
+    let told: Vec<(String, i64)> = sqlx::query_as("SELECT type, (payload->>'points')::bigint FROM outbox")
+        .fetch_all(&database.pool().await)
+        .await
+        .unwrap();
+    assert_eq!(told, [("PointsRedeemed".to_owned(), 400)]);
+}
