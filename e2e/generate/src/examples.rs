@@ -570,6 +570,7 @@ fn backup() -> BackupPolicy {
                 catch_up_window: None,
             },
             databases: vec![database("orders"), database("inventory")],
+            globals: None,
             compression: None,
             retention: Some(BackupRetention::default()),
             verification: Some(BackupVerification {
@@ -615,6 +616,7 @@ fn restore_new() -> Restore {
                 name: "orders".into(),
                 target: Some("orders_look".into()),
             }],
+            roles: None,
             mode: RestoreMode::NewDatabase,
             replace: None,
             scratch: None,

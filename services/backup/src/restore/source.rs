@@ -5,13 +5,15 @@
 
 use super::{
     failure::{Failure, of_archive},
+    plan::Item,
     settings::Settings,
 };
 use crate::{
     archive,
     destination::off_thread,
     hashing::Hashing,
-    manifest::{Manifest, Member},
+    manifest::{ArchivedFile, Manifest},
+    roles::Roles,
     s3::Bucket,
 };
 use std::{
@@ -106,17 +108,28 @@ impl Scratch {
         Ok(manifest)
     }
 
-    /// One dump of the archive, as a file.
-    pub(crate) async fn extract(&self, key: &str, member: &Member) -> Result<PathBuf, Failure> {
-        let (archive, member, path, key) = (
-            self.archive(),
-            member.clone(),
-            self.folder.join("member.dump"),
-            key.to_owned(),
-        );
-        off_thread(move || extract(&archive, &member, &path, &key).map(|()| path))
+    /// One member of the archive, as a file; the one before it is gone then.
+    pub(crate) async fn extract(&self, key: &str, member: ArchivedFile<'_>) -> Result<PathBuf, Failure> {
+        let (archive, path, key) = (self.archive(), self.folder.join("member"), key.to_owned());
+        let (file, sha256) = (member.file.to_owned(), member.sha256.to_owned());
+        off_thread(move || extract(&archive, &file, &sha256, &path, &key).map(|()| path))
             .await
             .map_err(|error| Failure::Task(error.to_string()))?
+    }
+
+    /// The roles that come with these databases; `None` if the archive holds none.
+    pub(crate) async fn roles(&self, key: &str, items: &[Item]) -> Result<Option<Roles>, Failure> {
+        let mut roles: Option<Roles> = None;
+        for globals in items.iter().filter_map(|item| item.member.globals.as_ref()) {
+            let path = self.extract(key, globals.archived()).await?;
+            let script = fs::read(path).map_err(|error| Failure::Scratch(error.to_string()))?;
+            let found = Roles::read(&String::from_utf8_lossy(&script)).map_err(|why| Failure::Damaged {
+                key: key.to_owned(),
+                why: format!("{}: {why}", globals.file),
+            })?;
+            roles.get_or_insert_default().merge(found);
+        }
+        Ok(roles)
     }
 }
 
@@ -142,17 +155,17 @@ fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn extract(archive: &Path, member: &Member, path: &Path, key: &str) -> Result<(), Failure> {
+fn extract(archive: &Path, member: &str, sha256: &str, path: &Path, key: &str) -> Result<(), Failure> {
     let damaged = |why: String| Failure::Damaged {
         key: key.to_owned(),
         why,
     };
-    let unreadable = |error: io::Error| damaged(format!("{}: {error}", member.file));
+    let unreadable = |error: io::Error| damaged(format!("{member}: {error}"));
     let file = File::open(archive).map_err(|error| Failure::Scratch(error.to_string()))?;
     let mut tar = tar::Archive::new(zstd::Decoder::new(file).map_err(unreadable)?);
     for entry in tar.entries().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        if entry.path().map_err(unreadable)?.to_string_lossy() != member.file.as_str() {
+        if entry.path().map_err(unreadable)?.to_string_lossy() != member {
             continue;
         }
         match fs::remove_file(path) {
@@ -162,11 +175,11 @@ fn extract(archive: &Path, member: &Member, path: &Path, key: &str) -> Result<()
         let mut target = archive::create(path).map_err(|error| Failure::Scratch(error.to_string()))?;
         let mut reader = Hashing::new(entry);
         io::copy(&mut reader, &mut target).map_err(|error| Failure::Scratch(error.to_string()))?;
-        let (_, sha256, _) = reader.finish();
-        if sha256 != member.sha256 {
-            return Err(damaged(format!("{} changed on scratch", member.file)));
+        let (_, found, _) = reader.finish();
+        if found != sha256 {
+            return Err(damaged(format!("{member} changed on scratch")));
         }
         return Ok(());
     }
-    Err(damaged(format!("{} is missing", member.file)))
+    Err(damaged(format!("{member} is missing")))
 }
