@@ -124,6 +124,9 @@ pub(crate) fn failure(connection: &Connection, program: &'static str, how: Strin
             ": the role must be able to read everything (grant it pg_read_all_data; large objects need their owner or a superuser)",
         );
     }
+    if said.contains("row-level security") {
+        complaint.push_str(": the role would see a part of the rows only; give it BYPASSRLS, or name the owner");
+    }
     Error::Failed {
         label,
         program,

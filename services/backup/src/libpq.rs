@@ -134,11 +134,12 @@ pub fn is_about_connecting(complaint: &str) -> bool {
 pub fn complaint(stderr: &[u8], connection: &Connection) -> String {
     let mut text = line(stderr);
     if is_about_connecting(&text) {
+        let password = connection.password.to_string_lossy().into_owned();
         for (key, value) in [
             ("host", &connection.host),
             ("username", &connection.username),
             ("dbname", &connection.database),
-            ("password", &connection.password),
+            ("password", &password),
         ] {
             text = text.replace(&format!("\"{value}\""), &format!("<key {key}>"));
         }

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     archive,
-    destination::off_thread,
+    destination::{off_thread, slot_of},
     hashing::Hashing,
     manifest::{ArchivedFile, Manifest},
     roles::Roles,
     s3::Bucket,
+    volume,
 };
 use std::{
     fs::{self, DirBuilder, File},
@@ -77,7 +78,13 @@ impl Scratch {
                 let reach = settings.arguments.s3.reach();
                 let bucket = Bucket::open(&destination, &reach).map_err(|error| unavailable(error.to_string()))?;
                 let fetched = bucket.fetch(&key, &self.archive()).await;
-                fetched.map(|_| ()).map_err(|error| unavailable(error.to_string()))
+                let Err(error) = fetched else { return Ok(()) };
+                let (folder, _) = key.rsplit_once('/').map_or(("", ""), |(folder, name)| (folder, name));
+                let names: Vec<_> = bucket.keys(folder).await.unwrap_or_default();
+                let beside = names
+                    .iter()
+                    .filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/'));
+                Err(unavailable(format!("{error}{}", neighbours(beside))))
             }
             None => Err(unavailable("its destination is neither a claim nor a bucket".into())),
         }
@@ -133,11 +140,30 @@ impl Scratch {
     }
 }
 
+/// The newest archives of a folder, for whoever has named one that is not there.
+fn neighbours<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const NAMED: usize = 5;
+    let mut archives: Vec<_> = names.filter(|name| slot_of(name).is_some()).collect();
+    archives.sort_unstable_by(|one, other| other.cmp(one));
+    if archives.is_empty() {
+        return "; there is no archive in its folder: is the key whole, <prefix or path>/<namespace>/<policy>/<yyyymmdd>.tar.zst?".into();
+    }
+    let more = match archives.len() {
+        count if count > NAMED => format!(" and {} older ones", count - NAMED),
+        _ => String::new(),
+    };
+    archives.truncate(NAMED);
+    format!("; in its folder lie {}{more}", archives.join(", "))
+}
+
 fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
     let unavailable = |error: io::Error| Failure::Fetch {
         key: key.to_owned(),
         why: if error.kind() == io::ErrorKind::NotFound {
-            "it is not on the destination: was it moved or removed?".to_owned()
+            let folder = from.parent().unwrap_or(from);
+            let names = volume::names(folder).unwrap_or_default();
+            let beside = neighbours(names.iter().map(String::as_str));
+            format!("it is not on the destination: was it moved or removed?{beside}")
         } else {
             error.to_string()
         },

@@ -7,6 +7,7 @@ use super::verdict::{Finding, Rung};
 use crate::{client::Client, connection::Connection, libpq, roles::Roles};
 use std::{
     collections::BTreeSet,
+    ffi::OsString,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -109,7 +110,7 @@ impl Server {
             port: 5432,
             database: database.into(),
             username: USER.into(),
-            password: String::new(),
+            password: OsString::new(),
             ssl_mode: None,
             root_certificates: None,
         }

@@ -297,7 +297,7 @@ async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
             "key",
             "pg/shop/nightly/20260101.tar.zst".into(),
             "ArchiveUnavailable",
-            "not on the destination",
+            "in its folder lie 20260821.tar.zst",
         ),
     ] {
         restoring.source = good.clone();
@@ -399,7 +399,11 @@ async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
     store.remove(&key);
     restoring.put();
     let ended = restoring.run("gone").await;
-    restoring.assert_failed(&ended, "ArchiveUnavailable", &[&key]);
+    restoring.assert_failed(
+        &ended,
+        "ArchiveUnavailable",
+        &[&key, "there is no archive in its folder"],
+    );
     assert!(restoring.databases(&restoring.mark).await.is_empty());
     database.drop().await;
 }
