@@ -105,7 +105,7 @@ async fn a_wrong_password_fails_at_once_and_names_the_database() {
 async fn what_row_level_security_hides_is_refused_and_not_left_out() {
     let database = Database::new(
         "orders",
-        &format!("{SMALL} ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY some ON t USING (id < 10)"),
+        &format!("{SMALL} ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY low ON t USING (id < 10)"),
     )
     .await;
     let harness = Harness::new(&[("orders", &database.name)]).await;
