@@ -27,10 +27,10 @@ pub use backup::{
     RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
-    BackupDatabase, BackupDestination, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus, BackupRetention,
-    BackupSchedule, BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression, DestinationChoice,
-    LastRun, LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore, VerificationQuery,
-    VolumeClaimDestination,
+    BackupDatabase, BackupDestination, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus,
+    BackupRetention, BackupSchedule, BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression,
+    DestinationChoice, LastRun, LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore,
+    VerificationQuery, VolumeClaimDestination,
 };
 pub use chaos_experiment::{
     AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget,
@@ -56,8 +56,8 @@ pub use resilient_service::{
 };
 pub use restore::{
     PolicyName, Replace, Restore, RestoreDatabase, RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJobStatus,
-    RestoreMode, RestorePhase, RestoreSelect, RestoreSource, RestoreSourceStatus, RestoreSpec, RestoreStatus,
-    RestoreTarget, StoredArchive,
+    RestoreMode, RestorePhase, RestoreRoles, RestoreSelect, RestoreSource, RestoreSourceStatus, RestoreSpec,
+    RestoreStatus, RestoreTarget, StoredArchive,
 };
 
 /// The API group of every kind.

@@ -12,12 +12,12 @@ COPY backup /image/bin/backup
 RUN ! ldd /image/bin/backup 2>&1 | grep 'not found'
 # Just-in-time compilation and its bitcode are large and not used.
 RUN cd /usr/lib/postgresql/15 \
-    && cp --parents --dereference "$PWD"/bin/psql "$PWD"/bin/pg_dump "$PWD"/bin/pg_restore \
+    && cp --parents --dereference "$PWD"/bin/psql "$PWD"/bin/pg_dump "$PWD"/bin/pg_dumpall "$PWD"/bin/pg_restore \
         "$PWD"/bin/initdb "$PWD"/bin/postgres /bin/sh /image \
     && find "$PWD/lib" -maxdepth 1 -name '*.so' ! -name 'llvmjit*' -exec cp --parents --dereference {} /image \; \
     && cp --parents --recursive --dereference /usr/share/postgresql/15 /image \
     && if test -d /usr/share/zoneinfo; then cp --parents --recursive --dereference /usr/share/zoneinfo /image; fi \
-    && ldd /image/bin/backup /bin/sh bin/psql bin/pg_dump bin/pg_restore bin/initdb bin/postgres $(find /image/usr/lib/postgresql -name '*.so') \
+    && ldd /image/bin/backup /bin/sh bin/psql bin/pg_dump bin/pg_dumpall bin/pg_restore bin/initdb bin/postgres $(find /image/usr/lib/postgresql -name '*.so') \
      | grep --only-matching '/[^ :]*\.so[^ ]*' | grep --invert-match '^/image/' | sort --unique \
      | xargs cp --parents --dereference --target-directory=/image \
     && echo 'valerix:x:65532:65532::/:/sbin/nologin' > /image/etc/passwd

@@ -47,6 +47,9 @@ pub struct BackupPolicySpec {
     /// The databases; all must be dumped or nothing is stored. Required.
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub databases: Vec<BackupDatabase>,
+    /// Whether the roles of each database's server, with their memberships and settings and without their passwords, are stored beside its dump. Default: WithoutPasswords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub globals: Option<BackupGlobals>,
     /// How the archive is compressed. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
@@ -134,6 +137,18 @@ pub struct Minimum {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100))]
     pub max_shrink_percent: Option<u32>,
+}
+
+/// What is stored of a server beside its databases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum BackupGlobals {
+    /// Every role but its password.
+    #[default]
+    WithoutPasswords,
+    /// Nothing.
+    None,
 }
 
 /// Compression of the archive.

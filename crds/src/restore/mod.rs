@@ -6,8 +6,8 @@ mod spec;
 mod status;
 
 pub use spec::{
-    PolicyName, Replace, Restore, RestoreDatabase, RestoreMode, RestoreSelect, RestoreSource, RestoreSpec,
-    RestoreTarget, StoredArchive,
+    PolicyName, Replace, Restore, RestoreDatabase, RestoreMode, RestoreRoles, RestoreSelect, RestoreSource,
+    RestoreSpec, RestoreTarget, StoredArchive,
 };
 pub use status::{
     RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJobStatus, RestorePhase, RestoreSourceStatus, RestoreStatus,

@@ -47,6 +47,9 @@ pub struct RestoreSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub databases: Vec<RestoreDatabase>,
+    /// Create makes the roles of the archive that the server lacks, without passwords: every role of the server that the databases were on. What gives power over the whole server (SUPERUSER, CREATEROLE, REPLICATION, BYPASSRLS, membership in a superuser) is left out and named. Skip makes none. Default: Skip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<RestoreRoles>,
     /// NewDatabase makes databases that are not there yet; ReplaceDatabase puts one in the place of a living one. Default: NewDatabase.
     #[serde(default)]
     pub mode: RestoreMode,
@@ -144,6 +147,18 @@ pub struct RestoreDatabase {
     #[serde(rename = "as", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub target: Option<String>,
+}
+
+/// What becomes of the roles in the archive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum RestoreRoles {
+    /// None is made.
+    #[default]
+    Skip,
+    /// Those that the server lacks are made.
+    Create,
 }
 
 /// What becomes of what is there.

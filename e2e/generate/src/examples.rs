@@ -14,9 +14,9 @@ use valerix_crds::{
     LatencyFault, LimitKey, LimitKeyType, LimitScope, LocalReference, NetworkPolicy, NetworkPolicyMode, PodKillFault,
     PolicyName, Priorities, Priority, Probe, ProbeMode, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule,
     Replace, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResourceRequirements, Restore,
-    RestoreDatabase, RestoreMode, RestoreSelect, RestoreSource, RestoreSpec, RestoreTarget, RoutePriority, Safety,
-    SecretReference, SecurityContext, SteadyState, Target, Timeouts, TrialRestore, Verbatim, VolumeClaimDestination,
-    VolumeMount, Weekday,
+    RestoreDatabase, RestoreMode, RestoreRoles, RestoreSelect, RestoreSource, RestoreSpec, RestoreTarget,
+    RoutePriority, S3Destination, Safety, SecretReference, SecurityContext, SteadyState, StoredArchive, Target,
+    Timeouts, TrialRestore, Verbatim, VolumeClaimDestination, VolumeMount, Weekday,
 };
 
 mod shop;
@@ -93,6 +93,11 @@ fn examples() -> Result<Vec<Example>> {
             objects: vec![object(&backup())?],
         },
         Example {
+            name: "backup-s3",
+            about: "The same into a bucket of an S3-compatible store: one conditional PutObject a day. Needs the bucket and the Secrets.",
+            objects: vec![object(&backup_into_bucket())?],
+        },
+        Example {
             name: "restore-new-database",
             about: "Gives one database of the newest archive back under a name of its own. Nothing that is there is touched.",
             objects: vec![object(&restore_new())?],
@@ -101,6 +106,11 @@ fn examples() -> Result<Vec<Example>> {
             name: "restore-replace",
             about: "Puts the database of one day in the place of the living one, which is kept aside, closed, for three days.",
             objects: vec![object(&restore_replacing()?)?],
+        },
+        Example {
+            name: "restore-lost-cluster",
+            about: "The cluster is gone, its bucket is not: everything of one archive, with the roles that the new server lacks.",
+            objects: vec![object(&restore_lost())?],
         },
     ];
     for (name, about, experiment) in shop::experiments()? {
@@ -570,6 +580,7 @@ fn backup() -> BackupPolicy {
                 catch_up_window: None,
             },
             databases: vec![database("orders"), database("inventory")],
+            globals: None,
             compression: None,
             retention: Some(BackupRetention::default()),
             verification: Some(BackupVerification {
@@ -588,6 +599,51 @@ fn backup() -> BackupPolicy {
             suspend: false,
         },
     )
+}
+
+/// A bucket, and how it is reached.
+fn bucket() -> BackupDestination {
+    let secret = |name: &str| SecretReference { name: name.into() };
+    BackupDestination {
+        s3: Some(S3Destination {
+            bucket: "archives".into(),
+            prefix: Some("pg".into()),
+            endpoint: Some("https://minio.storage.svc:9000".into()),
+            region: None,
+            path_style: None,
+            credentials_secret_ref: secret("store"),
+            ca_secret_ref: Some(secret("store-authority")),
+            checksum_mode: None,
+        }),
+        volume_claim: None,
+    }
+}
+
+fn backup_into_bucket() -> BackupPolicy {
+    let mut policy = backup();
+    policy.spec.destination = bucket();
+    policy.spec.verification = Some(BackupVerification {
+        restore: TrialRestore::EveryRun,
+        ..BackupVerification::default()
+    });
+    policy
+}
+
+fn restore_lost() -> Restore {
+    let mut restore = restore_new();
+    restore.metadata.name = Some("everything".into());
+    let spec = &mut restore.spec;
+    spec.source = RestoreSource {
+        archive: Some(StoredArchive {
+            destination: bucket(),
+            key: "pg/shop/nightly/20260821.tar.zst".into(),
+            sha256: None,
+        }),
+        ..RestoreSource::default()
+    };
+    spec.databases = Vec::new();
+    spec.roles = Some(RestoreRoles::Create);
+    restore
 }
 
 fn duration(text: &str) -> Result<Duration> {
@@ -615,6 +671,7 @@ fn restore_new() -> Restore {
                 name: "orders".into(),
                 target: Some("orders_look".into()),
             }],
+            roles: None,
             mode: RestoreMode::NewDatabase,
             replace: None,
             scratch: None,

@@ -267,3 +267,125 @@ async fn replaced(world: &World, namespace: &str, living: &str) -> Result<()> {
     );
     Ok(())
 }
+
+/// The walk of docs/runbooks/cluster-lost.md: policy, records, database and role are gone, the claim with the archive is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_on_a_claim_comes_back_when_all_else_is_lost() -> Result<()> {
+    let world = World::with_shop().await?;
+    let test = world.with_namespace("lost", async |namespace| {
+        let lost = namespace.replace('-', "_");
+        let owner = format!("owner_{lost}");
+        let outcome = given_back(&world, namespace, &lost, &owner).await;
+        let drop = format!("DROP DATABASE IF EXISTS {lost} WITH (FORCE)");
+        sql(&world, "postgres", &drop).await?;
+        sql(&world, "postgres", &format!("DROP ROLE IF EXISTS {owner}")).await?;
+        outcome
+    });
+    test.await
+}
+
+async fn given_back(world: &World, namespace: &str, lost: &str, owner: &str) -> Result<()> {
+    for statement in [
+        format!("CREATE ROLE {owner} LOGIN PASSWORD 'forgotten' CONNECTION LIMIT 7"),
+        format!("CREATE DATABASE {lost}"),
+    ] {
+        sql(world, "postgres", &statement).await?;
+    }
+    let fill = format!(
+        "CREATE TABLE notes AS SELECT i AS id, md5(i::text) AS note FROM generate_series(1, 1000) i; ALTER TABLE notes OWNER TO {owner}"
+    );
+    sql(world, lost, &fill).await?;
+    const FINGERPRINT: &str = "SELECT md5(string_agg(n::text, ',' ORDER BY id)) || (SELECT tableowner FROM pg_tables WHERE tablename = 'notes') FROM notes n";
+    let before = sql(world, lost, FINGERPRINT).await?;
+    admin(world, namespace, lost, "living").await?;
+    admin(world, namespace, "postgres", "postgres-admin").await?;
+    let policy = json!({
+        "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "nightly"},
+        "spec": {
+            "databases": [{"name": lost, "connectionSecretRef": {"name": "living"}}],
+            "destination": {"volumeClaim": {"claimName": "backups"}},
+        },
+    });
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "backups"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}},
+    });
+    for object in [&claim, &policy] {
+        world.create(namespace, &object.to_string()).await?.text()?;
+    }
+    let ready = |policy: &BackupPolicy| {
+        policy
+            .status
+            .as_ref()
+            .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
+    };
+    world
+        .object(namespace, "nightly", "Ready", Duration::from_secs(30), ready)
+        .await?;
+    backup::run_by_hand(world, namespace, "nightly", "first").await?;
+    let record: Backup = backup::finished(world, namespace, "nightly", Duration::from_secs(120)).await?;
+    let upload = record.status.clone().unwrap_or_default().upload;
+    let key = upload
+        .key
+        .with_context(|| format!("nothing was stored: {:?}", record.status))?;
+
+    // All is lost but the claim.
+    let policies = world.api::<BackupPolicy>(namespace);
+    policies.delete("nightly", &DeleteParams::default()).await?;
+    let records = world.api::<Backup>(namespace);
+    records
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await?;
+    let gone = eventually(Duration::from_secs(60), || async {
+        let (policies, records) = (
+            policies.get_opt("nightly").await.ok()?,
+            records.list(&ListParams::default()).await.ok()?,
+        );
+        (policies.is_none() && records.items.is_empty()).then_some(())
+    });
+    ensure!(gone.await.is_some(), "the policy and its records are gone");
+    sql(world, "postgres", &format!("DROP DATABASE {lost} WITH (FORCE)")).await?;
+    sql(world, "postgres", &format!("DROP ROLE {owner}")).await?;
+
+    let spec = |key: &str| {
+        json!({
+            "source": {"archive": {"destination": {"volumeClaim": {"claimName": "backups"}}, "key": key}},
+            "target": {"connectionSecretRef": {"name": "postgres-admin"}},
+            // The shop's server has roles of other tests, which come and go.
+            "roles": "Create",
+        })
+    };
+    let (folder, name) = key.rsplit_once('/').context("the key has no folder")?;
+    let wrong = carried_out(world, namespace, "wrong", &spec(&format!("{folder}/20010101.tar.zst"))).await?;
+    let status = wrong.status.unwrap_or_default();
+    let message = status.message.unwrap_or_default();
+    ensure!(status.reason.as_deref() == Some("ArchiveUnavailable"), "{message}");
+    ensure!(
+        message.contains(name),
+        "the archives that are there are named: {message}"
+    );
+
+    let restored = carried_out(world, namespace, "everything", &spec(&key)).await?;
+    completed(&restored)?;
+    let message = restored.status.unwrap_or_default().message.unwrap_or_default();
+    ensure!(
+        message.contains(owner) && message.contains("without passwords"),
+        "{message}"
+    );
+    ensure!(
+        sql(world, lost, FINGERPRINT).await? == before,
+        "rows and owner are as they were"
+    );
+    let role = format!(
+        "SELECT rolcanlogin::text || rolconnlimit || (rolpassword IS NULL) FROM pg_authid WHERE rolname = '{owner}'"
+    );
+    let role = sql(world, "postgres", &role).await?;
+    ensure!(role == "true7true", "the role without its password: {role}");
+
+    // The policy of the same name is another one, and begins anew.
+    world.create(namespace, &policy.to_string()).await?.text()?;
+    world
+        .object(namespace, "nightly", "Ready", Duration::from_secs(30), ready)
+        .await?;
+    Ok(())
+}

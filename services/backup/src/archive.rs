@@ -88,13 +88,13 @@ pub fn write(path: &Path, folder: &Path, manifest: &Manifest, zstd_level: i32) -
     encoder.include_checksum(true).map_err(io_error(at()))?;
     let mut builder = tar::Builder::new(encoder);
     let modified = u64::try_from(manifest.created_at.timestamp()).unwrap_or_default();
-    for member in &manifest.databases {
-        let source = folder.join(&member.file);
+    for member in manifest.files() {
+        let source = folder.join(member.file);
         let reading = || format!("read {}", source.display());
         let file = File::open(&source).map_err(io_error(reading()))?;
         let mut reader = Hashing::new(BufReader::with_capacity(CHUNK, file).take(member.bytes));
         builder
-            .append_data(&mut header(member.bytes, modified), &member.file, &mut reader)
+            .append_data(&mut header(member.bytes, modified), member.file, &mut reader)
             .map_err(io_error(at()))?;
         let (_, sha256, bytes) = reader.finish();
         if sha256 != member.sha256 || bytes != member.bytes {
@@ -192,14 +192,15 @@ pub(crate) fn unpack(path: &Path, folder: &Path) -> Result<(), Error> {
 }
 
 fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), Error> {
-    if manifest.format != manifest::FORMAT {
+    if !(manifest::OLDEST_FORMAT..=manifest::FORMAT).contains(&manifest.format) {
         return Err(damaged(format!(
-            "its manifest has format {}, this runner knows {}",
+            "its manifest has format {}, this runner knows {} to {}",
             manifest.format,
+            manifest::OLDEST_FORMAT,
             manifest::FORMAT
         )));
     }
-    for member in &manifest.databases {
+    for member in manifest.files() {
         let Some((_, sha256, bytes)) = found.iter().find(|(name, ..)| *name == member.file) else {
             return Err(damaged(format!("{} is missing", member.file)));
         };
@@ -216,11 +217,11 @@ fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), E
             )));
         }
     }
-    if found.len() != manifest.databases.len() {
+    let named = manifest.files().count();
+    if found.len() != named {
         return Err(damaged(format!(
-            "it has {} members, its manifest names {}",
-            found.len(),
-            manifest.databases.len()
+            "it has {} members, its manifest names {named}",
+            found.len()
         )));
     }
     Ok(())

@@ -5,8 +5,10 @@
 //! instead of in a pod that never starts.
 
 use std::{
+    ffi::OsString,
     fmt, fs, io,
     net::Ipv6Addr,
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 use valerix_crds::BackupDatabase;
@@ -36,7 +38,7 @@ pub struct Connection {
     /// Login role.
     pub username: String,
     /// Its password; never on a command line, never in a log.
-    pub password: String,
+    pub password: OsString,
     /// libpq's sslmode.
     pub ssl_mode: Option<String>,
     /// File with the certificates that the server's certificate is checked against, where it is checked.
@@ -126,13 +128,13 @@ pub(crate) fn read_as(
         None => mount.value("user")?,
         username => username,
     };
-    match (host, username, mount.value("password")?) {
+    match (host, username, mount.bytes("password")?) {
         (Some(host), Some(username), Some(password)) => Ok(Connection {
             host,
             port,
             database: mount.value("dbname")?.unwrap_or_else(|| database.name.clone()),
             username,
-            password,
+            password: OsString::from_vec(password),
             ssl_mode,
             root_certificates,
             name: database.name.clone(),
@@ -162,25 +164,33 @@ struct Mount<'a> {
 }
 
 impl Mount<'_> {
+    /// A value that is text.
+    fn value(&self, key: &'static str) -> Result<Option<String>, Error> {
+        let text = self.bytes(key)?.map(String::from_utf8).transpose();
+        text.map_err(|_| self.wrong(key, "it is no UTF-8: write it anew without its special characters"))
+    }
+
     /// An empty value counts as absent. One line break at the end is what `echo` leaves and never meant; one of Windows
     /// is refused, since nobody can see it.
-    fn value(&self, key: &'static str) -> Result<Option<String>, Error> {
-        let text = match fs::read_to_string(self.folder.join(key)) {
-            Ok(text) => text,
+    fn bytes(&self, key: &'static str) -> Result<Option<Vec<u8>>, Error> {
+        let mut bytes = match fs::read(self.folder.join(key)) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.wrong(key, &format!("failed to read it: {error}"))),
         };
-        if text.contains('\0') {
+        if bytes.contains(&0) {
             return Err(self.wrong(key, "it holds a NUL byte"));
         }
-        if text.ends_with("\r\n") {
+        if bytes.ends_with(b"\r\n") {
             return Err(self.wrong(
                 key,
                 "it ends with a carriage return and a line break, as Windows writes lines: write the value alone",
             ));
         }
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        Ok((!text.is_empty()).then(|| text.to_owned()))
+        if bytes.ends_with(b"\n") {
+            bytes.pop();
+        }
+        Ok((!bytes.is_empty()).then_some(bytes))
     }
 
     /// libpq would take some of these forms for a host name and never find it.
@@ -273,8 +283,8 @@ mod tests {
         let connection = read(folder.path(), 2, &database()).unwrap();
         assert_eq!((connection.port, connection.database.as_str()), (5432, "orders"));
         assert_eq!(
-            (connection.username.as_str(), connection.password.as_str()),
-            ("u", " p ")
+            (connection.username.as_str(), connection.password.to_str()),
+            ("u", Some(" p "))
         );
         let folder = mounted(&with(&[("port", "6"), ("dbname", "o r"), ("user", "other")]));
         let connection = read(folder.path(), 2, &database()).unwrap();
@@ -301,6 +311,17 @@ mod tests {
             let folder = mounted(&[("host", "db"), ("username", "u"), ("password", password)]);
             assert_eq!(read(folder.path(), 2, &database()).unwrap().password, password);
         }
+        // Also bytes that are no text, as some other encoding has them; of a name they are refused.
+        let folder = mounted(&with(&[]));
+        fs::write(folder.path().join("2/password"), b"caf\xe9 \xff\n").unwrap();
+        let read = || read(folder.path(), 2, &database());
+        assert_eq!(read().unwrap().password.as_encoded_bytes(), b"caf\xe9 \xff");
+        fs::write(folder.path().join("2/username"), b"caf\xe9").unwrap();
+        let error = read().unwrap_err().to_string();
+        assert!(
+            error.contains("secret orders-db, key username: it is no UTF-8"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -354,7 +354,7 @@ impl Destination {
         let names: Vec<String> = match &self.medium {
             Medium::Volume { volume, .. } => {
                 let volume = volume.clone();
-                off_thread(move || volume.names()).await?
+                off_thread(move || volume.names()).await?.map_err(Failure::Volume)?
             }
             Medium::S3(remote) => {
                 let folder = self.folder(&remote.destination);

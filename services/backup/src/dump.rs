@@ -51,10 +51,12 @@ pub enum Error {
         source: io::Error,
     },
     /// Something that passes stood in the way: the same dump may succeed later.
-    #[error("{label}: pg_dump {obstacle} ({how}): {complaint}")]
+    #[error("{label}: {program} {obstacle} ({how}): {complaint}")]
     Passing {
         /// The database.
         label: String,
+        /// The program.
+        program: &'static str,
         /// What it was.
         obstacle: String,
         /// How the program ended.
@@ -95,17 +97,23 @@ pub async fn dump(connection: &Connection, client: &Client, file: &Path) -> Resu
     if output.status.success() {
         return Ok(());
     }
-    Err(failure(connection, output.status.to_string(), &output.stderr))
+    Err(failure(
+        connection,
+        "pg_dump",
+        output.status.to_string(),
+        &output.stderr,
+    ))
 }
 
-/// What it means that pg_dump ended so and wrote this.
-fn failure(connection: &Connection, how: String, stderr: &[u8]) -> Error {
+/// What it means that a dumping program ended so and wrote this.
+pub(crate) fn failure(connection: &Connection, program: &'static str, how: String, stderr: &[u8]) -> Error {
     let label = connection.label.clone();
     let said = libpq::complaint(stderr, connection);
     let mut complaint = libpq::shortened(&said);
     if let Some(obstacle) = passing_obstacle(&said) {
         return Error::Passing {
             label,
+            program,
             obstacle,
             how,
             complaint,
@@ -116,9 +124,12 @@ fn failure(connection: &Connection, how: String, stderr: &[u8]) -> Error {
             ": the role must be able to read everything (grant it pg_read_all_data; large objects need their owner or a superuser)",
         );
     }
+    if said.contains("row-level security") {
+        complaint.push_str(": the role would see a part of the rows only; give it BYPASSRLS, or name the owner");
+    }
     Error::Failed {
         label,
-        program: "pg_dump",
+        program,
         how,
         complaint,
     }
@@ -329,7 +340,7 @@ mod tests {
             ssl_mode: None,
             root_certificates: None,
         };
-        failure(&connection, "exit status: 1".into(), stderr.as_bytes())
+        failure(&connection, "pg_dump", "exit status: 1".into(), stderr.as_bytes())
     }
 
     /// As pg_dump 16 locks: all tables in one statement.

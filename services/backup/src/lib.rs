@@ -4,7 +4,7 @@
 //! slot's Backup record. What comes out: one archive at the destination or none, the record's status, an exit code.
 //!
 //! Read [`run`] from top to bottom, then `prepare`: every step stands there. Pure: [`settings`], [`manifest`], [`plausibility`],
-//! [`decision`], [`retention`]. The database is touched in [`server`] and [`dump`], both by [`libpq`]'s programs, scratch in [`dump`] and
+//! [`decision`], [`retention`], [`roles`]. The database is touched in [`server`], [`dump`] and [`globals`], by [`libpq`]'s programs, scratch in [`dump`] and
 //! [`archive`], the destination in [`volume`] and [`s3`], the API server in [`record`].
 
 pub mod archive;
@@ -13,12 +13,14 @@ pub mod connection;
 pub mod decision;
 pub mod dump;
 pub mod failure;
+pub mod globals;
 pub mod libpq;
 pub mod manifest;
 pub mod plausibility;
 pub mod record;
 pub mod restore;
 pub mod retention;
+pub mod roles;
 pub mod run;
 pub mod s3;
 pub mod server;

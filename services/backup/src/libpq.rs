@@ -54,6 +54,11 @@ pub fn connected(client: &Client, program: &str, connection: &Connection) -> Com
     command
 }
 
+/// The name of its database alone, for a program that wants it apart.
+pub fn database_text(connection: &Connection) -> String {
+    format!("dbname={}", quoted(&connection.database))
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors
@@ -64,7 +69,6 @@ pub async fn output(mut command: Command) -> io::Result<std::process::Output> {
 
 /// Everything but the password, quoted as libpq reads it: a name may hold spaces, quotes and `=`.
 fn connection_text(connection: &Connection) -> String {
-    let quoted = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
     let mut text = format!(
         "host={} port={} user={} dbname={} connect_timeout={CONNECT_TIMEOUT_SECONDS} keepalives_idle=15 keepalives_interval=5 keepalives_count=3 tcp_user_timeout={}",
         quoted(&connection.host),
@@ -82,6 +86,10 @@ fn connection_text(connection: &Connection) -> String {
         text.push_str(&quoted(&certificates.to_string_lossy()));
     }
     text
+}
+
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// What a complaint about connecting means. What libpq says itself is English; a server may speak another language, and
@@ -126,11 +134,12 @@ pub fn is_about_connecting(complaint: &str) -> bool {
 pub fn complaint(stderr: &[u8], connection: &Connection) -> String {
     let mut text = line(stderr);
     if is_about_connecting(&text) {
+        let password = connection.password.to_string_lossy().into_owned();
         for (key, value) in [
             ("host", &connection.host),
             ("username", &connection.username),
             ("dbname", &connection.database),
-            ("password", &connection.password),
+            ("password", &password),
         ] {
             text = text.replace(&format!("\"{value}\""), &format!("<key {key}>"));
         }

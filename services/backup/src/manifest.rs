@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 /// Name of the member.
 pub const FILE: &str = "manifest.json";
 /// Version of the form below.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The oldest version that is still understood: one without roles.
+pub const OLDEST_FORMAT: u32 = 1;
 
 /// What an archive holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +61,9 @@ pub struct Member {
     pub tables: u64,
     /// Rows of each table, as counted in the dump itself.
     pub rows: BTreeMap<String, u64>,
+    /// The roles of its server, where the policy asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub globals: Option<Globals>,
     /// Version of the server.
     pub server_version: String,
     /// Version of pg_dump.
@@ -67,6 +72,67 @@ pub struct Member {
     pub started_at: DateTime<Utc>,
     /// How long the dump took. Unit: milliseconds.
     pub duration_milliseconds: u64,
+}
+
+/// The script that makes the roles of a database's server, without their passwords.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Globals {
+    /// Name of the member.
+    pub file: String,
+    /// sha256 of the member, lower-case hex.
+    pub sha256: String,
+    /// Size of the member. Unit: bytes.
+    pub bytes: u64,
+    /// Roles in it.
+    pub roles: u64,
+}
+
+/// One member of the archive beside the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchivedFile<'a> {
+    /// Its name.
+    pub file: &'a str,
+    /// Its sha256, lower-case hex.
+    pub sha256: &'a str,
+    /// Its size. Unit: bytes.
+    pub bytes: u64,
+}
+
+impl Manifest {
+    /// Every member but the manifest itself, in the order of the archive.
+    pub fn files(&self) -> impl Iterator<Item = ArchivedFile<'_>> {
+        self.databases.iter().flat_map(|member| {
+            let globals = member.globals.as_ref().map(Globals::archived);
+            [Some(member.archived()), globals].into_iter().flatten()
+        })
+    }
+}
+
+impl Member {
+    /// The dump.
+    pub fn archived(&self) -> ArchivedFile<'_> {
+        ArchivedFile {
+            file: &self.file,
+            sha256: &self.sha256,
+            bytes: self.bytes,
+        }
+    }
+}
+
+impl Globals {
+    /// The script.
+    pub fn archived(&self) -> ArchivedFile<'_> {
+        ArchivedFile {
+            file: &self.file,
+            sha256: &self.sha256,
+            bytes: self.bytes,
+        }
+    }
+}
+
+/// Name of the member with the roles of a database's server.
+pub fn globals_file(database: &str) -> String {
+    format!("{database}.globals.sql")
 }
 
 /// Name of a database's member.

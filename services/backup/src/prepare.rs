@@ -10,7 +10,8 @@ use crate::{
     destination::{Destination, off_thread},
     dump,
     failure::Failure,
-    manifest::{self, Manifest, Member, Owner},
+    globals,
+    manifest::{self, Globals, Manifest, Member, Owner},
     plausibility,
     record::{MAX_MESSAGE, Record},
     server::{self, Server},
@@ -27,7 +28,8 @@ use std::{
 };
 use tokio::time::Instant;
 use valerix_crds::{
-    Backup, BackupDatabaseStatus, BackupPhase, BackupStatus, ConditionalWrites, UploadState, backup_runner,
+    Backup, BackupDatabaseStatus, BackupGlobals, BackupPhase, BackupStatus, ConditionalWrites, UploadState,
+    backup_runner,
 };
 
 /// Level of zstd when the policy does not say.
@@ -202,11 +204,16 @@ impl Preparation<'_> {
         let file = manifest::member_file(&connection.name);
         let path = self.scratch.join(&file);
         let mut attempts = 0;
-        let (started_at, begun) = loop {
+        let (started_at, begun, globals) = loop {
             attempts += 1;
             let (started_at, begun) = (Utc::now(), Instant::now());
-            match dump::dump(connection, client, &path).await {
-                Ok(()) => break (started_at, begun),
+            let dumped = async {
+                dump::dump(connection, client, &path).await?;
+                // After the dump: a role that was made meanwhile may own something in it.
+                self.globals(connection, client).await
+            };
+            match dumped.await {
+                Ok(globals) => break (started_at, begun, globals),
                 Err(error) => self.wait_after(Failure::Dump(error), attempts).await?,
             }
         };
@@ -231,11 +238,20 @@ impl Preparation<'_> {
             bytes: digest.bytes,
             tables: contents.tables,
             rows: contents.rows,
+            globals,
             server_version: server.version.clone(),
             client_version,
             started_at,
             duration_milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// The roles of the server, where the policy asks for them.
+    async fn globals(&self, connection: &Connection, client: &Client) -> Result<Option<Globals>, dump::Error> {
+        match self.settings.spec.globals.unwrap_or_default() {
+            BackupGlobals::None => Ok(None),
+            BackupGlobals::WithoutPasswords => globals::dump(connection, client, self.scratch).await.map(Some),
+        }
     }
 
     /// Waits before what failed for a passing reason is tried again, and says on the record what is waited for. Hands the

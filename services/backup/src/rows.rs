@@ -77,6 +77,43 @@ fn readable(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that [`readable`] has shown.
+fn bytes(name: &str) -> Vec<u8> {
+    let mut found = Vec::new();
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once("\\x") {
+        found.extend(before.as_bytes());
+        match after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if !byte.is_ascii() => {
+                found.push(byte);
+                rest = &after[2..];
+            }
+            _ => {
+                found.extend(b"\\x");
+                rest = after;
+            }
+        }
+    }
+    found.extend(rest.as_bytes());
+    found
+}
+
+/// SQL for the table of this name in whatever encoding its database has: as `regclass`, null if there is none. The name is
+/// data and never part of the statement.
+pub(crate) fn table(name: &str) -> String {
+    const ENCODING: &str = "pg_catalog.getdatabaseencoding()";
+    let named = |bytes: &[u8]| {
+        let bytes = hex::encode(bytes);
+        format!("pg_catalog.to_regclass(pg_catalog.convert_from('\\x{bytes}'::pg_catalog.bytea, {ENCODING}))")
+    };
+    let (shown, meant) = (named(name.as_bytes()), named(&bytes(name)));
+    if shown == meant {
+        return shown;
+    }
+    // Where every name is UTF-8, one that looks like bytes is one; elsewhere it may be either.
+    format!("CASE {ENCODING} WHEN 'UTF8' THEN {shown} ELSE coalesce({shown}, {meant}) END")
+}
+
 /// Everything up to the first space outside double quotes.
 fn table_name(rest: &str) -> String {
     let mut quoted = false;

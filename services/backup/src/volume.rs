@@ -257,10 +257,11 @@ impl Volume {
     }
 
     /// Names of the files in the policy's folder; none while there is no folder.
-    pub fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.folder).into_iter().flatten();
-        let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
-        names.map(|name| name.to_string_lossy().into_owned()).collect()
+    ///
+    /// # Errors
+    /// If the volume does not tell: what it hides must not count as gone.
+    pub fn names(&self) -> Result<Vec<String>, Error> {
+        names(&self.folder).map_err(io_error(format!("list {}", self.folder.display())))
     }
 
     /// Copies the slot's archive into a new file.
@@ -282,6 +283,17 @@ impl Volume {
     pub fn manifest(&self, slot: NaiveDate) -> Result<Manifest, archive::Error> {
         archive::verify(&self.archive(slot)).map(|(manifest, _)| manifest)
     }
+}
+
+/// Names of the files in a folder; none while there is no folder.
+pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
 }
 
 fn parse_unfinished(name: &str) -> Option<(NaiveDate, &str)> {
@@ -315,6 +327,20 @@ mod tests {
             .stage(scratch.path(), &archive::digest(scratch.path()).unwrap())
             .unwrap();
         volume
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_listed_is_not_an_empty_one() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = volume(root.path(), "a");
+        assert_eq!(volume.names().unwrap(), Vec::<String>::new());
+        fs::create_dir_all(root.path().join("pg/shop")).unwrap();
+        fs::write(root.path().join("pg/shop/nightly"), "no folder").unwrap();
+        let error = volume.names().unwrap_err().to_string();
+        assert!(
+            error.contains("failed to list") && error.contains("pg/shop/nightly"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -413,7 +439,7 @@ mod tests {
         );
         volume.sweep(true);
         assert_eq!(left(), [".20260822.a.unfinished", ".other", "20260820.tar.zst"]);
-        assert!(volume.names().contains(&"20260820.tar.zst".to_owned()));
+        assert!(volume.names().unwrap().contains(&"20260820.tar.zst".to_owned()));
     }
 
     #[test]

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     client::{self, Client},
-    libpq,
+    libpq, rows,
 };
-use std::path::Path;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 /// Tables that are counted by one statement.
 const COUNTED_AT_ONCE: usize = 100;
@@ -137,27 +137,32 @@ impl Target {
         };
         let wanted: Vec<_> = item.member.rows.iter().collect();
         for tables in wanted.chunks(COUNTED_AT_ONCE) {
-            // A name of the manifest is a text that the server reads as a name, and never part of a statement.
-            let list: Vec<_> = tables.iter().map(|(table, _)| text(table)).collect();
+            // Names travel as bytes: a database has an encoding of its own, or none.
+            let list: Vec<_> = tables
+                .iter()
+                .map(|(table, _)| {
+                    format!(
+                        "(SELECT encode(convert_to({}::text, getdatabaseencoding()), 'hex'))",
+                        rows::table(table)
+                    )
+                })
+                .collect();
             let found: Vec<Option<String>> = filler
                 .ask(
                     "look for the restored tables",
-                    &format!(
-                        "SELECT json_agg(to_regclass(wanted)::text ORDER BY place) FROM unnest(ARRAY[{}]::text[]) WITH ORDINALITY AS list (wanted, place)",
-                        list.join(", ")
-                    ),
+                    &format!("SELECT json_build_array({})", list.join(", ")),
                 )
                 .await?;
-            let mut counts = Vec::new();
-            for ((table, _), found) in tables.iter().zip(&found) {
-                let found = found
-                    .as_ref()
-                    .ok_or_else(|| different(format!("there is no table {table}")))?;
-                counts.push(format!("(SELECT count(*) FROM ONLY {found})"));
+            let mut statement = b"SET row_security = off; SELECT json_build_array(".to_vec();
+            for (index, ((table, _), found)) in tables.iter().zip(&found).enumerate() {
+                let found = found.as_ref().and_then(|found| hex::decode(found).ok());
+                let found = found.ok_or_else(|| different(format!("there is no table {table}")))?;
+                let begin: &[u8] = if index == 0 { b"(" } else { b", (" };
+                statement.extend([begin, b"SELECT count(*) FROM ONLY ", &found, b")"].concat());
             }
-            let statement = format!("SET row_security = off; SELECT json_build_array({})", counts.join(", "));
+            statement.push(b')');
             let answer = filler
-                .execute_within("count the restored rows", &statement, LONG)
+                .execute_within("count the restored rows", OsStr::from_bytes(&statement), LONG)
                 .await?;
             let rows: Vec<u64> = serde_json::from_str(&answer)
                 .map_err(|error| different(format!("the rows could not be counted: {error}")))?;

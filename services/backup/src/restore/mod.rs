@@ -18,6 +18,7 @@ mod fill;
 mod identity;
 mod plan;
 pub mod report;
+mod roles;
 pub mod settings;
 mod source;
 pub mod sql;
@@ -43,7 +44,7 @@ use swap::Outcome;
 use target::Target;
 use tokio::time::Instant;
 use valerix_crds::{
-    RestoreDatabasePhase, RestoreDatabaseStatus, RestorePhase, RestoreStatus, backup_runner::human_size,
+    RestoreDatabasePhase, RestoreDatabaseStatus, RestorePhase, RestoreRoles, RestoreStatus, backup_runner::human_size,
 };
 
 /// The most that is kept of the deadline for putting back and for writing the status.
@@ -120,7 +121,7 @@ impl Run {
         let connecting = Target::connect(&self.settings, self.deadline);
         let target = self.interruptible(stop.as_mut(), connecting).await?;
         if self.settle(&target, &status.databases).await? == Outcome::Swapped {
-            return self.complete(&status.databases).await;
+            return self.complete(&target, &status.databases).await;
         }
         match Box::pin(self.carry_out(&target, stop)).await {
             Ok(success) => Ok(success),
@@ -145,6 +146,9 @@ impl Run {
         let mut items = plan(&self.settings, &manifest)?;
         self.interruptible(stop.as_mut(), target.check(&self.settings, &mut items))
             .await?;
+        let roles = self
+            .interruptible(stop.as_mut(), self.plan_roles(target, &items))
+            .await?;
         let planned: Vec<_> = items.iter().map(planned).collect();
         self.step(RestorePhase::Restoring, |status| {
             status.databases.clone_from(&planned);
@@ -153,6 +157,16 @@ impl Run {
             }
         })
         .await?;
+        if let Some(roles) = &roles {
+            let creation = async { Ok(target.create_roles(roles).await?) };
+            let note = self.interruptible(stop.as_mut(), creation).await?;
+            self.say(|status| {
+                if let Some(first) = status.databases.first_mut() {
+                    first.note = noted(first.note.take(), note.as_deref());
+                }
+            })
+            .await?;
+        }
         for (index, item) in items.iter().enumerate() {
             self.interruptible(stop.as_mut(), self.database(target, index, item, items.len()))
                 .await?;
@@ -180,7 +194,21 @@ impl Run {
                 swapping.await?;
             }
         }
-        self.complete(&status.databases).await
+        self.complete(target, &status.databases).await
+    }
+
+    /// The roles that are to be made, where they were asked for.
+    async fn plan_roles(&self, target: &Target, items: &[Item]) -> Result<Option<roles::Plan>, Failure> {
+        if self.settings.spec.roles.unwrap_or_default() == RestoreRoles::Skip {
+            return Ok(None);
+        }
+        match self.scratch.roles(&self.settings.source.key, items).await? {
+            Some(roles) => target.plan_roles(roles).await.map(Some),
+            None => Err(Failure::Refused(
+                "roles: the archive holds none (spec.globals of its policy was None, or it is older): make them by hand, and write roles: Skip"
+                    .into(),
+            )),
+        }
     }
 
     /// One database under its staged name.
@@ -194,7 +222,10 @@ impl Run {
             }
         })
         .await?;
-        let dump = self.scratch.extract(&self.settings.source.key, &item.member).await?;
+        let dump = self
+            .scratch
+            .extract(&self.settings.source.key, item.member.archived())
+            .await?;
         let restored = target.restore(item, &dump).await?;
         tracing::info!(
             database = item.member.name,
@@ -207,7 +238,7 @@ impl Run {
                 database.oid = Some(restored.oid);
                 database.tables = i64::try_from(restored.tables).ok();
                 database.seconds = i64::try_from(begun.elapsed().as_secs()).ok();
-                database.note.clone_from(&restored.note);
+                database.note = noted(database.note.take(), restored.note.as_deref());
             }
             status.tables = Some(status.databases.iter().filter_map(|database| database.tables).sum());
         })
@@ -216,12 +247,17 @@ impl Run {
     }
 
     /// Everything has its name: that is said, and until when the old databases are kept.
-    async fn complete(&self, databases: &[RestoreDatabaseStatus]) -> Result<Success, Failure> {
+    async fn complete(&self, target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<Success, Failure> {
+        let made = target.finish_roles().await.unwrap_or_else(|error| {
+            // They are there and right; only their comments are not their own.
+            tracing::warn!(%error, "the roles that were made keep the comment of this Restore");
+            Vec::new()
+        });
         let now = Utc::now();
         let until = now + self.settings.keep_previous;
         self.step(RestorePhase::Completed, |status| {
             status.reason = Some("Restored".into());
-            status.message = Some(summary(databases, until));
+            status.message = Some(summary(databases, until, &made));
             status.completed_at = Some(now);
             for database in &mut status.databases {
                 database.phase = RestoreDatabasePhase::Completed;
@@ -245,7 +281,7 @@ impl Run {
         }
         let databases = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match swap::settle(target, &databases, Instant::now() + UNDO_PATIENCE).await {
-            Ok(Outcome::Swapped) => self.complete(&databases).await,
+            Ok(Outcome::Swapped) => self.complete(target, &databases).await,
             Ok(Outcome::Undone) => Err(failure),
             Err(why) => Err(Failure::NotUndone {
                 failure: Box::new(failure),
@@ -381,7 +417,14 @@ fn planned(item: &Item) -> RestoreDatabaseStatus {
     }
 }
 
-fn summary(databases: &[RestoreDatabaseStatus], until: chrono::DateTime<Utc>) -> String {
+/// Both notes in one, as long as the status takes.
+fn noted(before: Option<String>, more: Option<&str>) -> Option<String> {
+    const LONGEST: usize = 512;
+    let notes: Vec<_> = before.as_deref().into_iter().chain(more).collect();
+    (!notes.is_empty()).then(|| notes.join("; ").chars().take(LONGEST).collect())
+}
+
+fn summary(databases: &[RestoreDatabaseStatus], until: chrono::DateTime<Utc>, made: &[String]) -> String {
     let tables: i64 = databases.iter().filter_map(|database| database.tables).sum();
     let bytes: i64 = databases.iter().filter_map(|database| database.bytes).sum();
     let names: Vec<_> = databases.iter().map(|database| database.target.as_str()).collect();
@@ -401,6 +444,13 @@ fn summary(databases: &[RestoreDatabaseStatus], until: chrono::DateTime<Utc>) ->
         if let Some(note) = &database.note {
             text.push_str(&format!("; {}: {note}", database.target));
         }
+    }
+    if !made.is_empty() {
+        text.push_str(&format!(
+            "; {} roles made without passwords: give one to those that log in (ALTER ROLE ... PASSWORD): {}",
+            made.len(),
+            made.join(", ")
+        ));
     }
     text
 }

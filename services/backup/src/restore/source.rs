@@ -5,14 +5,17 @@
 
 use super::{
     failure::{Failure, of_archive},
+    plan::Item,
     settings::Settings,
 };
 use crate::{
     archive,
-    destination::off_thread,
+    destination::{off_thread, slot_of},
     hashing::Hashing,
-    manifest::{Manifest, Member},
+    manifest::{ArchivedFile, Manifest},
+    roles::Roles,
     s3::Bucket,
+    volume,
 };
 use std::{
     fs::{self, DirBuilder, File},
@@ -75,7 +78,13 @@ impl Scratch {
                 let reach = settings.arguments.s3.reach();
                 let bucket = Bucket::open(&destination, &reach).map_err(|error| unavailable(error.to_string()))?;
                 let fetched = bucket.fetch(&key, &self.archive()).await;
-                fetched.map(|_| ()).map_err(|error| unavailable(error.to_string()))
+                let Err(error) = fetched else { return Ok(()) };
+                let (folder, _) = key.rsplit_once('/').map_or(("", ""), |(folder, name)| (folder, name));
+                let names: Vec<_> = bucket.keys(folder).await.unwrap_or_default();
+                let beside = names
+                    .iter()
+                    .filter_map(|name| name.strip_prefix(folder)?.strip_prefix('/'));
+                Err(unavailable(format!("{error}{}", neighbours(beside))))
             }
             None => Err(unavailable("its destination is neither a claim nor a bucket".into())),
         }
@@ -106,25 +115,55 @@ impl Scratch {
         Ok(manifest)
     }
 
-    /// One dump of the archive, as a file.
-    pub(crate) async fn extract(&self, key: &str, member: &Member) -> Result<PathBuf, Failure> {
-        let (archive, member, path, key) = (
-            self.archive(),
-            member.clone(),
-            self.folder.join("member.dump"),
-            key.to_owned(),
-        );
-        off_thread(move || extract(&archive, &member, &path, &key).map(|()| path))
+    /// One member of the archive, as a file; the one before it is gone then.
+    pub(crate) async fn extract(&self, key: &str, member: ArchivedFile<'_>) -> Result<PathBuf, Failure> {
+        let (archive, path, key) = (self.archive(), self.folder.join("member"), key.to_owned());
+        let (file, sha256) = (member.file.to_owned(), member.sha256.to_owned());
+        off_thread(move || extract(&archive, &file, &sha256, &path, &key).map(|()| path))
             .await
             .map_err(|error| Failure::Task(error.to_string()))?
     }
+
+    /// The roles that come with these databases; `None` if the archive holds none.
+    pub(crate) async fn roles(&self, key: &str, items: &[Item]) -> Result<Option<Roles>, Failure> {
+        let mut roles: Option<Roles> = None;
+        for globals in items.iter().filter_map(|item| item.member.globals.as_ref()) {
+            let path = self.extract(key, globals.archived()).await?;
+            let script = fs::read(path).map_err(|error| Failure::Scratch(error.to_string()))?;
+            let found = Roles::read(&String::from_utf8_lossy(&script)).map_err(|why| Failure::Damaged {
+                key: key.to_owned(),
+                why: format!("{}: {why}", globals.file),
+            })?;
+            roles.get_or_insert_default().merge(found);
+        }
+        Ok(roles)
+    }
+}
+
+/// The newest archives of a folder, for whoever has named one that is not there.
+fn neighbours<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const NAMED: usize = 5;
+    let mut archives: Vec<_> = names.filter(|name| slot_of(name).is_some()).collect();
+    archives.sort_unstable_by(|one, other| other.cmp(one));
+    if archives.is_empty() {
+        return "; there is no archive in its folder: is the key whole, <prefix or path>/<namespace>/<policy>/<yyyymmdd>.tar.zst?".into();
+    }
+    let more = match archives.len() {
+        count if count > NAMED => format!(" and {} older ones", count - NAMED),
+        _ => String::new(),
+    };
+    archives.truncate(NAMED);
+    format!("; in its folder lie {}{more}", archives.join(", "))
 }
 
 fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
     let unavailable = |error: io::Error| Failure::Fetch {
         key: key.to_owned(),
         why: if error.kind() == io::ErrorKind::NotFound {
-            "it is not on the destination: was it moved or removed?".to_owned()
+            let folder = from.parent().unwrap_or(from);
+            let names = volume::names(folder).unwrap_or_default();
+            let beside = neighbours(names.iter().map(String::as_str));
+            format!("it is not on the destination: was it moved or removed?{beside}")
         } else {
             error.to_string()
         },
@@ -142,17 +181,17 @@ fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn extract(archive: &Path, member: &Member, path: &Path, key: &str) -> Result<(), Failure> {
+fn extract(archive: &Path, member: &str, sha256: &str, path: &Path, key: &str) -> Result<(), Failure> {
     let damaged = |why: String| Failure::Damaged {
         key: key.to_owned(),
         why,
     };
-    let unreadable = |error: io::Error| damaged(format!("{}: {error}", member.file));
+    let unreadable = |error: io::Error| damaged(format!("{member}: {error}"));
     let file = File::open(archive).map_err(|error| Failure::Scratch(error.to_string()))?;
     let mut tar = tar::Archive::new(zstd::Decoder::new(file).map_err(unreadable)?);
     for entry in tar.entries().map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        if entry.path().map_err(unreadable)?.to_string_lossy() != member.file.as_str() {
+        if entry.path().map_err(unreadable)?.to_string_lossy() != member {
             continue;
         }
         match fs::remove_file(path) {
@@ -162,11 +201,11 @@ fn extract(archive: &Path, member: &Member, path: &Path, key: &str) -> Result<()
         let mut target = archive::create(path).map_err(|error| Failure::Scratch(error.to_string()))?;
         let mut reader = Hashing::new(entry);
         io::copy(&mut reader, &mut target).map_err(|error| Failure::Scratch(error.to_string()))?;
-        let (_, sha256, _) = reader.finish();
-        if sha256 != member.sha256 {
-            return Err(damaged(format!("{} changed on scratch", member.file)));
+        let (_, found, _) = reader.finish();
+        if found != sha256 {
+            return Err(damaged(format!("{member} changed on scratch")));
         }
         return Ok(());
     }
-    Err(damaged(format!("{} is missing", member.file)))
+    Err(damaged(format!("{member} is missing")))
 }

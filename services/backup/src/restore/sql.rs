@@ -9,7 +9,7 @@ use crate::{
     libpq::{self, ConnectFault},
 };
 use serde::de::DeserializeOwned;
-use std::time::Duration;
+use std::{ffi::OsStr, time::Duration};
 use tokio::process::Command;
 
 /// How long one statement may take where nothing else is said.
@@ -120,13 +120,14 @@ impl Session {
     pub(crate) async fn execute_within(
         &self,
         action: &str,
-        statements: &str,
+        statements: impl AsRef<OsStr>,
         within: Duration,
     ) -> Result<String, Error> {
         let mut command = self.program("psql");
         command
             .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-            .args(["--set", "ON_ERROR_STOP=1", "--command", statements]);
+            .args(["--set", "ON_ERROR_STOP=1", "--command"])
+            .arg(statements);
         let secret = || self.connection.secret.clone();
         let output = match tokio::time::timeout(within, libpq::output(command)).await {
             Ok(Ok(output)) => output,

@@ -150,6 +150,7 @@ async fn settle_once(target: &Target, databases: &[RestoreDatabaseStatus]) -> Re
             target.drop(staged).await?;
         }
     }
+    target.drop_unfinished_roles().await?;
     Ok(Outcome::Undone)
 }
 

@@ -6,7 +6,7 @@ use super::{
     server::Server,
     verdict::{Finding, Rung, Seen, compare},
 };
-use crate::manifest::Member;
+use crate::{manifest::Member, rows};
 use std::fmt::Write;
 use valerix_crds::VerificationQuery;
 
@@ -30,15 +30,6 @@ WHERE q.seqincrement > 0 AND NOT q.seqcycle AND a.atttypid IN ('int2'::regtype, 
 SELECT 'index ' || indexrelid::regclass || ' is not valid', false FROM pg_catalog.pg_index WHERE NOT indisvalid;
 ";
 
-/// The tables that can be asked for by name: one whose name is in no encoding cannot.
-fn tables(member: &Member) -> impl Iterator<Item = (&String, u64)> {
-    member
-        .rows
-        .iter()
-        .filter(|(name, _)| !name.contains("\\x"))
-        .map(|(name, rows)| (name, *rows))
-}
-
 /// Every table of the dump is there.
 pub(super) async fn structure(
     server: &Server,
@@ -46,51 +37,48 @@ pub(super) async fn structure(
     member: &Member,
     seen: &mut Seen,
 ) -> Result<(), Finding> {
-    let left_out = member.rows.len() - tables(member).count();
-    if left_out > 0 {
-        seen.not_run.push(format!(
-            "Structure, Volume: {left_out} tables of {} have names in no encoding",
-            member.name
-        ));
-    }
     let mut script = String::new();
-    for (name, _) in tables(member) {
+    for name in member.rows.keys() {
         // Writing into a String cannot fail.
-        let _ = writeln!(
-            script,
-            "SELECT pg_catalog.to_regclass('{}') IS NOT NULL;",
-            name.replace('\'', "''")
-        );
+        let _ = writeln!(script, "SELECT {} IS NOT NULL;", rows::table(name));
     }
     let failed = |why: String| Finding::failed(Rung::Structure, format!("{}: {why}", member.name));
     let answers = server.ask(database, &script).await.map_err(failed)?;
-    let missing: Vec<_> = tables(member)
+    let missing: Vec<_> = member
+        .rows
+        .keys()
         .zip(answers.lines())
         .filter(|(_, answer)| *answer != "t")
-        .map(|((name, _), _)| name.clone())
+        .map(|(name, _)| name.clone())
         .collect();
-    if answers.lines().count() != tables(member).count() {
+    if answers.lines().count() != member.rows.len() {
         return Err(failed("not every question about its tables was answered".into()));
     }
-    seen.tables += member.rows.len() - left_out;
+    seen.tables += member.rows.len();
     all_well(&missing).map_err(|names| failed(format!("tables of the dump are not there: {names}")))
 }
 
 /// Every table has the rows that were counted in its dump.
 pub(super) async fn volume(server: &Server, database: &str, member: &Member, seen: &mut Seen) -> Result<(), Finding> {
     let mut script = String::new();
-    for (name, _) in tables(member) {
-        let _ = writeln!(script, "SELECT count(*) FROM ONLY {name};");
+    for name in member.rows.keys() {
+        let table = rows::table(name);
+        let _ = writeln!(
+            script,
+            "SELECT pg_catalog.format('SELECT count(*) FROM ONLY %s', {table}) \\gexec"
+        );
     }
     let failed = |why: String| Finding::failed(Rung::Volume, format!("{}: {why}", member.name));
     let answers = server.ask(database, &script).await.map_err(failed)?;
     let counts: Vec<Option<u64>> = answers.lines().map(|line| line.trim().parse().ok()).collect();
-    if counts.len() != tables(member).count() {
+    if counts.len() != member.rows.len() {
         return Err(failed("not every table was counted".into()));
     }
-    let different: Vec<_> = tables(member)
+    let different: Vec<_> = member
+        .rows
+        .iter()
         .zip(&counts)
-        .filter(|((_, rows), count)| Some(*rows) != **count)
+        .filter(|((_, rows), count)| Some(**rows) != **count)
         .map(|((name, rows), count)| format!("{name} has {} rows, its dump has {rows}", count.unwrap_or_default()))
         .collect();
     seen.rows += counts.into_iter().flatten().sum::<u64>();

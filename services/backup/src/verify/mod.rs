@@ -15,6 +15,7 @@ use crate::{
     failure::Failure,
     manifest::Manifest,
     record::Record,
+    roles::Roles,
     settings::{S3Arguments, read_spec},
 };
 use chrono::{NaiveDate, Utc};
@@ -173,9 +174,12 @@ impl Trial {
 
         let client = self.client(&manifest)?;
         let server = Server::start(&client, &self.folder.join("server")).await?;
+        self.roles(&server, &manifest, seen).await?;
         for (index, member) in manifest.databases.iter().enumerate() {
             let dump = self.folder.join(&member.file);
-            server.restore(&database(index), &dump, &member.name).await?;
+            server
+                .restore(&database(index), &dump, &member.name, member.globals.is_some())
+                .await?;
             // Its room is needed by what comes after it.
             fs::remove_file(&dump).map_err(|error| scratch(Rung::Restore, &error))?;
             seen.databases += 1;
@@ -194,6 +198,31 @@ impl Trial {
             checks::integrity(&server, &database(index), member).await?;
         }
         self.time(took)
+    }
+
+    /// The roles of the archive, with everything that they had: the server is nobody else's.
+    async fn roles(&self, server: &Server, manifest: &Manifest, seen: &mut Seen) -> Result<(), Finding> {
+        let mut roles = Roles::default();
+        for member in &manifest.databases {
+            let Some(globals) = &member.globals else {
+                seen.not_run.push(format!(
+                    "owners and grants of {}: its archive holds no roles",
+                    member.name
+                ));
+                continue;
+            };
+            let script = fs::read(self.folder.join(&globals.file)).map_err(|error| scratch(Rung::Restore, &error))?;
+            let found = Roles::read(&String::from_utf8_lossy(&script))
+                .map_err(|why| Finding::failed(Rung::Restore, format!("{}: {why}", globals.file)))?;
+            roles.merge(found);
+        }
+        let refused = server.create_roles(roles).await?;
+        if refused > 0 {
+            seen.not_run.push(format!(
+                "{refused} settings or memberships of roles: this server refuses them"
+            ));
+        }
+        Ok(())
     }
 
     /// The archive as it lies there, against its own manifest and against the record.

@@ -4,8 +4,10 @@
 //! so nothing of it need survive: it does not fsync.
 
 use super::verdict::{Finding, Rung};
-use crate::{client::Client, connection::Connection, libpq};
+use crate::{client::Client, connection::Connection, libpq, roles::Roles};
 use std::{
+    collections::BTreeSet,
+    ffi::OsString,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -108,14 +110,39 @@ impl Server {
             port: 5432,
             database: database.into(),
             username: USER.into(),
-            password: String::new(),
+            password: OsString::new(),
             ssl_mode: None,
             root_certificates: None,
         }
     }
 
-    /// Makes a database and restores a dump into it, without owners and grants: an archive holds no roles.
-    pub(super) async fn restore(&self, database: &str, dump: &Path, label: &str) -> Result<(), Finding> {
+    /// Makes roles. Of what they have beside their names, says how much the server refuses.
+    pub(super) async fn create_roles(&self, mut roles: Roles) -> Result<usize, Finding> {
+        roles.retain_missing(&BTreeSet::from([USER.to_owned()]));
+        let script = roles
+            .creation(&|_| None)
+            .iter()
+            .fold(String::new(), |script, statement| script + statement + ";\n");
+        let failed = |why: String| Finding::failed(Rung::Restore, format!("the roles of the archive: {why}"));
+        self.ask("postgres", &script).await.map_err(failed)?;
+        // All in one session, which is to go on after what is refused, and says how often that was.
+        let attempts = roles.refinement().iter().fold(String::new(), |script, statement| {
+            script + statement + ";\nSELECT 1 WHERE :'ERROR';\n"
+        });
+        let refused = self
+            .ask("postgres", &format!("\\set ON_ERROR_STOP 0\n{attempts}"))
+            .await;
+        Ok(refused.map_err(|why| unusable(&why))?.lines().count())
+    }
+
+    /// Makes a database and restores a dump into it; without owners and grants where the archive holds no roles.
+    pub(super) async fn restore(
+        &self,
+        database: &str,
+        dump: &Path,
+        label: &str,
+        has_roles: bool,
+    ) -> Result<(), Finding> {
         let encoding = self.encoding(dump, label).await?;
         let statement = format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING '{encoding}'");
         self.ask("postgres", &statement)
@@ -123,16 +150,19 @@ impl Server {
             .map_err(|why| unusable(&format!("failed to make a database for {label}: {why}")))?;
         let connection = Self::connection(&self.folder, database);
         let mut command = libpq::connected(&self.client, "pg_restore", &connection);
-        command
-            .args(["--exit-on-error", "--no-owner", "--no-privileges"])
-            .arg(dump);
+        // A subscription would begin to copy.
+        command.args(["--exit-on-error", "--no-subscriptions"]);
+        if !has_roles {
+            command.args(["--no-owner", "--no-privileges"]);
+        }
+        command.arg(dump);
         let restored = libpq::output(command).await;
         let restored = restored.map_err(|error| unusable(&format!("failed to run pg_restore: {error}")))?;
         if restored.status.success() {
             return Ok(());
         }
         let why = format!("{label}: pg_restore failed: {}", told(&restored.stderr));
-        Err(if lacks_something(&why) {
+        Err(if lacks_something(&why, has_roles) {
             Finding::inconclusive(Rung::Restore, why)
         } else {
             Finding::failed(Rung::Restore, why)
@@ -194,8 +224,9 @@ fn told(output: &[u8]) -> String {
     libpq::shortened(&libpq::line(output))
 }
 
-/// Whether this place lacks what the dump needs, which says nothing against the dump.
-fn lacks_something(complaint: &str) -> bool {
+/// Whether this place lacks what the dump needs, which says nothing against the dump. A role that an archive with roles
+/// lacks would be missed in earnest, too.
+fn lacks_something(complaint: &str, has_roles: bool) -> bool {
     [
         "extension control file",
         "is not available",
@@ -207,7 +238,7 @@ fn lacks_something(complaint: &str) -> bool {
     ]
     .iter()
     .any(|text| complaint.contains(text))
-        || (complaint.contains("role \"") && complaint.contains("does not exist"))
+        || (!has_roles && complaint.contains("role \"") && complaint.contains("does not exist"))
 }
 
 fn unusable(why: &str) -> Finding {
@@ -228,7 +259,8 @@ mod tests {
             ("pg_restore: error: could not read from input file: end of file", false),
             ("ERROR: relation \"t\" does not exist", false),
         ] {
-            assert_eq!(lacks_something(complaint), lacks, "{complaint}");
+            assert_eq!(lacks_something(complaint, false), lacks, "{complaint}");
         }
+        assert!(!lacks_something("ERROR: role \"app\" does not exist", true));
     }
 }

@@ -58,6 +58,7 @@ fn manifest(folder: &Path) -> Manifest {
             sha256: digest.sha256,
             bytes: digest.bytes,
             tables: 1,
+            globals: None,
             rows: Default::default(),
             server_version: "15".into(),
             client_version: "15".into(),

@@ -265,12 +265,15 @@ impl Database {
         database
             .administer(&format!("CREATE DATABASE {} {options}", quoted(&database.name)))
             .await;
-        let mut session = PgConnection::connect_with(&database.admin.clone().database(&database.name))
-            .await
-            .unwrap();
+        let mut session = PgConnection::connect_with(&database.options()).await.unwrap();
         session.execute(AssertSqlSafe(statements.to_owned())).await.unwrap();
         session.close().await.unwrap();
         database
+    }
+
+    /// How to reach it.
+    pub fn options(&self) -> PgConnectOptions {
+        self.admin.clone().database(&self.name)
     }
 
     async fn administer(&self, statement: &str) {

@@ -100,6 +100,43 @@ async fn a_wrong_password_fails_at_once_and_names_the_database() {
     database.drop().await;
 }
 
+/// A role that sees some rows of a table would make a backup of some rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_row_level_security_hides_is_refused_and_not_left_out() {
+    let database = Database::new(
+        "orders",
+        &format!("{SMALL} ALTER TABLE t ENABLE ROW LEVEL SECURITY; CREATE POLICY low ON t USING (id < 10)"),
+    )
+    .await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    let mut control = harness.connect("postgres").await;
+    let role = format!("seer_{}", database.name);
+    let statement = format!("CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT pg_read_all_data TO {role}");
+    control.execute(AssertSqlSafe(statement)).await.unwrap();
+    harness.secret(0, "username", &role);
+    harness.secret(0, "password", "x");
+    let ended = harness.run("pod").await;
+    harness.assert_failed(
+        &ended,
+        22,
+        "DumpFailed",
+        &["databases[0] orders", "row-level security", "BYPASSRLS"],
+    );
+    control
+        .execute(AssertSqlSafe(format!("ALTER ROLE {role} BYPASSRLS")))
+        .await
+        .unwrap();
+    harness.put_record(crate::harness::RECORD, "2026-08-21");
+    let ended = harness.run("bypassing").await;
+    assert_eq!(ended.code, Some(0), "{} {}", harness.message(), ended.log);
+    assert_eq!(harness.record()["status"]["databases"][0]["tables"], 1);
+    database.drop().await;
+    control
+        .execute(AssertSqlSafe(format!("DROP ROLE {role}")))
+        .await
+        .unwrap();
+}
+
 /// Whoever is a member of a role that is called like the database is asked for a password by the server of `make unit`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_of_any_characters_logs_in() {

@@ -83,7 +83,7 @@ async fn several_databases_survive_the_round_trip_and_a_second_run_changes_nothi
     if list.status.success() {
         assert_eq!(
             String::from_utf8(list.stdout).unwrap(),
-            "orders.dump\nodd.one.dump\nmanifest.json\n"
+            "orders.dump\norders.globals.sql\nodd.one.dump\nodd.one.globals.sql\nmanifest.json\n"
         );
     }
 

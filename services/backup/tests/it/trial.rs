@@ -80,11 +80,21 @@ fn replace_archive(path: &Path, harness: &Harness, change: impl FnOnce(&Path, &m
         let dump = fs::read(folder.path().join(member["file"].as_str().unwrap())).unwrap();
         member["sha256"] = hex::encode(Sha256::digest(&dump)).into();
         member["bytes"] = dump.len().into();
+        if let Some(globals) = member["globals"].as_object_mut() {
+            let script = fs::read(folder.path().join(globals["file"].as_str().unwrap())).unwrap();
+            globals["sha256"] = hex::encode(Sha256::digest(&script)).into();
+            globals["bytes"] = script.len().into();
+        }
     }
     let mut builder = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1).unwrap());
     for member in value["databases"].as_array().unwrap() {
-        let name = member["file"].as_str().unwrap();
-        builder.append_path_with_name(folder.path().join(name), name).unwrap();
+        for name in [&member["file"], &member["globals"]["file"]]
+            .map(Value::as_str)
+            .iter()
+            .flatten()
+        {
+            builder.append_path_with_name(folder.path().join(name), name).unwrap();
+        }
     }
     fs::write(&manifest, value.to_string()).unwrap();
     builder.append_path_with_name(&manifest, "manifest.json").unwrap();

@@ -2,13 +2,14 @@
 
 use super::harness::Restoring;
 use crate::{
+    api::{Moment, Trap},
     harness::{Database, Harness, SMALL},
     store::{ACCESS_KEY, BUCKET, Store},
 };
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 use std::fs;
-use valerix_backup::archive;
+use valerix_backup::{archive, manifest::Manifest};
 
 const RICH: &str = r#"
 CREATE TABLE "odd table (x)" (id int GENERATED ALWAYS AS IDENTITY, "we ""ird" text, data bytea);
@@ -16,6 +17,8 @@ INSERT INTO "odd table (x)" ("we ""ird", data) SELECT E'line\nbreak\t\\.' || i, 
 CREATE TABLE parted (id int) PARTITION BY RANGE (id);
 CREATE TABLE parted_low PARTITION OF parted FOR VALUES FROM (0) TO (100);
 INSERT INTO parted SELECT generate_series(0, 99);
+CREATE TABLE "größe" (id int); INSERT INTO "größe" VALUES (1), (2);
+CREATE TABLE "\xe4" (id int); INSERT INTO "\xe4" VALUES (1);
 CREATE TABLE empty_one (id int);
 CREATE SCHEMA "o'd"; CREATE TABLE "o'd"."select" (id int); INSERT INTO "o'd"."select" VALUES (1);
 CREATE TABLE mother (id int); CREATE TABLE child () INHERITS (mother); INSERT INTO mother VALUES (1); INSERT INTO child VALUES (2), (3);
@@ -70,7 +73,7 @@ async fn several_databases_come_back_as_they_were_with_their_owners() {
         format!("{owner}true")
     );
     let status = restoring.status();
-    assert_eq!(status["tables"], 1 + 6, "{status}");
+    assert_eq!(status["tables"], 1 + 8, "{status}");
     assert_eq!(status["databases"][0]["phase"], "Completed");
     assert_eq!(status["databases"][0]["tables"], 1);
     assert!(
@@ -113,6 +116,150 @@ async fn several_databases_come_back_as_they_were_with_their_owners() {
     odd.drop().await;
 }
 
+/// Rewrites the archive with `change`, and with no other roles than those of this test: the server has those of others.
+fn rewrite(restoring: &mut Restoring, change: impl FnOnce(&mut Manifest)) {
+    let path = restoring.harness.archive();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut manifest, _) = archive::verify(&path).unwrap();
+    tar::Archive::new(zstd::Decoder::new(fs::File::open(&path).unwrap()).unwrap())
+        .unpack(folder.path())
+        .unwrap();
+    for globals in manifest
+        .databases
+        .iter_mut()
+        .filter_map(|member| member.globals.as_mut())
+    {
+        let script = folder.path().join(&globals.file);
+        let text = fs::read_to_string(&script).unwrap();
+        let ours = |line: &&str| line.starts_with("--") || line.contains(&restoring.mark);
+        fs::write(
+            &script,
+            text.lines()
+                .filter(ours)
+                .map(|line| format!("{line}\n"))
+                .collect::<String>(),
+        )
+        .unwrap();
+        let digest = archive::digest(&script).unwrap();
+        (globals.sha256, globals.bytes) = (digest.sha256, digest.bytes);
+    }
+    change(&mut manifest);
+    fs::remove_file(&path).unwrap();
+    let digest = archive::write(&path, folder.path(), &manifest, 3).unwrap();
+    restoring.source["sha256"] = json!(digest.sha256);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_are_made_where_they_are_missing_and_taken_away_where_it_fails() {
+    const OF: &str = "SELECT concat_ws('|', rolcanlogin, rolconnlimit, rolsuper, rolpassword IS NULL, 
+        (SELECT array_to_string(setconfig, '+') FROM pg_db_role_setting WHERE setrole = a.oid AND setdatabase = 0),
+        shobj_description(oid, 'pg_authid'), (SELECT string_agg(roleid::regrole::text || admin_option, ',') FROM pg_auth_members WHERE member = a.oid))
+        FROM pg_authid a WHERE rolname = $$ROLE$$";
+    let database = Database::new("orders", SMALL).await;
+    let mark = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
+    let (owner, reader, boss) = (
+        format!("o'w\"ner_{mark}"),
+        format!("reader_{mark}"),
+        format!("boss_{mark}"),
+    );
+    let quoted = crate::harness::quoted;
+    let make = format!(
+        "CREATE ROLE {owner} LOGIN PASSWORD 'geheim' CONNECTION LIMIT 7; CREATE ROLE {reader}; CREATE ROLE {boss} SUPERUSER;
+         COMMENT ON ROLE {owner} IS 'it''s; \"theirs\"'; ALTER ROLE {owner} SET search_path = \"$user\", public;
+         GRANT {reader} TO {owner} WITH ADMIN OPTION; GRANT {boss} TO {reader};
+         ALTER TABLE t OWNER TO {owner}; GRANT SELECT ON t TO {reader}",
+        owner = quoted(&owner),
+        reader = quoted(&reader),
+        boss = quoted(&boss),
+    );
+    let mut session = sqlx::PgConnection::connect_with(&database.options()).await.unwrap();
+    session.execute(AssertSqlSafe(make)).await.unwrap();
+    session.close().await.unwrap();
+    let mut restoring = Restoring::of(&[("orders", &database)]).await;
+    restoring.mark = mark;
+    let archived = fs::read(restoring.harness.archive()).unwrap();
+    assert!(
+        !zstd::decode_all(archived.as_slice())
+            .unwrap()
+            .windows(13)
+            .any(|window| window == b"SCRAM-SHA-256")
+    );
+    let of_owner = OF.replace("ROLE", &owner);
+    database.drop().await;
+    let drop = format!("DROP ROLE {}, {reader}, {boss}", quoted(&owner));
+    restoring.execute("postgres", &drop).await;
+    let left = format!(
+        "SELECT count(*)::text FROM pg_roles WHERE strpos(rolname, '{}') > 0",
+        restoring.mark
+    );
+
+    // Nothing of a Restore that fails stays, whoever takes it away.
+    rewrite(&mut restoring, |manifest| {
+        *manifest.databases[0].rows.get_mut("public.t").unwrap() += 1;
+    });
+    let new = restoring.named("new");
+    restoring.make_new(&[("orders", &new)]);
+    restoring.spec["roles"] = json!("Create");
+    restoring.put();
+    let ended = restoring.run("fails").await;
+    restoring.assert_failed(&ended, "RestoreDiffers", &["public.t has 500 rows and not 501"]);
+    assert_eq!(restoring.text("postgres", &left).await, "0");
+    rewrite(&mut restoring, |manifest| {
+        *manifest.databases[0].rows.get_mut("public.t").unwrap() -= 1;
+    });
+    restoring.put();
+    let trap = Trap::new("Swapping", Moment::Before);
+    restoring.harness.api.set_trap(Some(trap.clone()));
+    let mut killed = restoring.pod("killed", &[]);
+    trap.bitten.notified().await;
+    killed.kill().await.unwrap();
+    trap.release.notify_one();
+    restoring.harness.api.set_trap(None);
+    assert_eq!(
+        restoring.text("postgres", &left).await,
+        "3",
+        "made, and marked as not finished"
+    );
+
+    let ended = restoring.run("heir").await;
+    restoring.assert_completed(&ended);
+    assert_eq!(
+        restoring.text("postgres", &of_owner).await,
+        format!("t|7|f|t|search_path=\"$user\", public|it's; \"theirs\"|{reader}true")
+    );
+    assert_eq!(
+        restoring
+            .text(&new, &format!("SELECT tableowner || has_table_privilege($${reader}$$, 't', 'SELECT') FROM pg_tables WHERE tablename = 't'"))
+            .await,
+        format!("{owner}true")
+    );
+    let message = restoring.message();
+    for told in [
+        "3 roles made without passwords",
+        &format!("{boss} is without SUPERUSER"),
+        &owner,
+    ] {
+        assert!(message.contains(told), "{told} in {message}");
+    }
+
+    // What is there is left as it is, and an archive without roles cannot give any.
+    restoring
+        .execute("postgres", &format!("ALTER ROLE {} CONNECTION LIMIT 9", quoted(&owner)))
+        .await;
+    restoring.drop_databases(&new).await;
+    restoring.put();
+    let ended = restoring.run("again").await;
+    restoring.assert_completed(&ended);
+    assert!(restoring.text("postgres", &of_owner).await.starts_with("t|9|"));
+    assert!(!restoring.message().contains("roles made"), "{}", restoring.message());
+    restoring.drop_databases(&new).await;
+    rewrite(&mut restoring, |manifest| manifest.databases[0].globals = None);
+    restoring.put();
+    let ended = restoring.run("none").await;
+    restoring.assert_failed(&ended, "TargetRefused", &["the archive holds none", "roles: Skip"]);
+    restoring.execute("postgres", &drop).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
     let database = Database::new("orders", SMALL).await;
@@ -150,7 +297,7 @@ async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
             "key",
             "pg/shop/nightly/20260101.tar.zst".into(),
             "ArchiveUnavailable",
-            "not on the destination",
+            "in its folder lie 20260821.tar.zst",
         ),
     ] {
         restoring.source = good.clone();
@@ -170,16 +317,9 @@ async fn what_cannot_be_is_refused_by_name_and_nothing_is_left() {
 async fn a_dump_that_does_not_hold_what_its_manifest_says_never_gets_its_name() {
     let database = Database::new("orders", SMALL).await;
     let mut restoring = Restoring::of(&[("orders", &database)]).await;
-    let path = restoring.harness.archive();
-    let folder = tempfile::tempdir().unwrap();
-    let (mut manifest, _) = archive::verify(&path).unwrap();
-    tar::Archive::new(zstd::Decoder::new(fs::File::open(&path).unwrap()).unwrap())
-        .unpack(folder.path())
-        .unwrap();
-    *manifest.databases[0].rows.get_mut("public.t").unwrap() += 1;
-    fs::remove_file(&path).unwrap();
-    let digest = archive::write(&path, folder.path(), &manifest, 3).unwrap();
-    restoring.source["sha256"] = json!(digest.sha256);
+    rewrite(&mut restoring, |manifest| {
+        *manifest.databases[0].rows.get_mut("public.t").unwrap() += 1;
+    });
     let new = restoring.named("new");
     restoring.make_new(&[("orders", &new)]);
     let ended = restoring.run("pod").await;
@@ -259,7 +399,11 @@ async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
     store.remove(&key);
     restoring.put();
     let ended = restoring.run("gone").await;
-    restoring.assert_failed(&ended, "ArchiveUnavailable", &[&key]);
+    restoring.assert_failed(
+        &ended,
+        "ArchiveUnavailable",
+        &[&key, "there is no archive in its folder"],
+    );
     assert!(restoring.databases(&restoring.mark).await.is_empty());
     database.drop().await;
 }
