@@ -34,6 +34,7 @@ const VARIANTS: [(&str, &[&str]); 2] = [
             // Rights by namespace, its own among them.
             "watchNamespaces={default,shop},chaos.namespaces={shop},console.enabled=true",
             "console.enabled=true",
+            "replicas=2,networkPolicy.enabled=true,image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
         ],
     ),
     (
@@ -48,9 +49,15 @@ const VARIANTS: [(&str, &[&str]); 2] = [
     ),
 ];
 
-/// Values that a chart refuses, each with words of its answer. The first ones have one item as the shop sells it but for
+/// Values that a chart refuses, each with words of its answer. Those of the inventory have one item as the shop sells it but for
 /// one thing.
-const REFUSED_VALUES: [(&str, &str, &str); 8] = [
+const REFUSED_VALUES: [(&str, &str, &str); 10] = [
+    ("valerix", r#"image.digest="latest""#, "/image/digest': 'latest' does not match"),
+    (
+        "valerix",
+        r#"chaos={"namespaces": ["shop"]},watchNamespaces=["bank"]"#,
+        "chaos.namespaces has shop, which is none of watchNamespaces",
+    ),
     (
         "valerix-shop",
         r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 0, "currency": "EUR"}]"#,
