@@ -33,7 +33,7 @@ pub use backup_policy::{
     VolumeClaimDestination,
 };
 pub use chaos_experiment::{
-    AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget,
+    AbortFault, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase, ChaosSummary, ChaosTarget,
     ConcurrencyPolicy, ConditionKind, ConditionProbe, CpuStressFault, CrashFault, DesiredState, ErrorsFault,
     ExcludedWindow, Expectation, HttpMethod, HttpProbe, JsonExpectation, KillMethod, LatencyFault, MemoryStressFault,
     PartitionDirection, PartitionFault, PastRun, PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus,

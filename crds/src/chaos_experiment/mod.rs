@@ -9,7 +9,7 @@ pub use probes::{
     SteadyState,
 };
 pub use spec::{
-    AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, CpuStressFault, CrashFault,
+    AbortFault, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, CpuStressFault, CrashFault,
     DesiredState, ErrorsFault, ExcludedWindow, KillMethod, LatencyFault, MemoryStressFault, PartitionDirection,
     PartitionFault, PodKillFault, PodSelector, RefuseFault, Safety, Weekday,
 };

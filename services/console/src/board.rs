@@ -19,6 +19,8 @@ pub const MOST_OBJECTS: usize = 5_000;
 const BEHIND: usize = 1_024;
 /// Knowledge that is older than this is late. A watch is opened anew more often than that.
 const LATE: chrono::Duration = chrono::Duration::seconds(25);
+/// What is said of an API server that gives no answer.
+pub(crate) const SILENT: &str = "the API server does not answer";
 /// Moments that are remembered of each service: ten minutes.
 const MOMENTS: usize = 120;
 
@@ -33,6 +35,8 @@ pub enum Change {
     Relisted,
     /// How the services are.
     Vitals(Arc<Vec<Vitals>>),
+    /// The API server answers again, or does not any more.
+    Heard,
 }
 
 /// How old the knowledge of a kind is.
@@ -66,6 +70,8 @@ struct State {
     objects: BTreeMap<Key, Arc<Item>>,
     /// Each kind in each place that is followed: a namespace, or everywhere.
     streams: BTreeMap<(Kind, Place), Knowledge>,
+    /// Whether the API server does not answer at all.
+    silent: bool,
     vitals: Arc<Vec<Vitals>>,
     moments: BTreeMap<(String, String), VecDeque<Moment>>,
 }
@@ -122,7 +128,8 @@ impl Board {
             };
             // As old as the oldest part of it: None is before every time.
             let as_of = places().map(|known| known.as_of).min().flatten();
-            let error = places().find_map(|known| known.error.clone());
+            let silent = || state.silent.then(|| SILENT.to_owned());
+            let error = places().find_map(|known| known.error.clone()).or_else(silent);
             StreamState {
                 kind,
                 late: error.is_some() || as_of.is_none_or(|as_of| now - as_of > LATE),
@@ -199,6 +206,14 @@ impl Board {
     /// The API server does not say anything of `kind` in `place`.
     pub(crate) fn lose(&self, kind: Kind, place: &Place, error: String) {
         self.write().streams.entry((kind, place.clone())).or_default().error = Some(error);
+    }
+
+    /// The API server answers, or does not.
+    pub(crate) fn hear(&self, answers: bool) {
+        let was_silent = std::mem::replace(&mut self.write().silent, !answers);
+        if was_silent == answers {
+            self.tell(Change::Heard);
+        }
     }
 
     pub(crate) fn measure(&self, vitals: Vec<Vitals>) {

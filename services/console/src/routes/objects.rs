@@ -17,7 +17,7 @@ use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 use valerix_policy::Report;
 
-use super::AppState;
+use super::{AppState, names};
 use crate::kinds::Kind;
 use crate::people::Viewer;
 use crate::view::{PodView, ServiceView};
@@ -122,6 +122,8 @@ async fn manifest(
     viewer: Viewer,
     Path((kind, namespace, name)): Path<(Kind, String, String)>,
 ) -> Result<Json<Manifest>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
     let objects: KubeApi<DynamicObject> = KubeApi::namespaced_with(viewer.client(&state), &namespace, &kind.resource());
     let mut object = objects
         .get(&name)
@@ -138,18 +140,16 @@ async fn events(
     Query(which): Query<Which>,
 ) -> Result<Json<Events>, Problem> {
     let client = viewer.client(&state);
+    if let Some(namespace) = &which.namespace {
+        names::check("namespace", namespace)?;
+    }
     let api: KubeApi<Event> = match &which.namespace {
         Some(namespace) => KubeApi::namespaced(client, namespace),
         None => KubeApi::all(client),
     };
     let mut parameters = ListParams::default().limit(MOST_EVENTS.0);
     if let Some(name) = &which.name {
-        if !name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-        {
-            return Err(Problem::invalid_field("name", "must be the name of an object"));
-        }
+        names::check("name", name)?;
         parameters = parameters.fields(&format!("involvedObject.name={name}"));
     }
     let list = api
@@ -192,6 +192,8 @@ async fn pods(
     viewer: Viewer,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Json<Pods>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
     let client = viewer.client(&state);
     let refused = |error: kube::Error| viewer.refused(&error, &state);
     let services: KubeApi<ResilientService> = KubeApi::namespaced(client.clone(), &namespace);
@@ -234,6 +236,8 @@ async fn moments(
     viewer: Viewer,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Json<Moments>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
     // Whoever may read the service may know how it was.
     let services: KubeApi<ResilientService> = KubeApi::namespaced(viewer.client(&state), &namespace);
     services

@@ -5,22 +5,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use valerix_kit::testing::eventually;
 
 use super::cluster::Cluster;
-use super::support::{Console, experiment, names, service};
+use super::support::{Console, experiment, followed, names, service};
 
 fn is(kind: &str) -> impl Fn(&Value) -> bool + '_ {
     move |message| message["type"] == kind
-}
-
-/// Whether the watch of services stands: events that come before would be in no watch.
-async fn followed(cluster: &Cluster) {
-    eventually("every kind is watched", || async {
-        let watches = cluster
-            .requests()
-            .into_iter()
-            .filter(|request| request.query.contains("watch=true"));
-        (watches.count() >= 5).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -54,6 +42,43 @@ async fn everything_comes_first_and_then_what_changes() {
         deleted,
         json!({"type": "deleted", "kind": "ChaosExperiment", "namespace": "shop", "name": "slow"})
     );
+}
+
+#[tokio::test]
+async fn a_restore_is_told_step_by_step() {
+    let cluster = Cluster::new();
+    let restore = |status: Value| {
+        json!({"kind": "Restore", "metadata": {}, "status": status, "spec": {
+            "source": {"policyRef": {"name": "daily"}, "select": "Slot", "slot": "2026-11-20"},
+            "target": {"connectionSecretRef": {"name": "db"}}, "databases": [{"name": "orders", "as": "orders_look"}]}})
+    };
+    cluster.put("restores", "shop", "look", restore(json!({})));
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    followed(&cluster).await;
+    let mut stream = console.follow(None).await;
+    let snapshot = stream
+        .until("the restore", |message| {
+            message["objects"].as_array().is_some_and(|all| !all.is_empty())
+        })
+        .await;
+    let shown = &snapshot["objects"][0];
+    assert_eq!(
+        (&shown["kind"], &shown["phase"], &shown["over"], &shown["slot"], &shown["policy"], &shown["mode"]),
+        (&json!("Restore"), &json!("Pending"), &json!(false), &json!("2026-11-20"), &json!("daily"), &json!("NewDatabase"))
+    );
+    assert_eq!(shown["databases"][0]["target"], "orders_look", "what was asked for, before the runner says more");
+    let done = json!({"phase": "Completed", "tables": 7, "databases": [{"name": "orders", "as": "orders", "phase": "Completed", "tables": 7,
+        "previous": "orders_before_20261120", "previousUntil": "2026-12-04T00:00:00Z"}]});
+    cluster.put("restores", "shop", "look", restore(done.clone()));
+    let upserted = stream.until("its end", is("upserted")).await;
+    let shown = &upserted["object"];
+    assert_eq!((&shown["over"], &shown["tables"]), (&json!(true), &json!(7)));
+    assert_eq!(shown["databases"][0]["previous"], "orders_before_20261120");
+    let mut dropped = done;
+    dropped["databases"][0]["previousDropped"] = json!(true);
+    cluster.put("restores", "shop", "look", restore(dropped));
+    let upserted = stream.until("the old one's end", is("upserted")).await;
+    assert_eq!(upserted["object"]["databases"][0]["previous"], Value::Null, "what is dropped is not offered");
 }
 
 #[tokio::test]

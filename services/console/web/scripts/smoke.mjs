@@ -1,13 +1,15 @@
 // Every page in a real browser, light and dark, narrow and wide: no error, no violation of accessibility rules, no
-// scrolling sideways, and hostile words shown as words. CHROMIUM names the browser, SCREENSHOTS a folder for pictures.
+// scrolling sideways, hostile words shown as words, and all of it by the keyboard alone. CHROMIUM names the browser;
+// SCREENSHOTS a folder for a picture of each page; README_IMAGES the folder for those of the README.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
+import { keyboard } from "./keyboard.mjs";
 import { start } from "./fixture.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/metrics", "/events", "/none"];
-const STATES = [["", PAGES], ["late", ["/"]], ["forbidden", ["/", "/chaos"]], ["empty", ["/", "/chaos", "/backups", "/events"]], ["open", ["/chaos"]], ["closed", ["/"]]];
+const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/restores/shop/orders-back", "/restores/shop/orders-damaged", "/metrics", "/events", "/none"];
+const STATES = [["", PAGES], ["late", ["/", "/backups"]], ["forbidden", ["/", "/chaos", "/backups"]], ["empty", ["/", "/chaos", "/backups", "/metrics", "/events"]], ["cut", ["/"]], ["open", ["/chaos"]], ["closed", ["/"]]];
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-zygote", "--disable-extensions"],
@@ -31,6 +33,9 @@ for (const [state, pages] of STATES) {
         await page.goto(`http://127.0.0.1:${port}${path}`);
         await page.locator("main h1, main .notice").first().waitFor();
         await page.waitForFunction(() => !document.querySelector(".loading"), undefined, { timeout: 10_000 });
+        // What is folded is looked at too.
+        await page.evaluate(() => document.querySelectorAll("main details").forEach((folded) => (folded.open = true)));
+        if (state === "cut") await page.getByText(/^Disconnected since/).waitFor({ timeout: 5_000 });
         const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
         if (sideways > 0) say(`${sideways} pixels too wide`);
         if (await page.locator("main img[src=x]").count()) say("hostile words became elements");
@@ -49,6 +54,21 @@ for (const [state, pages] of STATES) {
   server.closeAllConnections();
   server.close();
 }
+const server = await start(0);
+const origin = `http://127.0.0.1:${server.address().port}`;
+for (const text of await keyboard(browser, origin)) wrong.push(`keyboard: ${text}`);
+if (process.env.README_IMAGES)
+  for (const [name, path] of [["console-overview", "/"], ["console-experiment", "/chaos/shop/auth-slow-1127"]])
+    for (const theme of ["light", "dark"]) {
+      const page = await browser.newPage({ viewport: { width: 1200, height: 720 }, colorScheme: theme });
+      await page.goto(`${origin}${path}?calm`);
+      await page.locator("main .panel").first().waitFor();
+      await page.waitForFunction(() => !document.querySelector(".loading"));
+      await page.screenshot({ path: `${process.env.README_IMAGES}/${name}-${theme}.png` });
+      await page.close();
+    }
+server.closeAllConnections();
+server.close();
 await browser.close();
-console.log(wrong.length === 0 ? `${looked} pages are well` : [...new Set(wrong)].join("\n"));
+console.log(wrong.length === 0 ? `${looked} pages are well, and all that can be done is done by the keyboard alone` : [...new Set(wrong)].join("\n"));
 process.exit(wrong.length === 0 ? 0 : 1);
