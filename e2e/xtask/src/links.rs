@@ -128,11 +128,17 @@ fn anchors(text: &str) -> BTreeSet<String> {
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let mut anchors = BTreeSet::new();
     for (_, line) in prose(text) {
-        for (_, rest) in line.match_indices("<a id=\"").map(|(at, mark)| line.split_at(at + mark.len())) {
+        for (_, rest) in line
+            .match_indices("<a id=\"")
+            .map(|(at, mark)| line.split_at(at + mark.len()))
+        {
             anchors.extend(rest.split('"').next().map(str::to_owned));
         }
         let level = line.bytes().take_while(|byte| *byte == b'#').count();
-        let Some(heading) = line.get(level..).filter(|rest| (1..=6).contains(&level) && rest.starts_with(' ')) else {
+        let Some(heading) = line
+            .get(level..)
+            .filter(|rest| (1..=6).contains(&level) && rest.starts_with(' '))
+        else {
             continue;
         };
         let name = anchor(&shown(heading.trim()));
@@ -154,7 +160,9 @@ fn shown(heading: &str) -> String {
 }
 
 fn anchor(heading: &str) -> String {
-    let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+    let kept = heading
+        .chars()
+        .filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
 }
 
@@ -175,14 +183,20 @@ mod tests {
             "# One `word`, two: what & why\n## Twice\n## Twice\n[up](../../README.md), [here](#twice-1), [there](b.md#that)\n\
              ```\n# no heading\n[code](nowhere.md)\n```\nand `[code](nowhere.md)` [site](https://example.org/x#y)\n<a id=\"mark\"></a>\n",
         );
-        write("docs/guide/b.md", "## [That](a.md)\n[back](a.md#one-word-two-what--why), [mark](a.md#mark) ![image](../x.png \"title\")\n");
+        write(
+            "docs/guide/b.md",
+            "## [That](a.md)\n[back](a.md#one-word-two-what--why), [mark](a.md#mark) ![image](../x.png \"title\")\n",
+        );
         write("docs/x.png", "");
         write("node_modules/c.md", "[none](none.md)");
         write("README.md", "[guide](docs/guide/a.md) [folder](docs)\n");
         let log = Log::create(folder.path().join("log")).expect("a log");
         assert!(check(folder.path(), &log).is_ok(), "{}", log.text().unwrap_or_default());
 
-        write("README.md", "[a](docs/none.md)\n\n[b](docs/guide/a.md#no-heading) [c](#none) [d](docs/guide/a.md#twice-2)\n");
+        write(
+            "README.md",
+            "[a](docs/none.md)\n\n[b](docs/guide/a.md#no-heading) [c](#none) [d](docs/guide/a.md#twice-2)\n",
+        );
         assert!(check(folder.path(), &log).is_err());
         let told = log.text().expect("a log");
         for line in [

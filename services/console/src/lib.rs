@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod page;
 pub mod people;
 pub mod pulse;
+pub mod readiness;
 pub mod refusal;
 pub mod routes;
 pub mod startup;

@@ -30,7 +30,10 @@ pub fn problem(error: &kube::Error) -> Problem {
     };
     let problem = Problem::new(status, name, words.clone()).with("reason", refusal.reason.clone());
     let causes = refusal.details.as_ref().map(|details| details.causes.as_slice());
-    let fields = causes.unwrap_or_default().iter().filter(|cause| !cause.field.is_empty());
+    let fields = causes
+        .unwrap_or_default()
+        .iter()
+        .filter(|cause| !cause.field.is_empty());
     let errors: Vec<Value> = fields
         .map(|cause| json!({"field": cause.field, "detail": cause.message}))
         .collect();

@@ -253,7 +253,11 @@ impl Teller {
 
     async fn send_heartbeat(&mut self) -> Result<(), Left> {
         let streams = self.streams();
-        self.send(Message::Heartbeat { now: Utc::now(), streams }).await
+        self.send(Message::Heartbeat {
+            now: Utc::now(),
+            streams,
+        })
+        .await
     }
 
     fn seen(&self, vitals: &[Vitals]) -> Vec<Vitals> {

@@ -63,12 +63,19 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
             .problem(401, "One has not signed in")
             .problem(403, "One may not do it, or the request does not come from the page")
             .problem(409, "There is one of that name")
-            .problem(422, "The API server refuses it, in its own words, field by field where it says so")
+            .problem(
+                422,
+                "The API server refuses it, in its own words, field by field where it says so",
+            )
     };
     let experiment = "/api/experiments/{namespace}/{name}";
     let begin = creation("Create an experiment, which begins at once unless it has a schedule");
     api.post("/api/experiments", begin_experiment, begin)
-        .post("/api/restores", begin_restore, creation("Have databases given back from an archive"))
+        .post(
+            "/api/restores",
+            begin_restore,
+            creation("Have databases given back from an archive"),
+        )
         .post(
             &format!("{experiment}/stop"),
             stop,

@@ -18,7 +18,8 @@ pub fn check(field: &str, text: &str) -> Result<(), Problem> {
     if is_name {
         return Ok(());
     }
-    let detail = "must be a name as the cluster gives them: a-z, 0-9, '-' and '.', beginning and ending with a letter or digit";
+    let detail =
+        "must be a name as the cluster gives them: a-z, 0-9, '-' and '.', beginning and ending with a letter or digit";
     Err(Problem::invalid_field(field, detail))
 }
 
@@ -31,7 +32,21 @@ mod tests {
         for name in ["a", "shop", "orders-2026.daily", &"x".repeat(LONGEST)] {
             assert!(check("/name", name).is_ok(), "{name}");
         }
-        for wrong in ["", "..", "a/b", "a/../b", "A", "a?x=1", "a%2fb", "a#b", "-a", "a.", "ü", "a b", &"x".repeat(254)] {
+        for wrong in [
+            "",
+            "..",
+            "a/b",
+            "a/../b",
+            "A",
+            "a?x=1",
+            "a%2fb",
+            "a#b",
+            "-a",
+            "a.",
+            "ü",
+            "a b",
+            &"x".repeat(254),
+        ] {
             assert!(check("/name", wrong).is_err(), "{wrong}");
         }
     }

@@ -36,7 +36,11 @@ static SPECS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
         tracing::error!(%error, "failed to make the schemas of the kinds");
         Vec::new()
     });
-    let spec = |definition: &Value| definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").cloned();
+    let spec = |definition: &Value| {
+        definition
+            .pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec")
+            .cloned()
+    };
     let of = definitions.into_iter().filter_map(|definition| {
         let name = definition.spec.names.kind.clone();
         Some((name, spec(&serde_json::to_value(definition).ok()?)?))
@@ -55,6 +59,10 @@ async fn show(State(_): State<AppState>, _: Viewer, Path(kind): Path<Kind>) -> R
     let spec = SPECS
         .get(kind.name())
         .ok_or_else(|| Problem::not_found("no-schema", "only the kinds of Valerix have a schema here"))?;
-    let one_of = if kind == Kind::ChaosExperiment { CHAOS_FAULTS } else { &[] };
+    let one_of = if kind == Kind::ChaosExperiment {
+        CHAOS_FAULTS
+    } else {
+        &[]
+    };
     Ok(Json(SpecSchema { spec, one_of }))
 }

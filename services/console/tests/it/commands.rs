@@ -88,10 +88,17 @@ async fn what_is_only_checked_is_not_written() {
         let accepted = ann.command(path, &new(1)).await;
         assert_eq!(accepted.status, 200, "{path}: {accepted:?}");
         let refused = ann.command(path, &new(0)).await;
-        assert_eq!((refused.status, &refused.body()["errors"][0]["field"]), (422, &json!("spec.count")), "{path}");
+        assert_eq!(
+            (refused.status, &refused.body()["errors"][0]["field"]),
+            (422, &json!("spec.count")),
+            "{path}"
+        );
     }
     let writes = cluster.writes();
-    assert!(writes.len() == 4 && writes.iter().all(|write| write.query.contains("dryRun=All")), "{writes:?}");
+    assert!(
+        writes.len() == 4 && writes.iter().all(|write| write.query.contains("dryRun=All")),
+        "{writes:?}"
+    );
 }
 
 #[tokio::test]
@@ -111,11 +118,21 @@ async fn a_restore_is_begun_in_the_name_of_whoever_asks_for_it() {
     assert_eq!((refused.status, refused.problem().as_str()), (403, "forbidden"));
     let ann = console.sign_in("ann").await;
     let created = ann.command("/api/restores", &new).await;
-    assert_eq!((created.status, created.body()), (201, json!({"namespace": "shop", "name": "back"})));
+    assert_eq!(
+        (created.status, created.body()),
+        (201, json!({"namespace": "shop", "name": "back"}))
+    );
     let written = cluster.writes().pop().unwrap();
     assert_eq!((written.token.as_str(), &written.body["spec"]), ("ann", &spec));
-    assert_eq!(written.path, "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/restores");
-    assert!(!written.query.contains("dryRun") && written.query.contains("fieldValidation=Strict"), "{}", written.query);
+    assert_eq!(
+        written.path,
+        "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/restores"
+    );
+    assert!(
+        !written.query.contains("dryRun") && written.query.contains("fieldValidation=Strict"),
+        "{}",
+        written.query
+    );
 }
 
 #[tokio::test]
@@ -125,14 +142,28 @@ async fn forms_follow_the_schemas_of_the_kinds() {
     let faults = chaos["oneOf"].as_array().unwrap();
     assert!(faults.len() >= 9 && faults.contains(&json!("latency")), "{faults:?}");
     for fault in faults {
-        assert!(chaos["spec"]["properties"][fault.as_str().unwrap()].is_object(), "{fault}");
+        assert!(
+            chaos["spec"]["properties"][fault.as_str().unwrap()].is_object(),
+            "{fault}"
+        );
     }
-    assert_eq!(chaos["spec"]["properties"]["latency"]["properties"]["percent"]["maximum"], 100);
+    assert_eq!(
+        chaos["spec"]["properties"]["latency"]["properties"]["percent"]["maximum"].as_f64(),
+        Some(100.0)
+    );
     let restore = console.server.get("/api/schemas/Restore").await.body();
     assert_eq!(restore["oneOf"], json!([]));
     assert!(restore["spec"]["properties"]["replace"]["properties"]["confirm"].is_object());
     assert_eq!(console.server.get("/api/schemas/Pod").await.problem(), "no-schema");
-    assert_eq!(Console::start(Cluster::new()).await.server.get("/api/schemas/Restore").await.status, 401);
+    assert_eq!(
+        Console::start(Cluster::new())
+            .await
+            .server
+            .get("/api/schemas/Restore")
+            .await
+            .status,
+        401
+    );
 }
 
 #[tokio::test]

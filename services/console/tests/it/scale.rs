@@ -22,7 +22,8 @@ impl Page {
                 self.0 = objects.map(|object| (key(object), text(&object["message"]))).collect();
             }
             Some("upserted") => {
-                self.0.insert(key(&message["object"]), text(&message["object"]["message"]));
+                self.0
+                    .insert(key(&message["object"]), text(&message["object"]["message"]));
             }
             Some("deleted") => {
                 self.0.remove(&key(message));
@@ -31,14 +32,22 @@ impl Page {
         }
     }
 
-    /// Reads until `wanted` holds, and says how many messages that took.
-    async fn until(&mut self, what: &str, stream: &mut Stream, wanted: impl Fn(&Self) -> bool) -> usize {
+    /// Reads until `wanted` holds, and says how many messages that took. One that is let go comes back, as a page does.
+    async fn until(
+        &mut self,
+        what: &str,
+        console: &Console,
+        stream: &mut Stream,
+        wanted: impl Fn(&Self) -> bool,
+    ) -> usize {
         let begun = Instant::now();
         let mut messages = 0;
         while !wanted(self) {
             assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
-            let message = stream.next().await.expect("the stream goes on");
-            self.learn(&message);
+            match stream.next().await {
+                Some(message) => self.learn(&message),
+                None => *stream = console.follow(None).await,
+            }
             messages += 1;
         }
         messages
@@ -46,7 +55,12 @@ impl Page {
 }
 
 fn put(cluster: &Cluster, number: usize, message: &str) {
-    cluster.put("resilientservices", "shop", &format!("service-{number}"), service(message));
+    cluster.put(
+        "resilientservices",
+        "shop",
+        &format!("service-{number}"),
+        service(message),
+    );
 }
 
 #[tokio::test]
@@ -58,13 +72,14 @@ async fn a_thousand_services_are_listed_and_every_change_of_them_arrives() {
     let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
     followed(&cluster).await;
     let (mut page, mut stream) = (Page::default(), console.follow(None).await);
-    page.until("all of them", &mut stream, |page| page.0.len() == 1_000).await;
+    page.until("all of them", &console, &mut stream, |page| page.0.len() == 1_000)
+        .await;
     for number in 0..1_000 {
         put(&cluster, number, "second");
     }
     cluster.remove("resilientservices", "shop", "service-7");
     let is_new = |page: &Page| page.0.len() == 999 && page.0.values().all(|message| message == "second");
-    page.until("every change", &mut stream, is_new).await;
+    page.until("every change", &console, &mut stream, is_new).await;
 }
 
 /// More changes than are kept for anyone: what was missed is told as a whole, and nothing waits meanwhile.
@@ -77,7 +92,8 @@ async fn a_reader_who_is_behind_begins_anew_and_ends_with_what_is_true() {
     let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
     followed(&cluster).await;
     let (mut slow, mut stream) = (Page::default(), console.follow(None).await);
-    slow.until("all of them", &mut stream, |page| page.0.len() == 50).await;
+    slow.until("all of them", &console, &mut stream, |page| page.0.len() == 50)
+        .await;
     let (mut quick, mut other) = (Page::default(), console.follow(None).await);
     // The slow one reads nothing until the quick one has seen the end of it all.
     let rounds = 4_000;
@@ -87,17 +103,26 @@ async fn a_reader_who_is_behind_begins_anew_and_ends_with_what_is_true() {
         if round % 200 == 0 {
             let seen = format!("{round} {padding}");
             quick
-                .until("the change", &mut other, |page| page.0.values().any(|message| *message == seen))
+                .until("the change", &console, &mut other, |page| {
+                    page.0.values().any(|message| *message == seen)
+                })
                 .await;
         }
     }
     let newest = |page: &Page| {
         let number = |message: &String| message.split(' ').next().and_then(|round| round.parse::<usize>().ok());
-        page.0.len() == 50 && page.0.values().all(|message| number(message).is_some_and(|round| round >= rounds - 50))
+        page.0.len() == 50
+            && page
+                .0
+                .values()
+                .all(|message| number(message).is_some_and(|round| round >= rounds - 50))
     };
-    quick.until("the end", &mut other, newest).await;
-    let messages = slow.until("the end", &mut stream, newest).await;
-    assert!(messages < rounds, "{messages} messages: each change was kept for a reader who did not read");
+    quick.until("the end", &console, &mut other, newest).await;
+    let messages = slow.until("the end", &console, &mut stream, newest).await;
+    assert!(
+        messages < rounds,
+        "{messages} messages: each change was kept for a reader who did not read"
+    );
 }
 
 #[tokio::test]
@@ -109,7 +134,8 @@ async fn a_page_that_was_cut_off_knows_after_its_return_what_is_there_and_what_i
     let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
     followed(&cluster).await;
     let (mut page, mut stream) = (Page::default(), console.follow(None).await);
-    page.until("all of them", &mut stream, |page| page.0.len() == 3).await;
+    page.until("all of them", &console, &mut stream, |page| page.0.len() == 3)
+        .await;
     drop(stream);
     cluster.remove("resilientservices", "shop", "service-0");
     put(&cluster, 1, "second");
@@ -120,9 +146,12 @@ async fn a_page_that_was_cut_off_knows_after_its_return_what_is_there_and_what_i
     page.learn(&first);
     let is_true = |page: &Page| {
         let is = |name: &str, message: &str| page.0.get(name).is_some_and(|known| known == message);
-        page.0.len() == 3 && is("shop/service-1", "second") && is("shop/service-2", "first") && is("shop/service-9", "new")
+        page.0.len() == 3
+            && is("shop/service-1", "second")
+            && is("shop/service-2", "first")
+            && is("shop/service-9", "new")
     };
-    page.until("what is true", &mut stream, is_true).await;
+    page.until("what is true", &console, &mut stream, is_true).await;
 }
 
 #[tokio::test]
@@ -144,7 +173,10 @@ async fn an_api_server_that_hangs_is_told_within_five_seconds_and_so_is_its_retu
     let told = stream.until("all is late", late(true)).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!(told["streams"][0]["error"], "the API server does not answer");
-    assert_eq!(names(&console.follow(None).await.next().await.unwrap()), ["ResilientService/shop/service-1"]);
+    assert_eq!(
+        names(&console.follow(None).await.next().await.unwrap()),
+        ["ResilientService/shop/service-1"]
+    );
     let begun = Instant::now();
     cluster.come_back();
     stream.until("all is current again", late(false)).await;

@@ -4,8 +4,8 @@ use clap::Parser;
 use http::Method;
 use serde_json::{Value, json};
 use valerix_console::config::Config;
-use valerix_console::startup::build;
 use valerix_console::kinds::Kind;
+use valerix_console::startup::build;
 use valerix_kit::testing::{Answer, TestServer, eventually, service_args};
 
 use super::cluster::Cluster;

@@ -31,5 +31,7 @@ export type Pods = Schemas["Pods"];
 export type PodReport = Schemas["PodReport"];
 export type Manifest = Schemas["Manifest"];
 export type Moments = Schemas["Moments"];
+export type Turn = { pod: string; at: string; state: "Ready" | "Unready" | "Gone" };
+export type Turns = { turns: Turn[] };
 export type SpecSchema = Schemas["SpecSchema"];
 export type Written = Schemas["Written"];

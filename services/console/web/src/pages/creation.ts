@@ -33,9 +33,16 @@ export function useCreation(path: string, done: (written: Written) => void) {
   };
 }
 
-/** What was refused by its path in the spec; what is refused of the object as a whole is told by the error alone. */
+/** The value that the API server repeats before it says what is wrong with it. */
+const REPEATED = /^Invalid value: (?:"(?:[^"\\]|\\.)*"|\{.*\}|[\w.-]+): /;
+
+/** What was refused, by its path in the spec. A rule on the spec as a whole names the field that it means first. */
 export function byPath(error: Error | null): Errors {
   if (!(error instanceof Refusal)) return {};
-  const paths = error.fields.map(({ field, detail }) => [field.replace(/^spec\./, ""), detail]);
+  const paths = error.fields.map(({ field, detail }) => {
+    const words = detail.replace(REPEATED, "");
+    const named = /^[a-z]\w*(?:\.[a-z]\w*|\[\d+\])*/.exec(words)?.[0] ?? "";
+    return [field === "spec" ? named : field.replace(/^spec\./, ""), words];
+  });
   return Object.fromEntries(paths) as Errors;
 }

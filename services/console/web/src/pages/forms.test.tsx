@@ -1,9 +1,11 @@
 import { cleanup, fireEvent, screen, waitFor, within } from "@testing-library/react";
 import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { Refusal } from "../api/client";
 import type { SpecSchema } from "../api/types";
 import { type Schema, entry } from "../parts/schema";
 import { type Answers, backup, everything, keep, policy, service, show } from "../testing";
+import { byPath } from "./creation";
 import { type Asked, restoreSpec } from "./Restores";
 
 vi.mock("uplot", () => ({ default: class { destroy() {} setSize() {} } }));
@@ -165,7 +167,7 @@ describe("the form of a restore", () => {
 
   it("asks for the name once more before a living database is replaced, and shows the refusal beside it", async () => {
     const words = "replace.confirm must repeat the name of the database that is replaced";
-    const { sent, answers } = backend({ status: 422, body: { detail: words, errors: [{ field: "spec.replace.confirm", detail: words }] } });
+    const { sent, answers } = backend({ status: 422, body: { detail: words, errors: [{ field: "spec", detail: `Invalid value: "object": ${words}` }] } });
     await show("/backups", { known: { objects: keep([policy(), backup(), backup({ name: "x", slot: "2026-11-25", phase: "Missed" })]) }, answers });
     const archive = await main().findByLabelText("Archive");
     expect([...archive.querySelectorAll("option")].map((option) => option.value)).toEqual(["Latest", "LatestVerified", "2026-11-26"]);
@@ -187,6 +189,23 @@ describe("the form of a restore", () => {
     await main().findByLabelText("Archive");
     press("Restore");
     await waitFor(() => expect(router.state.location.pathname).toBe(`/restores/shop/${sent[0]?.body.name}`));
+  });
+});
+
+describe("what is refused", () => {
+  it.each([
+    ["spec.latency.delay", 'Invalid value: "9h": delay must be short', "latency.delay", "delay must be short"],
+    ["spec.steadyState.probes[0].name", "Required value", "steadyState.probes[0].name", "Required value"],
+    ["spec", 'Invalid value: "object": exactly one fault must be set: a, b', "exactly", "exactly one fault must be set: a, b"],
+    ["spec", 'Invalid value: {"a":"b: c"}: databases[0].as is taken', "databases[0].as", "databases[0].as is taken"],
+    ["metadata.name", "Invalid value: \"A\": must be lower case", "metadata.name", "must be lower case"],
+  ])("of %s, %s, stands at the field", (field, detail, path, words) => {
+    expect(byPath(new Refusal(422, detail, [{ field, detail }]))).toEqual({ [path]: words });
+  });
+
+  it("is none of the form's where the console is silent", () => {
+    expect(byPath(new Refusal(0, "silence"))).toEqual({});
+    expect(byPath(new Error("else"))).toEqual({});
   });
 });
 

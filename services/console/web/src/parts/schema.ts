@@ -49,8 +49,9 @@ export const title = (name: string): string => {
 export function help(schema: Schema): { text: string; standard: string } {
   const [text = "", ...rest] = (schema.description ?? "").split(/ (?=Unit: |Default: |Required\.)/);
   const said = /^Default: ([^.;,]{1,24})[.;,]?/.exec(rest.find((part) => part.startsWith("Default: ")) ?? "")?.[1];
+  const plain = text.replaceAll("`", "");
   const standard = schema.default === undefined || typeof schema.default === "object" ? (said ?? "") : String(schema.default);
-  return { text, standard: standard === "none" ? "" : standard };
+  return { text: plain, standard: standard === "none" ? "" : standard };
 }
 
 /** What somebody typed, as the field's own type; undefined where nothing was. */
@@ -94,9 +95,9 @@ export function put(group: Json | undefined, name: string, value: Json | undefin
 export const field = (group: Json | undefined, name: string): Json | undefined =>
   group !== undefined && group !== null && typeof group === "object" && !Array.isArray(group) ? group[name] : undefined;
 
-/** Fields that must be there come first, the rest as the schema has them. */
+/** Fields that must be there come first and those that hold others last; else as the schema has them. */
 export function ordered(schema: Schema): [string, Schema][] {
-  const required = schema.required ?? [];
-  const all = Object.entries(schema.properties ?? {});
-  return [...all.filter(([name]) => required.includes(name)), ...all.filter(([name]) => !required.includes(name))];
+  const weight = ([name, inner]: [string, Schema]) =>
+    (schema.required?.includes(name) ? 0 : 1) + (["group", "list"].includes(entry(inner)) ? 4 : entry(inner) === "switch" ? 2 : 0);
+  return Object.entries(schema.properties ?? {}).sort((one, other) => weight(one) - weight(other));
 }
