@@ -9,9 +9,9 @@ pub use probes::{
     SteadyState,
 };
 pub use spec::{
-    AbortFault, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, CpuStressFault, CrashFault,
-    DesiredState, ErrorsFault, ExcludedWindow, KillMethod, LatencyFault, MemoryStressFault, PartitionDirection,
-    PartitionFault, PodKillFault, PodSelector, RefuseFault, Safety, Weekday,
+    AbortFault, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, CpuStressFault,
+    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, KillMethod, LatencyFault, MemoryStressFault,
+    PartitionDirection, PartitionFault, PodKillFault, PodSelector, RefuseFault, Safety, Weekday,
 };
 pub use status::{
     ChaosExperimentStatus, ChaosPhase, ChaosSummary, PastRun, ProbeStatus, RefusedBy, SparedPod, TargetState,

@@ -48,6 +48,13 @@ macro_rules! unchanged {
     };
 }
 
+macro_rules! list {
+    ($($field:literal),*) => { &[$($field),*] };
+}
+
+/// The fields of a ChaosExperiment's spec of which exactly one is set: the fault.
+pub const CHAOS_FAULTS: &[&str] = with_faults!(list);
+
 /// Exactly one fault is set.
 const ONE_FAULT: &str = with_faults!(one_of);
 

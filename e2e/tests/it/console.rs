@@ -233,3 +233,66 @@ async fn the_console_does_what_rbac_lets_a_person_and_no_more() -> Result<()> {
     });
     Box::pin(test).await
 }
+
+/// A Restore of a policy that there is not: it waits, and nothing is touched.
+fn restore(namespace: &str, name: &str, confirm: &str) -> Value {
+    let spec = json!({
+        "source": {"policyRef": {"name": "nothing"}}, "databases": [{"name": "orders"}], "mode": "ReplaceDatabase",
+        "target": {"connectionSecretRef": {"name": "nothing"}, "adminSecretRef": {"name": "nothing"}},
+        "replace": {"confirm": confirm},
+    });
+    json!({"namespace": namespace, "name": name, "spec": spec})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_console_asks_for_a_restore_as_the_api_server_lets_it() -> Result<()> {
+    let world = World::shared().await?;
+    let test = world.with_namespace("console-restore", async |namespace| {
+        for (name, role) in [("admin", "admin"), ("viewer", "view")] {
+            account(&world, namespace, name, Some(role)).await?;
+        }
+        let admin = Browser::signed_in(&world, namespace, "admin").await?;
+        let viewer = Browser::signed_in(&world, namespace, "viewer").await?;
+        let ask =
+            async |browser: &Browser, restore: &Value| browser.ask(&world, "POST", "/api/restores", restore).await;
+
+        let refused = ask(&viewer, &restore(namespace, "back", "orders")).await?;
+        ensure!(
+            refused.status == 403 && refused.text.contains("cannot create resource"),
+            "viewer: {} {}",
+            refused.status,
+            refused.text
+        );
+        let wrong = ask(&admin, &restore(namespace, "back", "order")).await?;
+        let problem: Value = serde_json::from_str(&wrong.text)?;
+        ensure!(
+            wrong.status == 422 && wrong.text.contains("replace.confirm must repeat the name"),
+            "{} {}",
+            wrong.status,
+            wrong.text
+        );
+        let field = problem["errors"][0]["field"].as_str().unwrap_or_default();
+        ensure!(field.starts_with("spec"), "the refused field is named: {}", wrong.text);
+
+        let mut check = restore(namespace, "back", "orders");
+        check["check"] = json!(true);
+        let checked = ask(&admin, &check).await?;
+        ensure!(checked.status == 200, "{} {}", checked.status, checked.text);
+        // Were it written, this would be a conflict.
+        let written = ask(&admin, &restore(namespace, "back", "orders")).await?;
+        ensure!(written.status == 201, "{} {}", written.status, written.text);
+
+        let seen = eventually(Duration::from_secs(20), || async {
+            let objects = told(&viewer, &world).await.ok()?;
+            let is_it = |object: &&Value| object["kind"] == "Restore" && object["name"] == "back";
+            objects.iter().find(is_it).cloned()
+        });
+        let seen = seen.await.context("the viewer is not told of the restore")?;
+        ensure!(
+            seen["mode"] == "ReplaceDatabase" && seen["databases"][0]["target"] == "orders",
+            "{seen}"
+        );
+        Ok(())
+    });
+    Box::pin(test).await
+}

@@ -18,7 +18,7 @@ use crate::services::Services;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
 use crate::workspace::{self, Artifacts, cargo};
-use crate::{images, interrupt, page, schemas};
+use crate::{images, interrupt, links, page, schemas};
 
 /// Name of the cluster of the end-to-end tests.
 const CLUSTER: &str = crate::clusters::TEST;
@@ -221,10 +221,14 @@ fn quick(paths: &Paths, steps: &mut Steps) {
             .run(log)
             .remedy("cargo fmt --all")
     });
+    each(steps, "Documentation: every link leads somewhere", |log| {
+        links::check(&paths.checkout, log)
+    });
     // Before anything is compiled: the console compiles it in.
     each(steps, "Console: types, tests and size of the page", |log| {
         page::check(paths, log)
     });
+    each(steps, "Console: every page in a browser", |log| page::look(paths, log));
     each(steps, "Rust: clippy, warnings denied", |log| {
         let lint = [
             "clippy",

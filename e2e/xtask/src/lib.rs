@@ -11,6 +11,7 @@ pub mod failure;
 pub mod images;
 pub mod interrupt;
 mod leftovers;
+mod links;
 pub mod page;
 pub mod paths;
 mod schemas;

@@ -17,6 +17,10 @@ use crate::tools::find;
 const LIBRARIES: [&str; 3] = ["package.json", "package-lock.json", ".npmrc"];
 /// What the page follows from, beside its libraries.
 const SOURCES: [&str; 5] = ["index.html", "vite.config.ts", "tsconfig.json", "public", "src"];
+/// Names the browser that looks at the page.
+const BROWSER: &str = "CHROMIUM";
+/// Browsers that can, by the names of their programs.
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 const REMEDY: &str = "install Node 20.19 or newer with npm: https://nodejs.org";
 
 /// Builds the page unless it is there as it should be.
@@ -44,6 +48,22 @@ pub fn build(paths: &Paths, log: &Log) -> Result<()> {
 pub fn check(paths: &Paths, log: &Log) -> Result<()> {
     install(paths, log)?;
     npm(&folder(paths), &["run", "check"]).run(log)
+}
+
+/// Looks at every page in a browser, with answers that were recorded: errors, rules of accessibility, widths, words that
+/// would be code. Where there is no browser that is said, and nothing else.
+///
+/// # Errors
+/// When something is wrong with a page.
+pub fn look(paths: &Paths, log: &Log) -> Result<()> {
+    let named = std::env::var_os(BROWSER).map(PathBuf::from);
+    let Some(browser) = named.or_else(|| BROWSERS.iter().find_map(|name| find(name))) else {
+        log.say(&format!(
+            "NOT LOOKED AT: no Chromium was found. Install Debian's package chromium, or name a Chromium in {BROWSER}, to have it done."
+        ));
+        return Ok(());
+    };
+    npm(&folder(paths), &["run", "smoke"]).env(BROWSER, browser).run(log)
 }
 
 /// Installs the page's libraries as they are locked, unless they are there.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::kinds::{Key, Kind};
+use crate::readiness::{Readiness, Turn};
 use crate::view::Item;
 use crate::vitals::{Moment, Vitals};
 
@@ -19,6 +20,8 @@ pub const MOST_OBJECTS: usize = 5_000;
 const BEHIND: usize = 1_024;
 /// Knowledge that is older than this is late. A watch is opened anew more often than that.
 const LATE: chrono::Duration = chrono::Duration::seconds(25);
+/// What is said of an API server that gives no answer.
+pub(crate) const SILENT: &str = "the API server does not answer";
 /// Moments that are remembered of each service: ten minutes.
 const MOMENTS: usize = 120;
 
@@ -33,6 +36,8 @@ pub enum Change {
     Relisted,
     /// How the services are.
     Vitals(Arc<Vec<Vitals>>),
+    /// The API server answers again, or does not any more.
+    Heard,
 }
 
 /// How old the knowledge of a kind is.
@@ -66,7 +71,10 @@ struct State {
     objects: BTreeMap<Key, Arc<Item>>,
     /// Each kind in each place that is followed: a namespace, or everywhere.
     streams: BTreeMap<(Kind, Place), Knowledge>,
+    /// Whether the API server does not answer at all.
+    silent: bool,
     vitals: Arc<Vec<Vitals>>,
+    readiness: Readiness,
     moments: BTreeMap<(String, String), VecDeque<Moment>>,
 }
 
@@ -122,7 +130,8 @@ impl Board {
             };
             // As old as the oldest part of it: None is before every time.
             let as_of = places().map(|known| known.as_of).min().flatten();
-            let error = places().find_map(|known| known.error.clone());
+            let silent = || state.silent.then(|| SILENT.to_owned());
+            let error = places().find_map(|known| known.error.clone()).or_else(silent);
             StreamState {
                 kind,
                 late: error.is_some() || as_of.is_none_or(|as_of| now - as_of > LATE),
@@ -146,6 +155,11 @@ impl Board {
         moments.into_iter().flatten().cloned().collect()
     }
 
+    /// When which pod of a service was ready, the oldest turn first.
+    pub fn readiness(&self, namespace: &str, service: &str) -> Vec<Turn> {
+        self.read().readiness.of(namespace, service)
+    }
+
     /// `kind` is followed in `place`; nothing is known of it yet.
     pub(crate) fn expect(&self, kind: Kind, place: Place) {
         self.write().streams.entry((kind, place)).or_default();
@@ -153,21 +167,31 @@ impl Board {
 
     /// Everything there is of `kind` in `place`, as a list said.
     pub(crate) fn relist(&self, kind: Kind, place: &Place, items: Vec<Item>, truncated: bool) {
-        let mut state = self.write();
+        let mut whole = self.write();
+        let state = &mut *whole;
         let elsewhere =
             |key: &Key| key.kind != kind || place.as_ref().is_some_and(|namespace| key.namespace != *namespace);
-        state.objects.retain(|key, _| elsewhere(key));
+        let before: BTreeMap<Key, Arc<Item>> = state.objects.extract_if(.., |key, _| !elsewhere(key)).collect();
         let items = items.into_iter().take(MOST_OBJECTS);
-        state.objects.extend(items.map(|item| (item.key(), Arc::new(item))));
+        let now: BTreeMap<Key, Arc<Item>> = items.map(|item| (item.key(), Arc::new(item))).collect();
+        let at = Utc::now();
+        for key in before.keys().filter(|key| !now.contains_key(key)).chain(now.keys()) {
+            let known = |objects: &'_ BTreeMap<Key, Arc<Item>>| objects.get(key).cloned();
+            state
+                .readiness
+                .learn(known(&before).as_deref(), known(&now).as_deref(), at);
+        }
+        state.objects.extend(now);
         state.streams.entry((kind, place.clone())).or_default().truncated = truncated;
-        drop(state);
+        drop(whole);
         self.confirm(kind, place);
         self.tell(Change::Relisted);
     }
 
     pub(crate) fn upsert(&self, place: &Place, item: Item) {
         let (key, item) = (item.key(), Arc::new(item));
-        let mut state = self.write();
+        let mut whole = self.write();
+        let state = &mut *whole;
         let kind = key.kind;
         if state.objects.get(&key) == Some(&item) {
             return;
@@ -177,14 +201,18 @@ impl Board {
             state.streams.entry((kind, place.clone())).or_default().truncated = true;
             return;
         }
-        state.objects.insert(key, item.clone());
-        drop(state);
+        let before = state.objects.insert(key, item.clone());
+        state.readiness.learn(before.as_deref(), Some(&item), Utc::now());
+        drop(whole);
         self.tell(Change::Upserted(item));
     }
 
     pub(crate) fn delete(&self, key: Key) {
-        let known = self.write().objects.remove(&key).is_some();
-        if known {
+        let mut whole = self.write();
+        let known = whole.objects.remove(&key);
+        whole.readiness.learn(known.as_deref(), None, Utc::now());
+        drop(whole);
+        if known.is_some() {
             self.tell(Change::Deleted(key));
         }
     }
@@ -199,6 +227,14 @@ impl Board {
     /// The API server does not say anything of `kind` in `place`.
     pub(crate) fn lose(&self, kind: Kind, place: &Place, error: String) {
         self.write().streams.entry((kind, place.clone())).or_default().error = Some(error);
+    }
+
+    /// The API server answers, or does not.
+    pub(crate) fn hear(&self, answers: bool) {
+        let was_silent = std::mem::replace(&mut self.write().silent, !answers);
+        if was_silent == answers {
+            self.tell(Change::Heard);
+        }
     }
 
     pub(crate) fn measure(&self, vitals: Vec<Vitals>) {

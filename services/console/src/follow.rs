@@ -12,12 +12,12 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope, WatchEvent};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use valerix_crds::names::SERVICE_LABEL;
-use valerix_crds::{Backup, BackupPolicy, ChaosExperiment, ResilientService};
+use valerix_crds::{Backup, BackupPolicy, ChaosExperiment, ResilientService, Restore};
 use valerix_kit::tasks::Tasks;
 
-use crate::board::{Board, MOST_OBJECTS, Place};
+use crate::board::{Board, MOST_OBJECTS, Place, SILENT};
 use crate::kinds::{Key, Kind};
-use crate::view::{BackupView, ExperimentView, Item, PodView, PolicyView, ServiceView};
+use crate::view::{BackupView, ExperimentView, Item, PodView, PolicyView, RestoreView, ServiceView};
 
 /// How long one watch lasts. Unit: seconds.
 const WATCH_SECONDS: u32 = 10;
@@ -49,6 +49,9 @@ pub fn follow(board: &Board, client: &Client, namespaces: &[String], tasks: &Tas
             Item::BackupPolicy(PolicyView::from(object))
         });
         start.kind::<Backup>(Kind::Backup, "backups", |object| Item::Backup(BackupView::from(object)));
+        start.kind::<Restore>(Kind::Restore, "restores", |object| {
+            Item::Restore(RestoreView::from(object))
+        });
         start.kind::<k8s_openapi::api::core::v1::Pod>(Kind::Pod, "pods", |object| Item::Pod(PodView::from(object)));
     }
 }
@@ -220,6 +223,6 @@ fn is_expired(error: &kube::Error) -> bool {
 fn reason(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status.message.clone(),
-        _ => "the API server does not answer".to_owned(),
+        _ => SILENT.to_owned(),
     }
 }

@@ -16,17 +16,20 @@ pub enum Kind {
     BackupPolicy,
     /// One day's record of a policy.
     Backup,
+    /// Databases that are given back.
+    Restore,
     /// A pod of a service.
     Pod,
 }
 
 impl Kind {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ResilientService,
         Self::ChaosExperiment,
         Self::BackupPolicy,
         Self::Backup,
+        Self::Restore,
         Self::Pod,
     ];
 
@@ -37,6 +40,7 @@ impl Kind {
             Self::ChaosExperiment => "ChaosExperiment",
             Self::BackupPolicy => "BackupPolicy",
             Self::Backup => "Backup",
+            Self::Restore => "Restore",
             Self::Pod => "Pod",
         }
     }
@@ -48,6 +52,7 @@ impl Kind {
             Self::ChaosExperiment => "chaosexperiments",
             Self::BackupPolicy => "backuppolicies",
             Self::Backup => "backups",
+            Self::Restore => "restores",
             Self::Pod => "pods",
         }
     }

@@ -1,6 +1,7 @@
 //! What a refusal of the API server means to whoever asked. Pure.
 
 use http::StatusCode;
+use serde_json::{Value, json};
 use valerix_kit::problem::Problem;
 
 /// The API server's own words, under its own status; 503 where it gave none.
@@ -27,7 +28,20 @@ pub fn problem(error: &kube::Error) -> Problem {
     } else {
         &refusal.message
     };
-    Problem::new(status, name, words.clone()).with("reason", refusal.reason.clone())
+    let problem = Problem::new(status, name, words.clone()).with("reason", refusal.reason.clone());
+    let causes = refusal.details.as_ref().map(|details| details.causes.as_slice());
+    let fields = causes
+        .unwrap_or_default()
+        .iter()
+        .filter(|cause| !cause.field.is_empty());
+    let errors: Vec<Value> = fields
+        .map(|cause| json!({"field": cause.field, "detail": cause.message}))
+        .collect();
+    if errors.is_empty() {
+        return problem;
+    }
+    // As the API server names them, `spec.latency.delay`: the page shows each beside its field.
+    problem.with("errors", errors)
 }
 
 /// 401: the token of a session is not accepted any more.

@@ -17,7 +17,7 @@ use crate::board::Board;
 use crate::config::Config;
 use crate::people::{Clients, Sessions};
 use crate::routes::{self, AppState};
-use crate::{follow, headers, vitals};
+use crate::{follow, headers, pulse, vitals};
 
 /// Nothing may stay silent for longer: a watch ends after ten seconds in any case.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -87,6 +87,10 @@ pub async fn build(config: Config, clients: Clients) -> Result<Server, StartErro
     service.metrics.register(streams.clone()).map_err(StartError::Metrics)?;
     let board = Board::default();
     follow::follow(&board, &clients.own, &config.namespaces(), &service.tasks);
+    let (heard, asked) = (board.clone(), clients.own.clone());
+    service
+        .tasks
+        .spawn_droppable("pulse", move || pulse::watch(heard.clone(), asked.clone()));
     let (watched, asking) = (board.clone(), http.clone());
     service
         .tasks

@@ -165,8 +165,7 @@ impl Teller {
                     if self.look_at_rights().await? {
                         self.send_snapshot().await?;
                     }
-                    let streams = self.streams();
-                    self.send(Message::Heartbeat { now: Utc::now(), streams }).await?;
+                    self.send_heartbeat().await?;
                 }
             }
         }
@@ -228,6 +227,7 @@ impl Teller {
             }
             Change::Deleted(_) => Ok(()),
             Change::Relisted => self.send_snapshot().await,
+            Change::Heard => self.send_heartbeat().await,
             Change::Vitals(services) => {
                 let services = self.seen(&services);
                 self.send(Message::Vitals { services }).await
@@ -249,6 +249,15 @@ impl Teller {
             now: Utc::now(),
         };
         self.send(snapshot).await
+    }
+
+    async fn send_heartbeat(&mut self) -> Result<(), Left> {
+        let streams = self.streams();
+        self.send(Message::Heartbeat {
+            now: Utc::now(),
+            streams,
+        })
+        .await
     }
 
     fn seen(&self, vitals: &[Vitals]) -> Vec<Vitals> {

@@ -6,5 +6,5 @@ export default defineConfig({
   // Inlined files would need an exception from the content security policy.
   build: { assetsInlineLimit: 0, target: "es2022", reportCompressedSize: false },
   server: { proxy: { "/api": process.env.CONSOLE_URL ?? "http://127.0.0.1:8080" } },
-  test: { environment: "jsdom", include: ["src/**/*.test.{ts,tsx}"], restoreMocks: true },
+  test: { environment: "jsdom", include: ["src/**/*.test.{ts,tsx}"], restoreMocks: true, testTimeout: 30_000 },
 });

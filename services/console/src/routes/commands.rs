@@ -16,23 +16,26 @@ use valerix_kit::extract::{Json, Path};
 use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 
-use super::AppState;
+use super::{AppState, names};
 use crate::kinds::Kind;
 use crate::people::{Commander, Viewer};
 
-/// An experiment to begin.
+/// An object to create.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NewExperiment {
-    /// Where the service is that is hurt.
+struct NewObject {
+    /// The namespace that it is to be in.
     #[schemars(length(min = 1, max = 63))]
     namespace: String,
     /// Its name.
     #[schemars(length(min = 1, max = 63))]
     name: String,
-    /// The spec of a ChaosExperiment; the API server checks it.
+    /// Its spec; the API server checks it.
     #[schemars(with = "serde_json::Map<String, Value>")]
     spec: Value,
+    /// Whether the API server is only asked what it would say: nothing is written.
+    #[serde(default)]
+    check: bool,
 }
 
 /// The object that was written.
@@ -52,18 +55,27 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
             .problem(403, "One may not do it, or the request does not come from the page")
             .problem(404, "There is no such object")
     };
-    let create_it = Operation::new(
-        "Create an experiment, which begins at once unless it has a schedule",
-        Access::Open,
-    )
-    .body::<NewExperiment>()
-    .answer::<Written>(201, "The experiment")
-    .problem(401, "One has not signed in")
-    .problem(403, "One may not do it, or the request does not come from the page")
-    .problem(409, "There is one of that name")
-    .problem(422, "The API server refuses it, in its own words");
+    let creation = |summary| {
+        Operation::new(summary, Access::Open)
+            .body::<NewObject>()
+            .answer::<Written>(200, "It would be accepted: nothing was written")
+            .answer::<Written>(201, "The object that was created")
+            .problem(401, "One has not signed in")
+            .problem(403, "One may not do it, or the request does not come from the page")
+            .problem(409, "There is one of that name")
+            .problem(
+                422,
+                "The API server refuses it, in its own words, field by field where it says so",
+            )
+    };
     let experiment = "/api/experiments/{namespace}/{name}";
-    api.post("/api/experiments", create, create_it)
+    let begin = creation("Create an experiment, which begins at once unless it has a schedule");
+    api.post("/api/experiments", begin_experiment, begin)
+        .post(
+            "/api/restores",
+            begin_restore,
+            creation("Have databases given back from an archive"),
+        )
         .post(
             &format!("{experiment}/stop"),
             stop,
@@ -77,37 +89,55 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         )
 }
 
-async fn create(
+async fn begin_experiment(
     State(state): State<AppState>,
     commander: Commander,
-    Json(new): Json<NewExperiment>,
+    Json(new): Json<NewObject>,
 ) -> Result<Response, Problem> {
-    let is_name =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if !is_name(&new.namespace) {
-        return Err(Problem::invalid_field("/namespace", "must be the name of a namespace"));
-    }
+    create(&state, commander, Kind::ChaosExperiment, new).await
+}
+
+async fn begin_restore(
+    State(state): State<AppState>,
+    commander: Commander,
+    Json(new): Json<NewObject>,
+) -> Result<Response, Problem> {
+    create(&state, commander, Kind::Restore, new).await
+}
+
+async fn create(state: &AppState, commander: Commander, kind: Kind, new: NewObject) -> Result<Response, Problem> {
+    names::check("/namespace", &new.namespace)?;
     let viewer = commander.viewer();
     let object = json!({
         "apiVersion": format!("{}/{}", valerix_crds::GROUP, valerix_crds::VERSION),
-        "kind": Kind::ChaosExperiment.name(),
+        "kind": kind.name(),
         "metadata": {"name": new.name, "namespace": new.namespace},
         "spec": new.spec,
     });
-    let written = strictly(&viewer.client(&state), &new.namespace, &object).await;
-    written.map_err(|error| viewer.refused(&error, &state))?;
+    let written = strictly(&viewer.client(state), kind, &new.namespace, &object, new.check).await;
+    written.map_err(|error| viewer.refused(&error, state))?;
+    let status = if new.check { StatusCode::OK } else { StatusCode::CREATED };
     let written = Written {
         namespace: new.namespace,
         name: new.name,
     };
-    Ok((StatusCode::CREATED, Json(written)).into_response())
+    Ok((status, Json(written)).into_response())
 }
 
-/// Creates an experiment; a field that is misspelt is refused instead of dropped, which kube has no parameter for.
-async fn strictly(client: &Client, namespace: &str, object: &Value) -> Result<DynamicObject, kube::Error> {
-    let path = DynamicObject::url_path(&Kind::ChaosExperiment.resource(), Some(namespace));
+/// Creates an object, or asks whether that would go where `check`; a field that is misspelt is refused instead of dropped,
+/// which kube has no parameter for.
+async fn strictly(
+    client: &Client,
+    kind: Kind,
+    namespace: &str,
+    object: &Value,
+    check: bool,
+) -> Result<DynamicObject, kube::Error> {
+    let path = DynamicObject::url_path(&kind.resource(), Some(namespace));
     let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-    let request = http::Request::post(format!("{path}?fieldManager=valerix-console&fieldValidation=Strict"))
+    let dry_run = if check { "&dryRun=All" } else { "" };
+    let query = format!("fieldManager=valerix-console&fieldValidation=Strict{dry_run}");
+    let request = http::Request::post(format!("{path}?{query}"))
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(body)
         .map_err(kube::Error::HttpError)?;
@@ -159,6 +189,8 @@ async fn patch(
     (namespace, name): (String, String),
     change: Value,
 ) -> Result<Json<Written>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
     let viewer = commander.viewer();
     let objects = objects(state, &viewer, kind, &namespace);
     let patched = objects

@@ -2,8 +2,10 @@
 
 mod commands;
 mod events;
+mod names;
 mod objects;
 mod orders;
+mod schemas;
 mod session;
 
 use std::sync::Arc;
@@ -54,7 +56,8 @@ pub fn api() -> Api<AppState> {
         "console",
         "What the cluster says of services, experiments and backups, and commands",
     );
-    let api = session::routes(events::routes(objects::routes(commands::routes(orders::routes(api)))));
+    let api = session::routes(events::routes(objects::routes(schemas::routes(api))));
+    let api = commands::routes(orders::routes(api));
     // Not described: the page.
     api.undescribed("/", get(page::show))
         .undescribed("/{*rest}", get(page::show))

@@ -17,9 +17,10 @@ use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 use valerix_policy::Report;
 
-use super::AppState;
+use super::{AppState, names};
 use crate::kinds::Kind;
 use crate::people::Viewer;
+use crate::readiness::Turn;
 use crate::view::{PodView, ServiceView};
 use crate::vitals::{self, Moment};
 
@@ -89,6 +90,13 @@ struct PodReport {
     error: Option<String>,
 }
 
+/// When which pod of a service was ready.
+#[derive(Serialize, JsonSchema)]
+struct Turns {
+    /// The oldest first.
+    turns: Vec<Turn>,
+}
+
 /// How a service was.
 #[derive(Serialize, JsonSchema)]
 struct Moments {
@@ -111,10 +119,14 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let was = Operation::new("Show how a service was in the last ten minutes", Access::Open)
         .answer::<Moments>(200, "A moment for each five seconds in which somebody looked")
         .problem(403, "One may not read the service");
+    let ready = Operation::new("Show when which pod of a service was ready", Access::Open)
+        .answer::<Turns>(200, "Each turn that was seen, of the last two hundred")
+        .problem(403, "One may not list pods there");
     api.get("/api/objects/{kind}/{namespace}/{name}", manifest, object)
         .get("/api/happened", events, happened)
         .get("/api/services/{namespace}/{name}/pods", pods, pods_of)
         .get("/api/services/{namespace}/{name}/moments", moments, was)
+        .get("/api/services/{namespace}/{name}/readiness", readiness, ready)
 }
 
 async fn manifest(
@@ -122,6 +134,8 @@ async fn manifest(
     viewer: Viewer,
     Path((kind, namespace, name)): Path<(Kind, String, String)>,
 ) -> Result<Json<Manifest>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
     let objects: KubeApi<DynamicObject> = KubeApi::namespaced_with(viewer.client(&state), &namespace, &kind.resource());
     let mut object = objects
         .get(&name)
@@ -138,18 +152,16 @@ async fn events(
     Query(which): Query<Which>,
 ) -> Result<Json<Events>, Problem> {
     let client = viewer.client(&state);
+    if let Some(namespace) = &which.namespace {
+        names::check("namespace", namespace)?;
+    }
     let api: KubeApi<Event> = match &which.namespace {
         Some(namespace) => KubeApi::namespaced(client, namespace),
         None => KubeApi::all(client),
     };
     let mut parameters = ListParams::default().limit(MOST_EVENTS.0);
     if let Some(name) = &which.name {
-        if !name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
-        {
-            return Err(Problem::invalid_field("name", "must be the name of an object"));
-        }
+        names::check("name", name)?;
         parameters = parameters.fields(&format!("involvedObject.name={name}"));
     }
     let list = api
@@ -192,6 +204,8 @@ async fn pods(
     viewer: Viewer,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Json<Pods>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
     let client = viewer.client(&state);
     let refused = |error: kube::Error| viewer.refused(&error, &state);
     let services: KubeApi<ResilientService> = KubeApi::namespaced(client.clone(), &namespace);
@@ -234,6 +248,8 @@ async fn moments(
     viewer: Viewer,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Json<Moments>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
     // Whoever may read the service may know how it was.
     let services: KubeApi<ResilientService> = KubeApi::namespaced(viewer.client(&state), &namespace);
     services
@@ -242,5 +258,22 @@ async fn moments(
         .map_err(|error| viewer.refused(&error, &state))?;
     Ok(Json(Moments {
         moments: state.board.moments(&namespace, &name),
+    }))
+}
+
+async fn readiness(
+    State(state): State<AppState>,
+    viewer: Viewer,
+    Path((namespace, name)): Path<(String, String)>,
+) -> Result<Json<Turns>, Problem> {
+    names::check("namespace", &namespace)?;
+    names::check("name", &name)?;
+    // Whoever may list the pods may know when they were ready.
+    KubeApi::<Pod>::namespaced(viewer.client(&state), &namespace)
+        .list_metadata(&ListParams::default().limit(1))
+        .await
+        .map_err(|error| viewer.refused(&error, &state))?;
+    Ok(Json(Turns {
+        turns: state.board.readiness(&namespace, &name),
     }))
 }

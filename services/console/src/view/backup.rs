@@ -1,5 +1,7 @@
 //! A policy of backups, and the record of one of its days.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -19,6 +21,8 @@ pub struct PolicyView {
     pub schedule: String,
     /// The databases that are kept.
     pub databases: Vec<String>,
+    /// The Secrets by which they are reached, each once.
+    pub secrets: Vec<String>,
     /// Whether scheduled runs are suspended.
     pub suspended: bool,
     /// When the next scheduled run starts.
@@ -72,6 +76,7 @@ impl From<&BackupPolicy> for PolicyView {
         let (namespace, name) = identity(&policy.metadata);
         let status = policy.status.clone().unwrap_or_default();
         let schedule = &policy.spec.schedule;
+        let secrets = (policy.spec.databases.iter()).map(|database| database.connection_secret_ref.name.clone());
         Self {
             schedule: format!("{} {}", schedule.time_of_day, schedule.time_zone),
             databases: policy
@@ -80,6 +85,7 @@ impl From<&BackupPolicy> for PolicyView {
                 .iter()
                 .map(|database| database.name.clone())
                 .collect(),
+            secrets: BTreeSet::from_iter(secrets).into_iter().collect(),
             suspended: policy.spec.suspend,
             next_run_at: status.next_run_at,
             last_success: status.last_success.map(|success| success.slot),

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
-use valerix_crds::{ChaosExperiment, ChaosPhase};
+use valerix_crds::{CHAOS_FAULTS, ChaosExperiment, ChaosPhase};
 
 use super::{identity, word};
 
@@ -112,26 +112,13 @@ pub struct RunView {
     pub recovery: Option<String>,
 }
 
-/// The fields of the spec of which one is the fault.
-const FAULTS: [&str; 9] = [
-    "podKill",
-    "latency",
-    "errors",
-    "abort",
-    "refuse",
-    "partition",
-    "crash",
-    "cpuStress",
-    "memoryStress",
-];
-
 impl From<&ChaosExperiment> for ExperimentView {
     fn from(experiment: &ChaosExperiment) -> Self {
         let (namespace, name) = identity(&experiment.metadata);
         let spec = &experiment.spec;
         let status = experiment.status.clone().unwrap_or_default();
         let fields = serde_json::to_value(spec).unwrap_or_default();
-        let fault = FAULTS.into_iter().find(|fault| fields.get(fault).is_some());
+        let fault = CHAOS_FAULTS.iter().copied().find(|fault| fields.get(fault).is_some());
         let active = matches!(status.phase, Some(ChaosPhase::Running | ChaosPhase::Recovering));
         let lasts = spec.duration.as_ref().and_then(|duration| duration.value().ok());
         let lasts = lasts.and_then(|duration| chrono::Duration::from_std(duration).ok());

@@ -3,6 +3,7 @@
 mod backup;
 mod experiment;
 mod pod;
+mod restore;
 mod service;
 
 use chrono::{DateTime, Utc};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use backup::{BackupView, PolicyView};
 pub use experiment::{ExperimentView, ProbeView, RunView, TargetView};
 pub use pod::PodView;
+pub use restore::{RestoreView, RestoredView};
 pub use service::{BreakerView, FaultView, ServiceView};
 
 use crate::kinds::{Key, Kind};
@@ -33,6 +35,8 @@ pub enum Item {
     BackupPolicy(PolicyView),
     /// A day's backup.
     Backup(BackupView),
+    /// Databases that are given back.
+    Restore(RestoreView),
     /// A pod.
     Pod(PodView),
 }
@@ -45,6 +49,7 @@ impl Item {
             Self::ChaosExperiment(view) => (Kind::ChaosExperiment, &view.namespace, &view.name),
             Self::BackupPolicy(view) => (Kind::BackupPolicy, &view.namespace, &view.name),
             Self::Backup(view) => (Kind::Backup, &view.namespace, &view.name),
+            Self::Restore(view) => (Kind::Restore, &view.namespace, &view.name),
             Self::Pod(view) => (Kind::Pod, &view.namespace, &view.name),
         };
         Key {

@@ -45,6 +45,7 @@ struct State {
     /// Namespaces that a token may do everything in; `*` for all.
     people: BTreeMap<String, Vec<String>>,
     down: bool,
+    hangs: bool,
     requests: Vec<Recorded>,
 }
 
@@ -133,7 +134,13 @@ impl Cluster {
     }
 
     pub fn come_back(&self) {
-        self.lock().down = false;
+        let mut state = self.lock();
+        (state.down, state.hangs) = (false, false);
+    }
+
+    /// Answers nobody any more, and lets every watch stand as it is: silence is all there is.
+    pub fn hang(&self) {
+        self.lock().hangs = true;
     }
 
     /// Requests that change objects.
@@ -168,6 +175,9 @@ impl Cluster {
             body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         };
         let events = self.events.subscribe();
+        if self.lock().hangs {
+            return std::future::pending().await;
+        }
         let mut state = self.lock();
         state.requests.push(request.clone());
         if state.down {
@@ -243,7 +253,7 @@ impl State {
             (&Method::POST, None) => {
                 let mut object = request.body.clone();
                 if object["spec"]["count"] == json!(0) {
-                    return refuse(422, "Invalid", "spec.count: count must be a number from 1 to 100");
+                    return invalid("spec.count", "count must be a number from 1 to 100");
                 }
                 object["metadata"]["uid"] = json!("uid");
                 respond(201, &object)
@@ -289,6 +299,14 @@ fn respond(status: u16, body: &Value) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::from(body.to_string()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     response
+}
+
+/// As the API server refuses a field.
+fn invalid(field: &str, message: &str) -> Response<ResponseBody> {
+    let causes = json!([{"reason": "FieldValueInvalid", "field": field, "message": message}]);
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 422, "reason": "Invalid",
+        "message": format!("{field}: {message}"), "details": {"causes": causes}});
+    respond(422, &status)
 }
 
 fn refuse(code: u16, reason: &str, message: &str) -> Response<ResponseBody> {

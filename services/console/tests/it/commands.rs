@@ -64,6 +64,10 @@ async fn a_refusal_is_the_api_servers_own() {
         invalid.body()["detail"],
         "spec.count: count must be a number from 1 to 100"
     );
+    assert_eq!(
+        invalid.body()["errors"],
+        json!([{"field": "spec.count", "detail": "count must be a number from 1 to 100"}])
+    );
     let missing = ann.command("/api/experiments/shop/none/stop", &json!({})).await;
     assert_eq!(missing.status, 404, "{missing:?}");
     let elsewhere = ann.command("/api/experiments", &new("shop/../vault", 1)).await;
@@ -71,6 +75,95 @@ async fn a_refusal_is_the_api_servers_own() {
     cluster.go_down();
     let lost = ann.command("/api/experiments", &new("shop", 1)).await;
     assert_eq!((lost.status, lost.problem().as_str()), (503, "unavailable"));
+}
+
+#[tokio::test]
+async fn what_is_only_checked_is_not_written() {
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["shop"]);
+    let console = Console::start(cluster.clone()).await;
+    let ann = console.sign_in("ann").await;
+    for path in ["/api/experiments", "/api/restores"] {
+        let new = |count: u32| json!({"namespace": "shop", "name": "x", "spec": {"count": count}, "check": true});
+        let accepted = ann.command(path, &new(1)).await;
+        assert_eq!(accepted.status, 200, "{path}: {accepted:?}");
+        let refused = ann.command(path, &new(0)).await;
+        assert_eq!(
+            (refused.status, &refused.body()["errors"][0]["field"]),
+            (422, &json!("spec.count")),
+            "{path}"
+        );
+    }
+    let writes = cluster.writes();
+    assert!(
+        writes.len() == 4 && writes.iter().all(|write| write.query.contains("dryRun=All")),
+        "{writes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_restore_is_begun_in_the_name_of_whoever_asks_for_it() {
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["shop"]);
+    cluster.allow("eve", &[]);
+    let console = Console::start(cluster.clone()).await;
+    let spec = json!({
+        "source": {"policyRef": {"name": "daily"}, "select": "Slot", "slot": "2026-11-20"},
+        "target": {"connectionSecretRef": {"name": "db"}, "adminSecretRef": {"name": "admin"}},
+        "databases": [{"name": "orders"}], "mode": "ReplaceDatabase", "replace": {"confirm": "orders"},
+    });
+    let new = json!({"namespace": "shop", "name": "back", "spec": spec});
+    let eve = console.sign_in("eve").await;
+    let refused = eve.command("/api/restores", &new).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (403, "forbidden"));
+    let ann = console.sign_in("ann").await;
+    let created = ann.command("/api/restores", &new).await;
+    assert_eq!(
+        (created.status, created.body()),
+        (201, json!({"namespace": "shop", "name": "back"}))
+    );
+    let written = cluster.writes().pop().unwrap();
+    assert_eq!((written.token.as_str(), &written.body["spec"]), ("ann", &spec));
+    assert_eq!(
+        written.path,
+        "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/restores"
+    );
+    assert!(
+        !written.query.contains("dryRun") && written.query.contains("fieldValidation=Strict"),
+        "{}",
+        written.query
+    );
+}
+
+#[tokio::test]
+async fn forms_follow_the_schemas_of_the_kinds() {
+    let console = Console::with(Cluster::new(), |config| config.anonymous_read = true).await;
+    let chaos = console.server.get("/api/schemas/ChaosExperiment").await.body();
+    let faults = chaos["oneOf"].as_array().unwrap();
+    assert!(faults.len() >= 9 && faults.contains(&json!("latency")), "{faults:?}");
+    for fault in faults {
+        assert!(
+            chaos["spec"]["properties"][fault.as_str().unwrap()].is_object(),
+            "{fault}"
+        );
+    }
+    assert_eq!(
+        chaos["spec"]["properties"]["latency"]["properties"]["percent"]["maximum"].as_f64(),
+        Some(100.0)
+    );
+    let restore = console.server.get("/api/schemas/Restore").await.body();
+    assert_eq!(restore["oneOf"], json!([]));
+    assert!(restore["spec"]["properties"]["replace"]["properties"]["confirm"].is_object());
+    assert_eq!(console.server.get("/api/schemas/Pod").await.problem(), "no-schema");
+    assert_eq!(
+        Console::start(Cluster::new())
+            .await
+            .server
+            .get("/api/schemas/Restore")
+            .await
+            .status,
+        401
+    );
 }
 
 #[tokio::test]

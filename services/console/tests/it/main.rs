@@ -10,6 +10,7 @@ mod cluster;
 mod commands;
 mod page;
 mod reports;
+mod scale;
 mod schema;
 mod session;
 mod stream;

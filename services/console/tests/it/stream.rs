@@ -2,25 +2,14 @@
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use valerix_crds::names::SERVICE_LABEL;
 use valerix_kit::testing::eventually;
 
 use super::cluster::Cluster;
-use super::support::{Console, experiment, names, service};
+use super::support::{Console, experiment, followed, names, service};
 
 fn is(kind: &str) -> impl Fn(&Value) -> bool + '_ {
     move |message| message["type"] == kind
-}
-
-/// Whether the watch of services stands: events that come before would be in no watch.
-async fn followed(cluster: &Cluster) {
-    eventually("every kind is watched", || async {
-        let watches = cluster
-            .requests()
-            .into_iter()
-            .filter(|request| request.query.contains("watch=true"));
-        (watches.count() >= 5).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -54,6 +43,95 @@ async fn everything_comes_first_and_then_what_changes() {
         deleted,
         json!({"type": "deleted", "kind": "ChaosExperiment", "namespace": "shop", "name": "slow"})
     );
+}
+
+#[tokio::test]
+async fn a_restore_is_told_step_by_step() {
+    let cluster = Cluster::new();
+    let restore = |status: Value| {
+        json!({"kind": "Restore", "metadata": {}, "status": status, "spec": {
+            "source": {"policyRef": {"name": "daily"}, "select": "Slot", "slot": "2026-11-20"},
+            "target": {"connectionSecretRef": {"name": "db"}}, "databases": [{"name": "orders", "as": "orders_look"}]}})
+    };
+    cluster.put("restores", "shop", "look", restore(json!({})));
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    followed(&cluster).await;
+    let mut stream = console.follow(None).await;
+    let snapshot = stream
+        .until("the restore", |message| {
+            message["objects"].as_array().is_some_and(|all| !all.is_empty())
+        })
+        .await;
+    let shown = &snapshot["objects"][0];
+    assert_eq!(
+        (
+            &shown["kind"],
+            &shown["phase"],
+            &shown["over"],
+            &shown["slot"],
+            &shown["policy"],
+            &shown["mode"]
+        ),
+        (
+            &json!("Restore"),
+            &json!("Pending"),
+            &json!(false),
+            &json!("2026-11-20"),
+            &json!("daily"),
+            &json!("NewDatabase")
+        )
+    );
+    assert_eq!(
+        shown["databases"][0]["target"], "orders_look",
+        "what was asked for, before the runner says more"
+    );
+    let done = json!({"phase": "Completed", "tables": 7, "databases": [{"name": "orders", "as": "orders", "phase": "Completed", "tables": 7,
+        "previous": "orders_before_20261120", "previousUntil": "2026-12-04T00:00:00Z"}]});
+    cluster.put("restores", "shop", "look", restore(done.clone()));
+    let upserted = stream.until("its end", is("upserted")).await;
+    let shown = &upserted["object"];
+    assert_eq!((&shown["over"], &shown["tables"]), (&json!(true), &json!(7)));
+    assert_eq!(shown["databases"][0]["previous"], "orders_before_20261120");
+    let mut dropped = done;
+    dropped["databases"][0]["previousDropped"] = json!(true);
+    cluster.put("restores", "shop", "look", restore(dropped));
+    let upserted = stream.until("the old one's end", is("upserted")).await;
+    assert_eq!(
+        upserted["object"]["databases"][0]["previous"],
+        Value::Null,
+        "what is dropped is not offered"
+    );
+}
+
+#[tokio::test]
+async fn it_is_remembered_when_a_pod_was_ready() {
+    let cluster = Cluster::new();
+    let pod = |ready: bool| {
+        let conditions = json!([{"type": "Ready", "status": if ready { "True" } else { "False" }}]);
+        json!({"kind": "Pod", "metadata": {"labels": {SERVICE_LABEL: "order"}}, "status": {"phase": "Running", "conditions": conditions}})
+    };
+    cluster.put("pods", "shop", "order-1", pod(true));
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    followed(&cluster).await;
+    cluster.put("pods", "shop", "order-1", pod(false));
+    cluster.put("pods", "shop", "order-2", pod(true));
+    cluster.remove("pods", "shop", "order-1");
+    let turns = eventually("every turn is remembered", || async {
+        let answer = console.server.get("/api/services/shop/order/readiness").await.body();
+        let turns = answer["turns"].as_array()?.clone();
+        (turns.len() == 4).then_some(turns)
+    })
+    .await;
+    let told: Vec<String> = turns
+        .iter()
+        .map(|turn| format!("{} {}", turn["pod"], turn["state"]).replace('"', ""))
+        .collect();
+    assert_eq!(
+        told,
+        ["order-1 Ready", "order-1 Unready", "order-2 Ready", "order-1 Gone"]
+    );
+    let other = console.server.get("/api/services/shop/payment/readiness").await;
+    assert_eq!(other.body(), json!({"turns": []}), "another's pods are not its own");
 }
 
 #[tokio::test]
@@ -123,6 +201,7 @@ async fn two_people_see_what_each_may_list_and_nothing_else() {
     for path in [
         "/api/services/vault/order/pods",
         "/api/services/vault/order/moments",
+        "/api/services/vault/order/readiness",
         "/api/happened?namespace=vault",
     ] {
         assert_eq!(bob.get(path).await.status, 403, "{path}");

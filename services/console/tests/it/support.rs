@@ -4,8 +4,9 @@ use clap::Parser;
 use http::Method;
 use serde_json::{Value, json};
 use valerix_console::config::Config;
+use valerix_console::kinds::Kind;
 use valerix_console::startup::build;
-use valerix_kit::testing::{Answer, TestServer, service_args};
+use valerix_kit::testing::{Answer, TestServer, eventually, service_args};
 
 use super::cluster::Cluster;
 
@@ -136,6 +137,18 @@ impl Stream {
         let found = tokio::time::timeout(std::time::Duration::from_secs(45), find).await;
         found.unwrap_or_else(|_| panic!("waited in vain for {what}"))
     }
+}
+
+/// Waits until every kind is watched: events that come before would be in no watch.
+pub async fn followed(cluster: &Cluster) {
+    eventually("every kind is watched", || async {
+        let watches = cluster
+            .requests()
+            .into_iter()
+            .filter(|request| request.query.contains("watch=true"));
+        (watches.count() >= Kind::ALL.len()).then_some(())
+    })
+    .await;
 }
 
 /// The objects of a snapshot as `kind/namespace/name`.

@@ -9,14 +9,19 @@ const headers = readFileSync(new URL("../../src/headers.rs", import.meta.url), "
 const policy = /const POLICY: &str = "([^;][^"]*)"/.exec(headers)[1].replace(/\\\n\s*/g, "");
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml" };
 const ago = (seconds) => new Date(Date.now() - seconds * 1000).toISOString();
-const hostile = "<img src=x onerror=alert(1)> payment: upstream connect error";
+const schema = JSON.parse(readFileSync(new URL("chaos-schema.json", import.meta.url), "utf8"));
+// What a browser must not take for code; for pictures it is what the operator would say.
+const HOSTILE = "<img src=x onerror=alert(1)> payment: upstream connect error";
+const CALM = "payment answered 503 to 20 of 20 requests";
+let hostile = HOSTILE;
+const day = (ago) => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10);
 
 const names = ["analytics", "auth", "gateway", "inventory", "notification", "order", "payment", "processor"];
-const wrong = {
-  payment: { light: "Red", reason: "MinimumReplicasUnavailable", message: hostile, replicas: "0/2" },
-  order: { light: "Yellow", reason: "CircuitOpen", message: "the circuit to payment is open in 2 of 2 pods", circuits: "1 open" },
-  analytics: { light: "Grey", reason: "Outdated", message: "the operator has not seen the newest change yet" },
-};
+const wrong = () => ({
+  payment: { light: "Red", reason: "MinimumReplicasUnavailable", message: hostile, replicas: "0/2", since: ago(40) },
+  order: { light: "Yellow", reason: "CircuitOpen", message: "the circuit to payment is open in 2 of 2 pods", circuits: "1 open", since: ago(31) },
+  analytics: { light: "Grey", reason: "Outdated", message: "the operator has not seen the newest change yet", since: ago(3) },
+});
 const condition = (type, status, reason, message = "") => ({ type, status, reason, message, since: ago(4000) });
 const service = (name) => ({
   kind: "ResilientService", namespace: "shop", name, light: "Green", reason: "AllIsWell", message: "every pod is ready",
@@ -24,7 +29,7 @@ const service = (name) => ({
   breakers: name === "order" ? [{ target: "inventory", closed: 2, open: 0, halfOpen: 0 }, { target: "payment", closed: 0, open: 2, halfOpen: 0 }] : [],
   faults: name === "auth" ? [{ run: "r-1", type: "Latency", pods: 2 }] : [],
   conditions: [condition("Ready", "True", "AllIsWell"), condition("Available", "True", "MinimumReplicasAvailable", "2 of 2 pods are ready"), condition("ConfigApplied", "True", "Reported")],
-  ...wrong[name],
+  ...wrong()[name],
 });
 const experiment = (name, change) => ({
   kind: "ChaosExperiment", namespace: "shop", name, createdAt: ago(60), fault: "latency", settings: { delay: "2s" }, target: "auth",
@@ -33,16 +38,23 @@ const experiment = (name, change) => ({
   intentAt: ago(300), injectedAt: ago(298), endsAt: null, faultEndedAt: ago(238), steadyAgainAt: ago(237), timeToRecover: "1.4s", completedAt: ago(236),
   nextRunAt: null, history: [{ run: "a", type: "latency", at: ago(9000), verdict: "Fail", reason: "ProbeFailed", recovery: "3.2s" }], ...change,
 });
-const backup = (day, change) => ({
-  kind: "Backup", namespace: "shop", name: `shop-202611${day}`, policy: "shop", slot: `2026-11-${day}`, phase: "Completed", reason: "", message: "", verified: "Restored",
-  bytes: 900_000 + day * 20_000, size: "1.3 MiB", sha256: "9f2c".repeat(16), scheduledAt: ago(90_000), startedAt: ago(89_990), completedAt: ago(89_900), ...change,
+const backup = (before, change) => ({
+  kind: "Backup", namespace: "shop", name: `shop-${day(before).replaceAll("-", "")}`, policy: "shop", slot: day(before), phase: "Completed", reason: "", message: "", verified: "Restored",
+  bytes: 1_360_000 - before * 20_000, size: `1.${3 - before} MiB`, sha256: "9f2c".repeat(16), scheduledAt: ago(90_000 + before * 86_400), startedAt: ago(89_990 + before * 86_400), completedAt: ago(89_900 + before * 86_400), ...change,
+});
+const restore = (name, change) => ({
+  kind: "Restore", namespace: "shop", name, createdAt: ago(900), policy: "shop", slot: day(0), archive: `shop/shop/${day(0).replaceAll("-", "")}.tar.zst`, mode: "NewDatabase", phase: "Completed", over: true,
+  reason: "Restored", message: "1 database, 7 tables compared", tables: 7, startedAt: ago(890), completedAt: ago(850),
+  databases: [{ name: "orders", target: "orders_look", phase: "Completed", bytes: 812_000, tables: 7, seconds: 12, previous: "orders_before_20261127", previousUntil: ago(-500_000), note: "everything belongs to the role of the connection" }], conditions: [], ...change,
 });
 const everything = () => [
   ...names.map(service),
-  experiment("auth-slow-1127", { phase: "Running", active: true, verdict: "Awaited", run: "r-1", reason: "FaultActive", message: "the fault is on in 2 of 2 pods", injectedAt: ago(12), endsAt: ago(-48), faultEndedAt: null, steadyAgainAt: null, completedAt: null, timeToRecover: null, targets: [{ pod: "auth-1", state: "Active", message: null }, { pod: "auth-2", state: "Active", message: null }] }),
+  experiment("auth-slow-1127", { phase: "Running", active: true, verdict: "Awaited", run: "r-1", reason: "FaultActive", message: "the fault is on in 2 of 2 pods", injectedAt: ago(12), endsAt: ago(-48), faultEndedAt: null, steadyAgainAt: null, completedAt: null, intentAt: ago(14), timeToRecover: null, targets: [{ pod: "auth-1", state: "Active", message: null }, { pod: "auth-2", state: "Active", message: null }] }),
   experiment("payment-errors-1126", { fault: "errors", target: "payment", verdict: "Fail", reason: "ProbeFailed", message: hostile, timeToRecover: "12s" }),
-  { kind: "BackupPolicy", namespace: "shop", name: "shop", schedule: "00:00 Europe/Berlin", databases: ["auth", "orders", "payments"], suspended: false, nextRunAt: ago(-30_000), lastSuccess: "2026-11-27", size: "1.3 MiB", lastRun: null, conditions: [] },
-  backup(28, { phase: "Scheduled", verified: null, bytes: null, size: null, completedAt: null, scheduledAt: ago(-30_000) }), backup(27), backup(26), backup(25, { phase: "Missed", verified: null, bytes: null, size: null, message: "the day passed without a run" }),
+  { kind: "BackupPolicy", namespace: "shop", name: "shop", schedule: "00:00 Europe/Berlin", databases: ["auth", "orders", "payments"], secrets: ["postgres-shop", "postgres-admin"], suspended: false, nextRunAt: ago(-30_000), lastSuccess: day(0), size: "1.3 MiB", lastRun: null, conditions: [] },
+  backup(-1, { phase: "Scheduled", verified: null, bytes: null, size: null, completedAt: null, scheduledAt: ago(-30_000) }), backup(0), backup(1), backup(2, { phase: "Missed", verified: null, bytes: null, size: null, message: "the day passed without a run" }),
+  restore("orders-look", {}), restore("orders-back", { mode: "ReplaceDatabase", phase: "Restoring", over: false, reason: "Restoring", message: "orders is being restored", completedAt: null, tables: null, databases: [{ name: "orders", target: "orders", phase: "Restoring", bytes: 812_000, tables: null, seconds: null, previous: null, previousUntil: null, note: null }] }),
+  restore("orders-damaged", { phase: "Failed", reason: "ArchiveDamaged", message: hostile, tables: null }),
   ...names.flatMap((name) => [1, 2].map((number) => ({ kind: "Pod", namespace: "shop", name: `${name}-${number}`, service: name, phase: "Running", ready: name !== "payment", node: "node-1", restarts: 0, since: ago(5000) }))),
 ];
 const moment = (age, slow) => ({ at: ago(age), rate: 12.4 + Math.sin(age / 20) * 3, errors: slow ? 0.034 : 0, mean: slow ? 1.6 + Math.sin(age / 30) / 4 : 0.024, p50: 0.018, p95: slow ? 2.3 : 0.06, p99: slow ? 2.9 : 0.11 });
@@ -50,32 +62,53 @@ const vitals = () => names.map((name) => ({
   namespace: "shop", name, ...moment(0, name === "auth"), slow: name === "auth",
   pods: [1, 2].map((number) => ({ pod: `${name}-${number}`, answered: name !== "payment", cpu: 0.031, memory: 21_000_000, threads: 6, uptime: 5000 })),
 }));
-const kinds = ["ResilientService", "ChaosExperiment", "BackupPolicy", "Backup", "Pod"];
+const kinds = ["ResilientService", "ChaosExperiment", "BackupPolicy", "Backup", "Restore", "Pod"];
 const streams = (state) => kinds.map((kind) => ({ kind, asOf: ago(state === "late" ? 95 : 2), late: state === "late", error: state === "late" ? "the API server does not answer" : null, truncated: false, forbidden: state === "forbidden" }));
 const report = (pod) => ({ pod, error: pod.name.endsWith("2") ? "the pod did not report in time" : null, report: pod.name.endsWith("2") ? null : {
   podUID: "u", service: pod.service, now: ago(0), policy: { versions: [1], hash: "9f2c41d07aa1b2c3", source: "Document", loadedAt: ago(700) },
   circuitBreakers: [{ target: "inventory", state: "Closed", calls: 40, failures: 1, slow: 0 }, { target: "payment", state: "Open", calls: 20, failures: 20, slow: 0, nextProbeAt: ago(-4) }],
   limits: [{ name: "inventory", kind: "Bulkhead", limit: 100, inUse: 3, allowed: 900, refused: 0, degraded: false }], faults: [] } });
 
-/** `?state=` of the page's own address chooses what it sees: late, forbidden, empty, open (not signed in) or closed. */
+/** `state` chooses what the pages see: late, forbidden, empty, cut (the stream breaks off), calm (nothing hostile), open (not signed in) or closed. */
 export function start(port, state = "") {
+  let cut = false;
+  hostile = state === "calm" ? CALM : HOSTILE;
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://console");
     const json = (body, status = 200) => response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
     response.setHeader("content-security-policy", policy);
     if (pathname === "/api/session") return json({ user: ["open", "closed"].includes(state) ? null : "system:serviceaccount:shop:console-demo", csrf: "c", anonymousRead: state === "open", orders: true, version: "0.1.0" });
     if (pathname === "/api/events") {
+      if (state === "cut" && cut) return request.socket.destroy();
       response.writeHead(200, { "content-type": "text/event-stream" });
       const say = (message) => response.write(`data: ${JSON.stringify(message)}\n\n`);
       const nothing = ["forbidden", "empty"].includes(state);
       say({ type: "snapshot", objects: nothing ? [] : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), now: ago(0) });
-      const timer = setInterval(() => say({ type: "heartbeat", now: ago(0), streams: streams(state) }), 1000);
+      if (state === "cut") {
+        cut = true;
+        return setTimeout(() => response.destroy(), 300);
+      }
+      const timer = setInterval(() => {
+        say({ type: "heartbeat", now: ago(0), streams: streams(state) });
+        if (!nothing) say({ type: "vitals", services: vitals() });
+      }, 1000);
       return request.on("close", () => clearInterval(timer));
     }
+    if (pathname === "/api/schemas/ChaosExperiment") return json(schema);
     if (pathname.endsWith("/moments")) return json({ moments: Array.from({ length: 60 }, (_, index) => moment(300 - index * 5, index > 30 && pathname.includes("/auth/"))) });
+    if (pathname.endsWith("/readiness")) return json({ turns: [["auth-1", 900, "Ready"], ["auth-2", 900, "Ready"], ["auth-2", 9, "Unready"], ["auth-2", 4, "Ready"]].map(([pod, at, state]) => ({ pod, at: ago(at), state })) });
     if (pathname.endsWith("/pods")) return json({ pods: everything().filter((object) => object.kind === "Pod" && object.service === pathname.split("/")[4]).map(report) });
     if (pathname === "/api/happened") return state === "empty" ? json({ events: [] }) : json({ events: [{ at: ago(20), type: "Warning", reason: "CircuitOpened", message: hostile, kind: "ResilientService", namespace: "shop", name: "order", times: 3 }, { at: ago(80), type: "Normal", reason: "ConfigApplied", message: "2 of 2 pods run it", kind: "ResilientService", namespace: "shop", name: "auth", times: 1 }] });
     if (pathname === "/api/orders" || pathname.startsWith("/api/orders/")) return json({ status: 201, circuitOpen: false, retryAfter: null, body: { order_id: crypto.randomUUID(), status: "CONFIRMED" } });
+    if (request.method === "POST" && (pathname === "/api/experiments" || pathname === "/api/restores")) {
+      let text = "";
+      return request.on("data", (part) => (text += part)).on("end", () => {
+        const { namespace, name, spec, check } = JSON.parse(text);
+        const refused = "delay must be between 1ms and 5m";
+        if (spec.latency && /h$/.test(spec.latency.delay)) return json({ detail: `spec.latency.delay: ${refused}`, errors: [{ field: "spec.latency.delay", detail: refused }] }, 422);
+        json({ namespace, name }, check ? 200 : 201);
+      });
+    }
     if (pathname.startsWith("/api/")) return json({ detail: "experiments is forbidden: User \"console-demo\" cannot create it" }, 403);
     let file;
     try {

@@ -1,54 +1,87 @@
 // Every page in a real browser, light and dark, narrow and wide: no error, no violation of accessibility rules, no
-// scrolling sideways, and hostile words shown as words. CHROMIUM names the browser, SCREENSHOTS a folder for pictures.
+// scrolling sideways, hostile words shown as words, and all of it by the keyboard alone. CHROMIUM names the browser;
+// SCREENSHOTS a folder for a picture of each page; README_IMAGES the folder for those of the README.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
+import { keyboard } from "./keyboard.mjs";
 import { start } from "./fixture.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/metrics", "/events", "/none"];
-const STATES = [["", PAGES], ["late", ["/"]], ["forbidden", ["/", "/chaos"]], ["empty", ["/", "/chaos", "/backups", "/events"]], ["open", ["/chaos"]], ["closed", ["/"]]];
+const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/restores/shop/orders-back", "/restores/shop/orders-damaged", "/metrics", "/events", "/none"];
+const STATES = [["", PAGES], ["late", ["/", "/backups"]], ["forbidden", ["/", "/chaos", "/backups"]], ["empty", ["/", "/chaos", "/backups", "/metrics", "/events"]], ["cut", ["/"]], ["open", ["/chaos"]], ["closed", ["/"]]];
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-zygote", "--disable-extensions"],
 });
+const LARGEST_IMAGE = 150_000;
 const wrong = [];
 let looked = 0;
 for (const [state, pages] of STATES) {
   const server = await start(0, state);
   const { port } = server.address();
-  for (const theme of ["light", "dark"])
-    for (const width of [360, 1440]) {
-      const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: theme, bypassCSP: false });
-      const page = await context.newPage();
-      for (const path of pages) {
-        const where = `${state || "well"} ${path} ${theme} ${width}`;
-        const say = (text) => wrong.push(`${where}: ${text}`);
-        const onError = (error) => say(error.message);
-        const onConsole = (message) => message.type() === "error" && say(message.text());
-        const onDialog = (dialog) => say(`a dialog: ${dialog.message()}`) && dialog.dismiss();
-        page.on("pageerror", onError).on("console", onConsole).on("dialog", onDialog);
-        await page.goto(`http://127.0.0.1:${port}${path}`);
-        await page.locator("main h1, main .notice").first().waitFor();
-        await page.waitForFunction(() => !document.querySelector(".loading"), undefined, { timeout: 10_000 });
-        const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-        if (sideways > 0) say(`${sideways} pixels too wide`);
-        if (await page.locator("main img[src=x]").count()) say("hostile words became elements");
-        await page.evaluate(axe);
+  for (const width of [360, 1440]) {
+    const context = await browser.newContext({ viewport: { width, height: 900 } });
+    const page = await context.newPage();
+    for (const path of pages) {
+      let where = `${state || "well"} ${path} ${width}`;
+      const say = (text) => wrong.push(`${where}: ${text}`);
+      const onError = (error) => say(error.message);
+      // What breaks off is an error of the browser's too; the page has to live with it.
+      const onConsole = (message) => message.type() === "error" && state !== "cut" && say(message.text());
+      const onDialog = (dialog) => say(`a dialog: ${dialog.message()}`) && dialog.dismiss();
+      page.on("pageerror", onError).on("console", onConsole).on("dialog", onDialog);
+      await page.goto(`http://127.0.0.1:${port}${path}`);
+      await page.locator("main h1, main .notice").first().waitFor();
+      await page.waitForFunction(() => !document.querySelector(".loading"), undefined, { timeout: 10_000 });
+      // What is folded is looked at too.
+      await page.evaluate(() => document.querySelectorAll("main details").forEach((folded) => (folded.open = true)));
+      if (state === "cut") await page.getByText(/^Disconnected since/).waitFor({ timeout: 10_000 });
+      const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (sideways > 0) say(`${sideways} pixels too wide`);
+      if (await page.locator("main img[src=x]").count()) say("hostile words became elements");
+      await page.evaluate(axe);
+      for (const theme of ["light", "dark"]) {
+        await page.emulateMedia({ colorScheme: theme });
+        where = `${state || "well"} ${path} ${width} ${theme}`;
         const { violations } = await page.evaluate(() => axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
         for (const { id, nodes } of violations) say(`${id}: ${nodes.slice(0, 3).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).join("; ")}`);
         if (process.env.SCREENSHOTS) {
           const name = `${state || "well"}-${path.replaceAll("/", "_")}-${theme}-${width}`;
           await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png`, fullPage: true });
         }
-        page.off("pageerror", onError).off("console", onConsole).off("dialog", onDialog);
         looked += 1;
       }
-      await context.close();
+      page.off("pageerror", onError).off("console", onConsole).off("dialog", onDialog);
+    }
+    await context.close();
+  }
+  server.closeAllConnections();
+  server.close();
+}
+const server = await start(0);
+const origin = `http://127.0.0.1:${server.address().port}`;
+for (const text of await keyboard(browser, origin)) wrong.push(`keyboard: ${text}`);
+server.closeAllConnections();
+server.close();
+if (process.env.README_IMAGES) await paint(process.env.README_IMAGES);
+await browser.close();
+console.log(wrong.length === 0 ? `${looked} pages are well, and all that can be done is done by the keyboard alone` : [...new Set(wrong)].join("\n"));
+process.exit(wrong.length === 0 ? 0 : 1);
+
+/** The pictures of the README, light and dark. */
+async function paint(folder) {
+  const server = await start(0, "calm");
+  for (const [name, path] of [["overview", "/"], ["experiment", "/chaos/shop/auth-slow-1127"]])
+    for (const theme of ["light", "dark"]) {
+      const page = await browser.newPage({ viewport: { width: 1100, height: 760 }, colorScheme: theme });
+      await page.goto(`http://127.0.0.1:${server.address().port}${path}`);
+      await page.locator("main .panel").first().waitFor();
+      await page.waitForFunction(() => !document.querySelector(".loading"));
+      const { length } = await page.screenshot({ path: `${folder}/console-${name}-${theme}.png` });
+      if (length > LARGEST_IMAGE) wrong.push(`console-${name}-${theme}.png has ${length} bytes, more than ${LARGEST_IMAGE}`);
+      await page.close();
     }
   server.closeAllConnections();
   server.close();
 }
-await browser.close();
-console.log(wrong.length === 0 ? `${looked} pages are well` : [...new Set(wrong)].join("\n"));
-process.exit(wrong.length === 0 ? 0 : 1);

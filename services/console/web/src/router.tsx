@@ -7,6 +7,7 @@ import { Layout } from "./pages/Layout";
 import { Metrics } from "./pages/Metrics";
 import { Orders } from "./pages/Orders";
 import { Overview } from "./pages/Overview";
+import { RestorePage } from "./pages/Restore";
 import { ServicePage } from "./pages/Service";
 import { Notice } from "./parts/parts";
 
@@ -22,13 +23,15 @@ const root = createRootRoute({
 const page = <P extends string>(path: P, component: () => React.ReactNode) =>
   createRoute({ getParentRoute: () => root, path, component });
 
-const tree = root.addChildren([
+/** Every page. */
+export const tree = root.addChildren([
   page("/", Overview),
   page("/services/$namespace/$name", ServicePage),
   page("/chaos", Chaos),
   page("/chaos/$namespace/$name", ExperimentPage),
   page("/orders", Orders),
   page("/backups", Backups),
+  page("/restores/$namespace/$name", RestorePage),
   page("/metrics", Metrics),
   page("/events", Events),
 ]);

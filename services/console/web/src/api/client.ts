@@ -1,11 +1,18 @@
 /** Requests to the backend. What it refuses is an error with the words that it gave. */
 import type { Session } from "./types";
 
+export interface FieldError {
+  field: string;
+  detail: string;
+}
+
 /** A refusal: `status` 0 when nobody answered. */
 export class Refusal extends Error {
   constructor(
     readonly status: number,
     message: string,
+    /** What is wrong with which field, where the API server says so. */
+    readonly fields: readonly FieldError[] = [],
   ) {
     super(message);
   }
@@ -49,15 +56,17 @@ async function ask<T>(
     throw new Refusal(0, "The console does not answer. Is the tunnel to it still open?");
   }
   const text = await answer.text();
-  if (!answer.ok) throw new Refusal(answer.status, words(text) ?? `The console answered ${answer.status}.`);
+  if (!answer.ok) {
+    const { detail, errors } = problem(text);
+    throw new Refusal(answer.status, detail ?? `The console answered ${answer.status}.`, errors);
+  }
   return (text ? JSON.parse(text) : undefined) as T;
 }
 
-function words(text: string): string | undefined {
+function problem(text: string): { detail?: string; errors?: FieldError[] } {
   try {
-    const problem = JSON.parse(text) as { detail?: string };
-    return problem.detail;
+    return JSON.parse(text) as { detail?: string; errors?: FieldError[] };
   } catch {
-    return undefined;
+    return {};
   }
 }

@@ -13,8 +13,9 @@ export type Service = Of<"ResilientService", Schemas["ServiceView"]>;
 export type Experiment = Of<"ChaosExperiment", Schemas["ExperimentView"]>;
 export type Policy = Of<"BackupPolicy", Schemas["PolicyView"]>;
 export type Backup = Of<"Backup", Schemas["BackupView"]>;
+export type Restore = Of<"Restore", Schemas["RestoreView"]>;
 export type Pod = Of<"Pod", Schemas["PodView"]>;
-export type Item = Service | Experiment | Policy | Backup | Pod;
+export type Item = Service | Experiment | Policy | Backup | Restore | Pod;
 export type Message =
   | Exclude<Told, Snapshot | Upserted>
   | (Omit<Snapshot, "objects"> & { objects: Item[] })
@@ -30,4 +31,7 @@ export type Pods = Schemas["Pods"];
 export type PodReport = Schemas["PodReport"];
 export type Manifest = Schemas["Manifest"];
 export type Moments = Schemas["Moments"];
+export type Turn = { pod: string; at: string; state: "Ready" | "Unready" | "Gone" };
+export type Turns = { turns: Turn[] };
+export type SpecSchema = Schemas["SpecSchema"];
 export type Written = Schemas["Written"];

@@ -6,7 +6,7 @@ import type { Message, Session } from "../api/types";
 import { type Known, NOTHING, learn } from "./reducer";
 
 /** How long the stream may be silent: it says something every two seconds. Unit: milliseconds. */
-export const SILENCE = 8_000;
+export const SILENCE = 4_500;
 const AGAIN = 2_000;
 
 export type Connection = "connecting" | "live" | "lost";
@@ -14,12 +14,16 @@ export type Connection = "connecting" | "live" | "lost";
 interface Live {
   known: Known;
   connection: Connection;
+  /** When the console was last heard of, while it is not. Unit: milliseconds since 1970, by our own clock. */
+  lostAt: number | null;
   session: Session | undefined;
   /** Why it is not known who looks. */
   error: Error | null;
 }
 
-const LiveContext = createContext<Live>({ known: NOTHING, connection: "connecting", session: undefined, error: null });
+const CONNECTING = { connection: "connecting" as Connection, lostAt: null };
+
+const LiveContext = createContext<Live>({ known: NOTHING, connection: "connecting", lostAt: null, session: undefined, error: null });
 
 export const useLive = (): Live => useContext(LiveContext);
 
@@ -43,7 +47,7 @@ export function LiveProvider({ children }: { children: ReactNode }) {
     (known: Known, message: Message | null) => (message ? learn(known, message, Date.now()) : NOTHING),
     NOTHING,
   );
-  const [connection, setConnection] = useState<Connection>("connecting");
+  const [{ connection, lostAt }, setState] = useState<{ connection: Connection; lostAt: number | null }>(CONNECTING);
   const who = session.data ? (session.data.user ?? (session.data.anonymousRead ? "" : null)) : null;
 
   useEffect(() => {
@@ -51,28 +55,33 @@ export function LiveProvider({ children }: { children: ReactNode }) {
     let source: EventSource | undefined;
     let again: ReturnType<typeof setTimeout> | undefined;
     let silence: ReturnType<typeof setTimeout> | undefined;
+    let heardAt = Date.now();
     const heard = () => {
+      heardAt = Date.now();
       clearTimeout(silence);
       silence = setTimeout(lost, SILENCE);
-      setConnection("live");
+      setState({ connection: "live", lostAt: null });
     };
     const lost = () => {
       source?.close();
       clearTimeout(silence);
       clearTimeout(again);
-      setConnection("lost");
+      setState({ connection: "lost", lostAt: heardAt });
       void queries.invalidateQueries({ queryKey: ["session"] });
       again = setTimeout(connect, AGAIN);
     };
     const connect = () => {
-      source = new EventSource("/api/events");
-      source.onmessage = (event: MessageEvent<string>) => {
+      const own = new EventSource("/api/events");
+      source = own;
+      own.onmessage = (event: MessageEvent<string>) => {
+        // One that was given up has nothing to say any more.
+        if (source !== own) return;
         const message = JSON.parse(event.data) as Message;
         heard();
         tell(message);
         if (message.type === "signedOut") void queries.invalidateQueries({ queryKey: ["session"] });
       };
-      source.onerror = lost;
+      own.onerror = () => source === own && lost();
     };
     connect();
     return () => {
@@ -81,13 +90,13 @@ export function LiveProvider({ children }: { children: ReactNode }) {
       clearTimeout(silence);
       // What one person saw is not for the next.
       tell(null);
-      setConnection("connecting");
+      setState(CONNECTING);
     };
   }, [who, queries]);
 
   const live = useMemo(
-    () => ({ known, connection, session: session.data, error: session.error }),
-    [known, connection, session.data, session.error],
+    () => ({ known, connection, lostAt, session: session.data, error: session.error }),
+    [known, connection, lostAt, session.data, session.error],
   );
   return <LiveContext.Provider value={live}>{children}</LiveContext.Provider>;
 }

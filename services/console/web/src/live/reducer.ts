@@ -1,5 +1,5 @@
 /** What the page knows, as the stream of messages tells it. Pure. */
-import type { Backup, Experiment, Item, Kind, Message, Pod, Policy, SeenStream, Service, Vitals } from "../api/types";
+import type { Backup, Experiment, Item, Kind, Message, Pod, Policy, Restore, SeenStream, Service, Vitals } from "../api/types";
 
 export interface Known {
   /** Whether the first snapshot has come. */
@@ -55,6 +55,7 @@ interface Kinds {
   ChaosExperiment: Experiment;
   BackupPolicy: Policy;
   Backup: Backup;
+  Restore: Restore;
   Pod: Pod;
 }
 

@@ -5,6 +5,7 @@ import { useLive, useNow } from "../live/live";
 import { all } from "../live/reducer";
 import { AsOf, Badge, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
 import { bytes, clock, until } from "../parts/words";
+import { RestoreForm, Restores } from "./Restores";
 import { Tile } from "./Service";
 
 export function Backups() {
@@ -27,6 +28,7 @@ export function Backups() {
           <One key={`${policy.namespace}/${policy.name}`} policy={policy} />
         ))}
       </Shown>
+      <Restores />
     </>
   );
 }
@@ -75,6 +77,12 @@ function One({ policy }: { policy: Policy }) {
           <span className="faint">{policy.lastRun ?? "A day has one archive: where it is stored, nothing is started."}</span>
           <Failure error={run.error} />
         </div>
+      )}
+      {session?.user && (
+        <details>
+          <summary>Give databases back</summary>
+          <RestoreForm policy={policy} days={days} />
+        </details>
       )}
       {days.length === 0 ? (
         <Notice title="No day has a record yet." />

@@ -1,8 +1,8 @@
 import { useQuery } from "@tanstack/react-query";
 import { get } from "../api/client";
 import type { Events as Answer } from "../api/types";
-import { useNow } from "../live/live";
-import { Badge, Failure, Loading, Notice, Panel } from "../parts/parts";
+import { useLive, useNow } from "../live/live";
+import { Asked, Badge, Failure, Loading, Notice, Panel } from "../parts/parts";
 import { age, clock } from "../parts/words";
 
 export const Events = () => (
@@ -14,6 +14,7 @@ export const Events = () => (
 
 /** What happened, to one object or to all. */
 export function Happened({ namespace, name }: { namespace?: string; name?: string }) {
+  const { known } = useLive();
   const now = useNow();
   const query = new URLSearchParams({ ...(namespace ? { namespace } : {}), ...(name ? { name } : {}) });
   const events = useQuery({
@@ -22,7 +23,10 @@ export function Happened({ namespace, name }: { namespace?: string; name?: strin
     refetchInterval: 5_000,
   });
   return (
-    <Panel title={name ? "Events" : "What happened"}>
+    <Panel
+      title={name ? "Events" : "What happened"}
+      aside={events.dataUpdatedAt > 0 && <Asked at={events.dataUpdatedAt + known.skew} words="as of" />}
+    >
       <Failure error={events.error} />
       {events.isPending && <Loading />}
       {events.data?.events.length === 0 && (

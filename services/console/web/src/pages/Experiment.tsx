@@ -7,6 +7,7 @@ import { all, one } from "../live/reducer";
 import { AsOf, Badge, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
 import { clock, spaced, until } from "../parts/words";
 import { Happened } from "./Events";
+import { Readiness } from "./Readiness";
 import { Tile } from "./Service";
 
 export function ExperimentPage() {
@@ -86,6 +87,7 @@ function Detail({ experiment }: { experiment: Experiment }) {
           </Step>
         </ol>
       </Panel>
+      <Readiness experiment={experiment} />
       <Panel title="Pods">
         <div className="strip">
           {pods.map((pod) => {

@@ -16,7 +16,7 @@ const PAGES = [
 ] as const;
 
 export function Layout() {
-  const { session, error, connection, known } = useLive();
+  const { session, error, connection, known, lostAt } = useLive();
   const [chosen, choose] = useState(theme);
   const running = all(known, "ChaosExperiment").filter((experiment) => experiment.active).length;
   const { pathname } = useLocation();
@@ -65,8 +65,8 @@ export function Layout() {
         </div>
       </header>
       <main id="content" tabIndex={-1}>
-        {connection === "lost" && inside && (
-          <Notice tone="bad" title="Disconnected.">
+        {lostAt !== null && inside && (
+          <Notice tone="bad" title={`Disconnected since ${new Date(lostAt).toLocaleTimeString()}.`}>
             The console does not answer; what is shown is what it said last. It is asked again every two seconds.
           </Notice>
         )}

@@ -2,7 +2,7 @@ import { useMemo } from "react";
 import type { Vitals } from "../api/types";
 import { useLive } from "../live/live";
 import { Chart } from "../parts/Chart";
-import { Notice, Panel, Shown } from "../parts/parts";
+import { Asked, Notice, Panel, Shown } from "../parts/parts";
 import { bytes, percent, rate, seconds } from "../parts/words";
 import { ServiceLink } from "./Overview";
 import { useMoments } from "./Service";
@@ -45,7 +45,7 @@ function One({ vitals }: { vitals: Vitals }) {
       aside={
         <span className="faint">
           {rate(vitals.rate)}, {percent(vitals.errors)} 5xx, p50 {seconds(vitals.p50)}, p95 {seconds(vitals.p95)}, p99{" "}
-          {seconds(vitals.p99)}
+          {seconds(vitals.p99)}, <Asked at={vitals.at} words="measured" />
         </span>
       }
     >

@@ -3,8 +3,8 @@ import { get, post } from "../api/client";
 import type { ShopAnswer } from "../api/types";
 import { useLive } from "../live/live";
 import { all } from "../live/reducer";
-import { Badge, Notice, Panel, Word } from "../parts/parts";
-import { Field } from "./Chaos";
+import { AsOf, Badge, Notice, Panel, Word } from "../parts/parts";
+import { Labelled } from "../parts/SchemaForm";
 import { type Order, type Shop, follow, isOver } from "./place";
 
 const MANY = 100;
@@ -85,19 +85,19 @@ export function Orders() {
       </h1>
       {open.length > 0 && (
         <Notice tone="warn" title={`Open: ${open.join(", ")}.`}>
-          Orders are taken all the same and finished once the circuit has closed.
+          Orders are taken all the same and finished once the circuit has closed. <AsOf kind="ResilientService" />
         </Notice>
       )}
       {session?.user ? (
         <Panel title="Place an order">
           <form className="fields" onSubmit={submit}>
-            <Field label="Item" help="Such as ps5.">
-              {(id) => <input id={id} required value={item} onChange={(event) => setItem(event.target.value)} />}
-            </Field>
-            <Field label="Quantity">
-              {(id) => (
+            <Labelled label="Item" help="Such as ps5.">
+              {(attributes) => <input {...attributes} required value={item} onChange={(event) => setItem(event.target.value)} />}
+            </Labelled>
+            <Labelled label="Quantity">
+              {(attributes) => (
                 <input
-                  id={id}
+                  {...attributes}
                   type="number"
                   min={1}
                   max={10000}
@@ -105,7 +105,7 @@ export function Orders() {
                   onChange={(event) => setQuantity(event.target.value)}
                 />
               )}
-            </Field>
+            </Labelled>
             <div className="actions">
               <button type="submit" className="primary">
                 Order

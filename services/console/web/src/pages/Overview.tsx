@@ -111,7 +111,7 @@ function Row({ service, late }: { service: Service; late: boolean }) {
       </td>
       <td data-label="Replicas" className="number">{service.replicas || "–"}</td>
       <td data-label="Config" className="number">{service.config || "–"}</td>
-      <td data-label="Circuits">{open ? <Badge tone="bad">{service.circuits}</Badge> : service.circuits || "–"}</td>
+      <td data-label="Circuits">{open ? <Badge tone={late ? "plain" : "bad"}>{service.circuits}</Badge> : service.circuits || "–"}</td>
       <td data-label="Requests" className="number">{rate(vitals?.rate)}</td>
       <td data-label="5xx" className={(vitals?.errors ?? 0) > 0 ? "number alarm" : "number"}>{percent(vitals?.errors)}</td>
       <td data-label="Mean" className={vitals?.slow ? "number alarm" : "number"}>{seconds(vitals?.mean)}</td>

@@ -1,60 +1,13 @@
-/** Faults to begin with, and the specs that the form makes. Pure. */
+/** Faults to begin with by one button, and names for what is begun. Pure. */
+import type { Json } from "../parts/schema";
 
 export interface Preset {
   title: string;
   explanation: string;
   target: string;
-  fault: Fault;
-  fields: Fields;
+  fault: string;
+  spec: Record<string, Json>;
 }
-
-export const FAULTS = [
-  "latency",
-  "errors",
-  "podKill",
-  "abort",
-  "refuse",
-  "partition",
-  "crash",
-  "cpuStress",
-  "memoryStress",
-] as const;
-export type Fault = (typeof FAULTS)[number];
-
-/** What the form holds, as it was typed. */
-export interface Fields {
-  duration: string;
-  count: string;
-  delay: string;
-  percent: string;
-  status: string;
-  routes: string;
-  method: string;
-  peer: string;
-  direction: string;
-  times: string;
-  workers: string;
-  size: string;
-  schedule: string;
-  dryRun: boolean;
-}
-
-export const DEFAULTS: Fields = {
-  duration: "60s",
-  count: "100%",
-  delay: "2s",
-  percent: "100",
-  status: "503",
-  routes: "",
-  method: "Evict",
-  peer: "",
-  direction: "Both",
-  times: "1",
-  workers: "1",
-  size: "64Mi",
-  schedule: "",
-  dryRun: false,
-};
 
 export const PRESETS: Preset[] = [
   {
@@ -62,67 +15,40 @@ export const PRESETS: Preset[] = [
     explanation: "Holds every request to auth for two seconds, for a minute.",
     target: "auth",
     fault: "latency",
-    fields: DEFAULTS,
+    spec: { latency: { delay: "2s", percent: 100 }, count: "100%", duration: "60s" },
   },
   {
     title: "Payment fails 70 %",
     explanation: "Seven of ten requests to payment are answered with 503, for a minute.",
     target: "payment",
     fault: "errors",
-    fields: { ...DEFAULTS, percent: "70" },
+    spec: { errors: { percent: 70, status: 503 }, count: "100%", duration: "60s" },
   },
   {
     title: "Kill payment",
     explanation: "Evicts one pod of payment, as far as its disruption budget allows.",
     target: "payment",
     fault: "podKill",
-    fields: { ...DEFAULTS, count: "1" },
+    spec: { podKill: { method: "Evict" }, count: 1 },
   },
 ];
 
-/** Which of the fields a fault has. */
-export const OF: Record<Fault, (keyof Fields)[]> = {
-  latency: ["delay", "percent", "routes"],
-  errors: ["percent", "status", "routes"],
-  podKill: ["method"],
-  abort: ["percent", "routes"],
-  refuse: [],
-  partition: ["peer", "direction"],
-  crash: ["times"],
-  cpuStress: ["percent", "workers"],
-  memoryStress: ["size"],
+/** What the form begins with: values that the API server takes, of the faults whose fields have no default. */
+const SETTINGS: Record<string, Json> = {
+  latency: { delay: "2s" },
+  memoryStress: { size: "64Mi" },
 };
 
-/** The spec of a ChaosExperiment. What is wrong with it is for the API server to say. */
-export function spec(target: string, fault: Fault, fields: Fields): Record<string, unknown> {
-  const routes = fields.routes.split(/[\n,]/).map((route) => route.trim()).filter(Boolean);
-  const shared = routes.length > 0 ? { routes } : {};
-  const percent = Number(fields.percent);
-  const settings: Record<Fault, unknown> = {
-    latency: { delay: fields.delay, percent, ...shared },
-    errors: { percent, status: Number(fields.status), ...shared },
-    podKill: { method: fields.method },
-    abort: { percent, ...shared },
-    refuse: {},
-    partition: { peer: fields.peer, direction: fields.direction },
-    crash: { times: Number(fields.times) },
-    cpuStress: { loadPercent: percent, workers: Number(fields.workers) },
-    memoryStress: { size: fields.size },
-  };
-  return {
-    target: { service: target },
-    [fault]: settings[fault],
-    count: /^\d+$/.test(fields.count) ? Number(fields.count) : fields.count,
-    ...(fault === "podKill" ? {} : { duration: fields.duration }),
-    ...(fields.schedule ? { schedule: fields.schedule } : {}),
-    ...(fields.dryRun ? { dryRun: true } : {}),
-  };
-}
+/** The form's first spec for a fault. */
+export const begun = (fault: string): Record<string, Json> => ({
+  [fault]: SETTINGS[fault] ?? {},
+  ...(fault === "podKill" ? {} : { duration: "60s" }),
+});
 
-/** A name that nobody has used: what it is, and when. */
-export function freshName(target: string, fault: Fault, now: Date): string {
+/** A name that nobody has used: what it is, and when. At most `longest` characters. */
+export function freshName(subject: string, what: string, now: Date, longest = 63): string {
   const two = (number: number) => String(number).padStart(2, "0");
   const time = [now.getHours(), now.getMinutes(), now.getSeconds()].map(two).join("");
-  const when = `${fault.toLowerCase()}-${two(now.getMonth() + 1)}${two(now.getDate())}-${time}`;
-  return `${target.slice(0, 62 - when.length)}-${when}`;
+  const when = `${what.toLowerCase()}-${two(now.getMonth() + 1)}${two(now.getDate())}-${time}`;
+  return `${subject.slice(0, longest - 1 - when.length)}-${when}`;
 }

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from "react";
+import { useEffect, useReducer, useRef } from "react";
 import UPlot from "uplot";
 
 interface Line {
@@ -23,6 +23,7 @@ export function Chart({
   fault?: [number, number] | undefined;
 }) {
   const place = useRef<HTMLDivElement>(null);
+  const scheme = useScheme();
   useEffect(() => {
     const element = place.current;
     if (!element) return;
@@ -70,7 +71,8 @@ export function Chart({
       resized.disconnect();
       plot.destroy();
     };
-  }, [times, lines, format, fault]);
+    // The colours are those of the style sheet at the moment of drawing.
+  }, [times, lines, format, fault, scheme]);
   const last = lines.map((line) => {
     const value = line.values.at(-1);
     return `${line.label} ${value === null || value === undefined ? "unknown" : format(value)}`;
@@ -81,4 +83,20 @@ export function Chart({
       <div ref={place} role="img" aria-label={`${title}, at the end: ${last.join(", ")}`} />
     </figure>
   );
+}
+
+/** Another number after each change of the colours: by the system, or by the button. */
+function useScheme(): number {
+  const [scheme, change] = useReducer((scheme: number) => scheme + 1, 0);
+  useEffect(() => {
+    const system = matchMedia("(prefers-color-scheme: dark)");
+    const button = new MutationObserver(change);
+    system.addEventListener("change", change);
+    button.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    return () => {
+      system.removeEventListener("change", change);
+      button.disconnect();
+    };
+  }, []);
+  return scheme;
 }

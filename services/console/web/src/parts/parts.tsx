@@ -31,6 +31,10 @@ const TONES: Record<string, string> = {
   Missed: "bad",
   Error: "bad",
   CANCELLED: "bad",
+  Fetching: "busy",
+  Checking: "busy",
+  Restoring: "busy",
+  Swapping: "busy",
   Running: "busy",
   Recovering: "busy",
   QUEUED: "busy",
@@ -109,6 +113,24 @@ export function AsOf({ kind }: { kind: Kind }) {
   return (
     <span className={late ? "as-of late" : "as-of"} title={title}>
       {late ? "LATE, " : ""}data as of {age(state.asOf, now)} ago{state.truncated ? ", not all is shown" : ""}
+    </span>
+  );
+}
+
+/** How long figures and events may be old: they are asked for every five seconds. Unit: milliseconds. */
+const FRESH = 15_000;
+
+/** When something was asked for that is no stream; too long ago, or never since the connection broke, is late. */
+export function Asked({ at, words }: { at: string | number | null | undefined; words: string }) {
+  const { connection } = useLive();
+  const now = useNow();
+  if (!at) return null;
+  const time = new Date(at);
+  const late = connection === "lost" || now - time.getTime() > FRESH;
+  return (
+    <span className={late ? "as-of late" : "as-of"}>
+      {late ? "LATE, " : ""}
+      {words} {age(time.toISOString(), now)} ago
     </span>
   );
 }
