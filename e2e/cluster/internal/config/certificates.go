@@ -26,7 +26,8 @@ const (
 
 func (n Node) kubeletCertificate() string { return "kubelet-" + n.Name }
 
-// Certificates lists what the node's components show to each other, the control plane's among them on node 1.
+// Certificates lists what the node's components show to each other. Node 1 is prepared before all others and has the
+// control plane's too, and those that the agents of all nodes share.
 func (n Node) Certificates() []pki.Certificate {
 	loopback, address := netip.AddrFrom4([4]byte{127, 0, 0, 1}), n.Plan.Node(n.Number)
 	client := func(file, user, group string) pki.Certificate {
@@ -35,15 +36,13 @@ func (n Node) Certificates() []pki.Certificate {
 	kubelet := client(n.kubeletCertificate(), "system:node:"+n.Name, "system:nodes")
 	kubelet.DNS, kubelet.Addresses = []string{n.Name}, []netip.Addr{loopback, address}
 
-	all := []pki.Certificate{
+	if n.Number > 1 {
+		return []pki.Certificate{kubelet}
+	}
+	return []pki.Certificate{
 		kubelet,
 		client(proxyCertificate, "system:kube-proxy", ""),
 		client(VolumesCertificate, volumesUser, ""),
-	}
-	if n.Number > 1 {
-		return all
-	}
-	return append(all,
 		pki.Certificate{
 			File: apiServerCertificate, Authority: pki.ClusterAuthority, CommonName: "kube-apiserver",
 			DNS: []string{
@@ -62,5 +61,5 @@ func (n Node) Certificates() []pki.Certificate {
 			File: etcdCertificate, Authority: pki.EtcdAuthority, CommonName: "etcd",
 			DNS: []string{"localhost"}, Addresses: []netip.Addr{loopback},
 		},
-	)
+	}
 }

@@ -133,6 +133,7 @@ func (n Node) kubelet() Component {
 		"--kubeconfig="+kubeconfig(n.kubeletCertificate()),
 		"--hostname-override="+n.Name,
 		"--node-ip="+n.Plan.Node(n.Number).String(),
+		"--node-labels=topology.kubernetes.io/zone="+n.Zone(),
 		"--root-dir=/var/lib/kubelet",
 	)
 }

@@ -50,6 +50,9 @@ const (
 // each other's pods for strays and kill them.
 func (n Node) CgroupRoot() string { return fmt.Sprintf("%s-%s", n.Plan.LinkName(), n.Name) }
 
+// Zone is the node's zone: every node has one of its own, so that losing a node is losing a zone.
+func (n Node) Zone() string { return fmt.Sprintf("zone-%c", 'a'+n.Number-1) }
+
 func (n Node) dir() string { return configDir + "/" + n.Name }
 
 //go:embed files
@@ -78,9 +81,9 @@ func (n Node) Files() ([]File, error) {
 		}
 		rendered = append(rendered, File{Name: path.Join(n.Name, name), Content: content})
 	}
-	clients := []string{n.kubeletCertificate(), proxyCertificate, VolumesCertificate}
+	clients := []string{n.kubeletCertificate()}
 	if n.Number == 1 {
-		clients = append(clients, controllerManagerCertificate, schedulerCertificate)
+		clients = append(clients, proxyCertificate, VolumesCertificate, controllerManagerCertificate, schedulerCertificate)
 		content, err := render("audit-policy.yaml", values)
 		if err != nil {
 			return nil, err
