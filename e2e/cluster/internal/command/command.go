@@ -64,6 +64,7 @@ func newRoot(kubectl func([]string), fail func(int)) *cobra.Command {
 	root.AddCommand(
 		upCommand(at), downCommand(at), statusCommand(at, fail), kubeconfigCommand(at), kubectlCommand(at, kubectl),
 		loadImageCommand(at), imageCommand(), preflightCommand(fail), nodeCommand(), localVolumesCommand(),
+		networkPoliciesCommand(),
 	)
 	return root
 }

@@ -9,6 +9,7 @@ import (
 // Files of the certificates; each client also has a kubeconfig of that name.
 const (
 	AdminCertificate             = "admin"
+	PoliciesCertificate          = "network-policies"
 	VolumesCertificate           = "local-volumes"
 	apiServerCertificate         = "kube-apiserver"
 	apiServerToEtcdCertificate   = "kube-apiserver-etcd"
@@ -19,7 +20,8 @@ const (
 	proxyCertificate             = "kube-proxy"
 	schedulerCertificate         = "kube-scheduler"
 
-	volumesUser = "valerix:local-volumes"
+	policiesUser = "valerix:network-policies"
+	volumesUser  = "valerix:local-volumes"
 	// superusers bypass authorization; the administrator is one, as with kubeadm's super-admin.conf.
 	superusers = "system:masters"
 )
@@ -43,6 +45,7 @@ func (n Node) Certificates() []pki.Certificate {
 		kubelet,
 		client(proxyCertificate, "system:kube-proxy", ""),
 		client(VolumesCertificate, volumesUser, ""),
+		client(PoliciesCertificate, policiesUser, ""),
 		pki.Certificate{
 			File: apiServerCertificate, Authority: pki.ClusterAuthority, CommonName: "kube-apiserver",
 			DNS: []string{

@@ -25,7 +25,7 @@ type Component struct {
 // Components lists the processes of a node in the order in which they start; they are stopped in the reverse order.
 func (n Node) Components() []Component {
 	runtime := Component{Name: "containerd", Command: []string{"containerd", "--config", n.dir() + "/containerd.toml"}}
-	agents := []Component{n.kubelet(), n.kubeProxy(), n.localVolumes()}
+	agents := []Component{n.kubelet(), n.kubeProxy(), n.localVolumes(), n.networkPolicies()}
 	if n.Number > 1 {
 		return append([]Component{runtime}, agents...)
 	}
@@ -152,6 +152,11 @@ func (n Node) kubeProxy() Component {
 func (n Node) localVolumes() Component {
 	return embedded("local-volumes", NeedAPI,
 		"--kubeconfig="+kubeconfig(VolumesCertificate), "--node="+n.Name, "--dir="+Volumes)
+}
+
+func (n Node) networkPolicies() Component {
+	return embedded("network-policies", NeedAPI,
+		"--kubeconfig="+kubeconfig(PoliciesCertificate), "--machines="+n.Plan.Link.String())
 }
 
 func embedded(name string, need Need, flags ...string) Component {

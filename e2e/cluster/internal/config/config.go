@@ -83,7 +83,7 @@ func (n Node) Files() ([]File, error) {
 	}
 	clients := []string{n.kubeletCertificate()}
 	if n.Number == 1 {
-		clients = append(clients, proxyCertificate, VolumesCertificate, controllerManagerCertificate, schedulerCertificate)
+		clients = append(clients, proxyCertificate, VolumesCertificate, PoliciesCertificate, controllerManagerCertificate, schedulerCertificate)
 		content, err := render("audit-policy.yaml", values)
 		if err != nil {
 			return nil, err
@@ -109,7 +109,7 @@ func (n Node) Files() ([]File, error) {
 func Addons(plan address.Plan) ([]byte, error) {
 	return render("addons.yaml", map[string]any{
 		"DNS": plan.DNS(), "BaseImage": BaseImage, "Binary": binary, "Provisioner": Provisioner,
-		"VolumesUser": volumesUser,
+		"VolumesUser": volumesUser, "PoliciesUser": policiesUser,
 	})
 }
 

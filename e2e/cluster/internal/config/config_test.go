@@ -219,7 +219,7 @@ func TestAddonsAreWholeObjects(t *testing.T) {
 		}
 		kinds[object.Kind]++
 	}
-	if kinds["Deployment"] != 1 || kinds["StorageClass"] != 1 || kinds["ClusterRoleBinding"] != 2 {
+	if kinds["Deployment"] != 1 || kinds["StorageClass"] != 1 || kinds["ClusterRoleBinding"] != 3 {
 		t.Errorf("got %v", kinds)
 	}
 }
