@@ -210,7 +210,7 @@ func bringUp(
 		if err := control.addons(together, plan); err != nil {
 			return err
 		}
-		done("applied DNS and storage class")
+		done("applied DNS, storage class and metrics API")
 		for _, waiter := range waiters {
 			done = progress.Step()
 			if err := waiter.node(together); err != nil {
@@ -228,6 +228,11 @@ func bringUp(
 		return err
 	}
 	done("DNS answers at %s", plan.DNS())
+	done = progress.Step()
+	if err := control.metrics(ctx); err != nil {
+		return err
+	}
+	done("metrics API ready")
 	return nil
 }
 

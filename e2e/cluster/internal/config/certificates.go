@@ -11,6 +11,7 @@ const (
 	AdminCertificate             = "admin"
 	PoliciesCertificate          = "network-policies"
 	VolumesCertificate           = "local-volumes"
+	metricsCertificate           = "metrics-server"
 	apiServerCertificate         = "kube-apiserver"
 	apiServerToEtcdCertificate   = "kube-apiserver-etcd"
 	apiServerToNodeCertificate   = "kube-apiserver-kubelet"
@@ -20,6 +21,7 @@ const (
 	proxyCertificate             = "kube-proxy"
 	schedulerCertificate         = "kube-scheduler"
 
+	metricsUser  = "valerix:metrics-server"
 	policiesUser = "valerix:network-policies"
 	volumesUser  = "valerix:local-volumes"
 	// superusers bypass authorization; the administrator is one, as with kubeadm's super-admin.conf.
@@ -53,6 +55,10 @@ func (n Node) Certificates() []pki.Certificate {
 				"kubernetes.default.svc.cluster.local",
 			},
 			Addresses: []netip.Addr{loopback, address, n.Plan.API()},
+		},
+		pki.Certificate{
+			File: metricsCertificate, Authority: pki.ClusterAuthority, CommonName: metricsUser,
+			DNS: []string{"metrics-server.kube-system.svc"},
 		},
 		client(AdminCertificate, "admin", superusers),
 		client(apiServerToNodeCertificate, "kube-apiserver-kubelet", superusers),

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+
 	"valerix.io/cluster/internal/layout"
 	"valerix.io/cluster/internal/pki"
 )
@@ -29,7 +31,7 @@ func (n Node) Components() []Component {
 	if n.Number > 1 {
 		return append([]Component{runtime}, agents...)
 	}
-	return append([]Component{runtime, etcd(), n.kubeAPIServer(), kubeControllerManager(), kubeScheduler()}, agents...)
+	return append([]Component{runtime, etcd(), n.kubeAPIServer(), kubeControllerManager(), kubeScheduler(), metricsServer()}, agents...)
 }
 
 func etcd() Component {
@@ -116,6 +118,19 @@ func kubeControllerManager() Component {
 
 func kubeScheduler() Component {
 	return embedded("kube-scheduler", NeedAPI, append(client(schedulerCertificate), "--leader-elect=false")...)
+}
+
+func metricsServer() Component {
+	path := kubeconfig(metricsCertificate)
+	return embedded("metrics-server", NeedAPI,
+		"--kubeconfig="+path, "--authentication-kubeconfig="+path, "--authorization-kubeconfig="+path,
+		fmt.Sprintf("--secure-port=%d", MetricsPort),
+		"--tls-cert-file="+certificate(metricsCertificate), "--tls-private-key-file="+key(metricsCertificate),
+		"--kubelet-certificate-authority="+certificate(pki.ClusterAuthority),
+		"--kubelet-preferred-address-types=InternalIP",
+		// The least that it takes: an autoscaler is as slow as its figures are old.
+		"--metric-resolution=10s", "--kubelet-request-timeout=5s",
+	)
 }
 
 // client gives a controller its kubeconfig in the three roles that it has, and a rate that does not slow tests down.

@@ -7,6 +7,7 @@ package config
 import (
 	"bytes"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"path"
 	"text/template"
@@ -83,7 +84,8 @@ func (n Node) Files() ([]File, error) {
 	}
 	clients := []string{n.kubeletCertificate()}
 	if n.Number == 1 {
-		clients = append(clients, proxyCertificate, VolumesCertificate, PoliciesCertificate, controllerManagerCertificate, schedulerCertificate)
+		clients = append(clients, proxyCertificate, VolumesCertificate, PoliciesCertificate, metricsCertificate,
+			controllerManagerCertificate, schedulerCertificate)
 		content, err := render("audit-policy.yaml", values)
 		if err != nil {
 			return nil, err
@@ -105,11 +107,17 @@ func (n Node) Files() ([]File, error) {
 	return rendered, nil
 }
 
-// Addons renders the objects that make a bare API server a cluster: DNS, the storage class and their rights.
-func Addons(plan address.Plan) ([]byte, error) {
+// MetricsPort is where node 1 serves the metrics API.
+const MetricsPort = 4443
+
+// Addons renders the objects that make a bare API server a cluster: DNS, the storage class, the metrics API and their
+// rights. The authority, in PEM, is the cluster's.
+func Addons(plan address.Plan, authority []byte) ([]byte, error) {
 	return render("addons.yaml", map[string]any{
 		"DNS": plan.DNS(), "BaseImage": BaseImage, "Binary": binary, "Provisioner": Provisioner,
 		"VolumesUser": volumesUser, "PoliciesUser": policiesUser,
+		"MetricsUser": metricsUser, "MetricsPort": MetricsPort, "Node1": plan.Node(1),
+		"Authority": base64.StdEncoding.EncodeToString(authority),
 	})
 }
 

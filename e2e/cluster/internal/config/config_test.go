@@ -197,7 +197,7 @@ func TestAuditLogAndAdmission(t *testing.T) {
 
 func TestAddonsAreWholeObjects(t *testing.T) {
 	plan, _ := address.ForIndex(2)
-	manifest, err := Addons(plan)
+	manifest, err := Addons(plan, []byte("PEM"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,7 +206,7 @@ func TestAddonsAreWholeObjects(t *testing.T) {
 		var object struct {
 			Kind     string
 			Metadata struct{ Name string }
-			Spec     struct{ ClusterIP string }
+			Spec     struct{ ClusterIP, CABundle string }
 		}
 		if err := yaml.Unmarshal([]byte(document), &object); err != nil {
 			t.Fatalf("%v in %s", err, document)
@@ -214,12 +214,15 @@ func TestAddonsAreWholeObjects(t *testing.T) {
 		if object.Metadata.Name == "" {
 			t.Errorf("an object has no name: %s", document)
 		}
-		if object.Kind == "Service" && object.Spec.ClusterIP != "10.69.0.10" {
+		if object.Kind == "APIService" && object.Spec.CABundle != "UEVN" {
+			t.Errorf("the metrics API is trusted by %q", object.Spec.CABundle)
+		}
+		if object.Metadata.Name == "kube-dns" && object.Spec.ClusterIP != "10.69.0.10" {
 			t.Errorf("DNS is at %s", object.Spec.ClusterIP)
 		}
 		kinds[object.Kind]++
 	}
-	if kinds["Deployment"] != 1 || kinds["StorageClass"] != 1 || kinds["ClusterRoleBinding"] != 3 {
+	if kinds["Deployment"] != 1 || kinds["StorageClass"] != 1 || kinds["ClusterRoleBinding"] != 5 || kinds["APIService"] != 1 {
 		t.Errorf("got %v", kinds)
 	}
 }
