@@ -19,6 +19,10 @@ const (
 	MaxIndex = 67
 )
 
+// MaxNodes is as many nodes as there are zones to tell apart. Each costs half a gigabyte of memory and its own copy of
+// every image.
+const MaxNodes = 3
+
 // Plan holds the addresses of one cluster.
 type Plan struct {
 	Index    int

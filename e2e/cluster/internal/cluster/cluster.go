@@ -21,6 +21,7 @@ import (
 // record is what a cluster must remember: its certificates and its stored objects hold addresses.
 type record struct {
 	Index int `json:"index"`
+	Nodes int `json:"nodes"`
 }
 
 // loadRecord returns the record of a cluster, or false if it has none.

@@ -10,13 +10,15 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"golang.org/x/sync/errgroup"
+
 	"valerix.io/cluster/internal/config"
 	"valerix.io/cluster/internal/layout"
 	"valerix.io/cluster/internal/process"
 )
 
 // LoadImages imports image archives into every node of a running cluster and returns the names of the images.
-func LoadImages(ctx context.Context, cluster layout.Cluster, archives []string) (names []string, err error) {
+func LoadImages(ctx context.Context, cluster layout.Cluster, archives []string) ([]string, error) {
 	for _, archive := range archives {
 		if _, err := os.Stat(archive); err != nil {
 			return nil, fmt.Errorf("failed to load the image: %w", err)
@@ -26,8 +28,9 @@ func LoadImages(ctx context.Context, cluster layout.Cluster, archives []string) 
 	if err != nil {
 		return nil, err
 	}
-	loaded := false
-	for _, place := range places {
+	found := make([][]string, len(places)) // They are the same on every node that runs.
+	group, together := errgroup.WithContext(ctx)
+	for i, place := range places {
 		running, err := nodeProcess(place)
 		if err != nil {
 			return nil, err
@@ -35,20 +38,29 @@ func LoadImages(ctx context.Context, cluster layout.Cluster, archives []string) 
 		if !running.Alive() {
 			continue
 		}
-		loaded = true
-		names = nil // They are the same on every node.
-		for _, archive := range archives {
-			found, err := importImage(ctx, running, archive)
-			if err != nil {
-				return nil, err
+		group.Go(func() error {
+			for _, archive := range archives {
+				of, err := importImage(together, running, archive)
+				if err != nil {
+					return fmt.Errorf("%s: %w", place.Name, err)
+				}
+				found[i] = append(found[i], of...)
 			}
-			names = append(names, found...)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	for _, names := range found {
+		if len(names) > 0 {
+			return names, nil
 		}
 	}
-	if !loaded {
-		return nil, fmt.Errorf("cluster %s does not run; start it with `cluster up --name %s`", cluster.Name, cluster.Name)
+	if len(archives) == 0 {
+		return nil, nil
 	}
-	return names, nil
+	return nil, fmt.Errorf("cluster %s does not run; start it with `cluster up --name %s`", cluster.Name, cluster.Name)
 }
 
 // loadOnce imports those of the cached archives that this node has not had yet. An archive's name tells its content.

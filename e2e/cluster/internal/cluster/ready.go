@@ -23,6 +23,7 @@ import (
 	"valerix.io/cluster/internal/address"
 	"valerix.io/cluster/internal/config"
 	"valerix.io/cluster/internal/layout"
+	"valerix.io/cluster/internal/pki"
 	"valerix.io/cluster/internal/process"
 )
 
@@ -74,7 +75,11 @@ func (w *waiter) api(ctx context.Context) error {
 
 // addons applies what the cluster itself brings, with its own kubectl.
 func (w *waiter) addons(ctx context.Context, plan address.Plan) error {
-	manifest, err := config.Addons(plan)
+	authority, err := os.ReadFile(filepath.Join(w.cluster.PKI(), pki.ClusterAuthority+".crt"))
+	if err != nil {
+		return fmt.Errorf("failed to read the cluster's authority: %w", err)
+	}
+	manifest, err := config.Addons(plan, authority)
 	if err != nil {
 		return err
 	}
@@ -117,6 +122,15 @@ func (w *waiter) node(ctx context.Context) error {
 	}
 	return w.until(ctx, "the default service account", "kube-controller-manager", func(ctx context.Context) error {
 		_, err := w.client.CoreV1().ServiceAccounts("default").Get(ctx, "default", meta.GetOptions{})
+		return err
+	})
+}
+
+// metrics waits until the metrics API is there: one that is announced and does not answer keeps namespaces from being
+// deleted, and makes every kubectl complain.
+func (w *waiter) metrics(ctx context.Context) error {
+	return w.until(ctx, "the metrics API", "metrics-server", func(ctx context.Context) error {
+		_, err := w.client.Discovery().RESTClient().Get().AbsPath("/apis/metrics.k8s.io/v1beta1").DoRaw(ctx)
 		return err
 	})
 }

@@ -23,10 +23,12 @@ import (
 // leaveLimit is how long the remains of a killed node may take to disappear by themselves.
 const leaveLimit = 15 * time.Second
 
-// start starts the first node of a cluster that does not run.
-func start(state layout.StateDir, cluster layout.Cluster, place layout.Node, plan address.Plan) (process.Identity, error) {
+// start starts a node that does not run, beside a node that does if there is one.
+func start(
+	state layout.StateDir, cluster layout.Cluster, place layout.Node, plan address.Plan, beside process.Identity,
+) (process.Identity, error) {
 	configured := nodeConfig(plan, place, preflight.CNIFolder())
-	if !network.WaitNoLink(plan.LinkName(), leaveLimit) {
+	if !beside.Alive() && !network.WaitNoLink(plan.LinkName(), leaveLimit) {
 		return process.Identity{}, fmt.Errorf("the host already has a network link %s, which is not this cluster's; "+
 			"end the cluster that made it, or choose other addresses with `cluster up --index N`", plan.LinkName())
 	}
@@ -40,7 +42,7 @@ func start(state layout.StateDir, cluster layout.Cluster, place layout.Node, pla
 	if err := prepare(cluster, configured); err != nil {
 		return process.Identity{}, err
 	}
-	return spawn(state, cluster, place, configured, hierarchies)
+	return spawn(state, cluster, place, configured, hierarchies, beside)
 }
 
 // prepare writes what the node reads.
@@ -59,6 +61,9 @@ func prepare(cluster layout.Cluster, configured config.Node) error {
 		if err := writeFile(filepath.Join(cluster.Config(), file.Name), file.Content); err != nil {
 			return err
 		}
+	}
+	if configured.Number > 1 {
+		return nil // The rest is the cluster's, and the first node has brought it.
 	}
 	access := config.Access{Context: cluster.Context(), Server: configured.Plan.Server(), Embedded: true}
 	for path, into := range map[string]*string{
@@ -113,6 +118,7 @@ func copySelf(target string) error {
 // spawn starts the node's first process, connects it and lets it go on.
 func spawn(
 	state layout.StateDir, cluster layout.Cluster, place layout.Node, configured config.Node, hierarchies []cgroup.Hierarchy,
+	beside process.Identity,
 ) (identity process.Identity, err error) {
 	if err := os.MkdirAll(place.Logs(), 0o700); err != nil {
 		return identity, fmt.Errorf("failed to make the folder of logs: %w", err)
@@ -123,7 +129,8 @@ func spawn(
 		return identity, fmt.Errorf("failed to open the node's log: %w", err)
 	}
 	defer log.Close()
-	fabric, err := network.NewNamespace()
+	first := !beside.Alive()
+	fabric, err := fabricBeside(beside, first)
 	if err != nil {
 		return identity, err
 	}
@@ -149,8 +156,10 @@ func spawn(
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}()
-	if err := network.ConnectHost(configured.Plan, fabric); err != nil {
-		return identity, err
+	if first {
+		if err := network.ConnectHost(configured.Plan, fabric); err != nil {
+			return identity, err
+		}
 	}
 	if err := network.ConnectNode(configured.Plan, fabric, place.Number, pid); err != nil {
 		return identity, err
@@ -168,4 +177,12 @@ func spawn(
 		return identity, fmt.Errorf("the node ended at once; see %s: %w", log.Name(), err)
 	}
 	return identity, nil
+}
+
+// fabricBeside returns what joins the nodes: a new one for the first node of a cluster, that of its neighbour for others.
+func fabricBeside(neighbour process.Identity, first bool) (*os.File, error) {
+	if first {
+		return network.NewNamespace()
+	}
+	return network.FabricOf(neighbour.PID, node.FabricDescriptor)
 }

@@ -27,6 +27,7 @@ type UpOptions struct {
 	Cluster layout.Cluster
 	Cache   string   // Folder of the image archives.
 	Index   int      // Of the addresses; 0 chooses the lowest that is free.
+	Nodes   int      // 0 is as many as the cluster has, 1 for a new one.
 	Images  []string // To load beyond those that every cluster needs.
 	Timeout time.Duration
 	Out     io.Writer // Of the progress.
@@ -63,34 +64,23 @@ func Up(ctx context.Context, options UpOptions) error {
 	if err := keepsIndex(options); err != nil {
 		return err
 	}
-	node := options.Cluster.Node(1)
-	running, err := nodeProcess(node)
+	members, err := membersOf(options)
 	if err != nil {
 		return err
 	}
-	started := !running.Alive()
-	var plan address.Plan
-	if started {
-		if plan, err = choosePlan(options); err != nil {
-			return err
-		}
-		done := progress.Step()
-		if running, err = start(options.State, options.Cluster, node, plan); err != nil {
-			return err
-		}
-		done("started %s at %s", node.Name, plan.Node(1))
-	} else {
-		known, _, err := loadRecord(options.Cluster)
-		if err != nil {
-			return err
-		}
-		if plan, err = address.ForIndex(known.Index); err != nil {
-			return err
-		}
+	plan, err := planFor(options, members)
+	if err != nil {
+		return err
 	}
-	if err := bringUp(ctx, options.Cluster, node, running, plan, archives, progress); err != nil {
-		if interrupted(ctx) && started {
-			_ = running.Signal(syscall.SIGKILL) // Interrupted: leave nothing half done behind.
+	started, err := startAll(options, members, plan, progress)
+	if err == nil {
+		err = bringUp(ctx, options.Cluster, members, plan, archives, progress)
+	}
+	if err != nil {
+		if interrupted(ctx) {
+			for _, running := range started {
+				_ = running.Signal(syscall.SIGKILL) // Interrupted: leave nothing half done behind.
+			}
 		}
 		return cause(ctx, err)
 	}
@@ -98,58 +88,156 @@ func Up(ctx context.Context, options UpOptions) error {
 	return nil
 }
 
+// member is a node that the cluster shall have.
+type member struct {
+	place   layout.Node
+	running process.Identity // Not alive if the node is yet to be started.
+}
+
+// neighbour returns the first process of a member that lives, or one that does not if none does.
+func neighbour(members []member) process.Identity {
+	for _, member := range members {
+		if member.running.Alive() {
+			return member.running
+		}
+	}
+	return process.Identity{}
+}
+
+func membersOf(options UpOptions) ([]member, error) {
+	known, _, err := loadRecord(options.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	count, err := chooseNodes(options.Cluster.Name, known.Nodes, options.Nodes)
+	if err != nil {
+		return nil, err
+	}
+	members := make([]member, count)
+	for i := range members {
+		place := options.Cluster.Node(i + 1)
+		running, err := nodeProcess(place)
+		if err != nil {
+			return nil, err
+		}
+		members[i] = member{place, running}
+	}
+	return members, nil
+}
+
+// chooseNodes prefers the number that was asked for, which may be more than the cluster has and never less: what ran on
+// a node that is taken away would have to go first.
+func chooseNodes(name string, known, asked int) (int, error) {
+	known = max(known, 1)
+	switch {
+	case asked == 0:
+		return known, nil
+	case asked < 0 || asked > address.MaxNodes:
+		return 0, fmt.Errorf("a cluster has 1 to %d nodes, not %d", address.MaxNodes, asked)
+	case asked < known:
+		return 0, fmt.Errorf("cluster %s has %d nodes and keeps them for as long as it lives; `cluster down --name %s` first to give it %d",
+			name, known, name, asked)
+	}
+	return asked, nil
+}
+
+// planFor returns the addresses of a cluster that runs, or gives it some.
+func planFor(options UpOptions, members []member) (address.Plan, error) {
+	if !neighbour(members).Alive() {
+		return choosePlan(options, len(members))
+	}
+	known, _, err := loadRecord(options.Cluster)
+	if err != nil {
+		return address.Plan{}, err
+	}
+	known.Nodes = len(members)
+	if err := writeJSON(options.Cluster.Record(), known); err != nil {
+		return address.Plan{}, err
+	}
+	return address.ForIndex(known.Index)
+}
+
+// startAll starts the members that do not run, puts them into the list and returns them.
+func startAll(options UpOptions, members []member, plan address.Plan, progress *Progress) (started []process.Identity, err error) {
+	for i, member := range members {
+		if member.running.Alive() {
+			continue
+		}
+		done := progress.Step()
+		running, err := start(options.State, options.Cluster, member.place, plan, neighbour(members))
+		if err != nil {
+			return started, err
+		}
+		members[i].running, started = running, append(started, running)
+		done("started %s at %s", member.place.Name, plan.Node(member.place.Number))
+	}
+	return started, nil
+}
+
 // bringUp waits for what starts by itself and adds what does not. The images are loaded while the API server starts.
 func bringUp(
-	ctx context.Context, cluster layout.Cluster, node layout.Node, running process.Identity, plan address.Plan,
-	archives []string, progress *Progress,
+	ctx context.Context, cluster layout.Cluster, members []member, plan address.Plan, archives []string, progress *Progress,
 ) error {
-	waiter, err := newWaiter(cluster, node, running)
-	if err != nil {
-		return err
-	}
-	group, together := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		done := progress.Step()
-		if err := waiter.containerd(together); err != nil {
+	waiters := make([]*waiter, len(members))
+	for i, member := range members {
+		var err error
+		if waiters[i], err = newWaiter(cluster, member.place, member.running); err != nil {
 			return err
 		}
-		loaded, err := loadOnce(together, node, running, archives)
-		if loaded > 0 {
-			done("loaded %d images", loaded)
-		}
-		return err
-	})
+	}
+	control := waiters[0] // The control plane is on the first node.
+	group, together := errgroup.WithContext(ctx)
+	for _, waiter := range waiters {
+		group.Go(func() error {
+			done := progress.Step()
+			if err := waiter.containerd(together); err != nil {
+				return err
+			}
+			loaded, err := loadOnce(together, waiter.place, waiter.running, archives)
+			if loaded > 0 {
+				done("loaded %d images into %s", loaded, waiter.place.Name)
+			}
+			return err
+		})
+	}
 	group.Go(func() error {
 		done := progress.Step()
-		if err := waiter.api(together); err != nil {
+		if err := control.api(together); err != nil {
 			return err
 		}
 		done("API server ready at %s", plan.Server())
 		done = progress.Step()
-		if err := waiter.addons(together, plan); err != nil {
+		if err := control.addons(together, plan); err != nil {
 			return err
 		}
-		done("applied DNS and storage class")
-		done = progress.Step()
-		if err := waiter.node(together); err != nil {
-			return err
+		done("applied DNS, storage class and metrics API")
+		for _, waiter := range waiters {
+			done = progress.Step()
+			if err := waiter.node(together); err != nil {
+				return err
+			}
+			done("node %s ready", waiter.place.Name)
 		}
-		done("node %s ready", node.Name)
 		return nil
 	})
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	done := progress.Step()
-	if err := waiter.dns(ctx, plan); err != nil {
+	if err := control.dns(ctx, plan); err != nil {
 		return err
 	}
 	done("DNS answers at %s", plan.DNS())
+	done = progress.Step()
+	if err := control.metrics(ctx); err != nil {
+		return err
+	}
+	done("metrics API ready")
 	return nil
 }
 
 // choosePlan gives a cluster its addresses, once and for all, and refuses those that the host uses.
-func choosePlan(options UpOptions) (address.Plan, error) {
+func choosePlan(options UpOptions, nodes int) (address.Plan, error) {
 	// The lock is shared by all clusters of the host that use this state folder.
 	held, err := lock.Acquire(context.Background(), filepath.Join(string(options.State), "locks", ".indices.lock"), "index")
 	if err != nil {
@@ -188,7 +276,7 @@ func choosePlan(options UpOptions) (address.Plan, error) {
 	if err := plan.Overlap(routes); err != nil {
 		return address.Plan{}, err
 	}
-	return plan, writeJSON(options.Cluster.Record(), record{Index: index})
+	return plan, writeJSON(options.Cluster.Record(), record{Index: index, Nodes: nodes})
 }
 
 // keepsIndex refuses to move a cluster: its addresses are in its certificates and stored objects.

@@ -49,6 +49,30 @@ func TestAClusterIsNotMoved(t *testing.T) {
 	}
 }
 
+func TestNodesAreAddedAndNeverTakenAway(t *testing.T) {
+	for name, check := range map[string]struct {
+		known, asked, want int
+		wantError          string
+	}{
+		"a new cluster":                   {want: 1},
+		"a new cluster with a wish":       {asked: 3, want: 3},
+		"a cluster that was there before": {known: 2, want: 2},
+		"a cluster of an older program":   {known: 0, asked: 2, want: 2},
+		"one more":                        {known: 2, asked: 3, want: 3},
+		"one less":                        {known: 2, asked: 1, wantError: "cluster down --name demo"},
+		"more than there are zones":       {asked: 4, wantError: "1 to 3"},
+		"fewer than none":                 {asked: -1, wantError: "1 to 3"},
+	} {
+		got, err := chooseNodes("demo", check.known, check.asked)
+		if got != check.want || (err == nil) != (check.wantError == "") {
+			t.Errorf("%s: got %d, %v; want %d", name, got, err, check.want)
+		}
+		if err != nil && !strings.Contains(err.Error(), check.wantError) {
+			t.Errorf("%s: %v does not name %s", name, err, check.wantError)
+		}
+	}
+}
+
 func TestIndicesAreThoseOfOtherClusters(t *testing.T) {
 	state := layout.StateDir(t.TempDir())
 	for name, index := range map[string]int{"demo": 1, "test": 2} {

@@ -64,6 +64,7 @@ func newRoot(kubectl func([]string), fail func(int)) *cobra.Command {
 	root.AddCommand(
 		upCommand(at), downCommand(at), statusCommand(at, fail), kubeconfigCommand(at), kubectlCommand(at, kubectl),
 		loadImageCommand(at), imageCommand(), preflightCommand(fail), nodeCommand(), localVolumesCommand(),
+		networkPoliciesCommand(),
 	)
 	return root
 }
@@ -85,6 +86,8 @@ func upCommand(at *where) *cobra.Command {
 		},
 	}
 	command.Flags().IntVar(&options.Index, "index", 0, "index of the addresses, 1 to 67 (default: the lowest that is free)")
+	command.Flags().IntVar(&options.Nodes, "nodes", 0,
+		"1 to 3 nodes, each in a zone of its own (default: as many as the cluster has, 1 for a new one); more than it has are added")
 	command.Flags().StringSliceVar(&options.Images, "with-images", nil, "further images to build and load, for example postgres,redis")
 	command.Flags().DurationVar(&options.Timeout, "timeout", 5*time.Minute, "how long to wait for the cluster to be ready")
 	return command

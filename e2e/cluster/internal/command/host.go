@@ -3,6 +3,7 @@ package command
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -13,6 +14,7 @@ import (
 	"valerix.io/cluster/internal/config"
 	"valerix.io/cluster/internal/image"
 	"valerix.io/cluster/internal/node"
+	"valerix.io/cluster/internal/policy"
 	"valerix.io/cluster/internal/preflight"
 	"valerix.io/cluster/internal/volume"
 )
@@ -99,13 +101,9 @@ func localVolumesCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			access, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+			client, err := clientOf(kubeconfig)
 			if err != nil {
-				return fmt.Errorf("failed to read the kubeconfig: %w", err)
-			}
-			client, err := kubernetes.NewForConfig(access)
-			if err != nil {
-				return fmt.Errorf("failed to use the kubeconfig: %w", err)
+				return err
 			}
 			volume.New(client, config.Provisioner, nodeName, dir).Run(command.Context())
 			return nil
@@ -115,4 +113,42 @@ func localVolumesCommand() *cobra.Command {
 	command.Flags().StringVar(&nodeName, "node", "", "name of the node")
 	command.Flags().StringVar(&dir, "dir", "", "folder of the volumes")
 	return command
+}
+
+func networkPoliciesCommand() *cobra.Command {
+	var kubeconfig, machines string
+	command := &cobra.Command{
+		Use:    "network-policies",
+		Short:  "The component of a node that enforces NetworkPolicies",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			client, err := clientOf(kubeconfig)
+			if err != nil {
+				return err
+			}
+			link, err := netip.ParsePrefix(machines)
+			if err != nil {
+				return fmt.Errorf("failed to read --machines: %w", err)
+			}
+			policy.Enforce(command.Context(), client, link)
+			return nil
+		},
+	}
+	command.Flags().StringVar(&kubeconfig, "kubeconfig", "", "way to the API server")
+	command.Flags().StringVar(&machines, "machines", "", "range of the addresses of the nodes and their host, which are let through")
+	return command
+}
+
+// clientOf is how a component of a node reaches the API server.
+func clientOf(kubeconfig string) (kubernetes.Interface, error) {
+	access, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("failed to read the kubeconfig: %w", err)
+	}
+	client, err := kubernetes.NewForConfig(access)
+	if err != nil {
+		return nil, fmt.Errorf("failed to use the kubeconfig: %w", err)
+	}
+	return client, nil
 }

@@ -24,6 +24,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/reload"
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/server/v3/etcdmain"
+	"k8s.io/apiserver/pkg/server"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
 	_ "k8s.io/component-base/metrics/prometheus/clientgo"
@@ -35,6 +36,7 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+	metricsserver "sigs.k8s.io/metrics-server/cmd/metrics-server/app"
 )
 
 // Kubectl is the one that is a command as well: whoever runs it by that command has chosen a cluster first.
@@ -42,6 +44,7 @@ const Kubectl = "kubectl"
 
 var components = []string{
 	"coredns", "etcd", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler", "kubelet",
+	"metrics-server",
 }
 
 // Is says whether name is a component of a cluster.
@@ -81,6 +84,8 @@ func command(name string) *cobra.Command {
 		return kubelet.NewKubeletCommand(context.Background())
 	case "kube-proxy":
 		return proxy.NewProxyCommand()
+	case "metrics-server":
+		return metricsserver.NewMetricsServerCommand(server.SetupSignalHandler())
 	}
 	panic("not a component: " + name) // Is was not asked first.
 }

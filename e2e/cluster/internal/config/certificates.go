@@ -9,7 +9,9 @@ import (
 // Files of the certificates; each client also has a kubeconfig of that name.
 const (
 	AdminCertificate             = "admin"
+	PoliciesCertificate          = "network-policies"
 	VolumesCertificate           = "local-volumes"
+	metricsCertificate           = "metrics-server"
 	apiServerCertificate         = "kube-apiserver"
 	apiServerToEtcdCertificate   = "kube-apiserver-etcd"
 	apiServerToNodeCertificate   = "kube-apiserver-kubelet"
@@ -19,14 +21,17 @@ const (
 	proxyCertificate             = "kube-proxy"
 	schedulerCertificate         = "kube-scheduler"
 
-	volumesUser = "valerix:local-volumes"
+	metricsUser  = "valerix:metrics-server"
+	policiesUser = "valerix:network-policies"
+	volumesUser  = "valerix:local-volumes"
 	// superusers bypass authorization; the administrator is one, as with kubeadm's super-admin.conf.
 	superusers = "system:masters"
 )
 
 func (n Node) kubeletCertificate() string { return "kubelet-" + n.Name }
 
-// Certificates lists what the node's components show to each other, the control plane's among them on node 1.
+// Certificates lists what the node's components show to each other. Node 1 is prepared before all others and has the
+// control plane's too, and those that the agents of all nodes share.
 func (n Node) Certificates() []pki.Certificate {
 	loopback, address := netip.AddrFrom4([4]byte{127, 0, 0, 1}), n.Plan.Node(n.Number)
 	client := func(file, user, group string) pki.Certificate {
@@ -35,15 +40,14 @@ func (n Node) Certificates() []pki.Certificate {
 	kubelet := client(n.kubeletCertificate(), "system:node:"+n.Name, "system:nodes")
 	kubelet.DNS, kubelet.Addresses = []string{n.Name}, []netip.Addr{loopback, address}
 
-	all := []pki.Certificate{
+	if n.Number > 1 {
+		return []pki.Certificate{kubelet}
+	}
+	return []pki.Certificate{
 		kubelet,
 		client(proxyCertificate, "system:kube-proxy", ""),
 		client(VolumesCertificate, volumesUser, ""),
-	}
-	if n.Number > 1 {
-		return all
-	}
-	return append(all,
+		client(PoliciesCertificate, policiesUser, ""),
 		pki.Certificate{
 			File: apiServerCertificate, Authority: pki.ClusterAuthority, CommonName: "kube-apiserver",
 			DNS: []string{
@@ -51,6 +55,10 @@ func (n Node) Certificates() []pki.Certificate {
 				"kubernetes.default.svc.cluster.local",
 			},
 			Addresses: []netip.Addr{loopback, address, n.Plan.API()},
+		},
+		pki.Certificate{
+			File: metricsCertificate, Authority: pki.ClusterAuthority, CommonName: metricsUser,
+			DNS: []string{"metrics-server.kube-system.svc"},
 		},
 		client(AdminCertificate, "admin", superusers),
 		client(apiServerToNodeCertificate, "kube-apiserver-kubelet", superusers),
@@ -62,5 +70,5 @@ func (n Node) Certificates() []pki.Certificate {
 			File: etcdCertificate, Authority: pki.EtcdAuthority, CommonName: "etcd",
 			DNS: []string{"localhost"}, Addresses: []netip.Addr{loopback},
 		},
-	)
+	}
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+
 	"valerix.io/cluster/internal/layout"
 	"valerix.io/cluster/internal/pki"
 )
@@ -25,11 +27,11 @@ type Component struct {
 // Components lists the processes of a node in the order in which they start; they are stopped in the reverse order.
 func (n Node) Components() []Component {
 	runtime := Component{Name: "containerd", Command: []string{"containerd", "--config", n.dir() + "/containerd.toml"}}
-	agents := []Component{n.kubelet(), n.kubeProxy(), n.localVolumes()}
+	agents := []Component{n.kubelet(), n.kubeProxy(), n.localVolumes(), n.networkPolicies()}
 	if n.Number > 1 {
 		return append([]Component{runtime}, agents...)
 	}
-	return append([]Component{runtime, etcd(), n.kubeAPIServer(), kubeControllerManager(), kubeScheduler()}, agents...)
+	return append([]Component{runtime, etcd(), n.kubeAPIServer(), kubeControllerManager(), kubeScheduler(), metricsServer()}, agents...)
 }
 
 func etcd() Component {
@@ -118,6 +120,19 @@ func kubeScheduler() Component {
 	return embedded("kube-scheduler", NeedAPI, append(client(schedulerCertificate), "--leader-elect=false")...)
 }
 
+func metricsServer() Component {
+	path := kubeconfig(metricsCertificate)
+	return embedded("metrics-server", NeedAPI,
+		"--kubeconfig="+path, "--authentication-kubeconfig="+path, "--authorization-kubeconfig="+path,
+		fmt.Sprintf("--secure-port=%d", MetricsPort),
+		"--tls-cert-file="+certificate(metricsCertificate), "--tls-private-key-file="+key(metricsCertificate),
+		"--kubelet-certificate-authority="+certificate(pki.ClusterAuthority),
+		"--kubelet-preferred-address-types=InternalIP",
+		// The least that it takes: an autoscaler is as slow as its figures are old.
+		"--metric-resolution=10s", "--kubelet-request-timeout=5s",
+	)
+}
+
 // client gives a controller its kubeconfig in the three roles that it has, and a rate that does not slow tests down.
 func client(name string) []string {
 	path := kubeconfig(name)
@@ -133,6 +148,7 @@ func (n Node) kubelet() Component {
 		"--kubeconfig="+kubeconfig(n.kubeletCertificate()),
 		"--hostname-override="+n.Name,
 		"--node-ip="+n.Plan.Node(n.Number).String(),
+		"--node-labels=topology.kubernetes.io/zone="+n.Zone(),
 		"--root-dir=/var/lib/kubelet",
 	)
 }
@@ -151,6 +167,11 @@ func (n Node) kubeProxy() Component {
 func (n Node) localVolumes() Component {
 	return embedded("local-volumes", NeedAPI,
 		"--kubeconfig="+kubeconfig(VolumesCertificate), "--node="+n.Name, "--dir="+Volumes)
+}
+
+func (n Node) networkPolicies() Component {
+	return embedded("network-policies", NeedAPI,
+		"--kubeconfig="+kubeconfig(PoliciesCertificate), "--machines="+n.Plan.Link.String())
 }
 
 func embedded(name string, need Need, flags ...string) Component {

@@ -7,6 +7,7 @@ package config
 import (
 	"bytes"
 	"embed"
+	"encoding/base64"
 	"fmt"
 	"path"
 	"text/template"
@@ -50,6 +51,9 @@ const (
 // each other's pods for strays and kill them.
 func (n Node) CgroupRoot() string { return fmt.Sprintf("%s-%s", n.Plan.LinkName(), n.Name) }
 
+// Zone is the node's zone: every node has one of its own, so that losing a node is losing a zone.
+func (n Node) Zone() string { return fmt.Sprintf("zone-%c", 'a'+n.Number-1) }
+
 func (n Node) dir() string { return configDir + "/" + n.Name }
 
 //go:embed files
@@ -78,9 +82,10 @@ func (n Node) Files() ([]File, error) {
 		}
 		rendered = append(rendered, File{Name: path.Join(n.Name, name), Content: content})
 	}
-	clients := []string{n.kubeletCertificate(), proxyCertificate, VolumesCertificate}
+	clients := []string{n.kubeletCertificate()}
 	if n.Number == 1 {
-		clients = append(clients, controllerManagerCertificate, schedulerCertificate)
+		clients = append(clients, proxyCertificate, VolumesCertificate, PoliciesCertificate, metricsCertificate,
+			controllerManagerCertificate, schedulerCertificate)
 		content, err := render("audit-policy.yaml", values)
 		if err != nil {
 			return nil, err
@@ -102,11 +107,17 @@ func (n Node) Files() ([]File, error) {
 	return rendered, nil
 }
 
-// Addons renders the objects that make a bare API server a cluster: DNS, the storage class and their rights.
-func Addons(plan address.Plan) ([]byte, error) {
+// MetricsPort is where node 1 serves the metrics API.
+const MetricsPort = 4443
+
+// Addons renders the objects that make a bare API server a cluster: DNS, the storage class, the metrics API and their
+// rights. The authority, in PEM, is the cluster's.
+func Addons(plan address.Plan, authority []byte) ([]byte, error) {
 	return render("addons.yaml", map[string]any{
 		"DNS": plan.DNS(), "BaseImage": BaseImage, "Binary": binary, "Provisioner": Provisioner,
-		"VolumesUser": volumesUser,
+		"VolumesUser": volumesUser, "PoliciesUser": policiesUser,
+		"MetricsUser": metricsUser, "MetricsPort": MetricsPort, "Node1": plan.Node(1),
+		"Authority": base64.StdEncoding.EncodeToString(authority),
 	})
 }
 

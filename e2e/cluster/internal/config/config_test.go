@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -22,7 +23,7 @@ func node(t *testing.T, index, number int) Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Node{Plan: plan, Name: "demo-node-1", Number: number, CNIBin: "/usr/lib/cni"}
+	return Node{Plan: plan, Name: fmt.Sprintf("demo-node-%d", number), Number: number, CNIBin: "/usr/lib/cni"}
 }
 
 func rendered(t *testing.T, n Node) map[string]string {
@@ -77,9 +78,16 @@ func TestPodsOfANodeShareItsRange(t *testing.T) {
 }
 
 func TestEveryFileThatAComponentReadsIsMade(t *testing.T) {
-	n := node(t, 1, 1)
-	files := rendered(t, n)
+	// What is made for node 1 is there for all, and it is made first.
 	made := map[string]bool{}
+	for number := 1; number <= address.MaxNodes; number++ {
+		everyFileIsMade(t, node(t, 1, number), made)
+	}
+}
+
+func everyFileIsMade(t *testing.T, n Node, made map[string]bool) {
+	t.Helper()
+	files := rendered(t, n)
 	for name := range files {
 		made[configDir+"/"+name] = true
 	}
@@ -123,6 +131,24 @@ func TestOnlyTheFirstNodeCarriesTheControlPlane(t *testing.T) {
 		if certificate.Organization == superusers {
 			t.Errorf("the second node holds the administrator's certificate %s", certificate.File)
 		}
+	}
+}
+
+func TestEachNodeHasAZoneAndARangeOfItsOwn(t *testing.T) {
+	told := map[string]int{}
+	for number := 1; number <= address.MaxNodes; number++ {
+		n := node(t, 1, number)
+		for _, component := range n.Components() {
+			for _, flag := range component.Command {
+				if strings.HasPrefix(flag, "--node-labels=") {
+					told[flag] = number
+				}
+			}
+		}
+		told[n.Plan.NodePods(number).String()], told[n.CgroupRoot()] = number, number
+	}
+	if len(told) != 3*address.MaxNodes || told["--node-labels=topology.kubernetes.io/zone=zone-b"] != 2 {
+		t.Errorf("got %v", told)
 	}
 }
 
@@ -171,7 +197,7 @@ func TestAuditLogAndAdmission(t *testing.T) {
 
 func TestAddonsAreWholeObjects(t *testing.T) {
 	plan, _ := address.ForIndex(2)
-	manifest, err := Addons(plan)
+	manifest, err := Addons(plan, []byte("PEM"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +206,7 @@ func TestAddonsAreWholeObjects(t *testing.T) {
 		var object struct {
 			Kind     string
 			Metadata struct{ Name string }
-			Spec     struct{ ClusterIP string }
+			Spec     struct{ ClusterIP, CABundle string }
 		}
 		if err := yaml.Unmarshal([]byte(document), &object); err != nil {
 			t.Fatalf("%v in %s", err, document)
@@ -188,12 +214,15 @@ func TestAddonsAreWholeObjects(t *testing.T) {
 		if object.Metadata.Name == "" {
 			t.Errorf("an object has no name: %s", document)
 		}
-		if object.Kind == "Service" && object.Spec.ClusterIP != "10.69.0.10" {
+		if object.Kind == "APIService" && object.Spec.CABundle != "UEVN" {
+			t.Errorf("the metrics API is trusted by %q", object.Spec.CABundle)
+		}
+		if object.Metadata.Name == "kube-dns" && object.Spec.ClusterIP != "10.69.0.10" {
 			t.Errorf("DNS is at %s", object.Spec.ClusterIP)
 		}
 		kinds[object.Kind]++
 	}
-	if kinds["Deployment"] != 1 || kinds["StorageClass"] != 1 || kinds["ClusterRoleBinding"] != 2 {
+	if kinds["Deployment"] != 1 || kinds["StorageClass"] != 1 || kinds["ClusterRoleBinding"] != 5 || kinds["APIService"] != 1 {
 		t.Errorf("got %v", kinds)
 	}
 }

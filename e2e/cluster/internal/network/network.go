@@ -5,7 +5,8 @@
 //
 //	host ─ vlx<c> 10.201.c.1/24 ─┐
 //	                        bridge "nodes"      (namespace of the fabric)
-//	node 1 ─ eth0 10.201.c.2/24 ─┘
+//	node 1 ─ eth0 10.201.c.2/24 ─┤
+//	node 2 ─ eth0 10.201.c.3/24 ─┘
 //
 // The namespace exists only because the nodes' first processes hold it open. When the last of them dies, however it
 // dies, the kernel takes the fabric away, and with it the host's link, address and routes: nothing is left to clean.
@@ -56,6 +57,15 @@ func NewNamespace() (*os.File, error) {
 	return made.file, made.err
 }
 
+// FabricOf opens the fabric that a living node's first process, which has that id, holds open as its given descriptor.
+func FabricOf(pid, descriptor int) (*os.File, error) {
+	fabric, err := os.Open(fmt.Sprintf("/proc/%d/fd/%d", pid, descriptor))
+	if err != nil {
+		return nil, fmt.Errorf("failed to open the fabric of a running node: %w", err)
+	}
+	return fabric, nil
+}
+
 // ConnectHost builds the fabric and gives the host its link into it, with routes to all pods and services.
 func ConnectHost(plan address.Plan, fabric *os.File) error {
 	err := netlink.LinkAdd(&netlink.Veth{
@@ -82,13 +92,8 @@ func ConnectHost(plan address.Plan, fabric *os.File) error {
 		if err := configure(h, plan.LinkName(), netip.PrefixFrom(plan.Host(), plan.Link.Bits())); err != nil {
 			return err
 		}
-		// Node 1 knows the way to the pods of every node, and its kube-proxy answers for every service.
-		for _, destination := range []netip.Prefix{plan.Pods, plan.Services} {
-			if err := addRoute(h, plan.LinkName(), destination, plan.Node(1), netip.Addr{}); err != nil {
-				return err
-			}
-		}
-		return nil
+		// The kube-proxy of node 1 answers for every service.
+		return addRoute(h, plan.LinkName(), plan.Services, plan.Node(1), netip.Addr{})
 	})
 }
 
@@ -96,6 +101,12 @@ func ConnectHost(plan address.Plan, fabric *os.File) error {
 func ConnectNode(plan address.Plan, fabric *os.File, n, pid int) error {
 	port := fmt.Sprintf("node-%d", n)
 	err := within(fabric, func(h *netlink.Handle) error {
+		// The kernel takes the link of a node that was killed away with its namespace, in its own time.
+		if old, err := h.LinkByName(port); err == nil {
+			if err := h.LinkDel(old); err != nil && !errors.As(err, &netlink.LinkNotFoundError{}) {
+				return fmt.Errorf("failed to remove the link of the node's last life: %w", err)
+			}
+		}
 		err := h.LinkAdd(&netlink.Veth{
 			LinkAttrs:     netlink.LinkAttrs{Name: port},
 			PeerName:      NodeLink,
@@ -114,15 +125,30 @@ func ConnectNode(plan address.Plan, fabric *os.File, n, pid int) error {
 		return fmt.Errorf("failed to enter the node's network: %w", err)
 	}
 	defer namespace.Close()
-	return within(namespace, func(h *netlink.Handle) error {
+	err = within(namespace, func(h *netlink.Handle) error {
 		if err := up(h, "lo"); err != nil {
 			return err
 		}
 		if err := configure(h, NodeLink, netip.PrefixFrom(plan.Node(n), plan.Link.Bits())); err != nil {
 			return err
 		}
+		for other := 1; other <= address.MaxNodes; other++ {
+			if other == n {
+				continue
+			}
+			if err := addRoute(h, NodeLink, plan.NodePods(other), plan.Node(other), netip.Addr{}); err != nil {
+				return err
+			}
+		}
 		// The kernel looks for a route before kube-proxy rewrites the destination, and there is no default route.
 		return addRoute(h, NodeLink, plan.Services, netip.Addr{}, plan.Node(n))
+	})
+	if err != nil {
+		return err
+	}
+	// Straight to the node: answers of its pods come straight back, and a way through another node would end with that.
+	return within(nil, func(h *netlink.Handle) error {
+		return addRoute(h, plan.LinkName(), plan.NodePods(n), plan.Node(n), netip.Addr{})
 	})
 }
 
@@ -271,7 +297,7 @@ func addRoute(h *netlink.Handle, device string, to netip.Prefix, via, source net
 		if source.IsValid() {
 			route.Src = source.AsSlice()
 		}
-		err = h.RouteAdd(route)
+		err = h.RouteReplace(route) // The host's route to a node outlives it where another node goes on.
 	}
 	if err != nil {
 		return fmt.Errorf("failed to route %s through %s: %w", to, device, err)

@@ -51,7 +51,8 @@ func Command(binary string, spec Spec, log, fabric, start *os.File) *exec.Cmd {
 }
 
 const (
-	fabricDescriptor = 3
+	// FabricDescriptor is under which the first process holds the fabric open.
+	FabricDescriptor = 3
 	startDescriptor  = 4
 	// stopGrace is what each component is given to end when the host shuts down.
 	stopGrace = 5 * time.Second
@@ -62,7 +63,7 @@ func Run(spec Spec) error {
 	if os.Getpid() != 1 {
 		return errors.New("this command is the first process of a node and is started by `cluster up`")
 	}
-	syscall.CloseOnExec(fabricDescriptor)
+	syscall.CloseOnExec(FabricDescriptor)
 	if err := awaitStart(); err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ var (
 	nodePrograms = []program{
 		{"containerd", "containerd"}, {"ctr", "containerd"}, {"containerd-shim-runc-v2", "containerd"},
 		{"runc", "runc"}, {"iptables", "iptables"}, {"iptables-restore", "iptables"},
+		{"nft", "nftables"},
 	}
 	imagePackages      = map[string]string{"buildah": "buildah", "mmdebstrap": "mmdebstrap", "cc": "gcc"}
 	neededNamespaces   = []string{"ipc", "mnt", "net", "pid", "uts"}

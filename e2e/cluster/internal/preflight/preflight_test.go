@@ -18,7 +18,7 @@ func complete() Facts {
 	}
 	return Facts{
 		Root:              true,
-		Programs:          set("containerd", "ctr", "containerd-shim-runc-v2", "runc", "iptables", "iptables-restore", "buildah", "mmdebstrap", "cc"),
+		Programs:          set("containerd", "ctr", "containerd-shim-runc-v2", "runc", "iptables", "iptables-restore", "nft", "buildah", "mmdebstrap", "cc"),
 		CNIPlugins:        true,
 		Namespaces:        set("ipc", "mnt", "net", "pid", "uts"),
 		Filesystems:       set("overlay"),
