@@ -83,8 +83,9 @@ pub(super) async fn day(world: &World, options: &Options) -> Result<Verdict> {
             let measured = send(&[Stretch::steady(RATE, CHUNK)], MOST_UNDER_WAY, |_| {
                 let client = client.clone();
                 async move { client.order(ITEM, &[]).await }
-            });
-            all.add(measured.await);
+            })
+            .await;
+            all.add(measured);
         }
         all
     };
