@@ -58,15 +58,21 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Verify(settings) => {
             let (interrupt, interrupts) = tokio::sync::mpsc::channel(2);
-            tokio::spawn(async move {
+            // Two are heard when the run can be stopped. Whoever insists before that waits for an answer that does not come.
+            let insisted = async {
                 loop {
                     signalled().await;
-                    if interrupt.send(()).await.is_err() {
+                    if interrupt.try_send(()).is_err() {
                         return;
                     }
                 }
-            });
-            let code = chaos_experiment::verify(settings, interrupts, &mut std::io::stdout()).await;
+            };
+            let mut output = std::io::stdout();
+            let verified = chaos_experiment::verify(settings, interrupts, &mut output);
+            let code = tokio::select! {
+                code = verified => code,
+                () = insisted => chaos_experiment::NO_VERDICT,
+            };
             return Ok(ExitCode::from(code));
         }
     }

@@ -1,12 +1,14 @@
-//! A game day: every experiment of `examples/chaos`, one after another, while customers order, and the books at the end.
+//! A game day: every experiment of `examples/chaos`, one after another, while customers order; then the shop's Redis and its
+//! PostgreSQL are taken away, which are no ResilientServices and so no experiment's target; and the books at the end.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use valerix_crds::{
     ChaosExperiment, ChaosExperimentStatus, ResilientService, Verdict as Judgement,
     names::{RUN_ANNOTATION, condition as types},
@@ -32,6 +34,9 @@ const CHUNK: Duration = Duration::from_secs(5);
 const MOST_UNDER_WAY: usize = 200;
 /// Who was hurt may take so long to be itself before the next experiment.
 const READY_WITHIN: Duration = Duration::from_secs(180);
+
+/// What the shop stands on: StatefulSets of one pod each.
+const FOUNDATIONS: [&str; 2] = ["redis", "postgres"];
 
 /// One experiment of the day and what came of it.
 struct Row {
@@ -90,7 +95,7 @@ pub(super) async fn day(world: &World, options: &Options) -> Result<Verdict> {
         all
     };
     let experiments = async {
-        let played = play_all(world, library).await;
+        let played = all_of_it(world, library).await;
         // Nobody but this function holds the other end.
         let _ = over.send(true);
         played
@@ -146,6 +151,43 @@ fn library(folder: &Path) -> Result<Vec<(ChaosExperiment, Value)>> {
     }
     ensure!(!library.is_empty(), "{} holds no experiment", folder.display());
     Ok(library)
+}
+
+async fn all_of_it(world: &World, library: Vec<(ChaosExperiment, Value)>) -> Result<Vec<Row>> {
+    let rows = play_all(world, library).await?;
+    for name in FOUNDATIONS {
+        match without(world, name).await? {
+            Some(took) => println!(
+                "  {name:<24} its pod was deleted; the next one was ready after {:.1} s",
+                took.as_secs_f64()
+            ),
+            None => println!("  {name:<24} is not the shop's own; left alone"),
+        }
+        everybody_is_ready(world).await?;
+    }
+    Ok(rows)
+}
+
+/// Deletes the one pod and waits until its successor is ready. None where there is no such pod.
+async fn without(world: &World, name: &str) -> Result<Option<Duration>> {
+    let pods = world.api::<Pod>(SHOP);
+    let pod = format!("{name}-0");
+    let Some(found) = pods.get_opt(&pod).await? else {
+        return Ok(None);
+    };
+    let began = Instant::now();
+    pods.delete(&pod, &DeleteParams::default())
+        .await
+        .with_context(|| format!("failed to delete pod {pod}"))?;
+    let back = |next: &Pod| {
+        let conditions = next.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let mut ready = conditions.filter(|condition| condition.type_ == "Ready" && condition.status == "True");
+        next.metadata.uid != found.metadata.uid && ready.next().is_some()
+    };
+    world
+        .object(SHOP, &pod, "a successor that is ready", READY_WITHIN, back)
+        .await?;
+    Ok(Some(began.elapsed()))
 }
 
 async fn play_all(world: &World, library: Vec<(ChaosExperiment, Value)>) -> Result<Vec<Row>> {

@@ -84,7 +84,7 @@ pub fn may_follow(after: &After, preceding: &Preceding, now: DateTime<Utc>) -> R
                 "waiting until experiment {name} has ended with {}; it {why}",
                 wanted(after.verdict)
             ),
-            until: now + TimeDelta::seconds(1),
+            until: now + TimeDelta::seconds(2),
         }),
         Preceding::Ended(verdict, _) if satisfies(*verdict, after.verdict) => Ok(()),
         Preceding::Ended(verdict, reason) => Err(Ending::new(

@@ -34,7 +34,7 @@ mod wire_tests;
 pub use error::Error;
 pub use probes::allowed::AllowedUrl;
 pub use report::reason::Reason;
-pub use verify::verify;
+pub use verify::{NO_VERDICT, verify};
 
 use crate::Context;
 use crate::runtime::{Cache, Change, Options, Publisher, Runtime, Violation, WatchOptions, controller};

@@ -24,6 +24,7 @@ use valerix_policy::{FaultState, Faults};
 
 mod choice;
 mod cluster;
+mod modes;
 mod process;
 mod remembered;
 mod truth;

@@ -13,6 +13,8 @@ mod request;
 mod tests;
 mod timeline;
 
+pub use outcome::NO_VERDICT;
+
 use crate::runtime::failure;
 use crate::settings::VerifySettings;
 use chrono::Utc;
@@ -22,7 +24,7 @@ use futures::{Stream, StreamExt};
 use kube::config::KubeConfigOptions;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Config, ResourceExt};
-use outcome::{NO_VERDICT, Outcome};
+use outcome::Outcome;
 use request::Request;
 use std::fs::File;
 use std::io::Write;
@@ -35,6 +37,9 @@ use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, ChaosPhase, PastRun};
 
 /// How long nobody may take the run up before it is said.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the API server may take to connect, and to answer what is asked for or stopped.
+const CONNECTING: Duration = Duration::from_secs(5);
+const ANSWERING: Duration = Duration::from_secs(30);
 /// How long a run that was stopped may take to be recovered before this process leaves it to the operator.
 const STOPPING: Duration = Duration::from_secs(120);
 
@@ -109,7 +114,9 @@ async fn configuration(context: Option<&str>) -> Result<Config, Error> {
         }
         None => Config::infer().await.map_err(|error| failure::chain(&error)),
     };
-    found.map_err(|why| Error::NoCluster { why })
+    let mut config = found.map_err(|why| Error::NoCluster { why })?;
+    config.connect_timeout = Some(CONNECTING);
+    Ok(config)
 }
 
 /// Asks for the run and follows it to its end.
@@ -124,7 +131,16 @@ async fn run(
     outcome.name.clone_from(&request.name);
     let experiment = Experiment::new(client, &outcome.namespace, &outcome.name);
     let deadline = Instant::now() + timeout;
-    let uid = experiment.ask(request, &outcome.run).await?;
+    let asked = tokio::time::timeout(ANSWERING, experiment.ask(request, &outcome.run)).await;
+    let uid = asked.unwrap_or_else(|_| {
+        Err(Error::Api {
+            doing: format!("apply experiment {}", request.name),
+            why: format!(
+                "no answer within {}s; `kubectl get chaos` shows whether it came through",
+                ANSWERING.as_secs()
+            ),
+        })
+    })?;
     let mut following = Following {
         experiment: &experiment,
         uid,
@@ -282,9 +298,10 @@ impl Following<'_> {
     where
         S: Stream<Item = watcher::Result<Option<ChaosExperiment>>>,
     {
-        let stands = match self.experiment.stop().await {
-            Ok(stands) => stands,
-            Err(error) => return format!("the run goes on, because stopping it went wrong: {error}"),
+        let stands = match tokio::time::timeout(ANSWERING, self.experiment.stop()).await {
+            Ok(Ok(stands)) => stands,
+            Ok(Err(error)) => return format!("the run goes on, because stopping it went wrong: {error}"),
+            Err(_) => return "the run may go on: the API server did not answer when it was to be stopped".into(),
         };
         self.say(
             "asked for the run to be stopped (spec.desired: Stop); interrupt again to leave it to the operator".into(),

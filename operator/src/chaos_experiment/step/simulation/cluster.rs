@@ -1,6 +1,7 @@
 //! The model: a cluster with its pods, an API server that misbehaves on request, and a clock of its own.
 
 use super::*;
+use valerix_crds::ProbeMode;
 
 /// How long a killed pod's successor takes to be ready.
 pub const REPLACEMENT: TimeDelta = TimeDelta::milliseconds(3_000);
@@ -237,13 +238,37 @@ impl Cluster {
         } else {
             ProbeResult::Failed("status 503".into())
         };
-        for own in self.samples.iter_mut().flatten() {
+        let modes = self.modes();
+        let status = self
+            .experiment
+            .as_ref()
+            .and_then(|experiment| experiment.status.as_ref());
+        let on = status.and_then(|status| status.phase) == Some(ChaosPhase::Running);
+        for (own, mode) in self.samples.iter_mut().flatten().zip(modes) {
+            let silent = match mode {
+                ProbeMode::Continuous | ProbeMode::Unknown => false,
+                ProbeMode::Edge => on,
+                ProbeMode::OnFault => !on,
+            };
+            if silent {
+                own.asking_since = None;
+                continue;
+            }
             own.push(Sample {
                 started: own.asking_since.unwrap_or(self.now),
                 finished: self.now,
                 result: result.clone(),
             });
         }
+    }
+
+    /// When each probe asks.
+    fn modes(&self) -> Vec<ProbeMode> {
+        let spec = self.experiment.as_ref().map(|experiment| &experiment.spec);
+        let probes = spec
+            .and_then(|spec| spec.steady_state.as_ref())
+            .map(|state| &state.probes);
+        probes.into_iter().flatten().map(|probe| probe.mode).collect()
     }
 
     /// The process dies and another one begins after `after`.
