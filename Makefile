@@ -1,6 +1,6 @@
 # The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order load shop-race shop-fencing shop-scaling kubeconfig down test check unit e2e bench generate images
+.PHONY: help demo order load shop-race shop-fencing shop-scaling gameday kubeconfig down test check unit e2e bench generate images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -30,6 +30,7 @@ make load        put load on the demo's shop: make load SCENARIO=spike RATE=20 L
                  smoke, load, spike, soak, breaker, rate-limit; each ends with a verdict in words
 make shop-race   fifty customers and one last piece; make shop-fencing: a stale holder of a lock is refused;
                  make shop-scaling: one replica of order beside three
+make gameday     every experiment of examples/chaos on the demo's shop, while customers order, and the books at the end
 make kubeconfig  print the path of the demo's kubeconfig: export KUBECONFIG=$$(make -s kubeconfig)
 make down        remove the clusters demo and test
 
@@ -58,6 +59,9 @@ bench:
 load: ARGUMENTS = --scenario $(SCENARIO) $(if $(RATE),--rate $(RATE)) $(if $(LASTS),--lasts $(LASTS)) $(if $(URL),--url $(URL))
 shop-race shop-fencing shop-scaling: shop-%:
 	@$(XTASK) xtask -- load --scenario $* $(if $(LASTS),--lasts $(LASTS)) $(if $(URL),--url $(URL))
+
+gameday:
+	@$(XTASK) xtask -- load --scenario gameday $(if $(URL),--url $(URL))
 
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

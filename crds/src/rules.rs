@@ -203,10 +203,17 @@ fn what_is_right_passes() {
         ),
         chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {
             "service": "order", "method": "PUT", "body": "{}", "headers": [{"name": "X-Tenant", "value": "a"}],
-            "expect": {"json": [{"pointer": "/status", "value": "CONFIRMED"}]}
+            "expect": {"json": [{"pointer": "/status", "value": "CONFIRMED"}], "latencyPercentile": {"percent": 95, "max": "300ms"}}
         }}]}})),
-        chaos(json!({"abort": {"percent": 10}, "duration": "1m"})),
-        chaos(json!({"refuse": {}, "duration": "1m"})),
+        chaos(
+            json!({"abort": {"percent": 10}, "duration": "1m", "steadyState": {"probes": [
+                {"name": "rate", "mode": "OnFault", "prometheus": {
+                    "service": "prometheus", "port": 80, "query": "sum(up)", "comparator": ">=", "value": 0.5}},
+                {"name": "far", "mode": "Edge", "prometheus": {
+                    "url": "https://prometheus.example/prefix", "query": "sum(up)", "comparator": "==", "value": 1}}
+            ]}}),
+        ),
+        chaos(json!({"refuse": {}, "duration": "1m", "after": {"experiment": "another", "verdict": "Any"}})),
         chaos(json!({"partition": {"peer": "shop/order", "direction": "Egress"}, "duration": "1m"})),
         chaos(json!({"crash": {"times": 3}, "duration": "1m"})),
         chaos(json!({"cpuStress": {"loadPercent": 50, "workers": 4}, "duration": "1m"})),
@@ -662,8 +669,42 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         (chaos(json!({"podKill": {}, "count": "0%"})), "count must be"),
         (chaos(json!({"podKill": {}, "count": 101})), "count must be"),
         (
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "mode": "Edge", "http": {"service": "a",
+                "expect": {"latencyPercentile": {"percent": 95, "max": "1s"}}}}]}}),
+            ),
+            "in which mode Edge does not ask",
+        ),
+        (
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "a",
+                "expect": {"latencyPercentile": {"percent": 95, "max": "6s"}}}}]}}),
+            ),
+            "max must be between 1ms and 5s",
+        ),
+        (
+            chaos(json!({"podKill": {}, "after": {"experiment": "slow"}})),
+            "this one would wait for itself",
+        ),
+        (
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "mode": "OnFault", "http": {"service": "a"}}]}}),
+            ),
+            "mode OnFault needs a fault that lasts",
+        ),
+        (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a",
+                "prometheus": {"service": "a", "url": "http://b", "query": "up", "comparator": ">", "value": 1}}]}})),
+            "exactly one of service and url must be set",
+        ),
+        (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a",
+                "prometheus": {"url": "http://b", "port": 80, "query": "up", "comparator": ">", "value": 1}}]}})),
+            "port has no meaning with url",
+        ),
+        (
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
-            "exactly one of http and condition",
+            "exactly one of http, condition and prometheus",
         ),
         (
             object(

@@ -2,11 +2,12 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use valerix_operator::{
     chaos_experiment,
     runtime::telemetry,
-    settings::{DrainSettings, Settings},
+    settings::{DrainSettings, Settings, VerifySettings},
 };
 
 #[derive(Parser)]
@@ -22,10 +23,13 @@ enum Command {
     Run(Settings),
     /// Stops every experiment and waits until its fault is gone; run before the operator is removed.
     Drain(DrainSettings),
+    /// Runs one experiment and shows what happens. Exit code: 0 Pass, 1 Fail, 2 no verdict (Skipped, Stopped, Error,
+    /// NotEvaluated, or the run could not be asked for).
+    Verify(VerifySettings),
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("failed to install the TLS provider: another one is installed");
     }
@@ -52,11 +56,37 @@ async fn main() -> anyhow::Result<()> {
             tokio::task::spawn_blocking(|| telemetry.end()).await?;
             drained?;
         }
+        Command::Verify(settings) => {
+            let (interrupt, interrupts) = tokio::sync::mpsc::channel(2);
+            // Two are heard when the run can be stopped. Whoever insists before that waits for an answer that does not come.
+            let insisted = async {
+                loop {
+                    signalled().await;
+                    if interrupt.try_send(()).is_err() {
+                        return;
+                    }
+                }
+            };
+            let mut output = std::io::stdout();
+            let verified = chaos_experiment::verify(settings, interrupts, &mut output);
+            let code = tokio::select! {
+                code = verified => code,
+                () = insisted => chaos_experiment::NO_VERDICT,
+            };
+            return Ok(ExitCode::from(code));
+        }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn cancel_on_signal(shutdown: CancellationToken) {
+    signalled().await;
+    tracing::info!("asked to end");
+    shutdown.cancel();
+}
+
+/// Waits for SIGTERM or an interrupt.
+async fn signalled() {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => {
@@ -72,6 +102,4 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
         () = terminated => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    tracing::info!("asked to end");
-    shutdown.cancel();
 }

@@ -1,7 +1,8 @@
 //! What the process is told by its environment.
 
+use crate::chaos_experiment::AllowedUrl;
 use crate::runtime::{Identity, Scope, telemetry::LogFormat};
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// Every address of both families.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "[::]:8080";
@@ -29,6 +30,9 @@ pub struct Settings {
     /// Longest duration of a fault, for example 30m; a longer one is cut to it. At most 24h.
     #[arg(long, env = "CHAOS_MAX_DURATION", default_value = "10m", value_parser = fault_duration)]
     pub chaos_max_duration: Duration,
+    /// Addresses outside of an experiment's own namespace that its probes may ask, separated by commas. Empty: none.
+    #[arg(long, env = "CHAOS_PROBE_URLS", value_delimiter = ',', value_parser = probe_url)]
+    pub chaos_probe_urls: Vec<Option<AllowedUrl>>,
     /// Image that the Jobs of a BackupPolicy run.
     #[arg(long, env = "BACKUP_IMAGE", default_value = "")]
     pub backup_image: String,
@@ -61,6 +65,38 @@ pub struct DrainSettings {
     /// How long the runs may take to recover, and once more the operator to end. Unit: seconds.
     #[arg(long = "drain-timeout", env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 120)]
     pub drain_timeout_seconds: u64,
+}
+
+/// Settings of `valerix-operator verify`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct VerifySettings {
+    /// File with one ChaosExperiment, as YAML or JSON; - is the standard input. It is applied, and run once.
+    #[arg(
+        short = 'f',
+        long,
+        value_name = "FILE",
+        required_unless_present = "experiment",
+        conflicts_with = "experiment"
+    )]
+    pub filename: Option<PathBuf>,
+    /// Name of an experiment that exists, in the place of a file: it runs once more as it is.
+    #[arg(value_name = "NAME")]
+    pub experiment: Option<String>,
+    /// Namespace of the experiment. Else the one that the file names, or the one of the kubeconfig.
+    #[arg(short = 'n', long)]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig. Else the current one, or the cluster that the process runs in.
+    #[arg(long)]
+    pub context: Option<String>,
+    /// How long the run may take, for example 30m. A run that takes longer is stopped.
+    #[arg(long, default_value = "15m", value_parser = waiting_time)]
+    pub timeout: Duration,
+    /// File that the report is written to as JUnit's XML.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// File that the report is written to as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 impl DrainSettings {
@@ -97,14 +133,42 @@ impl Settings {
     pub fn chaos_namespaces(&self) -> Vec<String> {
         present(&self.chaos_namespaces)
     }
+
+    /// The addresses outside of an experiment's own namespace that its probes may ask.
+    pub fn chaos_probe_urls(&self) -> Vec<AllowedUrl> {
+        self.chaos_probe_urls.iter().flatten().cloned().collect()
+    }
+}
+
+/// A duration as the API writes it.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed: valerix_crds::Duration = text
+        .parse()
+        .map_err(|error: valerix_crds::InvalidDuration| error.to_string())?;
+    parsed.value().map_err(|error| error.to_string())
+}
+
+/// An address that probes may ask; none for what an empty list in the environment comes to.
+fn probe_url(text: &str) -> Result<Option<AllowedUrl>, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    AllowedUrl::parse(text).map(Some)
+}
+
+/// How long somebody may wait.
+fn waiting_time(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration < Duration::from_secs(1) {
+        return Err(format!("`{text}` is too short; write a duration of at least 1s"));
+    }
+    Ok(duration)
 }
 
 /// A duration that the pods' documents can hold.
 fn fault_duration(text: &str) -> Result<Duration, String> {
-    let parsed: valerix_crds::Duration = text
-        .parse()
-        .map_err(|error: valerix_crds::InvalidDuration| error.to_string())?;
-    let duration = parsed.value().map_err(|error| error.to_string())?;
+    let duration = duration(text)?;
     if duration < Duration::from_secs(1) || duration > LONGEST_FAULT {
         return Err(format!("`{text}` is out of bounds; write a duration from 1s to 24h"));
     }
@@ -141,6 +205,17 @@ mod tests {
             (Duration::from_secs(120), None)
         );
         assert!(Arguments::try_parse_from(["drain", "--drain-timeout=soon"]).is_err());
+    }
+
+    #[test]
+    fn addresses_that_probes_may_ask_are_read_or_named() {
+        let urls = |text: &str| {
+            let parsed = Arguments::try_parse_from(["drain", &format!("--chaos-probe-urls={text}")]);
+            parsed.map(|arguments| arguments.settings.operator.chaos_probe_urls().len())
+        };
+        assert_eq!(urls("").ok(), Some(0));
+        assert_eq!(urls("http://a.b.svc:9090, https://c.example").ok(), Some(2));
+        assert!(urls("http://a.b.svc:9090,a.b.svc").is_err());
     }
 
     #[test]

@@ -76,6 +76,8 @@ capabilities:
   value: {{ join "," .Values.chaos.namespaces | quote }}
 - name: CHAOS_MAX_DURATION
   value: {{ .Values.chaos.maxDuration | quote }}
+- name: CHAOS_PROBE_URLS
+  value: {{ join "," .Values.chaos.probeUrls | quote }}
 - name: BACKUP_IMAGE
   value: {{ .Values.backup.image | default (printf "ghcr.io/valerix/backup:%s" .Chart.AppVersion) | quote }}
 - name: GUARD_IMAGE

@@ -5,15 +5,15 @@ mod spec;
 mod status;
 
 pub use probes::{
-    ConditionKind, ConditionProbe, Expectation, HttpMethod, HttpProbe, JsonExpectation, Probe, ProbeHeader, ProbeMode,
-    SteadyState,
+    Comparator, ConditionKind, ConditionProbe, Expectation, HttpMethod, HttpProbe, JsonExpectation, LatencyPercentile,
+    Probe, ProbeHeader, ProbeMode, PrometheusProbe, SteadyState,
 };
 pub use spec::{
-    AbortFault, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy, CpuStressFault,
-    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, KillMethod, LatencyFault, MemoryStressFault,
-    PartitionDirection, PartitionFault, PodKillFault, PodSelector, RefuseFault, Safety, Weekday,
+    AbortFault, After, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosTarget, ConcurrencyPolicy,
+    CpuStressFault, CrashFault, DesiredState, ErrorsFault, ExcludedWindow, KillMethod, LatencyFault, MemoryStressFault,
+    PartitionDirection, PartitionFault, PodKillFault, PodSelector, RefuseFault, RequiredVerdict, Safety, Weekday,
 };
 pub use status::{
-    ChaosExperimentStatus, ChaosPhase, ChaosSummary, PastRun, ProbeStatus, RefusedBy, SparedPod, TargetState,
+    AskedBy, ChaosExperimentStatus, ChaosPhase, ChaosSummary, PastRun, ProbeStatus, RefusedBy, SparedPod, TargetState,
     TargetStatus, Verdict,
 };

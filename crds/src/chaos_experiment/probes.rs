@@ -25,7 +25,10 @@ pub struct SteadyState {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.http) != has(self.condition)").message("exactly one of http and condition must be set"),
+    validation = Rule::new("[has(self.http), has(self.condition), has(self.prometheus)].filter(x, x).size() == 1")
+        .message("exactly one of http, condition and prometheus must be set"),
+    validation = Rule::new("!has(self.http) || !has(self.http.expect) || !has(self.http.expect.latencyPercentile) || !has(self.mode) || self.mode != 'Edge'")
+        .message("latencyPercentile judges the time of the fault, in which mode Edge does not ask; use Continuous or OnFault").field_path(".http"),
     validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('200ms')")
         .message("interval must be at least 200ms").field_path(".interval")
 )]
@@ -39,7 +42,10 @@ pub struct Probe {
     /// Reads a condition of an object of the same namespace. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<ConditionProbe>,
-    /// Continuous asks all the time, Edge only before and after the fault. Default: Continuous.
+    /// Compares what a query of Prometheus comes to. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusProbe>,
+    /// Continuous asks all the time, Edge only before and after the fault, OnFault only while the fault is on. Default: Continuous.
     #[serde(default)]
     pub mode: ProbeMode,
     /// Time between two questions. Unit: duration. Default: 1s.
@@ -59,6 +65,8 @@ pub enum ProbeMode {
     Continuous,
     /// Before and after the fault.
     Edge,
+    /// While the fault is on: for what must be seen of it, such as an open circuit.
+    OnFault,
     /// A value of a newer version; treated as Continuous.
     #[serde(other)]
     #[schemars(skip)]
@@ -169,6 +177,78 @@ pub struct Expectation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("maxLatency must be between 1ms and 5s"))]
     pub max_latency: Option<Duration>,
+    /// How quick a share of the answers must have been when the fault is over, of those that came while it was on and were as expected otherwise. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_percentile: Option<LatencyPercentile>,
+}
+
+/// How quick a share of the answers must be.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyPercentile {
+    /// The share, the quickest answers first. Unit: percent. Required.
+    #[schemars(range(min = 1, max = 100))]
+    pub percent: u32,
+    /// The time within which so many were answered. Unit: duration. Required.
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("max must be between 1ms and 5s"))]
+    pub max: Duration,
+}
+
+/// A query of Prometheus, asked at the present, that must come to one number; no sample, several samples and NaN are no answer, and make the verdict Error.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("has(self.service) != has(self.url)").message("exactly one of service and url must be set"),
+    validation = Rule::new("!has(self.port) || has(self.service)")
+        .message("port has no meaning with url; write it into the url").field_path(".port")
+)]
+pub struct PrometheusProbe {
+    /// Name of a Service of the same namespace behind which Prometheus is. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: Option<String>,
+    /// Port of the Service. Unit: TCP port. Default: 9090.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
+    /// Address of a Prometheus elsewhere, up to `/api/v1`, for example `http://prometheus.monitoring.svc:9090`. The chart's chaos.probeUrls must list it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512), regex(pattern = r"^https?://[^/ @?#]+(/[^ ?#]*)?$"))]
+    pub url: Option<String>,
+    /// The query, in PromQL. Required.
+    #[schemars(length(min = 1, max = 4096))]
+    pub query: String,
+    /// How the number and `value` must compare: `<`, `<=`, `>`, `>=`, `==` or `!=`. Required.
+    pub comparator: Comparator,
+    /// What the number is compared with. Unit: that of the query. Required.
+    pub value: f64,
+}
+
+/// How two numbers compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum Comparator {
+    /// The number is less.
+    #[serde(rename = "<")]
+    Less,
+    /// The number is less or the same.
+    #[serde(rename = "<=")]
+    LessOrEqual,
+    /// The number is more.
+    #[serde(rename = ">")]
+    Greater,
+    /// The number is more or the same.
+    #[serde(rename = ">=")]
+    GreaterOrEqual,
+    /// The number is the same.
+    #[serde(rename = "==")]
+    Equal,
+    /// The number is another.
+    #[serde(rename = "!=")]
+    NotEqual,
+    /// A value of a newer version; the probe cannot run.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// A condition of an object of the experiment's namespace that must be True.

@@ -91,6 +91,8 @@ const FROZEN: &str = concat!(
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = "1"),
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters"),
+    validation = Rule::new("!has(self.spec.after) || self.spec.after.experiment != self.metadata.name")
+        .message("spec.after.experiment must be another experiment: this one would wait for itself"),
     validation = Rule::new(FROZEN)
         .message("spec is frozen while a run is Running or Recovering; set spec.desired: Stop first and wait for condition Completed")
 )]
@@ -108,6 +110,9 @@ const FROZEN: &str = concat!(
     validation = Rule::new("!has(self.duration) || duration(self.duration) >= duration('1s')")
         .message("duration must be at least 1s")
         .field_path(".duration"),
+    validation = Rule::new("!(has(self.podKill) || has(self.crash)) || !has(self.steadyState) || !has(self.steadyState.probes) || !self.steadyState.probes.exists(p, has(p.mode) && p.mode == 'OnFault')")
+        .message("mode OnFault needs a fault that lasts, and podKill and crash are over at once; use Continuous")
+        .field_path(".steadyState"),
     validation = Rule::new("!has(self.timeZone) || has(self.schedule)")
         .message("timeZone has no meaning without schedule; remove it or set schedule")
         .field_path(".timeZone"),
@@ -183,6 +188,9 @@ pub struct ChaosExperimentSpec {
     /// Runs everything but the fault: who would be hurt and who not and why stand in status, and nothing is asked, locked or hurt. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
+    /// Another experiment of the same namespace that must have ended first: a run waits for it, and is skipped when it ended otherwise. A circle of them is refused. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
     /// Limits that a run must keep. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub safety: Option<Safety>,
@@ -432,6 +440,41 @@ pub struct MemoryStressFault {
         )
     )]
     pub size: String,
+}
+
+/// An experiment that must have ended before a run begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct After {
+    /// Name of a ChaosExperiment of the same namespace. Its last run counts, of the spec that it has now; one that is under way or asked for is awaited. Required.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub experiment: String,
+    /// The verdict that it must have ended with; Any is every one of them. Default: Pass.
+    #[serde(default)]
+    pub verdict: RequiredVerdict,
+}
+
+/// A verdict that another experiment must have ended with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RequiredVerdict {
+    /// The system withstood the fault.
+    #[default]
+    Pass,
+    /// It did not.
+    Fail,
+    /// The run was stopped.
+    Stopped,
+    /// The run could not be judged.
+    Error,
+    /// The run did not begin.
+    Skipped,
+    /// There was nothing to judge by.
+    NotEvaluated,
+    /// However it ended.
+    Any,
+    /// A value of a newer version; treated as Pass.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Limits that a run must keep, checked when it fires.

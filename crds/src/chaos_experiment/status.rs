@@ -180,6 +180,12 @@ pub struct TargetStatus {
     /// Who refused, in state Refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused_by: Option<RefusedBy>,
+    /// When the pod in its place was made, where it was killed; to the second, in the order in which pods went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_at: Option<DateTime<Utc>>,
+    /// When the pod in its place, or the process after the one that was ended, was ready; to the second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_again_at: Option<DateTime<Utc>>,
 }
 
 /// A pod that a dry run would spare.
@@ -218,6 +224,37 @@ pub struct PastRun {
     /// How often the same came in a row, where scheduled times were skipped. Unit: scheduled times. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
+    /// What asked for the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<AskedBy>,
+    /// When its intent was recorded; none for a run that hurt nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<DateTime<Utc>>,
+    /// A sentence on why it ended as it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub message: Option<String>,
+    /// The first ten of its targets, with their times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub targets: Vec<TargetStatus>,
+}
+
+/// What asked for a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum AskedBy {
+    /// The experiment was made, and has no schedule.
+    Creation,
+    /// The run annotation was set.
+    Annotation,
+    /// Its scheduled time came.
+    Schedule,
+    /// A value of a newer version.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Who refused to have a pod hurt.

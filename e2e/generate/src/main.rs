@@ -32,10 +32,11 @@ struct Arguments {
 }
 
 /// Folders in which a file that nothing generates any more is an error, with the extension of generated files.
-const OWNED_FOLDERS: [(&str, &str); 4] = [
+const OWNED_FOLDERS: [(&str, &str); 5] = [
     ("crds", "yaml"),
     ("charts/valerix/templates/crds", "yaml"),
     ("examples", "yaml"),
+    ("examples/chaos", "yaml"),
     (schemas::FOLDER, "json"),
 ];
 

@@ -72,6 +72,22 @@ impl Measured {
         self.orders.extend(answer.order);
     }
 
+    /// Takes in what was seen right after this.
+    pub fn add(&mut self, later: Self) {
+        let begun = self.lasted;
+        self.not_sent += later.not_sent;
+        self.lasted += later.lasted;
+        self.orders.extend(later.orders);
+        self.broken += later.broken;
+        for (status, count) in later.by_status {
+            *self.by_status.entry(status).or_default() += count;
+        }
+        self.without_retry_after += later.without_retry_after;
+        self.accepted
+            .extend(later.accepted.into_iter().map(|(due, took)| (begun + due, took)));
+        self.all += later.all;
+    }
+
     /// How many were answered, or have failed to be. Unit: requests.
     #[must_use]
     pub fn answers(&self) -> usize {
@@ -218,6 +234,21 @@ mod tests {
         let mut silent = seen;
         silent.take(Ok((Duration::ZERO, Duration::ZERO, Answer::none())));
         assert_eq!(silent.failed(), 3);
+    }
+
+    #[test]
+    fn what_is_seen_in_two_parts_is_what_is_seen_in_one() {
+        let mut first = measured(&[(201, false, 5), (503, true, 1)]);
+        first.lasted = Duration::from_secs(10);
+        let mut second = measured(&[(201, false, 90), (500, false, 1)]);
+        second.lasted = Duration::from_secs(5);
+        first.add(second);
+        assert_eq!(
+            (first.answers(), first.accepted(), first.refused(), first.failed()),
+            (4, 2, 1, 1)
+        );
+        assert_eq!(first.lasted, Duration::from_secs(15));
+        assert_eq!(first.percentile_since(Duration::from_secs(10), 99.0).as_millis(), 90);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Load and demonstration programs that a person runs against the shop, each ending in a verdict in words:
-//! `make load SCENARIO=spike`, `make shop-race`, `make shop-fencing`, `make shop-scaling`.
+//! `make load SCENARIO=spike`, `make shop-race`, `make shop-fencing`, `make shop-scaling`, `make gameday`.
 //!
 //! They order an item of their own (`load-test`), so that nobody's stock is used up, and leave the shop as it was.
 
 mod client;
+mod gameday;
 pub mod measured;
 pub mod open;
 mod scenarios;
@@ -37,6 +38,9 @@ pub enum Scenario {
     Fencing,
     /// The same work on one replica and on three.
     Scaling,
+    /// Every experiment of examples/chaos, one after another, while customers order: each is passed and no order is lost.
+    #[value(name = "gameday")]
+    GameDay,
 }
 
 /// How much.
@@ -83,6 +87,7 @@ pub async fn run(world: &World, scenario: Scenario, options: &Options) -> Result
         Scenario::Breaker => shows::breaker(world, options).await,
         Scenario::Fencing => shows::fencing(world).await,
         Scenario::Scaling => shows::scaling(world, options).await,
+        Scenario::GameDay => gameday::day(world, options).await,
     }?;
     println!("{verdict}");
     if !verdict.passes() {

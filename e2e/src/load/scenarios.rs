@@ -18,7 +18,7 @@ use crate::{
 /// The item that load programs order.
 pub(super) const ITEM: &str = "load-test";
 /// So much of it that no program sells it out.
-const STOCK: i64 = 1_000_000_000;
+pub(super) const STOCK: i64 = 1_000_000_000;
 /// More than this at once and the program itself would be what is measured.
 const MOST_UNDER_WAY: usize = 2_000;
 /// Within this an order that was accepted is decided.

@@ -95,7 +95,14 @@ async fn every_example_is_accepted_and_the_one_for_any_image_runs() -> Result<()
     world
         .with_namespace("examples", async |namespace| {
             let mut applied = 0;
-            for entry in std::fs::read_dir(world.environment.root.join("examples"))? {
+            let folders = ["examples", "examples/chaos"].map(|folder| world.environment.root.join(folder));
+            for entry in folders
+                .iter()
+                .map(std::fs::read_dir)
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .flatten()
+            {
                 let path = entry?.path();
                 if path.extension().is_some_and(|extension| extension == "yaml") {
                     let output = world.create(namespace, &std::fs::read_to_string(&path)?).await?;

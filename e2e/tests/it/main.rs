@@ -8,6 +8,7 @@
 mod api;
 mod backup;
 mod chaos;
+mod chaos_verify;
 mod chart;
 mod console;
 mod guard;

@@ -407,7 +407,7 @@ fn refused() -> Vec<(Value, &'static str)> {
         ),
         (
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
-            "exactly one of http and condition must be set",
+            "exactly one of http, condition and prometheus must be set",
         ),
         (
             chaos(

@@ -4,6 +4,7 @@
 //! Only called while a run is under way. What is only waited for is read from caches; whatever changes something is
 //! decided on what the API server says at that moment, so that no decision about a victim rests on a cache that may lag.
 
+use super::after::preceding;
 use super::entry::EntryName;
 use super::error::Error;
 use super::limits::Limits;
@@ -79,7 +80,9 @@ pub async fn observe(
         .pods
         .iter()
         .filter_map(|pod| Some((pod.uid.clone(), report_view(sources.reports, &pod.uid, name)?)));
-    let others = on_same_target(sources.experiments.list(&namespace), experiment);
+    let all = sources.experiments.list(&namespace);
+    let preceding = preceding(experiment, &all);
+    let others = on_same_target(all, experiment);
     let key = (namespace, experiment.name_any());
     Ok(Observed {
         now: Utc::now(),
@@ -91,6 +94,7 @@ pub async fn observe(
         stop_order: stop.as_ref().and_then(stop_order),
         last_fault_ended_at: last_fault(&others, experiment),
         busy: under_way(&others),
+        preceding,
         samples: sources.probes.samples(&key, name),
         evictions: sources.memory.evictions(&key, name),
     })
@@ -338,191 +342,4 @@ fn under_way(others: &[Arc<ChaosExperiment>]) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn pod(value: serde_json::Value) -> PodView {
-        pod_view(&serde_json::from_value(value).unwrap())
-    }
-
-    #[test]
-    fn a_pod_tells_whether_and_by_whom_it_is_removed() {
-        let evicted = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "lastTransitionTime": "2026-11-21T10:00:01Z"});
-        let preempted = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "lastTransitionTime": "2026-11-21T10:00:01Z"});
-        let ready = json!({"type": "Ready", "status": "True"});
-        let meta = json!({"name": "a", "uid": "u", "creationTimestamp": "2026-11-21T09:00:00Z"});
-        let mut going = meta.clone();
-        going["deletionTimestamp"] = json!("2026-11-21T10:00:31Z");
-        going["deletionGracePeriodSeconds"] = json!(30);
-        let asked_for = Removal::Deleted("2026-11-21T10:00:01Z".parse().unwrap());
-        for (metadata, conditions, expected) in [
-            (&meta, vec![&ready], Removal::None),
-            (&meta, vec![&ready, &evicted], Removal::None),
-            (
-                &going,
-                vec![&ready, &evicted],
-                Removal::Evicted("2026-11-21T10:00:01Z".parse().unwrap()),
-            ),
-            (&going, vec![&preempted], asked_for),
-            (&going, vec![], asked_for),
-        ] {
-            let view = pod(json!({"metadata": metadata, "status": {"conditions": conditions}}));
-            assert_eq!((view.removal, view.ready), (expected, conditions.contains(&&ready)));
-        }
-        assert!(matches!(
-            pod(json!({"metadata": meta, "status": {"phase": "Failed"}})).removal,
-            Removal::Deleted(_)
-        ));
-    }
-
-    #[test]
-    fn a_pod_tells_when_a_process_of_it_ended_and_its_slice_in_which_zone_it_is() {
-        let ended = |time: &str| json!({"name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 1, "lastState": {"terminated": {"exitCode": 134, "finishedAt": time}}});
-        let view = pod(
-            json!({"metadata": {"name": "a", "uid": "u"}, "status": {"containerStatuses": [
-                ended("2026-11-21T10:00:01Z"), ended("2026-11-21T10:00:03Z"),
-            ]}}),
-        );
-        assert_eq!(view.process_ended_at, Some("2026-11-21T10:00:03Z".parse().unwrap()));
-        let slice: EndpointSlice = serde_json::from_value(json!({"addressType": "IPv4", "endpoints": [
-            {"addresses": ["10.0.0.1"], "zone": "west-1", "targetRef": {"uid": "u"}},
-            {"addresses": ["10.0.0.2"], "zone": "west-2"},
-        ]}))
-        .unwrap();
-        let other = PodView {
-            uid: "v".into(),
-            ..view.clone()
-        };
-        let zones = in_zones([view, other].into_iter(), [&slice].into_iter());
-        assert_eq!(
-            (zones[0].zone.as_deref(), zones[1].zone.as_deref()),
-            (Some("west-1"), None)
-        );
-    }
-
-    #[test]
-    fn who_hurts_the_same_target_or_lets_it_recover_is_under_way() {
-        let experiment = |name: &str, target: &str, phase: Option<&str>| -> Arc<ChaosExperiment> {
-            Arc::new(
-                serde_json::from_value(json!({
-                    "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment",
-                    "metadata": {"name": name, "uid": format!("{name}-uid")},
-                    "spec": {"target": {"service": target}, "latency": {"delay": "1s"}},
-                    "status": {"phase": phase},
-                }))
-                .unwrap(),
-            )
-        };
-        let own = experiment("own", "inventory", Some("Running"));
-        for (name, target, phase, expected) in [
-            ("other", "inventory", Some("Running"), true),
-            ("other", "inventory", Some("Recovering"), true),
-            ("other", "inventory", Some("Pending"), false),
-            ("other", "inventory", Some("Completed"), false),
-            ("other", "inventory", Some("Failed"), false),
-            ("other", "inventory", None, false),
-            ("other", "order", Some("Running"), false),
-            ("other", "order", Some("Recovering"), false),
-            ("own", "inventory", Some("Recovering"), false),
-        ] {
-            let quiet = experiment("quiet", "inventory", Some("Pending"));
-            let all = vec![own.clone(), quiet, experiment(name, target, phase)];
-            let found = under_way(&on_same_target(all, &own));
-            assert_eq!(
-                found.as_deref(),
-                expected.then_some("other"),
-                "{name} on {target}: {phase:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_rollout_is_seen_before_and_while_it_happens() {
-        let view = |generation: i64, seen: i64, desired: i32, updated: i32, all: i32| {
-            let value = json!({
-                "metadata": {"generation": generation},
-                "spec": {"replicas": desired, "selector": {}, "template": {}},
-                "status": {"observedGeneration": seen, "updatedReplicas": updated, "replicas": all, "readyReplicas": 0},
-            });
-            workload_view(&serde_json::from_value(value).unwrap()).progressing
-        };
-        assert!(!view(3, 3, 2, 2, 2));
-        assert!(view(4, 3, 2, 2, 2), "the Deployment controller has not seen it");
-        assert!(view(3, 3, 2, 1, 3));
-        assert!(view(3, 3, 2, 2, 3), "an old pod is left");
-    }
-
-    #[test]
-    fn the_stop_order_is_engaged_by_any_word_but_false() {
-        let order = |data: serde_json::Value| {
-            stop_order(&serde_json::from_value(json!({"metadata": {"name": "valerix-safety"}, "data": data})).unwrap())
-        };
-        assert_eq!(
-            order(json!({"stop": "true", "reason": "incident"})).as_deref(),
-            Some("incident")
-        );
-        assert_eq!(order(json!({"stop": "yes"})).as_deref(), Some("no reason was given"));
-        for data in [
-            json!({}),
-            json!({"stop": ""}),
-            json!({"stop": "False", "reason": "x"}),
-            json!({"reason": "x"}),
-        ] {
-            assert_eq!(order(data), None);
-        }
-    }
-
-    #[test]
-    fn a_service_tells_what_a_fault_must_not_touch_and_whether_its_pods_are_up_to_date() {
-        let view = |generation: i64, status: &str| {
-            service_view(
-                &serde_json::from_value(json!({
-                    "metadata": {"name": "inventory", "generation": 2},
-                    "spec": {"image": "x", "probes": {
-                        "startup": {"path": "/api/up?quick=1"}, "readiness": {"path": "/api/up"}, "liveness": {"path": "/live"},
-                    }},
-                    "status": {"conditions": [{
-                        "type": "ConfigApplied", "status": status, "reason": "Applied", "message": "",
-                        "observedGeneration": generation, "lastTransitionTime": "2026-11-21T10:00:01Z",
-                    }]},
-                }))
-                .unwrap(),
-            )
-        };
-        assert_eq!(view(2, "True").probe_paths, ["/api/up", "/live"]);
-        assert!(view(2, "True").config_applied);
-        assert!(
-            !view(1, "True").config_applied,
-            "the operator has not seen the newest spec"
-        );
-        assert!(!view(2, "False").config_applied);
-    }
-
-    #[test]
-    fn of_a_guarded_service_the_kubelet_asks_the_container_and_requests_come_where_they_are_spoken() {
-        let view = |ports: serde_json::Value| {
-            service_view(
-                &serde_json::from_value(json!({
-                    "metadata": {"name": "inventory"},
-                    "spec": {
-                        "image": "x", "probes": {"readiness": {"path": "/"}},
-                        "ports": [{"name": "http", "containerPort": 80}, {"name": "redis", "containerPort": 6379}],
-                        "guard": {"mode": "Sidecar", "inbound": {"ports": ports}}
-                    },
-                }))
-                .unwrap(),
-            )
-        };
-        let redis = json!({"name": "redis", "protocol": "TCP"});
-        let sees_requests = |ports| view(ports).guard.map(|guard| guard.sees_requests);
-        assert_eq!(sees_requests(json!([])), Some(true), "every port, as HTTP");
-        assert_eq!(sees_requests(json!([redis, {"name": "http"}])), Some(true));
-        assert_eq!(sees_requests(json!([redis])), Some(false));
-        let open = view(json!([]));
-        assert!(
-            open.reports && open.probe_paths.is_empty(),
-            "a fault on / touches no probe"
-        );
-    }
-}
+mod tests;

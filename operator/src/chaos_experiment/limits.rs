@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+use super::probes::allowed::AllowedUrl;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ pub struct Limits {
     pub eviction_namespaces: BTreeSet<String>,
     /// The longest fault; never longer than the pods' documents can say.
     pub max_duration: Duration,
+    /// Addresses outside of an experiment's own namespace that its probes may ask.
+    pub probe_urls: Vec<AllowedUrl>,
 }
 
 impl Limits {
@@ -41,6 +44,7 @@ mod tests {
             operator_namespace: "valerix-system".into(),
             eviction_namespaces: ["shop".to_owned(), "kube-system".to_owned()].into(),
             max_duration: Duration::from_secs(600),
+            probe_urls: vec![],
         };
         assert!(limits.denied("kube-system") && limits.denied("valerix-system") && !limits.denied("shop"));
         assert!(limits.may_evict("shop") && !limits.may_evict("other"));

@@ -5,8 +5,10 @@
 //! and does it (`apply`), again and again until there is something to wait for; what changes anything is decided once more
 //! on what the API server says at that moment. Side effects: `apply` writes the finalizer, the status and the fault
 //! document, and evicts or deletes pods; `probes` asks questions; `sweep` clears fault documents that nobody would end;
-//! `report::tell` records events and what a service's last experiment was. Nothing else.
+//! `report::tell` records events and what a service's last experiment was. Nothing else. `verify` is another process: it asks
+//! for a run as a person would.
 
+mod after;
 mod apply;
 mod dereference;
 mod drain;
@@ -25,11 +27,14 @@ mod sweep;
 #[cfg(test)]
 mod testing;
 mod validate;
+mod verify;
 #[cfg(test)]
 mod wire_tests;
 
 pub use error::Error;
+pub use probes::allowed::AllowedUrl;
 pub use report::reason::Reason;
+pub use verify::{NO_VERDICT, verify};
 
 use crate::Context;
 use crate::runtime::{Cache, Change, Options, Publisher, Runtime, Violation, WatchOptions, controller};
@@ -39,7 +44,7 @@ use kube::runtime::controller::Action as Requeue;
 use kube::{Api, ResourceExt};
 use limits::Limits;
 use memory::{Key, Memory};
-use probes::{Probes, address::ClusterResolver, http::HttpAsker};
+use probes::{Probes, address::ClusterResolver};
 use report::tell::{Teller, Telling, telling};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,11 +156,12 @@ impl Controller {
                 operator_namespace: settings.pod_namespace.clone(),
                 eviction_namespaces: settings.chaos_namespaces().into_iter().collect(),
                 max_duration: settings.chaos_max_duration,
+                probe_urls: settings.chaos_probe_urls(),
             },
             experiments,
             publisher: Publisher::new(&ctx.runtime, CONTROLLER),
             telling,
-            probes: Probes::new(ctx.runtime.clients.clone(), HttpAsker::new()?),
+            probes: Probes::new(ctx.runtime.clients.clone())?,
             memory: Memory::default(),
             ctx: ctx.clone(),
         })

@@ -2,6 +2,7 @@
 //!
 //! Pure: nothing here asks anybody.
 
+use super::after::Preceding;
 use super::faults::pod_kill::EvictionResult;
 use super::probes::samples::Samples;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,6 +31,8 @@ pub struct Observed {
     pub last_fault_ended_at: Option<DateTime<Utc>>,
     /// The experiment that is under way on the same target, if there is another.
     pub busy: Option<String>,
+    /// How the experiment stands that must have ended before, if one must.
+    pub preceding: Option<Preceding>,
     /// What the probes saw; none before they were started in this process.
     pub samples: Option<Samples>,
     /// What this process was answered to its evictions of this run, by pod UID.

@@ -22,6 +22,7 @@ pub fn limits() -> Limits {
         operator_namespace: "valerix-system".into(),
         eviction_namespaces: ["shop".to_owned()].into(),
         max_duration: Duration::from_secs(600),
+        probe_urls: vec![],
     }
 }
 
@@ -45,9 +46,10 @@ pub fn probe_plan(name: &str) -> ProbePlan {
     let probe = json!({"name": name, "http": {"service": "order"}});
     ProbePlan {
         probe: serde_json::from_value(probe).unwrap(),
-        continuous: true,
+        mode: valerix_crds::ProbeMode::Continuous,
         interval: Duration::from_secs(1),
         failure_threshold: 3,
+        percentile: None,
     }
 }
 
@@ -172,6 +174,8 @@ impl World {
             message: None,
             active_at: None,
             refused_by: None,
+            replaced_at: None,
+            ready_again_at: None,
         }
     }
 

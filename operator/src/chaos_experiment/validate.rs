@@ -7,6 +7,7 @@
 use super::durations::{milliseconds, optional};
 use super::faults::{Delivery, Fault};
 use super::limits::Limits;
+use super::probes::allowed::AllowedUrl;
 use super::schedule::Schedule;
 use crate::runtime::Violation;
 use chrono::{DateTime, TimeDelta};
@@ -68,15 +69,27 @@ pub enum Count {
 pub struct ProbePlan {
     /// What the user wrote: name and question.
     pub probe: Probe,
-    /// Whether it also judges while the fault is on.
-    pub continuous: bool,
+    /// When it asks.
+    pub mode: ProbeMode,
     /// Time between two questions.
     pub interval: Duration,
     /// Failures in a row that count.
     pub failure_threshold: u32,
+    /// How many of a hundred answers must have come within what time while the fault was on.
+    pub percentile: Option<(u32, Duration)>,
 }
 
 impl ProbePlan {
+    /// Whether it judges before and after the fault.
+    pub fn judges_the_edges(&self) -> bool {
+        self.mode != ProbeMode::OnFault
+    }
+
+    /// Whether it judges while the fault is on.
+    pub fn judges_the_fault(&self) -> bool {
+        self.mode != ProbeMode::Edge
+    }
+
     /// The longest time without an answer that still counts as watching.
     pub fn tolerated_gap(&self) -> Duration {
         self.interval * self.failure_threshold
@@ -94,6 +107,7 @@ pub fn validate(spec: &ChaosExperimentSpec, limits: &Limits) -> Result<Plan, Vio
     if fault.kind.delivery == Delivery::Obeyed {
         in_bounds(&fault, duration)?;
     }
+    let happens_once = fault.kind.ends_the_process;
     let safety = spec.safety.clone().unwrap_or_default();
     let steady_state = spec.steady_state.clone().unwrap_or_default();
     let Safety {
@@ -124,7 +138,7 @@ pub fn validate(spec: &ChaosExperimentSpec, limits: &Limits) -> Result<Plan, Vio
             .probes
             .iter()
             .enumerate()
-            .map(probe)
+            .map(|(index, written)| probe(index, written, happens_once, limits))
             .collect::<Result<_, _>>()?,
         // An absent steadyState has no probe that could fail, so its default here does not matter.
         stop_on_failure: steady_state.stop_on_failure,
@@ -165,6 +179,7 @@ pub fn spec_hash(spec: &ChaosExperimentSpec) -> String {
             "startingDeadlineSeconds",
             "concurrencyPolicy",
             "excludedWindows",
+            "after",
         ] {
             fields.remove(when);
         }
@@ -232,23 +247,64 @@ impl Plan {
     }
 }
 
-fn probe((index, probe): (usize, &Probe)) -> Result<ProbePlan, Violation> {
+fn probe(index: usize, probe: &Probe, happens_once: bool, limits: &Limits) -> Result<ProbePlan, Violation> {
     let path = |field: &str| format!("spec.steadyState.probes[{index}].{field}");
-    if probe.http.is_none() && probe.condition.is_none() {
+    if probe.http.is_none() && probe.condition.is_none() && probe.prometheus.is_none() {
         return Err(Violation::new(
             path("http"),
             "is missing",
-            "set exactly one of http and condition",
+            "set exactly one of http, condition and prometheus",
         ));
+    }
+    if probe.mode == ProbeMode::OnFault && happens_once {
+        return Err(Violation::new(
+            path("mode"),
+            "is OnFault, which needs a fault that lasts, and podKill and crash are over at once",
+            "use Continuous",
+        ));
+    }
+    if let Some(url) = probe.prometheus.as_ref().and_then(|question| question.url.as_deref()) {
+        allowed(url, limits).map_err(|(message, remedy)| Violation::new(path("prometheus.url"), message, remedy))?;
     }
     Ok(ProbePlan {
         probe: probe.clone(),
-        continuous: probe.mode != ProbeMode::Edge,
+        mode: probe.mode,
         interval: optional(&path("interval"), probe.interval.as_ref())?
             .unwrap_or(Duration::from_secs(1))
             .max(Duration::from_millis(200)),
         failure_threshold: probe.failure_threshold.unwrap_or(3).max(1),
+        percentile: percentile(probe, path("http.expect.latencyPercentile"))?,
     })
+}
+
+/// How quick a share of the answers must be, where that is asked for; `field` is its path.
+fn percentile(probe: &Probe, field: String) -> Result<Option<(u32, Duration)>, Violation> {
+    let expected = probe.http.as_ref().and_then(|question| question.expect.as_ref());
+    let Some(wanted) = expected.and_then(|expected| expected.latency_percentile.as_ref()) else {
+        return Ok(None);
+    };
+    if probe.mode == ProbeMode::Edge {
+        return Err(Violation::new(
+            field,
+            "judges the time of the fault, in which mode Edge does not ask",
+            "use mode Continuous or OnFault",
+        ));
+    }
+    let max = optional(&format!("{field}.max"), Some(&wanted.max))?.unwrap_or_default();
+    Ok(Some((wanted.percent.clamp(1, 100), max)))
+}
+
+/// Whether a probe may ask an address outside of its own namespace; else what is wrong, and the remedy.
+fn allowed(url: &str, limits: &Limits) -> Result<(), (String, String)> {
+    let asked = AllowedUrl::parse(url).map_err(|why| (format!("cannot be asked: {why}"), "correct it".to_owned()))?;
+    if limits.probe_urls.iter().any(|own| own.covers(&asked)) {
+        return Ok(());
+    }
+    Err((
+        format!("is {url}, and the operator may not ask there"),
+        "add it to the chart's value chaos.probeUrls, or set prometheus.service to a Service of this namespace"
+            .to_owned(),
+    ))
 }
 
 fn count(count: &IntOrString) -> Result<Count, Violation> {
@@ -275,160 +331,4 @@ fn count(count: &IntOrString) -> Result<Count, Violation> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chaos_experiment::testing::{limits, spec};
-    use serde_json::json;
-
-    #[test]
-    fn defaults_are_filled_in() {
-        let plan = validate(
-            &spec(json!({"target": {"service": "inventory"}, "podKill": {}})),
-            &limits(),
-        )
-        .unwrap();
-        assert_eq!(plan.count, Count::Pods(1));
-        assert_eq!(plan.min_available, 1);
-        assert_eq!(plan.min_pod_age, Duration::from_secs(30));
-        assert_eq!(plan.recovery_timeout, Duration::from_secs(60));
-        assert_eq!((plan.cooldown, plan.duration), (None, Duration::ZERO));
-    }
-
-    #[test]
-    fn the_operator_caps_the_duration() {
-        let spec = spec(json!({"target": {"service": "inventory"}, "duration": "2h", "latency": {"delay": "1s"}}));
-        let plan = validate(&spec, &limits()).unwrap();
-        assert_eq!((plan.duration, plan.capped), (Duration::from_secs(600), true));
-    }
-
-    #[test]
-    fn what_cannot_be_acted_on_is_named() {
-        let base = json!({"target": {"service": "inventory"}, "podKill": {}});
-        for (field, value, word) in [
-            ("count", json!("0%"), "spec.count"),
-            ("count", json!(0), "spec.count"),
-            ("schedule", json!("0 25 * * *"), "spec.schedule"),
-            ("safety", json!({"minPodAge": "soon"}), "spec.safety.minPodAge"),
-            ("podKill", json!({"method": "Wish"}), "spec.podKill.method"),
-            (
-                "steadyState",
-                json!({"probes": [{"name": "a"}]}),
-                "spec.steadyState.probes[0].http",
-            ),
-        ] {
-            let mut wrong = base.clone();
-            wrong[field] = value;
-            let spec = spec(wrong);
-            let error = validate(&spec, &limits())
-                .err()
-                .or_else(|| schedule(&spec).err())
-                .unwrap();
-            assert_eq!(error.field, word, "{error}");
-        }
-    }
-
-    #[test]
-    fn what_the_pods_would_not_read_is_refused_by_its_field() {
-        for (fault, duration, field) in [
-            (
-                json!({"errors": {"routes": ["GET /api/inventory?item=ps5"]}}),
-                "5s",
-                "spec.errors.routes[0]",
-            ),
-            (
-                json!({"latency": {"delay": "1s", "routes": ["GET /", "GET /a#b"]}}),
-                "5s",
-                "spec.latency.routes[1]",
-            ),
-            (
-                json!({"latency": {"delay": "1s", "routes": ["GET /gr\u{f6}sse"]}}),
-                "5s",
-                "spec.latency.routes[0]",
-            ),
-            (json!({"latency": {"delay": "1s"}}), "25h", "spec.duration"),
-            (
-                json!({"memoryStress": {"size": "65Gi"}}),
-                "5s",
-                "spec.memoryStress.size",
-            ),
-            (json!({"crash": {"times": 4}}), "5s", "spec.crash.times"),
-            (json!({"cpuStress": {"workers": 65}}), "5s", "spec.cpuStress.workers"),
-        ] {
-            let mut wrong = json!({"target": {"service": "inventory"}, "duration": duration});
-            wrong
-                .as_object_mut()
-                .unwrap()
-                .extend(fault.as_object().unwrap().clone());
-            let generous = Limits {
-                max_duration: Duration::from_secs(99 * 3_600),
-                ..limits()
-            };
-            let error = validate(&spec(wrong), &generous).unwrap_err();
-            assert_eq!(error.field, field, "{error}");
-        }
-    }
-
-    /// Both models of a fault have one set of bounds: the corners of what the schema takes are read by the pods.
-    #[test]
-    fn what_the_schema_accepts_the_pods_read() {
-        let path = (0x21..0x7f_u8)
-            .map(char::from)
-            .filter(|letter| !"#?*".contains(*letter))
-            .collect::<String>();
-        let routes: Vec<_> = [
-            "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT",
-        ]
-        .into_iter()
-        .map(|method| format!("{method} /{path}"))
-        .chain((0..23).map(|number| format!("GET /{{item}}/{number}{}", "x".repeat(238))))
-        .collect();
-        assert!(routes.len() == 32 && routes.iter().all(|route| route.len() <= 256));
-        for fault in [
-            json!({"latency": {"delay": "1ms", "jitter": "1ms", "percent": 1, "routes": routes}}),
-            json!({"latency": {"delay": "5m", "jitter": "5m", "percent": 100}}),
-            json!({"errors": {"percent": 1, "status": 400, "routes": routes}}),
-            json!({"errors": {"percent": 100, "status": 599}}),
-            json!({"abort": {"percent": 1, "routes": routes}}),
-            json!({"refuse": {}}),
-            json!({"partition": {"peer": format!("{}/{}", "n".repeat(63), "s".repeat(53)), "direction": "Egress"}}),
-            json!({"crash": {"times": 3}}),
-            json!({"cpuStress": {"loadPercent": 1, "workers": 64}}),
-            json!({"memoryStress": {"size": "64Gi"}}),
-            json!({"memoryStress": {"size": "9999999Ki"}}),
-            json!({"memoryStress": {"size": "9999M"}}),
-            json!({"memoryStress": {"size": "1"}}),
-        ] {
-            for duration in ["1s", "99999h"] {
-                let mut value = json!({"target": {"service": "inventory"}, "duration": duration});
-                value
-                    .as_object_mut()
-                    .unwrap()
-                    .extend(fault.as_object().unwrap().clone());
-                let most = Limits {
-                    max_duration: Duration::from_secs(24 * 3_600),
-                    ..limits()
-                };
-                validate(&spec(value), &most).unwrap();
-            }
-        }
-    }
-
-    #[test]
-    fn only_when_it_runs_makes_no_other_run_of_a_spec() {
-        let base = json!({"target": {"service": "inventory"}, "podKill": {}});
-        let hash = |field: &str, value: serde_json::Value| {
-            let mut changed = base.clone();
-            changed[field] = value;
-            spec_hash(&spec(changed))
-        };
-        let same = spec_hash(&spec(base.clone()));
-        assert_eq!(hash("desired", json!("Stop")), same);
-        assert_eq!(hash("schedule", json!("0 10 * * *")), same);
-        assert_eq!(hash("startingDeadlineSeconds", json!(60)), same);
-        assert_eq!(hash("concurrencyPolicy", json!("Replace")), same);
-        assert_eq!(hash("excludedWindows", json!([{"from": "09:00", "to": "17:00"}])), same);
-        assert_ne!(hash("dryRun", json!(true)), same);
-        assert_ne!(hash("count", json!(2)), same);
-        assert_ne!(hash("podKill", json!({"gracePeriodSeconds": 1})), same);
-    }
-}
+mod tests;

@@ -306,5 +306,11 @@ fn respond(status: StatusCode, body: &Value) -> Response<ResponseBody> {
 }
 
 fn failure(code: u16, reason: &str, message: &str) -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message, "metadata": {}})
+    // An object that is not there is named by its kind; a path that is not served is not.
+    let details = if reason == "NotFound" {
+        json!({"kind": message.split(' ').next()})
+    } else {
+        Value::Null
+    };
+    json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message, "details": details, "metadata": {}})
 }

@@ -5,18 +5,62 @@ use super::{duration, experiment, orders_accepted};
 use anyhow::Result;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use valerix_crds::{
-    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CrashFault, ErrorsFault, LatencyFault, PartitionDirection,
-    PartitionFault, PodKillFault, RefuseFault, Safety,
+    ChaosExperiment, ChaosExperimentSpec, ChaosTarget, CrashFault, ErrorsFault, Expectation, HttpMethod, HttpProbe,
+    KillMethod, LatencyFault, PartitionDirection, PartitionFault, PodKillFault, Probe, ProbeMode, RefuseFault, Safety,
 };
 
 /// Each with the name of its file and what a reader learns from it.
 pub fn experiments() -> Result<Vec<(&'static str, &'static str, ChaosExperiment)>> {
     Ok(vec![
         (
-            "shop-inventory-latency",
-            "Every pod of `inventory` takes five seconds longer for a minute. Orders are accepted as QUEUED meanwhile.",
+            "chaos/auth-latency",
+            "Every pod of `auth` takes two seconds longer for a minute. Teaches that whoever is signed in does not notice: tokens are\nverified with keys that are known already. The shop passes.",
+            {
+                let mut experiment = of(
+                    "auth-latency",
+                    "auth",
+                    ChaosExperimentSpec {
+                        latency: Some(LatencyFault {
+                            delay: duration("2s")?,
+                            jitter: None,
+                            percent: 100,
+                            routes: vec![],
+                        }),
+                        duration: Some(duration("60s")?),
+                        ..everywhere()
+                    },
+                );
+                // A fault that nobody meets proves nothing: this probe is who meets it.
+                if let Some(steady_state) = &mut experiment.spec.steady_state {
+                    steady_state.probes.push(keys_are_published());
+                }
+                experiment
+            },
+        ),
+        (
+            "chaos/zone-loss",
+            "Deletes every pod of `inventory` in zone-a at once, as the loss of a zone would. Name a zone of your cluster: `kubectl get\nnodes -L topology.kubernetes.io/zone`. Teaches whether replicas are spread. The shop passes where they are; where all are\nin that zone the run is skipped, as nobody would be left.",
+            {
+                let mut experiment = of(
+                    "zone-loss",
+                    "inventory",
+                    ChaosExperimentSpec {
+                        pod_kill: Some(PodKillFault {
+                            method: KillMethod::Delete,
+                            grace_period_seconds: Some(0),
+                        }),
+                        ..everywhere()
+                    },
+                );
+                experiment.spec.target.zone = Some("zone-a".into());
+                experiment
+            },
+        ),
+        (
+            "chaos/inventory-gremlin",
+            "Every pod of `inventory` takes five seconds longer for a minute. Teaches that a slow dependency costs a deadline and then\nan open circuit, not the order: it is accepted as QUEUED and confirmed afterwards. The shop passes.",
             of(
-                "shop-inventory-latency",
+                "inventory-gremlin",
                 "inventory",
                 ChaosExperimentSpec {
                     latency: Some(LatencyFault {
@@ -31,10 +75,10 @@ pub fn experiments() -> Result<Vec<(&'static str, &'static str, ChaosExperiment)
             ),
         ),
         (
-            "shop-payment-errors",
-            "Seven of ten payments fail with 503 for a minute.",
+            "chaos/payment-errors",
+            "Seven of ten payments fail with 503 for a minute. Teaches that a payment is tried again under its own key and charged once:\nthe order waits and is confirmed. The shop passes.",
             of(
-                "shop-payment-errors",
+                "payment-errors",
                 "payment",
                 ChaosExperimentSpec {
                     errors: Some(ErrorsFault {
@@ -48,10 +92,10 @@ pub fn experiments() -> Result<Vec<(&'static str, &'static str, ChaosExperiment)
             ),
         ),
         (
-            "shop-payment-crash",
-            "The process of one pod of `payment` ends without a shutdown, once. The verdict says how long until it is ready again.",
+            "chaos/payment-crash",
+            "The process of one pod of `payment` ends without a shutdown, once. Teaches that what was under way is found again in the\ndatabase; the verdict says how long until the pod is ready. The shop passes.",
             of(
-                "shop-payment-crash",
+                "payment-crash",
                 "payment",
                 ChaosExperimentSpec {
                     crash: Some(CrashFault { times: 1 }),
@@ -62,10 +106,10 @@ pub fn experiments() -> Result<Vec<(&'static str, &'static str, ChaosExperiment)
             ),
         ),
         (
-            "shop-inventory-pod-kill",
-            "Evicts one pod of `inventory`. With one replica nobody is left meanwhile, and orders are accepted all the same.",
+            "chaos/inventory-pod-kill",
+            "Evicts one pod of `inventory`. Teaches that orders are accepted while nobody is there to reserve, as may be with one replica,\nand that none is reserved twice afterwards. The shop passes.",
             of(
-                "shop-inventory-pod-kill",
+                "inventory-pod-kill",
                 "inventory",
                 ChaosExperimentSpec {
                     pod_kill: Some(PodKillFault::default()),
@@ -75,10 +119,10 @@ pub fn experiments() -> Result<Vec<(&'static str, &'static str, ChaosExperiment)
             ),
         ),
         (
-            "shop-processor-refuse",
-            "Every pod of `processor` resets each connection for thirty seconds, as if the card processor were down.",
+            "chaos/processor-refuse",
+            "Every pod of `processor` resets each connection for thirty seconds, as if the card processor were down. Teaches that somebody\nelse's outage holds up the charge and not the customer. The shop passes.",
             of(
-                "shop-processor-refuse",
+                "processor-refuse",
                 "processor",
                 ChaosExperimentSpec {
                     refuse: Some(RefuseFault {}),
@@ -89,10 +133,10 @@ pub fn experiments() -> Result<Vec<(&'static str, &'static str, ChaosExperiment)
             ),
         ),
         (
-            "shop-order-partition",
-            "No pod of `order` reaches `payment` for thirty seconds. Orders wait for their payment and lose none.",
+            "chaos/order-partition",
+            "No pod of `order` reaches `payment` for thirty seconds. Teaches that a cut in the network is no answer: what was sent may have\narrived, and is asked about again instead of repeated. The shop passes.",
             of(
-                "shop-order-partition",
+                "order-partition",
                 "order",
                 ChaosExperimentSpec {
                     partition: Some(PartitionFault {
@@ -120,6 +164,30 @@ fn of(name: &str, service: &str, spec: ChaosExperimentSpec) -> ChaosExperiment {
             ..spec
         },
     )
+}
+
+/// The keys of tokens, which every service reads from `auth` once in a while.
+fn keys_are_published() -> Probe {
+    Probe {
+        name: "keys-are-published".into(),
+        http: Some(HttpProbe {
+            service: "auth".into(),
+            port: 80,
+            path: "/.well-known/jwks.json".into(),
+            method: HttpMethod::Get,
+            headers: vec![],
+            body: None,
+            expect: Some(Expectation {
+                body_contains: Some("keys".into()),
+                ..Expectation::default()
+            }),
+        }),
+        condition: None,
+        prometheus: None,
+        mode: ProbeMode::Continuous,
+        interval: None,
+        failure_threshold: None,
+    }
 }
 
 fn everywhere() -> ChaosExperimentSpec {

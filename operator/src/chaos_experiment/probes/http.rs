@@ -11,9 +11,9 @@ use std::time::Duration;
 use valerix_crds::{HttpMethod, HttpProbe, JsonExpectation};
 
 /// The longest time that an answer may take, and the default.
-const MOST: Duration = Duration::from_secs(5);
+pub(super) const MOST: Duration = Duration::from_secs(5);
 /// The most that is read of an answer. Unit: bytes.
-const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
 /// Asks questions; cheap to clone.
 #[derive(Clone)]
@@ -103,7 +103,8 @@ impl HttpAsker {
     }
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), reqwest::Error> {
+/// Status and body of an answer, as much of it as is read.
+pub(super) async fn answer(request: reqwest::RequestBuilder) -> Result<(u16, Vec<u8>), reqwest::Error> {
     let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
     let status = response.status().as_u16();
     let mut body = Vec::new();

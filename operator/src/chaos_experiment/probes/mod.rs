@@ -4,8 +4,10 @@
 //! or the process does, the tasks end; what was seen by then stands in status.
 
 pub mod address;
+pub mod allowed;
 mod condition;
 pub mod http;
+mod prometheus;
 pub mod samples;
 
 use super::entry::EntryName;
@@ -15,17 +17,19 @@ use crate::runtime::Clients;
 use address::Resolver;
 use chrono::Utc;
 use http::HttpAsker;
+use prometheus::PrometheusAsker;
 use samples::{ProbeResult, ProbeSamples, Sample, Samples};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
-use valerix_crds::ProbeStatus;
+use valerix_crds::{ProbeMode, ProbeStatus};
 
 /// The probes of every run under way in this process.
 pub struct Probes {
     clients: Clients,
     http: HttpAsker,
+    prometheus: PrometheusAsker,
     runs: Mutex<HashMap<Key, Run>>,
 }
 
@@ -39,12 +43,16 @@ struct Run {
 
 impl Probes {
     /// Nothing is asked yet.
-    pub fn new(clients: Clients, http: HttpAsker) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// If the TLS library cannot be set up.
+    pub fn new(clients: Clients) -> Result<Self, reqwest::Error> {
+        Ok(Self {
             clients,
-            http,
+            http: HttpAsker::new()?,
+            prometheus: PrometheusAsker::new()?,
             runs: Mutex::default(),
-        }
+        })
     }
 
     /// Begins to ask for a run of the experiment of this name, on top of what status recorded; ends an older run's.
@@ -73,6 +81,7 @@ impl Probes {
             let asker = Asker {
                 clients: self.clients.clone(),
                 http: self.http.clone(),
+                prometheus: self.prometheus.clone(),
                 resolver: resolver.clone(),
                 namespace: key.0.clone(),
                 plan: plan.clone(),
@@ -96,7 +105,7 @@ impl Probes {
         Some(samples.clone())
     }
 
-    /// Tells whether the fault is on: meanwhile, only continuous probes ask.
+    /// Tells whether the fault is on: meanwhile edge probes are silent, and else those that ask about the fault.
     pub fn set_fault_on(&self, key: &Key, on: bool) {
         if let Some(own) = self.lock().get(key) {
             own.fault_on
@@ -123,6 +132,7 @@ fn of(name: &EntryName) -> (String, String) {
 struct Asker {
     clients: Clients,
     http: HttpAsker,
+    prometheus: PrometheusAsker,
     resolver: Arc<dyn Resolver>,
     namespace: String,
     plan: ProbePlan,
@@ -133,7 +143,12 @@ impl Asker {
         let mut next = tokio::time::Instant::now();
         loop {
             tokio::time::sleep_until(next).await;
-            if !self.plan.continuous && fault_on.wait_for(|on| !on).await.is_err() {
+            let its_time = |on: &bool| match self.plan.mode {
+                ProbeMode::Continuous | ProbeMode::Unknown => true,
+                ProbeMode::Edge => !on,
+                ProbeMode::OnFault => *on,
+            };
+            if fault_on.wait_for(its_time).await.is_err() {
                 return;
             }
             let (started, begun) = (Utc::now(), tokio::time::Instant::now());
@@ -156,10 +171,16 @@ impl Asker {
 
     async fn ask(&self) -> ProbeResult {
         let probe = &self.plan.probe;
-        match (&probe.http, &probe.condition) {
-            (Some(question), _) => self.http.ask(&*self.resolver, &self.namespace, question).await,
-            (None, Some(question)) => condition::ask(&self.clients, &self.namespace, question).await,
-            (None, None) => ProbeResult::NotAsked("the probe has no question".into()),
+        let (resolver, namespace) = (&*self.resolver, self.namespace.as_str());
+        if let Some(question) = &probe.http {
+            return self.http.ask(resolver, namespace, question).await;
+        }
+        if let Some(question) = &probe.condition {
+            return condition::ask(&self.clients, namespace, question).await;
+        }
+        match &probe.prometheus {
+            Some(question) => self.prometheus.ask(resolver, namespace, question).await,
+            None => ProbeResult::NotAsked("the probe has no question".into()),
         }
     }
 }
@@ -206,7 +227,7 @@ mod tests {
         let clients = Clients::single(kube::Client::new(never, "default"));
         // Nothing listens there: every answer is a failure, and a quick one.
         let resolver: Arc<dyn Resolver> = Arc::new(Fixed("127.0.0.1:1".parse().unwrap()));
-        (Probes::new(clients, HttpAsker::new().unwrap()), resolver)
+        (Probes::new(clients).unwrap(), resolver)
     }
 
     #[tokio::test]
@@ -235,7 +256,7 @@ mod tests {
     async fn an_edge_probe_is_silent_while_the_fault_is_on() {
         let (probes, resolver) = probes();
         let mut plan = probe_plan("checkout");
-        (plan.interval, plan.continuous) = (Duration::from_millis(1), false);
+        (plan.interval, plan.mode) = (Duration::from_millis(1), ProbeMode::Edge);
         probes.start(&key(), &name("run"), &[plan], &[], resolver);
         until(&probes, 1).await;
         probes.set_fault_on(&key(), true);
@@ -246,5 +267,26 @@ mod tests {
         assert_eq!(probes.samples(&key(), &name("run")).unwrap()[0].samples.len(), silent);
         probes.set_fault_on(&key(), false);
         until(&probes, silent + 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_probe_of_the_fault_is_silent_until_the_fault_is_on() {
+        let (probes, resolver) = probes();
+        let mut plan = probe_plan("checkout");
+        (plan.interval, plan.mode) = (Duration::from_millis(1), ProbeMode::OnFault);
+        let mut other = probe_plan("other");
+        other.interval = Duration::from_millis(1);
+        probes.start(&key(), &name("run"), &[other, plan], &[], resolver);
+        // Both began at once; the other one has asked several times by now.
+        until(&probes, 3).await;
+        assert!(probes.samples(&key(), &name("run")).unwrap()[1].samples.is_empty());
+        probes.set_fault_on(&key(), true);
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while probes.samples(&key(), &name("run")).unwrap()[1].samples.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
     }
 }

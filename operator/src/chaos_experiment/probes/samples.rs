@@ -229,8 +229,43 @@ impl ProbeSamples {
                 };
             }
         }
+        if window.until.is_some()
+            && let Some(slow) = self.too_slow(plan, within)
+        {
+            return During::Broken(named(plan, &slow));
+        }
+        // A short fault may pass between two questions of a probe that asks only while it is on.
+        let seen = |last: &DateTime<Utc>| *last >= window.from;
+        if window.until.is_some()
+            && !plan.judges_the_edges()
+            && !self.samples.iter().any(|sample| within(&sample))
+            && !self.recorded.last_at.as_ref().is_some_and(seen)
+        {
+            return During::Gap(named(
+                plan,
+                "was not asked while the fault was on; lengthen the fault or shorten interval",
+            ));
+        }
         self.gap(plan, window).map_or(During::Within, |gap| {
             During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap))))
+        })
+    }
+
+    /// What is wrong with the time that the good answers took, if their percentile is asked for.
+    fn too_slow(&self, plan: &ProbePlan, within: impl Fn(&&Sample) -> bool) -> Option<String> {
+        let (percent, max) = plan.percentile?;
+        let good = self.samples.iter().filter(within);
+        let good = good.filter(|sample| sample.result == ProbeResult::Passed);
+        let mut took: Vec<_> = good.map(|sample| sample.finished - sample.started).collect();
+        took.sort_unstable();
+        let rank = (took.len() * percent as usize).div_ceil(100);
+        let slowest = took.get(rank.checked_sub(1)?)?.to_std().ok()?;
+        (slowest > max).then(|| {
+            let milliseconds = slowest.as_millis();
+            format!(
+                "{percent} % of {} answers took up to {milliseconds}ms, more than {max:?}",
+                took.len()
+            )
         })
     }
 
@@ -258,7 +293,9 @@ impl ProbeSamples {
     fn after(&self, plan: &ProbePlan, from: DateTime<Utc>, now: DateTime<Utc>) -> After {
         // Whoever was well at the fault's end, and ever since, has not had to recover.
         let before = self.samples.iter().rev().find(|sample| sample.started < from);
-        let well = plan.continuous && before.is_some_and(|sample| sample.result == ProbeResult::Passed);
+        let well = plan.judges_the_edges()
+            && plan.judges_the_fault()
+            && before.is_some_and(|sample| sample.result == ProbeResult::Passed);
         let mut since = None;
         let mut last = None;
         let mut broken = !well;
@@ -305,7 +342,7 @@ fn seconds(delta: TimeDelta) -> f64 {
 /// Whether every probe held before the fault.
 pub fn before(plans: &[ProbePlan], samples: &[ProbeSamples]) -> Before {
     let mut worst = Before::Met;
-    for (plan, own) in plans.iter().zip(samples) {
+    for (plan, own) in at_the_edges(plans, samples) {
         match own.before(plan) {
             Before::Met => {}
             Before::Awaited if worst == Before::Met => worst = Before::Awaited,
@@ -316,10 +353,10 @@ pub fn before(plans: &[ProbePlan], samples: &[ProbeSamples]) -> Before {
     worst
 }
 
-/// Whether every continuous probe held in the window. A deviation outweighs everything else, because it was seen.
+/// Whether every probe that judges the fault held in the window. A deviation outweighs everything else, because it was seen.
 pub fn during(plans: &[ProbePlan], samples: &[ProbeSamples], window: Window) -> During {
     let mut worst = During::Within;
-    for (plan, own) in plans.iter().zip(samples).filter(|(plan, _)| plan.continuous) {
+    for (plan, own) in plans.iter().zip(samples).filter(|(plan, _)| plan.judges_the_fault()) {
         match (own.during(plan, window), &worst) {
             (broken @ During::Broken(_), _) => return broken,
             (not_asked @ During::NotAsked(_), During::Within | During::Gap(_)) => worst = not_asked,
@@ -333,7 +370,7 @@ pub fn during(plans: &[ProbePlan], samples: &[ProbeSamples], window: Window) -> 
 /// Since when every probe holds again after `from`.
 pub fn after(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>, now: DateTime<Utc>) -> After {
     let mut met = from;
-    for (plan, own) in plans.iter().zip(samples) {
+    for (plan, own) in at_the_edges(plans, samples) {
         match own.after(plan, from, now) {
             After::Met(since) => met = met.max(since),
             not_yet @ After::NotYet { .. } => return not_yet,
@@ -344,232 +381,17 @@ pub fn after(plans: &[ProbePlan], samples: &[ProbeSamples], from: DateTime<Utc>,
 
 /// Whether every probe was asked often enough in the window.
 pub fn watched(plans: &[ProbePlan], samples: &[ProbeSamples], window: Window) -> bool {
-    plans
-        .iter()
-        .zip(samples)
-        .all(|(plan, own)| own.gap(plan, window).is_none())
+    at_the_edges(plans, samples).all(|(plan, own)| own.gap(plan, window).is_none())
+}
+
+/// The probes that judge before and after the fault, with what they saw.
+fn at_the_edges<'a>(
+    plans: &'a [ProbePlan],
+    samples: &'a [ProbeSamples],
+) -> impl Iterator<Item = (&'a ProbePlan, &'a ProbeSamples)> {
+    let all = plans.iter().zip(samples);
+    all.filter(|(plan, _)| plan.judges_the_edges())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chaos_experiment::testing::{at, probe_plan};
-
-    /// One sample a second from second `from`: `+` passed, `-` failed, `?` not asked, ` ` nobody asked.
-    fn story(from: i64, text: &str) -> ProbeSamples {
-        let mut own = ProbeSamples::default();
-        for (second, letter) in (from..).zip(text.chars()) {
-            let result = match letter {
-                '+' => ProbeResult::Passed,
-                '-' => ProbeResult::Failed("status 503".into()),
-                '?' => ProbeResult::NotAsked("no address".into()),
-                _ => continue,
-            };
-            own.push(Sample {
-                started: at(second),
-                finished: at(second) + TimeDelta::milliseconds(20),
-                result,
-            });
-        }
-        own
-    }
-
-    /// From `from` until `until`, looked at in the moment in which the last sample was answered.
-    fn window(from: i64, until: Option<i64>, own: &ProbeSamples) -> Window {
-        let last = own.samples.last().map_or(at(from), |sample| sample.finished);
-        Window {
-            from: at(from),
-            until: until.map(at),
-            now: until.map_or(last, |until| last.max(at(until))),
-        }
-    }
-
-    #[test]
-    fn before_needs_a_pass_and_forgives_a_blip() {
-        let plans = [probe_plan("checkout")];
-        for (text, expected) in [
-            ("", Before::Awaited),
-            ("--", Before::Awaited),
-            ("--+", Before::Met),
-            ("+", Before::Met),
-            ("+---", Before::NotMet("probe checkout: status 503".into())),
-            ("???", Before::NotAsked("probe checkout: no address".into())),
-        ] {
-            assert_eq!(before(&plans, &[story(0, text)]), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn during_counts_failures_in_a_row() {
-        let plans = [probe_plan("checkout")];
-        let broken = During::Broken("probe checkout: status 503".into());
-        for (text, expected) in [
-            ("+++++", During::Within),
-            ("+--+--+", During::Within),
-            ("+---+++", broken.clone()),
-            ("+-?-", broken.clone()),
-            ("+???", During::NotAsked("probe checkout: no address".into())),
-            ("++    ++", During::Gap("probe checkout: nobody asked for 5.0s".into())),
-            ("++   ++", During::Gap("probe checkout: nobody asked for 4.0s".into())),
-            ("++  ++", During::Within),
-            ("++    ---", broken),
-        ] {
-            let own = story(10, text);
-            let window = window(10, None, &own);
-            assert_eq!(during(&plans, &[own], window), expected, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_window_counts() {
-        let plans = [probe_plan("checkout")];
-        let own = story(0, "---+++---");
-        let (short, open) = (window(3, Some(5), &own), window(3, None, &own));
-        let all = window(0, None, &own);
-        let own = [own];
-        assert_eq!(during(&plans, &own, short), During::Within);
-        assert!(matches!(during(&plans, &own, open), During::Broken(_)));
-        let mut edge = probe_plan("checkout");
-        edge.continuous = false;
-        assert_eq!(
-            during(&[edge], &own, all),
-            During::Within,
-            "an edge probe does not judge the fault"
-        );
-    }
-
-    #[test]
-    fn a_process_that_took_over_late_leaves_a_gap() {
-        let plans = [probe_plan("checkout")];
-        let resumed = |last: i64| {
-            let mut own = story(20, "+++");
-            own.recorded.last_at = Some(at(last));
-            own
-        };
-        let judge = |own: ProbeSamples, until: Option<i64>| {
-            let window = window(10, until, &own);
-            during(&plans, &[own], window)
-        };
-        assert_eq!(judge(resumed(18), None), During::Within);
-        assert!(matches!(judge(resumed(12), None), During::Gap(_)));
-        assert!(matches!(judge(story(20, "+"), None), During::Gap(_)));
-        assert_eq!(judge(story(20, "+"), Some(12)), During::Within, "the fault was short");
-    }
-
-    #[test]
-    fn time_that_nobody_has_seen_yet_counts_at_the_end_too() {
-        let plans = [probe_plan("checkout")];
-        let mut own = ProbeSamples::default();
-        own.recorded.last_at = Some(at(20));
-        let look = |own: &ProbeSamples, until, now| {
-            during(
-                &plans,
-                std::slice::from_ref(own),
-                Window {
-                    from: at(0),
-                    until,
-                    now: at(now),
-                },
-            )
-        };
-        assert_eq!(look(&own, None, 23), During::Within);
-        // The fault was over at 60, and whoever took over has only just begun to ask.
-        assert!(matches!(look(&own, Some(at(60)), 62), During::Gap(_)));
-        own.asking_since = Some(at(62));
-        assert!(matches!(look(&own, Some(at(60)), 65), During::Gap(_)));
-        // A slow answer is not silence: its question was asked in time.
-        own.asking_since = Some(at(21));
-        assert_eq!(look(&own, None, 26), During::Within);
-    }
-
-    #[test]
-    fn after_is_met_since_the_last_failure() {
-        let plans = [probe_plan("checkout")];
-        let since = |second: i64| After::Met(at(second) + TimeDelta::milliseconds(20));
-        let after = |own: ProbeSamples, from: i64| after(&plans, &[own], at(from), at(20));
-        assert_eq!(after(story(10, "++"), 10), since(10));
-        assert_eq!(after(story(10, "--+-++"), 10), since(14));
-        assert_eq!(after(story(9, "-++"), 10), since(10));
-        assert!(matches!(
-            after(story(10, "----------"), 10),
-            After::NotYet {
-                not_asked: false,
-                watched: true,
-                ..
-            }
-        ));
-        assert!(matches!(
-            after(story(5, "++"), 10),
-            After::NotYet { watched: false, .. }
-        ));
-    }
-
-    #[test]
-    fn who_was_well_all_the_time_recovered_at_once() {
-        let plans = [probe_plan("checkout")];
-        assert_eq!(after(&plans, &[story(8, "++++")], at(10), at(12)), After::Met(at(10)));
-        let mut edge = probe_plan("checkout");
-        edge.continuous = false;
-        let later = After::Met(at(10) + TimeDelta::milliseconds(20));
-        assert_eq!(
-            after(&[edge], &[story(8, "++++")], at(10), at(12)),
-            later,
-            "nobody asked while the fault was on"
-        );
-    }
-
-    #[test]
-    fn what_was_recorded_before_is_kept() {
-        let mut own = ProbeSamples::resumed(ProbeStatus {
-            name: "checkout".into(),
-            passed: 5,
-            failed: 1,
-            first_failure: Some("old".into()),
-            first_failure_at: Some(at(1)),
-            last_at: Some(at(2)),
-        });
-        for sample in story(10, "+-").samples {
-            own.push(sample);
-        }
-        let status = own.status();
-        assert_eq!((status.passed, status.failed), (6, 2));
-        assert_eq!(
-            (status.first_failure.as_deref(), status.first_failure_at),
-            (Some("old"), Some(at(1)))
-        );
-        assert_eq!(status.last_at, Some(at(11) + TimeDelta::milliseconds(20)));
-    }
-
-    #[test]
-    fn a_long_run_does_not_grow_without_bound() {
-        let mut own = ProbeSamples::default();
-        for second in 0..20_000 {
-            own.push(Sample {
-                started: at(second),
-                finished: at(second),
-                result: ProbeResult::Passed,
-            });
-        }
-        assert!(own.samples.len() <= KEPT);
-        assert_eq!(own.status().passed, 20_000);
-    }
-
-    #[test]
-    fn what_is_forgotten_leaves_no_gap_and_hides_none() {
-        let plans = [probe_plan("checkout")];
-        let steady = |hole: std::ops::Range<i64>| {
-            let mut own = ProbeSamples::default();
-            for second in (0..5_000).filter(|second| !hole.contains(second)) {
-                own.push(Sample {
-                    started: at(second),
-                    finished: at(second),
-                    result: ProbeResult::Passed,
-                });
-            }
-            let window = window(0, None, &own);
-            during(&plans, &[own], window)
-        };
-        assert_eq!(steady(0..0), During::Within);
-        assert!(matches!(steady(1_000..1_010), During::Gap(_)));
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! What is told of a run: its status, its verdict, events, the metric.
 
+mod history;
 mod news;
 pub mod reason;
 pub mod status;

@@ -163,6 +163,8 @@ mod tests {
             message: None,
             active_at: None,
             refused_by: None,
+            replaced_at: None,
+            ready_again_at: None,
         };
         assert_eq!(
             step(&|status| {

@@ -73,13 +73,15 @@ pub enum Reason {
     RunUnderWay,
     /// The run was stopped for the next scheduled one, as spec.concurrencyPolicy is Replace.
     Replaced,
+    /// The experiment that spec.after names ended with another verdict.
+    PrecedingVerdict,
     /// spec.dryRun is true: status says who would be hurt, and nothing was done.
     DryRun,
 }
 
 impl Reason {
     /// Every word, in the order of the documentation.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::SteadyStateHeld,
         Self::NoProbes,
         Self::PartlyInjected,
@@ -113,6 +115,7 @@ impl Reason {
         Self::ExcludedWindow,
         Self::RunUnderWay,
         Self::Replaced,
+        Self::PrecedingVerdict,
         Self::DryRun,
     ];
 
@@ -354,6 +357,12 @@ impl Reason {
                 Verdict::Stopped,
                 Stopped,
                 "The run was stopped for the next scheduled one, as spec.concurrencyPolicy is Replace.",
+            ),
+            Self::PrecedingVerdict => (
+                "PrecedingVerdict",
+                Verdict::Skipped,
+                Skipped,
+                "The experiment that spec.after names ended with another verdict.",
             ),
             Self::DryRun => (
                 "DryRun",

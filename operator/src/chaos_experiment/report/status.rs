@@ -3,6 +3,7 @@
 //! Pure. In: the status so far and what happened. Out: the status to write. Each function is one step of a run, so the
 //! words, the conditions and the ready-made texts of that step stand in one place.
 
+use super::history::{self, remember, skipped};
 use super::verdict::{Ending, Reason};
 use crate::chaos_experiment::observed::PodView;
 use crate::chaos_experiment::probes::samples::Samples;
@@ -13,8 +14,7 @@ use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
 use valerix_crds::names::RUN_ANNOTATION;
 use valerix_crds::names::condition::{COMPLETED, INJECTED, RECOVERED, STEADY_STATE, TARGETS_SELECTED};
 use valerix_crds::{
-    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ConditionStatus, PastRun, SparedPod, TargetState, TargetStatus,
-    Verdict,
+    ChaosExperimentStatus, ChaosPhase, ChaosSummary, ConditionStatus, SparedPod, TargetState, TargetStatus, Verdict,
 };
 
 /// Reason of condition Recovered when somebody made us believe it.
@@ -22,10 +22,7 @@ pub const FORCED: &str = "Forced";
 /// The longest message that status takes.
 const MESSAGE_LIMIT: usize = 1_024;
 /// The longest message of one target.
-const TARGET_MESSAGE_LIMIT: usize = 256;
-
-/// How many runs are remembered.
-const HISTORY_LIMIT: usize = 20;
+pub(super) const TARGET_MESSAGE_LIMIT: usize = 256;
 
 /// What asked for a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -441,15 +438,7 @@ impl StatusEditor {
             self.condition(&mut status, TARGETS_SELECTED, ConditionStatus::True, reason, message);
         }
         if let Some(run) = status.run.clone() {
-            let past = PastRun {
-                run,
-                kind: kind_of(before),
-                at: milliseconds(self.now),
-                verdict: ending.verdict,
-                reason: reason.to_owned(),
-                recovery: status.time_to_recover.clone(),
-                times: None,
-            };
+            let past = history::over(run, &status, ending, milliseconds(self.now));
             remember(&mut status.history, past);
         }
         let (steady, word) = match ending.reason {
@@ -495,43 +484,10 @@ fn intended(victims: &[PodView]) -> Vec<TargetStatus> {
         message: None,
         active_at: None,
         refused_by: None,
+        replaced_at: None,
+        ready_again_at: None,
     };
     victims.iter().map(target).collect()
-}
-
-fn skipped(status: &ChaosExperimentStatus, tick: DateTime<Utc>, reason: Reason) -> PastRun {
-    PastRun {
-        run: next_text(tick),
-        kind: kind_of(status),
-        at: tick,
-        verdict: Verdict::Skipped,
-        reason: reason.as_str().to_owned(),
-        recovery: None,
-        times: None,
-    }
-}
-
-fn kind_of(status: &ChaosExperimentStatus) -> String {
-    let summary = status.summary.as_ref();
-    summary.map(|summary| summary.kind.clone()).unwrap_or_default()
-}
-
-/// Puts what is over before what was over earlier. What was skipped for the same reason again and again is one entry:
-/// else a window with a tick a minute would push every run out.
-fn remember(history: &mut Vec<PastRun>, past: PastRun) {
-    let again = |before: &&mut PastRun| {
-        past.verdict == Verdict::Skipped && (before.verdict, &before.reason) == (past.verdict, &past.reason)
-    };
-    if let Some(before) = history.first_mut().filter(again) {
-        let times = before.times.unwrap_or(1).saturating_add(1);
-        *before = PastRun {
-            times: Some(times),
-            ..past
-        };
-        return;
-    }
-    history.insert(0, past);
-    history.truncate(HISTORY_LIMIT);
 }
 
 /// The verdict that stands already, if any.
@@ -597,7 +553,7 @@ fn summary(kind: Option<&str>, injected: String, next: Option<DateTime<Utc>>) ->
     }
 }
 
-fn next_text(at: DateTime<Utc>) -> String {
+pub(super) fn next_text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
@@ -606,68 +562,9 @@ pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(3)
 }
 
-fn cut(text: &str, limit: usize) -> String {
+pub(super) fn cut(text: &str, limit: usize) -> String {
     text.chars().take(limit).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chaos_experiment::testing::at;
-
-    fn editor(generation: i64) -> StatusEditor {
-        StatusEditor {
-            generation,
-            spec_hash: format!("hash-{generation}"),
-            now: at(0),
-        }
-    }
-
-    #[test]
-    fn the_time_to_recover_is_read_at_a_glance() {
-        for (milliseconds, text) in [(1_440, "1.4s"), (75_000, "75.0s"), (0, "0.0s"), (-5, "0.0s")] {
-            assert_eq!(time_to_recover(TimeDelta::milliseconds(milliseconds)), text);
-        }
-    }
-
-    #[test]
-    fn a_decided_verdict_is_read_back() {
-        let editor = editor(1);
-        let ending = Ending::new(Reason::SteadyStateDeviated, "status 503");
-        let status = editor.recovering(&editor.decide(&ChaosExperimentStatus::default(), &ending), None);
-        assert_eq!(decided(&status), Some(ending));
-        assert_eq!(decided(&ChaosExperimentStatus::default()), None);
-        let stopped = Ending::new(Reason::NotAdmitted, "withdrawn").stopped();
-        assert_eq!(decided(&editor.decide(&status, &stopped)), Some(stopped));
-    }
-
-    #[test]
-    fn a_new_run_keeps_nothing_of_the_old_but_its_plan() {
-        let editor = editor(2);
-        let old = ChaosExperimentStatus {
-            last_requested_run: Some("a".into()),
-            last_scheduled_at: Some(at(-60)),
-            injected_at: Some(at(-50)),
-            completed_at: Some(at(-40)),
-            time_to_recover: Some("1.0s".into()),
-            ..ChaosExperimentStatus::default()
-        };
-        let start = Start {
-            run: "r".into(),
-            tick: None,
-            requested: None,
-            skipped: None,
-            next: Some(at(60)),
-        };
-        let status = editor.begin(&old, "Latency", &start);
-        assert_eq!(
-            (status.last_requested_run.as_deref(), status.last_scheduled_at),
-            (Some("a"), Some(at(-60)))
-        );
-        assert_eq!(
-            (status.injected_at, status.completed_at, status.time_to_recover),
-            (None, None, None)
-        );
-        assert_eq!(status.summary.unwrap().next, "1970-01-01T00:02:40Z");
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ pub mod gates;
 mod idle;
 mod pending;
 mod recovering;
+mod returned;
 mod running;
 #[cfg(test)]
 mod simulation;

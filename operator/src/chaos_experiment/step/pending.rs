@@ -5,6 +5,7 @@
 use super::action::{Action, SOON, VERY_SOON};
 use super::gates::{self, Hold};
 use super::situation::{Situation, has_finalizer};
+use crate::chaos_experiment::after::may_follow;
 use crate::chaos_experiment::observed::PodView;
 use crate::chaos_experiment::probes::samples::{self, Before};
 use crate::chaos_experiment::report::verdict::{Ending, Reason, judge_before};
@@ -38,7 +39,12 @@ pub(super) fn decide(situation: &Situation<'_>, invalid: Option<&Violation>) -> 
     if let Some(ending) = too_late(situation) {
         return situation.finish(status, &ending, None);
     }
-    let victims = match gates::victims(plan, situation.limits, &situation.attempt(), observed) {
+    let follows = experiment.spec.after.as_ref().zip(observed.preceding.as_ref());
+    let its_turn = follows.map_or(Ok(()), |(after, preceding)| {
+        may_follow(after, preceding, situation.now())
+    });
+    let chosen = its_turn.and_then(|()| gates::victims(plan, situation.limits, &situation.attempt(), observed));
+    let victims = match chosen {
         Ok(victims) => victims,
         Err(Hold::Refused(ending)) => return situation.finish(status, &ending, None),
         Err(Hold::Waiting { reason, message, until }) => {

@@ -3,6 +3,7 @@
 //! Pure. Legal from every state: a target that was never hurt, is gone or has become another pod is recovered.
 
 use super::action::{Action, SOON, VERY_SOON};
+use super::returned::returned;
 use super::situation::{Situation, has_finalizer};
 use super::target::supersedes;
 use crate::chaos_experiment::entry::{self, Lock};
@@ -61,7 +62,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     match steady(situation) {
         Steady::Awaited(action) => action,
         Steady::Over(..) if ours => Action::Release(released),
-        Steady::Over(ending, since) => situation.finish(status, &ending, since),
+        Steady::Over(ending, since) => situation.finish(&returned(situation), &ending, since),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Others who undo what a run needs: the experiment is deleted, the fault document is put back.
 
 use super::*;
+use tokio_util::task::AbortOnDropHandle;
 
 const ABSENT: &str = "/apis/apps/v1/namespaces/shop/deployments/absent";
 const DEPLOYMENT: &str = "/apis/apps/v1/namespaces/shop/deployments/inventory";
