@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use valerix_kit::health::Health;
 use valerix_kit::metrics::Metrics;
+use valerix_kit::observed;
 use valerix_kit::server::{Limits, serve};
 use valerix_kit::service::{report_router, stop_signal};
 use valerix_kit::telemetry;
@@ -121,6 +122,15 @@ impl Guard {
                 }
             });
         }
+        // Who collects no spans pays for none, and hears of answers as the application gives them.
+        let traced = |name: String, router: Router| {
+            let router = if telemetry::export::is_on() {
+                observed(router, metrics.clone(), &name)
+            } else {
+                router
+            };
+            What::Http(router)
+        };
         let targets = Targets::new(&resilience, tls);
         let ip = args.listen_address.ip();
 
@@ -132,7 +142,10 @@ impl Guard {
                     format!("inbound {}", port.name),
                     Towards::Application(application.into()),
                 ),
-                protocol => What::Http(inbound::router(&resilience, &application, speaks(protocol))),
+                protocol => {
+                    let router = inbound::router(&resilience, &application, speaks(protocol));
+                    traced(format!("inbound {}", port.name), router)
+                }
             };
             inbound.push(Listener::open(&port.name, (ip, port.listen).into(), what).await?);
         }
@@ -142,13 +155,14 @@ impl Guard {
             let slot = targets.slot(&port.name, port.url.clone(), speaks(port.protocol));
             let what = match port.protocol {
                 Protocol::Tcp => relay(format!("target {}", port.name), Towards::Target(slot)),
-                _ => What::Http(targets.router(slot)),
+                _ => traced(format!("target {}", port.name), targets.router(slot)),
             };
             outbound.push(Listener::open(&port.name, loopback(port.listen), what).await?);
         }
         if let Some(proxy) = &config.wiring.forward_proxy {
             let router = ForwardProxy::new(&resilience, targets.clone(), proxy.unknown_hosts, cut.clone()).router();
-            outbound.push(Listener::open("forward proxy", loopback(proxy.listen), What::Http(router)).await?);
+            let what = traced("forward proxy".to_owned(), router);
+            outbound.push(Listener::open("forward proxy", loopback(proxy.listen), what).await?);
         }
         let alive = Router::new().route("/health", get(|| std::future::ready(r#"{"status":"alive"}"#)));
         let report = report_router(Health::default(), metrics)

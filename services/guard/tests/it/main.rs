@@ -15,6 +15,8 @@ mod hostile;
 mod http;
 mod https;
 mod memory;
+mod process;
 mod support;
 mod targets;
 mod tcp;
+mod traces;
