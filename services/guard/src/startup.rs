@@ -22,6 +22,7 @@ use valerix_resilience::Resilience;
 
 use crate::config::{Config, speaks};
 use crate::forward_proxy::ForwardProxy;
+use crate::idempotency::{Keys, Store};
 use crate::inbound;
 use crate::targets::Targets;
 use crate::tcp::{Connections, Cut, Relay, Towards};
@@ -132,6 +133,14 @@ impl Guard {
             What::Http(router)
         };
         let targets = Targets::new(&resilience, tls);
+        let store = match &args.redis_limits_url {
+            Some(url) => {
+                let prefix = format!("valerix:guard:{}/{}:", args.namespace, args.service);
+                Store::redis(url.expose().to_owned(), prefix)
+            }
+            None => Store::memory(),
+        };
+        let keys = Keys::new(&resilience, store);
         let ip = args.listen_address.ip();
 
         let mut inbound = Vec::new();
@@ -143,7 +152,7 @@ impl Guard {
                     Towards::Application(application.into()),
                 ),
                 protocol => {
-                    let router = inbound::router(&resilience, &application, speaks(protocol));
+                    let router = inbound::router(&resilience, &application, speaks(protocol), keys.clone());
                     traced(format!("inbound {}", port.name), router)
                 }
             };

@@ -14,6 +14,7 @@ mod grpc;
 mod hostile;
 mod http;
 mod https;
+mod idempotency;
 mod memory;
 mod process;
 mod support;
