@@ -12,6 +12,7 @@ use valerix_proxy::{Local, Sending, Speaks, grpc_timeout, is_grpc, refusal_of_gr
 use valerix_resilience::{Deadline, Resilience, TIMEOUT_HEADER};
 
 use crate::admission::check;
+use crate::idempotency::Keys;
 
 const NO_TUNNELS: &str = "this port passes requests on and relays no connections";
 
@@ -22,11 +23,12 @@ const SENDING: Sending = Sending {
 };
 
 /// The router of one inbound port: everything goes to the application at the first of `addresses` at which it listens.
-pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks) -> Router {
+/// What was answered to a key is looked for among `keys`.
+pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks, keys: Keys) -> Router {
     let application = Local::new(resilience, addresses, speaks);
     Router::new()
-        .fallback(forward)
-        .with_state(application)
+        .fallback(answer)
+        .with_state((application, keys))
         .layer(resilience.server_layer())
         .layer(from_fn(admit))
 }
@@ -59,7 +61,11 @@ fn shorten(request: &mut Request) {
     }
 }
 
-async fn forward(State(application): State<Local>, request: Request) -> Response {
+async fn answer(State((application, keys)): State<(Local, Keys)>, request: Request) -> Response {
+    keys.answer(request, |request| forward(application, request)).await
+}
+
+async fn forward(application: Local, request: Request) -> Response {
     match application.send(request, SENDING).await {
         Ok(answer) => answer.map(Body::new),
         Err(error) => {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use valerix_kit::health::Health;
 use valerix_kit::metrics::Metrics;
+use valerix_kit::observed;
 use valerix_kit::server::{Limits, serve};
 use valerix_kit::service::{report_router, stop_signal};
 use valerix_kit::telemetry;
@@ -21,6 +22,7 @@ use valerix_resilience::Resilience;
 
 use crate::config::{Config, speaks};
 use crate::forward_proxy::ForwardProxy;
+use crate::idempotency::{Keys, Store};
 use crate::inbound;
 use crate::targets::Targets;
 use crate::tcp::{Connections, Cut, Relay, Towards};
@@ -121,7 +123,24 @@ impl Guard {
                 }
             });
         }
+        // Who collects no spans pays for none, and hears of answers as the application gives them.
+        let traced = |name: String, router: Router| {
+            let router = if telemetry::export::is_on() {
+                observed(router, metrics.clone(), &name)
+            } else {
+                router
+            };
+            What::Http(router)
+        };
         let targets = Targets::new(&resilience, tls);
+        let store = match &args.redis_limits_url {
+            Some(url) => {
+                let prefix = format!("valerix:guard:{}/{}:", args.namespace, args.service);
+                Store::redis(url.expose().to_owned(), prefix)
+            }
+            None => Store::memory(),
+        };
+        let keys = Keys::new(&resilience, store);
         let ip = args.listen_address.ip();
 
         let mut inbound = Vec::new();
@@ -132,7 +151,10 @@ impl Guard {
                     format!("inbound {}", port.name),
                     Towards::Application(application.into()),
                 ),
-                protocol => What::Http(inbound::router(&resilience, &application, speaks(protocol))),
+                protocol => {
+                    let router = inbound::router(&resilience, &application, speaks(protocol), keys.clone());
+                    traced(format!("inbound {}", port.name), router)
+                }
             };
             inbound.push(Listener::open(&port.name, (ip, port.listen).into(), what).await?);
         }
@@ -142,13 +164,14 @@ impl Guard {
             let slot = targets.slot(&port.name, port.url.clone(), speaks(port.protocol));
             let what = match port.protocol {
                 Protocol::Tcp => relay(format!("target {}", port.name), Towards::Target(slot)),
-                _ => What::Http(targets.router(slot)),
+                _ => traced(format!("target {}", port.name), targets.router(slot)),
             };
             outbound.push(Listener::open(&port.name, loopback(port.listen), what).await?);
         }
         if let Some(proxy) = &config.wiring.forward_proxy {
             let router = ForwardProxy::new(&resilience, targets.clone(), proxy.unknown_hosts, cut.clone()).router();
-            outbound.push(Listener::open("forward proxy", loopback(proxy.listen), What::Http(router)).await?);
+            let what = traced("forward proxy".to_owned(), router);
+            outbound.push(Listener::open("forward proxy", loopback(proxy.listen), what).await?);
         }
         let alive = Router::new().route("/health", get(|| std::future::ready(r#"{"status":"alive"}"#)));
         let report = report_router(Health::default(), metrics)

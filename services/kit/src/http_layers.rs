@@ -22,7 +22,7 @@ use crate::leftover_body::MAX_BODY;
 use crate::metrics::Metrics;
 use crate::openapi::Document;
 use crate::problem::{FieldError, Problem};
-use crate::telemetry::{REQUEST_ID, TraceContext, conventions};
+use crate::telemetry::{REQUEST_ID, TRACEPARENT, TraceContext, conventions};
 
 /// Extension of an answer: the route for metrics, where a service has routes that are not the router's. It must be one of
 /// few, never a caller's invention.
@@ -69,6 +69,24 @@ pub(crate) fn assemble(
         })
         .layer(from_fn(require_host))
         .layer(from_fn_with_state(metrics, observe))
+}
+
+/// `routes`, whose requests are spans and are counted under `name`, and go on with the trace: for who passes requests on.
+pub fn observed(routes: Router, metrics: Metrics, name: &str) -> Router {
+    routes
+        .layer(from_fn_with_state(RouteName(name.into()), hand_trace_on))
+        .layer(from_fn_with_state(metrics, observe))
+}
+
+async fn hand_trace_on(State(name): State<RouteName>, mut request: Request, next: Next) -> Response {
+    let context = request.extensions_mut().remove::<TraceContext>();
+    let traceparent = context.and_then(|context| HeaderValue::try_from(context.traceparent()).ok());
+    if let Some(traceparent) = traceparent {
+        request.headers_mut().insert(TRACEPARENT, traceparent);
+    }
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(name);
+    response
 }
 
 /// RFC 9112, 3.2: a request of HTTP/1.1 names its host, once.

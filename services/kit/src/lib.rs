@@ -59,5 +59,5 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use http_layers::RouteName;
+pub use http_layers::{RouteName, observed};
 pub use leftover_body::MAX_BODY;

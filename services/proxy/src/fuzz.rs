@@ -102,12 +102,11 @@ pub fn forwarded(text: &str) {
         };
         forwarding.stamp(&mut told);
         let origins: Vec<_> = told.get_all(FOR).iter().collect();
-        let [origin] = origins.as_slice() else {
-            panic!("one origin of {headers:?}: {origins:?}")
-        };
+        assert_eq!(origins.len(), 1, "{headers:?}");
+        let Some(origin) = origins.first() else { return };
         let last = origin.to_str().unwrap_or_default().rsplit(", ").next();
         assert_eq!(last, Some("127.0.0.1"), "{headers:?}");
-        assert!(!believed.is_empty() || *origin == "127.0.0.1", "{headers:?}");
+        assert!(!believed.is_empty() || **origin == "127.0.0.1", "{headers:?}");
         let strange = ["forwarded", "x-real-ip", "x-forwarded-port"];
         assert!(
             !believed.is_empty() || strange.iter().all(|name| !told.contains_key(*name)),

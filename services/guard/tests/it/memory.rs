@@ -1,28 +1,14 @@
 //! What the guard costs as a process: its start, at rest, with many idle connections, and with a large body on its way.
 
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use valerix_kit::testing::free_port;
-use valerix_policy::guard::{InboundListener, Protocol, WIRING_ENV, Wiring};
-use valerix_policy::{POLICY_FILE, Policy};
 
-use super::support::{eventually, raw, read_head, resident, serve};
-
-/// Ends the process with the test.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use super::process::Guard;
+use super::support::{raw, read_head, serve};
 
 /// Not optimised, as tests are, it takes more than it does in its image.
 const AT_REST: u64 = 40 * 1024 * 1024;
@@ -33,77 +19,10 @@ const IDLE: u64 = 1_000;
 const ON_THE_WAY: u64 = 20 * 1024 * 1024;
 const GIGABYTE: u64 = 1024 * 1024 * 1024;
 
-/// A guard with one inbound port in front of `application`, as a process of its own.
-struct Guard {
-    process: Process,
-    port: u16,
-    started: Duration,
-    _folder: tempfile::TempDir,
-}
-
-impl Guard {
-    async fn start(application: SocketAddr) -> Self {
-        let (port, report) = (free_port(), free_port());
-        let wiring = Wiring {
-            inbound: vec![InboundListener {
-                name: "http".to_owned(),
-                protocol: Protocol::Http,
-                listen: port,
-                forward: application.port(),
-            }],
-            ..Wiring::default()
-        };
-        let folder = tempfile::tempdir().unwrap();
-        // A large body takes its time.
-        let mut policy = Policy::default();
-        policy.inbound.timeout = "10m".parse().unwrap();
-        policy.inbound.idempotency.lock_timeout = "11m".parse().unwrap();
-        std::fs::create_dir(folder.path().join("policy")).unwrap();
-        std::fs::write(folder.path().join("policy").join(POLICY_FILE), policy.render()).unwrap();
-        let began = Instant::now();
-        let process = Command::new(env!("CARGO_BIN_EXE_guard"))
-            .env(WIRING_ENV, serde_json::to_string(&wiring).unwrap())
-            .env("LISTEN_ADDRESS", "127.0.0.1:0")
-            .env("VALERIX_REPORT_PORT", report.to_string())
-            .env("VALERIX_POLICY_DIR", folder.path().join("policy"))
-            .env("VALERIX_STATE_DIR", folder.path().join("state"))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let process = Process(process);
-        eventually("the guard is healthy", || async {
-            let answer = reqwest::get(format!("http://127.0.0.1:{report}/health")).await.ok()?;
-            (answer.status() == 200).then_some(())
-        })
-        .await;
-        Self {
-            process,
-            port,
-            started: began.elapsed(),
-            _folder: folder,
-        }
-    }
-
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
-    }
-
-    fn resident(&self) -> u64 {
-        resident(&self.process.0.id().to_string())
-    }
-
-    /// The most that it ever had.
-    fn most(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-    }
-}
-
 #[tokio::test]
 async fn a_thousand_idle_connections_cost_little() {
     let application = serve(Router::new().route("/", get(|| async { "well" }))).await;
-    let guard = Guard::start(application).await;
+    let guard = Guard::start(application, &[]).await;
     assert!(guard.started < Duration::from_secs(5), "{:?}", guard.started);
     let at_rest = guard.resident();
     assert!(at_rest < AT_REST, "{at_rest} bytes at rest");
@@ -135,7 +54,7 @@ async fn a_gigabyte_passes_each_way_through_twenty_megabytes() {
         pour(&mut stream).await;
     })
     .await;
-    let guard = Guard::start(application).await;
+    let guard = Guard::start(application, &[]).await;
     let at_rest = guard.resident();
     let mut client = guard.connect().await;
     let head = format!("POST / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\nContent-Length: {GIGABYTE}\r\n\r\n");

@@ -58,7 +58,7 @@ fn count(outcome: &str, spans: usize) {
 }
 
 /// Whether spans of this process go anywhere.
-pub(super) fn is_on() -> bool {
+pub fn is_on() -> bool {
     EXPORTING.load(Ordering::Relaxed)
 }
 

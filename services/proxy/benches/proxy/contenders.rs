@@ -94,7 +94,7 @@ pub fn numbered(number: u64) -> Policy {
     let mut policy = Policy::default();
     let mut dead = Target::named("dead");
     dead.circuit_breaker.consecutive_failures = Some(1);
-    dead.circuit_breaker.open_duration = "10m".parse().unwrap();
+    dead.circuit_breaker.open_duration = "1m".parse().unwrap();
     dead.retry.max_attempts = 1;
     dead.bulkhead.max_concurrent = 100 + u32::try_from(number).unwrap();
     policy.targets.push(dead);

@@ -22,14 +22,14 @@ mod load;
 mod measures;
 mod subject;
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use self::contenders::Tokens;
 use self::measures::{Bench, Rows};
 
-fn main() {
+fn main() -> ExitCode {
     if std::env::var_os("BENCH_PINNED").is_none() && subject::has_taskset() {
-        std::process::exit(beside_the_subject());
+        return beside_the_subject();
     }
     let quick = std::env::var_os("BENCH_QUICK").is_some();
     let tokens = Tokens::new();
@@ -48,10 +48,11 @@ fn main() {
         bench.changed_policy(&Rows).await;
         bench.many_routes(&Rows).await;
     });
+    ExitCode::SUCCESS
 }
 
 /// Runs this program once more, on all cores but the subject's.
-fn beside_the_subject() -> i32 {
+fn beside_the_subject() -> ExitCode {
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let status = Command::new("taskset")
         .args(["-c", &format!("1-{}", cores - 1)])
@@ -59,5 +60,8 @@ fn beside_the_subject() -> i32 {
         .args(std::env::args().skip(1))
         .env("BENCH_PINNED", "1")
         .status();
-    status.ok().and_then(|status| status.code()).unwrap_or(1)
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
 }

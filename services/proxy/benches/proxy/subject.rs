@@ -62,7 +62,8 @@ impl Subject {
 
     fn said(&self) -> String {
         let said = std::fs::read_to_string(self.folder.join("said")).unwrap_or_default();
-        said.lines().last().unwrap_or_default().chars().take(200).collect()
+        let line = said.lines().find(|line| line.contains("rror")).or(said.lines().last());
+        line.unwrap_or_default().chars().take(200).collect()
     }
 
     /// A file of its folder.
