@@ -20,6 +20,14 @@ async fn a_user_who_is_none_is_answered_like_a_wrong_password() {
     assert!(wrong.headers.contains_key("www-authenticate"));
 }
 
+/// The status of a login that the gateway passes on for whoever is at this address.
+async fn by_the_gateway(app: &App, address: &str, email: &str, password: &str) -> u16 {
+    let (name, proof) = forwarded("gateway", "auth");
+    let request = app.server.request("/auth/login").header("x-forwarded-for", address);
+    let login = json!({"email": email, "password": password});
+    Answer::of(request.header(name, proof).json(&login)).await.status
+}
+
 /// As if each of those that have failed had done so `failures` times by now.
 async fn failed(app: &App, failures: i32) {
     let set = sqlx::query("UPDATE attempts SET failures = $1, locked_until = now()").bind(failures);
@@ -57,11 +65,7 @@ async fn an_account_is_closed_for_its_right_password_too() {
 async fn nobody_can_close_an_account_for_its_owner() {
     let app = App::spawn().await;
     app.register("ada@example.com").await;
-    let from = async |address: &str, password: &str| {
-        let request = app.server.request("/auth/login").header("x-forwarded-for", address);
-        let login = json!({"email": "ada@example.com", "password": password});
-        Answer::of(request.json(&login)).await.status
-    };
+    let from = async |address: &str, password: &str| by_the_gateway(&app, address, "ada@example.com", password).await;
     assert_eq!(from("192.0.2.1", PASSWORD).await, 200);
     assert_eq!(from("192.0.2.66", "guess").await, 401);
     failed(&app, 30).await;
@@ -122,17 +126,7 @@ async fn each_time_is_twice_as_long_up_to_a_bound() {
 async fn an_address_that_guesses_at_many_accounts_is_closed() {
     let app = App::spawn().await;
     app.register("ada@example.com").await;
-    let from = async |address: &str, email: &str, password: &str| {
-        let (name, proof) = forwarded("gateway", "auth");
-        let request = app.server.request("/auth/login").header("x-forwarded-for", address);
-        Answer::of(
-            request
-                .header(name, proof)
-                .json(&json!({"email": email, "password": password})),
-        )
-        .await
-        .status
-    };
+    let from = async |address: &str, email: &str, password: &str| by_the_gateway(&app, address, email, password).await;
     let guesser = "203.0.113.9, 192.0.2.7";
     for number in 0..3 {
         assert_eq!(

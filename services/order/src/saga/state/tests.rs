@@ -187,6 +187,12 @@ fn rows() -> Vec<(State, Input, State, Vec<Command>)> {
             vec![Close(RefundPayment), Send(ReturnStock, Now), Publish(OrderRefunded)],
         ),
         (
+            State::Refunding,
+            Input::Voided,
+            State::Refunded,
+            vec![Close(RefundPayment), Send(ReturnStock, Now), Publish(OrderRefunded)],
+        ),
+        (
             State::Refunded,
             Input::Committed,
             State::Refunded,
