@@ -43,7 +43,7 @@ use std::{sync::Arc, time::Duration};
 use stores::Stores;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::task::AbortOnDropHandle;
-use valerix_crds::{BackupPolicy, BackupPolicyStatus, LastRun, backup_runner};
+use valerix_crds::{Backup, BackupPolicy, BackupPolicyStatus, LastRun, backup_runner};
 use validate::{Plan, validate};
 
 /// Name in metrics, logs and events.
@@ -159,7 +159,7 @@ impl Controller {
             last_run: work.last_run.take(),
         };
         let (status, look_again) = status(&policy, &found, now);
-        work.note(self.publish(&policy, &status).await);
+        work.note(self.publish(&policy, &status, &observed.records).await);
         let look_again = if work.soon {
             SOON
         } else {
@@ -326,11 +326,16 @@ impl Controller {
     }
 
     /// Side effects: the status if it changed, its events, the gauges.
-    async fn publish(&self, policy: &BackupPolicy, status: &BackupPolicyStatus) -> Result<(), Error> {
+    async fn publish(
+        &self,
+        policy: &BackupPolicy,
+        status: &BackupPolicyStatus,
+        records: &[Arc<Backup>],
+    ) -> Result<(), Error> {
         let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
         let created = policy.metadata.creation_timestamp.as_ref();
         let created = created.map_or_else(self.now, clock::from_time);
-        self.metrics.set(&namespace, &name, created, status);
+        self.metrics.set((&namespace, &name), created, status, records);
         let written = self
             .publisher
             .publish(policy, status, Precondition::SameObject)

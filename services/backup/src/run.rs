@@ -15,15 +15,17 @@
 //! [`crate::decision`] says so. SIGTERM and the deadline end the run wherever this pod does not hold the fence and is not
 //! about to pass it; where it does, nothing ends it.
 
+mod ending;
+
 use crate::{
     archive::Digest,
-    completion::{Completion, settle_earlier_slots},
+    completion::settle_earlier_slots,
     decision::{Action, Known, Stored, decide},
     destination::{ATTEMPT_PAUSE, ATTEMPTS, Destination, Site, Written},
     failure::Failure,
     manifest::Manifest,
     prepare::{Preparation, Prepared},
-    record::{Fence, MAX_MESSAGE, Record},
+    record::{Fence, Record},
     removal::remove_old,
     settings::Settings,
     volume::Staged,
@@ -31,7 +33,7 @@ use crate::{
 use chrono::Utc;
 use std::{fs, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
-use valerix_crds::{Backup, BackupPhase, ConditionalWrites, Upload, UploadState};
+use valerix_crds::{Backup, ConditionalWrites, Upload, UploadState};
 
 /// The most that is kept of the deadline for what came before this pod (the Job's deadline counts from the Job's start)
 /// and for writing the record.
@@ -395,92 +397,6 @@ impl Run {
         };
         self.destination.place(self.settings.slot).put(&mut upload);
         upload
-    }
-
-    fn elsewhere(&self, upload: &Upload) -> Failure {
-        let unsaid = || "unknown".to_owned();
-        Failure::Uncertain {
-            key: upload.key.clone().unwrap_or_else(unsaid),
-            why: format!(
-                "a run that did not end was about to store it on {}, and spec.destination has changed since: set it back to have this day settled",
-                match (&upload.claim_name, &upload.bucket) {
-                    (Some(claim), _) => format!("claim {claim}"),
-                    (None, Some(bucket)) => format!("bucket {bucket}"),
-                    (None, None) => unsaid(),
-                }
-            ),
-        }
-    }
-
-    fn never_answered(&self, upload: &Upload, open: Option<&Failure>) -> Failure {
-        let heard = match open {
-            Some(failure) => failure.to_string(),
-            None => format!(
-                "pod {} was allowed to store it and has not said how that ended",
-                upload.pod_uid.as_deref().unwrap_or("unknown")
-            ),
-        };
-        Failure::Uncertain {
-            key: self.destination.place(self.settings.slot).key,
-            why: format!("{heard}, and nothing lies there yet; the next day's run settles it"),
-        }
-    }
-
-    /// The archive is under its key: its name is made durable, and the record says so, however long the API server takes.
-    async fn complete(&self, digest: &Digest, observed: &Observed, hand: &Hand) -> Result<(), Failure> {
-        let mine = hand.prepared.as_ref().filter(|prepared| prepared.digest == *digest);
-        let completion = match (mine, &observed.manifest) {
-            (None, Some(manifest)) => Completion::of_found(digest, manifest),
-            (mine, _) => Completion::of_mine(
-                digest,
-                mine.map(|prepared| prepared.databases.clone()).unwrap_or_default(),
-            ),
-        };
-        let record = self.record.with_patience(COMPLETION_PATIENCE);
-        let completion = completion.with(hand.conditional_writes);
-        completion.put(&record, &self.destination, self.settings.slot).await?;
-        self.destination.sweep(true).await
-    }
-
-    /// Puts the reason on the record, unless another pod stored or is storing.
-    async fn report(&self, failure: &Failure) {
-        if let Err(error) = self.destination.sweep(false).await {
-            tracing::warn!(%error, "failed to look for what killed pods left");
-        }
-        if matches!(failure, Failure::RecordTaken { .. } | Failure::Record(_)) {
-            return;
-        }
-        let patience = if matches!(failure, Failure::Interrupted) {
-            INTERRUPTED_PATIENCE
-        } else {
-            RECORD_PATIENCE
-        };
-        let now = Utc::now();
-        let record = self.record.with_patience(patience);
-        let written = record.update(|status| {
-            let free = status.upload.state == UploadState::None;
-            if status.upload.state == UploadState::Completed || !(free || failure.is_about_the_key()) {
-                return None;
-            }
-            let mut next = status.clone();
-            let mut message = failure.to_string();
-            if let (Failure::Deadline { .. }, Some(before)) = (failure, &status.message) {
-                message = format!("{message}; before that: {before}");
-            }
-            next.reason = Some(failure.category().to_owned());
-            next.message = Some(message.chars().take(MAX_MESSAGE).collect());
-            if let Some(phase) = failure.phase() {
-                next.phase = phase;
-                next.completed_at = Some(now);
-                if phase == BackupPhase::Unknown {
-                    next.upload.state = UploadState::Unknown;
-                }
-            }
-            Some(next)
-        });
-        if let Err(error) = written.await {
-            tracing::error!(%error, "failed to put the reason on the record");
-        }
     }
 
     fn tidy_scratch(&self) {

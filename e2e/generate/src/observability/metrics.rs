@@ -132,6 +132,26 @@ pub const SOURCES: &[Source] = &[
             ),
             gauge("valerix_backup_archive_bytes", &["namespace", "policy"], "its size"),
             gauge(
+                "valerix_backup_archives",
+                &["namespace", "policy"],
+                "archives that the policy's records tell of",
+            ),
+            gauge(
+                "valerix_backup_duration_seconds",
+                &["namespace", "policy"],
+                "how long the run took that stored the newest archive",
+            ),
+            gauge(
+                "valerix_backup_verified_timestamp_seconds",
+                &["namespace", "policy"],
+                "when the newest archive was stored that a trial restore has verified; not there before the first",
+            ),
+            gauge(
+                "valerix_backup_restore_seconds",
+                &["namespace", "policy"],
+                "how long fetching and restoring took in the last trial restore; not there before the first",
+            ),
+            gauge(
                 "valerix_restore_failed",
                 &["namespace", "restore"],
                 "1 for a Restore that has failed",

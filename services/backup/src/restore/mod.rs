@@ -158,8 +158,7 @@ impl Run {
         })
         .await?;
         if let Some(roles) = &roles {
-            let creation = async { Ok(target.create_roles(roles).await?) };
-            let note = self.interruptible(stop.as_mut(), creation).await?;
+            let note = self.interruptible(stop.as_mut(), target.create_roles(roles)).await?;
             self.say(|status| {
                 if let Some(first) = status.databases.first_mut() {
                     first.note = noted(first.note.take(), note.as_deref());

@@ -86,6 +86,11 @@ async fn in_a_bucket_only_this_policys_objects_go_and_only_once_enough_were_rest
     let mut record = harness.api.record("nightly-20260821");
     record["status"]["verified"] = "Restored".into();
     harness.api.put(record);
+    // What an earlier policy of the name has had restored says nothing about an archive of this one.
+    let mut record = harness.api.record("nightly-20260822");
+    record["status"]["verified"] = "Restored".into();
+    record["spec"]["policyRef"]["uid"] = "earlier".into();
+    harness.api.put(record);
     harness.put_record("nightly-20260823", "2026-08-23");
     let ended = harness.run("third").await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);

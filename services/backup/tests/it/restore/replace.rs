@@ -3,7 +3,7 @@
 use super::harness::Restoring;
 use crate::{
     api::{Moment, Trap},
-    harness::{Database, SMALL},
+    harness::{Database, SMALL, quoted},
 };
 use serde_json::json;
 use sqlx::Executor;
@@ -217,4 +217,32 @@ async fn a_rename_that_fails_opens_the_old_database_again() {
         "500"
     );
     restoring.drop_databases(&living.name[..20]).await;
+}
+
+/// The second of the two renames fails: the first one has not happened either.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_swap_is_none() {
+    let living = Database::new("living", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    restoring.replacing("orders", &living.name);
+    let trap = Trap::new("Swapping", Moment::After);
+    restoring.harness.api.set_trap(Some(trap.clone()));
+    let pod = restoring.pod("pod", &[]);
+    trap.bitten.notified().await;
+    let staged = restoring.status()["databases"][0]["staged"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    restoring
+        .execute("postgres", &format!("DROP DATABASE {} WITH (FORCE)", quoted(&staged)))
+        .await;
+    trap.release.notify_one();
+    let ended = restoring.harness.ended(pod, "pod").await;
+    restoring.assert_failed(&ended, "SwapFailed", &[&staged, "does not exist"]);
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true)].into(),
+        "under its own name, and open"
+    );
+    living.drop().await;
 }
