@@ -2,11 +2,12 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use std::io::Write as _;
 use tokio_util::sync::CancellationToken;
 use valerix_operator::{
     chaos_experiment,
     runtime::telemetry,
-    settings::{DrainSettings, Settings},
+    settings::{ConvertSettings, DrainSettings, Settings},
 };
 
 #[derive(Parser)]
@@ -20,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Reconciles until told to end. Ends with an error when the lease is lost.
     Run(Settings),
+    /// Prints the ResilientServices that existing Deployments amount to, as YAML; what they cannot say stands on standard error.
+    Convert(ConvertSettings),
     /// Stops every experiment and waits until its fault is gone; run before the operator is removed.
     Drain(DrainSettings),
 }
@@ -43,6 +46,7 @@ async fn main() -> anyhow::Result<()> {
             tokio::task::spawn_blocking(|| telemetry.end()).await?;
             ended?;
         }
+        Command::Convert(settings) => convert(&settings)?,
         Command::Drain(settings) => {
             let telemetry = telemetry::start(settings.operator.log_format);
             let config = kube::Config::infer()
@@ -54,6 +58,24 @@ async fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn convert(settings: &ConvertSettings) -> anyhow::Result<()> {
+    let text = match settings.input() {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?,
+        None => std::io::read_to_string(std::io::stdin()).context("failed to read standard input")?,
+    };
+    let converted = valerix_operator::convert::convert(&text)?;
+    let mut notes = std::io::stderr().lock();
+    for warning in &converted.warnings {
+        writeln!(notes, "warning: {warning}")?;
+    }
+    for command in &converted.commands {
+        writeln!(notes, "to hand over what runs: {command}")?;
+    }
+    std::io::stdout()
+        .write_all(converted.yaml.as_bytes())
+        .context("failed to write to standard output")
 }
 
 async fn cancel_on_signal(shutdown: CancellationToken) {

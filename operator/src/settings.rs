@@ -1,7 +1,11 @@
 //! What the process is told by its environment.
 
 use crate::runtime::{Identity, Scope, telemetry::LogFormat};
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Every address of both families.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "[::]:8080";
@@ -44,6 +48,9 @@ pub struct Settings {
     /// Where health, readiness and metrics are served.
     #[arg(long, env = "LISTEN_ADDRESS", default_value = DEFAULT_LISTEN_ADDRESS)]
     pub listen_address: SocketAddr,
+    /// Where /debug/objects and /debug/log are served: not beyond the pod, as nobody is asked who they are.
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "127.0.0.1:8081")]
+    pub admin_address: SocketAddr,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -61,6 +68,21 @@ pub struct DrainSettings {
     /// How long the runs may take to recover, and once more the operator to end. Unit: seconds.
     #[arg(long = "drain-timeout", env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 120)]
     pub drain_timeout_seconds: u64,
+}
+
+/// Settings of `valerix-operator convert`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConvertSettings {
+    /// File with the manifests, YAML documents; `-` reads standard input.
+    #[arg(short = 'f', long = "filename", default_value = "-")]
+    pub filename: PathBuf,
+}
+
+impl ConvertSettings {
+    /// The file, unless standard input is to be read.
+    pub fn input(&self) -> Option<&Path> {
+        Some(self.filename.as_path()).filter(|path| *path != Path::new("-"))
+    }
 }
 
 impl DrainSettings {
