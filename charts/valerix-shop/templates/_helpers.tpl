@@ -150,6 +150,8 @@ spec:
     liveness: {path: /health}
   resources: {{- toYaml $root.Values.resources | nindent 4 }}
   chaos: {admission: {{ $root.Values.chaos.admission }}}
+  # The chart's PodMonitor asks all of them.
+  monitoring: {mode: None}
   podAnnotations: {prometheus.io/scrape: "true", prometheus.io/port: "9090", prometheus.io/path: /metrics}
   env:
     {{- include "shop.env" (list $root $service) | nindent 4 }}

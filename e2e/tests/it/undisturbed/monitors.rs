@@ -9,7 +9,7 @@ use kube::{
 use serde_json::json;
 use std::time::Duration;
 use valerix_crds::{ResilientService, names::condition as types};
-use valerix_e2e::world::{SHOP, World, eventually, has_condition};
+use valerix_e2e::world::{World, eventually, has_condition};
 
 const DEFINITION: &str = "servicemonitors.monitoring.coreos.com";
 const WAIT: Duration = Duration::from_secs(60);
@@ -29,29 +29,56 @@ fn definition() -> Result<CustomResourceDefinition> {
 #[tokio::test(flavor = "multi_thread")]
 async fn monitors_come_with_their_kind_and_their_absence_is_no_trouble() -> Result<()> {
     let world = World::alone().await?;
-    let client = world.api::<ResilientService>(SHOP).into_client();
+    let test = world.with_namespace("monitors", async |namespace| watched(&world, namespace).await);
+    Box::pin(test).await
+}
+
+async fn watched(world: &World, namespace: &str) -> Result<()> {
+    let services = world.api::<ResilientService>(namespace);
+    let web = json!({"apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService", "metadata": {"name": "web"}, "spec": {
+        "image": world.environment.images.of("python")?, "command": ["python3", "-m", "http.server", "8080"],
+        "ports": [{"name": "http", "containerPort": 8080}], "monitoring": {"port": "http"}, "resilience": {"protocol": "None"}
+    }});
+    services
+        .create(&PostParams::default(), &serde_json::from_value(web)?)
+        .await?;
+    let client = services.into_client();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let kind = GroupVersionKind::gvk("monitoring.coreos.com", "v1", "ServiceMonitor");
-    let monitors: Api<DynamicObject> = Api::namespaced_with(client, SHOP, &ApiResource::from_gvk(&kind));
+    let monitors: Api<DynamicObject> = Api::namespaced_with(client, namespace, &ApiResource::from_gvk(&kind));
+    let get = || async { monitors.get_opt("web").await.ok().flatten() };
     if definitions.get_opt(DEFINITION).await?.is_some() {
         // Somebody else's cluster: its kinds are not ours to remove.
-        ensure!(monitors.get_opt("order").await?.is_some(), "the kind is known, and order has no monitor");
+        eventually(WAIT, get).await.context("web got no monitor")?;
         return Ok(());
     }
     definitions.create(&PostParams::default(), &definition()?).await?;
-    let found = eventually(WAIT, || async { monitors.get_opt("order").await.ok().flatten() }).await;
-    let outcome = found.context("order got no monitor").and_then(|monitor| {
-        let endpoint = &monitor.data["spec"]["endpoints"][0];
-        ensure!(endpoint["port"] == "report" && endpoint["path"] == "/metrics", "{endpoint}");
-        Ok(())
-    });
+    let outcome = eventually(WAIT, get)
+        .await
+        .context("web got no monitor")
+        .and_then(|monitor| {
+            let endpoint = &monitor.data["spec"]["endpoints"][0];
+            ensure!(
+                endpoint["port"] == "http" && endpoint["path"] == "/metrics",
+                "{endpoint}"
+            );
+            Ok(())
+        });
     definitions.delete(DEFINITION, &DeleteParams::default()).await?;
     outcome?;
-    let gone = eventually(WAIT, || async { definitions.get_opt(DEFINITION).await.ok()?.is_none().then_some(()) }).await;
+    let gone = eventually(WAIT, || async {
+        definitions.get_opt(DEFINITION).await.ok()?.is_none().then_some(())
+    })
+    .await;
     gone.context("the definition stays")?;
     let ready = |service: &ResilientService| {
-        service.status.as_ref().is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
+        service
+            .status
+            .as_ref()
+            .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
     };
-    world.object::<ResilientService>(SHOP, "order", "Ready", WAIT, ready).await?;
+    world
+        .object::<ResilientService>(namespace, "web", "Ready", WAIT, ready)
+        .await?;
     Ok(())
 }
