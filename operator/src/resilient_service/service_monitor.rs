@@ -35,6 +35,7 @@ pub struct ServiceMonitorSpec {
 
 /// One port, asked for one path.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Endpoint {
     /// Name of the Service's port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,6 +46,24 @@ pub struct Endpoint {
     /// How often, in Prometheus' form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<String>,
+    /// Whether a label of a metric counts for more than that of its target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub honor_labels: Option<bool>,
+    /// Labels of every series.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relabelings: Vec<Relabeling>,
+}
+
+/// A label of every series, taken from what is known of its target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Relabeling {
+    /// Where its value comes from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub source_labels: Vec<String>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_label: Option<String>,
 }
 
 /// Who took it up. Versions of the Prometheus operator that write no status leave it out.

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        service_monitor::{Endpoint, ServiceMonitor, ServiceMonitorSpec},
+        service_monitor::{Endpoint, Relabeling, ServiceMonitor, ServiceMonitorSpec},
         validate::{Plan, REPORT_PORT_NAME},
     },
     metadata::{labels, metadata, selector},
@@ -14,6 +14,8 @@ use valerix_crds::{
     names::{HEADLESS_LABEL, NAME_LABEL},
 };
 
+/// Our label of a pod that says which service it is, as Prometheus writes it.
+const NAME_OF_POD: &str = "__meta_kubernetes_pod_label_resilience_valerix_io_service";
 const DEFAULT_PATH: &str = "/metrics";
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -32,6 +34,7 @@ pub fn build_service_monitor(plan: &Plan) -> Option<ServiceMonitor> {
     // The headless Service alone: the other one has ports of the same names, and each pod would be asked twice.
     let mut services = selector(&plan.name);
     services.insert(HEADLESS_LABEL.to_owned(), "true".to_owned());
+
     Some(ServiceMonitor {
         metadata: ObjectMeta {
             labels: Some(all_labels),
@@ -47,6 +50,12 @@ pub fn build_service_monitor(plan: &Plan) -> Option<ServiceMonitor> {
                 port: Some(port),
                 path: Some(monitoring.path.unwrap_or_else(|| DEFAULT_PATH.to_owned())),
                 interval: Some(in_prometheus_form(interval.unwrap_or(DEFAULT_INTERVAL))),
+                honor_labels: Some(true),
+                // By this the alerts group; it would be the name of the headless Service.
+                relabelings: vec![Relabeling {
+                    source_labels: vec![NAME_OF_POD.to_owned()],
+                    target_label: Some("service".to_owned()),
+                }],
             }],
         },
         status: None,
@@ -74,6 +83,12 @@ mod tests {
         json!(build_service_monitor(&plan))
     }
 
+    /// What is asked, and how often.
+    fn asked(built: &Value) -> Value {
+        let endpoint = &built["spec"]["endpoints"][0];
+        json!([endpoint["port"], endpoint["path"], endpoint["interval"]])
+    }
+
     #[test]
     fn who_serves_no_metrics_is_not_asked_for_them() {
         let ports = json!([{"name": "http", "containerPort": 80}]);
@@ -87,8 +102,7 @@ mod tests {
             Value::Null
         );
         let own = json!({"image": "a", "ports": ports, "resilience": none, "monitoring": {"port": "http", "interval": "5s1m"}});
-        let expected = json!([{"port": "http", "path": "/metrics", "interval": "65s"}]);
-        assert_eq!(built(own)["spec"]["endpoints"], expected);
+        assert_eq!(asked(&built(own)), json!(["http", "/metrics", "65s"]));
     }
 
     #[test]
@@ -97,7 +111,6 @@ mod tests {
         let built = built(json!({"image": "a", "monitoring": {"labels": labels, "interval": "1500ms"}}));
         assert_eq!(built["metadata"]["labels"]["release"], "prometheus");
         assert_eq!(built["metadata"]["labels"]["resilience.valerix.io/service"], "order");
-        let expected = json!([{"port": "report", "path": "/metrics", "interval": "1500ms"}]);
-        assert_eq!(built["spec"]["endpoints"], expected);
+        assert_eq!(asked(&built), json!(["report", "/metrics", "1500ms"]));
     }
 }
