@@ -8,6 +8,10 @@ pub const MANAGED_BY: &str = "valerix";
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// Label that names the ResilientService that a child belongs to.
 pub const SERVICE_LABEL: &str = "resilience.valerix.io/service";
+/// Label on the headless Service that names every pod of a service: what scrapes the pods finds it by that.
+pub const HEADLESS_LABEL: &str = "resilience.valerix.io/headless";
+/// Annotation that lets a ResilientService take over an object of a child's name that nobody controls: `true`.
+pub const ADOPT_ANNOTATION: &str = "resilience.valerix.io/adopt";
 /// Label that names the BackupPolicy that a record, Job or pod belongs to.
 pub const POLICY_LABEL: &str = "resilience.valerix.io/policy";
 /// Label on a Backup record and its Job: the day it stands for, `yyyy-mm-dd`.

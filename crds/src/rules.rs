@@ -118,7 +118,12 @@ fn what_is_right_passes() {
             "strategy": {"type": "RollingUpdate", "maxSurge": "100%", "maxUnavailable": 0},
             "securityContext": {"seccompProfile": {"type": "Unconfined"}},
             "probes": {"readiness": {"type": "TCP", "port": "http"}},
-            "networkPolicy": {"mode": "None"}
+            "networkPolicy": {"mode": "None"},
+            "monitoring": {"mode": "None"}
+        })),
+        service(json!({
+            "ports": [{"name": "http", "containerPort": 80}, {"name": "stats", "containerPort": 81}],
+            "monitoring": {"mode": "Auto", "interval": "1s", "port": "stats", "path": "/stats/prometheus", "labels": {"release": "prometheus"}}
         })),
         // At the bounds of every rule that compares.
         object(
@@ -360,6 +365,22 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
         (
             service(json!({"networkPolicy": {"mode": "None", "egressTo": []}})),
             "belong to mode Managed",
+        ),
+        (
+            service(json!({"monitoring": {"mode": "None", "interval": "10s"}})),
+            "belong to mode Auto",
+        ),
+        (
+            service(json!({"monitoring": {"interval": "999ms"}})),
+            "interval must be at least 1s",
+        ),
+        (
+            service(json!({"ports": [{"name": "http", "containerPort": 80}], "monitoring": {"port": "metrics"}})),
+            "monitoring.port must be the name of one of ports",
+        ),
+        (
+            service(json!({"monitoring": {"port": "http"}})),
+            "monitoring.port must be the name of one of ports",
         ),
         (
             service(json!({"configReload": {"deadline": "999ms"}})),

@@ -2,8 +2,10 @@
 //!
 //! One folder per kind, each with the steps dereference, validate, build, apply and status; `runtime` is what they share and knows none of them.
 
+mod admin;
 pub mod backup_policy;
 pub mod chaos_experiment;
+pub mod convert;
 #[cfg(test)]
 mod fake_api;
 pub mod resilient_service;
@@ -112,6 +114,7 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
         served = runtime::server::serve(runtime.clone(), address) => {
             return served.map_err(|source| Error::Serve { address, source });
         }
+        () = admin::serve(ctx.clone()) => {}
         () = runtime.broken.cancelled() => return Err(Error::PartEnded),
         () = until_drained => {}
     }

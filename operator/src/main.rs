@@ -2,12 +2,13 @@
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use std::io::Write as _;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use valerix_operator::{
     chaos_experiment,
     runtime::telemetry,
-    settings::{DrainSettings, Settings, VerifySettings},
+    settings::{ConvertSettings, DrainSettings, Settings, VerifySettings},
 };
 
 #[derive(Parser)]
@@ -21,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Reconciles until told to end. Ends with an error when the lease is lost.
     Run(Settings),
+    /// Prints the ResilientServices that existing Deployments amount to, as YAML; what they cannot say stands on standard error.
+    Convert(ConvertSettings),
     /// Stops every experiment and waits until its fault is gone; run before the operator is removed.
     Drain(DrainSettings),
     /// Runs one experiment and shows what happens. Exit code: 0 Pass, 1 Fail, 2 no verdict (Skipped, Stopped, Error,
@@ -47,6 +50,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             tokio::task::spawn_blocking(|| telemetry.end()).await?;
             ended?;
         }
+        Command::Convert(settings) => convert(&settings)?,
         Command::Drain(settings) => {
             let telemetry = telemetry::start(settings.operator.log_format);
             let config = kube::Config::infer()
@@ -77,6 +81,24 @@ async fn main() -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn convert(settings: &ConvertSettings) -> anyhow::Result<()> {
+    let text = match settings.input() {
+        Some(path) => std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?,
+        None => std::io::read_to_string(std::io::stdin()).context("failed to read standard input")?,
+    };
+    let converted = valerix_operator::convert::convert(&text)?;
+    let mut notes = std::io::stderr().lock();
+    for warning in &converted.warnings {
+        writeln!(notes, "warning: {warning}")?;
+    }
+    for command in &converted.commands {
+        writeln!(notes, "to hand over what runs: {command}")?;
+    }
+    std::io::stdout()
+        .write_all(converted.yaml.as_bytes())
+        .context("failed to write to standard output")
 }
 
 async fn cancel_on_signal(shutdown: CancellationToken) {

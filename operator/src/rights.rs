@@ -138,6 +138,12 @@ pub const ROLES: &[Rules] = &[
                 "resilient_service/apply: who may talk to the pods",
             ),
             right(
+                "monitoring.coreos.com",
+                &["servicemonitors"],
+                KEEP,
+                "resilient_service/apply: who scrapes the pods, where the cluster knows the kind",
+            ),
+            right(
                 "apps",
                 &["replicasets"],
                 READ,
@@ -184,7 +190,7 @@ pub const ROLES: &[Rules] = &[
                 "",
                 &["events"],
                 &["list"],
-                "backup_policy/apply and restore/apply: a Job says in its events only why it has no pod",
+                "backup_policy/apply and restore/apply: a Job says in its events only why it has no pod; resilient_service/mounts: a pod, what its volumes lack",
             ),
             right(
                 "events.k8s.io",
@@ -263,6 +269,13 @@ pub const ROLES: &[Rules] = &[
         template: "valerix.rules.cluster",
         granted: "to the operator, cluster-wide in both forms, because a Role cannot grant it",
         rights: &[
+            right(
+                "apiextensions.k8s.io",
+                &["customresourcedefinitions"],
+                &["get", "list", "watch"],
+                "runtime/definition: whether the cluster knows ServiceMonitors, which the Prometheus operator brings",
+            )
+            .on(&["servicemonitors.monitoring.coreos.com"]),
             right(
                 "rbac.authorization.k8s.io",
                 &["clusterroles"],

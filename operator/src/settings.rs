@@ -2,7 +2,11 @@
 
 use crate::chaos_experiment::AllowedUrl;
 use crate::runtime::{Identity, Scope, telemetry::LogFormat};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Every address of both families.
 pub const DEFAULT_LISTEN_ADDRESS: &str = "[::]:8080";
@@ -48,6 +52,9 @@ pub struct Settings {
     /// Where health, readiness and metrics are served.
     #[arg(long, env = "LISTEN_ADDRESS", default_value = DEFAULT_LISTEN_ADDRESS)]
     pub listen_address: SocketAddr,
+    /// Where /debug/objects and /debug/log are served: not beyond the pod, as nobody is asked who they are.
+    #[arg(long, env = "ADMIN_ADDRESS", default_value = "127.0.0.1:8081")]
+    pub admin_address: SocketAddr,
     /// How log lines look.
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,
@@ -97,6 +104,21 @@ pub struct VerifySettings {
     /// File that the report is written to as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+}
+
+/// Settings of `valerix-operator convert`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConvertSettings {
+    /// File with the manifests, YAML documents; `-` reads standard input.
+    #[arg(short = 'f', long = "filename", default_value = "-")]
+    pub filename: PathBuf,
+}
+
+impl ConvertSettings {
+    /// The file, unless standard input is to be read.
+    pub fn input(&self) -> Option<&Path> {
+        Some(self.filename.as_path()).filter(|path| *path != Path::new("-"))
+    }
 }
 
 impl DrainSettings {

@@ -177,6 +177,8 @@ spec:
   networkPolicy:
     ingressFrom: {{- include "shop.admitted" (list $root $service) | trim | nindent 6 }}
   {{- end }}
+  # The chart's PodMonitor asks all of them.
+  monitoring: {mode: None}
   podAnnotations: {prometheus.io/scrape: "true", prometheus.io/port: "9090", prometheus.io/path: /metrics}
   env:
     {{- include "shop.env" (list $root $service) | nindent 4 }}

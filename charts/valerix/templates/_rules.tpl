@@ -45,6 +45,10 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
+# resilient_service/apply: who scrapes the pods, where the cluster knows the kind
+- apiGroups: [monitoring.coreos.com]
+  resources: [servicemonitors]
+  verbs: [get, list, watch, create, patch, delete]
 # resilient_service/rollout: which template is the current one
 - apiGroups: [apps]
   resources: [replicasets]
@@ -77,7 +81,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
   verbs: [get, list, watch]
-# backup_policy/apply and restore/apply: a Job says in its events only why it has no pod
+# backup_policy/apply and restore/apply: a Job says in its events only why it has no pod; resilient_service/mounts: a pod, what its volumes lack
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
@@ -134,6 +138,11 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 {{- end }}
 {{/* Granted to the operator, cluster-wide in both forms, because a Role cannot grant it. */}}
 {{- define "valerix.rules.cluster" -}}
+# runtime/definition: whether the cluster knows ServiceMonitors, which the Prometheus operator brings
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [servicemonitors.monitoring.coreos.com]
+  verbs: [get, list, watch]
 # backup_policy/apply: the one role that it may hand on, to the Job of a backup
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [clusterroles]

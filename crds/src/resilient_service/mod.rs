@@ -3,6 +3,7 @@
 mod concurrency;
 mod guard;
 mod inbound;
+mod monitoring;
 mod pod;
 mod policy;
 mod probes;
@@ -14,6 +15,7 @@ mod workload;
 pub use concurrency::{Concurrency, ConcurrencyType, Priorities, Priority, PriorityHeader, RoutePriority};
 pub use guard::{Guard, GuardInbound, GuardMode, GuardOutbound, GuardPort, GuardProtocol, GuardTargets, UnknownHosts};
 pub use inbound::{Idempotency, Inbound, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope, RateLimit, RateLimitRule};
+pub use monitoring::{Monitoring, MonitoringMode};
 pub use pod::{
     Capabilities, SeccompProfile, SeccompProfileType, SecurityContext, TaintEffect, Toleration, TolerationOperator,
     VolumeMount,

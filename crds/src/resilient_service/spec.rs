@@ -2,6 +2,7 @@
 
 use super::{
     guard::Guard,
+    monitoring::Monitoring,
     pod::{SecurityContext, Toleration, VolumeMount},
     policy::Resilience,
     probes::Probes,
@@ -61,6 +62,8 @@ use std::collections::BTreeMap;
         .message("terminationGracePeriodSeconds must cover resilience.inbound.timeout (15s when absent) plus lifecycle.preStopSleep (5s when absent), or requests in flight are cut when a pod ends"),
     validation = Rule::new("(has(self.minReadySeconds) ? self.minReadySeconds : 0) < (has(self.progressDeadlineSeconds) ? self.progressDeadlineSeconds : 300)")
         .message("progressDeadlineSeconds (300 when absent) must be more than minReadySeconds: a pod cannot count as available before; raise it, or wait less"),
+    validation = Rule::new("!has(self.monitoring) || !has(self.monitoring.port) || has(self.ports) && self.ports.exists(p, p.name == self.monitoring.port)")
+        .message("monitoring.port must be the name of one of ports: add the port, correct the name, or leave it out for the report's port"),
     validation = Rule::new("!has(self.guard) || !has(self.guard.mode) || self.guard.mode != 'Sidecar' || !has(self.resilience) || !has(self.resilience.protocol) || self.resilience.protocol != 'None'")
         .message("resilience.protocol None contradicts guard.mode Sidecar, which reports for any image: remove protocol, or set guard.mode to Off"),
     validation = Rule::new("!has(self.guard) || !has(self.guard.inbound) || !has(self.guard.inbound.ports) || self.guard.inbound.ports.all(g, has(self.ports) && self.ports.exists(p, p.name == g.name))")
@@ -193,6 +196,9 @@ pub struct ResilientServiceSpec {
     /// Who may talk to the pods, and with whom they may. Default: none, everybody with everybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_policy: Option<NetworkPolicy>,
+    /// How the pods' metrics are found. Default: by a ServiceMonitor, where the cluster knows that kind and the pods report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
     /// How a new policy reaches the process. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_reload: Option<ConfigReload>,
@@ -401,7 +407,7 @@ pub(super) fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
-fn label_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn label_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "object",
         "maxProperties": 32,

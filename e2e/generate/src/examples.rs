@@ -439,6 +439,7 @@ fn service(image: &str) -> ResilientServiceSpec {
         disruption: None,
         topology_spread: None,
         network_policy: None,
+        monitoring: None,
         config_reload: None,
         chaos: None,
         resilience: None,

@@ -99,6 +99,22 @@ fn refused() -> Vec<(Value, &'static str)> {
             "belong to mode Managed",
         ),
         (
+            service(json!({"monitoring": {"mode": "None", "interval": "10s"}})),
+            "belong to mode Auto",
+        ),
+        (
+            service(json!({"monitoring": {"interval": "999ms"}})),
+            "interval must be at least 1s",
+        ),
+        (
+            service(json!({"ports": [{"name": "http", "containerPort": 80}], "monitoring": {"port": "metrics"}})),
+            "monitoring.port must be the name of one of ports",
+        ),
+        (
+            service(json!({"monitoring": {"port": "http"}})),
+            "monitoring.port must be the name of one of ports",
+        ),
+        (
             service(json!({"configReload": {"deadline": "999ms"}})),
             "deadline must be at least 1s",
         ),

@@ -254,7 +254,15 @@ impl FakeApi {
             .and_then(|version| version.parse::<u64>().ok())
             .unwrap_or(0);
         let selector = path::parameter(query, "labelSelector").unwrap_or_default();
+        let wanted_name = path::named_by(query);
+        let target = ResourcePath {
+            name: wanted_name.or(target.name),
+            ..target
+        };
         let state = self.lock();
+        if let Err(refusal) = state.store.known(&target) {
+            return respond(StatusCode::NOT_FOUND, &failure(404, refusal.reason, &refusal.message));
+        }
         if state.store.has_forgotten(since) {
             let status = failure(410, "Expired", "too old resource version");
             let line = format!("{}\n", json!({"type": "ERROR", "object": status}));

@@ -55,6 +55,18 @@ pub fn parameter(query: &str, name: &str) -> Option<String> {
     })
 }
 
+/// The name that a field selector asks for, the only field that this server selects by.
+pub fn named_by(query: &str) -> Option<String> {
+    let selector = parameter(query, "fieldSelector")?;
+    selector.strip_prefix("metadata.name=").map(str::to_owned)
+}
+
+/// Whether this server serves a group and version without a definition: Kubernetes' own and ours.
+pub fn is_taken_as_there(api_version: &str) -> bool {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    !group.contains('.') || group.ends_with(".k8s.io") || group == "resilience.valerix.io"
+}
+
 /// Whether labels satisfy a selector of equalities and existences.
 pub fn selects(selector: &str, object: &serde_json::Value) -> bool {
     let label = |key: &str| {

@@ -115,6 +115,7 @@ impl Store {
         query: &str,
         body: &Value,
     ) -> Result<Value, Refusal> {
+        self.known(target)?;
         match (method, &target.name) {
             (&Method::GET, None) => Ok(self.list(target, query)),
             (&Method::GET, Some(_)) => self.existing(target).map(|(_, object)| object),
@@ -129,15 +130,28 @@ impl Store {
         }
     }
 
+    /// Kinds of others are there while their definition is, as in Kubernetes.
+    pub fn known(&self, target: &ResourcePath) -> Result<(), Refusal> {
+        let is_other = !path::is_taken_as_there(&target.api_version);
+        let group = target.api_version.split('/').next().unwrap_or_default();
+        let definition = format!("{}.{group}", target.plural);
+        if is_other && !self.objects.keys().any(|(_, _, _, name)| *name == definition) {
+            return refuse(404, "NotFound", "the server could not find the requested resource");
+        }
+        Ok(())
+    }
+
     fn list(&self, target: &ResourcePath, query: &str) -> Value {
         let selector = path::parameter(query, "labelSelector").unwrap_or_default();
+        let wanted_name = path::named_by(query);
         let items: Vec<&Value> = self
             .objects
             .iter()
-            .filter(|((api_version, plural, namespace, _), object)| {
+            .filter(|((api_version, plural, namespace, name), object)| {
                 *api_version == target.api_version
                     && *plural == target.plural
                     && target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+                    && wanted_name.as_ref().is_none_or(|wanted| wanted == name)
                     && path::selects(&selector, object)
             })
             .map(|(_, object)| object)
@@ -179,7 +193,9 @@ impl Store {
     fn insert(&mut self, key: Key, mut object: Value) -> Value {
         let uid = format!("uid-{}", self.version + 1);
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("namespace".into(), json!(key.2));
+            if !key.2.is_empty() {
+                metadata.insert("namespace".into(), json!(key.2));
+            }
             metadata.entry("uid").or_insert(json!(uid));
             metadata.insert("creationTimestamp".into(), json!("2026-01-01T00:00:00Z"));
             metadata.insert("generation".into(), json!(1));
@@ -241,7 +257,8 @@ impl Store {
         if wants_uid && old.pointer("/metadata/uid") != body.pointer("/metadata/uid") {
             return refuse(422, "Invalid", "metadata.uid: field is immutable");
         }
-        let mine = self.applied.get(&manager_key).cloned().unwrap_or(Value::Null);
+        let mine = self.applied.get(&manager_key).cloned();
+        let mine = mine.unwrap_or_else(|| handed_to(&manager, &old));
         if !query.contains("force=true")
             && let Some(field) = apply::conflict(&old, &mine, body)
         {
@@ -255,6 +272,9 @@ impl Store {
             .collect();
         let mut object = apply::merge(&old, &mine, body, &others);
         keep_identity(&old, &mut object);
+        if key.1 == "deployments" && old.pointer("/spec/selector") != object.pointer("/spec/selector") {
+            return refuse(422, "Invalid", "spec.selector: Invalid value: field is immutable");
+        }
         self.applied.insert(manager_key, body.clone());
         Ok(self.update(key, &old, object))
     }
@@ -363,6 +383,26 @@ impl Store {
     }
 }
 
+/// What an object says that a manager applied, although it never did: all but metadata, as somebody wrote it into
+/// `managedFields`. Of those this server knows nothing else.
+fn handed_to(manager: &str, object: &Value) -> Value {
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let is_theirs = |entry: &&Value| entry["manager"] == json!(manager) && entry["operation"] == json!("Apply");
+    let Some(fields) = entries
+        .into_iter()
+        .flatten()
+        .find(is_theirs)
+        .map(|entry| &entry["fieldsV1"])
+    else {
+        return Value::Null;
+    };
+    let named = object.as_object().into_iter().flatten();
+    named
+        .filter(|(name, _)| *name != "metadata" && fields.get(format!("f:{name}")).is_some())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
 fn has_finalizers(object: &Value) -> bool {
     let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
     finalizers.is_some_and(|finalizers| !finalizers.is_empty())
@@ -372,7 +412,8 @@ fn key(target: &ResourcePath) -> Option<Key> {
     Some((
         target.api_version.clone(),
         target.plural.clone(),
-        target.namespace.clone()?,
+        // Of a kind without namespaces.
+        target.namespace.clone().unwrap_or_default(),
         target.name.clone()?,
     ))
 }

@@ -2,13 +2,14 @@
 //! changes children.
 
 use super::{
-    build::Resources,
+    build::{Resources, fit_selector},
     dereference::{Children, Observed, named},
 };
 use crate::runtime::{
     Category,
-    apply::{Applied, Applier, Error},
+    apply::{Applied, Applier, Error, Handover},
 };
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt::Debug, sync::Arc};
@@ -56,8 +57,15 @@ impl ChildResults {
     }
 }
 
-/// Applies everything of one service. The Deployment waits until everything that its pods need stands.
-pub async fn apply(resources: Resources, observed: &Observed, owner: &str, applier: &Applier) -> ChildResults {
+/// Applies everything of one service. The Deployment waits until everything that its pods need stands. A Service that is
+/// handed over leads to the pods of before until ours serve: `may_switch`.
+pub async fn apply(
+    resources: Resources,
+    observed: &Observed,
+    owner: &str,
+    may_switch: bool,
+    applier: &Applier,
+) -> ChildResults {
     let Resources {
         service_account,
         config_map,
@@ -67,6 +75,7 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
         disruption_budget,
         deployment,
         autoscaler,
+        service_monitor,
     } = resources;
     let Children {
         service_accounts,
@@ -76,6 +85,7 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
         disruption_budgets,
         deployments,
         autoscalers,
+        service_monitors,
     } = &observed.children;
     let mut applied = ChildResults::default();
     // Two that write the same replicas would undo each other's work for a round.
@@ -85,7 +95,11 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
     }
     applied.child(applier, &config_map, config_maps).await;
     if let Some(service) = &service {
-        applied.child(applier, service, services).await;
+        let handover = Handover {
+            is_due: may_switch,
+            ..Handover::default()
+        };
+        applied.child_with(applier, service, services, &handover).await;
     }
     applied.child(applier, &pods_service, services).await;
     if let Some(network_policy) = &network_policy {
@@ -96,12 +110,14 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
     }
     if applied.first_error().is_none() {
         match autoscaler.as_ref().and_then(|autoscaler| autoscaler.spec.as_ref()) {
-            None => applied.child(applier, &deployment, deployments).await,
+            None => applied.child_with(applier, &deployment, deployments, &standing()).await,
             Some(scaling) => {
                 let live = named(deployments, &deployment.name_any());
-                let result = applier
-                    .apply_scaled(&deployment, live, scaling.min_replicas.unwrap_or(1))
-                    .await;
+                let least = scaling.min_replicas.unwrap_or(1);
+                let handover = standing();
+                let scaled = applier.apply_scaled(&deployment, live, least, &handover);
+                // Boxed, because every reconcile would carry its room, and few services are scaled so.
+                let result = Box::pin(scaled).await;
                 applied.note(&deployment, result);
             }
         }
@@ -109,6 +125,10 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
         if let Some(autoscaler) = &autoscaler {
             applied.child(applier, autoscaler, autoscalers).await;
         }
+    }
+    // Nothing waits for it, and it waits for nothing but the way to the API server.
+    if let Some(service_monitor) = &service_monitor {
+        applied.child(applier, service_monitor, service_monitors).await;
     }
     let wanted_services = [names(&service), vec![pods_service.name_any()]].concat();
     applied.prune(applier, services, &wanted_services, owner).await;
@@ -125,9 +145,24 @@ pub async fn apply(resources: Resources, observed: &Observed, owner: &str, appli
         .prune(applier, disruption_budgets, &names(&disruption_budget), owner)
         .await;
     applied
+        .prune(applier, service_monitors, &names(&service_monitor), owner)
+        .await;
+    applied
         .prune(applier, deployments, &[deployment.name_any()], owner)
         .await;
     applied
+}
+
+/// A Deployment that is handed over goes on selecting its pods as it does.
+fn standing() -> Handover<Deployment> {
+    Handover {
+        fit: |desired, live| {
+            if let Some(spec) = &live.spec {
+                fit_selector(desired, &spec.selector);
+            }
+        },
+        is_due: true,
+    }
 }
 
 /// The name of an object that may not be wanted, as what is not to be removed.
@@ -146,10 +181,24 @@ impl ChildResults {
             + Send
             + Sync,
     {
+        self.child_with(applier, desired, cached, &Handover::default()).await;
+    }
+
+    async fn child_with<K>(&mut self, applier: &Applier, desired: &K, cached: &[Arc<K>], handover: &Handover<K>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize
+            + Send
+            + Sync,
+    {
         if self.is_cut_off() {
             return;
         }
-        let result = applier.apply(desired, named(cached, &desired.name_any())).await;
+        let cached = named(cached, &desired.name_any());
+        let result = applier.apply_with(desired, cached, handover).await;
         self.note(desired, result);
     }
 

@@ -2,17 +2,22 @@
 
 use super::{
     reports::{Contact, PodReport, ReportStore},
+    service_monitor::ServiceMonitor,
     stores::Stores,
     validate::{GuardPlan, fewest_replicas},
 };
+use crate::runtime::Hindrance;
 use chrono::{DateTime, Utc};
-use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
-    autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, Pod, Service, ServiceAccount},
-    discovery::v1::EndpointSlice,
-    networking::v1::NetworkPolicy,
-    policy::v1::PodDisruptionBudget,
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        autoscaling::v2::HorizontalPodAutoscaler,
+        core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+        discovery::v1::EndpointSlice,
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::ResourceExt;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
@@ -38,6 +43,8 @@ pub struct Observed {
     pub pods: Vec<Arc<Pod>>,
     /// The ReplicaSets of its Deployment.
     pub replica_sets: Vec<Arc<ReplicaSet>>,
+    /// What a pod that waits for its volumes waits for, where it is known; no cache holds it.
+    pub unmounted: Option<Hindrance>,
 }
 
 /// Objects with the service's label.
@@ -57,6 +64,8 @@ pub struct Children {
     pub deployments: Vec<Arc<Deployment>>,
     /// HorizontalPodAutoscalers.
     pub autoscalers: Vec<Arc<HorizontalPodAutoscaler>>,
+    /// ServiceMonitors.
+    pub service_monitors: Vec<Arc<ServiceMonitor>>,
 }
 
 /// A ready pod and what it says of itself.
@@ -139,6 +148,12 @@ impl Observed {
             .any(|pod| !is_over(pod) && pod.labels().get(GUARD_LABEL) != Some(&shape))
     }
 
+    /// How the Deployment of this name selects its pods, if it stands.
+    pub fn standing_selector(&self, deployment: &str) -> Option<LabelSelector> {
+        let spec = named(&self.children.deployments, deployment)?.spec.as_ref()?;
+        Some(spec.selector.clone())
+    }
+
     /// The live bytes of one key of the ConfigMap.
     pub fn document(&self, config_map: &str, key: &str) -> Option<&str> {
         let data = named(&self.children.config_maps, config_map)?.data.as_ref()?;
@@ -193,10 +208,12 @@ pub fn dereference(service: &ResilientService, stores: &Stores, reports: &Report
             disruption_budgets: stores.disruption_budgets.of(&namespace, &name),
             deployments: stores.deployments.of(&namespace, &name),
             autoscalers: stores.autoscalers.of(&namespace, &name),
+            service_monitors: stores.service_monitors.of(&namespace, &name),
         },
         ready_pods,
         pods,
         replica_sets: stores.replica_sets.of(&namespace, &name),
+        unmounted: None,
     }
 }
 

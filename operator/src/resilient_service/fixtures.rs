@@ -156,6 +156,7 @@ fn pool() -> Value {
             "ingressFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "edge"}}}],
             "egressTo": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
         },
+        "monitoring": {"mode": "Auto", "interval": "15s", "port": "admin", "path": "/stats", "labels": {"release": "prometheus"}},
         "configReload": {"strategy": "Rollout", "deadline": "90s"}
     })
 }

@@ -1,6 +1,6 @@
 //! What is remembered of each service between two reconciles: pacing only. Losing it costs nothing but haste.
 
-use super::nudge::Pacing;
+use super::{mounts::Mounts, nudge::Pacing};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use std::{
@@ -46,6 +46,8 @@ pub struct Notes {
     pub awaiting: Awaiting,
     /// Who else writes the Deployment's replicas.
     pub contest: Contest,
+    /// What a pod waits for before its containers are made.
+    pub mounts: Mounts,
     /// Hash of the configuration that was told to be accepted.
     pub accepted: Option<String>,
 }

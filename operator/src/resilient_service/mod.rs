@@ -1,4 +1,4 @@
-//! Keeps ResilientServices true. Reads stores only; writes children in `apply`, nudges in `nudge`, status in `publish`,
+//! Keeps ResilientServices true. Reads stores, and in `mounts` the events of a pod that waits; writes children in `apply`, nudges in `nudge`, status in `publish`,
 //! events in `tell`, nothing else.
 
 mod apply;
@@ -10,11 +10,13 @@ mod fixtures;
 mod follow;
 mod memory;
 mod metrics;
+mod mounts;
 mod nudge;
 mod policy;
 mod quantity;
 mod reports;
 mod rollout;
+mod service_monitor;
 mod status;
 mod stores;
 #[cfg(test)]
@@ -42,12 +44,14 @@ use follow::Follower;
 use kube::{ResourceExt, runtime::controller::Action};
 use memory::Memory;
 use nudge::{Nudger, behind};
+use rollout::Rollout;
 pub use status::Reason;
 use status::{CONFIG_ACCEPTED, Remembered, Work, news, overdue_since, status, wanted};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use valerix_crds::{ResilientService, ResilientServiceStatus, names::policy_config_map};
 use validate::validate;
+pub use validate::violations;
 
 /// Name in metrics, logs and events.
 const CONTROLLER: &str = "resilient-service";
@@ -105,9 +109,10 @@ impl Controller {
             return Ok(Action::await_change());
         }
         let service = self.publisher.newest(cached);
-        let observed = dereference(&service, &self.ctx.stores, &self.ctx.reports);
+        let mut observed = dereference(&service, &self.ctx.stores, &self.ctx.reports);
         self.follow(&service, &observed);
         let mut looks = Looks::default();
+        observed.unmounted = self.mounts(&service, &observed, &mut looks).await;
         let work = self.work(&service, &observed, &mut looks).await;
         if !matches!(work, Work::Paused) {
             self.nudge(&service, &observed, &mut looks);
@@ -155,6 +160,8 @@ impl Controller {
             return Work::Paused;
         }
         plan.has_pods_of_another_shape = observed.has_pods_of_another_shape(plan.guard.as_ref());
+        plan.selector = observed.standing_selector(&plan.name);
+        plan.knows_monitors = self.ctx.stores.service_monitors.is_served();
         plan.replicas = observed.asked_replicas(service);
         let live_replicas = observed
             .live_replicas(&plan.name)
@@ -169,7 +176,8 @@ impl Controller {
         let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
         let owner = service.uid().unwrap_or_default();
         // Boxed, because the desired objects are large and every reconcile would carry their room.
-        let applied = Box::pin(apply(resources, observed, &owner, &self.applier)).await;
+        let may_switch = Rollout::of(observed, &plan.name).serves(plan.replicas);
+        let applied = Box::pin(apply(resources, observed, &owner, may_switch, &self.applier)).await;
         if live_replicas.is_some() && applied.with(Applied::Repaired).any(|child| child.kind == "Deployment") {
             self.memory
                 .with(service, |notes| notes.contest.put_back(Instant::now()));
@@ -277,16 +285,25 @@ impl Controller {
         self.events.tell(&**service, news).await;
     }
 
-    /// Side effect: an event for each child that somebody had changed and we have put back.
+    /// Side effect: an event for each child that was handed over to us, or that somebody had changed and we have put back.
     async fn tell_applied(&self, service: &ResilientService, applied: &ChildResults) {
-        let news = applied.with(Applied::Repaired).map(|child| {
+        let adopted = applied.with(Applied::Adopted).map(|child| {
+            let note = format!(
+                "{} {} was handed over and belongs to this service now",
+                child.kind, child.name
+            );
+            News::good("Adopted", "Apply", note)
+        });
+        let repaired = applied.with(Applied::Repaired).map(|child| {
             let note = format!(
                 "{} {} was changed by somebody else and is as desired again",
                 child.kind, child.name
             );
             News::bad("DriftPutBack", "Apply", note)
         });
-        self.events.tell(service, news.collect::<Vec<_>>()).await;
+        self.events
+            .tell(service, adopted.chain(repaired).collect::<Vec<_>>())
+            .await;
     }
 
     /// Side effect: memory only.

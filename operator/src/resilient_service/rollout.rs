@@ -67,6 +67,11 @@ impl Rollout {
         }
     }
 
+    /// Whether the pods of the current template serve alone: nobody misses those of before.
+    pub fn serves(&self, desired: i32) -> bool {
+        self.is_complete(desired) && self.available >= desired
+    }
+
     /// Whether there is nothing to roll: every pod that exists is of the current template, and there are enough. One
     /// that crashes later begins no rollout.
     pub fn is_complete(&self, desired: i32) -> bool {
@@ -94,7 +99,7 @@ fn hindrance(observed: &Observed, deployment: &Deployment, template: Option<&str
         let of_pod = pod.labels().get(TEMPLATE_LABEL).map(String::as_str);
         template.is_none() || of_pod == template
     });
-    of_pods(pods, &REMEDIES)
+    of_pods(pods, &REMEDIES).or_else(|| observed.unmounted.clone())
 }
 
 fn condition<'a>(deployment: &'a Deployment, kind: &str) -> Option<&'a DeploymentCondition> {

@@ -1,5 +1,6 @@
 //! The caches of this kind: ResilientServices and what belongs to them. Reads watches; writes nothing.
 
+use super::service_monitor::{self, ServiceMonitor};
 use crate::runtime::{Cache, Runtime, Triggers, WatchOptions};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
@@ -34,6 +35,8 @@ pub struct Stores {
     pub deployments: Cache<Deployment>,
     /// HorizontalPodAutoscalers that we made, without their status, which moves with every measurement.
     pub autoscalers: Cache<HorizontalPodAutoscaler>,
+    /// ServiceMonitors that we made, while the cluster knows that kind.
+    pub service_monitors: Cache<ServiceMonitor>,
     /// ReplicaSets of the Deployments, without the parts that nobody reads.
     pub replica_sets: Cache<ReplicaSet>,
     /// EndpointSlices of both Services, made by Kubernetes.
@@ -61,6 +64,10 @@ impl Stores {
             autoscalers: runtime.watch(
                 child("horizontalpodautoscalers", &ours, triggers)
                     .trim(|scaler: &mut HorizontalPodAutoscaler| scaler.status = None),
+            ),
+            service_monitors: runtime.watch(
+                child("servicemonitors", &ours, triggers)
+                    .only_while(runtime.watch_definition(service_monitor::DEFINITION)),
             ),
             replica_sets: runtime.watch(child("replicasets", SERVICE_LABEL, triggers).trim(trim_replica_set)),
             endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, triggers)),

@@ -10,10 +10,15 @@ use clap::Parser;
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
 
+mod admin;
+mod adoption;
+mod campaign;
 mod guard;
+mod monitoring;
 mod passing_time;
 mod recovery;
 mod scaling;
+mod volumes;
 
 const SERVICES: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices";
 const ORDER: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices/order";

@@ -15,7 +15,7 @@ pub use workload::{cpu_percent, least_replicas};
 
 use super::{policy, quantity};
 use crate::runtime::{Violation, Violations};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::{Resource, ResourceExt};
 use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
 use valerix_crds::{
@@ -48,6 +48,11 @@ pub struct Plan {
     pub guard: Option<GuardPlan>,
     /// Whether pods stand that no guard, or one with other ports, stands before: they must be found in the old way.
     pub has_pods_of_another_shape: bool,
+    /// How the Deployment that stands selects its pods, which can never change: one that was taken over says it in its
+    /// own way. None: there is no Deployment yet.
+    pub selector: Option<LabelSelector>,
+    /// Whether the cluster knows ServiceMonitors.
+    pub knows_monitors: bool,
     /// Pods that the Deployment is to have: the specification's number, unless another writer decides.
     pub replicas: i32,
     /// Port of the report, if the image reports.
@@ -123,10 +128,23 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32, guard_imag
         parts,
         guard,
         has_pods_of_another_shape: false,
+        selector: None,
+        knows_monitors: false,
         replicas: fewest_replicas(&service.spec),
         report_port: report_port(&service.spec),
         ready_replicas,
     })
+}
+
+/// What is wrong with a service that is not in a cluster yet, beyond what the schema refuses.
+pub fn violations(service: &Arc<ResilientService>) -> Vec<Violation> {
+    let mut named = ResilientService::clone(service);
+    // Children name their owner by it, so a plan needs one.
+    named.meta_mut().uid.get_or_insert_default();
+    match validate(&Arc::new(named), 0, "guard") {
+        Ok(_) => Vec::new(),
+        Err(Violations(found)) => found,
+    }
 }
 
 fn ports(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {

@@ -3,15 +3,22 @@
 //! At rest this makes no request: an object is compared with the cache first. What the API server writes differently
 //! from us (quantities, for example) is remembered from its answer, so that it is not taken for drift.
 
+mod adopt;
+mod possession;
 mod replicas;
+#[cfg(test)]
+mod tests;
+
+pub use adopt::Handover;
+pub use possession::controller_of;
 
 use super::{Clients, FIELD_MANAGER, Runtime, drift, failure};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::NamespaceResourceScope,
 };
+use possession::{Possession, may_be_handed_over, possession};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -20,7 +27,7 @@ use std::{
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use valerix_crds::names::{APPLIED_ANNOTATION, MANAGED_BY_LABEL};
+use valerix_crds::names::{ADOPT_ANNOTATION, APPLIED_ANNOTATION};
 
 /// What became of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +40,10 @@ pub enum Applied {
     Updated,
     /// It was put back, because somebody else had changed it.
     Repaired,
+    /// It was somebody else's, who had handed it over, and is ours now.
+    Adopted,
+    /// It is handed over to us and serves as it is until the time has come.
+    Waiting,
     /// It is being deleted; it is created again when it is gone.
     Terminating,
 }
@@ -44,7 +55,7 @@ pub enum Error {
     #[error(
         "{kind} {name} exists and belongs to {}; {}",
         owner.as_deref().unwrap_or("somebody else"),
-        way_out(kind, name)
+        way_out(kind, name, owner.as_deref())
     )]
     NotOwned {
         /// Kind of the child.
@@ -79,11 +90,13 @@ pub enum Error {
 }
 
 /// What to do about a name that is taken.
-fn way_out(kind: &str, name: &str) -> &'static str {
-    match (kind, name) {
-        // Every namespace has it and every pod may run as it: handed over, it would go with what it belongs to.
-        ("ServiceAccount", "default") => "give the resource another name: that one is the namespace's own",
-        _ => "rename one of the two, or give it our labels and no controller to hand it over",
+fn way_out(kind: &str, name: &str, owner: Option<&str>) -> String {
+    if !may_be_handed_over(kind, name) {
+        return "give the resource another name: that one is the namespace's own".to_owned();
+    }
+    match owner {
+        Some(_) => "rename one of the two".to_owned(),
+        None => format!("rename one of the two, or hand it over with the annotation {ADOPT_ANNOTATION}: \"true\""),
     }
 }
 
@@ -146,6 +159,23 @@ impl Applier {
             + Send
             + Sync,
     {
+        self.apply_with(desired, cached, &Handover::default()).await
+    }
+
+    /// The same, where what is handed over is taken with care.
+    ///
+    /// # Errors
+    /// As [`Applier::apply`].
+    pub async fn apply_with<K>(&self, desired: &K, cached: Option<&K>, handover: &Handover<K>) -> Result<Applied, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Serialize
+            + Send
+            + Sync,
+    {
         let child = Child::new(desired)?;
         let api: Api<K> = self.clients.api(&desired.namespace().unwrap_or_default());
         let found = match cached {
@@ -172,6 +202,8 @@ impl Applier {
             }
             // Left behind by a deletion with orphans, or brought back from a backup without its owner.
             Possession::Orphan => {}
+            Possession::Offered if handover.is_due => return self.adopt(&api, desired, &live, handover).await,
+            Possession::Offered => return Ok(Applied::Waiting),
             // Of an earlier owner of the name: the garbage collector is on its way.
             Possession::Past => return Ok(Applied::Terminating),
             Possession::Stranger(owner) => {
@@ -332,52 +364,6 @@ impl Child {
     }
 }
 
-/// The owner reference that says who manages an object.
-pub fn controller_of<K: Resource>(object: &K) -> Option<&OwnerReference> {
-    object
-        .meta()
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|reference| reference.controller == Some(true))
-}
-
-/// Whose an object of a child's name is.
-enum Possession {
-    Ours,
-    /// It carries our labels and nobody controls it.
-    Orphan,
-    /// It belongs to an earlier object of its owner's kind and name.
-    Past,
-    /// Kind and name of who controls it, if anybody does.
-    Stranger(Option<String>),
-}
-
-fn possession<K: Resource>(desired: &K, live: &K) -> Possession {
-    let Some(wanted) = controller_of(desired) else {
-        return Possession::Stranger(None);
-    };
-    let Some(found) = controller_of(live) else {
-        let labels = desired.meta().labels.as_ref();
-        let is_labelled = labels.is_some_and(|labels| {
-            labels.contains_key(MANAGED_BY_LABEL)
-                && labels.iter().all(|(key, value)| live.labels().get(key) == Some(value))
-        });
-        return if is_labelled {
-            Possession::Orphan
-        } else {
-            Possession::Stranger(None)
-        };
-    };
-    if found.uid == wanted.uid {
-        Possession::Ours
-    } else if found.kind == wanted.kind && found.name == wanted.name {
-        Possession::Past
-    } else {
-        Possession::Stranger(Some(format!("{} {}", found.kind, found.name)))
-    }
-}
-
 /// The version as a number: versions of one kind grow as numbers since Kubernetes 1.35 by contract and before that in
 /// practice.
 pub(super) fn version<K: Resource>(object: &K) -> u64 {
@@ -392,194 +378,4 @@ pub(super) fn version<K: Resource>(object: &K) -> u64 {
 /// Lower-case hex sha256 of a value: the same value always gives the same text, since our maps are sorted.
 pub fn hash(value: &Value) -> String {
     hex::encode(Sha256::digest(value.to_string().as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        fake_api::{FakeApi, Recorded},
-        runtime::{Identity, Scope},
-    };
-    use k8s_openapi::api::core::v1::ConfigMap;
-
-    const MAP: &str = "/api/v1/namespaces/shop/configmaps/order";
-
-    fn applier(api: &FakeApi) -> Applier {
-        let identity = Identity {
-            pod: "operator-1".into(),
-            uid: "operator-uid".into(),
-        };
-        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
-        Applier::new(&runtime, "test")
-    }
-
-    fn desired(data: Value) -> ConfigMap {
-        let owner = json!({"apiVersion": "v1", "kind": "Owner", "name": "order", "uid": "owner", "controller": true});
-        let labels = json!({"app.kubernetes.io/managed-by": "valerix", "owner": "order"});
-        let metadata = json!({"name": "order", "namespace": "shop", "labels": labels, "ownerReferences": [owner]});
-        serde_json::from_value(json!({"metadata": metadata, "data": data})).unwrap()
-    }
-
-    fn live(api: &FakeApi) -> ConfigMap {
-        serde_json::from_value(api.get(MAP).unwrap()).unwrap()
-    }
-
-    fn last_write(api: &FakeApi) -> Recorded {
-        api.requests().into_iter().rfind(Recorded::is_write).unwrap()
-    }
-
-    #[tokio::test]
-    async fn what_is_new_is_sent_without_force_and_what_is_ours_with_its_uid() {
-        let api = FakeApi::default();
-        let applier = applier(&api);
-        let (both, one) = (desired(json!({"a": "1", "b": "2"})), desired(json!({"a": "1"})));
-        assert_eq!(applier.apply(&both, None).await.unwrap(), Applied::Created);
-        let write = last_write(&api);
-        assert!(
-            !write.query.contains("force=true"),
-            "a stranger may come first: {write:?}"
-        );
-        assert_eq!(
-            applier.apply(&both, Some(&live(&api))).await.unwrap(),
-            Applied::Unchanged
-        );
-        // What is not wanted any more is no part of the comparison; the annotation tells.
-        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Applied::Updated);
-        let write = last_write(&api);
-        assert!(write.query.contains("force=true"), "{write:?}");
-        assert_eq!(write.body["metadata"]["uid"], json!(live(&api).metadata.uid));
-        api.merge(MAP, json!({"data": {"a": "changed"}}));
-        assert_eq!(applier.apply(&one, Some(&live(&api))).await.unwrap(), Applied::Repaired);
-    }
-
-    #[tokio::test]
-    async fn what_the_api_server_writes_in_another_form_was_changed_by_nobody() {
-        let api = FakeApi::default();
-        let wanted = desired(json!({"a": "1"}));
-        applier(&api).apply(&wanted, None).await.unwrap();
-        let mut read = live(&api);
-        // As a quantity or a webhook's image would be: the comparison sees another text, the API server does not.
-        read.data = Some([("a".to_owned(), "1000m".to_owned())].into());
-        let restarted = applier(&api);
-        assert_eq!(restarted.apply(&wanted, Some(&read)).await.unwrap(), Applied::Unchanged);
-        // From now on the form is known.
-        let before = api.requests().len();
-        assert_eq!(
-            restarted.apply(&wanted, Some(&live(&api))).await.unwrap(),
-            Applied::Unchanged
-        );
-        assert_eq!(api.requests().len(), before);
-    }
-
-    #[tokio::test]
-    async fn an_orphan_with_our_labels_is_taken_back_and_a_stranger_is_named() {
-        let api = FakeApi::default();
-        let wanted = desired(json!({"a": "1"}));
-        applier(&api).apply(&wanted, None).await.unwrap();
-        let uid = live(&api).metadata.uid;
-        api.merge(
-            MAP,
-            json!({"metadata": {"ownerReferences": null}, "data": {"a": "old"}}),
-        );
-        let taken = applier(&api).apply(&wanted, Some(&live(&api))).await.unwrap();
-        assert_eq!(taken, Applied::Repaired);
-        let back = live(&api);
-        assert_eq!(controller_of(&back).unwrap().uid, "owner");
-        assert_eq!(
-            (back.metadata.uid, &back.data),
-            (uid, &wanted.data),
-            "the same object as before"
-        );
-
-        let owned_by = |owner: Value| {
-            let mut other = live(&api);
-            other.metadata.owner_references = serde_json::from_value(json!([owner])).unwrap();
-            other
-        };
-        let owner = |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "another", "controller": true});
-        let account = Error::NotOwned {
-            kind: "ServiceAccount".into(),
-            name: "default".into(),
-            owner: None,
-        };
-        assert!(
-            !account.to_string().contains("hand it over"),
-            "it would go with the resource: {account}"
-        );
-        let before = api.requests().len();
-        let refused = applier(&api)
-            .apply(&wanted, Some(&owned_by(owner("Owner", "pay"))))
-            .await;
-        let text = refused.unwrap_err().to_string();
-        assert!(
-            text.starts_with("ConfigMap order exists and belongs to Owner pay; rename"),
-            "{text}"
-        );
-        // An earlier owner of the same name: the garbage collector has not come yet.
-        let past = owned_by(owner("Owner", "order"));
-        assert_eq!(
-            applier(&api).apply(&wanted, Some(&past)).await.unwrap(),
-            Applied::Terminating
-        );
-        let mut unlabelled = live(&api);
-        unlabelled.metadata.owner_references = None;
-        unlabelled.metadata.labels = None;
-        let refused = applier(&api).apply(&wanted, Some(&unlabelled)).await;
-        assert!(
-            matches!(refused, Err(Error::NotOwned { owner: None, .. })),
-            "{refused:?}"
-        );
-        assert_eq!(api.requests().len(), before, "a stranger was written");
-    }
-
-    #[tokio::test]
-    async fn a_cache_that_has_not_seen_our_writing_shows_no_drift_but_of_that_writing_alone() {
-        let api = FakeApi::default();
-        let applier = applier(&api);
-        let numbered = |number: &str| desired(json!({"a": number}));
-        applier.apply(&numbered("1"), None).await.unwrap();
-        let stale = live(&api);
-        for (number, expected) in [
-            ("2", Applied::Updated),
-            ("2", Applied::Unchanged),
-            ("3", Applied::Updated),
-            ("3", Applied::Unchanged),
-        ] {
-            assert_eq!(applier.apply(&numbered(number), Some(&stale)).await.unwrap(), expected);
-        }
-        let mut another = stale;
-        another.metadata.uid = Some("another".into());
-        let before = api.requests().len();
-        let _ = applier.apply(&numbered("3"), Some(&another)).await;
-        assert!(
-            api.requests().len() > before,
-            "what is known of one object says nothing of another"
-        );
-    }
-
-    #[tokio::test]
-    async fn what_goes_is_left_alone_and_what_is_pruned_is_ours_and_named_by_uid() {
-        let api = FakeApi::default();
-        let applier = applier(&api);
-        let wanted = desired(json!({"a": "1"}));
-        applier.apply(&wanted, None).await.unwrap();
-        let mut going = live(&api);
-        going.metadata.deletion_timestamp = serde_json::from_value(json!("2026-08-21T12:00:00Z")).unwrap();
-        going.data = None;
-        let before = api.requests().len();
-        // Of an earlier life, so that nothing else is known of it.
-        let restarted = self::applier(&api);
-        assert_eq!(
-            restarted.apply(&wanted, Some(&going)).await.unwrap(),
-            Applied::Terminating
-        );
-        assert!(!restarted.prune(&going, "owner").await.unwrap());
-        assert!(!restarted.prune(&live(&api), "another").await.unwrap());
-        assert_eq!(api.requests().len(), before);
-        let uid = live(&api).metadata.uid;
-        assert!(applier.prune(&live(&api), "owner").await.unwrap());
-        assert_eq!(last_write(&api).body["preconditions"]["uid"], json!(uid));
-        assert_eq!(api.get(MAP), None);
-    }
 }

@@ -4,16 +4,16 @@
 //! triggers for the kind's own controller. An object that cannot be read is one log line, an event on it and a metric;
 //! the last good version of it stays.
 
-use super::{Events, Runtime, Scope, failure, triggers::Triggers};
+use super::{Events, Presence, Runtime, Scope, failure, triggers::Triggers};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
-    Resource, ResourceExt,
+    Api, Resource, ResourceExt,
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
         WatchStreamExt,
         events::EventType,
-        reflector::{ObjectRef, Store, store},
+        reflector::{ObjectRef, Store, store, store::Writer},
         watcher::{self, Event},
     },
 };
@@ -23,9 +23,10 @@ use std::{
     fmt::Debug,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
+use tokio::sync::watch;
 
 /// A watch is opened anew after this, so that a connection that died silently is noticed within five seconds more.
 /// Unit: seconds.
@@ -52,6 +53,7 @@ pub struct WatchOptions<K> {
     index_label: Option<&'static str>,
     trim: fn(&mut K),
     hook: Hook<K>,
+    presence: Option<watch::Receiver<Presence>>,
 }
 
 impl<K> WatchOptions<K> {
@@ -63,6 +65,7 @@ impl<K> WatchOptions<K> {
             index_label: None,
             trim: |_| {},
             hook: Arc::new(|_| {}),
+            presence: None,
         }
     }
 
@@ -84,6 +87,14 @@ impl<K> WatchOptions<K> {
     #[must_use]
     pub fn trim(mut self, trim: fn(&mut K)) -> Self {
         self.trim = trim;
+        self
+    }
+
+    /// Watches only while the kind is there, see [`Runtime::watch_definition`]; the cache is empty meanwhile and holds
+    /// nobody up.
+    #[must_use]
+    pub fn only_while(mut self, presence: watch::Receiver<Presence>) -> Self {
+        self.presence = Some(presence);
         self
     }
 
@@ -133,6 +144,7 @@ pub struct Cache<K: Resource<DynamicType = ()> + Clone + 'static> {
     index: Index,
     index_label: Option<&'static str>,
     triggers: Triggers<K>,
+    is_served: Arc<AtomicBool>,
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
@@ -142,6 +154,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Cache<K> {
             index: self.index.clone(),
             index_label: self.index_label,
             triggers: self.triggers.clone(),
+            is_served: self.is_served.clone(),
         }
     }
 }
@@ -193,6 +206,11 @@ where
         part.map(|(_, part)| part.state()).unwrap_or_default()
     }
 
+    /// Whether the kind is there and was listed, for one that may be absent; see [`WatchOptions::only_while`].
+    pub fn is_served(&self) -> bool {
+        self.is_served.load(Ordering::Acquire)
+    }
+
     /// The handle that asks the kind's controller to look at an object.
     pub fn triggers(&self) -> &Triggers<K> {
         &self.triggers
@@ -226,10 +244,11 @@ impl Runtime {
     {
         let index = Index::default();
         let triggers = Triggers::default();
+        let is_served = Arc::new(AtomicBool::new(false));
         let options = Arc::new(options);
         let mut parts = Vec::new();
         for scope in &self.scopes {
-            let (reader, mut writer) = store::<K>();
+            let (reader, writer) = store::<K>();
             let watch = Watch {
                 runtime: self.clone(),
                 options: options.clone(),
@@ -239,29 +258,12 @@ impl Runtime {
                 scope: scope.clone(),
                 events: self.events("cache"),
                 counted: AtomicI64::new(0),
+                is_served: is_served.clone(),
             };
             self.readiness.expect(scope, options.name);
             let api = scope.api::<DeserializeGuard<K>>(self.clients.read.clone());
-            let config = watcher::Config {
-                label_selector: options.labels.clone(),
-                timeout: Some(WATCH_SECONDS),
-                ..watcher::Config::default()
-            };
-            let shutdown = self.shutdown.clone();
-            self.spawn(options.name, async move {
-                let events = watcher::watcher(api, config)
-                    .default_backoff()
-                    .inspect_err(|error| watch.failed(error))
-                    .filter_map(|event| std::future::ready(event.ok()))
-                    .take_until(shutdown.cancelled_owned());
-                let mut events = std::pin::pin!(events);
-                while let Some(event) = events.next().await {
-                    if let Some(event) = watch.readable(event) {
-                        writer.apply_watcher_event(&event);
-                        watch.changed(&event);
-                    }
-                }
-            });
+            let config = watch_config(options.labels.clone());
+            self.spawn(options.name, watch.run(api, config, writer));
             parts.push((scope.clone(), reader));
         }
         Cache {
@@ -269,7 +271,17 @@ impl Runtime {
             index,
             index_label: options.index_label,
             triggers,
+            is_served,
         }
+    }
+}
+
+/// How everything is watched.
+pub(super) fn watch_config(labels: Option<String>) -> watcher::Config {
+    watcher::Config {
+        label_selector: labels,
+        timeout: Some(WATCH_SECONDS),
+        ..watcher::Config::default()
     }
 }
 
@@ -284,12 +296,64 @@ struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     events: Events,
     /// What this watch adds to the gauge.
     counted: AtomicI64,
+    is_served: Arc<AtomicBool>,
 }
 
 impl<K> Watch<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
 {
+    /// Watches until the process ends; a kind that may be absent only while it is there.
+    async fn run(self, api: Api<DeserializeGuard<K>>, config: watcher::Config, mut writer: Writer<K>)
+    where
+        K: DeserializeOwned,
+    {
+        let Some(mut presence) = self.options.presence.clone() else {
+            return self.follow(&api, &config, &mut writer).await;
+        };
+        // Whoever follows the definition ends with the process alone.
+        while let Ok(found) = presence
+            .wait_for(|found| *found != Presence::Unknown)
+            .await
+            .map(|found| *found)
+        {
+            if found == Presence::Present {
+                tokio::select! {
+                    () = self.follow(&api, &config, &mut writer) => return,
+                    _ = presence.wait_for(|found| *found != Presence::Present) => {}
+                }
+            } else {
+                self.is_served.store(false, Ordering::Release);
+                for event in [Event::Init, Event::InitDone] {
+                    writer.apply_watcher_event(&event);
+                    self.changed(&event);
+                }
+                let _ = presence.wait_for(|found| *found == Presence::Present).await;
+            }
+        }
+    }
+
+    async fn follow(&self, api: &Api<DeserializeGuard<K>>, config: &watcher::Config, writer: &mut Writer<K>)
+    where
+        K: DeserializeOwned,
+    {
+        let events = watcher::watcher(api.clone(), config.clone())
+            .default_backoff()
+            .inspect_err(|error| self.failed(error))
+            .filter_map(|event| std::future::ready(event.ok()))
+            .take_until(self.runtime.shutdown.clone().cancelled_owned());
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            if let Some(event) = self.readable(event) {
+                writer.apply_watcher_event(&event);
+                if matches!(event, Event::InitDone) {
+                    self.is_served.store(true, Ordering::Release);
+                }
+                self.changed(&event);
+            }
+        }
+    }
+
     fn failed(&self, error: &watcher::Error) {
         self.runtime
             .metrics

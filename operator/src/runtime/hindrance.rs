@@ -17,6 +17,8 @@ reasons! {
         PodRefused,
         /// No node takes the pod.
         Unschedulable,
+        /// A volume is not there: its claim, its Secret or its ConfigMap does not exist or cannot be mounted; the message names it.
+        WaitingForVolumes,
         /// The image cannot be pulled: its name, its tag or the credentials are wrong, or the registry does not answer.
         ImagePullFailed,
         /// A Secret that an environment variable names does not exist.
@@ -194,13 +196,21 @@ fn missing_object(text: &str) -> Option<HindranceReason> {
 fn unschedulable(pod: &Pod) -> Option<Hindrance> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
-    (scheduled.status == "False").then(|| Hindrance {
-        reason: HindranceReason::Unschedulable,
-        message: format!(
-            "pod {} finds no node: {}",
-            pod.name_any(),
-            cut(scheduled.message.as_deref().unwrap_or_default())
-        ),
+    let said = scheduled.message.as_deref().unwrap_or_default();
+    // The scheduler says `persistentvolumeclaim "x" not found`, behind how many nodes it looked at.
+    let is_claim = said.contains("persistentvolumeclaim") && said.contains("not found");
+    (scheduled.status == "False").then(|| {
+        let (reason, remedy) = match is_claim {
+            true => (
+                HindranceReason::WaitingForVolumes,
+                format!("; create it in namespace {}", pod.namespace().unwrap_or_default()),
+            ),
+            false => (HindranceReason::Unschedulable, String::new()),
+        };
+        Hindrance {
+            reason,
+            message: format!("pod {} finds no node: {}{remedy}", pod.name_any(), cut(said)),
+        }
     })
 }
 

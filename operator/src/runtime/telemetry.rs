@@ -9,19 +9,22 @@ use opentelemetry_sdk::{
     resource::{EnvResourceDetector, TelemetryResourceDetector},
     trace::SdkTracerProvider,
 };
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 use tracing::{Level, Metadata, Span, Subscriber, field::Empty, subscriber::Interest};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     filter::dynamic_filter_fn,
     layer::{Context, Layer, SubscriberExt},
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
 /// How long the end of the process waits for the last spans to be sent.
 const FLUSH: Duration = Duration::from_secs(5);
 const RECONCILE: &str = "reconcile";
+/// What is logged, once logging has started.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -52,6 +55,7 @@ impl Telemetry {
 pub fn start(format: LogFormat) -> Telemetry {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=error"));
+    let (filter, handle) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer();
     let lines = match format {
         LogFormat::Json => lines
@@ -67,13 +71,37 @@ pub fn start(format: LogFormat) -> Telemetry {
         .with(lines.with_filter(filter))
         .with(spans.as_ref().map(exported))
         .try_init();
-    if let Err(error) = started {
-        tracing::warn!(%error, "logging was started before");
+    match started {
+        // Nobody else sets it.
+        Ok(()) => drop(FILTER.set(handle)),
+        Err(error) => tracing::warn!(%error, "logging was started before"),
     }
     if let Some(error) = unusable {
         tracing::error!(%error, "no span is exported: give OTEL_EXPORTER_OTLP_ENDPOINT an address such as http://collector:4317");
     }
     Telemetry { spans }
+}
+
+/// The directives of the log filter; none before logging has started.
+pub fn directives() -> Option<String> {
+    FILTER.get()?.with_current(ToString::to_string).ok()
+}
+
+/// Changes what is logged, in the form of `RUST_LOG`, until the process ends.
+///
+/// # Errors
+/// What is wrong with the directives, as a sentence; the filter of before stays.
+pub fn set_directives(directives: &str) -> Result<(), String> {
+    if directives.is_empty() {
+        return Err("nothing would be logged; write directives such as info,valerix_operator=debug".to_owned());
+    }
+    let filter = EnvFilter::try_new(directives).map_err(|error| {
+        format!("`{directives}` are no directives: {error}; write such as info,valerix_operator=debug")
+    })?;
+    let handle = FILTER.get().ok_or("nothing is logged here")?;
+    handle
+        .reload(filter)
+        .map_err(|error| format!("failed to change the log filter: {error}"))
 }
 
 /// The span of one look at an object.
@@ -179,6 +207,17 @@ mod tests {
         async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
             self.0.lock().unwrap().extend(batch);
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_is_refused_with_the_remedy() {
+        for directives in ["", "valerix_operator=loud", "a=b=c"] {
+            let refused = set_directives(directives).unwrap_err();
+            assert!(
+                refused.contains("info,valerix_operator=debug"),
+                "{directives}: {refused}"
+            );
         }
     }
 

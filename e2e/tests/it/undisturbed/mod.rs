@@ -4,6 +4,7 @@
 //! module, the last one, is what keeps it from holding up those that can run beside each other.
 
 mod kills;
+mod monitors;
 mod removal;
 mod rest;
 mod shared_limit;

@@ -26,7 +26,7 @@ use k8s_openapi::{
 use std::collections::BTreeMap;
 use valerix_crds::{
     ImagePullPolicy, ReloadStrategy, ResilientServiceSpec, UpdateStrategyType,
-    names::{CONFIG_ANNOTATION, GUARD_LABEL},
+    names::{CONFIG_ANNOTATION, GUARD_LABEL, SERVICE_LABEL},
 };
 
 /// How long a rollout may stand still, unless the specification says otherwise. Unit: seconds.
@@ -36,7 +36,7 @@ const PRE_STOP_SECONDS: u64 = 5;
 
 pub fn build_deployment(plan: &Plan) -> Deployment {
     let spec = &plan.service.spec;
-    Deployment {
+    let mut deployment = Deployment {
         metadata: metadata(plan, plan.name.clone()),
         spec: Some(DeploymentSpec {
             // What is not written belongs to whoever writes it.
@@ -53,7 +53,28 @@ pub fn build_deployment(plan: &Plan) -> Deployment {
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
+    };
+    if let Some(standing) = &plan.selector {
+        fit_selector(&mut deployment, standing);
     }
+    deployment
+}
+
+/// Makes a Deployment select its pods as the one that stands does, and its pods be among those.
+pub fn fit_selector(deployment: &mut Deployment, standing: &LabelSelector) {
+    let Some(spec) = deployment.spec.as_mut() else { return };
+    let labels = spec
+        .template
+        .metadata
+        .get_or_insert_default()
+        .labels
+        .get_or_insert_default();
+    for (key, value) in standing.match_labels.iter().flatten() {
+        if key != SERVICE_LABEL {
+            labels.insert(key.clone(), value.clone());
+        }
+    }
+    spec.selector = standing.clone();
 }
 
 /// Never fewer pods than asked for while a new version comes up, unless the user can spare some.

@@ -10,12 +10,14 @@ mod network_policy;
 mod pod;
 mod probes;
 mod service_account;
+mod service_monitor;
 mod services;
 
+pub use deployment::fit_selector;
 pub use disruption_budget::is_budget_left_out;
 pub use metadata::selector;
 
-use super::validate::Plan;
+use super::{service_monitor::ServiceMonitor, validate::Plan};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     autoscaling::v2::HorizontalPodAutoscaler,
@@ -44,6 +46,8 @@ pub struct Resources {
     pub deployment: Deployment,
     /// Who decides how many there are, where that is measured.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// Who is to scrape the pods, where the cluster knows the kind.
+    pub service_monitor: Option<ServiceMonitor>,
 }
 
 /// Builds everything. `operator_namespace` is where the operator follows the pods from.
@@ -57,6 +61,7 @@ pub fn build(plan: &Plan, operator_namespace: &str) -> Resources {
         disruption_budget: disruption_budget::build_disruption_budget(plan),
         deployment: deployment::build_deployment(plan),
         autoscaler: autoscaler::build_autoscaler(plan),
+        service_monitor: service_monitor::build_service_monitor(plan),
     }
 }
 
@@ -69,10 +74,9 @@ mod tests {
 
     fn built(spec: serde_json::Value) -> Resources {
         let service = Arc::new(fixtures::service("order", spec));
-        build(
-            &validate(&service, 2, "ghcr.io/valerix/guard:1").unwrap(),
-            "valerix-system",
-        )
+        let mut plan = validate(&service, 2, "ghcr.io/valerix/guard:1").unwrap();
+        plan.knows_monitors = true;
+        build(&plan, "valerix-system")
     }
 
     fn snapshot(name: &str, resources: &Resources) {
@@ -85,6 +89,7 @@ mod tests {
             disruption_budget,
             deployment,
             autoscaler,
+            service_monitor,
         } = resources;
         let mut documents = json!([
             service_account,
@@ -94,7 +99,8 @@ mod tests {
             network_policy,
             disruption_budget,
             deployment,
-            autoscaler
+            autoscaler,
+            service_monitor
         ]);
         documents.as_array_mut().unwrap().retain(|document| !document.is_null());
         insta::assert_yaml_snapshot!(name, documents);

@@ -5,13 +5,16 @@
 
 use super::{
     super::validate::{Plan, REPORT_PORT_NAME},
-    metadata::{metadata, selector, some},
+    metadata::{labels, metadata, selector, some},
 };
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use valerix_crds::{ContainerPort, ServiceType, names::pods_service};
+use valerix_crds::{
+    ContainerPort, ServiceType,
+    names::{HEADLESS_LABEL, pods_service},
+};
 
 /// The address of the service; none without ports, since such a Service cannot exist.
 pub fn build_service(plan: &Plan) -> Option<Service> {
@@ -63,8 +66,13 @@ pub fn build_pods_service(plan: &Plan) -> Service {
     if let Some(port) = plan.report_port {
         ports.push(build_port(REPORT_PORT_NAME, port, IntOrString::Int(port)));
     }
+    let mut all_labels = labels(plan);
+    all_labels.insert(HEADLESS_LABEL.to_owned(), "true".to_owned());
     Service {
-        metadata: metadata(plan, pods_service(&plan.name)),
+        metadata: ObjectMeta {
+            labels: Some(all_labels),
+            ..metadata(plan, pods_service(&plan.name))
+        },
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".to_owned()),
             cluster_ip: Some("None".to_owned()),

@@ -172,6 +172,13 @@ fn resources(work: &Work, observed: &Observed, name: &str) -> ConditionDraft {
         );
         return ConditionDraft::new(False, Reason::Terminating, message);
     }
+    if let Some(child) = applied.with(Applied::Waiting).next() {
+        let message = format!(
+            "{} {} is handed over and leads to the pods of before until those of this service are ready",
+            child.kind, child.name
+        );
+        return ConditionDraft::new(False, Reason::TakingOver, message);
+    }
     ConditionDraft::new(True, Reason::AllApplied, "every owned object stands as desired")
 }
 
@@ -201,7 +208,7 @@ fn progressing(desired: i32, rollout: &Rollout, work: &Work) -> ConditionDraft {
     use ConditionStatus::{False, True};
     // The cache shows the Deployment from before our own writing.
     let just_written = match work {
-        Work::Applied { applied, .. } => [Applied::Created, Applied::Updated, Applied::Repaired]
+        Work::Applied { applied, .. } => [Applied::Created, Applied::Updated, Applied::Repaired, Applied::Adopted]
             .into_iter()
             .flat_map(|outcome| applied.with(outcome))
             .any(|child| child.kind == "Deployment"),

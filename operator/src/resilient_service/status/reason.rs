@@ -15,6 +15,8 @@ reasons! {
         ApplyFailed,
         /// ResourcesReady: a child is being deleted and is made again when it is gone.
         Terminating,
+        /// ResourcesReady: a Service that was handed over leads to the pods of before until those of this service are ready.
+        TakingOver,
         /// ResourcesReady: every owned object stands as desired.
         AllApplied,
         /// Available, ConfigApplied, Ready: spec.replicas is 0, and no pod is expected.
@@ -59,6 +61,8 @@ reasons! {
         ReplicasIgnored,
         /// Warning: spec.disruption bounds nothing while there are fewer than two pods, so no PodDisruptionBudget is made.
         DisruptionUnbounded,
+        /// Warning: a Prometheus chose the ServiceMonitor and cannot use it.
+        MonitorRejected,
         /// Warning: the library in the pods is older than a field of the configuration.
         FieldsIgnoredByPods,
         /// Warning: a limit of scope Service is so small that the pods' shares are not fair.

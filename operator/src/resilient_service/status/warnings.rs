@@ -43,6 +43,18 @@ pub fn warning(
                     raise spec.replicas or spec.autoscaling.minReplicas to 2, or remove spec.disruption";
         return warn(Reason::DisruptionUnbounded, text.to_owned());
     }
+    let rejected = observed
+        .children
+        .service_monitors
+        .iter()
+        .find_map(|monitor| monitor.rejection());
+    if let Some((prometheus, why)) = rejected {
+        let why: String = why.chars().take(256).collect();
+        let text = format!(
+            "Prometheus {prometheus} does not take the ServiceMonitor: {why}; correct spec.monitoring, or its ServiceMonitor rules"
+        );
+        return warn(Reason::MonitorRejected, text);
+    }
     let fields = ignored_fields(observed, now);
     if !fields.is_empty() {
         let text = format!(

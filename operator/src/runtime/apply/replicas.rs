@@ -4,7 +4,7 @@
 //! would fall to one the moment that an autoscaler takes over. So the number that stands is applied once more under
 //! a name of its own, which nobody applies again; whoever scales the Deployment takes it over from there.
 
-use super::{Applied, Applier, Child, Error, Possession, possession};
+use super::{Applied, Applier, Child, Error, Handover, Possession, possession};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
     Api, Resource, ResourceExt,
@@ -27,6 +27,7 @@ impl Applier {
         desired: &Deployment,
         cached: Option<&Deployment>,
         least: i32,
+        handover: &Handover<Deployment>,
     ) -> Result<Applied, Error> {
         let child = Child::new(desired)?;
         let api: Api<Deployment> = self.clients.api(&desired.namespace().unwrap_or_default());
@@ -42,16 +43,18 @@ impl Applier {
             if let Some(spec) = first.spec.as_mut() {
                 spec.replicas = Some(least);
             }
-            return self.apply(&first, None).await;
+            return self.apply_with(&first, None, handover).await;
         };
-        let is_ours = matches!(possession(desired, &live), Possession::Ours | Possession::Orphan)
-            && live.meta().deletion_timestamp.is_none();
+        let is_ours = matches!(
+            possession(desired, &live),
+            Possession::Ours | Possession::Orphan | Possession::Offered
+        ) && live.meta().deletion_timestamp.is_none();
         // What was applied last may have said how many.
         let is_news = live.annotations().get(APPLIED_ANNOTATION) != Some(&child.hash);
         if is_ours && is_news && !self.stands(&child, &live)? {
             self.let_go(&api, &child, least).await?;
         }
-        self.apply(desired, Some(&live)).await
+        self.apply_with(desired, Some(&live), handover).await
     }
 
     /// Hands the replicas over as they are this very moment: under its version, so that nobody's scaling is undone.

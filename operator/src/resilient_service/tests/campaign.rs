@@ -1,0 +1,257 @@
+//! Whatever the way, the end is the same: every field comes and goes, children are edited at random, objects cannot be
+//! read, and what stands at last is what a fresh service has.
+
+use super::*;
+use crate::runtime::drift;
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use std::collections::BTreeMap;
+
+/// Everything that a service may own.
+const CHILDREN: [&str; 9] = [
+    "/api/v1/namespaces/shop/serviceaccounts/order",
+    CONFIG_MAP,
+    SERVICE,
+    "/api/v1/namespaces/shop/services/order-pods",
+    "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/order",
+    "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/order",
+    DEPLOYMENT,
+    "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers/order",
+    "/apis/monitoring.coreos.com/v1/namespaces/shop/servicemonitors/order",
+];
+
+/// What counts of the children: not who wrote them when, and how often.
+fn children(api: &FakeApi) -> BTreeMap<&'static str, Value> {
+    let found = CHILDREN.into_iter().filter_map(|path| Some((path, api.get(path)?)));
+    found
+        .map(|(path, mut child)| {
+            let metadata = child["metadata"].as_object_mut().unwrap();
+            metadata.retain(|field, _| ["name", "labels", "annotations", "ownerReferences"].contains(&field.as_str()));
+            child.as_object_mut().unwrap().remove("status");
+            (path, child)
+        })
+        .collect()
+}
+
+fn with_monitors(api: &FakeApi) {
+    api.create(
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "servicemonitors.monitoring.coreos.com"}}),
+    );
+}
+
+/// Each field of the full specification, and each part of it alone: many of these contradict others or cannot even be
+/// read, and the way back must be found from there too.
+fn changes() -> Vec<Value> {
+    let mut changes = Vec::new();
+    for (field, value) in fixtures::full_spec().as_object().unwrap() {
+        changes.push(json!({field: value}));
+        for (part, below) in value.as_object().into_iter().flatten() {
+            changes.push(json!({field: {part: below}}));
+        }
+    }
+    changes
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_field_that_came_and_went_leaves_no_trace() {
+    let api = FakeApi::default();
+    with_monitors(&api);
+    api.create(SERVICES, order());
+    let operator = Operator::start(&api);
+    operator.rest().await;
+    let reference = children(&api);
+    assert_eq!(reference.len(), 5, "{:?}", reference.keys());
+    let mut touched = 0;
+    for change in changes() {
+        let spec = order()["spec"].clone();
+        let mut changed = spec.clone();
+        json_patch::merge(&mut changed, &change);
+        // A merge patch would keep what the specification of before had below a field.
+        api.merge(ORDER, json!({"spec": null}));
+        api.merge(ORDER, json!({"spec": changed}));
+        operator.rest().await;
+        touched += usize::from(children(&api) != reference);
+        api.merge(ORDER, json!({"spec": null}));
+        api.merge(ORDER, json!({"spec": spec}));
+        operator.rest().await;
+        let found = children(&api);
+        for path in CHILDREN {
+            assert_eq!(found.get(path), reference.get(path), "{path} after {change}");
+        }
+    }
+    assert!(touched > 40, "{touched} of the changes changed anything at all");
+}
+
+/// What a service with every child has.
+fn with_every_child() -> Value {
+    let mut service = order();
+    let spec = json!({
+        "replicas": 1, "disruption": {}, "networkPolicy": {"egressTo": []}, "monitoring": {"port": "http"},
+        "autoscaling": {"minReplicas": 2, "maxReplicas": 4}, "resources": {"requests": {"cpu": "100m"}}
+    });
+    json_patch::merge(&mut service["spec"], &spec);
+    service
+}
+
+/// Paths of all scalars below a value.
+fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (field, below) in fields {
+                let escaped = field.replace('~', "~0").replace('/', "~1");
+                leaves(below, &format!("{path}/{escaped}"), found);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (index, below) in items.iter().enumerate() {
+                leaves(below, &format!("{path}/{index}"), found);
+            }
+        }
+        _ => found.push(path.to_owned()),
+    }
+}
+
+/// Does to a child as somebody might: deletes it, or changes or removes one of its fields.
+fn edit(api: &FakeApi, path: &str, random: &mut StdRng) -> String {
+    let Some(mut child) = api.get(path) else {
+        return format!("{path} is not there");
+    };
+    if random.random_bool(0.1) {
+        api.delete(path);
+        return format!("delete {path}");
+    }
+    let mut paths = Vec::new();
+    leaves(&child, "", &mut paths);
+    // These can never change, or are the API server's own.
+    let fixed = [
+        "/apiVersion",
+        "/kind",
+        "/metadata/name",
+        "/metadata/uid",
+        "/metadata/resourceVersion",
+        "/metadata/namespace",
+        "/metadata/generation",
+        "/metadata/creationTimestamp",
+        "/metadata/managedFields",
+        // Whoever makes it another's makes it a stranger's, which is left alone.
+        "/metadata/ownerReferences",
+    ];
+    paths.retain(|leaf| !fixed.iter().any(|fixed| leaf.starts_with(fixed)));
+    if path == DEPLOYMENT {
+        // The first can never change, the second is the autoscaler's.
+        paths.retain(|leaf| !leaf.starts_with("/spec/selector") && leaf != "/spec/replicas");
+    }
+    let leaf = paths.choose(random).unwrap().clone();
+    let (parent, field) = leaf.rsplit_once('/').unwrap();
+    let field = field.replace("~1", "/").replace("~0", "~");
+    if random.random_bool(0.3) {
+        match child.pointer_mut(parent) {
+            Some(Value::Object(fields)) => drop(fields.remove(&field)),
+            Some(Value::Array(items)) => drop(items.remove(field.parse().unwrap())),
+            _ => {}
+        }
+    } else if let Some(place) = child.pointer_mut(&leaf) {
+        *place = match &*place {
+            Value::Number(_) => json!(random.random_range(1..60_000)),
+            Value::Bool(yes) => json!(!yes),
+            _ => json!(format!("edited-{}", random.random_range(0..1_000))),
+        };
+    }
+    // As a whole, since a merge would keep what was removed.
+    let (top, _) = leaf[1..].split_once('/').unwrap_or((&leaf[1..], ""));
+    let whole = child[top].clone();
+    if top != "metadata" {
+        api.merge(path, json!({top: null}));
+        api.merge(path, json!({top: whole}));
+    } else {
+        let part = leaf["/metadata/".len()..].split('/').next().unwrap().to_owned();
+        api.merge(path, json!({"metadata": {&part: null}}));
+        api.merge(path, json!({"metadata": {&part: child["metadata"][&part]}}));
+    }
+    format!("edit {leaf} of {path}")
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_that_somebody_edits_at_random_are_as_desired_again() {
+    let seed = 2_026;
+    let api = FakeApi::default();
+    with_monitors(&api);
+    api.create(SERVICES, with_every_child());
+    let operator = Operator::start(&api);
+    operator.rest().await;
+    let reference = children(&api);
+    assert_eq!(reference.len(), CHILDREN.len(), "{:?}", reference.keys());
+    let mut random = StdRng::seed_from_u64(seed);
+    for round in 0..150 {
+        let path = *CHILDREN.choose(&mut random).unwrap();
+        let done = edit(&api, path, &mut random);
+        operator.rest().await;
+        let found = children(&api);
+        for (path, wanted) in &reference {
+            // The autoscaler may say how many there are; what others add may stay.
+            let Some(live) = found.get(path) else {
+                panic!("seed {seed}, round {round}: {path} is missing after {done}")
+            };
+            assert_eq!(
+                &drift::project(wanted, live),
+                wanted,
+                "seed {seed}, round {round}: {path} after {done}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_that_cannot_be_read_stop_no_other_not_even_at_a_new_list() {
+    let api = FakeApi::default();
+    api.create(SERVICES, order());
+    let operator = Operator::start(&api);
+    api.until(DEPLOYMENT, |_| true).await;
+    operator.rest().await;
+    let poison = |name: &str, spec: Value| json!({"apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService", "metadata": {"name": name}, "spec": spec});
+    for (index, spec) in [
+        json!(null),
+        json!(7),
+        json!({"image": 3}),
+        json!({"image": "a", "replicas": "many"}),
+        json!({"image": "a", "ports": {}}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        api.create(SERVICES, poison(&format!("poison-{index}"), spec));
+    }
+    let children_of = [
+        (
+            "/apis/apps/v1/namespaces/shop/deployments",
+            json!({"spec": {"replicas": "x"}}),
+        ),
+        ("/api/v1/namespaces/shop/pods", json!({"status": {"podIPs": "none"}})),
+        (
+            "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices",
+            json!({"endpoints": 3}),
+        ),
+    ];
+    for (collection, mut object) in children_of {
+        object["metadata"] = json!({"name": "poison", "labels": {
+            "resilience.valerix.io/service": "order", "app.kubernetes.io/managed-by": "valerix"}});
+        api.create(collection, object);
+    }
+    // What was good is bad now: the last good version stands.
+    api.merge(ORDER, json!({"spec": {"replicas": "two"}}));
+    api.break_watches();
+    operator.rest().await;
+    api.create(SERVICES, {
+        let mut other = order();
+        other["metadata"]["name"] = json!("other");
+        other
+    });
+    api.until("/apis/apps/v1/namespaces/shop/deployments/other", |_| true)
+        .await;
+    api.delete(SERVICE);
+    api.until(SERVICE, |_| true).await;
+    api.merge(ORDER, json!({"spec": {"replicas": 2}}));
+    api.until(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] == 2)
+        .await;
+}
