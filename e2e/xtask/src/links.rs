@@ -119,6 +119,10 @@ fn links(text: &str) -> Vec<(usize, String)> {
             let link = link.split_whitespace().next().unwrap_or_default();
             links.push((number, link.trim_matches(['<', '>']).to_owned()));
         }
+        for mark in ["href=\"", "src=\"", "srcset=\""] {
+            let named = spoken.split(mark).skip(1).filter_map(|part| part.split('"').next());
+            links.extend(named.map(|link| (number, link.to_owned())));
+        }
     }
     links
 }
@@ -185,7 +189,7 @@ mod tests {
         );
         write(
             "docs/guide/b.md",
-            "## [That](a.md)\n[back](a.md#one-word-two-what--why), [mark](a.md#mark) ![image](../x.png \"title\")\n",
+            "## [That](a.md)\n[back](a.md#one-word-two-what--why), [mark](a.md#mark) ![image](../x.png \"title\") <img src=\"../x.png\">\n",
         );
         write("docs/x.png", "");
         write("node_modules/c.md", "[none](none.md)");
@@ -195,7 +199,7 @@ mod tests {
 
         write(
             "README.md",
-            "[a](docs/none.md)\n\n[b](docs/guide/a.md#no-heading) [c](#none) [d](docs/guide/a.md#twice-2)\n",
+            "[a](docs/none.md)\n\n[b](docs/guide/a.md#no-heading) [c](#none) [d](docs/guide/a.md#twice-2)\n<img src=\"y.png\">\n",
         );
         assert!(check(folder.path(), &log).is_err());
         let told = log.text().expect("a log");
@@ -204,6 +208,7 @@ mod tests {
             "README.md:3: docs/guide/a.md#no-heading has no such heading",
             "README.md:3: #none has no such heading",
             "README.md:3: docs/guide/a.md#twice-2 has no such heading",
+            "README.md:4: y.png is no file",
         ] {
             assert!(told.contains(line), "{line} in {told}");
         }

@@ -96,8 +96,8 @@ async fn a_reader_who_is_behind_begins_anew_and_ends_with_what_is_true() {
         .await;
     let (mut quick, mut other) = (Page::default(), console.follow(None).await);
     // The slow one reads nothing until the quick one has seen the end of it all.
-    let rounds = 4_000;
-    let padding = "x".repeat(2_000);
+    let rounds = 2_000;
+    let padding = "x".repeat(4_000);
     for round in 0..rounds {
         put(&cluster, round % 50, &format!("{round} {padding}"));
         if round % 200 == 0 {

@@ -3,18 +3,15 @@
 // SCREENSHOTS a folder for a picture of each page; README_IMAGES the folder for those of the README.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { chromium } from "playwright-core";
-import { keyboard } from "./keyboard.mjs";
+import { launch } from "./browser.mjs";
 import { start } from "./fixture.mjs";
+import { keyboard } from "./keyboard.mjs";
+import { paint } from "./paint.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/restores/shop/orders-back", "/restores/shop/orders-damaged", "/metrics", "/events", "/none"];
 const STATES = [["", PAGES], ["late", ["/", "/backups"]], ["forbidden", ["/", "/chaos", "/backups"]], ["empty", ["/", "/chaos", "/backups", "/metrics", "/events"]], ["cut", ["/"]], ["open", ["/chaos"]], ["closed", ["/"]]];
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-zygote", "--disable-extensions"],
-});
-const LARGEST_IMAGE = 150_000;
+const browser = await launch();
 const wrong = [];
 let looked = 0;
 for (const [state, pages] of STATES) {
@@ -64,24 +61,7 @@ const origin = `http://127.0.0.1:${server.address().port}`;
 for (const text of await keyboard(browser, origin)) wrong.push(`keyboard: ${text}`);
 server.closeAllConnections();
 server.close();
-if (process.env.README_IMAGES) await paint(process.env.README_IMAGES);
+if (process.env.README_IMAGES) wrong.push(...(await paint(browser, process.env.README_IMAGES)));
 await browser.close();
 console.log(wrong.length === 0 ? `${looked} pages are well, and all that can be done is done by the keyboard alone` : [...new Set(wrong)].join("\n"));
 process.exit(wrong.length === 0 ? 0 : 1);
-
-/** The pictures of the README, light and dark. */
-async function paint(folder) {
-  const server = await start(0, "calm");
-  for (const [name, path] of [["overview", "/"], ["experiment", "/chaos/shop/auth-slow-1127"]])
-    for (const theme of ["light", "dark"]) {
-      const page = await browser.newPage({ viewport: { width: 1100, height: 760 }, colorScheme: theme });
-      await page.goto(`http://127.0.0.1:${server.address().port}${path}`);
-      await page.locator("main .panel").first().waitFor();
-      await page.waitForFunction(() => !document.querySelector(".loading"));
-      const { length } = await page.screenshot({ path: `${folder}/console-${name}-${theme}.png` });
-      if (length > LARGEST_IMAGE) wrong.push(`console-${name}-${theme}.png has ${length} bytes, more than ${LARGEST_IMAGE}`);
-      await page.close();
-    }
-  server.closeAllConnections();
-  server.close();
-}

@@ -393,6 +393,63 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/services/{namespace}/{name}/readiness": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show when which pod of a service was ready */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    namespace: string;
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description Each turn that was seen, of the last two hundred */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Turns"];
+                    };
+                };
+                /** @description One may not list pods there */
+                403: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+                /** @description An error, as problem+json */
+                default: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/problem+json": components["schemas"]["Problem"];
+                    };
+                };
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/events": {
         parameters: {
             query?: never;
@@ -1409,6 +1466,25 @@ export interface components {
              */
             p99: number | null;
         };
+        /** @description When which pod of a service was ready. */
+        Turns: {
+            /** @description The oldest first. */
+            turns: components["schemas"]["Turn"][];
+        };
+        /** @description A pod has become something. */
+        Turn: {
+            /** @description The pod. */
+            pod: string;
+            /**
+             * Format: date-time
+             * @description When that was seen.
+             */
+            at: string;
+            /** @description What it is from then on. */
+            state: components["schemas"]["PodState"];
+        };
+        /** @description What a pod is from a moment on. */
+        PodState: "Ready" | "Unready" | "Gone";
         /** @description A message to the page. */
         Message: {
             /** @constant */

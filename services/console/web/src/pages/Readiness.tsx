@@ -64,7 +64,7 @@ export function Readiness({ experiment }: { experiment: Experiment }) {
           <span>{pod}</span>
           <svg viewBox="0 0 1000 20" preserveAspectRatio="none" role="img" aria-label={`${pod}: ${ready(spans)}`}>
             {spans.map((span) => (
-              <rect key={span.from} x={span.from} width={span.to - span.from} y="4" height="12" className={span.state === "Ready" ? "ready" : "unready"} />
+              <rect key={span.from} x={span.from} width={span.to - span.from} {...(span.state === "Ready" ? { y: 4, height: 12, className: "ready" } : { y: 8, height: 4, className: "unready" })} />
             ))}
             {on !== null && <rect x={on} width={Math.max(2, off - on)} y="0" height="20" className="window" />}
           </svg>

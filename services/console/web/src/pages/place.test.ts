@@ -48,6 +48,24 @@ describe("an order", () => {
     expect(told.some((order) => order.status === "WAITING 2 s")).toBe(true);
   });
 
+  it("comes back when the shop asks for it, which is no failure", async () => {
+    const later = (): ShopAnswer => ({ ...answer(429, { detail: "5 in 10 s" }), retryAfter: 3 });
+    const { shop: fake, log } = shop([later(), later(), later(), later(), later(), answer(201, { order_id: "o-1", status: "CONFIRMED" })]);
+    const told: Order[] = [];
+    const end = await follow(order, fake, (order) => told.push(order));
+    expect(log.filter((line) => line.startsWith("wait"))).toEqual(Array(5).fill("wait 3000"));
+    expect(end).toMatchObject({ status: "CONFIRMED", attempts: 6 });
+    expect(told.some((order) => order.status === "ASKED TO WAIT 3 s")).toBe(true);
+  });
+
+  it("does not wait for ever because it is asked to", async () => {
+    const later = (): ShopAnswer => ({ ...answer(429, null), retryAfter: 200 });
+    const { shop: fake, log } = shop([later(), later(), later(), later(), later(), later()]);
+    const end = await follow(order, fake, () => {});
+    expect(log.filter((line) => line.startsWith("wait"))).toEqual(["wait 200000", "wait 200000", "wait 1000", "wait 2000", "wait 4000"]);
+    expect(end.status).toBe("GAVE UP");
+  });
+
   it("is followed from QUEUED to its end", async () => {
     const { shop: fake, log } = shop(
       [busy(), answer(202, { order_id: "o-1", status: "QUEUED", reason: null })],

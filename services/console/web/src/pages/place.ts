@@ -20,6 +20,8 @@ export interface Order {
 }
 
 export const PAUSES = [1_000, 2_000, 4_000];
+/** How long an order waits in all because the shop asked for it: it takes so many in a time. Unit: milliseconds. */
+export const PATIENCE = 300_000;
 const FOLLOW = 1_000;
 const ENDED = ["CONFIRMED", "CANCELLED", "REFUNDED", "REFUSED", "GAVE UP"];
 
@@ -45,8 +47,10 @@ export async function follow(order: Order, shop: Shop, tell: (order: Order) => v
     tell(now);
   };
   const wanted = { item_id: order.item, quantity: order.quantity, ...(order.gremlin ? { gremlin: true } : {}) };
-  for (let attempt = 0; goOn(); attempt += 1) {
-    become({ status: attempt === 0 ? "SENDING" : "SENDING AGAIN", attempts: attempt + 1 });
+  let attempt = 0;
+  let waited = 0;
+  while (goOn()) {
+    become({ status: now.attempts === 0 ? "SENDING" : "SENDING AGAIN", attempts: now.attempts + 1 });
     const answer = await shop.place(order.key, wanted);
     const body = answer.body as { order_id?: string; status?: string; reason?: string; detail?: string } | null;
     if (body?.order_id && body.status) {
@@ -58,7 +62,15 @@ export async function follow(order: Order, shop: Shop, tell: (order: Order) => v
       become({ status: "REFUSED", reason });
       return now;
     }
+    // Who is asked to come back later has not failed.
+    if (answer.status === 429 && answer.retryAfter && waited < PATIENCE) {
+      waited += answer.retryAfter * 1_000;
+      become({ status: `ASKED TO WAIT ${answer.retryAfter} s`, reason, circuitOpen: false });
+      await shop.wait(answer.retryAfter * 1_000);
+      continue;
+    }
     const pause = PAUSES[attempt];
+    attempt += 1;
     if (pause === undefined) {
       become({ status: "GAVE UP", reason, circuitOpen: answer.circuitOpen });
       return now;
