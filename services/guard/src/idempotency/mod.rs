@@ -17,6 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -122,7 +123,7 @@ impl Keys {
         let Keyed { place, settings } = keyed;
         let (parts, body) = request.into_parts();
         let body = read(body).await?;
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let fingerprint = hash(&[parts.method.as_str().as_bytes(), target.as_bytes(), &body]);
         let mut record = Record {
             fingerprint,

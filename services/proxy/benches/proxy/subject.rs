@@ -102,18 +102,16 @@ impl Drop for Subject {
 }
 
 fn on_its_core(command: &Command) -> Command {
-    if !has_taskset() {
-        let mut same = Command::new(command.get_program());
-        same.args(command.get_args());
-        same.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        return same;
+    let mut pinned = Command::new(command.get_program());
+    if has_taskset() {
+        pinned = Command::new("taskset");
+        pinned.args(["-c", CORE]).arg(command.get_program());
     }
-    let mut pinned = Command::new("taskset");
-    pinned
-        .args(["-c", CORE])
-        .arg(command.get_program())
-        .args(command.get_args());
+    pinned.args(command.get_args());
     pinned.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = command.get_current_dir() {
+        pinned.current_dir(folder);
+    }
     pinned
 }
 

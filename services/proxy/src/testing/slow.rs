@@ -60,7 +60,7 @@ pub async fn slow_clients_are_let_go_of(address: SocketAddr, patience: Duration)
                             return;
                         }
                     }
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 };
                 let mut heard = Vec::new();
                 tokio::select! {
