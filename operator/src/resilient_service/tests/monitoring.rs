@@ -97,6 +97,8 @@ async fn a_kind_that_goes_takes_nothing_with_it_and_may_come_back() {
     operator.rest().await;
     api.forget_requests();
     api.delete(MONITOR);
+    operator.rest().await;
+    assert_eq!(api.get(MONITOR), None, "it was made again while its kind goes");
     api.delete(DEFINITION);
     operator.rest().await;
     assert_eq!(asked_for_monitors(&api), Vec::<String>::new());
