@@ -72,7 +72,7 @@ async fn main() -> anyhow::Result<ExitCode> {
                 }
             };
             let mut output = std::io::stdout();
-            let verified = chaos_experiment::verify(settings, interrupts, &mut output);
+            let verified = Box::pin(chaos_experiment::verify(settings, interrupts, &mut output));
             let code = tokio::select! {
                 code = verified => code,
                 () = insisted => chaos_experiment::NO_VERDICT,
