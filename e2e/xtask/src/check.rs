@@ -52,7 +52,11 @@ const VARIANTS: [(&str, &[&str]); 2] = [
 /// Values that a chart refuses, each with words of its answer. Those of the inventory have one item as the shop sells it but for
 /// one thing.
 const REFUSED_VALUES: [(&str, &str, &str); 10] = [
-    ("valerix", r#"image.digest="latest""#, "/image/digest': 'latest' does not match"),
+    (
+        "valerix",
+        r#"image.digest="latest""#,
+        "/image/digest': 'latest' does not match",
+    ),
     (
         "valerix",
         r#"chaos={"namespaces": ["shop"]},watchNamespaces=["bank"]"#,

@@ -154,7 +154,7 @@ async fn run(
         at: Utc::now(),
         text: asked,
     }]);
-    following.to_the_end(deadline, timeout).await
+    following.watch_it_end(deadline, timeout).await
 }
 
 /// A run that is being watched.
@@ -181,7 +181,7 @@ enum Event {
 }
 
 impl Following<'_> {
-    async fn to_the_end(&mut self, deadline: Instant, timeout: Duration) -> Result<(), Error> {
+    async fn watch_it_end(&mut self, deadline: Instant, timeout: Duration) -> Result<(), Error> {
         let stream = watcher::watch_object(self.experiment.api(), &self.outcome.name).default_backoff();
         let mut stream = std::pin::pin!(stream);
         let mut patience = Instant::now() + PATIENCE;

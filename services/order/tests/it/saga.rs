@@ -51,7 +51,7 @@ fn no_order_of_steps_and_faults_breaks_a_promise() {
             checker.unique_state_count(),
             checker.max_depth()
         );
-        for (property, path) in checker.discoveries() {
+        if let Some((property, path)) = checker.discoveries().into_iter().next() {
             panic!("{name} breaks {property}: {:#?}", path.into_actions());
         }
     }
