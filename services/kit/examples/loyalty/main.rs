@@ -27,10 +27,13 @@ const REDEEM: &str = "/api/points/redeem";
 #[command(name = "loyalty", mut_arg("listen_address", |arg| arg.default_value("0.0.0.0:3008")))]
 #[command(mut_arg("service", |arg| arg.default_value("loyalty")))]
 pub struct Config {
+    /// What every service reads.
     #[command(flatten)]
     pub service: ServiceArgs,
+    /// Its database.
     #[command(flatten)]
     pub database: DatabaseArgs,
+    /// Its events.
     #[command(flatten)]
     pub bus: BusArgs,
 }
