@@ -8,6 +8,7 @@
 mod adoption;
 mod api;
 mod backup;
+mod boundaries;
 mod chaos;
 mod chaos_verify;
 mod chart;
