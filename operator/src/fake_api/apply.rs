@@ -4,6 +4,8 @@
 use serde_json::Value;
 
 const LIST_KEYS: [&str; 6] = ["mountPath", "containerPort", "port", "name", "uid", "type"];
+/// Lists that their schema declares to be one value, although their items have what could be a key.
+const ATOMIC_LISTS: [&str; 5] = ["metrics", "policies", "history", "ingress", "egress"];
 
 /// The first field that `body` would change although `mine` does not have it.
 pub fn conflict(live: &Value, mine: &Value, body: &Value) -> Option<String> {
@@ -31,6 +33,7 @@ pub fn merge(live: &Value, mine: &Value, body: &Value, others: &[&Value]) -> Val
             for (key, value) in new {
                 let below: Vec<&Value> = others.iter().filter_map(|other| other.get(key)).collect();
                 let result = match old.get(key) {
+                    Some(_) if ATOMIC_LISTS.contains(&key.as_str()) => value.clone(),
                     Some(old) => merge(old, mine.get(key).unwrap_or(&Value::Null), value, &below),
                     None => value.clone(),
                 };

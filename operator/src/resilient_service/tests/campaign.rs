@@ -178,7 +178,7 @@ async fn children_that_somebody_edits_at_random_are_as_desired_again() {
     let reference = children(&api);
     assert_eq!(reference.len(), CHILDREN.len(), "{:?}", reference.keys());
     let mut random = StdRng::seed_from_u64(seed);
-    for round in 0..60 {
+    for round in 0..150 {
         let path = *CHILDREN.choose(&mut random).unwrap();
         let done = edit(&api, path, &mut random);
         operator.rest().await;
