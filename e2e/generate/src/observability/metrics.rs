@@ -583,7 +583,7 @@ mod tests {
                     let Some(name) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) else {
                         continue;
                     };
-                    let is_metric = before != ROW || name.starts_with("resilience_");
+                    let is_metric = before != ROW || name.starts_with("resilience_") || name.starts_with("valerix_");
                     if is_metric
                         && name.contains('_')
                         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')

@@ -223,7 +223,10 @@ async fn a_redis_that_is_a_cluster_is_told_with_the_remedy() {
     let port = free_port();
     let folder = std::env::temp_dir().join(format!("valerix-test-{port}"));
     std::fs::create_dir_all(&folder).unwrap();
-    let _redis = OwnRedis::start_with(port, &["--cluster-enabled", "yes", "--dir", folder.to_str().unwrap()]);
+    // Else it is the port and 10,000 more, which a high one has not.
+    let between = free_port().to_string();
+    let cluster = ["--cluster-enabled", "yes", "--cluster-port", &between];
+    let _redis = OwnRedis::start_with(port, &[&cluster[..], &["--dir", folder.to_str().unwrap()]].concat());
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
     let mut connection = eventually("Redis answers", || async {
         client.get_multiplexed_async_connection().await.ok()
