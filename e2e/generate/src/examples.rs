@@ -625,6 +625,7 @@ fn bucket() -> BackupDestination {
 
 fn backup_into_bucket() -> BackupPolicy {
     let mut policy = backup();
+    policy.metadata.name = Some("nightly-bucket".into());
     policy.spec.destination = bucket();
     policy.spec.verification = Some(BackupVerification {
         restore: TrialRestore::EveryRun,
@@ -640,7 +641,7 @@ fn restore_lost() -> Restore {
     spec.source = RestoreSource {
         archive: Some(StoredArchive {
             destination: bucket(),
-            key: "pg/shop/nightly/20260821.tar.zst".into(),
+            key: "pg/shop/nightly-bucket/20260821.tar.zst".into(),
             sha256: None,
         }),
         ..RestoreSource::default()

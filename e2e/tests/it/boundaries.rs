@@ -21,7 +21,7 @@ async fn service(world: &World, namespace: &str, name: &str, more: Value) -> Res
         "ports": [{"name": "http", "containerPort": 8080, "servicePort": 80}],
         "probes": {"readiness": {"path": "/", "periodSeconds": 1}},
         "resilience": {"protocol": "None"},
-        "terminationGracePeriodSeconds": 10,
+        "terminationGracePeriodSeconds": 15,
         "lifecycle": {"preStopSleep": "0s"},
     });
     if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
