@@ -450,7 +450,7 @@ fn service(image: &str) -> ResilientServiceSpec {
 
 fn pod_kill() -> ChaosExperiment {
     ChaosExperiment::new(
-        "inventory-pod-kill",
+        "inventory-loses-a-pod",
         ChaosExperimentSpec {
             pod_kill: Some(PodKillFault::default()),
             steady_state: Some(orders_accepted()),
@@ -709,4 +709,21 @@ fn restore_replacing() -> Result<Restore> {
         keep_previous: Some("72h".parse()?),
     });
     Ok(restore)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn all_of_them_can_be_applied_to_one_namespace() {
+        let mut seen = BTreeSet::new();
+        for example in examples().unwrap() {
+            for object in &example.objects {
+                let named = (object["kind"].to_string(), object["metadata"]["name"].to_string());
+                assert!(seen.insert(named.clone()), "{named:?} is there twice: {}", example.name);
+            }
+        }
+    }
 }

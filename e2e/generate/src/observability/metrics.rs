@@ -544,7 +544,7 @@ mod tests {
         ROW,
     ];
     /// The same in a table of names and what they say, which may be of anything.
-    const ROW: &str = "        (";
+    const ROW: &str = "    (";
 
     fn sources(folder: &Path, texts: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
