@@ -201,7 +201,9 @@ async fn a_job_that_cannot_start_says_why_and_one_that_has_failed_ends_the_resto
     });
     api.create(PODS, pod);
     let restore = api
-        .until(RESTORE, |restore| shows(restore, "Ready", "Unknown", "WaitingForVolumes"))
+        .until(RESTORE, |restore| {
+            shows(restore, "Ready", "Unknown", "WaitingForVolumes")
+        })
         .await;
     assert!(
         restore["status"]["message"]
