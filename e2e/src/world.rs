@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{Mutex, MutexGuard, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use valerix_crds::ChaosExperiment;
+use valerix_crds::{ChaosExperiment, ResilientService, names::condition as types};
 
 /// Namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "valerix-system";
@@ -416,4 +416,12 @@ async fn ensure_namespace(client: &Client, name: &str) -> Result<()> {
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(error).context("failed to create a namespace"),
     }
+}
+
+/// Whether a service is Ready as it is specified now.
+pub fn is_ready(service: &ResilientService) -> bool {
+    service.status.as_ref().is_some_and(|status| {
+        Some(status.observed_generation) == service.metadata.generation
+            && has_condition(&status.conditions, types::READY, "True")
+    })
 }

@@ -6,8 +6,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use std::time::Duration;
-use valerix_crds::{ResilientService, names::condition as types};
-use valerix_e2e::world::{World, eventually, has_condition};
+use valerix_crds::ResilientService;
+use valerix_e2e::world::{World, eventually, is_ready};
 
 const SERVER: &str =
     "import http.server as h; h.ThreadingHTTPServer(('', 8080), h.SimpleHTTPRequestHandler).serve_forever()";
@@ -33,13 +33,6 @@ async fn service(world: &World, namespace: &str, name: &str, more: Value) -> Res
     });
     world.create(namespace, &object.to_string()).await?.text()?;
     Ok(())
-}
-
-fn is_ready(service: &ResilientService) -> bool {
-    service.status.as_ref().is_some_and(|status| {
-        Some(status.observed_generation) == service.metadata.generation
-            && has_condition(&status.conditions, types::READY, "True")
-    })
 }
 
 /// What a pod of `from` hears when it asks.

@@ -14,10 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use valerix_crds::{ChaosExperiment, ChaosPhase, ResilientService, Verdict, names::condition as types};
+use valerix_crds::{ChaosExperiment, ChaosPhase, ResilientService, Verdict};
 use valerix_e2e::{
     shop::{self, Reply},
-    world::{World, eventually, has_condition},
+    world::{World, eventually, is_ready},
 };
 
 /// How long a service may take to come up: a Java program is compiled at its start.
@@ -94,13 +94,6 @@ fn policy() -> Value {
         "timeout": {"request": "2s", "attempt": "1s", "connect": "500ms"},
         "circuitBreaker": {"consecutiveFailures": 3, "openDuration": "2s", "maxOpenDuration": "2s", "halfOpenPermits": 1}
     }]})
-}
-
-fn is_ready(service: &ResilientService) -> bool {
-    service.status.as_ref().is_some_and(|status| {
-        Some(status.observed_generation) == service.metadata.generation
-            && has_condition(&status.conditions, types::READY, "True")
-    })
 }
 
 fn config(service: &ResilientService) -> String {

@@ -200,17 +200,7 @@ async fn replaced(world: &World, namespace: &str, living: &str) -> Result<()> {
     ] {
         world.create(namespace, &object.to_string()).await?.text()?;
     }
-    let ready = |policy: &BackupPolicy| {
-        policy
-            .status
-            .as_ref()
-            .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
-    };
-    world
-        .object(namespace, "notes", "Ready", Duration::from_secs(30), ready)
-        .await?;
-    backup::run_by_hand(world, namespace, "notes", "first").await?;
-    let record: Backup = backup::finished(world, namespace, "notes", Duration::from_secs(120)).await?;
+    let record = backed_up(world, namespace, "notes").await?;
     ensure!(
         record
             .status
@@ -313,17 +303,7 @@ async fn given_back(world: &World, namespace: &str, lost: &str, owner: &str) -> 
     for object in [&claim, &policy] {
         world.create(namespace, &object.to_string()).await?.text()?;
     }
-    let ready = |policy: &BackupPolicy| {
-        policy
-            .status
-            .as_ref()
-            .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
-    };
-    world
-        .object(namespace, "nightly", "Ready", Duration::from_secs(30), ready)
-        .await?;
-    backup::run_by_hand(world, namespace, "nightly", "first").await?;
-    let record: Backup = backup::finished(world, namespace, "nightly", Duration::from_secs(120)).await?;
+    let record = backed_up(world, namespace, "nightly").await?;
     let upload = record.status.clone().unwrap_or_default().upload;
     let key = upload
         .key
@@ -385,7 +365,23 @@ async fn given_back(world: &World, namespace: &str, lost: &str, owner: &str) -> 
     // The policy of the same name is another one, and begins anew.
     world.create(namespace, &policy.to_string()).await?.text()?;
     world
-        .object(namespace, "nightly", "Ready", Duration::from_secs(30), ready)
+        .object(namespace, "nightly", "Ready", Duration::from_secs(30), policy_is_ready)
         .await?;
     Ok(())
+}
+
+/// The record of a run that was asked for as soon as the policy was Ready.
+async fn backed_up(world: &World, namespace: &str, policy: &str) -> Result<Backup> {
+    world
+        .object(namespace, policy, "Ready", Duration::from_secs(30), policy_is_ready)
+        .await?;
+    backup::run_by_hand(world, namespace, policy, "first").await?;
+    backup::finished(world, namespace, policy, Duration::from_secs(120)).await
+}
+
+fn policy_is_ready(policy: &BackupPolicy) -> bool {
+    policy
+        .status
+        .as_ref()
+        .is_some_and(|status| has_condition(&status.conditions, types::READY, "True"))
 }

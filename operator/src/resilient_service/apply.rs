@@ -7,11 +7,11 @@ use super::{
 };
 use crate::runtime::{
     Category,
-    apply::{Applied, Applier, Error, Handover},
+    apply::{Applied, Applier, Error, Handover, Written},
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use std::{fmt::Debug, sync::Arc};
 
 /// What became of the children.
@@ -171,29 +171,17 @@ fn names<K: ResourceExt>(object: &Option<K>) -> Vec<String> {
 }
 
 impl ChildResults {
-    async fn child<K>(&mut self, applier: &Applier, desired: &K, cached: &[Arc<K>])
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize
-            + Send
-            + Sync,
-    {
+    async fn child<K: Written>(&mut self, applier: &Applier, desired: &K, cached: &[Arc<K>]) {
         self.child_with(applier, desired, cached, &Handover::default()).await;
     }
 
-    async fn child_with<K>(&mut self, applier: &Applier, desired: &K, cached: &[Arc<K>], handover: &Handover<K>)
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize
-            + Send
-            + Sync,
-    {
+    async fn child_with<K: Written>(
+        &mut self,
+        applier: &Applier,
+        desired: &K,
+        cached: &[Arc<K>],
+        handover: &Handover<K>,
+    ) {
         if self.is_cut_off() {
             return;
         }

@@ -29,6 +29,23 @@ use std::{
 };
 use valerix_crds::names::{ADOPT_ANNOTATION, APPLIED_ANNOTATION};
 
+/// A kind of object that is written in namespaces.
+pub trait Written:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync
+{
+}
+
+impl<K> Written for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+{
+}
+
 /// What became of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -149,16 +166,7 @@ impl Applier {
     ///
     /// # Errors
     /// [`Error::NotOwned`] if the name is taken, else what the API server answered.
-    pub async fn apply<K>(&self, desired: &K, cached: Option<&K>) -> Result<Applied, Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize
-            + Send
-            + Sync,
-    {
+    pub async fn apply<K: Written>(&self, desired: &K, cached: Option<&K>) -> Result<Applied, Error> {
         self.apply_with(desired, cached, &Handover::default()).await
     }
 
@@ -166,16 +174,12 @@ impl Applier {
     ///
     /// # Errors
     /// As [`Applier::apply`].
-    pub async fn apply_with<K>(&self, desired: &K, cached: Option<&K>, handover: &Handover<K>) -> Result<Applied, Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize
-            + Send
-            + Sync,
-    {
+    pub async fn apply_with<K: Written>(
+        &self,
+        desired: &K,
+        cached: Option<&K>,
+        handover: &Handover<K>,
+    ) -> Result<Applied, Error> {
         let child = Child::new(desired)?;
         let api: Api<K> = self.clients.api(&desired.namespace().unwrap_or_default());
         let found = match cached {

@@ -4,15 +4,12 @@
 //! that nobody listens on. So its fields become ours first, and our apply then removes what it leaves out. Labels and
 //! annotations stay theirs: others may choose it by them.
 
-use super::{Applied, Applier, Child, Error, FIELD_MANAGER};
+use super::{Applied, Applier, Child, Error, FIELD_MANAGER, Written};
 use kube::{
-    Api, Resource,
+    Api,
     api::{Patch, PatchParams},
-    core::NamespaceResourceScope,
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
-use std::fmt::Debug;
 
 /// How an object that is handed over is taken.
 pub struct Handover<K> {
@@ -33,22 +30,13 @@ impl<K> Default for Handover<K> {
 
 impl Applier {
     /// Takes over what `seen` shows: its fields, then itself. Ended between the two, it is handed over still.
-    pub(super) async fn adopt<K>(
+    pub(super) async fn adopt<K: Written>(
         &self,
         api: &Api<K>,
         desired: &K,
         seen: &K,
         handover: &Handover<K>,
-    ) -> Result<Applied, Error>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Serialize
-            + Send
-            + Sync,
-    {
+    ) -> Result<Applied, Error> {
         let mut fitted = desired.clone();
         (handover.fit)(&mut fitted, seen);
         let child = Child::new(&fitted)?;
