@@ -116,7 +116,7 @@ impl Service {
     pub async fn on_bus(args: &ServiceArgs, bus: &BusArgs) -> Result<Self, StartError> {
         let builder = Resilience::builder().redis_prefix(&bus.redis_prefix);
         // A URL that can not be used is told by the bus; without it limits are each replica's own.
-        let builder = match redis::Client::open(bus.redis_url.expose()) {
+        let builder = match valerix_resilience::redis_client::open(bus.redis_url.expose()) {
             Ok(_) => builder.redis_url(bus.redis_url.expose()),
             Err(_) => builder,
         };

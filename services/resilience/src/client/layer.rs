@@ -231,6 +231,7 @@ where
         repeatable: once.is_none() && retry::is_repeatable(method, has_key, declared),
         once: once.is_some(),
         read: matches!(*method, Method::GET | Method::HEAD),
+        judged: true,
     };
     let importance = request.extensions().get::<Priority>().copied();
     let importance = importance.or_else(CurrentPriority::get);
