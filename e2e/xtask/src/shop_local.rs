@@ -212,7 +212,9 @@ fn watch(running: &mut BTreeMap<&str, Running>) -> Option<String> {
         if interrupt::requested() {
             return None;
         }
-        let ended = running.iter_mut().find_map(|(name, process)| (!process.is_alive()).then_some(*name));
+        let ended = running
+            .iter_mut()
+            .find_map(|(name, process)| (!process.is_alive()).then_some(*name));
         if let Some(name) = ended {
             // Ctrl-C at a terminal is heard by all at once.
             return (!interrupt::requested()).then(|| name.to_owned());

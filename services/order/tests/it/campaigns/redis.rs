@@ -7,6 +7,8 @@ use std::time::Duration;
 use ::redis::aio::MultiplexedConnection;
 use valerix_kit::testing::{eventually, free_port};
 
+use crate::shop::with_password;
+
 pub struct Redis {
     process: Child,
     port: u16,
@@ -48,7 +50,7 @@ impl Redis {
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        with_password(&format!("redis://127.0.0.1:{}/", self.port), "default")
     }
 
     pub async fn connect(&self) -> MultiplexedConnection {

@@ -4,6 +4,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::redis::AsyncCommands;
+use ::redis::streams::{StreamInfoGroupsReply, StreamInfoStreamReply};
 use tokio::sync::RwLock;
 use valerix_kit::testing::chance::{Chance, rounds};
 
@@ -12,7 +14,7 @@ use super::stream_of_orders;
 use crate::shop::{History, SERVICES, Shop};
 
 const STOCK: u32 = 10_000;
-const CLIENTS: usize = 3;
+const CLIENTS: usize = 6;
 /// Tables whose writers are refused.
 const REFUSED: [(&str, &[&str]); 3] = [
     (
@@ -79,28 +81,51 @@ impl Misbehaviour {
                 }
             }
             Self::PostgresRefusesCommits => {
-                for (service, tables) in REFUSED {
-                    shop.refuse_commits(service, tables).await;
-                }
-                tokio::time::sleep(a_while).await;
-                for (service, _) in REFUSED {
-                    shop.take_commits(service).await;
+                for percent in [25, 0] {
+                    for (service, _) in REFUSED {
+                        shop.refuse_commits(service, percent).await;
+                    }
+                    tokio::time::sleep(a_while).await;
                 }
             }
         }
     }
 }
 
+const TOPICS: [&str; 5] = [
+    "order.events",
+    "inventory.commands",
+    "inventory.events",
+    "payment.commands",
+    "payment.events",
+];
+
+/// Waits until every group has handled every entry.
+async fn everything_is_handled(shop: &Shop, redis: &Redis) {
+    let connection = redis.connect().await;
+    for topic in TOPICS {
+        let stream = shop.stream(topic);
+        shop.until(&format!("{topic} is handled"), || {
+            let (mut connection, stream) = (connection.clone(), stream.clone());
+            async move {
+                let whole: StreamInfoStreamReply = connection.xinfo_stream(&stream).await.unwrap();
+                let groups: StreamInfoGroupsReply = connection.xinfo_groups(&stream).await.unwrap();
+                let last = whole.last_generated_id;
+                let idle = groups
+                    .groups
+                    .iter()
+                    .all(|group| group.pending == 0 && group.last_delivered_id == last);
+                idle.then_some(())
+            }
+        })
+        .await;
+    }
+}
+
 /// Copies of old entries of every stream, the last first.
 async fn deliver_again(shop: &Shop, redis: &Redis, chance: &mut Chance) {
     let mut connection = redis.connect().await;
-    for topic in [
-        "order.events",
-        "inventory.commands",
-        "inventory.events",
-        "payment.commands",
-        "payment.events",
-    ] {
+    for topic in TOPICS {
         let stream = shop.stream(topic);
         let mut range = ::redis::cmd("XRANGE");
         range.arg(&stream).arg("-").arg("+");
@@ -129,6 +154,9 @@ async fn no_order_is_lost_or_doubled_whatever_redis_and_postgres_do() {
         ],
     )
     .await;
+    for (service, tables) in REFUSED {
+        shop.guard_tables(service, tables).await;
+    }
     let (mut chance, seed) = Chance::seeded(3);
     let mut plan: Vec<_> = Misbehaviour::ALL
         .into_iter()
@@ -159,5 +187,6 @@ async fn no_order_is_lost_or_doubled_whatever_redis_and_postgres_do() {
     shop.comes_to_rest().await;
     // Everything that was ever said is said again, long after it was settled.
     deliver_again(&shop, &redis, &mut chance).await;
+    everything_is_handled(&shop, &redis).await;
     shop.all_is_well("order", &history, i64::from(STOCK)).await;
 }

@@ -49,25 +49,26 @@ impl Shop {
         }
     }
 
-    /// One in four transactions that write to one of `tables` ends as if it had lost against another one.
-    pub async fn refuse_commits(&self, service: &str, tables: &[&str]) {
-        let mut statements = vec![
-            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF random() < 0.25 THEN \
-             RAISE EXCEPTION 'refused by the test' USING ERRCODE = 'serialization_failure'; END IF; RETURN NULL; END $$"
-                .to_owned(),
-        ];
-        statements.extend(tables.iter().map(|table| {
-            format!(
+    /// Lets [`Self::refuse_commits`] refuse whoever writes to one of `tables`.
+    pub async fn guard_tables(&self, service: &str, tables: &[&str]) {
+        self.refuse_commits(service, 0).await;
+        for table in tables {
+            let trigger = format!(
                 "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED \
                  FOR EACH ROW EXECUTE FUNCTION refuse()"
-            )
-        }));
-        self.define(service, &statements.join(";")).await;
+            );
+            self.define(service, &trigger).await;
+        }
     }
 
-    /// Undoes [`Self::refuse_commits`].
-    pub async fn take_commits(&self, service: &str) {
-        self.define(service, "DROP FUNCTION refuse() CASCADE").await;
+    /// From now on so many rows of a hundred make the transaction that wrote them end as if it had lost against another one.
+    pub async fn refuse_commits(&self, service: &str, percent: u8) {
+        let function = format!(
+            "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF random() * 100 < {percent} THEN \
+             RAISE EXCEPTION 'refused by the test' USING ERRCODE = 'serialization_failure'; END IF; RETURN NULL; END $$"
+        );
+        self.define(service, &function).await;
     }
 
     async fn define(&self, service: &str, statements: &str) {

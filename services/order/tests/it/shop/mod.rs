@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use uuid::Uuid;
 use valerix_kit::service::launch;
 use valerix_kit::testing::{TestDatabase, bus_args, free_port};
 
@@ -31,6 +30,8 @@ pub use wire::{Fault, Moment, Pid, Trap, Wire};
 pub const SERVICES: [&str; 4] = ["processor", "inventory", "payment", "order"];
 const ROLE: &str = "VALERIX_TEST_ROLE";
 pub const PRICE: i64 = 49_900;
+/// What every service is told and none may say.
+const SECRETS: [&str; 2] = ["password-of-a-server", "key-of-a-pair-of-services-0123456789"];
 
 /// Not a test when the whole suite runs: it is what [`Shop::start`] runs in a process of its own.
 #[test]
@@ -111,8 +112,8 @@ impl Shop {
             set("POD_NAME", format!("{name}-0"));
             set("VALERIX_POLICY_DIR", path("policy").display().to_string());
             set("VALERIX_STATE_DIR", path("state").display().to_string());
-            set("DATABASE_URL", database.url());
-            set("REDIS_URL", bus.redis_url.expose().to_owned());
+            set("DATABASE_URL", with_password(&database.url(), "postgres"));
+            set("REDIS_URL", with_password(bus.redis_url.expose(), "default"));
             set("REDIS_PREFIX", bus.redis_prefix.clone());
             set("LOG_FORMAT", "text".to_owned());
             set("RUST_LOG", "info".to_owned());
@@ -149,6 +150,10 @@ impl Shop {
         for (service, variable, value) in settings {
             shop.set(service, variable, value);
         }
+        let [_, key] = SECRETS;
+        shop.set("order", "CALL_KEYS", &format!("inventory={key},payment={key}"));
+        shop.set("inventory", "CALLER_KEYS", &format!("order={key}"));
+        shop.set("payment", "CALLER_KEYS", &format!("order={key}"));
         shop.policy("order", &order_policy());
         shop.policy("payment", &policies::payment_policy());
         shop.policy("inventory", &json!({"version": 1, "chaos": {"admission": "Allowed"}}));
@@ -345,6 +350,16 @@ impl Shop {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }
+}
+
+/// Servers of tests trust everybody, whatever the password.
+pub fn with_password(url: &str, user: &str) -> String {
+    let mut url = reqwest::Url::parse(url).unwrap();
+    if url.password().is_none() {
+        url.set_username(user).unwrap();
+        url.set_password(Some(SECRETS[0])).unwrap();
+    }
+    url.into()
 }
 
 impl Drop for Shop {

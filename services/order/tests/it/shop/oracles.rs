@@ -7,7 +7,7 @@
 //! - I7: who asks again with the key gets the same answer, byte for byte, and with another body a refusal.
 //! - I10: what became of an order was announced, once, and each step was taken once.
 //!
-//! I6 is the lock's (kit's and inventory's tests), I8 and I9 are the library's.
+//! And no log tells a secret. I6 is the lock's (kit's and inventory's tests), I8 and I9 are the library's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_kit::testing::Answer;
 
-use super::{Shop, Told};
+use super::{SECRETS, Shop, Told};
 
 /// An answer that counts: the order is stored, and the client knows it.
 #[derive(Clone, Debug)]
@@ -172,9 +172,21 @@ impl Shop {
         assert_eq!(twice, [], "a step was taken twice");
     }
 
+    /// Whatever went wrong, and was told in the logs.
+    fn no_log_tells_a_secret(&self) {
+        for process in self.parts.keys() {
+            let log = std::fs::read_to_string(self.log(process)).unwrap();
+            assert!(log.lines().count() > 3, "{process} says nothing");
+            for secret in SECRETS {
+                assert!(!log.contains(secret), "the log of {process} tells {secret}");
+            }
+        }
+    }
+
     /// Every oracle, at rest, for a shop whose orders are all in `history`.
     pub async fn all_is_well(&self, replica: &str, history: &[Acknowledged], stock: i64) {
         self.adds_up(stock).await;
+        self.no_log_tells_a_secret();
         let keys: BTreeSet<&str> = history.iter().map(|known| known.key.as_str()).collect();
         assert_eq!(keys.len(), history.len(), "a key was acknowledged twice");
         let mut known: Vec<Uuid> = history.iter().map(Acknowledged::order).collect();
