@@ -1,6 +1,6 @@
 # The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order load shop-race shop-fencing shop-scaling gameday kubeconfig down test check unit e2e bench generate images
+.PHONY: help demo order load shop-race shop-fencing shop-scaling shop-local gameday kubeconfig down test check unit e2e bench generate images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -31,6 +31,8 @@ make load        put load on the demo's shop: make load SCENARIO=spike RATE=20 L
 make shop-race   fifty customers and one last piece; make shop-fencing: a stale holder of a lock is refused;
                  make shop-scaling: one replica of order beside three
 make gameday     every experiment of examples/chaos on the demo's shop, while customers order, and the books at the end
+make shop-local  the shop on this machine without Kubernetes, until Ctrl-C: make shop-local ONLY=order,payment or
+                 WITHOUT=order, which you then start yourself
 make kubeconfig  print the path of the demo's kubeconfig: export KUBECONFIG=$$(make -s kubeconfig)
 make down        remove the clusters demo and test
 
@@ -49,7 +51,7 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order load kubeconfig down test check unit e2e images generate:
+demo order load shop-local kubeconfig down test check unit e2e images generate:
 	@:$(if $(FIRST),$(info Compiling xtask, the program behind this Makefile: once, about a minute))
 	@$(XTASK) xtask -- $@ $(ARGUMENTS)
 
@@ -63,5 +65,6 @@ shop-race shop-fencing shop-scaling: shop-%:
 gameday:
 	@$(XTASK) xtask -- load --scenario gameday $(if $(URL),--url $(URL))
 
+shop-local: ARGUMENTS = $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

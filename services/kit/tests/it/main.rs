@@ -13,6 +13,7 @@ mod example;
 mod gone;
 mod identity;
 mod limits;
+mod linearizable;
 mod lock;
 mod losses;
 mod lost;

@@ -1,40 +1,38 @@
 //! One service put together: telemetry, health, metrics, background tasks, resilience, listeners, and the order in which
 //! all of it begins and ends.
 
+mod error;
+mod launch;
+mod server;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::routing::get;
-use axum::{Extension, Router, extract::State};
-use http::header;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-
+use axum::{Extension, Router};
 use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use valerix_resilience::idempotency::Idempotency;
 use valerix_resilience::policy::Policy;
-use valerix_resilience::{Backoff, BuildError, Resilience, ResilientClient};
+use valerix_resilience::{Backoff, Resilience, ResilientClient};
 
+pub use self::error::StartError;
+pub use self::launch::{launch, stop_signal};
+pub use self::server::{Server, report_router};
+
+use self::server::listen;
 use crate::api::Api;
 use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
 use crate::events::Endpoint;
 use crate::events::redis_streams::RedisStreams;
 use crate::events::replay::Replays;
-use crate::extract::Json;
 use crate::health::Health;
-use crate::identity::{Identity, InvalidCallKeys};
+use crate::identity::Identity;
 use crate::metrics::Metrics;
-use crate::postgres::{Database, DatabaseUrlError};
-use crate::problem::Problem;
-use crate::server::{Handshake, Limits, Secure, serve, serve_secured};
+use crate::postgres::Database;
 use crate::tasks::Tasks;
 use crate::{http_layers, telemetry};
-
-/// How long background tasks may take to end.
-const TASKS_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a service is built on; its parts are cheap to clone into handlers and tasks.
 pub struct Service {
@@ -50,53 +48,6 @@ pub struct Service {
     pub identity: Identity,
     replays: Replays,
     args: ServiceArgs,
-}
-
-/// Why a service could not start. A dependency that is late is never a reason.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A metric is defined twice.
-    #[error("failed to define the metrics")]
-    Metrics(#[source] prometheus::Error),
-    /// The resilience library does not start.
-    #[error("failed to start the resilience library")]
-    Resilience(#[source] valerix_resilience::StartError),
-    /// The URL of the database is none.
-    #[error("failed to open the database")]
-    Database(#[source] DatabaseUrlError),
-    /// A setting of the service's own is not acceptable.
-    #[error("failed to read {setting}")]
-    Setting {
-        /// Which.
-        setting: &'static str,
-        /// Why not.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The keys that services share can not be read.
-    #[error("failed to read the keys that services share")]
-    Identity(#[source] InvalidCallKeys),
-    /// The URL of another service is none.
-    #[error("failed to make a client of {service}")]
-    Client {
-        /// The other service.
-        service: String,
-        /// Why not.
-        #[source]
-        source: BuildError,
-    },
-    /// The runtime does not start, or signals can not be heard.
-    #[error("failed to start the runtime")]
-    Runtime(#[source] std::io::Error),
-    /// The address is taken or not ours.
-    #[error("failed to listen on {address}")]
-    Listen {
-        /// What was asked for.
-        address: SocketAddr,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl Service {
@@ -282,208 +233,4 @@ impl Service {
             router,
         })
     }
-}
-
-async fn listen(address: SocketAddr) -> Result<Listener, StartError> {
-    let listen = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok(Listener { listener, address })
-    };
-    listen.await.map_err(|source| StartError::Listen { address, source })
-}
-
-struct Listener {
-    listener: TcpListener,
-    address: SocketAddr,
-}
-
-/// A service that has its ports and may run.
-pub struct Server {
-    service: Service,
-    main: Listener,
-    secure: Option<(Listener, Handshake)>,
-    report: Listener,
-    router: Router,
-}
-
-impl Server {
-    /// Serves the API at `address` too, on connections that `handshake` secures. Handlers find [`Secure`] among the
-    /// extensions of their requests.
-    ///
-    /// # Errors
-    /// When the port can not be had.
-    pub async fn secured(self, address: SocketAddr, handshake: Handshake) -> Result<Self, StartError> {
-        let secure = Some((listen(address).await?, handshake));
-        Ok(Self { secure, ..self })
-    }
-
-    /// Where the API listens for secured connections, if it does.
-    pub fn secure_address(&self) -> Option<SocketAddr> {
-        self.secure.as_ref().map(|(listener, _)| listener.address)
-    }
-
-    /// Where the API listens.
-    pub fn address(&self) -> SocketAddr {
-        self.main.address
-    }
-
-    /// Where the report listens.
-    pub fn report_address(&self) -> SocketAddr {
-        self.report.address
-    }
-
-    /// Serves until `stop` is cancelled, then: ready off, serve on for `drain_wait`, take no new connection, finish what is
-    /// in flight, end the background tasks, and the report last.
-    pub async fn run(self, stop: CancellationToken) {
-        let Self {
-            service:
-                Service {
-                    health,
-                    metrics,
-                    tasks,
-                    resilience,
-                    args,
-                    identity: _,
-                    replays: _,
-                },
-            main,
-            secure,
-            report,
-            router,
-        } = self;
-        let limits = args.limits();
-        let (close_main, close_report) = (CancellationToken::new(), CancellationToken::new());
-        let watchdog = tokio::spawn({
-            let health = health.clone();
-            async move { health.watchdog().await }
-        });
-        let report_limits = Limits {
-            drain_timeout: Duration::from_secs(1),
-            ..limits
-        };
-        let report = tokio::spawn(serve(
-            report.listener,
-            report_router(health.clone(), metrics).merge(resilience.report_router()),
-            report_limits,
-            close_report.clone(),
-        ));
-        tracing::info!(service = args.service, address = %main.address, "serving");
-        let secure = secure.map(|(listener, handshake)| {
-            let router = router.clone().layer(Extension(Secure));
-            tokio::spawn(serve_secured(
-                listener.listener,
-                handshake,
-                router,
-                limits,
-                close_main.clone(),
-            ))
-        });
-        let mut main = tokio::spawn(serve(main.listener, router, limits, close_main.clone()));
-
-        tokio::select! {
-            () = stop.cancelled() => {}
-            _ = &mut main => tracing::error!("the server ended by itself"),
-        }
-        health.drain();
-        tracing::info!(wait_ms = args.drain_wait.as_millis(), "draining");
-        tokio::time::sleep(args.drain_wait).await;
-        close_main.cancel();
-        if !main.is_finished()
-            && let Ok(cut @ 1..) = main.await
-        {
-            tracing::warn!(connections = cut, "connections were cut, their requests took too long");
-        }
-        if let Some(secure) = secure
-            && let Ok(cut @ 1..) = secure.await
-        {
-            tracing::warn!(
-                connections = cut,
-                "secured connections were cut, their requests took too long"
-            );
-        }
-        // Handlers whose callers have gone run on in tasks of their own.
-        let handlers = resilience.tasks();
-        handlers.close();
-        if tokio::time::timeout(args.drain_timeout, handlers.wait()).await.is_err() {
-            tracing::warn!(handlers = handlers.len(), "handlers did not finish in time");
-        }
-        if !tasks.stop(TASKS_TIMEOUT).await {
-            tracing::warn!("background tasks did not end in time");
-        }
-        close_report.cancel();
-        let _ = report.await;
-        watchdog.abort();
-        tracing::info!("ended");
-    }
-}
-
-/// What the report port serves beside `/resilience`: `/metrics` and `/health/deep`.
-pub fn report_router(health: Health, metrics: Metrics) -> Router {
-    let metrics = Router::new()
-        .route(
-            "/metrics",
-            get(|State(metrics): State<Metrics>| async move {
-                let text = metrics.render().map_err(|error| Problem::internal(&error))?;
-                Ok::<_, Problem>((
-                    [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-                    text,
-                ))
-            }),
-        )
-        .with_state(metrics);
-    let deep = Router::new()
-        .route(
-            "/health/deep",
-            get(|State(health): State<Health>| async move { Json(health.deep().await) }),
-        )
-        .with_state(health);
-    metrics.merge(deep)
-}
-
-/// The `main` of a service: telemetry, the TLS provider, a runtime, `build`, and run until SIGTERM or SIGINT.
-///
-/// # Errors
-/// What `build` says, or the runtime.
-pub fn launch<B, F>(args: &ServiceArgs, build: B) -> Result<(), StartError>
-where
-    B: FnOnce() -> F,
-    F: Future<Output = Result<Server, StartError>>,
-{
-    // Two crates in one process must not each choose a provider; an error means that one is set already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
-    let export = telemetry::start(args, &runtime);
-    let ended = runtime.block_on(async {
-        let stop = stop_signal().map_err(StartError::Runtime)?;
-        let server = build().await?;
-        server.run(stop).await;
-        Ok(())
-    });
-    if let Some(export) = export {
-        export.end();
-    }
-    ended
-}
-
-/// A token that is cancelled by SIGTERM or SIGINT.
-///
-/// # Errors
-/// When signals cannot be heard.
-pub fn stop_signal() -> std::io::Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stop = CancellationToken::new();
-    let cancelled = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        cancelled.cancel();
-    });
-    Ok(stop)
 }
