@@ -15,7 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use valerix_kit::server::{Stream, serve_secured};
+use valerix_kit::server::{Agreed, serve_secured};
 use valerix_kit::testing::service_args;
 use valerix_proxy::{Sending, SendingError, Speaks, Tls, Upstream};
 use valerix_resilience::{CallError, Resilience};
@@ -58,7 +58,10 @@ async fn secured() -> SocketAddr {
         listener,
         Arc::new(move |stream| {
             let acceptor = acceptor.clone();
-            Box::pin(async move { Ok(Box::new(acceptor.accept(stream).await?) as Box<dyn Stream>) })
+            Box::pin(async move {
+                let stream = Box::new(acceptor.accept(stream).await?);
+                Ok(Agreed { stream, http2: false })
+            })
         }),
         Router::new().fallback(told),
         service_args("bank").limits(),
