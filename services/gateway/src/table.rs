@@ -1,6 +1,7 @@
 //! The routes as requests are matched with them. In: a document. Out: a table by prefixes, so that a request is compared
 //! with the routes of its own few prefixes, however many others there are.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -111,10 +112,17 @@ impl Table {
     /// The route of a request.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str, host: &Authority, headers: &HeaderMap) -> Option<&Arc<RouteEntry>> {
-        let host = host.host().to_ascii_lowercase();
+        let host = host.host();
+        // As nearly everybody writes it: there is nothing to copy.
+        let shouted = host.bytes().any(|byte| byte.is_ascii_uppercase());
+        let host = if shouted {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        };
         let of_prefix = |prefix: &str| {
             let alike = self.routes.get(prefix)?;
-            let of_host = alike.of_host.get(host.as_str()).into_iter().flatten();
+            let of_host = alike.of_host.get(host.as_ref()).into_iter().flatten();
             of_host.chain(&alike.of_any).find(|route| route.fits(method, headers))
         };
         prefixes(path, self.longest).find_map(of_prefix)

@@ -11,15 +11,14 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 use valerix_kit::health::{Check, Gate};
-use valerix_kit::server::{Agreed, Handshake};
+use valerix_kit::server::{Handshake, Stream};
 use valerix_kit::service::Service;
 use valerix_resilience::DocumentFile;
 
 use crate::config::TlsArgs;
 
 /// What connections may speak, the better first.
-const PROTOCOLS: [&[u8]; 2] = [HTTP2, b"http/1.1"];
-const HTTP2: &[u8] = b"h2";
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// The certificates in force. Clones are one.
 #[derive(Clone)]
@@ -65,9 +64,7 @@ impl Certificates {
             Box::pin(async move {
                 let config = config.ok_or_else(|| std::io::Error::other("there is no certificate yet"))?;
                 let stream = TlsAcceptor::from(config).accept(stream).await?;
-                let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-                let stream = Box::new(stream);
-                Ok(Agreed { stream, http2 })
+                Ok(Box::new(stream) as Box<dyn Stream>)
             })
         })
     }

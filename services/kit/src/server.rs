@@ -47,16 +47,8 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
-/// What a [`Handshake`] came to.
-pub struct Agreed {
-    /// What requests are read of.
-    pub stream: Box<dyn Stream>,
-    /// Whether HTTP/2 was agreed upon: then nothing else is taken. Otherwise clients of it may begin as they like.
-    pub http2: bool,
-}
-
 /// Makes a secured stream of a connection; it has as long for that as for the head of a request.
-pub type Handshake = Arc<dyn Fn(TcpStream) -> BoxFuture<'static, std::io::Result<Agreed>> + Send + Sync>;
+pub type Handshake = Arc<dyn Fn(TcpStream) -> BoxFuture<'static, std::io::Result<Box<dyn Stream>>> + Send + Sync>;
 
 /// Extension of requests that came by a connection that a [`Handshake`] secured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,10 +71,7 @@ const CAUSED_RESETS: usize = 128;
 /// Serves `router` until `stop`; then takes no new connection, tells the clients of the others (`Connection: close`,
 /// GOAWAY), and returns when all are done or after `drain_timeout`. Returns how many connections were cut.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> usize {
-    let plain: Handshake = Arc::new(|stream| {
-        let stream = Box::new(stream);
-        Box::pin(async { Ok(Agreed { stream, http2: false }) })
-    });
+    let plain: Handshake = Arc::new(|stream| Box::pin(async { Ok(Box::new(stream) as Box<dyn Stream>) }));
     serve_secured(listener, plain, router, limits, stop).await
 }
 
@@ -138,7 +127,7 @@ async fn connection(
         }
         () = stop.cancelled() => return,
     }
-    let Agreed { stream, http2 } = tokio::select! {
+    let stream = tokio::select! {
         secured = tokio::time::timeout(limits.header_read_timeout, handshake(stream)) => match secured {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -150,9 +139,6 @@ async fn connection(
         () = stop.cancelled() => return,
     };
     let mut builder = Builder::new(TokioExecutor::new());
-    if http2 {
-        builder = builder.http2_only();
-    }
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -33,7 +33,7 @@ async fn gateway(cors: Value) -> Gateway {
     Setup::new()
         .document(&json!({"version": 1, "targets": [{"name": "order", "url": url}],
             "routes": [route("orders", &["GET", "POST"], "None"), route("mine", &[], "Required"), own]}))
-        .change(|config| config.service.auth_url = Some("http://127.0.0.1:1".to_owned()))
+        .change(|config| config.service.identity.auth_url = Some("http://127.0.0.1:1".to_owned()))
         .start()
         .await
 }

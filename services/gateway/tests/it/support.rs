@@ -66,8 +66,9 @@ impl Setup {
             "routes": [route("large", 1 << 30), route("short", 64 * 1024), rest]}))
     }
 
-    /// With the routes of this file.
-    pub fn document(self, document: &Value) -> Self {
+    /// With the routes of this file, whose targets are where it says.
+    pub fn document(mut self, document: &Value) -> Self {
+        self.config.upstreams.clear();
         let folder = self.config.service.state_dir.clone();
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("gateway.v1.json");

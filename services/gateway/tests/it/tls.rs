@@ -61,7 +61,7 @@ async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is
     assert_eq!(answer.text().await.unwrap(), "https");
     assert_eq!(gateway.get("/api/orders/1").await.text, "http", "the plain port stays");
     assert!(ask(secure, 1).await.is_none());
-    keeps_to_the_standard_of_http2(secure, true, &[]).await;
+    keeps_to_the_standard_of_http2(secure, true, &[OTHER_BEGINNING]).await;
     keeps_to_the_standard_of_http2(plain, false, &[OTHER_BEGINNING]).await;
     // Twice, as what works once may still hold on to the first.
     for next in [1, 0] {

@@ -7,8 +7,8 @@ use std::process::Command;
 const PROGRAM_ENV: &str = "VALERIX_H2SPEC";
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../e2e/tools");
 
-/// What only a port that speaks nothing but HTTP/2 does as the standard has it: elsewhere what does not begin as HTTP/2 is a
-/// request of HTTP/1.1, and is answered as a bad one before the connection is closed.
+/// What only a port that speaks nothing but HTTP/2 does as the standard has it: here what does not begin as HTTP/2 is a request
+/// of HTTP/1.1, and is answered as a bad one before the connection is closed.
 pub const OTHER_BEGINNING: &str = "Sends invalid connection preface";
 
 /// Asks the server at `address`, with TLS or without, all that the standard does, what it only recommends included.

@@ -71,6 +71,18 @@ pub struct ChosenAddress(pub SocketAddr);
 
 /// Extension of a request that a [`TargetLayer`] lets through and may send again. It is worth waiting a little for what shows
 /// that an answer is none, as only what nobody was told of yet can be repeated.
+///
+/// ```
+/// use valerix_resilience::MayRepeat;
+///
+/// /// Whether to look at the beginning of an answer's body before its head is handed on.
+/// fn is_worth_a_look<B>(request: &http::Request<B>) -> bool {
+///     request.extensions().get::<MayRepeat>().is_some()
+/// }
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(MayRepeat);
+/// assert!(is_worth_a_look(&request));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MayRepeat;
 
