@@ -43,18 +43,18 @@ pub use chaos_experiment::{
 pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{Duration, InvalidDuration};
 pub use resilient_service::{
-    ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Capabilities, Chaos,
-    ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload, ConfigStatus,
-    ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Guard, GuardInbound, GuardMode,
-    GuardOutbound, GuardPort, GuardProtocol, GuardTargets, Hedge, HedgeType, HttpHeader, Idempotency, ImagePullPolicy,
-    Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope,
-    LocalReference, Mode, Monitoring, MonitoringMode, NetworkPolicy, NetworkPolicyMode, OverrideState, Priorities,
-    Priority, PriorityHeader, ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReloadStrategy,
-    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements,
-    Retry, RetryBudget, RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext, ServiceExposure,
-    ServiceSummary, ServiceType, TaintEffect, Target, TargetDefaults, TargetOverride, Timeouts, Toleration,
-    TolerationOperator, TopologySpread, TopologySpreadMode, UnknownHosts, UpdateStrategy, UpdateStrategyType, Verbatim,
-    VolumeMount, Window, WindowType,
+    ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CaBundleRef, Capabilities,
+    Chaos, ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload,
+    ConfigStatus, ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Guard, GuardInbound,
+    GuardMode, GuardOutbound, GuardPort, GuardProtocol, GuardTargets, Hedge, HedgeType, HttpHeader, Idempotency,
+    ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey, LimitKeyType,
+    LimitScope, LocalReference, Mode, Monitoring, MonitoringMode, NetworkPolicy, NetworkPolicyMode, OverrideState,
+    Priorities, Priority, PriorityHeader, ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule,
+    ReloadStrategy, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus,
+    ResourceRequirements, Retry, RetryBudget, RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext,
+    ServiceExposure, ServiceSummary, ServiceType, TaintEffect, Target, TargetDefaults, TargetOverride, TargetTls,
+    Timeouts, Toleration, TolerationOperator, TopologySpread, TopologySpreadMode, UnknownHosts, UpdateStrategy,
+    UpdateStrategyType, Verbatim, VolumeMount, Window, WindowType,
 };
 pub use restore::{
     PolicyName, Replace, Restore, RestoreDatabase, RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJobStatus,

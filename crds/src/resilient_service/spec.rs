@@ -74,6 +74,8 @@ use std::collections::BTreeMap;
         .message("resilience.reportPort must not be 15001 or one from 15100 to 15299 with guard.mode Sidecar: the guard listens there; choose another"),
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.targets) || has(self.guard) && has(self.guard.mode) && self.guard.mode == 'Sidecar' && !(has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None') || self.resilience.targets.all(t, !has(t.url) || !t.url.startsWith('tcp://'))")
         .message("resilience.targets[].url with tcp:// needs a guard that relays it: set guard.mode to Sidecar and guard.outbound.targets to Auto, or write http:// or https://"),
+    validation = Rule::new("!has(self.resilience) || !has(self.resilience.targets) || has(self.guard) && has(self.guard.mode) && self.guard.mode == 'Sidecar' && !(has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None') || self.resilience.targets.all(t, !has(t.tls))")
+        .message("resilience.targets[].tls needs a guard that makes TLS: set guard.mode to Sidecar and guard.outbound.targets to Auto, or remove tls"),
     validation = Rule::new("!has(self.guard) || !has(self.guard.mode) || self.guard.mode != 'Sidecar' || has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None' || !has(self.resilience) || !has(self.resilience.targets) || self.resilience.targets.all(t, has(t.url))")
         .message("resilience.targets[].url is required with guard.mode Sidecar: the guard must know where the target is; write it, or set guard.outbound.targets to None")
 )]

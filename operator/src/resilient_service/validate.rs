@@ -8,9 +8,9 @@ mod parts;
 mod pod;
 mod workload;
 
-pub use guard::{GuardPlan, inbound_ports, is_guarded, is_tcp};
+pub use guard::{GuardPlan, authorities_file, inbound_ports, is_guarded, is_tcp};
 pub use parts::Parts;
-pub use pod::{POLICY_DIRECTORY, STATE_DIRECTORY};
+pub use pod::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, POLICY_DIRECTORY, STATE_DIRECTORY};
 pub use workload::{cpu_percent, least_replicas};
 
 use super::{policy, quantity};

@@ -186,6 +186,24 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (
             guarded(
                 json!({}),
+                json!({"resilience": {"targets": [{"name": "bank", "url": "http://bank", "tls": {"serverName": "bank"}}]}}),
+            ),
+            "tls belongs to https:// targets",
+        ),
+        (
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "bank", "url": "https://bank", "tls": {}}]}}),
+            ),
+            "tls needs caBundleRef or serverName",
+        ),
+        (
+            target(json!({"url": "https://bank", "tls": {"serverName": "bank"}})),
+            "tls needs a guard that makes TLS",
+        ),
+        (
+            guarded(
+                json!({}),
                 json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache:6379", "retry": {"maxAttempts": 2}}]}}),
             ),
             "belong to http:// and https:// targets",

@@ -69,7 +69,7 @@ pub fn build(plan: &Plan, operator_namespace: &str) -> Resources {
 mod tests {
     use super::super::{fixtures, validate::validate};
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use std::sync::Arc;
 
     fn built(spec: serde_json::Value) -> Resources {
@@ -205,6 +205,54 @@ mod tests {
         let mounts = guard["volumeMounts"].as_array().unwrap();
         let mount = json!({"name": "authorities", "mountPath": "/etc/authorities", "readOnly": true});
         assert!(mounts.contains(&mount), "{mounts:?}");
+    }
+
+    #[test]
+    fn authorities_of_a_target_lie_where_its_listener_looks_for_them() {
+        let mut spec = fixtures::guarded_spec();
+        let none = json!(built(spec.clone()).deployment).to_string();
+        assert!(!none.contains("authorities"), "{none}");
+        let targets = spec["resilience"]["targets"].as_array_mut().unwrap();
+        for (name, tls) in [
+            (
+                "bank",
+                json!({"caBundleRef": {"name": "bank-ca"}, "serverName": "pay.bank.example"}),
+            ),
+            ("tax", json!({"caBundleRef": {"name": "tax-ca", "key": "bundle.pem"}})),
+            ("mail", json!({"serverName": "mail.example"})),
+        ] {
+            targets.push(json!({"name": name, "url": format!("https://{name}.example"), "tls": tls}));
+        }
+        let pod = json!(built(spec).deployment)["spec"]["template"]["spec"].take();
+        let volumes = pod["volumes"].as_array().unwrap().iter();
+        let volume = volumes
+            .clone()
+            .find(|volume| volume["name"] == "valerix-authorities")
+            .unwrap();
+        let source = |name: &str, key: &str, path: &str| json!({"configMap": {"name": name, "items": [{"key": key, "path": path}], "optional": true}});
+        let sources = [
+            source("bank-ca", "ca.crt", "bank.pem"),
+            source("tax-ca", "bundle.pem", "tax.pem"),
+        ];
+        assert_eq!(volume["projected"]["sources"], json!(sources));
+        let guard = &pod["initContainers"][0];
+        let mount = json!({"name": "valerix-authorities", "mountPath": "/etc/valerix/authorities", "readOnly": true});
+        assert!(guard["volumeMounts"].as_array().unwrap().contains(&mount), "{guard}");
+        let mut env = guard["env"].as_array().unwrap().iter();
+        let wiring = env.find(|variable| variable["name"] == "VALERIX_GUARD").unwrap()["value"].as_str();
+        let wiring: Value = serde_json::from_str(wiring.unwrap()).unwrap();
+        let told: Vec<_> = wiring["targets"].as_array().unwrap()[2..]
+            .iter()
+            .map(|target| (target["authorities"].clone(), target["serverName"].clone()))
+            .collect();
+        assert_eq!(
+            json!(told),
+            json!([
+                ["/etc/valerix/authorities/bank.pem", "pay.bank.example"],
+                ["/etc/valerix/authorities/tax.pem", null],
+                [null, "mail.example"],
+            ])
+        );
     }
 
     #[test]

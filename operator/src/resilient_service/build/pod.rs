@@ -5,7 +5,7 @@ use super::{
         quantity::canonical,
         validate::{POLICY_DIRECTORY, Plan, STATE_DIRECTORY},
     },
-    guard::build_guard,
+    guard::{build_authorities, build_guard},
     metadata::{selector, some},
 };
 use k8s_openapi::{
@@ -154,6 +154,7 @@ fn build_volumes(plan: &Plan) -> Vec<Volume> {
     if !is_replaced && !mounts_scratch(&plan.service.spec) {
         volumes.push(empty_dir(SCRATCH_VOLUME));
     }
+    volumes.extend(build_authorities(plan));
     volumes.extend(plan.parts.volumes.iter().cloned());
     volumes
 }

@@ -9,8 +9,12 @@ use valerix_crds::{ProbeSpec, ProbeType, ResilientServiceSpec};
 pub const POLICY_DIRECTORY: &str = "/etc/valerix/policy";
 /// Where a service keeps its last good document across restarts of the container.
 pub const STATE_DIRECTORY: &str = "/var/lib/valerix";
+/// Where the guard sees the authorities of targets, one file for each target that names some.
+pub const AUTHORITIES_DIRECTORY: &str = "/etc/valerix/authorities";
+/// The volume there.
+pub const AUTHORITIES_VOLUME: &str = "valerix-authorities";
 /// Volumes of the pod's contract, which nobody may replace.
-const OWN_VOLUMES: [&str; 2] = ["policy", "state"];
+const OWN_VOLUMES: [&str; 3] = ["policy", "state", AUTHORITIES_VOLUME];
 
 /// Fields of a PodSpec that the specification has under the same or another name.
 const HAVE_A_FIELD: [(&str, &str); 10] = [

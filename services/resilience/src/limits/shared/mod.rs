@@ -52,6 +52,7 @@
 mod lease;
 mod limiter;
 mod script;
+mod shard;
 mod store;
 #[cfg(test)]
 mod tests;
