@@ -23,6 +23,7 @@ mod stores;
 mod tests;
 mod validate;
 
+pub use build::Resources;
 pub use reports::{Contact, Failing, PodReport, ReportStore};
 pub use stores::Stores;
 pub use validate::{DEFAULT_REPORT_PORT, inbound_ports, is_guarded, report_port};
@@ -30,7 +31,7 @@ pub use validate::{DEFAULT_REPORT_PORT, inbound_ports, is_guarded, report_port};
 use crate::{
     Context,
     runtime::{
-        Events, Failed, News, Options, Publisher,
+        Events, Failed, News, Options, Publisher, Violations,
         apply::{Applied, Applier},
         controller,
         publish::Precondition,
@@ -314,6 +315,20 @@ impl Controller {
             self.applier.forget(&uid);
         }
     }
+}
+
+/// What would be applied for a service, with `operator_namespace` as where the operator follows pods from. Pure; the
+/// children name their owner by the service's UID.
+///
+/// # Errors
+/// Everything that is wrong with the specification beyond what the schema refuses.
+pub fn children(
+    service: &Arc<ResilientService>,
+    guard_image: &str,
+    operator_namespace: &str,
+) -> Result<Resources, Violations> {
+    let plan = validate(service, 0, guard_image)?;
+    Ok(build::build(&plan, operator_namespace))
 }
 
 /// When to look again without a change: the earliest of all wishes.

@@ -1,13 +1,13 @@
 //! Whatever the way, the end is the same: every field comes and goes, children are edited at random, objects cannot be
 //! read, and what stands at last is what a fresh service has.
 
-use super::*;
+use super::{specs::number, *};
 use crate::runtime::drift;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::collections::BTreeMap;
 
 /// Everything that a service may own.
-const CHILDREN: [&str; 9] = [
+pub const CHILDREN: [&str; 9] = [
     "/api/v1/namespaces/shop/serviceaccounts/order",
     CONFIG_MAP,
     SERVICE,
@@ -20,7 +20,7 @@ const CHILDREN: [&str; 9] = [
 ];
 
 /// What counts of the children: not who wrote them when, and how often.
-fn children(api: &FakeApi) -> BTreeMap<&'static str, Value> {
+pub fn children(api: &FakeApi) -> BTreeMap<&'static str, Value> {
     let found = CHILDREN.into_iter().filter_map(|path| Some((path, api.get(path)?)));
     found
         .map(|(path, mut child)| {
@@ -32,7 +32,7 @@ fn children(api: &FakeApi) -> BTreeMap<&'static str, Value> {
         .collect()
 }
 
-fn with_monitors(api: &FakeApi) {
+pub fn with_monitors(api: &FakeApi) {
     api.create(
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
         json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -42,7 +42,7 @@ fn with_monitors(api: &FakeApi) {
 
 /// Each field of the full specification alone: some of these contradict others, and the way back must be found from there
 /// too.
-fn changes() -> Vec<Value> {
+pub fn changes() -> Vec<Value> {
     let spec = fixtures::full_spec();
     let fields = spec.as_object().unwrap().iter();
     fields.map(|(field, value)| json!({field: value})).collect()
@@ -79,7 +79,7 @@ async fn a_field_that_came_and_went_leaves_no_trace() {
 }
 
 /// What a service with every child has.
-fn with_every_child() -> Value {
+pub fn with_every_child() -> Value {
     let mut service = order();
     let spec = json!({
         "replicas": 1, "disruption": {}, "networkPolicy": {"egressTo": []}, "monitoring": {"port": "http"},
@@ -90,7 +90,7 @@ fn with_every_child() -> Value {
 }
 
 /// Paths of all scalars below a value.
-fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
+pub fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) if !fields.is_empty() => {
             for (field, below) in fields {
@@ -169,7 +169,7 @@ fn edit(api: &FakeApi, path: &str, random: &mut StdRng) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn children_that_somebody_edits_at_random_are_as_desired_again() {
-    let seed = 2_026;
+    let (rounds, seed) = (number("VALERIX_ROUNDS", 150), number("VALERIX_SEED", 2_026));
     let api = FakeApi::default();
     with_monitors(&api);
     api.create(SERVICES, with_every_child());
@@ -178,7 +178,7 @@ async fn children_that_somebody_edits_at_random_are_as_desired_again() {
     let reference = children(&api);
     assert_eq!(reference.len(), CHILDREN.len(), "{:?}", reference.keys());
     let mut random = StdRng::seed_from_u64(seed);
-    for round in 0..150 {
+    for round in 0..rounds {
         let path = *CHILDREN.choose(&mut random).unwrap();
         let done = edit(&api, path, &mut random);
         operator.rest().await;
