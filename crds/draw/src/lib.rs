@@ -18,7 +18,7 @@ use valerix_crds::schema::custom_resource_definitions;
 /// Draws objects, one after another.
 pub struct Draws {
     schema: Arc<Value>,
-    rules: Arc<CompiledSchema>,
+    rules: CompiledSchema,
     validator: Validator,
     /// The rules of each part, so that none is compiled twice.
     parts: HashMap<String, Arc<CompiledSchema>>,
@@ -41,7 +41,7 @@ impl Draws {
             }
         }
         Ok(Self {
-            rules: Arc::new(compile_schema(&schema)),
+            rules: compile_schema(&value::of_this_alone(&schema["properties"]["spec"])),
             schema: Arc::new(schema),
             validator: Validator::new(),
             parts: HashMap::new(),

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 
 /// How often something is drawn anew before the object is given up for another one.
 const ATTEMPTS: usize = 400;
+/// What is required, or has a default that rules read.
+const ALWAYS: [&str; 3] = ["image", "replicas", "terminationGracePeriodSeconds"];
 
 impl Draws {
     /// A ResilientService `name` that the schema and its rules accept, and of which `refused` names no field, as in
@@ -20,8 +22,7 @@ impl Draws {
             });
             let fields = self.schema["properties"]["spec"]["properties"].as_object().cloned();
             for field in fields.into_iter().flatten().map(|(field, _)| field) {
-                let required = ["image", "replicas", "terminationGracePeriodSeconds"].contains(&field.as_str());
-                if required || self.random.random_bool(self.density) {
+                if ALWAYS.contains(&field.as_str()) || self.random.random_bool(self.density) {
                     self.draw_field(&mut object, &field);
                 }
             }
@@ -41,7 +42,7 @@ impl Draws {
             let Some(field) = wrong.choose(&mut self.random).cloned() else {
                 return true;
             };
-            if self.random.random_bool(0.3) && field != "image" {
+            if self.random.random_bool(0.3) && !ALWAYS.contains(&field.as_str()) {
                 if let Some(spec) = object["spec"].as_object_mut() {
                     spec.remove(&field);
                 }
@@ -54,19 +55,16 @@ impl Draws {
 
     /// Fields of the specification that a broken rule reads.
     fn broken(&self, object: &Value) -> Vec<String> {
-        let Err(errors) = self.validator.validate_compiled(&self.rules, object, None) else {
+        let Err(errors) = self.validator.validate_compiled(&self.rules, &object["spec"], None) else {
             return Vec::new();
         };
         let named: BTreeSet<String> = errors
             .as_slice()
             .iter()
-            .flat_map(|error| {
-                let below = field_of(&error.field_path);
-                let read = error.rule.split("self.").skip(1).map(|rest| {
-                    let end = rest.find(|character: char| !character.is_ascii_alphanumeric());
-                    rest[..end.unwrap_or(rest.len())].to_owned()
-                });
-                below.map_or_else(|| read.collect(), |field| vec![field])
+            .flat_map(|error| error.rule.split("self.").skip(1))
+            .map(|rest| {
+                let end = rest.find(|character: char| !character.is_ascii_alphanumeric());
+                rest[..end.unwrap_or(rest.len())].to_owned()
             })
             .collect();
         named.into_iter().collect()

@@ -42,7 +42,7 @@ impl Draws {
         let rules = match self.parts.get(path) {
             Some(rules) => rules.clone(),
             None => {
-                let rules = Arc::new(compile_schema(schema));
+                let rules = Arc::new(compile_schema(&of_this_alone(schema)));
                 self.parts.insert(path.to_owned(), rules.clone());
                 rules
             }
@@ -113,8 +113,9 @@ impl Draws {
     fn list(&mut self, schema: &Value, path: &str) -> Option<Value> {
         let fewest = schema["minItems"].as_u64().unwrap_or(0);
         let most = schema["maxItems"].as_u64().unwrap_or(8);
+        let is_cheap = schema["items"]["type"] != "object";
         let wanted = match self.random.random_range(0..50) {
-            0 => most,
+            0 if is_cheap => most,
             _ => self.random.random_range(0..=3),
         };
         let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"]
@@ -159,4 +160,9 @@ impl Draws {
             false => json!(format!("{}%", self.random.random_range(0..=100))),
         }
     }
+}
+
+/// The rules of a part without those of what is below it, which were looked at when that was drawn.
+pub fn of_this_alone(schema: &Value) -> Value {
+    json!({"type": schema["type"], "x-kubernetes-validations": schema["x-kubernetes-validations"]})
 }

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use kube::core::cel::validate;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use valerix_crds::ResilientService;
+use valerix_crds::{ResilientService, schema::custom_resource_definitions};
 use valerix_draw::Draws;
 
 /// Notes every path that has a value, and which texts and numbers stood there.
@@ -55,11 +56,15 @@ fn the_same_seed_draws_the_same_and_all_of_it_can_be_read() {
         std::array::from_fn::<Value, 20, _>(|_| draws.service("order", |_| Vec::new()))
     };
     let drawn = some(1);
+    let definitions = custom_resource_definitions().unwrap();
+    let schema = serde_json::to_value(&definitions[0].spec.versions[0].schema).unwrap()["openAPIV3Schema"].take();
     assert_eq!(drawn, some(1));
     assert_ne!(drawn, some(2));
     for object in drawn {
         let read = serde_json::from_value::<ResilientService>(object.clone());
         assert!(read.is_ok(), "{read:?} of {object}");
+        let refused = validate(&schema, &object, None);
+        assert!(refused.is_ok(), "{refused:?} of {object}");
     }
 }
 

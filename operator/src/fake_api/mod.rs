@@ -144,6 +144,11 @@ impl FakeApi {
         self.direct(Method::PATCH, path, "application/merge-patch+json", patch)
     }
 
+    /// The whole object as somebody else writes it.
+    pub fn replace(&self, path: &str, object: Value) -> Value {
+        self.direct(Method::PUT, path, "application/json", object)
+    }
+
     /// A deletion by somebody else.
     pub fn delete(&self, path: &str) {
         self.direct(Method::DELETE, path, "application/json", Value::Null);
@@ -236,7 +241,7 @@ impl FakeApi {
         if recorded.is_watch() {
             return Ok(self.watch(target, &recorded.query));
         }
-        if let (Some(Fault::AsOf(version)), Method::GET, None) = (fault, &recorded.method, &target.name) {
+        if let (Some(Fault::AsOf(version)), &Method::GET, None) = (fault, &recorded.method, &target.name) {
             let list = self.lock().store.list_as_of(&target, &recorded.query, version);
             return Ok(respond(StatusCode::OK, &list));
         }

@@ -175,10 +175,9 @@ impl Controller {
             }
         }
         let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
-        let owner = service.uid().unwrap_or_default();
         // Boxed, because the desired objects are large and every reconcile would carry their room.
         let may_switch = Rollout::of(observed, &plan.name).serves(plan.replicas);
-        let applied = Box::pin(apply(resources, observed, &owner, may_switch, &self.applier)).await;
+        let applied = Box::pin(apply(resources, observed, service, may_switch, &self.applier)).await;
         if live_replicas.is_some() && applied.with(Applied::Repaired).any(|child| child.kind == "Deployment") {
             self.memory
                 .with(service, |notes| notes.contest.put_back(Instant::now()));

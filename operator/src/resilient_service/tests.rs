@@ -12,14 +12,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 mod admin;
 mod adoption;
-mod campaign;
 mod campaigns;
 mod guard;
 mod monitoring;
 mod passing_time;
 mod recovery;
 mod scaling;
-mod specs;
 mod volumes;
 
 const SERVICES: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices";

@@ -93,7 +93,6 @@ fn page(name: &str) -> Option<Quantity> {
 #[cfg(test)]
 mod tests {
     use super::super::super::fixtures;
-    use super::*;
     use serde_json::{Value, json};
 
     fn told(requests: Value, limits: Value) -> Vec<String> {

@@ -74,7 +74,7 @@ async fn deleted_at(at: usize, way: Way, spec: &Value, wanted: &State) -> Result
         return Err(format!("made anew, {difference}"));
     }
     let now = uids(&api);
-    let lost: BTreeSet<_> = left.iter().filter(|(path, uid)| now.get(*path) != Some(uid)).collect();
+    let lost: Vec<_> = left.iter().filter(|(path, uid)| now.get(*path) != Some(uid)).collect();
     drop(operator);
     match lost.is_empty() {
         true => Ok(came),

@@ -33,13 +33,13 @@ async fn what_is_refused_is_named_and_changes_nothing_and_the_way_back_is_open()
     let good = with_every_child()["spec"].clone();
     write(&api, &good);
     let _operator = Operator::start(&api);
-    settle(&api, REST).await;
+    settle(&api, SHORT_REST).await;
     let before = state(&api);
     for (change, field) in refusals() {
         let mut wrong = good.clone();
         json_patch::merge(&mut wrong, &change);
         write(&api, &wrong);
-        settle(&api, REST).await;
+        settle(&api, SHORT_REST).await;
         let service = api.get(ORDER).unwrap();
         assert_eq!(reason(&service, "Ready"), "False/InvalidSpec", "{change}");
         assert_eq!(service["status"]["observedGeneration"], service["metadata"]["generation"], "{change}");
@@ -47,7 +47,7 @@ async fn what_is_refused_is_named_and_changes_nothing_and_the_way_back_is_open()
         assert!(message.contains(&format!("{field}: ")) && message.contains("; "), "{field}: {message}");
         assert_eq!(state(&api), before, "{change}");
         write(&api, &good);
-        settle(&api, REST).await;
+        settle(&api, SHORT_REST).await;
         assert_eq!(state(&api), before, "after {change}");
         assert!(!reason(&api.get(ORDER).unwrap(), "Ready").contains("InvalidSpec"), "after {change}");
     }
@@ -61,7 +61,7 @@ async fn every_leaf_may_be_unreadable_for_a_while() {
     let good = fixtures::full_spec();
     write(&api, &good);
     let operator = Operator::start(&api);
-    settle(&api, REST).await;
+    settle(&api, SHORT_REST).await;
     let before = state(&api);
     let mut paths = Vec::new();
     leaves(&good, "", &mut paths);
@@ -73,7 +73,7 @@ async fn every_leaf_may_be_unreadable_for_a_while() {
         *wrong.pointer_mut(path).unwrap() = json!({"wrong": [true]});
         let count = unreadable();
         write(&api, &wrong);
-        settle(&api, REST).await;
+        settle(&api, SHORT_REST).await;
         let service = api.get(ORDER).unwrap();
         // What is written as in Kubernetes can be kept, and is refused by the operator.
         let is_told = unreadable() > count || reason(&service, "Ready") == "False/InvalidSpec";
@@ -81,7 +81,7 @@ async fn every_leaf_may_be_unreadable_for_a_while() {
         told += 1;
         assert_eq!(state(&api), before, "{path}");
         write(&api, &good);
-        settle(&api, REST).await;
+        settle(&api, SHORT_REST).await;
         assert_eq!(state(&api), before, "after {path}");
     }
     assert_eq!(told, paths.len());

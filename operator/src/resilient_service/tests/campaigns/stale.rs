@@ -58,6 +58,9 @@ async fn a_process_that_starts_in_the_past_deletes_nothing_of_now_and_arrives() 
         tokio::time::sleep(Duration::from_secs(25)).await;
         api.inject(|_| None);
         settle(&api, REST).await;
+        // What was made for a service of before.
+        api.collect_garbage();
+        settle(&api, REST).await;
         let told = || format!("seed {seed}, specification {now}, versions {versions:?}, writes {:?}", api.writes());
         if let Some(difference) = difference(&state(&api), &wanted[now]) {
             panic!("{}: {difference}", told());

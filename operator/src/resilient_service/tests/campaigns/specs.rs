@@ -1,18 +1,10 @@
 //! Specifications that nobody wrote: whatever the schema and the rules accept is built, and what is built can stand.
 
 use super::*;
-use std::{collections::BTreeSet, env};
 use valerix_draw::Draws;
 
-/// The number that a campaign is told by this variable, else its own.
-pub fn number(variable: &str, otherwise: u64) -> u64 {
-    env::var(variable).map_or(otherwise, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}"))
-    })
-}
-
 /// Fields that the operator refuses of an object.
-pub fn refused(object: &Value) -> Vec<String> {
+fn refused(object: &Value) -> Vec<String> {
     let service = Arc::new(serde_json::from_value(object.clone()).unwrap());
     violations(&service).into_iter().map(|violation| violation.field).collect()
 }
