@@ -63,7 +63,7 @@ impl ChildResults {
 pub async fn apply(
     resources: Resources,
     observed: &Observed,
-    service: &ResilientService,
+    owner: &ResilientService,
     may_switch: bool,
     applier: &Applier,
 ) -> ChildResults {
@@ -91,8 +91,8 @@ pub async fn apply(
     let mut applied = ChildResults::default();
     let mut removal = Removal {
         applier,
-        service,
-        owner: service.uid().unwrap_or_default(),
+        owner,
+        uid: owner.uid().unwrap_or_default(),
         is_current: None,
     };
     // Two that write the same replicas would undo each other's work for a round.
@@ -212,7 +212,7 @@ impl ChildResults {
     {
         for object in found {
             let name = object.name_any();
-            let is_left = !wanted.contains(&name) && may_prune(&**object, &removal.owner);
+            let is_left = !wanted.contains(&name) && may_prune(&**object, &removal.uid);
             if !is_left || self.is_cut_off() {
                 continue;
             }
@@ -232,8 +232,8 @@ impl ChildResults {
 /// Who removes what one reconcile does not want.
 struct Removal<'a> {
     applier: &'a Applier,
-    service: &'a ResilientService,
-    owner: String,
+    owner: &'a ResilientService,
+    uid: String,
     /// Whether the specification is the newest; none before it was asked.
     is_current: Option<bool>,
 }
@@ -246,10 +246,10 @@ impl Removal<'_> {
     {
         let is_current = match self.is_current {
             Some(is_current) => is_current,
-            None => *self.is_current.insert(self.applier.is_current(self.service).await?),
+            None => *self.is_current.insert(self.applier.is_current(self.owner).await?),
         };
         match is_current {
-            true => self.applier.prune(object, &self.owner).await,
+            true => self.applier.prune(object, &self.uid).await,
             false => Ok(false),
         }
     }

@@ -69,8 +69,8 @@ fn whatever_the_rules_accept_is_built_and_can_stand() {
         let mut drawn = draws.service("order", refused);
         drawn["metadata"]["namespace"] = json!("shop");
         drawn["metadata"]["uid"] = json!("uid");
-        let service = Arc::new(serde_json::from_value(drawn.clone()).unwrap());
-        let built = children(&service, "guard:1", "valerix-system");
+        let service: Arc<ResilientService> = Arc::new(serde_json::from_value(drawn.clone()).unwrap());
+        let built = crate::resilient_service::children(&service, "guard:1", "valerix-system");
         let built = built.unwrap_or_else(|violations| panic!("seed {seed}, round {round}: {violations} in {drawn}"));
         for child in built.objects().unwrap() {
             let kind = child["kind"].as_str().unwrap().to_owned();
