@@ -1,6 +1,6 @@
 # The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order load shop-race shop-fencing shop-scaling shop-local gameday kubeconfig down test check unit e2e bench generate images
+.PHONY: help demo order load shop-race shop-fencing shop-scaling shop-local gameday campaign kubeconfig down test check unit e2e bench generate images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -41,6 +41,8 @@ make check       the quick part: formatting, lints, generated files, licences, c
 make unit        unit and service tests, on a PostgreSQL and a Redis of their own
 make e2e         end-to-end tests, on a cluster of their own
 make bench       measure the library and the proxies beside their peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
+make campaign    the operator under faults, many more than a test run tries: make campaign NAME=edits ROUNDS=10000 SEED=7
+                 cut, stale, lost, deletion, edits, errors, specs
 make generate    write every generated file: CRDs, examples, references
 make images      build the images and print their references
 
@@ -66,5 +68,9 @@ gameday:
 	@$(XTASK) xtask -- load --scenario gameday $(if $(URL),--url $(URL))
 
 shop-local: ARGUMENTS = $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
+
+campaign:
+	VALERIX_ROUNDS=$(or $(ROUNDS),1000) VALERIX_SEED=$(or $(SEED),1) cargo test --locked --package valerix-operator --lib tests::campaigns::$(NAME) -- --nocapture
+
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

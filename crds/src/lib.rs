@@ -41,7 +41,7 @@ pub use chaos_experiment::{
     RequiredVerdict, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict, Weekday,
 };
 pub use condition::{ConditionStatus, conditions_schema};
-pub use duration::{Duration, InvalidDuration};
+pub use duration::{DURATION_PATTERN, Duration, InvalidDuration};
 pub use resilient_service::{
     ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CaBundleRef, Capabilities,
     Chaos, ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload,

@@ -19,4 +19,5 @@ mod refusals;
 mod restore;
 mod service;
 mod shop;
+mod specs;
 mod undisturbed;
