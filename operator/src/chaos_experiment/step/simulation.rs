@@ -27,6 +27,7 @@ mod cluster;
 mod modes;
 mod process;
 mod remembered;
+mod table;
 mod truth;
 
 use cluster::*;

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One experiment for every kind of fault, with a probe, of which those that last do so for `duration`.
-fn specs(duration: &str) -> Vec<Value> {
+pub(super) fn specs(duration: &str) -> Vec<Value> {
     let whole = |(kind, fault): (&str, Value)| {
         let mut spec = json!({
             "target": {"service": "inventory"},
@@ -168,10 +168,11 @@ enum Meddling {
     WithdrawConsent,
     StopEverything,
     BreakSteadyState,
+    HideQuestion,
     Unmeasured,
 }
 
-const MEDDLINGS: [Meddling; 13] = [
+const MEDDLINGS: [Meddling; 14] = [
     Meddling::RemoveMap,
     Meddling::ScribbleInMap,
     Meddling::ClearMap,
@@ -184,6 +185,7 @@ const MEDDLINGS: [Meddling; 13] = [
     Meddling::WithdrawConsent,
     Meddling::StopEverything,
     Meddling::BreakSteadyState,
+    Meddling::HideQuestion,
     Meddling::Unmeasured,
 ];
 
@@ -216,6 +218,7 @@ impl Cluster {
             Meddling::WithdrawConsent => self.service.admitted = false,
             Meddling::StopEverything => self.stop_order = Some("maintenance".into()),
             Meddling::BreakSteadyState => self.answer = |cluster, _| cluster.now.timestamp() % 7 < 3,
+            Meddling::HideQuestion => self.askable = |cluster, _| cluster.now.timestamp() % 7 < 3,
             Meddling::Unmeasured => self.hits = 0,
         }
     }

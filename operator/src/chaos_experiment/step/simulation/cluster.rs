@@ -64,6 +64,8 @@ pub struct Cluster {
     pub refusal: Option<&'static str>,
     /// What the probe answers, by time.
     pub answer: fn(&Cluster, DateTime<Utc>) -> bool,
+    /// Whether the probe's question can be asked, by time.
+    pub askable: fn(&Cluster, DateTime<Utc>) -> bool,
     /// Requests that met the fault in each pod.
     pub hits: u64,
     /// How long the first answer takes that a process gets.
@@ -104,6 +106,7 @@ impl Cluster {
             budget: false,
             refusal: None,
             answer: |_, _| true,
+            askable: |_, _| true,
             samples: None,
             evictions: HashMap::new(),
             mutations: 0,
@@ -239,7 +242,9 @@ impl Cluster {
         if !due {
             return;
         }
-        let result = if (self.answer)(self, self.now) {
+        let result = if !(self.askable)(self, self.now) {
+            ProbeResult::NotAsked("there is no Service order".into())
+        } else if (self.answer)(self, self.now) {
             ProbeResult::Passed
         } else {
             ProbeResult::Failed("status 503".into())
