@@ -35,10 +35,11 @@ pub use backup_policy::{
 pub use chaos_experiment::{
     AbortFault, After, AskedBy, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase,
     ChaosSummary, ChaosTarget, Comparator, ConcurrencyPolicy, ConditionKind, ConditionProbe, CpuStressFault,
-    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, Expectation, HttpMethod, HttpProbe, JsonExpectation,
-    KillMethod, LatencyFault, LatencyPercentile, MemoryStressFault, PartitionDirection, PartitionFault, PastRun,
-    PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus, PrometheusProbe, RefuseFault, RefusedBy,
-    RequiredVerdict, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict, Weekday,
+    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, Expectation, GrpcProbe, HttpMethod, HttpProbe,
+    JsonExpectation, KillMethod, LatencyFault, LatencyPercentile, MemoryStressFault, PartitionDirection,
+    PartitionFault, PastRun, PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus, PrometheusProbe,
+    RefuseFault, RefusedBy, RequiredVerdict, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict,
+    Weekday,
 };
 pub use condition::{ConditionStatus, conditions_schema};
 pub use duration::{DURATION_PATTERN, Duration, InvalidDuration};

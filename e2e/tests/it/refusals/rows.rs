@@ -432,7 +432,7 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         ),
         (
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
-            "exactly one of http, condition and prometheus must be set",
+            "exactly one of http, grpc, condition and prometheus must be set",
         ),
         (
             chaos(

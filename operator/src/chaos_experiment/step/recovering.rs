@@ -3,10 +3,11 @@
 //! Pure. Legal from every state: a target that was never hurt, is gone or has become another pod is recovered.
 
 use super::action::{Action, SOON, VERY_SOON};
+use super::gates::TOLERATED_SKEW;
 use super::returned::returned;
 use super::situation::{Situation, has_finalizer};
 use super::target::supersedes;
-use crate::chaos_experiment::entry::{self, Lock};
+use crate::chaos_experiment::entry::{self, DELIVERY, Lock};
 use crate::chaos_experiment::faults::pod_kill::EvictionResult;
 use crate::chaos_experiment::observed::Removal;
 use crate::chaos_experiment::probes::samples::{self, After, Window};
@@ -40,9 +41,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     // An entry that hurts nobody keeps others away until the run is judged.
     let kept = ours && plan.evicts() && !situation.deleting();
     let to_release = match lock {
-        Lock::Ours(_) => !kept,
+        Lock::Ours(_) => !kept && !crate::chaos_experiment::mutant(1),
         // Pods go on with what they read last, so they are given something to read.
-        Lock::Unreadable => !recovered,
+        Lock::Unreadable => !recovered && !crate::chaos_experiment::mutant(3),
         // A lock that was sent and never answered may still arrive: after this write its version is refused.
         Lock::Free => !recovered && observed.document.is_some() && observed.faults() != Some(&released),
         Lock::Other(_) => false,
@@ -126,12 +127,22 @@ fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Opti
             target.message = Some("the pod is gone, and the fault with it".into());
             true
         }
-        Some(FaultState::Active) => false,
-        // It has read the document as it stands now, and there is no such fault in it.
-        None => report.is_some_and(|report| {
-            report.faults_hash.as_deref() == live || (live.is_none() && report.faults_hash.is_none())
-        }),
+        Some(FaultState::Active) => crate::chaos_experiment::mutant(2),
+        // It has read the document as it stands now, and there is no such fault in it; or it is too late to begin one,
+        // whatever it has read and wherever the document went.
+        None => report
+            .is_some_and(|report| report.faults_hash.as_deref() == live || (is_too_late(situation, report.received_at) && !crate::chaos_experiment::mutant(4))),
     }
+}
+
+/// Whether no pod begins the fault any more: the entry says until when, and a pod whose clock is further off was refused.
+fn is_too_late(situation: &Situation<'_>, at: DateTime<Utc>) -> bool {
+    let asked = situation.experiment.spec.duration.as_ref();
+    let longest = asked.and_then(|duration| duration.value().ok());
+    let longest = TimeDelta::from_std(longest.unwrap_or(situation.limits.max_duration)).unwrap_or(TimeDelta::MAX);
+    let intent = situation.status.intent_at;
+    let until = intent.and_then(|intent| (intent + DELIVERY + TOLERATED_SKEW).checked_add_signed(longest));
+    until.is_some_and(|until| at > until)
 }
 
 /// An eviction cannot be taken back. What is not known of it yet is read off the pod once more.
@@ -236,7 +247,7 @@ fn judge_recovery(
     match (after, back_at) {
         (After::Met(since), Some(back_at)) => {
             let steady_at = (*since).max(back_at);
-            if !watched(situation, ended_at, steady_at) {
+            if !watched(situation, ended_at, steady_at) && !crate::chaos_experiment::mutant(16) {
                 let gap = Ending::new(
                     Reason::ObservationGap,
                     "nobody watched all the time from the fault's end until the system was steady again, so there is no verdict",
