@@ -24,7 +24,7 @@ pub mod schema;
 
 pub use backup::{
     Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, ConditionalWrites,
-    RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
+    FoundArchive, FoundArchives, RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
     BackupDatabase, BackupDestination, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus,
