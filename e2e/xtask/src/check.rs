@@ -18,7 +18,7 @@ use crate::services::Services;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
 use crate::workspace::{self, Artifacts, cargo};
-use crate::{images, interrupt, links, page, schemas};
+use crate::{documents, images, interrupt, links, page, schemas};
 
 /// Name of the cluster of the end-to-end tests.
 const CLUSTER: &str = crate::clusters::TEST;
@@ -227,6 +227,9 @@ fn quick(paths: &Paths, steps: &mut Steps) {
     });
     each(steps, "Documentation: every link leads somewhere", |log| {
         links::check(&paths.checkout, log)
+    });
+    each(steps, "Documentation: what it names is there", |log| {
+        documents::check(&paths.checkout, log)
     });
     // Before anything is compiled: the console compiles it in.
     each(steps, "Console: types, tests and size of the page", |log| {

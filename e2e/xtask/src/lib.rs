@@ -7,6 +7,7 @@ pub mod clusters;
 pub mod command;
 mod counting;
 pub mod demo;
+pub mod documents;
 pub mod failure;
 pub mod images;
 pub mod interrupt;
