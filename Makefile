@@ -1,6 +1,6 @@
 # The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order load shop-race shop-fencing shop-scaling gameday kubeconfig down test check unit e2e bench generate images
+.PHONY: help demo order load shop-race shop-fencing shop-scaling gameday kubeconfig down test check unit e2e bench generate docs images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -40,6 +40,7 @@ make unit        unit and service tests, on a PostgreSQL and a Redis of their ow
 make e2e         end-to-end tests, on a cluster of their own
 make bench       measure the library and the proxies beside their peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
 make generate    write every generated file: CRDs, examples, references
+make docs        check the documentation and make its site, target/book/site
 make images      build the images and print their references
 
 The cluster is the context named by KUBE_CONTEXT (images are pushed to REGISTRY), else kind where a Docker engine
@@ -49,7 +50,7 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order load kubeconfig down test check unit e2e images generate:
+demo order load kubeconfig down test check unit e2e images generate docs:
 	@:$(if $(FIRST),$(info Compiling xtask, the program behind this Makefile: once, about a minute))
 	@$(XTASK) xtask -- $@ $(ARGUMENTS)
 

@@ -81,7 +81,7 @@ fn broken(file: &Path, text: &str, files: &BTreeMap<PathBuf, String>) -> Vec<(us
 }
 
 /// `a/b/../c` as `a/c`: a link is read as a browser reads it.
-fn plain(path: &Path) -> PathBuf {
+pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -110,7 +110,7 @@ pub(crate) fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Every link of a page and its line.
-fn links(text: &str) -> Vec<(usize, String)> {
+pub(crate) fn links(text: &str) -> Vec<(usize, String)> {
     let mut links = Vec::new();
     for (number, line) in prose(text) {
         // What stands between backquotes is code.

@@ -12,7 +12,7 @@ use xtask::command::Program;
 use xtask::images::{self, Profile};
 use xtask::paths::Paths;
 use xtask::steps::{Log, Steps};
-use xtask::{demo, failure, interrupt};
+use xtask::{book, demo, failure, interrupt};
 
 /// Brings up the Valerix demo and runs the checks.
 #[derive(Debug, Parser)]
@@ -96,6 +96,7 @@ fn run(command: Command) -> Result<()> {
         Command::Order { item, quantity } => demo::order(&paths, &item, quantity),
         Command::Load { arguments } => demo::load(&paths, &arguments),
         Command::Images => build_images(&paths),
+        Command::Docs => book::run(&paths),
         Command::Generate => check::write_generated(&paths),
     }
 }

@@ -82,15 +82,40 @@ pub fn pages(checkout: &Path) -> Result<BTreeMap<String, String>> {
         .collect())
 }
 
-/// The blocks of all pages that a test is to run, with the page of each.
+/// A command that a test is to run as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runnable {
+    /// Page and line.
+    pub at: String,
+    /// The program and its arguments; a `0` stands for what another command would print.
+    pub words: Vec<String>,
+}
+
+/// The commands of all blocks that a test is to run, in the order of their pages.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn to_run(checkout: &Path) -> Result<Vec<(String, Block)>> {
-    let all = pages(checkout)?
-        .into_iter()
-        .flat_map(|(name, text)| blocks(&text).into_iter().map(move |block| (name.clone(), block)));
-    Ok(all.filter(|(_, block)| block.mark() == Some(Mark::Run)).collect())
+pub fn to_run(checkout: &Path) -> Result<Vec<Runnable>> {
+    let mut commands = Vec::new();
+    for (name, text) in pages(checkout)? {
+        for block in blocks(&text).iter().filter(|block| block.mark() == Some(Mark::Run)) {
+            let script = shell::read(&block.text)
+                .map_err(|line| anyhow::anyhow!("{name}:{}: a quote does not end", block.line + 1 + line))?;
+            let programs = script.commands.into_iter().filter(|command| is_run(&command.words));
+            commands.extend(programs.map(|command| Runnable {
+                at: format!("{name}:{}", block.line + 1 + command.line),
+                words: command.words,
+            }));
+        }
+    }
+    Ok(commands)
+}
+
+/// Whether the end-to-end tests run it: what stands between `$(` and `)` is no command of its own there.
+fn is_run(words: &[String]) -> bool {
+    words
+        .first()
+        .is_some_and(|program| ["kubectl", "helm"].contains(&program.as_str()))
 }
 
 fn of_block(checkout: &Path, known: &Known, page: &str, block: &Block) -> Vec<(usize, String)> {
@@ -124,6 +149,15 @@ fn of_block(checkout: &Path, known: &Known, page: &str, block: &Block) -> Vec<(u
     if block.is_commands() {
         if block.mark().is_none() {
             say(block.line, "no test runs it and it does not say so: put run, by-hand, shown or tested-by=<file> after the language".into());
+        }
+        if block.mark() == Some(Mark::Run)
+            && !shell::read(&block.text)
+                .is_ok_and(|script| script.commands.iter().any(|command| is_run(&command.words)))
+        {
+            say(
+                block.line,
+                "the test of blocks that say run runs kubectl and helm only: put by-hand".into(),
+            );
         }
         for (line, why) in of_commands(known, block) {
             say(block.line + 1 + line, why);
@@ -305,6 +339,7 @@ mod tests {
             ),
             ("```yaml\na: [\n```\n", 1, "no YAML"),
             ("```json\n{\n```\n", 1, "no JSON"),
+            ("```sh run\nmake demo\n```\n", 1, "put by-hand"),
             ("```cobol\n```\n", 1, "cobol"),
             ("```sh by-hand\na 'b\n```\n", 2, "quote"),
             ("a\n`valerix_leeder_total`", 2, "docs/metrics.md has no"),
