@@ -62,6 +62,8 @@ enum Command {
     Images,
     /// Writes every generated file: CRDs, examples, references.
     Generate,
+    /// Checks the documentation and makes its site.
+    Docs,
 }
 
 fn main() -> ExitCode {
