@@ -240,14 +240,17 @@ fn of_yaml(known: &Known, of: Option<&str>, text: &str) -> Vec<String> {
         let value: Value = value;
         let version = value["apiVersion"].as_str();
         let (kind, path) = match (of, version) {
-            (Some("other"), _) => continue,
+            (Some("alertmanager"), _) => {
+                wrong.extend(of_alertmanager(known, &value));
+                continue;
+            }
             (Some(of), _) => of.split_once('.').unwrap_or((of, "")),
             (None, Some(version)) if version.starts_with("resilience.valerix.io/") => {
                 (value["kind"].as_str().unwrap_or_default(), "")
             }
             (None, Some(_)) => continue,
             (None, None) => {
-                wrong.push("it has no apiVersion: put of=<Kind>.<field> after the language, or of=other".into());
+                wrong.push("it has no apiVersion: put of=<Kind>.<field> after the language, or of=alertmanager".into());
                 continue;
             }
         };
@@ -258,6 +261,28 @@ fn of_yaml(known: &Known, of: Option<&str>, text: &str) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// That the alerts which a configuration of Alertmanager matches are ours.
+fn of_alertmanager(known: &Known, value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => {
+            let names = text
+                .strip_prefix("alertname")
+                .map(|rest| rest.trim_start_matches(['=', '~', '!', '"']).trim_end_matches('"'));
+            let unknown = names
+                .into_iter()
+                .flat_map(|names| names.split('|'))
+                .filter(|name| !known.alerts.contains(*name));
+            unknown.map(|name| format!("there is no alert {name}")).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(|item| of_alertmanager(known, item)).collect(),
+        Value::Object(fields) => fields
+            .values()
+            .flat_map(|field| of_alertmanager(known, field))
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// A command between backquotes is held against what there is, and so is a name.
@@ -338,6 +363,11 @@ mod tests {
                 "target is required",
             ),
             ("```yaml\na: [\n```\n", 1, "no YAML"),
+            (
+                "```yaml of=alertmanager\na: ['alertname=~\"OutboxOld|OutboxGone\"']\n```\n",
+                1,
+                "no alert OutboxGone",
+            ),
             ("```json\n{\n```\n", 1, "no JSON"),
             ("```sh run\nmake demo\n```\n", 1, "put by-hand"),
             ("```cobol\n```\n", 1, "cobol"),

@@ -17,6 +17,8 @@ pub struct Known {
     pub schemas: Schemas,
     /// Texts of `crds/src/names.rs`: annotations, labels, condition types.
     pub names: BTreeSet<String>,
+    /// Names of alerts.
+    pub alerts: BTreeSet<String>,
     targets: BTreeSet<String>,
     makefile: String,
     /// Package and the names of its tests, examples and benches, `tests/it`.
@@ -36,7 +38,12 @@ impl Known {
         let phony = makefile.lines().filter_map(|line| line.strip_prefix(".PHONY:"));
         let page: Value =
             serde_json::from_str(&text("services/console/web/package.json")?).context("package.json is no JSON")?;
+        let rules = text("charts/valerix/rules/valerix.yaml")? + &text("charts/valerix-shop/rules/shop.yaml")?;
+        let alerts = rules
+            .lines()
+            .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("alert: "));
         Ok(Self {
+            alerts: alerts.map(str::to_owned).collect(),
             schemas: Schemas::read(checkout)?,
             names: text("crds/src/names.rs")?
                 .split('"')

@@ -67,7 +67,7 @@ fn command_line(text: &str, line: usize, commands: &mut Vec<Command>) -> Option<
                     match letters.next()? {
                         end if end == letter => break,
                         '$' if letter == '"' && letters.peek() == Some(&'(') => {
-                            into.push_str(&nested(&mut letters, &mut inner)?)
+                            into.push_str(&nested(&mut letters, &mut inner)?);
                         }
                         '\\' if letter == '"' => into.push(letters.next()?),
                         other => into.push(other),
