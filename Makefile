@@ -1,6 +1,6 @@
 # The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order load shop-race shop-fencing shop-scaling shop-local gameday campaign kubeconfig down test check unit e2e bench generate images
+.PHONY: help demo order load shop-race shop-fencing shop-scaling shop-local gameday campaign kubeconfig down test check unit e2e bench generate docs images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -44,6 +44,7 @@ make bench       measure the library and the proxies beside their peers: make be
 make campaign    the operator under faults, many more than a test run tries: make campaign NAME=edits ROUNDS=10000 SEED=7
                  cut, stale, lost, deletion, edits, errors, specs
 make generate    write every generated file: CRDs, examples, references
+make docs        check the documentation and make its site, target/book/site
 make images      build the images and print their references
 
 The cluster is the context named by KUBE_CONTEXT (images are pushed to REGISTRY), else kind where a Docker engine
@@ -53,7 +54,7 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order load shop-local kubeconfig down test check unit e2e images generate:
+demo order load shop-local kubeconfig down test check unit e2e images generate docs:
 	@:$(if $(FIRST),$(info Compiling xtask, the program behind this Makefile: once, about a minute))
 	@$(XTASK) xtask -- $@ $(ARGUMENTS)
 

@@ -13,6 +13,7 @@ mod chaos;
 mod chaos_verify;
 mod chart;
 mod console;
+mod documents;
 mod guard;
 mod observability;
 mod refusals;

@@ -13,7 +13,7 @@ use xtask::images::{self, Profile};
 use xtask::paths::Paths;
 use xtask::shop_local::Selection;
 use xtask::steps::{Log, Steps};
-use xtask::{demo, failure, interrupt, shop_local};
+use xtask::{book, demo, failure, interrupt, shop_local};
 
 /// Brings up the Valerix demo and runs the checks.
 #[derive(Debug, Parser)]
@@ -65,6 +65,8 @@ enum Command {
     Images,
     /// Writes every generated file: CRDs, examples, references.
     Generate,
+    /// Checks the documentation and makes its site.
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -100,6 +102,7 @@ fn run(command: Command) -> Result<()> {
         Command::Load { arguments } => demo::load(&paths, &arguments),
         Command::ShopLocal(selection) => shop_local::run(&paths, &selection),
         Command::Images => build_images(&paths),
+        Command::Docs => book::run(&paths),
         Command::Generate => check::write_generated(&paths),
     }
 }
