@@ -246,9 +246,11 @@ impl ProbeSamples {
                 "was not asked while the fault was on; lengthen the fault or shorten interval",
             ));
         }
-        self.gap(plan, window).filter(|_| !crate::chaos_experiment::mutant(6)).map_or(During::Within, |gap| {
-            During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap))))
-        })
+        self.gap(plan, window)
+            .filter(|_| !crate::chaos_experiment::mutant(6))
+            .map_or(During::Within, |gap| {
+                During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap))))
+            })
     }
 
     /// What is wrong with the time that the good answers took, if their percentile is asked for.

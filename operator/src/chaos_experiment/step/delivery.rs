@@ -32,7 +32,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     let untouched = situation.untouched();
     let entry = match entry::lock(observed.faults(), &situation.name) {
         Lock::Ours(entry) => entry,
-        Lock::Other(other) if untouched && !crate::chaos_experiment::mutant(13) => return situation.give_up(&busy(&other)),
+        Lock::Other(other) if untouched && !crate::chaos_experiment::mutant(13) => {
+            return situation.give_up(&busy(&other));
+        }
         Lock::Other(_) if untouched => return lock_target(situation),
         Lock::Free | Lock::Unreadable if untouched => {
             if let Err(ending) = gates::at_fire(plan, limits, &situation.attempt(), observed, &status.targets) {
@@ -215,9 +217,9 @@ fn failure(targets: &[TargetStatus]) -> Option<Ending> {
         let message = format!("pod {} refused the fault: {}", refused.pod, why(refused));
         return Some(Ending::new(Reason::InjectionFailed, message));
     }
-    let unseen = targets
-        .iter()
-        .find(|target| target.state == TargetState::Recovered && target.active_at.is_none() && !crate::chaos_experiment::mutant(7))?;
+    let unseen = targets.iter().find(|target| {
+        target.state == TargetState::Recovered && target.active_at.is_none() && !crate::chaos_experiment::mutant(7)
+    })?;
     Some(Ending::new(
         Reason::ObservationGap,
         format!(

@@ -130,8 +130,10 @@ fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Opti
         Some(FaultState::Active) => crate::chaos_experiment::mutant(2),
         // It has read the document as it stands now, and there is no such fault in it; or it is too late to begin one,
         // whatever it has read and wherever the document went.
-        None => report
-            .is_some_and(|report| report.faults_hash.as_deref() == live || (is_too_late(situation, report.received_at) && !crate::chaos_experiment::mutant(4))),
+        None => report.is_some_and(|report| {
+            report.faults_hash.as_deref() == live
+                || (is_too_late(situation, report.received_at) && !crate::chaos_experiment::mutant(4))
+        }),
     }
 }
 
