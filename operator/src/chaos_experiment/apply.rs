@@ -138,7 +138,7 @@ pub async fn write_faults(
     let body = json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": if crate::chaos_experiment::mutant(12) { json!({"name": name}) } else { json!({"name": name, "uid": document.uid, "resourceVersion": document.resource_version}) },
+        "metadata": {"name": name, "uid": document.uid, "resourceVersion": document.resource_version},
         "data": {FAULTS_KEY: text},
     });
     let api: Api<ConfigMap> = clients.api(namespace);

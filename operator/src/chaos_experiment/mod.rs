@@ -31,11 +31,6 @@ mod verify;
 #[cfg(test)]
 mod wire_tests;
 
-/// Scratch.
-pub fn mutant(n: u32) -> bool {
-    std::env::var("MUTANT").is_ok_and(|v| v == n.to_string())
-}
-
 pub use error::Error;
 pub use probes::allowed::AllowedUrl;
 pub use report::reason::Reason;

@@ -435,6 +435,10 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             "exactly one of http, grpc, condition and prometheus must be set",
         ),
         (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "grpc": {"service": "order"}}]}})),
+            "spec.steadyState.probes[0].grpc.port",
+        ),
+        (
             chaos(
                 json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "body": "{}"}}]}}),
             ),

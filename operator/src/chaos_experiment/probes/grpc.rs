@@ -166,10 +166,7 @@ fn judge(question: &GrpcProbe, answer: &Answer) -> ProbeResult {
     if answer.status != 200 || !is_grpc {
         return ProbeResult::Failed(format!("status {} of HTTP and no answer of gRPC", answer.status).into());
     }
-    let Some(code) = text(&answer.trailers, "grpc-status")
-        .filter(|_| !crate::chaos_experiment::mutant(21))
-        .or_else(|| text(&answer.head, "grpc-status"))
-    else {
+    let Some(code) = text(&answer.trailers, "grpc-status").or_else(|| text(&answer.head, "grpc-status")) else {
         return ProbeResult::Failed("the answer ended without grpc-status".into());
     };
     let about = question.grpc_service.as_deref().unwrap_or_default();
@@ -237,13 +234,7 @@ fn health(body: &[u8]) -> Result<Health, &'static str> {
                     health = match value {
                         0 => Health::Unknown,
                         1 => Health::Serving,
-                        2 => {
-                            if crate::chaos_experiment::mutant(20) {
-                                Health::Serving
-                            } else {
-                                Health::NotServing
-                            }
-                        }
+                        2 => Health::NotServing,
                         3 => Health::ServiceUnknown,
                         _ => return Err("its status is none that is known"),
                     };

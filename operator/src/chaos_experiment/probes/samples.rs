@@ -220,7 +220,7 @@ impl ProbeSamples {
                     text = text.filter(|_| failed).or(Some(why));
                 }
             }
-            if bad >= plan.failure_threshold && !crate::chaos_experiment::mutant(19) {
+            if bad >= plan.failure_threshold {
                 let message = named(plan, text.map_or("failed", |text| text));
                 return if failed {
                     During::Broken(message)
@@ -246,11 +246,9 @@ impl ProbeSamples {
                 "was not asked while the fault was on; lengthen the fault or shorten interval",
             ));
         }
-        self.gap(plan, window)
-            .filter(|_| !crate::chaos_experiment::mutant(6))
-            .map_or(During::Within, |gap| {
-                During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap))))
-            })
+        self.gap(plan, window).map_or(During::Within, |gap| {
+            During::Gap(named(plan, &format!("nobody asked for {:.1}s", seconds(gap))))
+        })
     }
 
     /// What is wrong with the time that the good answers took, if their percentile is asked for.

@@ -32,10 +32,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     let untouched = situation.untouched();
     let entry = match entry::lock(observed.faults(), &situation.name) {
         Lock::Ours(entry) => entry,
-        Lock::Other(other) if untouched && !crate::chaos_experiment::mutant(13) => {
-            return situation.give_up(&busy(&other));
-        }
-        Lock::Other(_) if untouched => return lock_target(situation),
+        Lock::Other(other) if untouched => return situation.give_up(&busy(&other)),
         Lock::Free | Lock::Unreadable if untouched => {
             if let Err(ending) = gates::at_fire(plan, limits, &situation.attempt(), observed, &status.targets) {
                 return situation.give_up(&ending);
@@ -170,7 +167,7 @@ fn ended(target: &mut TargetStatus, at: DateTime<Utc>, fault: &FaultView, durati
         return lost(target, &format!("the fault ended early: {why}"));
     }
     match target.active_at {
-        Some(active_at) if at < active_at + duration - EARLY && !crate::chaos_experiment::mutant(15) => {
+        Some(active_at) if at < active_at + duration - EARLY => {
             let missing = (active_at + duration - at).as_seconds_f64();
             lost(target, &format!("the fault ended {missing:.1}s early"));
         }
@@ -209,7 +206,7 @@ fn lost(target: &mut TargetStatus, why: &str) {
 fn failure(targets: &[TargetStatus]) -> Option<Ending> {
     let of = |state| targets.iter().find(|target| target.state == state);
     let why = |target: &TargetStatus| target.message.clone().unwrap_or_else(|| "without a reason".into());
-    if let Some(gone) = of(TargetState::Gone).filter(|_| !crate::chaos_experiment::mutant(14)) {
+    if let Some(gone) = of(TargetState::Gone) {
         let message = format!("pod {} was lost before the fault's end: {}", gone.pod, why(gone));
         return Some(Ending::new(Reason::TargetsLost, message));
     }
@@ -217,9 +214,9 @@ fn failure(targets: &[TargetStatus]) -> Option<Ending> {
         let message = format!("pod {} refused the fault: {}", refused.pod, why(refused));
         return Some(Ending::new(Reason::InjectionFailed, message));
     }
-    let unseen = targets.iter().find(|target| {
-        target.state == TargetState::Recovered && target.active_at.is_none() && !crate::chaos_experiment::mutant(7)
-    })?;
+    let unseen = targets
+        .iter()
+        .find(|target| target.state == TargetState::Recovered && target.active_at.is_none())?;
     Some(Ending::new(
         Reason::ObservationGap,
         format!(

@@ -110,18 +110,7 @@ fn settle(situation: &Situation<'_>, index: usize) -> Action {
                 grace_period_seconds: situation.plan.grace_period_seconds,
             };
         }
-        (Some(EvictionResult::Unclear(_)), Some(Removal::None)) if in_time(situation) => {
-            return if crate::chaos_experiment::mutant(5) {
-                Action::Evict {
-                    pod: target.pod.clone(),
-                    uid: target.uid.clone(),
-                    delete: situation.plan.deletes,
-                    grace_period_seconds: None,
-                }
-            } else {
-                Action::Look(SOON)
-            };
-        }
+        (Some(EvictionResult::Unclear(_)), Some(Removal::None)) if in_time(situation) => return Action::Look(SOON),
         (Some(EvictionResult::Unclear(why)), Some(Removal::None)) => {
             let what = format!(
                 "pod {} still runs; its eviction was answered with: {why}; no eviction was seen",

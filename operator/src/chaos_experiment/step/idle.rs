@@ -99,7 +99,7 @@ pub fn idle(
     };
     let next = schedule.after(now);
     // A tick that was handled before its successor was planned cannot come twice, whatever else went wrong.
-    if status.last_scheduled_at.is_some_and(|last| last >= tick.at) && !crate::chaos_experiment::mutant(8) {
+    if status.last_scheduled_at.is_some_and(|last| last >= tick.at) {
         return rest(status, editor.idle(status, Some(kind), next), next);
     }
     if schedule.excludes(tick.at) {

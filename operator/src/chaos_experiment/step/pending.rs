@@ -69,7 +69,7 @@ pub(super) fn decide(situation: &Situation<'_>, invalid: Option<&Violation>) -> 
             return Action::Look(VERY_SOON);
         }
     }
-    if !has_finalizer(experiment) && !crate::chaos_experiment::mutant(17) {
+    if !has_finalizer(experiment) {
         return Action::AddFinalizer;
     }
     let ready = observed.serving(|_| false).count();

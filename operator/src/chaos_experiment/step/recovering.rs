@@ -41,9 +41,9 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     // An entry that hurts nobody keeps others away until the run is judged.
     let kept = ours && plan.evicts() && !situation.deleting();
     let to_release = match lock {
-        Lock::Ours(_) => !kept && !crate::chaos_experiment::mutant(1),
+        Lock::Ours(_) => !kept,
         // Pods go on with what they read last, so they are given something to read.
-        Lock::Unreadable => !recovered && !crate::chaos_experiment::mutant(3),
+        Lock::Unreadable => !recovered,
         // A lock that was sent and never answered may still arrive: after this write its version is refused.
         Lock::Free => !recovered && observed.document.is_some() && observed.faults() != Some(&released),
         Lock::Other(_) => false,
@@ -127,13 +127,11 @@ fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Opti
             target.message = Some("the pod is gone, and the fault with it".into());
             true
         }
-        Some(FaultState::Active) => crate::chaos_experiment::mutant(2),
+        Some(FaultState::Active) => false,
         // It has read the document as it stands now, and there is no such fault in it; or it is too late to begin one,
         // whatever it has read and wherever the document went.
-        None => report.is_some_and(|report| {
-            report.faults_hash.as_deref() == live
-                || (is_too_late(situation, report.received_at) && !crate::chaos_experiment::mutant(4))
-        }),
+        None => report
+            .is_some_and(|report| report.faults_hash.as_deref() == live || is_too_late(situation, report.received_at)),
     }
 }
 
@@ -249,7 +247,7 @@ fn judge_recovery(
     match (after, back_at) {
         (After::Met(since), Some(back_at)) => {
             let steady_at = (*since).max(back_at);
-            if !watched(situation, ended_at, steady_at) && !crate::chaos_experiment::mutant(16) {
+            if !watched(situation, ended_at, steady_at) {
                 let gap = Ending::new(
                     Reason::ObservationGap,
                     "nobody watched all the time from the fault's end until the system was steady again, so there is no verdict",

@@ -110,7 +110,7 @@ impl Situation<'_> {
         if self.deleting() {
             return Some(Ending::new(Reason::AbortedByUser, "the experiment is being deleted"));
         }
-        if self.experiment.spec.desired != DesiredState::Run && !crate::chaos_experiment::mutant(18) {
+        if self.experiment.spec.desired != DesiredState::Run {
             let again = if self.experiment.spec.schedule.is_some() {
                 "set it to Run for the next scheduled run".to_owned()
             } else {
