@@ -74,7 +74,9 @@ impl Texts {
                 .patterns
                 .entry(form)
                 .or_insert_with_key(|form| string_regex(form).ok());
-            let tree = strategy.as_ref().and_then(|strategy| strategy.new_tree(&mut self.runner).ok());
+            let tree = strategy
+                .as_ref()
+                .and_then(|strategy| strategy.new_tree(&mut self.runner).ok());
             last = tree.map(|tree| tree.current()).unwrap_or_default();
             if (least..=most).contains(&last.chars().count()) {
                 break;
@@ -151,6 +153,11 @@ fn date(random: &mut impl Rng) -> String {
         random.random_range(1..=28),
     );
     let (hour, minute) = (random.random_range(0..24), random.random_range(0..60));
-    let rest = ["00Z", "59.123456789+23:59", "01-00:30", "30.5z"].choose(random).copied();
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{}", rest.unwrap_or("00Z"))
+    let rest = ["00Z", "59.123456789+23:59", "01-00:30", "30.5z"]
+        .choose(random)
+        .copied();
+    format!(
+        "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{}",
+        rest.unwrap_or("00Z")
+    )
 }

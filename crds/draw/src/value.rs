@@ -100,8 +100,7 @@ impl Draws {
             let key = if self.random.random_bool(0.9) {
                 KEYS.choose(&mut self.random).copied().unwrap_or_default().to_owned()
             } else {
-                self.texts
-                    .draw(&json!({"maxLength": 70}), path, &mut self.random)
+                self.texts.draw(&json!({"maxLength": 70}), path, &mut self.random)
             };
             if let Some(value) = self.value(&schema["additionalProperties"], &format!("{path}{{}}")) {
                 drawn.insert(key, value);

@@ -43,30 +43,43 @@ fn refused(object: &Value) -> Vec<String> {
 /// What the API server says to an object, if it does not take it as it is.
 async fn objection(client: &Client, namespace: &str, object: &Value) -> Result<Option<String>> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let (group, version) = text("/apiVersion").rsplit_once('/').unwrap_or(("", text("/apiVersion")));
+    let (group, version) = text("/apiVersion")
+        .rsplit_once('/')
+        .unwrap_or(("", text("/apiVersion")));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, text("/kind")));
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
     let parameters = PatchParams::apply("specs").dry_run();
-    Ok(match api.patch(text("/metadata/name"), &parameters, &Patch::Apply(object)).await {
-        Ok(stored) => {
-            let stored = serde_json::to_value(stored).context("failed to write what is stored")?;
-            let seen = drift::project(object, &stored);
-            // What is stored in another form looks like drift to an operator that has just started.
-            differs(object, &seen, "").map(|path| format!("is stored in another form: {path}"))
-        }
-        Err(error) => Some(error.to_string()),
-    })
+    Ok(
+        match api
+            .patch(text("/metadata/name"), &parameters, &Patch::Apply(object))
+            .await
+        {
+            Ok(stored) => {
+                let stored = serde_json::to_value(stored).context("failed to write what is stored")?;
+                let seen = drift::project(object, &stored);
+                // What is stored in another form looks like drift to an operator that has just started.
+                differs(object, &seen, "").map(|path| format!("is stored in another form: {path}"))
+            }
+            Err(error) => Some(error.to_string()),
+        },
+    )
 }
 
 /// The first place where two values differ, with both.
 fn differs(one: &Value, other: &Value, path: &str) -> Option<String> {
     match (one, other) {
-        (Value::Object(fields), Value::Object(others)) => fields
-            .iter()
-            .find_map(|(name, value)| differs(value, others.get(name).unwrap_or(&Value::Null), &format!("{path}.{name}"))),
+        (Value::Object(fields), Value::Object(others)) => fields.iter().find_map(|(name, value)| {
+            differs(
+                value,
+                others.get(name).unwrap_or(&Value::Null),
+                &format!("{path}.{name}"),
+            )
+        }),
         (Value::Array(items), Value::Array(others)) if items.len() == others.len() => {
             let pairs = items.iter().zip(others).enumerate();
-            pairs.into_iter().find_map(|(index, (one, other))| differs(one, other, &format!("{path}[{index}]")))
+            pairs
+                .into_iter()
+                .find_map(|(index, (one, other))| differs(one, other, &format!("{path}[{index}]")))
         }
         _ => (one != other).then(|| format!("{path}: {one} became {other}")),
     }
@@ -78,8 +91,8 @@ fn with_children(mut service: Value, namespace: &str) -> Result<Vec<Value>> {
     service["metadata"]["namespace"] = json!(namespace);
     service["metadata"]["uid"] = json!("0a0a0a0a-0000-4000-8000-000000000001");
     let read = read(&service).with_context(|| format!("cannot be read: {service}"))?;
-    let resources = children(&read, "guard:1", OPERATOR_NAMESPACE)
-        .with_context(|| format!("cannot be built: {service}"))?;
+    let resources =
+        children(&read, "guard:1", OPERATOR_NAMESPACE).with_context(|| format!("cannot be built: {service}"))?;
     Ok(std::iter::once(drawn).chain(resources.objects()?).collect())
 }
 
@@ -93,7 +106,8 @@ async fn what_the_schema_accepts_the_api_server_takes_with_every_child() -> Resu
         let mut asked = 0;
         for round in 0..rounds {
             let service = draws.service("order", refused);
-            let objects = with_children(service.clone(), namespace).with_context(|| format!("seed {seed}, round {round}"))?;
+            let objects =
+                with_children(service.clone(), namespace).with_context(|| format!("seed {seed}, round {round}"))?;
             asked += objects.len();
             let mut answers = stream::iter(objects)
                 .map(|object| {
@@ -104,7 +118,9 @@ async fn what_the_schema_accepts_the_api_server_takes_with_every_child() -> Resu
             while let Some((kind, answer)) = answers.next().await {
                 if let Some(text) = answer? {
                     let short: String = text.chars().take(400).collect();
-                    let entry = objections.entry(format!("{kind}: {short}")).or_insert((0, service["spec"].clone()));
+                    let entry = objections
+                        .entry(format!("{kind}: {short}"))
+                        .or_insert((0, service["spec"].clone()));
                     entry.0 += 1;
                 }
             }

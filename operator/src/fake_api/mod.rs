@@ -254,7 +254,13 @@ impl FakeApi {
             let (api, content_type) = (self.clone(), content_type.to_owned());
             tokio::spawn(async move {
                 tokio::time::sleep(delay).await;
-                api.act(&recorded.method, &target, &content_type, &recorded.query, &recorded.body);
+                api.act(
+                    &recorded.method,
+                    &target,
+                    &content_type,
+                    &recorded.query,
+                    &recorded.body,
+                );
             });
             return std::future::pending().await;
         }

@@ -164,12 +164,21 @@ impl Store {
 
     /// Removes what names an owner that is not there.
     pub fn collect_garbage(&mut self) {
-        let there: Vec<Value> = self.objects.values().map(|object| object["metadata"]["uid"].clone()).collect();
+        let there: Vec<Value> = self
+            .objects
+            .values()
+            .map(|object| object["metadata"]["uid"].clone())
+            .collect();
         let is_left = |object: &Value| {
             let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
             owners.is_some_and(|owners| !owners.is_empty() && owners.iter().all(|owner| !there.contains(&owner["uid"])))
         };
-        let left: Vec<Key> = self.objects.iter().filter(|(_, object)| is_left(object)).map(|(key, _)| key.clone()).collect();
+        let left: Vec<Key> = self
+            .objects
+            .iter()
+            .filter(|(_, object)| is_left(object))
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in left {
             self.remove(&key);
         }

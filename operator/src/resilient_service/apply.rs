@@ -142,9 +142,7 @@ pub async fn apply(
     applied
         .prune(&mut removal, service_accounts, &names(&service_account))
         .await;
-    applied
-        .prune(&mut removal, config_maps, &[config_map.name_any()])
-        .await;
+    applied.prune(&mut removal, config_maps, &[config_map.name_any()]).await;
     applied
         .prune(&mut removal, network_policies, &names(&network_policy))
         .await;
@@ -154,9 +152,7 @@ pub async fn apply(
     applied
         .prune(&mut removal, service_monitors, &names(&service_monitor))
         .await;
-    applied
-        .prune(&mut removal, deployments, &[deployment.name_any()])
-        .await;
+    applied.prune(&mut removal, deployments, &[deployment.name_any()]).await;
     applied
 }
 

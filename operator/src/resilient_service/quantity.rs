@@ -38,7 +38,8 @@ pub fn is_multiple(quantity: &Quantity, unit: Option<&Quantity>) -> bool {
 
 /// What a container is given, as the API server writes it: in thousandths at the finest, rounded up.
 pub fn canonical_resource(quantity: &Quantity) -> Quantity {
-    let rounded = parse(&quantity.0).map(|(value, is_binary)| (value.div_euclid(THOUSANDTH) * THOUSANDTH, value, is_binary));
+    let rounded =
+        parse(&quantity.0).map(|(value, is_binary)| (value.div_euclid(THOUSANDTH) * THOUSANDTH, value, is_binary));
     let text = rounded.and_then(|(down, value, is_binary)| {
         let value = if down < value { down + THOUSANDTH } else { value };
         render(value, is_binary)
@@ -124,7 +125,14 @@ mod tests {
 
     #[test]
     fn what_a_container_is_given_is_rounded_up_to_thousandths() {
-        for (given, expected) in [("0.0001", "1m"), ("0.0011", "2m"), ("1.5", "1500m"), ("0.0001Gi", "107374183m"), ("0", "0"), ("1.5Gi", "1536Mi")] {
+        for (given, expected) in [
+            ("0.0001", "1m"),
+            ("0.0011", "2m"),
+            ("1.5", "1500m"),
+            ("0.0001Gi", "107374183m"),
+            ("0", "0"),
+            ("1.5Gi", "1536Mi"),
+        ] {
             assert_eq!(canonical_resource(&Quantity(given.into())).0, expected, "{given}");
         }
     }

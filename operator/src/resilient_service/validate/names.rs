@@ -36,7 +36,11 @@ pub fn paths(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     let mut check = |field: String, path: &str| {
         if path.starts_with('/') || path.split('/').any(|part| part == "..") {
             let message = format!("`{path}` leads outside");
-            violations.push(Violation::new(field, message, "write it without `..` and without a `/` at its beginning"));
+            violations.push(Violation::new(
+                field,
+                message,
+                "write it without `..` and without a `/` at its beginning",
+            ));
         }
     };
     for (index, mount) in spec.volume_mounts.iter().enumerate() {
@@ -44,7 +48,10 @@ pub fn paths(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
             check(format!("spec.volumeMounts[{index}].subPath"), path);
         }
     }
-    let seccomp = spec.security_context.as_ref().and_then(|security| security.seccomp_profile.as_ref());
+    let seccomp = spec
+        .security_context
+        .as_ref()
+        .and_then(|security| security.seccomp_profile.as_ref());
     if let Some(path) = seccomp.and_then(|profile| profile.localhost_profile.as_ref()) {
         check("spec.securityContext.seccompProfile.localhostProfile".to_owned(), path);
     }
@@ -59,9 +66,8 @@ pub fn is_qualified(key: &str) -> bool {
 }
 
 fn is_domain(text: &str) -> bool {
-    let is_part = |part: &str| {
-        is_framed(part, |byte| byte == b'-') && part.bytes().all(|byte| !byte.is_ascii_uppercase())
-    };
+    let is_part =
+        |part: &str| is_framed(part, |byte| byte == b'-') && part.bytes().all(|byte| !byte.is_ascii_uppercase());
     text.len() <= LONGEST_PREFIX && text.split('.').all(is_part)
 }
 
@@ -72,7 +78,8 @@ fn is_name(text: &str) -> bool {
 /// Letters and digits of ASCII, and between them what `inner` allows.
 fn is_framed(text: &str, inner: impl Fn(u8) -> bool) -> bool {
     let ends = [text.bytes().next(), text.bytes().next_back()];
-    ends.iter().all(|byte| byte.is_some_and(|byte| byte.is_ascii_alphanumeric()))
+    ends.iter()
+        .all(|byte| byte.is_some_and(|byte| byte.is_ascii_alphanumeric()))
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || inner(byte))
 }
 
@@ -85,12 +92,32 @@ mod tests {
     #[test]
     fn a_key_is_a_name_with_a_domain_before_it_or_none() {
         let (longest, domain) = ("a".repeat(63), format!("{}.b", "a".repeat(251)));
-        for key in ["a", "A_b.c-1", "example.com/team", "x/9", &longest, &format!("{domain}/{longest}")] {
+        for key in [
+            "a",
+            "A_b.c-1",
+            "example.com/team",
+            "x/9",
+            &longest,
+            &format!("{domain}/{longest}"),
+        ] {
             assert!(is_qualified(key), "{key}");
         }
         let (too_long, domain) = ("a".repeat(64), format!("{}.b", "a".repeat(252)));
         for key in [
-            "", "/", "a/", "/a", "-a", "a_", "a b", "é", "a/b/c", "Example.com/a", "a..b/c", "-a/b", "a_b/c", &too_long,
+            "",
+            "/",
+            "a/",
+            "/a",
+            "-a",
+            "a_",
+            "a b",
+            "é",
+            "a/b/c",
+            "Example.com/a",
+            "a..b/c",
+            "-a/b",
+            "a_b/c",
+            &too_long,
             &format!("{domain}/a"),
         ] {
             assert!(!is_qualified(key), "{key}");
@@ -104,15 +131,24 @@ mod tests {
             let mut violations = Vec::new();
             keys(&spec, &mut violations);
             paths(&spec, &mut violations);
-            violations.into_iter().map(|violation| violation.to_string()).collect::<Vec<_>>()
+            violations
+                .into_iter()
+                .map(|violation| violation.to_string())
+                .collect::<Vec<_>>()
         };
         let maps = json!({
             "image": "a", "podLabels": {"a b": "c"}, "podAnnotations": {"": "c"}, "nodeSelector": {"a/b/c": "d"},
             "service": {"annotations": {"-": "x"}}, "monitoring": {"labels": {"x/": "y"}}
         });
-        let fields: Vec<String> = told(maps).into_iter().map(|text| text.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect();
+        let fields: Vec<String> = told(maps)
+            .into_iter()
+            .map(|text| text.split(": ").take(2).collect::<Vec<_>>().join(": "))
+            .collect();
         assert_eq!(
-            fields.iter().map(|text| text.split("; ").next().unwrap_or_default()).collect::<Vec<_>>(),
+            fields
+                .iter()
+                .map(|text| text.split("; ").next().unwrap_or_default())
+                .collect::<Vec<_>>(),
             [
                 "spec.podLabels: `a b` is no key that Kubernetes takes",
                 "spec.podAnnotations: `` is no key that Kubernetes takes",

@@ -14,7 +14,10 @@ const HUGE_PAGES: &str = "hugepages-";
 /// Of the container and of its guard.
 pub fn resources(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     let of_guard = spec.guard.as_ref().and_then(|guard| guard.resources.as_ref());
-    for (field, resources) in [("spec.resources", spec.resources.as_ref()), ("spec.guard.resources", of_guard)] {
+    for (field, resources) in [
+        ("spec.resources", spec.resources.as_ref()),
+        ("spec.guard.resources", of_guard),
+    ] {
         if let Some(resources) = resources {
             each(field, resources, violations);
             together(field, resources, violations);
@@ -68,7 +71,11 @@ fn together(field: &str, resources: &ResourceRequirements, violations: &mut Vec<
         && !has("cpu")
         && !has("memory")
     {
-        refuse(pages, "hugepages need cpu or memory beside them".to_owned(), "ask for some");
+        refuse(
+            pages,
+            "hugepages need cpu or memory beside them".to_owned(),
+            "ask for some",
+        );
     }
 }
 
@@ -120,10 +127,26 @@ mod tests {
             (gpu("1"), gpu("2"), vec!["spec.resources.requests.example.com/gpu"]),
             (none.clone(), gpu("500m"), vec!["spec.resources.limits.example.com/gpu"]),
             (none.clone(), cpu(pages("4Mi")), vec![]),
-            (none.clone(), cpu(pages("3Mi")), vec!["spec.resources.limits.hugepages-2Mi"]),
-            (none.clone(), pages("4Mi"), vec!["spec.resources.requests.hugepages-2Mi"]),
-            (none.clone(), cpu(json!({"hugepages-big": "1"})), vec!["spec.resources.limits.hugepages-big"]),
-            (none.clone(), json!({"kubernetes.io/gpu": "1"}), vec!["spec.resources.limits.kubernetes.io/gpu"]),
+            (
+                none.clone(),
+                cpu(pages("3Mi")),
+                vec!["spec.resources.limits.hugepages-2Mi"],
+            ),
+            (
+                none.clone(),
+                pages("4Mi"),
+                vec!["spec.resources.requests.hugepages-2Mi"],
+            ),
+            (
+                none.clone(),
+                cpu(json!({"hugepages-big": "1"})),
+                vec!["spec.resources.limits.hugepages-big"],
+            ),
+            (
+                none.clone(),
+                json!({"kubernetes.io/gpu": "1"}),
+                vec!["spec.resources.limits.kubernetes.io/gpu"],
+            ),
             (none, json!({"a b/gpu": "1"}), vec!["spec.resources.limits.a b/gpu"]),
         ] {
             assert_eq!(told(requests.clone(), limits.clone()), fields, "{requests} {limits}");

@@ -57,8 +57,16 @@ async fn life_with(deaths: &BTreeMap<usize, Last>, specs: &[Value], wanted: &[St
         if let Some(difference) = difference(&state(&api), &wanted[step]) {
             return Err(format!("step {step}: {difference}"));
         }
-        let observed = api.get(ORDER).map(|service| (service["status"]["observedGeneration"].clone(), service["metadata"]["generation"].clone()));
-        if observed.as_ref().is_none_or(|(observed, generation)| observed != generation) {
+        let observed = api.get(ORDER).map(|service| {
+            (
+                service["status"]["observedGeneration"].clone(),
+                service["metadata"]["generation"].clone(),
+            )
+        });
+        if observed
+            .as_ref()
+            .is_none_or(|(observed, generation)| observed != generation)
+        {
             return Err(format!("step {step}: the status is of {observed:?}"));
         }
         step += 1;
@@ -90,9 +98,15 @@ async fn killed_at_any_write_another_process_ends_in_the_same_state() {
         let times = if turn < writes { 1 } else { random.random_range(1..=4) };
         let deaths: BTreeMap<usize, Last> = (0..times)
             .map(|_| {
-                let at = if turn < writes { turn } else { random.random_range(0..writes + 5) };
+                let at = if turn < writes {
+                    turn
+                } else {
+                    random.random_range(0..writes + 5)
+                };
                 let late = Duration::from_millis(random.random_range(1..5_000));
-                let last = [Last::NeverSent, Last::TookEffect, Last::Late(late)].choose(&mut random).copied();
+                let last = [Last::NeverSent, Last::TookEffect, Last::Late(late)]
+                    .choose(&mut random)
+                    .copied();
                 (at, last.unwrap())
             })
             .collect();

@@ -6,23 +6,62 @@ use super::*;
 fn refusals() -> Vec<(Value, &'static str)> {
     let port = |name: &str, number: i32| json!({"name": name, "containerPort": number});
     vec![
-        (json!({"ports": [port("a", 1), port("b", 1)]}), "spec.ports[1].containerPort"),
-        (json!({"probes": {"readiness": {"path": "/", "port": "nowhere"}}}), "spec.probes.readiness.port"),
-        (json!({"resources": {"requests": {"gpu": 1}}}), "spec.resources.requests.gpu"),
-        (json!({"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 1}}}), "spec.resources.requests.cpu"),
-        (json!({"volumes": [{"name": "policy", "emptyDir": {}}]}), "spec.volumes[0].name"),
-        (json!({"volumes": [{"name": "a", "emptyDirr": {}}]}), "spec.volumes[0].emptyDirr"),
-        (json!({"volumeMounts": [{"name": "none", "mountPath": "/a"}]}), "spec.volumeMounts[0].name"),
+        (
+            json!({"ports": [port("a", 1), port("b", 1)]}),
+            "spec.ports[1].containerPort",
+        ),
+        (
+            json!({"probes": {"readiness": {"path": "/", "port": "nowhere"}}}),
+            "spec.probes.readiness.port",
+        ),
+        (
+            json!({"resources": {"requests": {"gpu": 1}}}),
+            "spec.resources.requests.gpu",
+        ),
+        (
+            json!({"resources": {"requests": {"cpu": 2}, "limits": {"cpu": 1}}}),
+            "spec.resources.requests.cpu",
+        ),
+        (
+            json!({"volumes": [{"name": "policy", "emptyDir": {}}]}),
+            "spec.volumes[0].name",
+        ),
+        (
+            json!({"volumes": [{"name": "a", "emptyDirr": {}}]}),
+            "spec.volumes[0].emptyDirr",
+        ),
+        (
+            json!({"volumeMounts": [{"name": "none", "mountPath": "/a"}]}),
+            "spec.volumeMounts[0].name",
+        ),
         (json!({"podOverrides": {"volumes": []}}), "spec.podOverrides.volumes"),
-        (json!({"podOverrides": {"containers": [{"name": "order", "image": "b"}]}}), "spec.podOverrides.containers[0].image"),
-        (json!({"initContainers": [{"name": "order", "image": "a"}]}), "spec.initContainers[0].name"),
+        (
+            json!({"podOverrides": {"containers": [{"name": "order", "image": "b"}]}}),
+            "spec.podOverrides.containers[0].image",
+        ),
+        (
+            json!({"initContainers": [{"name": "order", "image": "a"}]}),
+            "spec.initContainers[0].name",
+        ),
         (json!({"affinity": {"nodeAfinity": {}}}), "spec.affinity.nodeAfinity"),
         (json!({"strategy": {"maxSurge": 0}}), "spec.strategy.maxSurge"),
-        (json!({"autoscaling": {"maxReplicas": 2}, "resources": null}), "spec.autoscaling.targetCPUUtilizationPercentage"),
-        (json!({"networkPolicy": {"egressTo": [{"podSelektor": {}}]}}), "spec.networkPolicy.egressTo[0].podSelektor"),
-        (json!({"resilience": {"targets": [{"name": "a", "url": "http://a:0"}]}}), "spec.resilience.targets[0].url"),
+        (
+            json!({"autoscaling": {"maxReplicas": 2}, "resources": null}),
+            "spec.autoscaling.targetCPUUtilizationPercentage",
+        ),
+        (
+            json!({"networkPolicy": {"egressTo": [{"podSelektor": {}}]}}),
+            "spec.networkPolicy.egressTo[0].podSelektor",
+        ),
+        (
+            json!({"resilience": {"targets": [{"name": "a", "url": "http://a:0"}]}}),
+            "spec.resilience.targets[0].url",
+        ),
         (json!({"podLabels": {"a b": "c"}}), "spec.podLabels"),
-        (json!({"guard": {"mode": "Sidecar"}, "resilience": null}), "spec.guard.image"),
+        (
+            json!({"guard": {"mode": "Sidecar"}, "resilience": null}),
+            "spec.guard.image",
+        ),
     ]
 }
 
@@ -42,14 +81,23 @@ async fn what_is_refused_is_named_and_changes_nothing_and_the_way_back_is_open()
         settle(&api, SHORT_REST).await;
         let service = api.get(ORDER).unwrap();
         assert_eq!(reason(&service, "Ready"), "False/InvalidSpec", "{change}");
-        assert_eq!(service["status"]["observedGeneration"], service["metadata"]["generation"], "{change}");
+        assert_eq!(
+            service["status"]["observedGeneration"], service["metadata"]["generation"],
+            "{change}"
+        );
         let message = condition(&service, "Ready").unwrap()["message"].as_str().unwrap();
-        assert!(message.contains(&format!("{field}: ")) && message.contains("; "), "{field}: {message}");
+        assert!(
+            message.contains(&format!("{field}: ")) && message.contains("; "),
+            "{field}: {message}"
+        );
         assert_eq!(state(&api), before, "{change}");
         write(&api, &good);
         settle(&api, SHORT_REST).await;
         assert_eq!(state(&api), before, "after {change}");
-        assert!(!reason(&api.get(ORDER).unwrap(), "Ready").contains("InvalidSpec"), "after {change}");
+        assert!(
+            !reason(&api.get(ORDER).unwrap(), "Ready").contains("InvalidSpec"),
+            "after {change}"
+        );
     }
 }
 
@@ -66,7 +114,15 @@ async fn every_leaf_may_be_unreadable_for_a_while() {
     let mut paths = Vec::new();
     leaves(&good, "", &mut paths);
     assert!(paths.len() > 120, "{}", paths.len());
-    let unreadable = || operator.ctx.runtime.metrics.invalid_objects.with_label_values(&["resilientservices"]).get();
+    let unreadable = || {
+        operator
+            .ctx
+            .runtime
+            .metrics
+            .invalid_objects
+            .with_label_values(&["resilientservices"])
+            .get()
+    };
     let mut told = 0;
     for path in &paths {
         let mut wrong = good.clone();
@@ -90,5 +146,6 @@ async fn every_leaf_may_be_unreadable_for_a_while() {
     changed["autoscaling"] = json!(null);
     changed.as_object_mut().unwrap().remove("autoscaling");
     write(&api, &changed);
-    api.until(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] == 5).await;
+    api.until(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] == 5)
+        .await;
 }

@@ -12,7 +12,9 @@ fn unreliable(api: &FakeApi, seed: u64, percent: u32) -> Arc<AtomicUsize> {
         let key = format!("{} {} {}", request.method, request.path, request.is_watch());
         let time = times.entry(key.clone()).or_insert(0);
         *time += 1;
-        let mixed = key.bytes().fold(seed ^ *time, |sum, byte| sum.wrapping_mul(0x100_0000_01b3).wrapping_add(byte.into()));
+        let mixed = key.bytes().fold(seed ^ *time, |sum, byte| {
+            sum.wrapping_mul(0x100_0000_01b3).wrapping_add(byte.into())
+        });
         let mut random = StdRng::seed_from_u64(mixed);
         if !random.random_ratio(percent, 100) {
             return None;
@@ -23,7 +25,12 @@ fn unreliable(api: &FakeApi, seed: u64, percent: u32) -> Arc<AtomicUsize> {
         let codes = &codes[usize::from(request.method == Method::DELETE)..];
         let code = codes.choose(&mut random).copied()?;
         let late = Duration::from_millis(random.random_range(1..8_000));
-        let faults = [Fault::Refuse(code), Fault::LoseRequest, Fault::LoseAnswer, Fault::Delay(late)];
+        let faults = [
+            Fault::Refuse(code),
+            Fault::LoseRequest,
+            Fault::LoseAnswer,
+            Fault::Delay(late),
+        ];
         faults.choose(&mut random).copied()
     });
     injected
@@ -62,7 +69,11 @@ async fn requests_that_are_lost_or_refused_lead_to_the_same_state_and_to_no_fals
                 panic!("seed {seed}, step {step}: {difference}");
             }
             let service = api.get(ORDER).unwrap();
-            assert!(says_all_stands(&service), "seed {seed}, step {step}: {}", service["status"]);
+            assert!(
+                says_all_stands(&service),
+                "seed {seed}, step {step}: {}",
+                service["status"]
+            );
         }
         drop(operator);
     }
@@ -82,7 +93,9 @@ async fn an_api_server_that_was_gone_finds_everything_as_it_is_wanted_soon_after
         let operator = Operator::start(&api);
         // Gone in the middle of something, or at rest.
         tokio::time::sleep(Duration::from_millis(*[0, 1, 5, 60_000].choose(&mut random).unwrap())).await;
-        let fault = *[Fault::LoseRequest, Fault::Refuse(503), Fault::Refuse(500)].choose(&mut random).unwrap();
+        let fault = *[Fault::LoseRequest, Fault::Refuse(503), Fault::Refuse(500)]
+            .choose(&mut random)
+            .unwrap();
         api.inject(move |_| Some(fault));
         api.break_watches();
         let now = random.random_range(0..specs.len());

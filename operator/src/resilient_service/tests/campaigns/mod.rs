@@ -32,7 +32,8 @@ const LONG_REST: Duration = Duration::from_secs(150);
 /// The number that a campaign is told by this variable, else its own.
 fn number(variable: &str, otherwise: u64) -> u64 {
     env::var(variable).map_or(otherwise, |text| {
-        text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}"))
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is no number: {text}"))
     })
 }
 
@@ -109,7 +110,10 @@ fn life() -> [Value; 3] {
     });
     json_patch::merge(&mut changed, &changes);
     let mut few = order()["spec"].clone();
-    json_patch::merge(&mut few, &json!({"ports": null, "replicas": 3, "monitoring": {"mode": "None"}}));
+    json_patch::merge(
+        &mut few,
+        &json!({"ports": null, "replicas": 3, "monitoring": {"mode": "None"}}),
+    );
     [with_every_child, few, changed]
 }
 
@@ -124,7 +128,9 @@ fn state(api: &FakeApi) -> State {
     if let Some(map) = state.get_mut(CONFIG_MAP).and_then(|map| map["data"].as_object_mut()) {
         map.remove("runtime.json");
     }
-    if let Some(spec) = state.get_mut(DEPLOYMENT).and_then(|deployment| deployment["spec"].as_object_mut())
+    if let Some(spec) = state
+        .get_mut(DEPLOYMENT)
+        .and_then(|deployment| deployment["spec"].as_object_mut())
         && is_scaled
     {
         spec.remove("replicas");
@@ -133,7 +139,11 @@ fn state(api: &FakeApi) -> State {
         if let Some(annotations) = child["metadata"]["annotations"].as_object_mut() {
             annotations.remove(APPLIED_ANNOTATION);
         }
-        for reference in child["metadata"]["ownerReferences"].as_array_mut().into_iter().flatten() {
+        for reference in child["metadata"]["ownerReferences"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+        {
             if Some(&reference["uid"]) == owner.as_ref() {
                 reference["uid"] = json!("of the service");
             }
@@ -200,5 +210,7 @@ async fn settle(api: &FakeApi, rest: Duration) {
 
 fn uids(api: &FakeApi) -> BTreeMap<&'static str, Value> {
     let there = CHILDREN.into_iter().filter_map(|path| Some((path, api.get(path)?)));
-    there.map(|(path, child)| (path, child["metadata"]["uid"].clone())).collect()
+    there
+        .map(|(path, child)| (path, child["metadata"]["uid"].clone()))
+        .collect()
 }

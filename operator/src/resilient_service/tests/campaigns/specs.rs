@@ -6,7 +6,10 @@ use valerix_draw::Draws;
 /// Fields that the operator refuses of an object.
 fn refused(object: &Value) -> Vec<String> {
     let service = Arc::new(serde_json::from_value(object.clone()).unwrap());
-    violations(&service).into_iter().map(|violation| violation.field).collect()
+    violations(&service)
+        .into_iter()
+        .map(|violation| violation.field)
+        .collect()
 }
 
 /// Entries of a list that Kubernetes would take for one.
@@ -32,14 +35,23 @@ fn stands(child: &Value) -> Result<(), String> {
         return Ok(());
     }
     let template = &child["spec"]["template"];
-    for (key, value) in child["spec"]["selector"]["matchLabels"].as_object().into_iter().flatten() {
+    for (key, value) in child["spec"]["selector"]["matchLabels"]
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
         if template["metadata"]["labels"][key] != *value {
             return Err(format!("does not select its own pods by {key}"));
         }
     }
     let pod = &template["spec"];
     let lists = [&pod["containers"], &pod["initContainers"]];
-    let containers: Vec<Value> = lists.into_iter().filter_map(Value::as_array).flatten().cloned().collect();
+    let containers: Vec<Value> = lists
+        .into_iter()
+        .filter_map(Value::as_array)
+        .flatten()
+        .cloned()
+        .collect();
     if let Some(container) = twice(&json!(containers), &["name"]).or_else(|| twice(&pod["volumes"], &["name"])) {
         return Err(format!("has two of the name of {container}"));
     }

@@ -12,10 +12,17 @@ fn look_back(api: &FakeApi, seed: u64, versions: Vec<u64>) {
         }
         // The same for every request of a kind, whatever the order in which they come.
         let kind = request.path.rsplit('/').next().unwrap_or_default();
-        let mut random = StdRng::seed_from_u64(kind.bytes().fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())));
+        let mut random = StdRng::seed_from_u64(
+            kind.bytes()
+                .fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())),
+        );
         let version = *api_versions.choose(&mut random)?;
         let late = Duration::from_millis(random.random_range(0..20_000));
-        Some(if request.is_watch() { Fault::Delay(late) } else { Fault::AsOf(version) })
+        Some(if request.is_watch() {
+            Fault::Delay(late)
+        } else {
+            Fault::AsOf(version)
+        })
     });
 }
 
@@ -23,7 +30,10 @@ fn look_back(api: &FakeApi, seed: u64, versions: Vec<u64>) {
 fn wrongly_deleted(api: &FakeApi, wanted: &State) -> Vec<String> {
     let requests = api.requests();
     let deletes = requests.iter().filter(|request| request.method == Method::DELETE);
-    deletes.map(|request| request.path.clone()).filter(|path| wanted.contains_key(path.as_str())).collect()
+    deletes
+        .map(|request| request.path.clone())
+        .filter(|path| wanted.contains_key(path.as_str()))
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +71,12 @@ async fn a_process_that_starts_in_the_past_deletes_nothing_of_now_and_arrives() 
         // What was made for a service of before.
         api.collect_garbage();
         settle(&api, REST).await;
-        let told = || format!("seed {seed}, specification {now}, versions {versions:?}, writes {:?}", api.writes());
+        let told = || {
+            format!(
+                "seed {seed}, specification {now}, versions {versions:?}, writes {:?}",
+                api.writes()
+            )
+        };
         if let Some(difference) = difference(&state(&api), &wanted[now]) {
             panic!("{}: {difference}", told());
         }
