@@ -46,9 +46,9 @@ pub fn found((namespace, name, uid): (&str, &str, &str), observed: &Observed) ->
     let began = |status: &BackupStatus| status.found.is_some() || status.started_at.is_some();
     let newest = observed.records.iter().rev().find_map(|record| {
         let status = record.status.as_ref().filter(|status| began(status))?;
-        Some((record.spec.slot.as_str(), status.found.as_ref()?))
+        Some((record.spec.slot.as_str(), status.found.as_ref()))
     });
-    let Some((today, found)) = newest else {
+    let Some((today, Some(found))) = newest else {
         return Vec::new();
     };
     let removed: BTreeSet<&str> = observed
