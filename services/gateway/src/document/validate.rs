@@ -407,7 +407,7 @@ mod tests {
             assert_eq!(cors(good.clone()), "", "{good}");
         }
         for (bad, message) in [
-            (json!({}), "routes[0].cors.origins: missing field"),
+            (json!({}), "routes[0].cors: missing field `origins`"),
             (
                 json!({"origins": []}),
                 "routes[0].cors.origins is empty: name at least one origin",

@@ -195,8 +195,9 @@ async fn authorities_of_a_target_may_come_late_and_follow_its_certificates_witho
         })
         .start()
         .await;
+    let client = reqwest::Client::new();
     let ask = || async {
-        let answer = reqwest::get(format!("{}/charges", guard.target())).await.unwrap();
+        let answer = client.get(format!("{}/charges", guard.target())).send().await.unwrap();
         (
             answer.status().as_u16(),
             answer.headers().get("valerix-problem").cloned(),
