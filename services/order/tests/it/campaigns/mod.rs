@@ -9,12 +9,12 @@ mod servers;
 mod storm;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::shop::{Acknowledged, History, Shop};
+use crate::shop::{Acknowledged, History, LONGEST, Shop};
 
 /// Sends a key to one replica after the other until it gets an answer that counts.
 async fn place_until_told(
@@ -23,15 +23,23 @@ async fn place_until_told(
     key: String,
     body: Value,
 ) -> Acknowledged {
-    let mut replicas = replicas.iter().cycle();
+    let (mut replicas, begun, mut last) = (replicas.iter().cycle(), Instant::now(), None);
     loop {
         let replica = replicas.next().unwrap();
         let answer = shop.read().await.try_place_at(replica, &key, &body).await;
         match answer {
             Ok(answer) if matches!(answer.status, 201 | 202) => return Acknowledged { key, body, answer },
-            Ok(answer) => assert!(matches!(answer.status, 409 | 503 | 504), "{answer:?}"),
+            Ok(answer) => {
+                assert!(matches!(answer.status, 409 | 503 | 504), "{answer:?}");
+                last = Some(answer.text);
+            }
             // Connection refused or cut: nothing is known, the same key again.
             Err(_) => {}
+        }
+        if begun.elapsed() > LONGEST {
+            shop.read()
+                .await
+                .give_up(&format!("{key} is answered, last by {last:?}"));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -30,6 +30,8 @@ pub use wire::{Fault, Moment, Pid, Trap, Wire};
 pub const SERVICES: [&str; 4] = ["processor", "inventory", "payment", "order"];
 const ROLE: &str = "VALERIX_TEST_ROLE";
 pub const PRICE: i64 = 49_900;
+/// How long the shop may need for anything.
+pub const LONGEST: Duration = Duration::from_secs(60);
 /// What every service is told and none may say.
 const SECRETS: [&str; 2] = ["password-of-a-server", "key-of-a-pair-of-services-0123456789"];
 
@@ -329,6 +331,19 @@ impl Shop {
         .await;
     }
 
+    /// Tells the end of every log, and fails.
+    pub fn give_up(&self, what: &str) -> ! {
+        for service in self.parts.keys() {
+            let log = std::fs::read_to_string(self.log(service)).unwrap_or_default();
+            let tail = log.lines().rev().take(40).collect::<Vec<_>>();
+            eprintln!(
+                "--- {service}\n{}",
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
+        }
+        panic!("waited in vain until {what}");
+    }
+
     /// Asks until `probe` gives a value; a minute is the longest that the shop may need for anything.
     pub async fn until<T, F: Future<Output = Option<T>>>(&self, what: &str, mut probe: impl FnMut() -> F) -> T {
         let begun = Instant::now();
@@ -336,16 +351,8 @@ impl Shop {
             if let Some(value) = probe().await {
                 return value;
             }
-            if begun.elapsed() > Duration::from_secs(60) {
-                for service in self.parts.keys() {
-                    let log = std::fs::read_to_string(self.log(service)).unwrap_or_default();
-                    let tail = log.lines().rev().take(40).collect::<Vec<_>>();
-                    eprintln!(
-                        "--- {service}\n{}",
-                        tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-                    );
-                }
-                panic!("waited in vain until {what}");
+            if begun.elapsed() > LONGEST {
+                self.give_up(what);
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
