@@ -24,7 +24,7 @@ pub mod schema;
 
 pub use backup::{
     Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, ConditionalWrites,
-    RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
+    FoundArchive, FoundArchives, RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
     BackupDatabase, BackupDestination, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus,
@@ -35,13 +35,14 @@ pub use backup_policy::{
 pub use chaos_experiment::{
     AbortFault, After, AskedBy, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase,
     ChaosSummary, ChaosTarget, Comparator, ConcurrencyPolicy, ConditionKind, ConditionProbe, CpuStressFault,
-    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, Expectation, HttpMethod, HttpProbe, JsonExpectation,
-    KillMethod, LatencyFault, LatencyPercentile, MemoryStressFault, PartitionDirection, PartitionFault, PastRun,
-    PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus, PrometheusProbe, RefuseFault, RefusedBy,
-    RequiredVerdict, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict, Weekday,
+    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, Expectation, GrpcProbe, HttpMethod, HttpProbe,
+    JsonExpectation, KillMethod, LatencyFault, LatencyPercentile, MemoryStressFault, PartitionDirection,
+    PartitionFault, PastRun, PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus, PrometheusProbe,
+    RefuseFault, RefusedBy, RequiredVerdict, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict,
+    Weekday,
 };
 pub use condition::{ConditionStatus, conditions_schema};
-pub use duration::{Duration, InvalidDuration};
+pub use duration::{DURATION_PATTERN, Duration, InvalidDuration};
 pub use resilient_service::{
     ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CaBundleRef, Capabilities,
     Chaos, ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload,

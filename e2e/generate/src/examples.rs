@@ -558,6 +558,7 @@ fn orders_accepted() -> SteadyState {
                     latency_percentile: None,
                 }),
             }),
+            grpc: None,
             condition: None,
             prometheus: None,
             mode: ProbeMode::Continuous,

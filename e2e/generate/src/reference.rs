@@ -30,7 +30,7 @@ fn kind(page: &mut String, definition: &CustomResourceDefinition) -> Result<()> 
     if !short.is_empty() {
         writeln!(page, "Short name: `{short}`.\n")?;
     }
-    writeln!(page, "{}\n", schema.description.as_deref().unwrap_or_default())?;
+    writeln!(page, "{}\n", shown(schema.description.as_deref().unwrap_or_default()))?;
     writeln!(page, "| Field | Type | What it is |\n| --- | --- | --- |")?;
     for part in ["spec", "status"] {
         if let Some(schema) = schema.properties.as_ref().and_then(|properties| properties.get(part)) {
@@ -43,10 +43,7 @@ fn kind(page: &mut String, definition: &CustomResourceDefinition) -> Result<()> 
 fn fields(page: &mut String, path: &str, schema: &JSONSchemaProps) -> Result<()> {
     for (name, field) in schema.properties.iter().flatten() {
         let path = format!("{path}.{name}");
-        let text = field
-            .description
-            .as_deref()
-            .unwrap_or_default()
+        let text = shown(field.description.as_deref().unwrap_or_default())
             .replace('\n', " ")
             .replace('|', "\\|");
         writeln!(page, "| `{path}` | {} | {text} |", type_of(field))?;
@@ -56,6 +53,18 @@ fn fields(page: &mut String, path: &str, schema: &JSONSchemaProps) -> Result<()>
         }
     }
     Ok(())
+}
+
+/// A text for a page: `<name>` outside of code would be taken for HTML, and nobody would see it.
+fn shown(text: &str) -> String {
+    let code = |(index, part): (usize, &str)| {
+        if index % 2 == 1 {
+            part.to_owned()
+        } else {
+            part.replace('<', "&lt;")
+        }
+    };
+    text.split('`').enumerate().map(code).collect::<Vec<_>>().join("`")
 }
 
 fn type_of(schema: &JSONSchemaProps) -> String {
@@ -82,7 +91,7 @@ fn rules(page: &mut String, schema: &JSONSchemaProps) -> Result<()> {
     if !messages.is_empty() {
         writeln!(page, "\nRefused by the API server:\n")?;
         for message in messages {
-            writeln!(page, "- {message}")?;
+            writeln!(page, "- {}", shown(&message))?;
         }
     }
     Ok(())
@@ -97,5 +106,18 @@ fn collect(schema: &JSONSchemaProps, messages: &mut Vec<String>) {
         if let Some(JSONSchemaPropsOrArray::Schema(items)) = &field.items {
             collect(items, messages);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn what_looks_like_html_is_shown_as_it_is() {
+        assert_eq!(
+            shown("named <policy>, as `<name>_x` < 3"),
+            "named &lt;policy>, as `<name>_x` &lt; 3"
+        );
     }
 }

@@ -18,7 +18,7 @@ use crate::services::Services;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
 use crate::workspace::{self, Artifacts, cargo};
-use crate::{images, interrupt, links, page, schemas};
+use crate::{book, documents, images, interrupt, links, page, schemas};
 
 /// Name of the cluster of the end-to-end tests.
 const CLUSTER: &str = crate::clusters::TEST;
@@ -228,6 +228,10 @@ fn quick(paths: &Paths, steps: &mut Steps) {
     each(steps, "Documentation: every link leads somewhere", |log| {
         links::check(&paths.checkout, log)
     });
+    each(steps, "Documentation: what it names is there", |log| {
+        book::complete(&paths.checkout)?;
+        documents::check(&paths.checkout, log)
+    });
     // Before anything is compiled: the console compiles it in.
     each(steps, "Console: types, tests and size of the page", |log| {
         page::check(paths, log)
@@ -250,7 +254,7 @@ fn quick(paths: &Paths, steps: &mut Steps) {
         libraries(paths, log)
     });
     each(steps, "Dependencies: bans, licences, sources", |log| {
-        let deny = rust::install_cargo_deny(paths, log)?;
+        let deny = rust::install(paths, &rust::CARGO_DENY, log)?;
         // Its advisories are fetched from elsewhere, so they are not a check that can run anywhere.
         Program::new(deny)
             .args(["--workspace", "--locked", "check", "bans", "licenses", "sources"])

@@ -11,7 +11,7 @@ use crate::failure::WithRemedy;
 use crate::steps::Log;
 
 /// Folders that hold nothing of ours.
-const FOREIGN: [&str; 3] = ["target", "node_modules", "dist"];
+pub(crate) const FOREIGN: [&str; 3] = ["target", "node_modules", "dist"];
 
 /// Looks at every Markdown file below `checkout`.
 ///
@@ -39,7 +39,8 @@ pub fn check(checkout: &Path, log: &Log) -> Result<()> {
     Err(anyhow::anyhow!("{} links lead nowhere", wrong.len())).remedy("correct the links that the log names")
 }
 
-fn read(folder: &Path, files: &mut BTreeMap<PathBuf, String>) -> Result<()> {
+/// Every Markdown file below `folder`, by its path.
+pub(crate) fn read(folder: &Path, files: &mut BTreeMap<PathBuf, String>) -> Result<()> {
     let failed = || format!("failed to read {}", folder.display());
     for entry in fs::read_dir(folder).with_context(failed)? {
         let path = entry.with_context(failed)?.path();
@@ -80,7 +81,7 @@ fn broken(file: &Path, text: &str, files: &BTreeMap<PathBuf, String>) -> Vec<(us
 }
 
 /// `a/b/../c` as `a/c`: a link is read as a browser reads it.
-fn plain(path: &Path) -> PathBuf {
+pub(crate) fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
         match part {
@@ -93,7 +94,7 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 /// The lines of a page that are prose, with their numbers: what stands in blocks of code is no link and no heading.
-fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fence: Option<&str> = None;
     text.lines().enumerate().filter_map(move |(index, line)| {
         let trimmed = line.trim_start();
@@ -109,7 +110,7 @@ fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Every link of a page and its line.
-fn links(text: &str) -> Vec<(usize, String)> {
+pub(crate) fn links(text: &str) -> Vec<(usize, String)> {
     let mut links = Vec::new();
     for (number, line) in prose(text) {
         // What stands between backquotes is code.

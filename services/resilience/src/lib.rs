@@ -52,6 +52,8 @@ pub mod postgres;
 mod priority;
 mod problem;
 mod random;
+#[cfg(feature = "redis")]
+pub mod redis_client;
 #[cfg(feature = "axum")]
 mod report;
 mod retry;

@@ -432,7 +432,11 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         ),
         (
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
-            "exactly one of http, condition and prometheus must be set",
+            "exactly one of http, grpc, condition and prometheus must be set",
+        ),
+        (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "grpc": {"service": "order"}}]}})),
+            "spec.steadyState.probes[0].grpc.port",
         ),
         (
             chaos(

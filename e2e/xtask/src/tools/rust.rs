@@ -10,24 +10,50 @@ use crate::failure::WithRemedy;
 use crate::paths::Paths;
 use crate::steps::Log;
 
-const CARGO_DENY: &str = "0.20.2";
+/// A program of crates.io.
+pub struct Tool {
+    name: &'static str,
+    version: &'static str,
+    /// More arguments of `cargo install`.
+    arguments: &'static [&'static str],
+}
 
-/// Installs cargo-deny unless this version is there, and returns its path.
+/// Licences, bans and sources of dependencies.
+pub const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    arguments: &[],
+};
+/// The documentation as a site; without its own server.
+pub const MDBOOK: Tool = Tool {
+    name: "mdbook",
+    version: "0.5.4",
+    arguments: &["--no-default-features", "--features", "search"],
+};
+
+/// Installs a tool unless this version is there, and returns its path.
 ///
 /// # Errors
 /// When the build fails.
-pub fn install_cargo_deny(paths: &Paths, log: &Log) -> Result<PathBuf> {
-    let root = paths.programs().join(format!("cargo-deny-{CARGO_DENY}"));
-    let path = root.join("bin/cargo-deny");
+pub fn install(paths: &Paths, tool: &Tool, log: &Log) -> Result<PathBuf> {
+    let Tool {
+        name,
+        version,
+        arguments,
+    } = tool;
+    let root = paths.programs().join(format!("{name}-{version}"));
+    let path = root.join("bin").join(name);
     if is_program(&path) {
-        log.say(&format!("cargo-deny {CARGO_DENY}: there"));
+        log.say(&format!("{name} {version}: there"));
         return Ok(path);
     }
     log.say(&format!(
-        "cargo-deny {CARGO_DENY}: building it by `cargo install` (some minutes, once)"
+        "{name} {version}: building it by `cargo install` (some minutes, once)"
     ));
     Program::new("cargo")
-        .args(["install", "cargo-deny", "--version", CARGO_DENY, "--locked", "--root"])
+        .args(["install", name, "--version", version, "--locked"])
+        .args(*arguments)
+        .arg("--root")
         .arg(&root)
         .arg("--target-dir")
         .arg(root.join("build"))

@@ -25,6 +25,7 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
+use serde_json::Value;
 
 /// Everything that the operator owns for one service. Who takes it apart does so without `..`, so that a new child
 /// does not compile before it is applied and pruned.
@@ -48,6 +49,38 @@ pub struct Resources {
     pub autoscaler: Option<HorizontalPodAutoscaler>,
     /// Who is to scrape the pods, where the cluster knows the kind.
     pub service_monitor: Option<ServiceMonitor>,
+}
+
+impl Resources {
+    /// Each as Kubernetes is told of it, in the order in which they are applied.
+    ///
+    /// # Errors
+    /// If one cannot be written as JSON, which would be a bug.
+    pub fn objects(&self) -> Result<Vec<Value>, serde_json::Error> {
+        let Self {
+            service_account,
+            config_map,
+            service,
+            pods_service,
+            network_policy,
+            disruption_budget,
+            deployment,
+            autoscaler,
+            service_monitor,
+        } = self;
+        let objects = [
+            serde_json::to_value(service_account)?,
+            serde_json::to_value(config_map)?,
+            serde_json::to_value(service)?,
+            serde_json::to_value(pods_service)?,
+            serde_json::to_value(network_policy)?,
+            serde_json::to_value(disruption_budget)?,
+            serde_json::to_value(deployment)?,
+            serde_json::to_value(autoscaler)?,
+            serde_json::to_value(service_monitor)?,
+        ];
+        Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+    }
 }
 
 /// Builds everything. `operator_namespace` is where the operator follows the pods from.
@@ -80,30 +113,7 @@ mod tests {
     }
 
     fn snapshot(name: &str, resources: &Resources) {
-        let Resources {
-            service_account,
-            config_map,
-            service,
-            pods_service,
-            network_policy,
-            disruption_budget,
-            deployment,
-            autoscaler,
-            service_monitor,
-        } = resources;
-        let mut documents = json!([
-            service_account,
-            config_map,
-            service,
-            pods_service,
-            network_policy,
-            disruption_budget,
-            deployment,
-            autoscaler,
-            service_monitor
-        ]);
-        documents.as_array_mut().unwrap().retain(|document| !document.is_null());
-        insta::assert_yaml_snapshot!(name, documents);
+        insta::assert_yaml_snapshot!(name, resources.objects().unwrap());
     }
 
     #[test]

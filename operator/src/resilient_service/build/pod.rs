@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        quantity::canonical,
+        quantity::{canonical, canonical_resource},
         validate::{POLICY_DIRECTORY, Plan, STATE_DIRECTORY},
     },
     guard::{build_authorities, build_guard},
@@ -272,7 +272,7 @@ fn write_quantities(pod: &mut PodSpec) {
             .flatten()
             .flat_map(|map| map.values_mut())
         {
-            *quantity = canonical(quantity);
+            *quantity = canonical_resource(quantity);
         }
     }
     let directories = pod

@@ -95,6 +95,24 @@ pub fn volumes(spec: &ResilientServiceSpec, parts: &Parts, violations: &mut Vec<
     }
 }
 
+/// All containers of a pod are told apart by their names.
+pub fn init_containers(parts: &Parts, service: &str, violations: &mut Vec<Violation>) {
+    let beside = parts.pod_overrides.iter().flat_map(|pod| &pod.containers);
+    let names: BTreeSet<&str> = beside
+        .map(|container| container.name.as_str())
+        .chain([service])
+        .collect();
+    for (index, container) in parts.init_containers.iter().enumerate() {
+        if names.contains(container.name.as_str()) {
+            violations.push(Violation::new(
+                format!("spec.initContainers[{index}].name"),
+                format!("another container of the pod is named `{}`", container.name),
+                "choose another name",
+            ));
+        }
+    }
+}
+
 /// Whether one of two paths lies in the other.
 fn overlaps(one: &str, other: &str) -> bool {
     let is_in = |inner: &str, outer: &str| {

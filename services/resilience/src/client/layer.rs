@@ -248,6 +248,7 @@ where
         repeatable: once.is_none() && retry::is_repeatable(method, has_key, declared),
         once: once.is_some(),
         read: matches!(*method, Method::GET | Method::HEAD),
+        judged: true,
     };
     let repeatable = call.repeatable && policy.retry.max_attempts > 1;
     let importance = request.extensions().get::<Priority>().copied();

@@ -3,7 +3,7 @@ import { act, cleanup, render, screen } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Message } from "../api/types";
 import { SESSION, service, streams } from "../testing";
-import { LiveProvider, useLive } from "./live";
+import { GATHER, LiveProvider, useLive } from "./live";
 
 vi.mock("uplot", () => ({ default: class {} }));
 
@@ -37,7 +37,10 @@ const snapshot = (...names: string[]): Message => ({
 });
 const heartbeat = (): Message => ({ type: "heartbeat", now: now(), streams: streams() });
 
+let drawn = 0;
+
 function Probe() {
+  drawn += 1;
   const { known, connection, lostAt } = useLive();
   return (
     <p role="status">
@@ -117,5 +120,28 @@ describe("the stream", () => {
     Source.last.say(snapshot("payment"));
     first.say(snapshot("ghost"));
     expect(told()).not.toContain("ghost");
+  });
+
+  it("shows a thousand changes as one picture, and the first after a silence at once", async () => {
+    await begin();
+    await pass(200);
+    const pictures = drawn;
+    for (let number = 0; number < 900; number += 1) Source.last.say({ type: "upserted", object: service({ name: `s-${number}` }) });
+    expect(told()).toContain("s-0");
+    expect(told()).not.toContain("s-899");
+    await pass(GATHER);
+    expect(told()).toContain("s-899");
+    expect(drawn - pictures).toBeLessThanOrEqual(4);
+  });
+
+  it("keeps no more than a thousand messages for a page whose timers sleep", async () => {
+    await begin();
+    await pass(200);
+    // No timer is due meanwhile, as in a page in the background.
+    for (let number = 0; number < 1_500; number += 1) Source.last.say({ type: "upserted", object: service({ name: `s-${number}` }) });
+    expect(told()).toContain("s-999");
+    expect(told()).not.toContain("s-1400");
+    await pass(GATHER);
+    expect(told()).toContain("s-1499");
   });
 });

@@ -8,6 +8,10 @@ import { type Known, NOTHING, learn } from "./reducer";
 /** How long the stream may be silent: it says something every two seconds. Unit: milliseconds. */
 export const SILENCE = 4_500;
 const AGAIN = 2_000;
+/** How long messages are gathered before they are shown: a thousand a second are ten pictures, not a thousand. Unit: milliseconds. */
+export const GATHER = 100;
+/** Messages that are gathered at most: a page in the background is called by its timers once a minute. */
+const GATHERED = 1_000;
 
 export type Connection = "connecting" | "live" | "lost";
 
@@ -44,7 +48,7 @@ export function LiveProvider({ children }: { children: ReactNode }) {
   const session = useSession();
   const queries = useQueryClient();
   const [known, tell] = useReducer(
-    (known: Known, message: Message | null) => (message ? learn(known, message, Date.now()) : NOTHING),
+    (known: Known, messages: readonly Message[] | null) => (messages ? learn(known, messages, Date.now()) : NOTHING),
     NOTHING,
   );
   const [{ connection, lostAt }, setState] = useState<{ connection: Connection; lostAt: number | null }>(CONNECTING);
@@ -56,15 +60,26 @@ export function LiveProvider({ children }: { children: ReactNode }) {
     let again: ReturnType<typeof setTimeout> | undefined;
     let silence: ReturnType<typeof setTimeout> | undefined;
     let heardAt = Date.now();
-    const heard = () => {
-      heardAt = Date.now();
+    let gathered: Message[] = [];
+    let gather: ReturnType<typeof setTimeout> | undefined;
+    let shownAt = 0;
+    // A timer and not the next frame: a page in the background has none, and would gather for as long as it is there.
+    const show = () => {
+      clearTimeout(gather);
+      gather = undefined;
+      shownAt = Date.now();
+      tell(gathered);
+      gathered = [];
       clearTimeout(silence);
-      silence = setTimeout(lost, SILENCE);
-      setState({ connection: "live", lostAt: null });
+      silence = setTimeout(lost, SILENCE - (Date.now() - heardAt));
+      setState((state) => (state.connection === "live" ? state : { connection: "live", lostAt: null }));
     };
     const lost = () => {
       source?.close();
       clearTimeout(silence);
+      clearTimeout(gather);
+      gather = undefined;
+      gathered = [];
       clearTimeout(again);
       setState({ connection: "lost", lostAt: heardAt });
       void queries.invalidateQueries({ queryKey: ["session"] });
@@ -77,8 +92,11 @@ export function LiveProvider({ children }: { children: ReactNode }) {
         // One that was given up has nothing to say any more.
         if (source !== own) return;
         const message = JSON.parse(event.data) as Message;
-        heard();
-        tell(message);
+        heardAt = Date.now();
+        gathered.push(message);
+        // The first one after a silence is shown at once.
+        if (gathered.length >= GATHERED || (gather === undefined && heardAt - shownAt >= GATHER)) show();
+        else gather ??= setTimeout(show, GATHER);
         if (message.type === "signedOut") void queries.invalidateQueries({ queryKey: ["session"] });
       };
       own.onerror = () => source === own && lost();
@@ -88,6 +106,7 @@ export function LiveProvider({ children }: { children: ReactNode }) {
       source?.close();
       clearTimeout(again);
       clearTimeout(silence);
+      clearTimeout(gather);
       // What one person saw is not for the next.
       tell(null);
       setState(CONNECTING);

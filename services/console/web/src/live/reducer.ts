@@ -16,38 +16,43 @@ export const NOTHING: Known = { ready: false, objects: new Map(), vitals: [], st
 
 const id = (kind: string, namespace: string, name: string) => `${kind}/${namespace}/${name}`;
 
-/** What is known after `message`, which came at `now`. */
-export function learn(known: Known, message: Message, now: number): Known {
-  switch (message.type) {
-    case "snapshot":
-      return {
-        ready: true,
-        objects: new Map(message.objects.map((item) => [id(item.kind, item.namespace, item.name), item])),
-        vitals: message.vitals,
-        streams: message.streams,
-        skew: Date.parse(message.now) - now,
-      };
-    case "upserted": {
-      const objects = new Map(known.objects);
-      const { kind, namespace, name } = message.object;
-      objects.set(id(kind, namespace, name), message.object);
-      return { ...known, objects };
-    }
-    case "deleted": {
-      const objects = new Map(known.objects);
-      objects.delete(id(message.kind, message.namespace, message.name));
-      return { ...known, objects };
-    }
-    case "vitals":
-      return { ...known, vitals: message.services };
-    case "heartbeat":
-      return { ...known, streams: message.streams, skew: Date.parse(message.now) - now };
-    case "signedOut":
-      return NOTHING;
-    default:
+/** What is known after `messages`, which came at `now`. Each thousand of them costs one copy of what is known, not a thousand. */
+export function learn(known: Known, messages: readonly Message[], now: number): Known {
+  let after = known;
+  // Ours alone until this is over: nobody has seen it yet.
+  let own: Map<string, Item> | undefined;
+  const objects = () => {
+    own ??= new Map(after.objects);
+    return own;
+  };
+  for (const message of messages)
+    switch (message.type) {
+      case "snapshot":
+        own = new Map(message.objects.map((item) => [id(item.kind, item.namespace, item.name), item]));
+        after = { ready: true, objects: own, vitals: message.vitals, streams: message.streams, skew: Date.parse(message.now) - now };
+        break;
+      case "upserted": {
+        const { kind, namespace, name } = message.object;
+        objects().set(id(kind, namespace, name), message.object);
+        break;
+      }
+      case "deleted":
+        objects().delete(id(message.kind, message.namespace, message.name));
+        break;
+      case "vitals":
+        after = { ...after, vitals: message.services };
+        break;
+      case "heartbeat":
+        after = { ...after, streams: message.streams, skew: Date.parse(message.now) - now };
+        break;
+      case "signedOut":
+        own = undefined;
+        after = NOTHING;
+        break;
+      default:
       // A newer backend may say more than this page understands.
-      return known;
-  }
+    }
+  return own ? { ...after, objects: own } : after;
 }
 
 interface Kinds {
@@ -59,11 +64,22 @@ interface Kinds {
   Pod: Pod;
 }
 
+/** What was sorted once is not sorted again for each who asks; it goes with what it was made of. */
+const sorted = new WeakMap<ReadonlyMap<string, Item>, Map<Kind, Item[]>>();
+
+const before = (one: string, other: string) => (one < other ? -1 : one > other ? 1 : 0);
+
 /** Every object of a kind, by namespace and name. */
 export function all<K extends Kind>(known: Known, kind: K): Kinds[K][] {
-  const items = [...known.objects.values()].filter((item) => item.kind === kind);
-  items.sort((one, other) => one.namespace.localeCompare(other.namespace) || one.name.localeCompare(other.name));
-  return items as unknown as Kinds[K][];
+  const kinds = sorted.get(known.objects) ?? new Map<Kind, Item[]>();
+  sorted.set(known.objects, kinds);
+  let items = kinds.get(kind);
+  if (!items) {
+    items = [...known.objects.values()].filter((item) => item.kind === kind);
+    items.sort((one, other) => before(one.namespace, other.namespace) || before(one.name, other.name));
+    kinds.set(kind, items);
+  }
+  return [...items] as unknown as Kinds[K][];
 }
 
 /** One object. */
@@ -74,5 +90,10 @@ export function one<K extends Kind>(known: Known, kind: K, namespace: string, na
 export const stream = (known: Known, kind: Kind): SeenStream | undefined =>
   known.streams.find((stream) => stream.kind === kind);
 
-export const vitalsOf = (known: Known, namespace: string, name: string): Vitals | undefined =>
-  known.vitals.find((vitals) => vitals.namespace === namespace && vitals.name === name);
+const byName = new WeakMap<readonly Vitals[], Map<string, Vitals>>();
+
+export function vitalsOf(known: Known, namespace: string, name: string): Vitals | undefined {
+  const names = byName.get(known.vitals) ?? new Map(known.vitals.map((vitals) => [`${vitals.namespace}/${vitals.name}`, vitals]));
+  byName.set(known.vitals, names);
+  return names.get(`${namespace}/${name}`);
+}

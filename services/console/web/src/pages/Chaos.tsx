@@ -2,6 +2,7 @@ import { Link } from "@tanstack/react-router";
 import type { Experiment } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all } from "../live/reducer";
+import { Rows } from "../parts/near";
 import { AsOf, Notice, Panel, Shown, Word } from "../parts/parts";
 import { age, spaced, until } from "../parts/words";
 import { Begin } from "./Begin";
@@ -42,11 +43,10 @@ export function Chaos() {
                   <th className="number">When</th>
                 </tr>
               </thead>
-              <tbody>
-                {experiments.map((experiment) => (
-                  <Row key={`${experiment.namespace}/${experiment.name}`} experiment={experiment} />
-                ))}
-              </tbody>
+              <Rows
+                items={experiments}
+                row={(experiment) => <Row key={`${experiment.namespace}/${experiment.name}`} experiment={experiment} />}
+              />
             </table>
           </div>
         </Shown>

@@ -2,10 +2,14 @@ import { useMemo } from "react";
 import type { Vitals } from "../api/types";
 import { useLive } from "../live/live";
 import { Chart } from "../parts/Chart";
+import { Near } from "../parts/near";
 import { Asked, Notice, Panel, Shown } from "../parts/parts";
 import { bytes, percent, rate, seconds } from "../parts/words";
 import { ServiceLink } from "./Overview";
 import { useMoments } from "./Service";
+
+/** About the height of a service's panel. Unit: pixels. */
+const HEIGHT = 260;
 
 export function Metrics() {
   const { known } = useLive();
@@ -21,7 +25,9 @@ export function Metrics() {
         }
       >
         {known.vitals.map((vitals) => (
-          <One key={`${vitals.namespace}/${vitals.name}`} vitals={vitals} />
+          <Near key={`${vitals.namespace}/${vitals.name}`} height={HEIGHT}>
+            <One vitals={vitals} />
+          </Near>
         ))}
       </Shown>
     </>

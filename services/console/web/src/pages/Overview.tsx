@@ -1,20 +1,27 @@
 import { Link } from "@tanstack/react-router";
+import { useState } from "react";
 import type { Light as Colour, Service } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, vitalsOf } from "../live/reducer";
+import { Rows } from "../parts/near";
 import { AsOf, Badge, Light, Notice, Panel, Shown, useLate } from "../parts/parts";
+import { Labelled } from "../parts/SchemaForm";
 import { age, percent, rate, seconds, until } from "../parts/words";
 
+/** From so many services on one looks for a name. */
+const MANY = 30;
 const GRAVITY: Record<Colour, number> = { Red: 0, Grey: 1, Yellow: 2, Green: 3 };
 
 export function Overview() {
   const { known } = useLive();
+  const [wanted, setWanted] = useState("");
   const services = all(known, "ResilientService");
   const slow = known.vitals.filter((vitals) => vitals.slow);
   const counts = (["Green", "Yellow", "Red", "Grey"] as const).map(
     (light) => [light, services.filter((service) => service.light === light).length] as const,
   );
-  const sorted = [...services].sort((one, other) => GRAVITY[one.light] - GRAVITY[other.light]);
+  const named = services.filter((service) => `${service.namespace}/${service.name}`.includes(wanted.trim()));
+  const sorted = named.sort((one, other) => GRAVITY[one.light] - GRAVITY[other.light]);
   const late = useLate("ResilientService");
   return (
     <>
@@ -57,8 +64,15 @@ export function Overview() {
             ) : null
           }
         >
+          {services.length > MANY && (
+            <div className="fields">
+              <Labelled label="Only those whose name has" help={`${sorted.length} of ${services.length} are shown; what is not well comes first.`}>
+                {(attributes) => <input {...attributes} type="search" spellCheck={false} value={wanted} onChange={(event) => setWanted(event.target.value)} />}
+              </Labelled>
+            </div>
+          )}
           <div className="wide">
-            <table>
+            <table aria-rowcount={sorted.length + 1}>
               <thead>
                 <tr>
                   <th>Service</th>
@@ -74,11 +88,10 @@ export function Overview() {
                   <th className="number">p99</th>
                 </tr>
               </thead>
-              <tbody>
-                {sorted.map((service) => (
-                  <Row key={`${service.namespace}/${service.name}`} service={service} late={late} />
-                ))}
-              </tbody>
+              <Rows
+                items={sorted}
+                row={(service) => <Row key={`${service.namespace}/${service.name}`} service={service} late={late} />}
+              />
             </table>
           </div>
         </Shown>

@@ -146,7 +146,7 @@ impl RedisLimits {
         metrics: Metrics,
         on_change: OnChange,
     ) -> Result<Self, InvalidRedisUrl> {
-        let client = redis::Client::open(url).map_err(|error| InvalidRedisUrl {
+        let client = crate::redis_client::open(url).map_err(|error| InvalidRedisUrl {
             from,
             problem: error.to_string(),
         })?;
