@@ -5,7 +5,7 @@ use std::time::Duration;
 use valerix_policy::{CircuitState, Window};
 
 use super::super::*;
-use super::{breaker, call, opened, outlast_opening, seconds, state};
+use super::{breaker, call, opened, outlast_opening, state};
 use crate::clock::ManualClock;
 
 #[test]

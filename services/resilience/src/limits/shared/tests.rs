@@ -9,9 +9,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 use valerix_policy::LimitAlgorithm;
 
-use self::world::{Act, World, acts, load, quota};
+use self::world::{Act, Redis, World, acts, load, quota};
 use super::super::level::Quota;
-use super::lease::{Draw, Lease, Reply, Step, Terms};
+use super::lease::{Draw, Step, Terms};
+use super::script;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]

@@ -3,7 +3,7 @@
 use valerix_policy::LimitAlgorithm;
 
 use super::super::lease::{Draw, Lease, Reply, Step, Terms};
-use super::world::{World, quota};
+use super::world::{EPOCH, Redis, quota};
 
 /// A replica's state, with so many tokens of a lease drawn at `now`.
 fn leased(terms: &Terms, granted: u32, now: u64) -> Lease {

@@ -1,5 +1,7 @@
 //! The world of these tests: Redis with a clock of its own, replicas that draw from it, and what may happen to them.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use valerix_policy::LimitAlgorithm;
 
