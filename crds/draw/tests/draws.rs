@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
-use kube::core::cel::validate;
+use kube::core::cel::Validator;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use valerix_crds::{ResilientService, schema::custom_resource_definitions};
@@ -59,7 +59,7 @@ fn the_same_seed_draws_the_same_and_all_of_it_can_be_read() {
     for object in drawn {
         let read = serde_json::from_value::<ResilientService>(object.clone());
         assert!(read.is_ok(), "{read:?} of {object}");
-        let refused = validate(&schema, &object, None);
+        let refused = Validator::new().validate(&schema, &object, None);
         assert!(refused.is_ok(), "{refused:?} of {object}");
     }
 }

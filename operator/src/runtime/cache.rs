@@ -4,7 +4,7 @@
 //! triggers for the kind's own controller. An object that cannot be read is one log line, an event on it and a metric;
 //! the last good version of it stays.
 
-mod watch;
+pub(super) mod watch;
 
 use super::{Presence, Runtime, Scope, triggers::Triggers};
 use kube::{

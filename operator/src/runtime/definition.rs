@@ -1,15 +1,12 @@
 //! Kinds that somebody else defines: they come and go with their CustomResourceDefinition, which is watched by name.
 
-use super::{Runtime, failure};
+use super::{Runtime, cache::watch::patient, failure};
 use futures::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api,
     core::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event},
-    },
+    runtime::watcher::{self, Event},
 };
 use tokio::sync::watch;
 
@@ -34,9 +31,7 @@ impl Runtime {
         let shutdown = self.shutdown.clone();
         let errors = self.metrics.watch_errors.clone();
         self.spawn("definitions", async move {
-            let events = watcher::watcher(api, config)
-                .default_backoff()
-                .take_until(shutdown.cancelled_owned());
+            let events = patient(watcher::watcher(api, config)).take_until(shutdown.cancelled_owned());
             let mut events = std::pin::pin!(events);
             let mut listed = Presence::Absent;
             while let Some(event) = events.next().await {

@@ -58,7 +58,7 @@ fn together(field: &str, resources: &ResourceRequirements, violations: &mut Vec<
                 refuse(name, message, "ask for less, or raise the limit");
             }
             Some((_, Some(Ordering::Equal))) => {}
-            _ if is_handed_out_whole(name) => {
+            _ if is_known(name) && is_handed_out_whole(name) => {
                 let message = format!("{} needs a limit that is the same", request.0);
                 refuse(name, message, "write limits too, or leave requests out");
             }

@@ -2,7 +2,7 @@
 
 use super::{Change, Index, WatchOptions};
 use crate::runtime::{Events, Presence, Runtime, Scope, failure, triggers::Triggers};
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, Resource, ResourceExt,
@@ -22,6 +22,29 @@ use std::{
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
+
+/// Waits longer with each failure in a row. A watch that begins says so before it has asked for anything, which would be
+/// taken for a success: every list of an API server that is gone would be asked for again at once, for as long as it is.
+pub fn patient<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send
+where
+    K: Send,
+{
+    let mut begins = false;
+    let answered = events.flat_map(move |event| {
+        let told = match event {
+            Ok(Event::Init) => {
+                begins = true;
+                Vec::new()
+            }
+            Ok(event) if std::mem::take(&mut begins) => vec![Ok(Event::Init), Ok(event)],
+            other => vec![other],
+        };
+        stream::iter(told)
+    });
+    answered.default_backoff()
+}
 
 /// One running watch.
 pub struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -75,8 +98,7 @@ where
     where
         K: DeserializeOwned,
     {
-        let events = watcher::watcher(api.clone(), config.clone())
-            .default_backoff()
+        let events = patient(watcher::watcher(api.clone(), config.clone()))
             .inspect_err(|error| self.failed(error))
             .filter_map(|event| std::future::ready(event.ok()))
             .take_until(self.runtime.shutdown.clone().cancelled_owned());

@@ -86,7 +86,7 @@ async fn life_with(deaths: &BTreeMap<usize, Last>, specs: &[Value], wanted: &[St
 
 #[tokio::test(start_paused = true)]
 async fn killed_at_any_write_another_process_ends_in_the_same_state() {
-    let (rounds, seed) = (number("VALERIX_ROUNDS", 60), number("VALERIX_SEED", 1));
+    let (rounds, seed) = (number("VALERIX_ROUNDS", 30), number("VALERIX_SEED", 1));
     let specs = life();
     let wanted = references(&specs).await;
     let writes = life_with(&BTreeMap::new(), &specs, &wanted).await.unwrap();

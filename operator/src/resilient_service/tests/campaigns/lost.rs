@@ -44,7 +44,7 @@ fn says_all_stands(service: &Value) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_lost_or_refused_lead_to_the_same_state_and_to_no_false_word() {
-    let (rounds, first) = (number("VALERIX_ROUNDS", 15), number("VALERIX_SEED", 1));
+    let (rounds, first) = (number("VALERIX_ROUNDS", 5), number("VALERIX_SEED", 1));
     let specs = life();
     let wanted = references(&specs).await;
     let mut faults = 0;
@@ -82,7 +82,7 @@ async fn requests_that_are_lost_or_refused_lead_to_the_same_state_and_to_no_fals
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_was_gone_finds_everything_as_it_is_wanted_soon_after() {
-    let (rounds, first) = (number("VALERIX_ROUNDS", 12), number("VALERIX_SEED", 1));
+    let (rounds, first) = (number("VALERIX_ROUNDS", 8), number("VALERIX_SEED", 1));
     let specs = life();
     let wanted = references(&specs).await;
     for seed in first..first + rounds {
