@@ -87,6 +87,9 @@ pub struct BackupStatus {
     /// Which earlier archives were removed once this one was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
+    /// What the run found on the destination that no record tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundArchives>,
     /// Size of the archive for `kubectl get`, for example `1.2 MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -131,6 +134,41 @@ pub struct RetentionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 10)))]
     pub removed: Vec<String>,
+}
+
+/// Archives that lie on the destination and of which no record tells, as after the loss of a cluster. The operator makes a
+/// Backup of each.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundArchives {
+    /// A sentence on what lies there, and on what could not be recorded.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// The archives, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub archives: Vec<FoundArchive>,
+}
+
+/// One archive, as it tells of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundArchive {
+    /// The day that it stands for, `yyyy-mm-dd`.
+    #[schemars(length(max = 10))]
+    pub slot: String,
+    /// UID of the policy that stored it.
+    #[serde(rename = "policyUID")]
+    #[schemars(length(min = 1, max = 64))]
+    pub policy_uid: String,
+    /// When it was made. Unit: RFC 3339 time.
+    pub made_at: DateTime<Utc>,
+    /// What each dump holds, where the archive was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub databases: Vec<BackupDatabaseStatus>,
+    /// Where it lies.
+    pub upload: Upload,
 }
 
 /// What a trial restore has shown.

@@ -85,6 +85,12 @@ pub fn record_name(policy: &str, slot: NaiveDate) -> String {
     format!("{policy}-{}", slot.format("%Y%m%d"))
 }
 
+/// Name of the record of an archive that lies under a slot's key and that another policy has stored,
+/// `<policy>-<yyyymmdd>-found`: the slot's own record, which is a fence, has another.
+pub fn found_name(policy: &str, slot: NaiveDate) -> String {
+    format!("{}-found", record_name(policy, slot))
+}
+
 /// Name of the Job that the CronJob controller makes for a scheduled time, `<cronjob>-<minutes since the epoch>`.
 pub fn job_name(cron_job: &str, scheduled_at: DateTime<Utc>) -> String {
     format!("{cron_job}-{}", scheduled_at.timestamp().div_euclid(60))

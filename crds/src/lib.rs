@@ -24,7 +24,7 @@ pub mod schema;
 
 pub use backup::{
     Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, ConditionalWrites,
-    RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
+    FoundArchive, FoundArchives, RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
     BackupDatabase, BackupDestination, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus,
@@ -35,26 +35,27 @@ pub use backup_policy::{
 pub use chaos_experiment::{
     AbortFault, After, AskedBy, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase,
     ChaosSummary, ChaosTarget, Comparator, ConcurrencyPolicy, ConditionKind, ConditionProbe, CpuStressFault,
-    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, Expectation, HttpMethod, HttpProbe, JsonExpectation,
-    KillMethod, LatencyFault, LatencyPercentile, MemoryStressFault, PartitionDirection, PartitionFault, PastRun,
-    PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus, PrometheusProbe, RefuseFault, RefusedBy,
-    RequiredVerdict, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict, Weekday,
+    CrashFault, DesiredState, ErrorsFault, ExcludedWindow, Expectation, GrpcProbe, HttpMethod, HttpProbe,
+    JsonExpectation, KillMethod, LatencyFault, LatencyPercentile, MemoryStressFault, PartitionDirection,
+    PartitionFault, PastRun, PodKillFault, PodSelector, Probe, ProbeHeader, ProbeMode, ProbeStatus, PrometheusProbe,
+    RefuseFault, RefusedBy, RequiredVerdict, Safety, SparedPod, SteadyState, TargetState, TargetStatus, Verdict,
+    Weekday,
 };
 pub use condition::{ConditionStatus, conditions_schema};
-pub use duration::{Duration, InvalidDuration};
+pub use duration::{DURATION_PATTERN, Duration, InvalidDuration};
 pub use resilient_service::{
-    ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, Capabilities, Chaos,
-    ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload, ConfigStatus,
-    ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Guard, GuardInbound, GuardMode,
-    GuardOutbound, GuardPort, GuardProtocol, GuardTargets, Hedge, HedgeType, HttpHeader, Idempotency, ImagePullPolicy,
-    Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey, LimitKeyType, LimitScope,
-    LocalReference, Mode, Monitoring, MonitoringMode, NetworkPolicy, NetworkPolicyMode, OverrideState, Priorities,
-    Priority, PriorityHeader, ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule, ReloadStrategy,
-    ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus, ResourceRequirements,
-    Retry, RetryBudget, RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext, ServiceExposure,
-    ServiceSummary, ServiceType, TaintEffect, Target, TargetDefaults, TargetOverride, Timeouts, Toleration,
-    TolerationOperator, TopologySpread, TopologySpreadMode, UnknownHosts, UpdateStrategy, UpdateStrategyType, Verbatim,
-    VolumeMount, Window, WindowType,
+    ActiveFault, Autoscaling, Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CaBundleRef, Capabilities,
+    Chaos, ChaosAdmission, CircuitBreaker, CircuitBreakerStatus, Concurrency, ConcurrencyType, ConfigReload,
+    ConfigStatus, ContainerPort, Disruption, EnvFrom, EnvVar, EnvVarSource, FieldReference, Guard, GuardInbound,
+    GuardMode, GuardOutbound, GuardPort, GuardProtocol, GuardTargets, Hedge, HedgeType, HttpHeader, Idempotency,
+    ImagePullPolicy, Inbound, KeyReference, LastExperiment, Lifecycle, LimitAlgorithm, LimitKey, LimitKeyType,
+    LimitScope, LocalReference, Mode, Monitoring, MonitoringMode, NetworkPolicy, NetworkPolicyMode, OverrideState,
+    Priorities, Priority, PriorityHeader, ProbeScheme, ProbeSpec, ProbeType, Probes, RateLimit, RateLimitRule,
+    ReloadStrategy, ReportProtocol, Resilience, ResilientService, ResilientServiceSpec, ResilientServiceStatus,
+    ResourceRequirements, Retry, RetryBudget, RoutePriority, SeccompProfile, SeccompProfileType, SecurityContext,
+    ServiceExposure, ServiceSummary, ServiceType, TaintEffect, Target, TargetDefaults, TargetOverride, TargetTls,
+    Timeouts, Toleration, TolerationOperator, TopologySpread, TopologySpreadMode, UnknownHosts, UpdateStrategy,
+    UpdateStrategyType, Verbatim, VolumeMount, Window, WindowType,
 };
 pub use restore::{
     PolicyName, Replace, Restore, RestoreDatabase, RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJobStatus,

@@ -76,7 +76,7 @@ pub struct BackupPolicySpec {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupSchedule {
-    /// Time of day in timeZone. A time that the zone skips or repeats within the next 400 days is refused by condition Ready. Unit: HH:MM. Default: 00:00.
+    /// Time of day in timeZone. A time that the zone skips or repeats within the next 400 days is refused by condition Ready. Unit: HH:MM, in quotes, since some readers of YAML take it for a number. Default: 00:00.
     #[serde(default = "midnight")]
     #[schemars(regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), length(max = 5))]
     pub time_of_day: String,

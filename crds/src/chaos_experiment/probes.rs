@@ -25,8 +25,8 @@ pub struct SteadyState {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("[has(self.http), has(self.condition), has(self.prometheus)].filter(x, x).size() == 1")
-        .message("exactly one of http, condition and prometheus must be set"),
+    validation = Rule::new("[has(self.http), has(self.grpc), has(self.condition), has(self.prometheus)].filter(x, x).size() == 1")
+        .message("exactly one of http, grpc, condition and prometheus must be set"),
     validation = Rule::new("!has(self.http) || !has(self.http.expect) || !has(self.http.expect.latencyPercentile) || !has(self.mode) || self.mode != 'Edge'")
         .message("latencyPercentile judges the time of the fault, in which mode Edge does not ask; use Continuous or OnFault").field_path(".http"),
     validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('200ms')")
@@ -39,6 +39,9 @@ pub struct Probe {
     /// Asks a service of the same namespace by HTTP. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpProbe>,
+    /// Asks a service of the same namespace for its health by gRPC. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcProbe>,
     /// Reads a condition of an object of the same namespace. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<ConditionProbe>,
@@ -73,7 +76,7 @@ pub enum ProbeMode {
     Unknown,
 }
 
-/// An HTTP question to a Service of the experiment's namespace. No redirect is followed and no credential is sent.
+/// An HTTP question to a Service of the experiment's namespace. No redirect is followed and no credential is sent. Header `Valerix-Probe: namespace/experiment/run` tells it from a customer's.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("!has(self.body) || (has(self.method) && self.method in ['POST', 'PUT', 'PATCH'])")
     .message("body needs method: POST, PUT or PATCH").field_path(".body"))]
@@ -133,10 +136,33 @@ pub enum HttpMethod {
     Unknown,
 }
 
+/// A question to the health service of gRPC, `grpc.health.v1.Health/Check`, by HTTP/2. It must be answered with SERVING; a server without that service, or without the name that is asked about, is no answer, and makes the verdict Error.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrpcProbe {
+    /// Name of a Service of the same namespace. Required.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
+    pub service: String,
+    /// Port of the Service. Unit: TCP port. Required.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Whose health is asked, by its full name in gRPC, for example `shop.v1.Stock`. Default: that of the whole server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
+    pub grpc_service: Option<String>,
+    /// Whether the connection is encrypted. The server's certificate is not verified, as its pod is asked by address and nothing secret is sent. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
+    /// How long the whole answer may take. Unit: duration. Default: 5s, which is also the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("maxLatency must be between 1ms and 5s"))]
+    pub max_latency: Option<Duration>,
+}
+
 /// A header of a probe's request.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!(self.name.lowerAscii() in ['authorization', 'cookie', 'proxy-authorization', 'valerix-service-token', 'host', 'content-length', 'transfer-encoding', 'connection', 'idempotency-key'])")
-    .message("a probe sends no credential, and sets Host, length, connection and Idempotency-Key itself; remove this header").field_path(".name"))]
+#[x_kube(validation = Rule::new("!(self.name.lowerAscii() in ['authorization', 'cookie', 'proxy-authorization', 'valerix-service-token', 'host', 'content-length', 'transfer-encoding', 'connection', 'idempotency-key', 'valerix-probe', 'traceparent'])")
+    .message("a probe sends no credential, and sets Host, length, connection, Idempotency-Key, Valerix-Probe and traceparent itself; remove this header").field_path(".name"))]
 pub struct ProbeHeader {
     /// Name of the header. Required.
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9-]+$"))]

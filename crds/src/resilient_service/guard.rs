@@ -13,7 +13,7 @@ pub struct Guard {
     pub mode: Option<GuardMode>,
     /// Image of the guard. Default: the operator's setting, the chart's `guard.image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[!-~]+$"))]
     pub image: Option<String>,
     /// CPU and memory of the guard. Default: requests of 10m CPU and 16Mi memory, a limit of 64Mi memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]

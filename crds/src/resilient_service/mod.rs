@@ -21,9 +21,9 @@ pub use pod::{
     VolumeMount,
 };
 pub use policy::{
-    Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CircuitBreaker, Hedge, HedgeType, Mode, OverrideState,
-    ReportProtocol, Resilience, Retry, RetryBudget, Target, TargetDefaults, TargetOverride, Timeouts, Window,
-    WindowType,
+    Backoff, Balancing, BalancingType, BreakerScope, Bulkhead, CaBundleRef, CircuitBreaker, Hedge, HedgeType, Mode,
+    OverrideState, ReportProtocol, Resilience, Retry, RetryBudget, Target, TargetDefaults, TargetOverride, TargetTls,
+    Timeouts, Window, WindowType,
 };
 pub use probes::{HttpHeader, ProbeScheme, ProbeSpec, ProbeType, Probes};
 pub use spec::{

@@ -29,7 +29,7 @@ pub struct VolumeMount {
 #[x_kube(
     validation = Rule::new("!(has(self.runAsUser) && self.runAsUser == 0) || (has(self.runAsNonRoot) && !self.runAsNonRoot)")
         .message("runAsUser 0 is root: set runAsNonRoot to false as well, or choose another user"),
-    validation = Rule::new("!(has(self.capabilities) && has(self.capabilities.add) && 'SYS_ADMIN' in self.capabilities.add) || (has(self.allowPrivilegeEscalation) && self.allowPrivilegeEscalation)")
+    validation = Rule::new("!(has(self.capabilities) && has(self.capabilities.add) && ('SYS_ADMIN' in self.capabilities.add || 'CAP_SYS_ADMIN' in self.capabilities.add)) || (has(self.allowPrivilegeEscalation) && self.allowPrivilegeEscalation)")
         .message("capabilities.add holds SYS_ADMIN, which Kubernetes refuses without allowPrivilegeEscalation: set it to true, or add less")
 )]
 pub struct SecurityContext {
@@ -123,14 +123,19 @@ pub enum SeccompProfileType {
 pub struct Toleration {
     /// Key of the taint. Default: every key, with operator Exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 317))]
+    #[schemars(
+        length(min = 1, max = 317),
+        regex(
+            pattern = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+        )
+    )]
     pub key: Option<String>,
     /// Equal compares the value, Exists takes any. Default: Equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<TolerationOperator>,
     /// Value of the taint. Default: empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63))]
+    #[schemars(length(max = 63), regex(pattern = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"))]
     pub value: Option<String>,
     /// Effect of the taint. Default: every effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]

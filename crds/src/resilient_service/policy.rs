@@ -95,7 +95,9 @@ pub struct TargetDefaults {
     validation = Rule::new("!has(self.url) || !self.url.startsWith('tcp://') || !has(self.retry) && !has(self.hedge) && !has(self.idempotentRoutes) && !has(self.balancing)")
         .message("retry, hedge, idempotentRoutes and balancing belong to http:// and https:// targets: a tcp:// target has connections and no requests; remove them"),
     validation = Rule::new("!has(self.url) || !self.url.startsWith('tcp://') || !has(self.circuitBreaker) || !has(self.circuitBreaker.scope) || self.circuitBreaker.scope != 'Host'")
-        .message("circuitBreaker.scope Host belongs to http:// and https:// targets, whose addresses are known; remove it")
+        .message("circuitBreaker.scope Host belongs to http:// and https:// targets, whose addresses are known; remove it"),
+    validation = Rule::new("!has(self.tls) || has(self.url) && self.url.startsWith('https://')")
+        .message("tls belongs to https:// targets: write https:// in url, or remove tls")
 )]
 pub struct Target {
     /// Name by which the code asks for the client, and which status shows. Required.
@@ -108,6 +110,9 @@ pub struct Target {
         regex(pattern = r"^(https?://[^/?#@ ]+(/[^?# ]*)?|tcp://[^/?#@ ]+:[0-9]{1,5})$")
     )]
     pub url: Option<String>,
+    /// Whom the guard believes that it speaks to an `https://` target. Default: the authorities of the pod, and the host in `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TargetTls>,
     /// Time limits of calls. Default: `resilience.defaults.timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Timeouts>,
@@ -136,6 +141,36 @@ pub struct Target {
     /// Puts the breaker into a state by hand, for a time. Default: none.
     #[serde(rename = "override", default, skip_serializing_if = "Option::is_none")]
     pub manual_override: Option<TargetOverride>,
+}
+
+/// Whom the guard believes that it speaks to a target.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.caBundleRef) || has(self.serverName)")
+    .message("tls needs caBundleRef or serverName: write one of them, or remove tls"))]
+pub struct TargetTls {
+    /// The ConfigMap of the same namespace with the authorities that sign the target's certificate. A changed one is read without a restart. Default: the authorities of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle_ref: Option<CaBundleRef>,
+    /// The name that the target's certificate has. Default: the host in `url`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$")
+    )]
+    pub server_name: Option<String>,
+}
+
+/// Certificates of authorities in a ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CaBundleRef {
+    /// Name of the ConfigMap. Required.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Its key with the certificates, in PEM, one or several. Default: ca.crt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: Option<String>,
 }
 
 /// Time limits of calls to a target.

@@ -17,6 +17,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Names of most objects of Kubernetes: DNS subdomains.
+const OBJECT_NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+/// Names of environment variables: not `.`, and none that begins with `..`.
+const VARIABLE_NAME: &str = r"^([-_a-zA-Z]|\.[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$";
+
 /// What the service is and how it must survive.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -74,12 +79,14 @@ use std::collections::BTreeMap;
         .message("resilience.reportPort must not be 15001 or one from 15100 to 15299 with guard.mode Sidecar: the guard listens there; choose another"),
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.targets) || has(self.guard) && has(self.guard.mode) && self.guard.mode == 'Sidecar' && !(has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None') || self.resilience.targets.all(t, !has(t.url) || !t.url.startsWith('tcp://'))")
         .message("resilience.targets[].url with tcp:// needs a guard that relays it: set guard.mode to Sidecar and guard.outbound.targets to Auto, or write http:// or https://"),
+    validation = Rule::new("!has(self.resilience) || !has(self.resilience.targets) || has(self.guard) && has(self.guard.mode) && self.guard.mode == 'Sidecar' && !(has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None') || self.resilience.targets.all(t, !has(t.tls))")
+        .message("resilience.targets[].tls needs a guard that makes TLS: set guard.mode to Sidecar and guard.outbound.targets to Auto, or remove tls"),
     validation = Rule::new("!has(self.guard) || !has(self.guard.mode) || self.guard.mode != 'Sidecar' || has(self.guard.outbound) && has(self.guard.outbound.targets) && self.guard.outbound.targets == 'None' || !has(self.resilience) || !has(self.resilience.targets) || self.resilience.targets.all(t, has(t.url))")
         .message("resilience.targets[].url is required with guard.mode Sidecar: the guard must know where the target is; write it, or set guard.outbound.targets to None")
 )]
 pub struct ResilientServiceSpec {
     /// Container image. Required.
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[!-~]+$"))]
     pub image: String,
     /// When the kubelet pulls the image. Default: Kubernetes' own: Always for the tag `latest` and for an image without a tag or digest, else IfNotPresent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,7 +139,7 @@ pub struct ResilientServiceSpec {
     pub security_context: Option<SecurityContext>,
     /// ServiceAccount of the pods, which you keep. Its token is not mounted unless podOverrides says `automountServiceAccountToken: true`. Default: one of the service's name, without rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub service_account_name: Option<String>,
     /// Labels that a node must have. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -147,7 +154,7 @@ pub struct ResilientServiceSpec {
     pub affinity: Option<Verbatim>,
     /// PriorityClass of the pods. Default: the cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub priority_class_name: Option<String>,
     /// Part of a PodSpec that is merged into the pods last, as `kubectl patch` would: lists by name, and the service's container is named like the service. What has a field of its own here, or is the operator's, is refused. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -220,7 +227,7 @@ pub struct ResilientServiceSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalReference {
     /// Name of the object. Required.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
 }
 
@@ -250,7 +257,7 @@ pub enum ImagePullPolicy {
 )]
 pub struct EnvVar {
     /// Name of the variable. Required.
-    #[schemars(length(min = 1, max = 256), regex(pattern = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = VARIABLE_NAME))]
     pub name: String,
     /// Value; `$(NAME)` is replaced by an earlier variable. Default: empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -282,10 +289,10 @@ pub struct EnvVarSource {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyReference {
     /// Name of the Secret or ConfigMap. Required.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = OBJECT_NAME))]
     pub name: String,
     /// Key in the Secret or ConfigMap. Required.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*$"))]
     pub key: String,
     /// Whether a pod may start without it. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -300,7 +307,7 @@ pub struct FieldReference {
     #[schemars(
         length(min = 1, max = 256),
         regex(
-            pattern = r"^(metadata\.(name|namespace|uid|(labels|annotations)\['[^']+'\])|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?))$"
+            pattern = r"^(metadata\.(name|namespace|uid|(labels|annotations)\['([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?'\])|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?))$"
         )
     )]
     pub field_path: String,
@@ -319,7 +326,7 @@ pub struct EnvFrom {
     pub secret_ref: Option<LocalReference>,
     /// Text put before each key. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 128), regex(pattern = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"))]
+    #[schemars(length(max = 128), regex(pattern = VARIABLE_NAME))]
     pub prefix: Option<String>,
 }
 

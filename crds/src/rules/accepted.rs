@@ -90,7 +90,8 @@ fn what_is_right_passes() {
             guarded(json!({"mode": "Sidecar"})),
             json!({"resilience": {"protocol": "Report", "reportPort": 15000, "targets": [
                 {"name": "cache", "url": "tcp://cache.shop.svc:6379", "timeout": {"connect": "1s"}, "circuitBreaker": {"scope": "Target"}},
-                {"name": "api", "url": "http://api"}
+                {"name": "api", "url": "http://api"},
+                {"name": "bank", "url": "https://bank", "tls": {"caBundleRef": {"name": "bank", "key": "bundle.pem"}, "serverName": "pay.bank.example"}}
             ]}}),
         ),
         merged_spec(

@@ -29,6 +29,18 @@ fn what_is_wrong_with_an_experiment_is_refused_with_a_text_that_names_it() {
             "a probe sends no credential",
         ),
         (
+            http(json!({"headers": [{"name": "Valerix-Probe", "value": "shop/another/run"}]})),
+            "sets Host, length, connection, Idempotency-Key, Valerix-Probe and traceparent itself",
+        ),
+        (
+            probe(json!({"http": {"service": "order"}, "grpc": {"service": "order", "port": 9000}})),
+            "exactly one of http, grpc, condition and prometheus",
+        ),
+        (
+            probe(json!({"grpc": {"service": "order", "port": 9000, "maxLatency": "6s"}})),
+            "maxLatency must be between 1ms and 5s",
+        ),
+        (
             chaos(json!({"podKill": {}, "excludedWindows": [{"from": "09:00", "to": "17:00"}]})),
             "excludedWindows have no meaning without schedule",
         ),
@@ -109,7 +121,7 @@ fn what_is_wrong_with_an_experiment_is_refused_with_a_text_that_names_it() {
         ),
         (
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
-            "exactly one of http, condition and prometheus",
+            "exactly one of http, grpc, condition and prometheus",
         ),
     ]);
 }

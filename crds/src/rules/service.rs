@@ -88,6 +88,50 @@ fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
             "targets[].url is required with guard.mode Sidecar",
         ),
         (
+            with_targets(sidecar(), json!({"url": "http://bank", "tls": {"serverName": "bank"}})),
+            "tls belongs to https:// targets",
+        ),
+        (
+            tcp(json!({"tls": {"serverName": "bank"}})),
+            "tls belongs to https:// targets",
+        ),
+        (
+            with_targets(sidecar(), json!({"url": "https://bank", "tls": {}})),
+            "tls needs caBundleRef or serverName",
+        ),
+        (
+            target(json!({"url": "https://bank", "tls": {"caBundleRef": {"name": "bank"}}})),
+            "tls needs a guard that makes TLS",
+        ),
+        (
+            with_targets(
+                json!({"mode": "Sidecar", "outbound": {"targets": "None"}}),
+                json!({"url": "https://bank", "tls": {"serverName": "bank"}}),
+            ),
+            "tls needs a guard that makes TLS",
+        ),
+        (
+            with_targets(
+                sidecar(),
+                json!({"url": "https://bank", "tls": {"serverName": "bank:443"}}),
+            ),
+            "serverName",
+        ),
+        (
+            with_targets(
+                sidecar(),
+                json!({"url": "https://bank", "tls": {"caBundleRef": {"name": "Bank"}}}),
+            ),
+            "name",
+        ),
+        (
+            with_targets(
+                sidecar(),
+                json!({"url": "https://bank", "tls": {"caBundleRef": {"name": "bank", "key": "a/b"}}}),
+            ),
+            "key",
+        ),
+        (
             tcp(json!({"retry": {"maxAttempts": 2}})),
             "belong to http:// and https:// targets",
         ),

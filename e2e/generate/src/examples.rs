@@ -155,6 +155,7 @@ fn guarded() -> Result<ResilientService> {
     let target = |name: &str, url: &str, circuit_breaker: Option<CircuitBreaker>, bulkhead: Option<Bulkhead>| Target {
         name: name.into(),
         url: Some(url.into()),
+        tls: None,
         timeout: None,
         retry: None,
         circuit_breaker,
@@ -237,6 +238,7 @@ fn with_breaker() -> Result<ResilientService> {
                 targets: vec![Target {
                     name: "inventory".into(),
                     url: Some("http://inventory.shop.svc".into()),
+                    tls: None,
                     timeout: Some(Timeouts {
                         request: Some(duration("1s")?),
                         attempt: Some(duration("500ms")?),
@@ -556,6 +558,7 @@ fn orders_accepted() -> SteadyState {
                     latency_percentile: None,
                 }),
             }),
+            grpc: None,
             condition: None,
             prometheus: None,
             mode: ProbeMode::Continuous,

@@ -307,6 +307,10 @@ async fn errors_are_injected_in_the_asked_share() -> Result<()> {
         .patch(&name, &PatchParams::default(), &stop)
         .await?;
     recovered(&world, &name, Duration::from_secs(20)).await?;
+    for _ in 0..20 {
+        let answer = shop::ask(&world, SHOP, "GET", "inventory", "/api/inventory/ps5", &[], Vec::new()).await?;
+        ensure!(answer.status == 200, "still failing after Recovered: {}", answer.status);
+    }
     Ok(())
 }
 

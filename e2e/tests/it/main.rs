@@ -20,4 +20,5 @@ mod refusals;
 mod restore;
 mod service;
 mod shop;
+mod specs;
 mod undisturbed;

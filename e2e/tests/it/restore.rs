@@ -4,7 +4,10 @@
 use crate::backup;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
+};
 use serde_json::{Value, json};
 use std::time::Duration;
 use valerix_crds::{Backup, BackupPhase, BackupPolicy, Restore, RestorePhase, names::condition as types};
@@ -362,12 +365,54 @@ async fn given_back(world: &World, namespace: &str, lost: &str, owner: &str) -> 
     let role = sql(world, "postgres", &role).await?;
     ensure!(role == "true7true", "the role without its password: {role}");
 
-    // The policy of the same name is another one, and begins anew.
+    found_again(world, namespace, &policy, &record).await
+}
+
+/// The policy of the same name is another one: the day's slot is taken, and what lies there gets a record by which it can be
+/// restored.
+async fn found_again(world: &World, namespace: &str, policy: &Value, lost: &Backup) -> Result<()> {
     world.create(namespace, &policy.to_string()).await?.text()?;
     world
         .object(namespace, "nightly", "Ready", Duration::from_secs(30), policy_is_ready)
         .await?;
-    Ok(())
+    backup::run_by_hand(world, namespace, "nightly", "again").await?;
+    let records = world.api::<Backup>(namespace);
+    let own = eventually(Duration::from_secs(120), || async {
+        let found = records.list(&ListParams::default()).await.ok()?.items.into_iter();
+        let mut own = found.filter(|record| record.spec.policy_ref.uid != lost.spec.policy_ref.uid);
+        own.find(|record| {
+            let phase = record.status.as_ref().map(|status| status.phase);
+            matches!(phase, Some(BackupPhase::Completed | BackupPhase::Failed))
+        })
+    });
+    let own = own.await.context("the run of the new policy does not end")?;
+    // Around midnight the two runs are of two days.
+    let status = own.status.clone().unwrap_or_default();
+    let taken = status.reason.as_deref() == Some("SlotTaken");
+    ensure!(taken || own.spec.slot != lost.spec.slot, "{status:?}");
+    let name = format!("{}-found", lost.name_any());
+    let found = eventually(Duration::from_secs(30), || async {
+        let found = records.get_opt(&name).await.ok()??;
+        let completed = found.status.as_ref()?.phase == BackupPhase::Completed;
+        completed.then_some(found)
+    });
+    let found = found.await.context("the archive of the lost policy has no record")?;
+    ensure!(found.spec.policy_ref.uid == lost.spec.policy_ref.uid, "{:?}", found.spec);
+    let (now, then) = (found.status.unwrap_or_default(), lost.status.clone().unwrap_or_default());
+    ensure!(
+        (&now.upload.key, &now.upload.sha256, now.databases.len()) == (&then.upload.key, &then.upload.sha256, 1),
+        "{now:?}"
+    );
+    let database = &lost.status.as_ref().context("no status")?.databases[0].name;
+    let looked = format!("{database}_look");
+    let spec = json!({
+        "source": {"policyRef": {"name": "nightly"}, "select": "Slot", "slot": lost.spec.slot},
+        "target": {"connectionSecretRef": {"name": "postgres-admin"}},
+        "databases": [{"name": database, "as": looked}],
+    });
+    let restored = carried_out(world, namespace, "look", &spec).await?;
+    sql(world, "postgres", &format!("DROP DATABASE IF EXISTS {looked} WITH (FORCE)")).await?;
+    completed(&restored)
 }
 
 /// The record of a run that was asked for as soon as the policy was Ready.

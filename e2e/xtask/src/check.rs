@@ -442,6 +442,7 @@ fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {
 }
 
 fn run_unit(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
+    let h2spec = go::H2SPEC.install(paths, log)?;
     let services = Services::start(log)?;
     let tests = cargo(paths)
         .args([
@@ -454,6 +455,7 @@ fn run_unit(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
         ])
         .env("TEST_DATABASE_URL", &services.database_url)
         .env("TEST_REDIS_URL", &services.redis_url)
+        .env("VALERIX_H2SPEC", &h2spec)
         .run(log);
     drop(services);
     judge(tests, count, log)

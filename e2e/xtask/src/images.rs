@@ -6,17 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
+use crate::shop::Table;
 use crate::steps::Log;
 use crate::{page, workspace};
-
-/// The table of the shop's services.
-const SERVICES: &str = "charts/valerix-shop/services.yaml";
 
 /// What an image is for, and the binary in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,23 +32,19 @@ pub struct Role {
 /// # Errors
 /// When the table of services cannot be read.
 pub fn roles(checkout: &Path) -> Result<Vec<Role>> {
-    #[derive(Deserialize)]
-    struct Service {}
     let role = |name: &str, binary: &str, dockerfile| Role {
         name: name.to_owned(),
         binary: binary.to_owned(),
         dockerfile,
     };
-    let table = fs::read_to_string(checkout.join(SERVICES)).with_context(|| format!("failed to read {SERVICES}"))?;
-    let services: BTreeMap<String, Service> =
-        serde_yaml::from_str(&table).with_context(|| format!("failed to read {SERVICES}"))?;
+    let shop = Table::read(checkout)?;
     let own = [
         role("operator", "valerix-operator", "Dockerfile"),
         role("backup", "backup", "backup.Dockerfile"),
         role("guard", "guard", "Dockerfile"),
         role("console", "console", "Dockerfile"),
     ];
-    let services = services.keys().map(|name| role(name, name, "Dockerfile"));
+    let services = shop.rows().map(|(name, _)| role(name, name, "Dockerfile"));
     Ok(own.into_iter().chain(services).collect())
 }
 

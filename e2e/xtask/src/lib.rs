@@ -18,6 +18,8 @@ pub mod page;
 pub mod paths;
 mod schemas;
 pub mod services;
+mod shop;
+pub mod shop_local;
 pub mod steps;
 pub mod tools;
 pub mod workspace;

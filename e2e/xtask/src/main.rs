@@ -11,8 +11,9 @@ use xtask::clusters::Cluster;
 use xtask::command::Program;
 use xtask::images::{self, Profile};
 use xtask::paths::Paths;
+use xtask::shop_local::Selection;
 use xtask::steps::{Log, Steps};
-use xtask::{book, demo, failure, interrupt};
+use xtask::{book, demo, failure, interrupt, shop_local};
 
 /// Brings up the Valerix demo and runs the checks.
 #[derive(Debug, Parser)]
@@ -58,6 +59,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+    /// Runs the shop on this machine without Kubernetes, until Ctrl-C.
+    ShopLocal(Selection),
     /// Builds the images and prints their references.
     Images,
     /// Writes every generated file: CRDs, examples, references.
@@ -97,6 +100,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Order { item, quantity } => demo::order(&paths, &item, quantity),
         Command::Load { arguments } => demo::load(&paths, &arguments),
+        Command::ShopLocal(selection) => shop_local::run(&paths, &selection),
         Command::Images => build_images(&paths),
         Command::Docs => book::run(&paths),
         Command::Generate => check::write_generated(&paths),

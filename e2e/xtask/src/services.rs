@@ -134,20 +134,29 @@ impl Owner {
     }
 
     fn program(&self, program: &Path) -> Program {
-        let Some(setpriv) = find("setpriv") else {
-            return Program::new(program);
-        };
-        let mut wrapped = Program::new(setpriv).args(["--pdeathsig", "KILL"]);
-        if let Self::Another { user, group } = self {
-            wrapped = wrapped.args([
-                "--reuid",
-                &user.to_string(),
-                "--regid",
-                &group.to_string(),
-                "--clear-groups",
-            ]);
+        match self {
+            Self::Myself => ends_with_xtask(program),
+            Self::Another { user, group } => {
+                let (user, group) = (user.to_string(), group.to_string());
+                wrapped(program, &["--reuid", &user, "--regid", &group, "--clear-groups"])
+            }
         }
-        wrapped.arg("--").arg(program)
+    }
+}
+
+/// A program that the kernel kills when xtask dies, where the machine can say so.
+pub fn ends_with_xtask(program: &Path) -> Program {
+    wrapped(program, &[])
+}
+
+fn wrapped(program: &Path, more: &[&str]) -> Program {
+    match find("setpriv") {
+        None => Program::new(program),
+        Some(setpriv) => Program::new(setpriv)
+            .args(["--pdeathsig", "KILL"])
+            .args(more)
+            .arg("--")
+            .arg(program),
     }
 }
 
@@ -209,7 +218,11 @@ fn pong(port: u16) -> std::io::Result<[u8; 5]> {
     Ok(answer)
 }
 
-fn wait_until(name: &str, server: &mut Running, answers: impl Fn() -> bool) -> Result<()> {
+/// Waits until `server` answers.
+///
+/// # Errors
+/// When it ends, does not answer within 30 seconds, or the user interrupts.
+pub fn wait_until(name: &str, server: &mut Running, answers: impl Fn() -> bool) -> Result<()> {
     let deadline = Instant::now() + READY_WITHIN;
     while !answers() {
         interrupt::check()?;

@@ -13,7 +13,7 @@ use super::{
     dereference::Observed,
     error::Error,
     job::{JobState, job_state, lacks_pod},
-    records::{Correction, Evidence, correction_patch},
+    records::{Correction, Evidence, Rebuild, correction_patch, told_patch},
     slot::Slot,
     validate::Plan,
 };
@@ -168,6 +168,31 @@ impl Writer {
         self.delete(&api, &name, &found, found.resource_version()).await?;
         self.create(&api, &desired, "create the Backup").await?;
         Ok(())
+    }
+
+    /// Makes the record of an archive that was found, or tells it what was found.
+    ///
+    /// # Errors
+    /// What the API server answered, except that something has changed meanwhile: then the next look decides.
+    pub async fn rebuild(&self, namespace: &str, rebuild: &Rebuild) -> Result<(), Error> {
+        let api: Api<Backup> = self.clients.api(namespace);
+        let (record, status) = match rebuild {
+            Rebuild::Create(desired) => {
+                return self
+                    .create(&api, desired.as_ref(), "create the Backup")
+                    .await
+                    .map(|_| ());
+            }
+            Rebuild::Tell { record, status } => (record, status),
+        };
+        let name = record.name_any();
+        self.count("record-status");
+        let patch = Patch::Merge(told_patch(record, status));
+        match api.patch_status(&name, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(()),
+            Err(error) if failure::is_status(&error, 409) || failure::is_status(&error, 404) => Ok(()),
+            Err(error) => Err(Error::api("tell the Backup what was found", &name)(error)),
+        }
     }
 
     /// Stops the CronJob of a policy that cannot be carried out: it would go on at a time that the policy does not say any

@@ -37,7 +37,7 @@ use futures::future::join_all;
 use job::Runner;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
-use records::{Step, StillDue};
+use records::{Rebuild, Step, StillDue};
 use status::{Found, news, status};
 use std::{sync::Arc, time::Duration};
 use stores::Stores;
@@ -205,6 +205,15 @@ impl Controller {
             corrections.retain(|correction| correction.record.name_any() != due.record);
         }
         corrections.extend(records::of_gone_policies(&observed.strangers));
+        let uid = policy.uid().unwrap_or_default();
+        let rebuilt = records::found((&namespace, &policy.name_any(), &uid), observed);
+        // What waits to be told that its archive was found is not to hear first that it was missed.
+        for told in rebuilt.iter().filter_map(Rebuild::told) {
+            corrections.retain(|correction| correction.record.name_any() != told);
+        }
+        for rebuild in &rebuilt {
+            work.note(self.writer.rebuild(&namespace, rebuild).await);
+        }
         for correction in &corrections {
             let written = self.writer.correct(&namespace, correction, now).await.map(Some);
             work.soon |= work.note(written) == Some(false);

@@ -16,6 +16,45 @@ pub fn at(second: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(100 + second, 0).unwrap()
 }
 
+/// A number from the environment: how much a campaign tries, or with which lots; else the one that the gate uses.
+pub fn from_environment(name: &str, usual: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}, which is no number")),
+        Err(_) => usual,
+    }
+}
+
+/// How much a campaign tries, where the gate tries `usual`.
+pub fn rounds(usual: u64) -> u64 {
+    from_environment("VALERIX_ROUNDS", usual)
+}
+
+/// What a campaign's lots are drawn with. A failure names it, so that it can be had again.
+pub fn seed() -> u64 {
+    from_environment("VALERIX_SEED", 2_026)
+}
+
+/// A minimal spec of every kind of fault, by its name; podKill both ways. Nobody is named, lasting or probed.
+pub fn every_fault() -> Vec<(&'static str, Value)> {
+    vec![
+        ("PodKill", json!({"podKill": {}})),
+        ("PodKill", json!({"podKill": {"method": "Delete"}})),
+        ("Latency", json!({"latency": {"delay": "1s"}, "count": "100%"})),
+        ("Errors", json!({"errors": {"percent": 70}, "count": "100%"})),
+        ("Abort", json!({"abort": {}, "count": "100%"})),
+        ("Refuse", json!({"refuse": {}})),
+        ("Partition", json!({"partition": {"peer": "order"}})),
+        ("Crash", json!({"crash": {}})),
+        ("CpuStress", json!({"cpuStress": {}, "count": "100%"})),
+        (
+            "MemoryStress",
+            json!({"memoryStress": {"size": "64Mi"}, "count": "100%"}),
+        ),
+    ]
+}
+
 /// Limits that allow evictions in `shop`.
 pub fn limits() -> Limits {
     Limits {

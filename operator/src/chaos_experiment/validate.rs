@@ -249,11 +249,17 @@ impl Plan {
 
 fn probe(index: usize, probe: &Probe, happens_once: bool, limits: &Limits) -> Result<ProbePlan, Violation> {
     let path = |field: &str| format!("spec.steadyState.probes[{index}].{field}");
-    if probe.http.is_none() && probe.condition.is_none() && probe.prometheus.is_none() {
+    let asks = [
+        probe.http.is_some(),
+        probe.grpc.is_some(),
+        probe.condition.is_some(),
+        probe.prometheus.is_some(),
+    ];
+    if !asks.contains(&true) {
         return Err(Violation::new(
             path("http"),
             "is missing",
-            "set exactly one of http, condition and prometheus",
+            "set exactly one of http, grpc, condition and prometheus",
         ));
     }
     if probe.mode == ProbeMode::OnFault && happens_once {

@@ -27,8 +27,16 @@ use tokio::sync::{broadcast, watch};
 pub enum Fault {
     /// The server answers with this status and does nothing.
     Refuse(u16),
+    /// The request is lost on its way.
+    LoseRequest,
     /// The server does it, and the answer is lost.
     LoseAnswer,
+    /// The server does it, and whoever asked waits for ever.
+    Silence,
+    /// Whoever asked waits for ever, and the server does it after this: what a process sent before it died.
+    Late(Duration),
+    /// A list tells what was there at this version, as a server does that lags behind. Anything else is as ever.
+    AsOf(u64),
     /// The server takes this long before it does anything.
     Delay(Duration),
 }
@@ -136,6 +144,11 @@ impl FakeApi {
         self.direct(Method::PATCH, path, "application/merge-patch+json", patch)
     }
 
+    /// The whole object as somebody else writes it.
+    pub fn replace(&self, path: &str, object: Value) -> Value {
+        self.direct(Method::PUT, path, "application/json", object)
+    }
+
     /// A deletion by somebody else.
     pub fn delete(&self, path: &str) {
         self.direct(Method::DELETE, path, "application/json", Value::Null);
@@ -145,6 +158,20 @@ impl FakeApi {
     pub fn break_watches(&self) {
         self.lock().store.forget_history();
         self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// The version of the latest change.
+    pub fn version(&self) -> u64 {
+        self.lock().store.version()
+    }
+
+    /// The garbage collector's turn: removes what is owned by objects that are not there any more.
+    pub fn collect_garbage(&self) {
+        let mut state = self.lock();
+        state.store.collect_garbage();
+        for event in state.store.take_events() {
+            let _ = self.events.send(Arc::new(event));
+        }
     }
 
     /// The object at this path, if there is one.
@@ -202,7 +229,8 @@ impl FakeApi {
                 ));
             }
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
-            Some(Fault::LoseAnswer) | None => {}
+            Some(Fault::LoseRequest) => return Err("connection refused".into()),
+            Some(Fault::LoseAnswer | Fault::Silence | Fault::Late(_) | Fault::AsOf(_)) | None => {}
         }
         let Some(target) = ResourcePath::parse(&recorded.path) else {
             return Ok(respond(
@@ -213,14 +241,34 @@ impl FakeApi {
         if recorded.is_watch() {
             return Ok(self.watch(target, &recorded.query));
         }
+        if let (Some(Fault::AsOf(version)), &Method::GET, None) = (fault, &recorded.method, &target.name) {
+            let list = self.lock().store.list_as_of(&target, &recorded.query, version);
+            return Ok(respond(StatusCode::OK, &list));
+        }
         let content_type = parts
             .headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
+        if let Some(Fault::Late(delay)) = fault {
+            let (api, content_type) = (self.clone(), content_type.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                api.act(
+                    &recorded.method,
+                    &target,
+                    &content_type,
+                    &recorded.query,
+                    &recorded.body,
+                );
+            });
+            return std::future::pending().await;
+        }
         let (status, answer) = self.act(&recorded.method, &target, content_type, &recorded.query, &recorded.body);
-        if matches!(fault, Some(Fault::LoseAnswer)) {
-            return Err("connection reset".into());
+        match fault {
+            Some(Fault::LoseAnswer) => return Err("connection reset".into()),
+            Some(Fault::Silence) => std::future::pending().await,
+            _ => {}
         }
         Ok(respond(status, &answer))
     }

@@ -142,27 +142,46 @@ impl Store {
     }
 
     fn list(&self, target: &ResourcePath, query: &str) -> Value {
-        let selector = path::parameter(query, "labelSelector").unwrap_or_default();
-        let wanted_name = path::named_by(query);
-        let items: Vec<&Value> = self
+        // Version 0 would mean "any" to a watcher that starts from here.
+        list_of(&self.objects, self.version.max(1), target, query)
+    }
+
+    /// What a list told at an earlier version.
+    pub fn list_as_of(&self, target: &ResourcePath, query: &str, version: u64) -> Value {
+        let mut objects = BTreeMap::new();
+        for event in self.log.iter().filter(|event| event.version <= version) {
+            match event.kind {
+                "DELETED" => drop(objects.remove(&event.key)),
+                _ => drop(objects.insert(event.key.clone(), event.object.clone())),
+            }
+        }
+        list_of(&objects, version.max(1), target, query)
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Removes what names an owner that is not there.
+    pub fn collect_garbage(&mut self) {
+        let there: Vec<Value> = self
+            .objects
+            .values()
+            .map(|object| object["metadata"]["uid"].clone())
+            .collect();
+        let is_left = |object: &Value| {
+            let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+            owners.is_some_and(|owners| !owners.is_empty() && owners.iter().all(|owner| !there.contains(&owner["uid"])))
+        };
+        let left: Vec<Key> = self
             .objects
             .iter()
-            .filter(|((api_version, plural, namespace, name), object)| {
-                *api_version == target.api_version
-                    && *plural == target.plural
-                    && target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
-                    && wanted_name.as_ref().is_none_or(|wanted| wanted == name)
-                    && path::selects(&selector, object)
-            })
-            .map(|(_, object)| object)
+            .filter(|(_, object)| is_left(object))
+            .map(|(key, _)| key.clone())
             .collect();
-        json!({
-            "kind": "List",
-            "apiVersion": target.api_version,
-            // Version 0 would mean "any" to a watcher that starts from here.
-            "metadata": {"resourceVersion": self.version.max(1).to_string()},
-            "items": items
-        })
+        for key in left {
+            self.remove(&key);
+        }
     }
 
     fn existing(&self, target: &ResourcePath) -> Result<(Key, Value), Refusal> {
@@ -381,6 +400,28 @@ impl Store {
         self.log.push(Arc::new(event()));
         self.fresh.push(event());
     }
+}
+
+fn list_of(objects: &BTreeMap<Key, Value>, version: u64, target: &ResourcePath, query: &str) -> Value {
+    let selector = path::parameter(query, "labelSelector").unwrap_or_default();
+    let wanted_name = path::named_by(query);
+    let items: Vec<&Value> = objects
+        .iter()
+        .filter(|((api_version, plural, namespace, name), object)| {
+            *api_version == target.api_version
+                && *plural == target.plural
+                && target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
+                && wanted_name.as_ref().is_none_or(|wanted| wanted == name)
+                && path::selects(&selector, object)
+        })
+        .map(|(_, object)| object)
+        .collect();
+    json!({
+        "kind": "List",
+        "apiVersion": target.api_version,
+        "metadata": {"resourceVersion": version.to_string()},
+        "items": items
+    })
 }
 
 /// What an object says that a manager applied, although it never did: all but metadata, as somebody wrote it into

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::runtime::{
     Category,
-    apply::{Applied, Applier, Error, Handover, Written},
+    apply::{Applied, Applier, Error, Handover, Written, may_prune},
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Resource, ResourceExt, core::NamespaceResourceScope};
 use serde::de::DeserializeOwned;
 use std::{fmt::Debug, sync::Arc};
+use valerix_crds::ResilientService;
 
 /// What became of the children.
 #[derive(Debug, Default)]
@@ -62,7 +63,7 @@ impl ChildResults {
 pub async fn apply(
     resources: Resources,
     observed: &Observed,
-    owner: &str,
+    owner: &ResilientService,
     may_switch: bool,
     applier: &Applier,
 ) -> ChildResults {
@@ -88,8 +89,14 @@ pub async fn apply(
         service_monitors,
     } = &observed.children;
     let mut applied = ChildResults::default();
+    let mut removal = Removal {
+        applier,
+        owner,
+        uid: owner.uid().unwrap_or_default(),
+        is_current: None,
+    };
     // Two that write the same replicas would undo each other's work for a round.
-    applied.prune(applier, autoscalers, &names(&autoscaler), owner).await;
+    applied.prune(&mut removal, autoscalers, &names(&autoscaler)).await;
     if let Some(service_account) = &service_account {
         applied.child(applier, service_account, service_accounts).await;
     }
@@ -131,25 +138,21 @@ pub async fn apply(
         applied.child(applier, service_monitor, service_monitors).await;
     }
     let wanted_services = [names(&service), vec![pods_service.name_any()]].concat();
-    applied.prune(applier, services, &wanted_services, owner).await;
+    applied.prune(&mut removal, services, &wanted_services).await;
     applied
-        .prune(applier, service_accounts, &names(&service_account), owner)
+        .prune(&mut removal, service_accounts, &names(&service_account))
+        .await;
+    applied.prune(&mut removal, config_maps, &[config_map.name_any()]).await;
+    applied
+        .prune(&mut removal, network_policies, &names(&network_policy))
         .await;
     applied
-        .prune(applier, config_maps, &[config_map.name_any()], owner)
+        .prune(&mut removal, disruption_budgets, &names(&disruption_budget))
         .await;
     applied
-        .prune(applier, network_policies, &names(&network_policy), owner)
+        .prune(&mut removal, service_monitors, &names(&service_monitor))
         .await;
-    applied
-        .prune(applier, disruption_budgets, &names(&disruption_budget), owner)
-        .await;
-    applied
-        .prune(applier, service_monitors, &names(&service_monitor), owner)
-        .await;
-    applied
-        .prune(applier, deployments, &[deployment.name_any()], owner)
-        .await;
+    applied.prune(&mut removal, deployments, &[deployment.name_any()]).await;
     applied
 }
 
@@ -199,16 +202,17 @@ impl ChildResults {
     }
 
     /// Removes what carries our label and our owner's UID and is not wanted: the rest belongs to somebody else.
-    async fn prune<K>(&mut self, applier: &Applier, found: &[Arc<K>], wanted: &[String], owner: &str)
+    async fn prune<K>(&mut self, removal: &mut Removal<'_>, found: &[Arc<K>], wanted: &[String])
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
         for object in found {
             let name = object.name_any();
-            if wanted.contains(&name) || self.is_cut_off() {
+            let is_left = !wanted.contains(&name) && may_prune(&**object, &removal.uid);
+            if !is_left || self.is_cut_off() {
                 continue;
             }
-            match applier.prune(&**object, owner).await {
+            match removal.remove(&**object).await {
                 Ok(true) => tracing::info!(kind = %K::kind(&()), name, "removed a child that is not wanted any more"),
                 Ok(false) => {}
                 Err(error) => self.children.push(ChildResult {
@@ -217,6 +221,32 @@ impl ChildResults {
                     result: Err(error),
                 }),
             }
+        }
+    }
+}
+
+/// Who removes what one reconcile does not want.
+struct Removal<'a> {
+    applier: &'a Applier,
+    owner: &'a ResilientService,
+    uid: String,
+    /// Whether the specification is the newest; none before it was asked.
+    is_current: Option<bool>,
+}
+
+impl Removal<'_> {
+    /// Leaves everything as it is where a newer specification waits: what it wants is not known yet.
+    async fn remove<K>(&mut self, object: &K) -> Result<bool, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let is_current = match self.is_current {
+            Some(is_current) => is_current,
+            None => *self.is_current.insert(self.applier.is_current(self.owner).await?),
+        };
+        match is_current {
+            true => self.applier.prune(object, &self.uid).await,
+            false => Ok(false),
         }
     }
 }

@@ -23,6 +23,7 @@ mod stores;
 mod tests;
 mod validate;
 
+pub use build::Resources;
 pub use reports::{Contact, Failing, PodReport, ReportStore};
 pub use stores::Stores;
 pub use validate::{DEFAULT_REPORT_PORT, inbound_ports, is_guarded, report_port};
@@ -30,7 +31,7 @@ pub use validate::{DEFAULT_REPORT_PORT, inbound_ports, is_guarded, report_port};
 use crate::{
     Context,
     runtime::{
-        Events, Failed, News, Options, Publisher,
+        Events, Failed, News, Options, Publisher, Violations,
         apply::{Applied, Applier},
         controller,
         publish::Precondition,
@@ -174,10 +175,9 @@ impl Controller {
             }
         }
         let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
-        let owner = service.uid().unwrap_or_default();
         // Boxed, because the desired objects are large and every reconcile would carry their room.
         let may_switch = Rollout::of(observed, &plan.name).serves(plan.replicas);
-        let applied = Box::pin(apply(resources, observed, &owner, may_switch, &self.applier)).await;
+        let applied = Box::pin(apply(resources, observed, service, may_switch, &self.applier)).await;
         if live_replicas.is_some() && applied.with(Applied::Repaired).any(|child| child.kind == "Deployment") {
             self.memory
                 .with(service, |notes| notes.contest.put_back(Instant::now()));
@@ -314,6 +314,20 @@ impl Controller {
             self.applier.forget(&uid);
         }
     }
+}
+
+/// What would be applied for a service, with `operator_namespace` as where the operator follows pods from. Pure; the
+/// children name their owner by the service's UID.
+///
+/// # Errors
+/// Everything that is wrong with the specification beyond what the schema refuses.
+pub fn children(
+    service: &Arc<ResilientService>,
+    guard_image: &str,
+    operator_namespace: &str,
+) -> Result<Resources, Violations> {
+    let plan = validate(service, 0, guard_image)?;
+    Ok(build::build(&plan, operator_namespace))
 }
 
 /// When to look again without a change: the earliest of all wishes.

@@ -20,19 +20,40 @@ const DECIMAL: [(&str, u32); 9] = [
 const BINARY: [(&str, u32); 6] = [("Ei", 6), ("Pi", 5), ("Ti", 4), ("Gi", 3), ("Mi", 2), ("Ki", 1)];
 /// Billionths of one: what Kubernetes counts in.
 const ONE: i128 = 1_000_000_000;
+const THOUSANDTH: i128 = ONE / 1000;
 
 /// Which of two is more; none if one of them cannot be read.
 pub fn compare(one: &Quantity, other: &Quantity) -> Option<Ordering> {
     Some(parse(&one.0)?.0.cmp(&parse(&other.0)?.0))
 }
 
-/// The same quantity as the API server writes it; as it is where it cannot be read.
-pub fn canonical(quantity: &Quantity) -> Quantity {
-    Quantity(render(&quantity.0).unwrap_or_else(|| quantity.0.clone()))
+/// Whether it is a whole number, and a multiple of `unit`; not if one of them cannot be read, or `unit` is nothing.
+pub fn is_multiple(quantity: &Quantity, unit: Option<&Quantity>) -> bool {
+    let unit = unit.map_or(Some(ONE), |unit| parse(&unit.0).map(|(value, _)| value));
+    match (parse(&quantity.0), unit) {
+        (Some((value, _)), Some(unit)) if unit > 0 => value % ONE == 0 && value % unit == 0,
+        _ => false,
+    }
 }
 
-fn render(text: &str) -> Option<String> {
-    let (value, is_binary) = parse(text)?;
+/// What a container is given, as the API server writes it: in thousandths at the finest, rounded up.
+pub fn canonical_resource(quantity: &Quantity) -> Quantity {
+    let rounded =
+        parse(&quantity.0).map(|(value, is_binary)| (value.div_euclid(THOUSANDTH) * THOUSANDTH, value, is_binary));
+    let text = rounded.and_then(|(down, value, is_binary)| {
+        let value = if down < value { down + THOUSANDTH } else { value };
+        render(value, is_binary)
+    });
+    Quantity(text.unwrap_or_else(|| quantity.0.clone()))
+}
+
+/// The same quantity as the API server writes it; as it is where it cannot be read.
+pub fn canonical(quantity: &Quantity) -> Quantity {
+    let text = parse(&quantity.0).and_then(|(value, is_binary)| render(value, is_binary));
+    Quantity(text.unwrap_or_else(|| quantity.0.clone()))
+}
+
+fn render(value: i128, is_binary: bool) -> Option<String> {
     // Less than the smallest binary unit is written in decimal, and so are fractions.
     if is_binary && value >= 1024 * ONE && value % ONE == 0 {
         let whole = value / ONE;
@@ -99,6 +120,20 @@ mod tests {
             ("1e3", "1e3"),
         ] {
             assert_eq!(canonical(&Quantity(given.into())).0, expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_a_container_is_given_is_rounded_up_to_thousandths() {
+        for (given, expected) in [
+            ("0.0001", "1m"),
+            ("0.0011", "2m"),
+            ("1.5", "1500m"),
+            ("0.0001Gi", "107374183m"),
+            ("0", "0"),
+            ("1.5Gi", "1536Mi"),
+        ] {
+            assert_eq!(canonical_resource(&Quantity(given.into())).0, expected, "{given}");
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 mod admin;
 mod adoption;
-mod campaign;
+mod campaigns;
 mod guard;
 mod monitoring;
 mod passing_time;
@@ -35,22 +35,39 @@ struct Arguments {
 struct Operator {
     api: FakeApi,
     ctx: Arc<Context>,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
+}
+
+/// As if killed: nothing is finished, and no watch is left.
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.ctx.runtime.shutdown.cancel();
+    }
 }
 
 impl Operator {
     /// The controller, leading, on this API server.
     fn start(api: &FakeApi) -> Self {
+        let operator = Self::stand_by(api);
+        operator.lead(1);
+        operator
+    }
+
+    /// From now on it leads.
+    fn lead(&self, term: i32) {
+        let lease = "lease".into();
+        self.ctx.runtime.leadership.set(Some(Fence { lease, term }));
+    }
+
+    /// The controller with its caches, which does not lead.
+    fn stand_by(api: &FakeApi) -> Self {
         let settings = Arguments::parse_from(["test"]).settings;
         let identity = Identity {
             pod: "operator-1".into(),
             uid: "operator-uid".into(),
         };
         let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 1,
-        }));
         let ctx = Arc::new(Context {
             stores: Stores::watch(&runtime),
             reports: ReportStore::default(),
@@ -60,7 +77,7 @@ impl Operator {
         Self {
             api: api.clone(),
             ctx: ctx.clone(),
-            _task: AbortOnDropHandle::new(tokio::spawn(run(ctx))),
+            task: AbortOnDropHandle::new(tokio::spawn(run(ctx))),
         }
     }
 

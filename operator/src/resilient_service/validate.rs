@@ -4,23 +4,23 @@
 //! looked at together.
 
 mod guard;
+mod names;
 mod parts;
 mod pod;
+mod resources;
 mod workload;
 
-pub use guard::{GuardPlan, inbound_ports, is_guarded, is_tcp};
+pub use guard::{GuardPlan, authorities_file, inbound_ports, is_guarded, is_tcp};
 pub use parts::Parts;
-pub use pod::{POLICY_DIRECTORY, STATE_DIRECTORY};
+pub use pod::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, POLICY_DIRECTORY, STATE_DIRECTORY};
 pub use workload::{cpu_percent, least_replicas};
 
-use super::{policy, quantity};
+use super::policy;
 use crate::runtime::{Violation, Violations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::{Resource, ResourceExt};
-use std::{cmp::Ordering, collections::BTreeSet, sync::Arc};
-use valerix_crds::{
-    ReportProtocol, ResilientService, ResilientServiceSpec, ResourceRequirements, names::GUARD_CONTAINER,
-};
+use std::{collections::BTreeSet, sync::Arc};
+use valerix_crds::{ReportProtocol, ResilientService, ResilientServiceSpec, names::GUARD_CONTAINER};
 
 /// Port of the report unless the specification says otherwise.
 pub const DEFAULT_REPORT_PORT: i32 = 9090;
@@ -91,13 +91,14 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32, guard_imag
     let mut violations = Vec::new();
     ports(&service.spec, &mut violations);
     pod::probes(&service.spec, &mut violations);
-    resources("spec.resources", service.spec.resources.as_ref(), &mut violations);
-    let of_guard = service.spec.guard.as_ref().and_then(|guard| guard.resources.as_ref());
-    resources("spec.guard.resources", of_guard, &mut violations);
+    resources::resources(&service.spec, &mut violations);
+    names::keys(&service.spec, &mut violations);
+    names::paths(&service.spec, &mut violations);
     urls(&service.spec, &mut violations);
     let parts = Parts::read(&service.spec, &mut violations);
     pod::volumes(&service.spec, &parts, &mut violations);
     pod::overrides(&service.spec, &service.name_any(), &mut violations);
+    pod::init_containers(&parts, &service.name_any(), &mut violations);
     let guard = guard::guard(&service.spec, &parts, guard_image, &mut violations);
     if guard.is_some() && service.name_any() == GUARD_CONTAINER {
         let message = "the guard's container has this name, and the service's own would have it too";
@@ -178,36 +179,6 @@ fn ports(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
                 message,
                 "choose another, or set spec.resilience.reportPort",
             );
-        }
-    }
-}
-
-/// What a container may use: names that Kubernetes knows, and no request above its limit.
-fn resources(field: &str, resources: Option<&ResourceRequirements>, violations: &mut Vec<Violation>) {
-    let Some(resources) = resources else { return };
-    for (kind, map) in [("requests", &resources.requests), ("limits", &resources.limits)] {
-        for name in map.keys() {
-            let is_known = ["cpu", "memory", "ephemeral-storage"].contains(&name.as_str())
-                || name.starts_with("hugepages-")
-                || name.contains('/');
-            if !is_known {
-                violations.push(Violation::new(
-                    format!("{field}.{kind}.{name}"),
-                    "Kubernetes knows no such resource",
-                    "write cpu, memory, ephemeral-storage, hugepages-<size>, or an extended one with its domain, as in example.com/gpu",
-                ));
-            }
-        }
-    }
-    for (name, request) in &resources.requests {
-        let limit = resources.limits.get(name);
-        let is_more = limit.is_some_and(|limit| quantity::compare(request, limit) == Some(Ordering::Greater));
-        if let Some(limit) = limit.filter(|_| is_more) {
-            violations.push(Violation::new(
-                format!("{field}.requests.{name}"),
-                format!("{} is more than the limit of {}", request.0, limit.0),
-                "ask for less, or raise the limit",
-            ));
         }
     }
 }
@@ -298,7 +269,7 @@ mod tests {
             (
                 json!({"image": "a", "resources": {
                     "requests": {"cpu": "1500m", "memory": "1Gi", "gpu": 1, "example.com/gpu": 1},
-                    "limits": {"cpu": 1, "memory": "1024Mi", "hugepages-2Mi": "2Mi"}
+                    "limits": {"cpu": 1, "memory": "1024Mi", "hugepages-2Mi": "2Mi", "example.com/gpu": 1}
                 }}),
                 vec!["spec.resources.requests.gpu", "spec.resources.requests.cpu"],
             ),

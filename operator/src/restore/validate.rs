@@ -166,7 +166,12 @@ fn choose(restore: &Restore, observed: &Observed) -> Result<SourceArchive, Error
         RestoreSelect::Slot => newest(&stored, |record| Some(&record.spec.slot) == source.slot.as_ref()),
     };
     let record = chosen.ok_or_else(|| Error::NoArchive {
-        why: none_chosen(policy, select, source.slot.as_deref(), &stored),
+        why: match (&observed.policy, observed.records.is_empty()) {
+            (None, true) => format!(
+                "there is no BackupPolicy {policy} in this namespace, and no Backup of one of that name: is spec.source.policyRef.name right? An archive by its place is named in spec.source.archive"
+            ),
+            _ => none_chosen(policy, select, source.slot.as_deref(), &stored),
+        },
     })?;
     of_record(record, policy, observed)
 }
@@ -239,6 +244,7 @@ mod tests {
     use crate::runtime::Category;
     use serde_json::{Value, json};
     use std::sync::Arc;
+    use valerix_crds::BackupPolicy;
 
     fn observed(records: Vec<Value>) -> Observed {
         Observed {
@@ -296,7 +302,20 @@ mod tests {
             "{error}"
         );
         let error = source_of(json!({"policyRef": policy}), &observed(vec![])).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("there is no BackupPolicy nightly in this namespace"), "{told}");
+        let mut begun = observed(vec![]);
+        begun.policy = Some(Arc::new(fixture_policy()));
+        let error = source_of(json!({"policyRef": {"name": "nightly"}}), &begun).unwrap_err();
         assert!(error.to_string().contains("no record tells"), "{error}");
+    }
+
+    fn fixture_policy() -> BackupPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "nightly"},
+            "spec": {"databases": [], "destination": {"volumeClaim": {"claimName": "backups"}}},
+        }))
+        .unwrap()
     }
 
     #[test]

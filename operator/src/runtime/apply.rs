@@ -236,8 +236,7 @@ impl Applier {
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     {
-        let is_owned = controller_of(live).is_some_and(|reference| reference.uid == owner);
-        if !is_owned || live.meta().deletion_timestamp.is_some() {
+        if !may_prune(live, owner) {
             return Ok(false);
         }
         let name = live.name_any();
@@ -257,6 +256,27 @@ impl Applier {
                 source: Box::new(source),
             }),
         }
+    }
+
+    /// Whether an object is still the one that was reconciled, by the API server itself: a cache may lag behind those of
+    /// its children, and what it does not want yet, or no longer, would be deleted for nothing.
+    ///
+    /// # Errors
+    /// What the API server answered.
+    pub async fn is_current<K: Written>(&self, object: &K) -> Result<bool, Error> {
+        let name = object.name_any();
+        let api: Api<K> = self.clients.api(&object.namespace().unwrap_or_default());
+        let found = api.get_metadata_opt(&name).await.map_err(|source| Error::Api {
+            action: "read",
+            kind: K::kind(&()).into_owned(),
+            name,
+            source: Box::new(source),
+        })?;
+        Ok(found.is_some_and(|found| {
+            found.metadata.uid == object.uid()
+                && found.metadata.generation == object.meta().generation
+                && found.metadata.deletion_timestamp.is_none()
+        }))
     }
 
     fn stands<K: Resource<DynamicType = ()> + Serialize>(&self, child: &Child, live: &K) -> Result<bool, Error> {
@@ -321,6 +341,12 @@ impl Applier {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, HashMap<ChildKey, ApplyMemo>>> {
         self.memos.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a child is ours to delete, and is not going anyway.
+pub fn may_prune<K: Resource>(live: &K, owner: &str) -> bool {
+    let is_owned = controller_of(live).is_some_and(|reference| reference.uid == owner);
+    is_owned && live.meta().deletion_timestamp.is_none()
 }
 
 /// A desired child, ready to be compared and sent.

@@ -4,17 +4,15 @@
 //! triggers for the kind's own controller. An object that cannot be read is one log line, an event on it and a metric;
 //! the last good version of it stays.
 
-use super::{Events, Presence, Runtime, Scope, failure, triggers::Triggers};
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+mod watch;
+
+use super::{Presence, Runtime, Scope, triggers::Triggers};
 use kube::{
-    Api, Resource, ResourceExt,
+    Resource, ResourceExt,
     core::{DeserializeGuard, NamespaceResourceScope},
     runtime::{
-        WatchStreamExt,
-        events::EventType,
-        reflector::{ObjectRef, Store, store, store::Writer},
-        watcher::{self, Event},
+        reflector::{ObjectRef, Store, store},
+        watcher,
     },
 };
 use serde::de::DeserializeOwned;
@@ -26,7 +24,8 @@ use std::{
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::watch::Receiver;
+use watch::Watch;
 
 /// A watch is opened anew after this, so that a connection that died silently is noticed within five seconds more.
 /// Unit: seconds.
@@ -53,7 +52,7 @@ pub struct WatchOptions<K> {
     index_label: Option<&'static str>,
     trim: fn(&mut K),
     hook: Hook<K>,
-    presence: Option<watch::Receiver<Presence>>,
+    presence: Option<Receiver<Presence>>,
 }
 
 impl<K> WatchOptions<K> {
@@ -93,7 +92,7 @@ impl<K> WatchOptions<K> {
     /// Watches only while the kind is there, see [`Runtime::watch_definition`]; the cache is empty meanwhile and holds
     /// nobody up.
     #[must_use]
-    pub fn only_while(mut self, presence: watch::Receiver<Presence>) -> Self {
+    pub fn only_while(mut self, presence: Receiver<Presence>) -> Self {
         self.presence = Some(presence);
         self
     }
@@ -282,234 +281,6 @@ pub(super) fn watch_config(labels: Option<String>) -> watcher::Config {
         label_selector: labels,
         timeout: Some(WATCH_SECONDS),
         ..watcher::Config::default()
-    }
-}
-
-/// One running watch.
-struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
-    runtime: Runtime,
-    options: Arc<WatchOptions<K>>,
-    index: Index,
-    triggers: Triggers<K>,
-    reader: Store<K>,
-    scope: Scope,
-    events: Events,
-    /// What this watch adds to the gauge.
-    counted: AtomicI64,
-    is_served: Arc<AtomicBool>,
-}
-
-impl<K> Watch<K>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
-{
-    /// Watches until the process ends; a kind that may be absent only while it is there.
-    async fn run(self, api: Api<DeserializeGuard<K>>, config: watcher::Config, mut writer: Writer<K>)
-    where
-        K: DeserializeOwned,
-    {
-        let Some(mut presence) = self.options.presence.clone() else {
-            return self.follow(&api, &config, &mut writer).await;
-        };
-        // Whoever follows the definition ends with the process alone.
-        while let Ok(found) = presence
-            .wait_for(|found| *found != Presence::Unknown)
-            .await
-            .map(|found| *found)
-        {
-            if found == Presence::Present {
-                tokio::select! {
-                    () = self.follow(&api, &config, &mut writer) => return,
-                    _ = presence.wait_for(|found| *found != Presence::Present) => {}
-                }
-            } else {
-                self.is_served.store(false, Ordering::Release);
-                for event in [Event::Init, Event::InitDone] {
-                    writer.apply_watcher_event(&event);
-                    self.changed(&event);
-                }
-                let _ = presence.wait_for(|found| *found == Presence::Present).await;
-            }
-        }
-    }
-
-    async fn follow(&self, api: &Api<DeserializeGuard<K>>, config: &watcher::Config, writer: &mut Writer<K>)
-    where
-        K: DeserializeOwned,
-    {
-        let events = watcher::watcher(api.clone(), config.clone())
-            .default_backoff()
-            .inspect_err(|error| self.failed(error))
-            .filter_map(|event| std::future::ready(event.ok()))
-            .take_until(self.runtime.shutdown.clone().cancelled_owned());
-        let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
-            if let Some(event) = self.readable(event) {
-                writer.apply_watcher_event(&event);
-                if matches!(event, Event::InitDone) {
-                    self.is_served.store(true, Ordering::Release);
-                }
-                self.changed(&event);
-            }
-        }
-    }
-
-    fn failed(&self, error: &watcher::Error) {
-        self.runtime
-            .metrics
-            .watch_errors
-            .with_label_values(&[self.options.name])
-            .inc();
-        tracing::warn!(
-            watch = self.options.name,
-            scope = ?self.scope,
-            error = failure::chain(error),
-            "watch failed; it is opened again"
-        );
-        // Of the whole cluster it would be a wrong installation; a namespace comes and goes with its rights.
-        let is_forbidden =
-            matches!(error, watcher::Error::InitialListFailed(source) if failure::is_status(source, 403));
-        if is_forbidden && self.scope != Scope::Cluster {
-            self.runtime.readiness.forbidden(&self.scope, self.options.name);
-        }
-    }
-
-    /// The event without the guard; none if the object cannot be read and never could.
-    fn readable(&self, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
-        Some(match event {
-            Event::Apply(object) => Event::Apply(self.unwrap(object).ok()?),
-            Event::InitApply(object) => Event::InitApply(
-                // A list replaces everything: the last good version must be in it.
-                self.unwrap(object)
-                    .or_else(|metadata| self.last_good(*metadata).ok_or(()))
-                    .ok()?,
-            ),
-            Event::Delete(object) => {
-                let metadata = object.meta().clone();
-                // It is gone all the same: delete what the cache still has of it.
-                Event::Delete(object.0.ok().or_else(|| self.last_good(metadata))?)
-            }
-            Event::Init => Event::Init,
-            Event::InitDone => Event::InitDone,
-        })
-    }
-
-    fn last_good(&self, metadata: ObjectMeta) -> Option<K> {
-        let namespace = metadata.namespace.unwrap_or_default();
-        let name = metadata.name.unwrap_or_default();
-        let last = self.reader.get(&ObjectRef::new(&name).within(&namespace))?;
-        Some(K::clone(&last))
-    }
-
-    fn unwrap(&self, object: DeserializeGuard<K>) -> Result<K, Box<ObjectMeta>> {
-        object
-            .0
-            .map(|mut object| {
-                object.managed_fields_mut().clear();
-                (self.options.trim)(&mut object);
-                object
-            })
-            .map_err(|invalid| {
-                self.tell_unreadable(&invalid.metadata, &invalid.error);
-                Box::new(invalid.metadata)
-            })
-    }
-
-    /// Who wrote the object sees it there: no status can be written for what cannot be read.
-    fn tell_unreadable(&self, metadata: &ObjectMeta, error: &str) {
-        self.runtime
-            .metrics
-            .invalid_objects
-            .with_label_values(&[self.options.name])
-            .inc();
-        tracing::error!(
-            kind = self.options.name,
-            namespace = metadata.namespace.as_deref().unwrap_or_default(),
-            name = metadata.name.as_deref().unwrap_or_default(),
-            error,
-            "an object cannot be read and is left alone; correct or delete it"
-        );
-        if self.runtime.leadership.fence().is_none() {
-            return;
-        }
-        let reference = ObjectReference {
-            api_version: Some(K::api_version(&()).into_owned()),
-            kind: Some(K::kind(&()).into_owned()),
-            namespace: metadata.namespace.clone(),
-            name: metadata.name.clone(),
-            uid: metadata.uid.clone(),
-            ..ObjectReference::default()
-        };
-        let note = format!("the object cannot be read and is left as it was; correct or delete it: {error}");
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            events
-                .publish(&reference, EventType::Warning, "Unreadable", "Read", &note)
-                .await;
-        });
-    }
-
-    fn changed(&self, event: &Event<K>) {
-        match event {
-            Event::Apply(object) => {
-                self.remember(object);
-                (self.options.hook)(Change::Applied(object));
-                self.triggers.trigger_object(object);
-            }
-            Event::Delete(object) => {
-                self.forget(object);
-                (self.options.hook)(Change::Deleted(object));
-                self.triggers.trigger_object(object);
-            }
-            Event::InitApply(object) => self.remember(object),
-            Event::Init => {}
-            Event::InitDone => {
-                self.forget_missed();
-                (self.options.hook)(Change::Relisted);
-                self.triggers.trigger_scope(&self.scope);
-                self.runtime.readiness.reached(&self.scope, self.options.name);
-            }
-        }
-        if !matches!(event, Event::Init | Event::InitApply(_)) {
-            let count = i64::try_from(self.reader.len()).unwrap_or(i64::MAX);
-            let before = self.counted.swap(count, Ordering::Relaxed);
-            let gauge = &self.runtime.metrics.cached_objects;
-            // One gauge for all scopes of the kind.
-            gauge.with_label_values(&[self.options.name]).add(count - before);
-        }
-    }
-
-    /// Takes names out of the index whose deletion fell into a list.
-    fn forget_missed(&self) {
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.retain(|(namespace, _), names| {
-            if self.scope.contains(namespace) {
-                names.retain(|name| self.reader.get(&ObjectRef::new(name).within(namespace)).is_some());
-            }
-            !names.is_empty()
-        });
-    }
-
-    fn remember(&self, object: &K) {
-        let Some(key) = self.index_key(object) else { return };
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.entry(key).or_default().insert(object.name_any());
-    }
-
-    fn forget(&self, object: &K) {
-        let Some(key) = self.index_key(object) else { return };
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(names) = index.get_mut(&key) {
-            names.remove(&object.name_any());
-            if names.is_empty() {
-                index.remove(&key);
-            }
-        }
-    }
-
-    fn index_key(&self, object: &K) -> Option<(String, String)> {
-        let owner = object.labels().get(self.options.index_label?)?;
-        Some((object.namespace().unwrap_or_default(), owner.clone()))
     }
 }
 

@@ -26,7 +26,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     let service = Service::on_bus(&config.service, &config.bus).await?;
     let database = service.database(&config.database, migrations)?;
     let endpoint = service.events(&config.bus, &database);
-    endpoint.consume(events::GROUP, &[events::ORDER_EVENTS], events::Announcements);
+    endpoint.consume_everything(events::GROUP, &[events::ORDER_EVENTS], events::Announcements);
     let pool = database.pool().clone();
     service
         .tasks

@@ -99,6 +99,16 @@ pub(crate) enum Written {
     Open(Failure),
 }
 
+/// What became of an archive that is to go.
+pub(crate) enum Removed {
+    /// It is gone.
+    Gone,
+    /// It is not this policy's and stays.
+    Foreign,
+    /// It cannot be told whose it is.
+    Left { why: String },
+}
+
 impl Destination {
     pub(crate) fn new(site: Site) -> Self {
         let medium = match &site.choice {
@@ -264,30 +274,31 @@ impl Destination {
         Ok(())
     }
 
-    /// Removes a slot's archive, if it is this policy's; else says why it stays.
-    pub(crate) async fn remove(&self, slot: NaiveDate) -> Result<Option<String>, Failure> {
+    /// Removes a slot's archive, if it is this policy's.
+    pub(crate) async fn remove(&self, slot: NaiveDate) -> Result<Removed, Failure> {
         match &self.medium {
             Medium::Volume { volume, .. } => match self.look(slot, None).await?.0 {
-                Stored::Absent => Ok(None),
+                Stored::Absent => Ok(Removed::Gone),
                 Stored::Ours(_) => {
                     let volume = volume.of(slot);
                     let removed = off_thread(move || volume.remove()).await?;
-                    removed.map(|()| None).map_err(Failure::Volume)
+                    removed.map(|()| Removed::Gone).map_err(Failure::Volume)
                 }
-                Stored::Damaged { why } | Stored::Foreign { why } | Stored::Unreadable { why } => Ok(Some(why)),
+                Stored::Foreign { .. } => Ok(Removed::Foreign),
+                Stored::Damaged { why } | Stored::Unreadable { why } => Ok(Removed::Left { why }),
             },
             Medium::S3(remote) => {
                 let bucket = self.bucket(remote).await?;
                 let key = self.place(slot).key;
                 let Some(head) = bucket.head(&key).await.map_err(Failure::Bucket)? else {
-                    return Ok(None);
+                    return Ok(Removed::Gone);
                 };
                 let ours = head.policy_uid.as_ref() == Some(&self.site.policy_uid);
                 if !ours || head.slot.is_none_or(|said| said != slot.to_string()) {
-                    return Ok(Some("another policy has stored it, or none".into()));
+                    return Ok(Removed::Foreign);
                 }
                 bucket.remove(&key).await.map_err(Failure::Bucket)?;
-                Ok(None)
+                Ok(Removed::Gone)
             }
         }
     }

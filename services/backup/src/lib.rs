@@ -30,6 +30,7 @@ pub mod volume;
 
 mod completion;
 mod destination;
+mod discovery;
 mod hashing;
 mod prepare;
 mod removal;

@@ -76,6 +76,7 @@ impl Preparation<'_> {
                 phase: BackupPhase::Dumping,
                 started_at: Some(started_at),
                 upload: status.upload.clone(),
+                found: status.found.clone(),
                 ..BackupStatus::default()
             };
         })

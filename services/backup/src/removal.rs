@@ -5,24 +5,31 @@
 //! stored, and the next run tries again.
 
 use crate::{
-    destination::Destination,
+    destination::{Destination, Removed},
     failure::Failure,
     record::{MAX_MESSAGE, Record},
     retention::{self, Stored},
     settings::Settings,
 };
 use chrono::NaiveDate;
+use std::collections::BTreeSet;
 use valerix_crds::{BackupRetention, BackupStatus, RetentionStatus, TrialRestore, backup_runner::record_name};
 
 /// The most that goes in one run: a mistake in the rules is seen before everything is gone.
 const MOST: usize = 31;
 
-/// Removes what the rules do not keep and says so on the record.
-pub(crate) async fn remove_old(settings: &Settings, record: &Record, destination: &Destination) {
+/// Removes what the rules do not keep and says so on the record. Archives that other policies have stored, `foreign`, are
+/// neither counted nor touched.
+pub(crate) async fn remove_old(
+    settings: &Settings,
+    record: &Record,
+    destination: &Destination,
+    foreign: &BTreeSet<NaiveDate>,
+) {
     let Some(rules) = &settings.spec.retention else {
         return;
     };
-    let found = match removed(settings, rules, record, destination).await {
+    let found = match removed(settings, rules, record, destination, foreign).await {
         Ok(found) => found,
         Err(failure) => RetentionStatus {
             healthy: false,
@@ -49,11 +56,17 @@ async fn removed(
     rules: &BackupRetention,
     record: &Record,
     destination: &Destination,
+    foreign: &BTreeSet<NaiveDate>,
 ) -> Result<RetentionStatus, Failure> {
     let verification = settings.spec.verification.as_ref();
     let restores = verification.is_some_and(|verification| verification.restore != TrialRestore::Off);
     let mut stored = Vec::new();
+    let mut others = 0;
     for slot in destination.slots().await? {
+        if foreign.contains(&slot) {
+            others += 1;
+            continue;
+        }
         let verified = !restores || is_restored(settings, record, slot).await?;
         stored.push(Stored { slot, verified });
     }
@@ -70,12 +83,16 @@ async fn removed(
     let (mut gone, mut left) = (Vec::new(), Vec::new());
     for slot in plan.removed.iter().take(MOST) {
         match destination.remove(*slot).await {
-            Ok(None) => gone.push(slot.to_string()),
-            Ok(Some(why)) => left.push(format!("{slot}: {why}")),
+            Ok(Removed::Gone) => gone.push(slot.to_string()),
+            Ok(Removed::Foreign) => others += 1,
+            Ok(Removed::Left { why }) => left.push(format!("{slot}: {why}")),
             Err(failure) => left.push(failure.to_string()),
         }
     }
     let mut message = format!("{} archives removed, {} kept", gone.len(), plan.kept.len());
+    if others > 0 {
+        message.push_str(&format!("; {others} of other policies are theirs and stay"));
+    }
     if !restores {
         message.push_str("; verification.restore is Off, so any archive counts for retention.minVerified");
     }

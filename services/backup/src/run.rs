@@ -1,7 +1,7 @@
 //! One run, from the record to the stored archive. Every side effect of the runner is named here.
 //!
 //! ```text
-//! await the record -> settle what earlier days left open
+//! await the record -> settle what earlier days left open -> tell of archives without a record
 //!   -> [ read record, look at the key, decide ] until the slot is used or the run has failed
 //!     Store    -> prepare (dump, archive, verify) -> make the write ready -> pass the record's fence
 //!     Write    -> link(2), or PutObject
@@ -22,6 +22,7 @@ use crate::{
     completion::settle_earlier_slots,
     decision::{Action, Known, Stored, decide},
     destination::{ATTEMPT_PAUSE, ATTEMPTS, Destination, Site, Written},
+    discovery::discover,
     failure::Failure,
     manifest::Manifest,
     prepare::{Preparation, Prepared},
@@ -30,8 +31,17 @@ use crate::{
     settings::Settings,
     volume::Staged,
 };
-use chrono::Utc;
-use std::{fs, future::Future, io, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use chrono::{NaiveDate, Utc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    future::Future,
+    io,
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::time::Instant;
 use valerix_crds::{Backup, ConditionalWrites, Upload, UploadState};
 
@@ -69,8 +79,8 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     let result = Box::pin(run.slot(stop.as_mut())).await;
     run.tidy_scratch();
-    if let Ok(Success::Stored) = &result {
-        remove_old(&run.settings, &run.record, &run.destination).await;
+    if let (Ok(Success::Stored), Some(foreign)) = (&result, run.foreign.get()) {
+        remove_old(&run.settings, &run.record, &run.destination, foreign).await;
     }
     if let Err(failure) = &result {
         tracing::error!(
@@ -89,6 +99,8 @@ struct Run {
     destination: Destination,
     scratch: PathBuf,
     deadline: Instant,
+    /// Slots whose archives other policies have stored.
+    foreign: OnceLock<BTreeSet<NaiveDate>>,
 }
 
 /// What this pod has in hand while the slot is decided about.
@@ -144,6 +156,7 @@ impl Run {
             destination: Destination::new(Site::of_run(&settings)),
             scratch: arguments.scratch_folder.join("run"),
             deadline: Instant::now() + settings.deadline - margin,
+            foreign: OnceLock::new(),
             settings,
         }
     }
@@ -161,9 +174,11 @@ impl Run {
             let record = self.record.awaited(self.deadline).await.map_err(Failure::Record)?;
             self.check_owner(&record)?;
             settle_earlier_slots(&self.settings, &self.record, &self.destination).await;
-            Ok(())
+            Ok(discover(&self.settings, &self.record, &self.destination).await)
         });
-        self.interruptible(stop.as_mut(), arrival).await?;
+        let foreign = self.interruptible(stop.as_mut(), arrival).await?;
+        // Asked once a run.
+        let _ = self.foreign.set(foreign);
         let mut hand = Hand::default();
         loop {
             let observed = self.observe(&hand);

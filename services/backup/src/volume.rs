@@ -276,12 +276,21 @@ impl Volume {
         io::copy(&mut from, &mut to).map(|_| ()).map_err(io_error(copying()))
     }
 
-    /// The manifest of a stored slot, after reading the whole archive.
+    /// The manifest and the digest of a stored slot, after reading the whole archive.
     ///
     /// # Errors
-    /// If it cannot be read or is damaged.
-    pub fn manifest(&self, slot: NaiveDate) -> Result<Manifest, archive::Error> {
-        archive::verify(&self.archive(slot)).map(|(manifest, _)| manifest)
+    /// If it is no file, cannot be read or is damaged.
+    pub fn read(&self, slot: NaiveDate) -> Result<(Manifest, Digest), archive::Error> {
+        let path = self.archive(slot);
+        let opening = |source| archive::Error::Io {
+            action: format!("open {}", path.display()),
+            source,
+        };
+        // A link could lead anywhere; an archive is a file.
+        if !fs::symlink_metadata(&path).map_err(opening)?.is_file() {
+            return Err(opening(io::Error::other("it is not a file")));
+        }
+        archive::verify(&path)
     }
 }
 

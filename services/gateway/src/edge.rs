@@ -7,16 +7,19 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http::header::ORIGIN;
 use http::{Method, StatusCode};
 use valerix_kit::RouteName;
 use valerix_kit::identity::{Caller, Identity};
 use valerix_kit::problem::Problem;
 use valerix_kit::server::Secure;
 use valerix_proxy::{
-    Forwarding, check_expectation, check_framing, check_path, drop_internal, drop_named_by_connection, host,
+    Forwarding, check_expectation, check_framing, check_path, deadline_of_grpc, drop_internal,
+    drop_named_by_connection, host, is_grpc, refusal_of_grpc,
 };
 use valerix_resilience::Network;
 
+use crate::cors;
 use crate::reload::Routes;
 use crate::routes::OWN;
 use crate::table::{RouteEntry, Table};
@@ -36,28 +39,44 @@ pub struct Edge {
 #[derive(Clone)]
 pub struct Matched(pub Arc<RouteEntry>);
 
-/// Lets a request pass that is in order, with its [`Matched`] route and its [`Caller`].
+/// Lets a request pass that is in order, with its [`Matched`] route and its [`Caller`]. Whoever speaks gRPC is answered in
+/// its way.
 pub async fn admit(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
     drop_internal(request.headers_mut());
+    deadline_of_grpc(request.headers_mut());
+    let grpc = is_grpc(request.headers());
     let table = edge.routes.table();
-    let route = match edge.route(&table, &mut request) {
-        Ok(route) => route,
-        Err(problem) => return problem.into_response(),
+    let answer = match edge.route(&table, &mut request) {
+        Err(problem) => problem.into_response(),
+        Ok(None) => next.run(request).await,
+        Ok(Some(route)) => edge.pass(route, request, next).await,
     };
-    let Some(route) = route else {
-        return next.run(request).await;
-    };
-    let name = RouteName(Arc::clone(&route.name));
-    if let Err(problem) = edge.identify(&route, &mut request).await {
-        return (axum::Extension(name), problem).into_response();
-    }
-    request.extensions_mut().insert(Matched(route));
-    let mut answer = next.run(request).await;
-    answer.extensions_mut().insert(name);
-    answer
+    if grpc { refusal_of_grpc(answer) } else { answer }
 }
 
 impl Edge {
+    /// The answer to a request that has a route.
+    async fn pass(&self, route: Arc<RouteEntry>, mut request: Request, next: Next) -> Response {
+        let name = RouteName(Arc::clone(&route.name));
+        let question = cors::question(request.method(), request.headers());
+        if let (Some(cors), Some((origin, _))) = (&route.cors, question) {
+            return (axum::Extension(name), cors.beforehand(&origin, &route.name)).into_response();
+        }
+        let origin = request.headers().get(ORIGIN).cloned();
+        let mut answer = match self.identify(&route, &mut request).await {
+            Err(problem) => problem.into_response(),
+            Ok(()) => {
+                request.extensions_mut().insert(Matched(Arc::clone(&route)));
+                next.run(request).await
+            }
+        };
+        if let Some(cors) = &route.cors {
+            cors.stamp(origin.as_ref(), answer.headers_mut());
+        }
+        answer.extensions_mut().insert(name);
+        answer
+    }
+
     /// The route of a request that is in order; none for what the gateway answers itself.
     fn route(&self, table: &Table, request: &mut Request) -> Result<Option<Arc<RouteEntry>>, Problem> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -72,9 +91,14 @@ impl Edge {
         drop_named_by_connection(request.headers_mut());
         let path = request.uri().path();
         let own = OWN.contains(&path);
-        let route = table
-            .find(request.method(), path, &host, request.headers())
-            .filter(|_| !own);
+        let find = |method: &Method| {
+            let found = table.find(method, path, &host, request.headers());
+            found.filter(|_| !own)
+        };
+        // A browser asks about a request that it is to make: the route of that one knows the answer.
+        let asked = cors::question(request.method(), request.headers());
+        let asked = asked.and_then(|(_, method)| find(&method).filter(|route| route.cors.is_some()));
+        let route = asked.or_else(|| find(request.method()));
         if route.is_none() && !own {
             let path = path.chars().take(200).collect::<String>();
             return Err(Problem::not_found("not-found", format!("there is nothing at {path}")));

@@ -1,6 +1,7 @@
 //! The routes as requests are matched with them. In: a document. Out: a table by prefixes, so that a request is compared
 //! with the routes of its own few prefixes, however many others there are.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,10 +9,11 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Uri};
 use valerix_kit::identity::Access;
 use valerix_policy::Parsed;
-use valerix_proxy::{Sending, Upstream};
+use valerix_proxy::{Sending, Speaks, Upstream};
 use valerix_resilience::Resilience;
 
-use crate::document::{AuthType, Dashboard, Gateway, HeaderMatch, Match, Route};
+use crate::cors::Cors;
+use crate::document::{AuthType, Dashboard, Gateway, HeaderMatch, Match, Protocol, Route};
 
 /// The routes in force.
 #[derive(Default)]
@@ -21,10 +23,13 @@ pub struct Table {
     routes: HashMap<Box<str>, Alike>,
     /// Bytes of the longest prefix: what of a path is longer is not looked for.
     longest: usize,
-    upstreams: HashMap<String, (Uri, Upstream)>,
+    upstreams: HashMap<String, Placed>,
     /// What the dashboard is put together of.
     pub dashboard: Dashboard,
 }
+
+/// Where a target is, what is spoken there, and what calls it.
+type Placed = (Uri, Protocol, Upstream);
 
 /// The routes of one prefix. Of each list the route that says most comes first.
 #[derive(Default)]
@@ -43,6 +48,8 @@ pub struct RouteEntry {
     rewrite: Option<String>,
     /// Who may ask; none where no token is looked at.
     pub access: Option<Access>,
+    /// What browsers are told; none where pages of other origins may not use it.
+    pub cors: Option<Cors>,
     /// Where its requests go.
     pub upstream: Upstream,
     /// How they are passed on.
@@ -61,16 +68,23 @@ impl Table {
             // Validated with the document, or given as a URL at start.
             let url = overrides.get(&target.name).cloned().or_else(|| target.url.parse().ok());
             let Some(url) = url else { continue };
-            let kept = former.upstreams.get(&target.name).filter(|(place, _)| *place == url);
-            let kept = kept.map(|(_, upstream)| upstream.clone());
-            let Some(upstream) = kept.or_else(|| Upstream::new(resilience, &target.name, &url)) else {
+            let protocol = target.protocol;
+            let kept = former.upstreams.get(&target.name);
+            let kept = kept.filter(|(place, spoken, _)| (place, *spoken) == (&url, protocol));
+            let kept = kept.map(|(_, _, upstream)| upstream.clone());
+            let speaks = match protocol {
+                Protocol::Http => Speaks::Http1,
+                Protocol::H2c => Speaks::Http2,
+            };
+            let fresh = || Upstream::speaking(resilience, &target.name, &url, speaks, None);
+            let Some(upstream) = kept.or_else(fresh) else {
                 tracing::error!(target_name = target.name, %url, "a target is not at http://host[:port], its routes are left out");
                 continue;
             };
-            upstreams.insert(target.name, (url, upstream));
+            upstreams.insert(target.name, (url, protocol, upstream));
         }
         let entry = |route: Route| {
-            let (_, upstream) = upstreams.get(&route.target)?;
+            let (_, _, upstream) = upstreams.get(&route.target)?;
             Some(Arc::new(RouteEntry::new(route, upstream.clone())))
         };
         let mut entries: Vec<_> = document.routes.into_iter().filter_map(entry).collect();
@@ -98,10 +112,17 @@ impl Table {
     /// The route of a request.
     #[must_use]
     pub fn find(&self, method: &Method, path: &str, host: &Authority, headers: &HeaderMap) -> Option<&Arc<RouteEntry>> {
-        let host = host.host().to_ascii_lowercase();
+        let host = host.host();
+        // As nearly everybody writes it: there is nothing to copy.
+        let shouted = host.bytes().any(|byte| byte.is_ascii_uppercase());
+        let host = if shouted {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        };
         let of_prefix = |prefix: &str| {
             let alike = self.routes.get(prefix)?;
-            let of_host = alike.of_host.get(host.as_str()).into_iter().flatten();
+            let of_host = alike.of_host.get(host.as_ref()).into_iter().flatten();
             of_host.chain(&alike.of_any).find(|route| route.fits(method, headers))
         };
         prefixes(path, self.longest).find_map(of_prefix)
@@ -110,7 +131,7 @@ impl Table {
     /// A target of the dashboard.
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
-        self.upstreams.get(name).map(|(_, upstream)| upstream)
+        self.upstreams.get(name).map(|(_, _, upstream)| upstream)
     }
 }
 
@@ -123,6 +144,7 @@ impl RouteEntry {
             (AuthType::Required, false) => Some(Access::Admin),
         };
         Self {
+            cors: Cors::of(&route),
             name: route.name.into(),
             methods: route
                 .matches
@@ -271,13 +293,15 @@ mod tests {
     async fn a_target_that_stays_where_it_is_keeps_its_connections() {
         let former = table().await;
         let resilience = Resilience::builder().start().await.unwrap();
-        let again = |url: &str| {
-            let document = json!({"version": 1, "targets": [{"name": "a", "url": url}], "routes": []});
+        let again = |url: &str, protocol: &str| {
+            let target = json!({"name": "a", "url": url, "protocol": protocol});
+            let document = json!({"version": 1, "targets": [target], "routes": []});
             let parsed = Gateway::parse(document.to_string().as_bytes()).unwrap();
             Table::new(parsed, &resilience, &Overrides::new(), &former)
         };
         let same = |table: &Table| table.upstream("a").unwrap().is_same(former.upstream("a").unwrap());
-        assert!(same(&again("http://127.0.0.1:1")));
-        assert!(!same(&again("http://127.0.0.1:2")));
+        assert!(same(&again("http://127.0.0.1:1", "HTTP")));
+        assert!(!same(&again("http://127.0.0.1:2", "HTTP")));
+        assert!(!same(&again("http://127.0.0.1:1", "H2C")));
     }
 }

@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use valerix_proxy::{Local, Sending, Speaks, grpc_timeout, is_grpc, refusal_of_grpc};
-use valerix_resilience::{Deadline, Resilience, TIMEOUT_HEADER};
+use valerix_proxy::{Local, Sending, Speaks, deadline_of_grpc, is_grpc, refusal_of_grpc};
+use valerix_resilience::Resilience;
 
 use crate::admission::check;
 use crate::idempotency::Keys;
@@ -39,26 +39,11 @@ async fn admit(mut request: Request, next: Next) -> Response {
     let answer = match check(&request, NO_TUNNELS) {
         Err(problem) => problem.into_response(),
         Ok(()) => {
-            if grpc {
-                shorten(&mut request);
-            }
+            deadline_of_grpc(request.headers_mut());
             next.run(request).await
         }
     };
     if grpc { refusal_of_grpc(answer) } else { answer }
-}
-
-/// The time that a client of gRPC gives is a deadline like any other; the shorter one counts.
-fn shorten(request: &mut Request) {
-    let Some(given) = grpc_timeout(request.headers()) else {
-        return;
-    };
-    let own = Deadline::from_headers(request.headers());
-    // What is no number is refused where it is read.
-    if let Ok(own) = own {
-        let time = own.map_or(given, |own| own.min(given));
-        request.headers_mut().insert(TIMEOUT_HEADER, Deadline::header(time));
-    }
 }
 
 async fn answer(State((application, keys)): State<(Local, Keys)>, request: Request) -> Response {

@@ -1,6 +1,7 @@
 //! Puts the guard together, runs it, and ends it after the application.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,8 +17,8 @@ use valerix_kit::observed;
 use valerix_kit::server::{Limits, serve};
 use valerix_kit::service::{report_router, stop_signal};
 use valerix_kit::telemetry;
-use valerix_policy::guard::Protocol;
-use valerix_proxy::Tls;
+use valerix_policy::guard::{Protocol, TargetListener};
+use valerix_proxy::{Tls, TlsError};
 use valerix_resilience::Resilience;
 
 use crate::config::{Config, speaks};
@@ -29,7 +30,8 @@ use crate::tcp::{Connections, Cut, Relay, Towards};
 
 /// How often it is looked whether the application is gone, once the guard is told to stop.
 const LOOK: Duration = Duration::from_millis(100);
-/// Threads: what passes here waits for the network, and memory is asked for by each.
+/// Threads at most: what passes here waits for the network, and memory is asked for by each. On one core one, as a second
+/// one is only woken in vain.
 const THREADS: usize = 2;
 
 /// A guard that has its ports and may run.
@@ -60,7 +62,7 @@ enum What {
 /// When a port is taken, a setting is not acceptable, or there is no runtime.
 pub fn launch(config: Config) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+        .worker_threads(std::thread::available_parallelism().map_or(THREADS, |cores| THREADS.min(cores.get())))
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
@@ -114,15 +116,12 @@ impl Guard {
         let tls = Tls::of_system()
             .inspect_err(|error| tracing::warn!(%error, "targets of https cannot be called"))
             .ok();
-        if let Some(tls) = tls.clone() {
-            let ended = end.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = tls.follow() => {}
-                    () = ended.cancelled() => {}
-                }
-            });
-        }
+        let followed = |tls: Tls| {
+            let (following, ended) = (tls.clone(), end.clone());
+            tokio::spawn(async move { ended.run_until_cancelled(following.follow()).await });
+            tls
+        };
+        let tls = tls.map(followed);
         // Who collects no spans pays for none, and hears of answers as the application gives them.
         let traced = |name: String, router: Router| {
             let router = if telemetry::export::is_on() {
@@ -132,7 +131,7 @@ impl Guard {
             };
             What::Http(router)
         };
-        let targets = Targets::new(&resilience, tls);
+        let targets = Targets::new(&resilience, tls.clone());
         let store = match &args.redis_limits_url {
             Some(url) => {
                 let prefix = format!("valerix:guard:{}/{}:", args.namespace, args.service);
@@ -161,7 +160,9 @@ impl Guard {
         let mut outbound = Vec::new();
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         for port in &config.wiring.targets {
-            let slot = targets.slot(&port.name, port.url.clone(), speaks(port.protocol));
+            let tls =
+                own_tls(port, tls.as_ref(), followed).with_context(|| format!("failed to set up {}", port.name))?;
+            let slot = targets.slot(&port.name, port.url.clone(), speaks(port.protocol), tls);
             let what = match port.protocol {
                 Protocol::Tcp => relay(format!("target {}", port.name), Towards::Target(slot)),
                 _ => traced(format!("target {}", port.name), targets.router(slot)),
@@ -305,6 +306,18 @@ impl Listener {
             }
             What::Tcp(relay) => relay.serve(self.listener, limits.connections, close).await,
         }
+    }
+}
+
+/// How a target is believed that names authorities of its own, or another name than its host. `tls` is that of all.
+fn own_tls(port: &TargetListener, tls: Option<&Tls>, followed: impl Fn(Tls) -> Tls) -> Result<Option<Tls>, TlsError> {
+    let own = match &port.authorities {
+        Some(path) => Some(followed(Tls::awaiting(Path::new(path)))),
+        None => tls.cloned().filter(|_| port.server_name.is_some()),
+    };
+    match (own, &port.server_name) {
+        (Some(own), Some(name)) => own.named(name).map(Some),
+        (own, _) => Ok(own),
     }
 }
 

@@ -32,7 +32,8 @@ pub struct Targets(Arc<Inner>);
 
 struct Inner {
     resilience: Resilience,
-    /// None where the system has no certificates: then targets of `https` cannot be called.
+    /// For targets that name no authorities of their own. None where the system has no certificates: then those of `https`
+    /// cannot be called.
     tls: Option<Tls>,
     known: RwLock<BTreeMap<String, Arc<Slot>>>,
 }
@@ -43,6 +44,7 @@ pub struct Slot {
     /// Where it is when the document does not say.
     given: Option<String>,
     speaks: Speaks,
+    tls: Option<Tls>,
     target: Arc<Target>,
     current: ArcSwapOption<Place>,
 }
@@ -67,9 +69,9 @@ impl Targets {
         }))
     }
 
-    /// The target `name`; made with these on the first time.
+    /// The target `name`; made with these on the first time. Without `tls` of its own it is called with that of all.
     #[must_use]
-    pub fn slot(&self, name: &str, given: Option<String>, speaks: Speaks) -> Arc<Slot> {
+    pub fn slot(&self, name: &str, given: Option<String>, speaks: Speaks, tls: Option<Tls>) -> Arc<Slot> {
         let known = self
             .0
             .known
@@ -86,6 +88,7 @@ impl Targets {
                 name: name.to_owned(),
                 given,
                 speaks,
+                tls: tls.or_else(|| self.0.tls.clone()),
                 target: self.0.resilience.target(name),
                 current: ArcSwapOption::empty(),
             })
@@ -105,7 +108,7 @@ impl Targets {
         };
         found.or_else(|| {
             let name = self.0.resilience.target_at(is_there)?;
-            Some(self.slot(&name, None, Speaks::AsAsked))
+            Some(self.slot(&name, None, Speaks::AsAsked, None))
         })
     }
 
@@ -210,7 +213,7 @@ impl Place {
             format!("{scheme}://{authority}").parse().ok()
         });
         let call =
-            |bare: &Uri| Upstream::speaking(&targets.resilience, &slot.name, bare, slot.speaks, targets.tls.as_ref());
+            |bare: &Uri| Upstream::speaking(&targets.resilience, &slot.name, bare, slot.speaks, slot.tls.as_ref());
         let upstream = bare.as_ref().and_then(call);
         if upstream.is_none() {
             tracing::error!(target_name = slot.name, url, "the target cannot be called by HTTP");

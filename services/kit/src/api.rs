@@ -38,6 +38,14 @@ impl JsonSchema for Id {
     }
 }
 
+/// What stands in a path where it says `{name}`: an id is a UUID in every service.
+fn place_in_path(name: &str) -> Value {
+    match name {
+        "id" => json!({"type": "string", "format": "uuid"}),
+        _ => json!({"type": "string"}),
+    }
+}
+
 /// How the schema of a type is found.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
@@ -138,7 +146,7 @@ impl Operation {
             .split('/')
             .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let mut parameters: Vec<Value> = in_path
-            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": place_in_path(name)}))
             .chain(self.parameters)
             .collect();
         if let Some(query) = self.query {

@@ -11,11 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, Opts};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 use redis::{RedisError, Script};
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
+use valerix_resilience::redis_client;
 
 use crate::args::BusArgs;
 use crate::metrics::Metrics;
@@ -284,11 +285,8 @@ impl DistributedLock {
 
     async fn connection(&self) -> Result<ConnectionManager, RedisError> {
         let connect = || async {
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(RESPONSE_TIMEOUT))
-                .set_response_timeout(Some(RESPONSE_TIMEOUT))
-                .set_number_of_retries(1);
-            ConnectionManager::new_with_config(redis::Client::open(self.0.url.as_str())?, config).await
+            let client = redis_client::open(&self.0.url)?;
+            redis_client::manager(client, RESPONSE_TIMEOUT, RESPONSE_TIMEOUT).await
         };
         self.0.shared.get_or_try_init(connect).await.cloned()
     }

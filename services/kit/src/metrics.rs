@@ -96,7 +96,7 @@ impl Metrics {
             task_restarts: IntCounterVec::new(
                 Opts::new(
                     "background_task_restarts_total",
-                    "Background tasks that panicked and were started again",
+                    "Background tasks that were started again: they panicked, or waited for a database that was gone",
                 ),
                 &["task"],
             )?,

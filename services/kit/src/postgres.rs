@@ -3,6 +3,8 @@
 //! In: [`DatabaseArgs`] and the service's migrations. Out: a pool that may be used once [`Database::ready`] returned.
 //! Transactions begin by [`begin`] alone: sqlx's own is not cancel-safe.
 
+mod vanishing;
+
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use valerix_resilience::Backoff;
 
 pub use valerix_resilience::postgres::begin;
 
+use self::vanishing::Vanishing;
 use crate::args::DatabaseArgs;
 use crate::health::{Check, Gate, Health};
 
@@ -30,6 +33,7 @@ pub struct Database {
     options: PgConnectOptions,
     gate: Gate,
     ready: watch::Sender<bool>,
+    vanishing: Vanishing,
 }
 
 /// Why a database could not even be described.
@@ -61,11 +65,16 @@ impl Database {
             .map_err(|source| DatabaseUrlError { source })?
             .application_name(application);
         let milliseconds = |duration: Duration| format!("{}ms", duration.as_millis());
+        let vanishing = Vanishing::default();
         let pool = PgPoolOptions::new()
             .max_connections(args.database_max_connections)
             .acquire_timeout(args.database_acquire_timeout)
             .max_lifetime(Duration::from_secs(30 * 60))
             .idle_timeout(Duration::from_secs(5 * 60))
+            .test_before_acquire(false)
+            .before_acquire(vanishing.hook(vanishing::ANSWER))
+            // What its last user did not wait for may still be at work.
+            .after_release(vanishing.hook(args.database_statement_timeout + vanishing::ANSWER))
             .connect_lazy_with(options.clone().options([
                 ("statement_timeout", milliseconds(args.database_statement_timeout)),
                 ("idle_in_transaction_session_timeout", milliseconds(IDLE_IN_TRANSACTION)),
@@ -76,6 +85,7 @@ impl Database {
             options,
             gate: health.gate("database"),
             ready: watch::Sender::new(false),
+            vanishing,
         })
     }
 
@@ -117,6 +127,12 @@ impl Database {
         let mut ready = self.ready.subscribe();
         // The sender lives in self, so waiting can not fail.
         let _ = ready.wait_for(|ready| *ready).await;
+    }
+
+    /// Returns when a connection was found whose server is gone without a word. Whoever waits for an answer of it would
+    /// wait for as long as the kernel goes on sending, a quarter of an hour.
+    pub async fn vanished(&self) {
+        self.vanishing.next().await;
     }
 }
 

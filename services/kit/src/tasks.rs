@@ -21,6 +21,13 @@ pub struct Tasks {
     restarts: IntCounterVec,
 }
 
+/// How work ended that did not panic.
+enum Ended {
+    Done,
+    /// It waited for an answer that will not come.
+    Vain,
+}
+
 impl Tasks {
     /// None yet; those that panic are counted in `metrics`.
     pub fn new(metrics: &Metrics) -> Self {
@@ -38,10 +45,28 @@ impl Tasks {
         W: FnMut(CancellationToken) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
+        self.keep_up(name, move |stop| {
+            let work = work(stop);
+            async move {
+                work.await;
+                Ended::Done
+            }
+        });
+    }
+
+    fn keep_up<W, F>(&self, name: &'static str, mut work: W)
+    where
+        W: FnMut(CancellationToken) -> F + Send + 'static,
+        F: Future<Output = Ended> + Send + 'static,
+    {
         let (stop, restarts) = (self.stop.clone(), self.restarts.with_label_values(&[name]));
         self.tracker.spawn(async move {
-            while let Err(error) = tokio::spawn(work(stop.clone())).await {
-                tracing::error!(task = name, %error, "a background task panicked, it starts again");
+            loop {
+                match tokio::spawn(work(stop.clone())).await {
+                    Ok(Ended::Done) => return,
+                    Ok(Ended::Vain) => tracing::warn!(task = name, "a background task waits in vain, it starts again"),
+                    Err(error) => tracing::error!(task = name, %error, "a background task panicked, it starts again"),
+                }
                 restarts.inc();
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -68,21 +93,26 @@ impl Tasks {
         });
     }
 
-    /// Like [`Self::spawn`], for work that needs the database: it is called when [`Database::ready`] returned.
+    /// Like [`Self::spawn`], for work that needs the database: it is called when [`Database::ready`] returned. When
+    /// [`Database::vanished`] returns it is dropped at whatever await it is, as a killed process would leave it, and called
+    /// again.
     pub fn spawn_when_ready<W, F>(&self, name: &'static str, database: &Database, mut work: W)
     where
         W: FnMut(CancellationToken) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
         let database = database.clone();
-        self.spawn(name, move |stop| {
+        self.keep_up(name, move |stop| {
             let (database, work) = (database.clone(), work(stop.clone()));
             async move {
                 tokio::select! {
-                    () = stop.cancelled() => return,
+                    () = stop.cancelled() => return Ended::Done,
                     () = database.ready() => {}
                 }
-                work.await;
+                tokio::select! {
+                    () = work => Ended::Done,
+                    () = database.vanished() => Ended::Vain,
+                }
             }
         });
     }

@@ -10,6 +10,7 @@
 )]
 
 pub mod access;
+pub mod chance;
 pub mod collector;
 pub mod schemas;
 

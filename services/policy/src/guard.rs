@@ -55,6 +55,12 @@ pub struct TargetListener {
     /// Where the target is when the policy document does not say: `http://`, `https://` or `tcp://`, host and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// The file of the authorities, in PEM, that sign the certificate of an `https://` target. Default: those of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+    /// The name that the certificate of an `https://` target has. Default: the host of its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
 }
 
 /// The forward proxy.

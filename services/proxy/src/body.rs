@@ -160,6 +160,8 @@ where
 /// asked for is not read either.
 pub struct IdleBody<B> {
     body: B,
+    /// What was read of it ahead.
+    begun: Option<Frame<Bytes>>,
     /// How long it may stand still; none for as long as it likes.
     patience: Option<Duration>,
     idle: Option<Pin<Box<Sleep>>>,
@@ -169,9 +171,24 @@ impl<B> IdleBody<B> {
     pub(crate) const fn new(body: B, patience: Option<Duration>) -> Self {
         Self {
             body,
+            begun: None,
             patience,
             idle: None,
         }
+    }
+}
+
+impl<B> IdleBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    /// Reads what comes first, which is given once more to whoever reads the body. The trailers, where it has nothing else.
+    pub(crate) async fn begin(&mut self) -> Result<Option<&HeaderMap>, BoxError> {
+        if self.begun.is_none() {
+            self.begun = self.frame().await.transpose()?;
+        }
+        Ok(self.begun.as_ref().and_then(Frame::trailers_ref))
     }
 }
 
@@ -182,17 +199,17 @@ struct Stalled(Duration);
 
 impl<B> Body for IdleBody<B>
 where
-    B: Body + Unpin,
+    B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    type Data = B::Data;
+    type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
+        if let Some(begun) = this.begun.take() {
+            return Poll::Ready(Some(Ok(begun)));
+        }
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.idle = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
@@ -206,10 +223,16 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.begun.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (SizeHint::new(), self.body.size_hint());
+        let begun = self.begun.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len) as u64;
+        hint.set_lower(rest.lower() + begun);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + begun);
+        }
+        hint
     }
 }

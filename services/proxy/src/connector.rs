@@ -18,7 +18,7 @@ use tower::{Service, ServiceExt};
 use valerix_resilience::Target;
 
 use crate::BoxError;
-use crate::tls::{self, Tls};
+use crate::tls::Tls;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -85,8 +85,8 @@ impl Connector {
         let Some((tls, http2)) = self.tls else {
             return Ok(Stream::Plain(TokioIo::new(stream)));
         };
-        let name = tls::server_name(uri.host().unwrap_or_default())?;
-        let secured = tls.connector(http2).connect(name, stream).await?;
+        let name = tls.server_name(uri.host().unwrap_or_default())?;
+        let secured = tls.connector(http2)?.connect(name, stream).await?;
         Ok(Stream::Secured(TokioIo::new(Box::new(secured))))
     }
 }

@@ -2,15 +2,16 @@
 //! Out: nothing, or a panic that names the rule that was broken.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header};
-use valerix_resilience::PROBLEM_HEADER;
+use valerix_resilience::{Deadline, PROBLEM_HEADER};
 
 use crate::grpc::shorten;
 use crate::headers::drop_hop_by_hop;
-use crate::{Forwarding, check_framing, check_path, grpc_timeout, host, is_grpc, refusal_of_grpc};
+use crate::{Forwarding, check_framing, check_path, deadline_of_grpc, grpc_timeout, host, is_grpc, refusal_of_grpc};
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -128,6 +129,16 @@ pub fn grpc(text: &str) {
         headers.insert(TIMEOUT, value);
     }
     let _ = is_grpc(&headers);
+    let mut dated = headers.clone();
+    deadline_of_grpc(&mut dated);
+    let deadline = Deadline::from_headers(&dated);
+    let given = grpc_timeout(&headers).filter(|_| is_grpc(&headers));
+    // Nine digits of whole milliseconds.
+    let whole = given.map(|given| given.as_millis().min(999_999_999));
+    let whole = whole
+        .and_then(|millis| u64::try_from(millis).ok())
+        .map(Duration::from_millis);
+    assert_eq!(deadline.ok().flatten(), whole, "{time:?}");
     if let Some(given) = grpc_timeout(&headers) {
         let left = given / 2;
         shorten(&mut headers, left);
@@ -177,6 +188,44 @@ mod tests {
                 Ok(())
             });
             ran.unwrap_or_else(|error| panic!("{form}: {error}"));
+        }
+    }
+
+    /// What could be read in two ways once, by anybody, or is the last or the first of its kind: asked each time.
+    const FOUND: [(fn(&str), &str); 21] = [
+        (paths, "/a/%2e%2e/b"),
+        (paths, "/a/%2E./b"),
+        (paths, "/a%2f..%2fb"),
+        (paths, "/a/..;/b"),
+        (paths, "/a\\..\\b"),
+        (paths, "/%"),
+        (paths, "/%a"),
+        (paths, "/%C3%A9/\u{e9}"),
+        (paths, "/a%00"),
+        (paths, "//host/a"),
+        (paths, ""),
+        (forwarded, "http://a@b/\nhost: b"),
+        (forwarded, "/\nhost: a\nhost: a"),
+        (
+            forwarded,
+            "/\nconnection: close, host, content-length\nhost: a\ncontent-length: 5",
+        ),
+        (forwarded, "/\nx-forwarded-for: ,, 1.2.3.4 ,\nx-forwarded-for: \u{e9}"),
+        (
+            forwarded,
+            "/\ncontent-length: 5\ncontent-length: 5\ntransfer-encoding: chunked",
+        ),
+        (grpc, "application/grpc 503\n00000000n"),
+        (grpc, "application/grpc 429\n99999999H"),
+        (grpc, "application/grpc 599\n1u"),
+        (grpc, "application/grpc 200\n+1S"),
+        (grpc, "application/grpc 99\n1\u{e9}"),
+    ];
+
+    #[test]
+    fn what_was_found_once_is_asked_again() {
+        for (target, text) in FOUND {
+            target(text);
         }
     }
 

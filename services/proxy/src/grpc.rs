@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use valerix_resilience::PROBLEM_HEADER;
+use valerix_resilience::{Deadline, PROBLEM_HEADER, TIMEOUT_HEADER};
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -49,6 +49,19 @@ pub fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
+/// Makes the time that the caller of gRPC gives the deadline of the request, for everybody who reads that; where there is
+/// one already, the shorter of the two counts.
+pub fn deadline_of_grpc(headers: &mut HeaderMap) {
+    let Some(given) = grpc_timeout(headers).filter(|_| is_grpc(headers)) else {
+        return;
+    };
+    // What is no number is refused where it is read.
+    if let Ok(own) = Deadline::from_headers(headers) {
+        let time = own.map_or(given, |own| own.min(given));
+        headers.insert(TIMEOUT_HEADER, Deadline::header(time));
+    }
+}
+
 /// Says how long the caller still waits, where it said so itself.
 pub(crate) fn shorten(headers: &mut HeaderMap, left: Duration) {
     if !headers.contains_key(TIMEOUT) {
@@ -79,6 +92,9 @@ pub fn refusal_of_grpc<B: Default>(answer: Response<B>) -> Response<B> {
         StatusCode::GATEWAY_TIMEOUT => "4",
         StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => "14",
         StatusCode::PAYLOAD_TOO_LARGE => "11",
+        StatusCode::UNAUTHORIZED => "16",
+        StatusCode::FORBIDDEN => "7",
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "12",
         status if status.is_client_error() => "3",
         _ => "13",
     };

@@ -31,7 +31,7 @@ mod wire;
 pub use self::body::{IdleBody, REPLAYED_BYTES};
 pub use self::connector::first_of;
 pub use self::forwarded::{Forwarding, host};
-pub use self::grpc::{grpc_timeout, is_grpc, refusal_of_grpc};
+pub use self::grpc::{deadline_of_grpc, grpc_timeout, is_grpc, refusal_of_grpc};
 pub use self::headers::{check_expectation, check_framing, drop_internal, drop_named_by_connection};
 pub use self::local::{Local, LocalAnswer, LocalError};
 pub use self::outgoing::Sending;

@@ -72,15 +72,18 @@ where
     // Messages of gRPC do not tell their length; a key says that the call may be worth a second try.
     let keyed = grpc::is_grpc(&parts.headers) && parts.headers.contains_key(IDEMPOTENCY_KEY);
     let small = hint.exact().map_or(keyed, |length| length <= REPLAYED_BYTES);
-    let body = Upload::new(body, sending.max_body, Arc::clone(&upload));
-    let body = if small && replayed {
+    let body = if body.is_end_stream() {
+        // What most requests have: nothing to wait for, and nothing to watch.
+        Replay::Kept(Bytes::new(), None)
+    } else if small && replayed {
+        let body = Upload::new(body, sending.max_body, Arc::clone(&upload));
         let gathered = gather(body).await;
         match gathered.map_err(|error| NotReady::Body(Arc::clone(&upload), error.to_string()))? {
             Gathered::Whole(bytes, trailers) => Replay::Kept(bytes, trailers),
             Gathered::Begun(body) => Replay::once(body.boxed_unsync()),
         }
     } else {
-        Replay::once(body.boxed_unsync())
+        Replay::once(Upload::new(body, sending.max_body, Arc::clone(&upload)).boxed_unsync())
     };
     let streamed = matches!(body, Replay::Once(_));
     let http2 = parts.version == Version::HTTP_2;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 use valerix_resilience::DocumentFile;
@@ -23,11 +23,16 @@ const BUNDLE_ENV: &str = "SSL_CERT_FILE";
 
 /// TLS towards targets whose certificates a believed authority has signed. Clones are one.
 #[derive(Clone)]
-pub struct Tls(Arc<Inner>);
+pub struct Tls {
+    authorities: Arc<Authorities>,
+    /// The name that certificates have; none is the host that is called.
+    name: Option<ServerName<'static>>,
+}
 
-struct Inner {
+struct Authorities {
     path: PathBuf,
-    in_force: ArcSwap<Configs>,
+    /// An error while there was no good file yet.
+    in_force: ArcSwap<Result<Configs, TlsError>>,
 }
 
 struct Configs {
@@ -49,6 +54,9 @@ pub enum TlsError {
         /// In words.
         cause: String,
     },
+    /// No certificate has such a name.
+    #[error("failed to use {0} as the name of a certificate: write a host name or an IP address")]
+    Name(String),
     /// The provider of cryptography does not take it.
     #[error("failed to set up TLS")]
     Use(#[source] rustls::Error),
@@ -71,30 +79,73 @@ impl Tls {
     /// # Errors
     /// When it cannot be read, or has no certificate.
     pub fn believing(path: &Path) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(path, Ok(Configs::believing(path)?)))
+    }
+
+    /// As [`believing`](Self::believing), with a file that may come later: until [`follow`](Self::follow) has read a good
+    /// one no connection comes about.
+    #[must_use]
+    pub fn awaiting(path: &Path) -> Self {
+        Self::of(path, Configs::believing(path))
+    }
+
+    fn of(path: &Path, configs: Result<Configs, TlsError>) -> Self {
+        let authorities = Arc::new(Authorities {
             path: path.to_owned(),
-            in_force: ArcSwap::from_pointee(Configs::believing(path)?),
-        })))
+            in_force: ArcSwap::from_pointee(configs),
+        });
+        Self {
+            authorities,
+            name: None,
+        }
+    }
+
+    /// The same authorities, for targets whose certificates have another name than the host that is called.
+    ///
+    /// # Errors
+    /// When it is no name that a certificate could have.
+    pub fn named(self, name: &str) -> Result<Self, TlsError> {
+        let name = server_name(name).map_err(|_| TlsError::Name(name.to_owned()))?;
+        Ok(Self {
+            name: Some(name),
+            ..self
+        })
     }
 
     /// Reads the file again whenever it changes, for as long as it is polled. Connections that are open stay; a file that
     /// cannot be used is told in the log and changes nothing.
     pub async fn follow(self) {
-        let mut file = DocumentFile::new(&self.0.path);
+        let authorities = &self.authorities;
+        let mut file = DocumentFile::new(&authorities.path);
         loop {
-            file.changed().await;
-            match Configs::believing(&self.0.path) {
-                Ok(configs) => self.0.in_force.store(Arc::new(configs)),
-                Err(error) => tracing::warn!(%error, "the certificates that are believed stay"),
+            match Configs::believing(&authorities.path) {
+                Ok(configs) => authorities.in_force.store(Arc::new(Ok(configs))),
+                Err(error) => {
+                    tracing::warn!(%error, "the certificates that are believed stay");
+                    if authorities.in_force.load().is_err() {
+                        authorities.in_force.store(Arc::new(Err(error)));
+                    }
+                }
             }
+            file.changed().await;
         }
     }
 
     /// What makes TLS of the next connection.
-    pub(crate) fn connector(&self, http2: bool) -> TlsConnector {
-        let configs = self.0.in_force.load();
-        let config = if http2 { &configs.any } else { &configs.http1 };
-        TlsConnector::from(Arc::clone(config))
+    pub(crate) fn connector(&self, http2: bool) -> io::Result<TlsConnector> {
+        match &**self.authorities.in_force.load() {
+            Ok(configs) => Ok(TlsConnector::from(Arc::clone(if http2 {
+                &configs.any
+            } else {
+                &configs.http1
+            }))),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        }
+    }
+
+    /// The name that the certificate of `host` must have.
+    pub(crate) fn server_name(&self, host: &str) -> io::Result<ServerName<'static>> {
+        self.name.clone().map_or_else(|| server_name(host), Ok)
     }
 }
 
@@ -127,8 +178,7 @@ impl Configs {
     }
 }
 
-/// The name that a certificate must have.
-pub(crate) fn server_name(host: &str) -> io::Result<rustls::pki_types::ServerName<'static>> {
+fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(io::Error::other)
+    ServerName::try_from(host.to_owned()).map_err(io::Error::other)
 }

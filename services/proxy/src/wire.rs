@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
-use valerix_resilience::{ChosenAddress, Deadline, Target};
+use valerix_resilience::{ChosenAddress, Deadline, MayRepeat, Target, TrailersBeforeMessages};
 
 use crate::BoxError;
 use crate::body::{IdleBody, Replay, UploadFailure, UploadState, WireBody};
@@ -251,6 +251,7 @@ impl Wire {
                 _ => std::future::pending().await,
             }
         };
+        let repeatable = request.extensions_mut().remove::<MayRepeat>().is_some();
         let answer = tokio::select! {
             biased;
             answer = self.send(request, http2) => answer?,
@@ -259,8 +260,29 @@ impl Wire {
         let idle = on_wire
             .map(|on_wire| on_wire.idle)
             .filter(|_| !is_event_stream(&answer) && !grpc::is_grpc(answer.headers()));
-        Ok(answer.map(|body| IdleBody::new(body, idle)))
+        let answer = answer.map(|body| IdleBody::new(body, idle));
+        match &self.target {
+            Some(target) if repeatable && grpc::is_grpc(answer.headers()) => with_beginning(answer, target).await,
+            _ => Ok(answer),
+        }
     }
+}
+
+/// Waits for the first message of an answer of gRPC or for its end: a server that says UNAVAILABLE in place of messages has
+/// told nobody anything yet. One that takes its time for the first of many is not waited for longer than an attempt can bear.
+async fn with_beginning(
+    mut answer: Response<IdleBody<Incoming>>,
+    target: &Target,
+) -> Result<Response<IdleBody<Incoming>>, WireError> {
+    let patience = target.timeouts().attempt.get() / 2;
+    let ended = match tokio::time::timeout(patience, answer.body_mut().begin()).await {
+        Ok(begun) => begun.map_err(WireError::Exchange)?.cloned(),
+        Err(_) => None,
+    };
+    if let Some(trailers) = ended {
+        answer.extensions_mut().insert(TrailersBeforeMessages(trailers));
+    }
+    Ok(answer)
 }
 
 fn tells_length(body: &WireBody) -> bool {

@@ -52,6 +52,8 @@ pub mod postgres;
 mod priority;
 mod problem;
 mod random;
+#[cfg(feature = "redis")]
+pub mod redis_client;
 #[cfg(feature = "axum")]
 mod report;
 mod retry;
@@ -68,7 +70,7 @@ pub use breaker::{CircuitBreaker, Outcome, OwnedPermit, Permit, Rejected, Snapsh
 pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
 #[cfg(feature = "reqwest")]
 pub use client::{BuildError, ClientBuilder, ClientResponse, RequestBuilder, ResilientClient};
-pub use client::{ChosenAddress, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService};
+pub use client::{ChosenAddress, MayRepeat, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService};
 pub use clock::{Clock, CoarseClock, ManualClock, MonotonicClock};
 pub use deadline::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
 pub use documents::DocumentFile;
@@ -81,7 +83,7 @@ pub use limits::{InvalidNetwork, Network, client_key};
 pub use limits::{InvalidRedisUrl, RedisLimits, SharedLimiter};
 pub use outbound::{
     CallError, Classify, ClusterResolver, DefaultClassify, Endpoint, Head, Occupied, OperationError, Pipeline, Resolve,
-    Resolving, Sent, SystemResolver, Target,
+    Resolving, Sent, SystemResolver, Target, TrailersBeforeMessages,
 };
 pub use priority::CurrentPriority;
 pub use problem::{

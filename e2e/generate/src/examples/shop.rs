@@ -182,6 +182,7 @@ fn keys_are_published() -> Probe {
                 ..Expectation::default()
             }),
         }),
+        grpc: None,
         condition: None,
         prometheus: None,
         mode: ProbeMode::Continuous,

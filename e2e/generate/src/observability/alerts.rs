@@ -309,6 +309,85 @@ pub const VALERIX: Group = Group {
                 at: "10m",
             },
         },
+        Alert {
+            name: "BackupVerificationStale",
+            query: "time() - max by (namespace, policy) (valerix_backup_verified_timestamp_seconds) > 9 * 86400",
+            hold: "1h",
+            severity: Severity::Warning,
+            summary: "The newest archive of {{ $labels.namespace }}/{{ $labels.policy }} that was restored on trial is more than nine days old.",
+            runbook: "backup-unverified",
+            fires: Case {
+                step: "1h",
+                series: &[(
+                    r#"valerix_backup_verified_timestamp_seconds{namespace="shop",policy="shop"}"#,
+                    "0x230",
+                )],
+                at: "220h",
+            },
+            silent: Case {
+                step: "1h",
+                series: &[(
+                    r#"valerix_backup_verified_timestamp_seconds{namespace="shop",policy="shop"}"#,
+                    "0x190 604800x40",
+                )],
+                at: "220h",
+            },
+        },
+        Alert {
+            name: "BackupRetentionFails",
+            query: r#"max by (namespace, name) (valerix_resource_condition{kind="BackupPolicy",condition="RetentionHealthy",status="False"}) == 1"#,
+            hold: "1h",
+            severity: Severity::Warning,
+            summary: "Old archives of {{ $labels.namespace }}/{{ $labels.name }} are not removed: the destination fills up.",
+            runbook: "backup-retention",
+            fires: Case {
+                step: "10m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="RetentionHealthy",status="False"}"#,
+                    "1x20",
+                )],
+                at: "2h",
+            },
+            silent: Case {
+                step: "10m",
+                series: &[(
+                    r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="RetentionHealthy",status="Unknown"}"#,
+                    "1x20",
+                )],
+                at: "2h",
+            },
+        },
+        Alert {
+            name: "BackupGrows",
+            query: "max by (namespace, policy) (valerix_backup_archive_bytes) > 2 * (max by (namespace, policy) (valerix_backup_archive_bytes offset 7d) > 100 * 1024 * 1024)",
+            hold: "1h",
+            severity: Severity::Warning,
+            summary: "The newest archive of {{ $labels.namespace }}/{{ $labels.policy }} is more than twice as large as that of a week ago.",
+            runbook: "backup-retention",
+            fires: Case {
+                step: "1h",
+                series: &[(
+                    r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
+                    "200000000x170 500000000x30",
+                )],
+                at: "180h",
+            },
+            silent: Case {
+                step: "1h",
+                series: &[
+                    (
+                        r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
+                        "200000000x170 390000000x30",
+                    ),
+                    // Small ones grow as they like.
+                    (
+                        r#"valerix_backup_archive_bytes{namespace="shop",policy="small"}"#,
+                        "1000000x170 90000000x30",
+                    ),
+                ],
+                at: "180h",
+            },
+        },
     ],
 };
 

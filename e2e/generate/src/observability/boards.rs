@@ -361,6 +361,44 @@ const BOARDS: &[Board] = &[
                 )],
             ),
             panel(
+                "Archives",
+                "short",
+                &[(
+                    r#"max by (namespace, policy) (valerix_backup_archives{namespace=~"$namespace"})"#,
+                    "{{namespace}}/{{policy}}",
+                )],
+            ),
+            panel(
+                "Time of the newest run, and of the last trial restore",
+                "s",
+                &[
+                    (
+                        r#"max by (namespace, policy) (valerix_backup_duration_seconds{namespace=~"$namespace"})"#,
+                        "{{namespace}}/{{policy}} run",
+                    ),
+                    (
+                        r#"max by (namespace, policy) (valerix_backup_restore_seconds{namespace=~"$namespace"})"#,
+                        "{{namespace}}/{{policy}} trial restore",
+                    ),
+                ],
+            ),
+            panel(
+                "Age of the newest archive that was restored on trial",
+                "s",
+                &[(
+                    r#"time() - max by (namespace, policy) (valerix_backup_verified_timestamp_seconds{namespace=~"$namespace"})"#,
+                    "{{namespace}}/{{policy}}",
+                )],
+            ),
+            panel(
+                "Restores that have failed",
+                "short",
+                &[(
+                    r#"max by (namespace, restore) (valerix_restore_failed{namespace=~"$namespace"}) == 1"#,
+                    "{{namespace}}/{{restore}}",
+                )],
+            ),
+            panel(
                 "Conditions of policies",
                 "short",
                 &[(

@@ -355,7 +355,7 @@ pub const SOURCES: &[Source] = &[
             counter(
                 "background_task_restarts_total",
                 &["task"],
-                "tasks that panicked and were started again",
+                "tasks that were started again: they panicked, or waited for a database that was gone",
             ),
             counter(
                 "trace_spans_total",

@@ -186,6 +186,24 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         (
             guarded(
                 json!({}),
+                json!({"resilience": {"targets": [{"name": "bank", "url": "http://bank", "tls": {"serverName": "bank"}}]}}),
+            ),
+            "tls belongs to https:// targets",
+        ),
+        (
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "bank", "url": "https://bank", "tls": {}}]}}),
+            ),
+            "tls needs caBundleRef or serverName",
+        ),
+        (
+            target(json!({"url": "https://bank", "tls": {"serverName": "bank"}})),
+            "tls needs a guard that makes TLS",
+        ),
+        (
+            guarded(
+                json!({}),
                 json!({"resilience": {"targets": [{"name": "cache", "url": "tcp://cache:6379", "retry": {"maxAttempts": 2}}]}}),
             ),
             "belong to http:// and https:// targets",
@@ -414,7 +432,11 @@ pub fn refused() -> Vec<(Value, &'static str)> {
         ),
         (
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
-            "exactly one of http, condition and prometheus must be set",
+            "exactly one of http, grpc, condition and prometheus must be set",
+        ),
+        (
+            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "grpc": {"service": "order"}}]}})),
+            "spec.steadyState.probes[0].grpc.port",
         ),
         (
             chaos(

@@ -50,6 +50,13 @@ pub const KUBECONFORM: GoProgram = GoProgram {
     package: "github.com/yannh/kubeconform/cmd/kubeconform",
     kubernetes: &[],
 };
+/// Asks a server what the standard of HTTP/2 does.
+pub const H2SPEC: GoProgram = GoProgram {
+    name: "h2spec",
+    module: "e2e/tools",
+    package: "github.com/summerwind/h2spec/cmd/h2spec",
+    kubernetes: &[],
+};
 /// Clusters in Docker containers; only where a Docker engine answers.
 pub const KIND: GoProgram = GoProgram {
     name: "kind",

@@ -9,7 +9,7 @@ mod verification;
 
 pub use cron_job::build_cron_job;
 pub use job::build_job;
-pub use record::build_record;
+pub use record::{build_found_record, build_record};
 pub use verification::build_verification_job;
 
 use super::{slot::Slot, validate::Plan};

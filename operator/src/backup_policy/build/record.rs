@@ -3,7 +3,30 @@
 use super::{Plan, labels};
 use crate::backup_policy::slot::Slot;
 use kube::api::ObjectMeta;
-use valerix_crds::{Backup, BackupPolicyReference, BackupSpec, backup_runner, names::SLOT_LABEL};
+use valerix_crds::{Backup, BackupPolicyReference, BackupSpec, FoundArchive, backup_runner, names::SLOT_LABEL};
+
+/// Builds the record of an archive that was found: of the policy that has stored it, and shown with the one of this name.
+pub fn build_found_record(namespace: &str, policy: &str, name: &str, archive: &FoundArchive) -> Backup {
+    let mut labels = labels(policy);
+    labels.insert(SLOT_LABEL.to_owned(), archive.slot.clone());
+    Backup {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        },
+        spec: BackupSpec {
+            policy_ref: BackupPolicyReference {
+                name: policy.to_owned(),
+                uid: archive.policy_uid.clone(),
+            },
+            slot: archive.slot.clone(),
+            scheduled_at: archive.made_at,
+        },
+        status: None,
+    }
+}
 
 /// Builds the record, without an owner reference: it says what is stored even when the policy is deleted.
 pub fn build_record(plan: &Plan, slot: Slot) -> Backup {

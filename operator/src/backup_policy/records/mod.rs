@@ -5,12 +5,14 @@
 //! destination, settles it.
 
 mod due;
+mod found;
 mod pruned;
 mod still_due;
 #[cfg(test)]
 mod tests;
 
 pub use due::{in_the_way, wanted};
+pub use found::{Rebuild, found, told_patch};
 pub use pruned::pruned;
 pub use still_due::{Step, StillDue, is_announced, still_due};
 

@@ -2,6 +2,7 @@
 //! in files of their own.
 
 mod by_hand;
+mod found;
 mod kills;
 mod records;
 mod retention;

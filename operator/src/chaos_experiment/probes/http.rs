@@ -4,6 +4,7 @@
 //! connection: one that is kept would ask the same pod again and again.
 
 use super::address::{Resolver, Unresolved};
+use super::mark::Mark;
 use super::samples::ProbeResult;
 use reqwest::Method;
 use serde_json::Value;
@@ -38,7 +39,7 @@ impl HttpAsker {
     }
 
     /// Asks once.
-    pub async fn ask(&self, resolver: &dyn Resolver, namespace: &str, question: &HttpProbe) -> ProbeResult {
+    pub async fn ask(&self, resolver: &dyn Resolver, mark: &Mark, question: &HttpProbe) -> ProbeResult {
         let expected = question.expect.clone().unwrap_or_default();
         let limit = match expected
             .max_latency
@@ -52,6 +53,7 @@ impl HttpAsker {
         let Ok(port) = u16::try_from(question.port) else {
             return ProbeResult::NotAsked(format!("port {} is no TCP port", question.port).into());
         };
+        let namespace = mark.namespace.as_str();
         let address = match tokio::time::timeout(MOST, resolver.resolve(namespace, &question.service, port)).await {
             Ok(Ok(address)) => address,
             Ok(Err(Unresolved::NotAsked(why))) => return ProbeResult::NotAsked(why.into()),
@@ -72,7 +74,7 @@ impl HttpAsker {
                 return ProbeResult::NotAsked("method must be GET, HEAD, POST, PUT, PATCH or DELETE".into());
             }
         };
-        let mut request = self.client.request(method.clone(), &url);
+        let mut request = mark.put(self.client.request(method.clone(), &url));
         let has = |name: &str| {
             question
                 .headers
@@ -165,6 +167,7 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::address::testing::Fixed;
+    use super::super::mark::testing::mark;
     use super::*;
     use axum::{
         Router,
@@ -212,7 +215,7 @@ mod tests {
     async fn ask(address: SocketAddr, mut question: Value) -> ProbeResult {
         question["service"] = json!("order");
         let question = serde_json::from_value(question).unwrap();
-        HttpAsker::new().unwrap().ask(&Fixed(address), "shop", &question).await
+        HttpAsker::new().unwrap().ask(&Fixed(address), &mark(), &question).await
     }
 
     #[tokio::test]
@@ -285,6 +288,8 @@ mod tests {
         let seen = seen.lock().unwrap();
         assert_ne!(seen[0]["idempotency-key"], seen[1]["idempotency-key"]);
         assert_eq!(seen[0]["host"], "order.shop.svc");
+        assert_eq!(seen[0]["valerix-probe"], "shop/slow/run");
+        assert!(seen[0]["traceparent"].to_str().unwrap().ends_with("-00"));
         assert_eq!(seen[0]["content-type"], "application/json");
         assert_eq!(seen[0]["x-tenant"], "a b");
         assert!(seen[0].get("authorization").is_none() && seen[0].get("cookie").is_none());
@@ -306,7 +311,7 @@ mod tests {
             }
         }
         let question = serde_json::from_value(json!({"service": "order"})).unwrap();
-        let result = HttpAsker::new().unwrap().ask(&Refusing, "shop", &question).await;
+        let result = HttpAsker::new().unwrap().ask(&Refusing, &mark(), &question).await;
         assert_eq!(result, ProbeResult::NotAsked("it is a loopback address".into()));
     }
 }

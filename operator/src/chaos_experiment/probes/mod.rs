@@ -6,7 +6,9 @@
 pub mod address;
 pub mod allowed;
 mod condition;
+mod grpc;
 pub mod http;
+mod mark;
 mod prometheus;
 pub mod samples;
 
@@ -16,7 +18,9 @@ use super::validate::ProbePlan;
 use crate::runtime::Clients;
 use address::Resolver;
 use chrono::Utc;
+use grpc::GrpcAsker;
 use http::HttpAsker;
+use mark::Mark;
 use prometheus::PrometheusAsker;
 use samples::{ProbeResult, ProbeSamples, Sample, Samples};
 use std::collections::HashMap;
@@ -29,6 +33,7 @@ use valerix_crds::{ProbeMode, ProbeStatus};
 pub struct Probes {
     clients: Clients,
     http: HttpAsker,
+    grpc: GrpcAsker,
     prometheus: PrometheusAsker,
     runs: Mutex<HashMap<Key, Run>>,
 }
@@ -50,6 +55,7 @@ impl Probes {
         Ok(Self {
             clients,
             http: HttpAsker::new()?,
+            grpc: GrpcAsker::new()?,
             prometheus: PrometheusAsker::new()?,
             runs: Mutex::default(),
         })
@@ -81,9 +87,10 @@ impl Probes {
             let asker = Asker {
                 clients: self.clients.clone(),
                 http: self.http.clone(),
+                grpc: self.grpc.clone(),
                 prometheus: self.prometheus.clone(),
                 resolver: resolver.clone(),
-                namespace: key.0.clone(),
+                mark: Mark::new(&key.0, name),
                 plan: plan.clone(),
             };
             let task = asker.ask_for_ever(index, samples.clone(), fault_on.subscribe());
@@ -132,9 +139,10 @@ fn of(name: &EntryName) -> (String, String) {
 struct Asker {
     clients: Clients,
     http: HttpAsker,
+    grpc: GrpcAsker,
     prometheus: PrometheusAsker,
     resolver: Arc<dyn Resolver>,
-    namespace: String,
+    mark: Mark,
     plan: ProbePlan,
 }
 
@@ -171,15 +179,18 @@ impl Asker {
 
     async fn ask(&self) -> ProbeResult {
         let probe = &self.plan.probe;
-        let (resolver, namespace) = (&*self.resolver, self.namespace.as_str());
+        let (resolver, mark) = (&*self.resolver, &self.mark);
         if let Some(question) = &probe.http {
-            return self.http.ask(resolver, namespace, question).await;
+            return self.http.ask(resolver, mark, question).await;
+        }
+        if let Some(question) = &probe.grpc {
+            return self.grpc.ask(resolver, mark, question).await;
         }
         if let Some(question) = &probe.condition {
-            return condition::ask(&self.clients, namespace, question).await;
+            return condition::ask(&self.clients, &mark.namespace, question).await;
         }
         match &probe.prometheus {
-            Some(question) => self.prometheus.ask(resolver, namespace, question).await,
+            Some(question) => self.prometheus.ask(resolver, mark, question).await,
             None => ProbeResult::NotAsked("the probe has no question".into()),
         }
     }

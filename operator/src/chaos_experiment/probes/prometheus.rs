@@ -5,6 +5,7 @@
 
 use super::address::{Resolver, Unresolved, refusal};
 use super::http::{BODY_LIMIT, MOST, answer};
+use super::mark::Mark;
 use super::samples::ProbeResult;
 use crate::runtime::failure;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -35,21 +36,16 @@ impl PrometheusAsker {
     }
 
     /// Asks once.
-    pub async fn ask(&self, resolver: &dyn Resolver, namespace: &str, question: &PrometheusProbe) -> ProbeResult {
-        match tokio::time::timeout(MOST, self.number(resolver, namespace, question)).await {
+    pub async fn ask(&self, resolver: &dyn Resolver, mark: &Mark, question: &PrometheusProbe) -> ProbeResult {
+        match tokio::time::timeout(MOST, self.number(resolver, mark, question)).await {
             Ok(Ok(number)) => compare(question, number),
             Ok(Err(why)) => ProbeResult::NotAsked(why.into()),
             Err(_) => ProbeResult::NotAsked(format!("Prometheus gave no whole answer within {MOST:?}").into()),
         }
     }
 
-    async fn number(
-        &self,
-        resolver: &dyn Resolver,
-        namespace: &str,
-        question: &PrometheusProbe,
-    ) -> Result<f64, String> {
-        let mut host = None;
+    async fn number(&self, resolver: &dyn Resolver, mark: &Mark, question: &PrometheusProbe) -> Result<f64, String> {
+        let (namespace, mut host) = (mark.namespace.as_str(), None);
         let base = match (&question.service, &question.url) {
             (Some(service), _) => {
                 let port = question.port.unwrap_or(USUAL_PORT);
@@ -68,9 +64,9 @@ impl PrometheusAsker {
             (None, Some(url)) => url.trim_end_matches('/').to_owned(),
             (None, None) => return Err("set exactly one of prometheus.service and prometheus.url".into()),
         };
-        let mut request = self
-            .client
-            .get(format!("{base}/api/v1/query"))
+        let request = self.client.get(format!("{base}/api/v1/query"));
+        let mut request = mark
+            .put(request)
             .query(&[("query", question.query.as_str()), ("timeout", "5s")]);
         if let Some(host) = host {
             request = request.header("host", host);

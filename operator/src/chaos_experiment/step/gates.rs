@@ -17,7 +17,7 @@ use valerix_crds::{SparedPod, TargetStatus};
 /// The most targets that status holds.
 const MOST_TARGETS: usize = 100;
 /// How far a pod's clock may be from the operator's: the fault's end depends on it.
-const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(2);
+pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(2);
 
 /// Why a run does not begin at this moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

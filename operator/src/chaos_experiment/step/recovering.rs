@@ -3,10 +3,11 @@
 //! Pure. Legal from every state: a target that was never hurt, is gone or has become another pod is recovered.
 
 use super::action::{Action, SOON, VERY_SOON};
+use super::gates::TOLERATED_SKEW;
 use super::returned::returned;
 use super::situation::{Situation, has_finalizer};
 use super::target::supersedes;
-use crate::chaos_experiment::entry::{self, Lock};
+use crate::chaos_experiment::entry::{self, DELIVERY, Lock};
 use crate::chaos_experiment::faults::pod_kill::EvictionResult;
 use crate::chaos_experiment::observed::Removal;
 use crate::chaos_experiment::probes::samples::{self, After, Window};
@@ -127,11 +128,21 @@ fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Opti
             true
         }
         Some(FaultState::Active) => false,
-        // It has read the document as it stands now, and there is no such fault in it.
-        None => report.is_some_and(|report| {
-            report.faults_hash.as_deref() == live || (live.is_none() && report.faults_hash.is_none())
-        }),
+        // It has read the document as it stands now, and there is no such fault in it; or it is too late to begin one,
+        // whatever it has read and wherever the document went.
+        None => report
+            .is_some_and(|report| report.faults_hash.as_deref() == live || is_too_late(situation, report.received_at)),
     }
+}
+
+/// Whether no pod begins the fault any more: the entry says until when, and a pod whose clock is further off was refused.
+fn is_too_late(situation: &Situation<'_>, at: DateTime<Utc>) -> bool {
+    let asked = situation.experiment.spec.duration.as_ref();
+    let longest = asked.and_then(|duration| duration.value().ok());
+    let longest = TimeDelta::from_std(longest.unwrap_or(situation.limits.max_duration)).unwrap_or(TimeDelta::MAX);
+    let intent = situation.status.intent_at;
+    let until = intent.and_then(|intent| (intent + DELIVERY + TOLERATED_SKEW).checked_add_signed(longest));
+    until.is_some_and(|until| at > until)
 }
 
 /// An eviction cannot be taken back. What is not known of it yet is read off the pod once more.

@@ -14,7 +14,6 @@ use crate::chaos_experiment::validate::{schedule, validate};
 use crate::runtime::conditions::is_true;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
-use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use valerix_crds::names::condition::{COMPLETED, RECOVERED};
@@ -22,11 +21,13 @@ use valerix_crds::names::{CHAOS_FINALIZER, RUN_ANNOTATION};
 use valerix_crds::{ChaosExperiment, ChaosPhase, DesiredState, RefusedBy, TargetState, Verdict};
 use valerix_policy::{FaultState, Faults};
 
+mod campaign;
 mod choice;
 mod cluster;
 mod modes;
 mod process;
 mod remembered;
+mod table;
 mod truth;
 
 use cluster::*;
@@ -295,50 +296,6 @@ fn a_deleted_experiment_is_recovered_before_it_goes() {
     }
 }
 
-/// Whether the process was away while somebody was hurt, or had not been seen to be well again.
-fn was_unwatched(cluster: &Cluster) -> bool {
-    let (since, until) = cluster.away.unwrap();
-    let status = cluster.status();
-    let run = cluster.name().text();
-    let began = cluster
-        .pods
-        .iter()
-        .filter_map(|pod| pod.faults.get(&run))
-        .map(|(from, _)| *from);
-    let began = began
-        .chain(status.targets.iter().filter_map(|target| target.active_at))
-        .min();
-    began.is_some_and(|began| began < until) && status.completed_at.is_none_or(|at| at > since)
-}
-
-/// Kill -9 at every write, before it leaves and after it was done.
-#[test]
-fn a_kill_at_any_write_changes_nothing_but_who_watched() {
-    for (spec, evictions) in [(pod_kill(), 1), (latency(), 0)] {
-        let mut reference = Cluster::new(spec.clone());
-        reference.run(500, &mut fine);
-        let writes = reference.mutations;
-        assert!(writes >= 7, "{writes}");
-        for victim in 0..writes {
-            for mishap in [Mishap::KilledBefore, Mishap::KilledAfter] {
-                let mut cluster = Cluster::new(spec.clone());
-                cluster.run(800, &mut |count| if count == victim { mishap } else { Mishap::None });
-                let context = format!("{mishap:?} at write {victim}: {:#?}", cluster.experiment);
-                assert!(cluster.is_over(), "{context}");
-                cluster.assert_clean();
-                assert_eq!(cluster.evicted.len(), evictions, "{context}");
-                assert!(cluster.requests.len() <= evictions, "one request is enough: {context}");
-                let expected = if was_unwatched(&cluster) {
-                    "ObservationGap"
-                } else {
-                    "SteadyStateHeld"
-                };
-                assert_eq!(cluster.status().reason.as_deref(), Some(expected), "{context}");
-            }
-        }
-    }
-}
-
 #[test]
 fn an_answer_that_is_lost_is_read_off_the_pod() {
     let mut reference = Cluster::new(pod_kill());
@@ -364,76 +321,5 @@ fn an_answer_that_is_lost_is_read_off_the_pod() {
             "lost answer at write {victim}: {:#?}",
             cluster.status()
         );
-    }
-}
-
-fn any_mishap() -> impl Strategy<Value = Mishap> {
-    prop_oneof![
-        4 => Just(Mishap::None),
-        1 => Just(Mishap::Conflict),
-        1 => Just(Mishap::Refused),
-        1 => Just(Mishap::AnswerLost),
-        1 => Just(Mishap::KilledBefore),
-        1 => Just(Mishap::KilledAfter),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    /// From any state, Stop reaches Recovered in bounded steps, and nobody but the recorded victim is ever evicted.
-    #[test]
-    fn stop_always_recovers(
-        kind in prop_oneof![Just(0), Just(1)],
-        mishaps in prop::collection::vec(any_mishap(), 0..60),
-        before in 0..120_usize,
-        lost_pod in prop::option::of(0..2_usize),
-        broken in any::<bool>(),
-    ) {
-        // Long enough that it ends because it was stopped, or not at all.
-        let mut spec = if kind == 0 { pod_kill() } else { latency() };
-        if kind == 1 {
-            spec["duration"] = json!("10m");
-        }
-        let mut cluster = Cluster::new(spec);
-        if broken {
-            cluster.answer = |cluster, _| cluster.now.timestamp() % 7 < 3;
-        }
-        let mut next = mishaps.into_iter();
-        cluster.run(before, &mut |_| next.next().unwrap_or(Mishap::None));
-        if let Some(index) = lost_pod {
-            let now = cluster.now;
-            if let Some(pod) = cluster.pods.get_mut(index) {
-                pod.view.removal = Removal::Deleted(at(100));
-                pod.gone_at = Some(now);
-            }
-        }
-        if let Some(experiment) = cluster.experiment.as_mut() {
-            experiment.spec.desired = DesiredState::Stop;
-        }
-        let steps = cluster.run(300, &mut |_| next.next().unwrap_or(Mishap::None));
-        let never_ran = cluster.experiment.as_ref().unwrap().status.as_ref().is_none_or(|status| status.run.is_none());
-        if !never_ran {
-            prop_assert!(steps < 300, "{:#?}", cluster.experiment);
-            cluster.assert_clean();
-            let victims: Vec<_> = cluster.status().targets.iter().map(|target| target.uid.clone()).collect();
-            prop_assert!(cluster.evicted.len() <= 1);
-            prop_assert!(cluster.evicted.iter().all(|uid| victims.contains(uid)));
-        }
-        prop_assert!(cluster.experiment.as_ref().is_some_and(|experiment| !has_finalizer(experiment)));
-    }
-
-    /// Left alone, a run with any mishaps ends with a verdict, and Pass only if nothing was seen to break.
-    #[test]
-    fn a_run_always_ends(kind in prop_oneof![Just(0), Just(1)], mishaps in prop::collection::vec(any_mishap(), 0..40)) {
-        let mut cluster = Cluster::new(if kind == 0 { pod_kill() } else { latency() });
-        let mut next = mishaps.into_iter();
-        let steps = cluster.run(1_500, &mut |_| next.next().unwrap_or(Mishap::None));
-        prop_assert!(steps < 1_500, "{:#?}", cluster.experiment);
-        cluster.assert_clean();
-        prop_assert!(cluster.evicted.len() <= 1);
-        if cluster.status().verdict == Some(Verdict::Pass) && kind == 0 {
-            prop_assert_eq!(cluster.evicted.len(), 1);
-        }
     }
 }

@@ -4,12 +4,11 @@ use super::*;
 use crate::fake_api::{FakeApi, Fault, Recorded};
 use crate::runtime::{Clients, Scope};
 use chrono::{DateTime, Utc};
-use futures::StreamExt;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use valerix_policy::Faults;
 
+mod campaign;
 mod interference;
 mod kinds;
 mod one_after_another;
@@ -235,76 +234,12 @@ async fn without_consent_nothing_is_touched_and_the_remedy_is_named() {
     );
 }
 
-/// Kill -9 at every write: before it is done, and after it was done but before anybody knows.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_at_any_write_leaves_one_kill_and_nothing_else() {
-    let reference = {
-        let shop = Shop::open();
-        let _operator = shop.operator();
-        shop.experiment(pod_kill());
-        shop.over().await;
-        shop.api.writes().len()
-    };
-    assert!(reference >= 12, "{reference}");
-    let crash = |at: usize, done: bool| async move {
-        let shop = Shop::open();
-        let reached = Arc::new(Notify::new());
-        let (signal, count) = (reached.clone(), AtomicUsize::new(0));
-        shop.api.inject(move |request| {
-            let counts = request.is_write() && !request.path.contains("/events");
-            if !counts || count.fetch_add(1, Ordering::Relaxed) != at {
-                return None;
-            }
-            signal.notify_one();
-            Some(if done {
-                Fault::LoseAnswer
-            } else {
-                Fault::Delay(Duration::from_secs(3_600))
-            })
-        });
-        let first = shop.operator();
-        shop.experiment(pod_kill());
-        tokio::time::timeout(Duration::from_secs(20), reached.notified())
-            .await
-            .expect("the write is reached");
-        first.abort();
-        let _ = first.await;
-        let _second = shop.operator();
-        let status = shop.over().await;
-        let context = format!("crash at write {at}, done: {done}: {status:#}");
-        assert_eq!(status["verdict"], json!("NotEvaluated"), "{context}");
-        assert_eq!(shop.entries(), 0, "{context}");
-        let victims: Vec<_> = shop
-            .evictions()
-            .iter()
-            .map(|eviction| eviction.body["deleteOptions"]["preconditions"]["uid"].clone())
-            .collect();
-        assert!(
-            !victims.is_empty() && victims.iter().all(|uid| *uid == status["targets"][0]["uid"]),
-            "{context}: {victims:?}"
-        );
-        let killed = ["pod-uid-0", "pod-uid-1"]
-            .iter()
-            .filter(|uid| pods(&shop.api).iter().all(|pod| pod["metadata"]["uid"] != **uid))
-            .count();
-        assert_eq!(killed, 1, "{context}");
-    };
-    let crashes = (0..reference - 1)
-        .flat_map(|at| [(at, false), (at, true)])
-        .map(|(at, done)| crash(at, done));
-    // Not all at once: each would wait for the work of twenty others, and on a busy machine longer than `over` does.
-    futures::stream::iter(crashes)
-        .buffer_unordered(12)
-        .collect::<Vec<()>>()
-        .await;
-}
-
 #[tokio::test]
 async fn a_fault_without_an_experiment_is_swept_up() {
     let shop = Shop::open();
     let orphan = |run: &str| {
         json!({"version": 1, "faults": [{
-            "run": run, "fault": {"latency": {"delay": "1s"}}, "podUIDs": ["pod-uid-0"], "duration": "10m",
+            "run": run, "fault": {"latency": {"delay": "1s"}}, "podUIDs": ["inventory-uid-0"], "duration": "10m",
             "notAfter": "2126-01-01T00:00:00Z", "intentAt": "2026-01-01T00:00:00Z",
         }]})
         .to_string()

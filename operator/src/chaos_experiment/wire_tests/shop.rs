@@ -24,7 +24,8 @@ struct Arguments {
     settings: crate::settings::Settings,
 }
 
-/// A shop with one service of two pods, whose Deployment replaces what is killed and whose pods obey the document.
+/// A shop whose services have two pods each, which their Deployment replaces when they are killed and which obey their
+/// document.
 pub struct Shop {
     pub api: FakeApi,
     reports: ReportStore,
@@ -32,16 +33,34 @@ pub struct Shop {
 }
 
 impl Shop {
+    /// A shop of inventory alone.
     pub fn open() -> Self {
+        Self::of(&["inventory"])
+    }
+
+    /// A shop of these services.
+    pub fn of(services: &[&'static str]) -> Self {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let api = FakeApi::default();
+        let mut shop = Self {
+            api: FakeApi::default(),
+            reports: ReportStore::default(),
+            _tasks: Vec::new(),
+        };
+        for service in services {
+            shop.add(service);
+        }
+        shop
+    }
+
+    fn add(&mut self, service: &'static str) {
+        let api = &self.api;
         let group = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop";
         api.create(
             &format!("{group}/resilientservices"),
             json!({
                 "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService",
-                "metadata": {"name": "inventory"},
-                "spec": {"image": "inventory:1", "replicas": 2, "chaos": {"admission": "Allowed"},
+                "metadata": {"name": service},
+                "spec": {"image": "app:1", "replicas": 2, "chaos": {"admission": "Allowed"},
                          "probes": {"liveness": {"path": "/_healthz"}}},
                 "status": {"conditions": [{
                     "type": "ConfigApplied", "status": "True", "reason": "Applied", "message": "",
@@ -52,32 +71,32 @@ impl Shop {
         api.create(
             "/apis/apps/v1/namespaces/shop/deployments",
             json!({
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "inventory"},
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": service},
                 "spec": {"replicas": 2, "selector": {}, "template": {}},
                 "status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2},
             }),
         );
-        let labels = json!({"app.kubernetes.io/managed-by": "valerix", "resilience.valerix.io/service": "inventory"});
-        api.create(
+        self.create_map(service);
+        for number in 0..2 {
+            pod(api, service, number);
+        }
+        let replacing = replace(api.clone(), service);
+        let obeying = obey(api.clone(), self.reports.clone(), service);
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(replacing)));
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(obeying)));
+    }
+
+    /// What the controller of the service makes, also when somebody removed it.
+    pub fn create_map(&self, service: &str) {
+        let labels = json!({"app.kubernetes.io/managed-by": "valerix", "resilience.valerix.io/service": service});
+        self.api.create(
             "/api/v1/namespaces/shop/configmaps",
             json!({
-                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "inventory-policy", "labels": labels},
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": format!("{service}-policy"), "labels": labels},
                 "data": {"policy.v1.json": "{}", "runtime.json": "{}"},
             }),
         );
-        for number in 0..2 {
-            pod(&api, number);
-        }
-        let reports = ReportStore::default();
-        let tasks = vec![
-            AbortOnDropHandle::new(tokio::spawn(replace(api.clone()))),
-            AbortOnDropHandle::new(tokio::spawn(obey(api.clone(), reports.clone()))),
-        ];
-        Self {
-            api,
-            reports,
-            _tasks: tasks,
-        }
     }
 
     /// An operator that leads.
@@ -102,14 +121,19 @@ impl Shop {
         AbortOnDropHandle::new(tokio::spawn(run(ctx)))
     }
 
+    /// An experiment on inventory by the name of `test`.
     pub fn experiment(&self, spec: Value) {
-        let mut spec = spec;
-        spec["target"] = json!({"service": "inventory"});
+        self.experiment_on("inventory", "test", spec);
+    }
+
+    /// An experiment of this name on this service.
+    pub fn experiment_on(&self, service: &str, name: &str, mut spec: Value) {
+        spec["target"] = json!({"service": service});
         self.api.create(
             EXPERIMENTS,
             json!({
                 "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment",
-                "metadata": {"name": "test"}, "spec": spec,
+                "metadata": {"name": name}, "spec": spec,
             }),
         );
     }
@@ -118,7 +142,13 @@ impl Shop {
         self.api.until(EXPERIMENT, |found| wanted(&found["status"])).await["status"].clone()
     }
 
+    /// Waits for the end of `test`.
     pub async fn over(&self) -> Value {
+        self.end_of("test").await
+    }
+
+    /// Waits for the end of the experiment of this name.
+    pub async fn end_of(&self, name: &str) -> Value {
         let over = |found: &Value| {
             let finalizers = found.pointer("/metadata/finalizers").and_then(Value::as_array);
             let phase = found
@@ -127,7 +157,7 @@ impl Shop {
                 .unwrap_or_default();
             matches!(phase, "Completed" | "Stopped" | "Failed" | "Skipped") && finalizers.is_none_or(Vec::is_empty)
         };
-        self.api.until(EXPERIMENT, over).await["status"].clone()
+        self.api.until(&format!("{EXPERIMENTS}/{name}"), over).await["status"].clone()
     }
 
     pub fn evictions(&self) -> Vec<Recorded> {
@@ -138,61 +168,110 @@ impl Shop {
             .collect()
     }
 
+    /// Faults that stand in inventory's document.
     pub fn entries(&self) -> usize {
-        let map = self.api.get(DOCUMENT).unwrap();
+        self.entries_of("inventory")
+    }
+
+    /// Faults that stand in the document of this service.
+    pub fn entries_of(&self, service: &str) -> usize {
+        let map = self.api.get(&document(service)).unwrap();
         map.pointer("/data/faults.json")
             .and_then(Value::as_str)
-            .map_or(0, |text| Faults::parse(text.as_bytes()).unwrap().document.faults.len())
+            .and_then(|text| Faults::parse(text.as_bytes()).ok())
+            .map_or(0, |parsed| parsed.document.faults.len())
     }
 }
 
-pub fn pod(api: &FakeApi, number: usize) {
+/// Where the document of a service stands.
+pub fn document(service: &str) -> String {
+    format!("/api/v1/namespaces/shop/configmaps/{service}-policy")
+}
+
+fn pod(api: &FakeApi, service: &str, number: usize) {
     api.create(
         PODS,
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
-                "name": format!("inventory-{number}"), "uid": format!("pod-uid-{number}"),
-                "labels": {"resilience.valerix.io/service": "inventory"},
+                "name": format!("{service}-{number}"), "uid": format!("{service}-uid-{number}"),
+                "labels": {"resilience.valerix.io/service": service},
             },
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
         }),
     );
 }
 
+/// The pods of inventory.
 pub fn pods(api: &FakeApi) -> Vec<Value> {
-    (0..200)
-        .filter_map(|number| api.get(&format!("{PODS}/inventory-{number}")))
+    pods_of(api, "inventory")
+}
+
+/// The pods of a service: two, and those that are on their way out, one number after another.
+fn pods_of(api: &FakeApi, service: &str) -> Vec<Value> {
+    (0..40)
+        .filter_map(|number| api.get(&format!("{PODS}/{service}-{number}")))
         .collect()
 }
 
 /// The Deployment: what goes is replaced.
-async fn replace(api: FakeApi) {
+async fn replace(api: FakeApi, service: &str) {
     let mut next = 2;
     loop {
-        for pod in pods(&api) {
+        for pod in pods_of(&api, service) {
             if pod.pointer("/metadata/deletionTimestamp").is_some() {
                 api.delete(&format!("{PODS}/{}", pod["metadata"]["name"].as_str().unwrap()));
             }
         }
-        while pods(&api).len() < 2 {
-            self::pod(&api, next);
+        while pods_of(&api, service).len() < 2 {
+            self::pod(&api, service, next);
             next += 1;
         }
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
 }
 
-/// The pods: each reads the document, obeys it on its own clock, and reports.
-async fn obey(api: FakeApi, reports: ReportStore) {
-    let mut known: HashMap<(String, String), DateTime<Utc>> = HashMap::new();
+/// The kubelet: the process ended and the next one is ready, as the status of its pod says.
+fn restart(api: &FakeApi, pod: &str, now: DateTime<Utc>) {
+    api.merge(
+        &format!("{PODS}/{pod}"),
+        json!({"status": {
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}],
+            "containerStatuses": [{
+                "name": "app", "image": "app:1", "imageID": "", "ready": true, "restartCount": 1,
+                "lastState": {"terminated": {"exitCode": 134, "finishedAt": now}},
+            }],
+        }}),
+    );
+}
+
+/// What the pods know of faults: of which pod and run, of what kind, and until when.
+type Known = HashMap<(String, String), (FaultType, DateTime<Utc>)>;
+
+/// Whether the operator has seen the fault of this entry in every pod.
+fn is_seen(api: &FakeApi, run: &str) -> bool {
+    let experiment = run.split('/').next().unwrap_or_default();
+    let found = api.get(&format!("{EXPERIMENTS}/{experiment}"));
+    found.is_some_and(|found| found["status"]["injectedAt"].is_string())
+}
+
+/// The pods: each reads the document as long as there is one, obeys it on its own clock, and reports. Their clocks stand
+/// still until the operator has seen the fault, so that a busy machine changes no verdict.
+async fn obey(api: FakeApi, reports: ReportStore, service: &str) {
+    let mut known = Known::new();
+    let mut text = None;
     loop {
-        let text = api
-            .get(DOCUMENT)
-            .and_then(|map| Some(map.pointer("/data/faults.json")?.as_str()?.to_owned()));
-        let parsed = text.as_ref().and_then(|text| Faults::parse(text.as_bytes()).ok());
+        if let Some(map) = api.get(&document(service)) {
+            let found = map.pointer("/data/faults.json").and_then(Value::as_str);
+            text = found.map(str::to_owned);
+        }
+        let parsed = text
+            .as_ref()
+            .and_then(|text: &String| Faults::parse(text.as_bytes()).ok());
+        // What cannot be read changes nothing.
+        let unreadable = text.is_some() && parsed.is_none();
         let entry = parsed.and_then(|parsed| parsed.document.faults.into_iter().next());
-        for pod in pods(&api) {
+        for pod in pods_of(&api, service) {
             let (name, uid) = (
                 pod["metadata"]["name"].as_str().unwrap(),
                 pod["metadata"]["uid"].as_str().unwrap(),
@@ -202,34 +281,43 @@ async fn obey(api: FakeApi, reports: ReportStore) {
                 .as_ref()
                 .filter(|entry| entry.pod_uids.iter().any(|other| other == uid) && entry.fault.pod_kill.is_none())
             {
-                let until = now + chrono::TimeDelta::from_std(entry.duration.get()).unwrap();
-                known
-                    .entry((uid.to_owned(), entry.run.clone()))
-                    .or_insert(until.min(entry.not_after));
+                let key = (uid.to_owned(), entry.run.clone());
+                let lasts = chrono::TimeDelta::from_std(entry.duration.get()).unwrap();
+                let kind = entry.fault.fault_type();
+                let until = match kind {
+                    FaultType::Crash => now,
+                    _ => (now + lasts).min(entry.not_after),
+                };
+                if kind == FaultType::Crash && !known.contains_key(&key) {
+                    restart(&api, name, now);
+                }
+                known.entry(key).or_insert((kind, until));
             }
-            for ((of, run), until) in &mut known {
-                if of == uid && entry.as_ref().is_none_or(|entry| entry.run != *run) {
+            for ((of, run), (kind, until)) in &mut known {
+                let entry = entry.as_ref().filter(|entry| entry.run == *run);
+                if let Some(entry) = entry.filter(|_| of == uid && *kind != FaultType::Crash && !is_seen(&api, run)) {
+                    *until = now + chrono::TimeDelta::from_std(entry.duration.get()).unwrap();
+                }
+                if of == uid && !unreadable && entry.is_none() {
                     *until = now.min(*until);
                 }
             }
-            let faults = known
-                .iter()
-                .filter(|((of, _), _)| of == uid)
-                .map(|((_, run), until)| FaultReport {
-                    run: run.clone(),
-                    fault_type: FaultType::Latency,
-                    state: if now < *until {
-                        FaultState::Active
-                    } else {
-                        FaultState::Ended
-                    },
-                    reason: None,
-                    remaining_ms: u64::try_from((*until - now).num_milliseconds().max(0)).unwrap(),
-                    hits: Some(1),
-                });
+            let own = known.iter().filter(|((of, _), _)| of == uid);
+            let faults = own.map(|((_, run), (kind, until))| FaultReport {
+                run: run.clone(),
+                fault_type: *kind,
+                state: if now < *until {
+                    FaultState::Active
+                } else {
+                    FaultState::Ended
+                },
+                reason: None,
+                remaining_ms: u64::try_from((*until - now).num_milliseconds().max(0)).unwrap(),
+                hits: Some(1),
+            });
             let report = Report {
                 pod_uid: uid.into(),
-                service: "inventory".into(),
+                service: service.into(),
                 now,
                 policy: PolicyReport {
                     versions: vec![1],
@@ -246,7 +334,7 @@ async fn obey(api: FakeApi, reports: ReportStore) {
             };
             let report = PodReport {
                 namespace: "shop".into(),
-                service: "inventory".into(),
+                service: service.into(),
                 pod: name.into(),
                 report,
                 received_at: now,

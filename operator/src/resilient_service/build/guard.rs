@@ -1,14 +1,17 @@
 //! The guard's container, and what the service's own container is told of it. Pure.
 
 use super::{
-    super::validate::{GuardPlan, Plan, REPORT_PORT_NAME},
+    super::validate::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, GuardPlan, Plan, REPORT_PORT_NAME, authorities_file},
     deployment::{
         build_own_variables, build_pod_variables, build_policy_variables, build_port, field_variable, variable,
     },
     pod::{build_mounts, build_policy_mounts, least_privilege},
 };
 use k8s_openapi::{
-    api::core::v1::{Container, ContainerPort, EnvVar, HTTPGetAction, Probe, ResourceRequirements, VolumeMount},
+    api::core::v1::{
+        ConfigMapProjection, Container, ContainerPort, EnvVar, HTTPGetAction, KeyToPath, Probe, ProjectedVolumeSource,
+        ResourceRequirements, Volume, VolumeMount, VolumeProjection,
+    },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -24,6 +27,8 @@ const LOOPBACK: &str = "127.0.0.1";
 const PAST_THE_PROXY: &str = "localhost,127.0.0.1,::1";
 /// Names the file of the certificates that are believed.
 const CERTIFICATES: &str = "SSL_CERT_FILE";
+/// Key of a ConfigMap with authorities, unless the specification names another.
+const DEFAULT_KEY: &str = "ca.crt";
 /// Time that the guard has to start. Unit: probes, a second apart.
 const START_PROBES: i32 = 60;
 
@@ -40,6 +45,12 @@ pub fn build_guard(plan: &Plan, guard: &GuardPlan) -> Container {
         .collect();
     let mut mounts = build_policy_mounts();
     mounts.extend(build_certificates_mount(plan, &shared));
+    mounts.extend(build_authorities(plan).map(|_| VolumeMount {
+        name: AUTHORITIES_VOLUME.to_owned(),
+        mount_path: AUTHORITIES_DIRECTORY.to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }));
     env.extend(shared);
     Container {
         name: GUARD_CONTAINER.to_owned(),
@@ -82,6 +93,44 @@ fn build_certificates_mount(plan: &Plan, env: &[EnvVar]) -> Option<VolumeMount> 
     Some(VolumeMount {
         read_only: Some(true),
         ..nearest
+    })
+}
+
+/// The volume with the authorities of targets, one file for each target that names some; none where none does. A ConfigMap
+/// that is not there yet keeps no pod from starting: until it is, the guard reaches that target by nobody's word.
+pub fn build_authorities(plan: &Plan) -> Option<Volume> {
+    plan.guard.as_ref()?;
+    let targets = plan
+        .service
+        .spec
+        .resilience
+        .iter()
+        .flat_map(|resilience| &resilience.targets);
+    let sources: Vec<VolumeProjection> = targets
+        .filter_map(|target| {
+            let bundle = target.tls.as_ref()?.ca_bundle_ref.as_ref()?;
+            let item = KeyToPath {
+                key: bundle.key.clone().unwrap_or_else(|| DEFAULT_KEY.to_owned()),
+                path: authorities_file(target),
+                ..KeyToPath::default()
+            };
+            Some(VolumeProjection {
+                config_map: Some(ConfigMapProjection {
+                    name: bundle.name.clone(),
+                    items: Some(vec![item]),
+                    optional: Some(true),
+                }),
+                ..VolumeProjection::default()
+            })
+        })
+        .collect();
+    (!sources.is_empty()).then(|| Volume {
+        name: AUTHORITIES_VOLUME.to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            sources: Some(sources),
+            ..ProjectedVolumeSource::default()
+        }),
+        ..Volume::default()
     })
 }
 

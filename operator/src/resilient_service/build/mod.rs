@@ -25,6 +25,7 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
+use serde_json::Value;
 
 /// Everything that the operator owns for one service. Who takes it apart does so without `..`, so that a new child
 /// does not compile before it is applied and pruned.
@@ -50,6 +51,38 @@ pub struct Resources {
     pub service_monitor: Option<ServiceMonitor>,
 }
 
+impl Resources {
+    /// Each as Kubernetes is told of it, in the order in which they are applied.
+    ///
+    /// # Errors
+    /// If one cannot be written as JSON, which would be a bug.
+    pub fn objects(&self) -> Result<Vec<Value>, serde_json::Error> {
+        let Self {
+            service_account,
+            config_map,
+            service,
+            pods_service,
+            network_policy,
+            disruption_budget,
+            deployment,
+            autoscaler,
+            service_monitor,
+        } = self;
+        let objects = [
+            serde_json::to_value(service_account)?,
+            serde_json::to_value(config_map)?,
+            serde_json::to_value(service)?,
+            serde_json::to_value(pods_service)?,
+            serde_json::to_value(network_policy)?,
+            serde_json::to_value(disruption_budget)?,
+            serde_json::to_value(deployment)?,
+            serde_json::to_value(autoscaler)?,
+            serde_json::to_value(service_monitor)?,
+        ];
+        Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
+    }
+}
+
 /// Builds everything. `operator_namespace` is where the operator follows the pods from.
 pub fn build(plan: &Plan, operator_namespace: &str) -> Resources {
     Resources {
@@ -69,7 +102,7 @@ pub fn build(plan: &Plan, operator_namespace: &str) -> Resources {
 mod tests {
     use super::super::{fixtures, validate::validate};
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use std::sync::Arc;
 
     fn built(spec: serde_json::Value) -> Resources {
@@ -80,30 +113,7 @@ mod tests {
     }
 
     fn snapshot(name: &str, resources: &Resources) {
-        let Resources {
-            service_account,
-            config_map,
-            service,
-            pods_service,
-            network_policy,
-            disruption_budget,
-            deployment,
-            autoscaler,
-            service_monitor,
-        } = resources;
-        let mut documents = json!([
-            service_account,
-            config_map,
-            service,
-            pods_service,
-            network_policy,
-            disruption_budget,
-            deployment,
-            autoscaler,
-            service_monitor
-        ]);
-        documents.as_array_mut().unwrap().retain(|document| !document.is_null());
-        insta::assert_yaml_snapshot!(name, documents);
+        insta::assert_yaml_snapshot!(name, resources.objects().unwrap());
     }
 
     #[test]
@@ -205,6 +215,54 @@ mod tests {
         let mounts = guard["volumeMounts"].as_array().unwrap();
         let mount = json!({"name": "authorities", "mountPath": "/etc/authorities", "readOnly": true});
         assert!(mounts.contains(&mount), "{mounts:?}");
+    }
+
+    #[test]
+    fn authorities_of_a_target_lie_where_its_listener_looks_for_them() {
+        let mut spec = fixtures::guarded_spec();
+        let none = json!(built(spec.clone()).deployment).to_string();
+        assert!(!none.contains("authorities"), "{none}");
+        let targets = spec["resilience"]["targets"].as_array_mut().unwrap();
+        for (name, tls) in [
+            (
+                "bank",
+                json!({"caBundleRef": {"name": "bank-ca"}, "serverName": "pay.bank.example"}),
+            ),
+            ("tax", json!({"caBundleRef": {"name": "tax-ca", "key": "bundle.pem"}})),
+            ("mail", json!({"serverName": "mail.example"})),
+        ] {
+            targets.push(json!({"name": name, "url": format!("https://{name}.example"), "tls": tls}));
+        }
+        let pod = json!(built(spec).deployment)["spec"]["template"]["spec"].take();
+        let volumes = pod["volumes"].as_array().unwrap().iter();
+        let volume = volumes
+            .clone()
+            .find(|volume| volume["name"] == "valerix-authorities")
+            .unwrap();
+        let source = |name: &str, key: &str, path: &str| json!({"configMap": {"name": name, "items": [{"key": key, "path": path}], "optional": true}});
+        let sources = [
+            source("bank-ca", "ca.crt", "bank.pem"),
+            source("tax-ca", "bundle.pem", "tax.pem"),
+        ];
+        assert_eq!(volume["projected"]["sources"], json!(sources));
+        let guard = &pod["initContainers"][0];
+        let mount = json!({"name": "valerix-authorities", "mountPath": "/etc/valerix/authorities", "readOnly": true});
+        assert!(guard["volumeMounts"].as_array().unwrap().contains(&mount), "{guard}");
+        let mut env = guard["env"].as_array().unwrap().iter();
+        let wiring = env.find(|variable| variable["name"] == "VALERIX_GUARD").unwrap()["value"].as_str();
+        let wiring: Value = serde_json::from_str(wiring.unwrap()).unwrap();
+        let told: Vec<_> = wiring["targets"].as_array().unwrap()[2..]
+            .iter()
+            .map(|target| (target["authorities"].clone(), target["serverName"].clone()))
+            .collect();
+        assert_eq!(
+            json!(told),
+            json!([
+                ["/etc/valerix/authorities/bank.pem", "pay.bank.example"],
+                ["/etc/valerix/authorities/tax.pem", null],
+                [null, "mail.example"],
+            ])
+        );
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use super::{
     super::{
-        quantity::canonical,
+        quantity::{canonical, canonical_resource},
         validate::{POLICY_DIRECTORY, Plan, STATE_DIRECTORY},
     },
-    guard::build_guard,
+    guard::{build_authorities, build_guard},
     metadata::{selector, some},
 };
 use k8s_openapi::{
@@ -154,6 +154,7 @@ fn build_volumes(plan: &Plan) -> Vec<Volume> {
     if !is_replaced && !mounts_scratch(&plan.service.spec) {
         volumes.push(empty_dir(SCRATCH_VOLUME));
     }
+    volumes.extend(build_authorities(plan));
     volumes.extend(plan.parts.volumes.iter().cloned());
     volumes
 }
@@ -271,7 +272,7 @@ fn write_quantities(pod: &mut PodSpec) {
             .flatten()
             .flat_map(|map| map.values_mut())
         {
-            *quantity = canonical(quantity);
+            *quantity = canonical_resource(quantity);
         }
     }
     let directories = pod

@@ -3,7 +3,7 @@
 //! The schema has refused what one rule can see; here is what needs the operator's settings, or the parts of the pod that
 //! are written as in Kubernetes.
 
-use super::{Parts, report_port};
+use super::{AUTHORITIES_DIRECTORY, Parts, report_port};
 use crate::runtime::Violation;
 use k8s_openapi::api::core::v1::Container;
 use valerix_crds::{
@@ -66,6 +66,16 @@ pub fn is_guarded(spec: &ResilientServiceSpec) -> bool {
 /// Whether the target is called by a relay of bytes.
 pub fn is_tcp(target: &Target) -> bool {
     target.url.as_ref().is_some_and(|url| url.starts_with(TCP_SCHEME))
+}
+
+/// Whether the guard makes TLS for the target.
+fn is_https(target: &Target) -> bool {
+    target.url.as_ref().is_some_and(|url| url.starts_with("https://"))
+}
+
+/// The file with the authorities of a target that names some.
+pub fn authorities_file(target: &Target) -> String {
+    format!("{}.pem", target.name)
 }
 
 /// The ports before which a guard of this specification stands, with what is spoken there and their places among all
@@ -165,12 +175,16 @@ fn target_listeners(spec: &ResilientServiceSpec) -> Vec<TargetListener> {
         .enumerate()
         .filter_map(|(index, target)| {
             let tcp = is_tcp(target);
+            let tls = target.tls.as_ref().filter(|_| is_https(target));
+            let authorities = tls.filter(|tls| tls.ca_bundle_ref.is_some());
             Some(TargetListener {
                 name: target.name.clone(),
                 protocol: if tcp { Protocol::Tcp } else { Protocol::Http },
                 listen: numbered(FIRST_TARGET_PORT, index)?,
                 // The document says where an HTTP target is, so that a new address is no rollout; it has no word for this.
                 url: target.url.clone().filter(|_| tcp),
+                authorities: authorities.map(|_| format!("{AUTHORITIES_DIRECTORY}/{}", authorities_file(target))),
+                server_name: tls.and_then(|tls| tls.server_name.clone()),
             })
         })
         .collect()
@@ -230,6 +244,16 @@ fn targets(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
         if target.url.is_none() && relays {
             let remedy = "write it, or set spec.guard.outbound.targets to None";
             refuse("url", "the guard must know where the target is", remedy);
+        }
+        if target.tls.is_some() && !is_https(target) {
+            refuse(
+                "tls",
+                "only an https:// target has TLS",
+                "write https:// in url, or remove it",
+            );
+        } else if target.tls.is_some() && !relays {
+            let remedy = "set spec.guard.mode to Sidecar and spec.guard.outbound.targets to Auto, or remove it";
+            refuse("tls", "only a guard makes TLS in the place of the image", remedy);
         }
         if !is_tcp(target) {
             continue;
@@ -363,6 +387,16 @@ mod tests {
                     "spec.resilience.targets[0].idempotentRoutes",
                     "spec.resilience.targets[0].balancing",
                 ],
+            ),
+            (
+                target(json!({"name": "bank", "url": "http://bank", "tls": {"serverName": "bank"}})),
+                vec!["spec.resilience.targets[0].tls"],
+            ),
+            (
+                json!({"guard": {"outbound": {"targets": "None"}}, "resilience": {"targets": [
+                    {"name": "bank", "url": "https://bank", "tls": {"serverName": "bank"}}
+                ]}}),
+                vec!["spec.resilience.targets[0].tls"],
             ),
             (
                 json!({"guard": {"outbound": {"targets": "None"}}, "resilience": {"targets": [

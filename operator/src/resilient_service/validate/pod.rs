@@ -9,8 +9,12 @@ use valerix_crds::{ProbeSpec, ProbeType, ResilientServiceSpec};
 pub const POLICY_DIRECTORY: &str = "/etc/valerix/policy";
 /// Where a service keeps its last good document across restarts of the container.
 pub const STATE_DIRECTORY: &str = "/var/lib/valerix";
+/// Where the guard sees the authorities of targets, one file for each target that names some.
+pub const AUTHORITIES_DIRECTORY: &str = "/etc/valerix/authorities";
+/// The volume there.
+pub const AUTHORITIES_VOLUME: &str = "valerix-authorities";
 /// Volumes of the pod's contract, which nobody may replace.
-const OWN_VOLUMES: [&str; 2] = ["policy", "state"];
+const OWN_VOLUMES: [&str; 3] = ["policy", "state", AUTHORITIES_VOLUME];
 
 /// Fields of a PodSpec that the specification has under the same or another name.
 const HAVE_A_FIELD: [(&str, &str); 10] = [
@@ -87,6 +91,24 @@ pub fn volumes(spec: &ResilientServiceSpec, parts: &Parts, violations: &mut Vec<
                 message,
                 "mount it outside of /etc/valerix and /var/lib/valerix",
             );
+        }
+    }
+}
+
+/// All containers of a pod are told apart by their names.
+pub fn init_containers(parts: &Parts, service: &str, violations: &mut Vec<Violation>) {
+    let beside = parts.pod_overrides.iter().flat_map(|pod| &pod.containers);
+    let names: BTreeSet<&str> = beside
+        .map(|container| container.name.as_str())
+        .chain([service])
+        .collect();
+    for (index, container) in parts.init_containers.iter().enumerate() {
+        if names.contains(container.name.as_str()) {
+            violations.push(Violation::new(
+                format!("spec.initContainers[{index}].name"),
+                format!("another container of the pod is named `{}`", container.name),
+                "choose another name",
+            ));
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     decision::Stored,
     failure::Failure,
     manifest::Manifest,
+    prepare::database_status,
     s3::{self, Bucket},
 };
 use chrono::NaiveDate;
@@ -13,6 +14,12 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
 };
+use valerix_crds::{FoundArchive, Upload, UploadState};
+
+/// What a record takes of an archive's own words. Unit: bytes, and databases.
+const MAX_SAID: usize = 64;
+/// Length of a sha256 in hex. Unit: characters.
+const SHA256_LENGTH: usize = 64;
 
 impl Destination {
     /// What lies under a slot's key, and what it says of itself if it is ours and was read. An archive that the store
@@ -153,9 +160,8 @@ impl Destination {
         match &self.medium {
             Medium::Volume { volume, .. } => {
                 let volume = volume.clone();
-                off_thread(move || volume.manifest(slot))
-                    .await?
-                    .map_err(Failure::Archive)
+                let read = off_thread(move || volume.read(slot)).await?;
+                read.map(|(manifest, _)| manifest).map_err(Failure::Archive)
             }
             Medium::S3(_) => {
                 let path = self.fresh("manifest").map_err(Failure::Bucket)?;
@@ -164,6 +170,62 @@ impl Destination {
                 Ok(fetched?.0)
             }
         }
+    }
+
+    /// What a stored slot's archive tells of itself: an object by the labels that it was stored with, a file on a volume by
+    /// its manifest, once it was read to its end. Else why it tells nothing.
+    pub(crate) async fn describe(&self, slot: NaiveDate) -> Result<FoundArchive, String> {
+        let mut upload = Upload {
+            state: UploadState::Completed,
+            ..Upload::default()
+        };
+        let place = self.place(slot);
+        let key = place.key.clone();
+        place.put(&mut upload);
+        let mut found = match &self.medium {
+            Medium::Volume { volume, .. } => {
+                let volume = volume.clone();
+                let read = off_thread(move || volume.read(slot)).await;
+                let (manifest, digest) = read
+                    .map_err(|failure| failure.to_string())?
+                    .map_err(|error| error.to_string())?;
+                upload.sha256 = Some(digest.sha256);
+                upload.bytes = i64::try_from(digest.bytes).ok();
+                FoundArchive {
+                    slot: manifest.slot.to_string(),
+                    policy_uid: manifest.policy.uid,
+                    made_at: manifest.created_at,
+                    databases: manifest.databases.iter().map(database_status).collect(),
+                    upload,
+                }
+            }
+            Medium::S3(remote) => {
+                let bucket = self.bucket(remote).await.map_err(|failure| failure.to_string())?;
+                let head = bucket.head(&key).await.map_err(|error| error.to_string())?;
+                let head = head.ok_or("it went meanwhile")?;
+                let unsaid = "it does not say which policy has stored it, as an object that was copied without its metadata: a Restore can name it by its key";
+                upload.sha256 = head.sha256.filter(|sha256| sha256.len() == SHA256_LENGTH);
+                upload.bytes = i64::try_from(head.bytes).ok();
+                FoundArchive {
+                    slot: head.slot.ok_or(unsaid)?,
+                    policy_uid: head.policy_uid.ok_or(unsaid)?,
+                    made_at: head.modified.ok_or("the store does not say when it was stored")?,
+                    databases: Vec::new(),
+                    upload,
+                }
+            }
+        };
+        if found.slot != slot.to_string() {
+            let said: String = found.slot.chars().take(MAX_SAID).collect();
+            return Err(format!("it is an archive of another slot ({said})"));
+        }
+        if found.policy_uid.is_empty() || found.policy_uid.len() > MAX_SAID {
+            return Err("what it gives as its policy's UID is none".into());
+        }
+        // What a record cannot hold is not worth losing the archive over.
+        found.databases.retain(|database| database.name.len() <= MAX_SAID - 1);
+        found.databases.truncate(MAX_SAID);
+        Ok(found)
     }
 
     /// A file on scratch that is not there yet.

@@ -25,7 +25,7 @@ use aws_smithy_http_client::{
     tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use std::{
     future::Future,
     io::Write,
@@ -144,6 +144,8 @@ pub struct Head {
     pub sha256: Option<String>,
     /// Size. Unit: bytes.
     pub bytes: u64,
+    /// When it was stored.
+    pub modified: Option<DateTime<Utc>>,
     /// The sha256 that the store itself has computed, lower-case hex.
     pub attested: Option<String>,
 }
@@ -261,6 +263,9 @@ impl Bucket {
                 .content_length()
                 .and_then(|bytes| u64::try_from(bytes).ok())
                 .unwrap_or_default(),
+            modified: found
+                .last_modified()
+                .and_then(|at| DateTime::from_timestamp(at.secs(), 0)),
             attested: found
                 .checksum_sha256()
                 .and_then(|text| BASE64_STANDARD.decode(text).ok())

@@ -11,6 +11,7 @@ mod api;
 mod bucket;
 mod crash;
 mod damage;
+mod discovery;
 mod harness;
 mod refusals;
 mod restore;

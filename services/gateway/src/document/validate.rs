@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use http::{HeaderName, HeaderValue, Method, Uri};
 use valerix_policy::{Duration, Violation};
 
-use super::{AuthType, Dashboard, Gateway, Match, Route};
+use super::{AuthType, Dashboard, Gateway, Match, Route, cors};
 use crate::routes::OWN;
 
 const MAX_TARGETS: usize = 64;
@@ -74,11 +74,13 @@ fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str
         );
     }
     for (index, method) in matches.methods.iter().enumerate() {
-        let good = Method::from_bytes(method.as_bytes())
-            .is_ok_and(|method| method != Method::CONNECT && method != Method::TRACE);
-        let good = good && method.bytes().all(|byte| byte.is_ascii_uppercase());
         let remedy = "write a method in upper case, other than CONNECT and TRACE";
-        found.require(good, format!("{path}.match.methods[{index}]"), method, remedy);
+        found.require(
+            is_method(method),
+            format!("{path}.match.methods[{index}]"),
+            method,
+            remedy,
+        );
     }
     for (index, header) in matches.headers.iter().enumerate() {
         let good = HeaderName::from_bytes(header.name.as_bytes()).is_ok_and(|name| name.as_str() == header.name);
@@ -110,6 +112,9 @@ fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str
     let good = route.auth.roles.is_empty() || route.auth.auth_type == AuthType::Required;
     let remedy = "write Required, as a role needs a token";
     found.require(good, format!("{path}.auth.type"), route.auth.auth_type, remedy);
+    if let Some(cors) = &route.cors {
+        cors::violations(found, &format!("{path}.cors"), cors);
+    }
     let good = (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&route.idle_timeout);
     found.require(good, format!("{path}.idleTimeout"), route.idle_timeout, "use 1s to 1h");
 }
@@ -155,6 +160,12 @@ fn is_prefix(text: &str) -> bool {
     plain && (text == "/" || !text.ends_with('/')) && valerix_proxy::check_path(text).is_ok()
 }
 
+pub(super) fn is_method(text: &str) -> bool {
+    let good =
+        Method::from_bytes(text.as_bytes()).is_ok_and(|method| method != Method::CONNECT && method != Method::TRACE);
+    good && text.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
 fn is_address(text: &str) -> bool {
     text.parse::<Uri>().is_ok_and(|url| {
         let bare = url.path_and_query().is_none_or(|path| path.as_str() == "/");
@@ -162,16 +173,16 @@ fn is_address(text: &str) -> bool {
     })
 }
 
-struct Findings(Vec<Violation>);
+pub(super) struct Findings(Vec<Violation>);
 
 impl Findings {
-    fn require(&mut self, good: bool, path: impl Into<String>, value: impl std::fmt::Display, remedy: &str) {
+    pub(super) fn require(&mut self, good: bool, path: impl Into<String>, value: impl std::fmt::Display, remedy: &str) {
         if !good {
             self.0.push(Violation::new(path, value, remedy));
         }
     }
 
-    fn at_most(&mut self, path: &str, found: usize, most: usize) {
+    pub(super) fn at_most(&mut self, path: &str, found: usize, most: usize) {
         self.require(found <= most, path, found, &format!("list at most {most}"));
     }
 
@@ -288,6 +299,11 @@ mod tests {
                 "targets[0].url is https://auth: write http://host",
             ),
             ("/targets/0/url", json!("http://a@b"), "targets[0].url"),
+            (
+                "/targets/0/protocol",
+                json!("h2c"),
+                "targets[0].protocol: unknown variant `h2c`",
+            ),
             ("/targets/0/url", json!("http://auth/x"), "targets[0].url"),
             (
                 "/targets/0/name",
@@ -377,6 +393,66 @@ mod tests {
         ] {
             let said = at(pointer, value.clone());
             assert!(said.contains(message), "{pointer} {value}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_browsers_could_not_understand_is_refused() {
+        let cors = |cors: Value| refusal(|document| document["routes"][0]["cors"] = cors);
+        for good in [
+            json!({"origins": ["*"]}),
+            json!({"origins": ["https://shop.example", "http://localhost:5173", "http://[::1]:8080"]}),
+            json!({"origins": ["https://a"], "methods": ["GET"], "headers": [], "exposedHeaders": [], "credentials": true, "maxAge": "0s"}),
+        ] {
+            assert_eq!(cors(good.clone()), "", "{good}");
+        }
+        for (bad, message) in [
+            (json!({}), "routes[0].cors: missing field `origins`"),
+            (
+                json!({"origins": []}),
+                "routes[0].cors.origins is empty: name at least one origin",
+            ),
+            (
+                json!({"origins": ["*", "https://a"]}),
+                "cors.origins[0] is *: write * alone",
+            ),
+            (
+                json!({"origins": ["*"], "credentials": true}),
+                "cors.origins[0] is *: name the origins",
+            ),
+            (
+                json!({"origins": ["https://a/"]}),
+                "cors.origins[0] is https://a/: write scheme://host",
+            ),
+            (json!({"origins": ["https://A"]}), "cors.origins[0] is https://A"),
+            (
+                json!({"origins": ["https://a:443"]}),
+                "cors.origins[0] is https://a:443",
+            ),
+            (json!({"origins": ["https://a:"]}), "cors.origins[0] is https://a:"),
+            (json!({"origins": ["https://b@a"]}), "cors.origins[0] is https://b@a"),
+            (json!({"origins": ["https://*.a"]}), "cors.origins[0] is https://*.a"),
+            (json!({"origins": ["null"]}), "cors.origins[0] is null"),
+            (json!({"origins": ["a"]}), "cors.origins[0] is a"),
+            (json!({"origins": [""]}), "cors.origins[0] is "),
+            (
+                json!({"origins": vec!["https://a"; 17]}),
+                "cors.origins is 17: list at most 16",
+            ),
+            (json!({"origins": ["*"], "methods": ["get"]}), "cors.methods[0] is get"),
+            (json!({"origins": ["*"], "headers": ["*"]}), "cors.headers[0] is *"),
+            (json!({"origins": ["*"], "headers": ["X-A"]}), "cors.headers[0] is X-A"),
+            (
+                json!({"origins": ["*"], "exposedHeaders": ["x a"]}),
+                "cors.exposedHeaders[0] is x a",
+            ),
+            (
+                json!({"origins": ["*"], "maxAge": "25h"}),
+                "cors.maxAge is 25h: use 0s to 24h",
+            ),
+        ] {
+            let said = cors(bad.clone());
+            assert!(said.contains(message), "{bad}: {said}");
         }
     }
 

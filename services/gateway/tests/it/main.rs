@@ -6,8 +6,10 @@
     reason = "a test's helpers fail by panicking"
 )]
 
+mod cors;
 mod dashboard;
 mod edge;
+mod grpc;
 mod identity;
 mod protection;
 mod reload;

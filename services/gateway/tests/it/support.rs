@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use clap::Parser;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use valerix_gateway::config::Config;
@@ -62,8 +62,13 @@ impl Setup {
                    "maxBodyBytes": most, "idleTimeout": "1s"})
         };
         let rest = json!({"name": "rest", "match": {"pathPrefix": "/"}, "target": target, "idleTimeout": "1s"});
-        let document = json!({"version": 1, "targets": [{"name": target, "url": url}],
-            "routes": [route("large", 1 << 30), route("short", 64 * 1024), rest]});
+        self.document(&json!({"version": 1, "targets": [{"name": target, "url": url}],
+            "routes": [route("large", 1 << 30), route("short", 64 * 1024), rest]}))
+    }
+
+    /// With the routes of this file, whose targets are where it says.
+    pub fn document(mut self, document: &Value) -> Self {
+        self.config.upstreams.clear();
         let folder = self.config.service.state_dir.clone();
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("gateway.v1.json");

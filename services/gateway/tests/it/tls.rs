@@ -7,6 +7,7 @@ use axum::Router;
 use axum::routing::any;
 use http::{HeaderMap, Version};
 use valerix_kit::testing::{TestServer, eventually};
+use valerix_proxy::testing::{OTHER_BEGINNING, keeps_to_the_standard_of_http2};
 
 use super::support::{Setup, serve};
 
@@ -41,7 +42,7 @@ async fn ask(address: SocketAddr, pair: usize) -> Option<reqwest::Response> {
 }
 
 #[tokio::test]
-async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is_spoken() {
+async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is_spoken_as_it_has_to_be() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let proto = any(|headers: HeaderMap| async move { headers["x-forwarded-proto"].to_str().unwrap().to_owned() });
     let address = serve(Router::new().fallback(proto)).await;
@@ -53,13 +54,15 @@ async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is
         config.tls.tls_key_file = Some(folder.path().join("tls.key"));
     });
     let server = setup.bind().await;
-    let secure = server.secure_address().unwrap();
+    let (plain, secure) = (server.address(), server.secure_address().unwrap());
     let gateway = TestServer::start(server).await;
     let answer = ask(secure, 0).await.unwrap();
     assert_eq!(answer.version(), Version::HTTP_2);
     assert_eq!(answer.text().await.unwrap(), "https");
     assert_eq!(gateway.get("/api/orders/1").await.text, "http", "the plain port stays");
     assert!(ask(secure, 1).await.is_none());
+    keeps_to_the_standard_of_http2(secure, true, &[OTHER_BEGINNING]).await;
+    keeps_to_the_standard_of_http2(plain, false, &[OTHER_BEGINNING]).await;
     // Twice, as what works once may still hold on to the first.
     for next in [1, 0] {
         publish(folder.path(), PAIRS[next]);

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 use redis::{FromRedisValue, RedisError, Script};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use valerix_resilience::redis_client;
 
 /// What all answers together may occupy in memory. Unit: bytes.
 const MAX_HELD: usize = 8 * 1024 * 1024;
@@ -226,11 +227,8 @@ impl Redis {
 
     async fn connection(&self) -> Result<ConnectionManager, RedisError> {
         let connect = || async {
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(RESPONSE_TIMEOUT))
-                .set_response_timeout(Some(RESPONSE_TIMEOUT))
-                .set_number_of_retries(1);
-            ConnectionManager::new_with_config(redis::Client::open(self.url.as_str())?, config).await
+            let client = redis_client::open(&self.url)?;
+            redis_client::manager(client, RESPONSE_TIMEOUT, RESPONSE_TIMEOUT).await
         };
         self.shared.get_or_try_init(connect).await.cloned()
     }

@@ -16,6 +16,7 @@ use hyper::body::Frame;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use valerix_policy::guard::Protocol;
+use valerix_proxy::testing::{calls_of_every_kind_pass, grpc_echo};
 
 use super::support::{Running, Setup, eventually, nobody, serve};
 
@@ -36,6 +37,21 @@ fn trailers_only(status: &'static str) -> Response {
         .header("content-type", "application/grpc")
         .header("grpc-status", status)
         .body(Body::empty())
+        .unwrap()
+}
+
+/// An answer whose head says nothing yet, with these pieces behind it and then a status.
+fn after_pieces(pieces: &'static [&'static str], status: &'static str) -> Response {
+    let pieces = pieces
+        .iter()
+        .map(|piece| Frame::data(Bytes::from_static(piece.as_bytes())));
+    let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static(status))]);
+    let frames = pieces.chain([Frame::trailers(trailers)]).map(Ok::<_, std::io::Error>);
+    Response::builder()
+        .header("content-type", "application/grpc")
+        .body(Body::new(StreamBody::new(futures::stream::iter(
+            frames.collect::<Vec<_>>(),
+        ))))
         .unwrap()
 }
 
@@ -190,6 +206,98 @@ async fn a_call_with_a_key_on_a_declared_route_is_tried_again() {
     assert_eq!((seen.grpc.as_deref(), calls.swap(0, Ordering::Relaxed)), (Some("0"), 2));
     let seen = call(only(&guard.targets), &[]).await;
     assert_eq!((seen.grpc.as_deref(), calls.load(Ordering::Relaxed)), (Some("14"), 1));
+}
+
+/// A target whose first answer is that of `first` and whose others are good, behind a guard that may ask it twice; how often
+/// it was asked.
+async fn failing_first(first: impl Fn() -> Response + Clone + Send + Sync + 'static) -> (Running, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    let answers = any(move |request: Request| {
+        let (asked, first) = (counted.fetch_add(1, Ordering::Relaxed), first.clone());
+        async move {
+            request.into_body().collect().await.unwrap();
+            if asked == 0 { first() } else { with_trailers("0") }
+        }
+    });
+    let address = serve(Router::new().fallback(answers)).await;
+    let guard = Setup::new()
+        .target("stock", Protocol::H2c, &format!("http://{address}"))
+        .of_target(|target| {
+            target.idempotent_routes = vec!["POST /shop.Stock/Get".to_owned()];
+            target.retry.budget.percent = 100;
+            target.timeout.attempt = "2s".parse().unwrap();
+        })
+        .start()
+        .await;
+    (guard, calls)
+}
+
+async fn call_with_key(guard: &Running) -> Seen {
+    call(only(&guard.targets), &[("idempotency-key", "\"one\"")]).await
+}
+
+#[tokio::test]
+async fn unavailable_before_the_first_message_is_tried_again() {
+    let (guard, calls) = failing_first(|| after_pieces(&[], "14")).await;
+    let seen = call_with_key(&guard).await;
+    assert_eq!((seen.grpc.as_deref(), seen.body), (Some("0"), Bytes::from("message")));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn what_broke_off_before_the_first_message_is_tried_again() {
+    let (guard, calls) = failing_first(|| {
+        let broken = futures::stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
+        let answer = Response::builder().header("content-type", "application/grpc");
+        answer.body(Body::from_stream(broken)).unwrap()
+    })
+    .await;
+    assert_eq!(call_with_key(&guard).await.grpc.as_deref(), Some("0"));
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+}
+
+/// What nobody can take back is not done again, and what is the caller's business neither.
+#[tokio::test]
+async fn after_a_message_and_for_another_status_nothing_is_tried_again() {
+    for (pieces, status) in [(&["first"][..], "14"), (&[], "5"), (&[], "8"), (&[], "13")] {
+        let (guard, calls) = failing_first(move || after_pieces(pieces, status)).await;
+        let seen = call_with_key(&guard).await;
+        assert_eq!(
+            (seen.grpc.as_deref(), &*seen.body),
+            (Some(status), pieces.concat().as_bytes())
+        );
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "{status}");
+    }
+}
+
+/// A stream whose first message takes its time is no failure, and its head is not kept from the caller for ever.
+#[tokio::test]
+async fn a_head_is_not_held_back_for_as_long_as_an_attempt_may_take() {
+    let (guard, _) = failing_first(|| {
+        let late = futures::stream::pending::<std::io::Result<Bytes>>();
+        let answer = Response::builder().header("content-type", "application/grpc");
+        answer.body(Body::from_stream(late)).unwrap()
+    })
+    .await;
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let request = request(only(&guard.targets), &[("idempotency-key", "\"one\"")]);
+    let answer = client.request(request).await.unwrap();
+    assert!(!answer.headers().contains_key("valerix-problem"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn calls_of_every_kind_pass_to_the_application_and_to_a_target() {
+    let address = grpc_echo().await;
+    let guard = Setup::new()
+        .inbound("grpc", Protocol::H2c, address)
+        .inbound("http", Protocol::Http, address)
+        .target("echo", Protocol::H2c, &format!("http://{address}"))
+        .start()
+        .await;
+    for place in guard.inbound.values().chain(guard.targets.values()) {
+        calls_of_every_kind_pass(*place).await;
+    }
 }
 
 #[tokio::test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use valerix_policy::guard::{Protocol, UnknownHosts};
 use valerix_proxy::testing::{
-    Hop, Recorder, floods_end_their_connection_and_no_other, heads_of_http2_are_read_in_one_way,
-    no_request_hides_in_another, slow_clients_are_let_go_of, who_waits_to_send_is_told_to,
+    Hop, OTHER_BEGINNING, Recorder, floods_end_their_connection_and_no_other, heads_of_http2_are_read_in_one_way,
+    keeps_to_the_standard_of_http2, no_request_hides_in_another, slow_clients_are_let_go_of,
+    who_waits_to_send_is_told_to,
 };
 
 use super::support::{Running, Setup, closed};
@@ -41,6 +42,15 @@ async fn heads_of_http2_become_one_request_or_none() {
     let guard = in_front_of(&recorder).await;
     for place in [guard.inbound["http"], guard.targets["stock"]] {
         heads_of_http2_are_read_in_one_way(Hop::Guard, place, &recorder).await;
+    }
+}
+
+#[tokio::test]
+async fn every_listener_keeps_to_the_standard_of_http2() {
+    let recorder = Recorder::http2().await;
+    let guard = in_front_of(&recorder).await;
+    for place in [guard.inbound["http"], guard.targets["stock"]] {
+        keeps_to_the_standard_of_http2(place, false, &[OTHER_BEGINNING]).await;
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::extract::Request;
 use axum::routing::any;
 use bytes::Bytes;
-use http::Version;
+use futures::StreamExt;
+use http::header::CONNECTION;
+use http::{HeaderMap, HeaderValue, Version};
 use http_body_util::{BodyExt, Full};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -17,10 +20,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use valerix_kit::server::{Stream, serve_secured};
 use valerix_kit::testing::service_args;
+use valerix_policy::guard::Protocol;
 use valerix_proxy::{Sending, SendingError, Speaks, Tls, Upstream};
 use valerix_resilience::{CallError, Resilience};
 
-use super::support::{PATIENCE, eventually};
+use super::support::{PATIENCE, Setup, eventually};
 
 /// Two pairs for `localhost`, each its own authority, for tests alone.
 const PAIRS: [[&str; 2]; 2] = [
@@ -34,10 +38,46 @@ const PAIRS: [[&str; 2]; 2] = [
     ],
 ];
 
+/// One whose time was a day of the year 2020.
+const EXPIRED: [&str; 2] = [
+    include_str!("certificates/expired.pem"),
+    include_str!("certificates/expired.key.pem"),
+];
+
 /// A service that says by what it was asked.
 async fn secured() -> SocketAddr {
-    let chain = vec![CertificateDer::from_pem_slice(PAIRS[0][0].as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(PAIRS[0][1].as_bytes()).unwrap();
+    showing(Arc::default()).await
+}
+
+/// The same, with the certificate of the pair whose number this is; the third is the one that has expired.
+async fn showing(pair: Arc<AtomicUsize>) -> SocketAddr {
+    let acceptors = [PAIRS[0], PAIRS[1], EXPIRED].map(acceptor);
+    let told = any(|request: Request| async move {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        // Where it can be, each connection is for one request, so that each request sees what is believed now.
+        let close = (parts.version == Version::HTTP_11).then_some((CONNECTION, HeaderValue::from_static("close")));
+        let text = format!("{:?} {}", parts.version, String::from_utf8_lossy(&body));
+        (HeaderMap::from_iter(close), text)
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve_secured(
+        listener,
+        Arc::new(move |stream| {
+            let acceptor = acceptors[pair.load(Ordering::SeqCst)].clone();
+            Box::pin(async move { Ok(Box::new(acceptor.accept(stream).await?) as Box<dyn Stream>) })
+        }),
+        Router::new().fallback(told),
+        service_args("bank").limits(),
+        CancellationToken::new(),
+    ));
+    address
+}
+
+fn acceptor([certificate, key]: [&str; 2]) -> TlsAcceptor {
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let mut config = builder
@@ -46,25 +86,7 @@ async fn secured() -> SocketAddr {
         .with_single_cert(chain, key)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let told = any(|request: Request| async move {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        format!("{:?} {}", parts.version, String::from_utf8_lossy(&body))
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(serve_secured(
-        listener,
-        Arc::new(move |stream| {
-            let acceptor = acceptor.clone();
-            Box::pin(async move { Ok(Box::new(acceptor.accept(stream).await?) as Box<dyn Stream>) })
-        }),
-        Router::new().fallback(told),
-        service_args("bank").limits(),
-        CancellationToken::new(),
-    ));
-    address
+    TlsAcceptor::from(Arc::new(config))
 }
 
 /// A call by `version`, of who believes the authority of `pair`.
@@ -147,4 +169,79 @@ fn a_bundle_without_certificates_is_none() {
         error.contains("bundle.pem") && error.contains("there is none"),
         "{error}"
     );
+}
+
+/// A ConfigMap that is there later than the pod, and a certificate that another authority signs while requests flow.
+#[tokio::test]
+async fn authorities_of_a_target_may_come_late_and_follow_its_certificates_without_a_failed_request() {
+    let shown = Arc::new(AtomicUsize::new(0));
+    let address = showing(Arc::clone(&shown)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("bank.pem");
+    let publish = |text: &str| {
+        std::fs::write(folder.path().join("new"), text).unwrap();
+        std::fs::rename(folder.path().join("new"), &bundle).unwrap();
+    };
+    let guard = Setup::new()
+        .target("bank", Protocol::Http, &format!("https://{address}"))
+        .of_listener(|listener| {
+            listener.authorities = Some(bundle.to_str().unwrap().to_owned());
+            listener.server_name = Some("localhost".to_owned());
+        })
+        .of_target(|target| {
+            target.retry.max_attempts = 1;
+            target.circuit_breaker.consecutive_failures = Some(2);
+            target.circuit_breaker.open_duration = "1s".parse().unwrap();
+        })
+        .start()
+        .await;
+    let client = reqwest::Client::new();
+    let ask = || async {
+        let answer = client.get(format!("{}/charges", guard.target())).send().await.unwrap();
+        (
+            answer.status().as_u16(),
+            answer.headers().get("valerix-problem").cloned(),
+        )
+    };
+    let state = || async { guard.report().await["circuitBreakers"][0]["state"].clone() };
+    for _ in 0..2 {
+        let (status, problem) = ask().await;
+        assert_eq!((status, problem.unwrap().to_str().unwrap()), (502, "unreachable"));
+    }
+    assert_eq!(state().await, "Open", "the breaker counts it");
+    publish(&[PAIRS[0][0], PAIRS[1][0]].concat());
+    eventually("the authorities are believed, and the circuit is closed", || async {
+        (ask().await.0 == 200 && state().await == "Closed").then_some(())
+    })
+    .await;
+    for next in [1, 0] {
+        // Eight at a time, so that some are under way when the certificate changes.
+        let flow = futures::stream::iter(0..80).for_each_concurrent(8, |number| {
+            let (ask, shown) = (&ask, &shown);
+            async move {
+                if number == 40 {
+                    shown.store(next, Ordering::SeqCst);
+                }
+                assert_eq!(ask().await.0, 200, "request {number}");
+            }
+        });
+        flow.await;
+    }
+    publish(PAIRS[1][0]);
+    eventually("it is believed no more", || async {
+        (ask().await.0 == 502).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_named_as_the_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("bundle.pem");
+    std::fs::write(&bundle, EXPIRED[0]).unwrap();
+    let address = showing(Arc::new(AtomicUsize::new(2))).await;
+    let error = call_with(&Tls::believing(&bundle).unwrap(), address, Version::HTTP_11)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("expired"), "{error}");
 }

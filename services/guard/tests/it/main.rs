@@ -17,6 +17,7 @@ mod https;
 mod idempotency;
 mod memory;
 mod process;
+mod reload;
 mod support;
 mod targets;
 mod tcp;

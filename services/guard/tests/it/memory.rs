@@ -15,6 +15,11 @@ const AT_REST: u64 = 40 * 1024 * 1024;
 const FOR_EACH: u64 = 32 * 1024;
 const IDLE: u64 = 1_000;
 
+/// Readers that do not read, and what may be held for each: far less than the body.
+const READERS: u64 = 200;
+const OF_EACH: u64 = 384 * 1024;
+const LARGE: usize = 2 * 1024 * 1024;
+
 /// What may be held of bodies on their way, each way.
 const ON_THE_WAY: u64 = 20 * 1024 * 1024;
 const GIGABYTE: u64 = 1024 * 1024 * 1024;
@@ -39,6 +44,29 @@ async fn a_thousand_idle_connections_cost_little() {
         guard.started
     );
     assert!(held < IDLE * FOR_EACH, "{held} bytes are held for {IDLE} connections");
+}
+
+/// Readers that have taken the head of an answer and look away. What is on its way to each comes to rest, and is bounded.
+#[tokio::test]
+async fn readers_that_do_not_read_hold_little_of_what_they_asked_for() {
+    let body = vec![7_u8; LARGE];
+    let application = serve(Router::new().route("/", get(move || std::future::ready(body.clone())))).await;
+    let guard = Guard::start(application, &[]).await;
+    let at_rest = guard.resident();
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut stream = guard.connect().await;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
+        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"));
+        readers.push(stream);
+    }
+    // One that reads gets all of it, beside all that do not.
+    let mut last = readers.pop().unwrap();
+    let taken = tokio::io::copy(&mut (&mut last).take(LARGE as u64), &mut tokio::io::sink()).await;
+    assert_eq!(taken.unwrap(), LARGE as u64);
+    let held = guard.most().saturating_sub(at_rest);
+    println!("{held} bytes were held for {READERS} readers at most");
+    assert!(held < READERS * OF_EACH, "{held} bytes were held");
 }
 
 #[tokio::test]

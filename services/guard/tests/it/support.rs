@@ -59,8 +59,16 @@ impl Setup {
             protocol,
             listen: 0,
             url: Some(url.to_owned()),
+            authorities: None,
+            server_name: None,
         });
         self.policy.targets.push(Target::named(name));
+        self
+    }
+
+    /// The listener of the target that was named last.
+    pub fn of_listener(mut self, change: impl FnOnce(&mut TargetListener)) -> Self {
+        change(self.config.wiring.targets.last_mut().unwrap());
         self
     }
 

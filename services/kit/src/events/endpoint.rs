@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use super::consumer::Consumer;
 use super::refill::Refiller;
 use super::relay::Relay;
 use super::replay::Replays;
 use super::republish::Republisher;
-use super::transactional::InTransaction;
+use super::transactional::{Beginning, InTransaction};
 use super::{EventBus, Subscription, TransactionalHandler};
 use crate::args::ServiceArgs;
 use crate::metrics::Metrics;
@@ -71,8 +73,23 @@ impl Endpoint {
         self.relay.clone()
     }
 
-    /// Hands the events of `topics` to `handler`, each event once for the whole `group`.
+    /// Hands the events of `topics` to `handler`, each event once for the whole `group`: those since the service is there.
     pub fn consume(&self, group: &'static str, topics: &[&str], handler: impl TransactionalHandler) {
+        self.consume_from(Beginning::Birth, group, topics, handler);
+    }
+
+    /// As [`consume`](Self::consume), and a new group gets all that outboxes keep from before there was this service.
+    pub fn consume_everything(&self, group: &'static str, topics: &[&str], handler: impl TransactionalHandler) {
+        self.consume_from(Beginning::Everything, group, topics, handler);
+    }
+
+    fn consume_from(
+        &self,
+        beginning: Beginning,
+        group: &'static str,
+        topics: &[&str],
+        handler: impl TransactionalHandler,
+    ) {
         let subscription = Subscription {
             topics: topics.iter().map(|topic| (*topic).to_owned()).collect(),
             group: group.to_owned(),
@@ -83,6 +100,8 @@ impl Endpoint {
             pool: self.database.pool().clone(),
             relay: self.relay.clone(),
             group,
+            beginning,
+            birth: OnceCell::new(),
             handler,
         });
         let consumer = Consumer::new(Arc::clone(&self.bus), subscription, handler, self.metrics.clone());

@@ -3,6 +3,7 @@
 //! The writing functions take the connection of the transaction that makes the event true. The table is created by the
 //! service's own migrations from the files in `migrations/` of this crate.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -151,32 +152,21 @@ pub(super) async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
     .await
 }
 
-/// An event that was published.
-#[derive(FromRow)]
-struct PublishedRow {
-    #[sqlx(flatten)]
-    row: Row,
-    published_at: DateTime<Utc>,
-}
-
-/// An event that was published, and when that was done last.
-pub(super) struct Published {
-    pub(super) event: Event,
-    pub(super) published_at: DateTime<Utc>,
-}
+/// The last event that was read of many: when it was written, and its id.
+pub(super) type Place = (DateTime<Utc>, Uuid);
 
 /// Up to `limit` published events that were written from `since` (or ever) until before `until`, oldest first, behind the
-/// one that was written at a time and has an id.
+/// one at `after`.
 pub(super) async fn published(
     pool: &PgPool,
     since: Option<DateTime<Utc>>,
     until: DateTime<Utc>,
-    after: Option<(DateTime<Utc>, Uuid)>,
+    after: Option<Place>,
     limit: i64,
-) -> Result<Vec<Published>, sqlx::Error> {
+) -> Result<Vec<Event>, sqlx::Error> {
     let (at, id) = after.unzip();
-    let rows: Vec<PublishedRow> = sqlx::query_as(
-        "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at, published_at FROM outbox \
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox \
          WHERE created_at >= coalesce($3, $1, '-infinity') AND created_at < $2 AND published_at IS NOT NULL \
            AND ($3::timestamptz IS NULL OR (created_at, event_id) > ($3, $4::uuid)) \
          ORDER BY created_at, event_id LIMIT $5",
@@ -188,11 +178,36 @@ pub(super) async fn published(
     .bind(limit)
     .fetch_all(pool)
     .await?;
-    let published = |PublishedRow { row, published_at }| Published {
-        event: row.into(),
-        published_at,
-    };
-    Ok(rows.into_iter().map(published).collect())
+    Ok(rows.into_iter().map(Event::from).collect())
+}
+
+/// As [`published`], of these topics alone, each from the moment on at which something was published to it last that is
+/// wanted, or ever.
+pub(super) async fn published_to(
+    pool: &PgPool,
+    topics: &BTreeMap<String, Option<DateTime<Utc>>>,
+    until: DateTime<Utc>,
+    after: Option<Place>,
+    limit: i64,
+) -> Result<Vec<Event>, sqlx::Error> {
+    let (at, id) = after.unzip();
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox \
+         JOIN unnest($1::text[], $2::timestamptz[]) AS wanted (name, since) ON topic = name \
+         WHERE created_at >= coalesce($4, '-infinity') AND created_at < $3 \
+           AND published_at >= coalesce(since, '-infinity') \
+           AND ($4::timestamptz IS NULL OR (created_at, event_id) > ($4, $5::uuid)) \
+         ORDER BY created_at, event_id LIMIT $6",
+    )
+    .bind(topics.keys().cloned().collect::<Vec<_>>())
+    .bind(topics.values().copied().collect::<Vec<_>>())
+    .bind(until)
+    .bind(at)
+    .bind(id)
+    .bind(limit)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(Event::from).collect())
 }
 
 /// They are on their streams as of now.

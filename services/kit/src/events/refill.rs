@@ -40,7 +40,7 @@ pub struct Refilling {
     /// Since when each topic is to be published again. `None`: from the first event on.
     since: BTreeMap<String, Option<DateTime<Utc>>>,
     until: DateTime<Utc>,
-    after: Option<(DateTime<Utc>, Uuid)>,
+    after: Option<outbox::Place>,
     published: BTreeMap<String, u64>,
 }
 
@@ -60,12 +60,6 @@ impl Refilling {
             after: None,
             published: BTreeMap::new(),
         }
-    }
-
-    fn wants(&self, row: &outbox::Published) -> bool {
-        self.since
-            .get(&row.event.topic)
-            .is_some_and(|since| since.is_none_or(|since| row.published_at >= since))
     }
 }
 
@@ -140,41 +134,35 @@ impl Refiller {
     }
 
     async fn publish_page(&self, work: &mut Refilling) -> Result<Page, RepublishError> {
-        let page = outbox::published(&self.pool, None, work.until, work.after, PAGE)
+        let mut page = outbox::published_to(&self.pool, &work.since, work.until, work.after, PAGE)
             .await
             .map_err(RepublishError::Database)?;
         if page.is_empty() {
             return Ok(Page::Last);
         }
         let mut room: BTreeMap<String, usize> = BTreeMap::new();
-        let (mut wanted, mut last) = (vec![], None);
-        for row in page {
-            let at = (row.event.occurred_at, row.event.id);
-            if work.wants(&row) {
-                let topic = &row.event.topic;
-                if !room.contains_key(topic) {
-                    let free = self.bus.room(topic).await.map_err(RepublishError::Bus)?;
-                    room.insert(topic.clone(), free);
-                }
-                match room.get_mut(topic) {
-                    Some(free @ 1..) => *free -= 1,
-                    // The page ends where a stream has no room.
-                    _ => break,
-                }
-                wanted.push(row.event);
+        let mut fitting = 0;
+        for event in &page {
+            if !room.contains_key(&event.topic) {
+                let free = self.bus.room(&event.topic).await.map_err(RepublishError::Bus)?;
+                room.insert(event.topic.clone(), free);
             }
-            last = Some(at);
+            match room.get_mut(&event.topic) {
+                Some(free @ 1..) => *free -= 1,
+                // The page ends where a stream has no room.
+                _ => break,
+            }
+            fitting += 1;
         }
-        let Some(last) = last else {
+        page.truncate(fitting);
+        let Some(last) = page.last() else {
             return Ok(Page::NoRoom);
         };
-        if !wanted.is_empty() {
-            super::republish::publish_again(&self.pool, &*self.bus, &self.metrics, &wanted).await?;
+        super::republish::publish_again(&self.pool, &*self.bus, &self.metrics, &page).await?;
+        work.after = Some((last.occurred_at, last.id));
+        for event in page {
+            *work.published.entry(event.topic).or_default() += 1;
         }
-        for event in &wanted {
-            *work.published.entry(event.topic.clone()).or_default() += 1;
-        }
-        work.after = Some(last);
         Ok(Page::Published)
     }
 

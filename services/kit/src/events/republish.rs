@@ -42,8 +42,8 @@ pub struct Begun {
     complete: DateTime<Utc>,
     /// What is written later goes to a bus that has lost nothing since.
     until: DateTime<Utc>,
-    /// The last event that was published again: when it was written, and its id.
-    after: Option<(DateTime<Utc>, Uuid)>,
+    /// The last event that was published again.
+    after: Option<outbox::Place>,
     count: u64,
 }
 
@@ -152,7 +152,6 @@ impl Republisher {
         let page = outbox::published(&self.pool, since, work.until, work.after, PAGE)
             .await
             .map_err(RepublishError::Database)?;
-        let page: Vec<Event> = page.into_iter().map(|row| row.event).collect();
         let Some(last) = page.last() else {
             return Ok(false);
         };

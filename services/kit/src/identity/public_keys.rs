@@ -54,7 +54,14 @@ pub(super) struct AuthService(pub(super) ResilientClient);
 impl PublicKeys for AuthService {
     async fn fetch(&self) -> Result<Value, FetchError> {
         let in_words = |error: &dyn std::fmt::Display| FetchError(error.to_string());
-        let answer = self.0.get(KEYS_PATH).send().await.map_err(|error| in_words(&error))?;
+        // Asked for again by itself, and by every service at once where all of them start.
+        let answer = self
+            .0
+            .get(KEYS_PATH)
+            .beside_circuits()
+            .send()
+            .await
+            .map_err(|error| in_words(&error))?;
         if !answer.status().is_success() {
             return Err(FetchError(format!("auth answered {}", answer.status())));
         }

@@ -71,7 +71,7 @@ async fn the_service_of_the_guide_does_what_the_guide_says() {
     assert_eq!(server.get("/api/points").await.status, 401);
     assert_eq!(points().await, 0);
 
-    // A purchase of 499.90, told twice.
+    // A purchase of 499.90, told twice, counts once.
     let streams = valerix_kit::events::redis_streams::RedisStreams::open(&bus);
     let order = Event {
         id: event_id("order:1", 2),
@@ -83,7 +83,13 @@ async fn the_service_of_the_guide_does_what_the_guide_says() {
         payload: json!({"order_id": Uuid::nil(), "user_id": user, "amount_minor": 49_990, "currency": "EUR"}),
         traceparent: String::new(),
     };
-    for outcome in streams.publish(&[order.clone(), order]).await {
+    // Nor one of before there was this service.
+    let before = Event {
+        id: event_id("order:0", 2),
+        occurred_at: order.occurred_at - chrono::TimeDelta::hours(2),
+        ..order.clone()
+    };
+    for outcome in streams.publish(&[before, order.clone(), order]).await {
         outcome.unwrap();
     }
     eventually("the points are there", || async {
@@ -123,4 +129,29 @@ async fn the_service_of_the_guide_does_what_the_guide_says() {
         .await
         .unwrap();
     assert_eq!(told, [("PointsRedeemed".to_owned(), 400)]);
+}
+
+#[tokio::test]
+async fn a_release_goes_on_with_the_schema_of_the_next_one() {
+    let (database, bus) = (TestDatabase::create().await, bus_args());
+    let start = async || {
+        let mut config =
+            loyalty::Config::parse_from(["loyalty", "--database-url=postgres://db", "--redis-url=redis://bus"]);
+        config.service = service_args("loyalty");
+        config.database = database.args();
+        config.bus = bus.clone();
+        TestServer::start(loyalty::build(config).await.unwrap()).await
+    };
+    drop(start().await);
+    let next = "ALTER TABLE points ADD COLUMN tier text NOT NULL DEFAULT 'new';
+        INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (9999, 'of the next release', true, '\\x00', 1)";
+    sqlx::raw_sql(next).execute(&database.pool().await).await.unwrap();
+    let server = start().await;
+    let answer = server.get("/api/points").await;
+    assert_eq!(
+        (answer.status, &answer.body()["points"]),
+        (200, &json!(0)),
+        "{answer:?}"
+    );
 }

@@ -96,7 +96,7 @@ async fn a_payment_that_dies_between_its_two_commits_charges_once() {
             (shop.ledger().await.len() == 1).then_some(())
         })
         .await;
-        shop.signal_kill("payment");
+        shop.signal("payment", "-KILL");
     });
     let answer = answer.unwrap();
     assert_eq!(
@@ -185,7 +185,7 @@ async fn an_order_that_expires_after_its_charge_was_made_is_refunded_and_its_sto
             (shop.ledger().await.len() == 1).then_some(())
         })
         .await;
-        shop.signal_kill("payment");
+        shop.signal("payment", "-KILL");
     });
     shop.kill("payment");
     sqlx::query("UPDATE orders SET expires_at = now()")

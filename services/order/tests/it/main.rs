@@ -4,14 +4,13 @@
 
 mod access;
 mod bad_input;
+mod campaigns;
 mod changes;
 mod end;
 mod faults;
 mod history;
-mod kills;
 mod orders;
 mod owners;
-mod restarts;
 mod saga;
 mod shop;
 mod store;

@@ -8,6 +8,8 @@
 
 mod floods;
 mod frames;
+mod grpc;
+mod h2spec;
 mod pseudo_headers;
 mod recorder;
 mod slow;
@@ -20,6 +22,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub use self::floods::floods_end_their_connection_and_no_other;
+pub use self::grpc::{ECHO, calls_of_every_kind_pass, grpc_echo};
+pub use self::h2spec::{OTHER_BEGINNING, keeps_to_the_standard_of_http2};
 pub use self::pseudo_headers::heads_of_http2_are_read_in_one_way;
 pub use self::recorder::{Recorder, Seen};
 pub use self::slow::{slow_clients_are_let_go_of, who_waits_to_send_is_told_to};

@@ -69,6 +69,23 @@ struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChosenAddress(pub SocketAddr);
 
+/// Extension of a request that a [`TargetLayer`] lets through and may send again. It is worth waiting a little for what shows
+/// that an answer is none, as only what nobody was told of yet can be repeated.
+///
+/// ```
+/// use valerix_resilience::MayRepeat;
+///
+/// /// Whether to look at the beginning of an answer's body before its head is handed on.
+/// fn is_worth_a_look<B>(request: &http::Request<B>) -> bool {
+///     request.extensions().get::<MayRepeat>().is_some()
+/// }
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(MayRepeat);
+/// assert!(is_worth_a_look(&request));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MayRepeat;
+
 /// Extension of a request to a [`TargetLayer`] whose body is a stream, which nobody can send twice: it is sent once, and
 /// its attempt may take `patience`, whatever the document's own times, for who sends a stream also decides how long that
 /// takes. Whoever makes the inner service watches over the time from the body's end to the answer.
@@ -231,7 +248,9 @@ where
         repeatable: once.is_none() && retry::is_repeatable(method, has_key, declared),
         once: once.is_some(),
         read: matches!(*method, Method::GET | Method::HEAD),
+        judged: true,
     };
+    let repeatable = call.repeatable && policy.retry.max_attempts > 1;
     let importance = request.extensions().get::<Priority>().copied();
     let importance = importance.or_else(CurrentPriority::get);
     let judge = HttpJudge {
@@ -244,6 +263,9 @@ where
         priority::stamp(request.headers_mut(), importance);
         if let Some(address) = attempt.address {
             request.extensions_mut().insert(ChosenAddress(address));
+        }
+        if repeatable {
+            request.extensions_mut().insert(MayRepeat);
         }
         let cut = shared.faults.cuts_calls_to(target.name());
         let inner = inner.clone();

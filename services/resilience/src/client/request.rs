@@ -45,6 +45,7 @@ pub struct RequestBuilder {
     body: Body,
     deadline: Option<Deadline>,
     patience: Option<Duration>,
+    beside_circuits: bool,
     mistake: Option<String>,
 }
 
@@ -66,6 +67,7 @@ impl RequestBuilder {
             body: Body::Empty,
             deadline: None,
             patience: None,
+            beside_circuits: false,
             mistake: None,
         }
     }
@@ -159,6 +161,14 @@ impl RequestBuilder {
         self
     }
 
+    /// Sends it once whatever the target's circuit says, and does not tell the circuit how that ended: for a poll that
+    /// comes back by itself at a pace of its own. Its failures while the target starts must not shut out those who come
+    /// when it has started.
+    pub fn beside_circuits(mut self) -> Self {
+        self.beside_circuits = true;
+        self
+    }
+
     /// Sends it, repeats it where that is allowed, and returns the answer's head, of whatever status.
     ///
     /// # Errors
@@ -188,9 +198,10 @@ impl RequestBuilder {
             policy: &policy,
             balancer: balancer.as_ref(),
             deadline: Deadline::earliest(self.deadline, Deadline::current()),
-            repeatable: !once && retry::is_repeatable(&self.method, has_key, declared),
+            repeatable: !once && !self.beside_circuits && retry::is_repeatable(&self.method, has_key, declared),
             once,
             read: matches!(self.method, Method::GET | Method::HEAD),
+            judged: !self.beside_circuits,
         };
         let judge = HttpJudge {
             classify: inner.classify.as_ref(),

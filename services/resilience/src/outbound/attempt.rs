@@ -25,7 +25,7 @@ pub(super) struct Route<'call> {
     /// When the attempt ends.
     pub(super) end: Instant,
     bound: Bound,
-    /// The permit of the target's breaker; none with breakers of scope `Host`.
+    /// The permit of the target's breaker; none with breakers of scope `Host`, and none for a call beside the circuits.
     shared: Option<Permit<'call>>,
     per_host: bool,
     /// Addresses left so far.
@@ -101,8 +101,8 @@ impl<'call, J, F> CallState<'call, J, F> {
     fn enter(&self, kind: Kind, now: Instant) -> Result<Route<'call>, CallError> {
         let Self { call, .. } = self;
         let balanced = call.balancer.is_some_and(|balancer| balancer.len() > 0);
-        let per_host = call.policy.scope == BreakerScope::Host && balanced;
-        let shared = if per_host {
+        let per_host = call.judged && call.policy.scope == BreakerScope::Host && balanced;
+        let shared = if per_host || !call.judged {
             None
         } else {
             let permit = call.target.breaker.try_acquire();

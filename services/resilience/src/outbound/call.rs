@@ -32,6 +32,8 @@ pub(crate) struct Call<'call> {
     pub(crate) once: bool,
     /// Whether it is a read that a second one may race.
     pub(crate) read: bool,
+    /// Whether circuits are asked, and told how it ended.
+    pub(crate) judged: bool,
 }
 
 impl Call<'_> {

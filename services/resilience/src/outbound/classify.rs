@@ -43,7 +43,7 @@ pub trait HttpHead {
 impl<B> HttpHead for http::Response<B> {
     fn head(&self) -> Head<'_> {
         Head {
-            status: grpc::effective(self.status(), self.headers()),
+            status: grpc::effective(self.status(), self.headers(), self.extensions().get()),
             headers: self.headers(),
         }
     }
@@ -57,7 +57,7 @@ impl<B> HttpHead for http::Response<B> {
 impl HttpHead for reqwest::Response {
     fn head(&self) -> Head<'_> {
         Head {
-            status: grpc::effective(self.status(), self.headers()),
+            status: grpc::effective(self.status(), self.headers(), None),
             headers: self.headers(),
         }
     }

@@ -5,12 +5,35 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// The status that an answer has in effect: of gRPC's own, where its head has one, the kin in HTTP.
-pub(super) fn effective(status: StatusCode, headers: &HeaderMap) -> StatusCode {
-    if status != StatusCode::OK || !headers.contains_key(GRPC_STATUS) || !is_grpc(headers) {
+/// Extension of an answer of gRPC that ended before its first message: what stood behind its body. Who sends requests and
+/// has waited for that says it so, and the status in it is judged as one in the head is.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, Response};
+/// use valerix_resilience::TrailersBeforeMessages;
+/// use valerix_resilience::layers::HttpHead;
+///
+/// let mut trailers = HeaderMap::new();
+/// trailers.insert("grpc-status", HeaderValue::from_static("14"));
+/// let mut answer = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+/// answer.extensions_mut().insert(TrailersBeforeMessages(trailers));
+/// assert_eq!(answer.head().status, 503);
+/// ```
+#[derive(Clone, Debug)]
+pub struct TrailersBeforeMessages(pub HeaderMap);
+
+/// The status that an answer has in effect: of gRPC's own, where its head has one or all else is `behind` it, the kin in
+/// HTTP.
+pub(super) fn effective(
+    status: StatusCode,
+    headers: &HeaderMap,
+    behind: Option<&TrailersBeforeMessages>,
+) -> StatusCode {
+    let telling = behind.map_or(headers, |TrailersBeforeMessages(trailers)| trailers);
+    if status != StatusCode::OK || !telling.contains_key(GRPC_STATUS) || !is_grpc(headers) {
         return status;
     }
-    kin(headers).unwrap_or(status)
+    kin(telling).unwrap_or(status)
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -43,7 +66,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
             headers.insert(GRPC_STATUS, HeaderValue::from_static(status));
-            effective(StatusCode::OK, &headers).as_u16()
+            effective(StatusCode::OK, &headers, None).as_u16()
         };
         for (status, kin) in [
             ("0", 200),
@@ -60,6 +83,9 @@ mod tests {
             assert_eq!(seen("application/grpc+proto", status), kin, "{status}");
         }
         assert_eq!(seen("application/json", "14"), 200, "no answer of gRPC");
-        assert_eq!(effective(StatusCode::BAD_GATEWAY, &HeaderMap::new()).as_u16(), 502);
+        assert_eq!(
+            effective(StatusCode::BAD_GATEWAY, &HeaderMap::new(), None).as_u16(),
+            502
+        );
     }
 }

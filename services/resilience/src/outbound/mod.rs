@@ -29,6 +29,7 @@ mod target;
 
 pub use self::classify::{Classify, DefaultClassify, Head, HttpHead};
 pub use self::error::CallError;
+pub use self::grpc::TrailersBeforeMessages;
 pub use self::pipeline::{Occupied, OperationError, Pipeline};
 pub use self::resolve::{ClusterResolver, Endpoint, Resolve, Resolving, SystemResolver};
 pub use self::sent::Sent;

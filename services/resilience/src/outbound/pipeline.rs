@@ -184,6 +184,7 @@ impl<T, E> Pipeline<T, E> {
             repeatable: self.repeat_if.is_some(),
             once: false,
             read: false,
+            judged: true,
         };
         let completed = execute(call, self, |attempt| {
             let operation = Deadline::at(attempt.end).around_call(&operation);

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::{any, get};
 use http::{HeaderMap, StatusCode};
-use valerix_resilience::policy::{CircuitState, Policy};
+use valerix_resilience::policy::{BreakerScope, CircuitState, Policy};
 use valerix_resilience::{CallError, Deadline, Problem, Resilience, ResilientClient};
 
 use crate::support::{Seen, dead_address, eventually, policy, serve, with_policy};
@@ -243,6 +243,40 @@ async fn nobody_there_is_a_connect_error_that_opens_the_circuit() {
     assert!(matches!(error, CallError::Connect { attempts: 1, .. }), "{error}");
     assert!(!error.may_have_acted());
     assert_eq!(state(&client), CircuitState::Open);
+}
+
+#[tokio::test]
+async fn a_poll_beside_the_circuits_neither_opens_one_nor_minds_one_that_is_open() {
+    for scope in [BreakerScope::Target, BreakerScope::Host] {
+        let (url, seen) = upstream(&[503]).await;
+        let settings = policy(|_, target| {
+            target.circuit_breaker.consecutive_failures = Some(1);
+            target.circuit_breaker.scope = scope;
+            target.retry.max_attempts = 1;
+        });
+        let (resilience, client) = client(&settings, url).await;
+        let open = || {
+            let breakers = resilience.report().circuit_breakers.into_iter();
+            breakers.filter(|breaker| breaker.state == CircuitState::Open).count()
+        };
+        for polls in 1..=5 {
+            let answer = client.get("/keys").beside_circuits().send().await.unwrap();
+            assert_eq!(
+                (answer.status(), seen.count()),
+                (StatusCode::SERVICE_UNAVAILABLE, polls)
+            );
+        }
+        assert_eq!(open(), 0, "{scope:?}");
+        assert_eq!(
+            client.get("/").send().await.unwrap().status(),
+            StatusCode::SERVICE_UNAVAILABLE
+        );
+        assert_eq!(open(), 1, "{scope:?}");
+        let refused = client.get("/").send().await.unwrap_err();
+        assert!(matches!(refused, CallError::CircuitOpen { .. }));
+        assert!(client.get("/keys").beside_circuits().send().await.is_ok());
+        assert_eq!(open(), 1, "{scope:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 use super::*;
 use crate::chaos_experiment::probes::address::testing::Fixed;
+use crate::chaos_experiment::probes::mark::testing::mark;
 use axum::extract::RawQuery;
 use axum::http::HeaderMap;
 use axum::routing::get;
@@ -109,9 +110,9 @@ async fn a_service_and_an_address_are_asked_the_same_question() {
     };
     let resolver = Fixed(address);
     let service = of(json!({"service": "prometheus"}));
-    assert_eq!(asker.ask(&resolver, "shop", &service).await, ProbeResult::Passed);
+    assert_eq!(asker.ask(&resolver, &mark(), &service).await, ProbeResult::Passed);
     let url = of(json!({"url": format!("http://prometheus.monitoring.svc:{}/prefix/", address.port())}));
-    assert_eq!(asker.ask(&resolver, "shop", &url).await, ProbeResult::Passed);
+    assert_eq!(asker.ask(&resolver, &mark(), &url).await, ProbeResult::Passed);
     let seen = seen.lock().unwrap();
     assert_eq!(seen[0].1, "prometheus.shop.svc");
     assert!(
@@ -131,7 +132,7 @@ async fn nobody_there_is_no_failure_of_the_system_and_the_own_node_is_never_aske
         let text = format!("http://{place}:{}", address.port());
         serde_json::from_value(json!({"url": text, "query": "q", "comparator": ">", "value": 0})).unwrap()
     };
-    let result = asker.ask(&Fixed(address), "shop", &question("localhost")).await;
+    let result = asker.ask(&Fixed(address), &mark(), &question("localhost")).await;
     let ProbeResult::NotAsked(why) = result else {
         panic!("{result:?}")
     };
@@ -143,6 +144,6 @@ async fn nobody_there_is_no_failure_of_the_system_and_the_own_node_is_never_aske
     drop(listener);
     let service = json!({"service": "prometheus", "query": "q", "comparator": ">", "value": 0});
     let service = serde_json::from_value(service).unwrap();
-    let result = asker.ask(&Fixed(nobody), "shop", &service).await;
+    let result = asker.ask(&Fixed(nobody), &mark(), &service).await;
     assert!(matches!(result, ProbeResult::NotAsked(why) if why.starts_with("Prometheus did not answer")));
 }

@@ -12,7 +12,7 @@ fn editor(generation: i64) -> StatusEditor {
 #[test]
 fn the_time_to_recover_is_read_at_a_glance() {
     for (milliseconds, text) in [(1_440, "1.4s"), (75_000, "75.0s"), (0, "0.0s"), (-5, "0.0s")] {
-        assert_eq!(time_to_recover(TimeDelta::milliseconds(milliseconds)), text);
+        assert_eq!(course::time_to_recover(TimeDelta::milliseconds(milliseconds)), text);
     }
 }
 

@@ -364,3 +364,5 @@ fn a_time_that_the_clock_skips_runs_once() {
     let (_, until) = settle(&mut experiment, time("2026-03-29T01:00:10Z"));
     assert_eq!(until, Some(time("2026-03-30T00:30:00Z")));
 }
+
+mod zones;

@@ -48,9 +48,13 @@ pub struct Cluster {
     pub experiment: Option<ChaosExperiment>,
     pub version: u64,
     pub document: Option<String>,
+    /// Whether somebody removed the ConfigMap: pods go on with what they read last.
+    pub map_removed: bool,
     pub pods: Vec<PodModel>,
     pub service: ServiceView,
     pub stop_order: Option<String>,
+    /// UIDs that somebody else removed.
+    pub removed: Vec<String>,
     /// UIDs that an eviction really removed, in order.
     pub evicted: Vec<String>,
     /// Every eviction that reached the API server.
@@ -60,12 +64,14 @@ pub struct Cluster {
     pub refusal: Option<&'static str>,
     /// What the probe answers, by time.
     pub answer: fn(&Cluster, DateTime<Utc>) -> bool,
+    /// Whether the probe's question can be asked, by time.
+    pub askable: fn(&Cluster, DateTime<Utc>) -> bool,
     /// Requests that met the fault in each pod.
     pub hits: u64,
     /// How long the first answer takes that a process gets.
     pub first_answer_after: TimeDelta,
     /// While the process was away: since when, until when.
-    pub away: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    pub away: Vec<(DateTime<Utc>, DateTime<Utc>)>,
     // Memory of the process.
     pub samples: Option<Samples>,
     pub evictions: HashMap<String, EvictionResult>,
@@ -80,6 +86,7 @@ impl Cluster {
             experiment: Some(experiment(spec)),
             version: 1,
             document: None,
+            map_removed: false,
             pods,
             service: ServiceView {
                 admitted: true,
@@ -91,13 +98,15 @@ impl Cluster {
             },
             hits: 1,
             first_answer_after: TimeDelta::zero(),
-            away: None,
+            away: Vec::new(),
             stop_order: None,
+            removed: Vec::new(),
             evicted: Vec::new(),
             requests: Vec::new(),
             budget: false,
             refusal: None,
             answer: |_, _| true,
+            askable: |_, _| true,
             samples: None,
             evictions: HashMap::new(),
             mutations: 0,
@@ -143,7 +152,7 @@ impl Cluster {
             }),
             pods: self.pods.iter().map(|pod| pod.view.clone()).collect(),
             reports: reports.collect(),
-            document: Some(Document {
+            document: (!self.map_removed).then(|| Document {
                 uid: "map".into(),
                 resource_version: "1".into(),
                 faults: self.document.clone(),
@@ -164,10 +173,10 @@ impl Cluster {
             self.now = (self.now + TimeDelta::milliseconds(100)).min(end);
             let now = self.now;
             for pod in &mut self.pods {
-                if pod.document == self.document {
+                if self.map_removed || pod.document == self.document {
                     pod.document_since = now;
                 }
-                if pod.document != self.document && now - pod.document_since >= pod.reads_after {
+                if !self.map_removed && pod.document != self.document && now - pod.document_since >= pod.reads_after {
                     pod.document.clone_from(&self.document);
                     let entry = self
                         .document
@@ -233,7 +242,9 @@ impl Cluster {
         if !due {
             return;
         }
-        let result = if (self.answer)(self, self.now) {
+        let result = if !(self.askable)(self, self.now) {
+            ProbeResult::NotAsked("there is no Service order".into())
+        } else if (self.answer)(self, self.now) {
             ProbeResult::Passed
         } else {
             ProbeResult::Failed("status 503".into())
@@ -277,7 +288,7 @@ impl Cluster {
         self.evictions.clear();
         let since = self.now;
         self.pass(after);
-        self.away = Some((since, self.now));
+        self.away.push((since, self.now));
     }
 
     /// One look of the controller. Returns how long it wants to wait, or none when it has nothing to do.
@@ -357,7 +368,10 @@ impl Cluster {
                     self.experiment = None;
                 }
             }
-            Action::Lock(text) | Action::Release(text) => self.document = Some(text.clone()),
+            Action::Lock(text) | Action::Release(text) => {
+                assert!(!self.map_removed, "nobody writes what is not there");
+                self.document = Some(text.clone());
+            }
             Action::Evict { pod, uid, delete, .. } => {
                 self.requests.push(uid.clone());
                 let answer = self.evict(pod, uid, *delete);

@@ -8,6 +8,7 @@ use crate::{
 use serde_json::json;
 use sqlx::Executor;
 use std::fs;
+use tokio::process::Child;
 
 /// What a living database is beside its contents.
 const BESIDE: &str = "SELECT concat_ws('|', pg_get_userbyid(datdba), datconnlimit, datacl::text, shobj_description(d.oid, 'pg_database'),
@@ -107,6 +108,24 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
     assert!(restoring.databases(&previous).await.is_empty());
     assert_eq!(restoring.status()["databases"][0]["previousDropped"], true);
 
+    // Somebody else's database has the name by then: it was never replaced by this Restore.
+    restoring
+        .execute(
+            "postgres",
+            &format!("CREATE DATABASE {previous} ALLOW_CONNECTIONS false"),
+        )
+        .await;
+    put(&completed);
+    let ended = restoring
+        .harness
+        .ended(restoring.pod("other", &["--drop-previous"]), "other")
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(restoring.databases(&previous).await.contains_key(&previous));
+    let note = restoring.status()["databases"][0]["note"].to_string();
+    assert!(note.contains("another one has its name"), "{note}");
+    restoring.drop_databases(&previous).await;
+
     living.drop().await;
     for role in [owner, reader] {
         restoring.execute("postgres", &format!("DROP ROLE {role}")).await;
@@ -190,15 +209,21 @@ async fn what_is_bound_to_a_subscription_is_not_replaced() {
     living.drop().await;
 }
 
+/// A pod that has said that it swaps, and waits before it does.
+async fn about_to_swap(restoring: &Restoring) -> (Trap, Child) {
+    let trap = Trap::new("Swapping", Moment::After);
+    restoring.harness.api.set_trap(Some(trap.clone()));
+    let pod = restoring.pod("pod", &[]);
+    trap.bitten.notified().await;
+    (trap, pod)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rename_that_fails_opens_the_old_database_again() {
     let living = Database::new("living", SMALL).await;
     let mut restoring = Restoring::of(&[("orders", &living)]).await;
     restoring.replacing("orders", &living.name);
-    let trap = Trap::new("Swapping", Moment::After);
-    restoring.harness.api.set_trap(Some(trap.clone()));
-    let pod = restoring.pod("pod", &[]);
-    trap.bitten.notified().await;
+    let (trap, pod) = about_to_swap(&restoring).await;
     // The name that the old one is to get is taken at the last moment.
     let previous = valerix_crds::restore_runner::previous_name(&living.name, "2026-08-21");
     restoring
@@ -225,10 +250,7 @@ async fn half_a_swap_is_none() {
     let living = Database::new("living", SMALL).await;
     let mut restoring = Restoring::of(&[("orders", &living)]).await;
     restoring.replacing("orders", &living.name);
-    let trap = Trap::new("Swapping", Moment::After);
-    restoring.harness.api.set_trap(Some(trap.clone()));
-    let pod = restoring.pod("pod", &[]);
-    trap.bitten.notified().await;
+    let (trap, pod) = about_to_swap(&restoring).await;
     let staged = restoring.status()["databases"][0]["staged"]
         .as_str()
         .unwrap()

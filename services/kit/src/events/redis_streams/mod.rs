@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::ConnectionManager;
 use redis::streams::{StreamInfoGroupsReply, StreamMaxlen};
 use redis::{AsyncCommands, AsyncConnectionConfig, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use tokio::sync::OnceCell;
+use valerix_resilience::redis_client;
 
 use self::entry::encode;
 use self::source::Source;
@@ -47,7 +48,7 @@ impl RedisStreams {
     /// Describes the bus; nothing is connected yet. A URL that can not be used is said here once and by the deep check:
     /// a service that carries on without events must not fail to start for it.
     pub fn open(args: &BusArgs) -> Self {
-        let client = redis::Client::open(args.redis_url.expose()).map_err(|error| BusError {
+        let client = redis_client::open(args.redis_url.expose()).map_err(|error| BusError {
             unavailable: true,
             ..failed("read REDIS_URL", &error)
         });
@@ -84,15 +85,8 @@ impl RedisStreams {
 
     async fn connection(&self) -> Result<ConnectionManager, BusError> {
         let client = self.client.clone()?;
-        let connect = || async {
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(RESPONSE_TIMEOUT))
-                .set_number_of_retries(1);
-            ConnectionManager::new_with_config(client, config).await
-        };
         self.shared
-            .get_or_try_init(connect)
+            .get_or_try_init(|| redis_client::manager(client, CONNECT_TIMEOUT, RESPONSE_TIMEOUT))
             .await
             .cloned()
             .map_err(|error| failed("connect to Redis", &error))

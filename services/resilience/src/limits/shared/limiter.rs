@@ -9,22 +9,16 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use futures_util::StreamExt;
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 
-use super::super::level::{Decision, Level, Quota, Rate};
-use super::super::limiter::{AlreadyHashed, MAX_KEYS};
-use super::lease::{Draw, Lease, Step, Terms};
+use super::super::level::{Decision, Quota, Rate};
+use super::lease::{Draw, Step, Terms};
+use super::shard::{At, Entry, SHARDS, Shard, digest, local, stable_hash};
 use super::store::{NoAnswer, Store};
 use crate::clock::{Clock, CoarseClock};
 
-/// Shards of keys with a limit of their own; one more holds the shared buckets.
-const SHARDS: usize = 16;
-const KEYS_PER_SHARD: usize = MAX_KEYS / SHARDS;
 /// What keys beyond those share, the same ones on every replica.
 const OVERFLOW: u64 = 64;
-/// A full shard looks for idle keys at most this often (nanoseconds).
-const SWEEP_EVERY: u64 = 50_000_000;
 /// How often leases that are over are looked for.
 const RETURN_EVERY: Duration = Duration::from_millis(100);
 /// Returns under way at a time.
@@ -51,34 +45,6 @@ pub(super) struct Shared {
     pub(super) allowed: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) local: AtomicU64,
-}
-
-/// Some of the keys.
-struct Shard {
-    terms: Terms,
-    share: Rate,
-    keys: HashMap<u64, Entry, AlreadyHashed>,
-    /// When leases with unused tokens end, in order.
-    ends: VecDeque<(u64, u64)>,
-    swept_at: u64,
-}
-
-struct Entry {
-    lease: Lease,
-    /// What this replica let pass, by its own share of the limit.
-    local: Level,
-    digest: [u8; 16],
-    waiting: Option<Box<Waiting>>,
-}
-
-/// Who waits for Redis, and since when.
-type Waiting = VecDeque<(u64, oneshot::Sender<Told>)>;
-
-/// Where a key is: its shard and its number there.
-#[derive(Clone, Copy, Debug)]
-struct At {
-    shard: usize,
-    number: u64,
 }
 
 /// A lease that is over, and the draw that returns what is left of it.
@@ -413,46 +379,6 @@ impl Shared {
     }
 }
 
-impl Shard {
-    /// Whether the key is here or may be added. A full shard drops its idle keys now and then.
-    fn has_room_for(&mut self, number: u64, now: u64) -> bool {
-        if self.keys.len() < KEYS_PER_SHARD || self.keys.contains_key(&number) {
-            return true;
-        }
-        if now.saturating_sub(self.swept_at) < SWEEP_EVERY {
-            return false;
-        }
-        self.swept_at = now;
-        let share = self.share.quota;
-        self.keys.retain(|_, entry| !entry.is_idle(&share, now));
-        self.keys.len() < KEYS_PER_SHARD
-    }
-
-    fn entry(&mut self, at: At) -> &mut Entry {
-        let share = &self.share.quota;
-        self.keys.entry(at.number).or_insert_with(|| Entry {
-            lease: Lease::default(),
-            local: Level::empty(share),
-            digest: [0; 16],
-            waiting: None,
-        })
-    }
-}
-
-impl Entry {
-    fn is_idle(&self, share: &Quota, now: u64) -> bool {
-        self.waiting.is_none() && self.lease.is_idle(now) && self.local.is_idle(share, now)
-    }
-}
-
-/// What the local share says.
-fn local(entry: &mut Entry, share: &Rate, now: u64) -> Told {
-    Told {
-        decision: entry.local.take_rated(share, now),
-        locally: true,
-    }
-}
-
 /// Returns what leases that are over did not use, for as long as there are any.
 async fn return_unused(limiter: Weak<Shared>) {
     loop {
@@ -475,26 +401,4 @@ async fn return_unused(limiter: Weak<Shared>) {
             }
         }
     }
-}
-
-/// What a key is called in Redis: not the key itself, which may be a secret or long.
-fn digest(at: At, key: &str) -> [u8; 16] {
-    let mut hash = Sha256::new();
-    if at.shard == SHARDS {
-        hash.update(b"overflow");
-        hash.update(at.number.to_be_bytes());
-    } else {
-        hash.update(b"key ");
-        hash.update(key.as_bytes());
-    }
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hash.finalize()[..16]);
-    digest
-}
-
-/// The same for a key on every replica and in every version (FNV-1a).
-fn stable_hash(key: &str) -> u64 {
-    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }

@@ -52,6 +52,7 @@
 mod lease;
 mod limiter;
 mod script;
+mod shard;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -145,7 +146,7 @@ impl RedisLimits {
         metrics: Metrics,
         on_change: OnChange,
     ) -> Result<Self, InvalidRedisUrl> {
-        let client = redis::Client::open(url).map_err(|error| InvalidRedisUrl {
+        let client = crate::redis_client::open(url).map_err(|error| InvalidRedisUrl {
             from,
             problem: error.to_string(),
         })?;

@@ -2,43 +2,6 @@
 //! read, and what stands at last is what a fresh service has.
 
 use super::*;
-use crate::runtime::drift;
-use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use std::collections::BTreeMap;
-
-/// Everything that a service may own.
-const CHILDREN: [&str; 9] = [
-    "/api/v1/namespaces/shop/serviceaccounts/order",
-    CONFIG_MAP,
-    SERVICE,
-    "/api/v1/namespaces/shop/services/order-pods",
-    "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/order",
-    "/apis/policy/v1/namespaces/shop/poddisruptionbudgets/order",
-    DEPLOYMENT,
-    "/apis/autoscaling/v2/namespaces/shop/horizontalpodautoscalers/order",
-    "/apis/monitoring.coreos.com/v1/namespaces/shop/servicemonitors/order",
-];
-
-/// What counts of the children: not who wrote them when, and how often.
-fn children(api: &FakeApi) -> BTreeMap<&'static str, Value> {
-    let found = CHILDREN.into_iter().filter_map(|path| Some((path, api.get(path)?)));
-    found
-        .map(|(path, mut child)| {
-            let metadata = child["metadata"].as_object_mut().unwrap();
-            metadata.retain(|field, _| ["name", "labels", "annotations", "ownerReferences"].contains(&field.as_str()));
-            child.as_object_mut().unwrap().remove("status");
-            (path, child)
-        })
-        .collect()
-}
-
-fn with_monitors(api: &FakeApi) {
-    api.create(
-        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": "servicemonitors.monitoring.coreos.com"}}),
-    );
-}
 
 /// Each field of the full specification alone: some of these contradict others, and the way back must be found from there
 /// too.
@@ -76,35 +39,6 @@ async fn a_field_that_came_and_went_leaves_no_trace() {
         }
     }
     assert!(touched > 25, "{touched} of the changes changed anything at all");
-}
-
-/// What a service with every child has.
-fn with_every_child() -> Value {
-    let mut service = order();
-    let spec = json!({
-        "replicas": 1, "disruption": {}, "networkPolicy": {"egressTo": []}, "monitoring": {"port": "http"},
-        "autoscaling": {"minReplicas": 2, "maxReplicas": 4}, "resources": {"requests": {"cpu": "100m"}}
-    });
-    json_patch::merge(&mut service["spec"], &spec);
-    service
-}
-
-/// Paths of all scalars below a value.
-fn leaves(value: &Value, path: &str, found: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) if !fields.is_empty() => {
-            for (field, below) in fields {
-                let escaped = field.replace('~', "~0").replace('/', "~1");
-                leaves(below, &format!("{path}/{escaped}"), found);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for (index, below) in items.iter().enumerate() {
-                leaves(below, &format!("{path}/{index}"), found);
-            }
-        }
-        _ => found.push(path.to_owned()),
-    }
 }
 
 /// Does to a child as somebody might: deletes it, or changes or removes one of its fields.
@@ -169,7 +103,7 @@ fn edit(api: &FakeApi, path: &str, random: &mut StdRng) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn children_that_somebody_edits_at_random_are_as_desired_again() {
-    let seed = 2_026;
+    let (rounds, seed) = (number("VALERIX_ROUNDS", 150), number("VALERIX_SEED", 2_026));
     let api = FakeApi::default();
     with_monitors(&api);
     api.create(SERVICES, with_every_child());
@@ -178,7 +112,7 @@ async fn children_that_somebody_edits_at_random_are_as_desired_again() {
     let reference = children(&api);
     assert_eq!(reference.len(), CHILDREN.len(), "{:?}", reference.keys());
     let mut random = StdRng::seed_from_u64(seed);
-    for round in 0..150 {
+    for round in 0..rounds {
         let path = *CHILDREN.choose(&mut random).unwrap();
         let done = edit(&api, path, &mut random);
         operator.rest().await;

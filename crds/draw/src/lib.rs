@@ -1,0 +1,75 @@
+//! ResilientServices drawn from their schema, within its rules: what nobody thought of, for tests. No client.
+//!
+//! The same seed draws the same objects. Every leaf comes from the schema, so a new field is drawn without a change here;
+//! only the parts that are Kubernetes' own, of which the schema knows nothing, are chosen from [`verbatim`].
+
+mod mend;
+mod text;
+mod value;
+mod verbatim;
+
+use kube::core::cel::{CompiledSchema, Validator, compile_schema};
+use rand::{SeedableRng, rngs::StdRng};
+use serde_json::Value;
+use std::{collections::HashMap, sync::Arc};
+use text::Texts;
+use valerix_crds::schema::custom_resource_definitions;
+
+/// Draws objects, one after another.
+pub struct Draws {
+    schema: Arc<Value>,
+    rules: CompiledSchema,
+    validator: Validator,
+    /// The rules of each part, so that none is compiled twice.
+    parts: HashMap<String, Arc<CompiledSchema>>,
+    random: StdRng,
+    texts: Texts,
+    /// How likely an optional field is there, in the object that is being drawn.
+    density: f64,
+}
+
+impl Draws {
+    /// Begins at `seed`.
+    ///
+    /// # Errors
+    /// If the schema is none, which would be a bug of the kinds' crate.
+    pub fn seeded(seed: u64) -> Result<Self, serde_json::Error> {
+        let mut schema = Value::Null;
+        for definition in custom_resource_definitions()? {
+            if definition.spec.names.kind == "ResilientService" {
+                schema = serde_json::to_value(&definition.spec.versions[0].schema)?["openAPIV3Schema"].take();
+            }
+        }
+        Ok(Self {
+            rules: compile_schema(&value::of_this_alone(&schema["properties"]["spec"])),
+            schema: Arc::new(schema),
+            validator: Validator::new(),
+            parts: HashMap::new(),
+            random: StdRng::seed_from_u64(seed),
+            texts: Texts::seeded(seed),
+            density: 0.5,
+        })
+    }
+
+    /// Path and schema of every leaf of the specification: a value that has nothing below it. `[]` stands for an item of a
+    /// list and `{}` for a value of a map.
+    pub fn leaves(&self) -> Vec<(String, Value)> {
+        let mut found = Vec::new();
+        leaves(&self.schema["properties"]["spec"], "spec", &mut found);
+        found
+    }
+}
+
+fn leaves(schema: &Value, path: &str, found: &mut Vec<(String, Value)>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        for (name, below) in properties {
+            leaves(below, &format!("{path}.{name}"), found);
+        }
+    } else if schema["items"].is_object() {
+        leaves(&schema["items"], &format!("{path}[]"), found);
+    } else if schema["additionalProperties"].is_object() {
+        leaves(&schema["additionalProperties"], &format!("{path}{{}}"), found);
+    } else {
+        found.push((path.to_owned(), schema.clone()));
+    }
+}

@@ -1,0 +1,77 @@
+//! What is drawn is the schema's: every leaf and every choice of one comes up, and rules refuse none of it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use kube::core::cel::validate;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use valerix_crds::{ResilientService, schema::custom_resource_definitions};
+use valerix_draw::Draws;
+
+/// Notes every path that has a value, and which texts and numbers stood there.
+fn note(value: &Value, path: &str, seen: &mut BTreeMap<String, BTreeSet<String>>) {
+    seen.entry(path.to_owned()).or_default().insert(value.to_string());
+    match value {
+        Value::Object(fields) => {
+            for (name, below) in fields {
+                note(below, &format!("{path}.{name}"), seen);
+                note(below, &format!("{path}{{}}"), seen);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| note(item, &format!("{path}[]"), seen)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_leaf_and_every_choice_comes_up() {
+    let mut draws = Draws::seeded(7).unwrap();
+    let mut seen = BTreeMap::new();
+    for _ in 0..300 {
+        note(&draws.service("order", |_| Vec::new())["spec"], "spec", &mut seen);
+    }
+    let leaves = draws.leaves();
+    assert!(leaves.len() > 150, "{}", leaves.len());
+    let mut missing = Vec::new();
+    for (path, schema) in leaves {
+        let Some(values) = seen.get(&path) else {
+            missing.push(path);
+            continue;
+        };
+        let choices = schema["enum"].as_array().into_iter().flatten();
+        let absent = choices.filter(|choice| !values.contains(&choice.to_string()));
+        missing.extend(absent.map(|choice| format!("{path}={choice}")));
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn the_same_seed_draws_the_same_and_all_of_it_can_be_read() {
+    let some = |seed| {
+        let mut draws = Draws::seeded(seed).unwrap();
+        std::array::from_fn::<Value, 20, _>(|_| draws.service("order", |_| Vec::new()))
+    };
+    let drawn = some(1);
+    let definitions = custom_resource_definitions().unwrap();
+    let schema = serde_json::to_value(&definitions[0].spec.versions[0].schema).unwrap()["openAPIV3Schema"].take();
+    assert_eq!(drawn, some(1));
+    assert_ne!(drawn, some(2));
+    for object in drawn {
+        let read = serde_json::from_value::<ResilientService>(object.clone());
+        assert!(read.is_ok(), "{read:?} of {object}");
+        let refused = validate(&schema, &object, None);
+        assert!(refused.is_ok(), "{refused:?} of {object}");
+    }
+}
+
+#[test]
+fn a_field_that_somebody_refuses_is_drawn_anew() {
+    let mut draws = Draws::seeded(3).unwrap();
+    let refused = |object: &Value| {
+        let paused = object["spec"]["paused"] == true;
+        paused.then(|| "spec.paused".to_owned()).into_iter().collect()
+    };
+    let paused = |object: Value| object["spec"]["paused"] == true;
+    assert!((0..40).any(|_| paused(draws.service("order", |_| Vec::new()))));
+    assert!(!(0..40).any(|_| paused(draws.service("order", refused))));
+}

@@ -1,0 +1,123 @@
+//! Requests that are lost before or after they took effect, that are answered with errors or late, and an API server that is
+//! gone for a while.
+
+use super::*;
+use std::collections::HashMap;
+
+/// A fault for every so many requests, by what is asked and how often it was: the same whatever the order.
+fn unreliable(api: &FakeApi, seed: u64, percent: u32) -> Arc<AtomicUsize> {
+    let injected = Arc::new(AtomicUsize::new(0));
+    let (counted, mut times) = (injected.clone(), HashMap::<String, u64>::new());
+    api.inject(move |request| {
+        let key = format!("{} {} {}", request.method, request.path, request.is_watch());
+        let time = times.entry(key.clone()).or_insert(0);
+        *time += 1;
+        let mixed = key.bytes().fold(seed ^ *time, |sum, byte| {
+            sum.wrapping_mul(0x100_0000_01b3).wrapping_add(byte.into())
+        });
+        let mut random = StdRng::seed_from_u64(mixed);
+        if !random.random_ratio(percent, 100) {
+            return None;
+        }
+        counted.fetch_add(1, Ordering::SeqCst);
+        // To a deletion 409 says that another object has the name by now, of which a watch tells: never without cause.
+        let codes = [409, 429, 500, 503, 504];
+        let codes = &codes[usize::from(request.method == Method::DELETE)..];
+        let code = codes.choose(&mut random).copied()?;
+        let late = Duration::from_millis(random.random_range(1..8_000));
+        let faults = [
+            Fault::Refuse(code),
+            Fault::LoseRequest,
+            Fault::LoseAnswer,
+            Fault::Delay(late),
+        ];
+        faults.choose(&mut random).copied()
+    });
+    injected
+}
+
+/// Whether the status says that everything of the newest specification stands.
+fn says_all_stands(service: &Value) -> bool {
+    service["status"]["observedGeneration"] == service["metadata"]["generation"]
+        && reason(service, "ResourcesReady").starts_with("True/")
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_lost_or_refused_lead_to_the_same_state_and_to_no_false_word() {
+    let (rounds, first) = (number("VALERIX_ROUNDS", 15), number("VALERIX_SEED", 1));
+    let specs = life();
+    let wanted = references(&specs).await;
+    let mut faults = 0;
+    for seed in first..first + rounds {
+        let api = FakeApi::default();
+        with_monitors(&api);
+        let operator = Operator::start(&api);
+        for (step, spec) in specs.iter().enumerate() {
+            let injected = unreliable(&api, seed, 30);
+            write(&api, spec);
+            for _ in 0..300 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let said = api.get(ORDER).filter(says_all_stands);
+                if let Some(lack) = said.and_then(|_| lack(&state(&api), &wanted[step])) {
+                    panic!("seed {seed}, step {step}: the status says that all stands, and {lack}");
+                }
+            }
+            faults += injected.load(Ordering::SeqCst);
+            api.inject(|_| None);
+            settle(&api, LONG_REST).await;
+            if let Some(difference) = difference(&state(&api), &wanted[step]) {
+                panic!("seed {seed}, step {step}: {difference}");
+            }
+            let service = api.get(ORDER).unwrap();
+            assert!(
+                says_all_stands(&service),
+                "seed {seed}, step {step}: {}",
+                service["status"]
+            );
+        }
+        drop(operator);
+    }
+    assert!(faults > usize::try_from(rounds).unwrap() * 20, "only {faults} faults");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_was_gone_finds_everything_as_it_is_wanted_soon_after() {
+    let (rounds, first) = (number("VALERIX_ROUNDS", 12), number("VALERIX_SEED", 1));
+    let specs = life();
+    let wanted = references(&specs).await;
+    for seed in first..first + rounds {
+        let mut random = StdRng::seed_from_u64(seed);
+        let api = FakeApi::default();
+        with_monitors(&api);
+        write(&api, &specs[0]);
+        let operator = Operator::start(&api);
+        // Gone in the middle of something, or at rest.
+        tokio::time::sleep(Duration::from_millis(*[0, 1, 5, 60_000].choose(&mut random).unwrap())).await;
+        let fault = *[Fault::LoseRequest, Fault::Refuse(503), Fault::Refuse(500)]
+            .choose(&mut random)
+            .unwrap();
+        api.inject(move |_| Some(fault));
+        api.break_watches();
+        let now = random.random_range(0..specs.len());
+        write(&api, &specs[now]);
+        let child = *CHILDREN.choose(&mut random).unwrap();
+        if api.get(child).is_some() {
+            api.delete(child);
+        }
+        let gone = Duration::from_secs(random.random_range(1..600));
+        let before = api.requests().len();
+        tokio::time::sleep(gone).await;
+        let asked = api.requests().len() - before;
+        assert!(asked < 1_000, "seed {seed}: {asked} requests to nobody in {gone:?}");
+        api.inject(|_| None);
+        // As long as the longest wait of whatever had failed.
+        tokio::time::sleep(LONG_REST).await;
+        if let Some(difference) = difference(&state(&api), &wanted[now]) {
+            panic!("seed {seed}, gone for {gone:?} by {fault:?}: {difference}");
+        }
+        api.forget_requests();
+        tokio::time::sleep(REST).await;
+        assert_eq!(api.writes(), Vec::<String>::new(), "seed {seed}");
+        drop(operator);
+    }
+}
