@@ -397,8 +397,15 @@ async fn found_again(world: &World, namespace: &str, policy: &Value, lost: &Back
         completed.then_some(found)
     });
     let found = found.await.context("the archive of the lost policy has no record")?;
-    ensure!(found.spec.policy_ref.uid == lost.spec.policy_ref.uid, "{:?}", found.spec);
-    let (now, then) = (found.status.unwrap_or_default(), lost.status.clone().unwrap_or_default());
+    ensure!(
+        found.spec.policy_ref.uid == lost.spec.policy_ref.uid,
+        "{:?}",
+        found.spec
+    );
+    let (now, then) = (
+        found.status.unwrap_or_default(),
+        lost.status.clone().unwrap_or_default(),
+    );
     ensure!(
         (&now.upload.key, &now.upload.sha256, now.databases.len()) == (&then.upload.key, &then.upload.sha256, 1),
         "{now:?}"
@@ -411,7 +418,12 @@ async fn found_again(world: &World, namespace: &str, policy: &Value, lost: &Back
         "databases": [{"name": database, "as": looked}],
     });
     let restored = carried_out(world, namespace, "look", &spec).await?;
-    sql(world, "postgres", &format!("DROP DATABASE IF EXISTS {looked} WITH (FORCE)")).await?;
+    sql(
+        world,
+        "postgres",
+        &format!("DROP DATABASE IF EXISTS {looked} WITH (FORCE)"),
+    )
+    .await?;
     completed(&restored)
 }
 

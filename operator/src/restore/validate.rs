@@ -303,7 +303,10 @@ mod tests {
         );
         let error = source_of(json!({"policyRef": policy}), &observed(vec![])).unwrap_err();
         let told = error.to_string();
-        assert!(told.contains("there is no BackupPolicy nightly in this namespace"), "{told}");
+        assert!(
+            told.contains("there is no BackupPolicy nightly in this namespace"),
+            "{told}"
+        );
         let mut begun = observed(vec![]);
         begun.policy = Some(Arc::new(fixture_policy()));
         let error = source_of(json!({"policyRef": {"name": "nightly"}}), &begun).unwrap_err();

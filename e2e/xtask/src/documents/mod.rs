@@ -273,7 +273,7 @@ fn of_alertmanager(known: &Known, value: &Value) -> Vec<String> {
             let unknown = names
                 .into_iter()
                 .flat_map(|names| names.split('|'))
-                .filter(|name| !known.alerts.contains(*name));
+                .filter(|name| !name.is_empty() && !known.alerts.contains(*name));
             unknown.map(|name| format!("there is no alert {name}")).collect()
         }
         Value::Array(items) => items.iter().flat_map(|item| of_alertmanager(known, item)).collect(),

@@ -23,7 +23,7 @@ const wrong = () => ({
   analytics: { light: "Grey", reason: "Outdated", message: "the operator has not seen the newest change yet", since: ago(3) },
 });
 const condition = (type, status, reason, message = "") => ({ type, status, reason, message, since: ago(4000) });
-const service = (name) => ({
+export const service = (name) => ({
   kind: "ResilientService", namespace: "shop", name, light: "Green", reason: "AllIsWell", message: "every pod is ready",
   since: ago(5400), replicas: "2/2", config: "2/2", circuits: "closed", image: `${name}:0123456789abcdef`, chaosAllowed: true,
   breakers: name === "order" ? [{ target: "inventory", closed: 2, open: 0, halfOpen: 0 }, { target: "payment", closed: 0, open: 2, halfOpen: 0 }] : [],
@@ -69,7 +69,19 @@ const report = (pod) => ({ pod, error: pod.name.endsWith("2") ? "the pod did not
   circuitBreakers: [{ target: "inventory", state: "Closed", calls: 40, failures: 1, slow: 0 }, { target: "payment", state: "Open", calls: 20, failures: 20, slow: 0, nextProbeAt: ago(-4) }],
   limits: [{ name: "inventory", kind: "Bulkhead", limit: 100, inUse: 3, allowed: 900, refused: 0, degraded: false }], faults: [] } });
 
-/** `state` chooses what the pages see: late, forbidden, empty, cut (the stream breaks off), calm (nothing hostile), open (not signed in) or closed. */
+/** A thousand services, and the stream in which each of them changes once a second. */
+const MANY = 1_000;
+const ofMany = (number, message) => ({ ...service(`service-${String(number).padStart(4, "0")}`), message });
+function changes(say) {
+  const begun = Date.now();
+  let made = 0;
+  return setInterval(() => {
+    // As many as are due by now, so that a timer that is late loses none.
+    for (const due = Date.now() - begun; made < due; made += 1) say({ type: "upserted", object: ofMany(made % MANY, `change ${made}`) });
+  }, 10);
+}
+
+/** `state` chooses what the pages see: late, forbidden, empty, cut (the stream breaks off), calm (nothing hostile), many (a thousand services that change), open (not signed in) or closed. */
 export function start(port, state = "") {
   let cut = false;
   hostile = state === "calm" ? CALM : HOSTILE;
@@ -83,7 +95,8 @@ export function start(port, state = "") {
       response.writeHead(200, { "content-type": "text/event-stream" });
       const say = (message) => response.write(`data: ${JSON.stringify(message)}\n\n`);
       const nothing = ["forbidden", "empty"].includes(state);
-      say({ type: "snapshot", objects: nothing ? [] : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), now: ago(0) });
+      const many = state === "many" ? Array.from({ length: MANY }, (_, number) => ofMany(number, "first")) : [];
+      say({ type: "snapshot", objects: nothing ? [] : state === "many" ? many : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), now: ago(0) });
       if (state === "cut") {
         cut = true;
         return setTimeout(() => response.destroy(), 300);
@@ -92,7 +105,8 @@ export function start(port, state = "") {
         say({ type: "heartbeat", now: ago(0), streams: streams(state) });
         if (!nothing) say({ type: "vitals", services: vitals() });
       }, 1000);
-      return request.on("close", () => clearInterval(timer));
+      const changing = state === "many" ? changes(say) : undefined;
+      return request.on("close", () => [timer, changing].forEach(clearInterval));
     }
     if (pathname === "/api/schemas/ChaosExperiment") return json(schema);
     if (pathname.endsWith("/moments")) return json({ moments: Array.from({ length: 60 }, (_, index) => moment(300 - index * 5, index > 30 && pathname.includes("/auth/"))) });

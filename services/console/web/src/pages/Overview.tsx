@@ -1,12 +1,12 @@
 import { Link } from "@tanstack/react-router";
-import { useState } from "react";
-import type { Light as Colour, Service } from "../api/types";
+import { memo, useState } from "react";
+import type { Light as Colour, Service, Vitals } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, vitalsOf } from "../live/reducer";
 import { Rows } from "../parts/near";
-import { AsOf, Badge, Light, Notice, Panel, Shown, useLate } from "../parts/parts";
+import { Age, AsOf, Badge, Light, Notice, Panel, Shown, useLate } from "../parts/parts";
 import { Labelled } from "../parts/SchemaForm";
-import { age, percent, rate, seconds, until } from "../parts/words";
+import { percent, rate, seconds, until } from "../parts/words";
 
 /** From so many services on one looks for a name. */
 const MANY = 30;
@@ -90,7 +90,14 @@ export function Overview() {
               </thead>
               <Rows
                 items={sorted}
-                row={(service) => <Row key={`${service.namespace}/${service.name}`} service={service} late={late} />}
+                row={(service) => (
+                  <Row
+                    key={`${service.namespace}/${service.name}`}
+                    service={service}
+                    vitals={vitalsOf(known, service.namespace, service.name)}
+                    late={late}
+                  />
+                )}
               />
             </table>
           </div>
@@ -100,10 +107,8 @@ export function Overview() {
   );
 }
 
-function Row({ service, late }: { service: Service; late: boolean }) {
-  const { known } = useLive();
-  const now = useNow();
-  const vitals = vitalsOf(known, service.namespace, service.name);
+/** Drawn anew where its own service changes, and not with every other one. */
+const Row = memo(function Row({ service, vitals, late }: { service: Service; vitals: Vitals | undefined; late: boolean }) {
   const open = service.breakers.some((breaker) => breaker.open > 0);
   return (
     <tr className={service.light === "Red" && !late ? "red" : undefined}>
@@ -120,7 +125,7 @@ function Row({ service, late }: { service: Service; late: boolean }) {
         <Light colour={service.light} late={late} />
       </td>
       <td data-label="Why" className="why" title={service.message}>
-        <span>{service.reason}</span> <small>for {age(service.since, now)}</small>
+        <span>{service.reason}</span> <small>for <Age since={service.since} /></small>
       </td>
       <td data-label="Replicas" className="number">{service.replicas || "–"}</td>
       <td data-label="Config" className="number">{service.config || "–"}</td>
@@ -132,7 +137,7 @@ function Row({ service, late }: { service: Service; late: boolean }) {
       <td data-label="p99" className="number">{seconds(vitals?.p99)}</td>
     </tr>
   );
-}
+});
 
 function Running() {
   const { known } = useLive();

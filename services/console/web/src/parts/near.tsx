@@ -2,7 +2,7 @@
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
 /** How far from the screen a piece begins to be there. */
-const MARGIN = "800px 0px";
+const MARGIN = "400px 0px";
 /** Rows in a piece. */
 const PIECE = 40;
 /** The height of a row that was never seen. Unit: pixels. */

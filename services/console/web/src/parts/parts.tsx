@@ -18,6 +18,9 @@ export function Light({ colour, late }: { colour: Colour; late?: boolean | undef
   );
 }
 
+/** How long ago something was, as it goes on. */
+export const Age = ({ since }: { since: string | null | undefined }) => <>{age(since, useNow())}</>;
+
 export const Badge = ({ tone = "plain", children }: { tone?: string; children: ReactNode }) => (
   <span className={`badge ${tone}`}>{children}</span>
 );
