@@ -1,7 +1,7 @@
 //! Campaigns: a shop under faults that a seed chooses, judged by the oracles (`shop/oracles.rs`) when it has come to rest.
 //!
-//! The tests run a slice. `VALERIX_ROUNDS` says how many faults are tried, `VALERIX_SEED` which: the same seed chooses the same
-//! faults in the same order. A failure names both.
+//! The tests run a slice. `VALERIX_ROUNDS` says how many faults are tried, `VALERIX_SEED` which. The calls of an order are
+//! counted first, with those of the background, so that of two runs with one seed `calls` may try other calls.
 
 mod calls;
 mod redis;

@@ -9,7 +9,7 @@ use ::redis::streams::{StreamInfoGroupsReply, StreamInfoStreamReply};
 use tokio::sync::RwLock;
 use valerix_kit::testing::chance::{Chance, rounds};
 
-use super::redis::Redis;
+use super::redis::{Data, Redis};
 use super::stream_of_orders;
 use crate::shop::{History, SERVICES, Shop};
 
@@ -66,7 +66,7 @@ impl Misbehaviour {
                 let lost = u64::try_from(chance.below(20_000)).unwrap();
                 redis.restart(a_while, |data| data.cut(lost)).await;
             }
-            Self::RedisLosesEverything => redis.restart(a_while, |data| data.remove()).await,
+            Self::RedisLosesEverything => redis.restart(a_while, Data::remove).await,
             Self::RedisIsEmptied => redis.run(::redis::cmd("FLUSHALL").arg("SYNC")).await,
             Self::RedisIsFull => {
                 redis.limit("1").await;
