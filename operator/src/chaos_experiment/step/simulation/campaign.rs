@@ -54,6 +54,11 @@ fn assert_honest(cluster: &Cluster, context: &str) {
     assert_eq!(evicted.len(), cluster.evicted.len(), "evicted twice: {context}");
     assert!(evicted.is_subset(&victims), "a stranger was evicted: {context}");
     assert!(cluster.evicted.len() <= kills(cluster), "{context}");
+    let processes = 1 + cluster.away.len();
+    assert!(
+        cluster.attempts <= kills(cluster) * processes,
+        "one process sent it twice: {context}"
+    );
     if status.verdict != Some(Verdict::Pass) {
         return;
     }

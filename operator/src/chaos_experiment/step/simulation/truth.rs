@@ -187,6 +187,36 @@ fn a_document_that_nobody_can_read_holds_up_no_stop() {
     }
     let cluster = over(cluster);
     assert_eq!(reason(&cluster), (Some(Verdict::Stopped), "AbortedByUser"));
+    let text = cluster.document.as_deref().unwrap();
+    assert!(
+        Faults::parse(text.as_bytes()).is_ok(),
+        "pods are given something to read: {text}"
+    );
+}
+
+/// Its pods have read the document of an earlier run and never see another: they are asked until it is too late to begin.
+#[test]
+fn a_config_map_that_is_gone_holds_up_no_stop_for_ever() {
+    let mut cluster = Cluster::new(latency());
+    cluster.document = Some(crate::chaos_experiment::entry::released("an earlier run"));
+    cluster.pass(TimeDelta::seconds(1));
+    for pod in &mut cluster.pods {
+        pod.reads_after = TimeDelta::hours(1);
+    }
+    until(&mut cluster, |status| status.phase == Some(ChaosPhase::Running));
+    while !is_ours(&cluster, &cluster.name()) {
+        cluster.run(1, &mut fine);
+    }
+    cluster.map_removed = true;
+    cluster.experiment.as_mut().unwrap().spec.desired = DesiredState::Stop;
+    let stopped_at = cluster.now;
+    let cluster = over(cluster);
+    assert_eq!(reason(&cluster), (Some(Verdict::Stopped), "AbortedByUser"));
+    let waited = cluster.now - stopped_at;
+    assert!(
+        waited > TimeDelta::seconds(45),
+        "a pod might still have begun: {waited}"
+    );
 }
 
 #[test]
