@@ -89,7 +89,10 @@ where
                     writer.apply_watcher_event(&event);
                     self.changed(&event);
                 }
-                let _ = presence.wait_for(|found| *found == Presence::Present).await;
+                // Nobody follows the definition any more: the process ends, and asking again would never rest.
+                if presence.wait_for(|found| *found == Presence::Present).await.is_err() {
+                    return;
+                }
             }
         }
     }
