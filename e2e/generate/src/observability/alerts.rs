@@ -357,37 +357,6 @@ pub const VALERIX: Group = Group {
                 at: "2h",
             },
         },
-        Alert {
-            name: "BackupGrows",
-            query: "max by (namespace, policy) (valerix_backup_archive_bytes) > 2 * (max by (namespace, policy) (valerix_backup_archive_bytes offset 7d) > 100 * 1024 * 1024)",
-            hold: "1h",
-            severity: Severity::Warning,
-            summary: "The newest archive of {{ $labels.namespace }}/{{ $labels.policy }} is more than twice as large as that of a week ago.",
-            runbook: "backup-retention",
-            fires: Case {
-                step: "1h",
-                series: &[(
-                    r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
-                    "200000000x170 500000000x30",
-                )],
-                at: "180h",
-            },
-            silent: Case {
-                step: "1h",
-                series: &[
-                    (
-                        r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
-                        "200000000x170 390000000x30",
-                    ),
-                    // Small ones grow as they like.
-                    (
-                        r#"valerix_backup_archive_bytes{namespace="shop",policy="small"}"#,
-                        "1000000x170 90000000x30",
-                    ),
-                ],
-                at: "180h",
-            },
-        },
     ],
 };
 
