@@ -97,7 +97,7 @@ pub fn run(paths: &Paths, selection: &Selection) -> Result<()> {
             let Some(process) = running.get_mut(name) else { continue };
             wait_until(name, process, || is_ready(row.port).unwrap_or(false))
                 .with_context(|| format!("failed to start {name}"))
-                .remedy(&format!("read {}", log_of(paths, name).display()))?;
+                .remedy(format!("read {}", log_of(paths, name).display()))?;
         }
         log.say("every service is ready");
         Ok(running)
@@ -110,7 +110,7 @@ pub fn run(paths: &Paths, selection: &Selection) -> Result<()> {
     match ended {
         None => Ok(()),
         Some(name) => {
-            Err(anyhow::anyhow!("{name} ended by itself")).remedy(&format!("read {}", log_of(paths, &name).display()))
+            Err(anyhow::anyhow!("{name} ended by itself")).remedy(format!("read {}", log_of(paths, &name).display()))
         }
     }
 }
@@ -124,7 +124,7 @@ fn require_ports(name: &str, row: &Row) -> Result<()> {
     for port in [row.port, row.report_port()] {
         TcpListener::bind(("127.0.0.1", port))
             .with_context(|| format!("failed to take port {port} of 127.0.0.1 for {name}"))
-            .remedy(&format!(
+            .remedy(format!(
                 "end what listens there, or leave the service out: make shop-local WITHOUT={name}"
             ))?;
     }

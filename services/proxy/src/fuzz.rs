@@ -191,8 +191,11 @@ mod tests {
         }
     }
 
+    /// Who is asked.
+    type Asked = fn(&str);
+
     /// What could be read in two ways once, by anybody, or is the last or the first of its kind: asked each time.
-    const FOUND: [(fn(&str), &str); 21] = [
+    const FOUND: [(Asked, &str); 21] = [
         (paths, "/a/%2e%2e/b"),
         (paths, "/a/%2E./b"),
         (paths, "/a%2f..%2fb"),

@@ -223,7 +223,7 @@ impl Destination {
             return Err("what it gives as its policy's UID is none".into());
         }
         // What a record cannot hold is not worth losing the archive over.
-        found.databases.retain(|database| database.name.len() <= MAX_SAID - 1);
+        found.databases.retain(|database| database.name.len() < MAX_SAID);
         found.databases.truncate(MAX_SAID);
         Ok(found)
     }

@@ -45,7 +45,7 @@ impl Way {
                         () = old.cancelled() => {}
                     }
                     // Both ends are held, not closed.
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 });
             }
         });
