@@ -111,27 +111,6 @@ fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
             "tls needs a guard that makes TLS",
         ),
         (
-            with_targets(
-                sidecar(),
-                json!({"url": "https://bank", "tls": {"serverName": "bank:443"}}),
-            ),
-            "serverName",
-        ),
-        (
-            with_targets(
-                sidecar(),
-                json!({"url": "https://bank", "tls": {"caBundleRef": {"name": "Bank"}}}),
-            ),
-            "name",
-        ),
-        (
-            with_targets(
-                sidecar(),
-                json!({"url": "https://bank", "tls": {"caBundleRef": {"name": "bank", "key": "a/b"}}}),
-            ),
-            "key",
-        ),
-        (
             tcp(json!({"retry": {"maxAttempts": 2}})),
             "belong to http:// and https:// targets",
         ),

@@ -198,6 +198,27 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             "tls needs caBundleRef or serverName",
         ),
         (
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "bank", "url": "https://bank", "tls": {"serverName": "bank:443"}}]}}),
+            ),
+            "spec.resilience.targets[0].tls.serverName",
+        ),
+        (
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "bank", "url": "https://bank", "tls": {"caBundleRef": {"name": "Bank"}}}]}}),
+            ),
+            "spec.resilience.targets[0].tls.caBundleRef.name",
+        ),
+        (
+            guarded(
+                json!({}),
+                json!({"resilience": {"targets": [{"name": "bank", "url": "https://bank", "tls": {"caBundleRef": {"name": "bank", "key": "a/b"}}}]}}),
+            ),
+            "spec.resilience.targets[0].tls.caBundleRef.key",
+        ),
+        (
             target(json!({"url": "https://bank", "tls": {"serverName": "bank"}})),
             "tls needs a guard that makes TLS",
         ),
