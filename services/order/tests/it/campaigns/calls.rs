@@ -237,7 +237,7 @@ async fn attempt(shop: &RwLock<Shop>, plan: &Plan, key: String) -> (Acknowledged
     let before = wire.sprung();
     let known = errand.run(shop, *side, key, || wire.set(Some(*trap))).await;
     let waited = Instant::now();
-    while !wire.is_quiet() && waited.elapsed() < PATIENCE {
+    while wire.sprung() == before && waited.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     wire.set(None);

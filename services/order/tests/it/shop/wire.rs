@@ -5,7 +5,7 @@
 
 use std::io;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -59,10 +59,22 @@ pub struct Wire {
     port: u16,
     target: (String, u16),
     pid: Pid,
-    calls: AtomicUsize,
-    trap: Mutex<Option<Trap>>,
-    sprung: AtomicUsize,
+    state: Mutex<State>,
 }
+
+#[derive(Default)]
+struct State {
+    calls: usize,
+    trap: Option<Trap>,
+    /// How often a trap was set or taken away. One that waits for its answer springs in its own round alone: later it would
+    /// hit somebody who does not look for it.
+    round: usize,
+    sprung: usize,
+}
+
+/// A trap whose call has come, with its round.
+#[derive(Clone, Copy)]
+struct Caught(Trap, usize);
 
 impl Wire {
     /// Listens on a port of its own and passes everything on to `target`.
@@ -73,9 +85,7 @@ impl Wire {
             port: listener.local_addr().unwrap().port(),
             target,
             pid,
-            calls: AtomicUsize::new(0),
-            trap: Mutex::new(None),
-            sprung: AtomicUsize::new(0),
+            state: Mutex::default(),
         });
         let accepting = Arc::downgrade(&wire);
         tokio::spawn(async move {
@@ -95,30 +105,28 @@ impl Wire {
 
     /// Calls since the last trap was set, or since the start.
     pub fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
+        self.state.lock().unwrap().calls
     }
 
-    /// Counts from now on, and lets one call go wrong.
+    /// Counts from now on, and lets one call go wrong. A trap of before springs no longer.
     pub fn set(&self, trap: Option<Trap>) {
-        let mut current = self.trap.lock().unwrap();
-        self.calls.store(0, Ordering::SeqCst);
-        *current = trap;
-    }
-
-    /// Whether no trap is set, as the last one was sprung.
-    pub fn is_quiet(&self) -> bool {
-        self.trap.lock().unwrap().is_none()
+        let mut state = self.state.lock().unwrap();
+        state.calls = 0;
+        state.round += 1;
+        state.trap = trap;
     }
 
     /// Traps that were sprung since the start.
     pub fn sprung(&self) -> usize {
-        self.sprung.load(Ordering::SeqCst)
+        self.state.lock().unwrap().sprung
     }
 
-    fn count(&self) -> Option<Trap> {
-        let mut trap = self.trap.lock().unwrap();
-        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-        trap.take_if(|trap| trap.call <= call)
+    fn count(&self) -> Option<Caught> {
+        let mut state = self.state.lock().unwrap();
+        state.calls += 1;
+        let (call, round) = (state.calls, state.round);
+        let trap = state.trap.take_if(|trap| trap.call <= call);
+        trap.map(|trap| Caught(trap, round))
     }
 
     async fn carry(&self, mut process: TcpStream) -> io::Result<()> {
@@ -126,15 +134,15 @@ impl Wire {
         process.set_nodelay(true)?;
         target.set_nodelay(true)?;
         let (mut call, mut answer) = (vec![0; 65_536], vec![0; 65_536]);
-        let mut sent: Option<Trap> = None;
+        let mut sent: Option<Caught> = None;
         loop {
             tokio::select! {
                 read = process.read(&mut call) => {
                     let length = read?;
                     if length == 0 { return Ok(()) }
                     let trap = self.count();
-                    if let Some(trap) = trap && trap.moment == Moment::BeforeSend {
-                        self.spring(trap.fault).await?;
+                    if let Some(caught) = trap && caught.0.moment == Moment::BeforeSend {
+                        self.spring(caught).await?;
                     } else {
                         sent = sent.or(trap);
                     }
@@ -144,12 +152,12 @@ impl Wire {
                     let length = read?;
                     if length == 0 { return Ok(()) }
                     let trap = sent.take();
-                    if let Some(trap) = trap && trap.moment == Moment::BeforeAnswer {
-                        self.spring(trap.fault).await?;
+                    if let Some(caught) = trap && caught.0.moment == Moment::BeforeAnswer {
+                        self.spring(caught).await?;
                     }
                     process.write_all(&answer[..length]).await?;
-                    if let Some(trap) = trap && trap.moment == Moment::AfterAnswer {
-                        self.spring(trap.fault).await?;
+                    if let Some(caught) = trap && caught.0.moment == Moment::AfterAnswer {
+                        self.spring(caught).await?;
                     }
                 }
             }
@@ -158,27 +166,35 @@ impl Wire {
 
     /// # Errors
     /// When the connection ends with it.
-    async fn spring(&self, fault: Fault) -> io::Result<()> {
-        self.sprung.fetch_add(1, Ordering::SeqCst);
-        let pid = self.pid.load(Ordering::SeqCst);
-        match fault {
-            Fault::Kill => {
-                signal(pid, "-KILL");
-                Err(io::ErrorKind::ConnectionAborted.into())
+    async fn spring(&self, Caught(trap, round): Caught) -> io::Result<()> {
+        {
+            let mut state = self.state.lock().unwrap();
+            if state.round != round {
+                return Ok(());
             }
+            state.sprung += 1;
+            // Under the lock: whoever sees the count may start the process again.
+            let pid = self.pid.load(Ordering::SeqCst);
+            match trap.fault {
+                Fault::Kill => signal(pid, "-KILL"),
+                Fault::Pause(pause) => {
+                    signal(pid, "-STOP");
+                    tokio::spawn(async move {
+                        tokio::time::sleep(pause).await;
+                        signal(pid, "-CONT");
+                    });
+                }
+                Fault::Cut | Fault::Delay(_) => {}
+            }
+        }
+        match trap.fault {
+            Fault::Kill => Err(io::ErrorKind::ConnectionAborted.into()),
             Fault::Cut => Err(io::ErrorKind::ConnectionReset.into()),
             Fault::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 Ok(())
             }
-            Fault::Pause(pause) => {
-                signal(pid, "-STOP");
-                tokio::spawn(async move {
-                    tokio::time::sleep(pause).await;
-                    signal(pid, "-CONT");
-                });
-                Ok(())
-            }
+            Fault::Pause(_) => Ok(()),
         }
     }
 }
