@@ -90,7 +90,7 @@ pub struct HttpProbe {
     pub port: i32,
     /// Path and query, for example `/api/inventory/ps5`. Default: `/`.
     #[serde(default = "root")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[^ ]*$"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[!-~]*$"))]
     pub path: String,
     /// Method. Default: GET.
     #[serde(default)]

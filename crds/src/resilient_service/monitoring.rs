@@ -26,7 +26,7 @@ pub struct Monitoring {
     pub port: Option<String>,
     /// Path of the metrics. Default: `/metrics`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512), regex(pattern = r"^/[^\s?#]*$"))]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^/[!-\x22$->@-~]*$"))]
     pub path: Option<String>,
     /// Labels of the ServiceMonitor, by which a Prometheus chooses it. Those of the operator stay as they are. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

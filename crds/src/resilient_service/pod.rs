@@ -12,7 +12,7 @@ pub struct VolumeMount {
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// Absolute path in the container. Required.
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[^:]*$"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[^:\p{Cc}]*$"))]
     pub mount_path: String,
     /// Path inside the volume that is mounted instead of its root. Default: the root.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,7 +39,7 @@ pub struct ProbeSpec {
     pub kind: Option<ProbeType>,
     /// Path that is asked, for example `/ready`. Default: none, required for HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/"))]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[!-~]*$"))]
     pub path: Option<String>,
     /// Name of the port in `ports`. Default: the first port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub struct ProbeSpec {
     pub port: Option<String>,
     /// Headers of an HTTP probe; `Host` sets the name that is asked for. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub http_headers: Vec<HttpHeader>,
     /// HTTP or HTTPS, whose certificate is not checked. Default: HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -93,7 +93,7 @@ pub struct ResilientServiceSpec {
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// Secrets of the same namespace with credentials for the registry. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<LocalReference>,
     /// Number of pods. Unit: pods. Default: 1; 0 scales to zero and counts as ready. Ignored where `autoscaling` is set. A HorizontalPodAutoscaler of your own targets the ResilientService, not its Deployment.
     #[serde(default = "one")]

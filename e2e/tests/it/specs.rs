@@ -19,9 +19,9 @@ use valerix_operator::{
 };
 
 /// How many are drawn, unless `VALERIX_ROUNDS` says otherwise.
-const ROUNDS: u64 = 300;
+const ROUNDS: u64 = 100;
 /// Objects that are asked about at a time.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 4;
 
 fn number(variable: &str, otherwise: u64) -> Result<u64> {
     match env::var(variable) {

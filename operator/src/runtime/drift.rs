@@ -1,6 +1,6 @@
 //! Whether a live object still says what we want: a subset comparison by the rules of server-side apply. Pure.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Keys by which the API server tells the entries of a list apart, most telling first: a mount has a name too, and one
 /// volume may be mounted twice; the ports of a Service have one as well, and are told apart by their number.
@@ -15,7 +15,14 @@ pub fn project(desired: &Value, live: &Value) -> Value {
         (Value::Object(desired), Value::Object(live)) => Value::Object(
             desired
                 .iter()
-                .map(|(key, value)| (key.clone(), project(value, live.get(key).unwrap_or(&Value::Null))))
+                .map(|(key, value)| {
+                    let seen = match live.get(key) {
+                        Some(live) => project(value, live),
+                        None if is_left_out(value) => value.clone(),
+                        None => Value::Null,
+                    };
+                    (key.clone(), seen)
+                })
                 .collect(),
         ),
         (Value::Array(desired), Value::Array(live)) => match list_key(desired) {
@@ -34,14 +41,21 @@ pub fn project(desired: &Value, live: &Value) -> Value {
     }
 }
 
+/// Whether the API server leaves a field out that says this: an empty text or list says nothing to it.
+fn is_left_out(value: &Value) -> bool {
+    value.as_str().is_some_and(str::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// The key that all entries have. Where two have the same value of it, it is none: the list is one value.
 fn list_key(entries: &[Value]) -> Option<&'static str> {
     LIST_KEYS.into_iter().find(|key| {
-        !entries.is_empty()
-            && entries.iter().all(|entry| {
-                entry
-                    .as_object()
-                    .is_some_and(|entry: &Map<String, Value>| entry.contains_key(*key))
-            })
+        let values: Vec<&Value> = entries.iter().filter_map(|entry| entry.get(key)).collect();
+        let is_of_all = !entries.is_empty() && values.len() == entries.len();
+        is_of_all
+            && values
+                .iter()
+                .enumerate()
+                .all(|(index, value)| !values[..index].contains(value))
     })
 }
 
@@ -96,6 +110,29 @@ mod tests {
             *live.pointer_mut(pointer).unwrap() = before;
         }
         assert!(covers(&desired, &live));
+    }
+
+    #[test]
+    fn what_says_nothing_may_be_left_out() {
+        let desired = json!({"env": [{"name": "A", "value": ""}], "volumeMounts": [], "args": ["", "b"]});
+        let live = json!({"env": [{"name": "A"}], "args": ["", "b"]});
+        assert!(covers(&desired, &live));
+        for changed in [
+            json!({"env": [{"name": "A", "value": "b"}], "args": ["", "b"]}),
+            json!({"env": [{"name": "A"}], "volumeMounts": [{"name": "a"}], "args": ["", "b"]}),
+            json!({"env": [{"name": "A"}], "args": ["b"]}),
+            json!({"args": ["", "b"]}),
+        ] {
+            assert!(!covers(&desired, &changed), "{changed}");
+        }
+    }
+
+    #[test]
+    fn entries_that_share_their_key_are_one_value() {
+        let twice = json!([{"name": "a", "value": "1"}, {"name": "a", "value": "2"}]);
+        assert!(covers(&twice, &twice));
+        let swapped = json!([{"name": "a", "value": "2"}, {"name": "a", "value": "1"}]);
+        assert!(!covers(&twice, &swapped));
     }
 
     #[test]

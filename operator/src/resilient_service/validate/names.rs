@@ -9,25 +9,31 @@ const LONGEST_PREFIX: usize = 253;
 /// Longest part of a key after the `/`. Unit: characters.
 const LONGEST_NAME: usize = 63;
 
-/// Keys of labels and annotations.
+/// Keys of labels, of annotations and of taints.
 pub fn keys(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     let empty = BTreeMap::new();
     let service = spec.service.as_ref().map_or(&empty, |service| &service.annotations);
     let monitoring = spec.monitoring.as_ref().map_or(&empty, |monitoring| &monitoring.labels);
-    for (field, map) in [
+    let of_maps = [
         ("spec.podLabels", &spec.pod_labels),
         ("spec.podAnnotations", &spec.pod_annotations),
         ("spec.nodeSelector", &spec.node_selector),
         ("spec.service.annotations", service),
         ("spec.monitoring.labels", monitoring),
-    ] {
-        for key in map.keys().filter(|key| !is_qualified(key)) {
-            violations.push(Violation::new(
-                field,
-                format!("`{key}` is no key that Kubernetes takes"),
-                "write at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends, and before them at most a domain and `/`, as in example.com/team",
-            ));
-        }
+    ];
+    let of_maps = of_maps
+        .into_iter()
+        .flat_map(|(field, map)| map.keys().map(move |key| (field.to_owned(), key)));
+    let of_taints = spec.tolerations.iter().enumerate().filter_map(|(index, toleration)| {
+        let key = toleration.key.as_ref()?;
+        Some((format!("spec.tolerations[{index}].key"), key))
+    });
+    for (field, key) in of_maps.chain(of_taints).filter(|(_, key)| !is_qualified(key)) {
+        violations.push(Violation::new(
+            field,
+            format!("`{key}` is no key that Kubernetes takes"),
+            "write at most 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends, and before them at most a domain and `/`, as in example.com/team",
+        ));
     }
 }
 
@@ -136,9 +142,11 @@ mod tests {
                 .map(|violation| violation.to_string())
                 .collect::<Vec<_>>()
         };
+        let long = format!("{}/a", "b".repeat(254));
         let maps = json!({
             "image": "a", "podLabels": {"a b": "c"}, "podAnnotations": {"": "c"}, "nodeSelector": {"a/b/c": "d"},
-            "service": {"annotations": {"-": "x"}}, "monitoring": {"labels": {"x/": "y"}}
+            "service": {"annotations": {"-": "x"}}, "monitoring": {"labels": {"x/": "y"}},
+            "tolerations": [{"operator": "Exists"}, {"key": long}]
         });
         let fields: Vec<String> = told(maps)
             .into_iter()
@@ -155,6 +163,7 @@ mod tests {
                 "spec.nodeSelector: `a/b/c` is no key that Kubernetes takes",
                 "spec.service.annotations: `-` is no key that Kubernetes takes",
                 "spec.monitoring.labels: `x/` is no key that Kubernetes takes",
+                &format!("spec.tolerations[1].key: `{long}` is no key that Kubernetes takes"),
             ]
         );
         let paths = json!({
