@@ -27,7 +27,7 @@ fn note(value: &Value, path: &str, seen: &mut BTreeMap<String, BTreeSet<String>>
 fn every_leaf_and_every_choice_comes_up() {
     let mut draws = Draws::seeded(7).unwrap();
     let mut seen = BTreeMap::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         note(&draws.service("order", |_| Vec::new())["spec"], "spec", &mut seen);
     }
     let leaves = draws.leaves();

@@ -27,6 +27,11 @@ pub fn compare(one: &Quantity, other: &Quantity) -> Option<Ordering> {
     Some(parse(&one.0)?.0.cmp(&parse(&other.0)?.0))
 }
 
+/// Whether the API server can count so much: what is more it cuts to the largest number that it has.
+pub fn is_countable(quantity: &Quantity) -> bool {
+    parse(&quantity.0).is_some_and(|(value, _)| value <= i128::from(i64::MAX) * ONE)
+}
+
 /// Whether it is a whole number, and a multiple of `unit`; not if one of them cannot be read, or `unit` is nothing.
 pub fn is_multiple(quantity: &Quantity, unit: Option<&Quantity>) -> bool {
     let unit = unit.map_or(Some(ONE), |unit| parse(&unit.0).map(|(value, _)| value));

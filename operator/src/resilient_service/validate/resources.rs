@@ -31,7 +31,12 @@ fn each(field: &str, resources: &ResourceRequirements, violations: &mut Vec<Viol
             let mut refuse = |message: &str, remedy: &str| {
                 violations.push(Violation::new(format!("{field}.{kind}.{name}"), message, remedy));
             };
-            if !is_known(name) {
+            if !quantity::is_countable(amount) {
+                refuse(
+                    &format!("{} is more than Kubernetes can count", amount.0),
+                    "write less than 8Ei",
+                );
+            } else if !is_known(name) {
                 refuse(
                     "Kubernetes knows no such resource",
                     "write cpu, memory, ephemeral-storage, hugepages-<size>, or an extended one with its domain, as in example.com/gpu",
@@ -126,6 +131,12 @@ mod tests {
             (gpu("1"), none.clone(), vec!["spec.resources.requests.example.com/gpu"]),
             (gpu("1"), gpu("2"), vec!["spec.resources.requests.example.com/gpu"]),
             (none.clone(), gpu("500m"), vec!["spec.resources.limits.example.com/gpu"]),
+            (none.clone(), json!({"memory": "7Ei"}), vec![]),
+            (
+                json!({"cpu": "8996053092566060164661093001515"}),
+                json!({"memory": "8Ei"}),
+                vec!["spec.resources.requests.cpu", "spec.resources.limits.memory"],
+            ),
             (none.clone(), cpu(pages("4Mi")), vec![]),
             (
                 none.clone(),
