@@ -317,18 +317,18 @@ pub const VALERIX: Group = Group {
             summary: "The newest archive of {{ $labels.namespace }}/{{ $labels.policy }} that was restored on trial is more than nine days old.",
             runbook: "backup-unverified",
             fires: Case {
-                step: "1h",
+                step: "1m",
                 series: &[(
                     r#"valerix_backup_verified_timestamp_seconds{namespace="shop",policy="shop"}"#,
-                    "0x230",
+                    "0x13300",
                 )],
                 at: "220h",
             },
             silent: Case {
-                step: "1h",
+                step: "1m",
                 series: &[(
                     r#"valerix_backup_verified_timestamp_seconds{namespace="shop",policy="shop"}"#,
-                    "0x190 604800x40",
+                    "0x11400 604800x2400",
                 )],
                 at: "220h",
             },
@@ -341,18 +341,18 @@ pub const VALERIX: Group = Group {
             summary: "Old archives of {{ $labels.namespace }}/{{ $labels.name }} are not removed: the destination fills up.",
             runbook: "backup-retention",
             fires: Case {
-                step: "10m",
+                step: "1m",
                 series: &[(
                     r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="RetentionHealthy",status="False"}"#,
-                    "1x20",
+                    "1x130",
                 )],
                 at: "2h",
             },
             silent: Case {
-                step: "10m",
+                step: "1m",
                 series: &[(
                     r#"valerix_resource_condition{kind="BackupPolicy",namespace="shop",name="shop",condition="RetentionHealthy",status="Unknown"}"#,
-                    "1x20",
+                    "1x130",
                 )],
                 at: "2h",
             },
