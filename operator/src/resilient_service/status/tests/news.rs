@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Why something is told when the status becomes another.
+fn reasons(old: &ResilientServiceStatus, new: &ResilientServiceStatus) -> Vec<String> {
+    let told = news(old, new).into_iter();
+    told.map(|news| news.reason.into_owned()).collect()
+}
+
 #[test]
 fn news_are_told_once() {
     let service = service(spec(1));
@@ -9,12 +15,6 @@ fn news_are_told_once() {
         let report =
             json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [{"target": "inventory", "state": state}]});
         judge(&service, &seen(1, 1, vec![pod(1, Some(report))]))
-    };
-    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<String> {
-        news(old, new)
-            .into_iter()
-            .map(|news| news.reason.into_owned())
-            .collect()
     };
     let nothing = ResilientServiceStatus::default();
     assert_eq!(reasons(&nothing, &with("Closed")), ["ConfigAccepted"]);
@@ -32,12 +32,6 @@ fn each_configuration_is_news_and_a_circuit_that_stays_open_is_none() {
         let report =
             json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [{"target": "inventory", "state": state}]});
         judge(&service, &seen(1, 1, vec![pod(1, Some(report))]))
-    };
-    let reasons = |old: &ResilientServiceStatus, new: &ResilientServiceStatus| -> Vec<String> {
-        news(old, new)
-            .into_iter()
-            .map(|news| news.reason.into_owned())
-            .collect()
     };
     assert_eq!(reasons(&of(1, "5s", "Open"), &of(1, "6s", "Open")), ["ConfigAccepted"]);
     assert_eq!(
