@@ -13,7 +13,7 @@ use valerix_kit::lock::{DistributedLock, Fence, LockError};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::chance::{Chance, rounds};
 use valerix_kit::testing::{TestDatabase, bus_args};
-use valerix_resilience::idempotency::{Idempotency, IdempotentRequest, Local, SCHEMA, StoredAnswer};
+use valerix_resilience::idempotency::{Idempotency, IdempotentRequest, Local, SCHEMA, Stored, StoredAnswer};
 
 /// Clients at once. The search for an order grows fast with them.
 const CLIENTS: usize = 4;
@@ -338,7 +338,10 @@ async fn post(pool: &PgPool, key: &str, body: u8, number: usize) -> PostAnswer {
     let answer = match register.begin(pool, &request).await.unwrap() {
         Local::Fresh(claim) => {
             let answer = StoredAnswer::json(StatusCode::CREATED, &number).unwrap();
-            claim.commit(answer).await.unwrap().into_answer()
+            match claim.commit(answer).await.unwrap() {
+                Stored::Committed(answer) | Stored::Replay(answer) => answer,
+                Stored::Mismatch => return PostAnswer::Mismatch,
+            }
         }
         Local::Replay(answer) => answer,
         Local::InProgress => return PostAnswer::InProgress,
