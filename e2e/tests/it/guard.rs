@@ -381,7 +381,9 @@ async fn a_guard_comes_is_rolled_and_goes_without_a_failed_request() -> Result<(
     world
         .with_namespace("guard", async |namespace| {
             programs(&world, namespace).await?;
-            let two = json!({"replicas": 2, "resilience": {"protocol": "None"}, "networkPolicy": {"ingressFrom": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}});
+            // What is judged is the way of the requests; a kubelet that is kept waiting on a busy machine does not end the program.
+            let probes = json!({"startup": {"path": "/alive", "failureThreshold": 90}, "readiness": {"path": "/alive"}});
+            let two = json!({"replicas": 2, "resilience": {"protocol": "None"}, "probes": probes, "networkPolicy": {"ingressFrom": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}});
             create(&world, namespace, &service(&world, "python", "python", two)?).await?;
             ready(&world, namespace, "python").await?;
             let load = Load::start(&world, namespace, "python");
