@@ -9,15 +9,18 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 use valerix_kit::telemetry::traced;
 use valerix_resilience::{Deadline, Resilience};
 
 use crate::processor::Repetition;
 use crate::saga::settle::Settlement;
-use crate::store::{Due, StoreError};
+use crate::store::{Due, Store, StoreError};
 
 /// How long settlements under way may go on when the service ends. Another replica goes on with those that are dropped.
 const STOPPING: Duration = Duration::from_secs(5);
+/// Pause between two tries to give a payment back.
+const GIVING_BACK: Duration = Duration::from_secs(1);
 
 /// The sweeper of one replica.
 #[derive(Clone)]
@@ -108,14 +111,28 @@ async fn settle(settlement: Settlement, due: Due) {
         &traceparent,
         settlement.settle(due.payment, Repetition::Again, deadline),
     );
-    let settled = match settling.await {
-        Ok(settled) if settled.state.open_request() == asked => settlement.store.pause(payment, due.attempt).await,
-        Ok(_) => Ok(()),
-        Err(error) => Err(error),
-    };
-    if let Err(error) = settled {
-        tracing::warn!(%payment, category = error.category(), error = &error as &dyn std::error::Error, "a payment was not settled");
+    match settling.await {
+        Ok(settled) if settled.state.open_request() == asked => {}
+        Ok(_) => return,
+        Err(error) => warn(payment, &error, "a payment was not settled"),
     }
+    give_back(&settlement.store, payment, due.attempt, deadline).await;
+}
+
+/// Gives a payment back, again and again while the database does not answer: nobody would take it up for the rest of its
+/// lease, long after database and processor are back.
+async fn give_back(store: &Store, payment: Uuid, attempt: i32, lease: Deadline) {
+    while let Err(error) = store.pause(payment, attempt).await {
+        warn(payment, &error, "a payment was not given back");
+        if lease.is_past() {
+            return;
+        }
+        tokio::time::sleep(GIVING_BACK.min(lease.remaining())).await;
+    }
+}
+
+fn warn(payment: Uuid, error: &StoreError, message: &'static str) {
+    tracing::warn!(%payment, category = error.category(), error = error as &dyn std::error::Error, "{message}");
 }
 
 fn report(ended: Result<(), JoinError>) {
