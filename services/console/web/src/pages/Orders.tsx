@@ -5,7 +5,7 @@ import { useLive } from "../live/live";
 import { all } from "../live/reducer";
 import { AsOf, Badge, Notice, Panel, Word } from "../parts/parts";
 import { Labelled } from "../parts/SchemaForm";
-import { type Order, type Shop, follow, isOver } from "./place";
+import { type Order, type Shop, follow, isOver, newKey } from "./place";
 
 const MANY = 100;
 /** Orders of a hundred that are under way at a time. */
@@ -51,7 +51,7 @@ export function Orders() {
     });
   const place = (gremlin: boolean) => {
     const order: Order = {
-      key: crypto.randomUUID(),
+      key: newKey(),
       item,
       quantity: Number(quantity),
       gremlin,

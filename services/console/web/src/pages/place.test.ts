@@ -1,6 +1,6 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { ShopAnswer } from "../api/types";
-import { type Order, type Shop, follow } from "./place";
+import { type Order, type Shop, follow, newKey } from "./place";
 
 const order: Order = {
   key: "k-1",
@@ -88,4 +88,12 @@ describe("an order", () => {
     await follow(order, fake, () => {}, () => log.length === 0);
     expect(log).toHaveLength(1);
   });
+});
+
+it("makes keys where the page came by plain http", () => {
+  vi.stubGlobal("crypto", { getRandomValues: crypto.getRandomValues.bind(crypto) });
+  const keys = Array.from({ length: 100 }, newKey);
+  vi.unstubAllGlobals();
+  expect(new Set(keys).size).toBe(100);
+  expect(keys.every((key) => /^[0-9a-f]{32}$/.test(key))).toBe(true);
 });

@@ -32,6 +32,13 @@ export interface Shop {
   now: () => number;
 }
 
+/**
+ * A key that nobody else has. Not `crypto.randomUUID`: a browser has it only where the page came by https or from the machine
+ * itself, and a console inside a cluster is often looked at by its plain address.
+ */
+export const newKey = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 export const isOver = (order: Order): boolean => ENDED.includes(order.status);
 
 /** Whether the same request may have another answer later. */
