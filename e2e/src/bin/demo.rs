@@ -238,7 +238,31 @@ async fn slow_down(world: &World) -> Result<()> {
     for order in shop::settled(world, &ids, Duration::from_secs(90)).await? {
         println!("   after the fault: order {} {}", order.order_id, order.status);
     }
-    Ok(())
+    close_circuits(world).await
+}
+
+/// A circuit closes by a call that succeeds: somebody has to order until each pod has made its own.
+async fn close_circuits(world: &World) -> Result<()> {
+    let services = world.api::<ResilientService>(SHOP);
+    let began = Instant::now();
+    loop {
+        let order = services.get("order").await?;
+        let circuits = order
+            .status
+            .and_then(|status| status.summary)
+            .unwrap_or_default()
+            .circuits;
+        if circuits == "closed" {
+            break;
+        }
+        let limit = Duration::from_secs(60);
+        ensure!(
+            began.elapsed() < limit,
+            "the circuits of order are {circuits} a minute after the fault"
+        );
+        shop::place(world, "ps5", 1).await?;
+    }
+    show(world, "get rsvc order --namespace shop").await
 }
 
 async fn kill_a_pod(world: &World) -> Result<()> {
