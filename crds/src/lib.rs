@@ -18,8 +18,8 @@ pub mod names;
 mod resilient_service;
 mod restore;
 pub mod restore_runner;
-#[cfg(test)]
-mod rules;
+#[cfg(any(test, feature = "testing"))]
+pub mod rules;
 pub mod schema;
 
 pub use backup::{

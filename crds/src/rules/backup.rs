@@ -2,14 +2,13 @@
 
 use super::*;
 
-#[test]
-fn what_is_wrong_with_a_policy_is_refused_with_a_text_that_names_it() {
-    assert_refused([
+pub(super) fn by_rule() -> Vec<Row> {
+    vec![
         (
             object(
                 "BackupPolicy",
                 "a.b",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}}),
+                json!({"databases": databases(), "destination": {"volumeClaim": {"claimName": "c"}}}),
             ),
             "must hold only a-z, 0-9",
         ),
@@ -17,91 +16,58 @@ fn what_is_wrong_with_a_policy_is_refused_with_a_text_that_names_it() {
             object(
                 "BackupPolicy",
                 &"x".repeat(53),
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}}),
+                json!({"databases": databases(), "destination": {"volumeClaim": {"claimName": "c"}}}),
             ),
             "at most 52",
         ),
+        (policy(json!({"destination": {}})), "exactly one of s3 and volumeClaim"),
         (
-            object("BackupPolicy", "p", json!({"databases": [], "destination": {}})),
-            "exactly one of s3 and volumeClaim",
-        ),
-        (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}, "s3": {"bucket": "b", "credentialsSecretRef": {"name": "s"}}}}),
+            policy(
+                json!({"destination": {"volumeClaim": {"claimName": "c"}, "s3": {"bucket": "bbb", "credentialsSecretRef": {"name": "s"}}}}),
             ),
             "exactly one of s3 and volumeClaim",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"s3": {"bucket": "b", "prefix": "/pg", "credentialsSecretRef": {"name": "s"}}}}),
+            policy(
+                json!({"destination": {"s3": {"bucket": "bbb", "prefix": "/pg", "credentialsSecretRef": {"name": "s"}}}}),
             ),
             "without a leading '/'",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"s3": {"bucket": "b", "prefix": "pg/../x", "credentialsSecretRef": {"name": "s"}}}}),
+            policy(
+                json!({"destination": {"s3": {"bucket": "bbb", "prefix": "pg/../x", "credentialsSecretRef": {"name": "s"}}}}),
             ),
             "prefix must not hold '..'",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "verification": {"queries": [
-                    {"name": "q", "database": "d", "query": "SELECT 1"},
-                ]}}),
-            ),
+            policy(json!({"verification": {"queries": [
+                {"name": "q", "database": "d", "query": "SELECT 1"},
+            ]}})),
             "a query must have equals",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "verification": {"queries": [
-                    {"name": "q", "database": "d", "query": "SELECT 1", "equals": 1, "atMost": 2},
-                ]}}),
-            ),
+            policy(json!({"verification": {"queries": [
+                {"name": "q", "database": "d", "query": "SELECT 1", "equals": 1, "atMost": 2},
+            ]}})),
             "a query must have equals",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "verification": {"queries": [
-                    {"name": "q", "database": "d", "query": "SELECT 1; DROP TABLE t", "equals": 1},
-                ]}}),
-            ),
+            policy(json!({"verification": {"queries": [
+                {"name": "q", "database": "d", "query": "SELECT 1; DROP TABLE t", "equals": 1},
+            ]}})),
             "one SELECT without ';'",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}}),
-            ),
+            policy(json!({"destination": {"volumeClaim": {"claimName": "c", "path": "a/../../b"}}})),
             "must not leave the volume",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c", "path": "/archives"}}}),
-            ),
+            policy(json!({"destination": {"volumeClaim": {"claimName": "c", "path": "/archives"}}})),
             "without a leading '/'",
         ),
         (
-            object(
-                "BackupPolicy",
-                "p",
-                json!({"databases": [], "destination": {"volumeClaim": {"claimName": "c"}}, "schedule": {"catchUpWindow": "24h"}}),
-            ),
+            policy(json!({"schedule": {"catchUpWindow": "24h"}})),
             "catchUpWindow must be less than 24h",
         ),
-    ]);
+    ]
 }

@@ -2,14 +2,13 @@
 
 use super::*;
 
-#[test]
-fn what_is_wrong_with_an_experiment_is_refused_with_a_text_that_names_it() {
+pub(super) fn by_rule() -> Vec<Row> {
     let probe = |block: Value| {
         let probe = merged(json!({"name": "a"}), block);
         chaos(json!({"podKill": {}, "steadyState": {"probes": [probe]}}))
     };
     let http = |block: Value| probe(json!({"http": merged(json!({"service": "order"}), block)}));
-    assert_refused([
+    vec![
         (
             chaos(json!({"errors": {}, "duration": "999ms"})),
             "duration must be at least 1s",
@@ -123,5 +122,5 @@ fn what_is_wrong_with_an_experiment_is_refused_with_a_text_that_names_it() {
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
             "exactly one of http, grpc, condition and prometheus",
         ),
-    ]);
+    ]
 }

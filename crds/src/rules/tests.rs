@@ -1,0 +1,108 @@
+//! Every CEL rule refuses what it should and nothing else.
+
+use super::*;
+use crate::{Backup, BackupPolicy, ChaosExperiment, ResilientService};
+
+fn problems(object: &Value) -> String {
+    let outcome = match object["kind"].as_str() {
+        Some("ResilientService") => serde_json::from_value::<ResilientService>(object.clone())
+            .unwrap()
+            .validate_cel(),
+        Some("ChaosExperiment") => serde_json::from_value::<ChaosExperiment>(object.clone())
+            .unwrap()
+            .validate_cel(),
+        Some("BackupPolicy") => serde_json::from_value::<BackupPolicy>(object.clone())
+            .unwrap()
+            .validate_cel(),
+        other => panic!("no rules for {other:?}"),
+    };
+    outcome.err().map(|errors| format!("{errors:?}")).unwrap_or_default()
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_a_text_that_names_it() {
+    for Refused { object, text, by } in refused() {
+        if by == Judge::Rule {
+            let problems = problems(&object);
+            assert!(problems.contains(text), "wanted `{text}` of {object}, got `{problems}`");
+        }
+    }
+}
+
+#[test]
+fn what_is_right_passes() {
+    for object in accepted() {
+        assert_eq!(problems(&object), "", "{object}");
+    }
+}
+
+#[test]
+fn a_running_experiment_is_frozen_but_for_its_stop_button() {
+    let in_phase = |phase: &str, spec: Value| -> ChaosExperiment {
+        let mut object = chaos(spec);
+        object["status"] = json!({"observedGeneration": 1, "phase": phase});
+        serde_json::from_value(object).unwrap()
+    };
+    let spec = json!({"latency": {"delay": "3s"}, "duration": "20s"});
+    let refused = |phase: &str, change: Value| {
+        let new = in_phase(phase, merged(spec.clone(), change));
+        let old = in_phase(phase, spec.clone());
+        new.validate_cel_update(&old).err().map(|errors| format!("{errors:?}"))
+    };
+    for phase in ["Running", "Recovering"] {
+        assert_eq!(refused(phase, json!({"desired": "Stop"})), None);
+        for change in [
+            json!({"latency": {"delay": "30s"}}),
+            json!({"duration": "21s"}),
+            json!({"count": 2}),
+            json!({"target": {"service": "payment"}}),
+            json!({"safety": {}}),
+            json!({"dryRun": true}),
+            json!({"steadyState": {"probes": [{"name": "a", "http": {"service": "order"}}]}}),
+        ] {
+            let text = refused(phase, change.clone()).unwrap_or_default();
+            assert!(
+                text.contains("frozen while a run is Running or Recovering"),
+                "{phase} {change}: {text}"
+            );
+        }
+        for (fault, other) in [
+            (json!({"latency": {"delay": "3s"}}), json!({"latency": {"delay": "4s"}})),
+            (json!({"errors": {}}), json!({"errors": {"percent": 1}})),
+            (json!({"abort": {}}), json!({"abort": {"percent": 1}})),
+            (json!({"partition": {"peer": "a"}}), json!({"partition": {"peer": "b"}})),
+            (json!({"crash": {}}), json!({"crash": {"times": 2}})),
+            (json!({"cpuStress": {}}), json!({"cpuStress": {"workers": 2}})),
+            (
+                json!({"memoryStress": {"size": "1Mi"}}),
+                json!({"memoryStress": {"size": "2Mi"}}),
+            ),
+            // What another fault adds or takes away is seen too.
+            (json!({"refuse": {}}), json!({"errors": {}})),
+            (json!({"errors": {}}), json!({"refuse": {}})),
+        ] {
+            let base = json!({"duration": "20s"});
+            let old = in_phase(phase, merged(base.clone(), fault.clone()));
+            let new = in_phase(phase, merged(base, other.clone()));
+            assert!(new.validate_cel_update(&old).is_err(), "{phase}: {fault} to {other}");
+            assert!(old.validate_cel_update(&old).is_ok(), "{phase}: {fault}");
+        }
+    }
+    assert_eq!(refused("Completed", json!({"duration": "21s"})), None);
+}
+
+#[test]
+fn a_record_never_changes() {
+    let record = |slot: &str| -> Backup {
+        serde_json::from_value(object(
+            "Backup",
+            "shop-20260821",
+            json!({
+                "policyRef": {"name": "shop", "uid": "u"}, "slot": slot, "scheduledAt": "2026-08-21T00:00:00Z"
+            }),
+        ))
+        .unwrap()
+    };
+    assert!(record("2026-08-21").validate_cel_update(&record("2026-08-21")).is_ok());
+    assert!(record("2026-08-22").validate_cel_update(&record("2026-08-21")).is_err());
+}
