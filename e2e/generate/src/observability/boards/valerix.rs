@@ -1,6 +1,16 @@
 //! The boards of the product: for whatever it manages, and for itself.
 
-use super::{Board, panel};
+use super::{Board, Panel, panel};
+
+/// What a service leaves alone now: a breaker opens because of what an experiment does, too.
+const CIRCUITS: Panel = panel(
+    "Circuits that are not closed",
+    "short",
+    &[(
+        r#"max by (service, target, state) (resilience_circuit_state{namespace=~"$namespace",state!="Closed"}) > 0"#,
+        "{{service}} to {{target}}: {{state}}",
+    )],
+);
 
 /// Every service that links the library, as its users and its targets see it.
 pub const SERVICE: Board = Board {
@@ -16,14 +26,7 @@ pub const SERVICE: Board = Board {
                 "{{service}}",
             )],
         ),
-        panel(
-            "Circuits that are not closed",
-            "short",
-            &[(
-                r#"max by (service, target, state) (resilience_circuit_state{namespace=~"$namespace",state!="Closed"}) > 0"#,
-                "{{service}} to {{target}}: {{state}}",
-            )],
-        ),
+        CIRCUITS,
         panel(
             "Calls by outcome",
             "ops",
@@ -171,14 +174,7 @@ pub const CHAOS: Board = Board {
                 "{{name}} {{condition}} {{status}}",
             )],
         ),
-        panel(
-            "Circuits that are not closed",
-            "short",
-            &[(
-                r#"max by (service, target, state) (resilience_circuit_state{namespace=~"$namespace",state!="Closed"}) > 0"#,
-                "{{service}} to {{target}}: {{state}}",
-            )],
-        ),
+        CIRCUITS,
         panel(
             "Time of 95 % of the requests",
             "s",
