@@ -1,5 +1,6 @@
 //! Wrong input: refused by the API server, or shown as a condition, each with a text that names the field and the remedy.
 
+mod experiments;
 mod rows;
 
 use anyhow::{Result, ensure};
@@ -18,7 +19,7 @@ async fn the_api_server_refuses_by_name() -> Result<()> {
     let world = World::shared().await?;
     world
         .with_namespace("refusals", async |namespace| {
-            for (object, text) in refused() {
+            for (object, text) in refused().into_iter().chain(experiments::refused()) {
                 let output = world.create(namespace, &object.to_string()).await?;
                 ensure!(!output.success, "accepted: {object}");
                 ensure!(
