@@ -15,6 +15,7 @@ mod one_after_another;
 mod removal;
 mod scale;
 pub mod shop;
+mod stop;
 
 use shop::*;
 
