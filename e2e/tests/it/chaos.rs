@@ -210,6 +210,15 @@ async fn a_killed_pod_loses_no_order_and_the_verdict_says_so() -> Result<()> {
     let orders: Vec<Order> = placed.into_iter().map(|(order, _)| order).collect();
     let ids: Vec<String> = orders.iter().map(|order| order.order_id.clone()).collect();
     shop::settled(&world, &ids, Duration::from_secs(60)).await?;
+    // What the probe ordered went the whole way, and was undone.
+    let undone = eventually(Duration::from_secs(60), || async {
+        let kept = "select count(*) filter (where state not in ('REFUNDED', 'CANCELLED')), count(*) from orders where probe";
+        let kept = shop::sql(&world, "orders", kept).await.ok()?;
+        let (kept, all) = kept.split_once('|')?;
+        (kept == "0" && all != "0").then_some(())
+    })
+    .await;
+    ensure!(undone.is_some(), "orders of the probe were kept, or none was marked");
     shop::balanced(&world, &orders).await?;
 
     let row = world
