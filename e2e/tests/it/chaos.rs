@@ -212,7 +212,8 @@ async fn a_killed_pod_loses_no_order_and_the_verdict_says_so() -> Result<()> {
     shop::settled(&world, &ids, Duration::from_secs(60)).await?;
     // What the probe ordered went the whole way, and was undone.
     let undone = eventually(Duration::from_secs(60), || async {
-        let kept = "select count(*) filter (where state not in ('REFUNDED', 'CANCELLED')), count(*) from orders where probe";
+        let kept =
+            "select count(*) filter (where state not in ('REFUNDED', 'CANCELLED')), count(*) from orders where probe";
         let kept = shop::sql(&world, "orders", kept).await.ok()?;
         let (kept, all) = kept.split_once('|')?;
         (kept == "0" && all != "0").then_some(())
@@ -303,7 +304,10 @@ async fn hit(world: &World, count: usize, method: &str, usual: u16) -> Result<us
 
 /// Within a tenth of 70 % of 800, which are four standard deviations.
 fn is_seventy_percent(hit: usize) -> Result<()> {
-    ensure!((504..=616).contains(&hit), "{hit} of 800 requests were hit, asked were 560");
+    ensure!(
+        (504..=616).contains(&hit),
+        "{hit} of 800 requests were hit, asked were 560"
+    );
     Ok(())
 }
 

@@ -196,10 +196,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         drop_internal(&mut given);
-        assert_eq!(
-            given,
-            headers(&[("valerix-probe", "shop/slow/1"), ("accept", "*/*")])
-        );
+        assert_eq!(given, headers(&[("valerix-probe", "shop/slow/1"), ("accept", "*/*")]));
     }
 
     #[test]

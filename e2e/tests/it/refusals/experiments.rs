@@ -131,11 +131,15 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             "suspend holds back scheduled runs only",
         ),
         (
-            chaos(json!({"refuse": {}, "duration": "40s", "steadyState": {"probes": [{"name": "a", "interval": "41s", "http": {"service": "a"}}]}})),
+            chaos(
+                json!({"refuse": {}, "duration": "40s", "steadyState": {"probes": [{"name": "a", "interval": "41s", "http": {"service": "a"}}]}}),
+            ),
             "interval is longer than duration",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "a", "method": "HEAD", "expect": {"bodyContains": "ok"}}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "a", "method": "HEAD", "expect": {"bodyContains": "ok"}}}]}}),
+            ),
             "an answer to HEAD has no body",
         ),
         (
@@ -154,10 +158,7 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             chaos(json!({"podKill": {"gracePeriodSeconds": -1}})),
             "spec.podKill.gracePeriodSeconds",
         ),
-        (
-            chaos(json!({"refuse": {}, "duration": "5 minutes"})),
-            "spec.duration",
-        ),
+        (chaos(json!({"refuse": {}, "duration": "5 minutes"})), "spec.duration"),
         (
             chaos(json!({"abort": {"percent": 101}, "duration": "5s"})),
             "spec.abort.percent",
@@ -186,10 +187,7 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             chaos(json!({"podKill": {}, "safety": {"minAvailable": -1}})),
             "spec.safety.minAvailable",
         ),
-        (
-            chaos(json!({"podKill": {}, "schedule": "0 10 * *"})),
-            "spec.schedule",
-        ),
+        (chaos(json!({"podKill": {}, "schedule": "0 10 * *"})), "spec.schedule"),
         (
             chaos(json!({"podKill": {}, "schedule": "0 10 * * *", "startingDeadlineSeconds": 9})),
             "spec.startingDeadlineSeconds",
@@ -202,40 +200,53 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             chaos(json!({"podKill": {}, "after": {"experiment": "first", "verdict": "Passed"}})),
             "spec.after.verdict",
         ),
+        (chaos(json!({"podKill": {}, "desired": "Pause"})), "spec.desired"),
         (
-            chaos(json!({"podKill": {}, "desired": "Pause"})),
-            "spec.desired",
-        ),
-        (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "path": "api"}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "path": "api"}}]}}),
+            ),
             "spec.steadyState.probes[0].http.path",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "port": 65536}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "port": 65536}}]}}),
+            ),
             "spec.steadyState.probes[0].http.port",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "expect": {"status": 99}}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "expect": {"status": 99}}}]}}),
+            ),
             "spec.steadyState.probes[0].http.expect.status",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "expect": {"bodyContains": ""}}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "http": {"service": "order", "expect": {"bodyContains": ""}}}]}}),
+            ),
             "http.expect.bodyContains",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "condition": {"name": "Order", "type": "Ready"}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "condition": {"name": "Order", "type": "Ready"}}]}}),
+            ),
             "spec.steadyState.probes[0].condition.name",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "failureThreshold": 0, "http": {"service": "order"}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "failureThreshold": 0, "http": {"service": "order"}}]}}),
+            ),
             "spec.steadyState.probes[0].failureThreshold",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "prometheus": {"service": "p", "query": " ", "comparator": "<", "value": 1}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "prometheus": {"service": "p", "query": " ", "comparator": "<", "value": 1}}]}}),
+            ),
             "spec.steadyState.probes[0].prometheus.query",
         ),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "prometheus": {"service": "p", "query": "up", "comparator": "=", "value": 1}}]}})),
+            chaos(
+                json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "prometheus": {"service": "p", "query": "up", "comparator": "=", "value": 1}}]}}),
+            ),
             "spec.steadyState.probes[0].prometheus.comparator",
         ),
     ]

@@ -62,7 +62,10 @@ fn a_probe_that_nobody_asks_while_the_fault_is_on_is_no_witness() {
         validate(&spec(value), &limits()).map(|plan| plan.probes[0].interval)
     };
     let refuse = |duration: &str| json!({"refuse": {}, "duration": duration});
-    assert_eq!(with("40s", "Continuous", refuse("40s")).unwrap(), Duration::from_secs(40));
+    assert_eq!(
+        with("40s", "Continuous", refuse("40s")).unwrap(),
+        Duration::from_secs(40)
+    );
     assert!(with("41s", "Edge", refuse("40s")).is_ok());
     assert!(with("1h", "Continuous", json!({"podKill": {}})).is_ok());
     assert!(with("1h", "Continuous", json!({"crash": {}, "duration": "5s"})).is_ok());

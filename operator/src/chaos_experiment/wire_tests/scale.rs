@@ -23,7 +23,10 @@ async fn obey(api: FakeApi, reports: ReportStore, services: usize, pods: usize) 
         for number in 0..services {
             let service = name(number);
             let map = api.get(&document(&service)).unwrap();
-            let text = map.pointer("/data/faults.json").and_then(Value::as_str).map(str::to_owned);
+            let text = map
+                .pointer("/data/faults.json")
+                .and_then(Value::as_str)
+                .map(str::to_owned);
             if read[number].as_ref() == Some(&text) {
                 continue;
             }
@@ -67,7 +70,9 @@ impl Shop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        found.await.unwrap_or_else(|_| panic!("not all of {runs} runs are {what} within {LONGEST:?}"))
+        found
+            .await
+            .unwrap_or_else(|_| panic!("not all of {runs} runs are {what} within {LONGEST:?}"))
     }
 
     /// How many requests came since they were forgotten, without those that last.
@@ -77,7 +82,13 @@ impl Shop {
 
     /// Waits until every event has been told.
     async fn falls_quiet(&self) {
-        let told = || self.api.requests().iter().filter(|request| request.path.ends_with("/events")).count();
+        let told = || {
+            self.api
+                .requests()
+                .iter()
+                .filter(|request| request.path.ends_with("/events"))
+                .count()
+        };
         let quiet = tokio::time::timeout(LONGEST, async {
             let mut before = usize::MAX;
             while before != told() {
@@ -136,7 +147,9 @@ async fn hurt(services: usize, pods: usize) {
         })
         .await;
     let took = injecting + stopping.elapsed();
-    eprintln!("{services} services of {pods} pods: hurt and whole again in {took:?}, {asked} requests in {seconds:.1}s");
+    eprintln!(
+        "{services} services of {pods} pods: hurt and whole again in {took:?}, {asked} requests in {seconds:.1}s"
+    );
     assert!(took < LONGEST, "{took:?}");
     for experiment in over {
         assert_eq!(shop.entries_of(experiment["metadata"]["name"].as_str().unwrap()), 0);

@@ -68,7 +68,10 @@ async fn nobody_speaks_for_others_and_the_services_hear_who_asks() {
     assert_eq!(headers["x-forwarded-proto"], "http");
     assert_eq!(headers["x-forwarded-host"], gateway.base.trim_start_matches("http://"));
     assert_eq!(headers["valerix-client"], "default/gateway");
-    assert_eq!(headers["valerix-probe"], "shop/slow/1", "a mark that asks for less is passed on");
+    assert_eq!(
+        headers["valerix-probe"], "shop/slow/1",
+        "a mark that asks for less is passed on"
+    );
     assert_eq!(
         (&headers["x-request-id"], &headers["x-kept"]),
         (&json!("abc"), &json!("1"))

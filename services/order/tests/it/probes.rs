@@ -25,8 +25,14 @@ async fn the_order_of_a_probe_goes_the_whole_way_and_buys_nothing() {
     shop.reaches(probed.order(), "REFUNDED").await;
     // What the probe was told stands, whatever became of its order since.
     assert_eq!(shop.probe(&key, "ps5", 1).await.text, probed.text);
-    let shown = shop.get("order", &format!("/api/orders/{}", probed.order())).await.body();
-    assert_eq!((&shown["reason"], &shown["amount_minor"]), (&json!("PROBE"), &json!(PRICE)));
+    let shown = shop
+        .get("order", &format!("/api/orders/{}", probed.order()))
+        .await
+        .body();
+    assert_eq!(
+        (&shown["reason"], &shown["amount_minor"]),
+        (&json!("PROBE"), &json!(PRICE))
+    );
     // Money and stock are those of the one that a customer has bought; nobody has heard of another sale.
     shop.adds_up(5).await;
     assert_eq!(shop.available("ps5").await, 4);

@@ -135,7 +135,10 @@ pub(crate) async fn stress() {
     .await;
     mount.faults = Some(Faults::default().render());
     mount.publish();
-    eventually("nobody works any more", || stress_threads() == 0 && processors_used() < 0.06).await;
+    eventually("nobody works any more", || {
+        stress_threads() == 0 && processors_used() < 0.06
+    })
+    .await;
     say("over");
 }
 
