@@ -138,6 +138,13 @@ pub fn accepted() -> Vec<Value> {
         chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),
         chaos(json!({"podKill": {}, "count": "50%"})),
+        chaos(json!({"refuse": {}, "duration": "40s", "steadyState": {"probes": [
+            {"name": "edge", "mode": "Edge", "interval": "41s", "http": {"service": "a", "method": "HEAD"}},
+            {"name": "late", "interval": "40s", "http": {"service": "a", "method": "HEAD", "expect": {"status": 204}}},
+        ]}})),
+        chaos(json!({"crash": {}, "duration": "5s", "steadyState": {"probes": [
+            {"name": "a", "interval": "6s", "http": {"service": "a"}},
+        ]}})),
         chaos(json!({"podKill": {}, "count": 100})),
         chaos(json!({"podKill": {"method": "Delete"}, "dryRun": true, "target": {
             "service": "inventory", "zone": "west-1", "podSelector": {"matchLabels": {"track": "canary"}}

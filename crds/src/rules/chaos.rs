@@ -51,6 +51,33 @@ pub(super) fn by_rule() -> Vec<Row> {
             http(json!({"expect": {"maxLatency": "0s"}})),
             "maxLatency must be between 1ms and 5s",
         ),
+        (
+            chaos(json!({"podKill": {}, "startingDeadlineSeconds": 45})),
+            "startingDeadlineSeconds has no meaning without schedule",
+        ),
+        (
+            chaos(json!({"podKill": {}, "concurrencyPolicy": "Replace"})),
+            "concurrencyPolicy: Replace has no meaning without schedule",
+        ),
+        (
+            chaos(json!({"podKill": {}, "suspend": true})),
+            "without schedule the one run would begin at once; set desired: Stop",
+        ),
+        (
+            chaos(json!({"refuse": {}, "duration": "40s", "steadyState": {"probes": [
+                {"name": "edge", "mode": "Edge", "interval": "41s", "http": {"service": "a"}},
+                {"name": "late", "interval": "41s", "http": {"service": "a"}},
+            ]}})),
+            "interval is longer than duration",
+        ),
+        (
+            http(json!({"method": "HEAD", "expect": {"bodyContains": "ok"}})),
+            "an answer to HEAD has no body",
+        ),
+        (
+            http(json!({"method": "HEAD", "expect": {"json": [{"pointer": "/a", "value": "1"}]}})),
+            "an answer to HEAD has no body",
+        ),
         (chaos(json!({})), "exactly one fault"),
         (
             chaos(json!({"podKill": {}, "errors": {}, "duration": "5s"})),

@@ -112,6 +112,14 @@ fn inbound_limits() -> Vec<Row> {
 
 fn experiments() -> Vec<Row> {
     let lasting = |fault: Value| chaos(merged(json!({"duration": "5s"}), fault));
+    let kill = |more: Value| chaos(merged(json!({"podKill": {}}), more));
+    let daily = |more: Value| kill(merged(json!({"schedule": "0 10 * * *"}), more));
+    let probe = |block: Value| kill(json!({"steadyState": {"probes": [merged(json!({"name": "a"}), block)]}}));
+    let http = |block: Value| probe(json!({"http": merged(json!({"service": "order"}), block)}));
+    let prometheus = |block: Value| {
+        let good = json!({"service": "p", "query": "up", "comparator": "<", "value": 1});
+        probe(json!({"prometheus": merged(good, block)}))
+    };
     vec![
         (lasting(json!({"crash": {"times": 4}})), "spec.crash.times"),
         (lasting(json!({"cpuStress": {"workers": 65}})), "spec.cpuStress.workers"),
@@ -134,22 +142,81 @@ fn experiments() -> Vec<Row> {
             lasting(json!({"latency": {"delay": "1s", "routes": ["ANY /a"]}})),
             "spec.latency.routes",
         ),
-        (chaos(json!({"podKill": {"method": "Wish"}})), "spec.podKill.method"),
+        (lasting(json!({"abort": {"percent": 101}})), "spec.abort.percent"),
         (
-            chaos(
-                json!({"podKill": {}, "schedule": "0 10 * * *", "excludedWindows": [{"from": "9:00", "to": "17:00"}]}),
-            ),
+            lasting(json!({"cpuStress": {"loadPercent": 0}})),
+            "spec.cpuStress.loadPercent",
+        ),
+        (
+            lasting(json!({"memoryStress": {"size": "12MB"}})),
+            "spec.memoryStress.size",
+        ),
+        (lasting(json!({"memoryStress": {}})), "spec.memoryStress.size"),
+        (lasting(json!({"latency": {"delay": "2"}})), "spec.latency.delay"),
+        (chaos(json!({"refuse": {}, "duration": "5 minutes"})), "spec.duration"),
+        (kill(json!({"target": {"service": "Inventory"}})), "spec.target.service"),
+        (kill(json!({"target": {"service": ""}})), "spec.target.service"),
+        (
+            kill(json!({"target": {"service": "inventory", "zone": "west 1"}})),
+            "spec.target.zone",
+        ),
+        (
+            kill(json!({"podKill": {"gracePeriodSeconds": -1}})),
+            "spec.podKill.gracePeriodSeconds",
+        ),
+        (kill(json!({"podKill": {"method": "Wish"}})), "spec.podKill.method"),
+        (kill(json!({"safety": {"minPodAge": "-3s"}})), "spec.safety.minPodAge"),
+        (
+            kill(json!({"safety": {"minAvailable": -1}})),
+            "spec.safety.minAvailable",
+        ),
+        (kill(json!({"after": {"experiment": "First"}})), "spec.after.experiment"),
+        (
+            kill(json!({"after": {"experiment": "first", "verdict": "Passed"}})),
+            "spec.after.verdict",
+        ),
+        (kill(json!({"desired": "Pause"})), "spec.desired"),
+        (kill(json!({"schedule": "@daily"})), "spec.schedule"),
+        (kill(json!({"schedule": "0 10 * *"})), "spec.schedule"),
+        (kill(json!({"schedule": "0 10 * * 5#2"})), "spec.schedule"),
+        (kill(json!({"schedule": "0 10 ? * *"})), "spec.schedule"),
+        (
+            daily(json!({"startingDeadlineSeconds": 9})),
+            "spec.startingDeadlineSeconds",
+        ),
+        (
+            daily(json!({"excludedWindows": [{"from": "9:00", "to": "17:00"}]})),
             "spec.excludedWindows[0].from",
         ),
-        (chaos(json!({"podKill": {}, "schedule": "@daily"})), "spec.schedule"),
         (
-            chaos(json!({"podKill": {}, "schedule": "0 10 * * 5#2"})),
-            "spec.schedule",
+            probe(json!({"failureThreshold": 0, "http": {"service": "order"}})),
+            "spec.steadyState.probes[0].failureThreshold",
         ),
-        (chaos(json!({"podKill": {}, "schedule": "0 10 ? * *"})), "spec.schedule"),
         (
-            chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a", "grpc": {"service": "order"}}]}})),
+            probe(json!({"grpc": {"service": "order"}})),
             "spec.steadyState.probes[0].grpc.port",
+        ),
+        (http(json!({"path": "api"})), "spec.steadyState.probes[0].http.path"),
+        (http(json!({"port": 65536})), "spec.steadyState.probes[0].http.port"),
+        (
+            http(json!({"expect": {"status": 99}})),
+            "spec.steadyState.probes[0].http.expect.status",
+        ),
+        (
+            http(json!({"expect": {"bodyContains": ""}})),
+            "spec.steadyState.probes[0].http.expect.bodyContains",
+        ),
+        (
+            probe(json!({"condition": {"name": "Order", "type": "Ready"}})),
+            "spec.steadyState.probes[0].condition.name",
+        ),
+        (
+            prometheus(json!({"query": " "})),
+            "spec.steadyState.probes[0].prometheus.query",
+        ),
+        (
+            prometheus(json!({"comparator": "="})),
+            "spec.steadyState.probes[0].prometheus.comparator",
         ),
     ]
 }
