@@ -27,7 +27,7 @@ pub use backup::{
     FoundArchive, FoundArchives, RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
-    BackupDatabase, BackupDestination, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus,
+    BackupDatabase, BackupDestination, BackupEncryption, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus,
     BackupRetention, BackupSchedule, BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression,
     DestinationChoice, LastRun, LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore,
     VerificationQuery, VolumeClaimDestination,

@@ -589,6 +589,7 @@ fn backup() -> BackupPolicy {
             databases: vec![database("orders"), database("inventory")],
             globals: None,
             compression: None,
+            encryption: None,
             retention: Some(BackupRetention::default()),
             verification: Some(BackupVerification {
                 restore: TrialRestore::Weekly,
@@ -668,6 +669,7 @@ fn restore_new() -> Restore {
                 select: None,
                 slot: None,
                 archive: None,
+                identity_secret_ref: None,
             },
             target: RestoreTarget {
                 connection_secret_ref: SecretReference {

@@ -520,6 +520,24 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             "one SELECT without ';'",
         ),
         (
+            policy(json!({"encryption": {"ageRecipients": ["AGE-SECRET-KEY-1"]}})),
+            "each of ageRecipients must be a public key of age",
+        ),
+        (policy(json!({"encryption": {"ageRecipients": []}})), "spec.encryption.ageRecipients"),
+        (policy(json!({"job": {"deadline": "21h"}})), "deadline must be from 1s to 20h"),
+        (
+            policy(
+                json!({"verification": {"queries": [{"name": "q", "database": "b", "query": "SELECT 1", "equals": 1}]}}),
+            ),
+            "each database must be the name of one of spec.databases",
+        ),
+        (
+            policy(
+                json!({"destination": {"s3": {"bucket": "bbb", "endpoint": "minio:9000", "credentialsSecretRef": {"name": "s"}}}}),
+            ),
+            "endpoint must be http:// or https://",
+        ),
+        (
             policy(json!({"retention": {"minVerified": 0}})),
             "spec.retention.minVerified",
         ),
