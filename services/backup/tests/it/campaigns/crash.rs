@@ -4,7 +4,7 @@
 
 use crate::{
     bucket::{Bucket, KEY},
-    harness::{Database, Harness, SMALL},
+    harness::{Database, SMALL},
     store::Habit,
 };
 use futures::StreamExt;
