@@ -81,7 +81,10 @@ pub struct RestoreSource {
     pub select: Option<RestoreSelect>,
     /// The day, `yyyy-mm-dd`, with select Slot. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 10), regex(pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"))]
+    #[schemars(
+        length(max = 10),
+        regex(pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")
+    )]
     pub slot: Option<String>,
     /// An archive by its place, for a cluster that has no records of it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

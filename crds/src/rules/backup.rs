@@ -141,9 +141,14 @@ fn what_would_only_fail_at_night_is_refused_by_day() {
         let job = json!({"job": {"deadline": deadline}});
         (policy(job), "deadline must be from 1s to 20h")
     }));
-    assert_refused(["s3://vault", "vault/pg", "Vault", "a..b", "-vault", "vault_1"].map(|bucket| {
-        (in_bucket(json!({"bucket": bucket})), "bucket must be the bucket's name alone")
-    }));
+    assert_refused(
+        ["s3://vault", "vault/pg", "Vault", "a..b", "-vault", "vault_1"].map(|bucket| {
+            (
+                in_bucket(json!({"bucket": bucket})),
+                "bucket must be the bucket's name alone",
+            )
+        }),
+    );
     assert_refused(
         [
             "minio:9000",
@@ -155,25 +160,44 @@ fn what_would_only_fail_at_night_is_refused_by_day() {
             "https://-",
             "https://",
         ]
-        .map(|endpoint| (in_bucket(json!({"endpoint": endpoint})), "endpoint must be http:// or https://")),
+        .map(|endpoint| {
+            (
+                in_bucket(json!({"endpoint": endpoint})),
+                "endpoint must be http:// or https://",
+            )
+        }),
     );
     assert_refused(["Vault", "vault/pg", "-vault", "my claim"].map(|claim| {
         let destination = json!({"destination": {"volumeClaim": {"claimName": claim}}});
-        (policy(destination), "claimName must be the name of a PersistentVolumeClaim")
+        (
+            policy(destination),
+            "claimName must be the name of a PersistentVolumeClaim",
+        )
     }));
     let authority = json!({"endpoint": "http://minio:9000", "caSecretRef": {"name": "authority"}});
     let without_number = json!({"equals": null, "atLeast": 9, "atMost": 8});
     assert_refused([
-        (in_bucket(authority), "caSecretRef has no meaning for an endpoint of http://"),
+        (
+            in_bucket(authority),
+            "caSecretRef has no meaning for an endpoint of http://",
+        ),
         (asking(without_number), "atLeast must not be more than atMost"),
-        (asking(json!({"database": "stok"})), "each database must be the name of one of spec.databases"),
-        (policy(json!({"verification": {"budget": "0ms"}})), "budget must be more than 0s"),
+        (
+            asking(json!({"database": "stok"})),
+            "each database must be the name of one of spec.databases",
+        ),
+        (
+            policy(json!({"verification": {"budget": "0ms"}})),
+            "budget must be more than 0s",
+        ),
     ]);
     let private = "AGE-SECRET-KEY-1NTL4RQ2FDEFSR9SMY4N0DCS5U9NF2UK3NY08PLVQXLCA0EXXZ4KSRT2SAH";
-    assert_refused([private, "ssh-ed25519 AAAAC3Nz", &PUBLIC[..61], "age1pq1", ""].map(|key| {
-        let encryption = json!({"encryption": {"ageRecipients": [PUBLIC, key]}});
-        (policy(encryption), "each of ageRecipients must be a public key of age")
-    }));
+    assert_refused(
+        [private, "ssh-ed25519 AAAAC3Nz", &PUBLIC[..61], "age1pq1", ""].map(|key| {
+            let encryption = json!({"encryption": {"ageRecipients": [PUBLIC, key]}});
+            (policy(encryption), "each of ageRecipients must be a public key of age")
+        }),
+    );
 }
 
 #[test]
@@ -182,7 +206,9 @@ fn what_stands_at_an_edge_is_accepted() {
         policy(json!({"schedule": {"timeOfDay": "23:59", "catchUpWindow": "1m"}, "job": {"deadline": "20h"}})),
         policy(json!({"job": {"deadline": "1s"}, "verification": {"budget": "1ms"}})),
         policy(json!({"encryption": {"ageRecipients": [PUBLIC], "identitySecretRef": {"name": "key"}}})),
-        in_bucket(json!({"bucket": "a.b-1", "endpoint": "https://minio.storage.svc:65535/", "caSecretRef": {"name": "a"}})),
+        in_bucket(
+            json!({"bucket": "a.b-1", "endpoint": "https://minio.storage.svc:65535/", "caSecretRef": {"name": "a"}}),
+        ),
         in_bucket(json!({"endpoint": "http://10.0.0.7"})),
         asking(json!({"equals": null, "atLeast": 8, "atMost": 8})),
     ] {

@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 use valerix_crds::{
-    Backup, BackupDestination, BackupPhase, Restore, RestoreSelect, RestoreSpec, SecretReference, UploadState, VolumeClaimDestination,
-    backup_runner,
+    Backup, BackupDestination, BackupPhase, Restore, RestoreSelect, RestoreSpec, SecretReference, UploadState,
+    VolumeClaimDestination, backup_runner,
     restore_runner::{MAX_NAME_BYTES, SourceArchive},
 };
 

@@ -151,10 +151,9 @@ impl Preparation<'_> {
             manifest.clone(),
         );
         let archive = path.clone();
-        let digest =
-            off_thread(move || archive::write(&archive, &folder, &written, level))
-                .await?
-                .map_err(Failure::Archive)?;
+        let digest = off_thread(move || archive::write(&archive, &folder, &written, level))
+            .await?
+            .map_err(Failure::Archive)?;
 
         self.phase(BackupPhase::Verifying, &databases).await?;
         let archive = path.clone();

@@ -53,7 +53,9 @@ impl Recipients {
         let read = texts.iter().enumerate().map(|(index, text)| {
             let read: Result<Recipient, &str> = text.parse();
             read.map_err(|why| {
-                format!("encryption.ageRecipients[{index}] is no public key of age ({why}): copy what age-keygen prints")
+                format!(
+                    "encryption.ageRecipients[{index}] is no public key of age ({why}): copy what age-keygen prints"
+                )
             })
         });
         read.collect::<Result<_, _>>().map(Self)
@@ -88,7 +90,9 @@ impl Recipients {
         io::copy(&mut plain, &mut compressed).map_err(failed)?;
         let (_, found, _) = plain.finish();
         if found != sha256 {
-            return Err(Error::Damaged(format!("{file} changed on scratch while it was encrypted")));
+            return Err(Error::Damaged(format!(
+                "{file} changed on scratch while it was encrypted"
+            )));
         }
         let output = compressed.finish().and_then(|encrypted| encrypted.finish());
         let (mut writer, sha256, bytes) = output.map_err(failed)?.finish();
@@ -123,7 +127,9 @@ impl Keys {
         let place = format!("{field}: secret {}, key {AGE_KEY}", reference.name);
         let text = match fs::read_to_string(folder.join(AGE_KEY)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::Key(format!("{place} not found: is there such a Secret in this namespace?")));
+                return Err(Error::Key(format!(
+                    "{place} not found: is there such a Secret in this namespace?"
+                )));
             }
             text => text.map_err(|error| Error::Key(format!("{place}: {error}")))?,
         };
@@ -212,7 +218,9 @@ mod tests {
     }
 
     fn keys(folder: &Path) -> Result<Keys, Error> {
-        let reference = SecretReference { name: "backup-key".into() };
+        let reference = SecretReference {
+            name: "backup-key".into(),
+        };
         Keys::read(folder, "source.identitySecretRef", Some(&reference))
     }
 
@@ -238,8 +246,15 @@ mod tests {
         assert_eq!(sealed.file, "orders.dump.zst.age");
         assert!(!plain.exists(), "the plain file gives its room back");
         let path = folder.path().join(&sealed.file);
-        assert_eq!((sha256(&path), fs::metadata(&path).unwrap().len()), (sealed.sha256.clone(), sealed.bytes));
-        assert!(fs::read(&path).unwrap().starts_with(b"age-encryption.org/v1\n-> X25519 "));
+        assert_eq!(
+            (sha256(&path), fs::metadata(&path).unwrap().len()),
+            (sealed.sha256.clone(), sealed.bytes)
+        );
+        assert!(
+            fs::read(&path)
+                .unwrap()
+                .starts_with(b"age-encryption.org/v1\n-> X25519 ")
+        );
 
         for (index, key) in [&first, &second].into_iter().enumerate() {
             let written = format!("# created: today\n\n{key}\n");
@@ -255,7 +270,9 @@ mod tests {
         let told = wrong.check(&recipients.told()).unwrap_err().to_string();
         assert!(told.contains(&public[0]) && told.contains(&recipient(&other)), "{told}");
         assert!(told.contains("secret backup-key, key key.txt"), "{told}");
-        let refused = wrong.open(&path, &folder.path().join("never"), "orders", &sum).unwrap_err();
+        let refused = wrong
+            .open(&path, &folder.path().join("never"), "orders", &sum)
+            .unwrap_err();
         assert!(matches!(refused, Error::Key(_)), "{refused}");
 
         secret(folder.path(), &first);
@@ -264,7 +281,13 @@ mod tests {
         let mut turned = whole.clone();
         turned[whole.len() / 2] ^= 1;
         let mut index = 0;
-        for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() - 70_000], &whole[..100], &turned[..], b"none"] {
+        for bytes in [
+            &whole[..whole.len() - 1],
+            &whole[..whole.len() - 70_000],
+            &whole[..100],
+            &turned[..],
+            b"none",
+        ] {
             fs::write(&path, bytes).unwrap();
             index += 1;
             let to = folder.path().join(format!("damaged-{index}"));
@@ -285,8 +308,15 @@ mod tests {
             }
             keys(folder.path()).err().unwrap().to_string()
         };
-        let unnamed = Keys::read(folder.path(), "source.identitySecretRef", None).err().unwrap();
-        assert!(unnamed.to_string().starts_with("source.identitySecretRef names no Secret"), "{unnamed}");
+        let unnamed = Keys::read(folder.path(), "source.identitySecretRef", None)
+            .err()
+            .unwrap();
+        assert!(
+            unnamed
+                .to_string()
+                .starts_with("source.identitySecretRef names no Secret"),
+            "{unnamed}"
+        );
         assert!(told(None).contains("source.identitySecretRef: secret backup-key, key key.txt not found"));
         assert!(told(Some("# only this\n")).contains("it holds no private key of age"));
         let wrong = told(Some("# a comment\nAGE-SECRET-KEY-1WORDS\n"));
@@ -296,6 +326,9 @@ mod tests {
         let last = if mistyped.pop() == Some('q') { 'p' } else { 'q' };
         mistyped.push(last);
         let refused = Recipients::read(&[key, mistyped]).unwrap_err();
-        assert!(refused.starts_with("encryption.ageRecipients[1] is no public key"), "{refused}");
+        assert!(
+            refused.starts_with("encryption.ageRecipients[1] is no public key"),
+            "{refused}"
+        );
     }
 }

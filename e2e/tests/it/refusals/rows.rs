@@ -523,8 +523,14 @@ pub fn refused() -> Vec<(Value, &'static str)> {
             policy(json!({"encryption": {"ageRecipients": ["AGE-SECRET-KEY-1"]}})),
             "each of ageRecipients must be a public key of age",
         ),
-        (policy(json!({"encryption": {"ageRecipients": []}})), "spec.encryption.ageRecipients"),
-        (policy(json!({"job": {"deadline": "21h"}})), "deadline must be from 1s to 20h"),
+        (
+            policy(json!({"encryption": {"ageRecipients": []}})),
+            "spec.encryption.ageRecipients",
+        ),
+        (
+            policy(json!({"job": {"deadline": "21h"}})),
+            "deadline must be from 1s to 20h",
+        ),
         (
             policy(
                 json!({"verification": {"queries": [{"name": "q", "database": "b", "query": "SELECT 1", "equals": 1}]}}),

@@ -129,7 +129,9 @@ mod tests {
             let text = serde_json::to_string(&pod.volumes).unwrap();
             assert_eq!(text.contains("\"backup-key\""), sees, "{text}");
             let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
-            let mount = mounts.iter().find(|mount| mount.mount_path == backup_runner::AGE_FOLDER);
+            let mount = mounts
+                .iter()
+                .find(|mount| mount.mount_path == backup_runner::AGE_FOLDER);
             assert_eq!(mount.map(|mount| mount.read_only), sees.then_some(Some(true)));
         }
     }

@@ -223,11 +223,7 @@ impl Run {
         .await?;
         let dump = self
             .scratch
-            .extract(
-                &self.settings.source.key,
-                item.member.archived(),
-                item.member.plain(),
-            )
+            .extract(&self.settings.source.key, item.member.archived(), item.member.plain())
             .await?;
         let restored = target.restore(item, &dump).await?;
         tracing::info!(

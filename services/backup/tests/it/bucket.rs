@@ -326,7 +326,11 @@ async fn what_one_request_cannot_carry_is_refused_before_it_is_sent() {
     let mut bucket = Bucket::new(&database).await;
     bucket.harness.variables = vec![("VALERIX_BACKUP_S3_MAX_OBJECT_BYTES", "100".into())];
     let ended = bucket.harness.run("pod").await;
-    let told = ["bytes and one PutObject takes 100", "split spec.databases", "destination.volumeClaim"];
+    let told = [
+        "bytes and one PutObject takes 100",
+        "split spec.databases",
+        "destination.volumeClaim",
+    ];
     bucket.harness.assert_failed(&ended, 23, "ArchiveTooLarge", &told);
     assert_eq!(bucket.store.count(&Method::PUT), 0);
     // Without the test's own limit it is that of PutObject.

@@ -38,7 +38,8 @@ fn mount(harness: &Harness, (public, private): (&str, &str)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encrypted_archive_tells_for_whom_and_comes_back_with_a_key_only() {
-    let secret = "CREATE TABLE t (id int, note text); INSERT INTO t SELECT i, 'PLAINTEXT-NOTE' FROM generate_series(1, 500) i;";
+    let secret =
+        "CREATE TABLE t (id int, note text); INSERT INTO t SELECT i, 'PLAINTEXT-NOTE' FROM generate_series(1, 500) i;";
     let database = Database::new("orders", secret).await;
     let recipients = [KEY.0, SPARE.0];
     let harness = encrypting(&database, &recipients).await;
@@ -51,12 +52,17 @@ async fn an_encrypted_archive_tells_for_whom_and_comes_back_with_a_key_only() {
     assert_eq!(status["upload"]["sha256"], digest.sha256);
     // The record tells of the dump, the archive holds something else.
     let member = &manifest.databases[0];
-    assert_eq!((&status["databases"][0]["bytes"], member.rows["public.t"]), (&json!(member.bytes), 500));
+    assert_eq!(
+        (&status["databases"][0]["bytes"], member.rows["public.t"]),
+        (&json!(member.bytes), 500)
+    );
     let names: Vec<_> = manifest.files().map(|file| file.file.to_owned()).collect();
     assert_eq!(names, ["orders.dump.zst.age", "orders.globals.sql.zst.age"]);
     let folder = tempfile::tempdir().unwrap();
     let file = fs::File::open(&path).unwrap();
-    tar::Archive::new(zstd::Decoder::new(file).unwrap()).unpack(folder.path()).unwrap();
+    tar::Archive::new(zstd::Decoder::new(file).unwrap())
+        .unpack(folder.path())
+        .unwrap();
     for name in names {
         let bytes = fs::read(folder.path().join(&name)).unwrap();
         assert!(bytes.starts_with(b"age-encryption.org/v1\n"), "{name}");
@@ -65,7 +71,11 @@ async fn an_encrypted_archive_tells_for_whom_and_comes_back_with_a_key_only() {
     let new = restoring.named("new");
     restoring.make_new(&[("orders", &new)]);
     let ended = restoring.run("unnamed").await;
-    restoring.assert_failed(&ended, "KeyMissing", &[KEY.0, "spec.source.identitySecretRef names no Secret"]);
+    restoring.assert_failed(
+        &ended,
+        "KeyMissing",
+        &[KEY.0, "spec.source.identitySecretRef names no Secret"],
+    );
     restoring.source["identitySecretRef"] = json!({"name": "backup-key"});
     let place = "spec.source.identitySecretRef: secret backup-key, key key.txt";
     let not_found = format!("{place} not found");
@@ -81,7 +91,10 @@ async fn an_encrypted_archive_tells_for_whom_and_comes_back_with_a_key_only() {
         restoring.assert_failed(&ended, "KeyMissing", &told);
         assert!(!ended.log.contains("AGE-SECRET"), "{}", ended.log);
     }
-    assert!(restoring.databases(&restoring.mark).await.is_empty(), "no server was touched");
+    assert!(
+        restoring.databases(&restoring.mark).await.is_empty(),
+        "no server was touched"
+    );
 
     mount(&restoring.harness, SPARE);
     restoring.make_new(&[("orders", &new)]);
@@ -128,5 +141,10 @@ async fn a_recipient_that_is_mistyped_is_told_before_anything_is_dumped() {
     let mistyped = KEY.0.replacen("age1", "age1q", 1);
     harness.spec["encryption"] = json!({"ageRecipients": [SPARE.0, &mistyped[..62]]});
     let ended = harness.run("pod").await;
-    harness.assert_failed(&ended, 20, "InvalidConfiguration", &["encryption.ageRecipients[1]", "age-keygen"]);
+    harness.assert_failed(
+        &ended,
+        20,
+        "InvalidConfiguration",
+        &["encryption.ageRecipients[1]", "age-keygen"],
+    );
 }

@@ -70,7 +70,11 @@ fn draw(chance: &mut Chance, place: usize, fault: Fault) -> Round {
     Round {
         place,
         fault,
-        habit: if misbehaves { bad[chance.below(bad.len())] } else { Habit::Good },
+        habit: if misbehaves {
+            bad[chance.below(bad.len())]
+        } else {
+            Habit::Good
+        },
         ignores_conditions: chance.below(2) == 0,
         lists_late: chance.below(3) == 0,
     }
@@ -179,7 +183,11 @@ async fn killed_or_paused_at_any_request_a_day_has_at_most_one_archive() {
         .collect();
     chance.shuffle(&mut all);
     let chosen: Vec<_> = all.iter().cycle().take(rounds(SLICE)).collect();
-    println!("seed {seed}: {} of {} rounds over {places} places", chosen.len(), all.len());
+    println!(
+        "seed {seed}: {} of {} rounds over {places} places",
+        chosen.len(),
+        all.len()
+    );
     let drawn: Vec<_> = chosen
         .into_iter()
         .map(|(place, fault)| draw(&mut chance, *place, *fault))

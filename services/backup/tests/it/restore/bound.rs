@@ -24,7 +24,11 @@ struct Server {
 
 fn program(name: &str, data: &Path) -> process::Command {
     let mut command = process::Command::new(format!("{BIN}/{name}"));
-    command.arg("-D").arg(data).stdin(process::Stdio::null()).stdout(process::Stdio::null());
+    command
+        .arg("-D")
+        .arg(data)
+        .stdin(process::Stdio::null())
+        .stdout(process::Stdio::null());
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -90,7 +94,9 @@ impl Server {
             .unwrap();
         let options = self.options.clone().database("living");
         let mut session = PgConnection::connect_with(&options).await.unwrap();
-        let rows = sqlx::query_scalar("SELECT count(*) FROM t").fetch_one(&mut session).await;
+        let rows = sqlx::query_scalar("SELECT count(*) FROM t")
+            .fetch_one(&mut session)
+            .await;
         (names, rows.unwrap())
     }
 }
@@ -102,13 +108,19 @@ async fn what_is_bound_to_more_than_its_contents_or_to_another_server_is_not_rep
     restoring.replacing("orders", "living");
     let server = Server::start().await;
     server.execute("postgres", "CREATE DATABASE living").await;
-    server.execute("living", "CREATE TABLE t (id int); INSERT INTO t VALUES (1)").await;
+    server
+        .execute("living", "CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+        .await;
     let before = server.state().await;
 
     restoring.secret(1, "host", "127.0.0.1");
     restoring.secret(1, "port", &server.port.to_string());
     let ended = restoring.run("two-servers").await;
-    restoring.assert_failed(&ended, "TargetRefused", &["secrets target and admin speak of two servers"]);
+    restoring.assert_failed(
+        &ended,
+        "TargetRefused",
+        &["secrets target and admin speak of two servers"],
+    );
 
     restoring.secret(0, "host", "127.0.0.1");
     restoring.secret(0, "port", &server.port.to_string());
