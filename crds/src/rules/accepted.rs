@@ -1,5 +1,6 @@
 //! Objects that every rule lets pass.
 
+use super::backup::{PUBLIC, asking, in_bucket};
 use super::*;
 
 /// Every object that must be taken: at the bounds of the rules, where they have some.
@@ -170,5 +171,13 @@ pub fn accepted() -> Vec<Value> {
         chaos(json!({"crash": {"times": 3}, "duration": "1m"})),
         chaos(json!({"cpuStress": {"loadPercent": 50, "workers": 4}, "duration": "1m"})),
         chaos(json!({"memoryStress": {"size": "256Mi"}, "duration": "1m"})),
+        policy(json!({"schedule": {"timeOfDay": "23:59", "catchUpWindow": "1m"}, "job": {"deadline": "20h"}})),
+        policy(json!({"job": {"deadline": "1s"}, "verification": {"budget": "1ms"}})),
+        policy(json!({"encryption": {"ageRecipients": [PUBLIC], "identitySecretRef": {"name": "key"}}})),
+        in_bucket(
+            json!({"bucket": "a.b-1", "endpoint": "https://minio.storage.svc:65535/", "caSecretRef": {"name": "a"}}),
+        ),
+        in_bucket(json!({"endpoint": "http://10.0.0.7"})),
+        asking(json!({"atLeast": 8, "atMost": 8})),
     ]
 }

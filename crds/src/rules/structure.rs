@@ -229,8 +229,8 @@ fn policies() -> Vec<Row> {
             "spec.databases[0].name",
         ),
         (
-            policy(json!({"schedule": {"timeOfDay": "24:00"}})),
-            "spec.schedule.timeOfDay",
+            policy(json!({"encryption": {"ageRecipients": []}})),
+            "spec.encryption.ageRecipients",
         ),
         (
             policy(json!({"scratch": {"sizeLimit": "many"}})),

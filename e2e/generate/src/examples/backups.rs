@@ -27,6 +27,7 @@ pub fn backup() -> BackupPolicy {
             databases: vec![database("orders"), database("inventory")],
             globals: None,
             compression: None,
+            encryption: None,
             retention: Some(BackupRetention::default()),
             verification: Some(BackupVerification {
                 restore: TrialRestore::Weekly,
@@ -84,6 +85,7 @@ pub fn restore_new() -> Restore {
                 select: None,
                 slot: None,
                 archive: None,
+                identity_secret_ref: None,
             },
             target: RestoreTarget {
                 connection_secret_ref: SecretReference {
