@@ -70,6 +70,8 @@ capabilities:
 - name: RUST_LOG
   value: {{ . | quote }}
 {{- end }}
+- name: METRICS_AUTHENTICATION
+  value: {{ .Values.metrics.authentication | quote }}
 - name: WATCH_NAMESPACES
   value: {{ join "," .Values.watchNamespaces | quote }}
 - name: CHAOS_NAMESPACES

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod publish;
 pub mod readiness;
 pub(crate) mod reason;
+pub mod scrapers;
 pub mod server;
 pub mod telemetry;
 pub mod triggers;
