@@ -16,6 +16,7 @@ mod console;
 mod documents;
 mod guard;
 mod observability;
+mod placement;
 mod refusals;
 mod restore;
 mod service;

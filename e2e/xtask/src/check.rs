@@ -117,11 +117,18 @@ pub enum Scope {
     Unit,
     /// End-to-end tests on a cluster of our own.
     EndToEnd,
+    /// Those of them that need several nodes, on a cluster that has them.
+    Placement,
 }
+
+/// The nodes of a cluster on which placement is tested: one to keep, one to drain, one to lose.
+pub const NODES: u8 = 3;
+/// The end-to-end tests that need them.
+const OF_PLACEMENT: &str = "placement::";
 
 impl Scope {
     fn includes(self, stage: Self) -> bool {
-        self == Self::All || self == stage
+        self == Self::All || self == stage || (self == Self::Placement && stage == Self::EndToEnd)
     }
 
     fn name(self) -> &'static str {
@@ -129,7 +136,7 @@ impl Scope {
             Self::All => "test",
             Self::Quick => "check",
             Self::Unit => "unit",
-            Self::EndToEnd => "e2e",
+            Self::EndToEnd | Self::Placement => "e2e",
         }
     }
 }
@@ -162,7 +169,8 @@ pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
 }
 
 fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
-    let cluster = Cluster::choose(CLUSTER, paths);
+    let nodes = (scope == Scope::Placement).then_some(NODES);
+    let cluster = Cluster::choose(CLUSTER, paths).map(|cluster| cluster.with_nodes(nodes));
     std::thread::scope(|threads| {
         // It waits for the network while the checks compute.
         let prepared = match (&cluster, scope.includes(Scope::EndToEnd)) {
@@ -195,7 +203,7 @@ fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> 
     }
     if scope.includes(Scope::EndToEnd) {
         match cluster {
-            Ok(cluster) => end_to_end(paths, &cluster, steps, count),
+            Ok(cluster) => end_to_end(paths, &cluster, scope, steps, count),
             Err(error) => each(steps, "Choosing a cluster", |_| Err(error)),
         }
         stop_on_failure(steps)?;
@@ -462,7 +470,7 @@ fn run_unit(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
     judge(tests, count, log)
 }
 
-fn end_to_end(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &mut Count) {
+fn end_to_end(paths: &Paths, cluster: &Cluster<'_>, scope: Scope, steps: &mut Steps, count: &mut Count) {
     println!("\nEnd-to-end tests on {}", cluster.describe());
     // One test cluster per machine: a second `make test` waits for the first.
     let lock = steps.run("Waiting for other test runs", |log| lock(paths, log));
@@ -478,7 +486,11 @@ fn end_to_end(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &m
         let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
         let loaded = steps.run("Loading the images", |log| cluster.load(&built, log))?;
         steps.run("End-to-end tests", |log| {
-            let tests = test_on(paths, cluster, (&access, &loaded), &artifacts, log);
+            let chosen: &[&str] = match scope {
+                Scope::Placement => &[OF_PLACEMENT],
+                _ => &["--skip", OF_PLACEMENT],
+            };
+            let tests = test_on(paths, cluster, (&access, &loaded), (&artifacts, chosen), log);
             judge(tests, count, log)
         })
     })();
@@ -495,12 +507,12 @@ fn end_to_end(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &m
     }
 }
 
-/// Runs every test program of the e2e crate, also after one has failed.
+/// Runs the chosen tests of every test program of the e2e crate, also after one has failed.
 fn test_on(
     paths: &Paths,
     cluster: &Cluster<'_>,
     (access, images): (&Access, &BTreeMap<String, String>),
-    artifacts: &Artifacts,
+    (artifacts, chosen): (&Artifacts, &[&str]),
     log: &Log,
 ) -> Result<()> {
     log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
@@ -510,6 +522,7 @@ fn test_on(
         let program = cluster
             .harness(&test.path, access, images)?
             .args(["--test-threads=6", "--nocapture"])
+            .args(chosen)
             .in_folder(&test.folder);
         outcome = outcome.and(
             program
@@ -548,5 +561,6 @@ mod tests {
                 .all(|stage| Scope::All.includes(stage))
         );
         assert!(!Scope::Unit.includes(Scope::EndToEnd));
+        assert!(Scope::Placement.includes(Scope::EndToEnd) && !Scope::Placement.includes(Scope::Unit));
     }
 }
