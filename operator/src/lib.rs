@@ -16,7 +16,7 @@ pub mod runtime;
 pub mod settings;
 
 use resilient_service::{ReportStore, Stores};
-use runtime::{Clients, Runtime, api_metrics::ApiMetrics, leader};
+use runtime::{Clients, Runtime, api_metrics::ApiMetrics, leader, scrapers::Scrapers, server::Protection};
 use settings::Settings;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -114,15 +114,18 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
         }
     };
     let address = ctx.settings.listen_address;
-    let scrapers = ctx
-        .settings
-        .metrics_authentication
-        .then(|| runtime::scrapers::Scrapers::new(&runtime.clients));
+    let protection = Protection {
+        scrapers: ctx
+            .settings
+            .metrics_authentication
+            .then(|| Scrapers::new(&runtime.clients)),
+        tls: ctx.settings.metrics_tls(),
+    };
     let release = CancellationToken::new();
     let mut leading = std::pin::pin!(leader::run(&runtime, &ctx.settings.pod_namespace, &release));
     tokio::select! {
         led = &mut leading => return led.map_err(|source| Error::Leadership { source }),
-        served = runtime::server::serve(runtime.clone(), scrapers, address) => {
+        served = runtime::server::serve(runtime.clone(), protection, address) => {
             return served.map_err(|source| Error::Serve { address, source });
         }
         () = admin::serve(ctx.clone()) => {}

@@ -1,7 +1,7 @@
 //! What the process is told by its environment.
 
 use crate::chaos_experiment::AllowedUrl;
-use crate::runtime::{Identity, Scope, telemetry::LogFormat};
+use crate::runtime::{Identity, Scope, secure::Tls, telemetry::LogFormat};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -55,6 +55,13 @@ pub struct Settings {
     /// Whether whoever reads /metrics has to show a token of the cluster with the right to get that path: true or false.
     #[arg(long, env = "METRICS_AUTHENTICATION", default_value_t = false, action = clap::ArgAction::Set)]
     pub metrics_authentication: bool,
+    /// Folder with tls.crt and tls.key, as a Secret of type kubernetes.io/tls is mounted: /metrics is then served by TLS
+    /// alone, at its own address. Absent: beside health, and readable on its way.
+    #[arg(long, env = "METRICS_TLS_DIRECTORY")]
+    pub metrics_tls_directory: Option<PathBuf>,
+    /// Where /metrics is served by TLS.
+    #[arg(long, env = "METRICS_TLS_ADDRESS", default_value = "[::]:8443")]
+    pub metrics_tls_address: SocketAddr,
     /// Where /debug/objects and /debug/log are served: not beyond the pod, as nobody is asked who they are.
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "127.0.0.1:8081")]
     pub admin_address: SocketAddr,
@@ -171,6 +178,14 @@ impl Settings {
     /// The namespaces in which experiments may evict pods.
     pub fn chaos_namespaces(&self) -> Vec<String> {
         present(&self.chaos_namespaces)
+    }
+
+    /// How the metrics are served by TLS, if they are.
+    pub fn metrics_tls(&self) -> Option<Tls> {
+        Some(Tls {
+            address: self.metrics_tls_address,
+            directory: self.metrics_tls_directory.clone()?,
+        })
     }
 
     /// The addresses outside of an experiment's own namespace that its probes may ask.
