@@ -19,6 +19,7 @@ mod observability;
 mod placement;
 mod refusals;
 mod restore;
+mod scrapers;
 mod service;
 mod shop;
 mod specs;

@@ -99,10 +99,13 @@ async fn rights(clients: &Clients, settings: &CheckSettings) -> Result<String, S
     let count = questions.len();
     let reviews: Api<SelfSubjectAccessReview> = Api::all(clients.write.clone());
     let missing: Result<Vec<_>, kube::Error> = futures::stream::iter(questions)
-        .map(async |question| {
-            let answer = reviews.create(&PostParams::default(), &question.review()).await?;
-            let is_allowed = answer.status.is_some_and(|status| status.allowed);
-            Ok((!is_allowed).then(|| question.to_string()))
+        .map(|question| {
+            let reviews = &reviews;
+            async move {
+                let answer = reviews.create(&PostParams::default(), &question.review()).await?;
+                let is_allowed = answer.status.is_some_and(|status| status.allowed);
+                Ok((!is_allowed).then(|| question.to_string()))
+            }
         })
         .buffered(QUESTIONS)
         .try_filter_map(|missing| std::future::ready(Ok(missing)))

@@ -13,6 +13,7 @@ use rustls::{
 use std::{
     io,
     net::SocketAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -125,17 +126,20 @@ async fn accept(
     }
 }
 
+/// Number of a file and when it was written: a clock alone is too coarse for two in a row.
+type Version = (u64, SystemTime);
+
 /// The pair in force.
 struct Certificate {
     directory: PathBuf,
-    /// When the files of the pair were written.
-    written: [Option<SystemTime>; 2],
+    /// Which files the pair was read from.
+    files: [Option<Version>; 2],
     in_force: Arc<ServerConfig>,
 }
 
 impl Certificate {
     fn read(directory: &Path) -> Result<Self, CertificateError> {
-        let written = written(directory);
+        let files = versions(directory);
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| CertificateError::Read { path, source }
@@ -151,13 +155,13 @@ impl Certificate {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             directory: directory.to_owned(),
-            written,
+            files,
             in_force: Arc::new(config),
         })
     }
 
     fn look_again(&mut self) {
-        if written(&self.directory) == self.written {
+        if versions(&self.directory) == self.files {
             return;
         }
         match Self::read(&self.directory) {
@@ -170,8 +174,11 @@ impl Certificate {
     }
 }
 
-fn written(directory: &Path) -> [Option<SystemTime>; 2] {
-    [CERTIFICATE, KEY].map(|file| std::fs::metadata(directory.join(file)).ok()?.modified().ok())
+fn versions(directory: &Path) -> [Option<Version>; 2] {
+    [CERTIFICATE, KEY].map(|file| {
+        let found = std::fs::metadata(directory.join(file)).ok()?;
+        Some((found.ino(), found.modified().ok()?))
+    })
 }
 
 #[cfg(test)]

@@ -14,7 +14,6 @@ use axum::{
     routing::get,
 };
 use std::{
-    future::IntoFuture,
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
