@@ -13,7 +13,7 @@ mod workload;
 pub use guard::{GuardPlan, authorities_file, inbound_ports, is_guarded, is_tcp};
 pub use parts::Parts;
 pub use pod::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, POLICY_DIRECTORY, STATE_DIRECTORY};
-pub use workload::{cpu_percent, least_replicas};
+pub use workload::{cpu_percent, least_replicas, pods_or_percent};
 
 use super::policy;
 use crate::runtime::{Violation, Violations};
