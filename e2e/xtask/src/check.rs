@@ -37,11 +37,16 @@ pub enum Scope {
     Unit,
     /// End-to-end tests on a cluster of our own.
     EndToEnd,
+    /// Those of them that need several nodes, on a cluster that has them.
+    Placement,
 }
+
+/// The nodes of a cluster on which placement is tested: one to keep, one to drain, one to lose.
+pub const NODES: u8 = 3;
 
 impl Scope {
     fn includes(self, stage: Self) -> bool {
-        self == Self::All || self == stage
+        self == Self::All || self == stage || (self == Self::Placement && stage == Self::EndToEnd)
     }
 
     fn name(self) -> &'static str {
@@ -49,7 +54,7 @@ impl Scope {
             Self::All => "test",
             Self::Quick => "check",
             Self::Unit => "unit",
-            Self::EndToEnd => "e2e",
+            Self::EndToEnd | Self::Placement => "e2e",
         }
     }
 }
@@ -82,7 +87,8 @@ pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
 }
 
 fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
-    let cluster = Cluster::choose(CLUSTER, paths);
+    let nodes = (scope == Scope::Placement).then_some(NODES);
+    let cluster = Cluster::choose(CLUSTER, paths).map(|cluster| cluster.with_nodes(nodes));
     std::thread::scope(|threads| {
         // It waits for the network while the checks compute.
         let prepared = match (&cluster, scope.includes(Scope::EndToEnd)) {
@@ -115,7 +121,7 @@ fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> 
     }
     if scope.includes(Scope::EndToEnd) {
         match cluster {
-            Ok(cluster) => end_to_end::run(paths, &cluster, steps, count),
+            Ok(cluster) => end_to_end::run(paths, &cluster, scope, steps, count),
             Err(error) => each(steps, "Choosing a cluster", |_| Err(error)),
         }
         stop_on_failure(steps)?;
@@ -316,5 +322,6 @@ mod tests {
                 .all(|stage| Scope::All.includes(stage))
         );
         assert!(!Scope::Unit.includes(Scope::EndToEnd));
+        assert!(Scope::Placement.includes(Scope::EndToEnd) && !Scope::Placement.includes(Scope::Unit));
     }
 }

@@ -20,6 +20,7 @@ const VARIANTS: [(&str, &[&str]); 2] = [
             // Rights by namespace, its own among them.
             "watchNamespaces={default,shop},chaos.namespaces={shop},console.enabled=true",
             "console.enabled=true",
+            "metrics.authentication=true,metrics.tls.secretName=metrics,networkPolicy.enabled=true,watchNamespaces={shop}",
             "replicas=2,networkPolicy.enabled=true,image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
         ],
     ),

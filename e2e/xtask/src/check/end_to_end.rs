@@ -5,7 +5,7 @@ use std::fs::{self, File};
 
 use anyhow::{Context, Result};
 
-use super::{KEEP, compile};
+use super::{KEEP, Scope, compile};
 use crate::clusters::{Access, Cluster};
 use crate::counting::{Count, judge};
 use crate::images::{self, Profile};
@@ -14,8 +14,11 @@ use crate::paths::Paths;
 use crate::steps::{Log, Steps};
 use crate::workspace::Artifacts;
 
+/// The end-to-end tests that need several nodes.
+const OF_PLACEMENT: &str = "placement::";
+
 /// Images, a cluster, every end-to-end test; the cluster is removed whatever happens, unless the person wants to look at it.
-pub fn run(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &mut Count) {
+pub fn run(paths: &Paths, cluster: &Cluster<'_>, scope: Scope, steps: &mut Steps, count: &mut Count) {
     println!("\nEnd-to-end tests on {}", cluster.describe());
     // One test cluster per machine: a second `make test` waits for the first.
     let lock = steps.run("Waiting for other test runs", |log| lock(paths, log));
@@ -31,7 +34,11 @@ pub fn run(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &mut 
         let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
         let loaded = steps.run("Loading the images", |log| cluster.load(&built, log))?;
         steps.run("End-to-end tests", |log| {
-            let tests = test_on(paths, cluster, (&access, &loaded), &artifacts, log);
+            let chosen: &[&str] = match scope {
+                Scope::Placement => &[OF_PLACEMENT],
+                _ => &["--skip", OF_PLACEMENT],
+            };
+            let tests = test_on(paths, cluster, (&access, &loaded), (&artifacts, chosen), log);
             judge(tests, count, log)
         })
     })();
@@ -48,12 +55,12 @@ pub fn run(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &mut 
     }
 }
 
-/// Runs every test program of the e2e crate, also after one has failed.
+/// Runs the chosen tests of every test program of the e2e crate, also after one has failed.
 fn test_on(
     paths: &Paths,
     cluster: &Cluster<'_>,
     (access, images): (&Access, &BTreeMap<String, String>),
-    artifacts: &Artifacts,
+    (artifacts, chosen): (&Artifacts, &[&str]),
     log: &Log,
 ) -> Result<()> {
     log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
@@ -63,6 +70,7 @@ fn test_on(
         let program = cluster
             .harness(&test.path, access, images)?
             .args(["--test-threads=6", "--nocapture"])
+            .args(chosen)
             .in_folder(&test.folder);
         outcome = outcome.and(
             program

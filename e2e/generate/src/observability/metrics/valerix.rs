@@ -5,7 +5,11 @@ use super::{Metric, counter, gauge, histogram};
 /// Of the operator.
 pub const OPERATOR: &[Metric] = &[
     gauge("valerix_leader", &[], "1 while this process leads, else 0"),
-    gauge("valerix_build_info", &["version"], "always 1; which version runs"),
+    gauge(
+        "valerix_build_info",
+        &["version", "revision"],
+        "always 1; which version runs, of which revision of the sources",
+    ),
     counter(
         "valerix_reconciles_total",
         &["controller", "result"],
