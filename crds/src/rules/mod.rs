@@ -29,7 +29,7 @@ pub struct Refused {
     pub object: Value,
     /// What the answer must say: the field and the remedy, or with [`Judge::Structure`] the field's path.
     pub text: &'static str,
-    /// Who refuses it. Nobody else has anything against it.
+    /// Who refuses it.
     pub by: Judge,
 }
 
