@@ -98,6 +98,16 @@ impl Operation {
         self
     }
 
+    /// Heeds a header that may be left out.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, description: &'static str) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "header", "required": false, "description": description,
+            "schema": {"type": "string"},
+        }));
+        self
+    }
+
     /// Takes the fields of `T` as query parameters.
     #[must_use]
     pub fn query<T: JsonSchema>(mut self) -> Self {
@@ -341,6 +351,7 @@ mod tests {
     fn a_route_is_described_by_the_types_that_it_takes_and_gives() {
         let operation = Operation::new("Makes a thing", Access::Service(&["order"]))
             .idempotency_key()
+            .header("X-Why", "What it is for")
             .query::<Page>()
             .body::<Thing>()
             .answer::<Thing>(201, "Made")
@@ -358,7 +369,7 @@ mod tests {
                 .filter(|one| one["in"] == place)
                 .count()
         };
-        assert_eq!([named("path"), named("header"), named("query")], [1, 1, 1], "{post}");
+        assert_eq!([named("path"), named("header"), named("query")], [1, 2, 1], "{post}");
         assert_eq!(post["x-valerix-access"], json!({"services": ["order"]}));
         let reference = "#/components/schemas/Thing";
         assert_eq!(

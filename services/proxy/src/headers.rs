@@ -2,6 +2,7 @@
 
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use valerix_resilience::policy::PROBE_HEADER;
 use valerix_resilience::{FieldError, Problem};
 
 /// RFC 9110, 7.6.1, and what is of one hop by older custom. `Trailer` is not among them: it names what follows the body.
@@ -57,11 +58,12 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Drops what only services may say (deadlines, priorities, who calls): outside of them nobody is believed.
+/// Drops what only services may say (deadlines, priorities, who calls): outside of them nobody is believed. The mark of an
+/// experiment's probe stays: whoever sends it asks for less.
 pub fn drop_internal(headers: &mut HeaderMap) {
     let spoken: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with(INTERNAL))
+        .filter(|name| name.as_str().starts_with(INTERNAL) && name.as_str() != PROBE_HEADER)
         .cloned()
         .collect();
     for name in &spoken {
@@ -189,10 +191,12 @@ mod tests {
         let mut given = headers(&[
             ("valerix-client", "order"),
             ("valerix-service-token", "x"),
+            ("valerix-probe-of", "x"),
+            ("valerix-probe", "shop/slow/1"),
             ("accept", "*/*"),
         ]);
         drop_internal(&mut given);
-        assert_eq!(given.len(), 1);
+        assert_eq!(given, headers(&[("valerix-probe", "shop/slow/1"), ("accept", "*/*")]));
     }
 
     #[test]

@@ -47,6 +47,7 @@ impl Orders {
             item_id: "ps5".to_owned().try_into().unwrap(),
             quantity: 1,
             gremlin: false,
+            probe: false,
         };
         let mut transaction = valerix_kit::postgres::begin(&self.pool).await.unwrap();
         self.store.create(&mut transaction, &new).await.unwrap();

@@ -42,6 +42,8 @@ enum Suite {
     Reload,
     /// The guard and the gateway beside other proxies.
     Proxy,
+    /// The operator on an API server in memory.
+    Operator,
 }
 
 impl Suite {
@@ -53,6 +55,7 @@ impl Suite {
             Self::SharedLimit => "shared_limit",
             Self::Reload => "reload",
             Self::Proxy => "proxy",
+            Self::Operator => "operator",
         }
     }
 
@@ -94,7 +97,7 @@ impl Suite {
                 Row::new("p99.9 of calls without reloads", "us", Bound::None),
                 Row::new("p99.9 of calls, with / without", "x", Bound::AtMost(2.0)),
             ],
-            Self::Proxy => Vec::new(),
+            Self::Proxy | Self::Operator => Vec::new(),
         }
     }
 
@@ -103,11 +106,13 @@ impl Suite {
         match self {
             Self::Outbound => Some(OwnBench {
                 name: "outbound",
+                arguments: &["--bench"],
                 peers: "stack",
                 rows: &["whole outbound stack, no fault set: added per call"],
             }),
             Self::SharedLimit => Some(OwnBench {
                 name: "shared_limit",
+                arguments: &["--bench"],
                 peers: "p50 of a call",
                 // A peer that asks Redis for every call has nothing to amortise.
                 rows: &["p50 of a call", "p50 amortised over 64 calls, 5000/s a replica"],
@@ -115,6 +120,14 @@ impl Suite {
             // It starts its peers itself, as each is a server.
             Self::Proxy => Some(OwnBench {
                 name: "proxy",
+                arguments: &["--bench"],
+                peers: "",
+                rows: &[],
+            }),
+            // A test of its library, whose API server no other program can use.
+            Self::Operator => Some(OwnBench {
+                name: "valerix_operator",
+                arguments: &["resilient_service::tests::scale::", "--nocapture"],
                 peers: "",
                 rows: &[],
             }),
@@ -130,6 +143,7 @@ impl Suite {
                 "--package=valerix-guard",
                 "--package=valerix-gateway",
             ],
+            Self::Operator => &["--package=valerix-operator"],
             _ => &["--package=valerix-resilience"],
         }
     }
@@ -138,6 +152,7 @@ impl Suite {
 /// See [`Suite::own_bench`].
 struct OwnBench {
     name: &'static str,
+    arguments: &'static [&'static str],
     peers: &'static str,
     rows: &'static [&'static str],
 }
@@ -272,7 +287,7 @@ fn measure(
             }
         }
         if let Some(own) = suite.own_bench() {
-            let lines = ours.run_to_the_end(own.name, environment, log)?;
+            let lines = ours.run_to_the_end(own.name, own.arguments, environment, log)?;
             figures::add_lines(&mut own_rows, &lines)?;
         }
     }

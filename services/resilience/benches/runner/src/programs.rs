@@ -40,6 +40,8 @@ impl Environment {
         if self.quick {
             command = command.env("BENCH_QUICK", "1");
         }
+        // How many services the operator's looks after.
+        command = command.env("VALERIX_OBJECTS", if self.quick { "100" } else { "1000" });
         for (name, path) in &self.programs {
             command = command.env(name, path);
         }
@@ -226,17 +228,23 @@ impl Ours {
     ///
     /// # Errors
     /// When it fails.
-    pub fn run_to_the_end(&self, name: &str, environment: &Environment, log: &Log) -> Result<String> {
+    pub fn run_to_the_end(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        environment: &Environment,
+        log: &Log,
+    ) -> Result<String> {
         let Some((folder, path)) = self.program(name) else {
             return Ok(String::new());
         };
-        let command = Command::new(path).arg("--bench").in_folder(folder);
+        let command = Command::new(path).args(arguments).in_folder(folder);
         environment.give(command).read(log)
     }
 }
 
 /// The folders of packages with benches.
-const BENCHES: [&str; 2] = ["services/resilience", "services/proxy"];
+const BENCHES: [&str; 3] = ["services/resilience", "services/proxy", "operator"];
 
 /// Compiles every bench that the suites need, in the profile of the images, and the programs that one of them starts.
 ///
