@@ -265,7 +265,9 @@ mod tests {
     fn who_reads_the_metrics_is_asked_for_when_that_is_said() {
         let asked = |arguments: &[&str]| {
             let parsed = Arguments::try_parse_from(["drain"].iter().chain(arguments));
-            parsed.ok().map(|arguments| arguments.settings.operator.metrics_authentication)
+            parsed
+                .ok()
+                .map(|arguments| arguments.settings.operator.metrics_authentication)
         };
         assert_eq!(asked(&[]), Some(false));
         assert_eq!(asked(&["--metrics-authentication=true"]), Some(true));

@@ -77,7 +77,14 @@ async fn a_password_that_stands_in_the_cluster_is_in_the_url_as_it_is() -> Resul
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operators_installation_proves_itself() -> Result<()> {
     let world = World::shared().await?;
-    let arguments = ["test", "valerix", "--namespace", OPERATOR_NAMESPACE, "--timeout", "120s"];
+    let arguments = [
+        "test",
+        "valerix",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--timeout",
+        "120s",
+    ];
     let tested = kubectl::helm(&world.environment, &arguments).await?;
     if !tested.success {
         let log = format!("logs -n {OPERATOR_NAMESPACE} valerix-check");

@@ -186,14 +186,15 @@ async fn lost(world: &World, namespace: &str, zones: &BTreeMap<String, String>) 
     let program = world.environment.cluster_program.as_ref().context(
         "VALERIX_CLUSTER_PROGRAM is not set: a node is lost on the project's own cluster, by `make e2e NODES=3`",
     )?;
-    let cluster = world.environment.kubeconfig.parent().and_then(|folder| folder.file_name());
+    let cluster = world
+        .environment
+        .kubeconfig
+        .parent()
+        .and_then(|folder| folder.file_name());
     let cluster = cluster.context("the kubeconfig lies in no folder")?.to_string_lossy();
     let operator = ListParams::default().labels("app.kubernetes.io/name=valerix-operator");
     let operator = world.api::<Pod>(OPERATOR_NAMESPACE).list(&operator).await?.items;
-    let of_operator: BTreeSet<String> = operator
-        .into_iter()
-        .filter_map(|pod| pod.spec?.node_name)
-        .collect();
+    let of_operator: BTreeSet<String> = operator.into_iter().filter_map(|pod| pod.spec?.node_name).collect();
     let victim = zones
         .keys()
         .skip(1)
@@ -203,11 +204,17 @@ async fn lost(world: &World, namespace: &str, zones: &BTreeMap<String, String>) 
     kill(program, &cluster, victim).await?;
 
     world
-        .object(namespace, "placed", "one pod is missed", LOSS, |service: &ResilientService| {
-            service.status.as_ref().is_some_and(|status| {
-                status.ready_replicas == 2 && !has_condition(&status.conditions, types::AVAILABLE, "True")
-            })
-        })
+        .object(
+            namespace,
+            "placed",
+            "one pod is missed",
+            LOSS,
+            |service: &ResilientService| {
+                service.status.as_ref().is_some_and(|status| {
+                    status.ready_replicas == 2 && !has_condition(&status.conditions, types::AVAILABLE, "True")
+                })
+            },
+        )
         .await?;
     settled(world, namespace, LOSS).await?;
     let after = serving(world, namespace).await?;
@@ -217,7 +224,10 @@ async fn lost(world: &World, namespace: &str, zones: &BTreeMap<String, String>) 
     );
     let stayed = before.iter().filter(|(_, node)| *node != victim);
     for (pod, node) in stayed {
-        ensure!(after.get(pod) == Some(node), "{pod} on {node} was not to be touched: {after:?}");
+        ensure!(
+            after.get(pod) == Some(node),
+            "{pod} on {node} was not to be touched: {after:?}"
+        );
     }
 
     let up = Command::new(program)
@@ -234,7 +244,10 @@ async fn lost(world: &World, namespace: &str, zones: &BTreeMap<String, String>) 
     // What stood there is gone, and nothing was moved back.
     settled(world, namespace, Duration::from_secs(60)).await?;
     let returned = serving(world, namespace).await?;
-    ensure!(returned == after, "pods moved when {victim} came back: {after:?} to {returned:?}");
+    ensure!(
+        returned == after,
+        "pods moved when {victim} came back: {after:?} to {returned:?}"
+    );
     Ok(())
 }
 

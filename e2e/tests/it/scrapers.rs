@@ -13,7 +13,9 @@ use valerix_e2e::world::{World, eventually};
 /// Status and text of the answer to a GET of the metrics.
 async fn asks(address: SocketAddr, token: Option<&str>) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await.context("nobody listens")?;
-    let token = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let token = token
+        .map(|token| format!("Authorization: Bearer {token}\r\n"))
+        .unwrap_or_default();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: operator\r\n{token}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
@@ -39,7 +41,9 @@ async fn told_apart(world: &World, namespace: &str) -> Result<()> {
         format!("create serviceaccount prometheus -n {namespace}"),
         format!("create serviceaccount guest -n {namespace}"),
         format!("create clusterrole {namespace} --verb=get --non-resource-url=/metrics"),
-        format!("create clusterrolebinding {namespace} --clusterrole={namespace} --serviceaccount={namespace}:prometheus"),
+        format!(
+            "create clusterrolebinding {namespace} --clusterrole={namespace} --serviceaccount={namespace}:prometheus"
+        ),
     ] {
         world.kubectl(&command).await?.text()?;
     }
@@ -65,8 +69,14 @@ async fn told_apart(world: &World, namespace: &str) -> Result<()> {
     let nobody = eventually(Duration::from_secs(30), || async { asks(address, None).await.ok() }).await;
     let (status, text) = nobody.context("the operator does not serve its metrics")?;
     ensure!(status == 401 && text.contains("Authorization: Bearer"), "{text}");
-    for (account, expected, words) in [("prometheus", 200, "valerix_build_info"), ("guest", 403, "has no right to")] {
-        let token = world.kubectl(&format!("create token {account} -n {namespace}")).await?.text()?;
+    for (account, expected, words) in [
+        ("prometheus", 200, "valerix_build_info"),
+        ("guest", 403, "has no right to"),
+    ] {
+        let token = world
+            .kubectl(&format!("create token {account} -n {namespace}"))
+            .await?
+            .text()?;
         let (status, text) = asks(address, Some(token.trim())).await?;
         ensure!(status == expected && text.contains(words), "{account}: {text}");
     }

@@ -54,15 +54,15 @@ async fn look(clients: &Clients, settings: &CheckSettings, output: &mut impl Wri
         };
         writeln!(output, "{word}  {what}: {text}").context("failed to write the result")?;
     }
-    anyhow::ensure!(failed == 0, "failed to prove this installation: see what is FAILED above");
+    anyhow::ensure!(
+        failed == 0,
+        "failed to prove this installation: see what is FAILED above"
+    );
     Ok(())
 }
 
 /// What is found as soon as it is as it should be, or at the end why it is not.
-async fn within(
-    timeout: Duration,
-    mut look: impl AsyncFnMut() -> Result<String, String>,
-) -> Result<String, String> {
+async fn within(timeout: Duration, mut look: impl AsyncFnMut() -> Result<String, String>) -> Result<String, String> {
     let end = Instant::now() + timeout;
     loop {
         match look().await {
@@ -118,7 +118,11 @@ async fn rights(clients: &Clients, settings: &CheckSettings) -> Result<String, S
     }
     let more = missing.len().saturating_sub(TOLD);
     let told: Vec<&str> = missing.iter().take(TOLD).map(String::as_str).collect();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     Err(format!(
         "{} of {count} are missing: {}{more}; upgrade the chart, or grant them",
         missing.len(),

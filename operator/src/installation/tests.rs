@@ -52,7 +52,10 @@ impl Server {
                     json!({"name": name, "singularName": "", "namespaced": true, "kind": "Any", "verbs": ["get"]})
                 });
                 let resources: Vec<Value> = resources.collect();
-                (200, json!({"kind": "APIResourceList", "groupVersion": API_VERSION, "resources": resources}))
+                (
+                    200,
+                    json!({"kind": "APIResourceList", "groupVersion": API_VERSION, "resources": resources}),
+                )
             }
             "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
                 let asked = &request.body["spec"]["resourceAttributes"];
@@ -100,7 +103,11 @@ async fn a_whole_installation_is_found_so() {
     assert!(has("/clusterroles/valerix-backup-runner"));
     // What was not asked for is not needed.
     assert!(!has("/tokenreviews/") && !asked.iter().any(|asked| asked.contains("{{")));
-    assert!(!asked.iter().any(|asked| asked.contains("/pods/") && asked.starts_with("shop/")));
+    assert!(
+        !asked
+            .iter()
+            .any(|asked| asked.contains("/pods/") && asked.starts_with("shop/"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,7 +123,11 @@ async fn what_is_asked_about_follows_the_settings() {
     assert!(has("shop/resilientservices/") && has("bank/resilientservices/") && !has("/resilientservices/"));
     assert!(has("/tokenreviews/") && has("/subjectaccessreviews/"));
     // By hand there is no Deployment to end.
-    assert!(!asked.iter().any(|asked| asked.starts_with("valerix-system/deployments/")));
+    assert!(
+        !asked
+            .iter()
+            .any(|asked| asked.starts_with("valerix-system/deployments/"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,5 +155,8 @@ async fn each_thing_that_is_missing_is_told_with_the_remedy_and_hides_no_other()
         ..Server::default()
     };
     let (is_whole, text, _) = look_at(nobody, &[]).await;
-    assert!(!is_whole && text.contains("nobody holds Lease valerix-operator"), "{text}");
+    assert!(
+        !is_whole && text.contains("nobody holds Lease valerix-operator"),
+        "{text}"
+    );
 }

@@ -65,7 +65,10 @@ impl Default for Metrics {
         let build = register(
             &registry,
             IntGaugeVec::new(
-                Opts::new("valerix_build_info", "Always 1; says which version runs, of which revision of the sources."),
+                Opts::new(
+                    "valerix_build_info",
+                    "Always 1; says which version runs, of which revision of the sources.",
+                ),
                 &["version", "revision"],
             ),
         );

@@ -151,7 +151,9 @@ impl Certificate {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let builder = builder.map_err(CertificateError::Use)?.with_no_client_auth();
-        let mut config = builder.with_single_cert(certificates, key).map_err(CertificateError::Use)?;
+        let mut config = builder
+            .with_single_cert(certificates, key)
+            .map_err(CertificateError::Use)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self {
             directory: directory.to_owned(),
@@ -227,7 +229,10 @@ mod tests {
             directory: folder.path().join("now"),
         };
         let refused = Listener::bind(&tls).await.err().unwrap().to_string();
-        assert!(refused.contains("tls.crt") && refused.contains("kubernetes.io/tls"), "{refused}");
+        assert!(
+            refused.contains("tls.crt") && refused.contains("kubernetes.io/tls"),
+            "{refused}"
+        );
         publish(folder.path(), 0, [PAIRS[0][0], PAIRS[1][1]]);
         let refused = Listener::bind(&tls).await.err().unwrap().to_string();
         assert!(refused.contains("must belong together"), "{refused}");

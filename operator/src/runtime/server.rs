@@ -72,9 +72,7 @@ fn health(served: Served) -> Router {
 
 /// What Prometheus asks.
 fn measures(served: Served) -> Router {
-    Router::new()
-        .route(scrapers::PATH, get(metrics))
-        .with_state(served)
+    Router::new().route(scrapers::PATH, get(metrics)).with_state(served)
 }
 
 async fn ready(State(served): State<Served>) -> impl IntoResponse {

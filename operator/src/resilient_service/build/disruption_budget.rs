@@ -24,11 +24,13 @@ pub fn is_budget_left_out(spec: &ResilientServiceSpec) -> bool {
 pub fn is_eviction_forbidden(spec: &ResilientServiceSpec) -> bool {
     let disruption = spec.disruption.as_ref().filter(|_| !is_budget_left_out(spec));
     let pods = fewest_replicas(spec);
-    disruption.is_some_and(|disruption| match (&disruption.min_available, &disruption.max_unavailable) {
-        (Some(least), _) => of(least, pods) >= pods,
-        (None, Some(most)) => of(most, pods) == 0,
-        (None, None) => false,
-    })
+    disruption.is_some_and(
+        |disruption| match (&disruption.min_available, &disruption.max_unavailable) {
+            (Some(least), _) => of(least, pods) >= pods,
+            (None, Some(most)) => of(most, pods) == 0,
+            (None, None) => false,
+        },
+    )
 }
 
 /// How many of so many pods, a percentage rounded up, as Kubernetes does for budgets.

@@ -99,8 +99,17 @@ pub fn warning(
 fn ended_overrides(service: &ResilientService, now: DateTime<Utc>) -> Vec<String> {
     let resilience = service.spec.resilience.iter();
     let targets = resilience.flat_map(|resilience| &resilience.targets);
-    let is_over = |target: &&Target| target.manual_override.as_ref().is_some_and(|by_hand| by_hand.until <= now);
-    targets.filter(is_over).map(|target| target.name.clone()).take(5).collect()
+    let is_over = |target: &&Target| {
+        target
+            .manual_override
+            .as_ref()
+            .is_some_and(|by_hand| by_hand.until <= now)
+    };
+    targets
+        .filter(is_over)
+        .map(|target| target.name.clone())
+        .take(5)
+        .collect()
 }
 
 fn ignored_fields(observed: &Observed, now: DateTime<Utc>) -> Vec<String> {

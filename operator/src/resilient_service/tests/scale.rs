@@ -26,11 +26,23 @@ struct Figure {
 
 fn counted(row: &'static str, unit: &'static str, value: f64, bound: f64) -> Figure {
     let bound = Some(bound);
-    Figure { row, unit, value, bound, is_counted: true }
+    Figure {
+        row,
+        unit,
+        value,
+        bound,
+        is_counted: true,
+    }
 }
 
 fn timed(row: &'static str, unit: &'static str, value: f64, bound: Option<f64>) -> Figure {
-    Figure { row, unit, value, bound, is_counted: false }
+    Figure {
+        row,
+        unit,
+        value,
+        bound,
+        is_counted: false,
+    }
 }
 
 #[test]
@@ -47,15 +59,31 @@ fn many_services_cost_few_requests_each_a_restart_and_rest_none() {
     let figures = runtime.enable_all().build().unwrap().block_on(figures(objects));
     if is_measured {
         println!();
-        for Figure { row, unit, value, bound, .. } in figures {
+        for Figure {
+            row,
+            unit,
+            value,
+            bound,
+            ..
+        } in figures
+        {
             let bound = bound.map(|most| format!("<= {most} {unit}"));
-            println!("{}", json!({"row": row, "unit": unit, "ours": {"median": value}, "bound": bound}));
+            println!(
+                "{}",
+                json!({"row": row, "unit": unit, "ours": {"median": value}, "bound": bound})
+            );
         }
         return;
     }
     for figure in figures.iter().filter(|figure| figure.is_counted) {
         let most = figure.bound.unwrap();
-        assert!(figure.value <= most, "{}: {} {}, at most {most}", figure.row, figure.value, figure.unit);
+        assert!(
+            figure.value <= most,
+            "{}: {} {}, at most {most}",
+            figure.row,
+            figure.value,
+            figure.unit
+        );
     }
 }
 
@@ -71,18 +99,31 @@ async fn figures(objects: usize) -> Vec<Figure> {
     let (begun, cpu) = (Instant::now(), cpu_seconds());
     let first = Operator::start(&api);
     for name in &names {
-        found(&api, &format!("/apis/apps/v1/namespaces/shop/deployments/{name}"), |_| true).await;
+        found(
+            &api,
+            &format!("/apis/apps/v1/namespaces/shop/deployments/{name}"),
+            |_| true,
+        )
+        .await;
         all_pods_ready(&api, name).await;
     }
     for name in &names {
-        found(&api, &path(name), |service| reason(service, "Ready") == "True/AllPodsCurrent").await;
+        found(&api, &path(name), |service| {
+            reason(service, "Ready") == "True/AllPodsCurrent"
+        })
+        .await;
     }
     let took = begun.elapsed().as_secs_f64();
     first.rest().await;
     let writes = count(api.writes().len());
     figures.extend([
         timed("cold start until all are Ready", "s", took, None),
-        timed("cold start, CPU with the API server in memory", "ms/service", each(1_000.0 * (cpu_seconds() - cpu)), None),
+        timed(
+            "cold start, CPU with the API server in memory",
+            "ms/service",
+            each(1_000.0 * (cpu_seconds() - cpu)),
+            None,
+        ),
         counted("writes for a fresh service", "writes", each(writes), OWNED + 3.0),
         counted("looks at a fresh service", "looks", each(first.looks()), 4.0),
     ]);
@@ -109,20 +150,41 @@ async fn figures(objects: usize) -> Vec<Figure> {
     figures.extend([
         counted("requests at rest, a minute", "requests", count(asked), 0.0),
         counted("looks at rest, a minute", "looks", second.looks() - looks, 0.0),
-        timed("CPU at rest", "% of a core", 100.0 * (cpu_seconds() - cpu) / 60.0, Some(0.5)),
+        timed(
+            "CPU at rest",
+            "% of a core",
+            100.0 * (cpu_seconds() - cpu) / 60.0,
+            Some(0.5),
+        ),
     ]);
 
     let mut changes = Vec::new();
     for name in names.iter().take(SAMPLES) {
         let begun = Instant::now();
-        let changed = api.merge(&path(name), json!({"spec": {"env": [{"name": "CHANGED", "value": "1"}]}}));
+        let changed = api.merge(
+            &path(name),
+            json!({"spec": {"env": [{"name": "CHANGED", "value": "1"}]}}),
+        );
         let generation = changed["metadata"]["generation"].clone();
-        found(&api, &path(name), |service| service["status"]["observedGeneration"] == generation).await;
+        found(&api, &path(name), |service| {
+            service["status"]["observedGeneration"] == generation
+        })
+        .await;
         changes.push(1_000.0 * begun.elapsed().as_secs_f64());
     }
     figures.extend([
-        timed("a change until it shows in status, p50", "ms", quantile(&mut changes, 50), Some(25.0)),
-        timed("a change until it shows in status, p99", "ms", quantile(&mut changes, 99), Some(100.0)),
+        timed(
+            "a change until it shows in status, p50",
+            "ms",
+            quantile(&mut changes, 50),
+            Some(25.0),
+        ),
+        timed(
+            "a change until it shows in status, p99",
+            "ms",
+            quantile(&mut changes, 99),
+            Some(100.0),
+        ),
     ]);
 
     let mut fresh = Vec::new();
@@ -131,11 +193,19 @@ async fn figures(objects: usize) -> Vec<Figure> {
         let name = format!("new-{number:05}");
         let begun = Instant::now();
         api.create(SERVICES, named(&name));
-        found(&api, &path(&name), |service| service["status"]["observedGeneration"] == 1).await;
+        found(&api, &path(&name), |service| {
+            service["status"]["observedGeneration"] == 1
+        })
+        .await;
         fresh.push(1_000.0 * begun.elapsed().as_secs_f64());
     }
     let longest = quantile(&mut fresh, 99);
-    figures.push(timed("a new one until its status, p99, while all others wait", "ms", longest, Some(1_000.0)));
+    figures.push(timed(
+        "a new one until its status, p99, while all others wait",
+        "ms",
+        longest,
+        Some(1_000.0),
+    ));
     figures
 }
 
@@ -145,7 +215,9 @@ impl Operator {
         let text = String::from_utf8(self.ctx.runtime.metrics.render()).unwrap();
         let ours = format!("valerix_reconciles_total{{controller=\"{CONTROLLER}\"");
         let counts = text.lines().filter(|line| line.starts_with(&ours));
-        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        counts
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 }
 
