@@ -13,6 +13,8 @@ pub mod access;
 pub mod chance;
 pub mod collector;
 pub mod schemas;
+pub mod values;
+pub mod walker;
 
 use std::future::Future;
 use std::net::TcpListener;

@@ -12,3 +12,4 @@ mod app;
 mod guessing;
 mod keys;
 mod sessions;
+mod walk;

@@ -15,3 +15,4 @@ mod saga;
 mod shop;
 mod store;
 mod traces;
+mod walk;
