@@ -42,6 +42,8 @@ enum Suite {
     Reload,
     /// The guard and the gateway beside other proxies.
     Proxy,
+    /// The shop beside pgbench and the same saga in Node.
+    Shop,
 }
 
 impl Suite {
@@ -53,6 +55,7 @@ impl Suite {
             Self::SharedLimit => "shared_limit",
             Self::Reload => "reload",
             Self::Proxy => "proxy",
+            Self::Shop => "shop",
         }
     }
 
@@ -94,7 +97,7 @@ impl Suite {
                 Row::new("p99.9 of calls without reloads", "us", Bound::None),
                 Row::new("p99.9 of calls, with / without", "x", Bound::AtMost(2.0)),
             ],
-            Self::Proxy => Vec::new(),
+            Self::Proxy | Self::Shop => Vec::new(),
         }
     }
 
@@ -118,6 +121,11 @@ impl Suite {
                 peers: "",
                 rows: &[],
             }),
+            Self::Shop => Some(OwnBench {
+                name: "shop",
+                peers: "",
+                rows: &[],
+            }),
             _ => None,
         }
     }
@@ -130,6 +138,7 @@ impl Suite {
                 "--package=valerix-guard",
                 "--package=valerix-gateway",
             ],
+            Self::Shop => &["--package=valerix-order"],
             _ => &["--package=valerix-resilience"],
         }
     }
@@ -177,21 +186,27 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
         .copied()
         .filter(|suite| options.suite.is_none_or(|wanted| wanted == *suite))
         .collect();
-    let servers = if suites.contains(&Suite::SharedLimit) {
-        steps.run("Starting a Redis", Services::start).ok()
+    let servers = if suites.contains(&Suite::SharedLimit) || suites.contains(&Suite::Shop) {
+        steps.run("Starting a PostgreSQL and a Redis", Services::start_durable).ok()
     } else {
         None
     };
     let mut environment = Environment {
         redis_url: servers.as_ref().map(|servers| servers.redis_url.clone()),
+        database_url: servers.as_ref().map(|servers| servers.database_url.clone()),
         quick: options.quick,
         programs: Vec::new(),
     };
     let ours = steps.run("Building ours", |log| programs::build_ours(paths, &suites, log))?;
     if suites.contains(&Suite::Proxy) {
-        environment.programs = steps.run("Building the Node proxy", |log| {
+        let programs = steps.run("Building the Node proxy", |log| {
             Ok(programs::measured_by_proxy(paths, log))
         })?;
+        environment.programs.extend(programs);
+    }
+    if suites.contains(&Suite::Shop) {
+        let programs = steps.run("Building the Node shop", |log| Ok(programs::measured_by_shop(paths, log)))?;
+        environment.programs.extend(programs);
     }
     let mut running = steps.run("Starting ours", |log| programs::start_ours(&ours, &environment, log))?;
     let mut missing = Vec::new();
