@@ -41,7 +41,7 @@ impl Sweeper {
         }
     }
 
-    /// One look: sends everything that is due, cancels everything that has expired. A row that cannot be dealt with is
+    /// One look, by Postgres' clock, which may have been set: sends everything that is due, cancels everything that has expired. A row that cannot be dealt with is
     /// counted and passed over, so that it holds nobody else up.
     ///
     /// # Errors
@@ -62,6 +62,7 @@ impl Sweeper {
                 break;
             }
         }
+        self.store.recall_postponed().await?;
         loop {
             let sent = self.store.send_due(BATCH).await?;
             for error in &sent.failed {

@@ -79,6 +79,7 @@ impl Streams {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "HistoryQuery")]
 struct Page {
+    #[schemars(regex(pattern = "^[0-9]{1,18}$"))]
     cursor: Option<String>,
 }
 

@@ -83,8 +83,8 @@ impl Misbehaviour {
                 }
             }
             Self::PostgresClockJumps => {
-                // Ahead past the end of every order's time, and back by what a server that was corrected is off.
-                for seconds in [3_600, -2] {
+                // Ahead past the end of every order's time, and back further than anything is put off.
+                for seconds in [3_600, -3_600] {
                     shop.clock_jumps(seconds).await;
                     tokio::time::sleep(a_while).await;
                 }
