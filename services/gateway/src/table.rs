@@ -90,9 +90,10 @@ impl Table {
             let (_, _, upstream) = upstreams.get(&route.target)?;
             Some(Arc::new(RouteEntry::new(route, upstream.clone())))
         };
-        let described = document.routes.iter().filter(|route| {
-            route.rewrite_prefix.as_deref() == Some("/docs") && upstreams.contains_key(&route.target)
-        });
+        let described = document
+            .routes
+            .iter()
+            .filter(|route| route.rewrite_prefix.as_deref() == Some("/docs") && upstreams.contains_key(&route.target));
         let documents = described
             .map(|route| (route.target.clone(), route.matches.path_prefix.clone()))
             .collect();

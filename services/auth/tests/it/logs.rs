@@ -34,7 +34,10 @@ async fn the_log_has_no_password_and_no_token() {
     let forged = json!({"access_token": "forged.token.of-nobody"});
     assert_eq!(app.as_user(Method::GET, "/auth/me", &forged, None).await.status, 401);
     let text = log.text();
-    assert!(text.contains("the database is ready"), "the log is not this service's: {text}");
+    assert!(
+        text.contains("the database is ready"),
+        "the log is not this service's: {text}"
+    );
     let said = |tokens: &Value, name: &str| tokens[name].as_str().unwrap().to_owned();
     let mut secrets = vec![PASSWORD, guess, typo, chosen, "the-secret-of-the-keys", "forged.token"]
         .into_iter()

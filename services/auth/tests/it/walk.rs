@@ -12,7 +12,10 @@ use crate::app::{ADMIN, App, PASSWORD, bearer};
 #[tokio::test]
 async fn every_answer_is_one_that_the_document_declares() {
     let app = App::spawn().await;
-    let (mut known, mut users) = (vec![("password", json!(PASSWORD)), ("current_password", json!(PASSWORD))], vec![]);
+    let (mut known, mut users) = (
+        vec![("password", json!(PASSWORD)), ("current_password", json!(PASSWORD))],
+        vec![],
+    );
     for number in 0..12 {
         let email = format!("user-{number}@example.com");
         let user = app.register(&email).await;

@@ -158,7 +158,13 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    fn check_members(self, rules: &Map<String, Value>, members: &Map<String, Value>, at: &str, wrong: &mut Vec<String>) {
+    fn check_members(
+        self,
+        rules: &Map<String, Value>,
+        members: &Map<String, Value>,
+        at: &str,
+        wrong: &mut Vec<String>,
+    ) {
         let required = rules.get("required").and_then(Value::as_array).into_iter().flatten();
         for name in required.filter_map(Value::as_str) {
             if !members.contains_key(name) {
@@ -288,7 +294,10 @@ fn has_format(format: &str, text: &str) -> bool {
     match format {
         "uuid" => Uuid::parse_str(text).is_ok(),
         "date-time" => DateTime::parse_from_rfc3339(text).is_ok(),
-        "email" => text.trim().split_once('@').is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.')),
+        "email" => text
+            .trim()
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.')),
         "uri" => text.contains(':') && !text.contains(' '),
         "" => true,
         other => panic!("the format {other} is not understood by these tests"),
@@ -308,7 +317,10 @@ fn drawn_integer(schema: &Value, chance: &mut Chance) -> i64 {
     match chance.below(4) {
         0 => least,
         1 => most,
-        _ => least.max(0).saturating_add(i64::try_from(chance.below(5)).unwrap_or_default()).min(most),
+        _ => least
+            .max(0)
+            .saturating_add(i64::try_from(chance.below(5)).unwrap_or_default())
+            .min(most),
     }
 }
 
@@ -325,7 +337,11 @@ fn drawn_text(schema: &Value, chance: &mut Chance) -> String {
     match schema["format"].as_str().unwrap_or_default() {
         "uuid" => return Uuid::from_u128(chance.below(usize::MAX) as u128 + 1).to_string(),
         "date-time" => {
-            let times = ["1970-01-01T00:00:00Z", "2026-02-28T23:59:60Z", "2026-11-28T01:00:00.123456789+14:00"];
+            let times = [
+                "1970-01-01T00:00:00Z",
+                "2026-02-28T23:59:60Z",
+                "2026-11-28T01:00:00.123456789+14:00",
+            ];
             return times[chance.below(times.len())].to_owned();
         }
         "email" => return format!("user-{}@example.com", chance.below(1_000)),
@@ -356,7 +372,10 @@ impl Pattern {
                 left = &left[end + 1..];
                 class
             } else if let Some(rest) = left.strip_prefix('\\') {
-                let escaped = rest.chars().next().unwrap_or_else(|| panic!("{text} ends with an escape"));
+                let escaped = rest
+                    .chars()
+                    .next()
+                    .unwrap_or_else(|| panic!("{text} ends with an escape"));
                 left = &rest[escaped.len_utf8()..];
                 vec![escaped]
             } else {
@@ -426,20 +445,56 @@ mod tests {
         let schemas = Schemas(&named);
         for (schema, good, bad) in [
             (json!({"$ref": "#/components/schemas/Price"}), json!(1), json!(0)),
-            (json!({"$ref": "#/components/schemas/Price"}), json!(7), json!(3_000_000_000_u64)),
-            (json!({"type": ["string", "null"], "maxLength": 2}), json!("ß1"), json!("abc")),
-            (json!({"type": "string", "pattern": "^[A-Z]{3}$"}), json!("EUR"), json!("EURO")),
-            (json!({"type": "string", "pattern": "^[0-9]{1,20}-[0-9]{1,20}$"}), json!("1-0"), json!("1-")),
-            (json!({"type": "string", "format": "uuid"}), json!(Uuid::nil()), json!("7")),
-            (json!({"anyOf": [{"const": "A"}, {"type": "null"}]}), json!(null), json!("B")),
-            (json!({"type": "array", "items": {"type": "boolean"}, "minItems": 1}), json!([true]), json!([])),
-            (json!({"type": "array", "items": {"type": "boolean"}}), json!([]), json!([1])),
+            (
+                json!({"$ref": "#/components/schemas/Price"}),
+                json!(7),
+                json!(3_000_000_000_u64),
+            ),
+            (
+                json!({"type": ["string", "null"], "maxLength": 2}),
+                json!("ß1"),
+                json!("abc"),
+            ),
+            (
+                json!({"type": "string", "pattern": "^[A-Z]{3}$"}),
+                json!("EUR"),
+                json!("EURO"),
+            ),
+            (
+                json!({"type": "string", "pattern": "^[0-9]{1,20}-[0-9]{1,20}$"}),
+                json!("1-0"),
+                json!("1-"),
+            ),
+            (
+                json!({"type": "string", "format": "uuid"}),
+                json!(Uuid::nil()),
+                json!("7"),
+            ),
+            (
+                json!({"anyOf": [{"const": "A"}, {"type": "null"}]}),
+                json!(null),
+                json!("B"),
+            ),
+            (
+                json!({"type": "array", "items": {"type": "boolean"}, "minItems": 1}),
+                json!([true]),
+                json!([]),
+            ),
+            (
+                json!({"type": "array", "items": {"type": "boolean"}}),
+                json!([]),
+                json!([1]),
+            ),
             (
                 json!({"type": "object", "properties": {"a": true}, "required": ["a"], "additionalProperties": false}),
                 json!({"a": 1}),
                 json!({"a": 1, "b": 2}),
             ),
-            (json!({"type": "object", "required": ["a"]}), json!({"a": null}), json!({})),
+            (
+                json!({"type": "object", "required": ["a"]}),
+                json!({"a": null}),
+                json!({}),
+            ),
         ] {
             assert_eq!(schemas.violations(&schema, &good), [""; 0], "{schema}");
             assert_ne!(schemas.violations(&schema, &bad), [""; 0], "{schema} takes {bad}");

@@ -147,7 +147,12 @@ pub async fn walk_at(
         let answer = request.send(&http, base).await;
         let reasons = walk.judge(operation, &request, &answer);
         if !reasons.is_empty() {
-            wrong.push(format!("round {round}: {}\n  {}\n  {}", request.said(), answer.said(), reasons.join("; ")));
+            wrong.push(format!(
+                "round {round}: {}\n  {}\n  {}",
+                request.said(),
+                answer.said(),
+                reasons.join("; ")
+            ));
         }
         seen.entry(operation.name()).or_default().insert(answer.status);
         if wrong.len() >= 20 {
@@ -192,12 +197,18 @@ impl Operation<'_> {
                 .parameters("query")
                 .find_map(|(name, schema)| (name == field).then_some(schema)),
         };
-        let said = |schema: &Value| ["pattern", "format", "enum", "const"].iter().any(|word| schema.get(word).is_some());
+        let said = |schema: &Value| {
+            ["pattern", "format", "enum", "const"]
+                .iter()
+                .any(|word| schema.get(word).is_some())
+        };
         schema.is_some_and(|schema| schema["type"].to_string().contains("\"string\"") && !said(schema))
     }
 
     fn body(&self) -> Option<&Value> {
-        self.spec["requestBody"]["content"].get("application/json")?.get("schema")
+        self.spec["requestBody"]["content"]
+            .get("application/json")?
+            .get("schema")
     }
 }
 
@@ -246,9 +257,20 @@ impl Request {
     }
 
     fn said(&self) -> String {
-        let body = self.bytes.as_ref().map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        let body: String = body.or(self.body.clone()).unwrap_or_default().chars().take(300).collect();
-        let headers = self.headers.iter().filter(|(name, _)| *name != http::header::AUTHORIZATION);
+        let body = self
+            .bytes
+            .as_ref()
+            .map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let body: String = body
+            .or(self.body.clone())
+            .unwrap_or_default()
+            .chars()
+            .take(300)
+            .collect();
+        let headers = self
+            .headers
+            .iter()
+            .filter(|(name, _)| *name != http::header::AUTHORIZATION);
         let headers: Vec<String> = headers.map(|(name, value)| format!("{name}: {value:?}")).collect();
         format!("{} {} [{}] {body}", self.method, self.target, headers.join(", "))
     }
@@ -265,7 +287,12 @@ impl Request {
         let response = request.send().await.expect("the service answers");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok());
-        let kind = kind.unwrap_or_default().split(';').next().unwrap_or_default().to_owned();
+        let kind = kind
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         // A stream of events may never end.
         let text = if kind == "text/event-stream" {
             String::new()
@@ -319,7 +346,9 @@ impl Heard {
     fn fields(&self) -> Vec<String> {
         let body: Value = serde_json::from_str(&self.text).unwrap_or_default();
         let errors = body["errors"].as_array().into_iter().flatten();
-        errors.filter_map(|error| error["field"].as_str().map(str::to_owned)).collect()
+        errors
+            .filter_map(|error| error["field"].as_str().map(str::to_owned))
+            .collect()
     }
 }
 
@@ -342,7 +371,9 @@ impl Walk<'_> {
     fn value(&mut self, schema: &Value, name: &str) -> Value {
         let known = std::mem::take(&mut self.known);
         let schemas = Schemas(&self.document["components"]["schemas"]);
-        let value = schemas.draw(schema, name, &mut self.chance, &|name, chance| recalled(&known, name, chance));
+        let value = schemas.draw(schema, name, &mut self.chance, &|name, chance| {
+            recalled(&known, name, chance)
+        });
         self.known = known;
         value
     }
@@ -372,9 +403,15 @@ impl Walk<'_> {
         if operation.needs_key() {
             let fresh = self.chance.below(8) > 0 || self.keys.is_empty();
             if fresh {
-                self.keys.push(Uuid::from_u128(self.chance.below(usize::MAX) as u128).to_string());
+                self.keys
+                    .push(Uuid::from_u128(self.chance.below(usize::MAX) as u128).to_string());
             }
-            let key = self.keys[if fresh { self.keys.len() - 1 } else { self.chance.below(self.keys.len()) }].clone();
+            let key = self.keys[if fresh {
+                self.keys.len() - 1
+            } else {
+                self.chance.below(self.keys.len())
+            }]
+            .clone();
             request.header("idempotency-key", key.as_bytes());
         }
         if let Some(schema) = operation.body() {
@@ -400,7 +437,9 @@ impl Walk<'_> {
     }
 
     fn spoil_place(&mut self, operation: &Operation<'_>, request: &mut Request) {
-        let Some((name, schema)) = operation.parameters("path").next() else { return };
+        let Some((name, schema)) = operation.parameters("path").next() else {
+            return;
+        };
         let bad = self.one_of(&NO_ID);
         request.target = operation.path.replace(&format!("{{{name}}}"), bad);
         if schema["format"] == "uuid" {
@@ -420,7 +459,10 @@ impl Walk<'_> {
         let schema = self.schemas().resolved(schema).clone();
         query.retain(|one| !one.starts_with(&format!("{name}=")));
         let (bad, plain): (&str, bool) = match schema["type"].as_str() {
-            Some("integer") => (self.one_of(&["x", "", "1.5", "99999999999999999999", "-1", "0", "0x10", "101"]), true),
+            Some("integer") => (
+                self.one_of(&["x", "", "1.5", "99999999999999999999", "-1", "0", "0x10", "101"]),
+                true,
+            ),
             _ if schema["format"] == "uuid" || schema["format"] == "date-time" => (self.one_of(&NO_ID), true),
             _ => (self.one_of(&["%00", "%ff", "%zz", "", "a=b", "%F0%9F%92%A9"]), false),
         };
@@ -495,7 +537,9 @@ impl Walk<'_> {
         let schemas = Schemas(&document["components"]["schemas"]);
         let schema = operation.body().map(|schema| schemas.resolved(schema)).expect("a body");
         let body: Value = serde_json::from_str(request.body.as_deref().unwrap_or_default()).expect("drawn JSON");
-        let Some(mut members) = body.as_object().cloned() else { return };
+        let Some(mut members) = body.as_object().cloned() else {
+            return;
+        };
         let properties = schema["properties"].as_object();
         let names: Vec<&String> = properties.into_iter().flatten().map(|(name, _)| name).collect();
         if names.is_empty() {
@@ -517,7 +561,9 @@ impl Walk<'_> {
                 request.body = Some(Value::from(members).to_string());
             }
             2 => {
-                let value = members.entry(name.clone()).or_insert_with(|| self.value(&schema["properties"][&name], &name));
+                let value = members
+                    .entry(name.clone())
+                    .or_insert_with(|| self.value(&schema["properties"][&name], &name));
                 let twice = json!({(name.clone()): value}).to_string();
                 let body = Value::from(members).to_string();
                 let open = body.strip_suffix('}').unwrap_or_default();
@@ -552,7 +598,10 @@ impl Walk<'_> {
         if answer.status >= 400 {
             wrong.extend(answer.problem(schemas));
         } else if let Some(declared) = declared {
-            match declared["content"].as_object().and_then(|content| content.iter().next()) {
+            match declared["content"]
+                .as_object()
+                .and_then(|content| content.iter().next())
+            {
                 None if !answer.text.is_empty() => wrong.push("a body where none is declared".to_owned()),
                 None => {}
                 Some((kind, _)) if *kind != answer.kind => wrong.push(format!("no {kind}")),
@@ -570,9 +619,16 @@ impl Walk<'_> {
             Some(flaw) if !flaw.statuses.contains(&answer.status) => {
                 wrong.push(format!("{} and not one of {:?}", flaw.what, flaw.statuses));
             }
-            Some(Flaw { what, statuses, field: Some(field) }) if statuses.first() == Some(&answer.status) => {
+            Some(Flaw {
+                what,
+                statuses,
+                field: Some(field),
+            }) if statuses.first() == Some(&answer.status) => {
                 let fields = answer.fields();
-                if !fields.iter().any(|named| named == field || named.starts_with(&format!("{field}/"))) {
+                if !fields
+                    .iter()
+                    .any(|named| named == field || named.starts_with(&format!("{field}/")))
+                {
                     wrong.push(format!("{what}: {field:?} is not named, {fields:?} are"));
                 }
             }
@@ -593,7 +649,10 @@ impl Walk<'_> {
 /// A value that an answer gave for a member of that name; an id is as good as any other.
 fn recalled(known: &BTreeMap<String, Vec<Value>>, name: &str, chance: &mut Chance) -> Option<Value> {
     // A switch that a test sets stays as it is.
-    let switch = known.get(name).and_then(|values| values.first()).filter(|value| value.is_boolean());
+    let switch = known
+        .get(name)
+        .and_then(|values| values.first())
+        .filter(|value| value.is_boolean());
     if switch.is_some() {
         return switch.cloned();
     }
@@ -614,7 +673,9 @@ const KEPT: usize = 30;
 
 fn learn(known: &mut BTreeMap<String, Vec<Value>>, name: &str, value: &Value, chance: &mut Chance) {
     match value {
-        Value::Object(members) => members.iter().for_each(|(name, value)| learn(known, name, value, chance)),
+        Value::Object(members) => members
+            .iter()
+            .for_each(|(name, value)| learn(known, name, value, chance)),
         Value::Array(items) => items.iter().for_each(|item| learn(known, name, item, chance)),
         Value::String(_) | Value::Number(_) => {
             let values = known.entry(name.to_owned()).or_default();
@@ -647,8 +708,15 @@ fn encoded(value: &Value) -> String {
 async fn strange_methods(http: &reqwest::Client, base: &str, operations: &[Operation<'_>]) -> Vec<String> {
     let mut wrong = Vec::new();
     let none = json!({"Problem": {"type": "object", "required": ["type", "title", "status"]}});
-    let mut requests = vec![(Method::GET, "/nowhere".to_owned(), 404), (Method::POST, "/".to_owned(), 404)];
-    for path in operations.iter().map(|operation| operation.path).collect::<BTreeSet<_>>() {
+    let mut requests = vec![
+        (Method::GET, "/nowhere".to_owned(), 404),
+        (Method::POST, "/".to_owned(), 404),
+    ];
+    for path in operations
+        .iter()
+        .map(|operation| operation.path)
+        .collect::<BTreeSet<_>>()
+    {
         let has = |method: &Method| operations.iter().any(|one| one.path == path && one.method == method);
         for method in [Method::PUT, Method::DELETE, Method::PATCH, Method::TRACE] {
             if !has(&method) {
@@ -673,7 +741,12 @@ async fn strange_methods(http: &reqwest::Client, base: &str, operations: &[Opera
             reasons.push(format!("not {status}"));
         }
         if !reasons.is_empty() {
-            wrong.push(format!("{}\n  {}\n  {}", request.said(), answer.said(), reasons.join("; ")));
+            wrong.push(format!(
+                "{}\n  {}\n  {}",
+                request.said(),
+                answer.said(),
+                reasons.join("; ")
+            ));
         }
     }
     wrong

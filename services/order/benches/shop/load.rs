@@ -178,7 +178,10 @@ impl Client {
                 end = Some(head + 4 + length(&self.buffer[..head]));
             }
         }
-        let status = self.buffer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
+        let status = self
+            .buffer
+            .get(9..12)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         let status = status.and_then(|digits| digits.parse().ok());
         status.ok_or_else(|| std::io::ErrorKind::InvalidData.into())
     }

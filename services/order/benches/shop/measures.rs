@@ -30,7 +30,11 @@ pub struct Bench {
 
 impl Bench {
     pub const fn new(quick: bool) -> Self {
-        let (millis, events, locks) = if quick { (1_000, 500, 300) } else { (10_000, 20_000, 5_000) };
+        let (millis, events, locks) = if quick {
+            (1_000, 500, 300)
+        } else {
+            (10_000, 20_000, 5_000)
+        };
         Self {
             turn: Duration::from_millis(millis),
             events,
@@ -60,7 +64,13 @@ impl Bench {
         let spent = self::cpu(&pids(&shop)) - cpu;
         let peer = pgbench.run(CLIENTS, self.turn).await;
         let commits = peer.value.clone().ok();
-        beside("POST /payments, 32 clients", "payments/s", "", first.per_second(), &[peer]);
+        beside(
+            "POST /payments, 32 clients",
+            "payments/s",
+            "",
+            first.per_second(),
+            &[peer],
+        );
         let share = commits.map(|commits| first.per_second() / commits * 100.0);
         row(
             "POST /payments, 32 clients: of pgbench with the same commits",
@@ -68,7 +78,12 @@ impl Bench {
             ">= 70 %",
             share.unwrap_or(f64::NAN),
         );
-        row("POST /payments: services' CPU", "us/payment", "", micros(spent) / first.good as f64);
+        row(
+            "POST /payments: services' CPU",
+            "us/payment",
+            "",
+            micros(spent) / first.good as f64,
+        );
         let again = closed(&asked, CLIENTS, self.turn / 2, first.good as usize).await;
         answered(&again);
         row("the stored answer again", "answers/s", "", again.per_second());
@@ -194,7 +209,12 @@ impl Bench {
         let rate = placed.good as f64 / began.elapsed().as_secs_f64();
         row("by event alone", "orders/s", ">= 1000 orders/s", rate);
         let behind = waiting as f64 / placed.good as f64 * 100.0;
-        row("by event alone: not yet at their end when the last was placed", "%", "", behind);
+        row(
+            "by event alone: not yet at their end when the last was placed",
+            "%",
+            "",
+            behind,
+        );
         shop.adds_up(i64::from(STOCK)).await;
         // Streams are cut every few seconds.
         let mut left = u64::MAX;
@@ -202,11 +222,21 @@ impl Bench {
         while left > 1_000 && began.elapsed() < Duration::from_secs(20) {
             sleep(Duration::from_millis(250)).await;
             left = 0;
-            for topic in ["inventory.commands", "inventory.events", "payment.commands", "payment.events"] {
+            for topic in [
+                "inventory.commands",
+                "inventory.events",
+                "payment.commands",
+                "payment.events",
+            ] {
                 left += entries(&shop.stream(topic)).await;
             }
         }
-        row("by event alone: events that Redis still holds", "events", "<= 1000 events", left as f64);
+        row(
+            "by event alone: events that Redis still holds",
+            "events",
+            "<= 1000 events",
+            left as f64,
+        );
     }
 
     /// Five times as many orders as there can be, by clients that do not wait for each other.
@@ -239,7 +269,12 @@ impl Bench {
             "<= 2 x",
             over.quantile(0.99) / peak.quantile(0.99),
         );
-        row("overload, 5x: neither answered nor refused", "orders", "<= 0 orders", over.failed as f64);
+        row(
+            "overload, 5x: neither answered nor refused",
+            "orders",
+            "<= 0 orders",
+            over.failed as f64,
+        );
         row("overload, 5x: until it is as before", "ms", "<= 5000 ms", normal);
         shop.adds_up(i64::from(STOCK)).await;
     }
@@ -286,7 +321,11 @@ impl Bench {
                 .unwrap();
             loop {
                 let statement = "SELECT count(*) FROM orders WHERE id = ANY($1) AND state IN ('PENDING', 'RESERVED')";
-                let left: i64 = sqlx::query_scalar(statement).bind(&held).fetch_one(&pool).await.unwrap();
+                let left: i64 = sqlx::query_scalar(statement)
+                    .bind(&held)
+                    .fetch_one(&pool)
+                    .await
+                    .unwrap();
                 if left == 0 || began.elapsed() > Duration::from_secs(60) {
                     return began.elapsed();
                 }
@@ -380,7 +419,13 @@ fn answered(done: &Done) {
 
 async fn is_ready(shop: &Shop, service: &str) {
     let url = format!("{}/ready", shop.url(service));
-    while !shop.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+    while !shop
+        .http
+        .get(&url)
+        .send()
+        .await
+        .is_ok_and(|answer| answer.status().is_success())
+    {
         sleep(Duration::from_millis(2)).await;
     }
 }

@@ -83,7 +83,12 @@ impl Node {
 /// What node says of its version.
 pub fn version() -> String {
     let said = Command::new("node").arg("--version").output();
-    let text = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().trim_start_matches('v').to_owned());
+    let text = said.map(|output| {
+        String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .trim_start_matches('v')
+            .to_owned()
+    });
     text.unwrap_or_default()
 }
 

@@ -66,17 +66,29 @@ impl Pgbench {
                 let mut command = Command::new(program);
                 let seconds = time.as_secs().max(1).to_string();
                 command
-                    .args(["--no-vacuum", "--protocol=prepared", "--jobs=1", "--client", &clients.to_string()])
+                    .args([
+                        "--no-vacuum",
+                        "--protocol=prepared",
+                        "--jobs=1",
+                        "--client",
+                        &clients.to_string(),
+                    ])
                     .args(["--time", &seconds, "--file"])
                     .arg(self.folder.path().join("payment.sql"))
                     .arg(self.database.url());
-                let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+                let output = tokio::task::spawn_blocking(move || command.output())
+                    .await
+                    .unwrap()
+                    .unwrap();
                 let text = [output.stdout, output.stderr].concat();
                 Ok(String::from_utf8_lossy(&text).into_owned())
             }
         };
         let value = said.as_ref().map_err(Clone::clone).and_then(|said| rate(said));
-        let version = said.as_ref().ok().and_then(|said| said.split(['(', ')', ' ']).find(|word| word.contains('.')));
+        let version = said
+            .as_ref()
+            .ok()
+            .and_then(|said| said.split(['(', ')', ' ']).find(|word| word.contains('.')));
         Peer {
             name: "pgbench",
             version: version.unwrap_or_default().to_owned(),

@@ -114,7 +114,9 @@ async fn a_command_that_nobody_puts_off_so_far_is_sent() {
         .await;
     orders.sweeper().round().await.unwrap();
     assert_eq!(orders.copies(order).await, [1], "a command may be put off so far");
-    orders.run("UPDATE commands SET due_at = now() + interval '1 hour'").await;
+    orders
+        .run("UPDATE commands SET due_at = now() + interval '1 hour'")
+        .await;
     orders.sweeper().round().await.unwrap();
     assert_eq!(orders.copies(order).await, [1, 2]);
 }

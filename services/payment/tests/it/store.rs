@@ -83,7 +83,10 @@ async fn what_no_attempt_puts_off_so_far_is_due() {
     let payment = commanded(&store, &pool).await;
     run(&pool, "UPDATE payments SET due_at = now() + interval '60 seconds'").await;
     store.recall_postponed().await.unwrap();
-    assert!(store.take_due(1).await.unwrap().is_empty(), "an attempt may put it off so far");
+    assert!(
+        store.take_due(1).await.unwrap().is_empty(),
+        "an attempt may put it off so far"
+    );
     run(&pool, "UPDATE payments SET due_at = now() + interval '1 hour'").await;
     store.recall_postponed().await.unwrap();
     assert_eq!(store.take_due(1).await.unwrap().remove(0).unwrap().payment.id, payment);

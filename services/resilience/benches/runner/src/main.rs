@@ -187,7 +187,9 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
         .filter(|suite| options.suite.is_none_or(|wanted| wanted == *suite))
         .collect();
     let servers = if suites.contains(&Suite::SharedLimit) || suites.contains(&Suite::Shop) {
-        steps.run("Starting a PostgreSQL and a Redis", Services::start_durable).ok()
+        steps
+            .run("Starting a PostgreSQL and a Redis", Services::start_durable)
+            .ok()
     } else {
         None
     };
@@ -205,7 +207,9 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
         environment.programs.extend(programs);
     }
     if suites.contains(&Suite::Shop) {
-        let programs = steps.run("Building the Node shop", |log| Ok(programs::measured_by_shop(paths, log)))?;
+        let programs = steps.run("Building the Node shop", |log| {
+            Ok(programs::measured_by_shop(paths, log))
+        })?;
         environment.programs.extend(programs);
     }
     let mut running = steps.run("Starting ours", |log| programs::start_ours(&ours, &environment, log))?;
