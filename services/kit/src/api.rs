@@ -70,7 +70,7 @@ pub struct Operation {
     parameters: Vec<Value>,
     query: Option<SchemaOf>,
     body: Option<SchemaOf>,
-    answers: Vec<(u16, &'static str, Option<SchemaOf>)>,
+    answers: Vec<(u16, &'static str, Option<(&'static str, SchemaOf)>)>,
     empty: Vec<(u16, &'static str)>,
 }
 
@@ -126,7 +126,17 @@ impl Operation {
     #[must_use]
     pub fn answer<T: JsonSchema>(mut self, status: u16, description: &'static str) -> Self {
         let schema: SchemaOf = |generator| generator.subschema_for::<T>();
-        self.answers.push((status, description, Some(schema)));
+        self.answers
+            .push((status, description, Some(("application/json", schema))));
+        self
+    }
+
+    /// Gives server-sent events, the data of each of which is JSON.
+    #[must_use]
+    pub fn events<T: JsonSchema>(mut self, status: u16, description: &'static str) -> Self {
+        let schema: SchemaOf = |generator| generator.subschema_for::<T>();
+        self.answers
+            .push((status, description, Some(("text/event-stream", schema))));
         self
     }
 
@@ -166,9 +176,9 @@ impl Operation {
         }
         let answers = self.answers.into_iter().map(|(status, description, schema)| {
             let answer = match schema {
-                Some(schema) => {
+                Some((media, schema)) => {
                     let schema = schema(&mut given);
-                    json!({"description": description, "content": {"application/json": {"schema": schema}}})
+                    json!({"description": description, "content": {media: {"schema": schema}}})
                 }
                 None => problem(description),
             };

@@ -42,8 +42,9 @@ impl Sweeper {
         }
     }
 
-    /// One look: cancels everything that has expired, refunds what probes have bought, sends everything that is due. A row
-    /// that cannot be dealt with is counted and passed over, so that it holds nobody else up.
+    /// One look, by Postgres' clock, which may have been set: cancels everything that has expired, refunds what probes have
+    /// bought, sends everything that is due. A row that cannot be dealt with is counted and passed over, so that it holds
+    /// nobody else up.
     ///
     /// # Errors
     /// When Postgres is away; the next round tries again.
@@ -70,6 +71,7 @@ impl Sweeper {
                 break;
             }
         }
+        self.store.recall_postponed().await?;
         loop {
             let sent = self.store.send_due(BATCH).await?;
             for error in &sent.failed {

@@ -102,6 +102,8 @@ pub struct Sent {
 
 /// The longest time between two copies of a command, in times of the first.
 const LONGEST_RESEND: i32 = 30;
+/// By how much a clock may be set back and nobody need care; more than the budget in which a command is first due.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 
 /// The orders' database.
 #[derive(Clone, Debug)]
@@ -350,6 +352,20 @@ impl Store {
         }
         transaction.commit().await.map_err(sql("commit"))?;
         Ok(Sent { due: due.len(), failed })
+    }
+
+    /// Makes commands due that lie further ahead than any is ever put off: the clock of Postgres was set back.
+    ///
+    /// # Errors
+    /// The statement's.
+    pub async fn recall_postponed(&self) -> Result<(), StoreError> {
+        let longest = milliseconds(self.times.resend) * i64::from(LONGEST_RESEND) + milliseconds(CLOCKS_DIFFER);
+        sqlx::query("UPDATE commands SET due_at = now() WHERE due_at > now() + $1 * interval '1 millisecond'")
+            .bind(longest)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(sql("recall postponed commands"))
     }
 
     /// Up to `limit` orders that should have been finished by now, the longest overdue first, behind `after`.

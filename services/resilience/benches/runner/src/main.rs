@@ -44,6 +44,8 @@ enum Suite {
     Proxy,
     /// The operator on an API server in memory.
     Operator,
+    /// The shop beside pgbench and the same saga in Node.
+    Shop,
 }
 
 impl Suite {
@@ -56,6 +58,7 @@ impl Suite {
             Self::Reload => "reload",
             Self::Proxy => "proxy",
             Self::Operator => "operator",
+            Self::Shop => "shop",
         }
     }
 
@@ -97,7 +100,7 @@ impl Suite {
                 Row::new("p99.9 of calls without reloads", "us", Bound::None),
                 Row::new("p99.9 of calls, with / without", "x", Bound::AtMost(2.0)),
             ],
-            Self::Proxy | Self::Operator => Vec::new(),
+            Self::Proxy | Self::Operator | Self::Shop => Vec::new(),
         }
     }
 
@@ -131,6 +134,11 @@ impl Suite {
                 peers: "",
                 rows: &[],
             }),
+            Self::Shop => Some(OwnBench {
+                name: "shop",
+                peers: "",
+                rows: &[],
+            }),
             _ => None,
         }
     }
@@ -144,6 +152,7 @@ impl Suite {
                 "--package=valerix-gateway",
             ],
             Self::Operator => &["--package=valerix-operator"],
+            Self::Shop => &["--package=valerix-order"],
             _ => &["--package=valerix-resilience"],
         }
     }
@@ -192,21 +201,31 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
         .copied()
         .filter(|suite| options.suite.is_none_or(|wanted| wanted == *suite))
         .collect();
-    let servers = if suites.contains(&Suite::SharedLimit) {
-        steps.run("Starting a Redis", Services::start).ok()
+    let servers = if suites.contains(&Suite::SharedLimit) || suites.contains(&Suite::Shop) {
+        steps
+            .run("Starting a PostgreSQL and a Redis", Services::start_durable)
+            .ok()
     } else {
         None
     };
     let mut environment = Environment {
         redis_url: servers.as_ref().map(|servers| servers.redis_url.clone()),
+        database_url: servers.as_ref().map(|servers| servers.database_url.clone()),
         quick: options.quick,
         programs: Vec::new(),
     };
     let ours = steps.run("Building ours", |log| programs::build_ours(paths, &suites, log))?;
     if suites.contains(&Suite::Proxy) {
-        environment.programs = steps.run("Building the Node proxy", |log| {
+        let programs = steps.run("Building the Node proxy", |log| {
             Ok(programs::measured_by_proxy(paths, log))
         })?;
+        environment.programs.extend(programs);
+    }
+    if suites.contains(&Suite::Shop) {
+        let programs = steps.run("Building the Node shop", |log| {
+            Ok(programs::measured_by_shop(paths, log))
+        })?;
+        environment.programs.extend(programs);
     }
     let mut running = steps.run("Starting ours", |log| programs::start_ours(&ours, &environment, log))?;
     let mut missing = Vec::new();
