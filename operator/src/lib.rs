@@ -80,7 +80,11 @@ pub enum Error {
 /// # Errors
 /// When the process must not go on: the Lease is lost, the port is taken, a controller ended.
 pub async fn run(settings: Settings, config: kube::Config, shutdown: CancellationToken) -> Result<(), Error> {
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), revision = REVISION, "the operator starts");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = REVISION,
+        "the operator starts"
+    );
     let requests = ApiMetrics::new().map_err(|source| Error::Metrics { source })?;
     let clients = Clients::new(config, &requests).map_err(|source| Error::Client {
         source: Box::new(source),

@@ -242,7 +242,10 @@ mod tests {
             },
             "/apis/authorization.k8s.io/v1/subjectaccessreviews" => {
                 let asked = &request.body["spec"];
-                assert_eq!(asked["nonResourceAttributes"], json!({"path": "/metrics", "verb": "get"}));
+                assert_eq!(
+                    asked["nonResourceAttributes"],
+                    json!({"path": "/metrics", "verb": "get"})
+                );
                 let is_theirs = asked["groups"] == json!(["scrapers"]) && asked["extra"] == json!({"node": ["a"]});
                 json!({"allowed": asked["user"] == PROMETHEUS && is_theirs})
             }
@@ -266,7 +269,10 @@ mod tests {
             assert_eq!(scrapers.admit(&with(head)).await, Ok(()), "{head}");
         }
         let forbidden = scrapers.admit(&with("Bearer guest")).await.unwrap_err();
-        assert!(forbidden.to_string().contains("guest has no right to; bind it"), "{forbidden}");
+        assert!(
+            forbidden.to_string().contains("guest has no right to; bind it"),
+            "{forbidden}"
+        );
         for (headers, refusal, status) in [
             (HeaderMap::new(), Refusal::NoToken, 401),
             (with("Basic cHJvbWV0aGV1cw=="), Refusal::NoToken, 401),
@@ -289,7 +295,10 @@ mod tests {
         let scrapers = scrapers(move |request| {
             counted.fetch_add(1, Ordering::SeqCst);
             if gone.load(Ordering::SeqCst) {
-                return (503, json!({"kind": "Status", "status": "Failure", "code": 503, "message": "etcd is gone"}));
+                return (
+                    503,
+                    json!({"kind": "Status", "status": "Failure", "code": 503, "message": "etcd is gone"}),
+                );
             }
             api_server(request)
         });
