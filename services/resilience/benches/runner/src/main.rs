@@ -136,6 +136,7 @@ impl Suite {
             }),
             Self::Shop => Some(OwnBench {
                 name: "shop",
+                arguments: &["--bench"],
                 peers: "",
                 rows: &[],
             }),
