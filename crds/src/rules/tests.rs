@@ -115,16 +115,3 @@ fn a_record_never_changes() {
     assert_eq!(changed("2026-08-21"), "");
     assert_ne!(changed("2026-08-22"), "");
 }
-
-#[test]
-fn dump_for_a_look() {
-    for row in refused() {
-        println!(
-            "{}",
-            json!({"by": format!("{:?}", row.by), "object": row.object, "text": row.text})
-        );
-    }
-    for object in accepted() {
-        println!("{}", json!({"by": "Accepted", "object": object, "text": ""}));
-    }
-}
