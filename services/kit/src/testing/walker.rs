@@ -186,23 +186,18 @@ impl Operation<'_> {
         self.parameters("header").any(|(name, _)| name == "Idempotency-Key")
     }
 
-    /// Whether the field is a text of which nothing more is said.
+    /// Whether no schema could say what is right for the field: one of the query, as two of them may contradict each other, or
+    /// a text of which nothing more is said.
     fn is_free(&self, field: &str, schemas: Schemas<'_>) -> bool {
-        let schema = match field.strip_prefix('/') {
-            Some(member) => {
-                let body = self.body().map(|schema| schemas.resolved(schema));
-                body.and_then(|body| body["properties"].get(member))
-            }
-            None => self
-                .parameters("query")
-                .find_map(|(name, schema)| (name == field).then_some(schema)),
+        let Some(member) = field.strip_prefix('/') else {
+            return self.parameters("query").any(|(name, _)| name == field);
         };
-        let said = |schema: &Value| {
-            ["pattern", "format", "enum", "const"]
-                .iter()
-                .any(|word| schema.get(word).is_some())
+        let body = self.body().map(|schema| schemas.resolved(schema));
+        let Some(schema) = body.and_then(|body| body["properties"].get(member)) else {
+            return false;
         };
-        schema.is_some_and(|schema| schema["type"].to_string().contains("\"string\"") && !said(schema))
+        let said = ["pattern", "format", "enum", "const"];
+        schema["type"].to_string().contains("\"string\"") && !said.iter().any(|word| schema.get(word).is_some())
     }
 
     fn body(&self) -> Option<&Value> {
@@ -458,11 +453,14 @@ impl Walk<'_> {
         let (name, schema) = parameters[self.chance.below(parameters.len())];
         let schema = self.schemas().resolved(schema).clone();
         query.retain(|one| !one.starts_with(&format!("{name}=")));
+        let numbers = ["x", "", "1.5", "99999999999999999999", "-1", "0", "0x10", "101"];
         let (bad, plain): (&str, bool) = match schema["type"].as_str() {
-            Some("integer") => (
-                self.one_of(&["x", "", "1.5", "99999999999999999999", "-1", "0", "0x10", "101"]),
-                true,
-            ),
+            Some("integer") => {
+                let bad = self.one_of(&numbers);
+                let number = bad.parse::<i64>().map(Value::from);
+                let good = number.is_ok_and(|number| self.schemas().violations(&schema, &number).is_empty());
+                (bad, !good)
+            }
             _ if schema["format"] == "uuid" || schema["format"] == "date-time" => (self.one_of(&NO_ID), true),
             _ => (self.one_of(&["%00", "%ff", "%zz", "", "a=b", "%F0%9F%92%A9"]), false),
         };
