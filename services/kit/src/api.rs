@@ -48,6 +48,8 @@ fn place_in_path(name: &str) -> Value {
 
 /// How the schema of a type is found.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+/// The media type of an answer and its schema.
+type Content = (&'static str, SchemaOf);
 
 /// What a route takes and gives. Problems of a kind that any route may give need not be listed.
 ///
@@ -70,7 +72,7 @@ pub struct Operation {
     parameters: Vec<Value>,
     query: Option<SchemaOf>,
     body: Option<SchemaOf>,
-    answers: Vec<(u16, &'static str, Option<(&'static str, SchemaOf)>)>,
+    answers: Vec<(u16, &'static str, Option<Content>)>,
     empty: Vec<(u16, &'static str)>,
 }
 

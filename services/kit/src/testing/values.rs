@@ -106,13 +106,12 @@ impl<'a> Schemas<'a> {
         {
             note(format!("{value} is none of {listed:?}"));
         }
-        if let Some(number) = value.as_f64() {
-            if schema["minimum"].as_f64().is_some_and(|least| number < least)
+        if let Some(number) = value.as_f64()
+            && (schema["minimum"].as_f64().is_some_and(|least| number < least)
                 || schema["maximum"].as_f64().is_some_and(|most| number > most)
-                || !fits(schema, value)
-            {
-                note(format!("{value} is out of bounds"));
-            }
+                || !fits(schema, value))
+        {
+            note(format!("{value} is out of bounds"));
         }
         if let Some(text) = value.as_str() {
             let length = text.chars().count() as u64;

@@ -422,7 +422,7 @@ impl Walk<'_> {
             1 => self.spoil_query(operation, &mut request, &mut query),
             2 if operation.needs_key() => self.spoil_key(&mut request),
             3 | 4 if operation.body().is_some() => self.spoil_body(&mut request),
-            5 | 6 | 7 if operation.body().is_some() => self.spoil_member(operation, &mut request),
+            5..=7 if operation.body().is_some() => self.spoil_member(operation, &mut request),
             _ => {}
         }
         if !query.is_empty() {
