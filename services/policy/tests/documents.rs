@@ -327,7 +327,10 @@ fn what_nobody_would_think_of_is_refused_too() {
             r#"{"version": 1, "targets": [null]}"#.to_owned(),
             "targets[0]: invalid type: null",
         ),
-        (r#"{"version": 1, "mode": null}"#.to_owned(), "mode"),
+        (
+            r#"{"version": 1, "mode": null}"#.to_owned(),
+            "mode: expected value at line 1 column 24; write one of the values",
+        ),
         (
             r#"{"version": 1, "chaos": {"admission": "allowed"}}"#.to_owned(),
             "chaos.admission: unknown variant `allowed`",
