@@ -77,11 +77,13 @@ pub fn drop_internal(headers: &mut HeaderMap) {
 /// number, or by `chunked` alone.
 ///
 /// # Errors
-/// 400 that names the header.
+/// 400 that names the header. It ends the connection: where a request ends that tells two lengths, nobody can say, and so
+/// nothing that comes after it is read as another one.
 pub fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
     let refused = |name: &HeaderName, detail: &str| {
         let errors = vec![FieldError::new(name.as_str(), detail)];
-        Err(Problem::invalid(StatusCode::BAD_REQUEST, errors).never_retry())
+        let problem = Problem::invalid(StatusCode::BAD_REQUEST, errors).never_retry();
+        Err(problem.with_header(CONNECTION, HeaderValue::from_static("close")))
     };
     let encodings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut encodings = encodings.map(HeaderValue::as_bytes);

@@ -541,7 +541,6 @@ fn what_nobody_would_think_of_is_refused_too() {
             json!("-1s"),
             "routes[0].idleTimeout: invalid duration \"-1s\"",
         ),
-        ("/dashboard", json!([]), "dashboard"),
         (
             "/dashboard/parts/0/path",
             json!("/a#b"),
