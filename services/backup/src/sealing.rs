@@ -94,7 +94,7 @@ impl Recipients {
                 "{file} changed on scratch while it was encrypted"
             )));
         }
-        let output = compressed.finish().and_then(|encrypted| encrypted.finish());
+        let output = compressed.finish().and_then(age::stream::StreamWriter::finish);
         let (mut writer, sha256, bytes) = output.map_err(failed)?.finish();
         writer.flush().map_err(failed)?;
         fs::remove_file(&source).map_err(failed)?;
