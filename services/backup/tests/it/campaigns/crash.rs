@@ -12,7 +12,7 @@ use std::process::Stdio;
 use valerix_kit::testing::chance::{Chance, rounds};
 
 /// Rounds of the daily slice.
-const SLICE: usize = 10;
+const SLICE: usize = 7;
 /// Rounds at a time: most of their time they wait.
 const AT_ONCE: usize = 5;
 const NEXT_DAY_KEY: &str = "pg/shop/nightly/20260822.tar.zst";
