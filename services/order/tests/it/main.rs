@@ -15,4 +15,3 @@ mod saga;
 mod shop;
 mod store;
 mod traces;
-mod walk;
