@@ -23,6 +23,7 @@ async fn the_log_has_no_password_and_no_token() {
         assert_eq!(app.post("/auth/login", body).await.status, 422);
     }
     let newer = app.refresh(&tokens).await.body();
+    let newest = app.refresh(&newer).await.body();
     assert_eq!(app.refresh(&tokens).await.status, 401, "exchanged before");
     let again = app.login("ada@example.com").await;
     let change = json!({"password": chosen, "current_password": guess});
@@ -43,7 +44,7 @@ async fn the_log_has_no_password_and_no_token() {
         .into_iter()
         .map(str::to_owned)
         .collect::<Vec<_>>();
-    for tokens in [&tokens, &newer, &again] {
+    for tokens in [&tokens, &newer, &newest, &again] {
         secrets.extend([said(tokens, "access_token"), said(tokens, "refresh_token")]);
     }
     for secret in secrets {

@@ -16,4 +16,3 @@ mod saga;
 mod shop;
 mod store;
 mod traces;
-mod walk;
