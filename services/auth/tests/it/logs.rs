@@ -36,7 +36,7 @@ async fn the_log_has_no_password_and_no_token() {
     assert_eq!(app.as_user(Method::GET, "/auth/me", &forged, None).await.status, 401);
     let text = log.text();
     assert!(
-        text.contains("the database is ready"),
+        text.contains("valerix_auth::") && text.contains(r#""message":"answered""#),
         "the log is not this service's: {text}"
     );
     let said = |tokens: &Value, name: &str| tokens[name].as_str().unwrap().to_owned();
