@@ -2,14 +2,27 @@
 
 use super::*;
 
-pub(super) fn by_rule() -> Vec<Row> {
+#[test]
+fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
+    let target =
+        |block: Value| service(json!({"resilience": {"targets": [merged(json!({"name": "inventory"}), block)]}}));
+    let inbound = |block: Value| service(json!({"resilience": {"inbound": block}}));
     let concurrency = |block: Value| inbound(json!({"concurrency": block}));
+    let limit = |block: Value| {
+        let rule = merged(json!({"name": "a", "requests": 10, "window": "1s"}), block);
+        inbound(json!({"rateLimit": {"rules": [rule]}}))
+    };
     let breaker = |block: Value| target(json!({"circuitBreaker": block}));
     let security = |block: Value| service(json!({"securityContext": block}));
     let toleration = |block: Value| service(json!({"tolerations": [block]}));
     let liveness = |block: Value| service(json!({"probes": {"liveness": block}}));
-    let tcp = |block: Value| guarded_towards(sidecar(), merged(json!({"url": "tcp://cache:6379"}), block));
-    vec![
+    let with_targets = |guard: Value, target: Value| {
+        let target = merged(json!({"name": "cache"}), target);
+        merged_spec(guarded(guard), json!({"resilience": {"targets": [target]}}))
+    };
+    let sidecar = || json!({"mode": "Sidecar"});
+    let tcp = |block: Value| with_targets(sidecar(), merged(json!({"url": "tcp://cache:6379"}), block));
+    assert_refused([
         (
             merged_spec(guarded(sidecar()), json!({"resilience": {"protocol": "None"}})),
             "protocol None contradicts guard.mode Sidecar",
@@ -56,7 +69,7 @@ pub(super) fn by_rule() -> Vec<Row> {
             "unknownHosts belongs to httpProxy: true",
         ),
         (
-            guarded_towards(json!({"mode": "Off"}), json!({"url": "tcp://cache:6379"})),
+            with_targets(json!({"mode": "Off"}), json!({"url": "tcp://cache:6379"})),
             "tcp:// needs a guard that relays it",
         ),
         (
@@ -64,18 +77,18 @@ pub(super) fn by_rule() -> Vec<Row> {
             "tcp:// needs a guard that relays it",
         ),
         (
-            guarded_towards(
+            with_targets(
                 json!({"mode": "Sidecar", "outbound": {"targets": "None"}}),
                 json!({"url": "tcp://cache:6379"}),
             ),
             "tcp:// needs a guard that relays it",
         ),
         (
-            guarded_towards(sidecar(), json!({})),
+            with_targets(sidecar(), json!({})),
             "targets[].url is required with guard.mode Sidecar",
         ),
         (
-            guarded_towards(sidecar(), json!({"url": "http://bank", "tls": {"serverName": "bank"}})),
+            with_targets(sidecar(), json!({"url": "http://bank", "tls": {"serverName": "bank"}})),
             "tls belongs to https:// targets",
         ),
         (
@@ -83,7 +96,7 @@ pub(super) fn by_rule() -> Vec<Row> {
             "tls belongs to https:// targets",
         ),
         (
-            guarded_towards(sidecar(), json!({"url": "https://bank", "tls": {}})),
+            with_targets(sidecar(), json!({"url": "https://bank", "tls": {}})),
             "tls needs caBundleRef or serverName",
         ),
         (
@@ -91,7 +104,7 @@ pub(super) fn by_rule() -> Vec<Row> {
             "tls needs a guard that makes TLS",
         ),
         (
-            guarded_towards(
+            with_targets(
                 json!({"mode": "Sidecar", "outbound": {"targets": "None"}}),
                 json!({"url": "https://bank", "tls": {"serverName": "bank"}}),
             ),
@@ -397,5 +410,5 @@ pub(super) fn by_rule() -> Vec<Row> {
             target(json!({"retry": {"backoff": {"base": "5s", "max": "1s"}}})),
             "base must not be longer than max",
         ),
-    ]
+    ]);
 }

@@ -17,7 +17,6 @@ mod guard;
 mod monitoring;
 mod passing_time;
 mod recovery;
-mod scale;
 mod scaling;
 mod volumes;
 

@@ -35,4 +35,3 @@ mod hashing;
 mod prepare;
 mod removal;
 mod rows;
-mod sealing;

@@ -11,6 +11,4 @@ mod accounts;
 mod app;
 mod guessing;
 mod keys;
-mod logs;
 mod sessions;
-mod walk;

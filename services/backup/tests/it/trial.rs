@@ -24,22 +24,19 @@ CREATE VIEW seen AS SELECT count(*) AS many FROM numbered;
 SELECT lo_from_bytea(0, decode(repeat('00ff', 500), 'hex'));
 "#;
 
-pub fn is_root() -> bool {
-    std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
-}
-
-pub fn run_checked(program: &str, arguments: &[&str]) {
+fn run_checked(program: &str, arguments: &[&str]) {
     let status = std::process::Command::new(program).args(arguments).status().unwrap();
     assert!(status.success(), "{program} {arguments:?}");
 }
 
 /// Starts the trial restore as the operator would: without connections, and not as root, whom no PostgreSQL server obeys.
-pub async fn trial(harness: &Harness, uid: &str) -> Ended {
+async fn trial(harness: &Harness, uid: &str) -> Ended {
     let scratch = harness.folder.path().join("scratch").join(uid);
     fs::create_dir_all(&scratch).unwrap();
     let log = fs::File::create(harness.log(uid)).unwrap();
     let mut program = env!("CARGO_BIN_EXE_backup").to_owned();
-    if is_root() {
+    let is_root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
+    if is_root {
         // The folder of compiled programs may be root's alone.
         let copy = harness.folder.path().join("backup");
         if !copy.exists() {
@@ -59,13 +56,13 @@ pub async fn trial(harness: &Harness, uid: &str) -> Ended {
         .stdin(Stdio::null())
         .stdout(log)
         .kill_on_drop(true);
-    if is_root() {
+    if is_root {
         command.uid(65534).gid(65534);
     }
     harness.ended(command.spawn().unwrap(), uid).await
 }
 
-pub fn verification(harness: &Harness) -> Value {
+fn verification(harness: &Harness) -> Value {
     harness.record()["status"]["verification"].clone()
 }
 
@@ -336,8 +333,7 @@ async fn a_sequence_behind_its_column_is_told() {
 async fn an_archive_in_a_bucket_is_restored_from_there() {
     let database = Database::new("orders", SMALL).await;
     let mut harness = Harness::new(&[("orders", &database.name)]).await;
-    let store = Store::default();
-    let endpoint = store.serve().await;
+    let endpoint = Store::default().serve().await;
     harness.spec["destination"] = json!({"s3": {
         "bucket": BUCKET, "endpoint": endpoint, "credentialsSecretRef": {"name": "store"},
     }});
@@ -345,8 +341,6 @@ async fn an_archive_in_a_bucket_is_restored_from_there() {
     harness.s3_secret("credentials", "secretAccessKey", &password());
     let ended = harness.run("pod").await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
-    // A listing may know of it later than who asks for it.
-    store.list_late();
     assert_eq!(trial(&harness, "verifier").await.code, Some(0));
     let found = verification(&harness);
     assert_eq!(found["state"], "Restored", "{found}");

@@ -1,7 +1,6 @@
-//! The answers: those of the services behind, and three of the gateway's own.
+//! The answers: those of the services behind, and two of the gateway's own.
 
 mod dashboard;
-mod documents;
 mod forward;
 mod instance;
 
@@ -11,7 +10,7 @@ use valerix_kit::identity::Identity;
 use crate::reload::Routes;
 
 /// Paths of the gateway's own, whatever the routes say.
-pub const OWN: [&str; 3] = ["/api/dashboard", "/api/instance", "/services"];
+pub const OWN: [&str; 2] = ["/api/dashboard", "/api/instance"];
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -28,7 +27,7 @@ pub struct AppState {
 pub fn api() -> Api<AppState> {
     let api = Api::new(
         "gateway",
-        "The one entry of the shop; the services behind it describe themselves at /services",
+        "The one entry of the shop; the services behind it describe themselves",
     );
-    forward::routes(documents::routes(instance::routes(dashboard::routes(api))))
+    forward::routes(instance::routes(dashboard::routes(api)))
 }

@@ -8,7 +8,6 @@
 
 mod cors;
 mod dashboard;
-mod documents;
 mod edge;
 mod grpc;
 mod identity;

@@ -14,4 +14,3 @@ mod cancel;
 mod chaos;
 mod counts;
 mod list;
-mod walk;

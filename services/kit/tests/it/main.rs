@@ -23,4 +23,3 @@ mod slow_clients;
 mod streams;
 mod support;
 mod vanishing;
-mod walk;

@@ -12,4 +12,3 @@ mod by_mail;
 mod contacts;
 mod list;
 mod smtp;
-mod walk;

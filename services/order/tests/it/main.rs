@@ -11,7 +11,6 @@ mod faults;
 mod history;
 mod orders;
 mod owners;
-mod probes;
 mod saga;
 mod shop;
 mod store;

@@ -12,4 +12,3 @@ mod reconciliation;
 mod slow;
 mod store;
 mod voids;
-mod walk;

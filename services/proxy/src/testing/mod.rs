@@ -10,7 +10,6 @@ mod floods;
 mod frames;
 mod grpc;
 mod h2spec;
-mod oddities;
 mod pseudo_headers;
 mod recorder;
 mod slow;
