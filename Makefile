@@ -39,7 +39,7 @@ make down        remove the clusters demo and test
 make test        every check and test; what .ci/run calls
 make check       the quick part: formatting, lints, generated files, licences, charts
 make unit        unit and service tests, on a PostgreSQL and a Redis of their own
-make e2e         end-to-end tests, on a cluster of their own
+make e2e         end-to-end tests, on a cluster of their own; make e2e NODES=3: spread, drain and the loss of a node
 make bench       measure the library and the proxies beside their peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
 make campaign    the operator under faults, many more than a test run tries: make campaign NAME=edits ROUNDS=10000 SEED=7
                  cut, stale, lost, deletion, edits, errors, specs
@@ -68,6 +68,7 @@ shop-race shop-fencing shop-scaling: shop-%:
 gameday:
 	@$(XTASK) xtask -- load --scenario gameday $(if $(URL),--url $(URL))
 
+e2e: ARGUMENTS = $(if $(NODES),--nodes $(NODES))
 shop-local: ARGUMENTS = $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 
 campaign:

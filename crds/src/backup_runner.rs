@@ -34,6 +34,11 @@ pub const S3_CREDENTIALS_FOLDER: &str = "/var/run/valerix/s3/credentials";
 /// Folder of the mounted Secret with an object store's authority, optional.
 pub const S3_AUTHORITY_FOLDER: &str = "/var/run/valerix/s3/authority";
 
+/// Folder of the mounted Secret with a private key of age, optional.
+pub const AGE_FOLDER: &str = "/var/run/valerix/age";
+/// Key of that Secret: the file that age-keygen writes.
+pub const AGE_KEY: &str = "key.txt";
+
 /// How the runner ends. Everything in [`FINAL_EXIT_CODES`] fails the Job at once; any other failure is started again.
 pub mod exit {
     /// The slot's archive is stored, by this run or an earlier one.

@@ -18,8 +18,8 @@ pub mod names;
 mod resilient_service;
 mod restore;
 pub mod restore_runner;
-#[cfg(test)]
-mod rules;
+#[cfg(any(test, feature = "testing"))]
+pub mod rules;
 pub mod schema;
 
 pub use backup::{
@@ -27,10 +27,10 @@ pub use backup::{
     FoundArchive, FoundArchives, RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
 };
 pub use backup_policy::{
-    BackupDatabase, BackupDestination, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupPolicyStatus,
-    BackupRetention, BackupSchedule, BackupScratch, BackupSummary, BackupVerification, ChecksumMode, Compression,
-    DestinationChoice, LastRun, LastRunResult, LastSuccess, Minimum, S3Destination, SecretReference, TrialRestore,
-    VerificationQuery, VolumeClaimDestination,
+    BackupDatabase, BackupDestination, BackupEncryption, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec,
+    BackupPolicyStatus, BackupRetention, BackupSchedule, BackupScratch, BackupSummary, BackupVerification,
+    ChecksumMode, Compression, DestinationChoice, LastRun, LastRunResult, LastSuccess, Minimum, S3Destination,
+    SecretReference, TrialRestore, VerificationQuery, VolumeClaimDestination,
 };
 pub use chaos_experiment::{
     AbortFault, After, AskedBy, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase,

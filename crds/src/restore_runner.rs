@@ -3,7 +3,7 @@
 //!
 //! Pure. The folders, the way pods learn who they are and the exit codes are those of a backup.
 
-use crate::BackupDestination;
+use crate::{BackupDestination, SecretReference};
 use serde::{Deserialize, Serialize};
 
 /// The runner's argument that makes it restore.
@@ -45,10 +45,13 @@ pub struct SourceArchive {
     /// Whose archive it must be, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_uid: Option<String>,
+    /// The Secret with a key that opens it, should it be encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_secret_ref: Option<SecretReference>,
 }
 
 /// What the runner may give as `status.reason`, and what each means.
-pub const REASONS: [(&str, &str); 18] = [
+pub const REASONS: [(&str, &str); 19] = [
     ("Restored", "Everything is in its place."),
     (
         "InvalidConfiguration",
@@ -78,6 +81,10 @@ pub const REASONS: [(&str, &str); 18] = [
     (
         "ArchiveDamaged",
         "The archive is not what its record or its own manifest says. The target was not touched.",
+    ),
+    (
+        "KeyMissing",
+        "The archive is encrypted, and the Secret of spec.source.identitySecretRef holds no key that opens it. The target was not touched.",
     ),
     (
         "TargetRefused",

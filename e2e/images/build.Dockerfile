@@ -3,7 +3,8 @@
 FROM docker.io/library/rust:1.95-bookworm AS compile
 WORKDIR /checkout
 COPY . .
-ARG PROFILE=dev FOLDER=debug
+# The commit, for `valerix_build_info`; a new one compiles the operator anew.
+ARG PROFILE=dev FOLDER=debug VALERIX_REVISION=unknown
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/target \
     CARGO_TARGET_DIR=/target cargo build --profile ${PROFILE} --locked --workspace --bins \
     && mkdir /binaries \

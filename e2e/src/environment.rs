@@ -19,6 +19,8 @@ pub struct Environment {
     pub audit_log: Option<PathBuf>,
     /// The operator as a program of this host (`VALERIX_OPERATOR_BINARY`), for the tests that kill it at a request.
     pub operator_binary: Option<PathBuf>,
+    /// The program of the project's own cluster (`VALERIX_CLUSTER_PROGRAM`), for the test that loses a node.
+    pub cluster_program: Option<PathBuf>,
     /// The project's folder.
     pub root: PathBuf,
 }
@@ -59,6 +61,7 @@ impl Environment {
             kubectl: required("VALERIX_KUBECTL")?.into(),
             audit_log: env::var_os("VALERIX_CLUSTER_AUDIT_LOG").map(Into::into),
             operator_binary: env::var_os("VALERIX_OPERATOR_BINARY").map(Into::into),
+            cluster_program: env::var_os("VALERIX_CLUSTER_PROGRAM").map(Into::into),
             root: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."),
         })
     }

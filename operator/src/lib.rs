@@ -8,6 +8,7 @@ pub mod chaos_experiment;
 pub mod convert;
 #[cfg(test)]
 mod fake_api;
+pub mod installation;
 pub mod resilient_service;
 pub mod restore;
 pub mod rights;
@@ -15,11 +16,16 @@ pub mod runtime;
 pub mod settings;
 
 use resilient_service::{ReportStore, Stores};
-use runtime::{Clients, Runtime, api_metrics::ApiMetrics, leader};
+use runtime::{Clients, Runtime, api_metrics::ApiMetrics, leader, scrapers::Scrapers, server::Protection};
 use settings::Settings;
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
+/// The revision of the sources, where the build was told by the variable `VALERIX_REVISION`.
+pub const REVISION: &str = match option_env!("VALERIX_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
 /// How long work that is under way may take when the process is asked to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -74,6 +80,11 @@ pub enum Error {
 /// # Errors
 /// When the process must not go on: the Lease is lost, the port is taken, a controller ended.
 pub async fn run(settings: Settings, config: kube::Config, shutdown: CancellationToken) -> Result<(), Error> {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        revision = REVISION,
+        "the operator starts"
+    );
     let requests = ApiMetrics::new().map_err(|source| Error::Metrics { source })?;
     let clients = Clients::new(config, &requests).map_err(|source| Error::Client {
         source: Box::new(source),
@@ -107,11 +118,18 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
         }
     };
     let address = ctx.settings.listen_address;
+    let protection = Protection {
+        scrapers: ctx
+            .settings
+            .metrics_authentication
+            .then(|| Scrapers::new(&runtime.clients)),
+        tls: ctx.settings.metrics_tls(),
+    };
     let release = CancellationToken::new();
     let mut leading = std::pin::pin!(leader::run(&runtime, &ctx.settings.pod_namespace, &release));
     tokio::select! {
         led = &mut leading => return led.map_err(|source| Error::Leadership { source }),
-        served = runtime::server::serve(runtime.clone(), address) => {
+        served = runtime::server::serve(runtime.clone(), protection, address) => {
             return served.map_err(|source| Error::Serve { address, source });
         }
         () = admin::serve(ctx.clone()) => {}

@@ -6,9 +6,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use tokio_util::sync::CancellationToken;
 use valerix_operator::{
-    chaos_experiment,
+    chaos_experiment, installation,
     runtime::telemetry,
-    settings::{ConvertSettings, DrainSettings, Settings, VerifySettings},
+    settings::{CheckSettings, ConvertSettings, DrainSettings, Settings, VerifySettings},
 };
 
 #[derive(Parser)]
@@ -26,6 +26,8 @@ enum Command {
     Convert(ConvertSettings),
     /// Stops every experiment and waits until its fault is gone; run before the operator is removed.
     Drain(DrainSettings),
+    /// Proves that this installation is whole: its kinds, the operator's rights, a leader. Changes nothing.
+    Check(CheckSettings),
     /// Runs one experiment and shows what happens. Exit code: 0 Pass, 1 Fail, 2 no verdict (Skipped, Stopped, Error,
     /// NotEvaluated, or the run could not be asked for).
     Verify(VerifySettings),
@@ -59,6 +61,12 @@ async fn main() -> anyhow::Result<ExitCode> {
             let drained = chaos_experiment::drain(settings, config).await;
             tokio::task::spawn_blocking(|| telemetry.end()).await?;
             drained?;
+        }
+        Command::Check(settings) => {
+            let config = kube::Config::infer()
+                .await
+                .context("failed to find a cluster to work in")?;
+            installation::check(&settings, config, &mut std::io::stdout()).await?;
         }
         Command::Verify(settings) => {
             let (interrupt, interrupts) = tokio::sync::mpsc::channel(2);

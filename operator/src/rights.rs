@@ -21,11 +21,30 @@ pub struct Right {
     pub why: &'static str,
 }
 
+/// Where rules are granted to the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In every namespace that it works in.
+    Scopes,
+    /// In its own namespace.
+    OwnNamespace,
+    /// In the namespaces that are listed for experiments.
+    ChaosNamespaces,
+    /// Cluster-wide.
+    Cluster,
+    /// Cluster-wide, where whoever reads the metrics is asked for a token.
+    WhoScrapes,
+    /// Nowhere: they are somebody else's.
+    Others,
+}
+
 /// The rules of one role of the chart.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Name of the template that holds them.
     pub template: &'static str,
+    /// Where they are granted to the operator.
+    pub place: Place,
     /// Where they are granted, and to whom.
     pub granted: &'static str,
     /// The rights.
@@ -35,9 +54,12 @@ pub struct Rules {
 const READ: &[&str] = &["get", "list", "watch"];
 const KEEP: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 const OURS: &str = "resilience.valerix.io";
-const OWN_DEPLOYMENT: &[&str] = &["{{ include \"valerix.serviceAccount\" . }}"];
-const BACKUP_RUNNER: &[&str] = &["{{ include \"valerix.backupRunner\" . }}"];
-const RESTORE_RUNNER: &[&str] = &["{{ include \"valerix.restoreRunner\" . }}"];
+/// Stands for the name of the operator's own Deployment.
+pub const OWN_DEPLOYMENT: &str = "{{ include \"valerix.serviceAccount\" . }}";
+/// Stands for the name of the role of a backup's Job.
+pub const BACKUP_RUNNER: &str = "{{ include \"valerix.backupRunner\" . }}";
+/// Stands for the name of the role of a Restore's Job.
+pub const RESTORE_RUNNER: &str = "{{ include \"valerix.restoreRunner\" . }}";
 
 const fn right(
     group: &'static str,
@@ -64,6 +86,7 @@ impl Right {
 pub const ROLES: &[Rules] = &[
     Rules {
         template: "valerix.rules",
+        place: Place::Scopes,
         granted: "to the operator, in every namespace that it works in",
         rights: &[
             right(
@@ -202,6 +225,7 @@ pub const ROLES: &[Rules] = &[
     },
     Rules {
         template: "valerix.rules.own",
+        place: Place::OwnNamespace,
         granted: "to the operator, in its own namespace beside those of a watched one",
         rights: &[
             right(
@@ -237,18 +261,19 @@ pub const ROLES: &[Rules] = &[
                 &["get"],
                 "drain: the labels of the operator's pods",
             )
-            .on(OWN_DEPLOYMENT),
+            .on(&[OWN_DEPLOYMENT]),
             right(
                 "apps",
                 &["deployments/scale"],
                 &["patch"],
                 "drain: the operator ends before its rights are removed",
             )
-            .on(OWN_DEPLOYMENT),
+            .on(&[OWN_DEPLOYMENT]),
         ],
     },
     Rules {
         template: "valerix.rules.chaos",
+        place: Place::ChaosNamespaces,
         granted: "to the operator, in the namespaces that are listed for experiments",
         rights: &[
             right(
@@ -267,6 +292,7 @@ pub const ROLES: &[Rules] = &[
     },
     Rules {
         template: "valerix.rules.cluster",
+        place: Place::Cluster,
         granted: "to the operator, cluster-wide in both forms, because a Role cannot grant it",
         rights: &[
             right(
@@ -282,18 +308,38 @@ pub const ROLES: &[Rules] = &[
                 &["bind"],
                 "backup_policy/apply: the one role that it may hand on, to the Job of a backup",
             )
-            .on(BACKUP_RUNNER),
+            .on(&[BACKUP_RUNNER]),
             right(
                 "rbac.authorization.k8s.io",
                 &["clusterroles"],
                 &["bind"],
                 "restore/apply: the one role that it may hand on, to the Job of a Restore",
             )
-            .on(RESTORE_RUNNER),
+            .on(&[RESTORE_RUNNER]),
+        ],
+    },
+    Rules {
+        template: "valerix.rules.scrapers",
+        place: Place::WhoScrapes,
+        granted: "to the operator, cluster-wide, where metrics.authentication is true",
+        rights: &[
+            right(
+                "authentication.k8s.io",
+                &["tokenreviews"],
+                &["create"],
+                "runtime/scrapers: whose token it is that asks for the metrics",
+            ),
+            right(
+                "authorization.k8s.io",
+                &["subjectaccessreviews"],
+                &["create"],
+                "runtime/scrapers: whether that one may read them",
+            ),
         ],
     },
     Rules {
         template: "valerix.rules.backupRunner",
+        place: Place::Others,
         granted: "to the Job of a backup, not to the operator",
         rights: &[
             right(OURS, &["backups"], &["get"], "the runner reads its record"),
@@ -307,6 +353,7 @@ pub const ROLES: &[Rules] = &[
     },
     Rules {
         template: "valerix.rules.restoreRunner",
+        place: Place::Others,
         granted: "to the Job of a Restore, not to the operator",
         rights: &[
             right(OURS, &["restores"], &["get"], "the runner reads its Restore"),

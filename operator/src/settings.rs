@@ -1,7 +1,7 @@
 //! What the process is told by its environment.
 
 use crate::chaos_experiment::AllowedUrl;
-use crate::runtime::{Identity, Scope, telemetry::LogFormat};
+use crate::runtime::{Identity, Scope, secure::Tls, telemetry::LogFormat};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -52,6 +52,16 @@ pub struct Settings {
     /// Where health, readiness and metrics are served.
     #[arg(long, env = "LISTEN_ADDRESS", default_value = DEFAULT_LISTEN_ADDRESS)]
     pub listen_address: SocketAddr,
+    /// Whether whoever reads /metrics has to show a token of the cluster with the right to get that path: true or false.
+    #[arg(long, env = "METRICS_AUTHENTICATION", default_value_t = false, action = clap::ArgAction::Set)]
+    pub metrics_authentication: bool,
+    /// Folder with tls.crt and tls.key, as a Secret of type kubernetes.io/tls is mounted: /metrics is then served by TLS
+    /// alone, at its own address. Absent: beside health, and readable on its way.
+    #[arg(long, env = "METRICS_TLS_DIRECTORY")]
+    pub metrics_tls_directory: Option<PathBuf>,
+    /// Where /metrics is served by TLS.
+    #[arg(long, env = "METRICS_TLS_ADDRESS", default_value = "[::]:8443")]
+    pub metrics_tls_address: SocketAddr,
     /// Where /debug/objects and /debug/log are served: not beyond the pod, as nobody is asked who they are.
     #[arg(long, env = "ADMIN_ADDRESS", default_value = "127.0.0.1:8081")]
     pub admin_address: SocketAddr,
@@ -72,6 +82,20 @@ pub struct DrainSettings {
     /// How long the runs may take to recover, and once more the operator to end. Unit: seconds.
     #[arg(long = "drain-timeout", env = "DRAIN_TIMEOUT_SECONDS", default_value_t = 120)]
     pub drain_timeout_seconds: u64,
+}
+
+/// Settings of `valerix-operator check`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckSettings {
+    /// Those of the operator that is looked at.
+    #[command(flatten)]
+    pub operator: Settings,
+    /// The operator's own Deployment. Empty: it runs by hand, and needs no right on one.
+    #[arg(long, env = "OPERATOR_DEPLOYMENT", default_value = "")]
+    pub operator_deployment: String,
+    /// How long each thing may take to be as it should, for example 90s.
+    #[arg(long = "check-timeout", env = "CHECK_TIMEOUT", default_value = "60s", value_parser = waiting_time)]
+    pub timeout: Duration,
 }
 
 /// Settings of `valerix-operator verify`.
@@ -156,6 +180,14 @@ impl Settings {
         present(&self.chaos_namespaces)
     }
 
+    /// How the metrics are served by TLS, if they are.
+    pub fn metrics_tls(&self) -> Option<Tls> {
+        Some(Tls {
+            address: self.metrics_tls_address,
+            directory: self.metrics_tls_directory.clone()?,
+        })
+    }
+
     /// The addresses outside of an experiment's own namespace that its probes may ask.
     pub fn chaos_probe_urls(&self) -> Vec<AllowedUrl> {
         self.chaos_probe_urls.iter().flatten().cloned().collect()
@@ -227,6 +259,19 @@ mod tests {
             (Duration::from_secs(120), None)
         );
         assert!(Arguments::try_parse_from(["drain", "--drain-timeout=soon"]).is_err());
+    }
+
+    #[test]
+    fn who_reads_the_metrics_is_asked_for_when_that_is_said() {
+        let asked = |arguments: &[&str]| {
+            let parsed = Arguments::try_parse_from(["drain"].iter().chain(arguments));
+            parsed
+                .ok()
+                .map(|arguments| arguments.settings.operator.metrics_authentication)
+        };
+        assert_eq!(asked(&[]), Some(false));
+        assert_eq!(asked(&["--metrics-authentication=true"]), Some(true));
+        assert_eq!(asked(&["--metrics-authentication=yes please"]), None);
     }
 
     #[test]

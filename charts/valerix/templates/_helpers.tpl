@@ -46,6 +46,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 runAsNonRoot: true
 runAsUser: 65532
 runAsGroup: 65532
+fsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
 {{- end -}}
@@ -70,6 +71,8 @@ capabilities:
 - name: RUST_LOG
   value: {{ . | quote }}
 {{- end }}
+- name: METRICS_AUTHENTICATION
+  value: {{ .Values.metrics.authentication | quote }}
 - name: WATCH_NAMESPACES
   value: {{ join "," .Values.watchNamespaces | quote }}
 - name: CHAOS_NAMESPACES

@@ -154,6 +154,17 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
   resourceNames: [{{ include "valerix.restoreRunner" . }}]
   verbs: [bind]
 {{- end }}
+{{/* Granted to the operator, cluster-wide, where metrics.authentication is true. */}}
+{{- define "valerix.rules.scrapers" -}}
+# runtime/scrapers: whose token it is that asks for the metrics
+- apiGroups: [authentication.k8s.io]
+  resources: [tokenreviews]
+  verbs: [create]
+# runtime/scrapers: whether that one may read them
+- apiGroups: [authorization.k8s.io]
+  resources: [subjectaccessreviews]
+  verbs: [create]
+{{- end }}
 {{/* Granted to the Job of a backup, not to the operator. */}}
 {{- define "valerix.rules.backupRunner" -}}
 # the runner reads its record

@@ -44,6 +44,7 @@ impl BackupDestination {
 pub struct VolumeClaimDestination {
     /// Name of the claim. Required.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("claimName must be the name of a PersistentVolumeClaim of this namespace: a-z, 0-9, '-' and '.'"))]
     pub claim_name: String,
     /// Folder on the volume. Default: the volume's root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,9 +56,11 @@ pub struct VolumeClaimDestination {
 /// A bucket; the archive is `<prefix>/<namespace>/<policy>/<yyyymmdd>.tar.zst`, written with one conditional PutObject.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.caSecretRef) || !has(self.endpoint) || !self.endpoint.startsWith('http://')").message("caSecretRef has no meaning for an endpoint of http://: write https://, or remove it"))]
 pub struct S3Destination {
     /// Name of the bucket, which must exist. Required.
-    #[schemars(length(min = 3, max = 63), regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
+    #[schemars(length(min = 3, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][a-z0-9.-]*[a-z0-9]$') && !self.contains('..')").message("bucket must be the bucket's name alone: a-z, 0-9, '-' and single '.', without 's3://' and without a path, which belongs to prefix"))]
     pub bucket: String,
     /// What keys begin with. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,7 +69,8 @@ pub struct S3Destination {
     pub prefix: Option<String>,
     /// URL of the store, for example https://minio.storage.svc:9000. Default: AWS S3 of the region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256), regex(pattern = r"^https?://[A-Za-z0-9.-]+(:[0-9]+)?/?$"))]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[1-9][0-9]{0,4})?/?$') && !self.matches(':(6553[6-9]|655[4-9][0-9]|65[6-9][0-9]{2}|6[6-9][0-9]{3}|[7-9][0-9]{4})/?$')").message("endpoint must be http:// or https://, a host and, if need be, a port, for example https://minio.storage.svc:9000: no path and no credentials"))]
     pub endpoint: Option<String>,
     /// Region that requests are signed for. Default: us-east-1.
     #[serde(default, skip_serializing_if = "Option::is_none")]

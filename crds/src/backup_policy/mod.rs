@@ -9,8 +9,8 @@ mod verification;
 pub use destination::{BackupDestination, ChecksumMode, DestinationChoice, S3Destination, VolumeClaimDestination};
 pub use retention::BackupRetention;
 pub use spec::{
-    BackupDatabase, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule, BackupScratch,
-    Compression, Minimum, SecretReference,
+    BackupDatabase, BackupEncryption, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule,
+    BackupScratch, Compression, Minimum, SecretReference,
 };
 pub use status::{BackupPolicyStatus, BackupSummary, LastRun, LastRunResult, LastSuccess};
 pub use verification::{BackupVerification, TrialRestore, VerificationQuery};

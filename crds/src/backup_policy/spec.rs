@@ -40,6 +40,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.verification) || !has(self.verification.queries) || self.verification.queries.all(query, self.databases.exists(database, database.name == query.database))").message("verification.queries: each database must be the name of one of spec.databases"))]
 pub struct BackupPolicySpec {
     /// When the daily run starts. Default: the values inside.
     #[serde(default)]
@@ -53,6 +54,9 @@ pub struct BackupPolicySpec {
     /// How the archive is compressed. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// For whom the dumps are encrypted. Default: nobody, they are stored as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<BackupEncryption>,
     /// Where the archive goes. Required.
     pub destination: BackupDestination,
     /// Which archives stay. Default: all of them.
@@ -78,7 +82,8 @@ pub struct BackupPolicySpec {
 pub struct BackupSchedule {
     /// Time of day in timeZone. A time that the zone skips or repeats within the next 400 days is refused by condition Ready. Unit: HH:MM, in quotes, since some readers of YAML take it for a number. Default: 00:00.
     #[serde(default = "midnight")]
-    #[schemars(regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"), length(max = 5))]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new("self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')").message("timeOfDay must be HH:MM from 00:00 to 23:59, in quotes, for example '03:15'"))]
     pub time_of_day: String,
     /// IANA zone, for example Europe/Berlin. Default: Etc/UTC.
     #[serde(default = "utc")]
@@ -86,7 +91,7 @@ pub struct BackupSchedule {
     pub time_zone: String,
     /// How late a missed run may still start. Unit: duration. Default: 6h, less than 24h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) < duration('24h')").message("catchUpWindow must be less than 24h: the next day has a run of its own"))]
+    #[x_kube(validation = Rule::new("duration(self) < duration('24h')").message("catchUpWindow must be less than 24h: the next day has a run of its own"), validation = Rule::new("duration(self) >= duration('1m')").message("catchUpWindow must be at least 1m: Kubernetes looks for runs that are due every ten seconds, and a shorter one may never start"))]
     pub catch_up_window: Option<Duration>,
 }
 
@@ -161,6 +166,23 @@ pub struct Compression {
     pub zstd_level: Option<i32>,
 }
 
+/// Encryption of the dumps by age; the archive's manifest stays readable.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupEncryption {
+    /// Public keys, as age-keygen prints them (`age1...`); the private key of any one of them gives the dumps back. Required.
+    #[schemars(
+        length(min = 1, max = 16),
+        inner(length(max = 500)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
+    #[x_kube(validation = Rule::new("self.all(key, key.matches('^age1[02-9ac-hj-np-z]{58}$'))").message("each of ageRecipients must be a public key of age, age1 and 58 more characters: copy what age-keygen prints after 'Public key:'"))]
+    pub age_recipients: Vec<String>,
+    /// Secret of the same namespace whose key key.txt, the file that age-keygen writes, holds a private key: what a trial restore opens archives with, and a Restore by policyRef that names no other. No run that makes archives sees it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_secret_ref: Option<SecretReference>,
+}
+
 /// Room for dumps and the archive while they are made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -172,13 +194,14 @@ pub struct BackupScratch {
 }
 
 /// What the Job may use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BackupJob {
     /// CPU and memory of the runner. Default: requests of 50m and 64Mi, no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
     /// How long a run may take. Unit: duration. Default: 2h, at most 20h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('20h')").message("deadline must be from 1s to 20h: a run that hangs must not eat the next day"))]
     pub deadline: Option<Duration>,
 }
 

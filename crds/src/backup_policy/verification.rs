@@ -18,6 +18,7 @@ pub struct BackupVerification {
     pub queries: Vec<VerificationQuery>,
     /// How long fetching and restoring may take before the archive counts as not restorable in time. Unit: duration. Default: job.deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("budget must be more than 0s: no restore takes less"))]
     pub budget: Option<Duration>,
 }
 
@@ -36,7 +37,7 @@ pub enum TrialRestore {
 /// A question and its answer.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.equals), has(self.atLeast) || has(self.atMost)].exists_one(set, set)").message("a query must have equals, or atLeast, atMost or both: the answer is compared with a number"))]
+#[x_kube(validation = Rule::new("[has(self.equals), has(self.atLeast) || has(self.atMost)].exists_one(set, set)").message("a query must have equals, or atLeast, atMost or both: the answer is compared with a number"), validation = Rule::new("!has(self.atLeast) || !has(self.atMost) || self.atLeast <= self.atMost").message("atLeast must not be more than atMost: no answer is both"))]
 pub struct VerificationQuery {
     /// Name of the query in messages. Required.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]

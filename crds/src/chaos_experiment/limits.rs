@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 pub struct ChaosTarget {
     /// Name of a ResilientService of the same namespace with `chaos.admission: Allowed`. Required.
-    #[schemars(length(min = 1, max = 53))]
+    #[schemars(length(min = 1, max = 53), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
     pub service: String,
     /// Only pods in this zone, as their EndpointSlices name it. Default: every zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
     pub zone: Option<String>,
     /// Only pods with these labels. Default: every pod of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -78,8 +78,12 @@ pub enum ProbeMode {
 
 /// An HTTP question to a Service of the experiment's namespace. No redirect is followed and no credential is sent. Header `Valerix-Probe: namespace/experiment/run` tells it from a customer's.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("!has(self.body) || (has(self.method) && self.method in ['POST', 'PUT', 'PATCH'])")
-    .message("body needs method: POST, PUT or PATCH").field_path(".body"))]
+#[x_kube(
+    validation = Rule::new("!has(self.body) || (has(self.method) && self.method in ['POST', 'PUT', 'PATCH'])")
+        .message("body needs method: POST, PUT or PATCH").field_path(".body"),
+    validation = Rule::new("!has(self.method) || self.method != 'HEAD' || !has(self.expect) || (!has(self.expect.bodyContains) && (!has(self.expect.json) || size(self.expect.json) == 0))")
+        .message("an answer to HEAD has no body that expect could find something in; use method: GET, or expect a status").field_path(".expect")
+)]
 pub struct HttpProbe {
     /// Name of a Service of the same namespace. Required.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
@@ -193,7 +197,7 @@ pub struct Expectation {
     pub status: Option<u32>,
     /// Text that the body must contain, within its first 64 KiB. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
+    #[schemars(length(min = 1, max = 1024))]
     pub body_contains: Option<String>,
     /// Values that the body, read as JSON, must hold. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -240,7 +244,7 @@ pub struct PrometheusProbe {
     #[schemars(length(max = 512), regex(pattern = r"^https?://[^/ @?#]+(/[^ ?#]*)?$"))]
     pub url: Option<String>,
     /// The query, in PromQL. Required.
-    #[schemars(length(min = 1, max = 4096))]
+    #[schemars(length(min = 1, max = 4096), regex(pattern = r"[^ \t\r\n]"))]
     pub query: String,
     /// How the number and `value` must compare: `<`, `<=`, `>`, `>=`, `==` or `!=`. Required.
     pub comparator: Comparator,
@@ -284,11 +288,11 @@ pub struct ConditionProbe {
     #[serde(default)]
     pub kind: ConditionKind,
     /// Name of the object. Required.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
     /// Type of the condition, for example Ready. Required.
     #[serde(rename = "type")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9][-A-Za-z0-9_./]*$"))]
     pub condition_type: String,
 }
 

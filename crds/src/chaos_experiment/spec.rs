@@ -116,7 +116,19 @@ const FROZEN: &str = concat!(
         .field_path(".timeZone"),
     validation = Rule::new("!has(self.excludedWindows) || size(self.excludedWindows) == 0 || has(self.schedule)")
         .message("excludedWindows have no meaning without schedule; remove them or set schedule")
-        .field_path(".excludedWindows")
+        .field_path(".excludedWindows"),
+    validation = Rule::new("!has(self.startingDeadlineSeconds) || has(self.schedule)")
+        .message("startingDeadlineSeconds has no meaning without schedule; remove it or set schedule")
+        .field_path(".startingDeadlineSeconds"),
+    validation = Rule::new("!has(self.concurrencyPolicy) || self.concurrencyPolicy != 'Replace' || has(self.schedule)")
+        .message("concurrencyPolicy: Replace has no meaning without schedule; remove it or set schedule")
+        .field_path(".concurrencyPolicy"),
+    validation = Rule::new("!has(self.suspend) || !self.suspend || has(self.schedule)")
+        .message("suspend holds back scheduled runs only, and without schedule the one run would begin at once; set desired: Stop instead")
+        .field_path(".suspend"),
+    validation = Rule::new("!has(self.duration) || has(self.crash) || !has(self.steadyState) || !has(self.steadyState.probes) || self.steadyState.probes.all(p, !has(p.interval) || (has(p.mode) && p.mode == 'Edge') || duration(p.interval) <= duration(self.duration))")
+        .message("a probe whose interval is longer than duration would not be asked while the fault is on; shorten its interval, lengthen duration, or set its mode to Edge")
+        .field_path(".steadyState")
 )]
 pub struct ChaosExperimentSpec {
     /// Run starts and keeps going, Stop recovers at once; may be changed at any time. A run that is asked for by annotation meanwhile starts when this is set to Run. Default: Run.

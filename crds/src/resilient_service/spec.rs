@@ -117,7 +117,7 @@ pub struct ResilientServiceSpec {
     pub env_from: Vec<EnvFrom>,
     /// Ports that the service listens on and its Service offers. Default: none, and then no Service is made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub ports: Vec<ContainerPort>,
     /// How the Service is reached. Default: ClusterIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -93,6 +93,7 @@ fn what_is_wrong_is_refused_with_the_field_and_the_remedy() {
             "key must be a path below the destination",
         ),
         (json!({"replace": {"confirm": "orders"}}), "write both or neither"),
+        (json!({"job": {"deadline": "0s"}}), "deadline must be from 1s to 20h"),
         (replacing(json!({"replace": null})), "write both or neither"),
         (
             replacing(json!({"target": {"connectionSecretRef": {"name": "orders-db"}}})),

@@ -81,18 +81,24 @@ pub struct RestoreSource {
     pub select: Option<RestoreSelect>,
     /// The day, `yyyy-mm-dd`, with select Slot. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 10), regex(pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"))]
+    #[schemars(
+        length(max = 10),
+        regex(pattern = r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$")
+    )]
     pub slot: Option<String>,
     /// An archive by its place, for a cluster that has no records of it. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<StoredArchive>,
+    /// Secret of the same namespace whose key key.txt, the file that age-keygen writes, holds a private key that opens an encrypted archive. Default: encryption.identitySecretRef of the policy that policyRef names, while it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_secret_ref: Option<SecretReference>,
 }
 
 /// Name of a BackupPolicy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyName {
     /// Name of the BackupPolicy. Required.
-    #[schemars(length(min = 1, max = 52))]
+    #[schemars(length(min = 1, max = 52), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
 }
 

@@ -2,14 +2,13 @@
 
 use super::*;
 
-#[test]
-fn what_is_wrong_with_an_experiment_is_refused_with_a_text_that_names_it() {
+pub(super) fn by_rule() -> Vec<Row> {
     let probe = |block: Value| {
         let probe = merged(json!({"name": "a"}), block);
         chaos(json!({"podKill": {}, "steadyState": {"probes": [probe]}}))
     };
     let http = |block: Value| probe(json!({"http": merged(json!({"service": "order"}), block)}));
-    assert_refused([
+    vec![
         (
             chaos(json!({"errors": {}, "duration": "999ms"})),
             "duration must be at least 1s",
@@ -51,6 +50,33 @@ fn what_is_wrong_with_an_experiment_is_refused_with_a_text_that_names_it() {
         (
             http(json!({"expect": {"maxLatency": "0s"}})),
             "maxLatency must be between 1ms and 5s",
+        ),
+        (
+            chaos(json!({"podKill": {}, "startingDeadlineSeconds": 45})),
+            "startingDeadlineSeconds has no meaning without schedule",
+        ),
+        (
+            chaos(json!({"podKill": {}, "concurrencyPolicy": "Replace"})),
+            "concurrencyPolicy: Replace has no meaning without schedule",
+        ),
+        (
+            chaos(json!({"podKill": {}, "suspend": true})),
+            "without schedule the one run would begin at once; set desired: Stop",
+        ),
+        (
+            chaos(json!({"refuse": {}, "duration": "40s", "steadyState": {"probes": [
+                {"name": "edge", "mode": "Edge", "interval": "41s", "http": {"service": "a"}},
+                {"name": "late", "interval": "41s", "http": {"service": "a"}},
+            ]}})),
+            "interval is longer than duration",
+        ),
+        (
+            http(json!({"method": "HEAD", "expect": {"bodyContains": "ok"}})),
+            "an answer to HEAD has no body",
+        ),
+        (
+            http(json!({"method": "HEAD", "expect": {"json": [{"pointer": "/a", "value": "1"}]}})),
+            "an answer to HEAD has no body",
         ),
         (chaos(json!({})), "exactly one fault"),
         (
@@ -123,5 +149,5 @@ fn what_is_wrong_with_an_experiment_is_refused_with_a_text_that_names_it() {
             chaos(json!({"podKill": {}, "steadyState": {"probes": [{"name": "a"}]}})),
             "exactly one of http, grpc, condition and prometheus",
         ),
-    ]);
+    ]
 }

@@ -2,27 +2,14 @@
 
 use super::*;
 
-#[test]
-fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
-    let target =
-        |block: Value| service(json!({"resilience": {"targets": [merged(json!({"name": "inventory"}), block)]}}));
-    let inbound = |block: Value| service(json!({"resilience": {"inbound": block}}));
+pub(super) fn by_rule() -> Vec<Row> {
     let concurrency = |block: Value| inbound(json!({"concurrency": block}));
-    let limit = |block: Value| {
-        let rule = merged(json!({"name": "a", "requests": 10, "window": "1s"}), block);
-        inbound(json!({"rateLimit": {"rules": [rule]}}))
-    };
     let breaker = |block: Value| target(json!({"circuitBreaker": block}));
     let security = |block: Value| service(json!({"securityContext": block}));
     let toleration = |block: Value| service(json!({"tolerations": [block]}));
     let liveness = |block: Value| service(json!({"probes": {"liveness": block}}));
-    let with_targets = |guard: Value, target: Value| {
-        let target = merged(json!({"name": "cache"}), target);
-        merged_spec(guarded(guard), json!({"resilience": {"targets": [target]}}))
-    };
-    let sidecar = || json!({"mode": "Sidecar"});
-    let tcp = |block: Value| with_targets(sidecar(), merged(json!({"url": "tcp://cache:6379"}), block));
-    assert_refused([
+    let tcp = |block: Value| guarded_towards(sidecar(), merged(json!({"url": "tcp://cache:6379"}), block));
+    vec![
         (
             merged_spec(guarded(sidecar()), json!({"resilience": {"protocol": "None"}})),
             "protocol None contradicts guard.mode Sidecar",
@@ -69,7 +56,7 @@ fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
             "unknownHosts belongs to httpProxy: true",
         ),
         (
-            with_targets(json!({"mode": "Off"}), json!({"url": "tcp://cache:6379"})),
+            guarded_towards(json!({"mode": "Off"}), json!({"url": "tcp://cache:6379"})),
             "tcp:// needs a guard that relays it",
         ),
         (
@@ -77,18 +64,18 @@ fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
             "tcp:// needs a guard that relays it",
         ),
         (
-            with_targets(
+            guarded_towards(
                 json!({"mode": "Sidecar", "outbound": {"targets": "None"}}),
                 json!({"url": "tcp://cache:6379"}),
             ),
             "tcp:// needs a guard that relays it",
         ),
         (
-            with_targets(sidecar(), json!({})),
+            guarded_towards(sidecar(), json!({})),
             "targets[].url is required with guard.mode Sidecar",
         ),
         (
-            with_targets(sidecar(), json!({"url": "http://bank", "tls": {"serverName": "bank"}})),
+            guarded_towards(sidecar(), json!({"url": "http://bank", "tls": {"serverName": "bank"}})),
             "tls belongs to https:// targets",
         ),
         (
@@ -96,7 +83,7 @@ fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
             "tls belongs to https:// targets",
         ),
         (
-            with_targets(sidecar(), json!({"url": "https://bank", "tls": {}})),
+            guarded_towards(sidecar(), json!({"url": "https://bank", "tls": {}})),
             "tls needs caBundleRef or serverName",
         ),
         (
@@ -104,7 +91,7 @@ fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
             "tls needs a guard that makes TLS",
         ),
         (
-            with_targets(
+            guarded_towards(
                 json!({"mode": "Sidecar", "outbound": {"targets": "None"}}),
                 json!({"url": "https://bank", "tls": {"serverName": "bank"}}),
             ),
@@ -410,5 +397,5 @@ fn what_is_wrong_with_a_service_is_refused_with_a_text_that_names_it() {
             target(json!({"retry": {"backoff": {"base": "5s", "max": "1s"}}})),
             "base must not be longer than max",
         ),
-    ]);
+    ]
 }

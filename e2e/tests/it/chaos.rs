@@ -2,6 +2,7 @@
 //! experiments share.
 
 use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::{
     ResourceExt,
@@ -209,6 +210,16 @@ async fn a_killed_pod_loses_no_order_and_the_verdict_says_so() -> Result<()> {
     let orders: Vec<Order> = placed.into_iter().map(|(order, _)| order).collect();
     let ids: Vec<String> = orders.iter().map(|order| order.order_id.clone()).collect();
     shop::settled(&world, &ids, Duration::from_secs(60)).await?;
+    // What the probe ordered went the whole way, and was undone.
+    let undone = eventually(Duration::from_secs(60), || async {
+        let kept =
+            "select count(*) filter (where state not in ('REFUNDED', 'CANCELLED')), count(*) from orders where probe";
+        let kept = shop::sql(&world, "orders", kept).await.ok()?;
+        let (kept, all) = kept.split_once('|')?;
+        (kept == "0" && all != "0").then_some(())
+    })
+    .await;
+    ensure!(undone.is_some(), "orders of the probe were kept, or none was marked");
     shop::balanced(&world, &orders).await?;
 
     let row = world
@@ -277,40 +288,46 @@ async fn a_fault_is_as_strong_as_asked_and_stops_at_once_when_told() -> Result<(
     Ok(())
 }
 
+/// How many of `count` requests to inventory, sixteen at a time, are hit by a fault: answered by nobody, or with a 5xx. The
+/// others have to get `usual`.
+async fn hit(world: &World, count: usize, method: &str, usual: u16) -> Result<usize> {
+    let asked = futures::stream::iter(0..count)
+        .map(|_| shop::ask(world, SHOP, method, "inventory", "/api/inventory/ps5", &[], Vec::new()))
+        .buffer_unordered(16)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let (hit, spared): (Vec<_>, Vec<_>) = asked.into_iter().partition(|answer| answer.status >= 500);
+    let other = spared.iter().find(|answer| answer.status != usual);
+    ensure!(other.is_none(), "neither hit nor spared: {other:?}");
+    Ok(hit.len())
+}
+
+/// Within a tenth of 70 % of 800, which are four standard deviations.
+fn is_seventy_percent(hit: usize) -> Result<()> {
+    ensure!(
+        (504..=616).contains(&hit),
+        "{hit} of 800 requests were hit, asked were 560"
+    );
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_are_injected_in_the_asked_share() -> Result<()> {
     let world = World::with_shop().await?;
-    let spec = json!({"errors": {"percent": 50, "status": 503, "routes": ["GET /api/inventory/{item}"]}, "count": "100%", "duration": "30s"});
+    let spec = json!({"errors": {"percent": 70, "status": 503, "routes": ["GET /api/inventory/{item}"]}, "count": "100%", "duration": "2m"});
     let name = start(&world, "errors", spec).await?;
     world
         .object(SHOP, &name, "injected", Duration::from_secs(60), injected)
         .await?;
-    let mut failed = 0;
-    for _ in 0..400 {
-        let answer = shop::ask(&world, SHOP, "GET", "inventory", "/api/inventory/ps5", &[], Vec::new()).await?;
-        ensure!(
-            answer.status == 200 || answer.status == 503,
-            "{} {}",
-            answer.status,
-            answer.body
-        );
-        failed += usize::from(answer.status == 503);
-    }
-    // Four standard deviations of 400 fair coins.
-    ensure!(
-        (160..=240).contains(&failed),
-        "{failed} of 400 requests failed instead of half"
-    );
+    is_seventy_percent(hit(&world, 800, "GET", 200).await?)?;
+    ensure!(hit(&world, 50, "POST", 405).await? == 0, "another route was hit");
     let stop = Patch::Merge(json!({"spec": {"desired": "Stop"}}));
     world
         .api::<ChaosExperiment>(SHOP)
         .patch(&name, &PatchParams::default(), &stop)
         .await?;
     recovered(&world, &name, Duration::from_secs(20)).await?;
-    for _ in 0..20 {
-        let answer = shop::ask(&world, SHOP, "GET", "inventory", "/api/inventory/ps5", &[], Vec::new()).await?;
-        ensure!(answer.status == 200, "still failing after Recovered: {}", answer.status);
-    }
+    ensure!(hit(&world, 50, "GET", 200).await? == 0, "still failing after Recovered");
     Ok(())
 }
 
@@ -359,7 +376,8 @@ async fn a_dry_run_names_its_victims_and_hurts_nobody() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_experiments_never_hurt_one_service_at_once() -> Result<()> {
     let world = World::with_shop().await?;
-    let first = start(&world, "first", json!({"latency": {"delay": "50ms"}, "duration": "8s"})).await?;
+    let spec = json!({"abort": {"percent": 70}, "count": "100%", "duration": "2m"});
+    let first = start(&world, "first", spec).await?;
     world
         .object(SHOP, &first, "injected", Duration::from_secs(60), injected)
         .await?;
@@ -384,7 +402,9 @@ async fn two_experiments_never_hurt_one_service_at_once() -> Result<()> {
         in_phase(ChaosPhase::Running)(&running) || ended(&running),
         "the first one goes on"
     );
-    for name in [&first, &second] {
+    // An API server sends a GET that was not answered once more, and a POST never.
+    is_seventy_percent(hit(&world, 800, "POST", 405).await?)?;
+    for name in [&second, &first] {
         let stop = Patch::Merge(json!({"spec": {"desired": "Stop"}}));
         world
             .api::<ChaosExperiment>(SHOP)
@@ -394,5 +414,6 @@ async fn two_experiments_never_hurt_one_service_at_once() -> Result<()> {
             .object(SHOP, name, "a terminal phase", Duration::from_secs(60), ended)
             .await?;
     }
+    ensure!(hit(&world, 50, "POST", 405).await? == 0, "still aborted at the end");
     Ok(())
 }

@@ -1,10 +1,13 @@
-//! What the shop's chart makes of the Secrets that it finds.
+//! What the shop's chart makes of the Secrets that it finds, and what `helm test` finds of the operator's.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use http::Uri;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use valerix_e2e::{kubectl, world::World};
+use valerix_e2e::{
+    kubectl,
+    world::{OPERATOR_NAMESPACE, World},
+};
 
 /// What every part of a URL might take for its own.
 const PASSWORD: &str = "a#b/c@d%41 e+f:g?h";
@@ -69,4 +72,25 @@ async fn a_password_that_stands_in_the_cluster_is_in_the_url_as_it_is() -> Resul
         Ok(())
     });
     Box::pin(test).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_installation_proves_itself() -> Result<()> {
+    let world = World::shared().await?;
+    let arguments = [
+        "test",
+        "valerix",
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--timeout",
+        "120s",
+    ];
+    let tested = kubectl::helm(&world.environment, &arguments).await?;
+    if !tested.success {
+        let log = format!("logs -n {OPERATOR_NAMESPACE} valerix-check");
+        let log = world.kubectl(&log).await?;
+        bail!("helm test failed: {}{}", tested.all(), log.all());
+    }
+    ensure!(tested.stdout.contains("Succeeded"), "{}", tested.stdout);
+    Ok(())
 }

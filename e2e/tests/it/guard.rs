@@ -96,6 +96,39 @@ fn policy() -> Value {
     }]})
 }
 
+/// A bank that speaks TLS alone, with a certificate for `localhost` that is an authority of its own.
+const BANK: [(&str, &str); 3] = [
+    ("bank.py", include_str!("guard/bank.py")),
+    (
+        "bank.pem",
+        include_str!("../../../services/gateway/tests/it/certificates/first.pem"),
+    ),
+    (
+        "bank.key",
+        include_str!("../../../services/gateway/tests/it/certificates/first.key.pem"),
+    ),
+];
+
+/// The bank, and `payer`, whose ledger it is and whose guard believes that authority.
+async fn bank_and_payer(world: &World, namespace: &str) -> Result<()> {
+    let map = |name: &str, data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+    create(world, namespace, &map("bank", json!(BTreeMap::from(BANK)))).await?;
+    create(world, namespace, &map("bank-ca", json!({"ca.crt": BANK[1].1}))).await?;
+    let bank = json!({
+        "command": ["python3", "/programs/bank.py"],
+        "ports": [{"name": "https", "containerPort": 8443, "servicePort": 443}],
+        "volumes": [{"name": "programs", "configMap": {"name": "bank"}}],
+        "probes": {"readiness": {"type": "TCP"}},
+        "resilience": {"protocol": "None"}
+    });
+    create(world, namespace, &service(world, "python", "bank", bank)?).await?;
+    let payer = json!({"guard": {"mode": "Sidecar"}, "resilience": {"targets": [{
+        "name": "ledger", "url": "https://bank",
+        "tls": {"caBundleRef": {"name": "bank-ca"}, "serverName": "localhost"}
+    }]}});
+    create(world, namespace, &service(world, "python", "payer", payer)?).await
+}
+
 fn config(service: &ResilientService) -> String {
     let summary = service.status.as_ref().and_then(|status| status.summary.clone());
     summary.map(|summary| summary.config).unwrap_or_default()
@@ -178,9 +211,12 @@ async fn one_policy_holds_for_three_languages() -> Result<()> {
                 let guarded = json!({"guard": {"mode": "Sidecar"}, "resilience": policy()});
                 create(&world, namespace, &service(&world, language, language, guarded)?).await?;
             }
-            for name in ["ledger", "python", "node", "java"] {
+            bank_and_payer(&world, namespace).await?;
+            for name in ["ledger", "python", "node", "java", "bank", "payer"] {
                 ready(&world, namespace, name).await?;
             }
+            let reply = get(&world, namespace, "payer", "/order").await?;
+            ensure!(reply.status == 200, "the payer's guard makes the TLS: {reply:?}");
             for language in languages {
                 let service = ready(&world, namespace, language).await?;
                 ensure!(config(&service) == "1/1", "{language}: CONFIG {}", config(&service));

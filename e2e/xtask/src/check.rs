@@ -1,109 +1,30 @@
 //! The checks: what `make check`, `make unit`, `make e2e` and `make test` do. Quick failures first; within a stage
 //! every step runs, so that one run shows all that is wrong; a stage with a failure is the last.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+mod charts;
+mod end_to_end;
+mod unit;
+
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::clusters::{Access, Cluster};
+use crate::clusters::Cluster;
 use crate::command::Program;
-use crate::counting::{Count, count_go, judge};
+use crate::counting::{Count, count_go};
 use crate::failure::{Shown, WithRemedy};
-use crate::images::Profile;
 use crate::leftovers::Leftovers;
 use crate::paths::Paths;
-use crate::services::Services;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
 use crate::workspace::{self, Artifacts, cargo};
-use crate::{book, documents, images, interrupt, links, page, schemas};
+use crate::{book, documents, images, interrupt, links, page};
 
 /// Name of the cluster of the end-to-end tests.
 const CLUSTER: &str = crate::clusters::TEST;
 /// Set to leave the cluster of failed end-to-end tests as it is, for a person to look at.
 const KEEP: &str = "VALERIX_KEEP";
-
-/// The values with which each chart is rendered and held against the schemas: its defaults, then what they leave out.
-const VARIANTS: [(&str, &[&str]); 2] = [
-    (
-        "valerix",
-        &[
-            "",
-            // Rights by namespace, its own among them.
-            "watchNamespaces={default,shop},chaos.namespaces={shop},console.enabled=true",
-            "console.enabled=true",
-            "replicas=2,networkPolicy.enabled=true,image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
-        ],
-    ),
-    (
-        "valerix-shop",
-        &[
-            "",
-            "monitoring.prometheus.enabled=true",
-            "networkPolicies.enabled=true",
-            "networkPolicies.enabled=true,monitoring.prometheus.enabled=true,networkPolicies.scrapers[0].ipBlock.cidr=10.9.0.0/16",
-            "postgres.enabled=false,redis.enabled=false,ingress.enabled=true,ingress.host=shop.example,ingress.tlsSecret=tls",
-        ],
-    ),
-];
-
-/// Values that a chart refuses, each with words of its answer. Those of the inventory have one item as the shop sells it but for
-/// one thing.
-const REFUSED_VALUES: [(&str, &str, &str); 10] = [
-    (
-        "valerix",
-        r#"image.digest="latest""#,
-        "/image/digest': 'latest' does not match",
-    ),
-    (
-        "valerix",
-        r#"chaos={"namespaces": ["shop"]},watchNamespaces=["bank"]"#,
-        "chaos.namespaces has shop, which is none of watchNamespaces",
-    ),
-    (
-        "valerix-shop",
-        r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 0, "currency": "EUR"}]"#,
-        "/inventory/items/0/unitPriceMinor': minimum: got 0, want 1",
-    ),
-    (
-        "valerix-shop",
-        r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 5000000000, "currency": "EUR"}]"#,
-        "/inventory/items/0/unitPriceMinor': maximum",
-    ),
-    (
-        "valerix-shop",
-        r#"inventory.items=[{"id": "a", "quantity": 5000000000, "unitPriceMinor": 1, "currency": "EUR"}]"#,
-        "/inventory/items/0/quantity': maximum",
-    ),
-    (
-        "valerix-shop",
-        r#"inventory.items=[{"id": "two words", "quantity": 1, "unitPriceMinor": 1, "currency": "EUR"}]"#,
-        "/inventory/items/0/id': 'two words' does not match",
-    ),
-    (
-        "valerix-shop",
-        r#"inventory.items=[{"id": "a", "quantity": 1, "unitPriceMinor": 1, "currency": "EUR"},
-                            {"id": "a", "quantity": 2, "unitPriceMinor": 1, "currency": "EUR"}]"#,
-        "inventory.items names a twice: give each item one entry",
-    ),
-    (
-        "valerix-shop",
-        r#"ingress={"enabled": true}"#,
-        "ingress.host: name the host under which the shop is reached",
-    ),
-    (
-        "valerix-shop",
-        r#"httpRoute={"enabled": true}"#,
-        "httpRoute.parentRefs: name the Gateway that the route belongs to",
-    ),
-    (
-        "valerix",
-        r#"chaos.maxDuration="25h""#,
-        "/chaos/maxDuration': '25h' does not match",
-    ),
-];
 
 /// What to check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +37,16 @@ pub enum Scope {
     Unit,
     /// End-to-end tests on a cluster of our own.
     EndToEnd,
+    /// Those of them that need several nodes, on a cluster that has them.
+    Placement,
 }
+
+/// The nodes of a cluster on which placement is tested: one to keep, one to drain, one to lose.
+pub const NODES: u8 = 3;
 
 impl Scope {
     fn includes(self, stage: Self) -> bool {
-        self == Self::All || self == stage
+        self == Self::All || self == stage || (self == Self::Placement && stage == Self::EndToEnd)
     }
 
     fn name(self) -> &'static str {
@@ -128,7 +54,7 @@ impl Scope {
             Self::All => "test",
             Self::Quick => "check",
             Self::Unit => "unit",
-            Self::EndToEnd => "e2e",
+            Self::EndToEnd | Self::Placement => "e2e",
         }
     }
 }
@@ -161,7 +87,8 @@ pub fn run(paths: &Paths, scope: Scope) -> Result<()> {
 }
 
 fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> Result<()> {
-    let cluster = Cluster::choose(CLUSTER, paths);
+    let nodes = (scope == Scope::Placement).then_some(NODES);
+    let cluster = Cluster::choose(CLUSTER, paths).map(|cluster| cluster.with_nodes(nodes));
     std::thread::scope(|threads| {
         // It waits for the network while the checks compute.
         let prepared = match (&cluster, scope.includes(Scope::EndToEnd)) {
@@ -189,12 +116,12 @@ fn stages(paths: &Paths, scope: Scope, steps: &mut Steps, count: &mut Count) -> 
         stop_on_failure(steps)?;
     }
     if scope.includes(Scope::Unit) {
-        unit(paths, steps, count);
+        unit::stage(paths, steps, count);
         stop_on_failure(steps)?;
     }
     if scope.includes(Scope::EndToEnd) {
         match cluster {
-            Ok(cluster) => end_to_end(paths, &cluster, steps, count),
+            Ok(cluster) => end_to_end::run(paths, &cluster, scope, steps, count),
             Err(error) => each(steps, "Choosing a cluster", |_| Err(error)),
         }
         stop_on_failure(steps)?;
@@ -296,7 +223,7 @@ fn quick_with_go(paths: &Paths, steps: &mut Steps, count: &mut Count) {
         go_checks(paths, count, log)
     });
     each(steps, "Charts and examples: helm lint, kubeconform", |log| {
-        manifests(paths, log)
+        charts::check(paths, log)
     });
 }
 
@@ -383,158 +310,6 @@ fn go_checks(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
     tests
 }
 
-fn manifests(paths: &Paths, log: &Log) -> Result<()> {
-    let helm = go::HELM.install(paths, log)?;
-    let kubeconform = go::KUBECONFORM.install(paths, log)?;
-    let kubernetes = schemas::write_kubernetes(paths, log)?;
-    let crds = schemas::write_crds(&paths.checkout.join("crds"), &paths.checkout.join("target/schemas"))?;
-    let location = |folder: &Path| format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", folder.display());
-    let conform = || {
-        let strict = Program::new(&kubeconform).args(["-strict", "-summary"]);
-        strict.args([
-            "-schema-location",
-            &location(&kubernetes),
-            "-schema-location",
-            &location(&crds),
-        ])
-    };
-    for (chart, variants) in VARIANTS {
-        let folder = paths.checkout.join("charts").join(chart);
-        Program::new(&helm).args(["lint", "--strict"]).arg(&folder).run(log)?;
-        for values in variants {
-            let template = Program::new(&helm).args(["template", chart, "--set", values]);
-            conform()
-                .arg("-")
-                .input(template.arg(&folder).read(log)?)
-                .run(log)
-                .remedy(format!("see `helm template charts/{chart} --set '{values}'`"))?;
-        }
-    }
-    refused_values(paths, &helm, log)?;
-    conform().arg(paths.checkout.join("examples")).run(log)
-}
-
-fn refused_values(paths: &Paths, helm: &Path, log: &Log) -> Result<()> {
-    for (chart, values, words) in REFUSED_VALUES {
-        let mut said = String::new();
-        let rendered = Program::new(helm)
-            .args(["template", chart, "--set-json", values])
-            .arg(paths.checkout.join("charts").join(chart))
-            .run_seeing(log, |line| said.push_str(line));
-        ensure!(rendered.is_err(), "charts/{chart} accepts {values}");
-        ensure!(
-            said.contains(words),
-            "`{words}` is not what charts/{chart} says of {values}: {said}"
-        );
-    }
-    Ok(())
-}
-
-fn unit(paths: &Paths, steps: &mut Steps, count: &mut Count) {
-    each(steps, "Installing PostgreSQL and Redis", |log| {
-        debian::install(debian::SERVICES, log)
-    });
-    each(steps, "Compiling the tests", |log| compile(paths, log).map(drop));
-    each(steps, "Unit and service tests", |log| {
-        let _claim = workspace::claim(paths, log)?;
-        run_unit(paths, count, log)
-    });
-}
-
-fn run_unit(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
-    let h2spec = go::H2SPEC.install(paths, log)?;
-    let services = Services::start(log)?;
-    let tests = cargo(paths)
-        .args([
-            "test",
-            "--locked",
-            "--workspace",
-            "--exclude",
-            "valerix-e2e",
-            "--no-fail-fast",
-        ])
-        .env("TEST_DATABASE_URL", &services.database_url)
-        .env("TEST_REDIS_URL", &services.redis_url)
-        .env("VALERIX_H2SPEC", &h2spec)
-        .run(log);
-    drop(services);
-    judge(tests, count, log)
-}
-
-fn end_to_end(paths: &Paths, cluster: &Cluster<'_>, steps: &mut Steps, count: &mut Count) {
-    println!("\nEnd-to-end tests on {}", cluster.describe());
-    // One test cluster per machine: a second `make test` waits for the first.
-    let lock = steps.run("Waiting for other test runs", |log| lock(paths, log));
-    let Ok(_lock) = lock else { return };
-    let tested = (|| -> Result<()> {
-        steps.run("Removing what an interrupted run left", |log| cluster.down(log))?;
-        let artifacts = steps.run("Compiling the tests", |log| compile(paths, log))?;
-        let built = steps.run("Building the images", |log| {
-            // Compiled with the tests.
-            let programs = images::compile(paths, cluster.builder(), Profile::Dev, log)?;
-            images::build(paths, cluster.builder(), &programs, log)
-        })?;
-        let access = steps.run("Bringing the cluster up", |log| cluster.up(log))?;
-        let loaded = steps.run("Loading the images", |log| cluster.load(&built, log))?;
-        steps.run("End-to-end tests", |log| {
-            let tests = test_on(paths, cluster, (&access, &loaded), &artifacts, log);
-            judge(tests, count, log)
-        })
-    })();
-    if tested.is_err() && std::env::var_os(KEEP).is_some() {
-        println!("\n{KEEP} is set: the cluster is left as it is; make down removes it");
-        return;
-    }
-    // On the way out everything is removed even after an interrupt.
-    let interrupted = interrupt::requested();
-    interrupt::clear();
-    drop(steps.run("Removing the cluster", |log| cluster.down(log)));
-    if interrupted {
-        interrupt::request();
-    }
-}
-
-/// Runs every test program of the e2e crate, also after one has failed.
-fn test_on(
-    paths: &Paths,
-    cluster: &Cluster<'_>,
-    (access, images): (&Access, &BTreeMap<String, String>),
-    artifacts: &Artifacts,
-    log: &Log,
-) -> Result<()> {
-    log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
-    let mut outcome = Ok(());
-    for test in artifacts.tests_of(&paths.checkout.join("e2e")) {
-        // They wait more than they compute: more at a time than there are cores.
-        let program = cluster
-            .harness(&test.path, access, images)?
-            .args(["--test-threads=6", "--nocapture"])
-            .in_folder(&test.folder);
-        outcome = outcome.and(
-            program
-                .run(log)
-                .with_context(|| format!("the test program {} failed", test.name)),
-        );
-        interrupt::check()?;
-    }
-    outcome
-}
-
-fn lock(paths: &Paths, log: &Log) -> Result<File> {
-    let path = paths.cache.join("test-cluster.lock");
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&path)
-        .context("failed to open the lock")?;
-    while file.try_lock().is_err() {
-        interrupt::check()?;
-        log.heartbeat();
-        std::thread::sleep(std::time::Duration::from_millis(500));
-    }
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -547,5 +322,6 @@ mod tests {
                 .all(|stage| Scope::All.includes(stage))
         );
         assert!(!Scope::Unit.includes(Scope::EndToEnd));
+        assert!(Scope::Placement.includes(Scope::EndToEnd) && !Scope::Placement.includes(Scope::Unit));
     }
 }

@@ -23,6 +23,7 @@ pub struct Cluster<'a> {
     name: &'static str,
     choice: Choice,
     paths: &'a Paths,
+    nodes: Option<u8>,
 }
 
 /// What a program needs to talk to a cluster.
@@ -53,7 +54,17 @@ impl<'a> Cluster<'a> {
                 .err()
                 .unwrap_or_else(|| anyhow::anyhow!(remedy))
         })?;
-        Ok(Self { name, choice, paths })
+        Ok(Self {
+            name,
+            choice,
+            paths,
+            nodes: None,
+        })
+    }
+
+    /// With so many nodes, each in a zone of its own, where the cluster is the project's own: a user's has those it has.
+    pub fn with_nodes(self, nodes: Option<u8>) -> Self {
+        Self { nodes, ..self }
     }
 
     /// One line about which cluster it is and why.
@@ -136,7 +147,9 @@ impl<'a> Cluster<'a> {
     pub fn up(&self, log: &Log) -> Result<Access> {
         match &self.choice {
             Choice::Own => {
+                let nodes = self.nodes.map(|nodes| format!("--nodes={nodes}"));
                 self.own(&["up", "--with-images", &self.pod_images().join(",")])
+                    .args(nodes)
                     .run(log)?;
             }
             Choice::Kind => self.kind_up(log)?,
@@ -207,6 +220,9 @@ impl<'a> Cluster<'a> {
             .env("VALERIX_HELM", go::HELM.path(self.paths)?)
             .env("VALERIX_KUBECTL", self.kubectl()?)
             .env("VALERIX_OPERATOR_BINARY", images::kept(self.paths, "valerix-operator"));
+        if matches!(self.choice, Choice::Own) {
+            program = program.env("VALERIX_CLUSTER_PROGRAM", go::cluster_program(self.paths)?);
+        }
         if let Some(audit_log) = &access.audit_log {
             program = program.env("VALERIX_CLUSTER_AUDIT_LOG", audit_log);
         }

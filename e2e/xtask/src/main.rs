@@ -33,7 +33,11 @@ enum Command {
     /// Runs the unit and service tests on a PostgreSQL and a Redis of its own.
     Unit,
     /// Runs the end-to-end tests on a cluster of its own.
-    E2e,
+    E2e {
+        /// With 3, the tests of placement on a cluster of three nodes in three zones, and no other.
+        #[arg(long, value_parser = clap::value_parser!(u8).range(i64::from(check::NODES)..=i64::from(check::NODES)))]
+        nodes: Option<u8>,
+    },
     /// Removes the clusters `demo` and `test`.
     Down,
     /// Prints the path of the demo cluster's kubeconfig.
@@ -81,7 +85,8 @@ fn run(command: Command) -> Result<()> {
         Command::Test => check::run(&paths, Scope::All),
         Command::Check => check::run(&paths, Scope::Quick),
         Command::Unit => check::run(&paths, Scope::Unit),
-        Command::E2e => check::run(&paths, Scope::EndToEnd),
+        Command::E2e { nodes: None } => check::run(&paths, Scope::EndToEnd),
+        Command::E2e { nodes: Some(_) } => check::run(&paths, Scope::Placement),
         Command::Down => down(&paths),
         Command::Kubeconfig => {
             let log = Log::create(paths.logs("kubeconfig").join("log"))?;

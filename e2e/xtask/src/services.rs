@@ -39,11 +39,24 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts both servers and waits until they answer.
+    /// Starts both servers and waits until they answer. PostgreSQL waits for no disk: its data dies with the tests, and a
+    /// crash of the host loses nothing that is wanted.
     ///
     /// # Errors
     /// When a server program is missing, or a server does not answer within 30 seconds.
     pub fn start(log: &Log) -> Result<Self> {
+        Self::start_with(&[("fsync", "off"), ("full_page_writes", "off")], log)
+    }
+
+    /// The same with a PostgreSQL that waits for the disk at every commit, as in production.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_durable(log: &Log) -> Result<Self> {
+        Self::start_with(&[], log)
+    }
+
+    fn start_with(durability: &[(&str, &str)], log: &Log) -> Result<Self> {
         let programs = debian::postgres_programs()
             .context("no PostgreSQL server programs were found")
             .remedy("install the package postgresql")?;
@@ -79,10 +92,8 @@ impl Services {
                 ("listen_addresses", "127.0.0.1"),
                 ("max_connections", "400"),
                 ("shared_buffers", "128MB"),
-                // The data dies with the tests; a crash of the host loses nothing that is wanted.
-                ("fsync", "off"),
-                ("full_page_writes", "off"),
             ]))
+            .args(settings(durability))
             .in_folder(&folder.path)
             .start(log)?;
         let redis_port = free_port()?;

@@ -333,7 +333,7 @@ fn table(rows: &[Row]) -> String {
 }
 
 /// A file name made of a title's letters and digits.
-fn slug(title: &str) -> String {
+pub(crate) fn slug(title: &str) -> String {
     let mut slug = String::new();
     for character in title.to_lowercase().chars() {
         if character.is_ascii_alphanumeric() {

@@ -39,6 +39,13 @@ impl Artifacts {
         tests.sort_by_key(|test| &test.name);
         tests
     }
+
+    /// The test programs of every other package, by folder.
+    pub fn tests_outside(&self, folder: &Path) -> impl Iterator<Item = &TestProgram> {
+        let mut tests: Vec<_> = self.tests.iter().filter(|test| test.folder != folder).collect();
+        tests.sort_by_key(|test| (&test.folder, &test.name));
+        tests.into_iter()
+    }
 }
 
 /// cargo on this checkout, with the target folder that checkouts share.
@@ -217,6 +224,7 @@ fn parse(messages: &str) -> Artifacts {
     #[derive(Deserialize)]
     struct CargoTarget {
         name: String,
+        kind: Vec<String>,
     }
     #[derive(Deserialize)]
     struct Profile {
@@ -229,6 +237,10 @@ fn parse(messages: &str) -> Artifacts {
     {
         let Some(path) = message.executable else { continue };
         let name = message.target.name;
+        // A benchmark is compiled with the tests, and is none.
+        if message.target.kind.iter().any(|kind| kind == "bench") {
+            continue;
+        }
         if message.profile.test {
             let folder = message.manifest_path.parent().map(Path::to_owned).unwrap_or_default();
             artifacts.tests.push(TestProgram { name, folder, path });
@@ -305,15 +317,17 @@ mod tests {
 
     #[test]
     fn binaries_and_tests_come_from_cargos_messages() {
-        let artifact = |name: &str, test: bool, executable: &str| {
+        let made = |name: &str, kind: &str, test: bool, executable: &str| {
             format!(
-                r#"{{"reason":"compiler-artifact","manifest_path":"/w/x/Cargo.toml","target":{{"name":"{name}"}},"profile":{{"test":{test}}},"executable":{executable}}}"#
+                r#"{{"reason":"compiler-artifact","manifest_path":"/w/x/Cargo.toml","target":{{"name":"{name}","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":{executable}}}"#
             )
         };
+        let artifact = |name: &str, test: bool, executable: &str| made(name, "bin", test, executable);
         let messages = [
             artifact("order", false, r#""/t/debug/order""#),
             artifact("order", true, r#""/t/debug/deps/order-1""#),
             artifact("it", true, r#""/t/debug/deps/it-2""#),
+            made("core", "bench", true, r#""/t/debug/deps/core-3""#),
             artifact("serde", false, "null"),
             r#"{"reason":"build-finished","success":true}"#.to_owned(),
         ];
@@ -329,5 +343,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["it", "order"]);
         assert!(artifacts.tests_of(Path::new("/w/y")).is_empty());
+        assert_eq!(artifacts.tests_outside(Path::new("/w/y")).count(), 2);
+        assert_eq!(artifacts.tests_outside(Path::new("/w/x")).count(), 0);
     }
 }

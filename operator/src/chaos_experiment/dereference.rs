@@ -7,12 +7,12 @@
 use super::after::preceding;
 use super::entry::EntryName;
 use super::error::Error;
-use super::limits::Limits;
 use super::memory::Memory;
 use super::observed::{
     Document, FaultView, GuardView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView,
 };
 use super::probes::Probes;
+use super::safety::Safety;
 use crate::resilient_service::{ReportStore, Stores, inbound_ports, is_guarded};
 use crate::runtime::conditions::find_condition;
 use crate::runtime::{Cache, Clients, clock};
@@ -26,15 +26,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use valerix_crds::names::condition::CONFIG_APPLIED;
-use valerix_crds::names::{FAULTS_KEY, SAFETY_CONFIG_MAP, SERVICE_LABEL, policy_config_map};
+use valerix_crds::names::{FAULTS_KEY, SERVICE_LABEL, policy_config_map};
 use valerix_crds::{ChaosAdmission, ChaosExperiment, ChaosPhase, GuardProtocol, ReportProtocol, ResilientService};
 
 /// Where things are read.
 pub struct Sources<'a> {
     /// The API server.
     pub clients: &'a Clients,
-    /// What the operator allows, and where the stop order is.
-    pub limits: &'a Limits,
+    /// The stop order of the whole cluster.
+    pub safety: &'a Safety,
     /// The caches of services and of what belongs to them.
     pub stores: &'a Stores,
     /// What the pods reported.
@@ -67,15 +67,13 @@ pub async fn observe(
 ) -> Result<Observed, Error> {
     let namespace = experiment.namespace().unwrap_or_default();
     let service = experiment.spec.target.service.as_str();
-    let safety: Api<ConfigMap> = sources.clients.api(&sources.limits.operator_namespace);
-    let stop = safety.get_opt(SAFETY_CONFIG_MAP);
-    let (found, stop) = if fresh {
-        let (found, stop) = tokio::join!(read(sources, &namespace, service), stop);
-        (found?, stop)
+    let (found, stop_order) = if fresh {
+        let (found, stop) = tokio::join!(read(sources, &namespace, service), sources.safety.now());
+        (found?, stop?)
     } else {
-        (cached(sources.stores, &namespace, service), stop.await)
+        let stop = sources.safety.lately().await?;
+        (cached(sources.stores, &namespace, service), stop)
     };
-    let stop = stop.map_err(|source| Error::read(format!("ConfigMap {SAFETY_CONFIG_MAP}"), source))?;
     let reports = found
         .pods
         .iter()
@@ -91,7 +89,7 @@ pub async fn observe(
         workload: found.workload,
         pods: found.pods,
         document: found.document,
-        stop_order: stop.as_ref().and_then(stop_order),
+        stop_order,
         last_fault_ended_at: last_fault(&others, experiment),
         busy: under_way(&others),
         preceding,
@@ -230,18 +228,6 @@ fn document_view(map: ConfigMap) -> Document {
         resource_version: map.resource_version().unwrap_or_default(),
         faults: map.data.and_then(|mut data| data.remove(FAULTS_KEY)),
     }
-}
-
-/// Why every experiment must stop, if the ConfigMap says so.
-pub fn stop_order(map: &ConfigMap) -> Option<String> {
-    let data = map.data.as_ref()?;
-    let stop = data.get("stop")?.trim();
-    let engaged = !stop.is_empty() && !stop.eq_ignore_ascii_case("false");
-    engaged.then(|| {
-        data.get("reason")
-            .cloned()
-            .unwrap_or_else(|| "no reason was given".into())
-    })
 }
 
 fn pod_view(pod: &Pod) -> PodView {

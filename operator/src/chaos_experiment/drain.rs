@@ -5,7 +5,7 @@
 //! no schedule comes due in between, and so that it ends while it still has the rights to give up its Lease.
 //! Experiments themselves are not changed: after a reinstall they run again.
 
-use super::dereference::stop_order;
+use super::safety::stop_order;
 use super::step::is_active;
 use crate::runtime::{Clients, Scope, failure};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -21,6 +21,7 @@ mod memory;
 mod observed;
 mod probes;
 mod report;
+mod safety;
 mod schedule;
 mod step;
 mod sweep;
@@ -46,6 +47,7 @@ use limits::Limits;
 use memory::{Key, Memory};
 use probes::{Probes, address::ClusterResolver};
 use report::tell::{Teller, Telling, telling};
+use safety::Safety;
 use std::sync::Arc;
 use std::time::Duration;
 use step::{Action, Idle, decide, entry_name, idle};
@@ -137,6 +139,7 @@ struct Controller {
     publisher: Publisher<ChaosExperiment>,
     telling: Telling,
     probes: Probes,
+    safety: Safety,
     memory: Memory,
 }
 
@@ -162,6 +165,7 @@ impl Controller {
             publisher: Publisher::new(&ctx.runtime, CONTROLLER),
             telling,
             probes: Probes::new(ctx.runtime.clients.clone())?,
+            safety: Safety::new(ctx.runtime.clients.clone(), &settings.pod_namespace),
             memory: Memory::default(),
             ctx: ctx.clone(),
         })
@@ -216,7 +220,7 @@ impl Controller {
         self.probes.set_fault_on(key, phase == Some(ChaosPhase::Running));
         let sources = Sources {
             clients: &self.runtime().clients,
-            limits: &self.limits,
+            safety: &self.safety,
             stores: &self.ctx.stores,
             reports: &self.ctx.reports,
             experiments: &self.experiments,

@@ -161,6 +161,15 @@ impl Schedule {
     pub fn excluding(mut self, windows: &[ExcludedWindow]) -> Result<Self, Violation> {
         let read = |(index, window)| Window::read(&format!("spec.excludedWindows[{index}]"), window);
         self.excluded = windows.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        let begin = DateTime::UNIX_EPOCH.naive_utc();
+        let mut minutes = (0..7 * 24 * 60).map(|minute| begin + TimeDelta::minutes(minute));
+        if minutes.all(|local| self.excluded.iter().any(|window| window.holds(local))) {
+            return Err(Violation::new(
+                "spec.excludedWindows",
+                "leave no minute of the week in which a run could start",
+                "shorten one, or set spec.suspend: true to start no run for a while",
+            ));
+        }
         Ok(self)
     }
 

@@ -107,7 +107,7 @@ pub fn validate(spec: &ChaosExperimentSpec, limits: &Limits) -> Result<Plan, Vio
     if fault.kind.delivery == Delivery::Obeyed {
         in_bounds(&fault, duration)?;
     }
-    let happens_once = fault.kind.ends_the_process;
+    let lasts = (!fault.kind.ends_the_process).then_some(duration);
     let safety = spec.safety.clone().unwrap_or_default();
     let steady_state = spec.steady_state.clone().unwrap_or_default();
     let Safety {
@@ -138,7 +138,7 @@ pub fn validate(spec: &ChaosExperimentSpec, limits: &Limits) -> Result<Plan, Vio
             .probes
             .iter()
             .enumerate()
-            .map(|(index, written)| probe(index, written, happens_once, limits))
+            .map(|(index, written)| probe(index, written, lasts, limits))
             .collect::<Result<_, _>>()?,
         // An absent steadyState has no probe that could fail, so its default here does not matter.
         stop_on_failure: steady_state.stop_on_failure,
@@ -247,7 +247,8 @@ impl Plan {
     }
 }
 
-fn probe(index: usize, probe: &Probe, happens_once: bool, limits: &Limits) -> Result<ProbePlan, Violation> {
+/// One probe with its defaults; `lasts` is how long the fault is on, none for one that is over at once.
+fn probe(index: usize, probe: &Probe, lasts: Option<Duration>, limits: &Limits) -> Result<ProbePlan, Violation> {
     let path = |field: &str| format!("spec.steadyState.probes[{index}].{field}");
     let asks = [
         probe.http.is_some(),
@@ -262,7 +263,7 @@ fn probe(index: usize, probe: &Probe, happens_once: bool, limits: &Limits) -> Re
             "set exactly one of http, grpc, condition and prometheus",
         ));
     }
-    if probe.mode == ProbeMode::OnFault && happens_once {
+    if probe.mode == ProbeMode::OnFault && lasts.is_none() {
         return Err(Violation::new(
             path("mode"),
             "is OnFault, which needs a fault that lasts, and podKill and crash are over at once",
@@ -272,10 +273,21 @@ fn probe(index: usize, probe: &Probe, happens_once: bool, limits: &Limits) -> Re
     if let Some(url) = probe.prometheus.as_ref().and_then(|question| question.url.as_deref()) {
         allowed(url, limits).map_err(|(message, remedy)| Violation::new(path("prometheus.url"), message, remedy))?;
     }
+    let interval = optional(&path("interval"), probe.interval.as_ref())?;
+    if let (Some(interval), Some(lasts)) = (interval, lasts)
+        && probe.mode != ProbeMode::Edge
+        && interval > lasts
+    {
+        return Err(Violation::new(
+            path("interval"),
+            format!("is {interval:?}, and the fault is over after {lasts:?}, so nobody would be asked while it is on"),
+            "shorten it, lengthen spec.duration, or set the probe's mode to Edge",
+        ));
+    }
     Ok(ProbePlan {
         probe: probe.clone(),
         mode: probe.mode,
-        interval: optional(&path("interval"), probe.interval.as_ref())?
+        interval: interval
             .unwrap_or(Duration::from_secs(1))
             .max(Duration::from_millis(200)),
         failure_threshold: probe.failure_threshold.unwrap_or(3).max(1),

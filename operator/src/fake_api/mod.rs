@@ -9,7 +9,7 @@ mod path;
 mod store;
 
 use axum::body::Body as ResponseBody;
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use kube::{Client, client::Body};
 use path::ResourcePath;
@@ -64,6 +64,19 @@ impl Recorded {
     pub fn is_watch(&self) -> bool {
         self.method == Method::GET && self.query.contains("watch=true")
     }
+}
+
+/// A client of a server that keeps nothing: `answer` gives status and body, for what is asked and not stored.
+pub fn answering(answer: impl Fn(&Recorded) -> (u16, Value) + Send + Sync + 'static) -> Client {
+    let answer = Arc::new(answer);
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let answer = answer.clone();
+        async move {
+            let (status, body) = answer(&recorded(request).await?.0);
+            Ok::<_, tower::BoxError>(respond(StatusCode::from_u16(status)?, &body))
+        }
+    });
+    Client::new(service, "default")
 }
 
 type Judge = Box<dyn FnMut(&Recorded) -> Option<Fault> + Send>;
@@ -208,14 +221,7 @@ impl FakeApi {
     }
 
     async fn answer(&self, request: Request<Body>) -> Result<Response<ResponseBody>, tower::BoxError> {
-        let (parts, body) = request.into_parts();
-        let bytes = body.collect().await?.to_bytes();
-        let recorded = Recorded {
-            method: parts.method.clone(),
-            path: parts.uri.path().to_owned(),
-            query: parts.uri.query().unwrap_or_default().to_owned(),
-            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        };
+        let (recorded, headers) = recorded(request).await?;
         let fault = {
             let mut state = self.lock();
             state.requests.push(recorded.clone());
@@ -245,8 +251,7 @@ impl FakeApi {
             let list = self.lock().store.list_as_of(&target, &recorded.query, version);
             return Ok(respond(StatusCode::OK, &list));
         }
-        let content_type = parts
-            .headers
+        let content_type = headers
             .get(header::CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
@@ -353,6 +358,18 @@ impl FakeApi {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics while it holds the state")
     }
+}
+
+async fn recorded(request: Request<Body>) -> Result<(Recorded, HeaderMap), tower::BoxError> {
+    let (parts, body) = request.into_parts();
+    let bytes = body.collect().await?.to_bytes();
+    let recorded = Recorded {
+        method: parts.method,
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+    };
+    Ok((recorded, parts.headers))
 }
 
 fn respond(status: StatusCode, body: &Value) -> Response<ResponseBody> {

@@ -56,6 +56,8 @@ pub use validate::violations;
 
 /// Name in metrics, logs and events.
 const CONTROLLER: &str = "resilient-service";
+/// No timer runs for longer: what is years ahead is looked at once a day.
+const LONGEST_LOOK: Duration = Duration::from_secs(86_400);
 
 /// Reconciles every ResilientService until the process ends.
 pub async fn run(ctx: Arc<Context>) {
@@ -225,6 +227,9 @@ impl Controller {
         let remembered = self.remembered(service, observed, work, now);
         let judged = status(service, observed, work, remembered, now);
         looks.within(judged.look_again);
+        // What is over then is told.
+        let end = next_override_end(service, now).and_then(|end| (end - now).to_std().ok());
+        looks.within(end.map(|end| end.min(LONGEST_LOOK)));
         let old = service.status.clone().unwrap_or_default();
         if old == judged.status {
             return Ok(());

@@ -13,7 +13,7 @@ mod workload;
 pub use guard::{GuardPlan, authorities_file, inbound_ports, is_guarded, is_tcp};
 pub use parts::Parts;
 pub use pod::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, POLICY_DIRECTORY, STATE_DIRECTORY};
-pub use workload::{cpu_percent, least_replicas};
+pub use workload::{cpu_percent, least_replicas, pods_or_percent};
 
 use super::policy;
 use crate::runtime::{Violation, Violations};
@@ -183,29 +183,21 @@ fn ports(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     }
 }
 
-/// The schema knows the form of a URL, and no numbers.
+/// The schema knows the form of a URL, and no numbers. Those of HTTP are judged with the rest of the policy.
 fn urls(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     let targets = spec.resilience.iter().flat_map(|resilience| &resilience.targets);
     for (index, url) in targets
         .enumerate()
         .filter_map(|(index, target)| Some((index, target.url.as_ref()?)))
+        .filter(|(_, url)| url.starts_with("tcp://"))
     {
         let parsed = url.parse::<http::Uri>();
-        let is_good = parsed.is_ok_and(|uri| {
-            let port = uri
-                .authority()
-                .and_then(|authority| authority.as_str().rsplit_once(':').map(|(_, port)| port.to_owned()));
-            // The colons of an IPv6 address stand in brackets.
-            let port = port.filter(|port| !port.ends_with(']'));
-            // Of HTTP it is known which one is meant.
-            let may_be_absent = uri.scheme_str() != Some("tcp");
-            port.is_none() && may_be_absent || uri.port_u16().is_some_and(|port| port != 0)
-        });
-        if !is_good {
+        let port = parsed.ok().and_then(|uri| uri.port_u16());
+        if port.is_none_or(|port| port == 0) {
             violations.push(Violation::new(
                 format!("spec.resilience.targets[{index}].url"),
                 format!("`{url}` cannot be called"),
-                "write a port between 1 and 65535, or none, which tcp:// cannot do without",
+                "write a port between 1 and 65535, which tcp:// cannot do without",
             ));
         }
     }
@@ -288,7 +280,9 @@ mod tests {
                 json!({"image": "a", "volumes": [{"name": "policy", "emptyDir": {}}, {"name": "data", "emptyDir": {}}], "volumeMounts": [
                     {"name": "data", "mountPath": "/tmp"}, {"name": "dada", "mountPath": "/data"}, {"name": "data", "mountPath": "/tmp/"},
                     {"name": "data", "mountPath": "/etc/valerix"}, {"name": "data", "mountPath": "/var/lib/valerix/x"},
-                    {"name": "data", "mountPath": "/var/lib/valerixes"}, {"name": "data", "mountPath": "/"}
+                    {"name": "data", "mountPath": "/var/lib/valerixes"}, {"name": "data", "mountPath": "/"},
+                    {"name": "data", "mountPath": "/etc//valerix/./policy"}, {"name": "data", "mountPath": "/srv/../var/lib/valerix"},
+                    {"name": "data", "mountPath": "//tmp"}, {"name": "data", "mountPath": "/etc/valerix/../app"}
                 ]}),
                 vec![
                     "spec.volumes[0].name",
@@ -297,6 +291,9 @@ mod tests {
                     "spec.volumeMounts[3].mountPath",
                     "spec.volumeMounts[4].mountPath",
                     "spec.volumeMounts[6].mountPath",
+                    "spec.volumeMounts[7].mountPath",
+                    "spec.volumeMounts[8].mountPath",
+                    "spec.volumeMounts[9].mountPath",
                 ],
             ),
             (

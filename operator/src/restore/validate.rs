@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 use std::collections::BTreeSet;
 use valerix_crds::{
-    Backup, BackupDestination, BackupPhase, Restore, RestoreSelect, RestoreSpec, UploadState, VolumeClaimDestination,
-    backup_runner,
+    Backup, BackupDestination, BackupPhase, Restore, RestoreSelect, RestoreSpec, SecretReference, UploadState,
+    VolumeClaimDestination, backup_runner,
     restore_runner::{MAX_NAME_BYTES, SourceArchive},
 };
 
@@ -42,8 +42,20 @@ pub struct Plan {
 pub fn validate(restore: &Restore, observed: &Observed, runner: &Runner) -> Result<Plan, Error> {
     check_names(restore)?;
     let deadline = deadline(restore)?;
-    let source = choose(restore, observed)?;
+    let source = SourceArchive {
+        identity_secret_ref: identity(restore, observed),
+        ..choose(restore, observed)?
+    };
     plan(restore, source, deadline, runner)
+}
+
+/// The Secret that the Restore names, else that of the policy.
+fn identity(restore: &Restore, observed: &Observed) -> Option<SecretReference> {
+    let of_policy = || {
+        let encryption = observed.policy.as_ref()?.spec.encryption.as_ref()?;
+        encryption.identity_secret_ref.clone()
+    };
+    restore.spec.source.identity_secret_ref.clone().or_else(of_policy)
 }
 
 /// The plan of the Job that drops what was replaced: it needs no archive.
@@ -57,6 +69,7 @@ pub fn validate_drop(restore: &Restore, runner: &Runner) -> Result<Plan, Error> 
         sha256: None,
         slot: None,
         policy_uid: None,
+        identity_secret_ref: None,
     };
     plan(restore, source, deadline(restore)?, runner)
 }
@@ -140,6 +153,7 @@ fn choose(restore: &Restore, observed: &Observed) -> Result<SourceArchive, Error
             sha256: archive.sha256.clone(),
             slot: None,
             policy_uid: None,
+            identity_secret_ref: None,
         });
     }
     let policy = source.policy_ref.as_ref().map(|policy| policy.name.as_str());
@@ -234,6 +248,7 @@ fn of_record(record: &Backup, policy: &str, observed: &Observed) -> Result<Sourc
         sha256: upload.sha256,
         slot: Some(record.spec.slot.clone()),
         policy_uid: Some(record.spec.policy_ref.uid.clone()),
+        identity_secret_ref: None,
     })
 }
 
@@ -308,17 +323,41 @@ mod tests {
             "{told}"
         );
         let mut begun = observed(vec![]);
-        begun.policy = Some(Arc::new(fixture_policy()));
+        begun.policy = Some(Arc::new(fixture_policy(&Value::Null)));
         let error = source_of(json!({"policyRef": {"name": "nightly"}}), &begun).unwrap_err();
         assert!(error.to_string().contains("no record tells"), "{error}");
     }
 
-    fn fixture_policy() -> BackupPolicy {
+    fn fixture_policy(encryption: &Value) -> BackupPolicy {
         serde_json::from_value(json!({
             "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "nightly"},
-            "spec": {"databases": [], "destination": {"volumeClaim": {"claimName": "backups"}}},
+            "spec": {"databases": [], "encryption": encryption, "destination": {"volumeClaim": {"claimName": "backups"}}},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn an_archive_is_opened_by_the_key_that_the_restore_names_or_else_its_policy() {
+        let encryption = json!({"ageRecipients": [], "identitySecretRef": {"name": "of-policy"}});
+        let named = json!({"policyRef": {"name": "nightly"}, "identitySecretRef": {"name": "of-restore"}});
+        let plain = json!({"policyRef": {"name": "nightly"}});
+        for (source, encryption, expected) in [
+            (&named, &encryption, Some("of-restore")),
+            (&plain, &encryption, Some("of-policy")),
+            (&named, &Value::Null, Some("of-restore")),
+            (&plain, &Value::Null, None),
+        ] {
+            let mut observed = observed(vec![fixtures::record("2026-08-21")]);
+            observed.policy = Some(Arc::new(fixture_policy(encryption)));
+            let restore = fixtures::restore(json!({"source": source}));
+            let plan = validate(&restore, &observed, &fixtures::runner()).unwrap();
+            let found = plan.source.identity_secret_ref.as_ref();
+            assert_eq!(found.map(|reference| reference.name.as_str()), expected);
+            let job = super::super::build::build(&plan).job.spec.unwrap();
+            let mounts = job.template.spec.unwrap().containers[0].volume_mounts.clone().unwrap();
+            let mounted = mounts.iter().any(|mount| mount.mount_path == backup_runner::AGE_FOLDER);
+            assert_eq!(mounted, expected.is_some());
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub fn project(desired: &Value, live: &Value) -> Value {
                 .map(|(key, value)| {
                     let seen = match live.get(key) {
                         Some(live) => project(value, live),
-                        None if is_left_out(value) => value.clone(),
+                        None if is_left_out(key, value) => value.clone(),
                         None => Value::Null,
                     };
                     (key.clone(), seen)
@@ -41,9 +41,36 @@ pub fn project(desired: &Value, live: &Value) -> Value {
     }
 }
 
-/// Whether the API server leaves a field out that says this: an empty text or list says nothing to it.
-fn is_left_out(value: &Value) -> bool {
-    value.as_str().is_some_and(str::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+/// Fields that a person may write in a part of a pod, and that the API server leaves out where they say false, 0 or an
+/// empty map. Elsewhere what is absent may mean true, as of `automountServiceAccountToken`.
+const LEFT_OUT: [&str; 14] = [
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostPort",
+    "initialDelaySeconds",
+    "limits",
+    "matchLabels",
+    "minReadySeconds",
+    "publishNotReadyAddresses",
+    "readOnly",
+    "requests",
+    "stdin",
+    "stdinOnce",
+    "tty",
+];
+
+/// Whether the API server leaves a field out that says this: an empty text or list says nothing to it, and some fields
+/// do not where they say nothing in their own way.
+fn is_left_out(key: &str, value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(entries) => entries.is_empty(),
+        Value::Bool(false) => LEFT_OUT.contains(&key),
+        Value::Number(number) => number.as_i64() == Some(0) && LEFT_OUT.contains(&key),
+        Value::Object(fields) => fields.is_empty() && LEFT_OUT.contains(&key),
+        Value::Bool(true) | Value::Null => false,
+    }
 }
 
 /// The key that all entries have. Where two have the same value of it, it is none: the list is one value.
@@ -124,6 +151,27 @@ mod tests {
             json!({"args": ["", "b"]}),
         ] {
             assert!(!covers(&desired, &changed), "{changed}");
+        }
+    }
+
+    #[test]
+    fn fields_that_the_api_server_leaves_out_are_no_drift_and_others_are() {
+        let live = json!({"name": "a", "resources": {}});
+        for said in [
+            json!({"name": "a", "tty": false, "stdin": false}),
+            json!({"name": "a", "resources": {"limits": {}, "requests": {}}}),
+            json!({"name": "a", "initialDelaySeconds": 0, "hostPort": 0, "readOnly": false}),
+        ] {
+            assert!(covers(&said, &live), "{said}");
+        }
+        for drift in [
+            json!({"name": "a", "automountServiceAccountToken": false}),
+            json!({"name": "a", "replicas": 0}),
+            json!({"name": "a", "tty": true}),
+            json!({"name": "a", "hostPort": 80}),
+            json!({"name": "a", "resources": {"limits": {"cpu": "1"}}}),
+        ] {
+            assert!(!covers(&drift, &live), "{drift}");
         }
     }
 

@@ -65,11 +65,16 @@ impl Default for Metrics {
         let build = register(
             &registry,
             IntGaugeVec::new(
-                Opts::new("valerix_build_info", "Always 1; says which version runs."),
-                &["version"],
+                Opts::new(
+                    "valerix_build_info",
+                    "Always 1; says which version runs, of which revision of the sources.",
+                ),
+                &["version", "revision"],
             ),
         );
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), crate::REVISION])
+            .set(1);
         Self {
             reconciles: register(
                 &registry,

@@ -25,6 +25,8 @@ pub mod metrics;
 pub mod publish;
 pub mod readiness;
 pub(crate) mod reason;
+pub mod scrapers;
+pub mod secure;
 pub mod server;
 pub mod telemetry;
 pub mod triggers;

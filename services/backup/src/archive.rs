@@ -11,7 +11,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Component, Path},
 };
 
 /// Size of the pieces in which members are read.
@@ -192,12 +192,12 @@ pub(crate) fn unpack(path: &Path, folder: &Path) -> Result<(), Error> {
 }
 
 fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), Error> {
-    if !(manifest::OLDEST_FORMAT..=manifest::FORMAT).contains(&manifest.format) {
+    if !(manifest::OLDEST_FORMAT..=manifest::ENCRYPTED_FORMAT).contains(&manifest.format) {
         return Err(damaged(format!(
             "its manifest has format {}, this runner knows {} to {}",
             manifest.format,
             manifest::OLDEST_FORMAT,
-            manifest::FORMAT
+            manifest::ENCRYPTED_FORMAT
         )));
     }
     for member in manifest.files() {
@@ -215,6 +215,15 @@ fn compare(manifest: &Manifest, found: &[(String, String, u64)]) -> Result<(), E
                 "{} does not have the sha256 of its manifest",
                 member.file
             )));
+        }
+    }
+    // What is decrypted gets these names on scratch.
+    let scripts = manifest.databases.iter().filter_map(|member| member.globals.as_ref());
+    let plain = manifest.databases.iter().map(|member| &member.file);
+    for file in plain.chain(scripts.map(|globals| &globals.file)) {
+        let mut parts = Path::new(file).components();
+        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
+            return Err(damaged(format!("{file} in its manifest is no name of a file")));
         }
     }
     let named = manifest.files().count();

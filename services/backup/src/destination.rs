@@ -158,9 +158,10 @@ impl Destination {
                     .await?
                     .map_err(Failure::Volume)
             }
-            Medium::S3(_) if digest.bytes > s3::MAX_ARCHIVE => {
-                Err(Failure::Bucket(s3::Error::TooLarge { bytes: digest.bytes }))
-            }
+            Medium::S3(_) if digest.bytes > self.site.reach.max_object => Err(Failure::Bucket(s3::Error::TooLarge {
+                bytes: digest.bytes,
+                most: self.site.reach.max_object,
+            })),
             Medium::S3(_) => Ok(Staged::Whole),
         }
     }

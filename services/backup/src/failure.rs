@@ -13,6 +13,9 @@ pub enum Failure {
     /// Secrets are missing or wrong.
     #[error("{}", joined(.0))]
     Secrets(Vec<connection::Error>),
+    /// Nobody can be encrypted for.
+    #[error("{0}")]
+    Encryption(String),
     /// Servers refused or could not be reached.
     #[error("{}", joined(.0))]
     Servers(Vec<server::Error>),
@@ -106,7 +109,7 @@ impl Failure {
     /// One word for the record's reason.
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Settings(_) => "InvalidConfiguration",
+            Self::Settings(_) | Self::Encryption(_) => "InvalidConfiguration",
             Self::Secrets(_) => "SecretInvalid",
             Self::Servers(errors) => servers_category(errors),
             Self::Client(_) => "ClientUnsuitable",
@@ -136,7 +139,7 @@ impl Failure {
     /// The process's exit code; the Job's podFailurePolicy reads it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Secrets(_) | Self::Client(_) => exit::CONFIGURATION,
+            Self::Settings(_) | Self::Secrets(_) | Self::Client(_) | Self::Encryption(_) => exit::CONFIGURATION,
             Self::Bucket(s3::Error::Call { .. } | s3::Error::File { .. }) => exit::STORAGE,
             Self::Bucket(s3::Error::TooLarge { .. }) => exit::REFUSED,
             Self::Bucket(_) => exit::CONFIGURATION,
@@ -236,7 +239,7 @@ mod tests {
             }),
             Failure::Scratch(io()),
             Failure::Volume(volume::Error::Copy),
-            Failure::Bucket(s3::Error::TooLarge { bytes: 1 }),
+            Failure::Bucket(s3::Error::TooLarge { bytes: 2, most: 1 }),
             Failure::Bucket(s3::Error::Call {
                 action: "read",
                 place: "k".into(),

@@ -59,6 +59,7 @@ pub async fn dump(connection: &Connection, client: &Client, folder: &Path) -> Re
         file,
         sha256: digest.sha256,
         bytes: digest.bytes,
+        sealed: None,
         roles: roles.roles.len() as u64,
     })
 }

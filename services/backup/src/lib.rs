@@ -35,3 +35,4 @@ mod hashing;
 mod prepare;
 mod removal;
 mod rows;
+mod sealing;

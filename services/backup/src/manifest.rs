@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 pub const FILE: &str = "manifest.json";
 /// Version of the form below.
 pub const FORMAT: u32 = 2;
+/// Version of the form of an archive whose members are encrypted: who knows only the other must not take it for damaged.
+pub const ENCRYPTED_FORMAT: u32 = 3;
 /// The oldest version that is still understood: one without roles.
 pub const OLDEST_FORMAT: u32 = 1;
 
@@ -30,8 +32,31 @@ pub struct Manifest {
     pub created_at: DateTime<Utc>,
     /// Version of the runner.
     pub runner_version: String,
+    /// For whom the members are encrypted, if they are. The manifest never is: it tells which key is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// The dumps, in the order of the policy and of the archive.
     pub databases: Vec<Member>,
+}
+
+/// For whom members are encrypted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Encryption {
+    /// Public keys of age; the private key of any of them opens every member.
+    pub recipients: Vec<String>,
+}
+
+/// A member as it is in the archive: compressed by zstd and encrypted by age. What stands beside this is of the plain one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sealed {
+    /// Name of the member.
+    pub file: String,
+    /// sha256 of the member, lower-case hex.
+    pub sha256: String,
+    /// Size of the member. Unit: bytes.
+    pub bytes: u64,
 }
 
 /// The policy that an archive belongs to.
@@ -61,6 +86,9 @@ pub struct Member {
     pub tables: u64,
     /// Rows of each table, as counted in the dump itself.
     pub rows: BTreeMap<String, u64>,
+    /// The member, where it is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
     /// The roles of its server, where the policy asked for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub globals: Option<Globals>,
@@ -85,6 +113,9 @@ pub struct Globals {
     pub bytes: u64,
     /// Roles in it.
     pub roles: u64,
+    /// The member, where it is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
 }
 
 /// One member of the archive beside the manifest.
@@ -109,8 +140,13 @@ impl Manifest {
 }
 
 impl Member {
-    /// The dump.
+    /// The dump, as it is in the archive.
     pub fn archived(&self) -> ArchivedFile<'_> {
+        archived(self.sealed.as_ref(), self.plain())
+    }
+
+    /// The dump, as a client reads it.
+    pub fn plain(&self) -> ArchivedFile<'_> {
         ArchivedFile {
             file: &self.file,
             sha256: &self.sha256,
@@ -120,14 +156,27 @@ impl Member {
 }
 
 impl Globals {
-    /// The script.
+    /// The script, as it is in the archive.
     pub fn archived(&self) -> ArchivedFile<'_> {
+        archived(self.sealed.as_ref(), self.plain())
+    }
+
+    /// The script itself.
+    pub fn plain(&self) -> ArchivedFile<'_> {
         ArchivedFile {
             file: &self.file,
             sha256: &self.sha256,
             bytes: self.bytes,
         }
     }
+}
+
+fn archived<'a>(sealed: Option<&'a Sealed>, plain: ArchivedFile<'a>) -> ArchivedFile<'a> {
+    sealed.map_or(plain, |sealed| ArchivedFile {
+        file: &sealed.file,
+        sha256: &sealed.sha256,
+        bytes: sealed.bytes,
+    })
 }
 
 /// Name of the member with the roles of a database's server.

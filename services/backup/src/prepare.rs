@@ -14,6 +14,7 @@ use crate::{
     manifest::{self, Globals, Manifest, Member, Owner},
     plausibility,
     record::{MAX_MESSAGE, Record},
+    sealing::{self, Recipients},
     server::{self, Server},
     settings::Settings,
 };
@@ -34,6 +35,8 @@ use valerix_crds::{
 
 /// Level of zstd when the policy does not say.
 const DEFAULT_ZSTD_LEVEL: i32 = 9;
+/// Level of zstd for what cannot be compressed.
+const FASTEST_ZSTD_LEVEL: i32 = 1;
 
 /// Pause before what failed for a passing reason is tried again; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -82,6 +85,7 @@ impl Preparation<'_> {
         })
         .await?;
         self.fresh_scratch().map_err(Failure::Scratch)?;
+        let recipients = self.recipients()?;
         let connections = self.connections()?;
         let clients = client::installed(&self.settings.arguments.client_folder).map_err(Failure::Client)?;
         let servers = self.servers(&connections, &clients).await?;
@@ -101,7 +105,7 @@ impl Preparation<'_> {
                 status.databases = members.iter().map(database_status).collect();
             })
             .await?;
-            let member = self.dump(connection, server, client).await?;
+            let mut member = self.dump(connection, server, client).await?;
             plausibility::check(
                 &connection.label,
                 member.tables,
@@ -110,6 +114,9 @@ impl Preparation<'_> {
                 previous.sizes.get(&connection.name).copied(),
             )
             .map_err(Failure::Implausible)?;
+            if let Some(recipients) = &recipients {
+                member = self.seal(member, recipients).await?;
+            }
             members.push(member);
         }
 
@@ -117,7 +124,10 @@ impl Preparation<'_> {
         self.phase(BackupPhase::Archiving, &databases).await?;
         let arguments = &self.settings.arguments;
         let manifest = Manifest {
-            format: manifest::FORMAT,
+            format: match &recipients {
+                Some(_) => manifest::ENCRYPTED_FORMAT,
+                None => manifest::FORMAT,
+            },
             policy: Owner {
                 namespace: arguments.namespace.clone(),
                 name: arguments.policy.clone(),
@@ -127,24 +137,23 @@ impl Preparation<'_> {
             run_id: arguments.pod_uid.clone(),
             created_at: Utc::now(),
             runner_version: env!("CARGO_PKG_VERSION").to_owned(),
+            encryption: recipients.as_ref().map(Recipients::told),
             databases: members,
         };
-        let level = self
-            .settings
-            .spec
-            .compression
-            .as_ref()
-            .and_then(|compression| compression.zstd_level);
+        // What is encrypted was compressed before, and cannot be once more.
+        let level = match &recipients {
+            Some(_) => FASTEST_ZSTD_LEVEL,
+            None => self.zstd_level(),
+        };
         let (path, folder, written) = (
             self.scratch.join("archive.tar.zst"),
             self.scratch.to_owned(),
             manifest.clone(),
         );
         let archive = path.clone();
-        let digest =
-            off_thread(move || archive::write(&archive, &folder, &written, level.unwrap_or(DEFAULT_ZSTD_LEVEL)))
-                .await?
-                .map_err(Failure::Archive)?;
+        let digest = off_thread(move || archive::write(&archive, &folder, &written, level))
+            .await?
+            .map_err(Failure::Archive)?;
 
         self.phase(BackupPhase::Verifying, &databases).await?;
         let archive = path.clone();
@@ -239,12 +248,46 @@ impl Preparation<'_> {
             bytes: digest.bytes,
             tables: contents.tables,
             rows: contents.rows,
+            sealed: None,
             globals,
             server_version: server.version.clone(),
             client_version,
             started_at,
             duration_milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         })
+    }
+
+    /// For whom the members are encrypted, where the policy says so.
+    fn recipients(&self) -> Result<Option<Recipients>, Failure> {
+        let encryption = self.settings.spec.encryption.as_ref();
+        let read = encryption.map(|encryption| Recipients::read(&encryption.age_recipients));
+        read.transpose().map_err(Failure::Encryption)
+    }
+
+    /// Puts the encrypted files of a database in the place of the plain ones.
+    async fn seal(&self, mut member: Member, recipients: &Recipients) -> Result<Member, Failure> {
+        let (folder, level) = (self.scratch.to_owned(), self.zstd_level());
+        let recipients = recipients.clone();
+        let sealing = move || {
+            let seal = |file: &str, sha256: &str| recipients.seal(&folder, file, sha256, level);
+            member.sealed = Some(seal(&member.file, &member.sha256)?);
+            if let Some(globals) = &mut member.globals {
+                globals.sealed = Some(seal(&globals.file, &globals.sha256)?);
+            }
+            Ok(member)
+        };
+        off_thread(sealing).await?.map_err(|error| match error {
+            sealing::Error::Io { action, source } => Failure::Archive(archive::Error::Io { action, source }),
+            sealing::Error::Damaged(why) | sealing::Error::Key(why) => {
+                Failure::Archive(archive::Error::Damaged { why })
+            }
+        })
+    }
+
+    fn zstd_level(&self) -> i32 {
+        let compression = self.settings.spec.compression.as_ref();
+        let level = compression.and_then(|compression| compression.zstd_level);
+        level.unwrap_or(DEFAULT_ZSTD_LEVEL)
     }
 
     /// The roles of the server, where the policy asks for them.

@@ -26,6 +26,9 @@ pub struct Table {
     upstreams: HashMap<String, Placed>,
     /// What the dashboard is put together of.
     pub dashboard: Dashboard,
+    /// Where services describe themselves: the target and the path of each route that leads to such a page, in the order of
+    /// the document.
+    pub documents: Vec<(String, String)>,
 }
 
 /// Where a target is, what is spoken there, and what calls it.
@@ -87,6 +90,13 @@ impl Table {
             let (_, _, upstream) = upstreams.get(&route.target)?;
             Some(Arc::new(RouteEntry::new(route, upstream.clone())))
         };
+        let described = document
+            .routes
+            .iter()
+            .filter(|route| route.rewrite_prefix.as_deref() == Some("/docs") && upstreams.contains_key(&route.target));
+        let documents = described
+            .map(|route| (route.target.clone(), route.matches.path_prefix.clone()))
+            .collect();
         let mut entries: Vec<_> = document.routes.into_iter().filter_map(entry).collect();
         entries.sort_by_key(|route| std::cmp::Reverse(route.weight()));
         let mut routes = HashMap::<Box<str>, Alike>::new();
@@ -106,6 +116,7 @@ impl Table {
             routes,
             upstreams,
             dashboard: document.dashboard,
+            documents,
         }
     }
 

@@ -8,6 +8,7 @@ use anyhow::Context;
 use axum::Router;
 use axum::routing::get;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +31,8 @@ use crate::tcp::{Connections, Cut, Relay, Towards};
 
 /// How often it is looked whether the application is gone, once the guard is told to stop.
 const LOOK: Duration = Duration::from_millis(100);
-/// Threads at most: what passes here waits for the network, and memory is asked for by each. On one core one, as a second
-/// one is only woken in vain.
+/// Threads at most: what passes here waits for the network, and memory is asked for by each. On one core there is the main
+/// thread alone: a second one would only be woken in vain, and what is never handed over needs no guarding.
 const THREADS: usize = 2;
 
 /// A guard that has its ports and may run.
@@ -61,8 +62,14 @@ enum What {
 /// # Errors
 /// When a port is taken, a setting is not acceptable, or there is no runtime.
 pub fn launch(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(THREADS, |cores| THREADS.min(cores.get())))
+    let threads = std::thread::available_parallelism().map_or(THREADS, |cores| THREADS.min(cores.get()));
+    let mut runtime = if threads == 1 {
+        runtime::Builder::new_current_thread()
+    } else {
+        runtime::Builder::new_multi_thread()
+    };
+    let runtime = runtime
+        .worker_threads(threads)
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
@@ -74,7 +81,8 @@ pub fn launch(config: Config) -> anyhow::Result<()> {
         Ok(())
     });
     if let Some(export) = export {
-        export.end();
+        // The last spans leave by connections of this runtime, which has to go on meanwhile.
+        let _ = runtime.block_on(runtime.spawn_blocking(|| export.end()));
     }
     ended
 }

@@ -48,6 +48,8 @@ fn place_in_path(name: &str) -> Value {
 
 /// How the schema of a type is found.
 type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+/// The media type of an answer and its schema.
+type Content = (&'static str, SchemaOf);
 
 /// What a route takes and gives. Problems of a kind that any route may give need not be listed.
 ///
@@ -70,7 +72,7 @@ pub struct Operation {
     parameters: Vec<Value>,
     query: Option<SchemaOf>,
     body: Option<SchemaOf>,
-    answers: Vec<(u16, &'static str, Option<SchemaOf>)>,
+    answers: Vec<(u16, &'static str, Option<Content>)>,
     empty: Vec<(u16, &'static str)>,
 }
 
@@ -98,6 +100,16 @@ impl Operation {
         self
     }
 
+    /// Heeds a header that may be left out.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, description: &'static str) -> Self {
+        self.parameters.push(json!({
+            "name": name, "in": "header", "required": false, "description": description,
+            "schema": {"type": "string"},
+        }));
+        self
+    }
+
     /// Takes the fields of `T` as query parameters.
     #[must_use]
     pub fn query<T: JsonSchema>(mut self) -> Self {
@@ -116,7 +128,17 @@ impl Operation {
     #[must_use]
     pub fn answer<T: JsonSchema>(mut self, status: u16, description: &'static str) -> Self {
         let schema: SchemaOf = |generator| generator.subschema_for::<T>();
-        self.answers.push((status, description, Some(schema)));
+        self.answers
+            .push((status, description, Some(("application/json", schema))));
+        self
+    }
+
+    /// Gives server-sent events, the data of each of which is JSON.
+    #[must_use]
+    pub fn events<T: JsonSchema>(mut self, status: u16, description: &'static str) -> Self {
+        let schema: SchemaOf = |generator| generator.subschema_for::<T>();
+        self.answers
+            .push((status, description, Some(("text/event-stream", schema))));
         self
     }
 
@@ -156,9 +178,9 @@ impl Operation {
         }
         let answers = self.answers.into_iter().map(|(status, description, schema)| {
             let answer = match schema {
-                Some(schema) => {
+                Some((media, schema)) => {
                     let schema = schema(&mut given);
-                    json!({"description": description, "content": {"application/json": {"schema": schema}}})
+                    json!({"description": description, "content": {media: {"schema": schema}}})
                 }
                 None => problem(description),
             };
@@ -341,6 +363,7 @@ mod tests {
     fn a_route_is_described_by_the_types_that_it_takes_and_gives() {
         let operation = Operation::new("Makes a thing", Access::Service(&["order"]))
             .idempotency_key()
+            .header("X-Why", "What it is for")
             .query::<Page>()
             .body::<Thing>()
             .answer::<Thing>(201, "Made")
@@ -358,7 +381,7 @@ mod tests {
                 .filter(|one| one["in"] == place)
                 .count()
         };
-        assert_eq!([named("path"), named("header"), named("query")], [1, 1, 1], "{post}");
+        assert_eq!([named("path"), named("header"), named("query")], [1, 2, 1], "{post}");
         assert_eq!(post["x-valerix-access"], json!({"services": ["order"]}));
         let reference = "#/components/schemas/Thing";
         assert_eq!(

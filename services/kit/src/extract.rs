@@ -146,8 +146,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                 let reason = text
                     .strip_prefix("Failed to deserialize query string: ")
                     .unwrap_or(&text);
-                // serde_path_to_error writes "name: reason".
+                // serde_path_to_error writes "name: reason", and no name where serde names the field itself.
                 let (field, detail) = reason.split_once(": ").unwrap_or(("", reason));
+                let (field, detail) = named_by_serde(detail).unwrap_or((field, detail));
                 Err(Problem::invalid(
                     StatusCode::BAD_REQUEST,
                     vec![FieldError::new(field, detail)],
@@ -231,22 +232,29 @@ fn json_problem(pointer: &str, error: &serde_json::Error) -> Problem {
     }
     let reason = text.split(" at line ").next().unwrap_or(&text);
     // serde reports a missing or unknown member at its parent; the caller wants the member.
-    for (prefix, detail) in [
+    if let Some((member, detail)) = named_by_serde(reason) {
+        let suffix = format!("/{}", escape(member));
+        let field = if pointer.ends_with(&suffix) {
+            pointer.to_owned()
+        } else {
+            format!("{pointer}{suffix}")
+        };
+        return Problem::invalid_field(field, detail);
+    }
+    Problem::invalid_field(pointer, in_words(reason))
+}
+
+/// The member that serde names in its words, and what is wrong with it.
+fn named_by_serde(reason: &str) -> Option<(&str, &'static str)> {
+    let kinds = [
         ("missing field `", "is missing"),
         ("unknown field `", "is not known"),
         ("duplicate field `", "is given twice"),
-    ] {
-        if let Some(member) = reason.strip_prefix(prefix).and_then(|rest| rest.split('`').next()) {
-            let suffix = format!("/{}", escape(member));
-            let field = if pointer.ends_with(&suffix) {
-                pointer.to_owned()
-            } else {
-                format!("{pointer}{suffix}")
-            };
-            return Problem::invalid_field(field, detail);
-        }
-    }
-    Problem::invalid_field(pointer, in_words(reason))
+    ];
+    kinds.into_iter().find_map(|(prefix, detail)| {
+        let member = reason.strip_prefix(prefix)?.split('`').next()?;
+        Some((member, detail))
+    })
 }
 
 /// serde and axum name the Rust type that was expected; a caller knows JSON.

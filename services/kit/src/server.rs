@@ -12,8 +12,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::Response;
+use futures::StreamExt;
 use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderValue, Request, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -160,16 +163,22 @@ async fn connection(
     let answers = requests.answers.clone();
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), requests);
     let mut connection = pin!(connection);
-    let told = async {
+    let watching = async {
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = answers.idle_for(limits.header_read_timeout) => {}
+            () = stop.cancelled() => Turn::Close,
+            () = answers.idle_for(limits.header_read_timeout) => Turn::Close,
+            () = answers.untaken_for(limits.body_read_timeout) => Turn::Cut,
         }
     };
+    // Looked at when something of it has happened, and not with every piece that comes by the connection.
+    let mut watching = FuturesUnordered::from_iter([watching]);
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
-        () = answers.untaken_for(limits.body_read_timeout) => return,
-        () = told => {
+        Some(turn) = watching.next() => {
+            if turn == Turn::Cut {
+                return;
+            }
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -180,6 +189,15 @@ async fn connection(
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
+}
+
+/// What becomes of a connection that has not ended by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It is told to end.
+    Close,
+    /// It is closed at once.
+    Cut,
 }
 
 /// The router as hyper wants it, for the requests of one connection.
@@ -204,7 +222,14 @@ impl hyper::service::Service<Request<Incoming>> for Connection {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let asks_first = request.headers().contains_key(http::header::EXPECT);
         let patience = patience(request.headers(), self.limits);
-        let mut request = request.map(|body| Body::new(RequestBody::new(body, patience, asks_first)));
+        let mut request = request.map(|body| {
+            // What most requests have: nothing to wait for, and nothing to drain.
+            if body.is_end_stream() {
+                Body::empty()
+            } else {
+                Body::new(RequestBody::new(body, patience, asks_first))
+            }
+        });
         let answering = self.answers.begin(request.version());
         request.extensions_mut().insert(ConnectInfo(self.peer));
         let answer = self.router.clone().oneshot(request);

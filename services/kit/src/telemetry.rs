@@ -8,6 +8,8 @@ pub(crate) mod conventions;
 pub mod export;
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
@@ -90,79 +92,85 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
         && metadata.name() != conventions::PROBE
 }
 
-/// Which request or event the current task works for.
+/// Which request or event the current task works for. Clones are cheap: a request has several.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TraceContext {
+pub struct TraceContext(Arc<Ids>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ids {
     trace_id: String,
     span_id: String,
     flags: String,
     request_id: String,
 }
 
-impl TraceContext {
-    /// The start of a new trace.
-    pub fn fresh() -> Self {
-        let trace_id = uuid::Uuid::new_v4().simple().to_string();
+impl Ids {
+    /// A part of the trace of `parent`, or the start of a new one.
+    fn below(parent: Option<Parent<'_>>, request_id: Option<&str>) -> Self {
         Self {
+            trace_id: parent.map_or_else(new_trace_id, |parent| parent.trace_id.to_owned()),
             span_id: new_span_id(),
-            flags: "01".into(),
-            request_id: uuid::Uuid::now_v7().to_string(),
-            trace_id,
+            flags: parent.map_or("01", |parent| parent.flags).to_owned(),
+            request_id: request_id.map_or_else(new_request_id, str::to_owned),
         }
-    }
-
-    /// Goes on where `traceparent` stands, without a span of its own: what is called or written hangs at the span that it
-    /// names. A fresh trace when it is absent or malformed.
-    pub fn continued(traceparent: &str) -> Self {
-        match parse_traceparent(traceparent) {
-            Some(parent) => Self {
-                trace_id: parent.trace_id.to_owned(),
-                span_id: parent.span_id.to_owned(),
-                flags: parent.flags.to_owned(),
-                ..Self::fresh()
-            },
-            None => Self::fresh(),
-        }
-    }
-
-    /// `span` as a part of the trace of `traceparent`, or as the start of a new one. The span's field `trace_id` is set.
-    pub fn of(span: &Span, traceparent: &str) -> Self {
-        let mut context = Self::continued(traceparent);
-        context.span_id = new_span_id();
-        if export::is_on() {
-            if let Some(parent) = parse_traceparent(traceparent).and_then(Parent::span_context) {
-                // Refused only where the span is not exported.
-                let _ = span.set_parent(export::remote(parent));
-            }
-            let started = span.context();
-            let started = started.span();
-            if started.span_context().is_valid() {
-                context.stand_at(started.span_context());
-            }
-        }
-        span.record("trace_id", &context.trace_id);
-        context
-    }
-
-    /// `span` as a part of the trace of a request, whose request id it takes over. The span's fields `trace_id` and
-    /// `request_id` are set.
-    pub fn of_request(span: &Span, headers: &HeaderMap) -> Self {
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let mut context = Self::of(span, text(&TRACEPARENT).unwrap_or_default());
-        if let Some(request_id) = text(&REQUEST_ID)
-            && (1..=128).contains(&request_id.len())
-            && request_id.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            context.request_id = request_id.to_owned();
-        }
-        span.record("request_id", &context.request_id);
-        context
     }
 
     fn stand_at(&mut self, span: &SpanContext) {
         self.trace_id = span.trace_id().to_string();
         self.span_id = span.span_id().to_string();
         self.flags = format!("{:02x}", span.trace_flags());
+    }
+}
+
+impl TraceContext {
+    /// The start of a new trace.
+    pub fn fresh() -> Self {
+        Self(Arc::new(Ids::below(None, None)))
+    }
+
+    /// Goes on where `traceparent` stands, without a span of its own: what is called or written hangs at the span that it
+    /// names. A fresh trace when it is absent or malformed.
+    pub fn continued(traceparent: &str) -> Self {
+        let parent = parse_traceparent(traceparent);
+        let mut ids = Ids::below(parent, None);
+        if let Some(parent) = parent {
+            parent.span_id.clone_into(&mut ids.span_id);
+        }
+        Self(Arc::new(ids))
+    }
+
+    /// `span` as a part of the trace of `traceparent`, or as the start of a new one. The span's field `trace_id` is set.
+    pub fn of(span: &Span, traceparent: &str) -> Self {
+        Self::named(span, traceparent, None)
+    }
+
+    fn named(span: &Span, traceparent: &str, request_id: Option<&str>) -> Self {
+        let parent = parse_traceparent(traceparent);
+        let mut ids = Ids::below(parent, request_id);
+        if export::is_on() {
+            if let Some(parent) = parent.and_then(Parent::span_context) {
+                // Refused only where the span is not exported.
+                let _ = span.set_parent(export::remote(parent));
+            }
+            let started = span.context();
+            let started = started.span();
+            if started.span_context().is_valid() {
+                ids.stand_at(started.span_context());
+            }
+        }
+        span.record("trace_id", &ids.trace_id);
+        Self(Arc::new(ids))
+    }
+
+    /// `span` as a part of the trace of a request, whose request id it takes over. The span's fields `trace_id` and
+    /// `request_id` are set.
+    pub fn of_request(span: &Span, headers: &HeaderMap) -> Self {
+        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let is_good = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        let request_id = text(&REQUEST_ID).filter(is_good);
+        let context = Self::named(span, text(&TRACEPARENT).unwrap_or_default(), request_id);
+        span.record("request_id", context.request_id());
+        context
     }
 
     /// What the current task works for, if anything.
@@ -177,17 +185,23 @@ impl TraceContext {
 
     /// The header value for what is called or written on behalf of this one.
     pub fn traceparent(&self) -> String {
-        format!("00-{}-{}-{}", self.trace_id, self.span_id, self.flags)
+        let Ids {
+            trace_id,
+            span_id,
+            flags,
+            ..
+        } = &*self.0;
+        format!("00-{trace_id}-{span_id}-{flags}")
     }
 
     /// 32 hexadecimal digits.
     pub fn trace_id(&self) -> &str {
-        &self.trace_id
+        &self.0.trace_id
     }
 
     /// The caller's `X-Request-Id`, or one made here.
     pub fn request_id(&self) -> &str {
-        &self.request_id
+        &self.0.request_id
     }
 }
 
@@ -204,7 +218,8 @@ pub fn outbound_headers() -> HeaderMap {
     let task = TraceContext::current();
     let mut context = task.clone();
     if let Some(span) = export::current() {
-        context.get_or_insert_with(TraceContext::fresh).stand_at(&span);
+        let context = context.get_or_insert_with(TraceContext::fresh);
+        Arc::make_mut(&mut context.0).stand_at(&span);
     }
     if let Some(value) = context.and_then(|context| HeaderValue::try_from(context.traceparent()).ok()) {
         headers.insert(TRACEPARENT, value);
@@ -213,6 +228,20 @@ pub fn outbound_headers() -> HeaderMap {
         headers.insert(REQUEST_ID, value);
     }
     headers
+}
+
+// Of the thread's generator: the system's own would be a call of the kernel for each.
+fn new_trace_id() -> String {
+    format!("{:032x}", rand::random::<u128>().max(1))
+}
+
+/// A UUID of version 7.
+fn new_request_id() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(since.as_millis()).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random())
+        .into_uuid()
+        .to_string()
 }
 
 fn new_span_id() -> String {

@@ -12,7 +12,10 @@
 pub mod access;
 pub mod chance;
 pub mod collector;
+pub mod log;
 pub mod schemas;
+pub mod values;
+pub mod walker;
 
 use std::future::Future;
 use std::net::TcpListener;

@@ -11,7 +11,7 @@ use valerix_kit::money::Money;
 use crate::order::Order;
 use crate::saga::commands::Action;
 use crate::saga::reply::Reply;
-use crate::saga::state::{Input, Reason};
+use crate::saga::state::Input;
 
 /// Announcements for everyone.
 pub const ORDER_EVENTS: &str = "order.events";
@@ -114,7 +114,7 @@ pub fn announcement_payload(order: &Order) -> Value {
         quantity: order.quantity,
         amount_minor: order.amount.as_ref().map(Money::amount_minor),
         currency: order.amount.as_ref().map(Money::currency),
-        reason: order.state.reason().map(Reason::name),
+        reason: order.reason(),
     })
 }
 
@@ -166,6 +166,7 @@ mod tests {
 
     use super::*;
     use crate::saga::commands::Announcement;
+    use crate::saga::state::Reason;
 
     #[test]
     fn what_is_published_is_described_and_older_events_are_still_understood() {

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::order::Applied;
 use crate::saga::commands::Action;
-use crate::saga::state::{Reason, State};
+use crate::saga::state::State;
 use crate::store::{Open, Store};
 
 /// Pause between two looks at what is open.
@@ -38,7 +38,7 @@ impl Metrics {
             orders: IntCounterVec::new(
                 Opts::new(
                     "orders_total",
-                    "Orders by the status they reached and, where they were cancelled, why",
+                    "Orders by the status they reached and, where they were cancelled or of a probe, why",
                 ),
                 &["status", "reason"],
             )?,
@@ -143,13 +143,13 @@ impl Metrics {
         if applied.before.is_terminal() || !order.state.is_terminal() {
             return;
         }
-        let reason = order.state.reason().map_or("", Reason::name);
+        let reason = order.reason().unwrap_or_default();
         self.orders.with_label_values(&[order.state.name(), reason]).inc();
         if applied.before != State::Refunding {
             let seconds = (Utc::now() - order.created_at).as_seconds_f64();
             self.processing.observe(seconds.max(0.0));
         }
-        if let (State::Confirmed, Some(money)) = (order.state, &order.amount) {
+        if let (State::Confirmed, Some(money), false) = (order.state, &order.amount, order.probe) {
             let amount = u64::try_from(money.amount_minor()).unwrap_or_default();
             self.revenue.with_label_values(&[money.currency()]).inc_by(amount);
         }

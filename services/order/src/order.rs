@@ -5,7 +5,7 @@ use uuid::Uuid;
 use valerix_kit::item::ItemId;
 use valerix_kit::money::Money;
 
-use crate::saga::state::State;
+use crate::saga::state::{Reason, State};
 
 /// One order, as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Order {
     pub quantity: i32,
     /// Inventory is to be slow about it over HTTP.
     pub gremlin: bool,
+    /// The probe of a chaos experiment placed it: it goes the whole way and buys nothing.
+    pub probe: bool,
     /// Where it stands.
     pub state: State,
     /// What it costs, once inventory has said so.
@@ -34,12 +36,23 @@ pub struct Order {
 
 /// Whose the orders are that nobody signed in has placed.
 pub const ANONYMOUS: &str = "anonymous";
+/// Why an order that the probe of a chaos experiment placed does not stay sold.
+pub const PROBE: &str = "PROBE";
 
 impl Order {
     /// The user who placed it; `None`: a guest.
     #[must_use]
     pub fn user_id(&self) -> Option<Uuid> {
         self.principal.strip_prefix("user:")?.parse().ok()
+    }
+
+    /// Why it is not, or does not stay, sold, as answers and announcements say it.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        match self.state {
+            State::Refunding | State::Refunded => self.probe.then_some(PROBE),
+            state => state.reason().map(Reason::name),
+        }
     }
 }
 
@@ -56,6 +69,8 @@ pub struct NewOrder {
     pub quantity: i32,
     /// Inventory is to be slow about it over HTTP.
     pub gremlin: bool,
+    /// The probe of a chaos experiment places it.
+    pub probe: bool,
 }
 
 /// What became of an input.

@@ -1,9 +1,10 @@
-//! Keeps orders moving whatever was lost: sends due commands as events and cancels orders that have expired. Reads the
-//! clock of Postgres alone; writes through `store`. Several replicas may sweep at once.
+//! Keeps orders moving whatever was lost: sends due commands as events, cancels orders that have expired and refunds those
+//! that a probe has placed. Reads the clock of Postgres alone; writes through `store`. Several replicas may sweep at once.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::saga::moves::Moves;
 use crate::saga::state::Input;
@@ -41,8 +42,9 @@ impl Sweeper {
         }
     }
 
-    /// One look: sends everything that is due, cancels everything that has expired. A row that cannot be dealt with is
-    /// counted and passed over, so that it holds nobody else up.
+    /// One look, by Postgres' clock, which may have been set: cancels everything that has expired, refunds what probes have
+    /// bought, sends everything that is due. A row that cannot be dealt with is counted and passed over, so that it holds
+    /// nobody else up.
     ///
     /// # Errors
     /// When Postgres is away; the next round tries again.
@@ -51,17 +53,25 @@ impl Sweeper {
         loop {
             let expired = self.store.expired(last, BATCH).await?;
             for (_, order) in &expired {
-                match self.store.apply(*order, Input::Expired, None).await {
-                    Ok(applied) => self.moves.committed(&applied),
-                    Err(error) if error.is_unavailable() => return Err(error),
-                    Err(error) => self.pass_over("expire", &error),
-                }
+                self.take_in(*order, Input::Expired, "expire").await?;
             }
             last = expired.last().copied();
             if expired.len() < FULL {
                 break;
             }
         }
+        let mut last = None;
+        loop {
+            let probes = self.store.confirmed_probes(last, BATCH).await?;
+            for order in &probes {
+                self.take_in(*order, Input::RefundAsked, "refund").await?;
+            }
+            last = probes.last().copied();
+            if probes.len() < FULL {
+                break;
+            }
+        }
+        self.store.recall_postponed().await?;
         loop {
             let sent = self.store.send_due(BATCH).await?;
             for error in &sent.failed {
@@ -74,6 +84,15 @@ impl Sweeper {
                 return Ok(());
             }
         }
+    }
+
+    async fn take_in(&self, order: Uuid, input: Input, step: &'static str) -> Result<(), StoreError> {
+        match self.store.apply(order, input, None).await {
+            Ok(applied) => self.moves.committed(&applied),
+            Err(error) if error.is_unavailable() => return Err(error),
+            Err(error) => self.pass_over(step, &error),
+        }
+        Ok(())
     }
 
     fn pass_over(&self, step: &'static str, error: &StoreError) {

@@ -82,11 +82,9 @@ impl Sweeper {
         if free == 0 {
             return Ok(true);
         }
-        let taken = self
-            .settlement
-            .store
-            .take_due(i64::try_from(free).unwrap_or(i64::MAX))
-            .await?;
+        let store = &self.settlement.store;
+        store.recall_postponed().await?;
+        let taken = store.take_due(i64::try_from(free).unwrap_or(i64::MAX)).await?;
         let full = taken.len() == free;
         for due in taken {
             match due {

@@ -105,3 +105,13 @@ pub const POLICY_FILE: &str = "policy.v1.json";
 pub const FAULTS_FILE: &str = "faults.json";
 /// File name of the runtime document in the mounted folder.
 pub const RUNTIME_FILE: &str = "runtime.json";
+/// Header of the requests by which a chaos experiment asks whether the system is well; its value names the run as
+/// `namespace/experiment/run`. Anybody can send it, so whoever obeys it makes a request worth less and never more.
+///
+/// ```
+/// use valerix_policy::PROBE_HEADER;
+///
+/// let headers = [("accept", "*/*"), (PROBE_HEADER, "shop/inventory-slow/1")];
+/// assert!(headers.iter().any(|(name, _)| *name == "valerix-probe"));
+/// ```
+pub const PROBE_HEADER: &str = "valerix-probe";

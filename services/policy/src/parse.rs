@@ -133,13 +133,15 @@ fn deserialize<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, Vec<String>), Po
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
     let document = serde_ignored::deserialize(tracked, &mut note).map_err(|error: serde_json::Error| {
-        if error.is_data() {
-            PolicyError::Shape {
-                path: track.path().to_string(),
-                message: error.to_string(),
-            }
+        // All of it is JSON, as the version was found: where a choice is wanted, the parser does not even look at a null.
+        let remedy = if error.is_data() {
+            ""
         } else {
-            syntax(&error)
+            "; write one of the values that the field has, or leave it out"
+        };
+        PolicyError::Shape {
+            path: track.path().to_string(),
+            message: format!("{error}{remedy}"),
         }
     })?;
     json.end().map_err(|error| syntax(&error))?;

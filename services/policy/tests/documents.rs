@@ -192,6 +192,224 @@ fn errors_name_the_place_the_value_and_the_remedy() {
     }
 }
 
+/// What people write who know other libraries, or who mistype: each is refused, with the place, the value and a remedy.
+#[test]
+fn what_nobody_would_think_of_is_refused_too() {
+    let target = |field: &str| format!(r#"{{"version": 1, "targets": [{{"name": "a", {field}}}]}}"#);
+    let inbound = |field: &str| format!(r#"{{"version": 1, "inbound": {{{field}}}}}"#);
+    let url = |url: &str| target(&format!(r#""url": "{url}""#));
+    let name = |name: &str| format!(r#"{{"version": 1, "targets": [{{"name": "{name}"}}]}}"#);
+    for (text, message) in [
+        (url("http://:80"), "targets[0].url is \"http://:80\": use http://host"),
+        (url("http://a:"), "targets[0].url is \"http://a:\""),
+        (url("http://a:0"), "targets[0].url is \"http://a:0\""),
+        (url("http://a:65536"), "targets[0].url is \"http://a:65536\""),
+        (url("http://a:http/x"), "targets[0].url is \"http://a:http/x\""),
+        (url("http://a:+80"), "targets[0].url is \"http://a:+80\""),
+        (url("http://[::1"), "targets[0].url is \"http://[::1\""),
+        (url("http://[a]:80"), "targets[0].url is \"http://[a]:80\""),
+        (url("http://[::1]80"), "targets[0].url is \"http://[::1]80\""),
+        (url("http://a,b"), "targets[0].url is \"http://a,b\""),
+        (url("http://${HOST}"), "targets[0].url is \"http://${HOST}\""),
+        (url("http://a b"), "targets[0].url is \"http://a b\""),
+        (url("http://a?b"), "targets[0].url is \"http://a?b\""),
+        (url("http:/a"), "targets[0].url is \"http:/a\""),
+        (url("HTTP://a"), "targets[0].url is \"HTTP://a\""),
+        (url("redis://a:6379"), "targets[0].url is \"redis://a:6379\""),
+        (url("//a"), "targets[0].url is \"//a\""),
+        (name("-a"), "targets[0].name is \"-a\": use 1 to 63"),
+        (name("a_b"), "targets[0].name is \"a_b\""),
+        (name("a.b"), "targets[0].name is \"a.b\""),
+        (
+            target(r#""timeout": {"request": "0s"}"#),
+            "targets[0].timeout.request is 0s: use a duration from 1ms",
+        ),
+        (
+            target(r#""timeout": {"attempt": 500}"#),
+            "targets[0].timeout.attempt: invalid type: integer",
+        ),
+        (
+            target(r#""timeout": {"connect": "1.5s"}"#),
+            "targets[0].timeout.connect: invalid duration \"1.5s\"",
+        ),
+        (
+            target(r#""timeout": {"connect": "PT1S"}"#),
+            "targets[0].timeout.connect: invalid duration \"PT1S\"",
+        ),
+        (target(r#""timeout": "1s""#), "targets[0].timeout: invalid type: string"),
+        (
+            target(r#""retry": {"maxAttempts": -1}"#),
+            "targets[0].retry.maxAttempts: invalid value",
+        ),
+        (
+            target(r#""retry": {"maxAttempts": 1.5}"#),
+            "targets[0].retry.maxAttempts: invalid type",
+        ),
+        (
+            target(r#""retry": {"backoff": {"base": "2s", "max": "1s"}}"#),
+            "targets[0].retry.backoff.max is 1s: use at least backoff.base (2s)",
+        ),
+        (
+            target(r#""retry": {"budget": {"percent": 101}}"#),
+            "targets[0].retry.budget.percent is 101",
+        ),
+        (
+            target(r#""bulkhead": {"maxConcurrent": 0}"#),
+            "targets[0].bulkhead.maxConcurrent is 0",
+        ),
+        (
+            target(r#""bulkhead": {"maxWait": "25h"}"#),
+            "targets[0].bulkhead.maxWait is 25h",
+        ),
+        (
+            target(r#""circuitBreaker": {"failureRatePercent": 0.5}"#),
+            "targets[0].circuitBreaker.failureRatePercent: invalid type",
+        ),
+        (
+            target(r#""circuitBreaker": {"openDuration": "1m", "maxOpenDuration": "1s"}"#),
+            "targets[0].circuitBreaker.maxOpenDuration is 1s: use a duration from openDuration (1m)",
+        ),
+        (
+            target(r#""circuitBreaker": {"window": {"type": "Calls"}}"#),
+            "targets[0].circuitBreaker.window.type: unknown variant `Calls`",
+        ),
+        (
+            target(r#""idempotentRoutes": ["POST api"]"#),
+            "targets[0].idempotentRoutes[0] is \"POST api\": invalid route",
+        ),
+        (
+            target(r#""idempotentRoutes": ["post /api"]"#),
+            "targets[0].idempotentRoutes[0] is \"post /api\"",
+        ),
+        (
+            inbound(r#""rateLimit": {"rules": [{"name": "a", "requests": 0, "window": "1s"}]}"#),
+            "inbound.rateLimit.rules[0].requests is 0",
+        ),
+        (
+            inbound(r#""rateLimit": {"rules": [{"name": "a", "requests": 5, "window": "1ms"}]}"#),
+            "inbound.rateLimit.rules[0].window is 1ms: use a duration from 100ms",
+        ),
+        (
+            inbound(
+                r#""rateLimit": {"rules": [{"name": "a", "requests": 5, "window": "1s", "key": {"type": "Header"}}]}"#,
+            ),
+            "inbound.rateLimit.rules[0].key.name is \"\": name the header",
+        ),
+        (
+            inbound(r#""rateLimit": {"rules": [{"name": "a", "requests": 5, "window": "1s", "routes": ["*"]}]}"#),
+            "inbound.rateLimit.rules[0].routes[0] is \"*\": invalid route",
+        ),
+        (inbound(r#""rateLimit": [{"name": "a"}]"#), "inbound.rateLimit"),
+        (inbound(r#""concurrency": {"max": 0}"#), "inbound.concurrency.max is 0"),
+        (
+            inbound(r#""concurrency": {"type": "Adaptive", "min": 9, "max": 5}"#),
+            "inbound.concurrency.min is 9: use a number from 1 to 5",
+        ),
+        (
+            inbound(r#""concurrency": {"queueTimeout": "61s"}"#),
+            "inbound.concurrency.queueTimeout is 1m1s",
+        ),
+        (inbound(r#""timeout": "0s""#), "inbound.timeout is 0s"),
+        (
+            inbound(r#""idempotency": {"ttl": "59s"}"#),
+            "inbound.idempotency.ttl is 59s",
+        ),
+        (r#"{"version": "1"}"#.to_owned(), "version is \"1\""),
+        (
+            r#"{"version": 1, "targets": null}"#.to_owned(),
+            "targets: invalid type: null",
+        ),
+        (
+            r#"{"version": 1, "targets": {"a": {}}}"#.to_owned(),
+            "targets: invalid type: map",
+        ),
+        (
+            r#"{"version": 1, "targets": [null]}"#.to_owned(),
+            "targets[0]: invalid type: null",
+        ),
+        (
+            r#"{"version": 1, "mode": null}"#.to_owned(),
+            "mode: expected value at line 1 column 24; write one of the values",
+        ),
+        (
+            r#"{"version": 1, "chaos": {"admission": "allowed"}}"#.to_owned(),
+            "chaos.admission: unknown variant `allowed`",
+        ),
+        (r#"{"version": 1} {}"#.to_owned(), "trailing characters"),
+        ("\u{feff}{\"version\": 1}".to_owned(), "line 1"),
+    ] {
+        let (_, said) = error(&text);
+        assert!(said.contains(message), "{text}: {said}");
+    }
+    for good in [
+        "http://a",
+        "https://a.b:65535/c/d",
+        "http://[::1]:80",
+        "http://10.0.0.1",
+        "http://a_b-c",
+    ] {
+        let parsed = Policy::parse(url(good).as_bytes());
+        assert!(parsed.is_ok(), "{good}: {parsed:?}");
+    }
+}
+
+#[test]
+fn faults_out_of_bounds_are_refused() {
+    let entry = |field: &str, fault: &str| {
+        format!(
+            r#"{{"version": 1, "faults": [{{"run": "r", "podUIDs": ["u"], "duration": "60s",
+            "notAfter": "2026-11-21T10:01:45Z", "intentAt": "2026-11-21T10:00:00Z"{field}, "fault": {fault}}}]}}"#
+        )
+    };
+    let fault = |fault: &str| entry("", fault);
+    for (text, message) in [
+        (
+            fault(r#"{"latency": {"delay": "0s"}}"#),
+            "faults[0].fault.latency.delay is 0s",
+        ),
+        (
+            fault(r#"{"latency": {"delay": "1s", "jitter": "2s"}}"#),
+            "faults[0].fault.latency.jitter is 2s: use at most latency.delay (1s)",
+        ),
+        (
+            fault(r#"{"latency": {"delay": "1s", "percent": 0}}"#),
+            "faults[0].fault.latency.percent is 0",
+        ),
+        (
+            fault(r#"{"errors": {"status": 200}}"#),
+            "faults[0].fault.errors.status is 200",
+        ),
+        (
+            fault(r#"{"errors": {"percent": 101}}"#),
+            "faults[0].fault.errors.percent is 101",
+        ),
+        (
+            fault(r#"{"abort": {"routes": ["/a"]}}"#),
+            "faults[0].fault.abort.routes[0] is \"/a\"",
+        ),
+        (fault(r#"{"crash": {"times": 4}}"#), "faults[0].fault.crash.times is 4"),
+        (
+            fault(r#"{"partition": {"peer": ""}}"#),
+            "faults[0].fault.partition.peer is \"\": name the peer",
+        ),
+        (
+            fault(r#"{"cpuStress": {"loadPercent": 101, "workers": 1}}"#),
+            "faults[0].fault.cpuStress.loadPercent is 101",
+        ),
+        (
+            fault(r#"{"memoryStress": {"size": "65Gi"}}"#),
+            "faults[0].fault.memoryStress.size is \"65Gi\": use a quantity",
+        ),
+        (
+            entry(r#", "sparedPaths": ["alive"]"#, r#"{"refuse": {}}"#),
+            "faults[0].sparedPaths[0] is \"alive\": write a path",
+        ),
+    ] {
+        let said = Faults::parse(text.as_bytes()).unwrap_err().to_string();
+        assert!(said.contains(message), "{text}: {said}");
+    }
+}
+
 #[test]
 fn all_bounds_that_are_broken_are_named_at_once() {
     let text = r#"{"version": 1, "targets": [{"name": "A", "retry": {"maxAttempts": 0},

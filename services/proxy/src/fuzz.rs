@@ -81,9 +81,11 @@ pub fn forwarded(text: &str) {
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(','))
         .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::HOST)
         .collect();
     let mut passed = headers.clone();
     drop_hop_by_hop(&mut passed);
+    assert_eq!(passed.get(header::HOST), headers.get(header::HOST), "{headers:?}");
     for name in named.iter().chain([&CONNECTION, &TRANSFER_ENCODING, &header::UPGRADE]) {
         assert!(!passed.contains_key(name), "{name} of {headers:?}");
     }

@@ -1,7 +1,8 @@
 //! Headers that end at this hop, and those that only services may speak. Pure.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use valerix_resilience::policy::PROBE_HEADER;
 use valerix_resilience::{FieldError, Problem};
 
 /// RFC 9110, 7.6.1, and what is of one hop by older custom. `Trailer` is not among them: it names what follows the body.
@@ -18,11 +19,17 @@ const OF_ONE_HOP: [HeaderName; 7] = [
 /// The prefix of what services tell each other.
 const INTERNAL: &str = "valerix-";
 
+/// The headers that `Connection` names. `Host` is for whoever answers, whatever a sender writes.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers, &CONNECTION)
+        .filter_map(|name| HeaderName::try_from(name).ok())
+        .filter(|name| *name != HOST)
+        .collect()
+}
+
 /// Drops what is meant for this hop alone: the headers of the standard and those that `Connection` names.
 pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter_map(|name| HeaderName::try_from(name).ok())
-        .collect();
+    let named = named_by_connection(headers);
     for name in OF_ONE_HOP.iter().chain(&named) {
         headers.remove(name);
     }
@@ -31,9 +38,7 @@ pub(crate) fn drop_hop_by_hop(headers: &mut HeaderMap) {
 /// Drops what the sender of a request means for this hop alone: the headers that its `Connection` names, and there the
 /// names, but for `upgrade`. Whoever stamps headers does so after this, as the sender could name those too.
 pub fn drop_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
-        .filter_map(|name| HeaderName::try_from(name).ok())
-        .collect();
+    let named = named_by_connection(headers);
     // What is of one hop by the standard is dropped when the request is passed on, and says until then what was asked for.
     for name in named.iter().filter(|name| !OF_ONE_HOP.contains(name)) {
         headers.remove(name);
@@ -57,11 +62,12 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Drops what only services may say (deadlines, priorities, who calls): outside of them nobody is believed.
+/// Drops what only services may say (deadlines, priorities, who calls): outside of them nobody is believed. The mark of an
+/// experiment's probe stays: whoever sends it asks for less.
 pub fn drop_internal(headers: &mut HeaderMap) {
     let spoken: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with(INTERNAL))
+        .filter(|name| name.as_str().starts_with(INTERNAL) && name.as_str() != PROBE_HEADER)
         .cloned()
         .collect();
     for name in &spoken {
@@ -73,11 +79,13 @@ pub fn drop_internal(headers: &mut HeaderMap) {
 /// number, or by `chunked` alone.
 ///
 /// # Errors
-/// 400 that names the header.
+/// 400 that names the header. It ends the connection: where a request ends that tells two lengths, nobody can say, and so
+/// nothing that comes after it is read as another one.
 pub fn check_framing(headers: &HeaderMap) -> Result<(), Problem> {
     let refused = |name: &HeaderName, detail: &str| {
         let errors = vec![FieldError::new(name.as_str(), detail)];
-        Err(Problem::invalid(StatusCode::BAD_REQUEST, errors).never_retry())
+        let problem = Problem::invalid(StatusCode::BAD_REQUEST, errors).never_retry();
+        Err(problem.with_header(CONNECTION, HeaderValue::from_static("close")))
     };
     let encodings = headers.get_all(TRANSFER_ENCODING).iter();
     let mut encodings = encodings.map(HeaderValue::as_bytes);
@@ -138,7 +146,8 @@ mod tests {
     fn what_is_of_one_hop_ends_here() {
         let mut given = headers(&[
             ("connection", "close, x-secret"),
-            ("connection", "X-Other,,"),
+            ("connection", "X-Other,, host"),
+            ("host", "shop"),
             ("keep-alive", "timeout=5"),
             ("proxy-authorization", "Basic x"),
             ("te", "gzip"),
@@ -150,7 +159,10 @@ mod tests {
             ("accept", "*/*"),
         ]);
         drop_hop_by_hop(&mut given);
-        assert_eq!(given, headers(&[("trailer", "x-sum"), ("accept", "*/*")]));
+        assert_eq!(
+            given,
+            headers(&[("host", "shop"), ("trailer", "x-sum"), ("accept", "*/*")])
+        );
     }
 
     #[test]
@@ -189,10 +201,12 @@ mod tests {
         let mut given = headers(&[
             ("valerix-client", "order"),
             ("valerix-service-token", "x"),
+            ("valerix-probe-of", "x"),
+            ("valerix-probe", "shop/slow/1"),
             ("accept", "*/*"),
         ]);
         drop_internal(&mut given);
-        assert_eq!(given.len(), 1);
+        assert_eq!(given, headers(&[("valerix-probe", "shop/slow/1"), ("accept", "*/*")]));
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod local;
 mod multiplexed;
 mod outgoing;
 mod path;
+mod pool;
 mod relay;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -36,6 +37,7 @@ pub use self::headers::{check_expectation, check_framing, drop_internal, drop_na
 pub use self::local::{Local, LocalAnswer, LocalError};
 pub use self::outgoing::Sending;
 pub use self::path::check_path;
+pub use self::pool::PooledBody;
 pub use self::relay::{Relayed, relay};
 pub use self::tls::{Tls, TlsError};
 pub use self::upstream::{Answer, SendingError, Upstream};

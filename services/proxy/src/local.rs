@@ -9,7 +9,6 @@ use http::uri::Authority;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use valerix_resilience::{Deadline, Problem, Resilience, TIMEOUT_HEADER};
@@ -18,6 +17,7 @@ use crate::BoxError;
 use crate::body::{IdleBody, UploadFailure};
 use crate::connector::{Connector, Within};
 use crate::outgoing::{NotReady, Outgoing, Sending, answered, outgoing};
+use crate::pool::PooledBody;
 use crate::wire::{Place, Speaks, Wire, WireError};
 
 /// How long a connection on the same host may take.
@@ -26,7 +26,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const KEPT_IDLE: Duration = Duration::from_secs(4);
 
 /// The body of an answer: it streams. What granted an upgrade has none.
-pub type LocalAnswer = Either<IdleBody<Incoming>, Empty<Bytes>>;
+pub type LocalAnswer = Either<IdleBody<PooledBody>, Empty<Bytes>>;
 
 /// The application beside, by one of its ports. Clones share its connections.
 ///

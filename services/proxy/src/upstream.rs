@@ -9,7 +9,6 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tower::{Layer, ServiceExt};
 use valerix_resilience::{
@@ -22,6 +21,7 @@ use crate::body::{IdleBody, UploadFailure, UploadState};
 use crate::connector::{Connector, Within};
 use crate::local::{broken_off, too_large};
 use crate::outgoing::{NotReady, Outgoing, Sending, answered, outgoing};
+use crate::pool::PooledBody;
 use crate::tls::Tls;
 use crate::wire::{Place, Speaks, Wire};
 
@@ -33,7 +33,7 @@ const STREAM_PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The body of an answer: it streams, and occupies its place in the target's bulkhead until it ends.
 /// What granted an upgrade has none.
-pub type Answer = Either<TargetBody<IdleBody<Incoming>>, Empty<Bytes>>;
+pub type Answer = Either<TargetBody<IdleBody<PooledBody>>, Empty<Bytes>>;
 
 /// A service that requests are passed on to. Clones share its connections and all that was learned about it.
 ///

@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
@@ -22,11 +22,13 @@ use crate::body::{IdleBody, Replay, UploadFailure, UploadState, WireBody};
 use crate::connector::Connector;
 use crate::grpc;
 use crate::multiplexed::Multiplexed;
+use crate::pool::{Peer, Pool, PooledBody};
 use crate::tls::Tls;
 
+/// Connections to who may negotiate HTTP/2.
 const KEPT_PER_HOST: usize = 64;
 /// The most that is read ahead of one connection: bounds the head of an answer, and what a slow reader holds back.
-const READ_AHEAD: usize = 64 * 1024;
+pub(crate) const READ_AHEAD: usize = 64 * 1024;
 
 /// What is spoken to who is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +77,7 @@ pub(crate) struct Wire {
     target: Option<Arc<Target>>,
 }
 
-type Pooled = Client<Connector, WireBody>;
+type Negotiated = Client<Connector, WireBody>;
 
 #[allow(
     clippy::large_enum_variant,
@@ -87,14 +89,14 @@ enum Clients {
 }
 
 struct Plain {
-    http1: Pooled,
+    http1: Pool,
     http2: Multiplexed,
 }
 
 /// What is spoken is negotiated, HTTP/2 only where the request came by it.
 struct Secured {
-    http1: Pooled,
-    any: Pooled,
+    http1: Pool,
+    any: Negotiated,
 }
 
 /// Why there is no head of an answer.
@@ -126,7 +128,7 @@ impl WireError {
 
 impl Wire {
     pub(crate) fn new(place: Place, connector: Connector, target: Option<Arc<Target>>) -> Self {
-        let pooled = |connector: Connector| {
+        let negotiated = |connector: Connector| {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .timer(TokioTimer::new())
@@ -137,12 +139,16 @@ impl Wire {
         };
         let clients = match &place.tls {
             None => Clients::Plain(Plain {
-                http1: pooled(connector.clone()),
+                http1: Pool::new(connector.clone(), Scheme::HTTP, place.kept_idle),
                 http2: Multiplexed::new(connector),
             }),
             Some(tls) => Clients::Secured(Secured {
-                http1: pooled(connector.clone().secured(tls.clone(), false)),
-                any: pooled(connector.secured(tls.clone(), true)),
+                http1: Pool::new(
+                    connector.clone().secured(tls.clone(), false),
+                    Scheme::HTTPS,
+                    place.kept_idle,
+                ),
+                any: negotiated(connector.secured(tls.clone(), true)),
             }),
         };
         Self {
@@ -162,79 +168,93 @@ impl Wire {
         }
     }
 
-    /// The request as it is sent by HTTP/2 or not, to `address` where one was chosen.
-    fn request(&self, request: Request<Replay>, http2: bool) -> Result<Request<WireBody>, WireError> {
-        let (mut parts, body) = request.into_parts();
-        let chosen = parts.extensions.remove::<ChosenAddress>().filter(|_| !http2);
-        let named = named(&parts);
-        let place = || {
-            self.authority
-                .clone()
-                .or_else(|| named.clone())
-                .ok_or(WireError::NoHost)
-        };
-        let authority = match (chosen, &named) {
-            // The pool of HTTP/1.1 keeps connections by what the request names.
-            (Some(ChosenAddress(address)), _) => {
-                Authority::try_from(address.to_string()).map_err(|error| WireError::Address(error.into()))?
-            }
-            // By HTTP/2 the host is told as a part of the address.
-            (None, Some(named)) if http2 && self.host.is_none() => named.clone(),
-            _ => place()?,
+    /// The host that requests go to, for one that names none or is not asked.
+    fn place(&self, named: Option<&Authority>) -> Result<Authority, WireError> {
+        self.authority
+            .clone()
+            .or_else(|| named.cloned())
+            .ok_or(WireError::NoHost)
+    }
+
+    /// Makes a request one of HTTP/1.1, and says who gets it.
+    fn as_http1(&self, parts: &mut Parts, body: &WireBody) -> Result<Peer, WireError> {
+        let peer = match parts.extensions.remove::<ChosenAddress>() {
+            Some(ChosenAddress(address)) => Peer::Address(address),
+            None => Peer::Host(match &self.authority {
+                Some(authority) => authority.clone(),
+                None => named(parts).ok_or(WireError::NoHost)?,
+            }),
         };
         match &self.host {
-            _ if http2 => drop(parts.headers.remove(HOST)),
             Some(host) => drop(parts.headers.insert(HOST, host.clone())),
             None if !parts.headers.contains_key(HOST) => {
-                let host = named.clone().map_or_else(place, Ok)?;
+                let host = named(parts).map_or_else(|| self.place(None), Ok)?;
                 let host = HeaderValue::from_str(host.as_str()).map_err(|error| WireError::Address(error.into()))?;
                 parts.headers.insert(HOST, host);
             }
             None => {}
         }
-        let secured = matches!(*self.clients, Clients::Secured(_));
         let path = parts.uri.path_and_query().cloned();
-        parts.uri = Uri::builder()
-            .scheme(if secured { Scheme::HTTPS } else { Scheme::HTTP })
-            .authority(authority)
-            .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
-            .build()
-            .map_err(WireError::Address)?;
-        parts.version = if http2 && !secured {
-            Version::HTTP_2
-        } else {
-            Version::HTTP_11
-        };
-        if let Ok(Some(left)) = Deadline::from_headers(&parts.headers) {
-            grpc::shorten(&mut parts.headers, left);
-        }
-        let body = body.open().ok_or(WireError::Taken)?;
+        parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        parts.version = Version::HTTP_11;
         // Otherwise a GET whose body does not tell its length would be sent without it.
-        if !tells_length(&body) && !http2 {
+        if !tells_length(body) {
             parts
                 .headers
                 .insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        Ok(Request::from_parts(parts, body))
+        Ok(peer)
     }
 
-    async fn send(&self, request: Request<Replay>, http2: bool) -> Result<Response<Incoming>, WireError> {
-        let address = request.extensions().get::<ChosenAddress>().map(|chosen| chosen.0);
-        let request = self.request(request, http2)?;
-        let pooled = match &*self.clients {
-            Clients::Plain(plain) if http2 => return plain.http2.send(address, request).await,
+    /// Makes a request one of HTTP/2, or, where it is `negotiated`, one of what that comes to.
+    fn as_http2(&self, parts: &mut Parts, negotiated: bool) -> Result<(), WireError> {
+        let named = named(parts);
+        parts.headers.remove(HOST);
+        // The host is told as a part of the address.
+        let authority = match named {
+            Some(named) if self.host.is_none() => named,
+            named => self.place(named.as_ref())?,
+        };
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = Uri::builder()
+            .scheme(if negotiated { Scheme::HTTPS } else { Scheme::HTTP })
+            .authority(authority)
+            .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+            .build()
+            .map_err(WireError::Address)?;
+        parts.version = if negotiated { Version::HTTP_11 } else { Version::HTTP_2 };
+        Ok(())
+    }
+
+    async fn send(&self, request: Request<Replay>, http2: bool) -> Result<Response<PooledBody>, WireError> {
+        let (mut parts, body) = request.into_parts();
+        if let Ok(Some(left)) = Deadline::from_headers(&parts.headers) {
+            grpc::shorten(&mut parts.headers, left);
+        }
+        let streamed = matches!(body, Replay::Once(_));
+        let body = body.open().ok_or(WireError::Taken)?;
+        let http1 = match &*self.clients {
+            Clients::Plain(plain) if http2 => {
+                let address = parts.extensions.remove::<ChosenAddress>().map(|chosen| chosen.0);
+                self.as_http2(&mut parts, false)?;
+                let answer = plain.http2.send(address, Request::from_parts(parts, body)).await?;
+                return Ok(answer.map(PooledBody::from));
+            }
             Clients::Plain(plain) => &plain.http1,
             // What was negotiated is known too late to say how long such a body is.
-            Clients::Secured(secured) if request.method() == Method::GET && !tells_length(request.body()) => {
-                &secured.http1
+            Clients::Secured(secured) if parts.method == Method::GET && !tells_length(&body) => &secured.http1,
+            Clients::Secured(secured) if http2 => {
+                self.as_http2(&mut parts, true)?;
+                let answer = secured.any.request(Request::from_parts(parts, body)).await;
+                return Ok(answer.map_err(pool_error)?.map(PooledBody::from));
             }
-            Clients::Secured(secured) if http2 => &secured.any,
             Clients::Secured(secured) => &secured.http1,
         };
-        pooled.request(request).await.map_err(pool_error)
+        let peer = self.as_http1(&mut parts, &body)?;
+        http1.send(peer, Request::from_parts(parts, body), streamed).await
     }
 
-    async fn exchange(self, mut request: Request<Replay>) -> Result<Response<IdleBody<Incoming>>, WireError> {
+    async fn exchange(self, mut request: Request<Replay>) -> Result<Response<IdleBody<PooledBody>>, WireError> {
         let on_wire = request.extensions_mut().remove::<OnWire>();
         let http2 = self.by_http2(on_wire.as_ref());
         let upload = on_wire.as_ref().and_then(|on_wire| on_wire.upload.clone());
@@ -271,9 +291,9 @@ impl Wire {
 /// Waits for the first message of an answer of gRPC or for its end: a server that says UNAVAILABLE in place of messages has
 /// told nobody anything yet. One that takes its time for the first of many is not waited for longer than an attempt can bear.
 async fn with_beginning(
-    mut answer: Response<IdleBody<Incoming>>,
+    mut answer: Response<IdleBody<PooledBody>>,
     target: &Target,
-) -> Result<Response<IdleBody<Incoming>>, WireError> {
+) -> Result<Response<IdleBody<PooledBody>>, WireError> {
     let patience = target.timeouts().attempt.get() / 2;
     let ended = match tokio::time::timeout(patience, answer.body_mut().begin()).await {
         Ok(begun) => begun.map_err(WireError::Exchange)?.cloned(),
@@ -290,7 +310,7 @@ fn tells_length(body: &WireBody) -> bool {
 }
 
 /// The host that a request names: by HTTP/2 in its address, else in its header.
-fn named(parts: &http::request::Parts) -> Option<Authority> {
+fn named(parts: &Parts) -> Option<Authority> {
     let header = || Authority::try_from(parts.headers.get(HOST)?.as_bytes()).ok();
     parts.uri.authority().cloned().or_else(header)
 }
@@ -315,7 +335,7 @@ fn pool_error(error: hyper_util::client::legacy::Error) -> WireError {
 }
 
 impl Service<Request<Replay>> for Wire {
-    type Response = Response<IdleBody<Incoming>>;
+    type Response = Response<IdleBody<PooledBody>>;
     type Error = WireError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, WireError>> + Send>>;
 

@@ -1,7 +1,7 @@
 //! The shop's own experiments, ready to apply: one fault each, all judged by the shop's promise that an order is accepted
 //! whatever stands behind it.
 
-use super::{duration, experiment, orders_accepted};
+use super::{duration, experiment, experiments::orders_accepted};
 use anyhow::Result;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use valerix_crds::{

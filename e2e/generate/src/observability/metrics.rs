@@ -1,6 +1,9 @@
 //! The table of metrics and the page that is made of it. A test looks for each of them in the sources, and for each of
 //! the sources' in the table.
 
+mod shop;
+mod valerix;
+
 use super::rules;
 use crate::Files;
 use std::fmt::Write as _;
@@ -70,392 +73,27 @@ pub const SOURCES: &[Source] = &[
     Source {
         title: "Operator (`:8080/metrics`)",
         says: "",
-        metrics: &[
-            gauge("valerix_leader", &[], "1 while this process leads, else 0"),
-            gauge("valerix_build_info", &["version"], "always 1; which version runs"),
-            counter(
-                "valerix_reconciles_total",
-                &["controller", "result"],
-                "reconciles; `result` is `Success` or the category of the failure",
-            ),
-            histogram(
-                "valerix_reconcile_duration_seconds",
-                &["controller", "result"],
-                "how long they took",
-            ),
-            gauge(
-                "valerix_reconciles_waiting",
-                &["controller"],
-                "objects that wait for a place to be reconciled",
-            ),
-            counter(
-                "valerix_api_writes_total",
-                &["controller", "write"],
-                "requests that change something, by what they change; at rest none",
-            ),
-            counter(
-                "valerix_api_requests_total",
-                &["method", "status"],
-                "every request to the API server; `status` is `none` where there was no answer",
-            ),
-            gauge(
-                "valerix_watch_opened_timestamp_seconds",
-                &["resource"],
-                "when the API server last accepted a watch; each is opened anew every 30 seconds",
-            ),
-            counter(
-                "valerix_watch_errors_total",
-                &["kind"],
-                "watches that failed and were opened again",
-            ),
-            gauge("valerix_cached_objects", &["kind"], "objects in the caches"),
-            counter(
-                "valerix_invalid_objects_total",
-                &["kind"],
-                "objects that could not be read",
-            ),
-            gauge(
-                "valerix_resource_condition",
-                &["kind", "namespace", "name", "condition", "status"],
-                "1 for the status that a condition has now, of up to 2,000 objects of each kind",
-            ),
-            gauge(
-                "valerix_evidence_age_seconds",
-                &["namespace", "name"],
-                "time since that pod of a service answered the operator that has been silent longest; with nothing new a pod answers every 120 seconds",
-            ),
-            counter("valerix_chaos_runs_total", &["type", "verdict"], "runs that ended"),
-            gauge(
-                "valerix_backup_last_success_timestamp_seconds",
-                &["namespace", "policy"],
-                "when the newest archive was stored; before the first, when the policy was made",
-            ),
-            gauge("valerix_backup_archive_bytes", &["namespace", "policy"], "its size"),
-            gauge(
-                "valerix_backup_archives",
-                &["namespace", "policy"],
-                "archives that the policy's records tell of",
-            ),
-            gauge(
-                "valerix_backup_duration_seconds",
-                &["namespace", "policy"],
-                "how long the run took that stored the newest archive",
-            ),
-            gauge(
-                "valerix_backup_verified_timestamp_seconds",
-                &["namespace", "policy"],
-                "when the newest archive was stored that a trial restore has verified; not there before the first",
-            ),
-            gauge(
-                "valerix_backup_restore_seconds",
-                &["namespace", "policy"],
-                "how long fetching and restoring took in the last trial restore; not there before the first",
-            ),
-            gauge(
-                "valerix_restore_failed",
-                &["namespace", "restore"],
-                "1 for a Restore that has failed",
-            ),
-            gauge(
-                "valerix_restore_completed_timestamp_seconds",
-                &["namespace", "restore"],
-                "when it ended; 0 while it has not",
-            ),
-        ],
+        metrics: valerix::OPERATOR,
     },
     Source {
         title: "Every service that links the library (`:9090/metrics`)",
         says: "",
-        metrics: &[
-            gauge(
-                "resilience_circuit_state",
-                &["target", "state"],
-                "1 for the state of a target's circuit: `Closed`, `Open`, `HalfOpen`",
-            ),
-            counter("resilience_calls_total", &["target", "outcome"], "attempts by outcome"),
-            histogram(
-                "resilience_call_duration_seconds",
-                &["target"],
-                "how long attempts took",
-            ),
-            histogram(
-                "resilience_request_duration_seconds",
-                &["class"],
-                "inbound requests, by the first digit of their status",
-            ),
-            counter("resilience_retries_total", &["target", "reason"], "repetitions"),
-            counter(
-                "resilience_retries_refused_total",
-                &["target"],
-                "repetitions that the budget refused",
-            ),
-            gauge(
-                "resilience_retry_budget_remaining",
-                &["target"],
-                "repetitions that are left",
-            ),
-            counter(
-                "resilience_failovers_total",
-                &["target", "reason"],
-                "attempts that went on to another address at once",
-            ),
-            counter(
-                "resilience_hedges_total",
-                &["target"],
-                "attempts sent beside a slow one",
-            ),
-            counter(
-                "resilience_ejections_total",
-                &["target"],
-                "addresses left alone for failing in a row",
-            ),
-            counter("resilience_timeouts_total", &["kind"], "times that ran out"),
-            gauge(
-                "resilience_bulkhead_inflight",
-                &["target"],
-                "calls under way to a target",
-            ),
-            gauge(
-                "resilience_bulkhead_limit",
-                &["target"],
-                "calls at a time that it may have",
-            ),
-            counter(
-                "resilience_bulkhead_decisions_total",
-                &["target", "decision"],
-                "places that were asked for",
-            ),
-            gauge("resilience_concurrency_inflight", &[], "requests under way"),
-            gauge("resilience_concurrency_queued", &[], "requests that wait for a place"),
-            gauge(
-                "resilience_concurrency_limit",
-                &[],
-                "requests at a time that there may be",
-            ),
-            counter(
-                "resilience_concurrency_decisions_total",
-                &["priority", "decision"],
-                "places that were asked for",
-            ),
-            counter(
-                "resilience_ratelimit_decisions_total",
-                &["rule", "decision"],
-                "requests under a limit",
-            ),
-            counter(
-                "resilience_ratelimit_redis_calls_total",
-                &["result"],
-                "times that Redis was asked for shared limits",
-            ),
-            counter(
-                "resilience_ratelimit_local_decisions_total",
-                &["rule"],
-                "requests of a shared limit that the local share decided",
-            ),
-            gauge(
-                "resilience_ratelimit_degraded",
-                &["rule"],
-                "1 while Redis does not decide a shared limit",
-            ),
-            gauge("resilience_config_info", &["hash", "error"], "which configuration runs"),
-            counter(
-                "resilience_config_reload_total",
-                &["document", "result"],
-                "documents that were read",
-            ),
-            gauge(
-                "resilience_fault_active",
-                &["run", "type"],
-                "1 while a fault is in force",
-            ),
-            counter(
-                "resilience_faults_injected_total",
-                &["type"],
-                "requests that a fault touched",
-            ),
-        ],
+        metrics: valerix::LIBRARY,
     },
     Source {
         title: "The guard (`:9090/metrics`)",
         says: "It counts what the library counts too, as it links it, and what it relays without looking into it.",
-        metrics: &[
-            counter(
-                "guard_connections_total",
-                &["listener", "outcome"],
-                "connections of TCP ports that are over; `listener` is `inbound <port>` or `target <name>`, `outcome` is `ended`, `broken` (by one end), `cut` (by a fault or the end of the guard) or `refused`",
-            ),
-            gauge(
-                "guard_connections_open",
-                &["listener"],
-                "connections that are relayed now",
-            ),
-        ],
+        metrics: valerix::GUARD,
     },
     Source {
         title: "Every service of the shop (`:9090/metrics`)",
         says: "",
-        metrics: &[
-            counter(
-                "http_requests_total",
-                &["method", "route", "status"],
-                "requests answered",
-            ),
-            histogram(
-                "http_request_duration_seconds",
-                &["method", "route"],
-                "from a request's head to its answer's head",
-            ),
-            counter(
-                "events_published_total",
-                &["outcome"],
-                "outbox rows: published, failed, republished",
-            ),
-            gauge("outbox_unpublished_events", &[], "events that wait to be published"),
-            gauge(
-                "outbox_oldest_unpublished_seconds",
-                &[],
-                "age of the oldest of them, else 0",
-            ),
-            counter(
-                "events_handled_total",
-                &["stream", "group", "outcome"],
-                "events: handled, failed, unavailable, dead",
-            ),
-            gauge(
-                "consumer_lag",
-                &["stream", "group"],
-                "events that a group has not finished. Absent while Redis is away",
-            ),
-            gauge(
-                "event_stream_entries",
-                &["stream"],
-                "what a stream holds, finished events included",
-            ),
-            counter(
-                "stream_group_lost_total",
-                &["stream", "group", "reason"],
-                "times that a group lost events of a stream, which were then published again: cut (too many), gone (deleted), new (the group was made anew)",
-            ),
-            gauge(
-                "event_dead_letters",
-                &["stream"],
-                "dead letters of a stream, of all groups; each is kept for a week",
-            ),
-            gauge("event_bus_up", &[], "1 while Redis answers the consumers"),
-            counter(
-                "lock_contentions_total",
-                &["lock"],
-                "times that a lock was held when somebody wanted it",
-            ),
-            histogram(
-                "lock_acquisition_seconds",
-                &[],
-                "time until Redis granted a lock that was free",
-            ),
-            counter(
-                "background_task_restarts_total",
-                &["task"],
-                "tasks that were started again: they panicked, or waited for a database that was gone",
-            ),
-            counter(
-                "trace_spans_total",
-                &["outcome"],
-                "spans: exported, failed (the collector did not take them), dropped (too many waited)",
-            ),
-            gauge("service_build_info", &["version"], "always 1; which version runs"),
-        ],
+        metrics: shop::EVERY_SERVICE,
     },
     Source {
         title: "Single services of the shop",
         says: "Money is in the currency's minor unit.",
-        metrics: &[
-            gauge("console_streams", &[], "console: pages that follow what happens now"),
-            counter(
-                "orders_total",
-                &["status", "reason"],
-                "order: orders by the status they reached, and why they were cancelled",
-            ),
-            histogram(
-                "order_processing_duration_seconds",
-                &[],
-                "order: from taking an order in to its first final status",
-            ),
-            gauge(
-                "orders_open",
-                &["state"],
-                "order: orders that inventory or payment still has to do with",
-            ),
-            gauge(
-                "order_commands_open",
-                &["action"],
-                "order: commands that are not answered",
-            ),
-            gauge(
-                "order_commands_overdue_seconds",
-                &[],
-                "order: how long the command that has waited longest has been due, else 0",
-            ),
-            counter(
-                "orders_passed_over_total",
-                &["step"],
-                "order: rows that the sweeper could not deal with",
-            ),
-            counter(
-                "revenue_minor_total",
-                &["currency"],
-                "order: amounts of confirmed orders",
-            ),
-            gauge(
-                "inventory_chaos_enabled",
-                &[],
-                "inventory: 1 while it goes wrong on purpose, by `POST /api/admin/chaos`",
-            ),
-            counter(
-                "payments_total",
-                &["state"],
-                "payment: payments by the state they reached",
-            ),
-            counter(
-                "payments_charged_minor_total",
-                &["currency"],
-                "payment: amounts that were charged",
-            ),
-            counter(
-                "payments_passed_over_total",
-                &[],
-                "payment: due payments that this version could not read",
-            ),
-            gauge(
-                "payment_reconciliation_differences",
-                &["kind"],
-                "payment: charges and refunds that payment and the processor do not agree about. Not 0: look at `GET /api/admin/reconciliation`",
-            ),
-            counter(
-                "notifications_total",
-                &["channel", "outcome"],
-                "notification: attempts to deliver a message",
-            ),
-            counter(
-                "gateway_config_reloads_total",
-                &["result"],
-                "gateway: readings of its file of routes",
-            ),
-            counter(
-                "auth_logins_total",
-                &["outcome"],
-                "auth: attempts to log in: succeeded, wrong, locked, failed",
-            ),
-            counter(
-                "auth_refreshes_total",
-                &["outcome"],
-                "auth: refresh tokens: exchanged, invalid, reused (shown twice, which ends the session), failed",
-            ),
-            gauge(
-                "auth_signing_key_age_seconds",
-                &[],
-                "auth: how long the key that signs tokens has been signing; -1 while there is none",
-            ),
-        ],
+        metrics: shop::SINGLE_SERVICES,
     },
     Source {
         title: "Every process",
@@ -608,7 +246,7 @@ mod tests {
         let missing: Vec<_> = defined.difference(&known).collect();
         assert!(
             missing.is_empty(),
-            "give these a row in e2e/generate/src/observability/metrics.rs: {missing:?}"
+            "give these a row in e2e/generate/src/observability/metrics/: {missing:?}"
         );
         let gone: Vec<_> = known.difference(&defined).collect();
         assert!(gone.is_empty(), "no source defines these: {gone:?}");

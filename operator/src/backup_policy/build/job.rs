@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 use valerix_crds::{
     BackupDatabase, DestinationChoice, SecretReference,
     backup_runner::{
-        CONNECTIONS_FOLDER, DESTINATION_FOLDER, FINAL_EXIT_CODES, JOB_NAME_ENV, JOB_NAME_LABEL, NAMESPACE_ENV,
-        POD_UID_ENV, POLICY_ENV, POLICY_UID_ENV, S3_AUTHORITY_FOLDER, S3_CREDENTIALS_FOLDER, SCRATCH_FOLDER, SPEC_ENV,
-        job_name,
+        AGE_FOLDER, CONNECTIONS_FOLDER, DESTINATION_FOLDER, FINAL_EXIT_CODES, JOB_NAME_ENV, JOB_NAME_LABEL,
+        NAMESPACE_ENV, POD_UID_ENV, POLICY_ENV, POLICY_UID_ENV, S3_AUTHORITY_FOLDER, S3_CREDENTIALS_FOLDER,
+        SCRATCH_FOLDER, SPEC_ENV, job_name,
     },
     names::{RUN_ANNOTATION, SLOT_LABEL},
 };
@@ -230,6 +230,9 @@ fn mounts(plan: &Plan, work: Work) -> Vec<VolumeMount> {
             }
         }
     }
+    if identity(plan, work).is_some() {
+        mounts.push(mount("age".into(), AGE_FOLDER.into(), Some(true)));
+    }
     let connections = connections(plan, work).len();
     mounts.extend((0..connections).map(|index| {
         mount(
@@ -269,6 +272,7 @@ fn volumes(plan: &Plan, work: Work) -> Vec<Volume> {
             );
         }
     }
+    volumes.extend(identity(plan, work).map(|reference| secret("age".into(), reference)));
     let connections = connections(plan, work).iter().enumerate();
     volumes.extend(
         connections.map(|(index, database)| secret(format!("connection-{index}"), &database.connection_secret_ref)),
@@ -282,6 +286,12 @@ fn connections(plan: &Plan, work: Work) -> &[BackupDatabase] {
         Work::Run => &plan.spec.databases,
         Work::TrialRestore => &[],
     }
+}
+
+/// The private key that opens archives, for a pod that opens them: whoever makes them never sees it.
+fn identity(plan: &Plan, work: Work) -> Option<&SecretReference> {
+    let encryption = plan.spec.encryption.as_ref().filter(|_| work == Work::TrialRestore)?;
+    encryption.identity_secret_ref.as_ref()
 }
 
 /// A mounted Secret. Optional: the runner names what is missing, where a pod would only hang.

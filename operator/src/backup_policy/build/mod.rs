@@ -117,6 +117,26 @@ mod tests {
     }
 
     #[test]
+    fn only_a_trial_restore_sees_the_key_that_opens_archives() {
+        let mut policy = fixtures::policy();
+        let encryption = serde_json::json!({"ageRecipients": ["age1"], "identitySecretRef": {"name": "backup-key"}});
+        policy.spec.encryption = serde_json::from_value(encryption).unwrap();
+        let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
+        let run = build_cron_job(&plan).spec.unwrap().job_template.spec.unwrap().template;
+        let trial = build_verification_job(&plan, plan.today.day).spec.unwrap().template;
+        for (template, sees) in [(run, false), (trial, true)] {
+            let pod = template.spec.unwrap();
+            let text = serde_json::to_string(&pod.volumes).unwrap();
+            assert_eq!(text.contains("\"backup-key\""), sees, "{text}");
+            let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+            let mount = mounts
+                .iter()
+                .find(|mount| mount.mount_path == backup_runner::AGE_FOLDER);
+            assert_eq!(mount.map(|mount| mount.read_only), sees.then_some(Some(true)));
+        }
+    }
+
+    #[test]
     fn a_wide_policy_mounts_each_secret_by_its_place() {
         let mut policy = fixtures::policy();
         policy.spec.job = serde_json::from_value(serde_json::json!({

@@ -113,26 +113,6 @@ fn a_rollout_is_seen_before_and_while_it_happens() {
 }
 
 #[test]
-fn the_stop_order_is_engaged_by_any_word_but_false() {
-    let order = |data: serde_json::Value| {
-        stop_order(&serde_json::from_value(json!({"metadata": {"name": "valerix-safety"}, "data": data})).unwrap())
-    };
-    assert_eq!(
-        order(json!({"stop": "true", "reason": "incident"})).as_deref(),
-        Some("incident")
-    );
-    assert_eq!(order(json!({"stop": "yes"})).as_deref(), Some("no reason was given"));
-    for data in [
-        json!({}),
-        json!({"stop": ""}),
-        json!({"stop": "False", "reason": "x"}),
-        json!({"reason": "x"}),
-    ] {
-        assert_eq!(order(data), None);
-    }
-}
-
-#[test]
 fn a_service_tells_what_a_fault_must_not_touch_and_whether_its_pods_are_up_to_date() {
     let view = |generation: i64, status: &str| {
         service_view(

@@ -5,9 +5,8 @@
 use crate::chaos_experiment::entry::EntryName;
 use http::HeaderValue;
 use uuid::Uuid;
+use valerix_policy::PROBE_HEADER;
 
-/// The header that names the experiment's run: `namespace/experiment/run`.
-pub const PROBE_HEADER: &str = "valerix-probe";
 /// The header of W3C Trace Context.
 const TRACE_HEADER: &str = "traceparent";
 

@@ -9,6 +9,27 @@ fn berlin(text: &str) -> Schedule {
 }
 
 #[test]
+fn windows_that_leave_no_minute_of_the_week_are_refused() {
+    let excluding = |windows: serde_json::Value| {
+        let windows: Vec<ExcludedWindow> = serde_json::from_value(windows).unwrap();
+        Schedule::parse("0 10 * * *", None).unwrap().excluding(&windows)
+    };
+    let half = |from: &str, to: &str| serde_json::json!({"from": from, "to": to});
+    for all in [
+        serde_json::json!([half("08:00", "08:00")]),
+        serde_json::json!([half("22:00", "06:00"), half("06:00", "22:00")]),
+        serde_json::json!([
+            {"days": ["Mon", "Tue", "Wed", "Thu", "Fri"], "from": "00:00", "to": "00:00"},
+            {"days": ["Sat", "Sun"], "from": "00:00", "to": "00:00"},
+        ]),
+    ] {
+        let error = excluding(all).unwrap_err().to_string();
+        assert!(error.starts_with("spec.excludedWindows: leave no minute"), "{error}");
+    }
+    assert!(excluding(serde_json::json!([half("22:00", "06:00"), half("06:00", "21:59")])).is_ok());
+}
+
+#[test]
 fn a_window_is_read_in_the_zone_and_may_go_on_past_midnight() {
     let windows: Vec<ExcludedWindow> = serde_json::from_value(serde_json::json!([
         {"days": ["Fri"], "from": "22:00", "to": "06:00"},

@@ -50,6 +50,38 @@ fn what_cannot_be_acted_on_is_named() {
 }
 
 #[test]
+fn a_probe_that_nobody_asks_while_the_fault_is_on_is_no_witness() {
+    let with = |interval: &str, mode: &str, fault: serde_json::Value| {
+        let mut value = json!({"target": {"service": "inventory"}, "steadyState": {"probes": [
+            {"name": "a", "http": {"service": "order"}, "mode": mode, "interval": interval},
+        ]}});
+        value
+            .as_object_mut()
+            .unwrap()
+            .extend(fault.as_object().unwrap().clone());
+        validate(&spec(value), &limits()).map(|plan| plan.probes[0].interval)
+    };
+    let refuse = |duration: &str| json!({"refuse": {}, "duration": duration});
+    assert_eq!(
+        with("40s", "Continuous", refuse("40s")).unwrap(),
+        Duration::from_secs(40)
+    );
+    assert!(with("41s", "Edge", refuse("40s")).is_ok());
+    assert!(with("1h", "Continuous", json!({"podKill": {}})).is_ok());
+    assert!(with("1h", "Continuous", json!({"crash": {}, "duration": "5s"})).is_ok());
+    // What counts is how long the operator lets it last, here ten minutes.
+    for (interval, mode, duration) in [
+        ("41s", "Continuous", "40s"),
+        ("41s", "OnFault", "40s"),
+        ("11m", "Continuous", "2h"),
+    ] {
+        let error = with(interval, mode, refuse(duration)).unwrap_err().to_string();
+        assert!(error.starts_with("spec.steadyState.probes[0].interval: is "), "{error}");
+        assert!(error.contains("lengthen spec.duration"), "{error}");
+    }
+}
+
+#[test]
 fn what_the_pods_would_not_read_is_refused_by_its_field() {
     for (fault, duration, field) in [
         (

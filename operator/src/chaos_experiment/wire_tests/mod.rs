@@ -13,7 +13,9 @@ mod interference;
 mod kinds;
 mod one_after_another;
 mod removal;
+mod scale;
 pub mod shop;
+mod stop;
 
 use shop::*;
 

@@ -28,7 +28,7 @@ struct Arguments {
 /// document.
 pub struct Shop {
     pub api: FakeApi,
-    reports: ReportStore,
+    pub reports: ReportStore,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
@@ -53,6 +53,15 @@ impl Shop {
     }
 
     fn add(&mut self, service: &'static str) {
+        self.create_service(service, 2);
+        let replacing = replace(self.api.clone(), service);
+        let obeying = obey(self.api.clone(), self.reports.clone(), service);
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(replacing)));
+        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(obeying)));
+    }
+
+    /// A service that consents and runs what its spec says, with so many pods.
+    pub fn create_service(&self, service: &str, replicas: usize) {
         let api = &self.api;
         let group = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop";
         api.create(
@@ -60,7 +69,7 @@ impl Shop {
             json!({
                 "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService",
                 "metadata": {"name": service},
-                "spec": {"image": "app:1", "replicas": 2, "chaos": {"admission": "Allowed"},
+                "spec": {"image": "app:1", "replicas": replicas, "chaos": {"admission": "Allowed"},
                          "probes": {"liveness": {"path": "/_healthz"}}},
                 "status": {"conditions": [{
                     "type": "ConfigApplied", "status": "True", "reason": "Applied", "message": "",
@@ -72,18 +81,14 @@ impl Shop {
             "/apis/apps/v1/namespaces/shop/deployments",
             json!({
                 "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": service},
-                "spec": {"replicas": 2, "selector": {}, "template": {}},
-                "status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2},
+                "spec": {"replicas": replicas, "selector": {}, "template": {}},
+                "status": {"observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas},
             }),
         );
         self.create_map(service);
-        for number in 0..2 {
+        for number in 0..replicas {
             pod(api, service, number);
         }
-        let replacing = replace(api.clone(), service);
-        let obeying = obey(api.clone(), self.reports.clone(), service);
-        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(replacing)));
-        self._tasks.push(AbortOnDropHandle::new(tokio::spawn(obeying)));
     }
 
     /// What the controller of the service makes, also when somebody removed it.
@@ -315,33 +320,38 @@ async fn obey(api: FakeApi, reports: ReportStore, service: &str) {
                 remaining_ms: u64::try_from((*until - now).num_milliseconds().max(0)).unwrap(),
                 hits: Some(1),
             });
-            let report = Report {
-                pod_uid: uid.into(),
-                service: service.into(),
-                now,
-                policy: PolicyReport {
-                    versions: vec![1],
-                    hash: None,
-                    source: valerix_policy::PolicySource::Document,
-                    loaded_at: None,
-                    error: None,
-                    ignored_fields: vec![],
-                },
-                faults_hash: text.as_ref().map(|text| valerix_policy::hash(text.as_bytes())),
-                circuit_breakers: vec![],
-                limits: vec![],
-                faults: faults.collect(),
-            };
-            let report = PodReport {
-                namespace: "shop".into(),
-                service: service.into(),
-                pod: name.into(),
-                report,
-                received_at: now,
-            };
-            reports.put(uid, report);
+            reports.put(uid, report(service, name, uid, text.as_deref(), faults.collect()));
         }
         tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+}
+
+/// What a pod says at this moment that has read this document of faults.
+pub fn report(service: &str, pod: &str, uid: &str, document: Option<&str>, faults: Vec<FaultReport>) -> PodReport {
+    let now = Utc::now();
+    let report = Report {
+        pod_uid: uid.into(),
+        service: service.into(),
+        now,
+        policy: PolicyReport {
+            versions: vec![1],
+            hash: None,
+            source: valerix_policy::PolicySource::Document,
+            loaded_at: None,
+            error: None,
+            ignored_fields: vec![],
+        },
+        faults_hash: document.map(|text| valerix_policy::hash(text.as_bytes())),
+        circuit_breakers: vec![],
+        limits: vec![],
+        faults,
+    };
+    PodReport {
+        namespace: "shop".into(),
+        service: service.into(),
+        pod: pod.into(),
+        report,
+        received_at: now,
     }
 }
 

@@ -2,7 +2,7 @@
 //! pod's contract.
 
 use super::{
-    super::validate::{POLICY_DIRECTORY, Plan, REPORT_PORT_NAME, STATE_DIRECTORY},
+    super::validate::{POLICY_DIRECTORY, Plan, REPORT_PORT_NAME, STATE_DIRECTORY, pods_or_percent},
     guard::build_addresses,
     metadata::{labels, metadata, selector, some},
     pod::{build_container_security, build_mounts, build_pod},
@@ -88,8 +88,13 @@ fn build_strategy(spec: &ResilientServiceSpec) -> DeploymentStrategy {
         Some(UpdateStrategyType::RollingUpdate | UpdateStrategyType::Unknown) | None => DeploymentStrategy {
             type_: Some("RollingUpdate".to_owned()),
             rolling_update: Some(RollingUpdateDeployment {
-                max_unavailable: Some(wanted.max_unavailable.unwrap_or(IntOrString::Int(0))),
-                max_surge: Some(wanted.max_surge.unwrap_or(IntOrString::Int(1))),
+                max_unavailable: Some(
+                    wanted
+                        .max_unavailable
+                        .as_ref()
+                        .map_or(IntOrString::Int(0), pods_or_percent),
+                ),
+                max_surge: Some(wanted.max_surge.as_ref().map_or(IntOrString::Int(1), pods_or_percent)),
             }),
         },
     }

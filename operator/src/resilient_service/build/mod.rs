@@ -14,7 +14,7 @@ mod service_monitor;
 mod services;
 
 pub use deployment::fit_selector;
-pub use disruption_budget::is_budget_left_out;
+pub use disruption_budget::{is_budget_left_out, is_eviction_forbidden};
 pub use metadata::selector;
 
 use super::{service_monitor::ServiceMonitor, validate::Plan};
@@ -299,6 +299,19 @@ mod tests {
             container["env"].as_array().unwrap().last(),
             Some(&json!({"name": "EMPTY"}))
         );
+    }
+
+    #[test]
+    fn a_number_of_pods_in_quotes_is_a_number_and_a_percentage_stays_one() {
+        let resources = built(json!({
+            "image": "a", "replicas": 3, "disruption": {"minAvailable": "2"},
+            "strategy": {"maxSurge": "10%", "maxUnavailable": "1"}
+        }));
+        let budget = serde_json::to_value(resources.disruption_budget).unwrap();
+        assert_eq!(budget["spec"]["minAvailable"], 2);
+        let deployment = serde_json::to_value(resources.deployment).unwrap();
+        let rolling = json!({"maxSurge": "10%", "maxUnavailable": 1});
+        assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"], rolling);
     }
 
     #[test]

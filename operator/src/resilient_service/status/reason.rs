@@ -61,6 +61,10 @@ reasons! {
         ReplicasIgnored,
         /// Warning: spec.disruption bounds nothing while there are fewer than two pods, so no PodDisruptionBudget is made.
         DisruptionUnbounded,
+        /// Warning: spec.disruption lets no pod be evicted even while all are ready, so a drain of their nodes does not end.
+        EvictionForbidden,
+        /// Warning: an override of a target's circuit is over and has no effect.
+        OverrideEnded,
         /// Warning: a Prometheus chose the ServiceMonitor and cannot use it.
         MonitorRejected,
         /// Warning: the library in the pods is older than a field of the configuration.

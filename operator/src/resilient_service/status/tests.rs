@@ -318,6 +318,27 @@ fn a_budget_or_a_number_that_says_nothing_is_warned_of() {
     let unbounded = Some("DisruptionUnbounded".to_owned());
     assert_eq!(warned(json!({"disruption": {}})), unbounded);
     assert_eq!(warned(json!({"autoscaling": scaled(1), "disruption": {}})), unbounded);
+    for (disruption, is_forbidden) in [
+        (json!({"minAvailable": 3}), true),
+        (json!({"minAvailable": "3"}), true),
+        (json!({"minAvailable": "67%"}), true),
+        (json!({"minAvailable": "66%"}), false),
+        (json!({"minAvailable": 2}), false),
+        (json!({"maxUnavailable": 0}), true),
+        (json!({"maxUnavailable": "0%"}), true),
+        (json!({"maxUnavailable": "1%"}), false),
+    ] {
+        let expected = is_forbidden.then_some("EvictionForbidden");
+        let warned = warned(json!({"replicas": 3, "disruption": disruption.clone()}));
+        assert_eq!(warned.as_deref(), expected, "{disruption}");
+    }
+    let until = |until: &str| {
+        let target = json!({"name": "inventory", "override": {"circuitBreaker": "ForcedOpen", "until": until}});
+        warned(json!({"resilience": {"targets": [target]}}))
+    };
+    let (past, future) = (now(), now() + Duration::from_secs(1));
+    assert_eq!(until(&past.to_rfc3339()).as_deref(), Some("OverrideEnded"));
+    assert_eq!(until(&future.to_rfc3339()), None);
     assert_eq!(
         warned(json!({"replicas": 3, "autoscaling": scaled(2)})).as_deref(),
         Some("ReplicasIgnored")

@@ -1,10 +1,14 @@
 //! What works and deserves a look. Pure.
 
 use super::{draft::ConditionDraft, inputs::Remembered, reason::Reason};
-use crate::resilient_service::{build::is_budget_left_out, dereference::Observed, validate::least_replicas};
+use crate::resilient_service::{
+    build::{is_budget_left_out, is_eviction_forbidden},
+    dereference::Observed,
+    validate::{fewest_replicas, least_replicas},
+};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use valerix_crds::{ConditionStatus, LimitScope, ResilientService};
+use valerix_crds::{ConditionStatus, LimitScope, ResilientService, Target};
 
 /// Requests that a replica's share of a limit should have: below it one request more or less is a matter of chance.
 const FAIR_SHARE: i64 = 20;
@@ -43,6 +47,21 @@ pub fn warning(
                     raise spec.replicas or spec.autoscaling.minReplicas to 2, or remove spec.disruption";
         return warn(Reason::DisruptionUnbounded, text.to_owned());
     }
+    if is_eviction_forbidden(&service.spec) {
+        let text = format!(
+            "spec.disruption spares none of {} pods, so a drain of a node waits for them without end;              let one be missing (maxUnavailable: 1), or run more",
+            fewest_replicas(&service.spec)
+        );
+        return warn(Reason::EvictionForbidden, text);
+    }
+    let over = ended_overrides(service, now);
+    if !over.is_empty() {
+        let text = format!(
+            "the override of these targets is over, and their circuits work by themselves: {}; remove it, or set another time",
+            over.join(", ")
+        );
+        return warn(Reason::OverrideEnded, text);
+    }
     let rejected = observed
         .children
         .service_monitors
@@ -75,6 +94,22 @@ pub fn warning(
         return warn(Reason::SmallShares, text);
     }
     None
+}
+
+fn ended_overrides(service: &ResilientService, now: DateTime<Utc>) -> Vec<String> {
+    let resilience = service.spec.resilience.iter();
+    let targets = resilience.flat_map(|resilience| &resilience.targets);
+    let is_over = |target: &&Target| {
+        target
+            .manual_override
+            .as_ref()
+            .is_some_and(|by_hand| by_hand.until <= now)
+    };
+    targets
+        .filter(is_over)
+        .map(|target| target.name.clone())
+        .take(5)
+        .collect()
 }
 
 fn ignored_fields(observed: &Observed, now: DateTime<Utc>) -> Vec<String> {

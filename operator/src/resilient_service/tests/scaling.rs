@@ -168,9 +168,16 @@ async fn every_child_is_put_back_and_goes_with_its_field_and_at_rest_nothing_is_
         .collect();
     assert!(own.is_empty(), "{own:?}");
 
+    // The budget is no part of the autoscaler: it stays when that goes.
+    let budget = api.get(BUDGET).unwrap()["metadata"]["uid"].clone();
+    api.merge(ORDER, json!({"spec": {"autoscaling": null, "replicas": 2}}));
+    until_gone(&api, AUTOSCALER).await;
+    next.rest().await;
+    assert_eq!(api.get(BUDGET).unwrap()["metadata"]["uid"], budget);
+
     api.merge(
         ORDER,
-        json!({"spec": {"autoscaling": null, "disruption": null, "networkPolicy": {"mode": "None", "ingressFrom": null, "egressTo": null},
+        json!({"spec": {"disruption": null, "networkPolicy": {"mode": "None", "ingressFrom": null, "egressTo": null},
             "serviceAccountName": null, "podOverrides": null}}),
     );
     for child in [AUTOSCALER, BUDGET, NETWORK_POLICY] {

@@ -79,12 +79,13 @@ pub fn volumes(spec: &ResilientServiceSpec, parts: &Parts, violations: &mut Vec<
             let message = format!("no volume is named `{}`", mount.name);
             refuse("name", message, "add it to spec.volumes or name one of them");
         }
-        let path = mount.mount_path.trim_end_matches('/');
-        if !paths.insert(path) {
+        let path = resolved(&mount.mount_path);
+        let is_hiding = overlaps(&path, POLICY_DIRECTORY) || overlaps(&path, STATE_DIRECTORY);
+        if !paths.insert(path.clone()) {
             let message = format!("something is mounted at `{path}` already");
             refuse("mountPath", message, "choose another path");
         }
-        if overlaps(path, POLICY_DIRECTORY) || overlaps(path, STATE_DIRECTORY) {
+        if is_hiding {
             let message = format!("`{}` hides files of the operator", mount.mount_path);
             refuse(
                 "mountPath",
@@ -111,6 +112,19 @@ pub fn init_containers(parts: &Parts, service: &str, violations: &mut Vec<Violat
             ));
         }
     }
+}
+
+/// Where an absolute path leads, however it is written: without `.`, `..` and a second `/`. The root is empty.
+fn resolved(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.into_iter().map(|part| format!("/{part}")).collect()
 }
 
 /// Whether one of two paths lies in the other.

@@ -20,6 +20,14 @@ pub fn least_replicas(scaling: &Autoscaling) -> i32 {
     scaling.min_replicas.unwrap_or(1)
 }
 
+/// A number of pods as Kubernetes takes it: a text is a percentage there, and a number in quotes none.
+pub fn pods_or_percent(written: &IntOrString) -> IntOrString {
+    match written {
+        IntOrString::String(text) => text.parse().map_or_else(|_| written.clone(), IntOrString::Int),
+        IntOrString::Int(_) => written.clone(),
+    }
+}
+
 /// A rolling update that may neither add nor miss a pod replaces none.
 pub fn strategy(spec: &ResilientServiceSpec, violations: &mut Vec<Violation>) {
     let Some(UpdateStrategy {

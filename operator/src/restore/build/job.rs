@@ -17,8 +17,8 @@ use std::collections::BTreeMap;
 use valerix_crds::{
     DestinationChoice,
     backup_runner::{
-        CONNECTIONS_FOLDER, DESTINATION_FOLDER, NAMESPACE_ENV, POD_UID_ENV, S3_AUTHORITY_FOLDER, S3_CREDENTIALS_FOLDER,
-        SCRATCH_FOLDER,
+        AGE_FOLDER, CONNECTIONS_FOLDER, DESTINATION_FOLDER, NAMESPACE_ENV, POD_UID_ENV, S3_AUTHORITY_FOLDER,
+        S3_CREDENTIALS_FOLDER, SCRATCH_FOLDER,
     },
     restore_runner::{
         ADMIN_MOUNT, CONNECTION_MOUNT, DROP_PREVIOUS, RESTORE, RESTORE_ENV, RESTORE_UID_ENV, SOURCE_ENV, SPEC_ENV,
@@ -154,6 +154,9 @@ fn volumes(plan: &Plan) -> (Vec<Volume>, Vec<VolumeMount>) {
             }
         }
         None => {}
+    }
+    if let Some(identity) = &plan.source.identity_secret_ref {
+        add(secret("age".into(), identity), AGE_FOLDER.into());
     }
     let target = &plan.spec.target;
     let secrets = [

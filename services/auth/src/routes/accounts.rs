@@ -30,6 +30,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let other = Operation::new("Change how I am called and reached, or my password", Access::User)
         .body::<Changes>()
         .answer::<User>(200, "The user after that; another password ends all sessions")
+        .problem(404, "The user was deleted")
         .problem(409, "There is a user with this e-mail")
         .problem(403, "The current password is another");
     let leave = Operation::new("Delete me and all that is known of me", Access::User)

@@ -11,4 +11,6 @@ mod accounts;
 mod app;
 mod guessing;
 mod keys;
+mod logs;
 mod sessions;
+mod walk;

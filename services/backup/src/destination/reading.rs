@@ -134,6 +134,17 @@ impl Destination {
         Ok(slots)
     }
 
+    /// Whether anything lies under a slot's key. The key itself is asked: a listing may know of it later.
+    pub(crate) async fn holds(&self, slot: NaiveDate) -> Result<bool, Failure> {
+        match &self.medium {
+            Medium::Volume { .. } => Ok(self.slots().await?.contains(&slot)),
+            Medium::S3(remote) => {
+                let head = self.bucket(remote).await?.head(&self.place(slot).key).await;
+                Ok(head.map_err(Failure::Bucket)?.is_some())
+            }
+        }
+    }
+
     /// Puts a slot's archive into a new file, reads it to its end and holds it against its own manifest.
     pub(crate) async fn fetch(&self, slot: NaiveDate, path: &Path) -> Result<(Manifest, Digest), Failure> {
         let key = self.place(slot).key;

@@ -36,6 +36,16 @@ pub enum Failure {
         /// What does not fit.
         why: String,
     },
+    /// Nothing opens the archive.
+    #[error("{key} is encrypted for {recipients} and not restored: {why}; nothing on the target was touched")]
+    Sealed {
+        /// Its key.
+        key: String,
+        /// For whom.
+        recipients: String,
+        /// What is missing.
+        why: String,
+    },
     /// What was asked for cannot be done on this archive and this server.
     #[error("{0}")]
     Refused(String),
@@ -98,6 +108,7 @@ impl Failure {
             Self::Server(sql::Error::Statement { .. }) => "StatementFailed",
             Self::Fetch { .. } => "ArchiveUnavailable",
             Self::Damaged { .. } => "ArchiveDamaged",
+            Self::Sealed { .. } => "KeyMissing",
             Self::Refused(_) => "TargetRefused",
             Self::Scratch(_) => "ScratchFailed",
             Self::Restore { .. } => "RestoreFailed",
@@ -114,7 +125,7 @@ impl Failure {
     /// The process's exit code; the Job's podFailurePolicy reads it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Settings(_) | Self::Secrets(_) | Self::Client(_) => exit::CONFIGURATION,
+            Self::Settings(_) | Self::Secrets(_) | Self::Client(_) | Self::Sealed { .. } => exit::CONFIGURATION,
             Self::Server(sql::Error::Unreachable { .. }) => exit::UNREACHABLE,
             Self::Server(_) => exit::CONFIGURATION,
             Self::Fetch { .. } | Self::Scratch(_) => exit::STORAGE,
@@ -194,6 +205,11 @@ mod tests {
             }),
             Failure::Fetch { key: key(), why: why() },
             Failure::Damaged { key: key(), why: why() },
+            Failure::Sealed {
+                key: key(),
+                recipients: text(),
+                why: why(),
+            },
             Failure::Refused(why()),
             Failure::Scratch(why()),
             Failure::Restore {

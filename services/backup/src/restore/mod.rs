@@ -84,7 +84,7 @@ pub async fn run(
             &arguments.restore_uid,
             &arguments.pod_uid,
         ),
-        scratch: Scratch::new(&arguments.scratch_folder),
+        scratch: Scratch::new(&arguments.scratch_folder, &arguments.age_folder),
         deadline: Instant::now() + settings.deadline - margin,
         stopped: AtomicBool::new(false),
         begun: Mutex::default(),
@@ -223,7 +223,7 @@ impl Run {
         .await?;
         let dump = self
             .scratch
-            .extract(&self.settings.source.key, item.member.archived())
+            .extract(&self.settings.source.key, item.member.archived(), item.member.plain())
             .await?;
         let restored = target.restore(item, &dump).await?;
         tracing::info!(

@@ -42,6 +42,9 @@ pub struct Arguments {
     /// Where the archive's volume is mounted.
     #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
     pub destination_folder: PathBuf,
+    /// Folder with the Secret that opens an encrypted archive.
+    #[arg(long, env = "VALERIX_BACKUP_AGE_FOLDER", default_value = backup_runner::AGE_FOLDER)]
+    pub age_folder: PathBuf,
     /// How a bucket is reached.
     #[command(flatten)]
     pub s3: S3Arguments,

@@ -15,6 +15,7 @@ use crate::{
     manifest::{ArchivedFile, Manifest},
     roles::Roles,
     s3::Bucket,
+    sealing::{self, Keys},
     volume,
 };
 use std::{
@@ -22,21 +23,30 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 use valerix_crds::{DestinationChoice, restore_runner::SourceArchive};
 
+/// What names the Secret with a key.
+const KEY_FIELD: &str = "spec.source.identitySecretRef";
 /// The archive's name on scratch.
 const ARCHIVE: &str = "archive.tar.zst";
 
 /// Scratch of this run.
 pub(crate) struct Scratch {
     folder: PathBuf,
+    /// Where the Secret with a key is mounted.
+    age_folder: PathBuf,
+    /// What opens the archive, where it is encrypted.
+    keys: OnceLock<Arc<Keys>>,
 }
 
 impl Scratch {
-    pub(crate) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path, age_folder: &Path) -> Self {
         Self {
             folder: folder.join("restore"),
+            age_folder: age_folder.to_owned(),
+            keys: OnceLock::new(),
         }
     }
 
@@ -90,7 +100,8 @@ impl Scratch {
         }
     }
 
-    /// Reads the copy to its end and holds it against its own manifest and against what is known of it.
+    /// Reads the copy to its end and holds it against its own manifest and against what is known of it. If it is encrypted,
+    /// there must be a key.
     pub(crate) async fn verify(&self, source: &SourceArchive) -> Result<Manifest, Failure> {
         let path = self.archive();
         let (manifest, digest) = off_thread(move || archive::verify(&path))
@@ -112,14 +123,49 @@ impl Scratch {
                 });
             }
         }
+        if let Some(encryption) = &manifest.encryption {
+            let reference = source.identity_secret_ref.as_ref();
+            let keys = Keys::read(&self.age_folder, KEY_FIELD, reference).and_then(|keys| {
+                keys.check(encryption)?;
+                Ok(keys)
+            });
+            let recipients = encryption.recipients.join(", ");
+            let keys = keys.map_err(|error| Failure::Sealed {
+                key: source.key.clone(),
+                recipients,
+                why: error.to_string(),
+            })?;
+            // The archive is read once.
+            let _ = self.keys.set(Arc::new(keys));
+        }
         Ok(manifest)
     }
 
-    /// One member of the archive, as a file; the one before it is gone then.
-    pub(crate) async fn extract(&self, key: &str, member: ArchivedFile<'_>) -> Result<PathBuf, Failure> {
+    /// One member of the archive, as a file that a client reads; the one before it is gone then.
+    pub(crate) async fn extract(
+        &self,
+        key: &str,
+        member: ArchivedFile<'_>,
+        plain: ArchivedFile<'_>,
+    ) -> Result<PathBuf, Failure> {
         let (archive, path, key) = (self.archive(), self.folder.join("member"), key.to_owned());
         let (file, sha256) = (member.file.to_owned(), member.sha256.to_owned());
-        off_thread(move || extract(&archive, &file, &sha256, &path, &key).map(|()| path))
+        let sealed = (member != plain).then(|| (self.folder.join("opened"), plain.sha256.to_owned()));
+        let keys = self.keys.get().cloned();
+        let work = move || {
+            extract(&archive, &file, &sha256, &path, &key)?;
+            let (Some((opened, sha256)), Some(keys)) = (sealed, keys) else {
+                return Ok(path);
+            };
+            remove(&opened)?;
+            keys.open(&path, &opened, &file, &sha256).map_err(|error| match error {
+                sealing::Error::Io { .. } => Failure::Scratch(error.to_string()),
+                sealing::Error::Key(why) | sealing::Error::Damaged(why) => Failure::Damaged { key, why },
+            })?;
+            remove(&path)?;
+            Ok(opened)
+        };
+        off_thread(work)
             .await
             .map_err(|error| Failure::Task(error.to_string()))?
     }
@@ -128,7 +174,7 @@ impl Scratch {
     pub(crate) async fn roles(&self, key: &str, items: &[Item]) -> Result<Option<Roles>, Failure> {
         let mut roles: Option<Roles> = None;
         for globals in items.iter().filter_map(|item| item.member.globals.as_ref()) {
-            let path = self.extract(key, globals.archived()).await?;
+            let path = self.extract(key, globals.archived(), globals.plain()).await?;
             let script = fs::read(path).map_err(|error| Failure::Scratch(error.to_string()))?;
             let found = Roles::read(&String::from_utf8_lossy(&script)).map_err(|why| Failure::Damaged {
                 key: key.to_owned(),
@@ -181,6 +227,13 @@ fn copy(from: &Path, to: &Path, key: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::Scratch(error.to_string())),
+        _ => Ok(()),
+    }
+}
+
 fn extract(archive: &Path, member: &str, sha256: &str, path: &Path, key: &str) -> Result<(), Failure> {
     let damaged = |why: String| Failure::Damaged {
         key: key.to_owned(),
@@ -194,10 +247,7 @@ fn extract(archive: &Path, member: &str, sha256: &str, path: &Path, key: &str) -
         if entry.path().map_err(unreadable)?.to_string_lossy() != member {
             continue;
         }
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Failure::Scratch(error.to_string())),
-            _ => {}
-        }
+        remove(path)?;
         let mut target = archive::create(path).map_err(|error| Failure::Scratch(error.to_string()))?;
         let mut reader = Hashing::new(entry);
         io::copy(&mut reader, &mut target).map_err(|error| Failure::Scratch(error.to_string()))?;

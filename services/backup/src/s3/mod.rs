@@ -35,7 +35,7 @@ use std::{
 use valerix_crds::{ChecksumMode, ConditionalWrites, S3Destination};
 
 /// The most that one PutObject takes everywhere. Unit: bytes.
-pub const MAX_ARCHIVE: u64 = 5 << 30;
+pub const MAX_OBJECT: u64 = 5 << 30;
 /// The slowest way to the store that is waited for. Unit: bytes a second.
 const SLOWEST: u64 = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,11 +116,13 @@ pub enum Error {
     },
     /// More than one PutObject takes.
     #[error(
-        "the archive has {bytes} bytes, one PutObject takes 5 GiB: split the policy into two, or store it on a volume"
+        "the archive has {bytes} bytes and one PutObject takes {most}: split spec.databases into two policies, or store it on a volume (destination.volumeClaim)"
     )]
     TooLarge {
         /// Its size. Unit: bytes.
         bytes: u64,
+        /// The most that the store takes. Unit: bytes.
+        most: u64,
     },
 }
 
@@ -159,6 +161,8 @@ pub struct Reach {
     pub authority: PathBuf,
     /// How long one request may take beyond the time that its bytes need.
     pub patience: Duration,
+    /// The most that one PutObject takes. Unit: bytes.
+    pub max_object: u64,
 }
 
 /// What the one write is labelled with.

@@ -13,9 +13,10 @@ use crate::{
     client::Client,
     destination::{Destination, Site, off_thread},
     failure::Failure,
-    manifest::Manifest,
+    manifest::{Encryption, Manifest},
     record::Record,
     roles::Roles,
+    sealing::{self, Keys},
     settings::{S3Arguments, read_spec},
 };
 use chrono::{NaiveDate, Utc};
@@ -67,6 +68,9 @@ pub struct Arguments {
     /// Where the destination's volume is mounted.
     #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
     pub destination_folder: PathBuf,
+    /// Folder with the Secret that opens an encrypted archive.
+    #[arg(long, env = "VALERIX_BACKUP_AGE_FOLDER", default_value = backup_runner::AGE_FOLDER)]
+    pub age_folder: PathBuf,
     /// How a bucket is reached.
     #[command(flatten)]
     pub s3: S3Arguments,
@@ -141,6 +145,7 @@ struct Trial {
     slot: NaiveDate,
     destination: Destination,
     client_folder: PathBuf,
+    age_folder: PathBuf,
     folder: PathBuf,
 }
 
@@ -163,6 +168,7 @@ impl Trial {
                 scratch: folder.clone(),
             }),
             client_folder: arguments.client_folder,
+            age_folder: arguments.age_folder,
             folder,
         }
     }
@@ -240,12 +246,8 @@ impl Trial {
                 "the archive lies where spec.destination does not point to any more".into(),
             ));
         }
-        let slots = self
-            .destination
-            .slots()
-            .await
-            .map_err(|failure| unknown(failure.to_string()))?;
-        if !slots.contains(&self.slot) {
+        let held = self.destination.holds(self.slot).await;
+        if !held.map_err(|failure| unknown(failure.to_string()))? {
             return Err(failed(format!("nothing lies under {}", place.key)));
         }
         let path = self.folder.join("archive.tar.zst");
@@ -268,7 +270,24 @@ impl Trial {
             .and_then(|unpacked| unpacked.map_err(Failure::Archive))
             .map_err(|failure| unknown(failure.to_string()))?;
         fs::remove_file(&path).map_err(|error| scratch(Rung::Fetch, &error))?;
+        if let Some(encryption) = manifest.encryption.clone() {
+            let keys = self.keys(&encryption)?;
+            let (folder, sealed) = (self.folder.clone(), manifest.clone());
+            let opened = off_thread(move || open(&folder, &keys, &sealed)).await;
+            opened.map_err(|failure| unknown(failure.to_string()))??;
+        }
         Ok(manifest)
+    }
+
+    /// What opens the archive. Without a key nothing was found out; with one of others, the archive cannot be restored with what
+    /// this policy has.
+    fn keys(&self, encryption: &Encryption) -> Result<Keys, Finding> {
+        let own = self.spec.encryption.as_ref();
+        let reference = own.and_then(|own| own.identity_secret_ref.as_ref());
+        let keys = Keys::read(&self.age_folder, "spec.encryption.identitySecretRef", reference)
+            .map_err(|error| Finding::inconclusive(Rung::Fetch, format!("the archive is encrypted: {error}")))?;
+        keys.check(encryption).map_err(not_opened)?;
+        Ok(keys)
     }
 
     /// The oldest server that reads what the archive's clients have written.
@@ -348,6 +367,28 @@ impl Trial {
             tracing::warn!(%error, "failed to tidy the scratch folder");
         }
     }
+}
+
+fn not_opened(error: sealing::Error) -> Finding {
+    match error {
+        sealing::Error::Io { .. } => Finding::inconclusive(Rung::Fetch, error.to_string()),
+        sealing::Error::Key(why) | sealing::Error::Damaged(why) => Finding::failed(Rung::Fetch, why),
+    }
+}
+
+/// Puts the plain files in the place of the encrypted ones.
+fn open(folder: &Path, keys: &Keys, manifest: &Manifest) -> Result<(), Finding> {
+    let globals = manifest.databases.iter().filter_map(|member| member.globals.as_ref());
+    let globals = globals.map(|globals| (globals.archived(), globals.plain()));
+    let dumps = manifest.databases.iter();
+    let dumps = dumps.map(|member| (member.archived(), member.plain()));
+    for (sealed, plain) in dumps.chain(globals).filter(|(sealed, plain)| sealed != plain) {
+        let path = folder.join(sealed.file);
+        keys.open(&path, &folder.join(plain.file), sealed.file, plain.sha256)
+            .map_err(not_opened)?;
+        fs::remove_file(&path).map_err(|error| scratch(Rung::Fetch, &error))?;
+    }
+    Ok(())
 }
 
 /// Name of a database on the throwaway server: those of the archive may be any text.

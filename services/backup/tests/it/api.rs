@@ -1,6 +1,7 @@
 //! The two calls of the API server that the runner makes: get of a Backup or Restore, JSON patch of its status. A trap can hold
 //! a patch before or after it takes, or drop its answer, so that a test can kill the runner exactly there.
 
+use crate::steps::{self, Steps};
 use axum::{
     Json, Router,
     extract::{Path, State},
@@ -54,6 +55,7 @@ struct Inner {
     trap: Option<Trap>,
     version: u64,
     phases: Vec<String>,
+    steps: Steps,
 }
 
 /// The loopback server.
@@ -67,11 +69,17 @@ impl Api {
         let router = Router::new()
             .route(base, get(read))
             .route(&format!("{base}/status"), patch(write))
+            .layer(axum::middleware::from_fn_with_state(self.steps(), steps::passing))
             .with_state(self.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         url
+    }
+
+    /// Where its requests can be held.
+    pub fn steps(&self) -> Steps {
+        self.0.lock().unwrap().steps.clone()
     }
 
     pub fn put(&self, record: Value) {

@@ -4,6 +4,7 @@
 use crate::{
     api::{Moment, Trap},
     harness::{Database, Harness, POLICY_UID, RECORD, SMALL},
+    steps::Steps,
     store::{ACCESS_KEY, BUCKET, Habit, Store},
     trust::{AUTHORITY, acceptor},
 };
@@ -12,40 +13,52 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use valerix_backup::archive;
 
-const KEY: &str = "pg/shop/nightly/20260821.tar.zst";
+pub const KEY: &str = "pg/shop/nightly/20260821.tar.zst";
 
-struct Bucket {
-    harness: Harness,
-    store: Store,
+pub struct Bucket {
+    pub harness: Harness,
+    pub store: Store,
+    /// Where requests to the bucket and to the API server can be held.
+    pub steps: Steps,
 }
 
 impl Bucket {
-    async fn new(database: &Database) -> Self {
+    pub async fn new(database: &Database) -> Self {
+        let harness = Harness::new(&[("orders", &database.name)]).await;
         let store = Store::default();
+        store.count_with(harness.api.steps());
         let endpoint = store.serve().await;
-        Self::at(database, store, &endpoint).await
+        Self::at(harness, store, &endpoint)
     }
 
-    async fn at(database: &Database, store: Store, endpoint: &str) -> Self {
-        let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    fn at(mut harness: Harness, store: Store, endpoint: &str) -> Self {
         harness.spec["destination"] = json!({"s3": {
             "bucket": BUCKET, "prefix": "pg", "endpoint": endpoint, "credentialsSecretRef": {"name": "store"},
         }});
         harness.s3_secret("credentials", "accessKeyId", ACCESS_KEY);
         harness.s3_secret("credentials", "secretAccessKey", "secret");
-        Self { harness, store }
+        Self {
+            steps: harness.api.steps(),
+            harness,
+            store,
+        }
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         self.harness.record()["status"].clone()
     }
 
-    /// Record and bucket tell the same story.
-    fn assert_agreement(&self) {
-        let status = self.status();
+    /// One slot was never put twice.
+    pub fn assert_one_put(&self) {
         let puts = self.store.count(&Method::PUT);
         assert!(puts <= 1, "{puts} PUTs of one slot");
         assert!(self.store.archives().len() <= 1);
+    }
+
+    /// Record and bucket tell the same story.
+    pub fn assert_agreement(&self) {
+        self.assert_one_put();
+        let status = self.status();
         let completed = status["phase"] == "Completed";
         assert_eq!(completed, status["upload"]["state"] == "Completed", "{status}");
         if completed {
@@ -308,11 +321,32 @@ async fn what_is_wrong_with_the_way_to_the_bucket_is_told_before_anything_is_dum
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_one_request_cannot_carry_is_refused_before_it_is_sent() {
+    let database = Database::new("orders", SMALL).await;
+    let mut bucket = Bucket::new(&database).await;
+    bucket.harness.variables = vec![("VALERIX_BACKUP_S3_MAX_OBJECT_BYTES", "100".into())];
+    let ended = bucket.harness.run("pod").await;
+    let told = [
+        "bytes and one PutObject takes 100",
+        "split spec.databases",
+        "destination.volumeClaim",
+    ];
+    bucket.harness.assert_failed(&ended, 23, "ArchiveTooLarge", &told);
+    assert_eq!(bucket.store.count(&Method::PUT), 0);
+    // Without the test's own limit it is that of PutObject.
+    bucket.harness.variables.clear();
+    assert_eq!(bucket.harness.run("roomy").await.code, Some(0));
+    bucket.assert_agreement();
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_checked_with_the_authority_of_the_policy() {
     let database = Database::new("orders", SMALL).await;
     let store = Store::default();
     let endpoint = store.serve_tls(acceptor()).await;
-    let mut bucket = Bucket::at(&database, store, &endpoint).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    let mut bucket = Bucket::at(harness, store, &endpoint);
     let ended = bucket.harness.run("pod").await;
     bucket.harness.assert_failed(
         &ended,

@@ -52,12 +52,14 @@ fn manifest(folder: &Path) -> Manifest {
         run_id: "pod".into(),
         created_at: chrono::DateTime::from_timestamp(1_787_000_000, 0).unwrap(),
         runner_version: "0".into(),
+        encryption: None,
         databases: vec![Member {
             name: "damage".into(),
             file: "damage.dump".into(),
             sha256: digest.sha256,
             bytes: digest.bytes,
             tables: 1,
+            sealed: None,
             globals: None,
             rows: Default::default(),
             server_version: "15".into(),
@@ -135,6 +137,12 @@ async fn every_damaged_archive_is_refused() {
     flipped_archive[middle] ^= 1;
     let mut trailing = good.clone();
     trailing.write_all(b"more").unwrap();
+    // An encrypted member whose plain name would lead out of the folder that it is decrypted into.
+    let mut leading_out = serde_json::to_value(&manifest).unwrap();
+    let member = &mut leading_out["databases"][0];
+    member["sealed"] = serde_json::json!({"file": "damage.dump", "sha256": member["sha256"], "bytes": member["bytes"]});
+    member["file"] = "../damage.dump".into();
+    let leading_out = serde_json::to_vec(&leading_out).unwrap();
     let cut_dump = &dump[..dump.len() * 6 / 10];
     let member_end = 512 + dump.len().div_ceil(512) * 512;
 
@@ -166,6 +174,10 @@ async fn every_damaged_archive_is_refused() {
         (
             "the manifest is cut",
             rebuilt(&[("damage.dump", &dump), ("manifest.json", &text[..text.len() - 2])]),
+        ),
+        (
+            "a name that leads out",
+            rebuilt(&[("damage.dump", &dump), ("manifest.json", &leading_out)]),
         ),
         (
             "a cut dump",

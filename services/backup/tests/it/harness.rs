@@ -28,6 +28,8 @@ pub struct Harness {
     pub minutes: i64,
     kubeconfig: PathBuf,
     pub client_folder: String,
+    /// Variables beside those that the operator writes.
+    pub variables: Vec<(&'static str, String)>,
     pub server: PgConnectOptions,
 }
 
@@ -62,6 +64,7 @@ impl Harness {
             minutes: MINUTES,
             kubeconfig,
             client_folder: "/usr/lib/postgresql".into(),
+            variables: Vec::new(),
             server,
             folder,
         };
@@ -157,10 +160,12 @@ impl Harness {
             .env("VALERIX_BACKUP_SCRATCH_FOLDER", scratch)
             .env("VALERIX_BACKUP_DESTINATION_FOLDER", self.destination())
             .env("VALERIX_BACKUP_CLIENT_FOLDER", &self.client_folder)
+            .env("VALERIX_BACKUP_AGE_FOLDER", self.folder.path().join("age"))
             .env("VALERIX_BACKUP_SETTLE_SECONDS", "1")
             .env("VALERIX_BACKUP_S3_REQUEST_SECONDS", "2")
             .env("VALERIX_BACKUP_S3_CREDENTIALS_FOLDER", self.s3_folder("credentials"))
-            .env("VALERIX_BACKUP_S3_AUTHORITY_FOLDER", self.s3_folder("authority"));
+            .env("VALERIX_BACKUP_S3_AUTHORITY_FOLDER", self.s3_folder("authority"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
     pub fn log(&self, uid: &str) -> PathBuf {

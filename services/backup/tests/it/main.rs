@@ -9,14 +9,18 @@
 
 mod api;
 mod bucket;
+mod campaigns;
 mod crash;
 mod damage;
 mod discovery;
+mod encryption;
 mod harness;
+mod real_store;
 mod refusals;
 mod restore;
 mod retention;
 mod round_trip;
+mod steps;
 mod store;
 mod trial;
 mod trust;

@@ -1,6 +1,7 @@
 //! A small S3: one bucket, the five calls that the runner makes, and every bad habit that a store can have. It counts
 //! what it is asked.
 
+use crate::steps::{self, Steps};
 use axum::{
     Router,
     body::Bytes,
@@ -54,6 +55,8 @@ struct Inner {
     requests: Vec<(Method, String)>,
     habit: Habit,
     ignores_conditions: bool,
+    lists_late: bool,
+    steps: Steps,
 }
 
 #[derive(Clone, Debug)]
@@ -66,17 +69,21 @@ impl Default for Store {
             requests: Vec::new(),
             habit: Habit::Good,
             ignores_conditions: false,
+            lists_late: false,
+            steps: Steps::default(),
         })))
     }
 }
 
 impl Store {
     fn router(&self) -> Router {
+        let steps = self.0.lock().unwrap().steps.clone();
         Router::new()
             .route("/{bucket}", any(list))
             .route("/{bucket}/", any(list))
             .route("/{bucket}/{*key}", any(object))
             .layer(axum::extract::DefaultBodyLimit::disable())
+            .layer(axum::middleware::from_fn_with_state(steps, steps::passing))
             .with_state(self.clone())
     }
 
@@ -104,6 +111,16 @@ impl Store {
 
     pub fn ignore_conditions(&self) {
         self.0.lock().unwrap().ignores_conditions = true;
+    }
+
+    /// A listing knows nothing of what was stored since the server began.
+    pub fn list_late(&self) {
+        self.0.lock().unwrap().lists_late = true;
+    }
+
+    /// Counts and holds its requests with those of another server; before it serves.
+    pub fn count_with(&self, steps: Steps) {
+        self.0.lock().unwrap().steps = steps;
     }
 
     /// Keys of archives.
@@ -140,6 +157,13 @@ impl Store {
     pub fn count(&self, method: &Method) -> usize {
         let inner = self.0.lock().unwrap();
         let asked = |request: &&(Method, String)| request.0 == *method && is_archive(&request.1);
+        inner.requests.iter().filter(asked).count()
+    }
+
+    /// How often something was put under a key.
+    pub fn puts(&self, key: &str) -> usize {
+        let inner = self.0.lock().unwrap();
+        let asked = |request: &&(Method, String)| request.0 == Method::PUT && request.1 == key;
         inner.requests.iter().filter(asked).count()
     }
 
@@ -196,7 +220,7 @@ async fn list(
     let mut keys = inner
         .objects
         .keys()
-        .filter(|key| key.starts_with(&prefix) && **key > after);
+        .filter(|key| key.starts_with(&prefix) && **key > after && !inner.lists_late);
     let contents = keys
         .next()
         .map(|key| (key, format!("<Contents><Key>{key}</Key></Contents>")));

@@ -24,19 +24,22 @@ CREATE VIEW seen AS SELECT count(*) AS many FROM numbered;
 SELECT lo_from_bytea(0, decode(repeat('00ff', 500), 'hex'));
 "#;
 
-fn run_checked(program: &str, arguments: &[&str]) {
+pub fn is_root() -> bool {
+    std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+}
+
+pub fn run_checked(program: &str, arguments: &[&str]) {
     let status = std::process::Command::new(program).args(arguments).status().unwrap();
     assert!(status.success(), "{program} {arguments:?}");
 }
 
 /// Starts the trial restore as the operator would: without connections, and not as root, whom no PostgreSQL server obeys.
-async fn trial(harness: &Harness, uid: &str) -> Ended {
+pub async fn trial(harness: &Harness, uid: &str) -> Ended {
     let scratch = harness.folder.path().join("scratch").join(uid);
     fs::create_dir_all(&scratch).unwrap();
     let log = fs::File::create(harness.log(uid)).unwrap();
     let mut program = env!("CARGO_BIN_EXE_backup").to_owned();
-    let is_root = std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    if is_root {
+    if is_root() {
         // The folder of compiled programs may be root's alone.
         let copy = harness.folder.path().join("backup");
         if !copy.exists() {
@@ -56,13 +59,13 @@ async fn trial(harness: &Harness, uid: &str) -> Ended {
         .stdin(Stdio::null())
         .stdout(log)
         .kill_on_drop(true);
-    if is_root {
+    if is_root() {
         command.uid(65534).gid(65534);
     }
     harness.ended(command.spawn().unwrap(), uid).await
 }
 
-fn verification(harness: &Harness) -> Value {
+pub fn verification(harness: &Harness) -> Value {
     harness.record()["status"]["verification"].clone()
 }
 
@@ -333,7 +336,8 @@ async fn a_sequence_behind_its_column_is_told() {
 async fn an_archive_in_a_bucket_is_restored_from_there() {
     let database = Database::new("orders", SMALL).await;
     let mut harness = Harness::new(&[("orders", &database.name)]).await;
-    let endpoint = Store::default().serve().await;
+    let store = Store::default();
+    let endpoint = store.serve().await;
     harness.spec["destination"] = json!({"s3": {
         "bucket": BUCKET, "endpoint": endpoint, "credentialsSecretRef": {"name": "store"},
     }});
@@ -341,6 +345,8 @@ async fn an_archive_in_a_bucket_is_restored_from_there() {
     harness.s3_secret("credentials", "secretAccessKey", &password());
     let ended = harness.run("pod").await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
+    // A listing may know of it later than who asks for it.
+    store.list_late();
     assert_eq!(trial(&harness, "verifier").await.code, Some(0));
     let found = verification(&harness);
     assert_eq!(found["state"], "Restored", "{found}");

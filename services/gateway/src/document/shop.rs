@@ -36,7 +36,11 @@ pub(super) fn routes() -> Gateway {
                 protocol: Protocol::Http,
             })
             .into(),
-        routes: ROUTES.map(|(name, prefix, target)| route(name, prefix, target)).into(),
+        routes: ROUTES
+            .map(|(name, prefix, target)| route(name, prefix, target))
+            .into_iter()
+            .chain(TARGETS.into_iter().flat_map(|(target, _)| documents(target)))
+            .collect(),
         dashboard: Dashboard {
             parts: PARTS
                 .map(|(name, target, path)| Part {
@@ -48,6 +52,19 @@ pub(super) fn routes() -> Gateway {
             ..Dashboard::default()
         },
     }
+}
+
+/// The page on which a service describes itself, and the document to which that page leads. For everybody: nothing is in
+/// them that a client must not know.
+fn documents(target: &str) -> [Route; 2] {
+    [("docs", "/docs"), ("openapi", "/openapi.json")].map(|(kind, place)| {
+        let prefix = format!("/services/{target}{place}");
+        let mut route = route(&format!("{kind}-{target}"), &prefix, target);
+        route.matches.methods = vec!["GET".to_owned()];
+        route.rewrite_prefix = Some(place.to_owned());
+        route.auth.auth_type = AuthType::None;
+        route
+    })
 }
 
 fn route(name: &str, prefix: &str, target: &str) -> Route {

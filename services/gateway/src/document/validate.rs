@@ -1,6 +1,7 @@
 //! What a document of routes must not say. Pure.
 
 use std::collections::{HashMap, HashSet};
+use std::net::Ipv6Addr;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
 use valerix_policy::{Duration, Violation};
@@ -63,15 +64,8 @@ fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str
     let own = OWN.iter().chain(&OF_EVERY_SERVICE).any(|own| own == prefix);
     found.require(!own, format!("{path}.match.pathPrefix"), prefix, remedy);
     if let Some(host) = &matches.host {
-        let good = host
-            .parse::<http::uri::Authority>()
-            .is_ok_and(|one| one.host() == host && one.port().is_none());
-        found.require(
-            good,
-            format!("{path}.match.host"),
-            host,
-            "write a host name without a port",
-        );
+        let remedy = "write a host name without a port; it stands for itself alone, and leaving it out for any host";
+        found.require(is_host(host), format!("{path}.match.host"), host, remedy);
     }
     for (index, method) in matches.methods.iter().enumerate() {
         let remedy = "write a method in upper case, other than CONNECT and TRACE";
@@ -91,8 +85,16 @@ fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str
             &header.name,
             remedy,
         );
-        let good = HeaderValue::from_str(&header.value).is_ok();
-        let remedy = "write a value that a header can have";
+        let dropped = header.name.starts_with("valerix-");
+        let remedy = "write another header: what services tell each other is dropped before routes are looked for";
+        found.require(
+            !dropped,
+            format!("{path}.match.headers[{index}].name"),
+            &header.name,
+            remedy,
+        );
+        let good = HeaderValue::from_str(&header.value).is_ok() && header.value.trim() == header.value;
+        let remedy = "write a value that a header can have, without spaces around it";
         found.require(
             good,
             format!("{path}.match.headers[{index}].value"),
@@ -131,7 +133,8 @@ fn dashboard(found: &mut Findings, dashboard: &Dashboard, targets: &HashSet<&str
         found.require(fresh, format!("{path}.name"), &part.name, "name each part once");
         found.target(&format!("{path}.target"), &part.target, targets);
         let good = part.path.parse::<http::uri::PathAndQuery>();
-        let good = good.is_ok_and(|path| valerix_proxy::check_path(path.path()).is_ok());
+        // What comes after # would be left out without a word.
+        let good = good.is_ok_and(|path| path == part.path.as_str() && valerix_proxy::check_path(path.path()).is_ok());
         let remedy = "write a path that starts with /, with a query or without";
         found.require(good, format!("{path}.path"), &part.path, remedy);
     }
@@ -169,8 +172,29 @@ pub(super) fn is_method(text: &str) -> bool {
 fn is_address(text: &str) -> bool {
     text.parse::<Uri>().is_ok_and(|url| {
         let bare = url.path_and_query().is_none_or(|path| path.as_str() == "/");
-        url.scheme_str() == Some("http") && url.authority().is_some_and(|host| !host.as_str().contains('@')) && bare
+        // Neither no port nor one too large is an error to who reads the URL.
+        let port = url
+            .authority()
+            .map(|authority| authority.as_str().len() == url.host().unwrap_or_default().len());
+        let port = port.unwrap_or_default() || url.port_u16().is_some_and(|port| port > 0);
+        url.scheme_str() == Some("http")
+            && url.host().is_some_and(is_host)
+            && port
+            && bare
+            && !text.contains(['@', '#'])
     })
+}
+
+/// Whether it is the name of one host, or its address.
+fn is_host(text: &str) -> bool {
+    if let Some(address) = text.strip_prefix('[') {
+        let address = address
+            .strip_suffix(']')
+            .and_then(|address| address.parse::<Ipv6Addr>().ok());
+        return address.is_some();
+    }
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    (1..=253).contains(&text.len()) && text.bytes().all(known)
 }
 
 pub(super) struct Findings(Vec<Violation>);
@@ -187,11 +211,11 @@ impl Findings {
     }
 
     fn name(&mut self, path: &str, name: &str) {
-        let good = (1..=63).contains(&name.len())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        self.require(good, path, name, "use 1 to 63 of a-z, 0-9 and -");
+        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let good = (1..=63).contains(&name.len()) && name.bytes().all(known);
+        // As in the policy document, which names the same targets.
+        let good = good && !name.starts_with('-') && !name.ends_with('-');
+        self.require(good, path, name, "use 1 to 63 of a-z, 0-9 and inner -");
     }
 
     fn target(&mut self, path: &str, name: &str, targets: &HashSet<&str>) {
@@ -200,309 +224,4 @@ impl Findings {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// What is said to the routes of the shop after `change`.
-    fn refusal(change: impl FnOnce(&mut Value)) -> String {
-        let mut document = serde_json::to_value(Gateway::of_the_shop()).unwrap();
-        change(&mut document);
-        match Gateway::parse(document.to_string().as_bytes()) {
-            Ok(_) => String::new(),
-            Err(error) => error.to_string(),
-        }
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_with_path_value_and_remedy() {
-        let at = |pointer: &'static str, value: Value| {
-            refusal(|document| {
-                let (parent, field) = pointer.rsplit_once('/').unwrap();
-                document.pointer_mut(parent).unwrap()[field] = value;
-            })
-        };
-        for (pointer, value, message) in [
-            ("/version", json!(2), "version is 2"),
-            (
-                "/routes/0/target",
-                json!("nobody"),
-                "routes[0].target is nobody: name one of targets",
-            ),
-            (
-                "/routes/0/name",
-                json!("orders"),
-                "routes[2].name is orders: name each route once",
-            ),
-            ("/routes/0/name", json!("A b"), "routes[0].name is A b: use 1 to 63"),
-            (
-                "/routes/0/match/pathPrefix",
-                json!("auth"),
-                "routes[0].match.pathPrefix is auth: start it with /",
-            ),
-            (
-                "/routes/0/match/pathPrefix",
-                json!("/auth/"),
-                "routes[0].match.pathPrefix is /auth/",
-            ),
-            (
-                "/routes/0/match/pathPrefix",
-                json!("/a/../b"),
-                "routes[0].match.pathPrefix is /a/../b",
-            ),
-            (
-                "/routes/0/match/pathPrefix",
-                json!("/health"),
-                "the gateway answers this path itself",
-            ),
-            ("/routes/0/match/host", json!("a:80"), "routes[0].match.host is a:80"),
-            (
-                "/routes/0/match/methods",
-                json!(["get"]),
-                "routes[0].match.methods[0] is get",
-            ),
-            (
-                "/routes/0/match/methods",
-                json!(["CONNECT"]),
-                "routes[0].match.methods[0] is CONNECT",
-            ),
-            (
-                "/routes/0/match/headers",
-                json!([{"name": "X-A", "value": "1"}]),
-                "routes[0].match.headers[0].name is X-A",
-            ),
-            ("/routes/0/rewritePrefix", json!("x"), "routes[0].rewritePrefix is x"),
-            (
-                "/routes/2/auth/roles",
-                json!(["admin"]),
-                "routes[2].auth.type is Optional: write Required",
-            ),
-            (
-                "/routes/2/auth",
-                json!({"type": "Required", "roles": ["root"]}),
-                "routes[2].auth.roles[0] is root",
-            ),
-            (
-                "/routes/2/auth",
-                json!({"type": "Some"}),
-                "routes[2].auth.type: unknown variant",
-            ),
-            (
-                "/routes/0/idleTimeout",
-                json!("0s"),
-                "routes[0].idleTimeout is 0s: use 1s to 1h",
-            ),
-            (
-                "/targets/0/url",
-                json!("https://auth"),
-                "targets[0].url is https://auth: write http://host",
-            ),
-            ("/targets/0/url", json!("http://a@b"), "targets[0].url"),
-            (
-                "/targets/0/protocol",
-                json!("h2c"),
-                "targets[0].protocol: unknown variant `h2c`",
-            ),
-            ("/targets/0/url", json!("http://auth/x"), "targets[0].url"),
-            (
-                "/targets/0/name",
-                json!("order"),
-                "targets[1].name is order: name each target once",
-            ),
-            (
-                "/dashboard/deadline",
-                json!("1ms"),
-                "dashboard.deadline is 1ms: use 10ms to 60s",
-            ),
-            ("/dashboard/parts/0/path", json!("x"), "dashboard.parts[0].path is x"),
-            (
-                "/dashboard/parts/0/path",
-                json!("/a/../b"),
-                "dashboard.parts[0].path is /a/../b",
-            ),
-            (
-                "/dashboard/parts/0/name",
-                json!("A"),
-                "dashboard.parts[0].name is A: use 1 to 63",
-            ),
-            (
-                "/dashboard/parts/0/name",
-                json!("orders"),
-                "dashboard.parts[1].name is orders: name each part once",
-            ),
-            (
-                "/dashboard/parts/0/target",
-                json!("nobody"),
-                "dashboard.parts[0].target is nobody: name one of targets",
-            ),
-            (
-                "/dashboard/deadline",
-                json!("61s"),
-                "dashboard.deadline is 1m1s: use 10ms to 60s",
-            ),
-            ("/dashboard/deadline", json!(5), "dashboard.deadline"),
-            ("/routes/0/maxBodyBytes", json!(-1), "routes[0].maxBodyBytes"),
-            ("/routes/0/maxBodyBytes", json!("1MB"), "routes[0].maxBodyBytes"),
-            (
-                "/routes/0/idleTimeout",
-                json!("2h"),
-                "routes[0].idleTimeout is 2h: use 1s to 1h",
-            ),
-            ("/routes/0/idleTimeout", json!("soon"), "routes[0].idleTimeout"),
-            ("/routes/0/name", json!(""), "routes[0].name is : use 1 to 63"),
-            (
-                "/routes/0/match/host",
-                json!(""),
-                "routes[0].match.host is : write a host name",
-            ),
-            ("/routes/0/match/host", json!("a/b"), "routes[0].match.host is a/b"),
-            (
-                "/routes/0/match/methods",
-                json!(["TRACE"]),
-                "routes[0].match.methods[0] is TRACE",
-            ),
-            ("/routes/0/match/methods", json!("GET"), "routes[0].match.methods"),
-            (
-                "/routes/0/match/headers",
-                json!([{"name": "x-a", "value": "a\nb"}]),
-                "routes[0].match.headers[0].value",
-            ),
-            (
-                "/routes/0/match/pathPrefix",
-                json!("/a?b"),
-                "routes[0].match.pathPrefix is /a?b",
-            ),
-            (
-                "/routes/0/match/pathPrefix",
-                json!(""),
-                "routes[0].match.pathPrefix is : start it with /",
-            ),
-            (
-                "/routes/0/rewritePrefix",
-                json!("/a/"),
-                "routes[0].rewritePrefix is /a/",
-            ),
-            ("/targets/0/name", json!("A"), "targets[0].name is A: use 1 to 63"),
-            (
-                "/targets/0/url",
-                json!("auth:3000"),
-                "targets[0].url is auth:3000: write http://host",
-            ),
-            ("/targets/0/url", json!(""), "targets[0].url"),
-        ] {
-            let said = at(pointer, value.clone());
-            assert!(said.contains(message), "{pointer} {value}: {said}");
-        }
-    }
-
-    #[test]
-    fn what_browsers_could_not_understand_is_refused() {
-        let cors = |cors: Value| refusal(|document| document["routes"][0]["cors"] = cors);
-        for good in [
-            json!({"origins": ["*"]}),
-            json!({"origins": ["https://shop.example", "http://localhost:5173", "http://[::1]:8080"]}),
-            json!({"origins": ["https://a"], "methods": ["GET"], "headers": [], "exposedHeaders": [], "credentials": true, "maxAge": "0s"}),
-        ] {
-            assert_eq!(cors(good.clone()), "", "{good}");
-        }
-        for (bad, message) in [
-            (json!({}), "routes[0].cors: missing field `origins`"),
-            (
-                json!({"origins": []}),
-                "routes[0].cors.origins is empty: name at least one origin",
-            ),
-            (
-                json!({"origins": ["*", "https://a"]}),
-                "cors.origins[0] is *: write * alone",
-            ),
-            (
-                json!({"origins": ["*"], "credentials": true}),
-                "cors.origins[0] is *: name the origins",
-            ),
-            (
-                json!({"origins": ["https://a/"]}),
-                "cors.origins[0] is https://a/: write scheme://host",
-            ),
-            (json!({"origins": ["https://A"]}), "cors.origins[0] is https://A"),
-            (
-                json!({"origins": ["https://a:443"]}),
-                "cors.origins[0] is https://a:443",
-            ),
-            (json!({"origins": ["https://a:"]}), "cors.origins[0] is https://a:"),
-            (json!({"origins": ["https://b@a"]}), "cors.origins[0] is https://b@a"),
-            (json!({"origins": ["https://*.a"]}), "cors.origins[0] is https://*.a"),
-            (json!({"origins": ["null"]}), "cors.origins[0] is null"),
-            (json!({"origins": ["a"]}), "cors.origins[0] is a"),
-            (json!({"origins": [""]}), "cors.origins[0] is "),
-            (
-                json!({"origins": vec!["https://a"; 17]}),
-                "cors.origins is 17: list at most 16",
-            ),
-            (json!({"origins": ["*"], "methods": ["get"]}), "cors.methods[0] is get"),
-            (json!({"origins": ["*"], "headers": ["*"]}), "cors.headers[0] is *"),
-            (json!({"origins": ["*"], "headers": ["X-A"]}), "cors.headers[0] is X-A"),
-            (
-                json!({"origins": ["*"], "exposedHeaders": ["x a"]}),
-                "cors.exposedHeaders[0] is x a",
-            ),
-            (
-                json!({"origins": ["*"], "maxAge": "25h"}),
-                "cors.maxAge is 25h: use 0s to 24h",
-            ),
-        ] {
-            let said = cors(bad.clone());
-            assert!(said.contains(message), "{bad}: {said}");
-        }
-    }
-
-    #[test]
-    fn lists_have_their_bounds() {
-        let many = |pointer: &'static str, count: usize| {
-            refusal(|document| {
-                let list = document.pointer_mut(pointer).unwrap().as_array_mut().unwrap();
-                let one = list[0].clone();
-                list.resize(count, one);
-            })
-        };
-        assert!(many("/targets", 65).contains("targets is 65: list at most 64"));
-        assert!(many("/dashboard/parts", 17).contains("dashboard.parts is 17: list at most 16"));
-        let too_many = (0..10_001).map(|number| {
-            json!({"name": format!("r{number}"), "match": {"pathPrefix": format!("/r{number}")}, "target": "auth"})
-        });
-        let said = refusal(|document| document["routes"] = too_many.collect());
-        assert!(said.contains("routes is 10001: list at most 10000"), "{said}");
-    }
-
-    #[test]
-    fn two_routes_that_a_request_fits_alike_are_refused() {
-        let second = |matches: Value| {
-            refusal(|document| {
-                let mut route = document["routes"][2].clone();
-                (route["name"], route["match"]) = (json!("twin"), matches);
-                document["routes"].as_array_mut().unwrap().push(route);
-            })
-        };
-        assert!(second(json!({"pathPrefix": "/api/orders"})).contains("a request can fit this and orders alike"));
-        for different in [
-            json!({"pathPrefix": "/api/orders/export"}),
-            json!({"pathPrefix": "/api/orders", "host": "a"}),
-            json!({"pathPrefix": "/api/orders", "methods": ["GET"]}),
-            json!({"pathPrefix": "/api/orders", "headers": [{"name": "x-canary", "value": "1"}]}),
-        ] {
-            assert_eq!(second(different.clone()), "", "{different}");
-        }
-        let by_method = |one: Value, other: Value| {
-            refusal(|document| {
-                document["routes"][0]["match"] = one;
-                document["routes"][1]["match"] = other;
-            })
-        };
-        let (get, both) = (
-            json!({"pathPrefix": "/a", "methods": ["GET"]}),
-            json!({"pathPrefix": "/a", "methods": ["GET", "PUT"]}),
-        );
-        assert!(by_method(get.clone(), both).contains("alike"));
-        assert_eq!(by_method(get, json!({"pathPrefix": "/a", "methods": ["PUT"]})), "");
-    }
-}
+mod tests;

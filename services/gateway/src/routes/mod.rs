@@ -1,6 +1,7 @@
-//! The answers: those of the services behind, and two of the gateway's own.
+//! The answers: those of the services behind, and three of the gateway's own.
 
 mod dashboard;
+mod documents;
 mod forward;
 mod instance;
 
@@ -10,7 +11,7 @@ use valerix_kit::identity::Identity;
 use crate::reload::Routes;
 
 /// Paths of the gateway's own, whatever the routes say.
-pub const OWN: [&str; 2] = ["/api/dashboard", "/api/instance"];
+pub const OWN: [&str; 3] = ["/api/dashboard", "/api/instance", "/services"];
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -27,7 +28,7 @@ pub struct AppState {
 pub fn api() -> Api<AppState> {
     let api = Api::new(
         "gateway",
-        "The one entry of the shop; the services behind it describe themselves",
+        "The one entry of the shop; the services behind it describe themselves at /services",
     );
-    forward::routes(instance::routes(dashboard::routes(api)))
+    forward::routes(documents::routes(instance::routes(dashboard::routes(api))))
 }

@@ -42,6 +42,7 @@ async fn nobody_speaks_for_others_and_the_services_hear_who_asks() {
         &[
             ("valerix-client", "shop/order"),
             ("valerix-service-token", "x"),
+            ("valerix-probe", "shop/slow/1"),
             ("valerix-timeout-ms", "0"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x-request-id", "abc"),
@@ -67,6 +68,10 @@ async fn nobody_speaks_for_others_and_the_services_hear_who_asks() {
     assert_eq!(headers["x-forwarded-proto"], "http");
     assert_eq!(headers["x-forwarded-host"], gateway.base.trim_start_matches("http://"));
     assert_eq!(headers["valerix-client"], "default/gateway");
+    assert_eq!(
+        headers["valerix-probe"], "shop/slow/1",
+        "a mark that asks for less is passed on"
+    );
     assert_eq!(
         (&headers["x-request-id"], &headers["x-kept"]),
         (&json!("abc"), &json!("1"))

@@ -8,6 +8,7 @@
 
 mod cors;
 mod dashboard;
+mod documents;
 mod edge;
 mod grpc;
 mod identity;

@@ -95,7 +95,12 @@ async fn bad_routes_are_told_and_change_nothing() {
     let mut twin = document("/a", address);
     twin["routes"][0]["match"]["pathPrefix"] = json!("/a");
     for (text, reason) in [
-        ("{", "not valid JSON"),
+        // Each tells something else, as what is told is what the next one waits for.
+        ("{", "EOF while parsing an object"),
+        ("", "EOF while parsing a value"),
+        ("[]", "write a JSON object"),
+        (r#"{"version": 2}"#, "this service reads version 1"),
+        (r#"{"version": 1, "targets": []}"#, "missing field `routes`"),
         (
             twin.to_string().as_str(),
             "routes[1].match is /a: a request can fit this and fixed alike",
@@ -136,7 +141,7 @@ async fn bad_routes_are_told_and_change_nothing() {
         .await
         .unwrap();
     assert!(
-        metrics.contains("gateway_config_reloads_total{result=\"rejected\"} 3"),
+        metrics.contains("gateway_config_reloads_total{result=\"rejected\"} 7"),
         "{metrics}"
     );
 }

@@ -38,6 +38,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
 }
 
 #[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 #[schemars(rename = "RestockRequest")]
 pub(super) struct Restock {
     pub(super) item_id: ItemId,

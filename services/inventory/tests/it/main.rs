@@ -14,3 +14,4 @@ mod cancel;
 mod chaos;
 mod counts;
 mod list;
+mod walk;

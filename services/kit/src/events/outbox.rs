@@ -116,11 +116,13 @@ impl From<Row> for Event {
 /// Locks up to `limit` rows that may be published now, ordered by (aggregate, version).
 ///
 /// Only the first unpublished version of each aggregate is taken: with plain SKIP LOCKED a second relay would publish
-/// version 2 while the first still holds version 1. A row that waits for another attempt holds its aggregate up.
+/// version 2 while the first still holds version 1. A row that waits for another attempt holds its aggregate up;
+/// none waits for two minutes, unless a clock was set back.
 pub(super) async fn lock_batch(connection: &mut PgConnection, limit: i64) -> Result<Vec<Event>, sqlx::Error> {
     let mut rows: Vec<Row> = sqlx::query_as(
         "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox AS row \
-         WHERE published_at IS NULL AND (retry_at IS NULL OR retry_at <= clock_timestamp()) \
+         WHERE published_at IS NULL AND (retry_at IS NULL OR retry_at <= clock_timestamp() \
+                 OR retry_at > clock_timestamp() + interval '2 minutes') \
            AND NOT EXISTS (SELECT 1 FROM outbox AS earlier \
                  WHERE earlier.aggregate = row.aggregate AND earlier.version < row.version \
                    AND earlier.published_at IS NULL) \

@@ -23,3 +23,4 @@ mod slow_clients;
 mod streams;
 mod support;
 mod vanishing;
+mod walk;

@@ -1,7 +1,5 @@
 //! The server: start, malformed requests, slow clients, drain.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use valerix_kit::postgres::Database;
 use valerix_kit::problem::{Problem, from_sqlx};
 use valerix_kit::service::Service;
+use valerix_kit::testing::log::Log;
 use valerix_kit::testing::{TestDatabase, eventually, service_args};
 
 use crate::app::{app, problem, spawn, write_document};
@@ -404,32 +403,9 @@ async fn faults_of_the_documents_hit_handlers_but_neither_probes_nor_the_report(
     }
 }
 
-/// Collects log lines.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_request_that_changed_something_leaves_one_line_with_its_trace() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .json()
-        .with_env_filter("info")
-        .with_writer(move || writer.clone())
-        .finish();
-    // Of this thread, where the whole test runs.
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::listen("info");
     let app = app().await;
     for (method, trace_id) in [
         (reqwest::Method::POST, "4bf92f3577b34da6a3ce929d0e0e4736"),
@@ -443,7 +419,7 @@ async fn a_request_that_changed_something_leaves_one_line_with_its_trace() {
             .json(&json!({"count": 1}));
         assert_eq!(request.send().await.unwrap().status(), 200);
     }
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     let lines = |trace_id: &str| text.lines().filter(|line| line.contains(trace_id)).count();
     assert_eq!(lines("4bf92f3577b34da6a3ce929d0e0e4736"), 1, "{text}");
     assert_eq!(

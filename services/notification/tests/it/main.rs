@@ -12,3 +12,4 @@ mod by_mail;
 mod contacts;
 mod list;
 mod smtp;
+mod walk;

@@ -50,10 +50,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         "An order's moves while they happen, as server-sent events",
         Access::Public,
     )
-    .answer::<Move>(
-        200,
-        "text/event-stream: each event is a move, its id goes into Last-Event-ID",
-    )
+    .events::<Move>(200, "Each event is a move, its id goes into Last-Event-ID")
     .empty(204, "The order is at an end, and nothing came after Last-Event-ID")
     .problem(404, "There is no such order")
     .problem(503, "Too many streams are open here");
@@ -82,6 +79,7 @@ impl Streams {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(rename = "HistoryQuery")]
 struct Page {
+    #[schemars(regex(pattern = "^[0-9]{1,18}$"))]
     cursor: Option<String>,
 }
 

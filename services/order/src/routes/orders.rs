@@ -2,7 +2,7 @@
 
 use axum::extract::{OriginalUri, State};
 use axum::response::Response;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,7 +16,7 @@ use valerix_kit::money::Money;
 use valerix_kit::page::Page;
 use valerix_kit::problem::{FieldError, Problem, from_sqlx};
 use valerix_resilience::idempotency::{IdempotentRequest, StoredAnswer};
-use valerix_resilience::policy::Admission;
+use valerix_resilience::policy::{Admission, PROBE_HEADER};
 
 use super::AppState;
 use crate::order::{ANONYMOUS, NewOrder, Order};
@@ -28,6 +28,10 @@ const ORDERS: &str = "/api/orders";
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let new = Operation::new("Place an order", Access::Public)
         .idempotency_key()
+        .header(
+            "Valerix-Probe",
+            "A chaos experiment's probe: answered as any other, refunded once it is CONFIRMED, announced as cancelled",
+        )
         .body::<PlaceOrder>()
         .answer::<OrderBody>(201, "At its end: CONFIRMED or CANCELLED")
         .answer::<OrderBody>(202, "Accepted, will be finished: QUEUED or CANCELLING")
@@ -86,6 +90,7 @@ impl PlaceOrder {
                 item_id,
                 quantity,
                 gremlin: self.gremlin.unwrap_or(false),
+                probe: false,
             }),
             _ => Err(Problem::invalid(StatusCode::UNPROCESSABLE_ENTITY, errors)),
         }
@@ -109,13 +114,13 @@ pub(super) struct OrderBody {
 
 impl From<Order> for OrderBody {
     fn from(order: Order) -> Self {
-        let amount = order.amount.as_ref();
+        let (amount, reason) = (order.amount.as_ref(), order.reason());
         Self {
             order_id: order.id,
             item_id: order.item_id,
             quantity: order.quantity,
             status: order.state.status(),
-            reason: order.state.reason().map(Reason::name),
+            reason,
             amount_minor: amount.map(Money::amount_minor),
             currency: amount.map(|money| money.currency().to_owned()),
         }
@@ -127,13 +132,17 @@ async fn place(
     caller: Caller,
     IdempotencyKey(key): IdempotencyKey,
     OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
     body: JsonBytes,
 ) -> Result<Response, Problem> {
     let store = &app.fast_path.store;
     let budget = Budget::new(store.budget());
     let gremlins = app.gremlins || app.resilience.policy().chaos.admission == Admission::Allowed;
     let principal = caller.principal();
-    let new = body.parse::<PlaceOrder>()?.check(&principal, gremlins)?;
+    let new = NewOrder {
+        probe: headers.contains_key(PROBE_HEADER),
+        ..body.parse::<PlaceOrder>()?.check(&principal, gremlins)?
+    };
     let path = uri.path_and_query().map_or(ORDERS, |path| path.as_str());
     let request = IdempotentRequest::new(&key, &principal, &Method::POST, ORDERS, path, &body.0);
     idempotent(

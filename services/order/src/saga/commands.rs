@@ -116,6 +116,17 @@ impl Announcement {
             Self::OrderRefunded => "OrderRefunded",
         }
     }
+
+    /// What everybody else hears where the probe of an experiment placed the order: that it came to nothing. Who heard of a
+    /// sale would count it, or deliver the goods.
+    #[must_use]
+    pub const fn of_probe(self) -> Option<Self> {
+        match self {
+            Self::OrderCreated | Self::OrderCancelled => Some(self),
+            Self::OrderConfirmed => None,
+            Self::OrderRefunded => Some(Self::OrderCancelled),
+        }
+    }
 }
 
 /// One effect of a transition, written in the transition's own transaction.

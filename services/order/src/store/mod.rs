@@ -102,6 +102,8 @@ pub struct Sent {
 
 /// The longest time between two copies of a command, in times of the first.
 const LONGEST_RESEND: i32 = 30;
+/// By how much a clock may be set back and nobody need care; more than the budget in which a command is first due.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 
 /// The orders' database.
 #[derive(Clone, Debug)]
@@ -136,8 +138,8 @@ impl Store {
             .map(|context| context.traceparent())
             .unwrap_or_default();
         let created_at: DateTime<Utc> = sqlx::query_scalar(
-            "INSERT INTO orders (id, principal, item_id, quantity, gremlin, state, expires_at, traceparent)
-             VALUES ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 millisecond', $8) RETURNING created_at",
+            "INSERT INTO orders (id, principal, item_id, quantity, gremlin, state, expires_at, traceparent, probe)
+             VALUES ($1, $2, $3, $4, $5, $6, now() + $7 * interval '1 millisecond', $8, $9) RETURNING created_at",
         )
         .bind(new.id)
         .bind(&new.principal)
@@ -147,6 +149,7 @@ impl Store {
         .bind(state.name())
         .bind(milliseconds(self.times.expiry))
         .bind(&traceparent)
+        .bind(new.probe)
         .fetch_one(&mut *connection)
         .await
         .map_err(sql("insert an order"))?;
@@ -156,6 +159,7 @@ impl Store {
             item_id: new.item_id.as_str().to_owned(),
             quantity: new.quantity,
             gremlin: new.gremlin,
+            probe: new.probe,
             state,
             amount: None,
             version: 1,
@@ -350,6 +354,20 @@ impl Store {
         Ok(Sent { due: due.len(), failed })
     }
 
+    /// Makes commands due that lie further ahead than any is ever put off: the clock of Postgres was set back.
+    ///
+    /// # Errors
+    /// The statement's.
+    pub async fn recall_postponed(&self) -> Result<(), StoreError> {
+        let longest = milliseconds(self.times.resend) * i64::from(LONGEST_RESEND) + milliseconds(CLOCKS_DIFFER);
+        sqlx::query("UPDATE commands SET due_at = now() WHERE due_at > now() + $1 * interval '1 millisecond'")
+            .bind(longest)
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(sql("recall postponed commands"))
+    }
+
     /// Up to `limit` orders that should have been finished by now, the longest overdue first, behind `after`.
     pub async fn expired(
         &self,
@@ -368,6 +386,22 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(sql("find expired orders"))
+    }
+
+    /// Up to `limit` confirmed orders that probes have placed, behind `after`.
+    ///
+    /// # Errors
+    /// When Postgres is away.
+    pub async fn confirmed_probes(&self, after: Option<Uuid>, limit: i64) -> Result<Vec<Uuid>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT id FROM orders WHERE probe AND state = 'CONFIRMED' AND ($2::uuid IS NULL OR id > $2)
+             ORDER BY id LIMIT $1",
+        )
+        .bind(limit)
+        .bind(after)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(sql("find confirmed orders of probes"))
     }
 
     /// What is open, over all replicas.

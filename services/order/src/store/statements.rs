@@ -14,7 +14,7 @@ use crate::order::Order;
 use crate::saga::commands::{Action, Announcement};
 use crate::saga::state::{Disposition, Input, Reason, State};
 
-pub(super) const COLUMNS: &str = "id, principal, item_id, quantity, gremlin, state, reason, stock_returned, \
+pub(super) const COLUMNS: &str = "id, principal, item_id, quantity, gremlin, probe, state, reason, stock_returned, \
                                   payment_settled, amount_minor, currency, version, created_at, traceparent";
 
 #[derive(sqlx::FromRow)]
@@ -24,6 +24,7 @@ pub(super) struct Row {
     item_id: String,
     quantity: i32,
     gremlin: bool,
+    probe: bool,
     state: String,
     reason: Option<String>,
     stock_returned: bool,
@@ -122,6 +123,14 @@ pub(super) async fn announce(
     order: &Order,
     announcement: Announcement,
 ) -> Result<(), StoreError> {
+    let told = if order.probe {
+        announcement.of_probe()
+    } else {
+        Some(announcement)
+    };
+    let Some(announcement) = told else {
+        return Ok(());
+    };
     append(
         connection,
         order,
@@ -195,6 +204,7 @@ impl TryFrom<Row> for Order {
             item_id: row.item_id,
             quantity: row.quantity,
             gremlin: row.gremlin,
+            probe: row.probe,
             state,
             amount,
             version: row.version,

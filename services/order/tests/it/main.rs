@@ -11,6 +11,7 @@ mod faults;
 mod history;
 mod orders;
 mod owners;
+mod probes;
 mod saga;
 mod shop;
 mod store;

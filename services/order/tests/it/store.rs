@@ -47,6 +47,7 @@ impl Orders {
             item_id: "ps5".to_owned().try_into().unwrap(),
             quantity: 1,
             gremlin: false,
+            probe: false,
         };
         let mut transaction = valerix_kit::postgres::begin(&self.pool).await.unwrap();
         self.store.create(&mut transaction, &new).await.unwrap();
@@ -102,6 +103,23 @@ async fn a_command_that_can_not_be_sent_holds_nobody_else_up() {
     orders.run("UPDATE commands SET due_at = now()").await;
     assert_eq!(orders.store.send_due(100).await.unwrap().failed.len(), 0);
     assert_eq!(orders.copies(broken).await, [1, 2, 3]);
+}
+
+/// A clock that is set back leaves moments in the future behind it.
+#[tokio::test]
+async fn a_command_that_nobody_puts_off_so_far_is_sent() {
+    let orders = Orders::new().await;
+    let order = orders.place().await;
+    orders
+        .run("UPDATE commands SET due_at = now() + interval '15 minutes'")
+        .await;
+    orders.sweeper().round().await.unwrap();
+    assert_eq!(orders.copies(order).await, [1], "a command may be put off so far");
+    orders
+        .run("UPDATE commands SET due_at = now() + interval '1 hour'")
+        .await;
+    orders.sweeper().round().await.unwrap();
+    assert_eq!(orders.copies(order).await, [1, 2]);
 }
 
 #[tokio::test]

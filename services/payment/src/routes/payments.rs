@@ -35,6 +35,10 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         .problem(
             409,
             "Voided, or the first request with this key is still being answered",
+        )
+        .problem(
+            422,
+            "A field is not acceptable, or the order or the key came with something else before",
         );
     let give_up = Operation::new(
         "Give an order's payment up, whether or not it was asked for",

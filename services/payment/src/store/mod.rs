@@ -118,6 +118,8 @@ struct DueRow {
 const PATIENCE: f64 = 0.8;
 /// The longest lease, and so the longest that the processor is waited for.
 const LONGEST_LEASE: Duration = Duration::from_secs(60);
+/// By how much a clock may be set back and nobody need care.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(10);
 /// The longest pause after the processor did not answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -250,6 +252,17 @@ impl Store {
             announce(connection, &payment, announcement).await?;
             return Ok(Applied { payment, before });
         }
+    }
+
+    /// Makes payments due that lie further ahead than any is ever put off: the clock of Postgres was set back.
+    pub async fn recall_postponed(&self) -> Result<(), StoreError> {
+        let longest = LONGEST_LEASE.max(self.lease) + CLOCKS_DIFFER;
+        sqlx::query("UPDATE payments SET due_at = now() WHERE due_at > now() + $1 * interval '1 millisecond'")
+            .bind(milliseconds(longest))
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(sql("recall postponed payments"))
     }
 
     /// Takes up to `limit` payments up whose processor has to be asked now; they fall due again, later with every attempt,

@@ -12,3 +12,4 @@ mod reconciliation;
 mod slow;
 mod store;
 mod voids;
+mod walk;

@@ -76,6 +76,22 @@ async fn the_processor_is_waited_for_longer_with_every_attempt_and_asked_again_s
     assert_eq!(seconds, [4, 8, 16, 32, 48, 48]);
 }
 
+/// A clock that is set back leaves moments in the future behind it.
+#[tokio::test]
+async fn what_no_attempt_puts_off_so_far_is_due() {
+    let (_database, pool, store) = store().await;
+    let payment = commanded(&store, &pool).await;
+    run(&pool, "UPDATE payments SET due_at = now() + interval '60 seconds'").await;
+    store.recall_postponed().await.unwrap();
+    assert!(
+        store.take_due(1).await.unwrap().is_empty(),
+        "an attempt may put it off so far"
+    );
+    run(&pool, "UPDATE payments SET due_at = now() + interval '1 hour'").await;
+    store.recall_postponed().await.unwrap();
+    assert_eq!(store.take_due(1).await.unwrap().remove(0).unwrap().payment.id, payment);
+}
+
 /// The time until the one payment is due.
 async fn pause(pool: &PgPool) -> Duration {
     let seconds: f64 = sqlx::query_scalar("SELECT extract(epoch FROM due_at - now())::float8 FROM payments")

@@ -1,5 +1,7 @@
 //! The bounds of how another service is called.
 
+use std::net::Ipv6Addr;
+
 use super::{DAY, Findings, MAX_VALUE};
 use crate::duration::Duration;
 use crate::target::{BalancingType, BreakerScope, CircuitBreaker, Hedge, HedgeType, Target, WindowType};
@@ -169,7 +171,23 @@ fn is_http_url(url: &str) -> bool {
         && url
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'"' | b'<' | b'>' | b'\\'))
-        && !authority.is_empty()
-        && !authority.contains('@')
-        && !authority.starts_with(':')
+        && is_authority(authority)
+}
+
+/// Whether it is a host that can be called, with a port or without.
+fn is_authority(text: &str) -> bool {
+    let (host, after) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, after)) => (address.parse::<Ipv6Addr>().is_ok(), after),
+        None => {
+            let end = text.find(':').unwrap_or(text.len());
+            let (host, after) = text.split_at(end);
+            let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+            (!host.is_empty() && host.bytes().all(known), after)
+        }
+    };
+    let port = after.strip_prefix(':').map(|port| {
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        digits && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    host && port.unwrap_or(after.is_empty())
 }

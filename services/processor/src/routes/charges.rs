@@ -38,7 +38,8 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         "Sees to it that the key is never charged, unless it was already",
         Access::Service(&["payment"]),
     )
-    .answer::<Charge>(200, "The charge as it is: CANCELLED unless it was made before");
+    .answer::<Charge>(200, "The charge as it is: CANCELLED unless it was made before")
+    .problem(404, "No key: a charge has a UUID");
     api.post("/charges", charge, make)
         .get("/charges", list, ledger)
         .get("/charges/{key}", show, one)

@@ -3,7 +3,8 @@
 //!
 //! Whoever is measured runs on a core of its own, load and backend on the others; contenders take turns. One run is one
 //! round: `make bench SUITE=proxy` takes several, builds what is measured and says where it is (`BENCH_GUARD`,
-//! `BENCH_GATEWAY`, `BENCH_NODE`). Prints one JSON object a row.
+//! `BENCH_GATEWAY`, `BENCH_NODE`). Prints one JSON object a row. Arguments name measures: plain, edge, latency, memory, overload,
+//! policy, routes; without any all are made.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -39,14 +40,31 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .unwrap();
+    // Names of measures, where not all of them are wanted; what begins with a dash is cargo's.
+    let named: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|named| named == name);
     runtime.block_on(async {
-        bench.plain(&Rows).await;
-        bench.edge(&Rows).await;
-        bench.latency(&Rows).await;
-        bench.memory(&Rows).await;
-        bench.overload(&Rows).await;
-        bench.changed_policy(&Rows).await;
-        bench.many_routes(&Rows).await;
+        if wanted("plain") {
+            bench.plain(&Rows).await;
+        }
+        if wanted("edge") {
+            bench.edge(&Rows).await;
+        }
+        if wanted("latency") {
+            bench.latency(&Rows).await;
+        }
+        if wanted("memory") {
+            bench.memory(&Rows).await;
+        }
+        if wanted("overload") {
+            bench.overload(&Rows).await;
+        }
+        if wanted("policy") {
+            bench.changed_policy(&Rows).await;
+        }
+        if wanted("routes") {
+            bench.many_routes(&Rows).await;
+        }
     });
     ExitCode::SUCCESS
 }

@@ -10,6 +10,7 @@ mod floods;
 mod frames;
 mod grpc;
 mod h2spec;
+mod oddities;
 mod pseudo_headers;
 mod recorder;
 mod slow;

@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 
 use super::recorder::Recorder;
-use super::{Hop, exchange};
+use super::{Hop, exchange, oddities};
 
 /// What is to become of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     /// Answered 4xx or 5xx, and the service behind sees no whole request.
     Refused,
     /// Passed on as the one request that it is, with this body.
@@ -305,11 +305,13 @@ const WHOLE: [(&str, &str, Verdict); 20] = [
 /// # Panics
 /// When a row is read in another way than it should be.
 pub async fn no_request_hides_in_another(hop: Hop, address: SocketAddr, recorder: &Recorder) {
-    let rows = AFTER_THE_LINE.map(|(name, rest, verdict)| {
+    let rows = AFTER_THE_LINE.into_iter().chain(oddities::AFTER_THE_LINE);
+    let rows = rows.map(|(name, rest, verdict)| {
         let head = "POST /api/orders/a HTTP/1.1\r\nHost: shop\r\n";
         (name, format!("{head}{rest}"), verdict)
     });
-    let whole = WHOLE.map(|(name, text, verdict)| (name, text.to_owned(), verdict));
+    let whole = WHOLE.into_iter().chain(oddities::WHOLE);
+    let whole = whole.map(|(name, text, verdict)| (name, text.to_owned(), verdict));
     let long = format!(
         "GET /api/orders/a HTTP/1.1\r\nHost: shop\r\nX-A: {}\r\n\r\n",
         "a".repeat(70_000)
@@ -320,7 +322,7 @@ pub async fn no_request_hides_in_another(hop: Hop, address: SocketAddr, recorder
     );
     let large = [("long head", long, Refused), ("many headers", many, Refused)];
     let last = "GET /api/orders/last HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
-    for (name, row, verdict) in rows.into_iter().chain(whole).chain(large) {
+    for (name, row, verdict) in rows.chain(whole).chain(large) {
         recorder.forget();
         let text = format!("{}{last}", row.replace("HIDDEN", HIDDEN));
         let answer = exchange(address, text.as_bytes()).await;

@@ -135,7 +135,7 @@ impl<S> Layer<S> for ServerLayer {
     fn layer(&self, inner: S) -> Self::Service {
         ServerService {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -144,7 +144,8 @@ impl<S> Layer<S> for ServerLayer {
 #[derive(Clone, Debug)]
 pub struct ServerService<S> {
     inner: S,
-    layer: ServerLayer,
+    // Each request has a clone of the service.
+    layer: Arc<ServerLayer>,
 }
 
 impl<S> Service<Request<Body>> for ServerService<S>
@@ -169,7 +170,7 @@ where
         if self.layer.bypass.iter().any(|bypass| bypass == path) {
             return Box::pin(async move { inner.call(request).await.map(IntoResponse::into_response) });
         }
-        let layer = self.layer.clone();
+        let layer = Arc::clone(&self.layer);
         Box::pin(async move {
             let began = Instant::now();
             let response = limit(&layer, inner, request).await;

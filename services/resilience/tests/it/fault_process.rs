@@ -7,7 +7,7 @@ use std::time::Duration;
 use valerix_resilience::Resilience;
 use valerix_resilience::policy::{CpuStressFault, CrashFault, Fault, FaultState, MemoryStressFault};
 
-use crate::fault_effects::allowed;
+use crate::fault_effects::{allowed, within_a_tenth};
 use crate::process::{Process, say, setting};
 use crate::support::{Mount, eventually, faults};
 
@@ -77,7 +77,7 @@ pub(crate) async fn stress() {
         workers: 2,
     };
     let memory = MemoryStressFault {
-        size: "32Mi".to_owned(),
+        size: "64Mi".to_owned(),
     };
     let idle = resident_mib();
     let stresses = [
@@ -101,7 +101,10 @@ pub(crate) async fn stress() {
         mount.publish();
         match name {
             "cpu" => eventually("both threads work", || stress_threads() == 2).await,
-            _ => eventually("the memory is taken", || resident_mib() >= idle + 28).await,
+            _ => {
+                let taken = || resident_mib().saturating_sub(idle) as f64;
+                eventually("the memory is taken", || within_a_tenth(taken(), 64.0)).await;
+            }
         }
         let fault = resilience.report().faults[0].clone();
         assert_eq!((fault.run.as_str(), fault.state), (name, FaultState::Active));

@@ -1,6 +1,6 @@
 use super::super::address::testing::Fixed;
 use super::*;
-use crate::chaos_experiment::probes::mark::{PROBE_HEADER, testing::mark};
+use crate::chaos_experiment::probes::mark::testing::mark;
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::Frame;
@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use valerix_policy::PROBE_HEADER;
 
 /// Head, path and body of what was asked.
 type Asked = Arc<Mutex<Vec<(String, HeaderMap, Vec<u8>)>>>;

@@ -30,7 +30,7 @@ const SHORT_REST: Duration = Duration::from_secs(3);
 const LONG_REST: Duration = Duration::from_secs(150);
 
 /// The number that a campaign is told by this variable, else its own.
-fn number(variable: &str, otherwise: u64) -> u64 {
+pub(super) fn number(variable: &str, otherwise: u64) -> u64 {
     env::var(variable).map_or(otherwise, |text| {
         text.parse()
             .unwrap_or_else(|_| panic!("{variable} is no number: {text}"))

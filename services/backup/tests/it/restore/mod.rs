@@ -1,6 +1,7 @@
 //! The way back against a real PostgreSQL: what comes out is what went in, and until it is, nothing that is there changes.
 
-mod harness;
+mod bound;
+pub mod harness;
 mod killed;
 mod new;
 mod replace;

@@ -1,6 +1,6 @@
 //! Clients order, cancel and ask for their money while what all services stand on misbehaves: Redis restarts with its data,
 //! without it and without its last moments, is emptied, full, or delivers again and in another order; Postgres restarts, cuts
-//! connections and refuses transactions at their end.
+//! connections, refuses transactions at their end, and its clock jumps.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,10 +43,11 @@ enum Misbehaviour {
     PostgresRestarts,
     PostgresCutsConnections,
     PostgresRefusesCommits,
+    PostgresClockJumps,
 }
 
 impl Misbehaviour {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::RedisRestarts,
         Self::RedisLosesItsLastMoments,
         Self::RedisLosesEverything,
@@ -56,6 +57,7 @@ impl Misbehaviour {
         Self::PostgresRestarts,
         Self::PostgresCutsConnections,
         Self::PostgresRefusesCommits,
+        Self::PostgresClockJumps,
     ];
 
     async fn happen(self, shop: &Shop, redis: &mut Redis, chance: &mut Chance) {
@@ -78,6 +80,13 @@ impl Misbehaviour {
             Self::PostgresCutsConnections => {
                 for service in SERVICES {
                     shop.cut_database(service).await;
+                }
+            }
+            Self::PostgresClockJumps => {
+                // Ahead past the end of every order's time, and back further than anything is put off.
+                for seconds in [3_600, -3_600] {
+                    shop.clock_jumps(seconds).await;
+                    tokio::time::sleep(a_while).await;
                 }
             }
             Self::PostgresRefusesCommits => {

@@ -42,6 +42,16 @@ impl Shop {
         self.answer(request).await.unwrap()
     }
 
+    /// One POST as the probe of an experiment sends it.
+    pub async fn probe(&self, key: &str, item: &str, quantity: u32) -> Answer {
+        let request = self.http.post(format!("{}/api/orders", self.url("order")));
+        let request = request
+            .header("idempotency-key", key)
+            .header("valerix-probe", "shop/slow/1")
+            .json(&json!({"item_id": item, "quantity": quantity}));
+        self.answer(request).await.unwrap()
+    }
+
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
         Answer::try_of(request.timeout(self.patience)).await
     }

@@ -71,6 +71,31 @@ impl Shop {
         self.define(service, &function).await;
     }
 
+    /// Every moment that the services wrote down lies so many seconds further back: what they see when the clock of Postgres
+    /// jumps ahead, or back where it is negative. What was said and heard keeps its time, as nothing is decided by it.
+    pub async fn clock_jumps(&self, seconds: i32) {
+        for service in SERVICES {
+            let pool = self.pool(service).await;
+            let columns: Vec<(String, String)> = sqlx::query_as(
+                "SELECT table_name::text, string_agg(format('%1$I = %1$I - make_interval(secs => %2$s)', column_name, $1), ', ')
+                 FROM information_schema.columns
+                 WHERE table_schema = 'public' AND data_type = 'timestamp with time zone'
+                   AND table_name NOT IN ('outbox', 'inbox', '_sqlx_migrations')
+                 GROUP BY table_name",
+            )
+            .bind(seconds)
+            .fetch_all(&pool)
+            .await
+            .unwrap();
+            for (table, moments) in columns {
+                // Locked as a whole, so that nobody who holds one of its rows can be waited for while another is held.
+                let statements =
+                    format!("BEGIN; LOCK TABLE {table} IN EXCLUSIVE MODE; UPDATE {table} SET {moments}; COMMIT");
+                sqlx::raw_sql(AssertSqlSafe(statements)).execute(&pool).await.unwrap();
+            }
+        }
+    }
+
     async fn define(&self, service: &str, statements: &str) {
         let pool = self.pool(service).await;
         sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))

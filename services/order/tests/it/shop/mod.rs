@@ -28,7 +28,8 @@ pub use policies::{hasty_payment_policy, order_policy};
 pub use wire::{Fault, Moment, Pid, Trap, Wire};
 
 pub const SERVICES: [&str; 4] = ["processor", "inventory", "payment", "order"];
-const ROLE: &str = "VALERIX_TEST_ROLE";
+/// Which part of the shop a process is, if it is one.
+pub const ROLE: &str = "VALERIX_TEST_ROLE";
 pub const PRICE: i64 = 49_900;
 /// How long the shop may need for anything.
 pub const LONGEST: Duration = Duration::from_secs(60);
@@ -38,13 +39,19 @@ const SECRETS: [&str; 2] = ["password-of-a-server", "key-of-a-pair-of-services-0
 /// Not a test when the whole suite runs: it is what [`Shop::start`] runs in a process of its own.
 #[test]
 fn service_process() {
-    let Ok(role) = std::env::var(ROLE) else { return };
+    if let Ok(role) = std::env::var(ROLE) {
+        run_as(&role);
+    }
+}
+
+/// Is a service, until it is ended.
+pub fn run_as(role: &str) {
     // Ends with the process that started it, however that one ends.
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::abort();
     });
-    match role.as_str() {
+    match role {
         "order" => {
             let config = valerix_order::config::Config::parse_from(["order"]);
             launch(&config.service.clone(), || valerix_order::startup::build(config))
@@ -308,9 +315,14 @@ impl Shop {
         process.wait().unwrap();
     }
 
+    /// The process of a service.
+    pub fn pid(&self, service: &str) -> u32 {
+        self.parts[service].pid.load(Ordering::SeqCst)
+    }
+
     /// A signal to a service, as `kill` spells it.
     pub fn signal(&self, service: &str, name: &str) {
-        wire::signal(self.parts[service].pid.load(Ordering::SeqCst), name);
+        wire::signal(self.pid(service), name);
     }
 
     /// The key of a topic's stream in Redis.

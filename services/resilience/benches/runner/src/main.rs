@@ -42,6 +42,10 @@ enum Suite {
     Reload,
     /// The guard and the gateway beside other proxies.
     Proxy,
+    /// The operator on an API server in memory.
+    Operator,
+    /// The shop beside pgbench and the same saga in Node.
+    Shop,
 }
 
 impl Suite {
@@ -53,6 +57,8 @@ impl Suite {
             Self::SharedLimit => "shared_limit",
             Self::Reload => "reload",
             Self::Proxy => "proxy",
+            Self::Operator => "operator",
+            Self::Shop => "shop",
         }
     }
 
@@ -94,7 +100,7 @@ impl Suite {
                 Row::new("p99.9 of calls without reloads", "us", Bound::None),
                 Row::new("p99.9 of calls, with / without", "x", Bound::AtMost(2.0)),
             ],
-            Self::Proxy => Vec::new(),
+            Self::Proxy | Self::Operator | Self::Shop => Vec::new(),
         }
     }
 
@@ -103,11 +109,13 @@ impl Suite {
         match self {
             Self::Outbound => Some(OwnBench {
                 name: "outbound",
+                arguments: &["--bench"],
                 peers: "stack",
                 rows: &["whole outbound stack, no fault set: added per call"],
             }),
             Self::SharedLimit => Some(OwnBench {
                 name: "shared_limit",
+                arguments: &["--bench"],
                 peers: "p50 of a call",
                 // A peer that asks Redis for every call has nothing to amortise.
                 rows: &["p50 of a call", "p50 amortised over 64 calls, 5000/s a replica"],
@@ -115,6 +123,20 @@ impl Suite {
             // It starts its peers itself, as each is a server.
             Self::Proxy => Some(OwnBench {
                 name: "proxy",
+                arguments: &["--bench"],
+                peers: "",
+                rows: &[],
+            }),
+            // A test of its library, whose API server no other program can use.
+            Self::Operator => Some(OwnBench {
+                name: "valerix_operator",
+                arguments: &["resilient_service::tests::scale::", "--nocapture"],
+                peers: "",
+                rows: &[],
+            }),
+            Self::Shop => Some(OwnBench {
+                name: "shop",
+                arguments: &["--bench"],
                 peers: "",
                 rows: &[],
             }),
@@ -130,6 +152,8 @@ impl Suite {
                 "--package=valerix-guard",
                 "--package=valerix-gateway",
             ],
+            Self::Operator => &["--package=valerix-operator"],
+            Self::Shop => &["--package=valerix-order"],
             _ => &["--package=valerix-resilience"],
         }
     }
@@ -138,6 +162,7 @@ impl Suite {
 /// See [`Suite::own_bench`].
 struct OwnBench {
     name: &'static str,
+    arguments: &'static [&'static str],
     peers: &'static str,
     rows: &'static [&'static str],
 }
@@ -177,21 +202,31 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
         .copied()
         .filter(|suite| options.suite.is_none_or(|wanted| wanted == *suite))
         .collect();
-    let servers = if suites.contains(&Suite::SharedLimit) {
-        steps.run("Starting a Redis", Services::start).ok()
+    let servers = if suites.contains(&Suite::SharedLimit) || suites.contains(&Suite::Shop) {
+        steps
+            .run("Starting a PostgreSQL and a Redis", Services::start_durable)
+            .ok()
     } else {
         None
     };
     let mut environment = Environment {
         redis_url: servers.as_ref().map(|servers| servers.redis_url.clone()),
+        database_url: servers.as_ref().map(|servers| servers.database_url.clone()),
         quick: options.quick,
         programs: Vec::new(),
     };
     let ours = steps.run("Building ours", |log| programs::build_ours(paths, &suites, log))?;
     if suites.contains(&Suite::Proxy) {
-        environment.programs = steps.run("Building the Node proxy", |log| {
+        let programs = steps.run("Building the Node proxy", |log| {
             Ok(programs::measured_by_proxy(paths, log))
         })?;
+        environment.programs.extend(programs);
+    }
+    if suites.contains(&Suite::Shop) {
+        let programs = steps.run("Building the Node shop", |log| {
+            Ok(programs::measured_by_shop(paths, log))
+        })?;
+        environment.programs.extend(programs);
     }
     let mut running = steps.run("Starting ours", |log| programs::start_ours(&ours, &environment, log))?;
     let mut missing = Vec::new();
@@ -272,7 +307,7 @@ fn measure(
             }
         }
         if let Some(own) = suite.own_bench() {
-            let lines = ours.run_to_the_end(own.name, environment, log)?;
+            let lines = ours.run_to_the_end(own.name, own.arguments, environment, log)?;
             figures::add_lines(&mut own_rows, &lines)?;
         }
     }

@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct Environment {
     /// A Redis of this run's own.
     pub redis_url: Option<String>,
+    /// A PostgreSQL of this run's own, which waits for the disk.
+    pub database_url: Option<String>,
     /// Whether figures matter.
     pub quick: bool,
     /// Variables that name what the proxies' bench starts.
@@ -37,9 +39,14 @@ impl Environment {
         if let Some(url) = &self.redis_url {
             command = command.env("TEST_REDIS_URL", url);
         }
+        if let Some(url) = &self.database_url {
+            command = command.env("TEST_DATABASE_URL", url);
+        }
         if self.quick {
             command = command.env("BENCH_QUICK", "1");
         }
+        // How many services the operator's looks after.
+        command = command.env("VALERIX_OBJECTS", if self.quick { "100" } else { "1000" });
         for (name, path) in &self.programs {
             command = command.env(name, path);
         }
@@ -226,17 +233,23 @@ impl Ours {
     ///
     /// # Errors
     /// When it fails.
-    pub fn run_to_the_end(&self, name: &str, environment: &Environment, log: &Log) -> Result<String> {
+    pub fn run_to_the_end(
+        &self,
+        name: &str,
+        arguments: &[&str],
+        environment: &Environment,
+        log: &Log,
+    ) -> Result<String> {
         let Some((folder, path)) = self.program(name) else {
             return Ok(String::new());
         };
-        let command = Command::new(path).arg("--bench").in_folder(folder);
+        let command = Command::new(path).args(arguments).in_folder(folder);
         environment.give(command).read(log)
     }
 }
 
 /// The folders of packages with benches.
-const BENCHES: [&str; 2] = ["services/resilience", "services/proxy"];
+const BENCHES: [&str; 4] = ["services/resilience", "services/proxy", "services/order", "operator"];
 
 /// Compiles every bench that the suites need, in the profile of the images, and the programs that one of them starts.
 ///
@@ -278,16 +291,39 @@ pub fn measured_by_proxy(paths: &Paths, log: &Log) -> Vec<(&'static str, PathBuf
     let mut programs = SUBJECTS
         .map(|(name, variable)| (variable, subject(paths, name)))
         .to_vec();
+    programs.extend(node_peer(
+        paths,
+        "BENCH_NODE",
+        "services/proxy/benches/peers/node",
+        "node-proxy",
+        log,
+    ));
+    programs
+}
+
+/// What the shop's bench starts, by variable; the Node shop is missed in its rows where it does not build.
+pub fn measured_by_shop(paths: &Paths, log: &Log) -> Vec<(&'static str, PathBuf)> {
+    let sources = "services/order/benches/peers/node";
+    node_peer(paths, "BENCH_NODE_SHOP", sources, "node-shop", log)
+        .into_iter()
+        .collect()
+}
+
+fn node_peer(
+    paths: &Paths,
+    variable: &'static str,
+    sources: &str,
+    built: &str,
+    log: &Log,
+) -> Option<(&'static str, PathBuf)> {
     let places = Places {
-        sources: paths.checkout.join("services/proxy/benches/peers/node"),
-        built: paths.checkout.join("target/bench/peers/node-proxy"),
+        sources: paths.checkout.join(sources),
+        built: paths.checkout.join("target/bench/peers").join(built),
     };
     let made = std::fs::create_dir_all(&places.built).context("failed to create its folder");
-    match made.and_then(|()| install_node(&places, log)) {
-        Ok(()) => programs.push(("BENCH_NODE", places.built)),
-        Err(error) => log.say(&format!("left out: {error:#}")),
-    }
-    programs
+    let installed = made.and_then(|()| install_node(&places, log));
+    let installed = installed.inspect_err(|error| log.say(&format!("left out: {error:#}")));
+    installed.ok().map(|()| (variable, places.built))
 }
 
 /// Starts those of our benches that answer questions, as far as they were built.

@@ -1,0 +1,117 @@
+//! Every CEL rule refuses what it should and nothing else.
+
+use super::*;
+use crate::schema::custom_resource_definitions;
+use kube::core::cel::{CompiledSchema, Validator, compile_schema};
+use std::collections::BTreeMap;
+
+/// The rules of each kind, compiled once for all objects.
+struct Rules(BTreeMap<String, CompiledSchema>);
+
+impl Rules {
+    fn compiled() -> Self {
+        let definitions = custom_resource_definitions().unwrap();
+        let compiled = definitions.iter().map(|definition| {
+            let schema = serde_json::to_value(&definition.spec.versions[0].schema).unwrap();
+            let kind = definition.spec.names.kind.clone();
+            (kind, compile_schema(&schema["openAPIV3Schema"]))
+        });
+        Self(compiled.collect())
+    }
+
+    /// What they say to an object, and to how it was changed; nothing where it is right.
+    fn problems(&self, object: &Value, old: Option<&Value>) -> String {
+        let rules = &self.0[object["kind"].as_str().unwrap()];
+        let outcome = Validator::new().validate_compiled(rules, object, old);
+        outcome.err().map(|errors| format!("{errors:?}")).unwrap_or_default()
+    }
+}
+
+#[test]
+fn what_is_wrong_is_refused_with_a_text_that_names_it() {
+    let rules = Rules::compiled();
+    for Refused { object, text, by } in refused() {
+        let problems = rules.problems(&object, None);
+        let named = problems.contains(text);
+        assert!(
+            named || by == Judge::Structure,
+            "wanted `{text}` of {object}, got `{problems}`"
+        );
+    }
+}
+
+#[test]
+fn what_is_right_passes() {
+    let rules = Rules::compiled();
+    for object in accepted() {
+        assert_eq!(rules.problems(&object, None), "", "{object}");
+    }
+}
+
+#[test]
+fn a_running_experiment_is_frozen_but_for_its_stop_button() {
+    let rules = Rules::compiled();
+    let in_phase = |phase: &str, spec: Value| {
+        let mut object = chaos(spec);
+        object["status"] = json!({"observedGeneration": 1, "phase": phase});
+        object
+    };
+    let spec = json!({"latency": {"delay": "3s"}, "duration": "20s"});
+    let refused = |phase: &str, change: Value| {
+        let new = in_phase(phase, merged(spec.clone(), change));
+        rules.problems(&new, Some(&in_phase(phase, spec.clone())))
+    };
+    for phase in ["Running", "Recovering"] {
+        assert_eq!(refused(phase, json!({"desired": "Stop"})), "");
+        for change in [
+            json!({"latency": {"delay": "30s"}}),
+            json!({"duration": "21s"}),
+            json!({"count": 2}),
+            json!({"target": {"service": "payment"}}),
+            json!({"safety": {}}),
+            json!({"dryRun": true}),
+            json!({"steadyState": {"probes": [{"name": "a", "http": {"service": "order"}}]}}),
+        ] {
+            let text = refused(phase, change.clone());
+            assert!(
+                text.contains("frozen while a run is Running or Recovering"),
+                "{phase} {change}: {text}"
+            );
+        }
+        for (fault, other) in [
+            (json!({"latency": {"delay": "3s"}}), json!({"latency": {"delay": "4s"}})),
+            (json!({"errors": {}}), json!({"errors": {"percent": 1}})),
+            (json!({"abort": {}}), json!({"abort": {"percent": 1}})),
+            (json!({"partition": {"peer": "a"}}), json!({"partition": {"peer": "b"}})),
+            (json!({"crash": {}}), json!({"crash": {"times": 2}})),
+            (json!({"cpuStress": {}}), json!({"cpuStress": {"workers": 2}})),
+            (
+                json!({"memoryStress": {"size": "1Mi"}}),
+                json!({"memoryStress": {"size": "2Mi"}}),
+            ),
+            // What another fault adds or takes away is seen too.
+            (json!({"refuse": {}}), json!({"errors": {}})),
+            (json!({"errors": {}}), json!({"refuse": {}})),
+        ] {
+            let base = json!({"duration": "20s"});
+            let old = in_phase(phase, merged(base.clone(), fault.clone()));
+            let new = in_phase(phase, merged(base, other.clone()));
+            assert_ne!(rules.problems(&new, Some(&old)), "", "{phase}: {fault} to {other}");
+            assert_eq!(rules.problems(&old, Some(&old)), "", "{phase}: {fault}");
+        }
+    }
+    assert_eq!(refused("Completed", json!({"duration": "21s"})), "");
+}
+
+#[test]
+fn a_record_never_changes() {
+    let rules = Rules::compiled();
+    let record = |slot: &str| {
+        let policy = json!({"name": "shop", "uid": "u"});
+        let spec = json!({"policyRef": policy, "slot": slot, "scheduledAt": "2026-08-21T00:00:00Z"});
+        object("Backup", "shop-20260821", spec)
+    };
+    let changed = |slot: &str| rules.problems(&record(slot), Some(&record("2026-08-21")));
+    assert_eq!(changed("2026-08-21"), "");
+    assert_ne!(changed("2026-08-22"), "");
+}

@@ -1,0 +1,312 @@
+//! The alerts of the shop.
+
+use crate::observability::rules::{Alert, Case, Group, Recording, Severity};
+
+/// Of the shop.
+pub const SHOP: Group = Group {
+    name: "shop",
+    recordings: &[
+        Recording {
+            name: "service:http_errors:ratio_rate5m",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[5m])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[5m]))"#,
+        },
+        Recording {
+            name: "service:http_errors:ratio_rate30m",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[30m])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[30m]))"#,
+        },
+        Recording {
+            name: "service:http_errors:ratio_rate1h",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[1h])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[1h]))"#,
+        },
+        Recording {
+            name: "service:http_errors:ratio_rate6h",
+            query: r#"sum by (namespace, service) (rate(http_requests_total{status=~"5..",route!~"/health|/ready"}[6h])) / sum by (namespace, service) (rate(http_requests_total{route!~"/health|/ready"}[6h]))"#,
+        },
+    ],
+    alerts: &[
+        Alert {
+            name: "ServiceSlow",
+            query: r#"histogram_quantile(0.95, sum by (namespace, service, le) (rate(http_request_duration_seconds_bucket{route!~"/health|/ready"}[5m]))) > 1"#,
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "One of twenty requests to {{ $labels.service }} takes more than a second.",
+            runbook: "service-is-slow",
+            fires: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="1"}"#,
+                        "0+9x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="2"}"#,
+                        "0+10x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="+Inf"}"#,
+                        "0+10x30",
+                    ),
+                ],
+                at: "15m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="1"}"#,
+                        "0+99x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="2"}"#,
+                        "0+100x30",
+                    ),
+                    (
+                        r#"http_request_duration_seconds_bucket{service="order",route="/api/orders",le="+Inf"}"#,
+                        "0+100x30",
+                    ),
+                ],
+                at: "15m",
+            },
+        },
+        Alert {
+            name: "ServiceFailsFast",
+            // 14.4 times the budget of 0.5 % uses up a month's in two days.
+            query: "service:http_errors:ratio_rate1h > 14.4 * 0.005 and service:http_errors:ratio_rate5m > 14.4 * 0.005",
+            hold: "2m",
+            severity: Severity::Critical,
+            summary: "{{ $labels.service }} fails so often that a month's budget of errors (0.5 %) is gone in two days.",
+            runbook: "service-fails",
+            fires: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+90x90",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="500"}"#,
+                        "0+10x90",
+                    ),
+                ],
+                at: "70m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+90x90",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="500"}"#,
+                        "0+10x40 400x50",
+                    ),
+                ],
+                at: "70m",
+            },
+        },
+        Alert {
+            name: "ServiceFailsSlowly",
+            // 6 times the budget uses up a month's in five days.
+            query: "service:http_errors:ratio_rate6h > 6 * 0.005 and service:http_errors:ratio_rate30m > 6 * 0.005",
+            hold: "15m",
+            severity: Severity::Warning,
+            summary: "{{ $labels.service }} fails so often that a month's budget of errors (0.5 %) is gone in five days.",
+            runbook: "service-fails",
+            fires: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+96x480",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="503"}"#,
+                        "0+4x480",
+                    ),
+                ],
+                at: "7h",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="201"}"#,
+                        "0+98x480",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/api/orders",status="503"}"#,
+                        "0+2x480",
+                    ),
+                    (
+                        r#"http_requests_total{service="order",route="/ready",status="503"}"#,
+                        "0+60x480",
+                    ),
+                ],
+                at: "7h",
+            },
+        },
+        Alert {
+            name: "LockContended",
+            query: "sum by (namespace, lock) (rate(lock_contentions_total[5m])) > 1",
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "The lock {{ $labels.lock }} is wanted and held more than once a second.",
+            runbook: "lock-contention",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"lock_contentions_total{service="inventory",lock="counts"}"#,
+                    "0+90x30",
+                )],
+                at: "15m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"lock_contentions_total{service="inventory",lock="counts"}"#,
+                    "0+30x30",
+                )],
+                at: "15m",
+            },
+        },
+        Alert {
+            name: "EventBusDown",
+            query: "max by (namespace, service) (event_bus_up) == 0",
+            hold: "1m",
+            severity: Severity::Critical,
+            summary: "Redis does not answer {{ $labels.service }}: events wait in its outbox, those of others are not handled.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "15s",
+                series: &[(r#"event_bus_up{service="order",pod="a"}"#, "1x4 0x30")],
+                at: "5m",
+            },
+            silent: Case {
+                step: "15s",
+                series: &[
+                    (r#"event_bus_up{service="order",pod="a"}"#, "1x4 0x30"),
+                    (r#"event_bus_up{service="order",pod="b"}"#, "1x40"),
+                ],
+                at: "5m",
+            },
+        },
+        Alert {
+            name: "EventsNotHandled",
+            query: "max by (namespace, stream, group) (consumer_lag) > 1000",
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "{{ $labels.group }} has more than 1,000 events of {{ $labels.stream }} still to handle.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"consumer_lag{stream="order.events",group="analytics"}"#, "0+500x20")],
+                at: "12m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"consumer_lag{stream="order.events",group="analytics"}"#,
+                    "5000x3 900x20",
+                )],
+                at: "12m",
+            },
+        },
+        Alert {
+            name: "OutboxOld",
+            query: "max by (namespace, service) (outbox_oldest_unpublished_seconds) > 60",
+            hold: "2m",
+            severity: Severity::Warning,
+            summary: "An event of {{ $labels.service }} has waited for more than a minute to be published.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"outbox_oldest_unpublished_seconds{service="order"}"#, "0+60x20")],
+                at: "8m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"outbox_oldest_unpublished_seconds{service="order"}"#,
+                    "0 90 0 30 0 90 0 30 0 90 0",
+                )],
+                at: "8m",
+            },
+        },
+        Alert {
+            name: "DeadLetters",
+            query: "max by (namespace, stream) (event_dead_letters) > 0",
+            hold: "0s",
+            severity: Severity::Warning,
+            summary: "Events of {{ $labels.stream }} could not be handled and lie among the dead letters, for a week at most.",
+            runbook: "dead-letters",
+            fires: Case {
+                step: "15s",
+                series: &[(r#"event_dead_letters{stream="payment.commands"}"#, "0x4 1x30")],
+                at: "5m",
+            },
+            silent: Case {
+                step: "15s",
+                series: &[(r#"event_dead_letters{stream="payment.commands"}"#, "0x40")],
+                at: "5m",
+            },
+        },
+        Alert {
+            name: "OrdersStuck",
+            query: "max by (namespace) (order_commands_overdue_seconds) > 120",
+            hold: "2m",
+            severity: Severity::Warning,
+            summary: "A command of an order has been due for two minutes and was not sent: the sweeper does not get on.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"order_commands_overdue_seconds{service="order"}"#, "0+60x20")],
+                at: "10m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(r#"order_commands_overdue_seconds{service="order"}"#, "100x20")],
+                at: "10m",
+            },
+        },
+        Alert {
+            name: "PaymentsDiffer",
+            query: "max by (namespace, kind) (payment_reconciliation_differences) > 0",
+            hold: "5m",
+            severity: Severity::Critical,
+            summary: "Payment and the card processor do not agree about money: {{ $labels.kind }}.",
+            runbook: "payments-differ",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"payment_reconciliation_differences{kind="unnamed"}"#, "0x3 1x20")],
+                at: "12m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(r#"payment_reconciliation_differences{kind="unnamed"}"#, "0x3 1 0x20")],
+                at: "12m",
+            },
+        },
+        Alert {
+            name: "PasswordsGuessed",
+            query: r#"sum by (namespace) (rate(auth_logins_total{outcome=~"wrong|locked"}[5m])) > 1"#,
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "More than one log-in a second fails: somebody may be guessing passwords.",
+            runbook: "passwords-guessed",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"auth_logins_total{outcome="locked"}"#, "0+90x30")],
+                at: "15m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (r#"auth_logins_total{outcome="succeeded"}"#, "0+900x30"),
+                    (r#"auth_logins_total{outcome="wrong"}"#, "0+10x30"),
+                ],
+                at: "15m",
+            },
+        },
+    ],
+};

@@ -1,0 +1,94 @@
+//! Stops that must get through: while a question of a probe is never answered, and for the whole cluster at once.
+
+use super::*;
+
+/// In which a stop has to be obeyed, which takes a moment unless something is waited for that never comes.
+const SOON_ENOUGH: Duration = Duration::from_secs(15);
+
+/// A Deployment that is available, and the probe that asks for it.
+fn front(shop: &Shop) -> Value {
+    shop.api.create(
+        "/apis/apps/v1/namespaces/shop/deployments",
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "front"},
+            "spec": {"replicas": 1, "selector": {}, "template": {}},
+            "status": {"conditions": [{"type": "Available", "status": "True"}]},
+        }),
+    );
+    json!({"probes": [{
+        "name": "available", "interval": "200ms", "failureThreshold": 100,
+        "condition": {"kind": "Deployment", "name": "front", "type": "Available"},
+    }]})
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_probe_that_is_never_answered() {
+    for deletes in [false, true] {
+        let shop = Shop::open();
+        let mut spec = latency("10m");
+        spec["steadyState"] = front(&shop);
+        let _operator = shop.operator();
+        shop.experiment(spec);
+        shop.until(|status| status["injectedAt"].is_string()).await;
+        let asked = Arc::new(Notify::new());
+        let signal = asked.clone();
+        shop.api.inject(move |request| {
+            request.path.ends_with("/deployments/front").then(|| {
+                signal.notify_one();
+                Fault::Silence
+            })
+        });
+        asked.notified().await;
+        if deletes {
+            shop.api.delete(EXPERIMENT);
+            let gone = async {
+                while shop.api.get(EXPERIMENT).is_some() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(SOON_ENOUGH, gone).await.expect("it goes");
+        } else {
+            shop.api.merge(EXPERIMENT, json!({"spec": {"desired": "Stop"}}));
+            let over = tokio::time::timeout(SOON_ENOUGH, shop.over());
+            let status = over.await.expect("it stops");
+            assert_eq!(
+                (&status["phase"], &status["reason"]),
+                (&json!("Stopped"), &json!("AbortedByUser")),
+                "{status:#}"
+            );
+        }
+        assert_eq!(shop.entries(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_stop_order_ends_what_runs_and_lets_nothing_begin_until_it_is_lifted() {
+    let shop = Shop::open();
+    let _operator = shop.operator();
+    shop.experiment(latency("10m"));
+    shop.until(|status| status["injectedAt"].is_string()).await;
+    shop.api.create(
+        SAFETY.trim_end_matches("/valerix-safety"),
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "valerix-safety"},
+            "data": {"stop": "true", "reason": "incident 7"},
+        }),
+    );
+    let stopped = shop.over().await;
+    shop.experiment_on("inventory", "second", pod_kill());
+    let skipped = shop.end_of("second").await;
+    for (status, phase) in [(&stopped, "Stopped"), (&skipped, "Skipped")] {
+        assert_eq!(
+            (&status["phase"], &status["reason"]),
+            (&json!(phase), &json!("SafetyLever")),
+            "{status:#}"
+        );
+        assert!(status["message"].as_str().unwrap().contains("incident 7"), "{status:#}");
+    }
+    assert_eq!((shop.entries(), shop.evictions().len()), (0, 0));
+    shop.api.delete(SAFETY);
+    shop.experiment_on("inventory", "third", pod_kill());
+    let ran = shop.end_of("third").await;
+    assert_eq!(ran["reason"], json!("NoProbes"), "{ran:#}");
+    assert_eq!(shop.evictions().len(), 1);
+}

@@ -1,0 +1,73 @@
+//! A day and its way back over a store that is not of this test's making, where `TEST_S3_ENDPOINT` names one; else over the
+//! small one. What it holds beside the bucket is left alone: keys begin with a prefix of this run.
+//!
+//! `TEST_S3_BUCKET`, `TEST_S3_ACCESS_KEY` and `TEST_S3_SECRET_KEY` say which bucket and who asks.
+
+use crate::{
+    harness::{Database, Harness, RECORD},
+    restore::harness::Restoring,
+    store::{ACCESS_KEY, BUCKET, Store},
+};
+use serde_json::json;
+
+/// What may be hard to carry; the fingerprint counts it all.
+const RICH: &str = r#"
+CREATE SCHEMA "Odd schema";
+CREATE TABLE "Odd schema"."t'a""ble" (id serial PRIMARY KEY, note text);
+INSERT INTO "Odd schema"."t'a""ble" (note) SELECT md5(i::text) FROM generate_series(1, 20000) i;
+SELECT lo_from_bytea(0, decode(repeat('00ff', 5000), 'hex'));
+"#;
+const FINGERPRINT: &str = r#"SELECT concat_ws('|', count(*), md5(string_agg(id || note, ',' ORDER BY id)),
+    (SELECT sum(length(lo_get(oid))) FROM pg_largeobject_metadata)) FROM "Odd schema"."t'a""ble""#;
+
+fn given(variable: &str, otherwise: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| otherwise.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_over_a_store_is_put_once_found_again_and_given_back() {
+    let database = Database::new("orders", RICH).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    let small = Store::default().serve().await;
+    let prefix = format!("test-{}", uuid::Uuid::new_v4().simple());
+    harness.spec["destination"] = json!({"s3": {
+        "bucket": given("TEST_S3_BUCKET", BUCKET),
+        "prefix": prefix,
+        "endpoint": given("TEST_S3_ENDPOINT", &small),
+        "credentialsSecretRef": {"name": "store"},
+    }});
+    // What is asked of a store at a desk may take longer than of one in this process.
+    harness.variables = vec![("VALERIX_BACKUP_S3_REQUEST_SECONDS", "30".into())];
+    harness.s3_secret("credentials", "accessKeyId", &given("TEST_S3_ACCESS_KEY", ACCESS_KEY));
+    harness.s3_secret("credentials", "secretAccessKey", &given("TEST_S3_SECRET_KEY", "secret"));
+    let mut restoring = Restoring::from(harness).await;
+    let stored = restoring.harness.record()["status"].clone();
+    println!("conditional writes: {}", stored["upload"]["conditionalWrites"]);
+    assert_eq!(stored["upload"]["conditionalWrites"], "Enforced", "{stored}");
+
+    // A record that was lost is made anew from what lies there: same bytes, no second archive.
+    restoring.harness.put_record(RECORD, "2026-08-21");
+    let ended = restoring.harness.run("again").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let found = restoring.harness.record()["status"].clone();
+    for field in ["key", "sha256", "bytes"] {
+        assert_eq!(found["upload"][field], stored["upload"][field], "{found}");
+    }
+
+    // Somebody else's archive of the day is never overwritten.
+    let own = std::mem::replace(&mut restoring.harness.policy_uid, "another-policy".into());
+    restoring.harness.put_record(RECORD, "2026-08-21");
+    let ended = restoring.harness.run("other-policy").await;
+    assert_eq!(ended.code, Some(31), "{}", ended.log);
+    restoring.harness.policy_uid = own;
+
+    let new = restoring.named("back");
+    restoring.make_new(&[("orders", &new)]);
+    let ended = restoring.run("restore").await;
+    restoring.assert_completed(&ended);
+    let before = restoring.text(&database.name, FINGERPRINT).await;
+    assert!(before.starts_with("20000|"), "{before}");
+    assert_eq!(restoring.text(&new, FINGERPRINT).await, before);
+    restoring.drop_databases(&restoring.mark).await;
+    database.drop().await;
+}
