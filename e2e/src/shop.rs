@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
+    sync::Mutex,
     time::{Duration, Instant},
 };
 use uuid::Uuid;
@@ -116,23 +117,27 @@ pub async fn post_order(world: &World, key: &str, item: &str, quantity: i64) -> 
 /// Places an order as a careful client does: the same key again after a 409, a 503 or a broken connection.
 ///
 /// # Errors
-/// If no answer came within ten seconds.
+/// If no answer came within ten seconds, with everything that came instead.
 pub async fn place(world: &World, item: &str, quantity: i64) -> Result<(Order, Reply)> {
     let key = Uuid::new_v4().to_string();
-    let mut last = String::new();
+    let (started, tried) = (Instant::now(), Mutex::new(Vec::new()));
     let placed = eventually(Duration::from_secs(10), || async {
-        let answer = post_order(world, &key, item, quantity).await.ok()?;
-        if matches!(answer.status, 201 | 202) {
-            return Some(answer);
+        let asked = started.elapsed();
+        let instead = match post_order(world, &key, item, quantity).await {
+            Ok(answer) if matches!(answer.status, 201 | 202) => return Some(answer),
+            Ok(answer) => format!("{} {}", answer.status, answer.body),
+            Err(error) => format!("{error:#}"),
+        };
+        let answered = started.elapsed();
+        if let Ok(mut tried) = tried.lock() {
+            tried.push(format!("{asked:.1?} to {answered:.1?}: {instead}"));
         }
         None
     })
     .await;
     let Some(answer) = placed else {
-        if let Ok(answer) = post_order(world, &key, item, quantity).await {
-            last = format!("{} {}", answer.status, answer.body);
-        }
-        bail!("an order was not accepted within 10 s; the last answer was {last}")
+        let tried = tried.into_inner().unwrap_or_default().join("\n");
+        bail!("an order was not accepted within 10 s:\n{tried}")
     };
     let order = serde_json::from_str(&answer.body).with_context(|| format!("not an order: {}", answer.body))?;
     Ok((order, answer))

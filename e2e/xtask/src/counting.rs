@@ -74,13 +74,15 @@ fn failed_tests(text: &str) -> Vec<&str> {
 }
 
 /// What a failed test printed, without the stack: the harness repeats it under a title of its own. Its beginning, which
-/// is where the reason stands.
+/// is where the reason stands. A panic's stack and an error's begin with the same words, spelled differently.
 fn said_by<'text>(text: &'text str, name: &str) -> Vec<&'text str> {
     let (_, said) = text
         .split_once(&format!("\n---- {name} stdout ----\n"))
         .unwrap_or_default();
     said.lines()
-        .take_while(|line| !line.starts_with("---- ") && *line != "failures:" && *line != "stack backtrace:")
+        .take_while(|line| {
+            !line.starts_with("---- ") && *line != "failures:" && !line.eq_ignore_ascii_case("stack backtrace:")
+        })
         .filter(|line| !line.is_empty())
         .take(SHOWN_LINES)
         .collect()
@@ -120,12 +122,12 @@ mod tests {
     fn the_reason_of_a_failure_is_shown_without_its_stack() {
         let text = "test a ... FAILED\ntest b ... FAILED\n\nfailures:\n\n---- a stdout ----\n\n\
                     thread 'a' panicked at src/a.rs:1:1:\n3 retries, 2 allowed\nstack backtrace:\n   0: main\n\n\
-                    ---- b stdout ----\nanother\n\n\nfailures:\n    a\n    b\n";
+                    ---- b stdout ----\nError: another\n\nStack backtrace:\n   0: main\n\n\nfailures:\n    a\n    b\n";
         assert_eq!(
             said_by(text, "a"),
             ["thread 'a' panicked at src/a.rs:1:1:", "3 retries, 2 allowed"]
         );
-        assert_eq!(said_by(text, "b"), ["another"]);
+        assert_eq!(said_by(text, "b"), ["Error: another"]);
         assert!(said_by(text, "c").is_empty());
     }
 

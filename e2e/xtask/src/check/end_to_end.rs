@@ -69,7 +69,8 @@ fn test_on(
         // They wait more than they compute: more at a time than there are cores.
         let program = cluster
             .harness(&test.path, access, images)?
-            .args(["--test-threads=6", "--nocapture"])
+            // Output that is captured is repeated under the name of its test, so that a failure says its reason at the end.
+            .args(["--test-threads=6", "--show-output"])
             .args(chosen)
             .in_folder(&test.folder);
         outcome = outcome.and(

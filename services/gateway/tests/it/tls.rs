@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::routing::any;
 use http::{HeaderMap, Version};
 use valerix_kit::testing::{TestServer, eventually};
@@ -44,7 +45,9 @@ async fn ask(address: SocketAddr, pair: usize) -> Option<reqwest::Response> {
 #[tokio::test]
 async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is_spoken_as_it_has_to_be() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let proto = any(|headers: HeaderMap| async move { headers["x-forwarded-proto"].to_str().unwrap().to_owned() });
+    // Answers when it has the whole body.
+    let proto =
+        any(|headers: HeaderMap, _: Bytes| async move { headers["x-forwarded-proto"].to_str().unwrap().to_owned() });
     let address = serve(Router::new().fallback(proto)).await;
     let folder = tempfile::tempdir().unwrap();
     publish(folder.path(), PAIRS[0]);
@@ -61,8 +64,9 @@ async fn certificates_are_read_again_when_they_change_and_the_better_protocol_is
     assert_eq!(answer.text().await.unwrap(), "https");
     assert_eq!(gateway.get("/api/orders/1").await.text, "http", "the plain port stays");
     assert!(ask(secure, 1).await.is_none());
-    keeps_to_the_standard_of_http2(secure, true, &[OTHER_BEGINNING]).await;
-    keeps_to_the_standard_of_http2(plain, false, &[OTHER_BEGINNING]).await;
+    for (port, tls) in [(secure, true), (plain, false)] {
+        keeps_to_the_standard_of_http2(port, tls, "/api/orders/1", &[OTHER_BEGINNING]).await;
+    }
     // Twice, as what works once may still hold on to the first.
     for next in [1, 0] {
         publish(folder.path(), PAIRS[next]);

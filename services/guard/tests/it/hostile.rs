@@ -50,7 +50,7 @@ async fn every_listener_keeps_to_the_standard_of_http2() {
     let recorder = Recorder::http2().await;
     let guard = in_front_of(&recorder).await;
     for place in [guard.inbound["http"], guard.targets["stock"]] {
-        keeps_to_the_standard_of_http2(place, false, &[OTHER_BEGINNING]).await;
+        keeps_to_the_standard_of_http2(place, false, "/", &[OTHER_BEGINNING]).await;
     }
 }
 

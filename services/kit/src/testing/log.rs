@@ -1,10 +1,15 @@
 //! What is written to the log on a test's own thread, where a test that is not `multi_thread` runs as a whole.
 
 use std::io::{Result, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::util::SubscriberInitExt;
+
+/// A second subscriber beside each log. With one alone, tracing asks the default of the thread that comes by an event
+/// first whether anybody listens to it; where that is another test's thread, nobody does, and it is never told again.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// A log that a test reads: one JSON object a line, for as long as this value lives.
 pub struct Log {
@@ -31,6 +36,7 @@ impl Log {
     /// Listens from now on to what `filter` lets through, such as `info` or `debug,valerix_order=trace`.
     #[must_use]
     pub fn listen(filter: &str) -> Self {
+        LazyLock::force(&SECOND);
         let written = Written::default();
         let writer = written.clone();
         let subscriber = tracing_subscriber::fmt()
