@@ -88,8 +88,16 @@ async fn a_network_policy_lets_in_whom_the_service_names_and_nobody_else() -> Re
             "the operator reads the report past the policy: {config:?}"
         );
 
-        let heard = asks(&world, namespace, "friend", "http://vault/").await?;
-        ensure!(heard == "200", "who is named gets through, and hears {heard}");
+        // Ready pods are there a moment before every node has heard of them.
+        let heard = async || asks(&world, namespace, "friend", "http://vault/").await.ok();
+        let through = eventually(Duration::from_secs(10), async || {
+            heard().await.filter(|heard| heard == "200")
+        });
+        ensure!(
+            through.await.is_some(),
+            "who is named gets through, and hears {:?}",
+            heard().await
+        );
         let heard = asks(&world, namespace, "stranger", "http://vault/").await?;
         ensure!(
             heard.contains("timed out"),

@@ -16,3 +16,4 @@ mod saga;
 mod shop;
 mod store;
 mod traces;
+mod walk;
