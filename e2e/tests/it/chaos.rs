@@ -301,8 +301,8 @@ async fn a_fault_is_as_strong_as_asked_and_stops_at_once_when_told() -> Result<(
 /// A request to inventory, and what it usually gets.
 type Asked = (&'static str, &'static str, u16);
 const READ: Asked = ("GET", "/api/inventory/ps5", 200);
-/// Nobody may, without a key.
-const WRITE: Asked = ("POST", "/api/inventory/deduct", 400);
+/// Nobody may who does not say who they are.
+const WRITE: Asked = ("POST", "/api/inventory/deduct", 401);
 
 /// How many of `count` requests to inventory, sixteen at a time, are hit by a fault: answered by nobody, or with a 5xx. The
 /// others have to get what is usual.
