@@ -65,6 +65,7 @@ const ALONE: [&str; 17] = [
     "--types",
     "--clusterrole",
     "--serviceaccount",
+    "--from-file",
     "--from-literal",
     "--no-headers",
     "--all",

@@ -131,11 +131,12 @@ pub async fn walk_at(
     let mut walk = Walk {
         document: &document,
         chance,
-        known: BTreeMap::new(),
+        known: Known::default(),
         keys: Vec::new(),
     };
     for (name, value) in known {
-        walk.known.entry((*name).to_owned()).or_default().push(value.clone());
+        let values = walk.known.given.entry((*name).to_owned()).or_default();
+        values.push(value.clone());
     }
     let operations = operations(&document);
     let mut seen: Seen = operations.iter().map(|one| (one.name(), BTreeSet::new())).collect();
@@ -350,8 +351,17 @@ impl Heard {
 struct Walk<'a> {
     document: &'a Value,
     chance: Chance,
-    known: BTreeMap<String, Vec<Value>>,
+    known: Known,
     keys: Vec<String>,
+}
+
+/// Values by the name of a member.
+#[derive(Default)]
+struct Known {
+    /// By the test. As likely as all that was learned: an item that is nowhere is learned from each order of it.
+    given: BTreeMap<String, Vec<Value>>,
+    /// From answers.
+    learned: BTreeMap<String, Vec<Value>>,
 }
 
 impl Walk<'_> {
@@ -607,7 +617,7 @@ impl Walk<'_> {
                 Some((_, content)) => {
                     let body: Value = serde_json::from_str(&answer.text).unwrap_or_default();
                     wrong.extend(schemas.violations(&content["schema"], &body));
-                    learn(&mut self.known, "", &body, &mut self.chance);
+                    learn(&mut self.known.learned, "", &body, &mut self.chance);
                 }
             }
         } else {
@@ -644,25 +654,30 @@ impl Walk<'_> {
     }
 }
 
-/// A value that an answer gave for a member of that name; an id is as good as any other.
-fn recalled(known: &BTreeMap<String, Vec<Value>>, name: &str, chance: &mut Chance) -> Option<Value> {
+/// A value that the test or an answer gave for a member of that name; an id is as good as any other.
+fn recalled(known: &Known, name: &str, chance: &mut Chance) -> Option<Value> {
+    let Known { given, learned } = known;
+    let given = given.get(name).map_or(&[][..], Vec::as_slice);
     // A switch that a test sets stays as it is.
-    let switch = known
-        .get(name)
-        .and_then(|values| values.first())
-        .filter(|value| value.is_boolean());
-    if switch.is_some() {
-        return switch.cloned();
+    if let [switch @ Value::Bool(_), ..] = given {
+        return Some(switch.clone());
     }
-    if chance.below(3) == 0 {
+    let turn = chance.below(3);
+    if turn == 0 {
         return None;
     }
     let names = match name {
-        "id" => known.keys().filter(|known| known.ends_with("id")).collect(),
-        "cursor" => vec![known.keys().find(|known| *known == "next_cursor")?],
-        name => vec![known.keys().find(|known| *known == name)?],
+        "id" => learned.keys().filter(|known| known.ends_with("id")).collect(),
+        "cursor" => learned.keys().filter(|known| *known == "next_cursor").collect(),
+        name => learned.keys().filter(|known| *known == name).collect::<Vec<_>>(),
     };
-    let values: Vec<&Value> = names.into_iter().flat_map(|name| &known[name]).collect();
+    let learned = names.into_iter().flat_map(|name| &learned[name]).collect::<Vec<_>>();
+    let given = given.iter().collect::<Vec<_>>();
+    let values = if given.is_empty() || turn == 1 && !learned.is_empty() {
+        learned
+    } else {
+        given
+    };
     (!values.is_empty()).then(|| values[chance.below(values.len())].clone())
 }
 
