@@ -55,7 +55,7 @@ const WITH_VALUE: [&str; 20] = [
     "--since",
 ];
 /// Flags without one, or with one behind `=`.
-const ALONE: [&str; 17] = [
+const ALONE: [&str; 18] = [
     "-A",
     "--all-namespaces",
     "--overwrite",
