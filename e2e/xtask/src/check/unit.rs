@@ -28,8 +28,8 @@ const POLL: Duration = Duration::from_millis(200);
 
 /// Installs what the tests need, compiles and runs them.
 pub fn stage(paths: &Paths, steps: &mut Steps, count: &mut Count) {
-    each(steps, "Installing PostgreSQL and Redis", |log| {
-        debian::install(debian::SERVICES, log)
+    each(steps, "Installing PostgreSQL, Redis and age", |log| {
+        debian::install(&[debian::SERVICES, debian::READERS].concat(), log)
     });
     if interrupt::requested() {
         return;

@@ -38,6 +38,9 @@ pub const SERVICES: &[Package] = &[
     package("redis-server", Proof::Program("redis-server")),
 ];
 
+/// Programs of others that have to read what ours write.
+pub const READERS: &[Package] = &[package("age", Proof::Program("age"))];
+
 /// What checks Prometheus' rules.
 pub const RULES: &[Package] = &[package("prometheus", Proof::Program("promtool"))];
 

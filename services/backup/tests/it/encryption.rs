@@ -6,7 +6,7 @@ use crate::{
     trial::{trial, verification},
 };
 use serde_json::{Value, json};
-use std::fs;
+use std::{fs, process::Command};
 use valerix_backup::archive;
 
 /// Public and private keys, made for these tests.
@@ -67,6 +67,20 @@ async fn an_encrypted_archive_tells_for_whom_and_comes_back_with_a_key_only() {
         let bytes = fs::read(folder.path().join(&name)).unwrap();
         assert!(bytes.starts_with(b"age-encryption.org/v1\n"), "{name}");
     }
+    // By hand it goes without any program of ours.
+    mount(&restoring.harness, SPARE);
+    let key = restoring.harness.folder.path().join("age");
+    let opened = Command::new("age")
+        .args(["--decrypt", "-i"])
+        .arg(key.join("key.txt"))
+        .arg(folder.path().join("orders.dump.zst.age"))
+        .output()
+        .expect("age runs: install Debian's package age");
+    assert!(opened.status.success(), "{}", String::from_utf8_lossy(&opened.stderr));
+    let dump = zstd::decode_all(&*opened.stdout).unwrap();
+    assert!(dump.starts_with(b"PGDMP"));
+    assert_eq!(dump.len() as u64, member.bytes);
+    fs::remove_dir_all(key).unwrap();
 
     let new = restoring.named("new");
     restoring.make_new(&[("orders", &new)]);
