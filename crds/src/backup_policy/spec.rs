@@ -38,7 +38,6 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must have at most 52 characters: the CronJob carries it, and its Jobs add eleven"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must hold only a-z, 0-9 and '-'")
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.verification) || !has(self.verification.queries) || self.verification.queries.all(query, self.databases.exists(database, database.name == query.database))").message("verification.queries: each database must be the name of one of spec.databases"))]
 pub struct BackupPolicySpec {

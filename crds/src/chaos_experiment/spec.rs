@@ -94,7 +94,6 @@ const FROZEN: &str = concat!(
     validation = Rule::new(FROZEN)
         .message("spec is frozen while a run is Running or Recovering; set spec.desired: Stop first and wait for condition Completed")
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(ONE_FAULT)

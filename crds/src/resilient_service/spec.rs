@@ -56,7 +56,6 @@ const VARIABLE_NAME: &str = r"^([-_a-zA-Z]|\.[-_a-zA-Z0-9])[-._a-zA-Z0-9]*$";
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]{0,51}[a-z0-9])?$')")
         .message("metadata.name must start with a letter, hold only a-z, 0-9 and '-', and have at most 53 characters: the Service of that name must be able to exist")
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.resilience) || !has(self.resilience.reportPort) || !has(self.ports) || self.ports.all(p, p.containerPort != self.resilience.reportPort)")

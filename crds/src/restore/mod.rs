@@ -1,7 +1,5 @@
 //! Restore: databases of one stored archive, given back once.
 
-#[cfg(test)]
-mod rules;
 mod spec;
 mod status;
 

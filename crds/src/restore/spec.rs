@@ -29,13 +29,13 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must have at most 52 characters: its Jobs add to it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must hold only a-z, 0-9 and '-'")
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self == oldSelf").message("spec of a Restore never changes: it is carried out once; make another Restore"),
     validation = Rule::new("(self.mode == 'ReplaceDatabase') == has(self.replace)").message("replace belongs to mode ReplaceDatabase and to no other: write both or neither"),
     validation = Rule::new("self.mode != 'ReplaceDatabase' || has(self.target.adminSecretRef)").message("target.adminSecretRef must be set with mode ReplaceDatabase: only a role that may create databases and end sessions can swap them"),
     validation = Rule::new("self.mode != 'ReplaceDatabase' || (has(self.databases) && self.databases.size() == 1)").message("databases must name exactly one database with mode ReplaceDatabase: make one Restore for each"),
+    validation = Rule::new("!has(self.databases) || self.databases.all(one, self.databases.exists_one(other, (has(other.__as__) ? other.__as__ : other.name) == (has(one.__as__) ? one.__as__ : one.name)))").message("databases must not give two of them one name on the server: databases[].as, or databases[].name where that is not set"),
     validation = Rule::new("self.mode != 'ReplaceDatabase' || !has(self.replace) || !has(self.databases) || self.databases.size() != 1 || self.replace.confirm == (has(self.databases[0].__as__) ? self.databases[0].__as__ : self.databases[0].name)").message("replace.confirm must repeat the name of the database that is replaced: databases[0].as, or databases[0].name where that is not set")
 )]
 pub struct RestoreSpec {

@@ -1,6 +1,7 @@
 //! Objects that every rule lets pass.
 
 use super::backup::{PUBLIC, asking, in_bucket};
+use super::restore::{archive, replacing, restore};
 use super::*;
 
 /// Every object that must be taken: at the bounds of the rules, where they have some.
@@ -135,6 +136,17 @@ pub fn accepted() -> Vec<Value> {
             &"x".repeat(52),
             json!({"databases": databases(), "destination": {"volumeClaim": {"claimName": "c", "path": "a/..b"}}, "schedule": {"catchUpWindow": "23h59m"}}),
         ),
+        restore(json!({})),
+        object("Restore", &"x".repeat(52), restore(json!({}))["spec"].clone()),
+        restore(json!({"databases": [{"name": "orders", "as": "stock"}, {"name": "stock", "as": "o'd \"d"}]})),
+        restore(json!({"source": {"policyRef": {"name": "nightly"}, "select": "LatestVerified"}})),
+        restore(json!({"source": {"policyRef": {"name": "nightly"}, "select": "Slot", "slot": "2026-08-21"}})),
+        restore(json!({"source": {"archive": archive("shop/nightly/20260821.tar.zst")}})),
+        replacing(json!({})),
+        replacing(
+            json!({"databases": [{"name": "orders", "as": "live"}], "replace": {"confirm": "live", "keepPrevious": "1h"}}),
+        ),
+        replacing(json!({"replace": {"confirm": "orders", "keepPrevious": "2160h"}})),
         chaos(json!({"podKill": {}})),
         chaos(json!({"latency": {"delay": "3s", "jitter": "1s"}, "duration": "20s"})),
         chaos(json!({"errors": {}, "duration": "1m", "schedule": "0 10 * * 1-5", "timeZone": "Europe/Berlin"})),

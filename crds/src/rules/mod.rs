@@ -4,6 +4,7 @@
 mod accepted;
 mod backup;
 mod chaos;
+mod restore;
 mod service;
 mod structure;
 #[cfg(test)]
@@ -37,7 +38,13 @@ type Row = (Value, &'static str);
 
 /// Every object that must be refused.
 pub fn refused() -> Vec<Refused> {
-    let rules = [service::by_rule(), chaos::by_rule(), backup::by_rule()].concat();
+    let rules = [
+        service::by_rule(),
+        chaos::by_rule(),
+        backup::by_rule(),
+        restore::by_rule(),
+    ]
+    .concat();
     let judged = |by| move |(object, text)| Refused { object, text, by };
     let structure = structure::by_structure().into_iter().map(judged(Judge::Structure));
     rules.into_iter().map(judged(Judge::Rule)).chain(structure).collect()

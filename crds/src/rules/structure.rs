@@ -1,9 +1,18 @@
 //! What is refused before a rule is asked: by types, bounds, patterns and names of fields.
 
+use super::restore::{archive, replacing, restore};
 use super::*;
 
 pub(super) fn by_structure() -> Vec<Row> {
-    [services(), targets(), inbound_limits(), experiments(), policies()].concat()
+    [
+        services(),
+        targets(),
+        inbound_limits(),
+        experiments(),
+        policies(),
+        restores(),
+    ]
+    .concat()
 }
 
 fn services() -> Vec<Row> {
@@ -239,6 +248,50 @@ fn policies() -> Vec<Row> {
         (
             policy(json!({"retention": {"minVerified": 0}})),
             "spec.retention.minVerified",
+        ),
+    ]
+}
+
+fn restores() -> Vec<Row> {
+    let policy = |name: &str, rest: Value| json!({"source": merged(json!({"policyRef": {"name": name}}), rest)});
+    let hashed = merged(archive("a.tar.zst"), json!({"sha256": "ABC"}));
+    vec![
+        (
+            restore(json!({"mode": "Overwrite"})),
+            "Unsupported value: \"Overwrite\"",
+        ),
+        (restore(json!({"roles": "All"})), "Unsupported value: \"All\""),
+        (
+            restore(json!({"identity": {"name": "key"}})),
+            "unknown field \"spec.identity\"",
+        ),
+        (restore(json!({"target": {}})), "spec.target.connectionSecretRef"),
+        (restore(policy("Nightly", json!({}))), "spec.source.policyRef.name"),
+        (
+            restore(policy("nightly", json!({"select": "Oldest"}))),
+            "Unsupported value: \"Oldest\"",
+        ),
+        (
+            restore(policy("nightly", json!({"select": "Slot", "slot": "21.08.2026"}))),
+            "spec.source.slot",
+        ),
+        (
+            restore(json!({"source": {"archive": hashed}})),
+            "spec.source.archive.sha256",
+        ),
+        (
+            restore(json!({"source": {"archive": archive("")}})),
+            "spec.source.archive.key",
+        ),
+        (restore(json!({"databases": [{"name": ""}]})), "spec.databases[0].name"),
+        (
+            restore(json!({"databases": [{"name": "a"}, {"name": "a", "as": "b"}]})),
+            "Duplicate value",
+        ),
+        (replacing(json!({"replace": {}})), "spec.replace.confirm"),
+        (
+            replacing(json!({"replace": {"confirm": "orders", "keepPrevious": "a week"}})),
+            "spec.replace.keepPrevious",
         ),
     ]
 }

@@ -115,3 +115,15 @@ fn a_record_never_changes() {
     assert_eq!(changed("2026-08-21"), "");
     assert_ne!(changed("2026-08-22"), "");
 }
+
+#[test]
+fn a_restore_never_changes() {
+    let rules = Rules::compiled();
+    let (old, new) = (
+        restore::restore(json!({})),
+        restore::restore(json!({"databases": [{"name": "orders"}]})),
+    );
+    assert_eq!(rules.problems(&old, Some(&old)), "");
+    let refused = rules.problems(&new, Some(&old));
+    assert!(refused.contains("make another Restore"), "{refused}");
+}

@@ -6,7 +6,7 @@ use kube::Resource;
 use serde_json::{Value, json};
 use std::time::Duration;
 use valerix_crds::{
-    BackupPolicy, ChaosExperiment, ChaosPhase, ResilientService,
+    BackupPolicy, ChaosExperiment, ChaosPhase, ResilientService, Restore,
     names::condition as types,
     rules::{Refused, accepted, merged, object, policy, refused},
 };
@@ -22,6 +22,7 @@ async fn refusal(world: &World, namespace: &str, object: &Value) -> Result<Optio
         Some("ResilientService") => ResilientService::url_path(&(), Some(namespace)),
         Some("ChaosExperiment") => ChaosExperiment::url_path(&(), Some(namespace)),
         Some("BackupPolicy") => BackupPolicy::url_path(&(), Some(namespace)),
+        Some("Restore") => Restore::url_path(&(), Some(namespace)),
         other => bail!("nobody knows where objects of {other:?} are created"),
     };
     let request = http::Request::post(format!("{path}?dryRun=All&fieldValidation=Strict"))

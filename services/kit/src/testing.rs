@@ -152,18 +152,23 @@ pub fn bus_args() -> BusArgs {
     Wrapper::parse_from(["test", "--redis-url", &url, "--redis-prefix", &prefix]).args
 }
 
-/// A connection to look at Redis from outside. It waits for an answer as long as the test does: a machine that stands
-/// still for a moment must not look like a lost Redis.
+/// How a test is connected to Redis to look at it from outside. It waits for an answer as long as the test does: a machine
+/// that stands still for a moment must not look like a lost Redis.
+#[must_use]
+pub fn patient_redis() -> redis::AsyncConnectionConfig {
+    redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+}
+
+/// A connection to look at Redis from outside, a [patient](patient_redis) one.
 ///
 /// # Panics
 /// Without `TEST_REDIS_URL`, or when Redis does not answer.
 pub async fn redis() -> redis::aio::MultiplexedConnection {
     let client = redis::Client::open(bus_args().redis_url.expose()).expect("TEST_REDIS_URL is a Redis URL");
-    let patient = redis::AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None);
     client
-        .get_multiplexed_async_connection_with_config(&patient)
+        .get_multiplexed_async_connection_with_config(&patient_redis())
         .await
         .expect("connect to TEST_REDIS_URL")
 }

@@ -1,5 +1,6 @@
 //! A service of its own for each test, and what the tests do to it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use clap::Parser;
@@ -95,7 +96,8 @@ impl App {
         self.bus.publish(&[event]).await.pop().unwrap().unwrap();
     }
 
-    /// (type, payload) of what the service has said about an order, in the order of the stream.
+    /// (type, payload) of what the service has said about an order, in the order of the stream. What stands there once more
+    /// under the same id counts once, as it does for everybody who reads: a relay that heard no answer says it again.
     pub async fn said(&self, order_id: Uuid) -> Vec<(String, Value)> {
         self.entries("inventory.events")
             .await
@@ -114,11 +116,14 @@ impl App {
             redis::AsyncCommands::xrange_all(&mut redis, self.bus.stream(topic))
                 .await
                 .unwrap();
-        let read = |id: &redis::streams::StreamId| {
-            let payload = serde_json::from_str(&id.get::<String>("payload").unwrap()).unwrap();
-            (id.get::<String>("type").unwrap(), payload)
+        let field = |entry: &redis::streams::StreamId, name: &str| entry.get::<String>(name).unwrap();
+        let read = |entry| {
+            let payload = serde_json::from_str(&field(entry, "payload")).unwrap();
+            (field(entry, "type"), payload)
         };
-        reply.ids.iter().map(read).collect()
+        let mut known = HashSet::new();
+        let is_new = |entry: &&redis::streams::StreamId| known.insert(field(entry, "id"));
+        reply.ids.iter().filter(is_new).map(read).collect()
     }
 
     /// Waits until the service has said `count` things about the order, and returns them.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use valerix_kit::args::BusArgs;
 use valerix_kit::lock::{DistributedLock, LockError};
 use valerix_kit::metrics::Metrics;
-use valerix_kit::testing::{bus_args, eventually, free_port};
+use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
 
 /// Long enough for this machine at its slowest, short enough to be waited for.
 const TIME_TO_LIVE: Duration = Duration::from_millis(900);
@@ -32,7 +32,9 @@ impl OwnRedis {
 
     async fn try_run(&self, command: &str) -> redis::RedisResult<()> {
         let client = redis::Client::open(self.url.as_str())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&patient_redis())
+            .await?;
         redis::cmd(command)
             .query_async::<redis::Value>(&mut connection)
             .await

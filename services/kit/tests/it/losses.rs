@@ -9,7 +9,7 @@ use uuid::Uuid;
 use valerix_kit::events::republish::Republisher;
 use valerix_kit::events::{Event, EventBus, Loss};
 use valerix_kit::metrics::Metrics;
-use valerix_kit::testing::{eventually, free_port};
+use valerix_kit::testing::{eventually, free_port, patient_redis};
 
 use crate::events::{Running, quick};
 use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, event, new_event, own_bus, subscription};
@@ -105,7 +105,10 @@ async fn what_came_after_the_last_save_is_published_again_and_no_more() {
         .unwrap();
     look(&republisher).await;
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient_redis())
+        .await
+        .unwrap();
     let _: () = redis::cmd("SAVE").query_async(&mut connection).await.unwrap();
     publish(&world, &["lost", "too"]).await;
     assert_eq!(found(&world, "before").await, ["lost", "old", "older", "too"]);
@@ -162,7 +165,10 @@ async fn what_had_waited_for_long_when_it_was_published_and_lost_is_published_ag
         .unwrap();
     look(&republisher).await;
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient_redis())
+        .await
+        .unwrap();
     let _: () = redis::cmd("SAVE").query_async(&mut connection).await.unwrap();
     assert_eq!(world.relay().publish_batch().await.unwrap(), 1);
     drop(redis);
@@ -244,7 +250,10 @@ async fn a_redis_that_is_full_is_emptied_by_consumers_that_start_anew() {
     assert_eq!(read.len(), 2, "some are left by a consumer that is gone");
     drop(source);
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient_redis())
+        .await
+        .unwrap();
     let mut limit = redis::cmd("CONFIG");
     limit.arg(&["SET", "maxmemory", "1"]);
     let _: () = limit.query_async(&mut connection).await.unwrap();

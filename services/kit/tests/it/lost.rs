@@ -11,7 +11,7 @@ use valerix_kit::args::BusArgs;
 use valerix_kit::events::refill::{Refiller, Refilling};
 use valerix_kit::events::{EventBus, event_id};
 use valerix_kit::metrics::Metrics;
-use valerix_kit::testing::{bus_args, eventually, free_port};
+use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
 
 use crate::events::{Running, killed_with_pending, quick};
 use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, new_event, own_bus, subscription};
@@ -292,7 +292,10 @@ async fn a_redis_that_is_full_cuts_off_nothing_unsaid() {
     wide.bus.subscribe(&subscription("one")).await.unwrap();
     wide.publish(MANY).await;
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient_redis())
+        .await
+        .unwrap();
     let memory = |bytes: &'static str| {
         let mut limit = redis::cmd("CONFIG");
         limit.arg(&["SET", "maxmemory", bytes]);

@@ -11,7 +11,7 @@ use valerix_kit::events::consumer::{Consumer, ConsumerOptions};
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::health::Check;
 use valerix_kit::metrics::Metrics;
-use valerix_kit::testing::{bus_args, eventually, free_port};
+use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
 
 use crate::events::{Running, killed_with_pending, quick};
 use crate::support::{OwnRedis, Scripted, TOPIC, World, event, own_bus, subscription};
@@ -179,7 +179,10 @@ async fn the_deep_check_tries_what_a_bus_needs() {
     bus.check().await.unwrap();
     bus.check().await.expect("and again");
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut connection = client
+        .get_multiplexed_async_connection_with_config(&patient_redis())
+        .await
+        .unwrap();
     for (user, rights) in [
         ("pings", vec!["+ping"]),
         ("reads", vec!["+@all", "-@write"]),
@@ -229,7 +232,10 @@ async fn a_redis_that_is_a_cluster_is_told_with_the_remedy() {
     let _redis = OwnRedis::start_with(port, &[&cluster[..], &["--dir", folder.to_str().unwrap()]].concat());
     let client = redis::Client::open(format!("redis://127.0.0.1:{port}/")).unwrap();
     let mut connection = eventually("Redis answers", || async {
-        client.get_multiplexed_async_connection().await.ok()
+        client
+            .get_multiplexed_async_connection_with_config(&patient_redis())
+            .await
+            .ok()
     })
     .await;
     let _: () = redis::cmd("CLUSTER")

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
-use valerix_kit::testing::{eventually, free_port};
+use valerix_kit::testing::{eventually, free_port, patient_redis};
 
 use crate::shop::with_password;
 
@@ -59,7 +59,9 @@ impl Redis {
 
     async fn try_connect(&self) -> ::redis::RedisResult<MultiplexedConnection> {
         let client = ::redis::Client::open(self.url())?;
-        client.get_multiplexed_async_connection().await
+        client
+            .get_multiplexed_async_connection_with_config(&patient_redis())
+            .await
     }
 
     pub async fn run(&self, command: &::redis::Cmd) {
