@@ -3,6 +3,7 @@
 
 use axum::extract::State;
 use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api as KubeApi;
 use kube::api::{DynamicObject, ListParams};
@@ -26,6 +27,8 @@ use crate::vitals::{self, Moment};
 
 /// The most events that are read, and that are shown.
 const MOST_EVENTS: (u32, usize) = (500, 200);
+/// Namespaces whose events are asked for at a time.
+const AT_ONCE: usize = 8;
 
 /// An object as the API server has it.
 #[derive(Serialize, JsonSchema)]
@@ -156,22 +159,50 @@ async fn events(
         names::check("namespace", namespace)?;
     }
     let api: KubeApi<Event> = match &which.namespace {
-        Some(namespace) => KubeApi::namespaced(client, namespace),
-        None => KubeApi::all(client),
+        Some(namespace) => KubeApi::namespaced(client.clone(), namespace),
+        None => KubeApi::all(client.clone()),
     };
     let mut parameters = ListParams::default().limit(MOST_EVENTS.0);
     if let Some(name) = &which.name {
         names::check("name", name)?;
         parameters = parameters.fields(&format!("involvedObject.name={name}"));
     }
-    let list = api
-        .list(&parameters)
-        .await
-        .map_err(|error| viewer.refused(&error, &state))?;
-    let mut events: Vec<EventView> = list.items.into_iter().filter(is_ours).map(event).collect();
+    let listed = match api.list(&parameters).await {
+        Ok(list) => Ok(list.items),
+        // Who may not ask about all namespaces is told of those that answer.
+        Err(refused) if which.namespace.is_none() && is_forbidden(&refused) => {
+            let each = state.board.namespaces().into_iter().map(|namespace| {
+                let (client, parameters) = (client.clone(), &parameters);
+                async move {
+                    let api = KubeApi::<Event>::namespaced(client, &namespace);
+                    match api.list(parameters).await {
+                        Ok(list) => Ok(Some(list.items)),
+                        Err(error) if is_forbidden(&error) => Ok(None),
+                        Err(error) => Err(error),
+                    }
+                }
+            });
+            let each: Result<Vec<_>, _> = stream::iter(each).buffered(AT_ONCE).try_collect().await;
+            each.and_then(|each| {
+                let told: Vec<Vec<Event>> = each.into_iter().flatten().collect();
+                if told.is_empty() {
+                    Err(refused)
+                } else {
+                    Ok(told.concat())
+                }
+            })
+        }
+        Err(error) => Err(error),
+    };
+    let listed = listed.map_err(|error| viewer.refused(&error, &state))?;
+    let mut events: Vec<EventView> = listed.into_iter().filter(is_ours).map(event).collect();
     events.sort_by(|one, other| other.at.cmp(&one.at));
     events.truncate(MOST_EVENTS.1);
     Ok(Json(Events { events }))
+}
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 fn is_ours(event: &Event) -> bool {

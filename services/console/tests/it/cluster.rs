@@ -92,7 +92,7 @@ impl Cluster {
     pub fn put(&self, plural: &str, namespace: &str, name: &str, mut object: Value) {
         let mut state = self.lock();
         state.version += 1;
-        object["apiVersion"] = json!(if plural == "pods" {
+        object["apiVersion"] = json!(if matches!(plural, "pods" | "events") {
             "v1"
         } else {
             "resilience.valerix.io/v1alpha1"

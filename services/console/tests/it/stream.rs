@@ -1,5 +1,7 @@
 //! What a page is told: as much as its reader may see, in time, and honestly late.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use valerix_crds::names::SERVICE_LABEL;
@@ -206,6 +208,26 @@ async fn two_people_see_what_each_may_list_and_nothing_else() {
     ] {
         assert_eq!(bob.get(path).await.status, 403, "{path}");
     }
+
+    for namespace in ["shop", "vault"] {
+        let of = json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService",
+            "namespace": namespace, "name": "order",
+        });
+        cluster.put(
+            "events",
+            namespace,
+            "order.1",
+            json!({"involvedObject": of, "metadata": {}}),
+        );
+    }
+    for (who, told) in [(&ann, &["shop", "vault"][..]), (&bob, &["shop"])] {
+        let happened = who.get("/api/happened").await;
+        let events = happened.body()["events"].as_array().cloned().unwrap_or_default();
+        let namespaces: BTreeSet<_> = events.iter().filter_map(|event| event["namespace"].as_str()).collect();
+        assert_eq!(namespaces, told.iter().copied().collect(), "{happened:?}");
+    }
+    assert_eq!(eve.get("/api/happened").await.status, 403, "nobody answers her");
 }
 
 #[tokio::test]
