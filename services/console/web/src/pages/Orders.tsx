@@ -4,6 +4,7 @@ import type { ShopAnswer } from "../api/types";
 import { useLive } from "../live/live";
 import { all } from "../live/reducer";
 import { AsOf, Badge, Notice, Panel, Word } from "../parts/parts";
+import { shortId } from "../parts/words";
 import { Labelled } from "../parts/SchemaForm";
 import { type Order, type Shop, follow, isOver, newKey } from "./place";
 
@@ -148,8 +149,8 @@ export function Orders() {
               <tbody>
                 {orders.slice(0, 100).map((order) => (
                   <tr key={order.key}>
-                    <th scope="row" data-label="Order" title={`Idempotency-Key ${order.key}`}>
-                      <code>{(order.orderId ?? order.key).slice(0, 13)}</code>
+                    <th scope="row" data-label="Order" title={`${order.orderId ?? "no order yet"}, Idempotency-Key ${order.key}`}>
+                      <code>{shortId(order.orderId ?? order.key)}</code>
                     </th>
                     <td data-label="Item">
                       {order.quantity} × {order.item} {order.gremlin && <Badge tone="fault">gremlin</Badge>}

@@ -24,6 +24,9 @@ export function percent(value: number | null | undefined): string {
   return `${percent > 0 && percent < 10 ? percent.toFixed(1) : Math.round(percent)} %`;
 }
 
+/** What tells an id from others at a glance. The beginning of one that begins with its time is that of all of the same moment. */
+export const shortId = (id: string): string => (id.length > 20 ? `${id.slice(0, 8)}…${id.slice(-8)}` : id);
+
 export const rate = (value: number | null | undefined): string =>
   value === null || value === undefined ? "–" : `${value.toFixed(value < 10 ? 1 : 0)}/s`;
 
