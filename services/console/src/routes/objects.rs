@@ -155,50 +155,54 @@ async fn events(
     Query(which): Query<Which>,
 ) -> Result<Json<Events>, Problem> {
     let client = viewer.client(&state);
-    if let Some(namespace) = &which.namespace {
-        names::check("namespace", namespace)?;
-    }
-    let api: KubeApi<Event> = match &which.namespace {
-        Some(namespace) => KubeApi::namespaced(client.clone(), namespace),
-        None => KubeApi::all(client.clone()),
-    };
     let mut parameters = ListParams::default().limit(MOST_EVENTS.0);
     if let Some(name) = &which.name {
         names::check("name", name)?;
         parameters = parameters.fields(&format!("involvedObject.name={name}"));
     }
-    let listed = match api.list(&parameters).await {
-        Ok(list) => Ok(list.items),
-        // Who may not ask about all namespaces is told of those that answer.
-        Err(refused) if which.namespace.is_none() && is_forbidden(&refused) => {
-            let each = state.board.namespaces().into_iter().map(|namespace| {
-                let (client, parameters) = (client.clone(), &parameters);
-                async move {
-                    let api = KubeApi::<Event>::namespaced(client, &namespace);
-                    match api.list(parameters).await {
-                        Ok(list) => Ok(Some(list.items)),
-                        Err(error) if is_forbidden(&error) => Ok(None),
-                        Err(error) => Err(error),
-                    }
-                }
-            });
-            let each: Result<Vec<_>, _> = stream::iter(each).buffered(AT_ONCE).try_collect().await;
-            each.and_then(|each| {
-                let told: Vec<Vec<Event>> = each.into_iter().flatten().collect();
-                if told.is_empty() {
-                    Err(refused)
-                } else {
-                    Ok(told.concat())
-                }
-            })
+    let listed = match &which.namespace {
+        Some(namespace) => {
+            names::check("namespace", namespace)?;
+            let api: KubeApi<Event> = KubeApi::namespaced(client, namespace);
+            api.list(&parameters).await.map(|list| list.items)
         }
-        Err(error) => Err(error),
+        None => events_of_all(client, &state, &parameters).await,
     };
     let listed = listed.map_err(|error| viewer.refused(&error, &state))?;
     let mut events: Vec<EventView> = listed.into_iter().filter(is_ours).map(event).collect();
     events.sort_by(|one, other| other.at.cmp(&one.at));
     events.truncate(MOST_EVENTS.1);
     Ok(Json(Events { events }))
+}
+
+/// Those of all namespaces; for whom that is forbidden, those of the namespaces that answer.
+async fn events_of_all(
+    client: kube::Client,
+    state: &AppState,
+    parameters: &ListParams,
+) -> Result<Vec<Event>, kube::Error> {
+    let refused = match KubeApi::<Event>::all(client.clone()).list(parameters).await {
+        Ok(list) => return Ok(list.items),
+        Err(error) if is_forbidden(&error) => error,
+        Err(error) => return Err(error),
+    };
+    let each = state.board.namespaces().into_iter().map(|namespace| {
+        let client = client.clone();
+        async move {
+            let api: KubeApi<Event> = KubeApi::namespaced(client, &namespace);
+            match api.list(parameters).await {
+                Ok(list) => Ok(Some(list.items)),
+                Err(error) if is_forbidden(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        }
+    });
+    let each: Vec<Option<Vec<Event>>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let told: Vec<Vec<Event>> = each.into_iter().flatten().collect();
+    if told.is_empty() {
+        return Err(refused);
+    }
+    Ok(told.concat())
 }
 
 fn is_forbidden(error: &kube::Error) -> bool {
