@@ -4,6 +4,94 @@
 
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 
+/// What a Backup's `status.reason` may say, and what it means: the runner's words, then the operator's.
+pub const REASONS: [(&str, &str); 27] = [
+    (
+        "InvalidConfiguration",
+        "The policy's spec or the Job's environment is not one that can be carried out; the message names the field.",
+    ),
+    (
+        "SecretInvalid",
+        "A Secret of a database or of the bucket, or a key of it, is missing or wrong.",
+    ),
+    (
+        "DatabaseRefused",
+        "The server refuses the connection: role, password, name of the database.",
+    ),
+    (
+        "CertificateNotTrusted",
+        "The certificate of the server or of the store is not trusted.",
+    ),
+    ("DatabaseUnreachable", "The server did not answer until the deadline."),
+    (
+        "ClientUnsuitable",
+        "The server is newer than every PostgreSQL client of the runner's image.",
+    ),
+    ("DumpFailed", "pg_dump failed; the message has its words."),
+    (
+        "DumpImplausible",
+        "The dump is much smaller than the last one, or has too few tables. Nothing was stored.",
+    ),
+    (
+        "ArchiveDamaged",
+        "The archive does not read as it was written, or one that was stored reads no more.",
+    ),
+    (
+        "ArchiveTooLarge",
+        "The archive is larger than what one request to the bucket takes.",
+    ),
+    (
+        "ScratchFailed",
+        "The scratch folder could not hold the dumps and the archive.",
+    ),
+    (
+        "DestinationRefused",
+        "The store understood and refused. Nothing was stored.",
+    ),
+    (
+        "DestinationFailed",
+        "The volume or the store could not take the archive.",
+    ),
+    (
+        "DestinationUnreadable",
+        "What lies at the destination could not be read.",
+    ),
+    (
+        "RecordUnavailable",
+        "The Backup could not be read or written; the Job tries again.",
+    ),
+    ("RecordTaken", "The day's Backup belongs to another policy."),
+    (
+        "SlotTaken",
+        "Something else lies under the day's key. It was not touched.",
+    ),
+    (
+        "UploadUncertain",
+        "Whether the archive is stored could not be found out; the next run settles it.",
+    ),
+    ("Interrupted", "The pod was asked to end; the Job tries again."),
+    ("DeadlineExceeded", "job.deadline passed."),
+    ("Internal", "A part of the runner died: a bug, or too little memory."),
+    (
+        "JobFailed",
+        "The Job failed, and its runner could not say why; the message has the container's end.",
+    ),
+    ("JobGone", "The Job is gone, and its runner said nothing."),
+    ("Missed", "No Job ran within schedule.catchUpWindow."),
+    (
+        "PolicyGone",
+        "The policy was deleted before the day's archive was stored.",
+    ),
+    (
+        "RunByHandFailed",
+        "A run by hand failed at the day's time; the scheduled run starts by itself.",
+    ),
+    (
+        "Found",
+        "The archive lies at the destination, and no record told of it.",
+    ),
+];
+
 /// Name of the BackupPolicy.
 pub const POLICY_ENV: &str = "VALERIX_BACKUP_POLICY";
 /// UID of the BackupPolicy: a record or an archive of another policy is never touched.

@@ -1,6 +1,7 @@
 //! The Valerix operator: keeps ResilientServices, ChaosExperiments and BackupPolicies true, and carries Restores out.
 //!
-//! One folder per kind, each with the steps dereference, validate, build, apply and status; `runtime` is what they share and knows none of them.
+//! One folder per kind, each with the steps dereference, validate, build, apply and status (a ChaosExperiment has nothing to
+//! build: `step` decides, `report` is its status); `runtime` is what they share and knows none of them.
 
 mod admin;
 pub mod backup_policy;

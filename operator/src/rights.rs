@@ -306,14 +306,14 @@ pub const ROLES: &[Rules] = &[
                 "rbac.authorization.k8s.io",
                 &["clusterroles"],
                 &["bind"],
-                "backup_policy/apply: the one role that it may hand on, to the Job of a backup",
+                "backup_policy/apply: handed on to the Job of a backup",
             )
             .on(&[BACKUP_RUNNER]),
             right(
                 "rbac.authorization.k8s.io",
                 &["clusterroles"],
                 &["bind"],
-                "restore/apply: the one role that it may hand on, to the Job of a Restore",
+                "restore/apply: handed on to the Job of a Restore",
             )
             .on(&[RESTORE_RUNNER]),
         ],

@@ -1,10 +1,10 @@
-//! `docs/reasons.md`: every reason that a status may show, from the operator's own tables.
+//! `docs/reasons.md`: the reasons that a status may show, from the tables of operator and runners.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use valerix_crds::restore_runner;
+use valerix_crds::{backup_runner, restore_runner};
 use valerix_operator::runtime::HindranceReason;
 use valerix_operator::{chaos_experiment, resilient_service, restore};
 
@@ -40,6 +40,15 @@ pub fn files() -> BTreeMap<PathBuf, String> {
         "ChaosExperiment",
         "Why a run ended as it did, or does not begin.",
         chaos,
+    );
+    let backup = backup_runner::REASONS
+        .iter()
+        .map(|(word, meaning)| (*word, (*meaning).to_owned()));
+    section(
+        &mut page,
+        "Backup",
+        "In `status.reason`, beside those of pods that do not start; what to do is in [a backup failed](runbooks/backup-failed.md).",
+        backup,
     );
     let operator = restore::Reason::ALL
         .iter()

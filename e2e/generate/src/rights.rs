@@ -84,7 +84,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             rule(right),
-            "# backup_policy/apply: the one role that it may hand on, to the Job of a backup\n\
+            "# backup_policy/apply: handed on to the Job of a backup\n\
              - apiGroups: [rbac.authorization.k8s.io]\n  resources: [clusterroles]\n  \
              resourceNames: [{{ include \"valerix.backupRunner\" . }}]\n  verbs: [bind]\n"
         );

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::measured::Answer;
+use super::measured::Ended;
 use crate::world::{SHOP, World};
 
 /// Longer than the shop takes for anything: who waits longer has not been answered.
@@ -100,7 +100,7 @@ impl Client {
     }
 
     /// Orders one piece, with a key of its own.
-    pub async fn order(&self, item: &str, headers: &[(&str, &str)]) -> Answer {
+    pub async fn order(&self, item: &str, headers: &[(&str, &str)]) -> Ended {
         let key = Uuid::new_v4().to_string();
         let headers: Vec<(&str, &str)> = [("idempotency-key", key.as_str())]
             .into_iter()
@@ -108,15 +108,15 @@ impl Client {
             .collect();
         let wanted = json!({"item_id": item, "quantity": 1});
         let Ok(answer) = self.ask("POST", "/api/orders", &headers, Some(&wanted)).await else {
-            return Answer::none();
+            return Ended::none();
         };
         let (head, body) = answer.into_parts();
         let Ok(Ok(body)) = tokio::time::timeout(PATIENCE, body.collect()).await else {
-            return Answer::none();
+            return Ended::none();
         };
         let order = serde_json::from_slice::<Value>(&body.to_bytes()).ok();
         let order = order.and_then(|order| Some(order["order_id"].as_str()?.to_owned()));
-        Answer {
+        Ended {
             status: Some(head.status.as_u16()),
             retry_after: head.headers.contains_key(header::RETRY_AFTER),
             order: order.filter(|_| head.status.is_success()),

@@ -6,7 +6,7 @@ use tokio::task::JoinError;
 
 /// How one request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Ended {
     /// HTTP status; `None`: there was no answer.
     pub status: Option<u16>,
     /// Whether a refusal says when to come back.
@@ -15,7 +15,7 @@ pub struct Answer {
     pub order: Option<String>,
 }
 
-impl Answer {
+impl Ended {
     /// An answer without anything of interest but its status.
     #[must_use]
     pub fn status(status: u16) -> Self {
@@ -56,7 +56,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    pub(super) fn take(&mut self, ended: Result<(Duration, Duration, Answer), JoinError>) {
+    pub(super) fn take(&mut self, ended: Result<(Duration, Duration, Ended), JoinError>) {
         let Ok((due, took, answer)) = ended else {
             self.broken += 1;
             return;
@@ -210,9 +210,9 @@ mod tests {
     fn measured(answers: &[(u16, bool, u64)]) -> Measured {
         let mut measured = Measured::default();
         for (number, (status, retry_after, took)) in answers.iter().enumerate() {
-            let answer = Answer {
+            let answer = Ended {
                 retry_after: *retry_after,
-                ..Answer::status(*status)
+                ..Ended::status(*status)
             };
             let due = Duration::from_secs(number as u64);
             measured.take(Ok((due, Duration::from_millis(*took), answer)));
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!((seen.accepted(), seen.refused(), seen.failed()), (2, 1, 2));
         assert!(seen.to_string().contains("500 x 1, 503 x 1"), "{seen}");
         let mut silent = seen;
-        silent.take(Ok((Duration::ZERO, Duration::ZERO, Answer::none())));
+        silent.take(Ok((Duration::ZERO, Duration::ZERO, Ended::none())));
         assert_eq!(silent.failed(), 3);
     }
 

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::measured::{Answer, Measured};
+use super::measured::{Ended, Measured};
 
 /// One stretch of a load: the rate goes evenly from one figure to the other.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,7 +73,7 @@ pub fn due(stretches: &[Stretch]) -> Vec<Duration> {
 /// Sends a load. `most`: so many may be under way; what is due beyond that is not sent, and counted as such.
 pub async fn send<Asked>(stretches: &[Stretch], most: usize, ask: impl Fn(usize) -> Asked) -> Measured
 where
-    Asked: Future<Output = Answer> + Send + 'static,
+    Asked: Future<Output = Ended> + Send + 'static,
 {
     let under_way = Arc::new(AtomicUsize::new(0));
     let (mut tasks, mut measured) = (JoinSet::new(), Measured::default());
@@ -135,7 +135,7 @@ mod tests {
         // Nothing is answered in the first second.
         let measured = send(&stretch, 1_000, |_| async move {
             sleep_until(begun + Duration::from_secs(1)).await;
-            Answer::status(200)
+            Ended::status(200)
         })
         .await;
         assert_eq!((measured.answers(), measured.not_sent), (20, 0));
@@ -146,7 +146,7 @@ mod tests {
         );
         let bounded = send(&stretch, 4, |_| async {
             tokio::time::sleep(Duration::from_secs(10)).await;
-            Answer::status(200)
+            Ended::status(200)
         })
         .await;
         assert_eq!((bounded.answers(), bounded.not_sent), (4, 16));

@@ -21,13 +21,13 @@ use valerix_e2e::world::{OPERATOR_NAMESPACE, World, eventually};
 
 const PORT: u16 = 8080;
 
-struct Answer {
+struct Fetched {
     status: u16,
     headers: HeaderMap,
     text: String,
 }
 
-impl Answer {
+impl Fetched {
     fn json(&self) -> Result<Value> {
         serde_json::from_str(&self.text).with_context(|| format!("no JSON: {}", self.text))
     }
@@ -72,7 +72,7 @@ impl Browser {
     }
 
     /// One request on a forwarded connection of its own. Of a stream that does not end, the first message is read.
-    async fn ask(&self, world: &World, method: &str, path: &str, body: &Value) -> Result<Answer> {
+    async fn ask(&self, world: &World, method: &str, path: &str, body: &Value) -> Result<Fetched> {
         let pods = world.api::<Pod>(OPERATOR_NAMESPACE);
         let selector = ListParams::default().labels("app.kubernetes.io/name=valerix-console");
         let list = pods.list(&selector).await?;
@@ -106,7 +106,7 @@ impl Browser {
             }
         }
         connection.abort();
-        Ok(Answer {
+        Ok(Fetched {
             status,
             headers,
             text: String::from_utf8_lossy(&bytes).into_owned(),

@@ -5,7 +5,7 @@
 //! and does it (`apply`), again and again until there is something to wait for; what changes anything is decided once more
 //! on what the API server says at that moment. Side effects: `apply` writes the finalizer, the status and the fault
 //! document, and evicts or deletes pods; `probes` asks questions; `sweep` clears fault documents that nobody would end;
-//! `report::tell` records events and what a service's last experiment was. Nothing else. `verify` is another process: it asks
+//! `report::tell` records events and what a service's last experiment was; `drain` stops all runs before an uninstall. Nothing else. `verify` is another process: it asks
 //! for a run as a person would.
 
 mod after;

@@ -75,7 +75,29 @@ fn target(name: &str) -> Target {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    /// The rows of the shop's services, as far as they matter here.
+    #[derive(serde::Deserialize)]
+    struct Row {
+        port: u16,
+        #[serde(default)]
+        forwards: Vec<String>,
+    }
+
+    #[test]
+    fn the_targets_are_the_services_that_the_shop_forwards_to() {
+        let table = include_str!("../../../charts/valerix-shop/services.yaml");
+        let rows: BTreeMap<String, Row> = serde_yaml::from_str(table).unwrap();
+        let forwarded = rows["gateway"].forwards.iter();
+        let expected: BTreeMap<_, _> = forwarded
+            .map(|name| (name.clone(), format!("http://{name}:{}", rows[name].port)))
+            .collect();
+        let targets = TARGETS.map(|(name, url)| (name.to_owned(), url.to_owned()));
+        assert_eq!(BTreeMap::from(targets), expected);
+    }
 
     #[test]
     fn the_compiled_in_policy_is_a_good_one() {

@@ -66,6 +66,12 @@ impl Table {
     /// The table of a document. Targets of `former` that are where they were keep their connections.
     pub fn new(parsed: Parsed<Gateway>, resilience: &Resilience, overrides: &Overrides, former: &Self) -> Self {
         let Parsed { document, hash, .. } = parsed;
+        for name in unknown(&document, overrides) {
+            tracing::warn!(
+                target_name = name,
+                "UPSTREAMS says where this target is, and no route leads there: name it in the document of the routes"
+            );
+        }
         let mut upstreams = HashMap::new();
         for target in document.targets {
             // Validated with the document, or given as a URL at start.
@@ -217,6 +223,16 @@ impl RouteEntry {
     }
 }
 
+/// Targets that are placed and that the document does not know.
+fn unknown<'names>(document: &Gateway, overrides: &'names Overrides) -> Vec<&'names str> {
+    let known = |name: &str| document.targets.iter().any(|target| target.name == name);
+    overrides
+        .keys()
+        .map(String::as_str)
+        .filter(|name| !known(name))
+        .collect()
+}
+
 /// The prefixes of a path of at most `longest` bytes, the longest first.
 pub(crate) fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
     let whole = (path != "/").then_some(path.len());
@@ -287,6 +303,14 @@ mod tests {
                 "{method} {host}{path}"
             );
         }
+    }
+
+    #[test]
+    fn a_target_that_nobody_routes_to_is_told() {
+        let document = json!({"version": 1, "targets": [{"name": "a", "url": "http://127.0.0.1:1"}], "routes": []});
+        let document = Gateway::parse(document.to_string().as_bytes()).unwrap().document;
+        let placed = ["a", "rating"].map(|name| (name.to_owned(), Uri::from_static("http://127.0.0.1:1")));
+        assert_eq!(unknown(&document, &placed.into_iter().collect()), ["rating"]);
     }
 
     #[test]

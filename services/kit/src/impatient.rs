@@ -1,7 +1,7 @@
 //! Clients that ask and take nothing of the answer, or that connect and ask nothing: what they hold is let go of after a
 //! while.
 //!
-//! [`Impatient`] sees it of a connection as a whole, [`Answers`] of one request among those of a connection of HTTP/2, whose
+//! [`Impatient`] sees it of a connection as a whole, [`Deliveries`] of one request among those of a connection of HTTP/2, whose
 //! client may take all other answers. What HTTP/1.1 needs beside the first is in hyper.
 
 use std::io;
@@ -101,7 +101,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 
 /// The answers of one connection of HTTP/2 that are under way. Clones are one.
 #[derive(Clone)]
-pub(crate) struct Answers(Arc<Mutex<State>>);
+pub(crate) struct Deliveries(Arc<Mutex<State>>);
 
 struct State {
     /// Since when each of them waits for its client.
@@ -117,7 +117,7 @@ struct State {
 /// Since when a body waits to be asked for more; none while it is the body that is waited for.
 type Since = Arc<Mutex<Option<Instant>>>;
 
-impl Default for Answers {
+impl Default for Deliveries {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(State {
             waiting: Vec::new(),
@@ -128,13 +128,13 @@ impl Default for Answers {
     }
 }
 
-impl Answers {
+impl Deliveries {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A request came; none where it did so by HTTP/1.1.
-    pub(crate) fn begin(&self, version: Version) -> Option<Answering> {
+    pub(crate) fn begin(&self, version: Version) -> Option<Delivery> {
         let mut state = self.state();
         if version != Version::HTTP_2 {
             state.http1 = true;
@@ -142,7 +142,7 @@ impl Answers {
         }
         state.requests += 1;
         drop(state);
-        Some(Answering(self.clone()))
+        Some(Delivery(self.clone()))
     }
 
     /// Returns once one of the answers has waited for so long for its client.
@@ -190,9 +190,9 @@ impl Answers {
 }
 
 /// A request that is being answered.
-pub(crate) struct Answering(Answers);
+pub(crate) struct Delivery(Deliveries);
 
-impl Answering {
+impl Delivery {
     /// Watches over the body of the answer.
     pub(crate) fn watch<B>(self, body: B) -> Watched<B> {
         let since = Since::new(Mutex::new(Some(Instant::now())));
@@ -209,7 +209,7 @@ impl Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for Delivery {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.requests -= 1;
@@ -221,7 +221,7 @@ impl Drop for Answering {
 pub(crate) struct Watched<B> {
     body: B,
     since: Since,
-    _answering: Answering,
+    _answering: Delivery,
 }
 
 impl<B: Body + Unpin> Body for Watched<B> {

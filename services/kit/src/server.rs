@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use valerix_resilience::AbortConnection;
 
-use crate::impatient::{Answers, Impatient};
+use crate::impatient::{Deliveries, Impatient};
 use crate::leftover_body::RequestBody;
 
 /// Limits of one listener.
@@ -96,7 +96,7 @@ pub async fn serve_secured(
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let requests = Connection { router: router.clone(), peer, limits, answers: Answers::default() };
+                    let requests = Connection { router: router.clone(), peer, limits, answers: Deliveries::default() };
                     let connection = connection(stream, place, Arc::clone(&handshake), requests, stop.clone());
                     connections.spawn(connection);
                 }
@@ -206,7 +206,7 @@ struct Connection {
     router: Router,
     peer: SocketAddr,
     limits: Limits,
-    answers: Answers,
+    answers: Deliveries,
 }
 
 /// A fault closes the connection: for hyper an error of the service, for the caller a lost peer.

@@ -1,5 +1,5 @@
 //! The kinds of fault, one file each. What differs between them is one value, [`Kind`]; the rest of this folder asks it
-//! and names none. To add a kind: a file here, a line in [`KINDS`], and the field of the spec.
+//! and names none, but in `asks_for_requests`. To add a kind: a file here, a line in [`KINDS`], and the field of the spec.
 //!
 //! Pure.
 

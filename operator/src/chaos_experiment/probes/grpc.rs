@@ -30,7 +30,7 @@ pub struct GrpcAsker {
 }
 
 /// What came of a question.
-struct Answer {
+struct Reply {
     /// Status of HTTP.
     status: u16,
     /// What came before the body, which is where an answer without a body says how it ended.
@@ -139,10 +139,10 @@ fn request(service: &str) -> Vec<u8> {
     framed
 }
 
-async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+async fn answer(request: reqwest::RequestBuilder) -> Result<Reply, reqwest::Error> {
     let response = request.send().await.map_err(reqwest::Error::without_url)?;
     let (head, mut body) = http::Response::<reqwest::Body>::from(response).into_parts();
-    let mut answer = Answer {
+    let mut answer = Reply {
         status: head.status.as_u16(),
         head: head.headers,
         trailers: HeaderMap::new(),
@@ -161,7 +161,7 @@ async fn answer(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Err
     Ok(answer)
 }
 
-fn judge(question: &GrpcProbe, answer: &Answer) -> ProbeResult {
+fn judge(question: &GrpcProbe, answer: &Reply) -> ProbeResult {
     let is_grpc = text(&answer.head, "content-type").is_some_and(|kind| kind.starts_with("application/grpc"));
     if answer.status != 200 || !is_grpc {
         return ProbeResult::Failed(format!("status {} of HTTP and no answer of gRPC", answer.status).into());

@@ -91,3 +91,18 @@ fn route(name: &str, prefix: &str, target: &str) -> Route {
         idle_timeout: default_idle_timeout(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_has_a_route_of_its_own() {
+        for (target, _) in TARGETS {
+            assert!(
+                ROUTES.iter().any(|(_, _, of)| *of == target),
+                "no route leads to {target}"
+            );
+        }
+    }
+}

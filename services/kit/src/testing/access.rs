@@ -18,7 +18,7 @@ const PKCS8: [u8; 16] = [48, 46, 2, 1, 0, 48, 5, 6, 3, 43, 101, 112, 4, 34, 4, 3
 /// A service that no route names.
 const STRANGER: &str = "stranger";
 /// Services whose calls a [`closed`](TestAuth::close) service knows.
-const CALLERS: [&str; 10] = [
+const CALLERS: [&str; 9] = [
     "analytics",
     "auth",
     "gateway",
@@ -27,7 +27,6 @@ const CALLERS: [&str; 10] = [
     "order",
     "payment",
     "processor",
-    "promotion",
     STRANGER,
 ];
 

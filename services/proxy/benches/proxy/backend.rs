@@ -25,7 +25,7 @@ pub fn start(keys: String) -> SocketAddr {
         runtime.block_on(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             tell.send(listener.local_addr().unwrap()).unwrap();
-            let answers = Arc::new(Answers {
+            let answers = Arc::new(Pages {
                 small: answer(&[b'a'; 1024]),
                 large: answer(&vec![b'a'; LARGE]),
                 keys: answer(keys.as_bytes()),
@@ -39,7 +39,7 @@ pub fn start(keys: String) -> SocketAddr {
     told.recv().unwrap()
 }
 
-struct Answers {
+struct Pages {
     small: Vec<u8>,
     large: Vec<u8>,
     keys: Vec<u8>,
@@ -54,7 +54,7 @@ fn answer(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-async fn serve(mut stream: TcpStream, answers: Arc<Answers>) -> std::io::Result<()> {
+async fn serve(mut stream: TcpStream, answers: Arc<Pages>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(8 * 1024);
     loop {
