@@ -20,8 +20,8 @@ use valerix_proxy::{
 use valerix_resilience::Network;
 
 use crate::cors;
+use crate::document::OWN;
 use crate::reload::Routes;
-use crate::routes::OWN;
 use crate::table::{RouteEntry, Table};
 
 /// What the edge knows.

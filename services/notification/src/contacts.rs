@@ -3,26 +3,15 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use serde::Deserialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_resilience::{Deadline, ResilientClient};
 
+use crate::contact::Contact;
 use crate::store::{self, Known};
 
 /// How long auth is waited for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How a user is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Contact {
-    /// Address.
-    pub email: Option<String>,
-    /// Phone number.
-    pub phone: Option<String>,
-    /// Grows with every change of the user.
-    pub version: i64,
-}
 
 /// Why a user can not be reached.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! written in the crate's README.
 
 pub mod config;
+pub mod contact;
 pub mod contacts;
 pub mod events;
 pub mod mail;

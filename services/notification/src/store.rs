@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 use valerix_kit::postgres::milliseconds;
 
-use crate::contacts::Contact;
+use crate::contact::Contact;
 use crate::message::{Channel, Notice};
 
 /// How long notifications are kept; longer than any event can come again.

@@ -12,6 +12,7 @@ mod readme {}
 
 mod body;
 mod connector;
+mod error;
 mod forwarded;
 mod gathered;
 mod grpc;

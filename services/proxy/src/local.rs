@@ -16,9 +16,10 @@ use valerix_resilience::{Deadline, Problem, Resilience, TIMEOUT_HEADER};
 use crate::BoxError;
 use crate::body::{IdleBody, UploadFailure};
 use crate::connector::{Connector, Within};
+use crate::error::WireError;
 use crate::outgoing::{NotReady, Outgoing, Sending, answered, outgoing};
 use crate::pool::PooledBody;
-use crate::wire::{Place, Speaks, Wire, WireError};
+use crate::wire::{Place, Speaks, Wire};
 
 /// How long a connection on the same host may take.
 const CONNECT: Duration = Duration::from_secs(2);

@@ -16,7 +16,7 @@ use tower::ServiceExt;
 use crate::BoxError;
 use crate::body::WireBody;
 use crate::connector::{Connector, Stream};
-use crate::wire::WireError;
+use crate::error::WireError;
 
 /// Addresses that are remembered; of a target with more, connections are opened anew now and then.
 const KEPT: usize = 256;

@@ -24,12 +24,14 @@ use tower::ServiceExt;
 
 use crate::body::WireBody;
 use crate::connector::Connector;
-use crate::wire::{READ_AHEAD, WireError};
+use crate::error::WireError;
 
 #[cfg(test)]
 mod tests;
 
 const KEPT_PER_PEER: usize = 64;
+/// The most that is read ahead of one connection: bounds the head of an answer, and what a slow reader holds back.
+pub(crate) const READ_AHEAD: usize = 64 * 1024;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

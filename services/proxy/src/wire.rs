@@ -20,15 +20,14 @@ use valerix_resilience::{ChosenAddress, Deadline, MayRepeat, Target, TrailersBef
 use crate::BoxError;
 use crate::body::{IdleBody, Replay, UploadFailure, UploadState, WireBody};
 use crate::connector::Connector;
+use crate::error::WireError;
 use crate::grpc;
 use crate::multiplexed::Multiplexed;
-use crate::pool::{Peer, Pool, PooledBody};
+use crate::pool::{Peer, Pool, PooledBody, READ_AHEAD};
 use crate::tls::Tls;
 
 /// Connections to who may negotiate HTTP/2.
 const KEPT_PER_HOST: usize = 64;
-/// The most that is read ahead of one connection: bounds the head of an answer, and what a slow reader holds back.
-pub(crate) const READ_AHEAD: usize = 64 * 1024;
 
 /// What is spoken to who is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,33 +96,6 @@ struct Plain {
 struct Secured {
     http1: Pool,
     any: Negotiated,
-}
-
-/// Why there is no head of an answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WireError {
-    /// No connection came about. Its kind tells the library that nothing was sent.
-    #[error("failed to connect: {0}")]
-    Connect(#[source] io::Error),
-    #[error("failed to exchange the request: {0}")]
-    Exchange(#[source] BoxError),
-    /// The body was sent whole, and then nothing came.
-    #[error("failed to get an answer within {} ms of the end of the body", .0.as_millis())]
-    NoHead(Duration),
-    #[error("failed to send the body: an earlier attempt has it")]
-    Taken,
-    #[error("failed to find where the request goes: it names no host")]
-    NoHost,
-    #[error("failed to build the address: {0}")]
-    Address(#[source] http::Error),
-}
-
-impl WireError {
-    /// No connection came about.
-    #[allow(clippy::needless_pass_by_value, reason = "what maps an error hands it over")]
-    pub(crate) fn connect(cause: BoxError) -> Self {
-        Self::Connect(io::Error::new(io::ErrorKind::HostUnreachable, cause.to_string()))
-    }
 }
 
 impl Wire {

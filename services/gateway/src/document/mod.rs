@@ -15,6 +15,9 @@ use valerix_policy::{Duration, Parsed, PolicyError};
 
 pub use self::cors::{ANY, Cors};
 
+/// Paths of the gateway's own, whatever the routes say.
+pub const OWN: [&str; 3] = ["/api/dashboard", "/api/instance", "/services"];
+
 /// The version of the document.
 pub const VERSION: u32 = 1;
 

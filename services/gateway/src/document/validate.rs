@@ -6,8 +6,7 @@ use std::net::Ipv6Addr;
 use http::{HeaderName, HeaderValue, Method, Uri};
 use valerix_policy::{Duration, Violation};
 
-use super::{AuthType, Dashboard, Gateway, Match, Route, cors};
-use crate::routes::OWN;
+use super::{AuthType, Dashboard, Gateway, Match, OWN, Route, cors};
 
 const MAX_TARGETS: usize = 64;
 const MAX_ROUTES: usize = 10_000;

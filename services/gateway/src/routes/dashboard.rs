@@ -18,8 +18,8 @@ use valerix_kit::telemetry::outbound_headers;
 use valerix_proxy::{Sending, SendingError};
 use valerix_resilience::Deadline;
 
-use super::{AppState, OWN};
-use crate::document::Part;
+use super::AppState;
+use crate::document::{OWN, Part};
 use crate::table::Table;
 
 /// The most bytes of one part.

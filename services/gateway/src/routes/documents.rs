@@ -7,7 +7,8 @@ use axum::routing::get;
 use http::{HeaderValue, header};
 use valerix_kit::api::Api;
 
-use super::{AppState, OWN};
+use super::AppState;
+use crate::document::OWN;
 
 const POLICY: HeaderValue =
     HeaderValue::from_static("default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'");

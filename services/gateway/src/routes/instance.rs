@@ -7,7 +7,8 @@ use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::Json;
 use valerix_kit::identity::Access;
 
-use super::{AppState, OWN};
+use super::AppState;
+use crate::document::OWN;
 
 /// The replica that answers.
 #[derive(Serialize, JsonSchema)]

@@ -10,9 +10,6 @@ use valerix_kit::identity::Identity;
 
 use crate::reload::Routes;
 
-/// Paths of the gateway's own, whatever the routes say.
-pub const OWN: [&str; 3] = ["/api/dashboard", "/api/instance", "/services"];
-
 /// What handlers work with.
 #[derive(Clone)]
 pub struct AppState {
