@@ -1,7 +1,6 @@
 //! One attempt on the network: a connection of the pool or a new one, the request, the head of its answer.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +16,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
 use valerix_resilience::{ChosenAddress, Deadline, MayRepeat, Target, TrailersBeforeMessages};
 
-use crate::BoxError;
 use crate::body::{IdleBody, Replay, UploadFailure, UploadState, WireBody};
 use crate::connector::Connector;
 use crate::error::WireError;
