@@ -1,7 +1,6 @@
 //! One attempt on the network: a connection of the pool or a new one, the request, the head of its answer.
 
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +14,7 @@ use http_body::Body;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower::Service;
-use valerix_resilience::{ChosenAddress, Deadline, MayRepeat, Target, TrailersBeforeMessages};
+use valerix_resilience::{ChosenAddress, ConnectError, Deadline, MayRepeat, Target, TrailersBeforeMessages};
 
 use crate::BoxError;
 use crate::body::{IdleBody, Replay, UploadFailure, UploadState, WireBody};
@@ -102,9 +101,9 @@ struct Secured {
 /// Why there is no head of an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
-    /// No connection came about. Its kind tells the library that nothing was sent.
+    /// No connection came about: the library takes it from the source that nothing was sent.
     #[error("failed to connect: {0}")]
-    Connect(#[source] io::Error),
+    Connect(#[source] ConnectError),
     #[error("failed to exchange the request: {0}")]
     Exchange(#[source] BoxError),
     /// The body was sent whole, and then nothing came.
@@ -122,7 +121,9 @@ impl WireError {
     /// No connection came about.
     #[allow(clippy::needless_pass_by_value, reason = "what maps an error hands it over")]
     pub(crate) fn connect(cause: BoxError) -> Self {
-        Self::Connect(io::Error::new(io::ErrorKind::HostUnreachable, cause.to_string()))
+        Self::Connect(ConnectError {
+            cause: cause.to_string(),
+        })
     }
 }
 
