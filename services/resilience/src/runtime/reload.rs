@@ -249,9 +249,11 @@ impl Inner {
 
     /// A list of its own: whoever goes through it may be led back here.
     pub(super) fn known_targets(&self) -> Vec<Arc<Target>> {
+        let in_force = self.in_force.load();
         let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
         targets.retain(|name, target| {
-            let stays = !target.is_outlived() || Arc::strong_count(target) > 1;
+            let is_wanted = !target.is_outlived() || in_force.policy.target(name).is_some();
+            let stays = is_wanted || Arc::strong_count(target) > 1;
             if !stays {
                 self.metrics.forget(name);
             }

@@ -275,6 +275,13 @@ async fn a_target_that_no_document_and_nobody_holds_is_shown_no_longer() {
     drop(held);
     assert_eq!(resilience.report().circuit_breakers, []);
     assert!(!measured("held"));
+    // Named again before anybody looked, it is there again.
+    let held = resilience.target("upstream");
+    resilience.apply_policy(Policy::default().render().as_bytes()).unwrap();
+    drop(held);
+    resilience.apply_policy(policy(|_, _| {}).render().as_bytes()).unwrap();
+    assert_eq!(resilience.report().circuit_breakers[0].target, "upstream");
+    assert!(measured("upstream"));
 }
 
 #[tokio::test]
