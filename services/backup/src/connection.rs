@@ -19,6 +19,17 @@ const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 /// The key of the certificates of the server's own authority.
 const CERTIFICATE_KEY: &str = "ca.crt";
+/// All keys that are looked at.
+const KEYS: [&str; 8] = [
+    "host",
+    "port",
+    "dbname",
+    "username",
+    "user",
+    "password",
+    "sslmode",
+    CERTIFICATE_KEY,
+];
 
 /// Everything that a client needs to reach one database.
 #[derive(Clone)]
@@ -105,6 +116,11 @@ pub(crate) fn read_as(
         label,
         secret: &database.connection_secret_ref.name,
     };
+    let ignored = mount.ignored();
+    if !ignored.is_empty() {
+        let (database, secret, keys) = (&mount.label, mount.secret, ignored.join(", "));
+        tracing::info!(%database, %secret, %keys, "keys of the secret that say nothing here are left alone");
+    }
     let port = match mount.value("port")? {
         Some(text) => text
             .parse()
@@ -231,6 +247,17 @@ impl Mount<'_> {
         Ok(verified.then(|| PathBuf::from(AUTHORITIES)))
     }
 
+    /// Keys that other programs look at, such as `uri`.
+    fn ignored(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        // The kubelet's own begin with two dots.
+        let is_ignored = |name: &String| !name.starts_with("..") && !KEYS.contains(&name.as_str());
+        let mut ignored: Vec<_> = names.filter(is_ignored).collect();
+        ignored.sort_unstable();
+        ignored
+    }
+
     fn is_empty(&self) -> bool {
         let Ok(mut entries) = fs::read_dir(&self.folder) else {
             return true;
@@ -298,6 +325,21 @@ mod tests {
             ("uri", "postgres://x"),
         ]);
         assert_eq!(read(folder.path(), 2, &database()).unwrap().username, "u");
+    }
+
+    /// Who fills in a `uri` alone has to learn from somewhere that it is not what counts.
+    #[test]
+    fn keys_that_say_nothing_here_are_named_and_not_shown() {
+        let folder = mounted(&with(&[("uri", "postgres://x"), ("pgpass", "x"), ("..data", ""), ("ca.crt", "")]));
+        let mount = Mount {
+            folder: folder.path().join("2"),
+            label: String::new(),
+            secret: "orders-db",
+        };
+        assert_eq!(mount.ignored(), ["pgpass", "uri"]);
+        let folder = mounted(&KEYS.map(|key| (key, "x")));
+        let folder = folder.path().join("2");
+        assert_eq!(Mount { folder, ..mount }.ignored(), [""; 0]);
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! Why there is no head of an answer.
 
-use std::io;
 use std::time::Duration;
+
+use valerix_resilience::ConnectError;
 
 use crate::BoxError;
 
 /// Why there is no head of an answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
-    /// No connection came about. Its kind tells the library that nothing was sent.
+    /// No connection came about: the library takes it from the source that nothing was sent.
     #[error("failed to connect: {0}")]
-    Connect(#[source] io::Error),
+    Connect(#[source] ConnectError),
     #[error("failed to exchange the request: {0}")]
     Exchange(#[source] BoxError),
     /// The body was sent whole, and then nothing came.
@@ -28,6 +29,8 @@ impl WireError {
     /// No connection came about.
     #[allow(clippy::needless_pass_by_value, reason = "what maps an error hands it over")]
     pub(crate) fn connect(cause: BoxError) -> Self {
-        Self::Connect(io::Error::new(io::ErrorKind::HostUnreachable, cause.to_string()))
+        Self::Connect(ConnectError {
+            cause: cause.to_string(),
+        })
     }
 }

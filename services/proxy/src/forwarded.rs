@@ -34,16 +34,11 @@ impl Forwarding<'_> {
                 headers.remove(name);
             }
         }
-        let mut hops = peer.to_string();
-        let told: Vec<&str> = headers
-            .get_all(FOR)
-            .iter()
-            .filter_map(|line| line.to_str().ok())
-            .collect();
-        if !told.is_empty() {
-            hops = format!("{}, {hops}", told.join(", "));
-        }
-        if let Ok(hops) = HeaderValue::try_from(hops) {
+        let peer = peer.to_string();
+        // Whatever bytes the first of them wrote, what the next ones added stands in the same line.
+        let told = headers.get_all(FOR).iter().map(HeaderValue::as_bytes);
+        let hops: Vec<&[u8]> = told.chain([peer.as_bytes()]).collect();
+        if let Ok(hops) = HeaderValue::from_bytes(&hops.join(&b", "[..])) {
             headers.insert(FOR, hops);
         }
         if !headers.contains_key(HOST)
@@ -135,6 +130,20 @@ mod tests {
             (&headers[HOST], &headers[PROTO]),
             (&"evil.example".parse().unwrap(), &"http".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_hide_nobody_who_was_named_after_them() {
+        let mut headers = HeaderMap::new();
+        headers.append(FOR, HeaderValue::from_bytes(b"\xe9, 198.51.100.7").unwrap());
+        let forwarding = Forwarding {
+            peer: "10.1.1.1".parse().unwrap(),
+            tls: false,
+            host: &Authority::from_static("shop.example"),
+            trusted: &["10.0.0.0/8".parse().unwrap()],
+        };
+        forwarding.stamp(&mut headers);
+        assert_eq!(headers[FOR].as_bytes(), b"\xe9, 198.51.100.7, 10.1.1.1");
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub mod refusals {
     #[must_use]
     pub fn mismatch() -> Problem {
         let detail = "this Idempotency-Key was used with another request: repeat a request with the very same method, \
-                      path, query and bytes of the body, and use a fresh key for each new one";
+                      path, query and body (JSON may be in another order), and use a fresh key for each new one";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail)
     }
 }

@@ -32,6 +32,7 @@ mod concurrency;
 mod deadline;
 mod documents;
 mod faults;
+mod fingerprint;
 mod held;
 #[cfg(feature = "postgres")]
 pub mod idempotency;
@@ -70,11 +71,14 @@ pub use breaker::{CircuitBreaker, Outcome, OwnedPermit, Permit, Rejected, Snapsh
 pub use bulkhead::{Bulkhead, BulkheadFull, BulkheadPermit};
 #[cfg(feature = "reqwest")]
 pub use client::{BuildError, ClientBuilder, ClientResponse, RequestBuilder, ResilientClient};
-pub use client::{ChosenAddress, MayRepeat, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService};
+pub use client::{
+    ChosenAddress, ConnectError, MayRepeat, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService,
+};
 pub use clock::{Clock, CoarseClock, ManualClock, MonotonicClock};
 pub use deadline::{Deadline, InvalidTimeout, TIMEOUT_HEADER};
 pub use documents::DocumentFile;
 pub use faults::{AbortConnection, Faults, Injection};
+pub use fingerprint::comparable_body;
 pub use key::{IDEMPOTENCY_KEY, InvalidKey, key_from_headers, refusals};
 pub use limits::{Decision, MAX_KEYS, Quota, RateLimiter};
 #[cfg(feature = "axum")]

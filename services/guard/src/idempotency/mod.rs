@@ -26,7 +26,7 @@ use uuid::Uuid;
 use valerix_kit::problem::Problem;
 use valerix_policy::{Idempotency, Route};
 use valerix_proxy::is_grpc;
-use valerix_resilience::{Resilience, key_from_headers, refusals};
+use valerix_resilience::{Resilience, comparable_body, key_from_headers, refusals};
 
 pub use self::store::{Store, StoreError};
 
@@ -124,16 +124,18 @@ impl Keys {
         let (parts, body) = request.into_parts();
         let body = read(body).await?;
         let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        let fingerprint = hash(&[parts.method.as_str().as_bytes(), target.as_bytes(), &body]);
+        let fingerprint = |body: &[u8]| hash(&[parts.method.as_str().as_bytes(), target.as_bytes(), body]);
+        // What guards before this one kept of the same request.
+        let raw = fingerprint(&body);
         let mut record = Record {
-            fingerprint,
+            fingerprint: fingerprint(&comparable_body(&body)),
             attempt: Uuid::new_v4(),
             answer: None,
         };
         let claim = record.text();
         let held = self.store.claim(&place, &claim, settings.lock_timeout.get()).await;
         if let Some(held) = held.map_err(|error| unavailable(&error))? {
-            return replay(&held, &record.fingerprint);
+            return replay(&held, [&record.fingerprint, &raw]);
         }
         let answer = pass(Request::from_parts(parts, Body::from(body))).await;
         let (answer, kept) = keep(answer).await;
@@ -157,9 +159,9 @@ impl Record {
 }
 
 /// What was given before, or why it is not given.
-fn replay(held: &str, fingerprint: &str) -> Result<Response, Problem> {
+fn replay(held: &str, fingerprints: [&String; 2]) -> Result<Response, Problem> {
     let held: Record = serde_json::from_str(held).map_err(|error| Problem::internal(&error))?;
-    if held.fingerprint != fingerprint {
+    if !fingerprints.contains(&&held.fingerprint) {
         return Err(refusals::mismatch());
     }
     let kept = held.answer.ok_or_else(refusals::in_progress)?;

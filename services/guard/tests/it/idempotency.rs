@@ -112,6 +112,23 @@ async fn a_request_that_is_sent_twice_acts_once() {
     );
 }
 
+/// Clients that write their JSON anew do not keep its order; what they ask for is the same.
+#[tokio::test]
+async fn the_same_json_in_another_order_is_the_same_request() {
+    let done = Arc::default();
+    let guard = guard(application(&done).await, None).await;
+    let first = r#"{"item": 7, "amount": 18446744073709551617}"#;
+    let answer = (201, format!("1: {first}"));
+    for (body, replayed) in [(first, false), (r#"{"amount":18446744073709551617,"item":7}"#, true)] {
+        let (status, text, again) = ask(&guard, "/orders/a", "one", "me", body).await;
+        assert_eq!(((status, text), again), (answer.clone(), replayed));
+    }
+    let another = r#"{"amount":18446744073709551616,"item":7}"#;
+    let refused = ask(&guard, "/orders/a", "one", "me", another).await;
+    assert_eq!(refused, (422, "idempotency-key-reused".to_owned(), false));
+    assert_eq!(done.load(Ordering::Relaxed), 1);
+}
+
 #[tokio::test]
 async fn while_the_first_is_under_way_a_second_is_told_to_wait() {
     let done = Arc::<AtomicUsize>::default();

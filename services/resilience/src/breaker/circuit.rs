@@ -35,6 +35,15 @@ pub struct Transition {
     pub open_for: Option<Duration>,
 }
 
+impl Transition {
+    /// Tells one listener. Neither whose call or whose reload this is nor the listeners after it must end by its panic.
+    pub(crate) fn tell(&self, listener: impl FnOnce()) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(listener)).is_err() {
+            tracing::error!(to = self.to.as_str(), "a listener of a circuit panicked");
+        }
+    }
+}
+
 /// What a breaker looks like from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -234,11 +243,7 @@ impl<C: Clock> CircuitBreaker<C> {
         let listeners = self.listeners.read();
         let listeners = listeners.unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         for listener in listeners {
-            // Whose call or whose reload this is must not end by it.
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| listener(transition)));
-            if told.is_err() {
-                tracing::error!(to = transition.to.as_str(), "a listener of a circuit panicked");
-            }
+            transition.tell(|| listener(transition));
         }
     }
 

@@ -25,7 +25,7 @@ use crate::faults::Faults;
 use crate::key::IDEMPOTENCY_KEY;
 use crate::outbound::{
     Attempt, AttemptError, Balancer, Call, CallError, Classify, Completed, DefaultClassify, Endpoint, Head, Held,
-    HttpJudge, Resolve, RetryOn, Target, execute, grpc_kin, mark_final,
+    HttpJudge, Resolve, RetryOn, Sent, Target, execute, grpc_kin, mark_final,
 };
 use crate::priority::{self, CurrentPriority};
 use crate::retry;
@@ -115,6 +115,23 @@ pub struct SentOnce {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to read the body of the request: {cause}")]
 pub struct RequestBodyError {
+    /// In words.
+    pub cause: String,
+}
+
+/// The source of an inner service's error when no connection came about: nothing was sent, so any request may go on at
+/// another address. Of itself the layer knows only refused connections for that: most other errors are also those of
+/// connections that had the request.
+///
+/// ```
+/// use valerix_resilience::ConnectError;
+///
+/// let unreachable = ConnectError { cause: "no route to host".to_owned() };
+/// assert_eq!(unreachable.to_string(), "no route to host");
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct ConnectError {
     /// In words.
     pub cause: String,
 }
@@ -307,21 +324,25 @@ fn stamp(headers: &mut HeaderMap, shared: &Shared, attempt: Attempt) {
     }
 }
 
-/// Refused and unreachable peers were sent nothing; of every other error that is not known. A body that broke off before
-/// it was sent whole says nothing about the target.
+/// Whoever refused the connection was sent nothing, and so was nobody where the inner service says that there was none;
+/// of every other error that is not known: a host that is unreachable may have become so with the request in its hands.
+/// A body that broke off before it was sent whole says nothing about the target.
 fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
-    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused};
     let mut cause = Some(error);
     while let Some(error) = cause {
         let io = error.downcast_ref::<std::io::Error>();
         // What an error of IO wraps is not its source.
         let wrapped = io.and_then(std::io::Error::get_ref);
-        let wrapped = wrapped.and_then(|error| error.downcast_ref::<RequestBodyError>());
-        if error.is::<RequestBodyError>() || wrapped.is_some() {
-            return AttemptError::Request(error.to_string());
+        if error.is::<RequestBodyError>() || wrapped.is_some_and(|error| error.is::<RequestBodyError>()) {
+            // Its head was sent, perhaps, and what the body had until then.
+            return AttemptError::Request {
+                cause: error.to_string(),
+                sent: Sent::Perhaps,
+            };
         }
-        let kind = io.map(std::io::Error::kind);
-        if let Some(ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable) = kind {
+        let told = error.is::<ConnectError>() || wrapped.is_some_and(|error| error.is::<ConnectError>());
+        if told || matches!(io.map(std::io::Error::kind), Some(ConnectionRefused | AddrNotAvailable)) {
             return AttemptError::Connect(error.to_string());
         }
         cause = error.source();

@@ -14,7 +14,9 @@ mod response;
 #[cfg(feature = "reqwest")]
 mod trace;
 
-pub use self::layer::{ChosenAddress, MayRepeat, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService};
+pub use self::layer::{
+    ChosenAddress, ConnectError, MayRepeat, RequestBodyError, SentOnce, TargetBody, TargetLayer, TargetService,
+};
 
 #[cfg(feature = "reqwest")]
 pub use self::{

@@ -15,7 +15,7 @@ use super::trace;
 use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::key::IDEMPOTENCY_KEY;
-use crate::outbound::{Attempt, AttemptError, Call, CallError, HttpJudge, execute};
+use crate::outbound::{Attempt, AttemptError, Call, CallError, HttpJudge, Sent, execute};
 use crate::priority::{self, CurrentPriority};
 use crate::problem::PRIORITY_HEADER;
 use crate::retry;
@@ -178,6 +178,7 @@ impl RequestBuilder {
         let target = inner.target.as_ref();
         let mistake = |cause: String| CallError::Request {
             target: target.name().to_owned(),
+            sent: Sent::Nothing,
             cause,
         };
         if let Some(cause) = self.mistake {
@@ -226,7 +227,7 @@ impl RequestBuilder {
                             .await
                     }
                 };
-                let client = client.map_err(|error| AttemptError::Request(chain(&error)))?;
+                let client = client.map_err(|error| AttemptError::unsent(chain(&error)))?;
                 client.execute(request).await.map_err(|error| attempt_error(&error))
             };
             async move {
@@ -276,7 +277,7 @@ fn prepare(
         Body::Bytes(bytes) => *request.body_mut() = Some(bytes.clone().into()),
         Body::Stream(stream) => {
             let taken = stream.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-            let taken = taken.ok_or_else(|| AttemptError::Request("the stream was already sent".to_owned()))?;
+            let taken = taken.ok_or_else(|| AttemptError::unsent("the stream was already sent".to_owned()))?;
             *request.body_mut() = Some(taken);
         }
     }
@@ -286,7 +287,7 @@ fn prepare(
 fn attempt_error(error: &reqwest::Error) -> AttemptError {
     let cause = chain(error);
     if error.is_builder() {
-        AttemptError::Request(cause)
+        AttemptError::unsent(cause)
     } else if error.is_connect() {
         AttemptError::Connect(cause)
     } else {

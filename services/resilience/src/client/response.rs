@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use crate::breaker::Ticket;
 use crate::deadline::Deadline;
@@ -29,6 +30,7 @@ pub struct ClientResponse {
     target: Arc<Target>,
     ticket: Option<Ticket>,
     deadline: Deadline,
+    deadline_is_own: bool,
     max_body: usize,
     held: Held,
 }
@@ -43,6 +45,7 @@ impl ClientResponse {
             target: Arc::clone(target),
             ticket: completed.ticket,
             deadline: completed.deadline,
+            deadline_is_own: completed.deadline_is_own,
             max_body,
             held: completed.held,
         }
@@ -63,25 +66,27 @@ impl ClientResponse {
     /// The next piece of the body, or nothing at its end.
     ///
     /// # Errors
-    /// When the body breaks off (a failure of the target) or the deadline passes.
+    /// When the body breaks off or the deadline passes. The first is a failure of the target, and so is the second where
+    /// the target's own time passed while it was waited for.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
-        let target = || self.target.name().to_owned();
-        match tokio::time::timeout_at(self.deadline.instant(), self.response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => {
-                if let Some(ticket) = self.ticket.take() {
-                    self.held.body_failed(&self.target, ticket);
-                }
-                Err(CallError::Body {
-                    target: target(),
-                    cause: chain(&error),
-                })
+        let end = self.deadline.instant();
+        let asked_in_time = Instant::now() < end;
+        let (cause, failed) = match tokio::time::timeout_at(end, self.response.chunk()).await {
+            Ok(Ok(chunk)) => return Ok(chunk),
+            Ok(Err(error)) => (chain(&error), true),
+            Err(_) => {
+                // Who reads so slowly that the time is over before he asks has used it up himself.
+                let failed = self.deadline_is_own && asked_in_time;
+                ("the deadline passed while reading it".to_owned(), failed)
             }
-            Err(_) => Err(CallError::Body {
-                target: target(),
-                cause: "the deadline passed while reading it".to_owned(),
-            }),
+        };
+        if let Some(ticket) = self.ticket.take_if(|_| failed) {
+            self.held.body_failed(&self.target, ticket);
         }
+        Err(CallError::Body {
+            target: self.target.name().to_owned(),
+            cause,
+        })
     }
 
     /// The whole body.

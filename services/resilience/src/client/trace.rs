@@ -47,6 +47,6 @@ fn kind(error: &AttemptError) -> &'static str {
         AttemptError::Connect(_) => "connect",
         AttemptError::Reset(_) => "reset",
         AttemptError::Cut(_) => "cut",
-        AttemptError::Request(_) => "request",
+        AttemptError::Request { .. } => "request",
     }
 }

@@ -42,6 +42,14 @@ impl Aimd {
         }
     }
 
+    /// The same between other bounds: what was measured is as true as before.
+    pub(super) fn within(&self, min: u32, max: u32) -> Self {
+        Self {
+            baseline: self.baseline,
+            ..Self::new(min, max, self.limit())
+        }
+    }
+
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between two u32")]
     pub(super) fn limit(&self) -> u32 {
         self.limit as u32

@@ -85,7 +85,7 @@ pub(crate) enum Ended {
 }
 
 impl<C: Clock + Clone> Gate<C> {
-    /// Takes new settings; requests under way keep their places, and a limit found by measuring is kept.
+    /// Takes new settings; requests under way keep their places, and what was found by measuring is kept.
     pub(crate) fn configure(&self, settings: Option<&Concurrency>, mode: Mode) {
         let Some(settings) = settings.filter(|_| mode != Mode::Disabled) else {
             self.limit.store(None);
@@ -99,9 +99,13 @@ impl<C: Clock + Clone> Gate<C> {
             return;
         }
         let known = former.as_ref().and_then(|former| former.adaptive.as_ref());
-        let known = known.map(|aimd| aimd.lock().unwrap_or_else(PoisonError::into_inner).limit());
-        let adaptive = (settings.concurrency_type == ConcurrencyType::Adaptive)
-            .then(|| Aimd::new(settings.min, settings.max, known.unwrap_or(settings.initial)));
+        let adaptive = (settings.concurrency_type == ConcurrencyType::Adaptive).then(|| match known {
+            Some(known) => {
+                let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.within(settings.min, settings.max)
+            }
+            None => Aimd::new(settings.min, settings.max, settings.initial),
+        });
         let most = adaptive.as_ref().map_or(settings.max, Aimd::limit);
         let places = former.map_or_else(|| Bulkhead::new(0), |former| former.places.clone());
         places.resize(size(most));

@@ -263,6 +263,52 @@ async fn only_the_time_to_an_answer_is_measured() {
     assert!(limit() < 10, "a slow service is noticed");
 }
 
+/// A document that comes while the service is overloaded: what it does then is not what it does at rest.
+#[tokio::test]
+async fn other_settings_do_not_make_an_overload_the_rule() {
+    let clock = ManualClock::default();
+    let gate = Gate {
+        limit: ArcSwapOption::default(),
+        clock: clock.clone(),
+    };
+    let adaptive = Concurrency {
+        concurrency_type: ConcurrencyType::Adaptive,
+        min: 1,
+        initial: 10,
+        ..fixed(100)
+    };
+    gate.configure(Some(&adaptive), Mode::Enforce);
+    let limit = || gate.levels().unwrap()[0];
+    let answers = async |latency: u64, at_once: usize| {
+        let mut places = Vec::new();
+        for _ in 0..at_once {
+            places.push(place(&gate, Priority::Default).await);
+        }
+        clock.advance(Duration::from_millis(latency));
+        let held: Vec<_> = places.into_iter().map(|place| place.ended(Ended::Answered)).collect();
+        drop(held);
+    };
+    for _ in 0..50 {
+        answers(10, 1).await;
+    }
+    assert_eq!(limit(), 10);
+    for _ in 0..4 {
+        answers(50, limit()).await;
+    }
+    let found = limit();
+    assert!(found < 10, "{found}: five times as slow is too slow");
+    let longer = Concurrency {
+        max_queue: adaptive.max_queue + 1,
+        ..adaptive
+    };
+    gate.configure(Some(&longer), Mode::Enforce);
+    assert_eq!(limit(), found);
+    for _ in 0..8 {
+        answers(50, limit()).await;
+    }
+    assert!(limit() < found, "{} is still too slow", limit());
+}
+
 /// A queue that has not been empty for a while stands: waiting in it helps nobody.
 #[tokio::test(start_paused = true)]
 async fn waits_are_short_while_the_queue_stands_and_long_again_when_it_flows() {

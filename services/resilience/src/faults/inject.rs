@@ -99,13 +99,18 @@ impl Active {
         Some(injection)
     }
 
+    /// Whether requests for `path` are none of its business: those of probes.
+    pub(super) fn spares(&self, path: &str) -> bool {
+        self.spared.iter().any(|spared| spared == path)
+    }
+
     /// Counts a request that met the fault.
     pub(super) fn hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     fn draw(&self, method: &str, path: &str, random: &Random) -> Option<Injection> {
-        if self.spared.iter().any(|spared| spared == path) {
+        if self.spares(path) {
             return None;
         }
         if !self.routes.is_empty() && !self.routes.iter().any(|route| route.matches(method, path)) {

@@ -258,13 +258,22 @@ impl Faults {
     /// Whether the main port must reset every connection: open ones too.
     #[must_use]
     pub fn refuses_connections(&self) -> bool {
+        self.refuses(|_| true)
+    }
+
+    /// Whether a request for `path` that is under way must be reset.
+    #[cfg(feature = "axum")]
+    pub(crate) fn severs(&self, path: &str) -> bool {
+        self.refuses(|fault| !fault.spares(path))
+    }
+
+    fn refuses(&self, is_meant: impl Fn(&Active) -> bool) -> bool {
         if !self.any.load(Ordering::Relaxed) {
             return false;
         }
         let now = Instant::now();
-        self.active
-            .load()
-            .iter()
-            .any(|fault| fault.until > now && fault.fault_type == FaultType::Refuse)
+        let active = self.active.load();
+        let mut refusing = active.iter().filter(|fault| fault.fault_type == FaultType::Refuse);
+        refusing.any(|fault| fault.until > now && is_meant(fault))
     }
 }

@@ -141,8 +141,9 @@ impl LocalClaim {
     pub async fn commit(mut self, answer: StoredAnswer) -> Result<Stored, IdempotencyError> {
         answer.check()?;
         let inserted = sqlx::query(
+            // From now on, and not from when the work began, as `now()` would have it.
             "INSERT INTO idempotency_keys (scope, key, fingerprint, status, content_type, location, body, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8))
+             VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp() + make_interval(secs => $8))
              ON CONFLICT (scope, key) DO NOTHING",
         )
         .bind(&self.request.scope)

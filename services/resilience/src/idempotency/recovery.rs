@@ -179,7 +179,7 @@ impl Attempt {
         let kept = sqlx::query(
             // Kept from now on: the work may have taken longer than answers are kept.
             "UPDATE idempotency_keys SET status = $4, content_type = $5, location = $6, body = $7,
-                expires_at = greatest(expires_at, now() + make_interval(secs => $8))
+                expires_at = greatest(expires_at, clock_timestamp() + make_interval(secs => $8))
              WHERE scope = $1 AND key = $2 AND attempt = $3 AND status IS NULL",
         )
         .bind(&self.scope)

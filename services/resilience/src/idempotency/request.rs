@@ -3,6 +3,8 @@
 use http::Method;
 use sha2::{Digest, Sha256};
 
+use crate::fingerprint::comparable_body;
+
 /// The largest body of an idempotent request.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
@@ -19,7 +21,7 @@ pub struct IdempotentRequest {
 impl IdempotentRequest {
     /// A request of `principal` for `route` (its pattern, so that a key is bound to it) at `target`, the path with its
     /// query ([`http::uri::PathAndQuery`]), with `body`. Bodies of JSON are the same whatever the order of their members and their
-    /// spacing; others when their bytes are. `1` and `1.0` are two.
+    /// spacing; others when their bytes are. `1` and `1.0` are two ([`comparable_body`]).
     ///
     /// ```
     /// use http::Method;
@@ -49,7 +51,7 @@ impl IdempotentRequest {
         Self {
             scope,
             key: key.to_owned(),
-            fingerprint: canonical(body).map_or_else(|| fingerprint(body), |body| fingerprint(&body)),
+            fingerprint: fingerprint(&comparable_body(body)),
             raw: fingerprint(body),
         }
     }
@@ -84,13 +86,6 @@ impl IdempotentRequest {
     }
 }
 
-/// JSON with its members in order and without spacing; `None`: it is none.
-fn canonical(body: &[u8]) -> Option<Vec<u8>> {
-    let mut value: serde_json::Value = serde_json::from_slice(body).ok()?;
-    value.sort_all_objects();
-    serde_json::to_vec(&value).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,20 +106,9 @@ mod tests {
     #[test]
     fn the_same_json_is_the_same_request_however_it_is_written() {
         let request = |body: &str| IdempotentRequest::new("k", "p", &Method::POST, "/a", "/a", body.as_bytes());
-        let base = request(r#"{"a": 1, "b": {"c": [1, 2], "d": "x"}}"#);
-        for same in [
-            r#"{"b": {"d": "x", "c": [1, 2]}, "a": 1}"#,
-            "{\"a\":1,\"b\":{\"c\":[1,2],\"d\":\"\\u0078\"}}\n",
-        ] {
-            assert!(base.is_like(&request(same)), "{same}");
-        }
-        for other in [
-            r#"{"a": 1, "b": {"c": [2, 1], "d": "x"}}"#,
-            r#"{"a": 1.0, "b": {"c": [1, 2], "d": "x"}}"#,
-            r#"{"a": 1}"#,
-        ] {
-            assert!(!base.is_like(&request(other)), "{other}");
-        }
+        let base = request(r#"{"a": 1, "b": 2}"#);
+        assert!(base.is_like(&request(r#"{"b":2,"a":1}"#)));
+        assert!(!base.is_like(&request(r#"{"a": 1.0, "b": 2}"#)));
         // A replica of the version before has kept the bytes as they came.
         assert!(base.is_known_by(&base.raw) && base.raw != base.fingerprint);
     }

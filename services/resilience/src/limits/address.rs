@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use axum::extract::ConnectInfo;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 /// A range of addresses, `10.0.0.0/8` or one address.
 ///
@@ -94,12 +94,14 @@ pub(crate) fn client(extensions: &http::Extensions, headers: &HeaderMap, trusted
     if !is_trusted(client) {
         return Some(Client::Address(client));
     }
-    let lines: Vec<&str> = headers
+    // What a proxy added to a line stands in it whatever bytes the client had written before.
+    let lines: Vec<&[u8]> = headers
         .get_all("x-forwarded-for")
         .iter()
-        .filter_map(|value| value.to_str().ok())
+        .map(HeaderValue::as_bytes)
         .collect();
-    for hop in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+    for hop in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+        let hop = String::from_utf8_lossy(hop);
         let hop = hop.trim().trim_matches('"');
         // A stray comma names nobody.
         if hop.is_empty() {
@@ -153,12 +155,12 @@ fn parse_hop(text: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client_of(peer: &str, forwarded: &[&str]) -> String {
+    fn client_of<L: AsRef<[u8]>>(peer: &str, forwarded: &[L]) -> String {
         let mut extensions = http::Extensions::new();
         extensions.insert(ConnectInfo(SocketAddr::new(peer.parse().unwrap(), 1)));
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append("x-forwarded-for", line.parse().unwrap());
+            headers.append("x-forwarded-for", HeaderValue::from_bytes(line.as_ref()).unwrap());
         }
         let trusted: Vec<Network> = ["10.0.0.0/8", "fd00::/8"]
             .iter()
@@ -193,6 +195,19 @@ mod tests {
             ("::ffff:10.1.1.1", vec!["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::"),
         ] {
             assert_eq!(client_of(peer, &forwarded), client, "{peer} {forwarded:?}");
+        }
+    }
+
+    /// Proxies add to the line that the client has begun, and hand on what stands in it.
+    #[test]
+    fn bytes_that_are_no_text_hide_nobody_behind_the_proxy() {
+        for (forwarded, client) in [
+            (vec![&b"\xe9, 198.51.100.7"[..]], "198.51.100.7"),
+            (vec!["\u{e9}, 198.51.100.7, 10.2.2.2".as_bytes()], "198.51.100.7"),
+            (vec![b"\xe9", b"198.51.100.7"], "198.51.100.7"),
+            (vec![b"198.51.100.7, \xe9"], "forwarded \u{fffd}"),
+        ] {
+            assert_eq!(client_of("10.1.1.1", &forwarded), client, "{forwarded:?}");
         }
     }
 

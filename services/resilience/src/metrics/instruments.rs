@@ -2,6 +2,7 @@
 
 #[cfg(feature = "metrics")]
 mod with {
+    use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
     use prometheus::{HistogramOpts, Opts};
 
     pub(crate) use prometheus::{Histogram, HistogramVec, IntCounter as Counter, IntCounterVec as CounterVec};
@@ -26,6 +27,20 @@ mod with {
     pub(in crate::metrics) fn histogram(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         valid(HistogramVec::new(options, labels))
+    }
+
+    /// Removes what a family shows of a target, whatever its other labels say.
+    pub(in crate::metrics) fn forget<T: MetricVecBuilder>(family: &MetricVec<T>, target: &str) {
+        for shown in family.collect() {
+            for metric in shown.get_metric() {
+                let labels = metric.get_label().iter().map(|label| (label.name(), label.value()));
+                let labels: std::collections::HashMap<_, _> = labels.collect();
+                if labels.get("target") == Some(&target) {
+                    // Who removed it meanwhile has done the same.
+                    let _ = family.remove(&labels);
+                }
+            }
+        }
     }
 }
 
@@ -84,13 +99,15 @@ mod without {
     pub(in crate::metrics) const fn histogram(_: &str, _: &str, _: &[&str]) -> HistogramVec {
         HistogramVec
     }
+
+    pub(in crate::metrics) const fn forget<T>(_: &T, _: &str) {}
 }
 
 #[cfg(feature = "metrics")]
 pub(crate) use self::with::{Counter, Histogram};
 #[cfg(feature = "metrics")]
-pub(super) use self::with::{CounterVec, HistogramVec, counter, histogram};
+pub(super) use self::with::{CounterVec, HistogramVec, counter, forget, histogram};
 #[cfg(not(feature = "metrics"))]
 pub(crate) use self::without::{Counter, Histogram};
 #[cfg(not(feature = "metrics"))]
-pub(super) use self::without::{CounterVec, HistogramVec, counter, histogram};
+pub(super) use self::without::{CounterVec, HistogramVec, counter, forget, histogram};

@@ -150,6 +150,23 @@ impl Metrics {
         registry.register(Box::new(families.request_seconds.clone()))
     }
 
+    /// Shows nothing more of a target that is called no longer.
+    pub(crate) fn forget(&self, target: &str) {
+        let families = &self.0;
+        for family in [
+            &families.calls,
+            &families.retries,
+            &families.retries_refused,
+            &families.failovers,
+            &families.hedges,
+            &families.ejections,
+            &families.bulkhead,
+        ] {
+            instruments::forget(family, target);
+        }
+        instruments::forget(&families.call_seconds, target);
+    }
+
     /// The time of a request that was answered with `status`.
     #[cfg(feature = "axum")]
     pub(crate) fn request(&self, status: http::StatusCode, time: Duration) {

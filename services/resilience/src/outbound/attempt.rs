@@ -283,7 +283,7 @@ impl<J, F> CallState<'_, J, F> {
             Ok(Err(AttemptError::Connect(cause))) => Reply::Connect(cause),
             Ok(Err(AttemptError::Cut(cause))) => Reply::Cut(cause),
             Ok(Err(AttemptError::Reset(cause))) => Reply::Reset(cause),
-            Ok(Err(AttemptError::Request(cause))) => Reply::Request(cause),
+            Ok(Err(AttemptError::Request { cause, sent })) => Reply::Request { cause, sent },
             Err(_) => Reply::TimedOut,
         }
     }
@@ -299,14 +299,14 @@ impl<J, F> CallState<'_, J, F> {
             Reply::Answer { answer, .. } => self.judge.outcome(answer),
             Reply::Connect(_) | Reply::Cut(_) | Reply::Reset(_) => Outcome::Failure,
             Reply::TimedOut if bound == Bound::Own => Outcome::Failure,
-            Reply::TimedOut | Reply::Request(_) => Outcome::Neutral,
+            Reply::TimedOut | Reply::Request { .. } => Outcome::Neutral,
         }
     }
 
     /// Counts what an address did: for metrics, for the choice of addresses, and whether anything was sent.
     fn count<R>(&self, reply: &Reply<R>, outcome: Outcome, flight: Option<&Flight>) {
         self.note_sent(reply.sent());
-        if !matches!(reply, Reply::Request(_)) {
+        if !matches!(reply, Reply::Request { .. }) {
             self.call.target.counters.outcome(outcome).inc();
             if !matches!(reply, Reply::Cut(_)) {
                 self.note(flight, outcome);
@@ -333,6 +333,8 @@ impl<J, F> CallState<'_, J, F> {
                     ticket,
                     #[cfg(feature = "reqwest")]
                     deadline: self.end,
+                    #[cfg(feature = "reqwest")]
+                    deadline_is_own: self.deadline_is_own(bound),
                     unrepeated: false,
                 };
                 match repeat {
@@ -356,7 +358,10 @@ impl<J, F> CallState<'_, J, F> {
                     },
                 )
             }
-            Reply::Request(cause) => AttemptResult::Final(Err(CallError::Request { target, cause })),
+            Reply::Request { cause, .. } => {
+                let sent = self.sent();
+                AttemptResult::Final(Err(CallError::Request { target, sent, cause }))
+            }
             Reply::Reset(cause) => AttemptResult::failed(
                 "reset",
                 CallError::Reset {
@@ -382,14 +387,14 @@ impl<J, F> CallState<'_, J, F> {
     }
 }
 
-/// Tells the breaker that let the request pass. One that never left has no outcome: its permit goes back unused.
+/// Tells the breaker that let the request pass. One that never left whole has no outcome: its permit goes back unused.
 fn record<R>(
     reply: &Reply<R>,
     outcome: Outcome,
     own: Option<OwnedPermit>,
     shared: Option<Permit<'_>>,
 ) -> Option<Ticket> {
-    if matches!(reply, Reply::Request(_)) {
+    if matches!(reply, Reply::Request { .. }) {
         return None;
     }
     match own {

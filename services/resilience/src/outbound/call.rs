@@ -73,7 +73,19 @@ pub(crate) enum AttemptError {
     Cut(String),
     Reset(String),
     /// Nothing that says anything about the target.
-    Request(String),
+    Request {
+        cause: String,
+        sent: Sent,
+    },
+}
+
+impl AttemptError {
+    /// A request that never left this process.
+    #[cfg(feature = "reqwest")]
+    pub(crate) const fn unsent(cause: String) -> Self {
+        let sent = Sent::Nothing;
+        Self::Request { cause, sent }
+    }
 }
 
 /// A final answer, with what must be held and known while its body is read.
@@ -84,6 +96,9 @@ pub(crate) struct Completed<R> {
     pub(crate) ticket: Option<Ticket>,
     #[cfg(feature = "reqwest")]
     pub(crate) deadline: Deadline,
+    /// Whether that is the target's own time: a body that it ends is a failure of the target.
+    #[cfg(feature = "reqwest")]
+    pub(crate) deadline_is_own: bool,
     /// Whether only the budget kept it from being repeated.
     pub(crate) unrepeated: bool,
 }
@@ -137,15 +152,19 @@ pub(super) enum Reply<R> {
     /// Nobody was to be reached, whatever the address.
     Cut(String),
     Reset(String),
-    /// Never left this process.
-    Request(String),
+    /// Never left this process, or not whole.
+    Request {
+        cause: String,
+        sent: Sent,
+    },
     TimedOut,
 }
 
 impl<R> Reply<R> {
     pub(super) const fn sent(&self) -> Sent {
         match self {
-            Self::Connect(_) | Self::Cut(_) | Self::Request(_) => Sent::Nothing,
+            Self::Connect(_) | Self::Cut(_) => Sent::Nothing,
+            Self::Request { sent, .. } => *sent,
             Self::Answer { .. } | Self::Reset(_) | Self::TimedOut => Sent::Perhaps,
         }
     }
@@ -317,6 +336,12 @@ impl<'call, J, F> CallState<'call, J, F> {
             _ if end.saturating_duration_since(now) < whole / 2 => (end, Bound::Remainder),
             _ => (end, Bound::Own),
         }
+    }
+
+    /// Whether an answer to an attempt of this bound whose body does not end in time has missed the target's own.
+    #[cfg(feature = "reqwest")]
+    pub(super) fn deadline_is_own(&self, bound: Bound) -> bool {
+        bound != Bound::Remainder && self.end.instant() == self.own.instant()
     }
 
     pub(super) fn exceeded(&self) -> CallError {

@@ -110,11 +110,14 @@ pub enum CallError {
         /// In words.
         cause: String,
     },
-    /// The request could not be built: a mistake in the calling code.
+    /// The request could not be built, a mistake in the calling code, or its own body broke off: nothing that says
+    /// anything about the target.
     #[error("failed to build the request to target {target}: {cause}")]
     Request {
         /// The target.
         target: String,
+        /// What this attempt and those before it left behind: a body that broke off may have begun to arrive.
+        sent: Sent,
         /// In words.
         cause: String,
     },
@@ -145,9 +148,9 @@ impl CallError {
             | Self::DeadlineExceeded { sent, .. }
             | Self::BudgetExhausted { sent, .. }
             | Self::Overloaded { sent, .. }
-            | Self::Connect { sent, .. } => *sent,
+            | Self::Connect { sent, .. }
+            | Self::Request { sent, .. } => *sent,
             Self::AttemptTimeout { .. } | Self::Reset { .. } | Self::Body { .. } => Sent::Perhaps,
-            Self::Request { .. } => Sent::Nothing,
         }
     }
 

@@ -53,3 +53,56 @@ where
         now = Instant::now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::Resilience;
+    use crate::outbound::Sent;
+
+    /// What the last attempt could not even begin with takes nothing back of what an earlier one has sent.
+    #[tokio::test(start_paused = true)]
+    async fn a_repetition_that_cannot_be_built_tells_of_the_attempt_that_was_sent() {
+        let resilience = Resilience::builder().start().await.unwrap();
+        let mut policy = valerix_policy::Policy::default();
+        let mut settings = valerix_policy::Target::named("upstream");
+        settings.retry.budget.percent = 100;
+        policy.targets.push(settings);
+        resilience.apply_policy(policy.render().as_bytes()).unwrap();
+        let target = resilience.target("upstream");
+        let pipeline = target.pipeline::<(), std::io::Error>();
+        for (earlier, sent) in [(1, Sent::Perhaps), (0, Sent::Nothing)] {
+            let policy = Arc::clone(&target.policy());
+            let call = Call {
+                target: &target,
+                policy: &policy,
+                balancer: None,
+                deadline: None,
+                repeatable: true,
+                once: false,
+                read: false,
+                judged: true,
+            };
+            let attempts = AtomicU32::new(0);
+            let failed = execute(call, &pipeline, |_| {
+                let attempt = attempts.fetch_add(1, Ordering::Relaxed);
+                let cause = String::new();
+                let error = if attempt < earlier {
+                    AttemptError::Reset(cause)
+                } else {
+                    AttemptError::Request {
+                        cause,
+                        sent: Sent::Nothing,
+                    }
+                };
+                async { Err(error) }
+            });
+            let error = failed.await.err().unwrap();
+            assert!(matches!(error, CallError::Request { .. }), "{error}");
+            assert_eq!((attempts.into_inner(), error.sent()), (earlier + 1, sent));
+        }
+    }
+}

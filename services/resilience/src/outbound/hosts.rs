@@ -61,7 +61,7 @@ impl Listeners {
             let Some(listeners) = listeners.upgrade() else { return };
             let listeners = listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
             for listener in listeners {
-                listener(host, transition);
+                transition.tell(|| listener(host, transition));
             }
         });
     }
@@ -85,7 +85,7 @@ struct NextBreaker {
 #[derive(Debug)]
 pub(crate) struct Hosts {
     known: Mutex<BTreeMap<SocketAddr, Weak<Address>>>,
-    next: Mutex<NextBreaker>,
+    next: Mutex<Arc<NextBreaker>>,
     listeners: Listeners,
 }
 
@@ -98,7 +98,7 @@ impl Hosts {
         };
         Self {
             known: Mutex::default(),
-            next: Mutex::new(next),
+            next: Mutex::new(Arc::new(next)),
             listeners,
         }
     }
@@ -130,29 +130,31 @@ impl Hosts {
         let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         address.breaker.get_or_init(|| {
             let breaker = Arc::new(CircuitBreaker::new(&next.breaker));
-            next.apply(&breaker);
+            next.hold(&breaker);
             self.listeners.follow(&breaker, Some(address.socket));
             breaker
         })
     }
 
+    /// Listeners may be told, and may come back here: no lock is held meanwhile. Where a later policy comes in between,
+    /// its turn is after this one: whoever puts policies in force looks whether there is a newer one.
     pub(super) fn reconfigure(
         &self,
         breaker: &valerix_policy::CircuitBreaker,
         mode: Mode,
         held: Option<(BreakerOverride, Duration)>,
     ) {
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        *next = NextBreaker {
+        let next = Arc::new(NextBreaker {
             breaker: breaker.clone(),
             mode,
             held: held.map(|(wanted, left)| (wanted, crate::Deadline::after(left).instant())),
-        };
+        });
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         if breaker.scope == BreakerScope::Host {
             for address in self.all() {
                 if let Some(breaker) = address.breaker.get() {
                     breaker.reconfigure(&next.breaker);
-                    next.apply(breaker);
+                    next.hold(breaker);
                 }
             }
         }
@@ -160,7 +162,8 @@ impl Hosts {
 }
 
 impl NextBreaker {
-    fn apply(&self, breaker: &CircuitBreaker) {
+    /// What holds the breaker beside its machine: the mode and an override.
+    fn hold(&self, breaker: &CircuitBreaker) {
         breaker.set_mode(self.mode);
         let left =
             |(wanted, until): (BreakerOverride, Instant)| (wanted, until.saturating_duration_since(Instant::now()));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -101,6 +102,8 @@ pub struct Target {
     pub(crate) counters: Counters,
     policy: ArcSwap<TargetPolicy>,
     listeners: Listeners,
+    /// Whether a policy came that does not name it any more, or never did: it goes with the last who holds it.
+    outlived: AtomicBool,
 }
 
 impl Target {
@@ -118,6 +121,7 @@ impl Target {
             metrics,
             policy: ArcSwap::from_pointee(TargetPolicy::new(target, mode)),
             listeners,
+            outlived: AtomicBool::new(false),
         };
         runtime.listeners.follow(&runtime.breaker, None);
         runtime.reconfigure(target, mode, 1, Utc::now());
@@ -171,6 +175,14 @@ impl Target {
                 breaker.reset();
             }
         }
+    }
+
+    pub(crate) fn outlive(&self, outlived: bool) {
+        self.outlived.store(outlived, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_outlived(&self) -> bool {
+        self.outlived.load(Ordering::Relaxed)
     }
 
     pub(crate) fn policy(&self) -> Guard<Arc<TargetPolicy>> {

@@ -1,6 +1,6 @@
 //! The state of a running library as gauges.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use prometheus::Registry;
 
@@ -26,15 +26,7 @@ impl Inner {
 
 /// The state as gauges; without a library (it was dropped) only their names.
 fn gauges(inner: Option<&Inner>) -> Vec<Gauge> {
-    let targets: Vec<Arc<Target>> = inner.map_or_else(Vec::new, |inner| {
-        inner
-            .targets
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .cloned()
-            .collect()
-    });
+    let targets = inner.map_or_else(Vec::new, Inner::known_targets);
     let sample = |labels: &[&str], value: f64| Sample {
         labels: labels.iter().map(|&label| label.to_owned()).collect(),
         value,

@@ -246,8 +246,8 @@ impl Inner {
 
     fn report(&self, now: DateTime<Utc>) -> Report {
         let in_force = self.in_force.load();
-        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
-        let mut limits: Vec<_> = targets.values().map(|target| target.limit_report()).collect();
+        let targets = self.known_targets();
+        let mut limits: Vec<_> = targets.iter().map(|target| target.limit_report()).collect();
         #[cfg(feature = "axum")]
         limits.extend(self.rules.load().report());
         limits.extend(self.gate.report());
@@ -258,7 +258,7 @@ impl Inner {
             policy: in_force.report.clone(),
             faults_hash: self.faults_hash.load().as_deref().cloned(),
             circuit_breakers: targets
-                .values()
+                .iter()
                 .flat_map(|target| target.breaker_reports(now, targets.len()))
                 .collect(),
             limits,

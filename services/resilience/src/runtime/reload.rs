@@ -238,15 +238,27 @@ impl Inner {
         self.rules.store(Arc::new(rules));
     }
 
-    /// Targets that neither the policy names nor anybody holds: what was learned about them is shown no longer.
+    /// Targets that neither the policy names nor anybody holds: what was learned about them is shown no longer. One that
+    /// somebody still holds goes with him.
     fn let_go_of_unused(&self, policy: &Policy) {
-        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
-        targets.retain(|name, target| policy.target(name).is_some() || Arc::strong_count(target) > 1);
+        for target in self.known_targets() {
+            target.outlive(policy.target(target.name()).is_none());
+        }
+        drop(self.known_targets());
     }
 
     /// A list of its own: whoever goes through it may be led back here.
-    fn known_targets(&self) -> Vec<Arc<Target>> {
-        let targets = self.targets.read().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn known_targets(&self) -> Vec<Arc<Target>> {
+        let in_force = self.in_force.load();
+        let mut targets = self.targets.write().unwrap_or_else(PoisonError::into_inner);
+        targets.retain(|name, target| {
+            let is_wanted = !target.is_outlived() || in_force.policy.target(name).is_some();
+            let stays = is_wanted || Arc::strong_count(target) > 1;
+            if !stays {
+                self.metrics.forget(name);
+            }
+            stays
+        });
         targets.values().cloned().collect()
     }
 

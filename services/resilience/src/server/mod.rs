@@ -8,7 +8,7 @@ mod place;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -38,6 +38,8 @@ pub struct ServerLayer {
     trusted: Arc<[Network]>,
     claims: Option<Claims>,
     priority: Option<place::Decide>,
+    /// Whether it was said that nobody tells addresses.
+    address_missing: Arc<Once>,
 }
 
 /// A claim of the caller's verified token, where there is one.
@@ -71,6 +73,7 @@ impl Resilience {
             trusted: Arc::new([]),
             claims: None,
             priority: None,
+            address_missing: Arc::new(Once::new()),
         }
     }
 }
@@ -112,8 +115,8 @@ impl ServerLayer {
     fn key(&self, request: &Request<Body>, wanted: LimitKeyType, name: Option<&str>) -> String {
         let found = match (wanted, name) {
             (LimitKeyType::Header, Some(name)) => {
-                let value = request.headers().get(name).and_then(|value| value.to_str().ok());
-                return format!("header {}", value.unwrap_or_default());
+                let value = request.headers().get(name).map_or(&b""[..], HeaderValue::as_bytes);
+                return format!("header {}", value.escape_ascii());
             }
             (LimitKeyType::Claim, Some(name)) => self
                 .claims
@@ -124,8 +127,19 @@ impl ServerLayer {
         };
         found.unwrap_or_else(|| {
             let client = address::client(request.extensions(), request.headers(), &self.trusted);
-            client.map_or_else(address_missing, address::Client::key)
+            client.map_or_else(|| self.without_address(), address::Client::key)
         })
+    }
+
+    /// All callers are one to a limit by address where nobody tells addresses, which is hardly what was meant.
+    fn without_address(&self) -> String {
+        self.address_missing.call_once(|| {
+            tracing::error!(
+                "a limit by client address counts all callers as one, because no request has ConnectInfo: serve the \
+                 router with into_make_service_with_connect_info::<SocketAddr>()"
+            );
+        });
+        "unknown".to_owned()
     }
 }
 
@@ -217,18 +231,6 @@ where
     }
 }
 
-/// All callers are one to a limit by address where nobody tells addresses, which is hardly what was meant.
-fn address_missing() -> String {
-    static SAID: std::sync::Once = std::sync::Once::new();
-    SAID.call_once(|| {
-        tracing::error!(
-            "a limit by client address counts all callers as one, because no request has ConnectInfo: serve the router \
-             with into_make_service_with_connect_info::<SocketAddr>()"
-        );
-    });
-    "unknown".to_owned()
-}
-
 fn with_fields(mut response: Response, fields: HeaderMap) -> Response {
     response.headers_mut().extend(fields);
     response
@@ -283,11 +285,12 @@ where
     }
     request.extensions_mut().insert(deadline);
     // A connection that is open when a fault cuts it is cut too; where no fault may begin, nobody watches for one.
-    let watched = (in_force.policy.chaos.admission == Admission::Allowed).then(|| faults.changes());
+    let watched = (in_force.policy.chaos.admission == Admission::Allowed)
+        .then(|| (faults.changes(), request.uri().path().to_owned()));
     let severed = async {
-        if let Some(mut changes) = watched {
+        if let Some((mut changes, path)) = watched {
             while changes.changed().await.is_ok() {
-                if faults.refuses_connections() || is_cut() {
+                if faults.severs(&path) || is_cut() {
                     return;
                 }
             }

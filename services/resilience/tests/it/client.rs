@@ -319,6 +319,33 @@ async fn a_body_that_breaks_off_is_an_error_and_a_failure() {
     assert_eq!(state(&client), CircuitState::Open);
 }
 
+/// The head comes at once and the body never: whose time runs out meanwhile is whose failure that is.
+#[tokio::test]
+async fn a_body_that_stands_still_in_the_targets_own_time_is_a_failure() {
+    let chunks = || axum::body::Body::from_stream(futures::stream::pending::<std::io::Result<bytes::Bytes>>());
+    let address = serve(Router::new().fallback(move || async move { chunks() })).await;
+    let settings = policy(|_, target| {
+        target.timeout.request = "100ms".parse().unwrap();
+        target.timeout.attempt = "100ms".parse().unwrap();
+        target.circuit_breaker.consecutive_failures = Some(2);
+    });
+    let (_resilience, client) = client(&settings, format!("http://{address}")).await;
+    for _ in 0..3 {
+        let hasty = client.get("/").deadline(Deadline::after(Duration::from_millis(50)));
+        let error = hasty.send().await.unwrap().bytes().await.unwrap_err();
+        assert!(matches!(error, CallError::Body { .. }), "{error}");
+        let mut slowly_read = client.get("/").send().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(110)).await;
+        slowly_read.chunk().await.unwrap_err();
+        assert_eq!(client.target().breaker().snapshot().failures, 0);
+    }
+    for _ in 0..2 {
+        assert_eq!(state(&client), CircuitState::Closed);
+        client.get("/").send().await.unwrap().bytes().await.unwrap_err();
+    }
+    assert_eq!(state(&client), CircuitState::Open);
+}
+
 #[tokio::test]
 async fn cancelled_probes_give_their_place_back() {
     let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));

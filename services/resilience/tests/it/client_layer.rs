@@ -6,7 +6,9 @@ use std::time::Duration;
 use http::{HeaderValue, Method, StatusCode};
 use tower::{Layer, Service};
 use valerix_resilience::policy::CircuitState;
-use valerix_resilience::{CallError, ChosenAddress, Deadline, Endpoint, RequestBodyError, SentOnce};
+use valerix_resilience::{
+    CallError, ChosenAddress, ConnectError, Deadline, Endpoint, RequestBodyError, Sent, SentOnce,
+};
 
 use crate::support::{Seen, policy, with_policy};
 
@@ -89,6 +91,36 @@ async fn a_layer_that_balances_names_the_address() {
     }
 }
 
+/// The kernel says of a connection that has the request, too, that its host cannot be reached any more.
+#[tokio::test]
+async fn only_what_tells_that_nothing_was_sent_goes_on_at_another_address() {
+    use std::io::{Error, ErrorKind};
+    let unreachable = || Error::from(ErrorKind::HostUnreachable);
+    let connecting = || {
+        let cause = "no route to host".to_owned();
+        Error::other(ConnectError { cause })
+    };
+    let refused = || Error::from(ErrorKind::ConnectionRefused);
+    let errors: [(fn() -> Error, usize); 3] = [(unreachable, 1), (connecting, 2), (refused, 2)];
+    for (error, requests) in errors {
+        let resilience = with_policy(&policy(|_, _| {})).await;
+        let seen = Seen::default();
+        let noted = seen.clone();
+        let inner = tower::service_fn(move |request: http::Request<String>| {
+            noted.note(request.headers());
+            async move { Err::<http::Response<String>, _>(error()) }
+        });
+        let addresses: Vec<SocketAddr> = vec!["10.0.0.7:80".parse().unwrap(), "10.0.0.8:80".parse().unwrap()];
+        let endpoint = Endpoint::new("http", "upstream.test", 80);
+        let layer = resilience.client_layer("upstream").balance(endpoint, addresses);
+        let request = http::Request::post("http://x/").body(String::new()).unwrap();
+        let failed = layer.layer(inner).call(request).await.unwrap_err();
+        assert_eq!(seen.count(), requests, "{:?}", error());
+        let sent = if requests == 1 { Sent::Perhaps } else { Sent::Nothing };
+        assert_eq!(failed.sent(), sent, "{failed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_sent_once_and_takes_its_time() {
     let resilience = with_policy(&policy(|_, target| {
@@ -136,6 +168,7 @@ async fn a_body_that_breaks_off_is_not_the_targets_failure() {
         let request = http::Request::get("http://x/").body(String::new()).unwrap();
         let error = service.call(request).await.unwrap_err();
         assert!(matches!(error, CallError::Request { .. }), "{error}");
+        assert_eq!(error.sent(), Sent::Perhaps, "its beginning may have arrived");
     }
     assert_eq!(resilience.target("upstream").state(), CircuitState::Closed);
 }

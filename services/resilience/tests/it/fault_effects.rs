@@ -13,7 +13,7 @@ use valerix_resilience::policy::{
     AbortFault, Admission, CpuStressFault, CrashFault, ErrorsFault, Fault, FaultState, LatencyFault, MemoryStressFault,
     PartitionDirection, PartitionFault, Policy, RefuseFault,
 };
-use valerix_resilience::{CallError, Injection, Resilience};
+use valerix_resilience::{AbortConnection, CallError, Injection, Resilience};
 
 use crate::support::{Mount, PATIENCE, Seen, eventually, faults, policy, serve};
 
@@ -302,6 +302,45 @@ async fn abort_breaks_the_asked_share_of_connections_and_ends() {
     mount.publish();
     eventually("it is withdrawn", || resilience.report().faults.is_empty()).await;
     assert!(!broken().await);
+}
+
+/// A probe that is under way in that moment is as much the platform's as one that comes later.
+#[tokio::test]
+async fn a_refusal_that_begins_cuts_what_is_under_way_but_no_probe() {
+    use tower::ServiceExt;
+    let mut mount = Mount::with_policy(&allowed());
+    let resilience = mount.start().await;
+    let (gate, begun) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (waits, counts) = (Arc::clone(&gate), Arc::clone(&begun));
+    let handler = get(move || async move {
+        counts.fetch_add(1, Ordering::SeqCst);
+        drop(waits.acquire().await);
+    });
+    let app = Router::new()
+        .route("/", handler.clone())
+        .route("/_healthz", handler)
+        .layer(resilience.server_layer());
+    let ask = |path: &str| {
+        let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+        tokio::spawn(app.clone().oneshot(request))
+    };
+    let (probe, order) = (ask("/_healthz"), ask("/"));
+    eventually("both are handled", || begun.load(Ordering::SeqCst) == 2).await;
+    let refuse = Fault {
+        refuse: Some(RefuseFault {}),
+        ..Fault::default()
+    };
+    let mut document = faults("run", refuse, "60s");
+    document.faults[0].spared_paths = vec!["/_healthz".to_owned()];
+    mount.faults = Some(document.render());
+    mount.publish();
+    let cut = tokio::time::timeout(PATIENCE, order).await.unwrap().unwrap().unwrap();
+    assert!(cut.extensions().get::<AbortConnection>().is_some());
+    // Whoever was to be cut with it has been by now.
+    tokio::task::yield_now().await;
+    gate.add_permits(10);
+    assert_eq!(probe.await.unwrap().unwrap().status(), 200);
+    assert_eq!(ask("/_healthz").await.unwrap().unwrap().status(), 200);
 }
 
 #[tokio::test]

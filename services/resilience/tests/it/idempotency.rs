@@ -300,6 +300,56 @@ async fn a_late_answer_is_kept_as_long_as_any_other() {
     assert_eq!(replayed.body, answer("late").body);
 }
 
+/// Work within one transaction may take long too, and `now()` is when that began.
+#[tokio::test]
+async fn an_answer_is_kept_from_the_moment_it_was_given() {
+    const NOW: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
+    let pool = store().await;
+    let expiry = async || -> f64 {
+        let asked = sqlx::query_scalar("SELECT extract(epoch FROM expires_at)::float8 FROM idempotency_keys");
+        asked.fetch_one(&pool).await.unwrap()
+    };
+    let Local::Fresh(mut local) = PATIENT.begin(&pool, &request("k", b"1")).await.unwrap() else {
+        panic!()
+    };
+    let worked: f64 = sqlx::query_scalar(NOW).fetch_one(local.transaction()).await.unwrap();
+    assert!(matches!(
+        local.commit(answer("one")).await.unwrap(),
+        Stored::Committed(_)
+    ));
+    assert!(expiry().await >= worked + 3_600.0);
+
+    sqlx::query("DELETE FROM idempotency_keys")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let Claim::Started(attempt) = claim(&pool, PATIENT, b"1").await else {
+        panic!()
+    };
+    let mut transaction = begin(&pool).await.unwrap();
+    let worked: f64 = sqlx::query_scalar(NOW).fetch_one(&mut *transaction).await.unwrap();
+    attempt.complete(&mut transaction, answer("one")).await.unwrap();
+    transaction.commit().await.unwrap();
+    assert!(expiry().await >= worked + 3_600.0);
+}
+
+/// Whoever writes the same again in another way waits for the first like whoever sends the same bytes.
+#[tokio::test]
+async fn the_same_json_in_another_order_is_the_same_request_while_the_first_is_under_way() {
+    let pool = store().await;
+    let first = br#"{"item": 7, "amount": 18446744073709551617}"#;
+    let Claim::Started(attempt) = claim(&pool, PATIENT, first).await else {
+        panic!()
+    };
+    let again = br#"{"amount":18446744073709551617,"item":7}"#;
+    assert!(matches!(claim(&pool, PATIENT, again).await, Claim::InProgress { .. }));
+    let another = br#"{"amount":18446744073709551616,"item":7}"#;
+    assert!(matches!(claim(&pool, PATIENT, another).await, Claim::Mismatch { .. }));
+    let mut connection = pool.acquire().await.unwrap();
+    attempt.complete(&mut connection, answer("one")).await.unwrap();
+    assert!(matches!(claim(&pool, PATIENT, again).await, Claim::Replay(_)));
+}
+
 #[tokio::test]
 async fn an_expiry_passes_by_what_is_in_use() {
     let pool = store().await;

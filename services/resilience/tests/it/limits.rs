@@ -1,13 +1,16 @@
 //! Rate limits and the limit of requests at a time, over HTTP.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::routing::{get, post};
 use valerix_resilience::Resilience;
-use valerix_resilience::policy::{Concurrency, LimitKey, LimitKeyType, Mode, Policy, RateLimitRule};
+use valerix_resilience::policy::{
+    Admission, Concurrency, ErrorsFault, Fault, LimitKey, LimitKeyType, Mode, Policy, RateLimitRule,
+};
 
-use crate::support::{eventually, policy, serve, with_policy};
+use crate::support::{Mount, eventually, faults, policy, serve, with_policy};
 
 fn rule(name: &str, requests: u32) -> RateLimitRule {
     RateLimitRule {
@@ -95,6 +98,148 @@ async fn each_key_has_its_own_limit() {
         (order("a").await, order("b").await, order("a").await, order("b").await),
         (200, 200, 429, 429)
     );
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_are_keys_like_others() {
+    use tower::ServiceExt;
+    let mut keyed = rule("tenants", 1);
+    keyed.key = Some(LimitKey {
+        key_type: LimitKeyType::Header,
+        name: Some("x-tenant".to_owned()),
+    });
+    let resilience = with_policy(&limited(vec![keyed], Mode::Enforce)).await;
+    let app = Router::new()
+        .route("/", get(|| async {}))
+        .layer(resilience.server_layer());
+    let ask = async |tenant: &[u8]| {
+        let request = http::Request::get("/").header("x-tenant", tenant);
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        app.clone().oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(
+        (ask(b"\xe9").await, ask(b"\xe8").await, ask(b"\xe9").await),
+        (200, 200, 429)
+    );
+}
+
+/// Counts what is said as an error.
+#[derive(Clone, Default)]
+struct Errors(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn enter(&self, _: &tracing::Id) {}
+
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+/// All callers are one then, which is said, and not with each request.
+#[tokio::test]
+async fn a_limit_by_address_where_nobody_tells_addresses_counts_all_as_one_and_says_so_once() {
+    use tower::ServiceExt;
+    let mut keyed = rule("clients", 2);
+    keyed.key = Some(LimitKey {
+        key_type: LimitKeyType::ClientIp,
+        name: None,
+    });
+    let resilience = with_policy(&limited(vec![keyed], Mode::Enforce)).await;
+    let app = Router::new()
+        .route("/", get(|| async {}))
+        .layer(resilience.server_layer());
+    let errors = Errors::default();
+    let _heard = tracing::subscriber::set_default(errors.clone());
+    let ask = async |peer: Option<[u8; 4]>| {
+        // What a client says of itself is not believed of nobody.
+        let mut request = http::Request::get("/").header("x-forwarded-for", "192.0.2.7");
+        if let Some(peer) = peer {
+            let peer = std::net::SocketAddr::from((peer, 80));
+            request = request.extension(axum::extract::ConnectInfo(peer));
+        }
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        app.clone().oneshot(request).await.unwrap().status().as_u16()
+    };
+    assert_eq!(
+        (ask(Some([10, 0, 0, 1])).await, errors.0.load(Ordering::SeqCst)),
+        (200, 0)
+    );
+    assert_eq!((ask(None).await, ask(None).await, ask(None).await), (200, 200, 429));
+    assert_eq!(ask(Some([10, 0, 0, 1])).await, 200, "it has its own");
+    assert_eq!(errors.0.load(Ordering::SeqCst), 1);
+}
+
+/// Only probes pass untouched: whoever puts these on the main port has them guarded like the rest.
+#[tokio::test]
+async fn metrics_and_report_on_the_main_port_are_requests_like_others() {
+    const PATHS: [&str; 2] = ["/metrics", "/resilience"];
+    let served = async |resilience: &Resilience| {
+        let app = Router::new()
+            .route("/metrics", get(|| async {}))
+            .route("/held", get(std::future::pending::<()>))
+            .merge(resilience.report_router())
+            .layer(resilience.server_layer());
+        format!("http://{}", serve(app).await)
+    };
+    let ask = async |url: &str, path: &str| reqwest::get(format!("{url}{path}")).await.unwrap().status().as_u16();
+
+    let limited = with_policy(&limited(vec![rule("all", 2)], Mode::Enforce)).await;
+    let url = served(&limited).await;
+    for expected in [200, 429] {
+        for path in PATHS {
+            assert_eq!(ask(&url, path).await, expected, "{path}");
+        }
+    }
+
+    let one = policy(|policy, _| {
+        policy.inbound.concurrency = Some(Concurrency {
+            max: 1,
+            ..Concurrency::default()
+        });
+    });
+    let full = with_policy(&one).await;
+    let url = served(&full).await;
+    let held = tokio::spawn(reqwest::get(format!("{url}/held")));
+    eventually("the one place is taken", || {
+        full.report().limits.iter().any(|limit| limit.in_use == 1)
+    })
+    .await;
+    for path in PATHS {
+        assert_eq!(ask(&url, path).await, 503, "{path}");
+    }
+    held.abort();
+
+    let mut mount = Mount::with_policy(&policy(|policy, _| policy.chaos.admission = Admission::Allowed));
+    let errors = ErrorsFault {
+        percent: 100,
+        status: 418,
+        routes: vec![],
+    };
+    let fault = Fault {
+        errors: Some(errors),
+        ..Fault::default()
+    };
+    mount.faults = Some(faults("run", fault, "60s").render());
+    mount.publish();
+    let faulty = mount.start().await;
+    let url = served(&faulty).await;
+    for path in PATHS {
+        assert_eq!(ask(&url, path).await, 418, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use valerix_resilience::policy::{
 };
 use valerix_resilience::{Outcome, Resilience};
 
-use crate::support::{Mount, eventually, faults, policy, with_policy};
+use crate::support::{Mount, eventually, faults, policy};
 
 fn timeout(millis: u64) -> Policy {
     policy(|policy, _| policy.inbound.timeout = valerix_resilience::policy::Duration::from_millis(millis))
@@ -246,13 +246,20 @@ async fn an_open_breaker_stays_open_through_reloads() {
 
 #[tokio::test]
 async fn a_target_that_no_document_and_nobody_holds_is_shown_no_longer() {
-    let resilience = with_policy(&policy(|_, _| {})).await;
+    let registry = prometheus::Registry::new();
+    let resilience = Resilience::builder().registry(registry.clone()).start().await.unwrap();
+    resilience.apply_policy(policy(|_, _| {}).render().as_bytes()).unwrap();
+    let measured = |target: &str| {
+        let metrics = prometheus::TextEncoder::new().encode_to_string(&registry.gather());
+        metrics.unwrap().contains(&format!("target=\"{target}\""))
+    };
     let held = resilience.target("held");
     for name in ["upstream", "asked once", "held"] {
         let target = resilience.target(name);
         while let Ok(permit) = target.breaker().try_acquire() {
             permit.record(valerix_resilience::Outcome::Failure);
         }
+        assert!(measured(name));
     }
     resilience.apply_policy(Policy::default().render().as_bytes()).unwrap();
     let shown: Vec<_> = resilience
@@ -263,6 +270,18 @@ async fn a_target_that_no_document_and_nobody_holds_is_shown_no_longer() {
         .collect();
     assert_eq!(shown, ["held"], "and it is as open as it was");
     assert_eq!(held.state(), CircuitState::Open);
+    assert!(measured("held") && !measured("upstream") && !measured("asked once"));
+    // Who held it lets go, and no document comes any more.
+    drop(held);
+    assert_eq!(resilience.report().circuit_breakers, []);
+    assert!(!measured("held"));
+    // Named again before anybody looked, it is there again.
+    let held = resilience.target("upstream");
+    resilience.apply_policy(Policy::default().render().as_bytes()).unwrap();
+    drop(held);
+    resilience.apply_policy(policy(|_, _| {}).render().as_bytes()).unwrap();
+    assert_eq!(resilience.report().circuit_breakers[0].target, "upstream");
+    assert!(measured("upstream"));
 }
 
 #[tokio::test]

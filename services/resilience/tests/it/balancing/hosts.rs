@@ -1,5 +1,7 @@
 //! Breakers of single addresses.
 
+use tower::{Layer, Service};
+
 use super::*;
 
 /// Addresses that a test changes.
@@ -107,4 +109,61 @@ async fn a_reload_reaches_the_breakers_of_addresses() {
         client.get("/").send().await.unwrap();
     }
     assert_eq!(seen_one.count() + seen_two.count(), before + 20);
+}
+
+/// What holds for listeners of a target's one breaker holds for those of its addresses: they may come back here while a
+/// document is taken, and one that panics keeps nobody after it from being told.
+#[tokio::test]
+async fn listeners_of_addresses_may_ask_and_panic_while_documents_are_taken() {
+    let with_permits = |permits| {
+        policy(|_, target| {
+            target.circuit_breaker.scope = BreakerScope::Host;
+            target.circuit_breaker.consecutive_failures = Some(1);
+            target.circuit_breaker.half_open_permits = permits;
+            target.circuit_breaker.open_duration = valerix_resilience::policy::Duration::from_millis(100);
+        })
+    };
+    let resilience = with_policy(&with_permits(5)).await;
+    let address: SocketAddr = "10.0.0.7:80".parse().unwrap();
+    let inner = tower::service_fn(|request: http::Request<String>| async move {
+        let status = request.into_body().parse::<u16>().unwrap();
+        let answer = http::Response::builder().status(status).body(String::new());
+        Ok::<_, std::io::Error>(answer.unwrap())
+    });
+    let endpoint = Endpoint::new("http", "upstream.test", 80);
+    let layer = resilience.client_layer("upstream").balance(endpoint, vec![address]);
+    let mut service = layer.layer(inner);
+    let request = |status: u16| http::Request::post("http://x/").body(status.to_string()).unwrap();
+    service.call(request(500)).await.unwrap();
+    let mut probes = 0;
+    let passing = async {
+        while probes < 3 {
+            match service.call(request(200)).await {
+                Ok(_) => probes += 1,
+                Err(CallError::CircuitOpen { retry_after, .. }) => tokio::time::sleep(retry_after).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, passing).await.unwrap();
+    let target = resilience.target("upstream");
+    assert_eq!(target.state(), CircuitState::HalfOpen);
+    target.on_transition(|_, _| panic!("as listeners may"));
+    let (told, heard) = std::sync::mpsc::channel();
+    let library = resilience.clone();
+    target.on_transition(move |host, transition| {
+        let _ = library.report();
+        library.apply_policy(with_permits(7).render().as_bytes()).unwrap();
+        told.send((host, transition.to)).unwrap();
+    });
+    let library = resilience.clone();
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        library.apply_policy(with_permits(3).render().as_bytes()).unwrap();
+        done.send(()).unwrap();
+    });
+    let patience = crate::support::PATIENCE;
+    assert_eq!(heard.recv_timeout(patience), Ok((Some(address), CircuitState::Closed)));
+    assert_eq!(ended.recv_timeout(patience), Ok(()));
+    assert_eq!(resilience.policy().targets[0].circuit_breaker.half_open_permits, 7);
 }
