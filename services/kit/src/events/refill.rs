@@ -116,13 +116,16 @@ impl Refiller {
         }
         let Some(work) = begun.as_mut() else { return Ok(0) };
         for (name, topic) in &mut work.topics {
-            while !topic.done {
+            loop {
                 let turn = format!("{}:refill", self.outbox);
                 let turn = self.bus.turn(&turn, &self.holder, TURN).await;
                 if stop.is_cancelled() || !turn.map_err(RepublishError::Bus)? {
                     // Another makes it good, and says so when it is done.
                     *begun = None;
                     return Ok(0);
+                }
+                if topic.done {
+                    break;
                 }
                 match self.publish_page(name, topic, work.until).await? {
                     Page::Published => {}

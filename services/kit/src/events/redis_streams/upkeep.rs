@@ -24,7 +24,7 @@ impl RedisStreams {
             (milliseconds(now.saturating_sub(age)), 0)
         };
         let held: usize = connection.xlen(&stream).await?;
-        if held > self.refilled() {
+        if held >= self.refilled() {
             self.forget_silent_groups(connection, topic).await?;
         }
         let groups = groups_of(connection, &stream).await?;
