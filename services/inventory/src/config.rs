@@ -70,10 +70,21 @@ fn parse_items(text: &str) -> Result<Seeds, String> {
 mod tests {
     use super::*;
 
+    /// Whether the schema of the chart's values has something against `inventory.items`.
+    fn chart_refuses(items: &str) -> bool {
+        let schema = include_str!("../../../charts/valerix-shop/values.schema.json");
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let entry = &schema["properties"]["inventory"]["properties"]["items"]["items"];
+        let items: Vec<serde_json::Value> = serde_json::from_str(items).unwrap();
+        let schemas = valerix_kit::testing::values::Schemas(&schema);
+        items.iter().any(|item| !schemas.violations(entry, item).is_empty())
+    }
+
     #[test]
     fn items_are_read_as_the_chart_writes_them() {
-        let seeds =
-            parse_items(r#"[{"id": "ps5", "quantity": 1000, "unitPriceMinor": 49900, "currency": "EUR"}]"#).unwrap();
+        let text = r#"[{"id": "ps5", "quantity": 1000, "unitPriceMinor": 49900, "currency": "EUR"}]"#;
+        assert!(!chart_refuses(text));
+        let seeds = parse_items(text).unwrap();
         assert_eq!(
             (seeds.0[0].id.as_str(), seeds.0[0].quantity, seeds.0[0].unit_price_minor),
             ("ps5", 1000, 49900)
@@ -115,6 +126,8 @@ mod tests {
         ] {
             let error = parse_items(text).unwrap_err();
             assert!(error.contains(named), "{error}");
+            // The chart refuses it before that, by its schema or, an item that is there twice, by its template.
+            assert_ne!(chart_refuses(text), named == "twice", "{text}");
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Extractors that refuse a malformed request with a problem naming the field, never with a 500 or plain text.
 //! In: the request. Out: the typed value, or a [`Problem`] with 400, 404, 413, 415 or 422.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -10,8 +12,10 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use valerix_resilience::{Deadline, InvalidKey, key_from_headers, refusals};
 
 use crate::leftover_body::{MAX_BODY, Stalled};
@@ -46,6 +50,31 @@ impl<T: Serialize> IntoResponse for Json<T> {
                 .into_response(),
             Err(error) => Problem::internal(&error).into_response(),
         }
+    }
+}
+
+/// A struct inside a body, which is a JSON object there and nothing else: serde would take an array of its members as well.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
     }
 }
 
@@ -301,14 +330,13 @@ fn quoted_parameter(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     #[allow(dead_code)]
     struct Body {
         name: String,
-        lines: Vec<Line>,
+        lines: Vec<Object<Line>>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -360,6 +388,10 @@ mod tests {
             assert_eq!(problem.status(), 422, "{body}");
             assert_eq!(written(&problem)["detail"], "must be a JSON object", "{body}");
         }
+        assert_eq!(
+            refuse(r#"{"name": "a", "lines": [{"quantity": 1}, [1]]}"#),
+            (422, "/lines/1".into())
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod clients;
 pub mod config;
 pub mod consumer;
 pub mod events;
+pub mod keys;
 pub mod metrics;
 pub mod order;
 pub mod routes;

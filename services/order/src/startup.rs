@@ -7,6 +7,7 @@ use crate::clients::{Inventory, Payment};
 use crate::config::{Config, Gremlin};
 use crate::consumer::Replies;
 use crate::events::{GROUP, INVENTORY_EVENTS, PAYMENT_EVENTS};
+use crate::keys;
 use crate::metrics::Metrics;
 use crate::routes::{self, history::Streams};
 use crate::saga::drive::FastPath;
@@ -53,6 +54,10 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     service
         .tasks
         .spawn_when_ready("sweeper", &database, move |stop| sweeper.clone().run(stop));
+    let (kept, resilience) = (store.clone(), service.resilience.clone());
+    service.tasks.spawn_when_ready("keys", &database, move |stop| {
+        keys::keep(kept.clone(), resilience.clone(), stop)
+    });
     let state = routes::AppState {
         fast_path: FastPath {
             store,

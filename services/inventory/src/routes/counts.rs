@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::args::parse_duration;
-use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Query};
+use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Object, Query};
 use valerix_kit::identity::{Access, Caller};
 use valerix_kit::lock::{HeldLock, LockError};
 use valerix_kit::postgres::begin;
@@ -126,7 +126,7 @@ fn parse_hold(text: &str) -> Result<Duration, Problem> {
 #[schemars(rename = "BulkRestockRequest")]
 struct BulkRestock {
     #[schemars(length(min = 1, max = 1000))]
-    items: Vec<Restock>,
+    items: Vec<Object<Restock>>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -160,7 +160,7 @@ async fn add(
     state: &AppState,
     request: &IdempotentRequest,
     held: &HeldLock,
-    items: Vec<Restock>,
+    items: Vec<Object<Restock>>,
 ) -> Result<Response, Problem> {
     let unstored = |error: IdempotencyError| from_idempotency(&error);
     let idempotency = state.resilience.idempotency();
@@ -172,7 +172,7 @@ async fn add(
     };
     pass(claim.transaction(), held).await?;
     // In the order of their ids: whoever locks several never waits in a circle.
-    let mut entries: Vec<(usize, Restock)> = items.into_iter().enumerate().collect();
+    let mut entries: Vec<_> = items.into_iter().map(|Object(item)| item).enumerate().collect();
     entries.sort_by(|(_, left), (_, right)| left.item_id.as_str().cmp(right.item_id.as_str()));
     let mut restocked = HashSet::with_capacity(entries.len());
     for (index, Restock { item_id, quantity }) in entries {

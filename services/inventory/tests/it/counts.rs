@@ -179,6 +179,7 @@ async fn a_bulk_restock_adds_all_or_nothing_once() {
         (json!([]), "/items"),
         (json!([{"item_id": "ps5", "quantity": 0}]), "/items/0/quantity"),
         (json!([{"item_id": "ps5"}]), "/items/0/quantity"),
+        (json!([{"item_id": "ps5", "quantity": 1}, ["ps5", 5]]), "/items/1"),
     ] {
         let refused = restock(&app, &app.base, "bad", items).await;
         assert_eq!(

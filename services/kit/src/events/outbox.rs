@@ -3,7 +3,6 @@
 //! The writing functions take the connection of the transaction that makes the event true. The table is created by the
 //! service's own migrations from the files in `migrations/` of this crate.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -183,11 +182,11 @@ pub(super) async fn published(
     Ok(rows.into_iter().map(Event::from).collect())
 }
 
-/// As [`published`], of these topics alone, each from the moment on at which something was published to it last that is
-/// wanted, or ever.
+/// As [`published`], of this topic alone, and of that what was published last at `since` or later.
 pub(super) async fn published_to(
     pool: &PgPool,
-    topics: &BTreeMap<String, Option<DateTime<Utc>>>,
+    topic: &str,
+    since: Option<DateTime<Utc>>,
     until: DateTime<Utc>,
     after: Option<Place>,
     limit: i64,
@@ -195,14 +194,13 @@ pub(super) async fn published_to(
     let (at, id) = after.unzip();
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox \
-         JOIN unnest($1::text[], $2::timestamptz[]) AS wanted (name, since) ON topic = name \
-         WHERE created_at >= coalesce($4, '-infinity') AND created_at < $3 \
-           AND published_at >= coalesce(since, '-infinity') \
+         WHERE topic = $1 AND created_at >= coalesce($4, '-infinity') AND created_at < $3 \
+           AND published_at >= coalesce($2, '-infinity') \
            AND ($4::timestamptz IS NULL OR (created_at, event_id) > ($4, $5::uuid)) \
          ORDER BY created_at, event_id LIMIT $6",
     )
-    .bind(topics.keys().cloned().collect::<Vec<_>>())
-    .bind(topics.values().copied().collect::<Vec<_>>())
+    .bind(topic)
+    .bind(since)
     .bind(until)
     .bind(at)
     .bind(id)

@@ -37,29 +37,35 @@ pub struct Refiller {
 #[derive(Debug)]
 pub struct Refilling {
     losses: Vec<Lost>,
-    /// Since when each topic is to be published again. `None`: from the first event on.
-    since: BTreeMap<String, Option<DateTime<Utc>>>,
+    /// Each by itself: one whose stream has no room holds up no other.
+    topics: BTreeMap<String, Topic>,
     until: DateTime<Utc>,
+}
+
+/// What was lost of one topic.
+#[derive(Debug, Default)]
+struct Topic {
+    /// Since when it is to be published again. `None`: from the first event on.
+    since: Option<DateTime<Utc>>,
     after: Option<outbox::Place>,
-    published: BTreeMap<String, u64>,
+    published: u64,
+    done: bool,
 }
 
 impl Refilling {
     fn new(losses: Vec<Lost>, until: DateTime<Utc>) -> Self {
-        let mut since: BTreeMap<String, Option<DateTime<Utc>>> = BTreeMap::new();
+        let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
         for lost in &losses {
-            let from = lost.since.map(|since| since - MARGIN);
-            let earliest = since.entry(lost.topic.clone()).or_insert(from);
+            let since = lost.since.map(|since| since - MARGIN);
+            let first = || Topic {
+                since,
+                ..Topic::default()
+            };
+            let topic = topics.entry(lost.topic.clone()).or_insert_with(first);
             // None comes before every moment.
-            *earliest = (*earliest).min(from);
+            topic.since = topic.since.min(since);
         }
-        Self {
-            losses,
-            since,
-            until,
-            after: None,
-            published: BTreeMap::new(),
-        }
+        Self { losses, topics, until }
     }
 }
 
@@ -109,69 +115,62 @@ impl Refiller {
             *begun = Some(Refilling::new(losses, until));
         }
         let Some(work) = begun.as_mut() else { return Ok(0) };
-        loop {
-            let turn = format!("{}:refill", self.outbox);
-            let turn = self.bus.turn(&turn, &self.holder, TURN).await;
-            if stop.is_cancelled() || !turn.map_err(RepublishError::Bus)? {
-                // Another makes it good, and says so when it is done.
-                *begun = None;
-                return Ok(0);
+        for (name, topic) in &mut work.topics {
+            loop {
+                let turn = format!("{}:refill", self.outbox);
+                let turn = self.bus.turn(&turn, &self.holder, TURN).await;
+                if stop.is_cancelled() || !turn.map_err(RepublishError::Bus)? {
+                    // Another makes it good, and says so when it is done.
+                    *begun = None;
+                    return Ok(0);
+                }
+                if topic.done {
+                    break;
+                }
+                match self.publish_page(name, topic, work.until).await? {
+                    Page::Published => {}
+                    Page::NoRoom => break,
+                    Page::Last => topic.done = true,
+                }
             }
-            match self.publish_page(work).await? {
-                Page::Published => {}
-                Page::NoRoom => return Ok(0),
-                Page::Last => break,
-            }
+        }
+        if !work.topics.values().all(|topic| topic.done) {
+            return Ok(0);
         }
         if let Some(last) = work.losses.last() {
             let noted = self.bus.made_good(&self.outbox, last).await;
             noted.map_err(RepublishError::Bus)?;
         }
-        let count = work.published.values().sum();
+        let count = work.topics.values().map(|topic| topic.published).sum();
         self.tell(work);
         *begun = None;
         Ok(count)
     }
 
-    async fn publish_page(&self, work: &mut Refilling) -> Result<Page, RepublishError> {
-        let mut page = outbox::published_to(&self.pool, &work.since, work.until, work.after, PAGE)
+    async fn publish_page(&self, name: &str, topic: &mut Topic, until: DateTime<Utc>) -> Result<Page, RepublishError> {
+        let mut page = outbox::published_to(&self.pool, name, topic.since, until, topic.after, PAGE)
             .await
             .map_err(RepublishError::Database)?;
         if page.is_empty() {
             return Ok(Page::Last);
         }
-        let mut room: BTreeMap<String, usize> = BTreeMap::new();
-        let mut fitting = 0;
-        for event in &page {
-            if !room.contains_key(&event.topic) {
-                let free = self.bus.room(&event.topic).await.map_err(RepublishError::Bus)?;
-                room.insert(event.topic.clone(), free);
-            }
-            match room.get_mut(&event.topic) {
-                Some(free @ 1..) => *free -= 1,
-                // The page ends where a stream has no room.
-                _ => break,
-            }
-            fitting += 1;
-        }
-        page.truncate(fitting);
+        page.truncate(self.bus.room(name).await.map_err(RepublishError::Bus)?);
         let Some(last) = page.last() else {
             return Ok(Page::NoRoom);
         };
         super::republish::publish_again(&self.pool, &*self.bus, &self.metrics, &page).await?;
-        work.after = Some((last.occurred_at, last.id));
-        for event in page {
-            *work.published.entry(event.topic).or_default() += 1;
-        }
+        topic.after = Some((last.occurred_at, last.id));
+        topic.published += page.len() as u64;
         Ok(Page::Published)
     }
 
     /// Says who has lost what, but of topics that others publish.
     fn tell(&self, work: &Refilling) {
         for lost in &work.losses {
-            let Some(events) = work.published.get(&lost.topic) else {
+            let events = work.topics.get(&lost.topic).map_or(0, |topic| topic.published);
+            if events == 0 {
                 continue;
-            };
+            }
             let labels = [lost.topic.as_str(), lost.group.as_str(), lost.reason.as_str()];
             self.metrics.stream_group_lost.with_label_values(&labels).inc();
             tracing::warn!(

@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use valerix_resilience::idempotency::Idempotency;
 use valerix_resilience::policy::Policy;
-use valerix_resilience::{Backoff, Resilience, ResilientClient};
+use valerix_resilience::{Backoff, Resilience, ResilientClient, redis_client};
 
 pub use self::error::StartError;
 pub use self::launch::{launch, stop_signal};
@@ -23,7 +23,7 @@ pub use self::server::{Server, report_router};
 
 use self::server::listen;
 use crate::api::Api;
-use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
+use crate::args::{BusArgs, DatabaseArgs, Secret, ServiceArgs};
 use crate::events::Endpoint;
 use crate::events::redis_streams::RedisStreams;
 use crate::events::replay::Replays;
@@ -54,7 +54,7 @@ impl Service {
     /// The base of the service that `args` describes. From now on the policy documents are followed.
     ///
     /// # Errors
-    /// When the metrics can not be defined, or a URL of Redis is none.
+    /// When the metrics can not be defined.
     pub async fn new(args: &ServiceArgs) -> Result<Self, StartError> {
         Self::build(args, Resilience::builder()).await
     }
@@ -63,11 +63,11 @@ impl Service {
     /// they have one of their own.
     ///
     /// # Errors
-    /// When the metrics can not be defined, or `REDIS_LIMITS_URL` is no URL.
+    /// When the metrics can not be defined.
     pub async fn on_bus(args: &ServiceArgs, bus: &BusArgs) -> Result<Self, StartError> {
         let builder = Resilience::builder().redis_prefix(&bus.redis_prefix);
         // A URL that can not be used is told by the bus; without it limits are each replica's own.
-        let builder = match valerix_resilience::redis_client::open(bus.redis_url.expose()) {
+        let builder = match redis_client::open(bus.redis_url.expose()) {
             Ok(_) => builder.redis_url(bus.redis_url.expose()),
             Err(_) => builder,
         };
@@ -77,17 +77,22 @@ impl Service {
     /// As [`new`](Self::new), with a policy that is in force until the folder has another.
     ///
     /// # Errors
-    /// When the metrics can not be defined, a URL of Redis is none, or the policy is not a good one.
+    /// When the metrics can not be defined, or the policy is not a good one.
     pub async fn with_policy(args: &ServiceArgs, policy: Policy) -> Result<Self, StartError> {
         Self::build(args, Resilience::builder().policy(policy)).await
     }
 
     async fn build(args: &ServiceArgs, builder: valerix_resilience::Builder) -> Result<Self, StartError> {
         let metrics = Metrics::new().map_err(StartError::Metrics)?;
-        let builder = args
-            .redis_limits_url
-            .iter()
-            .fold(builder, |builder, url| builder.redis_url(url.expose()));
+        let limits = args.redis_limits_url.as_ref().map(Secret::expose);
+        let builder = match limits.map(|url| (url, redis_client::open(url))) {
+            Some((url, Ok(_))) => builder.redis_url(url),
+            Some((_, Err(error))) => {
+                tracing::error!(%error, "REDIS_LIMITS_URL can not be used: shared limits are kept without it");
+                builder
+            }
+            None => builder,
+        };
         let resilience = builder
             .service(&args.service)
             .namespace(&args.namespace)

@@ -578,6 +578,20 @@ impl Walk<'_> {
                 request.body = Some(format!("{open},{}", &twice[1..]));
                 request.refused(&format!("{name} twice"), &[422], field);
             }
+            3 if members.get(&name).is_some_and(holds_objects) => {
+                let entries = members.get_mut(&name).and_then(Value::as_array_mut);
+                let entry = entries.and_then(|entries| entries.last_mut());
+                if let Some(entry) = entry {
+                    *entry = entry
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .map(|(_, value)| value.clone())
+                        .collect();
+                }
+                request.refused(&format!("{name} with an array for an object"), &[422], field);
+                request.body = Some(Value::from(members).to_string());
+            }
             _ => {
                 let odd = self.one_of(&ODD);
                 let long = format!("\"{}\"", "x".repeat(100_000));
@@ -763,4 +777,12 @@ async fn strange_methods(http: &reqwest::Client, base: &str, operations: &[Opera
         }
     }
     wrong
+}
+
+/// Whether it is an array whose last entry is an object.
+fn holds_objects(value: &Value) -> bool {
+    value
+        .as_array()
+        .and_then(|entries| entries.last())
+        .is_some_and(Value::is_object)
 }

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use valerix_kit::events::consumer::{Consumer, ConsumerOptions};
 use valerix_kit::events::redis_streams::RedisStreams;
-use valerix_kit::events::{BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError};
+use valerix_kit::events::{BusError, Delivery, Event, EventBus, EventSource, Handler, HandlerError, Subscription};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::tasks::Tasks;
 use valerix_kit::testing::{eventually, free_port};
@@ -32,9 +32,17 @@ pub struct Running {
 
 impl Running {
     pub fn start(bus: &Arc<RedisStreams>, name: &str, handler: Arc<dyn Handler>, options: ConsumerOptions) -> Self {
+        Self::start_as(bus, subscription(name), handler, options)
+    }
+
+    pub fn start_as(
+        bus: &Arc<RedisStreams>,
+        subscription: Subscription,
+        handler: Arc<dyn Handler>,
+        options: ConsumerOptions,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let consumer =
-            Consumer::new(bus.clone(), subscription(name), handler, Metrics::new().unwrap()).with_options(options);
+        let consumer = Consumer::new(bus.clone(), subscription, handler, Metrics::new().unwrap()).with_options(options);
         Self {
             task: tokio::spawn(consumer.run(stop.clone())),
             stop,

@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
-use valerix_kit::args::BusArgs;
+use valerix_kit::args::{BusArgs, ServiceArgs};
 use valerix_kit::service::Service;
 use valerix_kit::testing::{bus_args, eventually, service_args};
 
@@ -46,15 +46,31 @@ async fn a_bus_whose_url_can_not_be_used_keeps_no_service_from_its_work() {
             redis_url: url.to_owned().into(),
             ..bus_args()
         };
-        let service = Service::on_bus(&service_args("test"), &bus).await.unwrap();
-        let routes = Router::new().route("/things", get(|| async { "ok" }));
-        let server = service.bind(routes).await.unwrap();
-        let things = format!("http://{}/things", server.address());
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(server.run(stop.clone()));
-        let answer = reqwest::get(&things).await.unwrap();
-        assert_eq!(answer.text().await.unwrap(), "ok", "{url}");
-        stop.cancel();
-        running.await.unwrap();
+        answers(Service::on_bus(&service_args("test"), &bus).await.unwrap()).await;
     }
+}
+
+#[tokio::test]
+async fn a_url_for_limits_that_can_not_be_used_keeps_no_service_from_its_work() {
+    for url in ["redis://:a#b@redis/", "http://redis/", ""] {
+        let args = ServiceArgs {
+            redis_limits_url: Some(url.to_owned().into()),
+            ..service_args("test")
+        };
+        // As the gateway, which has no bus, and as a service that has one.
+        answers(Service::new(&args).await.unwrap()).await;
+        answers(Service::on_bus(&args, &bus_args()).await.unwrap()).await;
+    }
+}
+
+async fn answers(service: Service) {
+    let routes = Router::new().route("/things", get(|| async { "ok" }));
+    let server = service.bind(routes).await.unwrap();
+    let things = format!("http://{}/things", server.address());
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(server.run(stop.clone()));
+    let answer = reqwest::get(&things).await.unwrap();
+    assert_eq!(answer.text().await.unwrap(), "ok");
+    stop.cancel();
+    running.await.unwrap();
 }

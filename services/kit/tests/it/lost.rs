@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use valerix_kit::args::BusArgs;
 use valerix_kit::events::refill::{Refiller, Refilling};
-use valerix_kit::events::{EventBus, event_id};
+use valerix_kit::events::{EventBus, Subscription, event_id};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
 
@@ -98,8 +98,12 @@ fn sorted(mut ids: Vec<Uuid>) -> Vec<Uuid> {
 
 /// Whether the consumer of that name handles all of `wanted` while the streams are filled up again.
 async fn handles(world: &World, name: &str, wanted: Vec<Uuid>) {
+    handles_as(world, subscription(name), wanted).await;
+}
+
+async fn handles_as(world: &World, subscription: Subscription, wanted: Vec<Uuid>) {
     let handler = Scripted::new(|_, _| Ok(()));
-    let running = Running::start(&world.bus, name, handler.clone(), quick());
+    let running = Running::start_as(&world.bus, subscription, handler.clone(), quick());
     let wanted = sorted(wanted);
     let mut refill = Refill::new(world);
     let stop = CancellationToken::new();
@@ -199,13 +203,56 @@ async fn entries_that_somebody_deleted_come_back() {
     let world = World::new().await;
     let ids = write(&world, 0, 6).await;
     killed_with_pending(&world, "one", 6).await;
-    let mut refill = Refill::new(&world);
-    refill.make_good(&world).await;
+    delete_all(&world).await;
+    handles(&world, "one", ids).await;
+}
+
+/// A pod never comes back under its name.
+#[tokio::test]
+async fn entries_that_somebody_deleted_under_a_dead_consumer_come_back_to_another() {
+    let world = World::new().await;
+    let ids = write(&world, 0, 6).await;
+    killed_with_pending(&world, "one", 6).await;
+    delete_all(&world).await;
+    handles(&world, "two", ids).await;
+}
+
+async fn delete_all(world: &World) {
+    let mut refill = Refill::new(world);
+    refill.make_good(world).await;
     let mut redis = world.redis.clone();
     let reply: redis::streams::StreamRangeReply = redis.xrange_all(world.bus.stream(TOPIC)).await.unwrap();
     let gone: Vec<&String> = reply.ids.iter().map(|id| &id.id).collect();
     let _: () = redis.xdel(world.bus.stream(TOPIC), &gone).await.unwrap();
-    handles(&world, "one", ids).await;
+}
+
+/// The service of the other group runs no replica; its group stays where it was, and fills the stream.
+#[tokio::test]
+async fn a_group_that_nobody_reads_holds_up_no_other_and_misses_nothing_itself() {
+    let world = World::on(narrow(bus_args())).await;
+    let mut idle = subscription("idle");
+    idle.group = "idle".into();
+    let mut source = world.bus.subscribe(&idle).await.unwrap();
+    let ids = write(&world, 0, 10).await;
+    for delivery in source.next(5, Duration::ZERO).await.unwrap() {
+        world.bus.acknowledge(&delivery).await.unwrap();
+    }
+    drop(source);
+    world.bus.subscribe(&subscription("one")).await.unwrap();
+    let more = write(&world, 10, MANY).await;
+    let all: Vec<Uuid> = ids.into_iter().chain(more).collect();
+    handles(&world, "one", all.clone()).await;
+    let mut redis = world.redis.clone();
+    let groups: redis::streams::StreamInfoGroupsReply = redis.xinfo_groups(world.bus.stream(TOPIC)).await.unwrap();
+    let names: Vec<&str> = groups.groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(names, ["group"]);
+
+    world.bus.subscribe(&idle).await.unwrap();
+    let losses = world.bus.losses(OUTBOX).await.unwrap();
+    let lost = losses.last().unwrap();
+    assert_eq!((lost.group.as_str(), lost.reason.as_str()), ("idle", "new"));
+    assert!(lost.since.is_some(), "it had read something");
+    handles_as(&world, idle, all).await;
 }
 
 /// The first group is back at once, reads everything and has it trimmed; the other comes when nothing is left.

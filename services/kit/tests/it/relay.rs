@@ -181,3 +181,45 @@ async fn only_old_and_finished_rows_are_pruned() {
     inbox::claim(&mut connection, "group", event("a", 1).id).await.unwrap();
     assert_eq!(inbox::prune(&world.pool, inbox::RETENTION).await.unwrap(), 0);
 }
+
+/// Somebody holds the old rows, so that deleting them takes as long as the test wants.
+#[tokio::test]
+async fn what_is_new_is_published_while_what_is_old_is_deleted() {
+    let world = World::new().await;
+    world.append(&[new_event("old", 1)]).await;
+    let old = "UPDATE outbox SET published_at = now(), created_at = now() - interval '20 days'";
+    sqlx::query(old).execute(&world.pool).await.unwrap();
+    let mut held = begin(&world.pool).await.unwrap();
+    let hold = sqlx::query("SELECT FROM outbox WHERE aggregate = 'old' FOR UPDATE");
+    hold.execute(&mut *held).await.unwrap();
+    let (relay, stop) = (world.relay(), CancellationToken::new());
+    let tasks = [
+        tokio::spawn(relay.clone().keep_up(stop.clone())),
+        tokio::spawn(relay.run(stop.clone())),
+    ];
+    let is_waited_for = "SELECT count(*) FROM pg_stat_activity \
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'DELETE FROM outbox%'";
+    eventually("it is being deleted", || async {
+        let waiting: i64 = sqlx::query_scalar(is_waited_for).fetch_one(&world.pool).await.unwrap();
+        (waiting == 1).then_some(())
+    })
+    .await;
+    world.append(&[new_event("new", 1)]).await;
+    eventually("the new one is published", || async {
+        (world.stream().await == [("new".to_owned(), 1)]).then_some(())
+    })
+    .await;
+    held.commit().await.unwrap();
+    eventually("the old one is gone", || async {
+        let left: Vec<String> = sqlx::query_scalar("SELECT aggregate FROM outbox")
+            .fetch_all(&world.pool)
+            .await
+            .unwrap();
+        (left == ["new"]).then_some(())
+    })
+    .await;
+    stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}

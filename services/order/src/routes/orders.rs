@@ -239,9 +239,10 @@ async fn list(
         .page(&caller.principal(), cursor, limit.rows())
         .await
         .map_err(|error| problem(&error))?;
-    let (orders, next_cursor) = limit.cut(orders, |order| order.id);
+    let (orders, next_cursor) = limit.cut(orders, |(id, _)| *id);
+    let orders = orders.into_iter().filter_map(|(_, order)| order);
     Ok(Json(OrderPage {
-        orders: orders.into_iter().map(OrderBody::from).collect(),
+        orders: orders.map(OrderBody::from).collect(),
         next_cursor,
     }))
 }

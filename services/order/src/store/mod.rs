@@ -17,7 +17,7 @@ use valerix_kit::postgres::{self, milliseconds};
 use valerix_kit::telemetry::TraceContext;
 
 pub use self::history::Taken;
-use self::statements::{COLUMNS, Row, announce, emit, read, record, update};
+use self::statements::{COLUMNS, Row, announce, emit, listed, read, record, update};
 use crate::order::{Applied, NewOrder, Order};
 use crate::saga::commands::{Action, Command, Due};
 use crate::saga::reply::Reply;
@@ -181,21 +181,25 @@ impl Store {
         read(connection, id).await
     }
 
-    /// At most `limit` orders of `principal`, newest first, older than `before`.
-    pub async fn page(&self, principal: &str, before: Option<Uuid>, limit: i64) -> Result<Vec<Order>, StoreError> {
+    /// At most `limit` orders of `principal`, newest first, older than `before`. One that this version cannot read is its id
+    /// alone.
+    pub async fn page(
+        &self,
+        principal: &str,
+        before: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<(Uuid, Option<Order>)>, StoreError> {
         let statement = format!(
             "SELECT {COLUMNS} FROM orders WHERE principal = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
         );
-        sqlx::query_as::<_, Row>(AssertSqlSafe(statement))
+        let rows = sqlx::query_as::<_, Row>(AssertSqlSafe(statement))
             .bind(principal)
             .bind(before)
             .bind(limit)
             .fetch_all(&self.pool)
             .await
-            .map_err(sql("list orders"))?
-            .into_iter()
-            .map(Order::try_from)
-            .collect()
+            .map_err(sql("list orders"))?;
+        Ok(rows.into_iter().map(listed).collect())
     }
 
     /// Takes one input in, in a transaction of its own.
@@ -402,6 +406,17 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(sql("find confirmed orders of probes"))
+    }
+
+    /// The orders that have open commands: they have not come to their end.
+    ///
+    /// # Errors
+    /// When Postgres is away.
+    pub async fn under_way(&self) -> Result<Vec<Uuid>, StoreError> {
+        sqlx::query_scalar("SELECT DISTINCT order_id FROM commands")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(sql("find orders that are under way"))
     }
 
     /// What is open, over all replicas.

@@ -85,8 +85,12 @@ pub(super) async fn record(
     to: State,
     disposition: Disposition,
 ) -> Result<(), StoreError> {
+    // What moves nothing may come again and again, as when events are published again: once says it.
     sqlx::query(
-        "INSERT INTO order_history (order_id, input, from_state, to_state, verdict) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO order_history (order_id, input, from_state, to_state, verdict)
+         SELECT $1, $2, $3, $4, $5 WHERE $3 <> $4 OR NOT EXISTS (
+             SELECT FROM order_history WHERE order_id = $1 AND input = $2 AND from_state = $3 AND to_state = $4
+                AND verdict = $5)",
     )
     .bind(id)
     .bind(input.name())
@@ -166,6 +170,15 @@ async fn append(
         .await
         .map(drop)
         .map_err(sql("put an event into the outbox"))
+}
+
+/// One of several orders: without what it holds where this version cannot read it, which keeps the others from nobody.
+pub(super) fn listed(row: Row) -> (Uuid, Option<Order>) {
+    let id = row.id;
+    let order = Order::try_from(row).inspect_err(|error| {
+        tracing::error!(%error, category = error.category(), "an order was passed over");
+    });
+    (id, order.ok())
 }
 
 impl TryFrom<Row> for Order {

@@ -3,18 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::{Method, StatusCode};
 use sqlx::PgPool;
 use uuid::Uuid;
 use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
+use valerix_kit::money::Money;
 use valerix_kit::telemetry::TraceContext;
 use valerix_kit::testing::{TestDatabase, bus_args};
+use valerix_order::keys;
 use valerix_order::metrics::Metrics;
 use valerix_order::order::NewOrder;
 use valerix_order::saga::moves::Moves;
+use valerix_order::saga::state::{Input, Reason};
 use valerix_order::saga::waiters::Waiters;
 use valerix_order::store::{Store, Times};
 use valerix_order::sweeper::Sweeper;
+use valerix_resilience::idempotency::{Claim, Idempotency, IdempotentRequest, StoredAnswer};
 
 struct Orders {
     _database: TestDatabase,
@@ -169,6 +174,105 @@ async fn copies_of_a_command_become_rare() {
     }
     // In times of 30 s: up to a quarter of an hour.
     assert_eq!(waits, [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]);
+}
+
+#[tokio::test]
+async fn an_order_that_this_version_can_not_read_hides_no_other() {
+    let orders = Orders::new().await;
+    let (old, foreign, new) = (orders.place().await, orders.place().await, orders.place().await);
+    orders
+        .run("ALTER TABLE orders DROP CONSTRAINT orders_state_check, DROP CONSTRAINT orders_check")
+        .await;
+    sqlx::query("UPDATE orders SET state = 'OF_THE_NEXT_VERSION' WHERE id = $1")
+        .bind(foreign)
+        .execute(&orders.pool)
+        .await
+        .unwrap();
+    let page = orders.store.page("anonymous", None, 10).await.unwrap();
+    let page: Vec<_> = page
+        .into_iter()
+        .map(|(id, order)| (id, order.map(|order| order.id)))
+        .collect();
+    assert_eq!(page, [(new, Some(new)), (foreign, None), (old, Some(old))]);
+}
+
+/// Its payment is away for longer than answers are kept.
+#[tokio::test]
+async fn a_key_lives_as_long_as_its_order_is_under_way() {
+    let orders = Orders::new().await;
+    let day = Duration::from_secs(24 * 3_600);
+    let idempotency = Idempotency::new(day, Duration::from_secs(30));
+    let request =
+        |key: &str| IdempotentRequest::new(key, "anonymous", &Method::POST, "/api/orders", "/api/orders", b"{}");
+    let (open, ended) = (orders.place().await, orders.place().await);
+    let mut connection = orders.pool.acquire().await.unwrap();
+    for (key, order) in [("open", open), ("ended", ended)] {
+        let claim = idempotency.claim(&mut connection, &request(key), order).await.unwrap();
+        let Claim::Started(attempt) = claim else {
+            panic!("{claim:?}")
+        };
+        let answer = StoredAnswer::json(StatusCode::ACCEPTED, &order).unwrap();
+        let _ = attempt.complete(&mut connection, answer).await.unwrap();
+    }
+    orders
+        .store
+        .apply(ended, Input::Rejected(Reason::OutOfStock), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        keys::look(&orders.store, idempotency).await.unwrap(),
+        0,
+        "all of it is still to come"
+    );
+    for _ in 0..5 {
+        orders
+            .run("UPDATE idempotency_keys SET expires_at = expires_at - interval '13 hours'")
+            .await;
+        keys::look(&orders.store, idempotency).await.unwrap();
+    }
+    let claim = idempotency
+        .claim(&mut connection, &request("open"), Uuid::now_v7())
+        .await;
+    assert!(matches!(claim.unwrap(), Claim::Replay(_)));
+    let claim = idempotency
+        .claim(&mut connection, &request("ended"), Uuid::now_v7())
+        .await;
+    assert!(matches!(claim.unwrap(), Claim::Started(_)));
+}
+
+#[tokio::test]
+async fn what_comes_again_and_changes_nothing_is_one_line_of_the_history() {
+    let orders = Orders::new().await;
+    let order = orders.place().await;
+    let price = Money::new(49_900, "EUR").unwrap();
+    for input in [
+        Input::Unanswered,
+        Input::Charged,
+        Input::Reserved,
+        Input::Charged,
+        Input::Committed,
+    ] {
+        for _ in 0..50 {
+            orders.store.apply(order, input, Some(&price)).await.unwrap();
+        }
+    }
+    let history = orders.store.history(order, 0, 1_000).await.unwrap();
+    let lines: Vec<_> = history
+        .iter()
+        .map(|taken| (taken.input.as_str(), taken.to_state.as_str(), taken.verdict.as_str()))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("Unanswered", "PENDING", "applied"),
+            ("Charged", "PENDING", "ignored"),
+            ("Reserved", "RESERVED", "applied"),
+            ("Reserved", "RESERVED", "ignored"),
+            ("Charged", "CONFIRMED", "applied"),
+            ("Charged", "CONFIRMED", "ignored"),
+            ("Committed", "CONFIRMED", "applied"),
+        ]
+    );
 }
 
 #[tokio::test]

@@ -257,9 +257,10 @@ async fn list(
         let error = FieldError::new("cursor", "must be a next_cursor of this list");
         Problem::invalid(StatusCode::BAD_REQUEST, vec![error])
     })?;
-    let (payments, next_cursor) = limit.cut(payments, |payment| payment.id);
+    let (payments, next_cursor) = limit.cut(payments, |(id, _)| *id);
+    let payments = payments.into_iter().filter_map(|(_, payment)| payment);
     Ok(Json(PaymentPage {
-        payments: payments.into_iter().map(PaymentBody::from).collect(),
+        payments: payments.map(PaymentBody::from).collect(),
         next_cursor,
     }))
 }

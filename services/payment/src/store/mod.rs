@@ -154,10 +154,11 @@ impl Store {
         read_by(&mut connection, "id", id).await
     }
 
-    /// At most `limit` payments, newest first, older than the payment `before`. `None`: there is no such payment.
+    /// At most `limit` payments, newest first, older than the payment `before`. `None`: there is no such payment. One that
+    /// this version cannot read is its id alone.
     ///
     /// Ids are made of the orders' and tell no age, so the time is looked up; among payments of one moment the id decides.
-    pub async fn page(&self, before: Option<Uuid>, limit: i64) -> Result<Option<Vec<Payment>>, StoreError> {
+    pub async fn page(&self, before: Option<Uuid>, limit: i64) -> Result<Option<Vec<Listed>>, StoreError> {
         // Where to go on is one row in any case, so that the index is read from there and never from its start.
         let statement = format!(
             "SELECT {COLUMNS} FROM payments WHERE (created_at, id) < (
@@ -177,10 +178,7 @@ impl Store {
         {
             return Ok(None);
         }
-        rows.into_iter()
-            .map(Payment::try_from)
-            .collect::<Result<_, _>>()
-            .map(Some)
+        Ok(Some(rows.into_iter().map(listed).collect()))
     }
 
     /// Commit 1 of a charge over HTTP, inside the caller's transaction: the row, PROCESSING, unless the order has a
@@ -406,6 +404,17 @@ fn check_amount(payment: &Payment, money: &Money) -> Result<(), StoreError> {
         }),
         _ => Ok(()),
     }
+}
+
+/// One of several payments: without what it holds where this version cannot read it, which keeps the others from nobody.
+pub type Listed = (Uuid, Option<Payment>);
+
+fn listed(row: Row) -> Listed {
+    let id = row.id;
+    let payment = Payment::try_from(row).inspect_err(|error| {
+        tracing::error!(%error, category = error.category(), "a payment was passed over");
+    });
+    (id, payment.ok())
 }
 
 impl TryFrom<Row> for Payment {

@@ -8,8 +8,7 @@ use sqlx::types::Json;
 use uuid::Uuid;
 use valerix_kit::postgres::milliseconds;
 
-use super::{COLUMNS, Row, Store, StoreError, sql};
-use crate::payment::Payment;
+use super::{COLUMNS, Listed, Row, Store, StoreError, listed, sql};
 use crate::reconciliation::books::Difference;
 use crate::reconciliation::walk::{Found, WalkError};
 
@@ -44,19 +43,19 @@ pub struct Failed {
 }
 
 impl Store {
-    /// The payments with these ids, in any order. One that this version cannot read is an error.
-    pub async fn read_all(&self, ids: &[Uuid]) -> Result<Vec<Payment>, StoreError> {
+    /// The payments with these ids, in any order.
+    pub async fn read_all(&self, ids: &[Uuid]) -> Result<Vec<Listed>, StoreError> {
         let statement = format!("SELECT {COLUMNS} FROM payments WHERE id = ANY($1)");
         let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(statement))
             .bind(ids)
             .fetch_all(self.pool())
             .await
             .map_err(sql("read payments"))?;
-        rows.into_iter().map(Payment::try_from).collect()
+        Ok(rows.into_iter().map(listed).collect())
     }
 
     /// At most `limit` payments about which the processor must know, by id, behind `after`.
-    pub async fn settled_behind(&self, after: Uuid, limit: i64) -> Result<Vec<Payment>, StoreError> {
+    pub async fn settled_behind(&self, after: Uuid, limit: i64) -> Result<Vec<Listed>, StoreError> {
         let statement = format!(
             "SELECT {COLUMNS} FROM payments WHERE state IN ('CHARGED', 'DECLINED', 'REFUNDED') AND id > $1
              ORDER BY id LIMIT $2"
@@ -67,7 +66,7 @@ impl Store {
             .fetch_all(self.pool())
             .await
             .map_err(sql("read settled payments"))?;
-        rows.into_iter().map(Payment::try_from).collect()
+        Ok(rows.into_iter().map(listed).collect())
     }
 
     /// Asks for a comparison that begins from now on; says which one it is.

@@ -44,6 +44,9 @@ async fn a_decline_is_an_answer_and_replayed_as_one() {
     assert_eq!(first.body()["payment"]["reason"], "CARD_DECLINED");
     let again = desk.charge("a", order, 500).await;
     assert_eq!((again.status, &again.text), (402, &first.text));
+    for answer in [&first, &again] {
+        assert_eq!(answer.headers["valerix-problem"], "payment-declined", "{answer:?}");
+    }
     assert_eq!(again.headers["content-type"], first.headers["content-type"]);
     assert_eq!(desk.answers(order).await, ["PaymentFailed"]);
 }

@@ -51,6 +51,32 @@ async fn payments_are_listed_page_by_page_newest_first() {
     assert_eq!(listed(&desk).await, made);
 }
 
+/// As one of the next version's during its rollout.
+pub async fn make_unreadable(desk: &Desk, payment: &Value) {
+    let pool = desk.pool().await;
+    sqlx::query("ALTER TABLE payments DROP CONSTRAINT payments_state_check, DROP CONSTRAINT payments_check2")
+        .execute(&pool)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE payments SET state = 'OF_THE_NEXT_VERSION' WHERE id = $1::text::uuid")
+        .bind(payment["payment_id"].as_str().unwrap())
+        .execute(&pool)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_payment_that_this_version_can_not_read_hides_no_other() {
+    let desk = Desk::open(&[]).await;
+    let mut made = vec![];
+    for amount in 1..=5 {
+        made.insert(0, desk.charge(&amount.to_string(), Uuid::new_v4(), amount).await.body());
+    }
+    // The last of a page of two, which says where the next begins.
+    make_unreadable(&desk, &made.remove(1)).await;
+    assert_eq!(listed(&desk).await, made);
+}
+
 #[tokio::test]
 async fn a_cursor_or_limit_that_is_none_is_named() {
     let desk = Desk::open(&[]).await;

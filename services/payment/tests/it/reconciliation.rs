@@ -83,6 +83,33 @@ async fn differences_of_every_kind_are_named_and_agreement_is_none() {
 }
 
 #[tokio::test]
+async fn a_payment_that_this_version_can_not_read_keeps_no_comparison_from_its_end() {
+    let desk = Desk::open(&[]).await;
+    let mut made = vec![];
+    for number in 0..3 {
+        made.push(desk.charge(&number.to_string(), Uuid::now_v7(), 500).await.body());
+    }
+    crate::list::make_unreadable(&desk, &made[0]).await;
+    let lost = made[1]["payment_id"].as_str().unwrap();
+    run(
+        &desk.pool().await,
+        "DELETE FROM payments WHERE id = $1",
+        lost.parse().unwrap(),
+    )
+    .await;
+    let report = reconcile(&desk).await;
+    assert_eq!(
+        (
+            &report["charges"],
+            &report["differences_total"],
+            &report["differences"][0]["key"]
+        ),
+        (&json!(3), &json!(1), &json!(lost)),
+        "{report}"
+    );
+}
+
+#[tokio::test]
 async fn a_payment_that_is_under_way_is_no_difference() {
     // The charge is made, and payment does not know it yet.
     let desk = Desk::open(&["--late-percent", "100", "--late-by", "1h"]).await;

@@ -70,6 +70,23 @@ impl StoredAnswer {
         self.replayed
     }
 
+    /// The name of the problem that it is, if it is one of ours.
+    #[cfg(feature = "axum")]
+    fn problem_name(&self) -> Option<http::HeaderValue> {
+        use crate::problem::{PROBLEM_JSON, PROBLEM_TYPE_BASE};
+
+        #[derive(serde::Deserialize)]
+        struct Typed<'a> {
+            #[serde(borrow)]
+            r#type: std::borrow::Cow<'a, str>,
+        }
+        if self.content_type.as_deref() != Some(PROBLEM_JSON) {
+            return None;
+        }
+        let typed: Typed<'_> = serde_json::from_slice(&self.body).ok()?;
+        http::HeaderValue::from_str(typed.r#type.strip_prefix(PROBLEM_TYPE_BASE)?).ok()
+    }
+
     pub(super) fn check(&self) -> Result<(), IdempotencyError> {
         if self.body.len() <= MAX_ANSWER_BYTES {
             Ok(())
@@ -106,10 +123,34 @@ impl StoredAnswer {
     }
 }
 
+#[cfg(all(test, feature = "axum"))]
+mod tests {
+    use axum::response::IntoResponse;
+
+    use super::*;
+    use crate::problem::{PROBLEM_HEADER, Problem};
+
+    #[test]
+    fn a_problem_that_is_given_again_is_known_from_its_head() {
+        let header = |answer: StoredAnswer| answer.into_response().headers().get(PROBLEM_HEADER).cloned();
+        let problem = |problem: Problem| header(StoredAnswer::problem(&problem));
+        let ours = Problem::new(StatusCode::CONFLICT, "payment-voided", "\"too\" late").with("payment", 7);
+        assert_eq!(problem(ours).unwrap(), "payment-voided");
+        let foreign = Problem::new(StatusCode::CONFLICT, "other", "").with_type("https://example.com/other");
+        assert_eq!(problem(foreign), None);
+        let body = serde_json::json!({"type": "https://valerix.io/problems/x"});
+        assert_eq!(header(StoredAnswer::json(StatusCode::OK, &body).unwrap()), None);
+    }
+}
+
 #[cfg(feature = "axum")]
 impl axum::response::IntoResponse for StoredAnswer {
     fn into_response(self) -> axum::response::Response {
         use http::{HeaderValue, header};
+
+        use crate::problem::PROBLEM_HEADER;
+
+        let problem = self.problem_name();
         let mut response = (self.status, self.body).into_response();
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_TYPE);
@@ -121,6 +162,10 @@ impl axum::response::IntoResponse for StoredAnswer {
             if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
                 headers.insert(name, value);
             }
+        }
+        // Kept in the body alone, as its type.
+        if let Some(name) = problem {
+            headers.insert(PROBLEM_HEADER, name);
         }
         if self.replayed {
             headers.insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));

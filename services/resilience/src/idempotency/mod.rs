@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use self::answer::{IDEMPOTENT_REPLAYED, MAX_ANSWER_BYTES, StoredAnswer};
 pub use self::local::{Local, LocalClaim, Stored};
@@ -91,12 +92,36 @@ impl Idempotency {
         Self { ttl, lock_timeout }
     }
 
+    /// How long answers are kept.
+    #[must_use]
+    pub const fn ttl(self) -> Duration {
+        self.ttl
+    }
+
     fn ttl_seconds(self) -> f64 {
         self.ttl.as_secs_f64()
     }
 
     fn lock_seconds(self) -> f64 {
         self.lock_timeout.as_secs_f64()
+    }
+
+    /// Keeps the answers about `resources`, which have not come to their end, for the whole time from now on; those alone of
+    /// which half is over. An answer that expired before would let the same request make another resource. Returns how many.
+    ///
+    /// # Errors
+    /// When Postgres does not answer.
+    pub async fn keep(self, pool: &PgPool, resources: &[Uuid]) -> Result<u64, IdempotencyError> {
+        let kept = sqlx::query(
+            "UPDATE idempotency_keys SET expires_at = now() + make_interval(secs => $2)
+             WHERE resource_id = ANY($1) AND status IS NOT NULL AND expires_at < now() + make_interval(secs => $2) / 2",
+        )
+        .bind(resources)
+        .bind(self.ttl_seconds())
+        .execute(pool)
+        .await
+        .map_err(IdempotencyError::database("keep idempotency keys"))?;
+        Ok(kept.rows_affected())
     }
 
     /// Deletes at most `limit` answers that have expired. Returns how many; ask again while it is `limit`.

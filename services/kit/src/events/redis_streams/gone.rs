@@ -18,6 +18,15 @@ const FORGET: &str = "if redis.call('EXISTS', KEYS[2]) == 1 \
     or #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 0 end \
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2]) return 1";
 
+/// Of what a consumer has left, the entries that are no longer in their stream: a claim would drop them without a word. Keys:
+/// stream; arguments: group, consumer, how many are looked at.
+const DELETED: &str = r"
+local deleted = {}
+for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], ARGV[2])) do
+    if #redis.call('XRANGE', KEYS[1], row[1], row[1]) == 0 then table.insert(deleted, row[1]) end
+end
+return deleted";
+
 impl Source {
     pub(super) async fn claim_of_gone(
         &mut self,
@@ -67,11 +76,20 @@ impl Source {
         count: usize,
     ) -> Result<Vec<Delivery>, BusError> {
         let group = self.subscription.group.clone();
+        let mut command = redis::cmd("EVAL");
+        command.arg(&[DELETED, "1", stream, &group, gone]).arg(count);
+        let deleted: Vec<String> = timed(READ_MARGIN, command.query_async(&mut self.connection))
+            .await
+            .map_err(|error| failed("look for entries that are gone", &error))?;
+        let deleted: Vec<&str> = deleted.iter().map(String::as_str).collect();
+        self.forget(stream, topic, &deleted).await?;
         let command = redis::Cmd::xpending_consumer_count(stream, &group, "-", "+", count, gone);
         let left: StreamPendingCountReply = timed(READ_MARGIN, command.query_async(&mut self.connection))
             .await
             .map_err(|error| failed("list what a consumer has left", &error))?;
-        let entries: Vec<&str> = left.ids.iter().map(|id| id.id.as_str()).collect();
+        let entries = left.ids.iter().map(|id| id.id.as_str());
+        // Those that could not be noted stay where they are.
+        let entries: Vec<&str> = entries.filter(|entry| !deleted.contains(entry)).collect();
         if entries.is_empty() {
             return Ok(Vec::new());
         }

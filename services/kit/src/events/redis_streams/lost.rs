@@ -55,7 +55,7 @@ redis.call('XTRIM', KEYS[1], 'MINID', cut)
 return excess";
 
 /// Creates a group that does not exist, from the beginning of its stream, and notes that it may have lost whatever was there
-/// before. Keys: stream, notes; arguments: group, topic.
+/// before, or since the moment where it was forgotten. Keys: stream, notes, that moment; arguments: group, topic.
 const CREATE: &str = r"
 local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
 if not groups.err then
@@ -65,18 +65,25 @@ if not groups.err then
         end
     end
 end
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'topic', ARGV[2], 'group', ARGV[1], 'since', '0-0', 'reason', 'new')
+local since = redis.call('GET', KEYS[3]) or '0-0'
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', '10000', '*', 'topic', ARGV[2], 'group', ARGV[1], 'since', since, 'reason', 'new')
 redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+redis.call('DEL', KEYS[3])
 return 1";
 
 /// Notes that entries are gone. Keys: notes; arguments: topic, group, the first of them.
 const GONE: &str = "redis.call('XADD', KEYS[1], 'MAXLEN', '~', '10000', '*', \
     'topic', ARGV[1], 'group', ARGV[2], 'since', ARGV[3], 'reason', 'gone')";
 
-pub(super) fn create_group(stream: &str, notes: &str, group: &str, topic: &str) -> redis::Cmd {
+pub(super) fn create_group(stream: &str, notes: &str, left: &str, group: &str, topic: &str) -> redis::Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(&[CREATE, "2", stream, notes, group, topic]);
+    command.arg(&[CREATE, "3", stream, notes, left, group, topic]);
     command
+}
+
+/// The key that says how far a group had come when it was forgotten.
+pub(super) fn left_key(notes: &str, topic: &str, group: &str) -> String {
+    format!("{notes}:left:{topic}:{group}")
 }
 
 pub(super) fn note_gone(notes: &str, topic: &str, group: &str, first: &str) -> redis::Cmd {
@@ -143,8 +150,13 @@ impl RedisStreams {
             .xlen(self.stream(topic))
             .await
             .map_err(|error| failed("read a stream's length", &error))?;
-        // What is new needs room, too, and must not cut off what was lost before.
-        Ok((self.max_entries / 10 * 8).saturating_sub(held))
+        Ok(self.refilled().saturating_sub(held))
+    }
+
+    /// Up to so many entries a stream is filled up again: what is new needs room, too, and must not cut off what was lost
+    /// before.
+    pub(super) const fn refilled(&self) -> usize {
+        self.max_entries / 10 * 8
     }
 }
 

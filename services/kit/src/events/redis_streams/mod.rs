@@ -8,6 +8,7 @@ mod entry;
 mod epoch;
 mod gone;
 mod lost;
+mod silent;
 mod source;
 mod upkeep;
 

@@ -12,7 +12,7 @@ use redis::streams::{
 };
 
 use super::entry::decode;
-use super::lost::{create_group, note_gone};
+use super::lost::{create_group, left_key, note_gone};
 use super::{failed, is_no_group, timed};
 use crate::events::{BusError, Delivery, EventSource, Subscription};
 
@@ -137,7 +137,8 @@ impl Source {
             if self.has_group(&stream).await? {
                 continue;
             }
-            let command = create_group(&stream, &self.notes, &self.subscription.group, &topic);
+            let left = left_key(&self.notes, &topic, &self.subscription.group);
+            let command = create_group(&stream, &self.notes, &left, &self.subscription.group, &topic);
             timed(READ_MARGIN, command.query_async::<()>(&mut self.connection))
                 .await
                 .map_err(|error| failed("create a consumer group", &error))?;
@@ -178,7 +179,7 @@ impl Source {
 
     /// Acknowledges entries that left their stream before this group had finished them: nothing is left of them here to
     /// handle or to keep. First it is noted, so that they are published again.
-    async fn forget(&mut self, stream: &str, topic: &str, gone: &[&str]) -> Result<(), BusError> {
+    pub(super) async fn forget(&mut self, stream: &str, topic: &str, gone: &[&str]) -> Result<(), BusError> {
         let Some(first) = gone.first() else {
             return Ok(());
         };

@@ -23,12 +23,11 @@ impl RedisStreams {
             let now = Duration::from_secs(seconds) + Duration::from_micros(micros);
             (milliseconds(now.saturating_sub(age)), 0)
         };
-        let groups: StreamInfoGroupsReply = match connection.xinfo_groups(&stream).await {
-            Ok(groups) => groups,
-            // There is no such stream.
-            Err(error) if error.code() == Some("ERR") => StreamInfoGroupsReply::default(),
-            Err(error) => return Err(error),
-        };
+        let held: usize = connection.xlen(&stream).await?;
+        if held >= self.refilled() {
+            self.forget_silent_groups(connection, topic).await?;
+        }
+        let groups = groups_of(connection, &stream).await?;
         let mut least = before(self.keep);
         for group in &groups.groups {
             let open = match connection.xpending(&stream, &group.name).await? {
@@ -92,6 +91,14 @@ impl RedisStreams {
                 .find(|error| error.code() != Some("BUSYGROUP")),
         };
         refused.map_or(Ok(()), |error| Err(failed("use Redis as a bus", &error)))
+    }
+}
+
+/// The groups of a stream, which may not be there.
+pub(super) async fn groups_of(connection: &mut ConnectionManager, stream: &str) -> RedisResult<StreamInfoGroupsReply> {
+    match connection.xinfo_groups(stream).await {
+        Err(error) if error.code() == Some("ERR") => Ok(StreamInfoGroupsReply::default()),
+        groups => groups,
     }
 }
 
