@@ -58,7 +58,8 @@ impl Run {
             }
             let mut next = status.clone();
             let mut message = failure.to_string();
-            if let (Failure::Deadline { .. }, Some(before)) = (failure, &status.message) {
+            // What the run had come to is the reason, where it was only ended.
+            if let (Failure::Deadline { .. } | Failure::Interrupted, Some(before)) = (failure, &status.message) {
                 message = format!("{message}; before that: {before}");
             }
             next.reason = Some(failure.category().to_owned());

@@ -210,3 +210,29 @@ async fn a_store_that_stays_away_costs_the_day_at_the_deadline() {
     assert_eq!(bucket.store.count(&Method::PUT), 0);
     database.drop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_stopped_while_it_waits_says_what_for() {
+    let harness = Harness::new(&[("orders", "orders")]).await;
+    harness.secret(0, "host", "127.0.0.1");
+    harness.secret(0, "port", "1");
+    let pod = harness.pod("pod");
+    waited(&harness, "pod", 1).await;
+    let told = async {
+        while harness.record()["status"]["reason"] != "DatabaseUnreachable" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+    let status = std::process::Command::new("kill")
+        .args(["-TERM", &pod.id().unwrap().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+    let ended = harness.ended(pod, "pod").await;
+    assert_eq!(ended.code, Some(10), "{}", ended.log);
+    assert_eq!(harness.record()["status"]["reason"], "Interrupted");
+    let message = harness.message();
+    for text in ["stopped by SIGTERM", "before that: tried 1 times", "not reachable"] {
+        assert!(message.contains(text), "`{text}` in `{message}`");
+    }
+}
