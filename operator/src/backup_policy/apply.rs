@@ -234,7 +234,7 @@ impl Writer {
     ) -> Result<BTreeMap<String, String>, Error> {
         const REASON: &str = "FailedCreate";
         let mut refusals = BTreeMap::new();
-        for job in &observed.jobs {
+        for job in observed.jobs.iter().chain(&observed.trials) {
             let name = job.name_any();
             if !lacks_pod(job, observed.pods_of(&name).map(|pod| &**pod), now) {
                 continue;

@@ -68,9 +68,10 @@ impl Error {
 }
 
 impl Error {
-    /// Whether the policy itself is wrong, and not what surrounds it.
-    pub fn is_of_the_policy(&self) -> bool {
-        matches!(self, Self::Schedule { .. } | Self::Invalid { .. })
+    /// Whether no run can start before somebody edits the policy or the operator's settings. What an earlier CronJob would
+    /// start meanwhile has no record, and would wait for one until its deadline.
+    pub fn stops_runs(&self) -> bool {
+        matches!(self, Self::Schedule { .. } | Self::Invalid { .. } | Self::NoImage)
     }
 
     /// Whether the next run has no record of its own.
@@ -93,6 +94,6 @@ impl Category for Error {
     }
 
     fn is_retryable(&self) -> bool {
-        !self.is_of_the_policy() && !matches!(self, Self::NoImage)
+        !self.stops_runs()
     }
 }

@@ -188,12 +188,13 @@ impl Controller {
         let namespace = policy.namespace().unwrap_or_default();
         match (plan, &observed.cron_job) {
             (Some(plan), _) => work.note(Box::pin(self.stand(policy, plan, observed, now)).await),
-            (None, Some(cron_job)) if work.error.as_ref().is_some_and(Error::is_of_the_policy) => {
+            (None, Some(cron_job)) if work.error.as_ref().is_some_and(Error::stops_runs) => {
                 work.note(self.writer.suspend(policy, cron_job).await);
             }
             (None, _) => {}
         }
         observed.refused = work.note(self.writer.refusals(&namespace, observed, now).await);
+        work.look_at(verification::look_again(observed, now));
         let deadline = plan.map_or(backup_runner::DEFAULT_DEADLINE_SECONDS.cast_signed(), |plan| {
             plan.deadline_seconds
         });

@@ -6,11 +6,13 @@
 
 use super::{
     dereference::Observed,
-    job::{JobState, job_condition, job_state, termination},
+    job::{JobState, hindrance, is_ended, job_condition, job_state, termination},
+    records::{ASK_AGAIN, MAX_MESSAGE},
     validate::Plan,
 };
 use crate::runtime::clock;
 use chrono::{DateTime, Days, NaiveDate, Utc};
+use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use std::sync::Arc;
 use valerix_crds::{
@@ -30,6 +32,13 @@ pub enum Step {
         record: String,
         /// Its slot.
         slot: NaiveDate,
+    },
+    /// The Job waits for its pod, and it is known why.
+    Hindered {
+        /// The record as it was judged; the writing is refused if it has changed since.
+        record: Arc<Backup>,
+        /// What hinders it.
+        message: String,
     },
     /// The Job has ended without an answer: it is not known whether the archive can be restored.
     GiveUp {
@@ -58,8 +67,19 @@ pub fn decide(plan: &Plan, observed: &Observed) -> Option<Step> {
                 observed,
                 &name,
                 job_condition(job, "Failed").and_then(|found| found.message.as_deref()),
+                status.verification.and_then(|verification| verification.message),
             ),
         }),
+        (Some(job), _) if job_state(job) == JobState::Active => {
+            let pods = observed.pods_of(&name).map(|pod| &**pod);
+            let found = hindrance(pods, observed.refused.get(&name).map(String::as_str))?;
+            let message: String = found.message.chars().take(MAX_MESSAGE).collect();
+            let told = status.verification.and_then(|verification| verification.message);
+            (told.as_deref() != Some(message.as_str())).then(|| Step::Hindered {
+                record: newest.clone(),
+                message,
+            })
+        }
         (Some(_), _) | (None, TrialRestore::Off) => None,
         (None, TrialRestore::Weekly) if has_answer_since(&observed.records, slot - WEEK) => None,
         (None, TrialRestore::Weekly | TrialRestore::EveryRun) => Some(Step::Start {
@@ -67,6 +87,23 @@ pub fn decide(plan: &Plan, observed: &Observed) -> Option<Step> {
             slot,
         }),
     }
+}
+
+/// When a trial that has no pod is asked about again: nothing of the Job changes while the API server refuses one.
+pub fn look_again(observed: &Observed, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let waits = |job: &Arc<Job>| {
+        let name = job.name_any();
+        job_state(job) == JobState::Active && observed.pods_of(&name).all(|pod| is_ended(pod))
+    };
+    observed.trials.iter().any(waits).then(|| now + ASK_AGAIN)
+}
+
+/// The fields that say what hinders a trial.
+pub fn hindered(record: &Backup, message: &str) -> serde_json::Value {
+    serde_json::json!({
+        "metadata": {"resourceVersion": record.resource_version()},
+        "status": {"verification": {"state": TrialRestoreState::Running, "message": message}},
+    })
 }
 
 /// The fields that giving up writes.
@@ -106,18 +143,22 @@ fn has_answer_since(records: &[Arc<Backup>], since: NaiveDate) -> bool {
     })
 }
 
-fn why_failed(observed: &Observed, job: &str, said: Option<&str>) -> String {
+/// `before` is what hindered its pod.
+fn why_failed(observed: &Observed, job: &str, said: Option<&str>, before: Option<String>) -> String {
     let ended = observed.pods_of(job).find_map(|pod| termination(pod));
     let said = said.map(str::to_owned);
     let why = ended.or(said).unwrap_or_else(|| "it has not said why".into());
-    format!("the trial restore ended without an answer: {why}; see the log of Job {job}")
+    let before = before
+        .map(|before| format!("; before that: {before}"))
+        .unwrap_or_default();
+    let message = format!("the trial restore ended without an answer: {why}; see the log of Job {job}{before}");
+    message.chars().take(MAX_MESSAGE).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{fixtures, validate::validate};
     use super::*;
-    use k8s_openapi::api::batch::v1::Job;
     use serde_json::{Value, json};
 
     fn record(slot: &str, phase: &str, verification: Value) -> Arc<Backup> {
@@ -227,6 +268,7 @@ mod tests {
             };
             let found = decide(&plan, &observed).map(|step| match step {
                 Step::Start { slot, .. } => format!("start {slot}"),
+                Step::Hindered { message, .. } => message,
                 Step::GiveUp { message, .. } => {
                     assert!(message.contains("too slow"), "{message}");
                     "give up".to_owned()
@@ -234,5 +276,45 @@ mod tests {
             });
             assert_eq!(found.as_deref(), expected, "{restore} {observed:?}");
         }
+    }
+
+    #[test]
+    fn a_trial_whose_pod_is_refused_says_so_once_and_is_asked_about_again() {
+        let mut policy = fixtures::policy();
+        policy.spec.verification = serde_json::from_value(json!({"restore": "EveryRun"})).unwrap();
+        let now = fixtures::now();
+        let plan = validate(&policy, &fixtures::runner(), now).unwrap();
+        let observed = |verification: Value, condition| Observed {
+            records: vec![record("2026-08-21", "Completed", verification)],
+            trials: vec![job("20260821", condition)],
+            refused: [(
+                "shop-v20260821".to_owned(),
+                "Error creating: exceeded quota: q".to_owned(),
+            )]
+            .into(),
+            ..Observed::default()
+        };
+        let waiting = observed(Value::Null, None);
+        assert_eq!(look_again(&waiting, now), Some(now + ASK_AGAIN));
+        let Some(Step::Hindered { record, message }) = decide(&plan, &waiting) else {
+            panic!("{:?}", decide(&plan, &waiting));
+        };
+        assert!(message.contains("exceeded quota: q"), "{message}");
+        assert_eq!(
+            hindered(&record, &message)["status"]["verification"]["state"],
+            "Running"
+        );
+        let told = json!({"state": "Running", "message": message});
+        assert_eq!(decide(&plan, &observed(told.clone(), None)), None, "said once");
+        // Its end remembers it.
+        let ended = observed(told, Some("Failed"));
+        assert_eq!(look_again(&ended, now), None);
+        let Some(Step::GiveUp { message, .. }) = decide(&plan, &ended) else {
+            panic!("{:?}", decide(&plan, &ended));
+        };
+        assert!(
+            message.contains("too slow") && message.contains("exceeded quota: q"),
+            "{message}"
+        );
     }
 }

@@ -1,8 +1,14 @@
 //! What a record says once it is known what lies under its key: of this slot, and of earlier ones that were left open.
 
 use crate::{
-    archive::Digest, decision::Stored, destination::Destination, failure::Failure, manifest::Manifest,
-    prepare::database_status, record::Record, settings::Settings,
+    archive::Digest,
+    decision::Stored,
+    destination::Destination,
+    failure::Failure,
+    manifest::Manifest,
+    prepare::database_status,
+    record::{MAX_MESSAGE, Record},
+    settings::Settings,
 };
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use valerix_crds::{
@@ -125,18 +131,68 @@ async fn settle_earlier_slot(
     if !left_open {
         return Ok(());
     }
-    match destination.look(slot, None).await? {
-        (Stored::Ours(digest), Some(manifest)) => {
+    let place = destination.place(slot);
+    let (stored, manifest) = destination.look(slot, None).await?;
+    let failure = match stored {
+        Stored::Ours(digest) => {
+            let Some(manifest) = manifest else { return Ok(()) };
             tracing::info!(%slot, "an earlier slot's archive is stored and its record did not say so");
-            Completion::of_found(&digest, &manifest)
-                .put(record, destination, slot)
-                .await
+            let completion = Completion::of_found(&digest, &manifest);
+            return completion.put(record, destination, slot).await;
         }
-        (Stored::Absent, _) if destination.place(slot).is_of(&upload) => {
-            put_not_stored(record, destination, slot, &upload).await
+        Stored::Absent if place.is_of(&upload) => return put_not_stored(record, destination, slot, &upload).await,
+        Stored::Absent => elsewhere(&upload),
+        Stored::Damaged { why } => Failure::StoredDamaged { key: place.key, why },
+        Stored::Foreign { why } => Failure::SlotTaken { key: place.key, why },
+        Stored::Unreadable { why, passing } => {
+            return Err(Failure::Unreadable {
+                key: place.key,
+                why,
+                fenced: true,
+                passing,
+            });
         }
-        _ => Ok(()),
+    };
+    put_unsettled(record, &upload, &failure).await
+}
+
+/// Why what lies here says nothing of a write that was to go elsewhere.
+pub(crate) fn elsewhere(upload: &Upload) -> Failure {
+    let unsaid = || "unknown".to_owned();
+    Failure::Uncertain {
+        key: upload.key.clone().unwrap_or_else(unsaid),
+        why: format!(
+            "a run that did not end was about to store it on {}, and spec.destination has changed since: set it back to have this day settled",
+            match (&upload.claim_name, &upload.bucket) {
+                (Some(claim), _) => format!("claim {claim}"),
+                (None, Some(bucket)) => format!("bucket {bucket}"),
+                (None, None) => unsaid(),
+            }
+        ),
     }
+}
+
+/// What hinders an earlier slot from being settled, on its record: only somebody who reads it can help.
+async fn put_unsettled(record: &Record, upload: &Upload, failure: &Failure) -> Result<(), Failure> {
+    tracing::warn!(reason = failure.category(), "an earlier slot stays open: {failure}");
+    record
+        .update(|status| {
+            if status.upload != *upload {
+                return None;
+            }
+            let mut next = status.clone();
+            next.phase = failure.phase().unwrap_or(next.phase);
+            if next.phase == BackupPhase::Unknown {
+                next.upload.state = UploadState::Unknown;
+            }
+            next.reason = Some(failure.category().to_owned());
+            next.message = Some(failure.to_string().chars().take(MAX_MESSAGE).collect());
+            next.completed_at = next.completed_at.or_else(|| Some(Utc::now()));
+            Some(next)
+        })
+        .await
+        .map(|_| ())
+        .map_err(Failure::Record)
 }
 
 /// Nothing lies under the key. A holder's unfinished file is taken away, so that by that hold nothing ever will; a holder
@@ -167,4 +223,52 @@ async fn put_not_stored(
         .await
         .map(|_| ())
         .map_err(Failure::Record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{destination::Site, s3::Reach};
+    use std::time::Duration;
+    use valerix_crds::{DestinationChoice, VolumeClaimDestination};
+
+    /// The folders of processes can be opened and not be made durable.
+    #[tokio::test]
+    async fn a_name_that_is_not_durable_is_not_stored_however_often_it_is_asked() {
+        let slot = NaiveDate::from_ymd_opt(2026, 8, 21).unwrap();
+        let destination = Destination::new(Site {
+            choice: DestinationChoice::VolumeClaim(VolumeClaimDestination {
+                claim_name: "backups".into(),
+                path: None,
+            }),
+            namespace: "self".into(),
+            policy: "fd".into(),
+            policy_uid: "u".into(),
+            slot,
+            pod_uid: "p".into(),
+            volume_folder: "/proc".into(),
+            reach: Reach {
+                credentials: "/nonexistent".into(),
+                authority: "/nonexistent".into(),
+                patience: Duration::ZERO,
+                max_object: 1,
+            },
+            scratch: "/nonexistent".into(),
+        });
+        // Nobody listens: a word to the record would fail otherwise.
+        let nobody = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = kube::Client::try_from(nobody).unwrap();
+        let record = Record::new(client, "shop", "nightly-20260821", Duration::ZERO);
+        let digest = Digest {
+            sha256: "0".into(),
+            bytes: 1,
+        };
+        let completion = Completion::of_mine(&digest, Vec::new());
+        let failure = completion.put(&record, &destination, slot).await.unwrap_err();
+        assert!(
+            matches!(&failure, Failure::Uncertain { why, .. } if why.contains("failed to fsync")),
+            "{failure}"
+        );
+        assert_eq!(failure.phase(), Some(BackupPhase::Unknown));
+    }
 }

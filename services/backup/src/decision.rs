@@ -76,6 +76,8 @@ pub enum Stored {
     Unreadable {
         /// Why.
         why: String,
+        /// Whether that may pass by itself.
+        passing: bool,
     },
 }
 
@@ -113,6 +115,8 @@ pub enum Action {
     ReadAgain {
         /// Why it could not be read.
         why: String,
+        /// Whether that may pass by itself.
+        passing: bool,
     },
 }
 
@@ -136,7 +140,10 @@ pub fn decide(upload: &Upload, here: &Place, stored: &Stored, known: Known<'_>) 
     }
     let free = upload.state == UploadState::None;
     match stored {
-        Stored::Unreadable { why } => Action::ReadAgain { why: why.clone() },
+        Stored::Unreadable { why, passing } => Action::ReadAgain {
+            why: why.clone(),
+            passing: *passing,
+        },
         Stored::Damaged { why } if !free => Action::Damaged { why: why.clone() },
         Stored::Damaged { why } | Stored::Foreign { why } => Action::SlotTaken { why: why.clone() },
         // Whoever held the fence: a whole archive of this policy for this slot is this slot's archive.
@@ -191,10 +198,16 @@ mod tests {
         };
         let foreign = Stored::Foreign { why: "f".into() };
         let damaged = Stored::Damaged { why: "d".into() };
-        let unreadable = Stored::Unreadable { why: "u".into() };
+        let unreadable = Stored::Unreadable {
+            why: "u".into(),
+            passing: true,
+        };
         let taken = |why: &str| Action::SlotTaken { why: why.into() };
         let broken = Action::Damaged { why: "d".into() };
-        let again = Action::ReadAgain { why: "u".into() };
+        let again = Action::ReadAgain {
+            why: "u".into(),
+            passing: true,
+        };
         let none = Upload::default();
         let mine = held(Started, "me", 1);
         let mine_again = held(Started, "me", 2);

@@ -13,7 +13,7 @@ use crate::{
     failure::Failure,
     s3::{self, Bucket, Labels, Put, Reach},
     settings::Settings,
-    volume::{Linked, Staged, Volume},
+    volume::{self, Linked, Staged, Volume},
 };
 use chrono::{NaiveDate, TimeDelta};
 use std::{
@@ -248,22 +248,22 @@ impl Destination {
         let Medium::Volume { volume, .. } = &self.medium else {
             return Ok(());
         };
+        let uncertain = |error: volume::Error| Failure::Uncertain {
+            key: self.place(slot).key,
+            why: error.to_string(),
+        };
         let mut attempts = 0;
-        loop {
+        let folders = loop {
             attempts += 1;
             let volume = volume.of(slot);
-            let Err(error) = off_thread(move || volume.make_durable()).await? else {
-                return Ok(());
-            };
-            tracing::warn!(%error, attempts, "the archive's name may not be durable");
-            if attempts >= ATTEMPTS {
-                return Err(Failure::Uncertain {
-                    key: self.place(slot).key,
-                    why: error.to_string(),
-                });
+            match off_thread(move || volume.folders()).await? {
+                Ok(folders) => break folders,
+                Err(error) if attempts >= ATTEMPTS => return Err(uncertain(error)),
+                Err(error) => tracing::warn!(%error, attempts, "the archive's name may not be durable"),
             }
             tokio::time::sleep(ATTEMPT_PAUSE).await;
-        }
+        };
+        off_thread(move || folders.make_durable()).await?.map_err(uncertain)
     }
 
     /// Removes what killed pods left; `used`: the slot needs none of it.
@@ -286,7 +286,7 @@ impl Destination {
                     removed.map(|()| Removed::Gone).map_err(Failure::Volume)
                 }
                 Stored::Foreign { .. } => Ok(Removed::Foreign),
-                Stored::Damaged { why } | Stored::Unreadable { why } => Ok(Removed::Left { why }),
+                Stored::Damaged { why } | Stored::Unreadable { why, .. } => Ok(Removed::Left { why }),
             },
             Medium::S3(remote) => {
                 let bucket = self.bucket(remote).await?;

@@ -11,7 +11,7 @@ use crate::{
     settings::Settings,
 };
 use chrono::NaiveDate;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 use valerix_crds::{
     Backup, BackupStatus, FoundArchive, FoundArchives, UploadState,
@@ -27,29 +27,42 @@ const LOOKED_AT: usize = 400;
 /// Which part of the deadline may go by before an archive is read that nothing asks for yet.
 const PART_OF_DEADLINE: u32 = 10;
 
+/// Slots whose archives say nothing of this policy's own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Strangers {
+    /// Other policies have stored them.
+    pub(crate) foreign: BTreeSet<NaiveDate>,
+    /// What lies there tells nothing that can be used, and why.
+    pub(crate) silent: BTreeMap<NaiveDate, String>,
+}
+
 /// What was seen.
 #[derive(Default)]
 struct Seen {
     archives: Vec<FoundArchive>,
-    /// Slots whose archives other policies have stored.
-    foreign: BTreeSet<NaiveDate>,
-    /// Why archives could not be recorded.
-    silent: Vec<String>,
+    strangers: Strangers,
     /// How many were not looked at.
     left: usize,
 }
 
-/// Tells the record which archives have none of their own. The slots whose archives another policy has stored come back:
-/// nothing that this policy says of its own is about them.
-pub(crate) async fn discover(settings: &Settings, record: &Record, destination: &Destination) -> BTreeSet<NaiveDate> {
+/// Tells the record which archives have none of their own. Those that are not this policy's, or tell nothing, come back:
+/// nothing that it says of its own is about them.
+///
+/// # Errors
+/// If the destination or the records do not tell all of them.
+pub(crate) async fn discover(
+    settings: &Settings,
+    record: &Record,
+    destination: &Destination,
+) -> Result<Strangers, Failure> {
     let mut seen = Seen::default();
     let looked = look(settings, record, destination, &mut seen).await;
     if let Err(failure) = &looked {
         tracing::warn!(%failure, "failed to look for archives without a record");
     }
-    if !seen.archives.is_empty() || !seen.silent.is_empty() {
+    if !seen.archives.is_empty() || !seen.strangers.silent.is_empty() {
         let found = FoundArchives {
-            message: seen.message(looked.err().as_ref()),
+            message: seen.message(looked.as_ref().err()),
             archives: std::mem::take(&mut seen.archives),
         };
         tracing::info!(
@@ -67,7 +80,7 @@ pub(crate) async fn discover(settings: &Settings, record: &Record, destination: 
             tracing::warn!(%error, "failed to say on the record which archives have none");
         }
     }
-    seen.foreign
+    looked.map(|()| seen.strangers)
 }
 
 async fn look(settings: &Settings, record: &Record, destination: &Destination, seen: &mut Seen) -> Result<(), Failure> {
@@ -79,7 +92,7 @@ async fn look(settings: &Settings, record: &Record, destination: &Destination, s
         match known(&arguments.policy, &arguments.policy_uid, record, *slot).await? {
             Known::Ours => continue,
             Known::Foreign => {
-                seen.foreign.insert(*slot);
+                seen.strangers.foreign.insert(*slot);
                 continue;
             }
             Known::Nothing => {}
@@ -92,12 +105,12 @@ async fn look(settings: &Settings, record: &Record, destination: &Destination, s
         let found = match destination.describe(*slot).await {
             Ok(found) => found,
             Err(why) => {
-                seen.silent.push(format!("{slot}: {why}"));
+                seen.strangers.silent.insert(*slot, why);
                 continue;
             }
         };
         if found.policy_uid != arguments.policy_uid {
-            seen.foreign.insert(*slot);
+            seen.strangers.foreign.insert(*slot);
         } else if *slot >= settings.slot {
             // Whether today's archive is stored is what this run is about.
             continue;
@@ -150,7 +163,7 @@ impl Seen {
         );
         let foreign = self.archives.iter().filter(|archive| {
             let slot = archive.slot.parse::<NaiveDate>();
-            slot.is_ok_and(|slot| self.foreign.contains(&slot))
+            slot.is_ok_and(|slot| self.strangers.foreign.contains(&slot))
         });
         match foreign.count() {
             0 => {}
@@ -167,8 +180,10 @@ impl Seen {
         if let Some(failure) = failure {
             message.push_str(&format!("; the others were not looked at: {failure}"));
         }
-        if !self.silent.is_empty() {
-            message.push_str(&format!("; not recorded: {}", self.silent.join("; ")));
+        if !self.strangers.silent.is_empty() {
+            let silent = self.strangers.silent.iter().rev();
+            let silent: Vec<_> = silent.map(|(slot, why)| format!("{slot}: {why}")).collect();
+            message.push_str(&format!("; not recorded: {}", silent.join("; ")));
         }
         message.chars().take(MAX_MESSAGE).collect()
     }

@@ -108,8 +108,8 @@ pub async fn dump(connection: &Connection, client: &Client, file: &Path) -> Resu
 /// What it means that a dumping program ended so and wrote this.
 pub(crate) fn failure(connection: &Connection, program: &'static str, how: String, stderr: &[u8]) -> Error {
     let label = connection.label.clone();
-    let said = libpq::complaint(stderr, connection);
-    let mut complaint = libpq::shortened(&said);
+    let said = libpq::line(stderr);
+    let mut complaint = libpq::shortened(&libpq::complaint(stderr, connection));
     if let Some(obstacle) = passing_obstacle(&said) {
         return Error::Passing {
             label,
@@ -152,15 +152,15 @@ fn passing_obstacle(complaint: &str) -> Option<String> {
             "waited {LOCK_WAIT_SECONDS} s for a lock on a table that another session holds"
         ));
     }
+    if libpq::is_lost(complaint) {
+        return Some("lost the connection".to_owned());
+    }
     [
         ("conflict with recovery", "was cancelled by the standby's recovery"),
         ("deadlock detected", "met a deadlock"),
-        ("server closed the connection", "lost the connection"),
-        ("terminating connection", "lost the connection"),
-        ("no connection to the server", "lost the connection"),
-        ("SSL connection has been closed", "lost the connection"),
-        ("SSL SYSCALL error", "lost the connection"),
-        ("could not receive data from server", "lost the connection"),
+        // What was there when the dump began was dropped meanwhile.
+        ("cache lookup failed for", "met a change of the schema"),
+        ("could not open relation with OID", "met a change of the schema"),
     ]
     .into_iter()
     .find_map(|(text, obstacle)| says(text).then(|| obstacle.to_owned()))
@@ -304,6 +304,18 @@ mod tests {
             (
                 "FATAL: terminating connection due to administrator command",
                 Some("lost the connection"),
+            ),
+            (
+                "error: Dumping the contents of table \"t\" failed: PQgetCopyData() failed. detail: Error message from server: SSL error: unexpected eof while reading",
+                Some("lost the connection"),
+            ),
+            (
+                "error: query failed: ERROR: cache lookup failed for index 16411",
+                Some("met a change of the schema"),
+            ),
+            (
+                "error: query failed: ERROR: could not open relation with OID 16403",
+                Some("met a change of the schema"),
             ),
             (
                 "connection to server at <key host>, port 1 failed: Connection refused",

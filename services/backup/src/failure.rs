@@ -49,6 +49,8 @@ pub enum Failure {
         why: String,
         /// Whether somebody had been allowed to write.
         fenced: bool,
+        /// Whether that may pass by itself.
+        passing: bool,
     },
     /// The record cannot be used.
     #[error("{0}")]
@@ -165,6 +167,9 @@ impl Failure {
                 .iter()
                 .all(|error| matches!(error, server::Error::Unreachable { .. })),
             Self::Dump(error) => matches!(error, dump::Error::Passing { .. }),
+            Self::Bucket(error) => matches!(error, s3::Error::Call { .. }),
+            Self::Volume(volume::Error::Io { source, .. }) => volume::passes(source),
+            Self::Unreadable { passing, .. } => *passing,
             _ => false,
         }
     }
@@ -253,11 +258,13 @@ mod tests {
                 key: "k".into(),
                 why: "w".into(),
                 fenced: false,
+                passing: true,
             },
             Failure::Unreadable {
                 key: "k".into(),
                 why: "w".into(),
                 fenced: true,
+                passing: true,
             },
             Failure::SlotTaken {
                 key: "k".into(),
@@ -338,6 +345,56 @@ mod tests {
                 (failure.category(), failure.exit_code(), failure.is_passing()),
                 (word, code, passes)
             );
+        }
+    }
+
+    #[test]
+    fn a_destination_that_is_away_passes_and_one_that_refuses_does_not() {
+        let volume = |number| {
+            Failure::Volume(volume::Error::Io {
+                action: "a".into(),
+                source: std::io::Error::from_raw_os_error(number),
+            })
+        };
+        let place = || "k".to_owned();
+        let unreadable = |passing| Failure::Unreadable {
+            key: place(),
+            why: "w".into(),
+            fenced: false,
+            passing,
+        };
+        let (stale, denied) = (116, 13);
+        for (failure, passes) in [
+            (unreadable(true), true),
+            (unreadable(false), false),
+            (volume(stale), true),
+            (volume(denied), false),
+            (Failure::Volume(volume::Error::Copy), false),
+            (
+                Failure::Bucket(s3::Error::Call {
+                    action: "list",
+                    place: place(),
+                    why: "w".into(),
+                }),
+                true,
+            ),
+            (
+                Failure::Bucket(s3::Error::Refused {
+                    action: "list",
+                    place: place(),
+                    why: "it answered 404: NoSuchBucket".into(),
+                }),
+                false,
+            ),
+            (
+                Failure::Bucket(s3::Error::Untrusted {
+                    place: place(),
+                    why: "w".into(),
+                }),
+                false,
+            ),
+        ] {
+            assert_eq!(failure.is_passing(), passes, "{failure}");
         }
     }
 

@@ -12,6 +12,10 @@ use tokio::process::Command;
 const CONNECT_TIMEOUT_SECONDS: u32 = 10;
 /// After this long without an answer a connection counts as lost.
 const SILENCE: Duration = Duration::from_secs(45);
+/// The longest name that a server keeps. Unit: bytes.
+const LONGEST_NAME: usize = 63;
+/// A shorter value is taken for one of the Secret only where it stands in quotes alone. Unit: bytes.
+const MASKED_ANYWHERE: usize = 4;
 /// The most that is kept of a program's complaint at each of its two ends.
 const KEPT_END: usize = 300;
 
@@ -128,23 +132,60 @@ pub fn is_about_connecting(complaint: &str) -> bool {
     complaint.contains("connection to server") || complaint.contains("could not translate host name")
 }
 
-/// What a program wrote to its error stream, in one line, to be judged before it is [shortened]. Where it speaks of the
-/// connection, a value of the Secret is shown as the name of its key: two keys that were mixed up must not publish a
-/// password.
+/// Whether a complaint says that a session was lost that had been there.
+pub fn is_lost(complaint: &str) -> bool {
+    [
+        "server closed the connection",
+        "terminating connection",
+        "connection to server was lost",
+        "no connection to the server",
+        "SSL connection has been closed",
+        "SSL SYSCALL error",
+        // As OpenSSL 3 says it where something between cuts the session.
+        "SSL error: unexpected eof",
+        "could not receive data from server",
+        "could not send data to server",
+    ]
+    .iter()
+    .any(|text| complaint.contains(text))
+}
+
+/// What a program wrote to its error stream, in one line, to be told; what it means is judged by its [line]. Where it
+/// speaks of the connection, a value of the Secret is shown as the name of its key: two keys that were mixed up must not
+/// publish a password.
 pub fn complaint(stderr: &[u8], connection: &Connection) -> String {
-    let mut text = line(stderr);
-    if is_about_connecting(&text) {
+    let mut text = String::from_utf8_lossy(stderr).into_owned();
+    if is_about_connecting(&line(stderr)) {
         let password = connection.password.to_string_lossy().into_owned();
-        for (key, value) in [
-            ("host", &connection.host),
+        let mut values = [
+            ("host", connection.host.as_str()),
             ("username", &connection.username),
             ("dbname", &connection.database),
             ("password", &password),
-        ] {
-            text = text.replace(&format!("\"{value}\""), &format!("<key {key}>"));
+        ];
+        // One value may be a part of another.
+        values.sort_by_key(|(_, value)| std::cmp::Reverse(value.len()));
+        for (key, value) in values {
+            // Before white space is joined: a value may hold some.
+            for shown in [value, cut(value)] {
+                text = text.replace(&format!("\"{shown}\""), &format!("<key {key}>"));
+                // A server of another language has other quotes, and a path of a socket goes on.
+                if shown.len() >= MASKED_ANYWHERE {
+                    text = text.replace(shown, &format!("<key {key}>"));
+                }
+            }
         }
     }
-    text
+    line(text.as_bytes())
+}
+
+/// As a server quotes a name that is longer than it takes.
+fn cut(value: &str) -> &str {
+    let mut end = value.len().min(LONGEST_NAME);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    &value[..end]
 }
 
 /// What was written, in one line.
@@ -221,6 +262,48 @@ mod tests {
             complaint(stderr, &mixed),
             "psql: error: connection to server at <key host> (10.0.0.1), port 1 failed: FATAL: password authentication failed for user <key username>"
         );
+        // A server cuts what is too long, says it in its own language and with its own quotes; libpq names a socket by a path.
+        let long = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ/+";
+        let at = "psql: error: connection to server at \"db\" (10.0.0.1), port 1 failed: ";
+        for (username, host, stderr) in [
+            (
+                long,
+                "db",
+                format!("{at}FATAL:  role \"{}\" does not exist", &long[..63]),
+            ),
+            (
+                "ge  heim\tx",
+                "db",
+                format!("{at}FATAL:  role \"ge  heim\tx\" does not exist"),
+            ),
+            (
+                "geheim",
+                "db",
+                format!("{at}FATAL:  Passwort-Authentifizierung für Benutzer »geheim« fehlgeschlagen"),
+            ),
+            (
+                "geheim",
+                "db",
+                format!("{at}FATAL:  authentification par mot de passe échouée pour l'utilisateur «\u{a0}geheim\u{a0}»"),
+            ),
+            (
+                "me",
+                "/geheim",
+                "psql: error: connection to server on socket \"/geheim/.s.PGSQL.5432\" failed: No such file or directory"
+                    .to_owned(),
+            ),
+        ] {
+            let mixed = Connection {
+                username: username.into(),
+                host: host.into(),
+                ..connection()
+            };
+            let told = complaint(stderr.as_bytes(), &mixed);
+            assert!(told.contains("<key "), "{told}");
+            for secret in ["geheim", "ge heim", "0123456789abcdef"] {
+                assert!(!told.contains(secret), "{told}");
+            }
+        }
         // What is no talk about the connection is left as it is: a table may have any name.
         let stderr = br#"pg_dump: error: query would be affected by row-level security policy for table "me""#;
         assert!(complaint(stderr, &mixed).ends_with("table \"me\""));

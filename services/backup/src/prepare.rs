@@ -8,6 +8,7 @@ use crate::{
     client::{self, Client},
     connection::{self, Connection},
     destination::{Destination, off_thread},
+    discovery::Strangers,
     dump,
     failure::Failure,
     globals,
@@ -18,7 +19,7 @@ use crate::{
     server::{self, Server},
     settings::Settings,
 };
-use chrono::Utc;
+use chrono::{NaiveDate, Utc};
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder},
@@ -42,6 +43,8 @@ const FASTEST_ZSTD_LEVEL: i32 = 1;
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How many archives are read, at most, to find the last one that this policy has stored.
+const READ_BACK: usize = 3;
 
 /// A verified archive on scratch.
 pub(crate) struct Prepared {
@@ -66,6 +69,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) record: &'a Record,
     pub(crate) destination: &'a Destination,
     pub(crate) scratch: &'a Path,
+    /// Slots whose archives are not compared with.
+    pub(crate) strangers: Option<&'a Strangers>,
     pub(crate) deadline: Instant,
 }
 
@@ -300,7 +305,7 @@ impl Preparation<'_> {
 
     /// Waits before what failed for a passing reason is tried again, and says on the record what is waited for. Hands the
     /// failure back if it does not pass by itself, or if the deadline leaves no time.
-    async fn wait_after(&self, failure: Failure, attempts: u32) -> Result<(), Failure> {
+    pub(crate) async fn wait_after(&self, failure: Failure, attempts: u32) -> Result<(), Failure> {
         let pause = pause(attempts);
         if !failure.is_passing() || Instant::now() + pause >= self.deadline {
             return Err(failure);
@@ -321,43 +326,74 @@ impl Preparation<'_> {
         Ok(())
     }
 
-    /// What the last stored slot says: its record, else its archive. Neither readable: no comparison.
+    /// What the last slot that this policy has stored says: its record, else its archive. Neither readable: no comparison.
     async fn previous(&self, record: &Backup) -> Result<Previous, Failure> {
-        let slots = self.destination.slots().await?;
-        let Some(slot) = slots.into_iter().rev().find(|slot| *slot < self.settings.slot) else {
-            return Ok(Previous::default());
-        };
-        let name = backup_runner::record_name(&self.settings.arguments.policy, slot);
-        match self.record.named(&name).find().await {
-            Ok(Some(previous)) if previous.spec.policy_ref.uid == record.spec.policy_ref.uid => {
-                let status = previous.status.unwrap_or_default();
-                if status.phase == BackupPhase::Completed && !status.databases.is_empty() {
-                    let here = self.destination.place(slot).is_of(&status.upload);
-                    let sizes = status.databases.into_iter();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match self.last_stored(record).await {
+                Err(failure) => self.wait_after(failure, attempts).await?,
+                found => return found,
+            }
+        }
+    }
+
+    async fn last_stored(&self, record: &Backup) -> Result<Previous, Failure> {
+        let owner = &record.spec.policy_ref.uid;
+        let mut read = 0;
+        for slot in self.destination.slots().await?.into_iter().rev() {
+            let stranger =
+                |strangers: &Strangers| strangers.foreign.contains(&slot) || strangers.silent.contains_key(&slot);
+            if slot >= self.settings.slot || self.strangers.is_some_and(stranger) {
+                continue;
+            }
+            let name = backup_runner::record_name(&self.settings.arguments.policy, slot);
+            match self.record.named(&name).find().await {
+                Ok(Some(found)) if found.spec.policy_ref.uid == *owner => {
+                    if let Some(previous) = self.said_by(slot, found.status.unwrap_or_default()) {
+                        return Ok(previous);
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "failed to read the last stored slot's record"),
+            }
+            if read == READ_BACK {
+                break;
+            }
+            read += 1;
+            match self.destination.manifest(slot).await {
+                Ok(manifest) if manifest.policy.uid == *owner => {
                     return Ok(Previous {
-                        sizes: sizes
-                            .map(|database| (database.name, u64::try_from(database.bytes).unwrap_or_default()))
+                        sizes: manifest
+                            .databases
+                            .into_iter()
+                            .map(|member| (member.name, member.bytes))
                             .collect(),
-                        conditional_writes: status.upload.conditional_writes.filter(|_| here),
+                        conditional_writes: None,
                     });
                 }
+                // What another policy had in its databases says nothing about these.
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, %slot, "a stored archive cannot be read: sizes are not compared with it");
+                }
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "failed to read the last stored slot's record"),
         }
-        Ok(match self.destination.manifest(slot).await {
-            Ok(manifest) => Previous {
-                sizes: manifest
-                    .databases
-                    .into_iter()
-                    .map(|member| (member.name, member.bytes))
-                    .collect(),
-                conditional_writes: None,
-            },
-            Err(error) => {
-                tracing::warn!(%error, %slot, "the last stored archive cannot be read: sizes are not compared with it");
-                Previous::default()
-            }
+        Ok(Previous::default())
+    }
+
+    /// What the record of a stored slot says.
+    fn said_by(&self, slot: NaiveDate, status: BackupStatus) -> Option<Previous> {
+        if status.phase != BackupPhase::Completed || status.databases.is_empty() {
+            return None;
+        }
+        let here = self.destination.place(slot).is_of(&status.upload);
+        let sizes = status.databases.into_iter();
+        Some(Previous {
+            sizes: sizes
+                .map(|database| (database.name, u64::try_from(database.bytes).unwrap_or_default()))
+                .collect(),
+            conditional_writes: status.upload.conditional_writes.filter(|_| here),
         })
     }
 

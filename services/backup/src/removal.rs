@@ -6,30 +6,30 @@
 
 use crate::{
     destination::{Destination, Removed},
+    discovery::Strangers,
     failure::Failure,
     record::{MAX_MESSAGE, Record},
     retention::{self, Stored},
     settings::Settings,
 };
 use chrono::NaiveDate;
-use std::collections::BTreeSet;
 use valerix_crds::{BackupRetention, BackupStatus, RetentionStatus, TrialRestore, backup_runner::record_name};
 
 /// The most that goes in one run: a mistake in the rules is seen before everything is gone.
 const MOST: usize = 31;
 
-/// Removes what the rules do not keep and says so on the record. Archives that other policies have stored, `foreign`, are
-/// neither counted nor touched.
+/// Removes what the rules do not keep and says so on the record. `strangers` are neither counted nor touched: an archive
+/// that tells nothing must not stay in the place of one that is known to be good. Without knowing them, nothing goes.
 pub(crate) async fn remove_old(
     settings: &Settings,
     record: &Record,
     destination: &Destination,
-    foreign: &BTreeSet<NaiveDate>,
+    strangers: Result<Strangers, Failure>,
 ) {
     let Some(rules) = &settings.spec.retention else {
         return;
     };
-    let found = match removed(settings, rules, record, destination, foreign).await {
+    let found = match removed(settings, rules, record, destination, strangers).await {
         Ok(found) => found,
         Err(failure) => RetentionStatus {
             healthy: false,
@@ -56,15 +56,24 @@ async fn removed(
     rules: &BackupRetention,
     record: &Record,
     destination: &Destination,
-    foreign: &BTreeSet<NaiveDate>,
+    strangers: Result<Strangers, Failure>,
 ) -> Result<RetentionStatus, Failure> {
+    let strangers = strangers?;
     let verification = settings.spec.verification.as_ref();
     let restores = verification.is_some_and(|verification| verification.restore != TrialRestore::Off);
-    let mut stored = Vec::new();
+    let (mut stored, mut left) = (Vec::new(), Vec::new());
     let mut others = 0;
     for slot in destination.slots().await? {
-        if foreign.contains(&slot) {
+        if strangers.foreign.contains(&slot) {
             others += 1;
+            continue;
+        }
+        if let Some(why) = strangers.silent.get(&slot) {
+            left.push(format!("{slot}: {why}"));
+            continue;
+        }
+        if slot > settings.slot {
+            left.push(format!("{slot}: it is of a later day than this run"));
             continue;
         }
         let verified = !restores || is_restored(settings, record, slot).await?;
@@ -80,7 +89,7 @@ async fn removed(
             });
         }
     };
-    let (mut gone, mut left) = (Vec::new(), Vec::new());
+    let mut gone = Vec::new();
     for slot in plan.removed.iter().take(MOST) {
         match destination.remove(*slot).await {
             Ok(Removed::Gone) => gone.push(slot.to_string()),

@@ -13,16 +13,19 @@
 //!
 //! Everything before the fence may happen any number of times; what comes after it happens once, because
 //! [`crate::decision`] says so. SIGTERM and the deadline end the run wherever this pod does not hold the fence and is not
-//! about to pass it; where it does, nothing ends it.
+//! about to pass it; where it does, nothing ends it but a destination that does not tell what lies there: whoever comes
+//! next asks it as well.
+//!
+//! A destination that is away is waited for until the deadline, like a database; one that refuses is not.
 
 mod ending;
 
 use crate::{
     archive::Digest,
-    completion::settle_earlier_slots,
+    completion::{elsewhere, settle_earlier_slots},
     decision::{Action, Known, Stored, decide},
     destination::{ATTEMPT_PAUSE, ATTEMPTS, Destination, Site, Written},
-    discovery::discover,
+    discovery::{Strangers, discover},
     failure::Failure,
     manifest::Manifest,
     prepare::{Preparation, Prepared},
@@ -31,9 +34,8 @@ use crate::{
     settings::Settings,
     volume::Staged,
 };
-use chrono::{NaiveDate, Utc};
+use chrono::Utc;
 use std::{
-    collections::BTreeSet,
     fs,
     future::Future,
     io,
@@ -79,8 +81,8 @@ pub async fn run(
     let mut stop = std::pin::pin!(stop);
     let result = Box::pin(run.slot(stop.as_mut())).await;
     run.tidy_scratch();
-    if let (Ok(Success::Stored), Some(foreign)) = (&result, run.foreign.get()) {
-        remove_old(&run.settings, &run.record, &run.destination, foreign).await;
+    if let Ok(Success::Stored) = &result {
+        run.remove_old().await;
     }
     if let Err(failure) = &result {
         tracing::error!(
@@ -99,8 +101,8 @@ struct Run {
     destination: Destination,
     scratch: PathBuf,
     deadline: Instant,
-    /// Slots whose archives other policies have stored.
-    foreign: OnceLock<BTreeSet<NaiveDate>>,
+    /// Slots that retention leaves alone.
+    strangers: OnceLock<Strangers>,
 }
 
 /// What this pod has in hand while the slot is decided about.
@@ -123,7 +125,10 @@ struct Hand {
     /// What the last write's answer was, where it did not say how it ended.
     open: Option<Failure>,
     conditional_writes: Option<ConditionalWrites>,
+    /// How often it was looked in vain, for a reason that does not pass by itself.
     unreadable: u32,
+    /// How often the destination was waited for.
+    waits: u32,
     writes: u32,
 }
 
@@ -156,7 +161,7 @@ impl Run {
             destination: Destination::new(Site::of_run(&settings)),
             scratch: arguments.scratch_folder.join("run"),
             deadline: Instant::now() + settings.deadline - margin,
-            foreign: OnceLock::new(),
+            strangers: OnceLock::new(),
             settings,
         }
     }
@@ -176,9 +181,10 @@ impl Run {
             settle_earlier_slots(&self.settings, &self.record, &self.destination).await;
             Ok(discover(&self.settings, &self.record, &self.destination).await)
         });
-        let foreign = self.interruptible(stop.as_mut(), arrival).await?;
-        // Asked once a run.
-        let _ = self.foreign.set(foreign);
+        if let Ok(strangers) = self.interruptible(stop.as_mut(), arrival).await? {
+            // Asked once a run.
+            let _ = self.strangers.set(strangers);
+        }
         let mut hand = Hand::default();
         loop {
             let observed = self.observe(&hand);
@@ -212,29 +218,33 @@ impl Run {
                 Action::Write => self.write(&mut hand).await?,
                 Action::Settle => {
                     self.interruptible(stop.as_mut(), self.settle(&observed.upload)).await?;
-                    self.withdraw(&mut hand, &observed.upload).await?;
+                    if let Err(failure) = self.withdraw(&mut hand, &observed.upload).await {
+                        self.wait(&mut hand, failure, stop.as_mut()).await?;
+                    }
                 }
                 Action::Release => {
                     self.record.release(&observed.upload).await.map_err(Failure::Record)?;
                     if let Some(failure) = hand.given_up.take() {
-                        return Err(failure);
+                        self.wait(&mut hand, failure, stop.as_mut()).await?;
                     }
                 }
                 Action::SlotTaken { why } => return Err(Failure::SlotTaken { key: key(), why }),
                 Action::Damaged { why } => return Err(Failure::StoredDamaged { key: key(), why }),
-                Action::Elsewhere => return Err(self.elsewhere(&observed.upload)),
+                Action::Elsewhere => return Err(elsewhere(&observed.upload)),
                 Action::Uncertain => return Err(self.never_answered(&observed.upload, hand.open.as_ref())),
-                Action::ReadAgain { why } => {
-                    hand.unreadable += 1;
-                    if hand.unreadable >= ATTEMPTS {
-                        let fenced = observed.upload.state != UploadState::None;
-                        return Err(Failure::Unreadable {
-                            key: key(),
-                            why,
-                            fenced,
-                        });
+                Action::ReadAgain { why, passing } => {
+                    let failure = Failure::Unreadable {
+                        key: key(),
+                        why,
+                        fenced: observed.upload.state != UploadState::None,
+                        passing,
+                    };
+                    hand.unreadable += u32::from(!passing);
+                    if passing || hand.unreadable >= ATTEMPTS {
+                        self.wait(&mut hand, failure, stop.as_mut()).await?;
+                    } else {
+                        tokio::time::sleep(ATTEMPT_PAUSE).await;
                     }
-                    tokio::time::sleep(ATTEMPT_PAUSE).await;
                 }
             }
         }
@@ -252,7 +262,8 @@ impl Run {
             match self.destination.look(self.settings.slot, mine).await {
                 // Where somebody may have stored, a refusal to answer only leaves that open.
                 Err(Failure::Bucket(error)) if upload.state != UploadState::None => {
-                    (Stored::Unreadable { why: error.to_string() }, None)
+                    let (why, passing) = (error.to_string(), false);
+                    (Stored::Unreadable { why, passing }, None)
                 }
                 found => found?,
             }
@@ -272,17 +283,24 @@ impl Run {
         record: &Backup,
         mut stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Failure> {
-        let ready = match hand.prepared.take() {
-            Some(ready) => ready,
-            None => Box::pin(self.interruptible(stop.as_mut(), self.preparation().run(record))).await?,
+        let Some(ready) = hand.prepared.take() else {
+            let ready = Box::pin(self.interruptible(stop.as_mut(), self.preparation().run(record))).await?;
+            hand.prepared = Some(ready);
+            // That may have taken hours. Whether the destination is there now is asked before the fence, where waiting for
+            // it costs nothing.
+            return Ok(());
         };
         if !hand.staged {
             let stage = self.destination.stage(&ready.archive, &ready.digest);
-            hand.staged = self.interruptible(stop, stage).await? == Staged::Whole;
+            let staged = self.interruptible(stop.as_mut(), stage).await;
+            hand.staged = matches!(staged, Ok(Staged::Whole));
             if !hand.staged {
                 // What is stored by now is decided about anew.
                 hand.prepared = Some(ready);
-                return Ok(());
+                return match staged {
+                    Ok(_) => Ok(()),
+                    Err(failure) => self.wait(hand, failure, stop).await,
+                };
             }
         }
         hand.conditional_writes = hand.conditional_writes.or(ready.conditional_writes);
@@ -356,6 +374,19 @@ impl Run {
         Ok(())
     }
 
+    /// Waits before the destination is asked again. Hands the failure back if it does not pass by itself, or if the deadline
+    /// leaves no time.
+    async fn wait(
+        &self,
+        hand: &mut Hand,
+        failure: Failure,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), Failure> {
+        hand.waits += 1;
+        self.interruptible(stop, self.preparation().wait_after(failure, hand.waits))
+            .await
+    }
+
     /// Ends early on SIGTERM and at the deadline.
     async fn interruptible<Output>(
         &self,
@@ -414,6 +445,15 @@ impl Run {
         upload
     }
 
+    async fn remove_old(&self) {
+        let strangers = match self.strangers.get() {
+            Some(strangers) => Ok(strangers.clone()),
+            // The destination did not tell when it was asked first.
+            None => discover(&self.settings, &self.record, &self.destination).await,
+        };
+        remove_old(&self.settings, &self.record, &self.destination, strangers).await;
+    }
+
     fn tidy_scratch(&self) {
         if let Err(error) = fs::remove_dir_all(&self.scratch)
             && error.kind() != io::ErrorKind::NotFound
@@ -428,6 +468,7 @@ impl Run {
             record: &self.record,
             destination: &self.destination,
             scratch: &self.scratch,
+            strangers: self.strangers.get(),
             deadline: self.deadline,
         }
     }

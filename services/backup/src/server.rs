@@ -82,9 +82,9 @@ pub async fn ask(connection: &Connection, client: &Client) -> Result<Server, Err
     };
     let (label, secret) = (connection.label.clone(), connection.secret.clone());
     if !output.status.success() {
-        let why = libpq::complaint(&output.stderr, connection);
-        let fault = libpq::connect_fault(&why);
-        let why = libpq::shortened(&why);
+        // Judged as it was said: a value of the Secret may be a word of it.
+        let fault = libpq::connect_fault(&libpq::line(&output.stderr));
+        let why = libpq::shortened(&libpq::complaint(&output.stderr, connection));
         return Err(match fault {
             ConnectFault::Passing => unreachable(why),
             ConnectFault::Certificate => Error::Untrusted { label, secret, why },

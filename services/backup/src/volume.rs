@@ -26,6 +26,8 @@ use std::{
 const ABANDONED_AFTER: Duration = Duration::from_secs(15 * 60);
 /// Who may enter the folders of archives: their owner, and the volume's group.
 const FOLDER_MODE: u32 = 0o750;
+/// What a mount whose server does not answer gives, and has no name in the standard library: EIO, EHOSTDOWN, EREMOTEIO.
+const PASSING: [i32; 3] = [5, 112, 121];
 /// End of an unfinished file's name.
 const UNFINISHED: &str = ".unfinished";
 
@@ -72,6 +74,27 @@ pub enum Linked {
     Exists,
     /// The unfinished file was withdrawn by another pod.
     Withdrawn,
+}
+
+/// The folders that lead to a stored archive.
+#[derive(Debug)]
+pub struct Folders(Vec<(PathBuf, File)>);
+
+impl Folders {
+    /// Makes the stored archive's name durable. Who finds an archive of a pod that was killed after its link(2) does this
+    /// too.
+    ///
+    /// # Errors
+    /// If the volume refuses: a loss of power may take the archive away, and asking once more tells nothing, since the
+    /// kernel reports what it could not write once.
+    pub fn make_durable(self) -> Result<(), Error> {
+        for (path, folder) in self.0 {
+            folder
+                .sync_all()
+                .map_err(io_error(format!("fsync {}", path.display())))?;
+        }
+        Ok(())
+    }
 }
 
 fn io_error(action: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
@@ -123,7 +146,7 @@ impl Volume {
         let path = self.archive(self.slot);
         let stored = match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Absent,
-            Err(error) => Stored::Unreadable { why: error.to_string() },
+            Err(error) => unreadable(error.to_string(), &error),
             Ok(metadata) if !metadata.is_file() => Stored::Foreign {
                 why: "it is not a file".into(),
             },
@@ -132,13 +155,11 @@ impl Volume {
                     Ok(()) => return (Stored::Ours(digest), Some(manifest)),
                     Err(why) => Stored::Foreign { why },
                 },
-                Err(archive::Error::Io { source, .. }) => Stored::Unreadable {
-                    why: source.to_string(),
-                },
+                Err(archive::Error::Io { source, .. }) => unreadable(source.to_string(), &source),
                 // A volume that cannot be read looks like a damaged archive to the decoder: read it without one.
                 Err(archive::Error::Damaged { why }) => match archive::digest(&path) {
-                    Ok(_) => Stored::Damaged { why },
-                    Err(_) => Stored::Unreadable { why },
+                    Err(archive::Error::Io { source, .. }) => unreadable(why, &source),
+                    Ok(_) | Err(archive::Error::Damaged { .. }) => Stored::Damaged { why },
                 },
             },
         };
@@ -175,6 +196,7 @@ impl Volume {
         let path = self.unfinished(&self.pod_uid);
         match archive::digest(&path) {
             Ok(read) if read == *expected => Ok(Staged::Whole),
+            Err(archive::Error::Io { action, source }) if passes(&source) => Err(Error::Io { action, source }),
             Err(_) if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => {
                 Ok(Staged::Withdrawn)
             }
@@ -196,21 +218,20 @@ impl Volume {
         }
     }
 
-    /// Makes the stored archive's name durable, up to the volume's root: the folders may be new. Who finds an archive of
-    /// a pod that was killed after its link(2) does this too.
+    /// The folders that lead to the stored archive, up to the volume's root, opened to be made durable: they may be new.
     ///
     /// # Errors
-    /// If the volume refuses: until it does not, a loss of power may take the archive away.
-    pub fn make_durable(&self) -> Result<(), Error> {
+    /// If one cannot be opened; that may be tried again.
+    pub fn folders(&self) -> Result<Folders, Error> {
+        let mut folders = Vec::new();
         for folder in self.folder.ancestors() {
-            File::open(folder)
-                .and_then(|folder| folder.sync_all())
-                .map_err(io_error(format!("fsync {}", folder.display())))?;
+            let opened = File::open(folder).map_err(io_error(format!("open {}", folder.display())))?;
+            folders.push((folder.to_owned(), opened));
             if folder == self.root {
                 break;
             }
         }
-        Ok(())
+        Ok(Folders(folders))
     }
 
     /// Removes the slot's archive; nothing to remove is as good.
@@ -294,6 +315,33 @@ impl Volume {
     }
 }
 
+fn unreadable(why: String, error: &io::Error) -> Stored {
+    Stored::Unreadable {
+        why,
+        passing: passes(error),
+    }
+}
+
+/// Whether an error is one that a server of files, or the way to it, gives while it is away or starts again.
+pub(crate) fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind;
+    matches!(
+        error.kind(),
+        ErrorKind::StaleNetworkFileHandle
+            | ErrorKind::TimedOut
+            | ErrorKind::NotConnected
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+            | ErrorKind::ResourceBusy
+            | ErrorKind::WouldBlock
+            | ErrorKind::Interrupted
+    ) || PASSING.into_iter().any(|number| error.raw_os_error() == Some(number))
+}
+
 /// Names of the files in a folder; none while there is no folder.
 pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
@@ -361,7 +409,7 @@ mod tests {
         assert_eq!(first.link().unwrap(), Linked::Stored);
         assert_eq!(second.link().unwrap(), Linked::Exists);
         assert_eq!(fs::read_to_string(root.path().join(first.key())).unwrap(), "a");
-        first.make_durable().unwrap();
+        first.folders().unwrap().make_durable().unwrap();
         assert!(matches!(second.look(&|_| Ok(())).0, Stored::Damaged { .. }));
         second.sweep(true);
         assert_eq!(fs::read_dir(root.path().join("pg/shop/nightly")).unwrap().count(), 1);
@@ -400,13 +448,33 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_made_durable_is_an_error() {
+    fn a_folder_that_is_gone_cannot_be_made_durable() {
         let root = tempfile::tempdir().unwrap();
         let volume = staged(root.path(), "a");
         volume.link().unwrap();
         fs::remove_dir_all(root.path().join("pg")).unwrap();
-        let error = volume.make_durable().unwrap_err().to_string();
-        assert!(error.starts_with("failed to fsync"), "{error}");
+        let error = volume.folders().unwrap_err().to_string();
+        assert!(error.starts_with("failed to open"), "{error}");
+    }
+
+    #[test]
+    fn a_server_of_files_that_is_away_passes_and_a_volume_that_refuses_does_not() {
+        for (number, expected) in [
+            // EIO, ESTALE, ETIMEDOUT, EHOSTDOWN, EAGAIN.
+            (5, true),
+            (116, true),
+            (110, true),
+            (112, true),
+            (11, true),
+            // EACCES, ENOTDIR, ENOSPC, EROFS, EDQUOT.
+            (13, false),
+            (20, false),
+            (28, false),
+            (30, false),
+            (122, false),
+        ] {
+            assert_eq!(passes(&io::Error::from_raw_os_error(number)), expected, "{number}");
+        }
     }
 
     #[test]

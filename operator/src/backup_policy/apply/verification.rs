@@ -5,7 +5,7 @@ use super::{
         build,
         error::Error,
         validate::Plan,
-        verification::{Step, giving_up, is_answered},
+        verification::{Step, giving_up, hindered, is_answered},
     },
     Writer,
 };
@@ -36,17 +36,28 @@ impl Writer {
                 let desired = build::build_verification_job(plan, slot);
                 self.create(&jobs, &desired, "create the Job").await.map(|_| ())
             }
-            Step::GiveUp { record, message } => {
-                let name = record.metadata.name.clone().unwrap_or_default();
-                let records: Api<Backup> = self.clients.api(&plan.namespace);
-                let patch = Patch::Merge(giving_up(&record, &message, now));
-                self.count("record-status");
-                match records.patch_status(&name, &PatchParams::default(), &patch).await {
-                    Ok(_) => Ok(()),
-                    Err(error) if failure::is_status(&error, 409) || failure::is_status(&error, 404) => Ok(()),
-                    Err(error) => Err(Error::api("write the status of the Backup", &name)(error)),
-                }
+            Step::Hindered { record, message } => {
+                let said = hindered(&record, &message);
+                self.say(plan, &record, said).await
             }
+            Step::GiveUp { record, message } => {
+                let said = giving_up(&record, &message, now);
+                self.say(plan, &record, said).await
+            }
+        }
+    }
+
+    async fn say(&self, plan: &Plan, record: &Backup, said: serde_json::Value) -> Result<(), Error> {
+        let name = record.metadata.name.clone().unwrap_or_default();
+        let records: Api<Backup> = self.clients.api(&plan.namespace);
+        self.count("record-status");
+        match records
+            .patch_status(&name, &PatchParams::default(), &Patch::Merge(said))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(error) if failure::is_status(&error, 409) || failure::is_status(&error, 404) => Ok(()),
+            Err(error) => Err(Error::api("write the status of the Backup", &name)(error)),
         }
     }
 }

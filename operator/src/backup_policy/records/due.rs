@@ -6,7 +6,7 @@ use super::super::{
     slot::Slot,
     validate::Plan,
 };
-use crate::runtime::clock;
+use crate::runtime::{apply::controller_of, clock};
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
@@ -17,7 +17,8 @@ use valerix_crds::{UploadState, backup_runner};
 const LEAD: TimeDelta = TimeDelta::minutes(2);
 
 /// The slots that must have a record: the next one; the newest that is due, while the CronJob controller may still start
-/// its run; and those of Jobs that are at work, whose runners wait for it.
+/// its run; those of Jobs that are at work, whose runners wait for it; and those of Jobs that waited for it in vain while
+/// nobody made records.
 pub fn wanted(plan: &Plan, observed: &Observed, now: DateTime<Utc>) -> Vec<Slot> {
     let mut slots = Vec::new();
     if !plan.spec.suspend {
@@ -25,15 +26,36 @@ pub fn wanted(plan: &Plan, observed: &Observed, now: DateTime<Utc>) -> Vec<Slot>
         let due = plan.schedule.latest(now);
         slots.extend(due.filter(|slot| now < plan.schedule.closes(slot.at) && may_start(observed, slot.at)));
     }
-    for job in observed.jobs.iter().filter(|job| job_state(job) == JobState::Active) {
-        if let Some(at) = backup_runner::scheduled_at(&plan.name, &job.name_any()) {
-            let day = backup_runner::slot(at, &plan.schedule.zone);
+    // Who deletes the record of an earlier day does not get it back.
+    let newest = observed.records.iter().map(|record| record.spec.slot.as_str()).max();
+    for job in &observed.jobs {
+        let Some(at) = backup_runner::scheduled_at(&plan.name, &job.name_any()) else {
+            continue;
+        };
+        let day = backup_runner::slot(at, &plan.schedule.zone);
+        let wanted = match job_state(job) {
+            JobState::Active => true,
+            JobState::Failed => is_of(job, observed) && newest.is_none_or(|newest| *newest < *day.to_string()),
+            JobState::Complete | JobState::Terminating => false,
+        };
+        if wanted {
             slots.push(Slot { day, at });
         }
     }
     slots.sort_by_key(|slot| slot.day);
     slots.dedup_by_key(|slot| slot.day);
     slots
+}
+
+/// Whether a Job is of this policy's CronJob, and not of one that an earlier policy of the name has left.
+fn is_of(job: &Job, observed: &Observed) -> bool {
+    let owner = controller_of(job).map(|owner| owner.uid.as_str());
+    owner.is_some()
+        && owner
+            == observed
+                .cron_job
+                .as_ref()
+                .and_then(|cron_job| cron_job.metadata.uid.as_deref())
 }
 
 /// Whether the CronJob controller would start a run that was due at this moment: not one from before the CronJob, and
@@ -81,7 +103,7 @@ mod tests {
     /// The fixtures' policy runs at 02:15 UTC; its CronJob was made the day before the fixtures' day.
     fn observed(last_schedule_time: Option<&str>, jobs: Vec<Value>) -> Observed {
         let cron_job = json!({
-            "metadata": {"name": "shop", "creationTimestamp": "2026-08-20T09:00:00Z"},
+            "metadata": {"name": "shop", "uid": "cron-job", "creationTimestamp": "2026-08-20T09:00:00Z"},
             "status": {"lastScheduleTime": last_schedule_time},
         });
         Observed {
@@ -96,7 +118,9 @@ mod tests {
 
     fn job(at: &str, conditions: Value) -> Value {
         let name = backup_runner::job_name("shop", fixtures::at(at));
-        json!({"metadata": {"name": name}, "status": {"conditions": conditions}})
+        let owner =
+            json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "shop", "uid": "cron-job", "controller": true});
+        json!({"metadata": {"name": name, "ownerReferences": [owner]}, "status": {"conditions": conditions}})
     }
 
     fn days(suspend: bool, observed: &Observed, now: &str) -> Vec<String> {
@@ -135,9 +159,41 @@ mod tests {
     #[test]
     fn a_job_at_work_has_a_record_whatever_the_clock_says() {
         let at_work = job("2026-08-21T02:15:00Z", json!([]));
-        let failed = job("2026-08-20T02:15:00Z", json!([{"type": "Failed", "status": "True"}]));
-        let observed = observed(Some("2026-08-21T02:15:00Z"), vec![at_work, failed]);
+        let observed = observed(Some("2026-08-21T02:15:00Z"), vec![at_work]);
         assert_eq!(days(true, &observed, "2026-08-21T20:00:00Z"), ["2026-08-21"]);
+    }
+
+    #[test]
+    fn a_job_that_failed_while_nobody_made_records_has_one() {
+        let failed = |at: &str| job(at, json!([{"type": "Failed", "status": "True"}]));
+        let jobs = || {
+            let mut strangers = failed("2026-08-18T02:15:00Z");
+            strangers["metadata"]["ownerReferences"][0]["uid"] = json!("of-an-earlier-policy");
+            let complete = job("2026-08-17T02:15:00Z", json!([{"type": "Complete", "status": "True"}]));
+            vec![
+                failed("2026-08-20T02:15:00Z"),
+                failed("2026-08-19T02:15:00Z"),
+                strangers,
+                complete,
+            ]
+        };
+        let mut observed = observed(Some("2026-08-20T02:15:00Z"), jobs());
+        let record = |slot: &str| {
+            Arc::new(
+                serde_json::from_value(json!({
+                    "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Backup", "metadata": {"name": slot},
+                    "spec": {"policyRef": {"name": "shop", "uid": "policy-uid"}, "slot": slot, "scheduledAt": "2026-08-18T02:15:00Z"},
+                }))
+                .unwrap(),
+            )
+        };
+        // The operator comes back before the next day's time.
+        let now = "2026-08-20T20:00:00Z";
+        observed.records = vec![record("2026-08-18")];
+        assert_eq!(days(false, &observed, now), ["2026-08-19", "2026-08-20", "2026-08-21"]);
+        // Once there is a newer record, one that is not there was deleted.
+        observed.records.push(record("2026-08-21"));
+        assert_eq!(days(false, &observed, now), ["2026-08-21"]);
     }
 
     #[test]

@@ -29,11 +29,11 @@ use std::sync::Arc;
 use valerix_crds::{Backup, BackupPhase, UploadState, backup_runner};
 
 /// How often a Job without a pod is asked about again.
-const ASK_AGAIN: TimeDelta = TimeDelta::seconds(30);
+pub const ASK_AGAIN: TimeDelta = TimeDelta::seconds(30);
 /// How long after its last moment a run may still be on its way into the caches.
 const GRACE: TimeDelta = TimeDelta::minutes(2);
 /// The longest message that a record takes. Unit: characters.
-const MAX_MESSAGE: usize = 1024;
+pub const MAX_MESSAGE: usize = 1024;
 
 /// What a record is to say instead.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,24 +183,24 @@ impl Judge<'_> {
                     uid: job.uid().unwrap_or_default(),
                 },
             ),
-            JobState::Active if phase == BackupPhase::Scheduled => self.not_started(job),
+            JobState::Active if status.upload.state == UploadState::None => self.not_started(job, phase),
             JobState::Active | JobState::Complete | JobState::Terminating => Judgement::Fine,
         }
     }
 
-    /// Says why a Job's pod does not start, if anything is known to hinder it.
-    fn not_started(&self, job: &Job) -> Judgement {
+    /// Says why a Job's pod does not start, if anything is known to hinder it: the first one, or one that comes after one
+    /// that has ended. How far the run was stays as it is.
+    fn not_started(&self, job: &Job, phase: BackupPhase) -> Judgement {
         let name = job.name_any();
         let pods = || self.observed.pods_of(&name).map(|pod| &**pod);
         let told = self.record.status.as_ref().and_then(|status| status.message.as_deref());
         match hindrance(pods(), self.observed.refused.get(&name).map(String::as_str)) {
-            Some(found) if told != Some(found.message.as_str()) => self.correct(
-                BackupPhase::Scheduled,
-                found.reason.as_str(),
-                found.message,
-                Evidence::Progress,
-            ),
-            _ if pods().next().is_none() || lacks_pod(job, pods(), self.now) => Judgement::Later(self.now + ASK_AGAIN),
+            Some(found) if told != Some(found.message.as_str()) => {
+                self.correct(phase, found.reason.as_str(), found.message, Evidence::Progress)
+            }
+            _ if (phase == BackupPhase::Scheduled && pods().next().is_none()) || lacks_pod(job, pods(), self.now) => {
+                Judgement::Later(self.now + ASK_AGAIN)
+            }
             _ => Judgement::Fine,
         }
     }

@@ -421,6 +421,47 @@ fn a_refused_pod_is_told_and_asked_about_again() {
 }
 
 #[test]
+fn a_later_pod_that_is_refused_is_told_and_how_far_the_run_was_stays() {
+    let name = backup_runner::job_name("shop", fixtures::at("2026-08-21T04:00:00Z"));
+    let made = || {
+        let mut job = Job::clone(&job(json!([])));
+        job.metadata.creation_timestamp = Some(clock::time(fixtures::at("2026-08-21T04:00:00Z")));
+        Arc::new(job)
+    };
+    let told = |status: Value, pods, refused: Option<&str>| {
+        let observed = Observed {
+            records: vec![record(status)],
+            jobs: vec![made()],
+            pods,
+            refused: refused.map(|why| (name.clone(), why.to_owned())).into_iter().collect(),
+            ..Observed::default()
+        };
+        corrections(
+            "shop",
+            Some(&schedule()),
+            7200,
+            &observed,
+            fixtures::at("2026-08-21T04:05:00Z"),
+        )
+    };
+    let dumping = json!({"phase": "Dumping", "message": "dumping databases[0] orders (1 of 2)"});
+    let ended = || vec![pod(json!({"phase": "Failed"}))];
+    let again = Some(fixtures::at("2026-08-21T04:05:30Z"));
+    assert_eq!(told(dumping.clone(), ended(), None), (vec![], again));
+    let (found, _) = told(dumping.clone(), ended(), Some("Error creating: exceeded quota: q"));
+    assert_eq!(
+        (found[0].phase, found[0].reason.as_str()),
+        (BackupPhase::Dumping, "PodRefused")
+    );
+    assert_eq!(found[0].evidence, Evidence::Progress);
+    // At work: its own words stand. Behind the fence they do in any case.
+    let working = vec![pod(json!({"phase": "Running"}))];
+    assert_eq!(told(dumping, working, None), (vec![], None));
+    let uploading = json!({"phase": "Uploading", "upload": {"state": "Started"}});
+    assert_eq!(told(uploading, ended(), Some("Error creating: q")), (vec![], None));
+}
+
+#[test]
 fn what_a_deleted_policy_left_in_the_middle_has_an_end() {
     for (status, expected) in [
         (json!({"phase": "Scheduled"}), Some(BackupPhase::Missed)),

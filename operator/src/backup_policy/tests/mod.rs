@@ -39,6 +39,10 @@ impl Operator {
     }
 
     fn start_at(api: &FakeApi, now: fn() -> DateTime<Utc>) -> Self {
+        Self::start_with(api, fixtures::runner(), now)
+    }
+
+    fn start_with(api: &FakeApi, runner: Runner, now: fn() -> DateTime<Utc>) -> Self {
         let identity = Identity {
             pod: "operator-1".into(),
             uid: "operator-uid".into(),
@@ -49,7 +53,7 @@ impl Operator {
             term: 1,
         }));
         let running = runtime.clone();
-        let task = tokio::spawn(async move { run_with(&running, fixtures::runner(), now).await });
+        let task = tokio::spawn(async move { run_with(&running, runner, now).await });
         Self {
             runtime,
             _task: AbortOnDropHandle::new(task),
@@ -302,4 +306,29 @@ async fn a_policy_that_is_edited_into_a_wrong_one_stops_its_cron_job_until_it_is
     let blamed =
         |request: &crate::fake_api::Recorded| request.body.to_string().contains("was changed by somebody else");
     assert!(!api.requests().iter().any(blamed), "it was us");
+}
+
+#[tokio::test]
+async fn an_operator_without_the_runners_image_stops_what_would_run_without_a_record() {
+    let api = FakeApi::default();
+    api.create(POLICIES, policy());
+    let operator = Operator::start(&api);
+    api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
+        .await;
+    drop(operator);
+    let mut runner = fixtures::runner();
+    runner.image.clear();
+    let operator = Operator::start_with(&api, runner, fixtures::now);
+    api.until(CRON_JOB, |job| job["spec"]["suspend"] == true).await;
+    let policy = api
+        .until(POLICY, |policy| shows(policy, "Scheduled", "False", "NoRunnerImage"))
+        .await;
+    let message = condition(&policy, "Scheduled").unwrap()["message"].to_string();
+    assert!(
+        message.contains("no scheduled run starts until this is mended"),
+        "{message}"
+    );
+    drop(operator);
+    let _operator = Operator::start(&api);
+    api.until(CRON_JOB, |job| job["spec"]["suspend"] == false).await;
 }

@@ -43,7 +43,10 @@ impl Destination {
                     Err(error @ (s3::Error::Refused { .. } | s3::Error::Untrusted { .. })) => {
                         Err(Failure::Bucket(error))
                     }
-                    Err(error) => Ok((Stored::Unreadable { why: error.to_string() }, None)),
+                    Err(error) => {
+                        let (why, passing) = (error.to_string(), matches!(error, s3::Error::Call { .. }));
+                        Ok((Stored::Unreadable { why, passing }, None))
+                    }
                     Ok(found) => Ok(found),
                 }
             }

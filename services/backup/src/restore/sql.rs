@@ -149,9 +149,9 @@ impl Session {
                 .trim_end_matches('\n')
                 .to_owned());
         }
-        let said = self.complaint(&output.stderr);
-        let why = libpq::shortened(&said);
-        Err(if libpq::is_about_connecting(&said) || lost(&said) {
+        let said = libpq::line(&output.stderr);
+        let why = libpq::shortened(&self.complaint(&output.stderr));
+        Err(if libpq::is_about_connecting(&said) || libpq::is_lost(&said) {
             match libpq::connect_fault(&said) {
                 ConnectFault::Passing => Error::Unreachable { secret: secret(), why },
                 ConnectFault::Certificate | ConnectFault::Lasting => Error::Connection { secret: secret(), why },
@@ -175,16 +175,6 @@ impl Session {
             why: format!("the answer was not understood: {error}"),
         })
     }
-}
-
-fn lost(complaint: &str) -> bool {
-    [
-        "server closed the connection",
-        "terminating connection",
-        "connection to server was lost",
-    ]
-    .iter()
-    .any(|text| complaint.contains(text))
 }
 
 /// A name as SQL writes it.

@@ -6,21 +6,6 @@ use chrono::Utc;
 use valerix_crds::{BackupPhase, Upload, UploadState};
 
 impl Run {
-    pub(super) fn elsewhere(&self, upload: &Upload) -> Failure {
-        let unsaid = || "unknown".to_owned();
-        Failure::Uncertain {
-            key: upload.key.clone().unwrap_or_else(unsaid),
-            why: format!(
-                "a run that did not end was about to store it on {}, and spec.destination has changed since: set it back to have this day settled",
-                match (&upload.claim_name, &upload.bucket) {
-                    (Some(claim), _) => format!("claim {claim}"),
-                    (None, Some(bucket)) => format!("bucket {bucket}"),
-                    (None, None) => unsaid(),
-                }
-            ),
-        }
-    }
-
     pub(super) fn never_answered(&self, upload: &Upload, open: Option<&Failure>) -> Failure {
         let heard = match open {
             Some(failure) => failure.to_string(),
@@ -73,7 +58,8 @@ impl Run {
             }
             let mut next = status.clone();
             let mut message = failure.to_string();
-            if let (Failure::Deadline { .. }, Some(before)) = (failure, &status.message) {
+            // What the run had come to is the reason, where it was only ended.
+            if let (Failure::Deadline { .. } | Failure::Interrupted, Some(before)) = (failure, &status.message) {
                 message = format!("{message}; before that: {before}");
             }
             next.reason = Some(failure.category().to_owned());

@@ -43,7 +43,8 @@ pub(super) async fn structure(
         let _ = writeln!(script, "SELECT {} IS NOT NULL;", rows::table(name));
     }
     let failed = |why: String| Finding::failed(Rung::Structure, format!("{}: {why}", member.name));
-    let answers = server.ask(database, &script).await.map_err(failed)?;
+    let answers = server.ask(database, &script).await;
+    let answers = answers.map_err(|unanswered| unanswered.finding(Rung::Structure, &member.name))?;
     let missing: Vec<_> = member
         .rows
         .keys()
@@ -69,7 +70,8 @@ pub(super) async fn volume(server: &Server, database: &str, member: &Member, see
         );
     }
     let failed = |why: String| Finding::failed(Rung::Volume, format!("{}: {why}", member.name));
-    let answers = server.ask(database, &script).await.map_err(failed)?;
+    let answers = server.ask(database, &script).await;
+    let answers = answers.map_err(|unanswered| unanswered.finding(Rung::Volume, &member.name))?;
     let counts: Vec<Option<u64>> = answers.lines().map(|line| line.trim().parse().ok()).collect();
     if counts.len() != member.rows.len() {
         return Err(failed("not every table was counted".into()));
@@ -92,19 +94,21 @@ pub(super) async fn semantics(server: &Server, database: &str, query: &Verificat
         query.query
     );
     let failed = |why: String| Finding::failed(Rung::Semantics, why);
-    let named = |why: String| failed(format!("verification.queries {}: {why}", query.name));
-    let answer = server.ask(database, &script).await.map_err(named)?;
+    let label = format!("verification.queries {}", query.name);
+    let answer = server.ask(database, &script).await;
+    let answer = answer.map_err(|unanswered| unanswered.finding(Rung::Semantics, &label))?;
     match answer.trim().parse::<f64>() {
         Ok(number) if number.is_finite() => compare(query, number).map_err(failed),
         // The answer itself may be somebody's data.
-        _ => Err(named("it has no number for an answer".into())),
+        _ => Err(failed(format!("{label}: it has no number for an answer"))),
     }
 }
 
 /// Sequences and indexes.
 pub(super) async fn integrity(server: &Server, database: &str, member: &Member) -> Result<(), Finding> {
     let failed = |why: String| Finding::failed(Rung::Integrity, format!("{}: {why}", member.name));
-    let answers = server.ask(database, INTEGRITY).await.map_err(failed)?;
+    let answers = server.ask(database, INTEGRITY).await;
+    let answers = answers.map_err(|unanswered| unanswered.finding(Rung::Integrity, &member.name))?;
     let wrong: Vec<_> = answers
         .lines()
         .filter_map(|line| line.strip_suffix("|f").map(str::to_owned))

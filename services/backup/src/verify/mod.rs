@@ -13,7 +13,7 @@ use crate::{
     client::Client,
     destination::{Destination, Site, off_thread},
     failure::Failure,
-    manifest::{Encryption, Manifest},
+    manifest::{Encryption, Manifest, Member},
     record::Record,
     roles::Roles,
     sealing::{self, Keys},
@@ -209,14 +209,8 @@ impl Trial {
     /// The roles of the archive, with everything that they had: the server is nobody else's.
     async fn roles(&self, server: &Server, manifest: &Manifest, seen: &mut Seen) -> Result<(), Finding> {
         let mut roles = Roles::default();
-        for member in &manifest.databases {
-            let Some(globals) = &member.globals else {
-                seen.not_run.push(format!(
-                    "owners and grants of {}: its archive holds no roles",
-                    member.name
-                ));
-                continue;
-            };
+        seen.not_run.extend(without_roles(&manifest.databases));
+        for globals in manifest.databases.iter().filter_map(|member| member.globals.as_ref()) {
             let script = fs::read(self.folder.join(&globals.file)).map_err(|error| scratch(Rung::Restore, &error))?;
             let found = Roles::read(&String::from_utf8_lossy(&script))
                 .map_err(|why| Finding::failed(Rung::Restore, format!("{}: {why}", globals.file)))?;
@@ -369,6 +363,19 @@ impl Trial {
     }
 }
 
+/// Of whose owners and grants nothing was found out, in one line: a record holds few, and an archive many databases.
+fn without_roles(members: &[Member]) -> Option<String> {
+    let mut lacking = members.iter().filter(|member| member.globals.is_none());
+    let first = lacking.next()?;
+    Some(match lacking.count() {
+        0 => format!("owners and grants of {}: its archive holds no roles", first.name),
+        more => format!(
+            "owners and grants of {} and {more} more databases: their archive holds no roles",
+            first.name
+        ),
+    })
+}
+
 fn not_opened(error: sealing::Error) -> Finding {
     match error {
         sealing::Error::Io { .. } => Finding::inconclusive(Rung::Fetch, error.to_string()),
@@ -405,4 +412,40 @@ fn remove(folder: &Path) -> io::Result<()> {
 
 fn scratch(rung: Rung, error: &io::Error) -> Finding {
     Finding::inconclusive(rung, format!("failed to use the scratch folder: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: String) -> Member {
+        Member {
+            file: format!("{name}.dump"),
+            name,
+            sha256: String::new(),
+            bytes: 0,
+            tables: 0,
+            rows: Default::default(),
+            sealed: None,
+            globals: None,
+            server_version: "15.1".into(),
+            client_version: "15.1".into(),
+            started_at: Utc::now(),
+            duration_milliseconds: 0,
+        }
+    }
+
+    #[test]
+    fn many_databases_without_roles_are_one_line() {
+        let members: Vec<_> = (0..17).map(|index| member(format!("orders-{index}"))).collect();
+        assert_eq!(
+            without_roles(&members).as_deref(),
+            Some("owners and grants of orders-0 and 16 more databases: their archive holds no roles")
+        );
+        assert_eq!(
+            without_roles(&members[..1]).as_deref(),
+            Some("owners and grants of orders-0: its archive holds no roles")
+        );
+        assert_eq!(without_roles(&[]), None);
+    }
 }

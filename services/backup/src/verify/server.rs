@@ -20,6 +20,8 @@ const USER: &str = "valerix";
 /// How long the server may take to answer first.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 const START_PAUSE: Duration = Duration::from_millis(200);
+/// Exit code of psql where a statement of a script was refused.
+const SCRIPT_FAILED: i32 = 3;
 /// Settings of a server whose data nobody needs tomorrow.
 const SETTINGS: [&str; 14] = [
     "listen_addresses=",
@@ -37,6 +39,31 @@ const SETTINGS: [&str; 14] = [
     "jit=off",
     "logging_collector=off",
 ];
+
+/// Why a question has no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// The server has understood and refused it.
+    Refused(String),
+    /// The server was not there, or lacked time or room: that says nothing of what was asked about.
+    Unable(String),
+}
+
+impl Unanswered {
+    pub(super) fn why(self) -> String {
+        match self {
+            Self::Refused(why) | Self::Unable(why) => why,
+        }
+    }
+
+    /// What it means on a rung, of what `label` names.
+    pub(super) fn finding(self, rung: Rung, label: &str) -> Finding {
+        match self {
+            Self::Refused(why) => Finding::failed(rung, format!("{label}: {why}")),
+            Self::Unable(why) => Finding::inconclusive(rung, format!("{label}: it could not be found out: {why}")),
+        }
+    }
+}
 
 /// The running server. It is killed when this is dropped.
 pub(super) struct Server {
@@ -123,8 +150,8 @@ impl Server {
             .creation(&|_| None)
             .iter()
             .fold(String::new(), |script, statement| script + statement + ";\n");
-        let failed = |why: String| Finding::failed(Rung::Restore, format!("the roles of the archive: {why}"));
-        self.ask("postgres", &script).await.map_err(failed)?;
+        let made = self.ask("postgres", &script).await;
+        made.map_err(|unanswered| unanswered.finding(Rung::Restore, "the roles of the archive"))?;
         // All in one session, which is to go on after what is refused, and says how often that was.
         let attempts = roles.refinement().iter().fold(String::new(), |script, statement| {
             script + statement + ";\nSELECT 1 WHERE :'ERROR';\n"
@@ -132,7 +159,8 @@ impl Server {
         let refused = self
             .ask("postgres", &format!("\\set ON_ERROR_STOP 0\n{attempts}"))
             .await;
-        Ok(refused.map_err(|why| unusable(&why))?.lines().count())
+        let refused = refused.map_err(|unanswered| unusable(&unanswered.why()))?;
+        Ok(refused.lines().count())
     }
 
     /// Makes a database and restores a dump into it; without owners and grants where the archive holds no roles.
@@ -147,7 +175,7 @@ impl Server {
         let statement = format!("CREATE DATABASE {database} TEMPLATE template0 ENCODING '{encoding}'");
         self.ask("postgres", &statement)
             .await
-            .map_err(|why| unusable(&format!("failed to make a database for {label}: {why}")))?;
+            .map_err(|unanswered| unusable(&format!("failed to make a database for {label}: {}", unanswered.why())))?;
         let connection = Self::connection(&self.folder, database);
         let mut command = libpq::connected(&self.client, "pg_restore", &connection);
         // A subscription would begin to copy.
@@ -189,14 +217,14 @@ impl Server {
     }
 
     /// What a script of SQL prints, unaligned, one row a line.
-    pub(super) async fn ask(&self, database: &str, script: &str) -> Result<String, String> {
+    pub(super) async fn ask(&self, database: &str, script: &str) -> Result<String, Unanswered> {
         let connection = Self::connection(&self.folder, database);
         ask(&self.client, &connection, script, &self.folder).await
     }
 }
 
-async fn ask(client: &Client, connection: &Connection, script: &str, folder: &Path) -> Result<String, String> {
-    let failed = |error: io::Error| format!("failed to run psql: {error}");
+async fn ask(client: &Client, connection: &Connection, script: &str, folder: &Path) -> Result<String, Unanswered> {
+    let failed = |error: io::Error| Unanswered::Unable(format!("failed to run psql: {error}"));
     // A file: what is asked of thousands of tables does not fit on a command line.
     let file = folder.join("script.sql");
     fs::write(&file, script).map_err(failed)?;
@@ -216,7 +244,16 @@ async fn ask(client: &Client, connection: &Connection, script: &str, folder: &Pa
     if answer.status.success() {
         Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
     } else {
-        Err(told(&answer.stderr))
+        Err(unanswered(answer.status.code(), told(&answer.stderr)))
+    }
+}
+
+/// psql ends with 3 where the server has refused a statement, and with something else where it could not ask.
+fn unanswered(code: Option<i32>, why: String) -> Unanswered {
+    if code == Some(SCRIPT_FAILED) && !was_unable(&why) {
+        Unanswered::Refused(why)
+    } else {
+        Unanswered::Unable(why)
     }
 }
 
@@ -224,20 +261,34 @@ fn told(output: &[u8]) -> String {
     libpq::shortened(&libpq::line(output))
 }
 
+/// Whether the server, or this place, was at fault while it was asked.
+fn was_unable(complaint: &str) -> bool {
+    libpq::is_about_connecting(complaint)
+        || libpq::is_lost(complaint)
+        || [
+            "No space left on device",
+            "Input/output error",
+            "could not extend file",
+            "out of memory",
+            "could not resize shared memory segment",
+            "canceling statement due to statement timeout",
+        ]
+        .iter()
+        .any(|text| complaint.contains(text))
+}
+
 /// Whether this place lacks what the dump needs, which says nothing against the dump. A role that an archive with roles
 /// lacks would be missed in earnest, too.
 fn lacks_something(complaint: &str, has_roles: bool) -> bool {
-    [
-        "extension control file",
-        "is not available",
-        "could not access file",
-        "could not create locale",
-        "No space left on device",
-        "could not extend file",
-        "out of memory",
-    ]
-    .iter()
-    .any(|text| complaint.contains(text))
+    was_unable(complaint)
+        || [
+            "extension control file",
+            "is not available",
+            "could not access file",
+            "could not create locale",
+        ]
+        .iter()
+        .any(|text| complaint.contains(text))
         || (!has_roles && complaint.contains("role \"") && complaint.contains("does not exist"))
 }
 
@@ -248,6 +299,7 @@ fn unusable(why: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use valerix_crds::TrialRestoreState;
 
     #[test]
     fn what_this_place_lacks_is_no_fault_of_the_dump() {
@@ -256,10 +308,49 @@ mod tests {
             ("ERROR: could not open extension control file \"/x\"", true),
             ("ERROR: role \"app\" does not exist", true),
             ("ERROR: could not extend file \"base/1\": No space left on device", true),
+            ("error: server closed the connection unexpectedly", true),
             ("pg_restore: error: could not read from input file: end of file", false),
             ("ERROR: relation \"t\" does not exist", false),
         ] {
             assert_eq!(lacks_something(complaint, false), lacks, "{complaint}");
+        }
+        // As the kernel ends the server in the middle of a count, and as its disk fills.
+        let volume = |code, why: &str| unanswered(code, why.into()).finding(Rung::Volume, "orders").state;
+        for (code, why, state) in [
+            (
+                Some(3),
+                "ERROR: relation \"t\" does not exist",
+                TrialRestoreState::Failed,
+            ),
+            (
+                Some(3),
+                "ERROR: invalid page in block 0 of relation base/1/2",
+                TrialRestoreState::Failed,
+            ),
+            (
+                Some(2),
+                "server closed the connection unexpectedly: connection to server was lost",
+                TrialRestoreState::Inconclusive,
+            ),
+            (
+                Some(2),
+                "connection to server on socket \"/x/.s.PGSQL.5432\" failed: No such file or directory",
+                TrialRestoreState::Inconclusive,
+            ),
+            (
+                Some(3),
+                "ERROR: could not write to file \"base/pgsql_tmp/1\": No space left on device",
+                TrialRestoreState::Inconclusive,
+            ),
+            (
+                Some(3),
+                "ERROR: canceling statement due to statement timeout",
+                TrialRestoreState::Inconclusive,
+            ),
+            (Some(1), "out of memory", TrialRestoreState::Inconclusive),
+            (None, "", TrialRestoreState::Inconclusive),
+        ] {
+            assert_eq!(volume(code, why), state, "{why}");
         }
         assert!(!lacks_something("ERROR: role \"app\" does not exist", true));
     }

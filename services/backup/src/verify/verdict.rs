@@ -4,6 +4,11 @@ use crate::record::MAX_MESSAGE;
 use chrono::{DateTime, Utc};
 use valerix_crds::{TrialRestoreState, TrialRestoreStatus};
 
+/// The most lines that a record takes of what was not looked at. A record that is refused says nothing at all.
+const MOST_NOT_RUN: usize = 16;
+/// The longest such line. Unit: characters.
+const LONGEST_NOT_RUN: usize = 256;
+
 /// What is looked at, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rung {
@@ -82,7 +87,12 @@ pub(super) fn status(seen: &Seen, end: Result<(), Finding>, now: DateTime<Utc>) 
         rung: Some(format!("{rung:?}")),
         restore_seconds: seen.restore_seconds,
         message: Some(message.chars().take(MAX_MESSAGE).collect()),
-        not_run: seen.not_run.clone(),
+        not_run: seen
+            .not_run
+            .iter()
+            .take(MOST_NOT_RUN)
+            .map(|text| text.chars().take(LONGEST_NOT_RUN).collect())
+            .collect(),
         completed_at: Some(now),
     }
 }
@@ -148,6 +158,12 @@ mod tests {
             (TrialRestoreState::Failed, Some("Volume"))
         );
         assert_eq!(failed.message.map(|message| message.len()), Some(MAX_MESSAGE));
+        let seen_little = Seen {
+            not_run: vec!["x".repeat(300); 17],
+            ..Seen::default()
+        };
+        let lines = status(&seen_little, Ok(()), now).not_run;
+        assert_eq!((lines.len(), lines[0].len()), (MOST_NOT_RUN, LONGEST_NOT_RUN));
         let unknown = status(&seen, Err(Finding::inconclusive(Rung::Fetch, "y".into())), now);
         assert_eq!(unknown.state, TrialRestoreState::Inconclusive);
     }

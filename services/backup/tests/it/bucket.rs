@@ -294,13 +294,6 @@ async fn what_is_wrong_with_the_way_to_the_bucket_is_told_before_anything_is_dum
             20,
             "destination.s3.credentialsSecretRef: secret store, key accessKeyId",
         ),
-        (
-            "endpoint",
-            "http://127.0.0.1:1",
-            "DestinationUnreadable",
-            25,
-            "20260821",
-        ),
     ] {
         let mut bucket = Bucket::new(&database).await;
         if field == "access" {

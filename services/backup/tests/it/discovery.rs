@@ -5,6 +5,7 @@ use crate::{
     store::{ACCESS_KEY, BUCKET, Store},
 };
 use serde_json::{Value, json};
+use sqlx::Executor;
 use std::fs;
 
 const NEXT: &str = "nightly-20260822";
@@ -106,6 +107,44 @@ async fn a_new_policy_over_an_old_claim_tells_what_lies_there_and_never_removes_
     let message = retention["message"].as_str().unwrap();
     assert!(message.contains("1 of other policies are theirs and stay"), "{message}");
     assert_eq!(harness.stored(), ["20260821.tar.zst", "20260823.tar.zst"]);
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_policy_has_stored_is_nothing_to_compare_with() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("lost").await.code, Some(0));
+    lose_cluster(&mut harness);
+    let mut session = harness.connect(&database.name).await;
+    session.execute("TRUNCATE t").await.unwrap();
+    harness.put_record(NEXT, "2026-08-22");
+    harness.minutes += 24 * 60;
+    let ended = harness.run("next-day").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    // Its own is, although another's is newer.
+    session
+        .execute("INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 5000) i")
+        .await
+        .unwrap();
+    harness.put_record("nightly-20260823", "2026-08-23");
+    harness.minutes += 24 * 60;
+    assert_eq!(harness.run("full").await.code, Some(0));
+    session.execute("TRUNCATE t").await.unwrap();
+    // As the new policy of a lost cluster finds them: only the archives tell whose they are.
+    harness.api.remove("nightly-20260823");
+    let uid = std::mem::replace(&mut harness.policy_uid, "newest-uid".into());
+    harness.put_record("nightly-20260824", "2026-08-24");
+    harness.minutes += 24 * 60;
+    assert_eq!(harness.run("of-another").await.code, Some(0));
+    harness.api.remove("nightly-20260824");
+    harness.policy_uid = uid;
+    harness.put_record("nightly-20260825", "2026-08-25");
+    harness.minutes += 24 * 60;
+    let ended = harness.run("empty").await;
+    assert_eq!(ended.code, Some(23), "{}", ended.log);
+    let status = harness.api.record("nightly-20260825")["status"].clone();
+    assert_eq!(status["reason"], "DumpImplausible", "{status}");
     database.drop().await;
 }
 

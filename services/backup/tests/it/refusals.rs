@@ -3,7 +3,12 @@
 use crate::harness::{Database, Harness, RECORD, SMALL};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
-use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -272,6 +277,25 @@ async fn a_client_older_than_the_server_is_refused() {
         ],
     );
     database.drop().await;
+}
+
+/// Whichever pipe of a program is not served would stop it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_complains_at_length_is_heard_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let programs = folder.path().join("15/bin");
+    fs::create_dir_all(&programs).unwrap();
+    symlink("/usr/bin/true", programs.join("pg_dump")).unwrap();
+    let script = "#!/bin/sh\n[ \"$1\" = --list ] && exit 0\nhead -c 1048576 /dev/zero | tr '\\0' x >&2\ncat >/dev/null\necho the end >&2\nexit 1\n";
+    fs::write(programs.join("pg_restore"), script).unwrap();
+    fs::set_permissions(programs.join("pg_restore"), fs::Permissions::from_mode(0o755)).unwrap();
+    let client = valerix_backup::client::installed(folder.path()).unwrap().pop().unwrap();
+    let file = folder.path().join("orders.dump");
+    fs::write(&file, vec![0; 1 << 20]).unwrap();
+    let inspected = valerix_backup::dump::inspect("databases[0] orders", &client, &file);
+    let inspected = tokio::time::timeout(Duration::from_secs(60), inspected).await.unwrap();
+    let error = inspected.unwrap_err().to_string();
+    assert!(error.contains("exit status: 1") && error.ends_with("the end"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -55,6 +55,48 @@ async fn on_a_volume_what_the_rules_do_not_keep_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_or_is_of_a_later_day_keeps_no_place_of_a_good_archive() {
+    let database = Database::new("orders", SMALL).await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    let begin = harness.minutes;
+    // By a clock that was wrong.
+    harness.minutes = begin + 40 * 24 * 60;
+    harness.put_record("nightly-20260930", "2026-09-30");
+    assert_eq!(harness.run("wrong-clock").await.code, Some(0));
+    harness.minutes = begin;
+    harness.spec["retention"] = json!({"daily": 2, "weekly": 0, "monthly": 0, "minVerified": 1});
+    days(&mut harness, 2).await;
+    fs::write(
+        harness.destination().join("pg/shop/nightly/20260823.tar.zst"),
+        "garbage",
+    )
+    .unwrap();
+    harness.minutes += 24 * 60;
+    harness.put_record("nightly-20260824", "2026-08-24");
+    let ended = harness.run("last").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(
+        harness.stored(),
+        ["20260822", "20260823", "20260824", "20260930"].map(|day| format!("{day}.tar.zst"))
+    );
+    let retention = harness.api.record("nightly-20260824")["status"]["retention"].clone();
+    assert_eq!(
+        (&retention["removed"], &retention["healthy"]),
+        (&json!(["2026-08-21"]), &json!(false)),
+        "{retention}"
+    );
+    let message = retention["message"].as_str().unwrap();
+    for text in [
+        "1 archives removed, 2 kept",
+        "2026-08-23: ",
+        "2026-09-30: it is of a later day",
+    ] {
+        assert!(message.contains(text), "`{text}` in `{message}`");
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_bucket_only_this_policys_objects_go_and_only_once_enough_were_restored() {
     let database = Database::new("orders", SMALL).await;
     let mut harness = Harness::new(&[("orders", &database.name)]).await;

@@ -287,6 +287,38 @@ async fn what_an_earlier_day_left_open_is_settled_by_the_next_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_hinders_an_earlier_day_from_being_settled_is_on_its_record() {
+    let database = Database::new("orders", SMALL).await;
+    let harness = Harness::new(&[("orders", &database.name)]).await;
+    let folder = harness.destination().join("pg/shop/nightly");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("20260819.tar.zst"), "cut").unwrap();
+    for (day, claim) in [("19", "backups"), ("18", "earlier")] {
+        let (record, slot) = (format!("nightly-202608{day}"), format!("2026-08-{day}"));
+        harness.put_record(&record, &slot);
+        let mut open = harness.api.record(&record);
+        open["status"] = json!({"phase": "Unknown", "reason": "JobFailed", "upload": {"state": "Started", "podUID": "gone",
+            "sha256": "abc", "claimName": claim, "key": format!("pg/shop/nightly/202608{day}.tar.zst"),
+            "startedAt": "2026-08-18T00:00:01Z"}});
+        harness.api.put(open);
+    }
+    assert_eq!(harness.run("today").await.code, Some(0));
+    for (record, phase, reason, told) in [
+        ("nightly-20260819", "Failed", "ArchiveDamaged", "20260819.tar.zst"),
+        ("nightly-20260818", "Unknown", "UploadUncertain", "claim earlier"),
+    ] {
+        let status = harness.api.record(record)["status"].clone();
+        assert_eq!(
+            (&status["phase"], &status["reason"]),
+            (&json!(phase), &json!(reason)),
+            "{status}"
+        );
+        assert!(status["message"].as_str().unwrap().contains(told), "{status}");
+    }
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dump_much_smaller_than_yesterdays_is_refused() {
     let database = Database::new("orders", SMALL).await;
     let mut harness = Harness::new(&[("orders", &database.name)]).await;

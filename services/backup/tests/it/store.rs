@@ -5,8 +5,9 @@ use crate::steps::{self, Steps};
 use axum::{
     Router,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -56,6 +57,10 @@ struct Inner {
     habit: Habit,
     ignores_conditions: bool,
     lists_late: bool,
+    /// It answers nobody.
+    away: bool,
+    /// It goes away once it was sent an archive.
+    goes_away: bool,
     steps: Steps,
 }
 
@@ -70,6 +75,8 @@ impl Default for Store {
             habit: Habit::Good,
             ignores_conditions: false,
             lists_late: false,
+            away: false,
+            goes_away: false,
             steps: Steps::default(),
         })))
     }
@@ -82,6 +89,7 @@ impl Store {
             .route("/{bucket}", any(list))
             .route("/{bucket}/", any(list))
             .route("/{bucket}/{*key}", any(object))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), answering))
             .layer(axum::extract::DefaultBodyLimit::disable())
             .layer(axum::middleware::from_fn_with_state(steps, steps::passing))
             .with_state(self.clone())
@@ -111,6 +119,16 @@ impl Store {
 
     pub fn ignore_conditions(&self) {
         self.0.lock().unwrap().ignores_conditions = true;
+    }
+
+    /// As behind a proxy whose store starts again.
+    pub fn be_away(&self, away: bool) {
+        self.0.lock().unwrap().away = away;
+    }
+
+    /// The same, from the moment on at which it is sent an archive.
+    pub fn go_away_with_an_archive(&self) {
+        self.0.lock().unwrap().goes_away = true;
     }
 
     /// A listing knows nothing of what was stored since the server began.
@@ -202,6 +220,13 @@ fn checked(bucket: &str, headers: &HeaderMap) -> Result<(), Response> {
         return Err(refusal(404, "NoSuchBucket"));
     }
     Ok(())
+}
+
+async fn answering(State(store): State<Store>, request: Request, next: Next) -> Response {
+    if store.0.lock().unwrap().away {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    next.run(request).await
 }
 
 async fn list(
@@ -297,6 +322,7 @@ async fn put(store: &Store, key: String, headers: &HeaderMap, body: Bytes) -> Re
             return refusal(412, "PreconditionFailed");
         }
         if is_archive(&key) {
+            inner.away |= std::mem::take(&mut inner.goes_away);
             std::mem::replace(&mut inner.habit, Habit::Good)
         } else {
             Habit::Good

@@ -170,7 +170,7 @@ async fn what_does_not_hold_ends_the_ladder_on_its_rung() {
         &'static str,
         &'static str,
     );
-    let changes: [Row; 9] = [
+    let changes: [Row; 10] = [
         (
             "rows",
             Some(|_, manifest| manifest["databases"][0]["rows"]["public.numbered"] = 41.into()),
@@ -241,6 +241,14 @@ async fn what_does_not_hold_ends_the_ladder_on_its_rung() {
             "Failed",
             "Semantics",
             "verification.queries q",
+        ),
+        (
+            "a session that is lost",
+            None,
+            query("SELECT 41 FROM (SELECT pg_terminate_backend(pg_backend_pid())) AS gone"),
+            "Inconclusive",
+            "Semantics",
+            "verification.queries q: it could not be found out",
         ),
         (
             "time",

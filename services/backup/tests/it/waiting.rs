@@ -2,9 +2,14 @@
 
 use crate::{
     api::{Moment, Trap},
+    bucket::{Bucket, KEY},
     harness::{Database, Harness, SMALL},
+    store::Habit,
 };
+use axum::http::Method;
+use serde_json::json;
 use sqlx::Executor;
+use std::time::Duration;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -102,4 +107,132 @@ async fn progress_is_never_written_over_a_slot_that_another_pod_is_storing() {
     assert_eq!(harness.api.phases(), ["Uploading", "Completed"], "no step back");
     harness.assert_agreement();
     database.drop().await;
+}
+
+/// Waits until a pod has waited so often.
+async fn waited(harness: &Harness, uid: &str, times: usize) {
+    let log = harness.log(uid);
+    let waited = async {
+        while std::fs::read_to_string(&log).unwrap().matches("; trying again").count() < times {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waited).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_comes_back_within_the_deadline_gets_the_archive() {
+    let database = Database::new("orders", SMALL).await;
+    let mut bucket = Bucket::new(&database).await;
+    bucket.harness.spec["retention"] = json!({"daily": 1, "weekly": 0, "monthly": 0, "minVerified": 1});
+    let stranger = [("valerix-policy-uid", "stranger"), ("valerix-slot", "2026-08-20")];
+    bucket.store.put("pg/shop/nightly/20260820.tar.zst", b"x", &stranger);
+    bucket.store.be_away(true);
+    let pod = bucket.harness.pod("pod");
+    waited(&bucket.harness, "pod", 3).await;
+    // It is told while it is waited for.
+    let status = bucket.status();
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Scheduled"), &json!("DestinationUnreadable")),
+        "{status}"
+    );
+    let message = status["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("tried 3 times, trying again until job.deadline: failed to read pg/shop/nightly/20260821"),
+        "{message}"
+    );
+    bucket.store.be_away(false);
+    let ended = bucket.harness.ended(pod, "pod").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let status = bucket.status();
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Completed"), &json!("Stored"))
+    );
+    assert_eq!(bucket.store.puts(KEY), 1);
+    // What it could not tell at first is asked before anything is removed.
+    let told = status["retention"]["message"].as_str().unwrap();
+    assert!(told.contains("1 of other policies are theirs and stay"), "{told}");
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_goes_away_during_the_dump_is_waited_for_before_the_fence() {
+    let database = Database::new("orders", SMALL).await;
+    let bucket = Bucket::new(&database).await;
+    let trap = Trap::new("Verifying", Moment::After);
+    bucket.harness.api.set_trap(Some(trap.clone()));
+    let pod = bucket.harness.pod("pod");
+    trap.bitten.notified().await;
+    bucket.store.be_away(true);
+    trap.release.notify_one();
+    waited(&bucket.harness, "pod", 1).await;
+    assert_eq!(bucket.status()["upload"]["state"], "None");
+    bucket.store.be_away(false);
+    let ended = bucket.harness.ended(pod, "pod").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(bucket.harness.api.phases().last().unwrap(), "Completed");
+    bucket.assert_agreement();
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_goes_away_with_the_archive_is_asked_until_it_tells() {
+    let database = Database::new("orders", SMALL).await;
+    let bucket = Bucket::new(&database).await;
+    bucket.store.take_habit(Habit::Cut { stores: true });
+    bucket.store.go_away_with_an_archive();
+    let pod = bucket.harness.pod("pod");
+    waited(&bucket.harness, "pod", 3).await;
+    assert_eq!(bucket.status()["upload"]["state"], "Started");
+    bucket.store.be_away(false);
+    let ended = bucket.harness.ended(pod, "pod").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(bucket.store.count(&Method::PUT), 1);
+    bucket.assert_agreement();
+    assert_eq!(bucket.status()["phase"], "Completed");
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_stays_away_costs_the_day_at_the_deadline() {
+    let database = Database::new("orders", SMALL).await;
+    let mut bucket = Bucket::new(&database).await;
+    bucket.harness.spec["destination"]["s3"]["endpoint"] = "http://127.0.0.1:1".into();
+    // Room for the pauses of 2, 4 and 8 s, and not for that of 16 s.
+    bucket.harness.spec["job"] = json!({"deadline": "32s"});
+    let ended = bucket.harness.run("pod").await;
+    bucket
+        .harness
+        .assert_failed(&ended, 25, "DestinationUnreadable", &["20260821"]);
+    assert_eq!(ended.log.matches("; trying again").count(), 3, "{}", ended.log);
+    assert_eq!(bucket.store.count(&Method::PUT), 0);
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_stopped_while_it_waits_says_what_for() {
+    let harness = Harness::new(&[("orders", "orders")]).await;
+    harness.secret(0, "host", "127.0.0.1");
+    harness.secret(0, "port", "1");
+    let pod = harness.pod("pod");
+    waited(&harness, "pod", 1).await;
+    let told = async {
+        while harness.record()["status"]["reason"] != "DatabaseUnreachable" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.unwrap();
+    let status = std::process::Command::new("kill")
+        .args(["-TERM", &pod.id().unwrap().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+    let ended = harness.ended(pod, "pod").await;
+    assert_eq!(ended.code, Some(10), "{}", ended.log);
+    assert_eq!(harness.record()["status"]["reason"], "Interrupted");
+    let message = harness.message();
+    for text in ["stopped by SIGTERM", "before that: tried 1 times", "not reachable"] {
+        assert!(message.contains(text), "`{text}` in `{message}`");
+    }
 }
