@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use valerix_crds::{backup_runner, restore_runner};
 use valerix_operator::runtime::HindranceReason;
-use valerix_operator::{chaos_experiment, resilient_service, restore};
+use valerix_operator::{backup_policy, chaos_experiment, resilient_service, restore};
 
 /// The page, by its path.
 pub fn files() -> BTreeMap<PathBuf, String> {
@@ -40,6 +40,15 @@ pub fn files() -> BTreeMap<PathBuf, String> {
         "ChaosExperiment",
         "Why a run ended as it did, or does not begin.",
         chaos,
+    );
+    let policy = backup_policy::Reason::ALL
+        .iter()
+        .map(|reason| (reason.as_str(), reason.meaning().to_owned()));
+    section(
+        &mut page,
+        "BackupPolicy",
+        "Before the colon: the conditions that show it.",
+        policy,
     );
     let backup = backup_runner::REASONS
         .iter()

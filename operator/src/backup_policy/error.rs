@@ -1,5 +1,6 @@
 //! What can go wrong with one policy, and the word for it.
 
+use super::reason::Reason;
 use crate::runtime::{Category, Violation, apply, failure};
 
 /// Why a reconcile did not succeed.
@@ -83,12 +84,12 @@ impl Error {
 impl Category for Error {
     fn category(&self) -> &'static str {
         match self {
-            Self::Schedule { .. } => "InvalidSchedule",
-            Self::Invalid { .. } => "InvalidSpec",
-            Self::NoImage => "NoRunnerImage",
+            Self::Schedule { .. } => Reason::InvalidSchedule.as_str(),
+            Self::Invalid { .. } => Reason::InvalidSpec.as_str(),
+            Self::NoImage => Reason::NoRunnerImage.as_str(),
             Self::Apply { source } => source.category(),
-            Self::RecordTaken { .. } => "RecordTaken",
-            Self::JobTaken { .. } => "JobTaken",
+            Self::RecordTaken { .. } => Reason::RecordTaken.as_str(),
+            Self::JobTaken { .. } => Reason::JobTaken.as_str(),
             Self::Api { source, .. } => failure::api_category(source),
         }
     }

@@ -4,7 +4,7 @@ mod archives;
 #[cfg(test)]
 mod tests;
 
-use super::{dereference::Observed, error::Error, records::is_terminal, slot::Slot, validate::Plan};
+use super::{dereference::Observed, error::Error, reason::Reason, records::is_terminal, slot::Slot, validate::Plan};
 use crate::runtime::{
     Category, News, clock,
     conditions::{ConditionUpdate, find_condition, set_condition},
@@ -119,9 +119,9 @@ pub fn news(old: &BackupPolicyStatus, new: &BackupPolicyStatus) -> Vec<News> {
     }
     let last = find_condition(&new.conditions, LAST_BACKUP_SUCCEEDED);
     let before = find_condition(&old.conditions, LAST_BACKUP_SUCCEEDED);
-    if let Some(last) =
-        last.filter(|last| last.reason != "NoBackupYet" && before.is_none_or(|before| before.message != last.message))
-    {
+    if let Some(last) = last.filter(|last| {
+        last.reason != Reason::NoBackupYet.as_str() && before.is_none_or(|before| before.message != last.message)
+    }) {
         let reason = format!("Backup{}", last.reason);
         news.push(if last.status == "True" {
             News::good(reason, ACTION, last.message.clone())
@@ -132,7 +132,12 @@ pub fn news(old: &BackupPolicyStatus, new: &BackupPolicyStatus) -> Vec<News> {
     let trial = find_condition(&new.conditions, VERIFIED);
     let before = find_condition(&old.conditions, VERIFIED);
     if let Some(trial) = trial.filter(|trial| {
-        ["Restored", "RestoreFailed", "Inconclusive"].contains(&trial.reason.as_str())
+        [
+            Reason::Restored.as_str(),
+            Reason::RestoreFailed.as_str(),
+            Reason::Inconclusive.as_str(),
+        ]
+        .contains(&trial.reason.as_str())
             && before.is_none_or(|before| before.message != trial.message)
     }) {
         let reason = format!("Trial{}", trial.reason);
@@ -156,7 +161,7 @@ fn ready(found: &Found<'_>) -> ConditionUpdate<'static> {
         None => ConditionUpdate {
             kind: READY,
             status: ConditionStatus::True,
-            reason: "Reconciled",
+            reason: Reason::Reconciled.as_str(),
             message: "the CronJob stands and the record of the next slot is made".into(),
         },
     }
@@ -166,25 +171,25 @@ fn scheduled(found: &Found<'_>, next: Option<Slot>) -> ConditionUpdate<'static> 
     let (status, reason, message) = match (found.plan, next) {
         (None, _) => (
             ConditionStatus::False,
-            found.error.map_or("InvalidSpec", Category::category),
+            found.error.map_or(Reason::InvalidSpec.as_str(), Category::category),
             found.error.map_or_else(String::new, |error| {
                 format!("no scheduled run starts until this is mended: {error}")
             }),
         ),
         (Some(_), None) => (
             ConditionStatus::False,
-            "Suspended",
+            Reason::Suspended.as_str(),
             "spec.suspend is true: no scheduled run starts; a run by hand does (annotation resilience.valerix.io/run, a new value each time)".into(),
         ),
         // Nothing is promised that cannot start: no CronJob that would start it, or no record for it.
         (Some(plan), Some(_)) if found.error.is_some_and(|error| !found.fires(plan) || error.takes_the_record()) => (
             ConditionStatus::False,
-            found.error.map_or("NoCronJob", Category::category),
+            found.error.map_or(Reason::NoCronJob.as_str(), Category::category),
             found.error.map_or_else(String::new, ToString::to_string),
         ),
         (Some(_), Some(next)) => (
             ConditionStatus::True,
-            "NextRunKnown",
+            Reason::NextRunKnown.as_str(),
             format!("the run of {} starts at {}", next.day, next.at.format("%FT%TZ")),
         ),
     };
@@ -209,7 +214,11 @@ fn last_backup(records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
         message,
     };
     let Some((record, status)) = ended else {
-        return update(ConditionStatus::Unknown, "NoBackupYet", "no run has ended yet".into());
+        return update(
+            ConditionStatus::Unknown,
+            Reason::NoBackupYet.as_str(),
+            "no run has ended yet".into(),
+        );
     };
     let message = format!(
         "{}: {}",
@@ -217,10 +226,10 @@ fn last_backup(records: &[std::sync::Arc<Backup>]) -> ConditionUpdate<'static> {
         status.message.as_deref().unwrap_or("no message")
     );
     match status.phase {
-        BackupPhase::Completed => update(ConditionStatus::True, "Stored", message),
-        BackupPhase::Missed => update(ConditionStatus::False, "Missed", message),
-        BackupPhase::Unknown => update(ConditionStatus::Unknown, "UploadUnknown", message),
-        _ => update(ConditionStatus::False, "Failed", message),
+        BackupPhase::Completed => update(ConditionStatus::True, Reason::Stored.as_str(), message),
+        BackupPhase::Missed => update(ConditionStatus::False, Reason::Missed.as_str(), message),
+        BackupPhase::Unknown => update(ConditionStatus::Unknown, Reason::UploadUnknown.as_str(), message),
+        _ => update(ConditionStatus::False, Reason::Failed.as_str(), message),
     }
 }
 
@@ -262,15 +271,18 @@ fn stale(
     let is_stale = now > stale_at;
     let (reason, message) = match (is_stale, last_success) {
         (true, Some(success)) => (
-            "Overdue",
+            Reason::Overdue.as_str(),
             format!("the newest archive is of {}: more than 26 h old", success.slot),
         ),
         (true, None) => (
-            "NeverStored",
+            Reason::NeverStored.as_str(),
             "no archive was stored in the 26 h since the policy was made".into(),
         ),
-        (false, Some(success)) => ("Fresh", format!("the newest archive is of {}", success.slot)),
-        (false, None) => ("New", "no archive is expected yet".into()),
+        (false, Some(success)) => (
+            Reason::Fresh.as_str(),
+            format!("the newest archive is of {}", success.slot),
+        ),
+        (false, None) => (Reason::New.as_str(), "no archive is expected yet".into()),
     };
     let status = if is_stale {
         ConditionStatus::True

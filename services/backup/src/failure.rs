@@ -224,10 +224,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use valerix_crds::backup_runner::FINAL_EXIT_CODES;
+    use valerix_crds::backup_runner::{FINAL_EXIT_CODES, REASONS};
 
     #[test]
-    fn a_record_ends_exactly_where_the_job_does() {
+    fn a_record_ends_exactly_where_the_job_does_and_its_reason_is_documented() {
         let io = || std::io::Error::other("x");
         let failures = [
             Failure::Secrets(vec![]),
@@ -303,6 +303,8 @@ mod tests {
                 "{}",
                 failure.category()
             );
+            let documented = REASONS.iter().any(|(word, _)| *word == failure.category());
+            assert!(documented, "{} is in no table", failure.category());
             assert_ne!(failure.exit_code(), 0);
         }
     }

@@ -1,5 +1,6 @@
 //! What the records tell of the archives themselves: restored on trial, removed in time, written under a condition. Pure.
 
+use super::super::reason::Reason;
 use crate::runtime::conditions::ConditionUpdate;
 use std::sync::Arc;
 use valerix_crds::{
@@ -29,10 +30,10 @@ pub fn verified(policy: &BackupPolicy, records: &[Arc<Backup>]) -> ConditionUpda
         let off = verification.is_none_or(|verification| verification.restore == TrialRestore::Off);
         return if off {
             let message = "no archive is restored on trial: set spec.verification.restore";
-            update(ConditionStatus::Unknown, "NotConfigured", message.into())
+            update(ConditionStatus::Unknown, Reason::NotConfigured.as_str(), message.into())
         } else {
             let message = "no trial restore has ended yet";
-            update(ConditionStatus::Unknown, "NotRestored", message.into())
+            update(ConditionStatus::Unknown, Reason::NotRestored.as_str(), message.into())
         };
     };
     let message = format!(
@@ -41,10 +42,10 @@ pub fn verified(policy: &BackupPolicy, records: &[Arc<Backup>]) -> ConditionUpda
         trial.message.as_deref().unwrap_or("no message")
     );
     match trial.state {
-        TrialRestoreState::Restored => update(ConditionStatus::True, "Restored", message),
-        TrialRestoreState::Failed => update(ConditionStatus::False, "RestoreFailed", message),
+        TrialRestoreState::Restored => update(ConditionStatus::True, Reason::Restored.as_str(), message),
+        TrialRestoreState::Failed => update(ConditionStatus::False, Reason::RestoreFailed.as_str(), message),
         TrialRestoreState::Running | TrialRestoreState::Inconclusive => {
-            update(ConditionStatus::Unknown, "Inconclusive", message)
+            update(ConditionStatus::Unknown, Reason::Inconclusive.as_str(), message)
         }
     }
 }
@@ -58,7 +59,7 @@ pub fn retention_healthy(records: &[Arc<Backup>]) -> ConditionUpdate<'static> {
     let (status, reason, message) = match looked {
         None => (
             ConditionStatus::Unknown,
-            "NotYet",
+            Reason::NotYet.as_str(),
             "no run has looked at old archives yet: it does once it has stored one".into(),
         ),
         Some((record, retention)) => (
@@ -67,7 +68,11 @@ pub fn retention_healthy(records: &[Arc<Backup>]) -> ConditionUpdate<'static> {
             } else {
                 ConditionStatus::False
             },
-            if retention.healthy { "Applied" } else { "NotApplied" },
+            if retention.healthy {
+                Reason::Applied.as_str()
+            } else {
+                Reason::NotApplied.as_str()
+            },
             format!("{}: {}", record.spec.slot, retention.message),
         ),
     };
@@ -90,19 +95,19 @@ pub fn conditional_writes(destination: &S3Destination, records: &[Arc<Backup>]) 
     let (status, reason, message) = match seen {
         Some(ConditionalWrites::Enforced) => (
             ConditionStatus::True,
-            "Enforced",
+            Reason::Enforced.as_str(),
             format!("the store of bucket {bucket} has refused to overwrite"),
         ),
         Some(ConditionalWrites::Ignored) => (
             ConditionStatus::False,
-            "Ignored",
+            Reason::Ignored.as_str(),
             format!(
                 "the store of bucket {bucket} does not obey If-None-Match: only the record keeps two pods from storing one day twice"
             ),
         ),
         Some(ConditionalWrites::Unknown) | None => (
             ConditionStatus::Unknown,
-            "NotAsked",
+            Reason::NotAsked.as_str(),
             format!("no run has seen what the store of bucket {bucket} makes of If-None-Match"),
         ),
     };
