@@ -22,7 +22,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use valerix_crds::ResilientService;
-use valerix_policy::{CircuitBreakerReport, FaultReport, PolicySource, Report};
+use valerix_policy::{CircuitBreakerReport, FaultReport, OverrideState, PolicySource, Report};
 
 /// How long after that its head must be there.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -200,7 +200,7 @@ impl Pursuit {
                 }
                 Ok(PodAnswer::Unchanged) => {
                     retry = RETRY;
-                    if self.follower.reports.unchanged(&self.uid, Utc::now()) {
+                    if self.note(|reports| reports.unchanged(&self.uid, Utc::now())) {
                         self.trigger();
                     }
                     if asked.elapsed() < Duration::from_millis(500) {
@@ -210,8 +210,7 @@ impl Pursuit {
                 Err(error) => {
                     // The next answer is to come at once, and to be looked at.
                     since = None;
-                    let first = self.follower.reports.failed(&self.uid, &error.to_string(), Utc::now());
-                    if first {
+                    if self.note(|reports| reports.failed(&self.uid, &error.to_string(), Utc::now())) {
                         tracing::info!(
                             namespace = self.namespace,
                             service = self.service,
@@ -284,17 +283,16 @@ impl Pursuit {
             report,
             received_at: Utc::now(),
         };
-        // Under the lock: a pod that is not followed any more must not come back into the store.
-        let followed = self.follower.lock();
-        let key = (self.namespace.clone(), self.service.clone());
-        if followed
-            .get(&key)
-            .is_some_and(|service| service.pods.contains_key(&self.uid))
-        {
-            self.follower.reports.put(&self.uid, report);
-        }
-        drop(followed);
+        self.note(|reports| reports.put(&self.uid, report));
         self.trigger();
+    }
+
+    /// Under the lock: a pod that is not followed any more must not come back into the store.
+    fn note<T: Default>(&self, note: impl FnOnce(&ReportStore) -> T) -> T {
+        let followed = self.follower.lock();
+        let service = followed.get(&(self.namespace.clone(), self.service.clone()));
+        let is_followed = service.is_some_and(|service| service.pods.contains_key(&self.uid));
+        is_followed.then(|| note(&self.follower.reports)).unwrap_or_default()
     }
 
     fn trigger(&self) {
@@ -308,6 +306,7 @@ fn parse(body: &[u8]) -> Result<Report, serde_json::Error> {
     let mut value: Value = serde_json::from_slice(body)?;
     if let Some(report) = value.as_object_mut() {
         report.remove("limits");
+        without_new_overrides(report.get_mut("circuitBreakers"));
         retain_readable::<CircuitBreakerReport>(report.get_mut("circuitBreakers"));
         retain_readable::<FaultReport>(report.get_mut("faults"));
     }
@@ -319,6 +318,19 @@ fn parse(body: &[u8]) -> Result<Report, serde_json::Error> {
         policy.remove("source");
     }
     Report::deserialize(value)
+}
+
+/// The state of a circuit is that which callers meet, whatever holds it there.
+fn without_new_overrides(list: Option<&mut Value>) {
+    for entry in list.and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(circuit) = entry.as_object_mut() else { continue };
+        if circuit
+            .get("override")
+            .is_some_and(|known| OverrideState::deserialize(known).is_err())
+        {
+            circuit.remove("override");
+        }
+    }
 }
 
 fn retain_readable<T: DeserializeOwned>(list: Option<&mut Value>) {

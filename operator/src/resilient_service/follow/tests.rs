@@ -389,14 +389,21 @@ async fn a_pod_is_asked_anew_when_something_changes_in_it_by_the_clock_alone() {
 fn a_report_of_a_newer_library_counts_without_what_nobody_here_knows() {
     let mut newer = report("a", "1");
     newer["policy"]["source"] = json!("Remote");
-    newer["circuitBreakers"] = json!([{"target": "b", "state": "Closed"}, {"target": "c", "state": "Isolated"}]);
+    newer["circuitBreakers"] = json!([
+        {"target": "b", "state": "Closed"}, {"target": "c", "state": "Isolated"},
+        {"target": "d", "state": "Open", "override": "ForcedSlow"}
+    ]);
     newer["limits"] = json!([{"name": "b", "kind": "Tokens", "limit": 1}]);
     newer["faults"] = json!([
         {"run": "r", "type": "Latency", "state": "Paused"}, {"run": "r", "type": "Latency", "state": "Active"}
     ]);
     let read = parse(newer.to_string().as_bytes()).unwrap();
     assert_eq!(read.policy.hash.as_deref(), Some("1"));
-    assert_eq!(read.circuit_breakers.len(), 1);
+    let circuits = read.circuit_breakers.iter();
+    let states: Vec<_> = circuits
+        .map(|circuit| (circuit.target.as_str(), circuit.state.as_str()))
+        .collect();
+    assert_eq!(states, [("b", "Closed"), ("d", "Open")], "whatever holds it open");
     assert_eq!((read.limits.len(), read.faults.len()), (0, 1));
     assert!(parse(b"{}").is_err());
 }
