@@ -41,6 +41,8 @@ const LATER: TimeDelta = TimeDelta::seconds(1);
 /// Namespace and name of a ResilientService.
 type ServiceKey = (String, String);
 
+type Moments = Arc<Mutex<Vec<DateTime<Utc>>>>;
+
 /// Follows every ready pod of every service.
 #[derive(Clone)]
 pub struct Follower {
@@ -55,7 +57,7 @@ pub struct Follower {
 struct FollowedService {
     pods: HashMap<String, Followed>,
     /// When something changes in the pods by the clock alone.
-    change_at: Arc<Mutex<Option<DateTime<Utc>>>>,
+    changes_at: Moments,
 }
 
 struct Followed {
@@ -111,15 +113,15 @@ impl Follower {
         })
     }
 
-    /// Follows exactly these pods of one service from now on; none if `port` is absent. At `change_at` something changes
-    /// in them by the clock alone, which they do not tell: they are asked anew then.
+    /// Follows exactly these pods of one service from now on; none if `port` is absent. At each of `changes_at` something
+    /// changes in them by the clock alone, which they do not tell: they are asked anew then.
     pub fn follow(
         &self,
         namespace: &str,
         service: &str,
         pods: &BTreeMap<String, ReadyPod>,
         port: Option<u16>,
-        change_at: Option<DateTime<Utc>>,
+        changes_at: Vec<DateTime<Utc>>,
     ) {
         let key = (namespace.to_owned(), service.to_owned());
         let wanted: BTreeMap<&str, (&ReadyPod, SocketAddr)> = port
@@ -131,7 +133,7 @@ impl Follower {
             .collect();
         let mut all = self.lock();
         let service = all.entry(key.clone()).or_default();
-        *service.change_at.lock().unwrap_or_else(PoisonError::into_inner) = change_at;
+        *service.changes_at.lock().unwrap_or_else(PoisonError::into_inner) = changes_at;
         let followed = &mut service.pods;
         followed.retain(|uid, current| {
             let keep = wanted
@@ -151,7 +153,7 @@ impl Follower {
                     pod: pod.name.clone(),
                     uid: uid.to_owned(),
                     address,
-                    change_at: service.change_at.clone(),
+                    changes_at: service.changes_at.clone(),
                 };
                 Followed {
                     address,
@@ -177,18 +179,21 @@ struct Pursuit {
     pod: String,
     uid: String,
     address: SocketAddr,
-    change_at: Arc<Mutex<Option<DateTime<Utc>>>>,
+    changes_at: Moments,
 }
 
 impl Pursuit {
     async fn run(self) {
         let mut since: Option<String> = None;
         let mut retry = RETRY;
+        // How far the pod's clock, by which all this happens, is behind ours.
+        let mut late = TimeDelta::zero();
         loop {
             let asked = Instant::now();
-            match self.ask(since.as_deref()).await {
+            match self.ask(since.as_deref(), late).await {
                 Ok(PodAnswer::Changed(report, etag)) => {
                     retry = RETRY;
+                    late = (Utc::now() - report.now).max(TimeDelta::zero());
                     let news = since.as_ref() != Some(&etag);
                     since = Some(etag);
                     self.received(*report);
@@ -227,18 +232,20 @@ impl Pursuit {
         }
     }
 
-    /// How long the pod may hold its answer back.
-    fn wait(&self) -> Duration {
-        let change_at = *self.change_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = change_at.and_then(|at| (at + LATER - Utc::now()).to_std().ok());
-        until.map_or(self.follower.wait, |until| until.min(self.follower.wait))
+    /// How long a pod whose clock is `late` may hold its answer back.
+    fn wait(&self, late: TimeDelta) -> Duration {
+        let now = Utc::now();
+        let changes_at = self.changes_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |at: &DateTime<Utc>| (*at - now + late + LATER).to_std().ok();
+        let first = changes_at.iter().filter_map(left).min();
+        first.map_or(self.follower.wait, |left| left.min(self.follower.wait))
     }
 
-    async fn ask(&self, since: Option<&str>) -> Result<PodAnswer, Error> {
+    async fn ask(&self, since: Option<&str>, late: TimeDelta) -> Result<PodAnswer, Error> {
         let mut request = self.follower.http.get(format!("http://{}/resilience", self.address));
         let mut patience = HEAD_TIMEOUT;
         if let Some(etag) = since {
-            let wait = self.wait();
+            let wait = self.wait(late);
             let (seconds, milliseconds) = (wait.as_secs(), wait.subsec_millis());
             let text = if milliseconds == 0 {
                 format!("{seconds}s")

@@ -145,9 +145,9 @@ impl Controller {
     fn follow(&self, service: &ResilientService, observed: &Observed) {
         let port = report_port(&service.spec).and_then(|port| u16::try_from(port).ok());
         let namespace = service.namespace().unwrap_or_default();
-        let change_at = next_override_end(service, Utc::now());
+        let changes_at = override_ends(service, Utc::now()).collect();
         self.follower
-            .follow(&namespace, &service.name_any(), &observed.ready_pods, port, change_at);
+            .follow(&namespace, &service.name_any(), &observed.ready_pods, port, changes_at);
     }
 
     /// Side effect: the children, unless the service is paused or cannot be built.
@@ -241,7 +241,9 @@ impl Controller {
         let judged = status(service, observed, work, remembered, now);
         looks.within(judged.look_again);
         // What is over then is told.
-        let end = next_override_end(service, now).and_then(|end| (end - now).to_std().ok());
+        let end = override_ends(service, now)
+            .min()
+            .and_then(|end| (end - now).to_std().ok());
         looks.within(end.map(|end| end.min(LONGEST_LOOK)));
         let old = service.status.clone().unwrap_or_default();
         if old == judged.status {
@@ -327,7 +329,8 @@ impl Controller {
 
     /// Side effect: memory only.
     fn forget(&self, namespace: &str, name: &str) {
-        self.follower.follow(namespace, name, &Default::default(), None, None);
+        self.follower
+            .follow(namespace, name, &Default::default(), None, Vec::new());
         if let Some(uid) = self.memory.forget(namespace, name) {
             self.publisher.forget(&uid);
             self.applier.forget(&uid);
@@ -361,8 +364,8 @@ impl Looks {
     }
 }
 
-/// When the next override of a circuit ends by itself.
-fn next_override_end(service: &ResilientService, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// When overrides of circuits that are still to end do so by themselves.
+fn override_ends(service: &ResilientService, now: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
     let targets = service
         .spec
         .resilience
@@ -371,6 +374,5 @@ fn next_override_end(service: &ResilientService, now: DateTime<Utc>) -> Option<D
     targets
         .filter_map(|target| target.manual_override.as_ref())
         .map(|by_hand| by_hand.until)
-        .filter(|until| *until > now)
-        .min()
+        .filter(move |until| *until > now)
 }
