@@ -24,10 +24,13 @@ pub fn merge(live: &Value, mine: &Value, body: &Value, others: &[&Value]) -> Val
         (Value::Object(old), Value::Object(new)) => {
             let mut merged = old.clone();
             if let Value::Object(mine) = mine {
-                for key in mine.keys().filter(|key| !new.contains_key(*key)) {
-                    if !others.iter().any(|other| other.get(key).is_some()) {
-                        merged.remove(key);
-                    }
+                for (key, mine) in mine.iter().filter(|(key, _)| !new.contains_key(*key)) {
+                    let is_of_others = others.iter().any(|other| other.get(key).is_some());
+                    match old.get(key).and_then(|old| without(old, mine)) {
+                        Some(left) if !is_of_others => merged.insert(key.clone(), left),
+                        None if !is_of_others => merged.remove(key),
+                        _ => None,
+                    };
                 }
             }
             for (key, value) in new {
@@ -44,6 +47,19 @@ pub fn merge(live: &Value, mine: &Value, body: &Value, others: &[&Value]) -> Val
         (Value::Array(old), Value::Array(new)) => merge_lists(old, mine, new),
         (_, body) => body.clone(),
     }
+}
+
+/// What is left of a field that a manager stops applying: in a map, what it never had. None if that is nothing.
+fn without(live: &Value, mine: &Value) -> Option<Value> {
+    let (Value::Object(live), Value::Object(mine)) = (live, mine) else {
+        return None;
+    };
+    let left = live.iter().filter_map(|(key, value)| match mine.get(key) {
+        None => Some((key.clone(), value.clone())),
+        Some(mine) => Some((key.clone(), without(value, mine)?)),
+    });
+    let left: serde_json::Map<String, Value> = left.collect();
+    (!left.is_empty()).then_some(Value::Object(left))
 }
 
 fn merge_lists(old: &[Value], mine: &Value, new: &[Value]) -> Value {

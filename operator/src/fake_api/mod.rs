@@ -121,6 +121,22 @@ impl FakeApi {
         Client::new(service, "default")
     }
 
+    /// The same for a client that gives up on whatever stays open: its watches break before they tell anything.
+    pub fn impatient_client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move {
+                let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+                if is_watch {
+                    return Err("timed out".into());
+                }
+                api.answer(request).await
+            }
+        });
+        Client::new(service, "default")
+    }
+
     /// From now on asks `judge` about every request.
     pub fn inject(&self, judge: impl FnMut(&Recorded) -> Option<Fault> + Send + 'static) {
         self.lock().judge = Box::new(judge);

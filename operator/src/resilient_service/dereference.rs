@@ -2,6 +2,7 @@
 
 use super::{
     reports::{Contact, PodReport, ReportStore},
+    rollout::Rollout,
     service_monitor::ServiceMonitor,
     stores::Stores,
     validate::{GuardPlan, fewest_replicas},
@@ -20,7 +21,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::ResourceExt;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 use valerix_crds::{
     ResilientService,
     names::{FAULTS_KEY, GUARD_LABEL, POLICY_KEY, RUNTIME_KEY, pods_service},
@@ -91,6 +96,12 @@ impl ReadyPod {
         (!self.is_unreachable(now)).then_some(&report.report)
     }
 
+    /// Whether its newest answer shows other faults than these.
+    pub fn shows_other_faults(&self, live: &DocumentHashes) -> bool {
+        let report = self.report.as_ref().map(|report| &report.report);
+        report.is_some_and(|report| report.faults_hash != live.faults)
+    }
+
     /// Whether it has reported and has failed to answer for too long since.
     pub fn is_unreachable(&self, now: DateTime<Utc>) -> bool {
         self.report.is_some() && self.contact.is_unreachable(now)
@@ -106,10 +117,10 @@ pub fn named<'a, K: ResourceExt>(objects: &'a [Arc<K>], name: &str) -> Option<&'
 }
 
 impl Observed {
-    /// Whether a ready pod does not say that it runs the policy with this hash.
-    pub fn awaits(&self, hash: &str, now: DateTime<Utc>) -> bool {
+    /// Whether a ready pod that stays does not say that it runs the policy with this hash.
+    pub fn awaits(&self, hash: &str, rollout: &Rollout, now: DateTime<Utc>) -> bool {
         let runs = |pod: &ReadyPod| pod.evidence(now).and_then(|report| report.policy.hash.as_deref()) == Some(hash);
-        !self.ready_pods.values().all(runs)
+        !self.ready_pods.values().all(|pod| rollout.replaces(pod) || runs(pod))
     }
 
     /// Whether a ready pod has neither answered nor failed to answer yet.
@@ -139,13 +150,33 @@ impl Observed {
         let Some(shape) = guard.map(GuardPlan::shape) else {
             return false;
         };
+        self.standing_pods()
+            .any(|pod| pod.labels().get(GUARD_LABEL) != Some(&shape))
+    }
+
+    /// The numbers at which the pods that stand have each named port: more than one while another number, or a guard,
+    /// rolls out.
+    pub fn standing_ports(&self) -> BTreeMap<String, BTreeSet<i32>> {
+        let mut numbers: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+        let containers = self
+            .standing_pods()
+            .filter_map(|pod| pod.spec.as_ref())
+            .flat_map(|spec| &spec.containers);
+        for port in containers.flat_map(|container| container.ports.iter().flatten()) {
+            if let Some(name) = &port.name {
+                numbers.entry(name.clone()).or_default().insert(port.container_port);
+            }
+        }
+        numbers
+    }
+
+    /// Every pod that has not run to its end.
+    fn standing_pods(&self) -> impl Iterator<Item = &Pod> {
         let is_over = |pod: &Pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             matches!(phase, Some("Failed" | "Succeeded"))
         };
-        self.pods
-            .iter()
-            .any(|pod| !is_over(pod) && pod.labels().get(GUARD_LABEL) != Some(&shape))
+        self.pods.iter().map(|pod| &**pod).filter(move |pod| !is_over(pod))
     }
 
     /// How the Deployment of this name selects its pods, if it stands.

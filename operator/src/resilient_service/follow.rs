@@ -22,7 +22,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use valerix_crds::ResilientService;
-use valerix_policy::{CircuitBreakerReport, FaultReport, PolicySource, Report};
+use valerix_policy::{CircuitBreakerReport, FaultReport, OverrideState, PolicySource, Report};
 
 /// How long after that its head must be there.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,6 +41,8 @@ const LATER: TimeDelta = TimeDelta::seconds(1);
 /// Namespace and name of a ResilientService.
 type ServiceKey = (String, String);
 
+type Moments = Arc<Mutex<Vec<DateTime<Utc>>>>;
+
 /// Follows every ready pod of every service.
 #[derive(Clone)]
 pub struct Follower {
@@ -55,7 +57,7 @@ pub struct Follower {
 struct FollowedService {
     pods: HashMap<String, Followed>,
     /// When something changes in the pods by the clock alone.
-    change_at: Arc<Mutex<Option<DateTime<Utc>>>>,
+    changes_at: Moments,
 }
 
 struct Followed {
@@ -111,15 +113,15 @@ impl Follower {
         })
     }
 
-    /// Follows exactly these pods of one service from now on; none if `port` is absent. At `change_at` something changes
-    /// in them by the clock alone, which they do not tell: they are asked anew then.
+    /// Follows exactly these pods of one service from now on; none if `port` is absent. At each of `changes_at` something
+    /// changes in them by the clock alone, which they do not tell: they are asked anew then.
     pub fn follow(
         &self,
         namespace: &str,
         service: &str,
         pods: &BTreeMap<String, ReadyPod>,
         port: Option<u16>,
-        change_at: Option<DateTime<Utc>>,
+        changes_at: Vec<DateTime<Utc>>,
     ) {
         let key = (namespace.to_owned(), service.to_owned());
         let wanted: BTreeMap<&str, (&ReadyPod, SocketAddr)> = port
@@ -131,7 +133,7 @@ impl Follower {
             .collect();
         let mut all = self.lock();
         let service = all.entry(key.clone()).or_default();
-        *service.change_at.lock().unwrap_or_else(PoisonError::into_inner) = change_at;
+        *service.changes_at.lock().unwrap_or_else(PoisonError::into_inner) = changes_at;
         let followed = &mut service.pods;
         followed.retain(|uid, current| {
             let keep = wanted
@@ -151,7 +153,7 @@ impl Follower {
                     pod: pod.name.clone(),
                     uid: uid.to_owned(),
                     address,
-                    change_at: service.change_at.clone(),
+                    changes_at: service.changes_at.clone(),
                 };
                 Followed {
                     address,
@@ -177,18 +179,21 @@ struct Pursuit {
     pod: String,
     uid: String,
     address: SocketAddr,
-    change_at: Arc<Mutex<Option<DateTime<Utc>>>>,
+    changes_at: Moments,
 }
 
 impl Pursuit {
     async fn run(self) {
         let mut since: Option<String> = None;
         let mut retry = RETRY;
+        // How far the pod's clock, by which all this happens, is behind ours.
+        let mut late = TimeDelta::zero();
         loop {
             let asked = Instant::now();
-            match self.ask(since.as_deref()).await {
+            match self.ask(since.as_deref(), late).await {
                 Ok(PodAnswer::Changed(report, etag)) => {
                     retry = RETRY;
+                    late = (Utc::now() - report.now).max(TimeDelta::zero());
                     let news = since.as_ref() != Some(&etag);
                     since = Some(etag);
                     self.received(*report);
@@ -200,7 +205,7 @@ impl Pursuit {
                 }
                 Ok(PodAnswer::Unchanged) => {
                     retry = RETRY;
-                    if self.follower.reports.unchanged(&self.uid, Utc::now()) {
+                    if self.note(|reports| reports.unchanged(&self.uid, Utc::now())) {
                         self.trigger();
                     }
                     if asked.elapsed() < Duration::from_millis(500) {
@@ -210,8 +215,7 @@ impl Pursuit {
                 Err(error) => {
                     // The next answer is to come at once, and to be looked at.
                     since = None;
-                    let first = self.follower.reports.failed(&self.uid, &error.to_string(), Utc::now());
-                    if first {
+                    if self.note(|reports| reports.failed(&self.uid, &error.to_string(), Utc::now())) {
                         tracing::info!(
                             namespace = self.namespace,
                             service = self.service,
@@ -228,18 +232,20 @@ impl Pursuit {
         }
     }
 
-    /// How long the pod may hold its answer back.
-    fn wait(&self) -> Duration {
-        let change_at = *self.change_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = change_at.and_then(|at| (at + LATER - Utc::now()).to_std().ok());
-        until.map_or(self.follower.wait, |until| until.min(self.follower.wait))
+    /// How long a pod whose clock is `late` may hold its answer back.
+    fn wait(&self, late: TimeDelta) -> Duration {
+        let now = Utc::now();
+        let changes_at = self.changes_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |at: &DateTime<Utc>| (*at - now + late + LATER).to_std().ok();
+        let first = changes_at.iter().filter_map(left).min();
+        first.map_or(self.follower.wait, |left| left.min(self.follower.wait))
     }
 
-    async fn ask(&self, since: Option<&str>) -> Result<PodAnswer, Error> {
+    async fn ask(&self, since: Option<&str>, late: TimeDelta) -> Result<PodAnswer, Error> {
         let mut request = self.follower.http.get(format!("http://{}/resilience", self.address));
         let mut patience = HEAD_TIMEOUT;
         if let Some(etag) = since {
-            let wait = self.wait();
+            let wait = self.wait(late);
             let (seconds, milliseconds) = (wait.as_secs(), wait.subsec_millis());
             let text = if milliseconds == 0 {
                 format!("{seconds}s")
@@ -284,17 +290,16 @@ impl Pursuit {
             report,
             received_at: Utc::now(),
         };
-        // Under the lock: a pod that is not followed any more must not come back into the store.
-        let followed = self.follower.lock();
-        let key = (self.namespace.clone(), self.service.clone());
-        if followed
-            .get(&key)
-            .is_some_and(|service| service.pods.contains_key(&self.uid))
-        {
-            self.follower.reports.put(&self.uid, report);
-        }
-        drop(followed);
+        self.note(|reports| reports.put(&self.uid, report));
         self.trigger();
+    }
+
+    /// Under the lock: a pod that is not followed any more must not come back into the store.
+    fn note<T: Default>(&self, note: impl FnOnce(&ReportStore) -> T) -> T {
+        let followed = self.follower.lock();
+        let service = followed.get(&(self.namespace.clone(), self.service.clone()));
+        let is_followed = service.is_some_and(|service| service.pods.contains_key(&self.uid));
+        is_followed.then(|| note(&self.follower.reports)).unwrap_or_default()
     }
 
     fn trigger(&self) {
@@ -308,6 +313,7 @@ fn parse(body: &[u8]) -> Result<Report, serde_json::Error> {
     let mut value: Value = serde_json::from_slice(body)?;
     if let Some(report) = value.as_object_mut() {
         report.remove("limits");
+        without_new_overrides(report.get_mut("circuitBreakers"));
         retain_readable::<CircuitBreakerReport>(report.get_mut("circuitBreakers"));
         retain_readable::<FaultReport>(report.get_mut("faults"));
     }
@@ -319,6 +325,19 @@ fn parse(body: &[u8]) -> Result<Report, serde_json::Error> {
         policy.remove("source");
     }
     Report::deserialize(value)
+}
+
+/// The state of a circuit is that which callers meet, whatever holds it there.
+fn without_new_overrides(list: Option<&mut Value>) {
+    for entry in list.and_then(Value::as_array_mut).into_iter().flatten() {
+        let Some(circuit) = entry.as_object_mut() else { continue };
+        if circuit
+            .get("override")
+            .is_some_and(|known| OverrideState::deserialize(known).is_err())
+        {
+            circuit.remove("override");
+        }
+    }
 }
 
 fn retain_readable<T: DeserializeOwned>(list: Option<&mut Value>) {

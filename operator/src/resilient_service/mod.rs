@@ -31,7 +31,7 @@ pub use validate::{DEFAULT_REPORT_PORT, inbound_ports, is_guarded, report_port};
 use crate::{
     Context,
     runtime::{
-        Events, Failed, News, Options, Publisher, Violations,
+        Category, Events, Failed, News, Options, Publisher, Violations,
         apply::{Applied, Applier},
         controller,
         publish::Precondition,
@@ -56,6 +56,8 @@ pub use validate::violations;
 
 /// Name in metrics, logs and events.
 const CONTROLLER: &str = "resilient-service";
+/// Nothing tells that a stranger has gone, so a name that is taken is looked at this often.
+const TAKEN_NAME_LOOK: Duration = Duration::from_secs(30);
 /// No timer runs for longer: what is years ahead is looked at once a day.
 const LONGEST_LOOK: Duration = Duration::from_secs(86_400);
 
@@ -117,13 +119,16 @@ impl Controller {
         let mut looks = Looks::default();
         observed.unmounted = self.mounts(&service, &observed, &mut looks).await;
         let work = self.work(&service, &observed, &mut looks).await;
-        if !matches!(work, Work::Paused) {
-            self.nudge(&service, &observed, &mut looks);
-        }
+        self.nudge(&service, &observed, &work, &mut looks);
         let published = self.publish(&service, &observed, &work, &mut looks).await;
         let error = match (published, work) {
             (Err(error), _) => Some(error),
-            (Ok(()), Work::Applied { applied, .. }) => applied.into_error().map(|source| Error::Apply { source }),
+            (Ok(()), Work::Applied { applied, .. }) => {
+                let error = applied.into_error();
+                let is_taken = error.as_ref().is_some_and(|error| error.category() == "NotOwned");
+                looks.within(is_taken.then_some(TAKEN_NAME_LOOK));
+                error.map(|source| Error::Apply { source })
+            }
             (Ok(()), Work::Invalid(violations)) => Some(Error::Invalid { violations }),
             (Ok(()), Work::Paused) => None,
         };
@@ -140,9 +145,9 @@ impl Controller {
     fn follow(&self, service: &ResilientService, observed: &Observed) {
         let port = report_port(&service.spec).and_then(|port| u16::try_from(port).ok());
         let namespace = service.namespace().unwrap_or_default();
-        let change_at = next_override_end(service, Utc::now());
+        let changes_at = override_ends(service, Utc::now()).collect();
         self.follower
-            .follow(&namespace, &service.name_any(), &observed.ready_pods, port, change_at);
+            .follow(&namespace, &service.name_any(), &observed.ready_pods, port, changes_at);
     }
 
     /// Side effect: the children, unless the service is paused or cannot be built.
@@ -163,6 +168,7 @@ impl Controller {
             return Work::Paused;
         }
         plan.has_pods_of_another_shape = observed.has_pods_of_another_shape(plan.guard.as_ref());
+        plan.standing_ports = observed.standing_ports();
         plan.selector = observed.standing_selector(&plan.name);
         plan.knows_monitors = self.ctx.stores.service_monitors.is_served();
         plan.replicas = observed.asked_replicas(service);
@@ -191,18 +197,25 @@ impl Controller {
         }
     }
 
-    /// Side effect: at most one queued nudge per pod that is behind.
-    fn nudge(&self, service: &ResilientService, observed: &Observed, looks: &mut Looks) {
+    /// Side effect: at most one queued nudge per pod that is behind. Those of a paused service are left alone, but for a
+    /// fault: one that is to stop stops at once.
+    fn nudge(&self, service: &ResilientService, observed: &Observed, work: &Work, looks: &mut Looks) {
         let live = observed.document_hashes(&policy_config_map(&service.name_any()));
-        let behind = behind(observed, &live);
+        let mut behind = behind(observed, &live);
+        if matches!(work, Work::Paused) {
+            behind.retain(|uid| {
+                let pod = observed.ready_pods.get(*uid);
+                pod.is_some_and(|pod| pod.shows_other_faults(&live))
+            });
+        }
         let (due, next) = self
             .memory
             .with(service, |notes| notes.nudges.due(&behind, &live, Instant::now()));
         looks.within(next);
-        let namespace = service.namespace().unwrap_or_default();
+        let (namespace, name) = (service.namespace().unwrap_or_default(), service.name_any());
         for uid in due {
             if let Some(pod) = observed.ready_pods.get(&uid) {
-                self.nudger.nudge(&namespace, &pod.name, &uid, &live);
+                self.nudger.nudge((&namespace, &name), &pod.name, &uid, &live);
             }
         }
     }
@@ -228,7 +241,9 @@ impl Controller {
         let judged = status(service, observed, work, remembered, now);
         looks.within(judged.look_again);
         // What is over then is told.
-        let end = next_override_end(service, now).and_then(|end| (end - now).to_std().ok());
+        let end = override_ends(service, now)
+            .min()
+            .and_then(|end| (end - now).to_std().ok());
         looks.within(end.map(|end| end.min(LONGEST_LOOK)));
         let old = service.status.clone().unwrap_or_default();
         if old == judged.status {
@@ -261,9 +276,10 @@ impl Controller {
     ) -> Remembered {
         let before = service.status.clone().unwrap_or_default();
         let wanted = wanted(service, observed, work);
+        let rollout = Rollout::of(observed, &service.name_any());
         self.memory.with(service, |notes| Remembered {
             awaited_since: wanted.and_then(|hash| {
-                let is_awaited = observed.awaits(&hash, now);
+                let is_awaited = observed.awaits(&hash, &rollout, now);
                 notes
                     .awaiting
                     .since(&hash, is_awaited, overdue_since(&before, &hash), now)
@@ -313,7 +329,8 @@ impl Controller {
 
     /// Side effect: memory only.
     fn forget(&self, namespace: &str, name: &str) {
-        self.follower.follow(namespace, name, &Default::default(), None, None);
+        self.follower
+            .follow(namespace, name, &Default::default(), None, Vec::new());
         if let Some(uid) = self.memory.forget(namespace, name) {
             self.publisher.forget(&uid);
             self.applier.forget(&uid);
@@ -347,8 +364,8 @@ impl Looks {
     }
 }
 
-/// When the next override of a circuit ends by itself.
-fn next_override_end(service: &ResilientService, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+/// When overrides of circuits that are still to end do so by themselves.
+fn override_ends(service: &ResilientService, now: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
     let targets = service
         .spec
         .resilience
@@ -357,6 +374,5 @@ fn next_override_end(service: &ResilientService, now: DateTime<Utc>) -> Option<D
     targets
         .filter_map(|target| target.manual_override.as_ref())
         .map(|by_hand| by_hand.until)
-        .filter(|until| *until > now)
-        .min()
+        .filter(move |until| *until > now)
 }

@@ -99,7 +99,8 @@ pub struct Nudger {
     queue: Arc<Queue>,
 }
 
-/// The pods that wait for their nudge, each once, in the order in which they came.
+/// The pods that wait for their nudge, each once. Services take turns, so that one with few pods does not wait behind all
+/// those of the others; the pods of each come in the order in which they were asked for.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
@@ -108,12 +109,18 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    order: VecDeque<String>,
+    turns: VecDeque<ServiceKey>,
+    /// The UIDs that wait, of each service that has a turn.
+    order: HashMap<ServiceKey, VecDeque<String>>,
     nudges: HashMap<String, Nudge>,
 }
 
+/// Namespace and name.
+type ServiceKey = (String, String);
+
 struct Nudge {
     namespace: String,
+    service: String,
     pod: String,
     uid: String,
     /// What the pod is to run.
@@ -129,9 +136,10 @@ impl Nudger {
     }
 
     /// Asks for one nudge; a pod that waits already keeps its place.
-    pub fn nudge(&self, namespace: &str, pod: &str, uid: &str, wanted: &DocumentHashes) {
+    pub fn nudge(&self, (namespace, service): (&str, &str), pod: &str, uid: &str, wanted: &DocumentHashes) {
         self.queue.put(Nudge {
             namespace: namespace.to_owned(),
+            service: service.to_owned(),
             pod: pod.to_owned(),
             uid: uid.to_owned(),
             wanted: wanted.clone(),
@@ -141,22 +149,13 @@ impl Nudger {
 
 impl Queue {
     fn put(&self, nudge: Nudge) {
-        let mut waiting = self.lock();
-        if !waiting.nudges.contains_key(&nudge.uid) {
-            waiting.order.push_back(nudge.uid.clone());
-        }
-        waiting.nudges.insert(nudge.uid.clone(), nudge);
-        drop(waiting);
+        self.lock().put(nudge);
         self.filled.notify_one();
     }
 
     async fn take(&self) -> Nudge {
         loop {
-            let next = {
-                let mut waiting = self.lock();
-                let uid = waiting.order.pop_front();
-                uid.and_then(|uid| waiting.nudges.remove(&uid))
-            };
+            let next = self.lock().take();
             match next {
                 Some(nudge) => return nudge,
                 None => self.filled.notified().await,
@@ -166,6 +165,32 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn put(&mut self, nudge: Nudge) {
+        if !self.nudges.contains_key(&nudge.uid) {
+            let service = (nudge.namespace.clone(), nudge.service.clone());
+            let order = self.order.entry(service.clone()).or_default();
+            if order.is_empty() {
+                self.turns.push_back(service);
+            }
+            order.push_back(nudge.uid.clone());
+        }
+        self.nudges.insert(nudge.uid.clone(), nudge);
+    }
+
+    fn take(&mut self) -> Option<Nudge> {
+        let service = self.turns.pop_front()?;
+        let order = self.order.get_mut(&service)?;
+        let uid = order.pop_front()?;
+        if order.is_empty() {
+            self.order.remove(&service);
+        } else {
+            self.turns.push_back(service);
+        }
+        self.nudges.remove(&uid)
     }
 }
 
@@ -341,7 +366,7 @@ mod tests {
             for number in 0..5 {
                 let uid = format!("uid-{number}");
                 reports.put(&uid, report(&uid, "old"));
-                nudger.nudge("shop", &format!("order-{number}"), &uid, &hashes("new"));
+                nudger.nudge(("shop", "order"), &format!("order-{number}"), &uid, &hashes("new"));
             }
         };
         ask_for_five();
@@ -378,12 +403,39 @@ mod tests {
         let nudger = Nudger::start(&runtime, reports.clone());
         for uid in ["late", "current", "gone", "late", "late"] {
             reports.put(uid, report(uid, "old"));
-            nudger.nudge("shop", uid, uid, &hashes("new"));
+            nudger.nudge(("shop", "order"), uid, uid, &hashes("new"));
         }
         reports.put("current", report("current", "new"));
         reports.remove("gone");
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(api.writes(), ["PATCH /api/v1/namespaces/shop/pods/late/status"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_pod_of_a_service_does_not_wait_behind_a_thousand_of_others() {
+        let api = FakeApi::default();
+        let runtime = runtime(&api);
+        runtime.leadership.set(Some(Fence {
+            lease: "lease".into(),
+            term: 1,
+        }));
+        let reports = ReportStore::default();
+        let nudger = Nudger::start(&runtime, reports.clone());
+        let ask_for = |service: &str, number: usize| {
+            let uid = format!("{service}-{number}");
+            reports.put(&uid, report(&uid, "old"));
+            nudger.nudge(("shop", service), &uid, &uid, &hashes("new"));
+        };
+        for number in 0..1000 {
+            ask_for(&format!("upgraded-{}", number % 10), number);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ask_for("patched", 1);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let path = "PATCH /api/v1/namespaces/shop/pods/patched-1/status";
+        assert!(api.writes().iter().any(|write| write == path), "{:?}", api.writes());
+        tokio::time::sleep(PACE * 1100).await;
+        assert_eq!(api.writes().len(), 1001, "each is nudged once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! What the Deployment, its ReplicaSets and the pods say about a rollout: how far it is, and why it does not get on. Pure.
 
-use super::dereference::{Observed, TEMPLATE_LABEL, named};
+use super::dereference::{Observed, ReadyPod, TEMPLATE_LABEL, named};
 use crate::runtime::{
     Hindrance,
     apply::controller_of,
@@ -33,6 +33,8 @@ pub struct Rollout {
     pub available: i32,
     /// Ready pods of the current template; none are known before its ReplicaSet is.
     pub current: usize,
+    /// The hash of the current template, once its ReplicaSet is known.
+    pub template: Option<String>,
     /// Kubernetes gave up waiting: its own words.
     pub deadline_exceeded: Option<String>,
     /// Why pods of the current template are missing.
@@ -59,12 +61,20 @@ impl Rollout {
             updated: status.updated_replicas.unwrap_or(0),
             available: status.available_replicas.unwrap_or(0),
             current: current.count(),
+            template: template.map(str::to_owned),
             deadline_exceeded: condition(deployment, "Progressing")
                 .filter(|progressing| progressing.reason.as_deref() == Some("ProgressDeadlineExceeded"))
                 .map(|progressing| cut(progressing.message.as_deref().unwrap_or_default())),
             // What Kubernetes has not seen yet it has not tried either.
             hindrance: is_observed.then(|| hindrance(observed, deployment, template)).flatten(),
         }
+    }
+
+    /// Whether a pod is known to be of an earlier template: it is on its way out, and what it cannot do is no fault of the
+    /// current one.
+    pub fn replaces(&self, pod: &ReadyPod) -> bool {
+        let pair = (self.template.as_ref(), pod.template.as_ref());
+        matches!(pair, (Some(current), Some(of_pod)) if of_pod != current)
     }
 
     /// Whether the pods of the current template serve alone: nobody misses those of before.

@@ -1,19 +1,19 @@
 //! The caches of this kind: ResilientServices and what belongs to them. Reads watches; writes nothing.
 
 use super::service_monitor::{self, ServiceMonitor};
-use crate::runtime::{Cache, Runtime, Triggers, WatchOptions};
+use crate::runtime::{Cache, Change, Runtime, WatchOptions};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, Container, Pod, PodSpec, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use valerix_crds::{
     ResilientService,
-    names::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL},
+    names::{MANAGED_BY, MANAGED_BY_LABEL, SERVICE_LABEL, pods_service, policy_config_map},
 };
 
 /// One cache per kind. All but the first are found by their service with [`Cache::of`].
@@ -49,40 +49,60 @@ impl Stores {
     /// Starts the watches. A change of anything that carries a service's label triggers that service.
     pub fn watch(runtime: &Runtime) -> Self {
         let services = runtime.watch::<ResilientService>(WatchOptions::new("resilientservices"));
-        let triggers = services.triggers();
+        let owners = &services;
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{SERVICE_LABEL}");
         Self {
-            service_accounts: runtime.watch(child("serviceaccounts", &ours, triggers)),
-            config_maps: runtime.watch(child("configmaps", &ours, triggers)),
-            kubernetes_services: runtime.watch(child("services", &ours, triggers)),
-            network_policies: runtime.watch(child("networkpolicies", &ours, triggers)),
+            service_accounts: runtime.watch(child("serviceaccounts", &ours, owners)),
+            config_maps: runtime.watch(child("configmaps", &ours, owners)),
+            kubernetes_services: runtime.watch(child("services", &ours, owners)),
+            network_policies: runtime.watch(child("networkpolicies", &ours, owners)),
             disruption_budgets: runtime.watch(
-                child("poddisruptionbudgets", &ours, triggers)
+                child("poddisruptionbudgets", &ours, owners)
                     .trim(|budget: &mut PodDisruptionBudget| budget.status = None),
             ),
-            deployments: runtime.watch(child("deployments", &ours, triggers)),
+            deployments: runtime.watch(child("deployments", &ours, owners)),
             autoscalers: runtime.watch(
-                child("horizontalpodautoscalers", &ours, triggers)
+                child("horizontalpodautoscalers", &ours, owners)
                     .trim(|scaler: &mut HorizontalPodAutoscaler| scaler.status = None),
             ),
             service_monitors: runtime.watch(
-                child("servicemonitors", &ours, triggers)
+                child("servicemonitors", &ours, owners)
                     .only_while(runtime.watch_definition(service_monitor::DEFINITION)),
             ),
-            replica_sets: runtime.watch(child("replicasets", SERVICE_LABEL, triggers).trim(trim_replica_set)),
-            endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, triggers)),
-            pods: runtime.watch(child("pods", SERVICE_LABEL, triggers).trim(trim_pod)),
+            replica_sets: runtime.watch(child("replicasets", SERVICE_LABEL, owners).trim(trim_replica_set)),
+            endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, owners)),
+            pods: runtime.watch(child("pods", SERVICE_LABEL, owners).trim(trim_pod)),
             services,
         }
     }
 }
 
-fn child<K: Resource<DynamicType = ()>>(
+fn child<K: Resource<DynamicType = ()> + 'static>(
     name: &'static str,
     selector: &str,
-    triggers: &Triggers<ResilientService>,
+    owners: &Cache<ResilientService>,
 ) -> WatchOptions<K> {
-    WatchOptions::children_of(name, selector, SERVICE_LABEL, triggers)
+    let others = owners.clone();
+    WatchOptions::children_of(name, selector, SERVICE_LABEL, owners.triggers()).on_change(
+        move |change: Change<'_, K>| {
+            // The name is free again: another service, whose child would have it, may wait for that.
+            let Change::Deleted(object) = change else { return };
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            for owner in owners_by_name(&name) {
+                if others.get(&namespace, owner).is_some() {
+                    others.triggers().trigger(&namespace, owner);
+                }
+            }
+        },
+    )
+}
+
+/// The services that would have a child of this name.
+fn owners_by_name(child: &str) -> impl Iterator<Item = &str> {
+    let endings = [String::new(), pods_service(""), policy_config_map("")];
+    endings
+        .into_iter()
+        .filter_map(|ending| child.strip_suffix(ending.as_str()))
 }
 
 /// Keeps metadata: it says which template is the current one.
@@ -91,8 +111,51 @@ fn trim_replica_set(set: &mut ReplicaSet) {
     set.status = None;
 }
 
-/// Keeps metadata, readiness, addresses and container states: a pod's specification is its largest part, and nobody
-/// reads it.
+/// Keeps metadata, readiness, addresses, container states and the ports that have a name: the rest of a pod's
+/// specification is its largest part, and nobody reads it.
 fn trim_pod(pod: &mut Pod) {
-    pod.spec = None;
+    let named_ports = |container: Container| {
+        let ports = container.ports.unwrap_or_default();
+        let named: Vec<_> = ports.into_iter().filter(|port| port.name.is_some()).collect();
+        (!named.is_empty()).then(|| Container {
+            ports: Some(named),
+            ..Container::default()
+        })
+    };
+    pod.spec = pod.spec.take().map(|spec| PodSpec {
+        containers: spec
+            .init_containers
+            .into_iter()
+            .flatten()
+            .chain(spec.containers)
+            .filter_map(named_ports)
+            .collect(),
+        ..PodSpec::default()
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn of_a_pods_specification_the_named_ports_stay_those_of_a_guard_too() {
+        let container = |name: &str, ports: serde_json::Value| json!({"name": name, "image": "a", "ports": ports});
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "order-1"},
+            "spec": {
+                "initContainers": [container("valerix-guard", json!([{"name": "http", "containerPort": 15100}]))],
+                "containers": [container("order", json!([{"containerPort": 3001}])), {"name": "beside", "image": "a"}]
+            },
+            "status": {"podIP": "10.0.0.7"}
+        }))
+        .unwrap();
+        trim_pod(&mut pod);
+        assert_eq!(
+            json!(pod.spec),
+            json!({"containers": [{"name": "", "ports": [{"name": "http", "containerPort": 15100}]}]})
+        );
+        assert!(pod.status.is_some());
+    }
 }

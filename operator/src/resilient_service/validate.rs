@@ -19,7 +19,10 @@ use super::policy;
 use crate::runtime::{Violation, Violations};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
 use kube::{Resource, ResourceExt};
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use valerix_crds::{ReportProtocol, ResilientService, ResilientServiceSpec, names::GUARD_CONTAINER};
 
 /// Port of the report unless the specification says otherwise.
@@ -48,6 +51,8 @@ pub struct Plan {
     pub guard: Option<GuardPlan>,
     /// Whether pods stand that no guard, or one with other ports, stands before: they must be found in the old way.
     pub has_pods_of_another_shape: bool,
+    /// The numbers at which the pods that stand have each named port.
+    pub standing_ports: BTreeMap<String, BTreeSet<i32>>,
     /// How the Deployment that stands selects its pods, which can never change: one that was taken over says it in its
     /// own way. None: there is no Deployment yet.
     pub selector: Option<LabelSelector>,
@@ -129,6 +134,7 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32, guard_imag
         parts,
         guard,
         has_pods_of_another_shape: false,
+        standing_ports: BTreeMap::new(),
         selector: None,
         knows_monitors: false,
         replicas: fewest_replicas(&service.spec),

@@ -13,6 +13,7 @@ pub use adopt::Handover;
 pub use possession::controller_of;
 
 use super::{Clients, FIELD_MANAGER, Runtime, drift, failure};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, Preconditions},
@@ -109,7 +110,7 @@ pub enum Error {
 /// What to do about a name that is taken.
 fn way_out(kind: &str, name: &str, owner: Option<&str>) -> String {
     if !may_be_handed_over(kind, name) {
-        return "give the resource another name: that one is the namespace's own".to_owned();
+        return "give the resource another name: that one is Kubernetes' own".to_owned();
     }
     match owner {
         Some(_) => "rename one of the two".to_owned(),
@@ -192,7 +193,13 @@ impl Applier {
         };
         let Some(live) = found else {
             // Without force: a stranger that comes first in this very moment keeps every field that both set.
-            self.send(&api, &child, None).await?;
+            let stored = self.send(&api, &child, None).await?;
+            if !is_made_by_us(&stored) {
+                self.take_back(&api, &child, &stored).await?;
+                let owner = None;
+                let (kind, name) = child.key;
+                return Err(Error::NotOwned { kind, name, owner });
+            }
             return Ok(Applied::Created);
         };
         if live.meta().deletion_timestamp.is_some() {
@@ -216,8 +223,8 @@ impl Applier {
             }
         }
         let was_desired = live.annotations().get(APPLIED_ANNOTATION) == Some(&child.hash);
-        let version = self.send(&api, &child, live.uid()).await?;
-        Ok(if Some(version) == live.resource_version() {
+        let stored = self.send(&api, &child, live.uid()).await?;
+        Ok(if stored.resource_version() == live.resource_version() {
             // The API server only writes it in another form than we do: nobody had changed anything.
             Applied::Unchanged
         } else if was_desired {
@@ -297,8 +304,8 @@ impl Applier {
         Ok(projection == child.body || memo.is_some_and(|memo| memo.projection == hash(&projection)))
     }
 
-    /// The version that the API server has now.
-    async fn send<K>(&self, api: &Api<K>, child: &Child, uid: Option<String>) -> Result<String, Error>
+    /// What the API server has now.
+    async fn send<K>(&self, api: &Api<K>, child: &Child, uid: Option<String>) -> Result<K, Error>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
     {
@@ -330,7 +337,28 @@ impl Applier {
             .entry(child.owner.clone())
             .or_default()
             .insert(child.key.clone(), memo);
-        Ok(stored.resource_version().unwrap_or_default())
+        Ok(stored)
+    }
+
+    /// Takes what we applied out of an object that somebody made between our look and our writing: it is his, as it was.
+    async fn take_back<K>(&self, api: &Api<K>, child: &Child, stored: &K) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        if let Some(memos) = self.lock().get_mut(&child.owner) {
+            memos.remove(&child.key);
+        }
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": child.key.1, "uid": stored.uid()},
+        });
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        self.writes.with_label_values(&[self.controller, "apply"]).inc();
+        api.patch(&child.key.1, &parameters, &Patch::Apply(&body))
+            .await
+            .map_err(|error| child.failed("take back what was applied to", error))?;
+        Ok(())
     }
 
     /// Forgets what is known of the children of an owner that is gone.
@@ -341,6 +369,14 @@ impl Applier {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, HashMap<ChildKey, ApplyMemo>>> {
         self.memos.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether nobody else has written an object: whoever makes one by apply is alone in its record.
+fn is_made_by_us<K: Resource>(stored: &K) -> bool {
+    let ours = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    };
+    stored.meta().managed_fields.iter().flatten().all(ours)
 }
 
 /// Whether a child is ours to delete, and is not going anyway.

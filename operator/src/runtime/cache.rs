@@ -42,6 +42,15 @@ pub enum Change<'a, K> {
     Relisted,
 }
 
+// Written out, since a derive would ask the same of the object.
+impl<K> Clone for Change<'_, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Change<'_, K> {}
+
 type Hook<K> = Arc<dyn Fn(Change<'_, K>) + Send + Sync>;
 type Index = Arc<RwLock<HashMap<(String, String), BTreeSet<String>>>>;
 
@@ -97,10 +106,18 @@ impl<K> WatchOptions<K> {
         self
     }
 
-    /// Called on every change, after the cache has it. Must be quick and must not block.
+    /// Called on every change, after the cache has it and whoever asked for it before was called. Must be quick and must
+    /// not block.
     #[must_use]
-    pub fn on_change(mut self, hook: impl Fn(Change<'_, K>) + Send + Sync + 'static) -> Self {
-        self.hook = Arc::new(hook);
+    pub fn on_change(mut self, hook: impl Fn(Change<'_, K>) + Send + Sync + 'static) -> Self
+    where
+        K: 'static,
+    {
+        let before = self.hook;
+        self.hook = Arc::new(move |change| {
+            before(change);
+            hook(change);
+        });
         self
     }
 }
@@ -113,27 +130,28 @@ impl<K: Resource<DynamicType = ()>> WatchOptions<K> {
         O: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
     {
         let owners = owners.clone();
-        Self::new(name)
-            .labels(selector)
-            .indexed_by(label)
-            .on_change(move |change: Change<'_, K>| match change {
-                Change::Applied(object) | Change::Deleted(object) => {
-                    let controller = object
-                        .owner_references()
-                        .iter()
-                        .find(|owner| owner.controller == Some(true) && owner.kind == O::kind(&()));
-                    let names: BTreeSet<&String> = object
-                        .labels()
-                        .get(label)
-                        .into_iter()
-                        .chain(controller.map(|owner| &owner.name))
-                        .collect();
-                    for name in names {
-                        owners.trigger(&object.namespace().unwrap_or_default(), name);
-                    }
+        let hook = move |change: Change<'_, K>| match change {
+            Change::Applied(object) | Change::Deleted(object) => {
+                let controller = object
+                    .owner_references()
+                    .iter()
+                    .find(|owner| owner.controller == Some(true) && owner.kind == O::kind(&()));
+                let names: BTreeSet<&String> = object
+                    .labels()
+                    .get(label)
+                    .into_iter()
+                    .chain(controller.map(|owner| &owner.name))
+                    .collect();
+                for name in names {
+                    owners.trigger(&object.namespace().unwrap_or_default(), name);
                 }
-                Change::Relisted => owners.trigger_all(),
-            })
+            }
+            Change::Relisted => owners.trigger_all(),
+        };
+        Self {
+            hook: Arc::new(hook),
+            ..Self::new(name).labels(selector).indexed_by(label)
+        }
     }
 }
 
@@ -258,6 +276,7 @@ impl Runtime {
                 events: self.events("cache"),
                 counted: AtomicI64::new(0),
                 is_served: is_served.clone(),
+                untold: watch::Untold::default(),
             };
             self.readiness.expect(scope, options.name);
             let api = scope.api::<DeserializeGuard<K>>(self.clients.read.clone());

@@ -117,6 +117,31 @@ impl Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use tokio::{net::TcpListener, time::Instant};
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_that_is_not_answered_is_waited_for_for_ever() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        // Takes every connection and says nothing on any.
+        let silent = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok(connection) = listener.accept().await {
+                held.push(connection);
+            }
+        });
+        let clients = Clients::new(Config::new(url.parse().unwrap()), &ApiMetrics::new().unwrap()).unwrap();
+        for (client, longest) in [(clients.read, READ_TIMEOUT), (clients.write, WRITE_TIMEOUT)] {
+            let begun = Instant::now();
+            let maps: Api<ConfigMap> = Api::namespaced(client, "shop");
+            assert!(maps.list(&Default::default()).await.is_err());
+            let waited = begun.elapsed();
+            assert!(waited >= longest && waited < longest + CONNECT_TIMEOUT, "{waited:?}");
+        }
+        silent.abort();
+    }
 
     #[test]
     fn no_namespace_means_the_cluster_and_names_count_once() {

@@ -9,6 +9,8 @@ use kube::ResourceExt;
 
 /// Longest text that is taken over from Kubernetes. Unit: characters.
 const TEXT_LIMIT: usize = 256;
+/// What a LimitRange says, and nobody else.
+const LIMIT_RANGES: [&str; 2] = [" usage per ", " max limit to request ratio per "];
 
 reasons! {
     /// One word for what stands in the way of a pod.
@@ -78,6 +80,8 @@ pub fn refused(said: &str, remedies: &Remedies) -> Hindrance {
         format!("; set {}", remedies.resources)
     } else if why.contains("exceeded quota") {
         format!("; raise the quota, or ask for less in {}", remedies.resources)
+    } else if LIMIT_RANGES.iter().any(|words| why.contains(words)) {
+        format!("; change {}, or the namespace's LimitRange", remedies.resources)
     } else {
         String::new()
     };
@@ -391,6 +395,16 @@ mod tests {
             ),
             "no pod can be made: exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=9; raise the quota, or ask for less in spec.resources"
         );
+        for said in [
+            "maximum memory usage per Container is 32Mi, but limit is 64Mi",
+            "[minimum cpu usage per Pod is 1, but request is 100m, maximum cpu usage per Pod is 2.  No limit is specified]",
+            "memory max limit to request ratio per Container is 2, but provided ratio is 4.000000",
+        ] {
+            assert_eq!(
+                told(&format!("pods \"order-6b9f-aaaaa\" is forbidden: {said}")),
+                format!("no pod can be made: {said}; change spec.resources, or the namespace's LimitRange")
+            );
+        }
         assert_eq!(told("no such account"), "no pod can be made: no such account");
     }
 }

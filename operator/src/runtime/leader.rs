@@ -92,6 +92,7 @@ pub enum Error {
 pub async fn run(runtime: &Runtime, namespace: &str, release: &CancellationToken) -> Result<(), Error> {
     let elector = Elector {
         api: api(&runtime.clients, namespace),
+        watched: Api::namespaced(runtime.clients.read.clone(), namespace),
         identity: runtime.identity.clone(),
     };
     let Some(held) = (tokio::select! {
@@ -119,6 +120,8 @@ fn api(clients: &Clients, namespace: &str) -> Api<Lease> {
 
 struct Elector {
     api: Api<Lease>,
+    /// The same for what may stay silent from one renewal to the next, and longer.
+    watched: Api<Lease>,
     identity: Identity,
 }
 
@@ -129,7 +132,7 @@ impl Elector {
     /// request. A request is made when the watch shows nothing for as long as the Lease lasts.
     async fn acquire(&self) -> Lease {
         let mut seen: Option<(Record, Instant)> = None;
-        let changes = watcher::watch_object(self.api.clone(), LEASE_NAME)
+        let changes = watcher::watch_object(self.watched.clone(), LEASE_NAME)
             .default_backoff()
             // A failed watch does not matter: the wait ends by itself.
             .filter_map(|lease| std::future::ready(lease.ok()));
@@ -237,11 +240,16 @@ impl Elector {
     }
 
     async fn renew(&self, held: &Lease) -> Result<Lease, Renewal> {
-        match self.renew_once(held).await? {
+        let is_renewed = |current: &Lease| record(current).renewed != record(held).renewed;
+        let mut current = self.renew_once(held).await?;
+        if !is_renewed(&current) {
             // Somebody else wrote it (an annotation, say) and nobody renewed it: only a renewal of ours counts.
-            current if record(&current).renewed == record(held).renewed => self.renew_once(&current).await,
-            current => Ok(current),
+            current = self.renew_once(&current).await?;
         }
+        if is_renewed(&current) {
+            return Ok(current);
+        }
+        Err(Renewal::Failed("somebody else keeps writing the lease".to_owned()))
     }
 
     /// Writes the Lease; when somebody was quicker, returns it as it is now if it is still ours.

@@ -62,12 +62,14 @@ fn build_ingress(plan: &Plan, operator_namespace: &str) -> Vec<NetworkPolicyIngr
     from_callers.into_iter().chain(from_operator).collect()
 }
 
-/// Every port but those that a guard stands before. Those are open too until the last pod without this guard is gone.
+/// Every port but those that a guard stands before. Those are open too until the last pod without this guard is gone, and
+/// so is each where a pod of before has it.
 fn build_open_ports(plan: &Plan, guard: &GuardPlan) -> Vec<NetworkPolicyPort> {
     let of_spec = plan.service.spec.ports.iter().flat_map(|port| {
         let guarded = guard.inbound(&port.name);
         let own = Some(port.container_port).filter(|_| guarded.is_none() || plan.has_pods_of_another_shape);
-        guarded.into_iter().chain(own)
+        let standing = plan.standing_ports.get(&port.name).into_iter().flatten().copied();
+        guarded.into_iter().chain(own).chain(standing)
     });
     let beside = plan.parts.pod_overrides.iter().flat_map(|pod| &pod.containers);
     let beside = beside.chain(&plan.parts.init_containers);

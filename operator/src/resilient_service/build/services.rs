@@ -1,7 +1,8 @@
 //! The two Services: one address for callers, and one that names every pod.
 //!
 //! Ports target numbers: the name of a port is that of the pods' current template, and while a renamed one rolls out
-//! the pods of before have it under another name.
+//! the pods of before have it under another name. While one that keeps its name moves to another number, they target the
+//! name, which each pod has at the number where it listens.
 
 use super::{
     super::validate::{Plan, REPORT_PORT_NAME},
@@ -87,10 +88,14 @@ pub fn build_pods_service(plan: &Plan) -> Service {
 /// Where a port of the pods is: at the guard, where one stands before it. While pods stand that are reached otherwise,
 /// by the name, which each of them has at the right number.
 fn target(plan: &Plan, port: &ContainerPort) -> IntOrString {
-    match plan.guard.as_ref().and_then(|guard| guard.inbound(&port.name)) {
-        Some(_) if plan.has_pods_of_another_shape => IntOrString::String(port.name.clone()),
-        Some(guarded) => IntOrString::Int(guarded),
-        None => IntOrString::Int(port.container_port),
+    let guarded = plan.guard.as_ref().and_then(|guard| guard.inbound(&port.name));
+    let number = guarded.unwrap_or(port.container_port);
+    let numbers = plan.standing_ports.get(&port.name);
+    let is_elsewhere = numbers.is_some_and(|numbers| numbers.iter().any(|standing| *standing != number));
+    if is_elsewhere || (guarded.is_some() && plan.has_pods_of_another_shape) {
+        IntOrString::String(port.name.clone())
+    } else {
+        IntOrString::Int(number)
     }
 }
 

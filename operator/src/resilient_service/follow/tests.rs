@@ -118,7 +118,7 @@ impl Following {
         };
         let pods = [(uid.to_owned(), ready)].into();
         self.follower
-            .follow("shop", "order", &pods, Some(pod.address.port()), None);
+            .follow("shop", "order", &pods, Some(pod.address.port()), Vec::new());
     }
 
     async fn until(&self, what: &str, wanted: impl Fn(&ReportStore) -> bool) {
@@ -257,7 +257,7 @@ async fn a_pod_that_is_not_ready_any_more_is_forgotten() {
     following.until("the first report", has_hash("a", "1")).await;
     following
         .follower
-        .follow("shop", "order", &BTreeMap::new(), Some(1), None);
+        .follow("shop", "order", &BTreeMap::new(), Some(1), Vec::new());
     assert!(following.reports.get("a").is_none());
     let asked = pod.asked.load(Ordering::SeqCst);
     pod.answer.send_replace(good(&report("a", "2")));
@@ -367,11 +367,18 @@ async fn a_pod_is_asked_anew_when_something_changes_in_it_by_the_clock_alone() {
         contact: Contact::default(),
     };
     let pods = [("a".to_owned(), ready)].into();
-    let change_at = Some(Utc::now() + TimeDelta::seconds(20));
+    // One end is over, and the pod's clock is half a minute behind.
+    let changes_at = vec![
+        Utc::now() - TimeDelta::seconds(60),
+        Utc::now() + TimeDelta::seconds(90),
+        Utc::now() + TimeDelta::seconds(20),
+    ];
     following
         .follower
-        .follow("shop", "order", &pods, Some(pod.address.port()), change_at);
-    pod.answer.send_replace(good(&report("a", "2")));
+        .follow("shop", "order", &pods, Some(pod.address.port()), changes_at);
+    let mut next = report("a", "2");
+    next["now"] = json!(Utc::now() - TimeDelta::seconds(30));
+    pod.answer.send_replace(good(&next));
     following.until("the next report", has_hash("a", "2")).await;
     following
         .until("the next question", |_| pod.asked.load(Ordering::SeqCst) >= 3)
@@ -380,7 +387,7 @@ async fn a_pod_is_asked_anew_when_something_changes_in_it_by_the_clock_alone() {
     let wait = queries.last().unwrap().rsplit_once("wait=").unwrap().1.to_owned();
     let wait: valerix_policy::Duration = wait.parse().unwrap();
     assert!(
-        wait > valerix_policy::Duration::from_secs(15) && wait <= valerix_policy::Duration::from_secs(21),
+        wait > valerix_policy::Duration::from_secs(45) && wait <= valerix_policy::Duration::from_secs(52),
         "{wait}"
     );
 }
@@ -389,14 +396,21 @@ async fn a_pod_is_asked_anew_when_something_changes_in_it_by_the_clock_alone() {
 fn a_report_of_a_newer_library_counts_without_what_nobody_here_knows() {
     let mut newer = report("a", "1");
     newer["policy"]["source"] = json!("Remote");
-    newer["circuitBreakers"] = json!([{"target": "b", "state": "Closed"}, {"target": "c", "state": "Isolated"}]);
+    newer["circuitBreakers"] = json!([
+        {"target": "b", "state": "Closed"}, {"target": "c", "state": "Isolated"},
+        {"target": "d", "state": "Open", "override": "ForcedSlow"}
+    ]);
     newer["limits"] = json!([{"name": "b", "kind": "Tokens", "limit": 1}]);
     newer["faults"] = json!([
         {"run": "r", "type": "Latency", "state": "Paused"}, {"run": "r", "type": "Latency", "state": "Active"}
     ]);
     let read = parse(newer.to_string().as_bytes()).unwrap();
     assert_eq!(read.policy.hash.as_deref(), Some("1"));
-    assert_eq!(read.circuit_breakers.len(), 1);
+    let circuits = read.circuit_breakers.iter();
+    let states: Vec<_> = circuits
+        .map(|circuit| (circuit.target.as_str(), circuit.state.as_str()))
+        .collect();
+    assert_eq!(states, [("b", "Closed"), ("d", "Open")], "whatever holds it open");
     assert_eq!((read.limits.len(), read.faults.len()), (0, 1));
     assert!(parse(b"{}").is_err());
 }

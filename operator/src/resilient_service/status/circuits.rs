@@ -57,13 +57,17 @@ pub fn judge(service: &ResilientService, observed: &Observed, now: DateTime<Utc>
         };
     }
     let mut reporting = 0;
-    let mut unreachable: Vec<&str> = Vec::new();
+    let mut unheard: Vec<(Reason, &str)> = Vec::new();
     let mut troubled_hosts: BTreeMap<&str, BTreeSet<SocketAddr>> = BTreeMap::new();
     for pod in observed.ready_pods.values() {
-        if pod.is_unreachable(now) {
-            unreachable.push(&pod.name);
-        }
-        let Some(report) = pod.evidence(now) else { continue };
+        let Some(report) = pod.evidence(now) else {
+            let reason = match pod.contact.is_unreachable(now) {
+                true => Reason::PodUnreachable,
+                false => Reason::NoReports,
+            };
+            unheard.push((reason, &pod.name));
+            continue;
+        };
         reporting += 1;
         let mut worst: BTreeMap<&str, CircuitState> = BTreeMap::new();
         for breaker in &report.circuit_breakers {
@@ -86,7 +90,11 @@ pub fn judge(service: &ResilientService, observed: &Observed, now: DateTime<Utc>
             }
         }
     }
-    let (closed, summary) = condition(&breakers, &troubled_hosts, reporting, unreachable.iter().min());
+    // One that is silent for good before one that may yet answer.
+    let unheard = unheard
+        .into_iter()
+        .min_by_key(|(reason, name)| (*reason == Reason::NoReports, *name));
+    let (closed, summary) = condition(&breakers, &troubled_hosts, reporting, unheard);
     Circuits {
         closed,
         breakers,
@@ -98,9 +106,9 @@ fn condition(
     breakers: &[CircuitBreakerStatus],
     troubled_hosts: &BTreeMap<&str, BTreeSet<SocketAddr>>,
     reporting: i32,
-    unreachable: Option<&&str>,
+    unheard: Option<(Reason, &str)>,
 ) -> (ConditionDraft, String) {
-    if reporting == 0 && unreachable.is_none() {
+    if reporting == 0 && unheard.is_none_or(|(reason, _)| reason == Reason::NoReports) {
         let draft = ConditionDraft::new(ConditionStatus::Unknown, Reason::NoReports, "no pod has reported yet");
         return (draft, "-".to_owned());
     }
@@ -128,14 +136,18 @@ fn condition(
     // What is open somewhere is open, whoever else is silent; that all are closed takes an answer of every pod.
     if troubled.is_empty() {
         let message = format!("no circuit is open in {reporting} pods");
-        return match unreachable {
+        return match unheard {
             None => {
                 let draft = ConditionDraft::new(ConditionStatus::True, Reason::AllClosed, message);
                 (draft, "closed".to_owned())
             }
-            Some(pod) => {
-                let message = format!("{message}; pod {pod} does not answer");
-                let draft = ConditionDraft::new(ConditionStatus::Unknown, Reason::PodUnreachable, message);
+            Some((reason, pod)) => {
+                let why = match reason {
+                    Reason::PodUnreachable => "does not answer",
+                    _ => "has not reported yet",
+                };
+                let message = format!("{message}; pod {pod} {why}");
+                let draft = ConditionDraft::new(ConditionStatus::Unknown, reason, message);
                 (draft, "unknown".to_owned())
             }
         };

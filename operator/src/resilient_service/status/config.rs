@@ -37,7 +37,7 @@ pub struct Config {
 enum PodConfig {
     Current,
     Rejected(String),
-    Unreachable,
+    Unreachable(String),
     Behind(String),
     Silent(String),
 }
@@ -86,7 +86,8 @@ impl Config {
         };
         let reports = report_port(&service.spec).is_some();
         let tally = if reports {
-            Tally::of(observed, &wanted, now)
+            let was_unreachable = was_unreachable(old, &wanted);
+            Tally::of(observed, rollout, &wanted, was_unreachable, now)
         } else {
             Tally::without_reports(observed, rollout)
         };
@@ -132,12 +133,14 @@ struct Tally {
     rejection: Option<String>,
     unreachable: Option<String>,
     awaited: Option<String>,
+    /// Of those on their way out: the rollout has its own deadline.
+    leaving: Option<String>,
     /// When the next pod becomes unreachable by its silence alone.
     unreachable_in: Option<Duration>,
 }
 
 impl Tally {
-    fn of(observed: &Observed, wanted: &str, now: DateTime<Utc>) -> Self {
+    fn of(observed: &Observed, rollout: &Rollout, wanted: &str, was_unreachable: bool, now: DateTime<Utc>) -> Self {
         let mut tally = Self {
             ready: count(observed.ready_pods.len()),
             ..Self::default()
@@ -147,8 +150,13 @@ impl Tally {
         for pod in pods {
             let silence = pod.contact.unreachable_in(now).filter(|wait| !wait.is_zero());
             tally.unreachable_in = tally.unreachable_in.into_iter().chain(silence).min();
-            match pod_config(pod, wanted, now) {
+            match pod_config(pod, wanted, was_unreachable, now) {
                 PodConfig::Current => tally.applied += 1,
+                _ if rollout.replaces(pod) => {
+                    tally
+                        .leaving
+                        .get_or_insert(format!("pod {} is of an earlier template and still ready", pod.name));
+                }
                 PodConfig::Rejected(why) => {
                     tally.rejected += 1;
                     tally.rejection.get_or_insert(format!(
@@ -156,12 +164,8 @@ impl Tally {
                         pod.name
                     ));
                 }
-                PodConfig::Unreachable => {
-                    tally.unreachable.get_or_insert(format!(
-                        "pod {} has not answered for {}s",
-                        pod.name,
-                        UNREACHABLE.as_secs()
-                    ));
+                PodConfig::Unreachable(why) => {
+                    tally.unreachable.get_or_insert(format!("pod {} {why}", pod.name));
                 }
                 PodConfig::Behind(why) => {
                     tally
@@ -185,7 +189,7 @@ impl Tally {
         Self {
             ready,
             applied,
-            awaited: (applied < ready).then(|| "pods of an earlier template are still ready".to_owned()),
+            leaving: (applied < ready).then(|| "pods of an earlier template are still ready".to_owned()),
             ..Self::default()
         }
     }
@@ -224,18 +228,19 @@ impl Tally {
             };
             return (draft(True, Reason::AllPodsCurrent, message), None);
         }
-        if let (Some(why), None) = (&self.unreachable, &self.awaited) {
+        let awaited = self.awaited.as_ref().or(self.leaving.as_ref());
+        if let (Some(why), None) = (&self.unreachable, awaited) {
             return (
                 draft(Unknown, Reason::PodUnreachable, format!("{figures}; {why}")),
                 None,
             );
         }
-        let why = match &self.awaited {
+        let why = match awaited {
             Some(why) => format!("{figures}; {why}"),
             None => "no pod is ready yet".to_owned(),
         };
-        // Only pods that are ready and do not report can exceed the deadline; the rest is the rollout's to say.
-        if self.ready == 0 || !reports {
+        // Only pods that are ready, stay and do not report can exceed the deadline; the rest is the rollout's to say.
+        if self.awaited.is_none() {
             return (draft(False, Reason::WaitingForPods, why), None);
         }
         if waited >= deadline {
@@ -255,12 +260,23 @@ fn deadline(service: &ResilientService) -> Duration {
     wanted.and_then(|wanted| wanted.value().ok()).unwrap_or(DEADLINE)
 }
 
-fn pod_config(pod: &ReadyPod, wanted: &str, now: DateTime<Utc>) -> PodConfig {
+/// Whether the old status says of this very configuration that a pod which has it, or had another, cannot be asked.
+fn was_unreachable(old: &ResilientServiceStatus, wanted: &str) -> bool {
+    let is_same = old.config.as_ref().is_some_and(|config| config.hash == wanted);
+    let said = before(old, condition::CONFIG_APPLIED).map(|condition| condition.reason.as_str());
+    is_same && said == Some(Reason::PodUnreachable.as_str())
+}
+
+fn pod_config(pod: &ReadyPod, wanted: &str, was_unreachable: bool, now: DateTime<Utc>) -> PodConfig {
     let failing = pod.contact.failing.as_ref();
     if pod.is_unreachable(now) {
-        return PodConfig::Unreachable;
+        return PodConfig::Unreachable(format!("has not answered for {}s", UNREACHABLE.as_secs()));
     }
     let Some(report) = pod.evidence(now) else {
+        // What this pod said was forgotten with an earlier life of this process; that it does not answer was not.
+        if let Some(failing) = failing.filter(|_| was_unreachable) {
+            return PodConfig::Unreachable(format!("does not answer: {}", failing.error));
+        }
         return PodConfig::Silent(failing.map_or(String::new(), |failing| {
             format!(
                 ": {} (an image without the library needs spec.guard.mode: Sidecar, or spec.resilience.protocol: None)",

@@ -47,7 +47,7 @@ reasons! {
         NotReported,
         /// CircuitsClosed: the specification names no targets.
         NoTargets,
-        /// CircuitsClosed: no pod has reported yet.
+        /// CircuitsClosed: no pod has reported yet, or a ready one has not.
         NoReports,
         /// CircuitsClosed: no pod reports an open or half-open circuit.
         AllClosed,

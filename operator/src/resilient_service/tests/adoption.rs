@@ -135,3 +135,41 @@ async fn an_autoscaled_workload_keeps_its_pods() {
     operator.rest().await;
     assert_eq!(api.get(DEPLOYMENT).unwrap()["spec"]["replicas"], 5, "five run");
 }
+
+#[tokio::test]
+async fn of_two_services_that_would_share_a_child_the_second_waits_and_follows_when_the_first_goes() {
+    for (first, second) in [("pay", "pay-pods"), ("pay-pods", "pay")] {
+        let api = FakeApi::default();
+        let named = |name: &str| {
+            let mut service = order();
+            service["metadata"]["name"] = json!(name);
+            service
+        };
+        let path = |name: &str| format!("{SERVICES}/{name}");
+        api.create(SERVICES, named(first));
+        let operator = Operator::start(&api);
+        let child = "/api/v1/namespaces/shop/services/pay-pods";
+        let owner = |object: &Value| object["metadata"]["ownerReferences"][0]["name"].clone();
+        api.until(child, |object| owner(object) == first).await;
+        api.create(SERVICES, named(second));
+        let waiting = api
+            .until(&path(second), |service| reason(service, "Ready") == "False/NotOwned")
+            .await;
+        let message = condition(&waiting, "Ready").unwrap()["message"].as_str().unwrap();
+        assert_eq!(
+            message,
+            format!("Service pay-pods exists and belongs to ResilientService {first}; rename one of the two")
+        );
+        // It has waited for so long that its next look is far away.
+        while operator.count("NotOwned") < 7 {
+            operator.ctx.stores.services.triggers().trigger("shop", second);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        api.delete(&path(first));
+        let followed = tokio::time::timeout(
+            Duration::from_secs(5),
+            api.until(child, |object| owner(object) == second),
+        );
+        followed.await.expect("the name is free");
+    }
+}

@@ -1,4 +1,4 @@
-//! A guard that is turned on: an ordinary rollout, during which every pod is reached where it listens.
+//! A guard that is turned on, a port that moves: an ordinary rollout, during which every pod is reached where it listens.
 
 use super::*;
 
@@ -71,4 +71,66 @@ async fn turned_on_the_old_pods_are_reached_by_name_until_the_last_is_gone_and_m
         api.until(DEPLOYMENT, |_| true).await["metadata"]["generation"],
         generation
     );
+}
+
+#[tokio::test]
+async fn a_port_that_moves_is_found_by_its_name_until_the_last_pod_of_before_is_gone() {
+    let api = FakeApi::default();
+    let mut order = order();
+    order["spec"]["networkPolicy"] = json!({});
+    order["spec"]["guard"] = json!({"mode": "Sidecar", "image": "guard:1", "inbound": {"ports": [{"name": "admin"}]}});
+    order["spec"]["resilience"] = json!({});
+    order["spec"]["ports"] = json!([
+        {"name": "http", "containerPort": 3001, "servicePort": 80}, {"name": "admin", "containerPort": 4001}
+    ]);
+    api.create(SERVICES, order);
+    let operator = Operator::start(&api);
+    let labels = api.until(DEPLOYMENT, |_| true).await["spec"]["template"]["metadata"]["labels"].clone();
+    let pod = |name: &str, number: i32| {
+        let container = json!({"name": "order", "ports": [{"name": "http", "containerPort": number}]});
+        let metadata = json!({"name": name, "labels": labels});
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}})
+    };
+    api.create(PODS, pod("order-1", 3001));
+    api.until(SERVICE, |service| target(service) == 3001).await;
+    operator.rest().await;
+
+    api.forget_requests();
+    let moved = json!([
+        {"name": "http", "containerPort": 3002, "servicePort": 80}, {"name": "admin", "containerPort": 4001}
+    ]);
+    api.merge(ORDER, json!({"spec": {"ports": moved}}));
+    api.until(DEPLOYMENT, |deployment| {
+        let ports = &deployment["spec"]["template"]["spec"]["containers"][0]["ports"];
+        ports
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|port| port["containerPort"] == 3002)
+    })
+    .await;
+    // Kubernetes replaces the pod: both stand for a while.
+    api.create(PODS, pod("order-2", 3002));
+    operator.rest().await;
+    let written = api.requests().into_iter().filter(|request| {
+        let is_service = request.path.ends_with("/services/order") || request.path.ends_with("/services/order-pods");
+        request.is_write() && is_service
+    });
+    let targets: Vec<Value> = written.map(|request| target(&request.body)).collect();
+    assert_eq!(
+        targets,
+        ["http", "http"],
+        "the pod that serves listens at the old number"
+    );
+    assert_eq!(
+        open_ports(&api.get(NETWORK_POLICY).unwrap()),
+        json!([3001, 3002, 9090, 15101])
+    );
+
+    api.delete(&format!("{PODS}/order-1"));
+    api.until(SERVICE, |service| target(service) == 3002).await;
+    api.until(NETWORK_POLICY, |policy| {
+        open_ports(policy) == json!([3002, 9090, 15101])
+    })
+    .await;
 }

@@ -97,7 +97,7 @@ fn the_first_override_that_is_still_to_end_is_waited_for() {
         });
         let mut service = order();
         service["spec"]["resilience"] = json!({"targets": targets.collect::<Vec<_>>()});
-        next_override_end(&serde_json::from_value(service).unwrap(), now)
+        override_ends(&serde_json::from_value(service).unwrap(), now).min()
     };
     let (past, now_itself) = (Some("2026-08-21T11:59:00Z"), Some("2026-08-21T12:00:00Z"));
     let (soon, late) = (Some("2026-08-21T12:01:00Z"), Some("2026-08-21T13:00:00Z"));

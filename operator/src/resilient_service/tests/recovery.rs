@@ -176,7 +176,7 @@ async fn an_autoscaler_on_the_deployment_is_not_fought_without_end_and_is_named(
 }
 
 #[tokio::test]
-async fn pods_of_a_paused_service_are_not_nudged() {
+async fn pods_of_a_paused_service_are_nudged_for_the_end_of_a_fault_alone() {
     let api = FakeApi::default();
     let mut paused = order();
     paused["spec"]["paused"] = json!(true);
@@ -201,6 +201,15 @@ async fn pods_of_a_paused_service_are_not_nudged() {
             .all(|write| write.ends_with("/resilientservices/order/status")),
         "{writes:?}"
     );
+    // The experiment was stopped: its entry is gone from the map, and this pod still has it.
+    let mut faulty = old_report();
+    faulty.report.faults_hash = Some("entry".into());
+    operator.ctx.reports.put("pod-of-order", faulty);
+    operator.ctx.stores.services.triggers().trigger_all();
+    api.until("/api/v1/namespaces/shop/pods/order-1", |pod| {
+        pod["metadata"]["annotations"]["resilience.valerix.io/nudge"].is_string()
+    })
+    .await;
 }
 
 #[tokio::test]

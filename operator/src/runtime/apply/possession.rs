@@ -56,9 +56,10 @@ pub(super) fn possession<K: Resource<DynamicType = ()>>(desired: &K, live: &K) -
     }
 }
 
-/// What every namespace has and every pod may run as would go with what it was handed over to.
+/// What every namespace has and every pod may run as, and the address of the API server itself, would go with what they
+/// were handed over to.
 pub(super) fn may_be_handed_over(kind: &str, name: &str) -> bool {
-    (kind, name) != ("ServiceAccount", "default")
+    !matches!((kind, name), ("ServiceAccount", "default") | ("Service", "kubernetes"))
 }
 
 fn is_offered<K: Resource<DynamicType = ()>>(live: &K) -> bool {

@@ -103,15 +103,18 @@ async fn an_orphan_with_our_labels_is_taken_back_and_a_stranger_is_named() {
         other
     };
     let owner = |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "another", "controller": true});
-    let account = Error::NotOwned {
-        kind: "ServiceAccount".into(),
-        name: "default".into(),
-        owner: None,
-    };
-    assert!(
-        !account.to_string().contains("adopt"),
-        "it would go with the resource: {account}"
-    );
+    for (kind, name) in [("ServiceAccount", "default"), ("Service", "kubernetes")] {
+        let taken = Error::NotOwned {
+            kind: kind.into(),
+            name: name.into(),
+            owner: None,
+        };
+        assert!(
+            !taken.to_string().contains("adopt"),
+            "it would go with the resource: {taken}"
+        );
+        assert!(!possession::may_be_handed_over(kind, name));
+    }
     let before = api.requests().len();
     let refused = applier(&api)
         .apply(&wanted, Some(&owned_by(owner("Owner", "pay"))))
@@ -256,4 +259,30 @@ async fn what_changed_since_it_was_seen_is_not_taken_over_unseen() {
     let error = applied.unwrap_err();
     assert_eq!(crate::runtime::Category::category(&error), "Conflict");
     assert_eq!(live(&api).metadata.owner_references, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_somebody_makes_between_our_look_and_our_writing_stays_his() {
+    let api = FakeApi::default();
+    // The write is under way for a second, in which somebody makes an object that conflicts in nothing.
+    let mut is_first = true;
+    api.inject(move |request| {
+        let is_delayed = request.is_write() && std::mem::take(&mut is_first);
+        is_delayed.then_some(Fault::Delay(Duration::from_secs(1)))
+    });
+    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "order", "labels": {"app": "theirs"}, "managedFields": [
+        {"manager": "kubectl-create", "operation": "Update", "apiVersion": "v1"}]}, "data": {"b": "theirs"}});
+    let stranger = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        api.create("/api/v1/namespaces/shop/configmaps", theirs.clone())
+    };
+    let (applier, wanted) = (applier(&api), desired(json!({"a": "1"})));
+    let (applied, made) = tokio::join!(applier.apply(&wanted, None), stranger);
+    assert!(matches!(applied, Err(Error::NotOwned { .. })), "{applied:?}");
+    let mut left = api.get(MAP).unwrap();
+    left["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
+    assert_eq!(left, made, "nothing of ours is in it");
+    // And so it goes on.
+    let again = applier.apply(&wanted, None).await;
+    assert!(matches!(again, Err(Error::NotOwned { .. })), "{again:?}");
 }

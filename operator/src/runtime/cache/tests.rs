@@ -42,8 +42,16 @@ fn map(name: &str) -> serde_json::Value {
 
 /// Runs a controller that only notes what it is asked to look at.
 fn looked_at(runtime: &Runtime, cache: &Cache<ConfigMap>) -> Arc<Mutex<Vec<String>>> {
-    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
-    let noted = seen.clone();
+    looked_at_or_gone(runtime, cache).0
+}
+
+/// The same, and what it is told to be gone.
+fn looked_at_or_gone(
+    runtime: &Runtime,
+    cache: &Cache<ConfigMap>,
+) -> (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) {
+    let (seen, gone): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+    let (noted, missed) = (seen.clone(), gone.clone());
     let (runtime, cache) = (runtime.clone(), cache.clone());
     tokio::spawn(async move {
         let work = move |map: Arc<ConfigMap>| {
@@ -51,9 +59,10 @@ fn looked_at(runtime: &Runtime, cache: &Cache<ConfigMap>) -> Arc<Mutex<Vec<Strin
             noted.lock().unwrap().push(format!("{namespace}/{}", map.name_any()));
             async { Ok::<_, Never>(Action::await_change()) }
         };
-        controller::run(&runtime, Options::new("test"), &cache, work, |_, _| {}).await;
+        let forget = move |namespace: &str, name: &str| missed.lock().unwrap().push(format!("{namespace}/{name}"));
+        controller::run(&runtime, Options::new("test"), &cache, work, forget).await;
     });
-    seen
+    (seen, gone)
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,6 +82,31 @@ async fn no_work_begins_before_every_cache_of_its_scope_is_full() {
     assert!(seen.lock().unwrap().is_empty(), "judged with an empty cache");
     sleep(Duration::from_secs(2)).await;
     assert_eq!(*seen.lock().unwrap(), ["shop/order"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_may_be_absent_holds_up_nobody_where_it_cannot_be_listed() {
+    let api = FakeApi::default();
+    api.create(MAPS, map("order"));
+    let is_broken = |path: &str| path.ends_with("/secrets");
+    api.inject(move |request| is_broken(&request.path).then_some(Fault::Refuse(503)));
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    let (_definition, presence) = tokio::sync::watch::channel(Presence::Present);
+    let optional = runtime.watch::<Secret>(WatchOptions::new("secrets").only_while(presence));
+    runtime.readiness.complete();
+    let seen = looked_at(&runtime, &cache);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(*seen.lock().unwrap(), ["shop/order"]);
+    assert!(
+        runtime.readiness.waiting().is_empty(),
+        "{:?}",
+        runtime.readiness.waiting()
+    );
+    assert!(!optional.is_served());
+    api.inject(|_| None);
+    sleep(Duration::from_secs(60)).await;
+    assert!(optional.is_served());
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +144,7 @@ async fn what_was_missed_while_the_watch_was_down_is_found_by_the_next_list() {
     let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps").indexed_by("owner"));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(cache.of("shop", "order").len(), 2);
-    let seen = looked_at(&runtime, &cache);
+    let (seen, gone) = looked_at_or_gone(&runtime, &cache);
     sleep(Duration::from_secs(1)).await;
     seen.lock().unwrap().clear();
     // Nobody is told of the deletion, and the version that the watch would go on from is too old.
@@ -123,6 +157,7 @@ async fn what_was_missed_while_the_watch_was_down_is_found_by_the_next_list() {
         ["shop/one"],
         "a list asks for a look at everything"
     );
+    assert_eq!(*gone.lock().unwrap(), ["shop/two"], "what is kept of it stays for ever");
     let index = cache.index.read().unwrap();
     assert_eq!(index.values().map(BTreeSet::len).sum::<usize>(), 1, "{index:?}");
 }
@@ -149,6 +184,35 @@ async fn an_object_that_cannot_be_read_any_more_keeps_its_last_good_version_and_
         .filter(|request| request.path.contains("/events"));
     let told: Vec<_> = events.map(|request| request.body["reason"].clone()).collect();
     assert_eq!(told.first(), Some(&json!("Unreadable")), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_read_before_this_process_led_is_told_once_it_does() {
+    let api = FakeApi::default();
+    for name in ["bad", "mended", "deleted"] {
+        let mut unreadable = map(name);
+        unreadable["data"] = json!(7);
+        api.create(MAPS, unreadable);
+    }
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let fence = runtime.leadership.fence();
+    runtime.leadership.set(None);
+    let _cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    sleep(Duration::from_secs(1)).await;
+    api.merge(&format!("{MAPS}/mended"), json!({"data": {"a": "1"}}));
+    api.delete(&format!("{MAPS}/deleted"));
+    sleep(Duration::from_secs(1)).await;
+    let told = || -> Vec<_> {
+        let requests = api.requests().into_iter();
+        let events = requests.filter(|request| request.path.contains("/events"));
+        events
+            .map(|request| request.body["regarding"]["name"].clone())
+            .collect()
+    };
+    assert!(told().is_empty(), "another process leads");
+    runtime.leadership.set(fence);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(told(), ["bad"]);
 }
 
 #[tokio::test(start_paused = true)]

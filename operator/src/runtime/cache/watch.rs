@@ -16,9 +16,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use std::{
+    collections::HashMap,
     fmt::Debug,
     sync::{
-        Arc, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
@@ -58,7 +59,12 @@ pub struct Watch<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// What this watch adds to the gauge.
     pub counted: AtomicI64,
     pub is_served: Arc<AtomicBool>,
+    /// What could not be read while another process led, and why.
+    pub untold: Untold,
 }
+
+/// By namespace and name: the object as an event names it, and what is to be said.
+pub type Untold = Arc<Mutex<HashMap<(String, String), (ObjectReference, String)>>>;
 
 impl<K> Watch<K>
 where
@@ -86,8 +92,7 @@ where
             } else {
                 self.is_served.store(false, Ordering::Release);
                 for event in [Event::Init, Event::InitDone] {
-                    writer.apply_watcher_event(&event);
-                    self.changed(&event);
+                    self.take(&mut writer, &event);
                 }
                 // Nobody follows the definition any more: the process ends, and asking again would never rest.
                 if presence.wait_for(|found| *found == Presence::Present).await.is_err() {
@@ -108,12 +113,26 @@ where
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             if let Some(event) = self.readable(event) {
-                writer.apply_watcher_event(&event);
                 if matches!(event, Event::InitDone) {
                     self.is_served.store(true, Ordering::Release);
                 }
-                self.changed(&event);
+                self.take(writer, &event);
             }
+        }
+    }
+
+    /// Into the cache, and then to whoever listens.
+    fn take(&self, writer: &mut Writer<K>, event: &Event<K>) {
+        // What a list does not show any more went while no watch told of it.
+        let before = match event {
+            Event::InitDone => self.reader.state(),
+            _ => Vec::new(),
+        };
+        writer.apply_watcher_event(event);
+        self.changed(event);
+        let is_gone = |object: &&Arc<K>| self.reader.get(&ObjectRef::from_obj(&***object)).is_none();
+        for object in before.iter().filter(is_gone) {
+            self.triggers.trigger_object(object);
         }
     }
 
@@ -129,6 +148,10 @@ where
             error = failure::chain(error),
             "watch failed; it is opened again"
         );
+        // A kind that may be absent holds nobody up either where it is there and cannot be listed. It is not served then.
+        if self.options.presence.is_some() {
+            self.runtime.readiness.reached(&self.scope, self.options.name);
+        }
         // Of the whole cluster it would be a wrong installation; a namespace comes and goes with its rights.
         let is_forbidden =
             matches!(error, watcher::Error::InitialListFailed(source) if failure::is_status(source, 403));
@@ -149,6 +172,7 @@ where
             ),
             Event::Delete(object) => {
                 let metadata = object.meta().clone();
+                self.untold().remove(&key(&metadata));
                 // It is gone all the same: delete what the cache still has of it.
                 Event::Delete(object.0.ok().or_else(|| self.last_good(metadata))?)
             }
@@ -158,8 +182,7 @@ where
     }
 
     fn last_good(&self, metadata: ObjectMeta) -> Option<K> {
-        let namespace = metadata.namespace.unwrap_or_default();
-        let name = metadata.name.unwrap_or_default();
+        let (namespace, name) = key(&metadata);
         let last = self.reader.get(&ObjectRef::new(&name).within(&namespace))?;
         Some(K::clone(&last))
     }
@@ -168,6 +191,7 @@ where
         object
             .0
             .map(|mut object| {
+                self.untold().remove(&key(object.meta()));
                 object.managed_fields_mut().clear();
                 (self.options.trim)(&mut object);
                 object
@@ -192,9 +216,6 @@ where
             error,
             "an object cannot be read and is left alone; correct or delete it"
         );
-        if self.runtime.leadership.fence().is_none() {
-            return;
-        }
         let reference = ObjectReference {
             api_version: Some(K::api_version(&()).into_owned()),
             kind: Some(K::kind(&()).into_owned()),
@@ -204,12 +225,29 @@ where
             ..ObjectReference::default()
         };
         let note = format!("the object cannot be read and is left as it was; correct or delete it: {error}");
-        let events = self.events.clone();
+        let key = key(metadata);
+        let is_waiting = self.untold().insert(key.clone(), (reference, note)).is_some();
+        if is_waiting {
+            return;
+        }
+        let (events, untold, runtime) = (self.events.clone(), self.untold.clone(), self.runtime.clone());
         tokio::spawn(async move {
-            events
-                .publish(&reference, EventType::Warning, "Unreadable", "Read", &note)
-                .await;
+            // Caches fill before this process leads, and no watch tells it again then.
+            tokio::select! {
+                () = runtime.leadership.acquired() => {}
+                () = runtime.shutdown.cancelled() => return,
+            }
+            let told = untold.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            if let Some((reference, note)) = told {
+                events
+                    .publish(&reference, EventType::Warning, "Unreadable", "Read", &note)
+                    .await;
+            }
         });
+    }
+
+    fn untold(&self) -> MutexGuard<'_, HashMap<(String, String), (ObjectReference, String)>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(&self, event: &Event<K>) {
@@ -274,4 +312,10 @@ where
         let owner = object.labels().get(self.options.index_label?)?;
         Some((object.namespace().unwrap_or_default(), owner.clone()))
     }
+}
+
+/// Namespace and name.
+fn key(metadata: &ObjectMeta) -> (String, String) {
+    let ObjectMeta { namespace, name, .. } = metadata;
+    (namespace.clone().unwrap_or_default(), name.clone().unwrap_or_default())
 }

@@ -13,7 +13,11 @@ fn process(api: &FakeApi, uid: &str) -> Runtime {
         pod: uid.into(),
         uid: uid.into(),
     };
-    Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster])
+    let clients = Clients {
+        read: api.client(),
+        write: api.impatient_client(),
+    };
+    Runtime::new(identity, clients, vec![Scope::Cluster])
 }
 
 fn start(runtime: &Runtime) -> tokio::task::JoinHandle<Result<(), Error>> {
@@ -164,5 +168,27 @@ async fn a_write_by_somebody_else_is_no_renewal() {
         tokio::time::sleep(RENEW_PERIOD - ahead * 2).await;
     }
     assert_ne!(renewed(), before);
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_meets_two_conflicts_is_none_and_is_tried_again() {
+    let api = FakeApi::default();
+    let leader = process(&api, "one");
+    let running = start(&leader);
+    leads(&leader).await;
+    let renewed = || api.get(LEASE).unwrap()["spec"]["renewTime"].clone();
+    // Somebody is quicker at each of the first two attempts of every renewal.
+    let mut attempts = 0;
+    api.inject(move |request| {
+        attempts += i32::from(request.is_write());
+        (request.is_write() && attempts % 3 != 0).then_some(Fault::Refuse(409))
+    });
+    for _ in 0..3 {
+        let held = renewed();
+        tokio::time::sleep(RENEW_PERIOD + RETRY_PERIOD + Duration::from_millis(100)).await;
+        assert_ne!(renewed(), held, "counted as renewed although nobody could see it");
+    }
+    assert!(leader.leadership.fence().is_some());
     running.abort();
 }

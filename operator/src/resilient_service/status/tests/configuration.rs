@@ -230,3 +230,89 @@ fn a_pod_that_failed_to_answer_was_asked() {
     });
     assert!(asked(&silent));
 }
+
+#[test]
+fn pods_of_an_earlier_template_are_the_rollouts_to_say_however_long_it_takes() {
+    let service = service(spec(2));
+    let of_template = |template: &str, (uid, mut pod): (String, ReadyPod)| {
+        pod.template = Some(template.into());
+        (uid, pod)
+    };
+    let refusing = json!({"policy": {"hash": "old", "error": "version is 9"}});
+    // Asked at a port that it does not have.
+    let mut deaf = pod(3, None);
+    deaf.1.contact.failing = Some(Failing {
+        since: now(),
+        error: "connection refused".into(),
+    });
+    let rolling = |new: Option<Value>| {
+        let new = of_template("two", pod(1, new));
+        let mut observed = seen(3, 3, vec![new, pod(2, Some(refusing.clone())), deaf.clone()]);
+        observed.replica_sets = vec![replica_set("one", "0"), replica_set("two", "1")];
+        observed
+    };
+    let after = |observed: &Observed, seconds: i64| {
+        let since = now() - chrono::TimeDelta::seconds(seconds);
+        let rollout = Rollout::of(observed, "order");
+        let remembered = Remembered {
+            awaited_since: observed.awaits(&hash(&service), &rollout, now()).then_some(since),
+            ..Remembered::default()
+        };
+        super::super::status(&service, observed, &work(&service), remembered, now()).status
+    };
+    let current = rolling(Some(json!({"policy": {"hash": hash(&service)}})));
+    let status = after(&current, 300);
+    assert_eq!(shown(&status, "ConfigApplied"), "False/WaitingForPods");
+    assert_eq!(shown(&status, "Stalled"), "");
+    let config = status.config.clone().unwrap();
+    assert_eq!((config.applied_replicas, config.rejected_replicas), (1, 0));
+    let message = &find_condition(&status.conditions, "ConfigApplied").unwrap().message;
+    assert!(
+        message.ends_with("pod order-2 is of an earlier template and still ready"),
+        "{message}"
+    );
+    // One that stays has its deadline all the same, and its refusal counts.
+    let late = after(&rolling(Some(json!({"policy": {"hash": "old"}}))), 300);
+    assert_eq!(shown(&late, "ConfigApplied"), "False/DeadlineExceeded");
+    assert_eq!(
+        shown(&after(&rolling(Some(refusing.clone())), 0), "Stalled"),
+        "True/RejectedByPods"
+    );
+}
+
+#[test]
+fn a_restart_of_the_operator_makes_no_alarm_of_a_pod_that_could_not_be_asked_before() {
+    let mut service = ResilientService::clone(&service(spec(2)));
+    let wanted = hash(&Arc::new(service.clone()));
+    let current = || Some(json!({"policy": {"hash": wanted}}));
+    let mut cut_off = pod(2, current());
+    cut_off.1.contact = Contact {
+        answered_at: Some(now() - chrono::TimeDelta::seconds(240)),
+        failing: Some(Failing {
+            since: now(),
+            error: "no answer in time".into(),
+        }),
+    };
+    let this = Arc::new(service.clone());
+    let before = judge(&this, &seen(2, 2, vec![pod(1, current()), cut_off.clone()]));
+    assert_eq!(shown(&before, "ConfigApplied"), "Unknown/PodUnreachable");
+    service.status = Some(before);
+    // Its report is forgotten; that it does not answer was found anew.
+    cut_off.1.report = None;
+    cut_off.1.contact.answered_at = None;
+    let later = |service: &ResilientService| {
+        let service = Arc::new(service.clone());
+        let remembered = Remembered {
+            awaited_since: Some(now() - chrono::TimeDelta::seconds(300)),
+            ..Remembered::default()
+        };
+        let observed = seen(2, 2, vec![pod(1, current()), cut_off.clone()]);
+        super::super::status(&service, &observed, &work(&service), remembered, now()).status
+    };
+    let after = later(&service);
+    assert_eq!(shown(&after, "ConfigApplied"), "Unknown/PodUnreachable");
+    assert_eq!(shown(&after, "Stalled"), "");
+    // A configuration that it was never heard to run is another matter.
+    service.status.as_mut().unwrap().config.as_mut().unwrap().hash = "another".into();
+    assert_eq!(shown(&later(&service), "ConfigApplied"), "False/DeadlineExceeded");
+}

@@ -82,6 +82,38 @@ fn nothing_counts_that_a_pod_said_before_it_fell_silent_for_good() {
 }
 
 #[test]
+fn that_all_circuits_are_closed_takes_an_answer_of_every_pod() {
+    let service = service(spec(3));
+    let closed = || {
+        Some(
+            json!({"policy": {"hash": hash(&service)}, "circuitBreakers": [{"target": "inventory", "state": "Closed"}]}),
+        )
+    };
+    let failing_for = |seconds: i64| {
+        let (uid, mut silent) = pod(3, None);
+        silent.contact.failing = Some(Failing {
+            since: now() - chrono::TimeDelta::seconds(seconds),
+            error: "no answer in time".into(),
+        });
+        let pods = vec![pod(1, closed()), pod(2, closed()), (uid, silent)];
+        judge(&service, &seen(3, 3, pods))
+    };
+    // The operator was restarted: it never heard of that pod, which may refuse every call.
+    for (seconds, reason, why) in [
+        (239, "NoReports", "has not reported yet"),
+        (240, "PodUnreachable", "does not answer"),
+    ] {
+        let status = failing_for(seconds);
+        assert_eq!(shown(&status, "CircuitsClosed"), format!("Unknown/{reason}"));
+        assert_eq!(
+            message(&status, "CircuitsClosed"),
+            format!("no circuit is open in 2 pods; pod order-3 {why}")
+        );
+        assert_eq!(status.summary.as_ref().unwrap().circuits, "unknown");
+    }
+}
+
+#[test]
 fn a_pod_that_lags_and_does_not_answer_is_told_with_its_error() {
     let service = service(spec(1));
     let lagging = silent_for(5, pod(1, Some(json!({"policy": {"hash": "old"}}))));
