@@ -13,6 +13,7 @@ use super::observed::{
 };
 use super::probes::Probes;
 use super::safety::Safety;
+use super::validate::spec_hash;
 use crate::resilient_service::{ReportStore, Stores, inbound_ports, is_guarded};
 use crate::runtime::conditions::find_condition;
 use crate::runtime::{Cache, Clients, clock};
@@ -27,7 +28,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use valerix_crds::names::condition::CONFIG_APPLIED;
 use valerix_crds::names::{FAULTS_KEY, SERVICE_LABEL, policy_config_map};
-use valerix_crds::{ChaosAdmission, ChaosExperiment, ChaosPhase, GuardProtocol, ReportProtocol, ResilientService};
+use valerix_crds::{
+    ChaosAdmission, ChaosExperiment, ChaosExperimentStatus, ChaosPhase, GuardProtocol, PastRun, ReportProtocol,
+    ResilientService,
+};
 
 /// Where things are read.
 pub struct Sources<'a> {
@@ -92,8 +96,9 @@ pub async fn observe(
         stop_order,
         last_fault_ended_at: last_fault(&others, experiment),
         busy: under_way(&others),
+        unjudged: unjudged(&others),
         preceding,
-        samples: sources.probes.samples(&key, name),
+        samples: sources.probes.samples(&key, name, &spec_hash(&experiment.spec)),
         evictions: sources.memory.evictions(&key, name),
     })
 }
@@ -312,9 +317,15 @@ fn on_same_target(mut all: Vec<Arc<ChaosExperiment>>, own: &ChaosExperiment) -> 
     all
 }
 
-/// When the last fault on the target ended, this experiment's own earlier ones included.
+/// When the last fault on the target ended, this experiment's own earlier ones included. A run that hurt nobody says
+/// nothing of the one before it: then it is the end of the newest run that did, which is not earlier than its fault's.
 fn last_fault(others: &[Arc<ChaosExperiment>], own: &ChaosExperiment) -> Option<DateTime<Utc>> {
-    let ended = |experiment: &ChaosExperiment| experiment.status.as_ref().and_then(|status| status.fault_ended_at);
+    let hurt = |past: &&PastRun| past.targets.iter().any(|target| target.active_at.is_some());
+    let ended = |experiment: &ChaosExperiment| {
+        let status = experiment.status.as_ref()?;
+        let before = || status.history.iter().find(hurt).map(|past| past.at);
+        status.fault_ended_at.or_else(before)
+    };
     others.iter().filter_map(|other| ended(other)).chain(ended(own)).max()
 }
 
@@ -325,6 +336,15 @@ fn under_way(others: &[Arc<ChaosExperiment>]) -> Option<String> {
         .iter()
         .find(|other| matches!(phase(other), Some(ChaosPhase::Running | ChaosPhase::Recovering)))
         .map(|other| other.name_any())
+}
+
+/// The other experiment that has hurt the target and lets it recover: its lock may be gone, and its verdict is not there.
+fn unjudged(others: &[Arc<ChaosExperiment>]) -> Option<String> {
+    let hurt = |status: &ChaosExperimentStatus| {
+        status.phase == Some(ChaosPhase::Recovering) && status.targets.iter().any(|target| target.active_at.is_some())
+    };
+    let found = others.iter().find(|other| other.status.as_ref().is_some_and(hurt));
+    found.map(|other| other.name_any())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use valerix_crds::ChaosExperiment;
@@ -23,6 +24,8 @@ const PACE: Duration = Duration::from_millis(500);
 /// What our stop order says.
 const REASON: &str = "the operator is being removed";
 const FIELD_MANAGER: &str = "valerix-drain";
+/// Annotation of our order: what the ConfigMap held before, as JSON.
+const HELD_BEFORE: &str = "resilience.valerix.io/held-before";
 
 /// Why draining did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -102,10 +105,12 @@ pub async fn drain(clients: &Clients, scopes: &[Scope], removal: Removal<'_>) ->
         .as_ref()
         .and_then(stop_order)
         .is_none_or(|reason| reason == REASON);
+    let before = standing.as_ref().and_then(held_before);
     if ours {
+        let annotations = before.as_ref().map(|held| json!({HELD_BEFORE: held}));
         let body = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": SAFETY_CONFIG_MAP},
+            "metadata": {"name": SAFETY_CONFIG_MAP, "annotations": annotations.unwrap_or_else(|| json!({}))},
             "data": {"stop": "true", "reason": REASON},
         });
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
@@ -121,7 +126,7 @@ pub async fn drain(clients: &Clients, scopes: &[Scope], removal: Removal<'_>) ->
         end_operator(clients, namespace, deployment, timeout).await?;
     }
     if ours {
-        lift(&safety, standing.as_ref()).await.map_err(order)?;
+        lift(&safety, before.as_deref()).await.map_err(order)?;
     }
     Ok(())
 }
@@ -219,20 +224,30 @@ async fn end_operator(clients: &Clients, namespace: &str, name: &str, timeout: D
     Ok(())
 }
 
+/// What the ConfigMap holds that our order takes the place of. An order of ours that still stands, because a removal before
+/// this one failed, remembers it.
+fn held_before(map: &ConfigMap) -> Option<String> {
+    match stop_order(map) {
+        None => serde_json::to_string(&map.data.clone().unwrap_or_default()).ok(),
+        Some(reason) if reason == REASON => map.annotations().get(HELD_BEFORE).cloned(),
+        Some(_) => None,
+    }
+}
+
 /// Removes our order, and only ours: whoever wrote over it meanwhile wants experiments stopped. A ConfigMap that was there
 /// before holds what it held before.
-async fn lift(safety: &Api<ConfigMap>, before: Option<&ConfigMap>) -> Result<(), kube::Error> {
+async fn lift(safety: &Api<ConfigMap>, before: Option<&str>) -> Result<(), kube::Error> {
     let Some(map) = safety.get_opt(SAFETY_CONFIG_MAP).await? else {
         return Ok(());
     };
     if stop_order(&map).as_deref() != Some(REASON) {
         return Ok(());
     }
-    if let Some(before) = before.filter(|before| stop_order(before).is_none()) {
-        let held = |key: &str| before.data.as_ref().and_then(|data| data.get(key));
+    let before = before.and_then(|held| serde_json::from_str::<BTreeMap<String, String>>(held).ok());
+    if let Some(before) = before {
         let body = json!({
-            "metadata": {"uid": map.uid(), "resourceVersion": map.resource_version()},
-            "data": {"stop": held("stop"), "reason": held("reason")},
+            "metadata": {"uid": map.uid(), "resourceVersion": map.resource_version(), "annotations": {HELD_BEFORE: null}},
+            "data": {"stop": before.get("stop"), "reason": before.get("reason")},
         });
         let restored = safety
             .patch(SAFETY_CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&body))

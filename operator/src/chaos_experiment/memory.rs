@@ -22,16 +22,21 @@ struct Notes {
 }
 
 impl Memory {
-    /// Notes which object has this name.
-    pub fn note(&self, key: &Key, uid: &str) {
+    /// Notes which object has this name; says which one had it before, if that is gone unseen.
+    pub fn note(&self, key: &Key, uid: &str) -> Option<String> {
         let mut all = self.lock();
         let notes = all.entry(key.clone()).or_default();
-        if notes.uid != uid {
-            *notes = Notes {
+        if notes.uid == uid {
+            return None;
+        }
+        let before = std::mem::replace(
+            notes,
+            Notes {
                 uid: uid.to_owned(),
                 ..Notes::default()
-            };
-        }
+            },
+        );
+        (!before.uid.is_empty()).then_some(before.uid)
     }
 
     /// Notes the answer to an eviction.
@@ -60,5 +65,19 @@ impl Memory {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Notes>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_took_the_name_of_another_tells_of_it() {
+        let (memory, key) = (Memory::default(), ("shop".to_owned(), "slow".to_owned()));
+        assert_eq!(memory.note(&key, "first"), None);
+        assert_eq!(memory.note(&key, "first"), None);
+        assert_eq!(memory.note(&key, "second").as_deref(), Some("first"));
+        assert_eq!(memory.forget(&key).as_deref(), Some("second"));
     }
 }

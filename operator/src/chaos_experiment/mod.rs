@@ -52,7 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use step::{Action, Idle, decide, entry_name, idle};
 use valerix_crds::{ChaosExperiment, ChaosPhase};
-use validate::{Plan, schedule, validate};
+use validate::{Plan, schedule, spec_hash, validate};
 
 /// Name in metrics, logs and events.
 const CONTROLLER: &str = "chaos-experiment";
@@ -178,7 +178,10 @@ impl Controller {
     async fn reconcile(&self, cached: Arc<ChaosExperiment>) -> Result<Requeue, Error> {
         let key = (cached.namespace().unwrap_or_default(), cached.name_any());
         let mut experiment = self.publisher.newest(&cached);
-        self.memory.note(&key, &experiment.uid().unwrap_or_default());
+        if let Some(gone) = self.memory.note(&key, &experiment.uid().unwrap_or_default()) {
+            self.probes.stop(&key);
+            self.publisher.forget(&gone);
+        }
         let mut locked = false;
         for _ in 0..DECISIONS {
             let plan = validate(&experiment.spec, &self.limits);
@@ -264,8 +267,9 @@ impl Controller {
                 if let Some(plan) = plan {
                     let recorded = experiment.status.as_ref().map(|status| status.probes.clone());
                     let resolver = Arc::new(ClusterResolver::new(self.runtime().clients.clone()));
-                    self.probes
-                        .start(key, &name, &plan.probes, &recorded.unwrap_or_default(), resolver);
+                    let hash = spec_hash(&experiment.spec);
+                    let recorded = recorded.unwrap_or_default();
+                    self.probes.start(key, &name, &hash, &plan.probes, &recorded, resolver);
                 }
                 return Ok(Round::Wait(Requeue::requeue(step::VERY_SOON)));
             }

@@ -31,6 +31,8 @@ pub struct Observed {
     pub last_fault_ended_at: Option<DateTime<Utc>>,
     /// The experiment that is under way on the same target, if there is another.
     pub busy: Option<String>,
+    /// The experiment that has hurt the same target and is not judged yet, if there is one.
+    pub unjudged: Option<String>,
     /// How the experiment stands that must have ended before, if one must.
     pub preceding: Option<Preceding>,
     /// What the probes saw; none before they were started in this process.

@@ -12,7 +12,7 @@ use croner::parser::{CronParser, Seconds, Year};
 use valerix_crds::{ExcludedWindow, Weekday};
 
 /// How late a scheduled run may start, where the spec does not say. A fault at an hour that nobody chose is worse than a missed one.
-const STARTING_DEADLINE: TimeDelta = TimeDelta::minutes(5);
+pub const STARTING_DEADLINE: TimeDelta = TimeDelta::minutes(5);
 
 /// Names that fields may hold, by what a range counts them as.
 const NAMES: [(&str, u32); 19] = [

@@ -241,6 +241,18 @@ impl Plan {
         }
     }
 
+    /// What a message says of a duration that the operator's cap shortened.
+    pub fn cut(&self) -> String {
+        if self.capped {
+            format!(
+                "; spec.duration is cut to {:?}, the operator's chaos.maxDuration",
+                self.duration
+            )
+        } else {
+            String::new()
+        }
+    }
+
     /// Whether the operator evicts the targets itself.
     pub fn evicts(&self) -> bool {
         self.fault.kind.delivery == Delivery::Evicted

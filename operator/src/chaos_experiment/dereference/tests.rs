@@ -97,6 +97,43 @@ fn who_hurts_the_same_target_or_lets_it_recover_is_under_way() {
 }
 
 #[test]
+fn who_has_hurt_the_target_and_is_not_judged_is_known_and_when_its_fault_ended() {
+    let experiment = |status: serde_json::Value| -> Arc<ChaosExperiment> {
+        let own = json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment",
+            "metadata": {"name": "other", "uid": "other-uid"},
+            "spec": {"target": {"service": "inventory"}, "latency": {"delay": "1s"}}, "status": status,
+        });
+        Arc::new(serde_json::from_value(own).unwrap())
+    };
+    let target = |at: Option<&str>| json!([{"pod": "a", "uid": "u", "state": "Recovered", "activeAt": at}]);
+    let hurt = Some("2026-11-21T10:00:00Z");
+    for (phase, targets, expected) in [
+        ("Recovering", target(hurt), true),
+        ("Recovering", target(None), false),
+        ("Running", target(hurt), false),
+        ("Completed", target(hurt), false),
+    ] {
+        let other = experiment(json!({"phase": phase, "targets": targets}));
+        assert_eq!(unjudged(&[other]).is_some(), expected, "{phase} {targets}");
+    }
+
+    // A run that hurt nobody came after the one that did.
+    let past = |run: &str, at: &str, targets: serde_json::Value| json!({"run": run, "type": "Latency", "at": at, "verdict": "Error", "reason": "x", "targets": targets});
+    let history = json!([
+        past("busy", "2026-11-21T10:05:00Z", target(None)),
+        past("good", "2026-11-21T10:01:00Z", target(hurt)),
+    ]);
+    let own = experiment(json!({"phase": "Failed", "history": history}));
+    assert_eq!(last_fault(&[], &own), Some("2026-11-21T10:01:00Z".parse().unwrap()));
+    let known = experiment(json!({"phase": "Failed", "history": history, "faultEndedAt": "2026-11-21T10:00:30Z"}));
+    assert_eq!(
+        last_fault(&[known], &experiment(json!({}))),
+        Some("2026-11-21T10:00:30Z".parse().unwrap())
+    );
+}
+
+#[test]
 fn a_rollout_is_seen_before_and_while_it_happens() {
     let view = |generation: i64, seen: i64, desired: i32, updated: i32, all: i32| {
         let value = json!({

@@ -39,8 +39,8 @@ pub struct Probes {
 }
 
 struct Run {
-    /// UID of the experiment, and the run.
-    of: (String, String),
+    /// UID of the experiment, the run, and the hash of its spec: what is asked may be changed until the run has an intent.
+    of: (String, String, String),
     samples: Arc<Mutex<Samples>>,
     fault_on: watch::Sender<bool>,
     _tasks: Vec<AbortOnDropHandle<()>>,
@@ -66,6 +66,7 @@ impl Probes {
         &self,
         key: &Key,
         name: &EntryName,
+        spec_hash: &str,
         plans: &[ProbePlan],
         recorded: &[ProbeStatus],
         resolver: Arc<dyn Resolver>,
@@ -97,7 +98,7 @@ impl Probes {
             AbortOnDropHandle::new(tokio::spawn(task))
         });
         let own = Run {
-            of: of(name),
+            of: of(name, spec_hash),
             _tasks: tasks.collect(),
             samples: samples.clone(),
             fault_on,
@@ -105,9 +106,10 @@ impl Probes {
         self.lock().insert(key.clone(), own);
     }
 
-    /// What was seen for this run; none when it was not started in this process.
-    pub fn samples(&self, key: &Key, name: &EntryName) -> Option<Samples> {
-        let samples = self.lock().get(key).filter(|own| own.of == of(name))?.samples.clone();
+    /// What was seen for this run of this spec; none when it was not started in this process.
+    pub fn samples(&self, key: &Key, name: &EntryName, spec_hash: &str) -> Option<Samples> {
+        let of = of(name, spec_hash);
+        let samples = self.lock().get(key).filter(|own| own.of == of)?.samples.clone();
         let samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
         Some(samples.clone())
     }
@@ -131,8 +133,8 @@ impl Probes {
 }
 
 /// Whose run it is. The time of its intent is left out: probes are asked before there is one.
-fn of(name: &EntryName) -> (String, String) {
-    (name.uid.clone(), name.run.clone())
+fn of(name: &EntryName, spec_hash: &str) -> (String, String, String) {
+    (name.uid.clone(), name.run.clone(), spec_hash.to_owned())
 }
 
 /// One probe of one run.
@@ -203,6 +205,8 @@ mod tests {
     use address::testing::Fixed;
     use std::time::Duration;
 
+    const SPEC: &str = "hash";
+
     fn key() -> Key {
         ("shop".into(), "slow".into())
     }
@@ -219,7 +223,7 @@ mod tests {
     async fn until(probes: &Probes, count: usize) -> Samples {
         tokio::time::timeout(Duration::from_secs(10), async {
             loop {
-                let samples = probes.samples(&key(), &name("run")).unwrap();
+                let samples = probes.samples(&key(), &name("run"), SPEC).unwrap();
                 if samples[0].samples.len() >= count {
                     return samples;
                 }
@@ -246,7 +250,7 @@ mod tests {
         let (probes, resolver) = probes();
         let mut plan = probe_plan("checkout");
         plan.interval = Duration::from_millis(5);
-        probes.start(&key(), &name("run"), &[plan], &[], resolver);
+        probes.start(&key(), &name("run"), SPEC, &[plan], &[], resolver);
         let samples = until(&probes, 3).await;
         assert!(
             samples[0]
@@ -258,9 +262,13 @@ mod tests {
             samples[0].samples[0].finished <= samples[0].samples[1].started,
             "never two at a time"
         );
-        assert!(probes.samples(&key(), &name("another run")).is_none());
+        assert!(probes.samples(&key(), &name("another run"), SPEC).is_none());
+        assert!(
+            probes.samples(&key(), &name("run"), "another hash").is_none(),
+            "what is asked was changed, so it is asked anew"
+        );
         probes.stop(&key());
-        assert!(probes.samples(&key(), &name("run")).is_none());
+        assert!(probes.samples(&key(), &name("run"), SPEC).is_none());
     }
 
     #[tokio::test]
@@ -268,14 +276,17 @@ mod tests {
         let (probes, resolver) = probes();
         let mut plan = probe_plan("checkout");
         (plan.interval, plan.mode) = (Duration::from_millis(1), ProbeMode::Edge);
-        probes.start(&key(), &name("run"), &[plan], &[], resolver);
+        probes.start(&key(), &name("run"), SPEC, &[plan], &[], resolver);
         until(&probes, 1).await;
         probes.set_fault_on(&key(), true);
         // One question may be under way when the fault begins.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let silent = probes.samples(&key(), &name("run")).unwrap()[0].samples.len();
+        let silent = probes.samples(&key(), &name("run"), SPEC).unwrap()[0].samples.len();
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(probes.samples(&key(), &name("run")).unwrap()[0].samples.len(), silent);
+        assert_eq!(
+            probes.samples(&key(), &name("run"), SPEC).unwrap()[0].samples.len(),
+            silent
+        );
         probes.set_fault_on(&key(), false);
         until(&probes, silent + 1).await;
     }
@@ -287,13 +298,20 @@ mod tests {
         (plan.interval, plan.mode) = (Duration::from_millis(1), ProbeMode::OnFault);
         let mut other = probe_plan("other");
         other.interval = Duration::from_millis(1);
-        probes.start(&key(), &name("run"), &[other, plan], &[], resolver);
+        probes.start(&key(), &name("run"), SPEC, &[other, plan], &[], resolver);
         // Both began at once; the other one has asked several times by now.
         until(&probes, 3).await;
-        assert!(probes.samples(&key(), &name("run")).unwrap()[1].samples.is_empty());
+        assert!(
+            probes.samples(&key(), &name("run"), SPEC).unwrap()[1]
+                .samples
+                .is_empty()
+        );
         probes.set_fault_on(&key(), true);
         tokio::time::timeout(Duration::from_secs(10), async {
-            while probes.samples(&key(), &name("run")).unwrap()[1].samples.is_empty() {
+            while probes.samples(&key(), &name("run"), SPEC).unwrap()[1]
+                .samples
+                .is_empty()
+            {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })

@@ -67,6 +67,65 @@ struct Forgotten {
     until: DateTime<Utc>,
     /// The longest time without a witness among them.
     gap: (DateTime<Utc>, DateTime<Utc>),
+    /// The row of bad ones with which they end.
+    row: Option<Row>,
+    /// The longest row of bad ones among them, of several the newest.
+    longest: Option<Row>,
+    /// The good ones: when each was asked, and how many milliseconds its answer took.
+    took: Arc<Vec<(DateTime<Utc>, u32)>>,
+}
+
+/// Answers in a row that were not as expected.
+#[derive(Clone, Debug, PartialEq)]
+struct Row {
+    /// When the first of them was asked.
+    since: DateTime<Utc>,
+    bad: u32,
+    /// Whether one was a failure, and not a question that could not be asked.
+    failed: bool,
+    /// What the newest of them said, a failure before anything else.
+    text: Arc<str>,
+}
+
+impl Row {
+    /// The row after one more sample; none when it is a good one.
+    fn with(before: Option<Self>, sample: &Sample) -> Option<Self> {
+        let (failed, why) = match &sample.result {
+            ProbeResult::Passed => return None,
+            ProbeResult::Failed(why) => (true, why),
+            ProbeResult::NotAsked(why) => (false, why),
+        };
+        let Some(before) = before else {
+            return Some(Self {
+                since: sample.started,
+                bad: 1,
+                failed,
+                text: why.clone(),
+            });
+        };
+        Some(Self {
+            bad: before.bad.saturating_add(1),
+            failed: before.failed || failed,
+            text: if before.failed && !failed {
+                before.text
+            } else {
+                why.clone()
+            },
+            ..before
+        })
+    }
+
+    /// What it means, once it is long enough to count.
+    fn judged(&self, plan: &ProbePlan) -> Option<During> {
+        let message = || named(plan, &self.text);
+        (self.bad >= plan.failure_threshold).then(|| {
+            if self.failed {
+                During::Broken(message())
+            } else {
+                During::NotAsked(message())
+            }
+        })
+    }
 }
 
 /// A window of time that is judged.
@@ -81,6 +140,10 @@ pub struct Window {
 }
 
 impl Window {
+    fn holds(self, asked: DateTime<Utc>) -> bool {
+        asked >= self.from && self.until.is_none_or(|until| asked <= until)
+    }
+
     fn end(self) -> DateTime<Utc> {
         self.until.map_or(self.now, |until| until.min(self.now))
     }
@@ -160,11 +223,24 @@ impl ProbeSamples {
                 from: sample.started,
                 until: sample.started,
                 gap: (sample.started, sample.started),
+                row: None,
+                longest: None,
+                took: Arc::default(),
             });
             if sample.started - forgotten.until > forgotten.gap.1 - forgotten.gap.0 {
                 forgotten.gap = (forgotten.until, sample.started);
             }
             forgotten.until = forgotten.until.max(sample.finished);
+            forgotten.row = Row::with(forgotten.row.take(), &sample);
+            let longest = forgotten.longest.as_ref().map_or(0, |row| row.bad);
+            if let Some(row) = forgotten.row.as_ref().filter(|row| row.bad >= longest) {
+                forgotten.longest = Some(row.clone());
+            }
+            if sample.result == ProbeResult::Passed {
+                let took = (sample.finished - sample.started).num_milliseconds();
+                let took = u32::try_from(took.max(0)).unwrap_or(u32::MAX);
+                Arc::make_mut(&mut forgotten.took).push((sample.started, took));
+            }
         }
     }
 
@@ -207,38 +283,36 @@ impl ProbeSamples {
     }
 
     fn during(&self, plan: &ProbePlan, window: Window) -> During {
-        let within = |sample: &&Sample| {
-            sample.started >= window.from && window.until.is_none_or(|until| sample.started <= until)
-        };
-        let (mut bad, mut failed, mut text) = (0_u32, false, None);
+        let within = |sample: &&Sample| window.holds(sample.started);
+        let forgotten = self.forgotten.as_ref();
+        let longest = forgotten.and_then(|old| old.longest.as_ref());
+        if let Some(ending) = longest
+            .filter(|row| window.holds(row.since))
+            .and_then(|row| row.judged(plan))
+        {
+            return ending;
+        }
+        let open = forgotten.and_then(|old| old.row.clone());
+        let mut row = open.filter(|row| window.holds(row.since));
         for sample in self.samples.iter().filter(within) {
-            match &sample.result {
-                ProbeResult::Passed => (bad, failed) = (0, false),
-                ProbeResult::Failed(why) => (bad, failed, text) = (bad + 1, true, Some(why)),
-                ProbeResult::NotAsked(why) => {
-                    bad += 1;
-                    text = text.filter(|_| failed).or(Some(why));
-                }
-            }
-            if bad >= plan.failure_threshold {
-                let message = named(plan, text.map_or("failed", |text| text));
-                return if failed {
-                    During::Broken(message)
-                } else {
-                    During::NotAsked(message)
-                };
+            row = Row::with(row, sample);
+            if let Some(ending) = row.as_ref().and_then(|row| row.judged(plan)) {
+                return ending;
             }
         }
         if window.until.is_some()
-            && let Some(slow) = self.too_slow(plan, within)
+            && let Some(slow) = self.too_slow(plan, window)
         {
             return During::Broken(named(plan, &slow));
+        }
+        if let Some(unknown) = self.unknown(plan, window) {
+            return During::Gap(named(plan, unknown));
         }
         // A short fault may pass between two questions of a probe that asks only while it is on.
         let seen = |last: &DateTime<Utc>| *last >= window.from;
         if window.until.is_some()
             && !plan.judges_the_edges()
-            && !self.samples.iter().any(|sample| within(&sample))
+            && !self.samples.iter().any(|sample| window.holds(sample.started))
             && !self.recorded.last_at.as_ref().is_some_and(seen)
         {
             return During::Gap(named(
@@ -251,19 +325,43 @@ impl ProbeSamples {
         })
     }
 
+    /// What cannot be judged because another process watched first: of what it saw the sums are known, and nothing else.
+    fn unknown(&self, plan: &ProbePlan, window: Window) -> Option<&'static str> {
+        let recorded = &self.recorded;
+        if recorded.last_at.is_none_or(|last| last < window.from) {
+            return None;
+        }
+        let own = self.samples.iter().filter(|sample| window.holds(sample.started));
+        let bad = own.take_while(|sample| sample.result != ProbeResult::Passed).count();
+        let may_count = recorded.first_failure_at.is_none_or(|at| at <= window.end());
+        let failed = if may_count { recorded.failed } else { 0 };
+        if failed > 0 && failed as usize + bad >= plan.failure_threshold as usize {
+            return Some(
+                "whether it failed often enough in a row is not known, because the operator changed hands meanwhile",
+            );
+        }
+        (plan.percentile.is_some() && window.until.is_some() && recorded.passed > 0)
+            .then_some("how long all answers took is not known, because the operator changed hands meanwhile")
+    }
+
     /// What is wrong with the time that the good answers took, if their percentile is asked for.
-    fn too_slow(&self, plan: &ProbePlan, within: impl Fn(&&Sample) -> bool) -> Option<String> {
+    fn too_slow(&self, plan: &ProbePlan, window: Window) -> Option<String> {
         let (percent, max) = plan.percentile?;
-        let good = self.samples.iter().filter(within);
-        let good = good.filter(|sample| sample.result == ProbeResult::Passed);
-        let mut took: Vec<_> = good.map(|sample| sample.finished - sample.started).collect();
+        let good = self
+            .samples
+            .iter()
+            .filter(|sample| sample.result == ProbeResult::Passed);
+        let kept = good.map(|sample| (sample.started, (sample.finished - sample.started).num_milliseconds()));
+        let forgotten = self.forgotten.iter().flat_map(|old| old.took.iter());
+        let forgotten = forgotten.map(|(started, took)| (*started, i64::from(*took)));
+        let all = forgotten.chain(kept).filter(|(started, _)| window.holds(*started));
+        let mut took: Vec<_> = all.map(|(_, took)| took).collect();
         took.sort_unstable();
         let rank = (took.len() * percent as usize).div_ceil(100);
-        let slowest = took.get(rank.checked_sub(1)?)?.to_std().ok()?;
-        (slowest > max).then(|| {
-            let milliseconds = slowest.as_millis();
+        let slowest = *took.get(rank.checked_sub(1)?)?;
+        (u128::try_from(slowest).ok()? > max.as_millis()).then(|| {
             format!(
-                "{percent} % of {} answers took up to {milliseconds}ms, more than {max:?}",
+                "{percent} % of {} answers took up to {slowest}ms, more than {max:?}",
                 took.len()
             )
         })

@@ -42,7 +42,7 @@ pub fn news(
         news.push(good("FaultInjected", format!("run {run}: {kind} is on in {}", names())));
     }
     if before.verdict != after.verdict && reason(after) == Some(Reason::SteadyStateDeviated) {
-        news.push(bad("SteadyStateDeviated", message.clone()));
+        news.push(bad("SteadyStateDeviated", format!("run {run}: {message}")));
     }
     if let (None, Some(how)) = (recovered(before), recovered(after))
         && after.intent_at.is_some()
@@ -212,6 +212,23 @@ mod tests {
             "a name that was used before is another run"
         );
         assert!(ended(&"x".repeat(128), 1).len() <= ACTION_LIMIT);
+    }
+
+    /// The same words again within minutes would not be told.
+    #[test]
+    fn what_broke_is_told_of_each_run() {
+        let broke = |run: &str| {
+            let after = ChaosExperimentStatus {
+                run: Some(run.into()),
+                verdict: Some(Verdict::Fail),
+                reason: Some(Reason::SteadyStateDeviated.as_str().into()),
+                message: Some("status 503".into()),
+                ..ChaosExperimentStatus::default()
+            };
+            news("shop", "slow", &ChaosExperimentStatus::default(), &after).remove(0)
+        };
+        assert_eq!(broke("a").note, "run a: status 503");
+        assert_ne!(broke("a").note, broke("b").note);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use valerix_crds::{RefusedBy, TargetState, TargetStatus};
 use valerix_policy::{FaultEntry, FaultState};
 
 /// How long after a fault's own end a pod may take to say so before the clock is believed instead.
-const END_REPORT: TimeDelta = TimeDelta::seconds(2);
+pub(super) const END_REPORT: TimeDelta = TimeDelta::seconds(2);
 /// How much before its time a fault may end by a pod's own clock.
 const EARLY: TimeDelta = TimeDelta::seconds(2);
 
@@ -66,9 +66,11 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     let Some(injected_at) = status.injected_at else {
         if targets.iter().all(|target| target.active_at.is_some()) {
             let at = targets.iter().filter_map(|target| target.active_at).max();
-            return Action::Write(Box::new(
-                situation.editor().injected(status, at.unwrap_or(observed.now)),
-            ));
+            return Action::Write(Box::new(situation.editor().injected(
+                status,
+                plan,
+                at.unwrap_or(observed.now),
+            )));
         }
         // A process that is ended several times is started again more slowly each time.
         let awaited = if plan.fault.kind.ends_the_process {
@@ -101,10 +103,8 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
         return action;
     }
     match ended_at {
-        Some(at) => match nobody_was_hit(situation) {
-            Some(ending) if status::decided(status).is_none() => situation.give_up_at(&ending, Some(at)),
-            _ => Action::Write(Box::new(situation.editor().recovering(status, Some(at)))),
-        },
+        // How it ended where nobody has said so yet, and whether any request met it, is asked before the fault is taken out.
+        Some(at) => Action::Write(Box::new(situation.editor().recovering(status, Some(at)))),
         None => {
             let left = (over - observed.now).to_std().unwrap_or_default();
             Action::Look(if left < SOON { VERY_SOON } else { SOON })
@@ -112,7 +112,7 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     }
 }
 
-fn report_of<'a>(situation: &'a Situation<'_>, uid: &str) -> Option<(DateTime<Utc>, &'a FaultView)> {
+pub(super) fn report_of<'a>(situation: &'a Situation<'_>, uid: &str) -> Option<(DateTime<Utc>, &'a FaultView)> {
     let report = situation.observed.reports.get(uid)?;
     Some((report.received_at, report.fault.as_ref()?))
 }
@@ -197,13 +197,13 @@ fn process_ended(target: &mut TargetStatus, pod: Option<&PodView>, fault: &Fault
     }
 }
 
-fn lost(target: &mut TargetStatus, why: &str) {
+pub(super) fn lost(target: &mut TargetStatus, why: &str) {
     target.state = TargetState::Gone;
     target.message = Some(why.to_owned());
 }
 
 /// Why the fault is not, or not any more, in every target as it was asked for.
-fn failure(targets: &[TargetStatus]) -> Option<Ending> {
+pub(super) fn failure(targets: &[TargetStatus]) -> Option<Ending> {
     let of = |state| targets.iter().find(|target| target.state == state);
     let why = |target: &TargetStatus| target.message.clone().unwrap_or_else(|| "without a reason".into());
     if let Some(gone) = of(TargetState::Gone) {
@@ -236,28 +236,8 @@ fn last_end(situation: &Situation<'_>) -> Option<DateTime<Utc>> {
         .max()
 }
 
-/// A fault that every pod showed and no request met proves nothing.
-fn nobody_was_hit(situation: &Situation<'_>) -> Option<Ending> {
-    if !situation.plan.fault.kind.counts_hits {
-        return None;
-    }
-    let targets = situation.status.targets.iter();
-    let hits: Option<Vec<_>> = targets
-        .map(|target| report_of(situation, &target.uid)?.1.hits)
-        .collect();
-    (hits?.into_iter().sum::<u64>() == 0).then(|| {
-        Ending::new(
-            Reason::NoRequestAffected,
-            format!(
-                "no request to {} met the fault, so there is no verdict; correct the fault's routes or peer, or send requests while it is on",
-                situation.plan.service
-            ),
-        )
-    })
-}
-
 /// What the probes say of the time since the first pod was hurt, if it must be written.
-fn judge(situation: &Situation<'_>, ended_at: Option<DateTime<Utc>>) -> Option<Action> {
+pub(super) fn judge(situation: &Situation<'_>, ended_at: Option<DateTime<Utc>>) -> Option<Action> {
     let Situation {
         status, plan, observed, ..
     } = situation;

@@ -3,6 +3,7 @@
 //! Pure.
 
 use super::action::{Action, SOON};
+use super::delivery::judge;
 use super::gates;
 use super::situation::Situation;
 use super::target::{busy, consent_withdrawn, in_time, lock_target, not_delivered};
@@ -41,8 +42,12 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
         let target = &mut targets[index];
         match target.state {
             TargetState::Intended => {
-                if let Some(ending) = consent_withdrawn(situation) {
+                if let Some(ending) = no_more(situation) {
                     return situation.give_up_at(&ending, status.injected_at);
+                }
+                // Those that are gone already may have broken enough: nobody else is sent after them then.
+                if let Some(action) = judge(situation, None) {
+                    return action;
                 }
                 match observed.pod(&target.uid).map(|pod| pod.removal) {
                     Some(Removal::None) if !in_time(situation) => {
@@ -64,6 +69,15 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
         }
     }
     conclude(situation)
+}
+
+/// Why nobody else may be evicted, whatever was allowed when the run began.
+fn no_more(situation: &Situation<'_>) -> Option<Ending> {
+    consent_withdrawn(situation).or_else(|| {
+        let namespace = situation.attempt().namespace;
+        let forbidden = gates::may_evict(situation.limits, namespace).err();
+        forbidden.map(Ending::stopped)
+    })
 }
 
 fn refuse(target: &mut TargetStatus, by: RefusedBy, why: impl Into<String>) {
@@ -103,6 +117,14 @@ fn settle(situation: &Situation<'_>, index: usize) -> Action {
         // It lives. With its UID as a precondition a second request can't kill another pod, so a process that doesn't
         // know of a first one sends it; one that does waits for what the first does.
         (None, Some(Removal::None)) if in_time(situation) => {
+            // The mark may be of a process before this one, and what allowed it of that time.
+            if let Some(ending) = no_more(situation) {
+                return situation.give_up_at(&ending, status.injected_at);
+            }
+            if let Err(ending) = gates::one_more(situation.plan, observed) {
+                refuse(target, RefusedBy::MinAvailable, ending.message);
+                return Action::Write(Box::new(situation.editor().targets(status, targets)));
+            }
             return Action::Evict {
                 pod: target.pod.clone(),
                 uid: target.uid.clone(),
@@ -147,7 +169,9 @@ fn conclude(situation: &Situation<'_>) -> Action {
     let Some(refused) = of(TargetState::Refused).next() else {
         let editor = situation.editor();
         let at = ended_at.unwrap_or(situation.now());
-        return Action::Write(Box::new(editor.recovering(&editor.injected(status, at), Some(at))));
+        return Action::Write(Box::new(
+            editor.recovering(&editor.injected(status, situation.plan, at), Some(at)),
+        ));
     };
     let why = refused.message.as_deref().unwrap_or("no reason was given");
     let all = status.targets.len();
@@ -178,6 +202,6 @@ fn conclude(situation: &Situation<'_>) -> Action {
 fn give_up(situation: &Situation<'_>, ending: &Ending) -> Action {
     let (editor, status) = (situation.editor(), situation.status);
     let at = status.injected_at;
-    let hurt = at.map_or_else(|| status.clone(), |at| editor.injected(status, at));
+    let hurt = at.map_or_else(|| status.clone(), |at| editor.injected(status, situation.plan, at));
     Action::Write(Box::new(editor.recovering(&editor.decide(&hurt, ending), at)))
 }

@@ -91,6 +91,9 @@ pub fn at_fire(
     targets: &[TargetStatus],
 ) -> Result<(), Ending> {
     consent(plan, limits, attempt, observed)?;
+    if let Some(other) = &observed.unjudged {
+        return Err(busy(plan, other));
+    }
     if !plan.fault.kind.takes_pods_away {
         return Ok(());
     }
@@ -108,6 +111,22 @@ pub fn at_fire(
 /// Why not.
 pub fn one_more(plan: &Plan, observed: &Observed) -> Result<(), Ending> {
     leaves_enough(plan, observed, 1)
+}
+
+/// Whether the operator may evict pods there.
+///
+/// # Errors
+/// With the remedy, when it may not.
+pub fn may_evict(limits: &Limits, namespace: &str) -> Result<(), Ending> {
+    if limits.may_evict(namespace) {
+        return Ok(());
+    }
+    Err(Ending::new(
+        Reason::EvictionNotAllowed,
+        format!(
+            "podKill: the operator may not evict pods in namespace {namespace}; add {namespace} to the chart's value chaos.namespaces"
+        ),
+    ))
 }
 
 fn busy(plan: &Plan, other: &str) -> Ending {
@@ -158,14 +177,7 @@ fn consent<'a>(
         ));
     }
     if plan.evicts() {
-        if !limits.may_evict(namespace) {
-            return Err(Ending::new(
-                Reason::EvictionNotAllowed,
-                format!(
-                    "podKill: the operator may not evict pods in namespace {namespace}; add {namespace} to the chart's value chaos.namespaces"
-                ),
-            ));
-        }
+        may_evict(limits, namespace)?;
     } else if !view.reports {
         return Err(Ending::new(
             Reason::ReportMissing,

@@ -49,7 +49,8 @@ pub fn idle(
     let editor = editor(experiment, now);
     let (plan, schedule) = match (plan, schedule) {
         (Ok(plan), Ok(schedule)) => (plan, schedule),
-        (Err(error), _) | (_, Err(error)) => return rest(status, editor.invalid(status, error), None),
+        (Err(error), _) => return refused(experiment, status, &editor, error, true),
+        (_, Err(error)) => return refused(experiment, status, &editor, error, false),
     };
     let kind = plan.fault.kind.name;
     // Nothing begins: why, as long as nothing has run yet.
@@ -73,7 +74,7 @@ pub fn idle(
         return Idle::Write(Box::new(begin(&Start {
             run: identity(&requested),
             tick: None,
-            requested: Some(requested.chars().take(256).collect()),
+            requested: Some(kept(requested)),
             skipped: due.map(|tick| tick.at),
             next: schedule.and_then(|schedule| planned.and(schedule.after(now))),
         })));
@@ -107,6 +108,37 @@ pub fn idle(
         return Idle::Write(Box::new(skipped));
     }
     Idle::Write(Box::new(scheduled(&editor, status, kind, tick, next)))
+}
+
+/// What becomes of a spec that cannot be acted on. A run that is asked for begins, where `begins` says so, and is refused as
+/// one: whatever makes the spec right later, the user or the operator's settings, starts nothing at an hour that nobody chose.
+fn refused(
+    experiment: &ChaosExperiment,
+    status: &ChaosExperimentStatus,
+    editor: &StatusEditor,
+    error: &Violation,
+    begins: bool,
+) -> Idle {
+    let requested = requested(experiment, status);
+    let once = status.run.is_none() && experiment.spec.schedule.is_none();
+    let run = match &requested {
+        Some(requested) => Some(identity(requested)),
+        None => experiment.uid().filter(|_| once),
+    };
+    let start = run.map(|run| Start {
+        run,
+        tick: None,
+        requested: requested.clone().map(kept),
+        skipped: None,
+        next: None,
+    });
+    if let Some(start) = start.filter(|_| begins && experiment.spec.desired == DesiredState::Run) {
+        let kind = Plan::for_recovery(&experiment.spec).fault.kind.name;
+        return Idle::Write(Box::new(editor.begin(status, kind, &start)));
+    }
+    let mut next = editor.invalid(status, error);
+    next.last_requested_run = requested.map(kept).or(next.last_requested_run);
+    rest(status, next, None)
 }
 
 /// Writes what differs, or rests.
@@ -155,8 +187,13 @@ fn plan_next(schedule: &Schedule, status: &ChaosExperimentStatus, now: DateTime<
 /// The annotation's value, if it asks for a run that has not been handled.
 fn requested(experiment: &ChaosExperiment, status: &ChaosExperimentStatus) -> Option<String> {
     let value = experiment.annotations().get(RUN_ANNOTATION)?;
-    let kept: String = value.chars().take(256).collect();
-    (!value.is_empty() && status.last_requested_run.as_ref() != Some(&kept)).then(|| value.clone())
+    let handled = status.last_requested_run.as_ref() == Some(&kept(value.clone()));
+    (!value.is_empty() && !handled).then(|| value.clone())
+}
+
+/// As much of the annotation's value as status keeps.
+fn kept(value: String) -> String {
+    value.chars().take(256).collect()
 }
 
 /// The run's identity from what the user wrote: as written if a document can hold it, else its hash.

@@ -13,6 +13,7 @@ mod action;
 mod delivery;
 mod eviction;
 pub mod gates;
+mod heard;
 mod idle;
 mod pending;
 mod recovering;
@@ -29,6 +30,7 @@ pub use situation::{entry_name, is_active};
 
 use super::limits::Limits;
 use super::observed::Observed;
+use super::report::status::decided;
 use super::report::verdict::{Ending, Reason};
 use super::validate::Plan;
 use crate::runtime::Violation;
@@ -77,6 +79,11 @@ pub fn decide(
             situation.give_up(&Ending::new(Reason::InvalidSpec, error.to_string()))
         }
         (Some(ChaosPhase::Running), None) => running::decide(&situation),
+        // What it was to be judged by is not known any more.
+        (Some(ChaosPhase::Recovering), Some(error)) if decided(status).is_none() && situation.stop().is_none() => {
+            let ending = Ending::new(Reason::InvalidSpec, error.to_string());
+            Action::Write(Box::new(situation.editor().decide(status, &ending)))
+        }
         (Some(ChaosPhase::Recovering), _) => recovering::decide(&situation),
         (Some(ChaosPhase::Pending), error) if under_way => pending::decide(&situation, error),
         // A finalizer without an intent protects nothing: the process ended between the two writes, or the run after it

@@ -9,10 +9,11 @@ use crate::chaos_experiment::after::may_follow;
 use crate::chaos_experiment::observed::PodView;
 use crate::chaos_experiment::probes::samples::{self, Before};
 use crate::chaos_experiment::report::verdict::{Ending, Reason, judge_before};
-use crate::chaos_experiment::schedule::run_id;
+use crate::chaos_experiment::schedule::{STARTING_DEADLINE, run_id};
 use crate::chaos_experiment::validate::schedule;
 use crate::runtime::Violation;
 use chrono::TimeDelta;
+use valerix_crds::names::RUN_ANNOTATION;
 
 /// The one thing to do next before the fault.
 pub(super) fn decide(situation: &Situation<'_>, invalid: Option<&Violation>) -> Action {
@@ -31,7 +32,13 @@ pub(super) fn decide(situation: &Situation<'_>, invalid: Option<&Violation>) -> 
         };
     }
     if let Some(error) = invalid {
-        return situation.finish(status, &Ending::new(Reason::InvalidSpec, error.to_string()), None);
+        let again = if experiment.spec.schedule.is_some() {
+            String::new()
+        } else {
+            format!("; once it is right, set annotation {RUN_ANNOTATION} to a new value to run it")
+        };
+        let ending = Ending::new(Reason::InvalidSpec, format!("{error}{again}"));
+        return situation.finish(status, &ending, None);
     }
     if let Some(stop) = situation.stop() {
         return situation.finish(status, &stop.not_begun(), None);
@@ -87,7 +94,7 @@ fn would_hurt(situation: &Situation<'_>, victims: &[PodView]) -> Action {
     let spared = gates::spared(plan, observed, victims);
     let chosen = situation
         .editor()
-        .would_hurt(status, victims, spared, &situation.name.seed());
+        .would_hurt(status, plan, victims, spared, &situation.name.seed());
     let names: Vec<_> = victims.iter().map(|pod| pod.name.as_str()).collect();
     let ending = Ending::new(
         Reason::DryRun,
@@ -103,7 +110,9 @@ fn would_hurt(situation: &Situation<'_>, victims: &[PodView]) -> Action {
 /// A scheduled run that could not begin in time does not begin at all: its hour is over.
 fn too_late(situation: &Situation<'_>) -> Option<Ending> {
     let status = situation.status;
-    let deadline = schedule(&situation.experiment.spec).ok().flatten()?.deadline();
+    // The schedule may be gone by now: the hour is over all the same.
+    let planned = schedule(&situation.experiment.spec).ok().flatten();
+    let deadline = planned.map_or(STARTING_DEADLINE, |schedule| schedule.deadline());
     let scheduled = status.scheduled_at.filter(|at| situation.now() - *at > deadline)?;
     let why = status.message.as_deref().unwrap_or("it was not ready");
     Some(Ending::new(

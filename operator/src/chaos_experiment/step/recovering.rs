@@ -3,7 +3,9 @@
 //! Pure. Legal from every state: a target that was never hurt, is gone or has become another pod is recovered.
 
 use super::action::{Action, SOON, VERY_SOON};
+use super::delivery::{END_REPORT, lost};
 use super::gates::TOLERATED_SKEW;
+use super::heard::{outcome, undecided, unheard};
 use super::returned::returned;
 use super::situation::{Situation, has_finalizer};
 use super::target::supersedes;
@@ -17,6 +19,7 @@ use crate::chaos_experiment::validate::ProbePlan;
 use crate::runtime::conditions::is_true;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
+use std::slice;
 use valerix_crds::names::FORCE_FINALIZE_ANNOTATION;
 use valerix_crds::names::condition::RECOVERED;
 use valerix_crds::{RefusedBy, TargetState, TargetStatus};
@@ -38,8 +41,17 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
     let ours = matches!(lock, Lock::Ours(_));
     let released = entry::released(&situation.name.text());
     let recovered = is_true(&status.conditions, RECOVERED);
-    // An entry that hurts nobody keeps others away until the run is judged.
-    let kept = ours && plan.evicts() && !situation.deleting();
+    if let Some(action) = outcome(situation, ours) {
+        return action;
+    }
+    // An entry that hurts nobody keeps others away until the run is judged. One that has hurt stays until every pod has said
+    // how that ended: of a fault that their document does not name they say nothing.
+    let kept = ours
+        && if plan.evicts() {
+            !situation.deleting()
+        } else {
+            undecided(situation) && unheard(&status.targets).is_some()
+        };
     let to_release = match lock {
         Lock::Ours(_) => !kept,
         // Pods go on with what they read last, so they are given something to read.
@@ -91,6 +103,16 @@ fn read_back(situation: &Situation<'_>) -> Action {
         .get(FORCE_FINALIZE_ANNOTATION)
         .is_some_and(|value| value == "true");
     if awaited.is_empty() || forced {
+        if undecided(situation)
+            && let Some(silent) = unheard(&status.targets)
+        {
+            let message = format!(
+                "pod {} was lost before the fault's end: it never said how the fault ended in it",
+                silent.pod
+            );
+            let ending = Ending::new(Reason::TargetsLost, message);
+            return Action::Write(Box::new(editor.decide(status, &ending)));
+        }
         return Action::Write(Box::new(editor.recovered(status, !awaited.is_empty())));
     }
     let names: Vec<_> = awaited.iter().map(String::as_str).collect();
@@ -115,8 +137,28 @@ fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Opti
         return pod.is_none() || fault.is_none_or(|fault| fault.state != FaultState::Active);
     }
     let report = observed.reports.get(&target.uid);
-    match report.and_then(|report| report.fault.as_ref()).map(|fault| fault.state) {
-        Some(FaultState::Ended | FaultState::Refused) => {
+    let fault = report.and_then(|report| report.fault.as_ref());
+    match fault.map(|fault| fault.state) {
+        Some(FaultState::Ended | FaultState::Refused)
+            if undecided(situation) && unheard(slice::from_ref(target)).is_some() =>
+        {
+            // Nobody has asked for its end, so a reason is one of the pod's own: its process may be another by now.
+            match fault.and_then(|fault| fault.reason.as_ref()) {
+                Some(why) => lost(target, &format!("the fault ended early: {why}")),
+                None => target.state = TargetState::Recovered,
+            }
+            true
+        }
+        Some(FaultState::Refused) => {
+            // Whom it has not hurt it did not end in.
+            if target.state == TargetState::Injecting {
+                target.state = TargetState::Refused;
+                target.refused_by = Some(RefusedBy::Pod);
+                target.message = fault.and_then(|fault| fault.reason.clone());
+            }
+            true
+        }
+        Some(FaultState::Ended) => {
             if target.state != TargetState::Intended {
                 target.state = TargetState::Recovered;
             }
@@ -127,11 +169,19 @@ fn is_recovered(situation: &Situation<'_>, target: &mut TargetStatus, live: Opti
             target.message = Some("the pod is gone, and the fault with it".into());
             true
         }
-        Some(FaultState::Active) => false,
+        Some(FaultState::Active) => {
+            let over = situation.status.fault_ended_at.map(|at| at + END_REPORT);
+            if undecided(situation) && report.map(|report| report.received_at) > over {
+                lost(target, "the fault goes on after its time");
+            }
+            false
+        }
         // It has read the document as it stands now, and there is no such fault in it; or it is too late to begin one,
         // whatever it has read and wherever the document went.
-        None => report
-            .is_some_and(|report| report.faults_hash.as_deref() == live || is_too_late(situation, report.received_at)),
+        None => report.is_some_and(|report| {
+            let has_read = live.is_some() && report.faults_hash.as_deref() == live;
+            has_read || is_too_late(situation, report.received_at)
+        }),
     }
 }
 

@@ -5,6 +5,7 @@ use super::situation::{entry_name, has_finalizer};
 use super::{Idle, decide, idle};
 use crate::chaos_experiment::entry::{EntryName, Lock, lock};
 use crate::chaos_experiment::faults::pod_kill::EvictionResult;
+use crate::chaos_experiment::limits::Limits;
 use crate::chaos_experiment::observed::{
     Document, FaultView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView,
 };
@@ -22,11 +23,14 @@ use valerix_crds::{ChaosExperiment, ChaosPhase, DesiredState, RefusedBy, TargetS
 use valerix_policy::{FaultState, Faults};
 
 mod campaign;
+mod changed;
 mod choice;
 mod cluster;
+mod late;
 mod modes;
 mod process;
 mod remembered;
+mod silent;
 mod table;
 mod truth;
 

@@ -237,9 +237,13 @@ impl Situation<'_> {
         if let Some(samples) = &self.observed.samples {
             last.probes = samples.iter().map(ProbeSamples::status).collect();
         }
+        let mut ending = ending.clone();
+        if last.injected_at.is_some() {
+            ending.message.push_str(&self.plan.cut());
+        }
         Action::Write(Box::new(self.editor().finish(
             &last,
-            ending,
+            &ending,
             steady_again_at,
             self.next_run(),
         )))

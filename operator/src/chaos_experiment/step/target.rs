@@ -62,10 +62,18 @@ pub(super) fn busy(other: &str) -> Ending {
 }
 
 pub(super) fn not_delivered(situation: &Situation<'_>, what: &str) -> Action {
-    situation.give_up(&Ending::new(
-        Reason::NotDelivered,
-        format!("{what} within {}s; everything was undone", DELIVERY.num_seconds()),
-    ))
+    let evicted = if situation.plan.evicts() {
+        situation.status.injected_at
+    } else {
+        None
+    };
+    let undone = if evicted.is_some() {
+        "pods that were evicted before stay so"
+    } else {
+        "everything was undone"
+    };
+    let message = format!("{what} within {}s; {undone}", DELIVERY.num_seconds());
+    situation.give_up_at(&Ending::new(Reason::NotDelivered, message), evicted)
 }
 
 /// Whether `ending` says more than what was decided so far: a deviation that was seen outweighs a time that was not.

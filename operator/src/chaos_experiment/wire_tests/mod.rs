@@ -276,3 +276,26 @@ async fn a_fault_without_an_experiment_is_swept_up() {
         })
         .await;
 }
+
+/// Nobody asks for it: what a lost answer left behind is looked for every few minutes.
+#[tokio::test(start_paused = true)]
+async fn a_fault_without_an_experiment_is_swept_up_without_a_request_too() {
+    let shop = Shop::open();
+    let (_sweeps, requests) = sweep::sweeps();
+    let clients = Clients::single(shop.api.client());
+    let _sweeping =
+        tokio_util::task::AbortOnDropHandle::new(tokio::spawn(sweep::run(clients, vec![Scope::Cluster], requests)));
+    let orphan = json!({"version": 1, "faults": [{
+        "run": "gone/some-uid/0/some-run", "fault": {"latency": {"delay": "1s"}}, "podUIDs": ["inventory-uid-0"],
+        "duration": "10m", "notAfter": "2126-01-01T00:00:00Z", "intentAt": "2026-01-01T00:00:00Z",
+    }]});
+    shop.api
+        .merge(DOCUMENT, json!({"data": {"faults.json": orphan.to_string()}}));
+    assert_eq!(shop.entries(), 1);
+    let swept = tokio::time::timeout(Duration::from_secs(400), async {
+        while shop.entries() > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    swept.await.expect("it is swept up");
+}

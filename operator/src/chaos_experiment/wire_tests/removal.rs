@@ -90,3 +90,27 @@ async fn drain_lifts_the_stop_only_when_the_operator_has_ended() {
     drain::drain(&clients, &[Scope::Cluster], removal(5)).await.unwrap();
     assert_eq!(shop.api.get(SAFETY), None);
 }
+
+#[tokio::test]
+async fn drain_gives_back_what_stood_there_before_though_it_failed_once() {
+    let shop = Shop::open();
+    let operator = shop.operator();
+    let data = json!({"stop": "false", "reason": "none since incident 6"});
+    shop.api.create(
+        SAFETY.trim_end_matches("/valerix-safety"),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "valerix-safety"}, "data": data}),
+    );
+    shop.experiment(latency("10m"));
+    shop.until(|status| status["injectedAt"].is_string()).await;
+    drop(operator);
+    let clients = Clients::single(shop.api.client());
+    drain::drain(&clients, &[Scope::Cluster], removal(1)).await.unwrap_err();
+    assert_eq!(shop.api.get(SAFETY).unwrap()["data"]["stop"], json!("true"));
+
+    let _operator = shop.operator();
+    drain::drain(&clients, &[Scope::Cluster], removal(15)).await.unwrap();
+    let left = shop.api.get(SAFETY).unwrap();
+    assert_eq!(left["data"], data);
+    let annotations = left["metadata"]["annotations"].as_object();
+    assert!(annotations.is_none_or(serde_json::Map::is_empty), "{left:#}");
+}

@@ -92,3 +92,65 @@ async fn the_stop_order_ends_what_runs_and_lets_nothing_begin_until_it_is_lifted
     assert_eq!(ran["reason"], json!("NoProbes"), "{ran:#}");
     assert_eq!(shop.evictions().len(), 1);
 }
+
+/// Whoever is told of a run may be slow: nothing waits for that.
+#[tokio::test]
+async fn a_stop_does_not_wait_for_events_that_nobody_takes() {
+    let shop = Shop::open();
+    let told = Arc::new(Notify::new());
+    let signal = told.clone();
+    shop.api.inject(move |request| {
+        let event = request.method == http::Method::POST && request.path.ends_with("/events");
+        event.then(|| {
+            signal.notify_one();
+            Fault::Delay(Duration::from_secs(600))
+        })
+    });
+    let _operator = shop.operator();
+    shop.experiment(latency("10m"));
+    told.notified().await;
+    shop.until(|status| status["injectedAt"].is_string()).await;
+    shop.api.merge(EXPERIMENT, json!({"spec": {"desired": "Stop"}}));
+    let over = tokio::time::timeout(SOON_ENOUGH, shop.over()).await;
+    assert_eq!(over.expect("it stops")["phase"], json!("Stopped"));
+    assert_eq!(shop.entries(), 0);
+}
+
+/// A process sent the fault and died; it arrives when the run is over, and it is too late for that.
+#[tokio::test]
+async fn a_fault_that_arrives_after_the_stop_begins_nothing() {
+    let shop = Shop::open();
+    let sent = Arc::new(Notify::new());
+    let (signal, late) = (sent.clone(), Duration::from_secs(8));
+    let mut first = true;
+    shop.api.inject(move |request| {
+        let lock = request.is_write() && request.path == DOCUMENT;
+        (lock && std::mem::take(&mut first)).then(|| {
+            signal.notify_one();
+            Fault::Late(late)
+        })
+    });
+    let operator = shop.operator();
+    shop.experiment(latency("10m"));
+    sent.notified().await;
+    let arrives = tokio::time::Instant::now() + late;
+    drop(operator);
+    shop.api.merge(EXPERIMENT, json!({"spec": {"desired": "Stop"}}));
+    let _operator = shop.operator();
+    let status = shop.over().await;
+    assert_eq!(
+        (&status["phase"], &status["faultEndedAt"]),
+        (&json!("Stopped"), &json!(null)),
+        "{status:#}"
+    );
+    assert!(
+        tokio::time::Instant::now() < arrives,
+        "it is over before the fault arrives"
+    );
+    tokio::time::sleep_until(arrives + Duration::from_millis(500)).await;
+    assert_eq!(
+        shop.entries(),
+        0,
+        "its version is not the one any more that it was sent for"
+    );
+}

@@ -302,6 +302,52 @@ async fn that_nothing_is_new_is_an_answer_but_not_the_first_one() {
     assert!(has_hash("a", "1")(&following.reports));
 }
 
+/// Its clock is no news to a pod, so one that was wrong when it reported would be so for ever.
+#[tokio::test]
+async fn a_pod_whose_clock_was_set_is_asked_anew() {
+    let mut off = report("a", "1");
+    off["now"] = json!(Utc::now() + TimeDelta::seconds(5));
+    let pod = Pod::start(good(&off)).await;
+    let following = following(Duration::from_millis(100));
+    following.follow("a", &pod);
+    following.until("the first report", has_hash("a", "1")).await;
+    // The server says by its date that its clock is right by now.
+    let nothing_new = Answered {
+        status: 304,
+        ..good(&Value::Null)
+    };
+    pod.answer.send_replace(nothing_new);
+    following
+        .until("a question that asks for everything", |_| {
+            pod.queries.lock().unwrap().iter().skip(1).any(String::is_empty)
+        })
+        .await;
+    off["now"] = json!(Utc::now());
+    pod.answer.send_replace(good(&off));
+    let in_time = |reports: &ReportStore| {
+        let known = reports.get("a").unwrap();
+        (known.report.now - known.received_at).abs() < TimeDelta::seconds(4)
+    };
+    following.until("the clock as it is now", in_time).await;
+}
+
+#[test]
+fn a_date_that_is_cut_to_the_second_is_no_other_clock() {
+    let now = Utc::now();
+    for (skew, date, expected) in [
+        (0, 0, false),
+        (0, -990, false),
+        (0, 1_000, true),
+        (0, -2_000, true),
+        (5_000, 0, true),
+        (5_000, 4_500, false),
+        (-5_000, -5_500, false),
+    ] {
+        let (skew, date) = (TimeDelta::milliseconds(skew), now + TimeDelta::milliseconds(date));
+        assert_eq!(clock_was_set(skew, date, now), expected, "{skew} {date}");
+    }
+}
+
 #[tokio::test]
 async fn a_pod_that_moved_is_asked_at_its_new_address() {
     let pod = Pod::start(good(&report("a", "1"))).await;

@@ -334,14 +334,15 @@ fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
         let io = error.downcast_ref::<std::io::Error>();
         // What an error of IO wraps is not its source.
         let wrapped = io.and_then(std::io::Error::get_ref);
-        if error.is::<RequestBodyError>() || wrapped.is_some_and(|error| error.is::<RequestBodyError>()) {
+        let wrapped = wrapped.map_or(error, |wrapped| wrapped as &(dyn Error + 'static));
+        if error.is::<RequestBodyError>() || wrapped.is::<RequestBodyError>() {
             // Its head was sent, perhaps, and what the body had until then.
             return AttemptError::Request {
                 cause: error.to_string(),
                 sent: Sent::Perhaps,
             };
         }
-        let told = error.is::<ConnectError>() || wrapped.is_some_and(|error| error.is::<ConnectError>());
+        let told = error.is::<ConnectError>() || wrapped.is::<ConnectError>();
         if told || matches!(io.map(std::io::Error::kind), Some(ConnectionRefused | AddrNotAvailable)) {
             return AttemptError::Connect(error.to_string());
         }

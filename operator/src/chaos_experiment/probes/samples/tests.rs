@@ -294,3 +294,104 @@ fn a_percentile_is_that_of_the_good_answers_while_the_fault_was_on() {
         "what came later is not counted"
     );
 }
+
+/// A process that takes over knows the sums of the one before it, and not in which order it saw what.
+#[test]
+fn what_the_process_before_saw_is_not_taken_for_nothing() {
+    let plans = [probe_plan("checkout")];
+    let judge = |failed: u32, first_failure: i64, text: &str| {
+        let mut own = ProbeSamples::resumed(ProbeStatus {
+            passed: 4,
+            failed,
+            first_failure_at: (failed > 0).then(|| at(first_failure)),
+            last_at: Some(at(16)),
+            ..ProbeStatus::default()
+        });
+        own.samples = story(18, text).samples;
+        let window = window(10, Some(22), &own);
+        during(&plans, &[own], window)
+    };
+    // Failures at 15 and 16, and one more in a row after the change of hands.
+    assert!(matches!(judge(2, 15, "-+++++"), During::Gap(why) if why.contains("in a row")));
+    assert_eq!(judge(2, 15, "++++++"), During::Within, "two were too few");
+    assert_eq!(judge(0, 0, "--++++"), During::Within, "there was none before");
+    assert!(
+        matches!(judge(3, 14, "++++++"), During::Gap(_)),
+        "three may have been a row that nobody judged"
+    );
+    assert_eq!(judge(3, 30, "++++++"), During::Within, "the first came after the fault");
+    assert!(
+        matches!(judge(2, 15, "---+++"), During::Broken(_)),
+        "what was seen was seen"
+    );
+}
+
+#[test]
+fn a_percentile_of_half_the_answers_is_none() {
+    let mut plan = probe_plan("checkout");
+    plan.percentile = Some((90, Duration::from_millis(100)));
+    let mut own = ProbeSamples::resumed(ProbeStatus {
+        passed: 100,
+        last_at: Some(at(16)),
+        ..ProbeStatus::default()
+    });
+    own.samples = story(18, "+++").samples;
+    let window = window(10, Some(20), &own);
+    assert!(matches!(during(&[plan], &[own], window), During::Gap(why) if why.contains("answers took")));
+}
+
+#[test]
+fn what_is_forgotten_is_judged_all_the_same() {
+    let mut plan = probe_plan("checkout");
+    plan.percentile = Some((95, Duration::from_millis(300)));
+    // Slow for six minutes, quick for the rest, five times a second.
+    let mut slow = ProbeSamples::default();
+    for tick in 0..3_000 {
+        let started = at(0) + TimeDelta::milliseconds(200 * tick);
+        let took = TimeDelta::milliseconds(if tick < 1_800 { 2_000 } else { 50 });
+        slow.push(Sample {
+            started,
+            finished: started + took,
+            result: ProbeResult::Passed,
+        });
+    }
+    let seen = window(0, Some(600), &slow);
+    let message = "probe checkout: 95 % of 3000 answers took up to 2000ms, more than 300ms";
+    assert_eq!(
+        during(&[plan.clone()], &[slow.clone()], seen),
+        During::Broken(message.into())
+    );
+    let late = window(400, Some(600), &slow);
+    assert_eq!(
+        during(&[plan], &[slow], late),
+        During::Within,
+        "what was before is not counted"
+    );
+
+    // Three failures in a row, and nobody could record them until they were not kept any more.
+    let plans = [probe_plan("checkout")];
+    for bad in [3, 2] {
+        let mut own = ProbeSamples::default();
+        for second in 0..3_000 {
+            let failed = (100..100 + bad).contains(&second);
+            own.push(Sample {
+                started: at(second),
+                finished: at(second),
+                result: if failed {
+                    ProbeResult::Failed("status 503".into())
+                } else {
+                    ProbeResult::Passed
+                },
+            });
+        }
+        let all = window(0, None, &own);
+        let expected = if bad == 3 {
+            During::Broken("probe checkout: status 503".into())
+        } else {
+            During::Within
+        };
+        assert_eq!(during(&plans, &[own.clone()], all), expected);
+        let later = window(200, None, &own);
+        assert_eq!(during(&plans, &[own], later), During::Within);
+    }
+}

@@ -75,6 +75,11 @@ impl StatusEditor {
         if let Some(summary) = &mut status.summary {
             summary.next.clear();
         }
+        // A run of this very spec was refused for it, so all is said.
+        let refused = before.reason.as_deref() == Some(ending.reason.as_str());
+        if refused && before.observed_generation == self.generation {
+            return status;
+        }
         let (reason, message) = (ending.reason.as_str(), ending.message.as_str());
         self.condition(&mut status, COMPLETED, ConditionStatus::False, reason, message);
         status

@@ -39,14 +39,8 @@ impl StatusEditor {
         status.ready_before = Some(u32::try_from(ready).unwrap_or(u32::MAX));
         status.targets = intended(victims);
         status.seed = Some(seed.to_owned());
-        let capped = if plan.capped {
-            format!(
-                "; spec.duration is cut to {:?}, the operator's chaos.maxDuration",
-                plan.duration
-            )
-        } else {
-            String::new()
-        };
+        named(&mut status, plan);
+        let capped = plan.cut();
         let injecting = format!("{} is being injected{capped}", plan.fault.kind.name);
         self.say(&mut status, "Injecting", &injecting);
         let selected = format!("{} of {ready} ready pods{capped}", victims.len());
@@ -88,11 +82,13 @@ impl StatusEditor {
     pub fn would_hurt(
         &self,
         before: &ChaosExperimentStatus,
+        plan: &Plan,
         victims: &[PodView],
         spared: Vec<SparedPod>,
         seed: &str,
     ) -> ChaosExperimentStatus {
         let mut status = before.clone();
+        named(&mut status, plan);
         status.targets = intended(victims);
         status.spared = spared;
         status.seed = Some(seed.to_owned());
@@ -116,7 +112,7 @@ impl StatusEditor {
     }
 
     /// Every target that could be is hurt, since `at`.
-    pub fn injected(&self, before: &ChaosExperimentStatus, at: DateTime<Utc>) -> ChaosExperimentStatus {
+    pub fn injected(&self, before: &ChaosExperimentStatus, plan: &Plan, at: DateTime<Utc>) -> ChaosExperimentStatus {
         let mut status = before.clone();
         status.injected_at = Some(milliseconds(at));
         let all = status.targets.iter().all(hurt);
@@ -126,7 +122,7 @@ impl StatusEditor {
             ("PartlyInjected", "some targets were refused; see status.targets")
         };
         self.condition(&mut status, INJECTED, ConditionStatus::True, reason, message);
-        self.say(&mut status, "FaultActive", "the fault is on");
+        self.say(&mut status, "FaultActive", &format!("the fault is on{}", plan.cut()));
         status
     }
 
@@ -281,6 +277,13 @@ impl StatusEditor {
         self.condition(&mut status, STEADY_STATE, steady, word, message);
         self.condition(&mut status, COMPLETED, ConditionStatus::True, reason, message);
         status
+    }
+}
+
+/// The fault that is meant by now: it may have been another when the run was asked for.
+fn named(status: &mut ChaosExperimentStatus, plan: &Plan) {
+    if let Some(summary) = &mut status.summary {
+        plan.fault.kind.name.clone_into(&mut summary.kind);
     }
 }
 

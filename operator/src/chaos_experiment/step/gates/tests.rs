@@ -247,3 +247,12 @@ fn what_keeps_the_service_alive_is_asked_again_when_it_fires() {
     world.service().admitted = false;
     assert_eq!(world.at_fire(&targets).unwrap_err().reason, Reason::NotAdmitted);
 }
+
+#[test]
+fn a_target_whose_last_fault_is_not_judged_yet_is_not_hurt_again() {
+    let mut world = World::latency();
+    let targets = [World::target(&world.observed.pods[0])];
+    assert_eq!(world.at_fire(&targets), Ok(()));
+    world.observed.unjudged = Some("other".into());
+    assert_eq!(world.at_fire(&targets).unwrap_err().reason, Reason::TargetBusy);
+}

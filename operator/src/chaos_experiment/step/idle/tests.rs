@@ -228,6 +228,26 @@ fn stop_keeps_it_from_starting() {
 }
 
 #[test]
+fn what_is_asked_for_while_it_is_stopped_runs_once_when_it_may() {
+    let mut experiment = one(json!({}));
+    settle(&mut experiment, at(0));
+    end(&mut experiment);
+    experiment.spec.desired = DesiredState::Stop;
+    experiment.annotations_mut().insert(RUN_ANNOTATION.into(), "a".into());
+    assert!(
+        settle(&mut experiment, at(10))
+            .0
+            .iter()
+            .all(|written| written.run.as_deref() != Some("a"))
+    );
+    experiment.spec.desired = DesiredState::Run;
+    let (written, _) = settle(&mut experiment, at(20));
+    assert_eq!(written.last().unwrap().run.as_deref(), Some("a"));
+    end(&mut experiment);
+    assert_eq!(settle(&mut experiment, at(30)).0.len(), 0);
+}
+
+#[test]
 fn a_spec_that_cannot_be_acted_on_says_so_once_and_can_be_corrected() {
     let mut experiment = one(json!({"schedule": "0 10 * * *", "timeZone": "Mars/Base"}));
     let (written, until) = settle(&mut experiment, at(0));
@@ -289,6 +309,20 @@ fn a_corrected_spec_never_fires_by_itself() {
         assert!(is_true(&written[0].conditions, COMPLETED));
         assert!(matches!(look(&experiment, at(21)), Idle::Rest { .. }));
     }
+}
+
+/// Whoever asks for a run of a schedule that cannot be read asks again once it can.
+#[test]
+fn a_request_that_was_refused_is_not_kept_for_later() {
+    let mut experiment = one(json!({"schedule": "0 10 * * *", "timeZone": "Mars/Base"}));
+    experiment.annotations_mut().insert(RUN_ANNOTATION.into(), "one".into());
+    let (written, _) = settle(&mut experiment, at(0));
+    assert_eq!((written.len(), written[0].reason.as_deref()), (1, Some("InvalidSpec")));
+    experiment.spec.time_zone = None;
+    experiment.metadata.generation = Some(2);
+    let (written, until) = settle(&mut experiment, at(0));
+    assert_eq!((written.len(), written[0].run.clone()), (1, None));
+    assert!(until.is_some());
 }
 
 #[test]

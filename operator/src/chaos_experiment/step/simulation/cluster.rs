@@ -15,6 +15,8 @@ pub struct PodModel {
     pub faults: HashMap<String, (DateTime<Utc>, DateTime<Utc>)>,
     /// Why a fault ended before its time, if it did.
     pub ended_early: Option<String>,
+    /// Why it does not obey, if it does not.
+    pub refuses: Option<&'static str>,
     /// When it reads a new document after it was written.
     pub reads_after: TimeDelta,
     pub document_since: DateTime<Utc>,
@@ -70,6 +72,8 @@ pub struct Cluster {
     pub askable: fn(&Cluster, DateTime<Utc>) -> bool,
     /// Requests that met the fault in each pod.
     pub hits: u64,
+    /// From question to question.
+    pub interval: TimeDelta,
     /// How long the first answer takes that a process gets.
     pub first_answer_after: TimeDelta,
     /// While the process was away: since when, until when.
@@ -78,6 +82,8 @@ pub struct Cluster {
     pub samples: Option<Samples>,
     pub evictions: HashMap<String, EvictionResult>,
     pub mutations: usize,
+    /// What the operator's settings allow.
+    pub limits: Limits,
 }
 
 impl Cluster {
@@ -99,6 +105,7 @@ impl Cluster {
                 probe_paths: vec![],
             },
             hits: 1,
+            interval: TimeDelta::seconds(1),
             first_answer_after: TimeDelta::zero(),
             away: Vec::new(),
             stop_order: None,
@@ -113,6 +120,7 @@ impl Cluster {
             samples: None,
             evictions: HashMap::new(),
             mutations: 0,
+            limits: limits(),
         }
     }
 
@@ -127,13 +135,17 @@ impl Cluster {
             .map(|experiment| entry_name(experiment).text())
             .unwrap_or_default();
         let reports = self.pods.iter().filter(|pod| pod.reachable).map(|pod| {
-            let fault = pod.faults.get(&run).map(|(_, until)| FaultView {
-                state: if self.now < *until {
+            // A pod says nothing of a fault that its document does not name any more.
+            let named = pod.faults.get(&run).filter(|_| names(pod.document.as_deref(), &run));
+            let fault = named.map(|(_, until)| FaultView {
+                state: if pod.refuses.is_some() {
+                    FaultState::Refused
+                } else if self.now < *until {
                     FaultState::Active
                 } else {
                     FaultState::Ended
                 },
-                reason: pod.ended_early.clone(),
+                reason: pod.refuses.map(str::to_owned).or_else(|| pod.ended_early.clone()),
                 remaining: (*until - self.now).to_std().ok(),
                 hits: Some(self.hits),
             });
@@ -163,6 +175,7 @@ impl Cluster {
             stop_order: self.stop_order.clone(),
             last_fault_ended_at: None,
             busy: None,
+            unjudged: None,
             preceding: None,
             samples: self.samples.clone(),
             evictions: self.evictions.clone(),
@@ -197,6 +210,7 @@ impl Cluster {
                         let crash = entry.fault.crash.as_ref();
                         let lasts = match crash {
                             Some(_) => TimeDelta::zero(),
+                            None if pod.refuses.is_some() => TimeDelta::zero(),
                             None => TimeDelta::from_std(entry.duration.get())
                                 .unwrap()
                                 .min(entry.not_after - now),
@@ -237,7 +251,7 @@ impl Cluster {
     pub fn ask(&mut self) {
         let due = self.samples.as_ref().is_some_and(|samples| {
             samples.iter().any(|own| match (own.samples.last(), own.asking_since) {
-                (Some(last), _) => self.now - last.started >= TimeDelta::seconds(1),
+                (Some(last), _) => self.now - last.started >= self.interval,
                 (None, Some(since)) => self.now - since >= self.first_answer_after,
                 (None, None) => true,
             })
@@ -297,7 +311,7 @@ impl Cluster {
     /// One look of the controller. Returns how long it wants to wait, or none when it has nothing to do.
     pub fn look(&mut self, mishap: &mut dyn FnMut(usize) -> Mishap) -> Option<TimeDelta> {
         let experiment = self.experiment.clone()?;
-        let plan = validate(&experiment.spec, &limits());
+        let plan = validate(&experiment.spec, &self.limits);
         let schedule = schedule(&experiment.spec);
         let action = match idle(
             &experiment,
@@ -305,7 +319,7 @@ impl Cluster {
             schedule.as_ref().map(Option::as_ref),
             self.now,
         ) {
-            Idle::Active => decide(&experiment, plan.as_ref(), &limits(), &self.observed()),
+            Idle::Active => decide(&experiment, plan.as_ref(), &self.limits, &self.observed()),
             Idle::Write(status) => Action::Write(status),
             Idle::Rest { until } => Action::Rest { until },
         };
@@ -477,6 +491,7 @@ pub fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
         gone_at: None,
         faults: HashMap::new(),
         ended_early: None,
+        refuses: None,
         reads_after: TimeDelta::zero(),
         document_since: created_at,
         document: None,
@@ -485,6 +500,12 @@ pub fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
         starts_at: None,
         ready_at: created_at,
     }
+}
+
+/// Whether the document is one that names the run; one that cannot be read is not the one that pods go on with.
+fn names(document: Option<&str>, run: &str) -> bool {
+    let parsed = document.map(|text| Faults::parse(text.as_bytes()));
+    parsed.is_none_or(|parsed| parsed.map_or(true, |read| read.document.faults.iter().any(|entry| entry.run == run)))
 }
 
 pub fn is_ours(cluster: &Cluster, name: &EntryName) -> bool {

@@ -2,19 +2,19 @@
 
 use super::*;
 
-fn over(mut cluster: Cluster) -> Cluster {
+pub(super) fn over(mut cluster: Cluster) -> Cluster {
     cluster.run(2_000, &mut fine);
     cluster.assert_clean();
     cluster
 }
 
-fn reason(cluster: &Cluster) -> (Option<Verdict>, &str) {
+pub(super) fn reason(cluster: &Cluster) -> (Option<Verdict>, &str) {
     let status = cluster.status();
     (status.verdict, status.reason.as_deref().unwrap_or_default())
 }
 
 /// Looks until `wanted` is true of the status.
-fn until(cluster: &mut Cluster, wanted: impl Fn(&valerix_crds::ChaosExperimentStatus) -> bool) {
+pub(super) fn until(cluster: &mut Cluster, wanted: impl Fn(&valerix_crds::ChaosExperimentStatus) -> bool) {
     for _ in 0..500 {
         if cluster
             .experiment
@@ -32,7 +32,7 @@ fn until(cluster: &mut Cluster, wanted: impl Fn(&valerix_crds::ChaosExperimentSt
     panic!("it never comes: {:#?}", cluster.experiment);
 }
 
-fn end_early(cluster: &mut Cluster, pods: std::ops::Range<usize>, why: Option<&str>) {
+pub(super) fn end_early(cluster: &mut Cluster, pods: std::ops::Range<usize>, why: Option<&str>) {
     let now = cluster.now;
     for pod in &mut cluster.pods[pods] {
         pod.ended_early = why.map(str::to_owned);
