@@ -143,12 +143,12 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
   resources: [customresourcedefinitions]
   resourceNames: [servicemonitors.monitoring.coreos.com]
   verbs: [get, list, watch]
-# backup_policy/apply: the one role that it may hand on, to the Job of a backup
+# backup_policy/apply: handed on to the Job of a backup
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [clusterroles]
   resourceNames: [{{ include "valerix.backupRunner" . }}]
   verbs: [bind]
-# restore/apply: the one role that it may hand on, to the Job of a Restore
+# restore/apply: handed on to the Job of a Restore
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [clusterroles]
   resourceNames: [{{ include "valerix.restoreRunner" . }}]
