@@ -295,7 +295,10 @@ async fn a_program_that_complains_at_length_is_heard_to_its_end() {
     let inspected = valerix_backup::dump::inspect("databases[0] orders", &client, &file);
     let inspected = tokio::time::timeout(Duration::from_secs(60), inspected).await.unwrap();
     let error = inspected.unwrap_err().to_string();
-    assert!(error.contains("exit status: 1") && error.ends_with("the end"), "{error}");
+    assert!(
+        error.contains("exit status: 1") && error.ends_with("the end"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
