@@ -299,7 +299,11 @@ impl Pursuit {
         let followed = self.follower.lock();
         let service = followed.get(&(self.namespace.clone(), self.service.clone()));
         let is_followed = service.is_some_and(|service| service.pods.contains_key(&self.uid));
-        is_followed.then(|| note(&self.follower.reports)).unwrap_or_default()
+        if is_followed {
+            note(&self.follower.reports)
+        } else {
+            T::default()
+        }
     }
 
     fn trigger(&self) {

@@ -40,17 +40,16 @@ fn map(name: &str) -> serde_json::Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"owner": "order"}}})
 }
 
+type Names = Arc<Mutex<Vec<String>>>;
+
 /// Runs a controller that only notes what it is asked to look at.
-fn looked_at(runtime: &Runtime, cache: &Cache<ConfigMap>) -> Arc<Mutex<Vec<String>>> {
+fn looked_at(runtime: &Runtime, cache: &Cache<ConfigMap>) -> Names {
     looked_at_or_gone(runtime, cache).0
 }
 
 /// The same, and what it is told to be gone.
-fn looked_at_or_gone(
-    runtime: &Runtime,
-    cache: &Cache<ConfigMap>,
-) -> (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) {
-    let (seen, gone): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+fn looked_at_or_gone(runtime: &Runtime, cache: &Cache<ConfigMap>) -> (Names, Names) {
+    let (seen, gone) = (Names::default(), Names::default());
     let (noted, missed) = (seen.clone(), gone.clone());
     let (runtime, cache) = (runtime.clone(), cache.clone());
     tokio::spawn(async move {
