@@ -330,7 +330,12 @@ mod tests {
     /// Who fills in a `uri` alone has to learn from somewhere that it is not what counts.
     #[test]
     fn keys_that_say_nothing_here_are_named_and_not_shown() {
-        let folder = mounted(&with(&[("uri", "postgres://x"), ("pgpass", "x"), ("..data", ""), ("ca.crt", "")]));
+        let folder = mounted(&with(&[
+            ("uri", "postgres://x"),
+            ("pgpass", "x"),
+            ("..data", ""),
+            ("ca.crt", ""),
+        ]));
         let mount = Mount {
             folder: folder.path().join("2"),
             label: String::new(),
