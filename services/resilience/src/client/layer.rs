@@ -331,24 +331,27 @@ fn attempt_error(error: &(dyn Error + 'static)) -> AttemptError {
     use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused};
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let io = error.downcast_ref::<std::io::Error>();
-        // What an error of IO wraps is not its source.
-        let wrapped = io.and_then(std::io::Error::get_ref);
-        let wrapped = wrapped.map_or(error, |wrapped| wrapped as &(dyn Error + 'static));
-        if error.is::<RequestBodyError>() || wrapped.is::<RequestBodyError>() {
+        if is_or_wraps::<RequestBodyError>(error) {
             // Its head was sent, perhaps, and what the body had until then.
             return AttemptError::Request {
                 cause: error.to_string(),
                 sent: Sent::Perhaps,
             };
         }
-        let told = error.is::<ConnectError>() || wrapped.is::<ConnectError>();
-        if told || matches!(io.map(std::io::Error::kind), Some(ConnectionRefused | AddrNotAvailable)) {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if is_or_wraps::<ConnectError>(error) || matches!(kind, Some(ConnectionRefused | AddrNotAvailable)) {
             return AttemptError::Connect(error.to_string());
         }
         cause = error.source();
     }
     AttemptError::Reset(error.to_string())
+}
+
+/// What an error of IO wraps is not its source.
+fn is_or_wraps<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    let wrapped = io.and_then(std::io::Error::get_ref);
+    error.is::<E>() || wrapped.is_some_and(<dyn Error + Send + Sync + 'static>::is::<E>)
 }
 
 /// An answer's body. Until it is read or dropped it occupies its place in the bulkhead; if it breaks off, or if the status
