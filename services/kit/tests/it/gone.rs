@@ -19,7 +19,7 @@ async fn consumers(world: &World) -> StreamInfoConsumersReply {
 }
 
 /// Waits until the consumer was not heard of for longer than a lease lasts.
-async fn silent(world: &World, name: &str, hold: bool) {
+pub async fn silent(world: &World, name: &str, hold: bool) {
     eventually("the consumer is silent for long enough", || async {
         if hold {
             world.bus.hold(&subscription(name)).await.unwrap();
