@@ -217,7 +217,8 @@ pub struct ResilientServiceSpec {
     /// A proxy beside the container that obeys the policy for an image that cannot. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
-    /// Stops the operator from changing anything but status; experiments are refused meanwhile. Default: false.
+    /// Stops the operator from changing anything but status, and pods are still told when a fault of theirs ends; experiments
+    /// are refused meanwhile. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
 }

@@ -16,13 +16,13 @@ use tokio::sync::watch;
 /// A pod: what it answers can be changed while it is asked.
 struct Pod {
     address: SocketAddr,
-    answer: Arc<watch::Sender<Answered>>,
+    answer: Arc<watch::Sender<Said>>,
     asked: Arc<AtomicUsize>,
     queries: Arc<Mutex<Vec<String>>>,
 }
 
 #[derive(Clone)]
-struct Answered {
+struct Said {
     /// Answers at once though it has nothing new.
     eager: bool,
     status: u16,
@@ -33,7 +33,7 @@ struct Answered {
 
 #[derive(Clone)]
 struct PodState {
-    answer: watch::Receiver<Answered>,
+    answer: watch::Receiver<Said>,
     asked: Arc<AtomicUsize>,
     queries: Arc<Mutex<Vec<String>>>,
 }
@@ -42,8 +42,8 @@ fn report(uid: &str, hash: &str) -> Value {
     json!({"podUID": uid, "service": "order", "now": "2026-01-01T00:00:00Z", "policy": {"versions": [1], "hash": hash}})
 }
 
-fn good(body: &Value) -> Answered {
-    Answered {
+fn good(body: &Value) -> Said {
+    Said {
         eager: false,
         status: 200,
         body: body.to_string().into_bytes(),
@@ -53,7 +53,7 @@ fn good(body: &Value) -> Answered {
 }
 
 impl Pod {
-    async fn start(first: Answered) -> Self {
+    async fn start(first: Said) -> Self {
         let (sender, receiver) = watch::channel(first);
         let state = PodState {
             answer: receiver,
@@ -198,7 +198,7 @@ async fn bad_answers_are_named_and_change_nothing() {
     large.body.resize(70 * 1024, b' ');
     let cases = [
         (
-            Answered {
+            Said {
                 body: b"no json".to_vec(),
                 ..good(&Value::Null)
             },
@@ -206,14 +206,14 @@ async fn bad_answers_are_named_and_change_nothing() {
         ),
         (large, "more than 65536 bytes"),
         (
-            Answered {
+            Said {
                 status: 500,
                 ..good(&report("a", "3"))
             },
             "status 500",
         ),
         (
-            Answered {
+            Said {
                 status: 302,
                 location: Some(format!("http://{}/resilience", other.address)),
                 ..good(&report("a", "4"))
@@ -240,7 +240,7 @@ async fn a_pod_that_hangs_beyond_its_wait_is_failing() {
     let begun = Instant::now();
     following.follow("a", &pod);
     following.until("the first report", has_hash("a", "1")).await;
-    pod.answer.send_replace(Answered {
+    pod.answer.send_replace(Said {
         hangs: true,
         ..good(&report("a", "2"))
     });
@@ -285,7 +285,7 @@ async fn a_pod_that_answers_without_end_is_asked_ten_times_a_second_at_most() {
 
 #[tokio::test]
 async fn that_nothing_is_new_is_an_answer_but_not_the_first_one() {
-    let nothing_new = Answered {
+    let nothing_new = Said {
         status: 304,
         ..good(&Value::Null)
     };
@@ -312,7 +312,7 @@ async fn a_pod_whose_clock_was_set_is_asked_anew() {
     following.follow("a", &pod);
     following.until("the first report", has_hash("a", "1")).await;
     // The server says by its date that its clock is right by now.
-    let nothing_new = Answered {
+    let nothing_new = Said {
         status: 304,
         ..good(&Value::Null)
     };
@@ -361,7 +361,7 @@ async fn a_pod_that_moved_is_asked_at_its_new_address() {
 
 #[tokio::test]
 async fn a_pod_that_does_not_wait_is_asked_once_a_second() {
-    let eager = Answered {
+    let eager = Said {
         eager: true,
         ..good(&report("a", "1"))
     };
@@ -382,7 +382,7 @@ async fn a_pod_that_was_silent_is_asked_what_it_runs_and_not_whether_something_i
     following.follow("a", &pod);
     following.until("the first report", has_hash("a", "1")).await;
     let mut changes = following.reports.subscribe();
-    pod.answer.send_replace(Answered {
+    pod.answer.send_replace(Said {
         status: 500,
         ..good(&report("a", "2"))
     });
