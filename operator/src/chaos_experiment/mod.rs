@@ -38,7 +38,7 @@ pub use report::reason::Reason;
 pub use verify::{NO_VERDICT, verify};
 
 use crate::Context;
-use crate::runtime::{Cache, Change, Options, Publisher, Runtime, Violation, WatchOptions, controller};
+use crate::runtime::{Cache, Change, Failed, Options, Publisher, Runtime, Violation, WatchOptions, controller};
 use apply::{Applied, apply};
 use dereference::{Sources, observe};
 use kube::runtime::controller::Action as Requeue;
@@ -50,7 +50,7 @@ use report::tell::{Teller, Telling, telling};
 use safety::Safety;
 use std::sync::Arc;
 use std::time::Duration;
-use step::{Action, Idle, decide, entry_name, idle};
+use step::{Action, Idle, decide, entry_name, has_finalizer, idle};
 use valerix_crds::{ChaosExperiment, ChaosPhase};
 use validate::{Plan, schedule, spec_hash, validate};
 
@@ -58,6 +58,9 @@ use validate::{Plan, schedule, spec_hash, validate};
 const CONTROLLER: &str = "chaos-experiment";
 /// Decisions in one look; a run of many pods goes on in the next.
 const DECISIONS: usize = 40;
+/// Longest wait after a failure while a fault may be in force (the finalizer comes before it and goes after its end),
+/// however many failures there were: whom it hurts is not to wait for minutes after the API server answers again.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A wait is never longer than this, so that a clock that was set is noticed. Waking up costs no request.
 const LONGEST_REST: Duration = Duration::from_secs(600);
 
@@ -175,9 +178,18 @@ impl Controller {
         &self.ctx.runtime
     }
 
-    async fn reconcile(&self, cached: Arc<ChaosExperiment>) -> Result<Requeue, Error> {
-        let key = (cached.namespace().unwrap_or_default(), cached.name_any());
+    async fn reconcile(&self, cached: Arc<ChaosExperiment>) -> Result<Requeue, Failed<Error>> {
         let mut experiment = self.publisher.newest(&cached);
+        let looked = self.look(&mut experiment).await;
+        looked.map_err(|source| Failed {
+            source,
+            look_again: has_finalizer(&experiment).then_some(LONGEST_WAIT),
+        })
+    }
+
+    /// Looks at `experiment` until there is something to wait for; it is then as it stands.
+    async fn look(&self, experiment: &mut Arc<ChaosExperiment>) -> Result<Requeue, Error> {
+        let key = (experiment.namespace().unwrap_or_default(), experiment.name_any());
         if let Some(gone) = self.memory.note(&key, &experiment.uid().unwrap_or_default()) {
             self.probes.stop(&key);
             self.publisher.forget(&gone);
@@ -185,15 +197,15 @@ impl Controller {
         let mut locked = false;
         for _ in 0..DECISIONS {
             let plan = validate(&experiment.spec, &self.limits);
-            let decided = self.decide(&key, &experiment, plan.as_ref()).await?;
+            let decided = self.decide(&key, experiment, plan.as_ref()).await?;
             // A lock that was written and does not stand is written again, but not at once: whoever undoes it does so
             // each time.
             if locked && matches!(decided.action, Action::Lock(_)) {
                 return Ok(Requeue::requeue(step::SOON));
             }
             locked = matches!(decided.action, Action::Lock(_));
-            match self.act(&key, &experiment, plan.as_ref().ok(), decided).await? {
-                Round::Again(stands) => experiment = stands,
+            match self.act(&key, experiment, plan.as_ref().ok(), decided).await? {
+                Round::Again(stands) => *experiment = stands,
                 Round::Wait(requeue) => return Ok(requeue),
             }
         }

@@ -26,7 +26,7 @@ mod target;
 
 pub use action::{Action, SOON, VERY_SOON};
 pub use idle::{Idle, idle};
-pub use situation::{entry_name, is_active};
+pub use situation::{entry_name, has_finalizer, is_active};
 
 use super::limits::Limits;
 use super::observed::Observed;
@@ -34,7 +34,7 @@ use super::report::status::decided;
 use super::report::verdict::{Ending, Reason};
 use super::validate::Plan;
 use crate::runtime::Violation;
-use situation::{Situation, has_finalizer};
+use situation::Situation;
 use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, ChaosPhase};
 
 /// The one thing to do next for a run that is under way.

@@ -239,7 +239,8 @@ async fn misled(round: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stop_ends_any_run_whatever_was_answered() {
-    futures::stream::iter(0..rounds(16))
+    // In round 31 of the usual seed many failures in a row meet a run that is to end.
+    futures::stream::iter((0..rounds(16)).chain([31]))
         .map(misled)
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<()>>()

@@ -257,6 +257,31 @@ async fn a_group_that_nobody_reads_holds_up_no_other_and_misses_nothing_itself()
     handles_as(&world, idle, all).await;
 }
 
+#[tokio::test]
+async fn replicas_that_forget_a_silent_group_at_once_do_not_fail_each_other() {
+    let world = World::on(narrow(bus_args())).await;
+    for number in 0..20 {
+        let mut idle = subscription("idle");
+        idle.group = format!("idle-{number}");
+        let mut source = world.bus.subscribe(&idle).await.unwrap();
+        source.next(1, Duration::ZERO).await.unwrap();
+    }
+    let handler = Scripted::new(|_, _| Ok(()));
+    let running = Running::start(&world.bus, "one", handler, quick());
+    write(&world, 0, MANY).await;
+    let topics = [TOPIC.to_owned()];
+    eventually("only the group that is read is left", || async {
+        for tidied in futures::future::join_all((0..8).map(|_| world.bus.tidy(&topics))).await {
+            tidied.unwrap();
+        }
+        let mut redis = world.redis.clone();
+        let groups: redis::streams::StreamInfoGroupsReply = redis.xinfo_groups(world.bus.stream(TOPIC)).await.unwrap();
+        (groups.groups.len() == 1).then_some(())
+    })
+    .await;
+    running.stop().await;
+}
+
 /// The first group is back at once, reads everything and has it trimmed; the other comes when nothing is left.
 #[tokio::test]
 async fn a_group_that_comes_back_late_after_redis_lost_everything_misses_nothing() {

@@ -33,13 +33,15 @@ async fn a_refunded_order_gives_money_and_stock_back_once() {
 
 #[tokio::test]
 async fn a_refund_whose_answers_are_lost_refused_and_late_is_made_once() {
+    // Every attempt waits twice as long as the one before: with these shares and this lease, ten of them fit into the time
+    // that is waited, and a refund that is unlucky ten times in a row is one of 25,000.
     let settings = [
-        ("processor", "REFUND_DECLINE_PERCENT", "40"),
-        ("processor", "FAIL_PERCENT", "20"),
+        ("processor", "REFUND_DECLINE_PERCENT", "25"),
+        ("processor", "FAIL_PERCENT", "15"),
         ("processor", "FAIL_AFTER_PERCENT", "20"),
         ("processor", "LATE_PERCENT", "10"),
         ("processor", "LATE_BY", "2s"),
-        ("payment", "SETTLE_LEASE", "500ms"),
+        ("payment", "SETTLE_LEASE", "100ms"),
         ("order", "COMMAND_RESEND", "1s"),
     ];
     let mut shop = Shop::start(20, &settings).await;

@@ -5,21 +5,26 @@
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
-use redis::streams::{StreamInfoConsumersReply, StreamInfoGroup, StreamPendingReply};
+use redis::streams::{StreamInfoConsumersReply, StreamInfoGroup};
 use redis::{AsyncCommands, RedisResult};
 
 use super::lost::left_key;
-use super::upkeep::groups_of;
+use super::upkeep::{come_to, groups_of, unless_gone};
 use super::{RedisStreams, milliseconds};
 use crate::events::LEASE;
 
 /// In times of what an event is kept for groups that come back late: nobody has read for a group for so long.
 const SILENCE: u32 = 10;
 
-/// Forgets a group unless somebody reads for it again. Keys: stream, what says how far it had come; arguments: group, how many
+/// Forgets a group unless somebody reads for it again, or another has forgotten it. Keys: stream, what says how far it had come; arguments: group, how many
 /// milliseconds nobody has read, how far it had come.
 const FORGET: &str = r"
-for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then
+    if string.find(consumers.err, 'NOGROUP') then return 0 end
+    return consumers
+end
+for _, row in ipairs(consumers) do
     for place = 1, #row, 2 do
         if row[place] == 'idle' and row[place + 1] < tonumber(ARGV[2]) then return 0 end
     end
@@ -38,16 +43,15 @@ impl RedisStreams {
         let stream = self.stream(topic);
         let (mut silent, mut read) = (Vec::new(), false);
         for group in groups_of(connection, &stream).await?.groups {
-            if self.is_read(connection, &stream, &group).await? {
-                read = true;
-            } else if group.pending > 0 || group.lag != Some(0) {
-                silent.push(group);
+            match unless_gone(self.is_read(connection, &stream, &group).await)? {
+                Some(true) => read = true,
+                Some(false) if group.pending > 0 || group.lag != Some(0) => silent.push(group),
+                _ => {}
             }
         }
         for group in silent.into_iter().filter(|_| read) {
-            let come = match connection.xpending(&stream, &group.name).await? {
-                StreamPendingReply::Data(pending) => pending.start_id,
-                _ => group.last_delivered_id,
+            let Some(come) = unless_gone(come_to(connection, &stream, &group).await)? else {
+                continue;
             };
             let left = left_key(&self.notes(), topic, &group.name);
             let silence = milliseconds(self.silence()).to_string();

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use redis::aio::ConnectionManager;
-use redis::streams::{StreamInfoGroupsReply, StreamMaxlen, StreamPendingReply, StreamTrimOptions, StreamTrimmingMode};
+use redis::streams::{
+    StreamInfoGroup, StreamInfoGroupsReply, StreamMaxlen, StreamPendingReply, StreamTrimOptions, StreamTrimmingMode,
+};
 use redis::{AsyncCommands, RedisResult, Value};
 
-use super::{EntryId, RedisStreams, failed, milliseconds, parse};
+use super::{EntryId, RedisStreams, failed, is_no_group, milliseconds, parse};
 use crate::events::{BusError, Held};
 
 /// How long a dead letter is kept.
@@ -30,11 +32,10 @@ impl RedisStreams {
         let groups = groups_of(connection, &stream).await?;
         let mut least = before(self.keep);
         for group in &groups.groups {
-            let open = match connection.xpending(&stream, &group.name).await? {
-                StreamPendingReply::Data(pending) => pending.start_id,
-                _ => group.last_delivered_id.clone(),
-            };
-            least = least.min(parse(&open));
+            // A group that another replica has just forgotten holds up nobody.
+            if let Some(open) = unless_gone(come_to(connection, &stream, group).await)? {
+                least = least.min(parse(&open));
+            }
         }
         // Without a group everything is kept for the one that comes, up to the cap.
         if !groups.groups.is_empty() {
@@ -99,6 +100,26 @@ pub(super) async fn groups_of(connection: &mut ConnectionManager, stream: &str) 
     match connection.xinfo_groups(stream).await {
         Err(error) if error.code() == Some("ERR") => Ok(StreamInfoGroupsReply::default()),
         groups => groups,
+    }
+}
+
+/// The first entry that the group has not finished.
+pub(super) async fn come_to(
+    connection: &mut ConnectionManager,
+    stream: &str,
+    group: &StreamInfoGroup,
+) -> RedisResult<String> {
+    Ok(match connection.xpending(stream, &group.name).await? {
+        StreamPendingReply::Data(pending) => pending.start_id,
+        _ => group.last_delivered_id.clone(),
+    })
+}
+
+/// `None`: the group is no more. Every replica tidies, so that one may forget what another is about to ask for.
+pub(super) fn unless_gone<T>(reply: RedisResult<T>) -> RedisResult<Option<T>> {
+    match reply {
+        Err(error) if is_no_group(&error) => Ok(None),
+        reply => reply.map(Some),
     }
 }
 
