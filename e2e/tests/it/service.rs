@@ -143,7 +143,7 @@ async fn a_map_edited_by_hand_is_put_back_and_pods_keep_the_last_good_one() -> R
     let good = maps.get(&name).await?.data.unwrap_or_default()[names::POLICY_KEY].clone();
     let patch = Patch::Merge(json!({"data": {names::POLICY_KEY: "{not json"}}));
     maps.patch(&name, &PatchParams::default(), &patch).await?;
-    let restored = eventually(Duration::from_secs(5), || async {
+    let restored = eventually(Duration::from_secs(30), || async {
         let map = maps.get(&name).await.ok()?;
         (map.data?.get(names::POLICY_KEY)? == &good).then_some(())
     })

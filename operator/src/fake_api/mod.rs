@@ -211,7 +211,7 @@ impl FakeApi {
 
     /// Waits until the object at this path satisfies `wanted`, for at most half a minute.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = tokio::time::timeout(Duration::from_secs(30), async {
+        let found = tokio::time::timeout(Duration::from_secs(60), async {
             let mut events = self.events.subscribe();
             loop {
                 if let Some(object) = self.get(path).filter(|object| wanted(object)) {

@@ -9,7 +9,8 @@ use crate::board::Board;
 
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How long an answer may take. Together with the pause it is less than the five seconds within which the page tells.
+/// How long an answer may take. Together with the pause and a heartbeat it is a second less than the five within which the
+/// page tells.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Asks for as long as this runs.

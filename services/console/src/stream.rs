@@ -19,7 +19,7 @@ use crate::view::Item;
 use crate::vitals::Vitals;
 
 /// How often the page hears that the connection lives.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often it is asked what a person may see.
 const RIGHTS: Duration = Duration::from_secs(30);
 /// How long what a person was allowed to see counts while the API server does not answer.

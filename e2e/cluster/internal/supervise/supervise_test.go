@@ -107,15 +107,22 @@ func TestAChildWaitsForItsGate(t *testing.T) {
 }
 
 func TestChildrenAreStoppedLastFirst(t *testing.T) {
-	order := filepath.Join(t.TempDir(), "order")
+	folder := t.TempDir()
+	order := filepath.Join(folder, "order")
+	ready := func(name string) string { return filepath.Join(folder, "ready-"+name) }
 	polite := func(name string) Child {
-		return shell(name, "trap 'echo "+name+" >> "+order+"; exit 0' TERM; while :; do sleep 0.01; done")
+		trap := "trap 'echo " + name + " >> " + order + "; exit 0' TERM; : > " + ready(name)
+		return shell(name, trap+"; while :; do sleep 0.01; done")
 	}
 	_, statuses, stop := run(t, polite("first"), polite("second"))
 	eventually(t, "both running", func() bool {
 		return len(statuses()) == 2 && !slices.ContainsFunc(statuses(), func(s Status) bool { return s.PID == 0 })
 	})
-	time.Sleep(100 * time.Millisecond) // Both shells have set their traps.
+	eventually(t, "both traps set", func() bool {
+		_, first := os.Stat(ready("first"))
+		_, second := os.Stat(ready("second"))
+		return first == nil && second == nil
+	})
 	stop()
 	if content, err := os.ReadFile(order); err != nil || string(content) != "second\nfirst\n" {
 		t.Errorf("stopped as %q, %v", content, err)

@@ -1,7 +1,7 @@
 //! At rest the operator asks for nothing: counted by the API server itself, from its audit log.
 
 use anyhow::{Context, Result, ensure};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,15 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use valerix_e2e::world::{OPERATOR_USER, World};
+use valerix_e2e::world::{OPERATOR_USER, World, eventually};
+
+/// What was quiet for so long is at rest: longer than a resync of anything, but for a wait after many failures.
+const QUIET: TimeDelta = TimeDelta::seconds(30);
+
+/// Whether at rest there are such requests: watches, and those for the Lease.
+fn is_of_rest(event: &Value) -> bool {
+    event["verb"] == "watch" || event["objectRef"]["resource"] == "leases"
+}
 
 /// The operator's requests that began within a span of time.
 fn requests(path: &PathBuf, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<Vec<Value>> {
@@ -39,8 +47,13 @@ async fn two_minutes_of_rest_are_watches_and_the_lease() -> Result<()> {
     let audit_log = world.environment.audit_log.clone().context(
         "VALERIX_CLUSTER_AUDIT_LOG is not set: rest is counted from the API server's audit log, which the project's own cluster keeps",
     )?;
-    // What earlier tests left behind settles first; then nothing may move.
-    tokio::time::sleep(Duration::from_secs(15)).await;
+    // What earlier tests left behind settles first, a wait after failures too; then nothing may move.
+    let settled = eventually(Duration::from_secs(300), || async {
+        let now = Utc::now();
+        let lately = requests(&audit_log, now - QUIET, now).ok()?;
+        lately.iter().all(|event| is_of_rest(event)).then_some(())
+    });
+    settled.await.context("the operator does not come to rest")?;
     let from = Utc::now();
     tokio::time::sleep(Duration::from_secs(120)).await;
     let to = Utc::now();

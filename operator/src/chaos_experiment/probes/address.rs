@@ -268,6 +268,13 @@ fn is_link_local(ip: Ipv6Addr) -> bool {
 pub mod testing {
     use super::*;
 
+    /// An address where nobody listens, and nobody else either as long as the socket is kept.
+    pub fn nobody() -> (SocketAddr, tokio::net::TcpSocket) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        (socket.local_addr().unwrap(), socket)
+    }
+
     /// Every Service is here, unchecked.
     pub struct Fixed(pub SocketAddr);
 

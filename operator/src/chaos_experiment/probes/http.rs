@@ -166,7 +166,7 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::testing::Fixed;
+    use super::super::address::testing::{Fixed, nobody};
     use super::super::mark::testing::mark;
     use super::*;
     use axum::{
@@ -298,9 +298,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_a_failure_and_a_refused_address_is_not_asked() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let (address, _kept) = nobody();
         assert!(matches!(ask(address, json!({})).await, ProbeResult::Failed(why) if why.starts_with("no answer")));
 
         struct Refusing;

@@ -279,14 +279,22 @@ mod tests {
         probes.start(&key(), &name("run"), SPEC, &[plan], &[], resolver);
         until(&probes, 1).await;
         probes.set_fault_on(&key(), true);
+        let count = || probes.samples(&key(), &name("run"), SPEC).unwrap()[0].samples.len();
         // One question may be under way when the fault begins.
+        let mut before = count();
+        let silent = tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let now = count();
+                if now == before {
+                    return now;
+                }
+                before = now;
+            }
+        });
+        let silent = silent.await.expect("it falls silent");
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let silent = probes.samples(&key(), &name("run"), SPEC).unwrap()[0].samples.len();
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(
-            probes.samples(&key(), &name("run"), SPEC).unwrap()[0].samples.len(),
-            silent
-        );
+        assert_eq!(count(), silent);
         probes.set_fault_on(&key(), false);
         until(&probes, silent + 1).await;
     }

@@ -22,7 +22,7 @@ impl Shop {
     }
 
     async fn gone(&self) {
-        let gone = tokio::time::timeout(Duration::from_secs(10), async {
+        let gone = tokio::time::timeout(Duration::from_secs(60), async {
             while self.api.get(EXPERIMENT).is_some() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -32,7 +32,7 @@ impl Shop {
 
     /// Waits until the object at this path has not been read for five times as long as between two questions.
     async fn falls_silent(&self, path: &str) {
-        let silent = tokio::time::timeout(Duration::from_secs(10), async {
+        let silent = tokio::time::timeout(Duration::from_secs(60), async {
             let mut before = usize::MAX;
             while before != self.questions(path) {
                 before = self.questions(path);
@@ -50,7 +50,7 @@ async fn an_experiment_that_is_deleted_before_it_began_asks_nothing_any_more() {
     let mut spec = pod_kill();
     spec["steadyState"] = available("absent");
     shop.experiment(spec);
-    let asked = tokio::time::timeout(Duration::from_secs(10), async {
+    let asked = tokio::time::timeout(Duration::from_secs(60), async {
         while shop.questions(ABSENT) < 2 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -107,15 +107,16 @@ async fn a_lock_that_somebody_undoes_each_time_is_written_at_a_pace_and_given_up
         let lock = format!("PATCH {DOCUMENT}");
         shop.api.writes().iter().filter(|write| **write == lock).count()
     };
-    let locked = tokio::time::timeout(Duration::from_secs(10), async {
-        while locks() == 0 {
+    let begun = std::time::Instant::now();
+    let locked = tokio::time::timeout(Duration::from_secs(60), async {
+        while locks() < 4 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    locked.await.expect("it is locked");
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let so_many = locks();
-    assert!((2..10).contains(&so_many), "{so_many} in three seconds");
+    locked.await.expect("it is locked again and again");
+    // One at once, and one each half second.
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(1), "{} locks in {took:?}", locks());
     // The time that a fault has to be delivered passes.
     let long_ago = Utc::now() - chrono::TimeDelta::minutes(2);
     shop.api.merge(EXPERIMENT, json!({"status": {"intentAt": long_ago}}));

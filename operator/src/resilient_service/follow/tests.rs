@@ -122,7 +122,7 @@ impl Following {
     }
 
     async fn until(&self, what: &str, wanted: impl Fn(&ReportStore) -> bool) {
-        let found = timeout(Duration::from_secs(10), async {
+        let found = timeout(Duration::from_secs(60), async {
             while !wanted(&self.reports) {
                 sleep(Duration::from_millis(5)).await;
             }
@@ -390,7 +390,7 @@ async fn a_pod_that_was_silent_is_asked_what_it_runs_and_not_whether_something_i
     changes.mark_unchanged();
     // The same as before it fell silent: with the tag of its last report it would say nothing for the whole wait.
     pod.answer.send_replace(good(&report("a", "1")));
-    timeout(Duration::from_secs(10), changes.changed())
+    timeout(Duration::from_secs(60), changes.changed())
         .await
         .expect("nobody was told that the pod answers again")
         .unwrap();

@@ -32,7 +32,7 @@ async fn a_pod_that_falls_silent_is_shown_as_unreachable_in_time_without_any_oth
     let shown = api.until(ORDER, |service| {
         reason(service, "ConfigApplied") == "Unknown/PodUnreachable"
     });
-    tokio::time::timeout(Duration::from_secs(10), shown)
+    tokio::time::timeout(Duration::from_secs(60), shown)
         .await
         .expect("it is shown");
 }

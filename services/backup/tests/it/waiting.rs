@@ -12,16 +12,17 @@ use sqlx::Executor;
 use std::time::Duration;
 use tokio::{
     io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
+    net::{TcpSocket, TcpStream},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_comes_back_within_the_deadline_is_dumped() {
     let database = Database::new("orders", SMALL).await;
     let harness = Harness::new(&[("orders", &database.name)]).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Nobody listens here, and nobody else takes the port meanwhile.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     harness.secret(0, "host", "127.0.0.1");
     harness.secret(0, "port", &address.port().to_string());
     let pod = harness.pod("pod");
@@ -40,7 +41,7 @@ async fn a_database_that_comes_back_within_the_deadline_is_dumped() {
     assert_eq!(harness.record()["status"]["reason"], "DatabaseUnreachable");
     assert_eq!(harness.record()["status"]["phase"], "Dumping");
     let server = format!("{}:{}", harness.server.get_host(), harness.server.get_port());
-    let listener = TcpListener::bind(address).await.unwrap();
+    let listener = socket.listen(16).unwrap();
     tokio::spawn(async move {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();

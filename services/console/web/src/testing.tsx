@@ -1,12 +1,15 @@
 /** For tests: objects of every kind, and every page with what it knows given. */
 import { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider, createMemoryHistory, createRouter } from "@tanstack/react-router";
-import { render, screen } from "@testing-library/react";
+import { configure, render, screen } from "@testing-library/react";
 import { vi } from "vitest";
 import type { Backup, Experiment, Item, Kind, Pod, Policy, Restore, SeenStream, Service, Session, Vitals } from "./api/types";
 import { type Connection, Given } from "./live/live";
 import { type Known, NOTHING } from "./live/reducer";
 import { tree } from "./router";
+
+// A busy machine draws a page late.
+configure({ asyncUtilTimeout: 10_000 });
 
 const AT = "2026-11-27T10:00:00Z";
 

@@ -38,7 +38,7 @@ async fn three_failures_in_a_row_open_the_circuit() {
     );
     let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((9..=15).contains(&wait), "{wait}");
-    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!(asked.load(Ordering::Relaxed), 3, "the target is left alone");
     assert_eq!(
         gateway.get("/analytics/summary").await.text,

@@ -163,12 +163,12 @@ async fn a_port_that_refuses_resets_what_is_open_and_what_comes() {
 async fn a_connection_is_delayed_once_and_not_its_bytes() {
     let address = echo().await;
     let guard = Setup::new().inbound("redis", Protocol::Tcp, address).start().await;
-    guard.fault(latency("300ms")).await;
+    guard.fault(latency("3s")).await;
     let mut client = guard.connect().await;
     let began = Instant::now();
     assert_eq!(say(&mut client, "PING").await.unwrap(), "PING");
-    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
     let began = Instant::now();
     assert_eq!(say(&mut client, "PING").await.unwrap(), "PING");
-    assert!(began.elapsed() < Duration::from_millis(250), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 }

@@ -100,7 +100,7 @@ async fn the_limits_and_the_time_of_the_policy_hold_for_an_application_that_know
     let guard = Setup::new()
         .inbound("http", Protocol::Http, serve(router).await)
         .policy(|policy| {
-            policy.inbound.timeout = "300ms".parse().unwrap();
+            policy.inbound.timeout = "1s".parse().unwrap();
             let rule = RateLimitRule {
                 name: "few".to_owned(),
                 scope: LimitScope::Replica,
@@ -181,13 +181,13 @@ async fn events_come_when_they_happen() {
     let router = Router::new().route("/events", stream);
     let guard = Setup::new()
         .inbound("http", Protocol::Http, serve(router).await)
-        .policy(|policy| policy.inbound.timeout = "200ms".parse().unwrap())
+        .policy(|policy| policy.inbound.timeout = "1s".parse().unwrap())
         .start()
         .await;
     let mut answer = reqwest::get(format!("{}/events", guard.base())).await.unwrap();
     for event in ["one", "two"] {
         // Longer than a request may take: what streams is exempt from that.
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
         tell.send(Ok(event)).await.unwrap();
         assert_eq!(answer.chunk().await.unwrap().unwrap(), event);
     }

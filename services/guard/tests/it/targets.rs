@@ -83,7 +83,7 @@ async fn a_call_names_its_target_its_caller_and_its_time() {
             "{uri} {} {} {}",
             header("host").unwrap(),
             header("valerix-client").unwrap(),
-            time <= 700
+            (1..=60_000).contains(&time)
         )
     });
     let address = serve(Router::new().fallback(told)).await;
@@ -93,7 +93,7 @@ async fn a_call_names_its_target_its_caller_and_its_time() {
         .await;
     let call = reqwest::Client::new().get(format!("{}/items?all=1", guard.target()));
     let answer = call
-        .header("valerix-timeout-ms", "700")
+        .header("valerix-timeout-ms", "60000")
         .send()
         .await
         .unwrap()

@@ -96,7 +96,8 @@ async fn a_pool_whose_server_is_gone_without_a_word_is_of_use_again_within_secon
     for answered in futures::future::join_all((0..4).map(|_| sleeps(pool, 0.05))).await {
         answered.unwrap();
     }
-    assert!(begun.elapsed() < Duration::from_secs(3), "took {:?}", begun.elapsed());
+    // The kernel alone would wait for a quarter of an hour.
+    assert!(begun.elapsed() < Duration::from_secs(15), "took {:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ fn state(client: &ResilientClient) -> CircuitState {
 async fn a_dead_address_costs_no_call() {
     let (one, seen_one) = answering(200).await;
     let (two, seen_two) = answering(200).await;
-    let (_resilience, client) = client(&strict(|_| {}), vec![dead_address().await, one, two]).await;
+    let (_resilience, client) = client(&strict(|_| {}), vec![dead_address(), one, two]).await;
     for number in 0..60 {
         // Nothing was sent to the dead one, so every request may go elsewhere.
         let request = if number % 2 == 0 {
@@ -181,7 +181,7 @@ async fn without_balancing_the_host_is_connected_to_as_ever() {
     let client = resilience
         .client("upstream")
         .url(url)
-        .resolver(vec![dead_address().await])
+        .resolver(vec![dead_address()])
         .build()
         .unwrap();
     client.get("/").send().await.unwrap();
@@ -205,7 +205,7 @@ impl Resolve for Gone {
 async fn a_call_that_reaches_no_pod_goes_to_the_service_itself() {
     for scope in [BreakerScope::Target, BreakerScope::Host] {
         let (service, seen) = answering(200).await;
-        let gone = Gone(vec![dead_address().await, dead_address().await]);
+        let gone = Gone(vec![dead_address(), dead_address()]);
         let resilience = with_policy(&strict(|target| target.circuit_breaker.scope = scope)).await;
         let url = format!("http://localhost:{}", service.port());
         let client = resilience.client("upstream").url(url).resolver(gone).build().unwrap();

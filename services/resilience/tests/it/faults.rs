@@ -227,7 +227,7 @@ async fn a_partition_refuses_calls_before_they_leave() {
         ..Fault::default()
     };
     let (_mount, resilience) = started(&faults("cut", fault, "60s"), &allowed()).await;
-    let url = format!("http://{}", dead_address().await);
+    let url = format!("http://{}", dead_address());
     let cut = resilience.client("upstream").url(&url).build().unwrap();
     let error = cut.get("/").send().await.unwrap_err();
     assert!(

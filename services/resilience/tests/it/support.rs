@@ -21,13 +21,14 @@ pub(crate) async fn serve(router: Router) -> SocketAddr {
     address
 }
 
-/// An address on which nobody listens.
-pub(crate) async fn dead_address() -> SocketAddr {
-    tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
+/// An address on which nobody listens, and nobody else either as long as this process lives.
+pub(crate) fn dead_address() -> SocketAddr {
+    static KEPT: std::sync::Mutex<Vec<tokio::net::TcpSocket>> = std::sync::Mutex::new(Vec::new());
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    KEPT.lock().unwrap().push(socket);
+    address
 }
 
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::chaos_experiment::probes::address::testing::Fixed;
+use crate::chaos_experiment::probes::address::testing::{Fixed, nobody};
 use crate::chaos_experiment::probes::mark::testing::mark;
 use axum::extract::RawQuery;
 use axum::http::HeaderMap;
@@ -139,9 +139,7 @@ async fn nobody_there_is_no_failure_of_the_system_and_the_own_node_is_never_aske
     assert!(why.contains("a loopback address"), "{why}");
     assert!(seen.lock().unwrap().is_empty());
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = listener.local_addr().unwrap();
-    drop(listener);
+    let (nobody, _kept) = nobody();
     let service = json!({"service": "prometheus", "query": "q", "comparator": ">", "value": 0});
     let service = serde_json::from_value(service).unwrap();
     let result = asker.ask(&Fixed(nobody), &mark(), &service).await;

@@ -21,7 +21,7 @@ const SILENCE: u32 = 10;
 const FORGET: &str = r"
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 if consumers.err then
-    if string.find(consumers.err, 'NOGROUP') then return 0 end
+    if string.find(consumers.err, 'NOGROUP') or string.find(consumers.err, 'no such key') then return 0 end
     return consumers
 end
 for _, row in ipairs(consumers) do

@@ -115,10 +115,10 @@ pub(super) async fn come_to(
     })
 }
 
-/// `None`: the group is no more. Every replica tidies, so that one may forget what another is about to ask for.
+/// `None`: the group is no more, or its stream. Every replica tidies, so that one may forget what another is about to ask for.
 pub(super) fn unless_gone<T>(reply: RedisResult<T>) -> RedisResult<Option<T>> {
     match reply {
-        Err(error) if is_no_group(&error) => Ok(None),
+        Err(error) if is_no_group(&error) || error.code() == Some("ERR") => Ok(None),
         reply => reply.map(Some),
     }
 }

@@ -109,7 +109,7 @@ async fn without_a_headless_service_the_service_itself_is_called() {
         // No Service of Kubernetes.
         ("upstream.test", dns),
         // DNS never answered.
-        ("inventory.shop.svc", dead_address().await),
+        ("inventory.shop.svc", dead_address()),
     ] {
         let before = seen.count();
         let client = resilience

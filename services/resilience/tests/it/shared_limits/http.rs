@@ -289,7 +289,7 @@ async fn without_redis_the_local_share_holds_and_is_reported() {
 #[tokio::test]
 async fn a_start_never_waits_long_for_redis_and_names_a_bad_url() {
     let policy = limited(vec![shared("orders", 2)], Mode::Enforce);
-    let dead = format!("redis://{}/", dead_address().await);
+    let dead = format!("redis://{}/", dead_address());
     let replica = tokio::time::timeout(Duration::from_secs(5), Replica::start(&dead, "order", &policy))
         .await
         .expect("a start does not wait for Redis");
@@ -305,7 +305,7 @@ async fn a_start_never_waits_long_for_redis_and_names_a_bad_url() {
         );
     }
     // By TLS, too; that nobody is there is no error of the start.
-    let over_tls = format!("rediss://:secret@{}/", dead_address().await);
+    let over_tls = format!("rediss://:secret@{}/", dead_address());
     let replica = Replica::start(&over_tls, "order", &policy).await;
     eventually("degraded", || replica.limit("orders").degraded).await;
 }
@@ -313,7 +313,7 @@ async fn a_start_never_waits_long_for_redis_and_names_a_bad_url() {
 #[tokio::test]
 async fn the_share_follows_the_number_of_ready_replicas() {
     let policy = limited(vec![shared("orders", 12)], Mode::Enforce);
-    let dead = format!("redis://{}/", dead_address().await);
+    let dead = format!("redis://{}/", dead_address());
     let replica = Replica::start(&dead, "order", &policy).await;
     eventually("degraded", || replica.limit("orders").degraded).await;
     for replicas in [3, 2, 6] {
