@@ -170,8 +170,9 @@ impl Observed {
         numbers
     }
 
-    /// Every pod that has not run to its end.
-    fn standing_pods(&self) -> impl Iterator<Item = &Pod> {
+    /// Every pod that has not run to its end. One that was evicted, or whose node was shut down, stays as an object for
+    /// long, and another one is in its place.
+    pub fn standing_pods(&self) -> impl Iterator<Item = &Pod> {
         let is_over = |pod: &Pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             matches!(phase, Some("Failed" | "Succeeded"))

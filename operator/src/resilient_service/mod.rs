@@ -114,6 +114,9 @@ impl Controller {
             return Ok(Action::await_change());
         }
         let service = self.publisher.newest(cached);
+        if let Some(before) = self.memory.meet(&service) {
+            self.forget_uid(&before);
+        }
         let mut observed = dereference(&service, &self.ctx.stores, &self.ctx.reports);
         self.follow(&service, &observed);
         let mut looks = Looks::default();
@@ -172,23 +175,28 @@ impl Controller {
         plan.selector = observed.standing_selector(&plan.name);
         plan.knows_monitors = self.ctx.stores.service_monitors.is_served();
         plan.replicas = observed.asked_replicas(service);
-        let live_replicas = observed
-            .live_replicas(&plan.name)
-            .filter(|replicas| *replicas != plan.replicas);
-        if let Some(replicas) = live_replicas {
-            let left = self.memory.with(service, |notes| notes.contest.yields(Instant::now()));
+        let live_replicas = observed.live_replicas(&plan.name);
+        let left = self.memory.with(service, |notes| {
+            notes.contest.see(plan.replicas, live_replicas);
+            notes.contest.yields(Instant::now())
+        });
+        let others = live_replicas.filter(|replicas| *replicas != plan.replicas);
+        if let (Some(replicas), Some(_)) = (others, left) {
             looks.within(left);
-            if left.is_some() {
-                plan.replicas = replicas;
-            }
+            plan.replicas = replicas;
         }
         let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
         // Boxed, because the desired objects are large and every reconcile would carry their room.
         let may_switch = Rollout::of(observed, &plan.name).serves(plan.replicas);
         let applied = Box::pin(apply(resources, observed, service, may_switch, &self.applier)).await;
-        if live_replicas.is_some() && applied.with(Applied::Repaired).any(|child| child.kind == "Deployment") {
-            self.memory
-                .with(service, |notes| notes.contest.put_back(Instant::now()));
+        if others.is_some() && left.is_none() {
+            let is_written = |outcome| applied.with(outcome).any(|child| child.kind == "Deployment");
+            self.memory.with(service, |notes| {
+                // After the pause what was applied last is the other's number: ours is an update then.
+                if is_written(Applied::Repaired) || (is_written(Applied::Updated) && notes.contest.has_stood()) {
+                    notes.contest.put_back(Instant::now());
+                }
+            });
         }
         self.tell_applied(service, &applied).await;
         Work::Applied {
@@ -332,9 +340,14 @@ impl Controller {
         self.follower
             .follow(namespace, name, &Default::default(), None, Vec::new());
         if let Some(uid) = self.memory.forget(namespace, name) {
-            self.publisher.forget(&uid);
-            self.applier.forget(&uid);
+            self.forget_uid(&uid);
         }
+    }
+
+    /// Side effect: memory only.
+    fn forget_uid(&self, uid: &str) {
+        self.publisher.forget(uid);
+        self.applier.forget(uid);
     }
 }
 

@@ -346,6 +346,25 @@ fn a_budget_or_a_number_that_says_nothing_is_warned_of() {
 }
 
 #[test]
+fn no_warning_hides_another() {
+    let past = now().to_rfc3339();
+    let service = service(
+        json!({"image": "a", "replicas": 3, "disruption": {"maxUnavailable": 0}, "resilience": {"targets": [
+            {"name": "inventory", "override": {"circuitBreaker": "ForcedOpen", "until": past}}
+        ]}}),
+    );
+    let status = judge(&service, &seen(3, 3, vec![]));
+    let warning = find_condition(&status.conditions, "Warning").unwrap();
+    assert_eq!(warning.reason, "EvictionForbidden");
+    assert_eq!(
+        warning.message,
+        "spec.disruption spares none of 3 pods, so a drain of a node waits for them without end; let one be missing \
+         (maxUnavailable: 1), or run more; OverrideEnded: the override of these targets is over, and their circuits work \
+         by themselves: inventory; remove it, or set another time"
+    );
+}
+
+#[test]
 fn ignored_fields_are_named_once_and_the_last_experiment_is_kept() {
     let mut service = ResilientService::clone(&service(spec(2)));
     let last = json!({"name": "slow", "verdict": "Passed", "time": "2026-03-04T11:00:00Z"});
