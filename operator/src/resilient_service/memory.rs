@@ -34,6 +34,9 @@ pub struct Memory {
 #[derive(Default)]
 pub struct Notes {
     uid: String,
+    /// The generation that was done with when this process first met the service: whatever it would change about it then
+    /// is the operator's own doing. None once that stands.
+    pub found: Option<i64>,
     /// Which pods were nudged when.
     pub nudges: Pacing,
     /// When the status was written last.
@@ -60,7 +63,14 @@ impl Memory {
         self.with(service, |notes| {
             let is_another = notes.uid != uid;
             let before = is_another.then(|| std::mem::take(notes).uid);
-            notes.uid = uid;
+            if is_another {
+                let observed = service.status.as_ref().map(|status| status.observed_generation);
+                notes.found = service
+                    .metadata
+                    .generation
+                    .filter(|generation| observed == Some(*generation));
+                notes.uid = uid;
+            }
             before.filter(|uid| !uid.is_empty())
         })
     }

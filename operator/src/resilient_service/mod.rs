@@ -13,9 +13,11 @@ mod metrics;
 mod mounts;
 mod nudge;
 mod policy;
+mod ports;
 mod quantity;
 mod reports;
 mod rollout;
+mod rolls;
 mod service_monitor;
 mod status;
 mod stores;
@@ -37,7 +39,7 @@ use crate::{
         publish::Precondition,
     },
 };
-use apply::{ChildResults, apply};
+use apply::{ChildResults, Gates, apply};
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
 pub use error::Error;
@@ -46,6 +48,7 @@ use kube::{ResourceExt, runtime::controller::Action};
 use memory::Memory;
 use nudge::{Nudger, behind};
 use rollout::Rollout;
+use rolls::Rolls;
 pub use status::Reason;
 use status::{CONFIG_ACCEPTED, Remembered, Work, news, overdue_since, status, wanted};
 use std::{sync::Arc, time::Duration};
@@ -81,6 +84,7 @@ pub async fn run(ctx: Arc<Context>) {
         events: ctx.runtime.events(CONTROLLER),
         nudger: Nudger::start(&ctx.runtime, ctx.reports.clone()),
         memory: Memory::default(),
+        rolls: Rolls::default(),
         follower,
         ctx: ctx.clone(),
     });
@@ -106,6 +110,7 @@ struct Controller {
     follower: Follower,
     nudger: Nudger,
     memory: Memory,
+    rolls: Rolls,
 }
 
 impl Controller {
@@ -165,13 +170,19 @@ impl Controller {
         looks.within(wait);
         let mut plan = match validate(service, replicas, &self.ctx.settings.guard_image) {
             Ok(plan) => plan,
-            Err(violations) => return Work::Invalid(violations),
+            Err(violations) => {
+                self.leave_turn(service);
+                return Work::Invalid(violations);
+            }
         };
         if service.spec.paused {
+            self.leave_turn(service);
             return Work::Paused;
         }
         plan.has_pods_of_another_shape = observed.has_pods_of_another_shape(plan.guard.as_ref());
         plan.standing_ports = observed.standing_ports();
+        plan.standing_targets = observed.standing_targets(&plan.name);
+        plan.ready_ports = observed.ready_ports();
         plan.selector = observed.standing_selector(&plan.name);
         plan.knows_monitors = self.ctx.stores.service_monitors.is_served();
         plan.replicas = observed.asked_replicas(service);
@@ -186,9 +197,15 @@ impl Controller {
             plan.replicas = replicas;
         }
         let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
+        let gates = Gates {
+            may_switch: Rollout::of(observed, &plan.name).serves(plan.replicas),
+            may_roll: self.may_roll(service, observed, &plan, &resources.deployment, looks),
+        };
         // Boxed, because the desired objects are large and every reconcile would carry their room.
-        let may_switch = Rollout::of(observed, &plan.name).serves(plan.replicas);
-        let applied = Box::pin(apply(resources, observed, service, may_switch, &self.applier)).await;
+        let applied = Box::pin(apply(resources, observed, service, gates, &self.applier)).await;
+        if gates.may_roll && !applied.stands("Deployment") {
+            self.leave_turn(service);
+        }
         if others.is_some() && left.is_none() {
             let is_written = |outcome| applied.with(outcome).any(|child| child.kind == "Deployment");
             self.memory.with(service, |notes| {
@@ -339,6 +356,7 @@ impl Controller {
     fn forget(&self, namespace: &str, name: &str) {
         self.follower
             .follow(namespace, name, &Default::default(), None, Vec::new());
+        self.leave_turn_of(&(namespace.to_owned(), name.to_owned()));
         if let Some(uid) = self.memory.forget(namespace, name) {
             self.forget_uid(&uid);
         }

@@ -3,6 +3,7 @@
 use super::{
     super::validate::{GuardPlan, Plan},
     metadata::{metadata, selector},
+    services::service_target,
 };
 use k8s_openapi::{
     api::networking::v1::{
@@ -69,7 +70,13 @@ fn build_open_ports(plan: &Plan, guard: &GuardPlan) -> Vec<NetworkPolicyPort> {
         let guarded = guard.inbound(&port.name);
         let own = Some(port.container_port).filter(|_| guarded.is_none() || plan.has_pods_of_another_shape);
         let standing = plan.standing_ports.get(&port.name).into_iter().flatten().copied();
-        guarded.into_iter().chain(own).chain(standing)
+        // Under its name of before, while that is where the Service leads.
+        let (number, name) = match service_target(plan, port) {
+            IntOrString::Int(number) => (Some(number), None),
+            IntOrString::String(name) => (None, plan.standing_ports.get(&name)),
+        };
+        let led_to = number.into_iter().chain(name.into_iter().flatten().copied());
+        guarded.into_iter().chain(own).chain(standing).chain(led_to)
     });
     let beside = plan.parts.pod_overrides.iter().flat_map(|pod| &pod.containers);
     let beside = beside.chain(&plan.parts.init_containers);

@@ -23,6 +23,11 @@ pub enum Work {
 }
 
 impl Work {
+    /// Whether the Deployment is left as it is until it is this service's turn to roll.
+    pub fn awaits_turn(&self) -> bool {
+        matches!(self, Self::Applied { applied, .. } if applied.awaits_turn)
+    }
+
     /// Whether the cache shows the Deployment from before our own writing.
     pub fn wrote_deployment(&self) -> bool {
         let Self::Applied { applied, .. } = self else {

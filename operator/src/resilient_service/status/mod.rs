@@ -77,7 +77,10 @@ pub fn status(
         && !(progressing.is(Reason::RolloutComplete) && config.is_settled() && resources.holds()))
     .then(|| ConditionDraft {
         status: ConditionStatus::True,
-        ..ready.clone()
+        ..match progressing.is(Reason::WaitingForTurn) {
+            true => progressing.clone(),
+            false => ready.clone(),
+        }
     });
     let warning = warnings::warning(service, observed, remembered, now);
 
@@ -248,6 +251,11 @@ fn progressing(desired: i32, rollout: &Rollout, work: &Work) -> ConditionDraft {
     if let Some(said) = rollout.deadline_exceeded.as_ref().filter(|_| rollout.observed) {
         return ConditionDraft::new(False, Reason::ProgressDeadlineExceeded, with_hindrance(said.clone()));
     }
+    if rollout.is_complete(desired) && work.awaits_turn() {
+        let message = "the operator was upgraded and makes its pods anew, of five services at a time; those of before serve \
+                       until it is this one's turn";
+        return ConditionDraft::new(False, Reason::WaitingForTurn, message);
+    }
     if rollout.is_complete(desired) {
         return ConditionDraft::new(False, Reason::RolloutComplete, so_many);
     }
@@ -270,7 +278,7 @@ fn ready(
             return part.clone();
         }
     }
-    if !progressing.is(Reason::RolloutComplete) {
+    if !progressing.is(Reason::RolloutComplete) && !progressing.is(Reason::WaitingForTurn) {
         let mut draft = ConditionDraft {
             status: ConditionStatus::False,
             ..progressing.clone()

@@ -29,6 +29,8 @@ reasons! {
         WaitingForPods,
         /// Progressing, Available, Ready: pods of an earlier template are still there, or those of the current one are too few.
         RollingOut,
+        /// Progressing, Reconciling: after an upgrade of the operator five services roll at a time; this one waits, and its pods serve.
+        WaitingForTurn,
         /// Progressing: every pod is of the current template.
         RolloutComplete,
         /// Progressing: there is no Deployment yet.

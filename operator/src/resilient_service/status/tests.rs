@@ -102,6 +102,7 @@ fn work(service: &Arc<ResilientService>) -> Work {
     Work::Applied {
         plan: Box::new(validate(service, 1, "").unwrap()),
         applied: ChildResults {
+            awaits_turn: false,
             children: vec![ChildResult {
                 kind: "Deployment".into(),
                 name: "order".into(),
@@ -294,6 +295,7 @@ fn with_outcome(service: &Arc<ResilientService>, kind: &str, outcome: Applied) -
     Work::Applied {
         plan: Box::new(validate(service, 1, "").unwrap()),
         applied: ChildResults {
+            awaits_turn: false,
             children: vec![ChildResult {
                 kind: kind.into(),
                 name: "order".into(),
