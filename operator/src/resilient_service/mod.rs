@@ -40,6 +40,7 @@ use crate::{
     },
 };
 use apply::{ChildResults, Gates, apply};
+use build::Watchers;
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
 pub use error::Error;
@@ -196,7 +197,11 @@ impl Controller {
             looks.within(left);
             plan.replicas = replicas;
         }
-        let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
+        let watchers = Watchers {
+            operator_namespace: &self.ctx.settings.pod_namespace,
+            monitoring_namespaces: &self.ctx.settings.monitoring_namespaces(),
+        };
+        let resources = build::build(&plan, watchers);
         let gates = Gates {
             may_switch: Rollout::of(observed, &plan.name).serves(plan.replicas),
             may_roll: self.may_roll(service, observed, &plan, &resources.deployment, looks),
@@ -369,7 +374,8 @@ impl Controller {
     }
 }
 
-/// What would be applied for a service, with `operator_namespace` as where the operator follows pods from. Pure; the
+/// What would be applied for a service, with `operator_namespace` as where the operator follows pods from and nobody who
+/// scrapes them from elsewhere. Pure; the
 /// children name their owner by the service's UID.
 ///
 /// # Errors
@@ -380,7 +386,11 @@ pub fn children(
     operator_namespace: &str,
 ) -> Result<Resources, Violations> {
     let plan = validate(service, 0, guard_image)?;
-    Ok(build::build(&plan, operator_namespace))
+    let watchers = Watchers {
+        operator_namespace,
+        monitoring_namespaces: &[],
+    };
+    Ok(build::build(&plan, watchers))
 }
 
 /// When to look again without a change: the earliest of all wishes.

@@ -54,16 +54,21 @@ async fn after_an_upgrade_five_services_roll_at_a_time_and_a_users_change_does_n
     }
 
     let after = Operator::start(&api);
-    let waiting = |service: &Value| reason(service, "Progressing") == "False/WaitingForTurn";
-    api.until(&format!("{SERVICES}/s11"), waiting).await;
+    let waiting = || {
+        let all = (0..12).map(|number| api.get(&format!("{SERVICES}/{}", name(number))).unwrap());
+        let is_waiting = |service: &Value| reason(service, "Progressing") == "False/WaitingForTurn";
+        all.filter(is_waiting).collect::<Vec<_>>()
+    };
+    let shown = tokio::time::timeout(Duration::from_secs(60), async {
+        while waiting().len() < 7 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    shown.await.expect("seven wait");
     after.rest().await;
     assert_eq!(rolled(&api).len(), 5, "{:?}", rolled(&api));
-    let services: Vec<Value> = (0..12)
-        .map(|number| api.get(&format!("{SERVICES}/{}", name(number))).unwrap())
-        .collect();
-    let (patient, rolling): (Vec<_>, Vec<_>) = services.iter().partition(|service| waiting(service));
-    assert_eq!((patient.len(), rolling.len()), (7, 5));
-    for service in patient {
+    assert_eq!(waiting().len(), 7);
+    for service in &waiting() {
         assert_eq!(reason(service, "Ready"), "True/AllPodsCurrent", "its pods serve");
         assert_eq!(reason(service, "Reconciling"), "True/WaitingForTurn");
     }
@@ -78,7 +83,7 @@ async fn after_an_upgrade_five_services_roll_at_a_time_and_a_users_change_does_n
     .await;
     assert_eq!(rolled(&api).len(), 6);
 
-    // One that is gone, paused or served by its new pods makes room for the next.
+    // One that is paused, or served by its new pods, makes room for the next.
     let mut done = vec![last];
     while rolled(&api).len() < 12 {
         let rolled_before = rolled(&api);
