@@ -31,6 +31,15 @@ pub struct Settings {
     /// Namespaces in which experiments may evict pods, separated by commas. Empty: none.
     #[arg(long, env = "CHAOS_NAMESPACES", value_delimiter = ',')]
     pub chaos_namespaces: Vec<String>,
+    /// Namespaces from which pods are scraped, separated by commas: a NetworkPolicy of a service lets them in to the port
+    /// with its metrics. Empty: none.
+    #[arg(
+        long,
+        env = "MONITORING_NAMESPACES",
+        value_delimiter = ',',
+        default_value = "monitoring"
+    )]
+    pub monitoring_namespaces: Vec<String>,
     /// Longest duration of a fault, for example 30m; a longer one is cut to it. At most 24h.
     #[arg(long, env = "CHAOS_MAX_DURATION", default_value = "10m", value_parser = fault_duration)]
     pub chaos_max_duration: Duration,
@@ -178,6 +187,11 @@ impl Settings {
     /// The namespaces in which experiments may evict pods.
     pub fn chaos_namespaces(&self) -> Vec<String> {
         present(&self.chaos_namespaces)
+    }
+
+    /// The namespaces from which pods are scraped.
+    pub fn monitoring_namespaces(&self) -> Vec<String> {
+        present(&self.monitoring_namespaces)
     }
 
     /// How the metrics are served by TLS, if they are.

@@ -77,6 +77,8 @@ capabilities:
   value: {{ join "," .Values.watchNamespaces | quote }}
 - name: CHAOS_NAMESPACES
   value: {{ join "," .Values.chaos.namespaces | quote }}
+- name: MONITORING_NAMESPACES
+  value: {{ join "," .Values.monitoring.namespaces | quote }}
 - name: CHAOS_MAX_DURATION
   value: {{ .Values.chaos.maxDuration | quote }}
 - name: CHAOS_PROBE_URLS

@@ -20,6 +20,8 @@ use valerix_crds::ResilientService;
 pub struct ChildResults {
     /// One entry per child that was tried, in order.
     pub children: Vec<ChildResult>,
+    /// The Deployment was left as it is until it is this service's turn to roll.
+    pub awaits_turn: bool,
 }
 
 /// What became of one child.
@@ -50,6 +52,13 @@ impl ChildResults {
             .is_some_and(|error| matches!(error.category(), "ApiUnreachable" | "ApiServerError" | "Throttled"))
     }
 
+    /// Whether a child of this kind was written, or is as desired.
+    pub fn stands(&self, kind: &str) -> bool {
+        self.children
+            .iter()
+            .any(|child| child.kind == kind && child.result.is_ok())
+    }
+
     /// Children with this outcome.
     pub fn with(&self, outcome: Applied) -> impl Iterator<Item = &ChildResult> {
         self.children
@@ -58,13 +67,21 @@ impl ChildResults {
     }
 }
 
-/// Applies everything of one service. The Deployment waits until everything that its pods need stands. A Service that is
-/// handed over leads to the pods of before until ours serve: `may_switch`.
+/// What is not to be done before its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Gates {
+    /// A Service that is handed over leads to the pods of before until ours serve.
+    pub may_switch: bool,
+    /// After an upgrade of the operator not all services roll at once.
+    pub may_roll: bool,
+}
+
+/// Applies everything of one service. The Deployment waits until everything that its pods need stands.
 pub async fn apply(
     resources: Resources,
     observed: &Observed,
     owner: &ResilientService,
-    may_switch: bool,
+    gates: Gates,
     applier: &Applier,
 ) -> ChildResults {
     let Resources {
@@ -88,7 +105,10 @@ pub async fn apply(
         autoscalers,
         service_monitors,
     } = &observed.children;
-    let mut applied = ChildResults::default();
+    let mut applied = ChildResults {
+        awaits_turn: !gates.may_roll,
+        ..ChildResults::default()
+    };
     let mut removal = Removal {
         applier,
         owner,
@@ -103,7 +123,7 @@ pub async fn apply(
     applied.child(applier, &config_map, config_maps).await;
     if let Some(service) = &service {
         let handover = Handover {
-            is_due: may_switch,
+            is_due: gates.may_switch,
             ..Handover::default()
         };
         applied.child_with(applier, service, services, &handover).await;
@@ -117,6 +137,7 @@ pub async fn apply(
     }
     if applied.first_error().is_none() {
         match autoscaler.as_ref().and_then(|autoscaler| autoscaler.spec.as_ref()) {
+            _ if !gates.may_roll => {}
             None => applied.child_with(applier, &deployment, deployments, &standing()).await,
             Some(scaling) => {
                 let live = named(deployments, &deployment.name_any());

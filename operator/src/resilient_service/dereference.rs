@@ -21,11 +21,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::ResourceExt;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 use valerix_crds::{
     ResilientService,
     names::{FAULTS_KEY, GUARD_LABEL, POLICY_KEY, RUNTIME_KEY, pods_service},
@@ -154,24 +150,9 @@ impl Observed {
             .any(|pod| pod.labels().get(GUARD_LABEL) != Some(&shape))
     }
 
-    /// The numbers at which the pods that stand have each named port: more than one while another number, or a guard,
-    /// rolls out.
-    pub fn standing_ports(&self) -> BTreeMap<String, BTreeSet<i32>> {
-        let mut numbers: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
-        let containers = self
-            .standing_pods()
-            .filter_map(|pod| pod.spec.as_ref())
-            .flat_map(|spec| &spec.containers);
-        for port in containers.flat_map(|container| container.ports.iter().flatten()) {
-            if let Some(name) = &port.name {
-                numbers.entry(name.clone()).or_default().insert(port.container_port);
-            }
-        }
-        numbers
-    }
-
-    /// Every pod that has not run to its end.
-    fn standing_pods(&self) -> impl Iterator<Item = &Pod> {
+    /// Every pod that has not run to its end. One that was evicted, or whose node was shut down, stays as an object for
+    /// long, and another one is in its place.
+    pub fn standing_pods(&self) -> impl Iterator<Item = &Pod> {
         let is_over = |pod: &Pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             matches!(phase, Some("Failed" | "Succeeded"))

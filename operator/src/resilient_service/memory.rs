@@ -34,6 +34,9 @@ pub struct Memory {
 #[derive(Default)]
 pub struct Notes {
     uid: String,
+    /// The generation that was done with when this process first met the service: whatever it would change about it then
+    /// is the operator's own doing. None once that stands.
+    pub found: Option<i64>,
     /// Which pods were nudged when.
     pub nudges: Pacing,
     /// When the status was written last.
@@ -53,19 +56,30 @@ pub struct Notes {
 }
 
 impl Memory {
-    /// Works with the notes on a service; a service that was made anew starts with empty ones.
+    /// Begins to work on a service: one that was made anew starts with empty notes. Returns the UID of the one before,
+    /// of which nothing else may be remembered either.
+    pub fn meet(&self, service: &ResilientService) -> Option<String> {
+        let uid = service.uid().unwrap_or_default();
+        self.with(service, |notes| {
+            let is_another = notes.uid != uid;
+            let before = is_another.then(|| std::mem::take(notes).uid);
+            if is_another {
+                let observed = service.status.as_ref().map(|status| status.observed_generation);
+                notes.found = service
+                    .metadata
+                    .generation
+                    .filter(|generation| observed == Some(*generation));
+                notes.uid = uid;
+            }
+            before.filter(|uid| !uid.is_empty())
+        })
+    }
+
+    /// Works with the notes on a service that was met.
     pub fn with<T>(&self, service: &ResilientService, work: impl FnOnce(&mut Notes) -> T) -> T {
         let key = (service.namespace().unwrap_or_default(), service.name_any());
-        let uid = service.uid().unwrap_or_default();
         let mut all = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        let notes = all.entry(key).or_default();
-        if notes.uid != uid {
-            *notes = Notes {
-                uid,
-                ..Notes::default()
-            };
-        }
-        work(notes)
+        work(all.entry(key).or_default())
     }
 
     /// Forgets a service; returns the UID that it had.
@@ -149,11 +163,32 @@ impl Awaiting {
 /// two that undo each other's work make and kill pods without end.
 #[derive(Debug, Default)]
 pub struct Contest {
+    /// The number that is asked for.
+    asked: Option<i32>,
+    /// Whether the Deployment has had it.
+    has_stood: bool,
     put_back: VecDeque<Instant>,
     yielded_at: Option<Instant>,
 }
 
 impl Contest {
+    /// Notes what is asked for and what the Deployment has. Another number is asked for by the user: whoever contested
+    /// the one before has not touched it yet.
+    pub fn see(&mut self, asked: i32, live: Option<i32>) {
+        if self.asked != Some(asked) {
+            *self = Self {
+                asked: Some(asked),
+                ..Self::default()
+            };
+        }
+        self.has_stood |= live == Some(asked);
+    }
+
+    /// Whether a writing that changes the replicas puts them back, and does not bring a new number.
+    pub fn has_stood(&self) -> bool {
+        self.has_stood
+    }
+
     /// Notes that the replicas were put back.
     pub fn put_back(&mut self, now: Instant) {
         self.put_back.push_back(now);
@@ -289,6 +324,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn another_number_is_contested_by_nobody_yet() {
+        let mut contest = Contest::default();
+        let now = Instant::now();
+        contest.see(2, Some(1));
+        assert!(!contest.has_stood(), "it was only just asked for");
+        contest.see(2, Some(2));
+        contest.see(2, Some(4));
+        assert!(contest.has_stood());
+        (0..CONTEST_ROUNDS).for_each(|_| contest.put_back(now));
+        contest.see(2, Some(4));
+        assert_eq!(contest.yields(now), Some(CONTEST_PAUSE));
+        contest.see(20, Some(4));
+        assert_eq!(contest.yields(now), None);
+        assert!(!contest.has_stood());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn judgement_waits_for_pods_that_were_not_asked_but_not_for_ever() {
         let mut patience = Patience::default();
         let start = Instant::now();
@@ -309,8 +361,12 @@ mod tests {
         let now = Instant::now();
         let may_write =
             |service: &ResilientService| memory.with(service, |notes| notes.writes.may_write(now).is_none());
+        assert_eq!(memory.meet(&service), None);
         assert_eq!([may_write(&service), may_write(&service)], [true, false]);
+        assert_eq!(memory.meet(&service), None);
+        assert!(!may_write(&service));
         service.metadata.uid = Some("another".into());
+        assert_eq!(memory.meet(&service).as_deref(), Some("uid-of-order"));
         assert!(may_write(&service));
     }
 

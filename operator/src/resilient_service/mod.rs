@@ -13,9 +13,11 @@ mod metrics;
 mod mounts;
 mod nudge;
 mod policy;
+mod ports;
 mod quantity;
 mod reports;
 mod rollout;
+mod rolls;
 mod service_monitor;
 mod status;
 mod stores;
@@ -37,7 +39,8 @@ use crate::{
         publish::Precondition,
     },
 };
-use apply::{ChildResults, apply};
+use apply::{ChildResults, Gates, apply};
+use build::Watchers;
 use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
 pub use error::Error;
@@ -46,6 +49,7 @@ use kube::{ResourceExt, runtime::controller::Action};
 use memory::Memory;
 use nudge::{Nudger, behind};
 use rollout::Rollout;
+use rolls::Rolls;
 pub use status::Reason;
 use status::{CONFIG_ACCEPTED, Remembered, Work, news, overdue_since, status, wanted};
 use std::{sync::Arc, time::Duration};
@@ -81,6 +85,7 @@ pub async fn run(ctx: Arc<Context>) {
         events: ctx.runtime.events(CONTROLLER),
         nudger: Nudger::start(&ctx.runtime, ctx.reports.clone()),
         memory: Memory::default(),
+        rolls: Rolls::default(),
         follower,
         ctx: ctx.clone(),
     });
@@ -106,6 +111,7 @@ struct Controller {
     follower: Follower,
     nudger: Nudger,
     memory: Memory,
+    rolls: Rolls,
 }
 
 impl Controller {
@@ -114,6 +120,9 @@ impl Controller {
             return Ok(Action::await_change());
         }
         let service = self.publisher.newest(cached);
+        if let Some(before) = self.memory.meet(&service) {
+            self.forget_uid(&before);
+        }
         let mut observed = dereference(&service, &self.ctx.stores, &self.ctx.reports);
         self.follow(&service, &observed);
         let mut looks = Looks::default();
@@ -162,33 +171,54 @@ impl Controller {
         looks.within(wait);
         let mut plan = match validate(service, replicas, &self.ctx.settings.guard_image) {
             Ok(plan) => plan,
-            Err(violations) => return Work::Invalid(violations),
+            Err(violations) => {
+                self.leave_turn(service);
+                return Work::Invalid(violations);
+            }
         };
         if service.spec.paused {
+            self.leave_turn(service);
             return Work::Paused;
         }
         plan.has_pods_of_another_shape = observed.has_pods_of_another_shape(plan.guard.as_ref());
         plan.standing_ports = observed.standing_ports();
+        plan.standing_targets = observed.standing_targets(&plan.name);
+        plan.ready_ports = observed.ready_ports();
         plan.selector = observed.standing_selector(&plan.name);
         plan.knows_monitors = self.ctx.stores.service_monitors.is_served();
         plan.replicas = observed.asked_replicas(service);
-        let live_replicas = observed
-            .live_replicas(&plan.name)
-            .filter(|replicas| *replicas != plan.replicas);
-        if let Some(replicas) = live_replicas {
-            let left = self.memory.with(service, |notes| notes.contest.yields(Instant::now()));
+        let live_replicas = observed.live_replicas(&plan.name);
+        let left = self.memory.with(service, |notes| {
+            notes.contest.see(plan.replicas, live_replicas);
+            notes.contest.yields(Instant::now())
+        });
+        let others = live_replicas.filter(|replicas| *replicas != plan.replicas);
+        if let (Some(replicas), Some(_)) = (others, left) {
             looks.within(left);
-            if left.is_some() {
-                plan.replicas = replicas;
-            }
+            plan.replicas = replicas;
         }
-        let resources = build::build(&plan, &self.ctx.settings.pod_namespace);
+        let watchers = Watchers {
+            operator_namespace: &self.ctx.settings.pod_namespace,
+            monitoring_namespaces: &self.ctx.settings.monitoring_namespaces(),
+        };
+        let resources = build::build(&plan, watchers);
+        let gates = Gates {
+            may_switch: Rollout::of(observed, &plan.name).serves(plan.replicas),
+            may_roll: self.may_roll(service, observed, &plan, &resources.deployment, looks),
+        };
         // Boxed, because the desired objects are large and every reconcile would carry their room.
-        let may_switch = Rollout::of(observed, &plan.name).serves(plan.replicas);
-        let applied = Box::pin(apply(resources, observed, service, may_switch, &self.applier)).await;
-        if live_replicas.is_some() && applied.with(Applied::Repaired).any(|child| child.kind == "Deployment") {
-            self.memory
-                .with(service, |notes| notes.contest.put_back(Instant::now()));
+        let applied = Box::pin(apply(resources, observed, service, gates, &self.applier)).await;
+        if gates.may_roll && !applied.stands("Deployment") {
+            self.leave_turn(service);
+        }
+        if others.is_some() && left.is_none() {
+            let is_written = |outcome| applied.with(outcome).any(|child| child.kind == "Deployment");
+            self.memory.with(service, |notes| {
+                // After the pause what was applied last is the other's number: ours is an update then.
+                if is_written(Applied::Repaired) || (is_written(Applied::Updated) && notes.contest.has_stood()) {
+                    notes.contest.put_back(Instant::now());
+                }
+            });
         }
         self.tell_applied(service, &applied).await;
         Work::Applied {
@@ -331,14 +361,21 @@ impl Controller {
     fn forget(&self, namespace: &str, name: &str) {
         self.follower
             .follow(namespace, name, &Default::default(), None, Vec::new());
+        self.leave_turn_of(&(namespace.to_owned(), name.to_owned()));
         if let Some(uid) = self.memory.forget(namespace, name) {
-            self.publisher.forget(&uid);
-            self.applier.forget(&uid);
+            self.forget_uid(&uid);
         }
+    }
+
+    /// Side effect: memory only.
+    fn forget_uid(&self, uid: &str) {
+        self.publisher.forget(uid);
+        self.applier.forget(uid);
     }
 }
 
-/// What would be applied for a service, with `operator_namespace` as where the operator follows pods from. Pure; the
+/// What would be applied for a service, with `operator_namespace` as where the operator follows pods from and nobody who
+/// scrapes them from elsewhere. Pure; the
 /// children name their owner by the service's UID.
 ///
 /// # Errors
@@ -349,7 +386,11 @@ pub fn children(
     operator_namespace: &str,
 ) -> Result<Resources, Violations> {
     let plan = validate(service, 0, guard_image)?;
-    Ok(build::build(&plan, operator_namespace))
+    let watchers = Watchers {
+        operator_namespace,
+        monitoring_namespaces: &[],
+    };
+    Ok(build::build(&plan, watchers))
 }
 
 /// When to look again without a change: the earliest of all wishes.

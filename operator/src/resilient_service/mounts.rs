@@ -35,8 +35,7 @@ impl Controller {
         looks: &mut Looks,
     ) -> Option<Hindrance> {
         let Some((pod, waited)) = observed
-            .pods
-            .iter()
+            .standing_pods()
             .find_map(|pod| Some((pod, waits_for_volumes(pod, Utc::now())?)))
         else {
             self.memory.with(service, |notes| notes.mounts = Mounts::default());

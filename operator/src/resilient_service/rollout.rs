@@ -105,7 +105,7 @@ fn hindrance(observed: &Observed, deployment: &Deployment, template: Option<&str
     if let Some(failure) = failure {
         return Some(refused(failure.message.as_deref().unwrap_or_default(), &REMEDIES));
     }
-    let pods = observed.pods.iter().map(|pod| &**pod).filter(|pod| {
+    let pods = observed.standing_pods().filter(|pod| {
         let of_pod = pod.labels().get(TEMPLATE_LABEL).map(String::as_str);
         template.is_none() || of_pod == template
     });
@@ -198,6 +198,21 @@ mod tests {
         seen.replica_sets = vec![set("old", "2", "d"), set("new", "1", "d")];
         let told = Rollout::of(&seen, "order").hindrance.unwrap();
         assert!(told.message.starts_with("pod order-a waits"), "{told:?}");
+    }
+
+    #[test]
+    fn a_pod_that_was_evicted_hides_no_pod_that_waits() {
+        let mut evicted = waiting_pod("order-a", "new", "Error");
+        evicted["status"]["phase"] = json!("Failed");
+        evicted["status"]["containerStatuses"][0]["state"] = json!({"terminated": {"exitCode": 137}});
+        let told = |reason: &str| {
+            let pods = json!([evicted, waiting_pod("order-b", "new", reason)]);
+            Rollout::of(&observed(json!({"metadata": {"name": "order"}}), pods), "order").hindrance
+        };
+        assert_eq!(told("ContainerCreating"), None);
+        let pull = told("ErrImagePull").unwrap();
+        assert_eq!(pull.reason, HindranceReason::ImagePullFailed);
+        assert!(pull.message.starts_with("pod order-b waits"), "{pull:?}");
     }
 
     #[test]

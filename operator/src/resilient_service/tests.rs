@@ -17,6 +17,7 @@ mod guard;
 mod monitoring;
 mod passing_time;
 mod recovery;
+mod rolls;
 mod scale;
 mod scaling;
 mod volumes;

@@ -15,9 +15,12 @@ pub use parts::Parts;
 pub use pod::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, POLICY_DIRECTORY, STATE_DIRECTORY};
 pub use workload::{cpu_percent, least_replicas, pods_or_percent};
 
-use super::policy;
+use super::{policy, ports::ReadyPorts};
 use crate::runtime::{Violation, Violations};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::apimachinery::pkg::{
+    apis::meta::v1::{LabelSelector, OwnerReference},
+    util::intstr::IntOrString,
+};
 use kube::{Resource, ResourceExt};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,6 +56,10 @@ pub struct Plan {
     pub has_pods_of_another_shape: bool,
     /// The numbers at which the pods that stand have each named port.
     pub standing_ports: BTreeMap<String, BTreeSet<i32>>,
+    /// Where each port of the Service that stands leads.
+    pub standing_targets: BTreeMap<i32, IntOrString>,
+    /// Where the pods that are ready listen.
+    pub ready_ports: ReadyPorts,
     /// How the Deployment that stands selects its pods, which can never change: one that was taken over says it in its
     /// own way. None: there is no Deployment yet.
     pub selector: Option<LabelSelector>,
@@ -135,6 +142,8 @@ pub fn validate(service: &Arc<ResilientService>, ready_replicas: u32, guard_imag
         guard,
         has_pods_of_another_shape: false,
         standing_ports: BTreeMap::new(),
+        standing_targets: BTreeMap::new(),
+        ready_ports: ReadyPorts::default(),
         selector: None,
         knows_monitors: false,
         replicas: fewest_replicas(&service.spec),

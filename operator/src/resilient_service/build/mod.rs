@@ -16,6 +16,7 @@ mod services;
 pub use deployment::fit_selector;
 pub use disruption_budget::{is_budget_left_out, is_eviction_forbidden};
 pub use metadata::selector;
+pub use network_policy::Watchers;
 
 use super::{service_monitor::ServiceMonitor, validate::Plan};
 use k8s_openapi::api::{
@@ -83,14 +84,14 @@ impl Resources {
     }
 }
 
-/// Builds everything. `operator_namespace` is where the operator follows the pods from.
-pub fn build(plan: &Plan, operator_namespace: &str) -> Resources {
+/// Builds everything.
+pub fn build(plan: &Plan, watchers: Watchers<'_>) -> Resources {
     Resources {
         service_account: service_account::build_service_account(plan),
         config_map: config_map::build_config_map(plan),
         service: services::build_service(plan),
         pods_service: services::build_pods_service(plan),
-        network_policy: network_policy::build_network_policy(plan, operator_namespace),
+        network_policy: network_policy::build_network_policy(plan, watchers),
         disruption_budget: disruption_budget::build_disruption_budget(plan),
         deployment: deployment::build_deployment(plan),
         autoscaler: autoscaler::build_autoscaler(plan),
@@ -109,7 +110,15 @@ mod tests {
         let service = Arc::new(fixtures::service("order", spec));
         let mut plan = validate(&service, 2, "ghcr.io/valerix/guard:1").unwrap();
         plan.knows_monitors = true;
-        build(&plan, "valerix-system")
+        built_of(&plan)
+    }
+
+    fn built_of(plan: &Plan) -> Resources {
+        let watchers = Watchers {
+            operator_namespace: "valerix-system",
+            monitoring_namespaces: &["monitoring".to_owned()],
+        };
+        build(plan, watchers)
     }
 
     fn snapshot(name: &str, resources: &Resources) {
@@ -162,7 +171,7 @@ mod tests {
         let service = Arc::new(fixtures::service("order", fixtures::guarded_spec()));
         let mut plan = validate(&service, 2, "guard:1").unwrap();
         let seen = |plan: &Plan| {
-            let resources = build(plan, "valerix-system");
+            let resources = built_of(plan);
             let ports = resources.service.unwrap().spec.unwrap().ports.unwrap();
             let targets: Vec<_> = ports.into_iter().map(|port| json!(port.target_port)).collect();
             let rules = resources.network_policy.unwrap().spec.unwrap().ingress.unwrap();

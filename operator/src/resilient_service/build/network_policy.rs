@@ -1,8 +1,9 @@
 //! The NetworkPolicy. Pure.
 
 use super::{
-    super::validate::{GuardPlan, Plan},
+    super::validate::{GuardPlan, Plan, REPORT_PORT_NAME},
     metadata::{metadata, selector},
+    services::service_target,
 };
 use k8s_openapi::{
     api::networking::v1::{
@@ -12,15 +13,24 @@ use k8s_openapi::{
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use std::collections::{BTreeMap, BTreeSet};
-use valerix_crds::{NetworkPolicyMode, ResilientServiceSpec, names::pods_service};
+use valerix_crds::{MonitoringMode, NetworkPolicyMode, ResilientServiceSpec, names::pods_service};
 
 /// Label that Kubernetes puts on a namespace: its name.
 const NAMESPACE_LABEL: &str = "kubernetes.io/metadata.name";
 /// Port of DNS servers, wherever they are: on the node itself they have an address of no pod.
 const DNS_PORT: i32 = 53;
 
-/// None unless the specification asks for one. `operator_namespace` is where the operator follows pods from.
-pub fn build_network_policy(plan: &Plan, operator_namespace: &str) -> Option<NetworkPolicy> {
+/// Who looks at pods from outside of their namespace, and is let in to what it looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Watchers<'a> {
+    /// From where the operator follows pods, and the console shows them.
+    pub operator_namespace: &'a str,
+    /// From where they are scraped.
+    pub monitoring_namespaces: &'a [String],
+}
+
+/// None unless the specification asks for one.
+pub fn build_network_policy(plan: &Plan, watchers: Watchers<'_>) -> Option<NetworkPolicy> {
     let policy = plan.service.spec.network_policy.as_ref()?;
     if policy.mode == Some(NetworkPolicyMode::None) {
         return None;
@@ -32,13 +42,13 @@ pub fn build_network_policy(plan: &Plan, operator_namespace: &str) -> Option<Net
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(select(selector(&plan.name))),
             policy_types: Some(types.map(str::to_owned).collect()),
-            ingress: Some(build_ingress(plan, operator_namespace)).filter(|rules| !rules.is_empty()),
+            ingress: Some(build_ingress(plan, watchers)).filter(|rules| !rules.is_empty()),
             egress,
         }),
     })
 }
 
-fn build_ingress(plan: &Plan, operator_namespace: &str) -> Vec<NetworkPolicyIngressRule> {
+fn build_ingress(plan: &Plan, watchers: Watchers<'_>) -> Vec<NetworkPolicyIngressRule> {
     // Whoever may talk to the service finds every port of it; none that leads past a guard.
     let callers = match &plan.parts.ingress_from {
         None => vec![NetworkPolicyPeer {
@@ -52,14 +62,44 @@ fn build_ingress(plan: &Plan, operator_namespace: &str) -> Vec<NetworkPolicyIngr
         from: Some(callers),
         ports: plan.guard.as_ref().map(|guard| build_open_ports(plan, guard)),
     });
+    let from = |name: &str| NetworkPolicyPeer {
+        namespace_selector: Some(namespace(name)),
+        ..NetworkPolicyPeer::default()
+    };
     let from_operator = plan.report_port.map(|port| NetworkPolicyIngressRule {
-        from: Some(vec![NetworkPolicyPeer {
-            namespace_selector: Some(namespace(operator_namespace)),
-            ..NetworkPolicyPeer::default()
-        }]),
+        from: Some(vec![from(watchers.operator_namespace)]),
         ports: Some(vec![tcp(port)]),
     });
-    from_callers.into_iter().chain(from_operator).collect()
+    let scrapers: Vec<_> = watchers.monitoring_namespaces.iter().map(|name| from(name)).collect();
+    let scraped = scraped_ports(plan);
+    let from_scrapers = (!scrapers.is_empty() && !scraped.is_empty()).then(|| NetworkPolicyIngressRule {
+        from: Some(scrapers),
+        ports: Some(scraped.into_iter().map(tcp).collect()),
+    });
+    from_callers
+        .into_iter()
+        .chain(from_operator)
+        .chain(from_scrapers)
+        .collect()
+}
+
+/// Where metrics are served, as the ServiceMonitor says it, in the pods that stand too.
+fn scraped_ports(plan: &Plan) -> BTreeSet<i32> {
+    let monitoring = plan.service.spec.monitoring.as_ref();
+    if monitoring.is_some_and(|monitoring| monitoring.mode == Some(MonitoringMode::None)) {
+        return BTreeSet::new();
+    }
+    let Some(name) = monitoring.and_then(|monitoring| monitoring.port.as_ref()) else {
+        return plan.report_port.into_iter().collect();
+    };
+    let named = plan.service.spec.ports.iter().find(|port| port.name == *name);
+    let number = named.map(|port| {
+        let guarded = plan.guard.as_ref().and_then(|guard| guard.inbound(name));
+        guarded.unwrap_or(port.container_port)
+    });
+    let report = plan.report_port.filter(|_| name == REPORT_PORT_NAME);
+    let standing = plan.standing_ports.get(name).into_iter().flatten().copied();
+    number.into_iter().chain(report).chain(standing).collect()
 }
 
 /// Every port but those that a guard stands before. Those are open too until the last pod without this guard is gone, and
@@ -69,7 +109,13 @@ fn build_open_ports(plan: &Plan, guard: &GuardPlan) -> Vec<NetworkPolicyPort> {
         let guarded = guard.inbound(&port.name);
         let own = Some(port.container_port).filter(|_| guarded.is_none() || plan.has_pods_of_another_shape);
         let standing = plan.standing_ports.get(&port.name).into_iter().flatten().copied();
-        guarded.into_iter().chain(own).chain(standing)
+        // Under its name of before, while that is where the Service leads.
+        let (number, name) = match service_target(plan, port) {
+            IntOrString::Int(number) => (Some(number), None),
+            IntOrString::String(name) => (None, plan.standing_ports.get(&name)),
+        };
+        let led_to = number.into_iter().chain(name.into_iter().flatten().copied());
+        guarded.into_iter().chain(own).chain(standing).chain(led_to)
     });
     let beside = plan.parts.pod_overrides.iter().flat_map(|pod| &pod.containers);
     let beside = beside.chain(&plan.parts.init_containers);
@@ -153,6 +199,58 @@ mod tests {
     use super::super::super::fixtures;
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn whoever_scrapes_reaches_the_scraped_port_alone() {
+        let monitoring = ["monitoring".to_owned(), "observability".to_owned()];
+        let rules = |spec: serde_json::Value, namespaces: &[String]| {
+            let mut full = json!({"image": "a", "networkPolicy": {"ingressFrom": []},
+                "ports": [{"name": "http", "containerPort": 3001}, {"name": "stats", "containerPort": 3100}]});
+            json_patch::merge(&mut full, &spec);
+            let service = std::sync::Arc::new(fixtures::service("order", full));
+            let mut plan = super::super::super::validate::validate(&service, 1, "guard:1").unwrap();
+            plan.standing_ports.insert("stats".into(), [3099].into());
+            let watchers = Watchers {
+                operator_namespace: "valerix-system",
+                monitoring_namespaces: namespaces,
+            };
+            let policy = build_network_policy(&plan, watchers).unwrap().spec.unwrap();
+            let found = policy.ingress.unwrap_or_default().into_iter().map(|rule| {
+                let peers = rule.from.unwrap().into_iter().map(|peer| {
+                    let labels = peer.namespace_selector.unwrap().match_labels.unwrap();
+                    labels.values().cloned().collect::<String>()
+                });
+                let ports = rule.ports.unwrap().into_iter().map(|port| match port.port {
+                    Some(IntOrString::Int(number)) => number,
+                    other => panic!("{other:?}"),
+                });
+                (peers.collect::<Vec<_>>().join(" "), ports.collect::<Vec<_>>())
+            });
+            found.collect::<Vec<_>>()
+        };
+        let pair = |from: &str, ports: &[i32]| (from.to_owned(), ports.to_vec());
+        let operator = || pair("valerix-system", &[9090]);
+        assert_eq!(
+            rules(json!({}), &monitoring),
+            [operator(), pair("monitoring observability", &[9090])]
+        );
+        assert_eq!(rules(json!({}), &[]), [operator()]);
+        assert_eq!(
+            rules(json!({"monitoring": {"mode": "None"}}), &monitoring),
+            [operator()]
+        );
+        assert_eq!(
+            rules(json!({"monitoring": {"port": "stats"}}), &monitoring[..1]),
+            [operator(), pair("monitoring", &[3099, 3100])]
+        );
+        // An image that does not report and names no port has nothing to scrape.
+        assert_eq!(rules(json!({"resilience": {"protocol": "None"}}), &monitoring), []);
+        let guarded = json!({"guard": {"mode": "Sidecar"}, "monitoring": {"port": "http"}});
+        assert_eq!(
+            rules(guarded, &monitoring[..1]),
+            [operator(), pair("monitoring", &[15100])]
+        );
+    }
 
     #[test]
     fn only_what_the_clusters_dns_resolves_is_a_target() {

@@ -2,7 +2,8 @@
 //!
 //! Ports target numbers: the name of a port is that of the pods' current template, and while a renamed one rolls out
 //! the pods of before have it under another name. While one that keeps its name moves to another number, they target the
-//! name, which each pod has at the number where it listens.
+//! name, which each pod has at the number where it listens. One that gets another name and another number at once is at
+//! one place in the pods of before and at another in the new ones: its Service leads to whichever of them are more.
 
 use super::{
     super::validate::{Plan, REPORT_PORT_NAME},
@@ -26,7 +27,7 @@ pub fn build_service(plan: &Plan) -> Option<Service> {
         .iter()
         .map(|port| {
             let number = port.service_port.unwrap_or(port.container_port);
-            build_port(&port.name, number, target(plan, port))
+            build_port(&port.name, number, service_target(plan, port))
         })
         .collect();
     let exposure = plan.service.spec.service.clone().unwrap_or_default();
@@ -82,6 +83,30 @@ pub fn build_pods_service(plan: &Plan) -> Service {
             ..ServiceSpec::default()
         }),
         ..Service::default()
+    }
+}
+
+/// Where a port of the Service leads: to where the pods have it now, unless more of those that are ready have it where it
+/// has led so far.
+pub fn service_target(plan: &Plan, port: &ContainerPort) -> IntOrString {
+    let wanted = target(plan, port);
+    let number = port.service_port.unwrap_or(port.container_port);
+    let Some(standing) = plan
+        .standing_targets
+        .get(&number)
+        .filter(|standing| **standing != wanted)
+    else {
+        return wanted;
+    };
+    let name = IntOrString::String(port.name.clone());
+    let ready = &plan.ready_ports;
+    if ready.behind(standing) > ready.behind(&wanted) {
+        standing.clone()
+    } else if !ready.are_all_behind(&wanted) && ready.behind(&name) == ready.behind(&wanted) {
+        // By number it would lead to the pods of before too, where nobody listens.
+        name
+    } else {
+        wanted
     }
 }
 

@@ -86,8 +86,13 @@ impl Config {
         };
         let reports = report_port(&service.spec).is_some();
         let tally = if reports {
-            let was_unreachable = was_unreachable(old, &wanted);
-            Tally::of(observed, rollout, &wanted, was_unreachable, now)
+            let was_unreachable = said_before(old, &wanted, Reason::PodUnreachable);
+            // Which pods stay is not known before Kubernetes has seen the newest template. What was said already stays so.
+            let is_early = (work.wrote_deployment() || !rollout.observed)
+                && ![Reason::RejectedByPods, Reason::DeadlineExceeded]
+                    .into_iter()
+                    .any(|reason| said_before(old, &wanted, reason));
+            Tally::of(observed, rollout, &wanted, was_unreachable, is_early, now)
         } else {
             Tally::without_reports(observed, rollout)
         };
@@ -140,7 +145,14 @@ struct Tally {
 }
 
 impl Tally {
-    fn of(observed: &Observed, rollout: &Rollout, wanted: &str, was_unreachable: bool, now: DateTime<Utc>) -> Self {
+    fn of(
+        observed: &Observed,
+        rollout: &Rollout,
+        wanted: &str,
+        was_unreachable: bool,
+        is_early: bool,
+        now: DateTime<Utc>,
+    ) -> Self {
         let mut tally = Self {
             ready: count(observed.ready_pods.len()),
             ..Self::default()
@@ -157,15 +169,20 @@ impl Tally {
                         .leaving
                         .get_or_insert(format!("pod {} is of an earlier template and still ready", pod.name));
                 }
+                PodConfig::Unreachable(why) => {
+                    tally.unreachable.get_or_insert(format!("pod {} {why}", pod.name));
+                }
+                _ if is_early => {
+                    tally
+                        .leaving
+                        .get_or_insert("Kubernetes has not begun to roll the newest Deployment out".to_owned());
+                }
                 PodConfig::Rejected(why) => {
                     tally.rejected += 1;
                     tally.rejection.get_or_insert(format!(
                         "pod {} refuses it and keeps the last good one: {why}",
                         pod.name
                     ));
-                }
-                PodConfig::Unreachable(why) => {
-                    tally.unreachable.get_or_insert(format!("pod {} {why}", pod.name));
                 }
                 PodConfig::Behind(why) => {
                     tally
@@ -260,11 +277,11 @@ fn deadline(service: &ResilientService) -> Duration {
     wanted.and_then(|wanted| wanted.value().ok()).unwrap_or(DEADLINE)
 }
 
-/// Whether the old status says of this very configuration that a pod which has it, or had another, cannot be asked.
-fn was_unreachable(old: &ResilientServiceStatus, wanted: &str) -> bool {
+/// Whether the old status says this of this very configuration.
+fn said_before(old: &ResilientServiceStatus, wanted: &str, reason: Reason) -> bool {
     let is_same = old.config.as_ref().is_some_and(|config| config.hash == wanted);
     let said = before(old, condition::CONFIG_APPLIED).map(|condition| condition.reason.as_str());
-    is_same && said == Some(Reason::PodUnreachable.as_str())
+    is_same && said == Some(reason.as_str())
 }
 
 fn pod_config(pod: &ReadyPod, wanted: &str, was_unreachable: bool, now: DateTime<Utc>) -> PodConfig {

@@ -2,7 +2,7 @@
 
 use crate::{
     resilient_service::{apply::ChildResults, validate::Plan},
-    runtime::Violations,
+    runtime::{Violations, apply::Applied},
 };
 use chrono::{DateTime, Utc};
 
@@ -20,6 +20,24 @@ pub enum Work {
     Paused,
     /// They were left alone, because the specification cannot be built.
     Invalid(Violations),
+}
+
+impl Work {
+    /// Whether the Deployment is left as it is until it is this service's turn to roll.
+    pub fn awaits_turn(&self) -> bool {
+        matches!(self, Self::Applied { applied, .. } if applied.awaits_turn)
+    }
+
+    /// Whether the cache shows the Deployment from before our own writing.
+    pub fn wrote_deployment(&self) -> bool {
+        let Self::Applied { applied, .. } = self else {
+            return false;
+        };
+        [Applied::Created, Applied::Updated, Applied::Repaired, Applied::Adopted]
+            .into_iter()
+            .flat_map(|outcome| applied.with(outcome))
+            .any(|child| child.kind == "Deployment")
+    }
 }
 
 /// What is remembered of the service beside its status.

@@ -17,7 +17,12 @@ pub use inputs::{Remembered, Work};
 pub use news::{CONFIG_ACCEPTED, news};
 pub use reason::Reason;
 
-use super::{build::selector, dereference::Observed, rollout::Rollout};
+use super::{
+    build::selector,
+    dereference::Observed,
+    rollout::Rollout,
+    validate::{fewest_replicas, least_replicas},
+};
 use crate::runtime::{
     Category,
     apply::Applied,
@@ -59,7 +64,7 @@ pub fn status(
     let config = Config::judge(service, observed, work, &rollout, &old, remembered.awaited_since, now);
     let circuits = circuits::judge(service, observed, now);
     let resources = resources(work, observed, &name);
-    let available = available(desired, &rollout, observed);
+    let available = available(service, desired, &rollout, observed);
     let progressing = progressing(desired, &rollout, work);
     let ready = ready(
         work,
@@ -67,12 +72,15 @@ pub fn status(
         &rollout,
         [&resources, &available, &progressing, &config.applied],
     );
-    let stalled = stalled(work, &resources, &progressing, &config.applied);
+    let stalled = stalled(work, [&resources, &available, &progressing, &config.applied]);
     let reconciling = (stalled.is_none()
         && !(progressing.is(Reason::RolloutComplete) && config.is_settled() && resources.holds()))
     .then(|| ConditionDraft {
         status: ConditionStatus::True,
-        ..ready.clone()
+        ..match progressing.is(Reason::WaitingForTurn) {
+            true => progressing.clone(),
+            false => ready.clone(),
+        }
     });
     let warning = warnings::warning(service, observed, remembered, now);
 
@@ -182,10 +190,10 @@ fn resources(work: &Work, observed: &Observed, name: &str) -> ConditionDraft {
     ConditionDraft::new(True, Reason::AllApplied, "every owned object stands as desired")
 }
 
-fn available(desired: i32, rollout: &Rollout, observed: &Observed) -> ConditionDraft {
+fn available(service: &ResilientService, desired: i32, rollout: &Rollout, observed: &Observed) -> ConditionDraft {
     use ConditionStatus::{False, True};
     if desired == 0 {
-        return ConditionDraft::new(True, Reason::ScaledToZero, "spec.replicas is 0");
+        return scaled_to_zero(service);
     }
     // Two sources that do not tell of a change at the same moment: what both know of is there.
     let available = count(observed.ready_pods.len()).min(rollout.available);
@@ -204,20 +212,37 @@ fn available(desired: i32, rollout: &Rollout, observed: &Observed) -> ConditionD
     }
 }
 
+/// No pods are good news for whoever asked for none.
+fn scaled_to_zero(service: &ResilientService) -> ConditionDraft {
+    use ConditionStatus::{False, True};
+    let name = service.name_any();
+    match &service.spec.autoscaling {
+        _ if fewest_replicas(&service.spec) == 0 => {
+            ConditionDraft::new(True, Reason::ScaledToZero, "spec.replicas is 0")
+        }
+        Some(scaling) => {
+            let message = format!(
+                "Deployment {name} was scaled to 0, which turns its autoscaler off; scale it to {}, or remove spec.autoscaling",
+                least_replicas(scaling)
+            );
+            ConditionDraft::new(False, Reason::AutoscalingOff, message)
+        }
+        None => {
+            let message = format!(
+                "something else keeps scaling Deployment {name} to 0, while spec.replicas is {}",
+                service.spec.replicas
+            );
+            ConditionDraft::new(False, Reason::ReplicasContested, message)
+        }
+    }
+}
+
 fn progressing(desired: i32, rollout: &Rollout, work: &Work) -> ConditionDraft {
     use ConditionStatus::{False, True};
-    // The cache shows the Deployment from before our own writing.
-    let just_written = match work {
-        Work::Applied { applied, .. } => [Applied::Created, Applied::Updated, Applied::Repaired, Applied::Adopted]
-            .into_iter()
-            .flat_map(|outcome| applied.with(outcome))
-            .any(|child| child.kind == "Deployment"),
-        Work::Paused | Work::Invalid(_) => false,
-    };
     let so_many = format!("{} of {desired} pods are of the current template", rollout.updated);
     let hindrance = rollout.hindrance.as_ref().map(|hindrance| &hindrance.message);
     let with_hindrance = |text: String| hindrance.map_or(text.clone(), |why| format!("{text}; {why}"));
-    if just_written {
+    if work.wrote_deployment() {
         return ConditionDraft::new(True, Reason::RollingOut, so_many);
     }
     if !rollout.exists {
@@ -225,6 +250,11 @@ fn progressing(desired: i32, rollout: &Rollout, work: &Work) -> ConditionDraft {
     }
     if let Some(said) = rollout.deadline_exceeded.as_ref().filter(|_| rollout.observed) {
         return ConditionDraft::new(False, Reason::ProgressDeadlineExceeded, with_hindrance(said.clone()));
+    }
+    if rollout.is_complete(desired) && work.awaits_turn() {
+        let message = "the operator was upgraded and makes its pods anew, of five services at a time; those of before serve \
+                       until it is this one's turn";
+        return ConditionDraft::new(False, Reason::WaitingForTurn, message);
     }
     if rollout.is_complete(desired) {
         return ConditionDraft::new(False, Reason::RolloutComplete, so_many);
@@ -248,7 +278,7 @@ fn ready(
             return part.clone();
         }
     }
-    if !progressing.is(Reason::RolloutComplete) {
+    if !progressing.is(Reason::RolloutComplete) && !progressing.is(Reason::WaitingForTurn) {
         let mut draft = ConditionDraft {
             status: ConditionStatus::False,
             ..progressing.clone()
@@ -276,12 +306,7 @@ fn ready(
 }
 
 /// What needs somebody's help: time alone will not make it good.
-fn stalled(
-    work: &Work,
-    resources: &ConditionDraft,
-    progressing: &ConditionDraft,
-    config: &ConditionDraft,
-) -> Option<ConditionDraft> {
+fn stalled(work: &Work, [resources, available, progressing, config]: [&ConditionDraft; 4]) -> Option<ConditionDraft> {
     let is_refused = match work {
         Work::Invalid(_) => true,
         Work::Paused => false,
@@ -292,6 +317,8 @@ fn stalled(
         resources
     } else if progressing.is(Reason::ProgressDeadlineExceeded) {
         progressing
+    } else if available.is(Reason::AutoscalingOff) && progressing.is(Reason::RolloutComplete) {
+        available
     } else if config.is(Reason::DeadlineExceeded) || config.is(Reason::RejectedByPods) {
         config
     } else {

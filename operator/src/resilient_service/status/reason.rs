@@ -21,12 +21,16 @@ reasons! {
         AllApplied,
         /// Available, ConfigApplied, Ready: spec.replicas is 0, and no pod is expected.
         ScaledToZero,
+        /// Available, Ready, Stalled: somebody scaled the Deployment to 0, which turns the autoscaler of spec.autoscaling off.
+        AutoscalingOff,
         /// Available: as many pods are ready as were asked for.
         MinimumReplicasAvailable,
         /// Available, ConfigApplied: pods are not ready yet, or have not reported the configuration yet.
         WaitingForPods,
         /// Progressing, Available, Ready: pods of an earlier template are still there, or those of the current one are too few.
         RollingOut,
+        /// Progressing, Reconciling: after an upgrade of the operator five services roll at a time; this one waits, and its pods serve.
+        WaitingForTurn,
         /// Progressing: every pod is of the current template.
         RolloutComplete,
         /// Progressing: there is no Deployment yet.
@@ -55,7 +59,7 @@ reasons! {
         CircuitOpen,
         /// CircuitsClosed: a pod reports a half-open circuit, and none an open one.
         CircuitHalfOpen,
-        /// Warning: something else keeps setting the Deployment's replicas, so they are left to it.
+        /// Warning, Available: something else keeps setting the Deployment's replicas, so they are left to it.
         ReplicasContested,
         /// Warning: spec.replicas says nothing while spec.autoscaling decides.
         ReplicasIgnored,

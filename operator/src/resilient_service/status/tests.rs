@@ -102,6 +102,7 @@ fn work(service: &Arc<ResilientService>) -> Work {
     Work::Applied {
         plan: Box::new(validate(service, 1, "").unwrap()),
         applied: ChildResults {
+            awaits_turn: false,
             children: vec![ChildResult {
                 kind: "Deployment".into(),
                 name: "order".into(),
@@ -294,6 +295,7 @@ fn with_outcome(service: &Arc<ResilientService>, kind: &str, outcome: Applied) -
     Work::Applied {
         plan: Box::new(validate(service, 1, "").unwrap()),
         applied: ChildResults {
+            awaits_turn: false,
             children: vec![ChildResult {
                 kind: kind.into(),
                 name: "order".into(),
@@ -342,6 +344,25 @@ fn a_budget_or_a_number_that_says_nothing_is_warned_of() {
     assert_eq!(
         warned(json!({"replicas": 3, "autoscaling": scaled(2)})).as_deref(),
         Some("ReplicasIgnored")
+    );
+}
+
+#[test]
+fn no_warning_hides_another() {
+    let past = now().to_rfc3339();
+    let service = service(
+        json!({"image": "a", "replicas": 3, "disruption": {"maxUnavailable": 0}, "resilience": {"targets": [
+            {"name": "inventory", "override": {"circuitBreaker": "ForcedOpen", "until": past}}
+        ]}}),
+    );
+    let status = judge(&service, &seen(3, 3, vec![]));
+    let warning = find_condition(&status.conditions, "Warning").unwrap();
+    assert_eq!(warning.reason, "EvictionForbidden");
+    assert_eq!(
+        warning.message,
+        "spec.disruption spares none of 3 pods, so a drain of a node waits for them without end; let one be missing \
+         (maxUnavailable: 1), or run more; OverrideEnded: the override of these targets is over, and their circuits work \
+         by themselves: inventory; remove it, or set another time"
     );
 }
 

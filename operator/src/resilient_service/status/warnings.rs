@@ -13,17 +13,33 @@ use valerix_crds::{ConditionStatus, LimitScope, ResilientService, Target};
 /// Requests that a replica's share of a limit should have: below it one request more or less is a matter of chance.
 const FAIR_SHARE: i64 = 20;
 
-/// The first warning, none when there is nothing to say.
+/// Everything that there is to say, none when that is nothing: the first one's reason, and those that follow by theirs.
 pub fn warning(
     service: &ResilientService,
     observed: &Observed,
     remembered: Remembered,
     now: DateTime<Utc>,
 ) -> Option<ConditionDraft> {
-    let warn = |reason: Reason, message: String| Some(ConditionDraft::new(ConditionStatus::True, reason, message));
+    let mut all = warnings(service, observed, remembered, now).into_iter();
+    let (reason, first) = all.next()?;
+    // Each is bounded, and so are they together.
+    let message = all.fold(first, |message, (reason, text)| {
+        format!("{message}; {}: {text}", reason.as_str())
+    });
+    Some(ConditionDraft::new(ConditionStatus::True, reason, message))
+}
+
+/// What weighs most comes first.
+fn warnings(
+    service: &ResilientService,
+    observed: &Observed,
+    remembered: Remembered,
+    now: DateTime<Utc>,
+) -> Vec<(Reason, String)> {
+    let mut all = Vec::new();
     if service.spec.paused {
         let text = "spec.paused is true: drift is not put back and experiments are refused";
-        return warn(Reason::Paused, text.to_owned());
+        all.push((Reason::Paused, text.to_owned()));
     }
     if remembered.yields_replicas {
         let name = service.name_any();
@@ -31,7 +47,7 @@ pub fn warning(
             "something else keeps setting spec.replicas of Deployment {name}, so they are left to it for ten minutes; \
              let a HorizontalPodAutoscaler target ResilientService {name} instead, which has a scale subresource"
         );
-        return warn(Reason::ReplicasContested, text);
+        all.push((Reason::ReplicasContested, text));
     }
     if let Some(scaling) = service.spec.autoscaling.as_ref().filter(|_| service.spec.replicas != 1) {
         let text = format!(
@@ -40,19 +56,20 @@ pub fn warning(
             least_replicas(scaling),
             scaling.max_replicas
         );
-        return warn(Reason::ReplicasIgnored, text);
+        all.push((Reason::ReplicasIgnored, text));
     }
     if is_budget_left_out(&service.spec) {
         let text = "spec.disruption bounds nothing with fewer than two pods, so a drain may take the last one; \
                     raise spec.replicas or spec.autoscaling.minReplicas to 2, or remove spec.disruption";
-        return warn(Reason::DisruptionUnbounded, text.to_owned());
+        all.push((Reason::DisruptionUnbounded, text.to_owned()));
     }
     if is_eviction_forbidden(&service.spec) {
         let text = format!(
-            "spec.disruption spares none of {} pods, so a drain of a node waits for them without end;              let one be missing (maxUnavailable: 1), or run more",
+            "spec.disruption spares none of {} pods, so a drain of a node waits for them without end; \
+             let one be missing (maxUnavailable: 1), or run more",
             fewest_replicas(&service.spec)
         );
-        return warn(Reason::EvictionForbidden, text);
+        all.push((Reason::EvictionForbidden, text));
     }
     let over = ended_overrides(service, now);
     if !over.is_empty() {
@@ -60,7 +77,7 @@ pub fn warning(
             "the override of these targets is over, and their circuits work by themselves: {}; remove it, or set another time",
             over.join(", ")
         );
-        return warn(Reason::OverrideEnded, text);
+        all.push((Reason::OverrideEnded, text));
     }
     let rejected = observed
         .children
@@ -72,7 +89,7 @@ pub fn warning(
         let text = format!(
             "Prometheus {prometheus} does not take the ServiceMonitor: {why}; correct spec.monitoring, or its ServiceMonitor rules"
         );
-        return warn(Reason::MonitorRejected, text);
+        all.push((Reason::MonitorRejected, text));
     }
     let fields = ignored_fields(observed, now);
     if !fields.is_empty() {
@@ -80,7 +97,7 @@ pub fn warning(
             "pods do not know these fields of the policy and ignore them: {}; use a newer version of their library",
             fields.join(", ")
         );
-        return warn(Reason::FieldsIgnoredByPods, text);
+        all.push((Reason::FieldsIgnoredByPods, text));
     }
     let replicas = observed.asked_replicas(service);
     let small = small_shares(service, replicas);
@@ -91,9 +108,9 @@ pub fn warning(
             replicas,
             small.join(", ")
         );
-        return warn(Reason::SmallShares, text);
+        all.push((Reason::SmallShares, text));
     }
-    None
+    all
 }
 
 fn ended_overrides(service: &ResilientService, now: DateTime<Utc>) -> Vec<String> {

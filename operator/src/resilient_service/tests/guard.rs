@@ -4,6 +4,7 @@ use super::*;
 
 const NETWORK_POLICY: &str = "/apis/networking.k8s.io/v1/namespaces/shop/networkpolicies/order";
 const PODS: &str = "/api/v1/namespaces/shop/pods";
+const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
 
 /// The target of the Service's first port.
 fn target(service: &Value) -> Value {
@@ -71,6 +72,56 @@ async fn turned_on_the_old_pods_are_reached_by_name_until_the_last_is_gone_and_m
         api.until(DEPLOYMENT, |_| true).await["metadata"]["generation"],
         generation
     );
+}
+
+/// A pod of the service that is ready, if it is to be.
+fn pod_at(api: &FakeApi, name: &str, labels: &Value, (port, number): (&str, i32), ready: bool) {
+    let container = json!({"name": "order", "ports": [{"name": port, "containerPort": number}]});
+    let mut labels = labels.clone();
+    labels["resilience.valerix.io/service"] = json!("order");
+    api.create(
+        PODS,
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "uid": name, "labels": labels},
+            "spec": {"containers": [container]}, "status": {"podIP": "127.0.0.1"}}),
+    );
+    let reference = json!({"kind": "Pod", "name": name, "uid": name});
+    api.create(
+        SLICES,
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "ports": [],
+            "metadata": {"name": format!("of-{name}"), "labels": {
+                "kubernetes.io/service-name": "order-pods", "resilience.valerix.io/service": "order"}},
+            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": ready}, "targetRef": reference}]}),
+    );
+}
+
+#[tokio::test]
+async fn a_port_with_another_name_and_number_is_left_where_the_pods_that_serve_have_it() {
+    let api = FakeApi::default();
+    api.create(SERVICES, order());
+    let operator = Operator::start(&api);
+    let labels = api.until(DEPLOYMENT, |_| true).await["spec"]["template"]["metadata"]["labels"].clone();
+    pod_at(&api, "order-1", &labels, ("http", 3001), true);
+    api.until(SERVICE, |service| target(service) == 3001).await;
+    operator.rest().await;
+
+    let renamed = json!([{"name": "web", "containerPort": 3002, "servicePort": 80}]);
+    api.merge(ORDER, json!({"spec": {"ports": renamed}}));
+    api.until(SERVICE, |service| service["spec"]["ports"][0]["name"] == "web")
+        .await;
+    // The new one starts: nobody listens there yet.
+    pod_at(&api, "order-2", &labels, ("web", 3002), false);
+    operator.rest().await;
+    assert_eq!(target(&api.get(SERVICE).unwrap()), 3001);
+    // Both serve: by its number the old one would be asked too.
+    api.merge(
+        &format!("{SLICES}/of-order-2"),
+        json!({"endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": true},
+            "targetRef": {"kind": "Pod", "name": "order-2", "uid": "order-2"}}]}),
+    );
+    api.until(SERVICE, |service| target(service) == "web").await;
+    api.delete(&format!("{SLICES}/of-order-1"));
+    api.delete(&format!("{PODS}/order-1"));
+    api.until(SERVICE, |service| target(service) == 3002).await;
 }
 
 #[tokio::test]

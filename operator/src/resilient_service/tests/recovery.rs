@@ -152,16 +152,21 @@ async fn children_that_lost_their_owner_are_taken_back_as_they_are() {
     );
 }
 
-#[tokio::test]
-async fn an_autoscaler_on_the_deployment_is_not_fought_without_end_and_is_named() {
-    let api = FakeApi::default();
-    let operator = ready(&api).await;
+async fn put_back_thrice(api: &FakeApi) -> Operator {
+    let operator = ready(api).await;
     for _ in 0..3 {
         api.merge(DEPLOYMENT, json!({"spec": {"replicas": 4}}));
         api.until(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] == 1)
             .await;
         operator.rest().await;
     }
+    operator
+}
+
+#[tokio::test]
+async fn an_autoscaler_on_the_deployment_is_not_fought_without_end_and_is_named() {
+    let api = FakeApi::default();
+    let operator = put_back_thrice(&api).await;
     api.forget_requests();
     api.merge(DEPLOYMENT, json!({"spec": {"replicas": 4}}));
     let service = api
@@ -173,6 +178,45 @@ async fn an_autoscaler_on_the_deployment_is_not_fought_without_end_and_is_named(
     assert_eq!(api.get(DEPLOYMENT).unwrap()["spec"]["replicas"], 4);
     // One apply that leaves the number as it is, for the hash of what is desired.
     assert!(deployment_writes(&api) <= 1, "{:?}", api.writes());
+}
+
+/// The replicas are left to somebody else.
+async fn contested(api: &FakeApi) -> Operator {
+    let operator = put_back_thrice(api).await;
+    api.merge(DEPLOYMENT, json!({"spec": {"replicas": 4}}));
+    api.until(ORDER, |service| reason(service, "Warning") == "True/ReplicasContested")
+        .await;
+    operator.rest().await;
+    operator
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_pause_the_replicas_are_put_back_once_to_see_whether_it_goes_on() {
+    let api = FakeApi::default();
+    let operator = contested(&api).await;
+    api.forget_requests();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    api.until(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] == 1)
+        .await;
+    operator.rest().await;
+    api.merge(DEPLOYMENT, json!({"spec": {"replicas": 4}}));
+    operator.rest().await;
+    assert_eq!(api.get(DEPLOYMENT).unwrap()["spec"]["replicas"], 4, "it goes on");
+    let service = api.get(ORDER).unwrap();
+    assert_eq!(reason(&service, "Warning"), "True/ReplicasContested");
+}
+
+#[tokio::test]
+async fn a_number_that_the_user_asks_for_meanwhile_is_applied() {
+    let api = FakeApi::default();
+    let _operator = contested(&api).await;
+    api.merge(ORDER, json!({"spec": {"replicas": 20}}));
+    api.until(DEPLOYMENT, |deployment| deployment["spec"]["replicas"] == 20)
+        .await;
+    api.until(ORDER, |service| {
+        service["status"]["observedGeneration"] == 2 && condition(service, "Warning").is_none()
+    })
+    .await;
 }
 
 #[tokio::test]

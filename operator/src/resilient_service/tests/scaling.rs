@@ -106,6 +106,27 @@ async fn a_new_deployment_begins_with_the_fewest_pods_and_one_at_zero_is_woken()
     api.merge(&format!("{SERVICES}/asleep"), json!({"spec": scaled}));
     api.until(sleeper, |deployment| deployment["spec"]["replicas"] == 3)
         .await;
+    operator.rest().await;
+
+    // Kubernetes leaves it so: an autoscaler is off while there is to be no pod.
+    api.merge(sleeper, json!({"spec": {"replicas": 0}}));
+    let generation = api.get(sleeper).unwrap()["metadata"]["generation"].clone();
+    api.merge(sleeper, json!({"status": {"observedGeneration": generation}}));
+    let off = api
+        .until(&format!("{SERVICES}/asleep"), |service| {
+            reason(service, "Stalled") == "True/AutoscalingOff"
+        })
+        .await;
+    assert_eq!(reason(&off, "Ready"), "False/AutoscalingOff");
+    assert_eq!(
+        condition(&off, "Ready").unwrap()["message"],
+        "Deployment asleep was scaled to 0, which turns its autoscaler off; scale it to 3, or remove spec.autoscaling"
+    );
+    assert_eq!(
+        api.get(sleeper).unwrap()["spec"]["replicas"],
+        0,
+        "it is the user's to end"
+    );
 }
 
 #[tokio::test]

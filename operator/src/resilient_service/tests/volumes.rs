@@ -45,11 +45,15 @@ async fn a_missing_volume_is_named_from_the_events_which_nobody_reads_otherwise(
         {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
         {"type": "PodReadyToStartContainers", "status": "False"}
     ]);
-    api.create(
-        PODS,
-        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "order-1", "uid": "pod",
-            "labels": {"resilience.valerix.io/service": "order"}}, "status": {"conditions": conditions}}),
-    );
+    let pod = |name: &str, uid: &str, phase: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "uid": uid,
+            "labels": {"resilience.valerix.io/service": "order"}}, "status": {"phase": phase, "conditions": conditions}})
+    };
+    // It was evicted, and its sandbox is gone: it looks as if it waited, and nothing will ever be mounted for it.
+    api.create(PODS, pod("order-0", "evicted", "Failed"));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(asked(&api), 0);
+    api.create(PODS, pod("order-1", "pod", "Pending"));
     let waiting = api
         .until(ORDER, |order| reason(order, "Available") == "False/WaitingForVolumes")
         .await;

@@ -281,6 +281,33 @@ fn pods_of_an_earlier_template_are_the_rollouts_to_say_however_long_it_takes() {
 }
 
 #[test]
+fn what_pods_refuse_counts_once_kubernetes_has_seen_which_of_them_are_to_go() {
+    let mut service = ResilientService::clone(&service(spec(1)));
+    let unseen = |service: &Arc<ResilientService>| {
+        let refusing = json!({"policy": {"hash": "old", "error": "version is 9"}});
+        let mut observed = seen(1, 1, vec![pod(1, Some(refusing))]);
+        let mut newer = Deployment::clone(&observed.children.deployments[0]);
+        newer.metadata.generation = Some(2);
+        let written = with_outcome(service, "Deployment", Applied::Updated);
+        let just_written = status(service, &observed, &written, now()).status;
+        let seen = judge(service, &observed);
+        observed.children.deployments = vec![Arc::new(newer)];
+        [just_written, judge(service, &observed), seen]
+    };
+    let [just_written, lagging, seen] = unseen(&Arc::new(service.clone()));
+    for status in [&just_written, &lagging] {
+        assert_eq!(shown(status, "ConfigApplied"), "False/WaitingForPods");
+        assert_eq!(shown(status, "Stalled"), "");
+        assert_eq!(status.config.as_ref().unwrap().rejected_replicas, 0);
+    }
+    assert_eq!(shown(&seen, "Stalled"), "True/RejectedByPods");
+    // Another number of pods is no reason to take it back.
+    service.status = Some(seen);
+    let [_, lagging, _] = unseen(&Arc::new(service));
+    assert_eq!(shown(&lagging, "Stalled"), "True/RejectedByPods");
+}
+
+#[test]
 fn a_restart_of_the_operator_makes_no_alarm_of_a_pod_that_could_not_be_asked_before() {
     let mut service = ResilientService::clone(&service(spec(2)));
     let wanted = hash(&Arc::new(service.clone()));

@@ -211,6 +211,7 @@ fn what_the_api_server_refuses_for_what_it_says_is_stalled() {
         let work = Work::Applied {
             plan: Box::new(validate(&service, 1, "").unwrap()),
             applied: ChildResults {
+                awaits_turn: false,
                 children: vec![ChildResult {
                     kind: "Deployment".into(),
                     name: "order".into(),
