@@ -7,6 +7,15 @@ use std::{borrow::Cow, fmt, str::FromStr};
 /// What a valid duration looks like; the API server checks the same expression.
 pub const DURATION_PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
+/// Whether a text is a duration, for a rule that reads it as one: of any other the API server would say `type conversion
+/// error`, and nothing of the field or the remedy.
+macro_rules! is_duration {
+    ($field:literal) => {
+        concat!($field, ".matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$')")
+    };
+}
+pub(crate) use is_duration;
+
 /// A length of time as the user wrote it, for example `30s`, `1m30s` or `500ms`.
 ///
 /// The text is kept, so that what is read back is what was written. [`Duration::value`] gives the parsed length.
@@ -117,6 +126,11 @@ mod tests {
             assert_eq!(duration.value().unwrap().as_millis(), milliseconds, "{text}");
             assert_eq!(duration.to_string(), text);
         }
+    }
+
+    #[test]
+    fn the_rules_know_the_same_pattern() {
+        assert_eq!(is_duration!("self"), format!("self.matches('{DURATION_PATTERN}')"));
     }
 
     #[test]

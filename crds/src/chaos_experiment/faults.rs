@@ -1,6 +1,7 @@
 //! The faults, each with its strength.
 
 use crate::Duration;
+use crate::duration::is_duration;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,10 +40,10 @@ pub enum KillMethod {
 /// Delays requests.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("duration(self.delay) >= duration('1ms') && duration(self.delay) <= duration('5m')")
-        .message("delay must be between 1ms and 5m").field_path(".delay"),
-    validation = Rule::new("!has(self.jitter) || duration(self.jitter) <= duration(self.delay)")
-        .message("jitter must not be longer than delay: a delay cannot be negative").field_path(".jitter")
+    validation = Rule::new(concat!(is_duration!("self.delay"), " && duration(self.delay) >= duration('1ms') && duration(self.delay) <= duration('5m')"))
+        .message("delay must be between 1ms and 5m, for example 1s500ms").field_path(".delay"),
+    validation = Rule::new(concat!("!has(self.jitter) || ", is_duration!("self.jitter"), " && (!", is_duration!("self.delay"), " || duration(self.jitter) <= duration(self.delay))"))
+        .message("jitter must not be longer than delay, for example 200ms of 1s: a delay cannot be negative").field_path(".jitter")
 )]
 pub struct LatencyFault {
     /// How long each request is held before it is handled. Unit: duration. Required.

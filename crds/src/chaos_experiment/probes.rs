@@ -1,6 +1,7 @@
 //! How the system is judged while it is hurt.
 
 use crate::Duration;
+use crate::duration::is_duration;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,8 @@ pub struct SteadyState {
         .message("exactly one of http, grpc, condition and prometheus must be set"),
     validation = Rule::new("!has(self.http) || !has(self.http.expect) || !has(self.http.expect.latencyPercentile) || !has(self.mode) || self.mode != 'Edge'")
         .message("latencyPercentile judges the time of the fault, in which mode Edge does not ask; use Continuous or OnFault").field_path(".http"),
-    validation = Rule::new("!has(self.interval) || duration(self.interval) >= duration('200ms')")
-        .message("interval must be at least 200ms").field_path(".interval")
+    validation = Rule::new(concat!("!has(self.interval) || ", is_duration!("self.interval"), " && duration(self.interval) >= duration('200ms')"))
+        .message("interval must be at least 200ms, for example 500ms or 5s").field_path(".interval")
 )]
 pub struct Probe {
     /// Name of the probe in status. Required.
@@ -159,7 +160,7 @@ pub struct GrpcProbe {
     pub tls: bool,
     /// How long the whole answer may take. Unit: duration. Default: 5s, which is also the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("maxLatency must be between 1ms and 5s"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1ms') && duration(self) <= duration('5s')")).message("maxLatency must be between 1ms and 5s, for example 300ms"))]
     pub max_latency: Option<Duration>,
 }
 
@@ -205,7 +206,7 @@ pub struct Expectation {
     pub json: Vec<JsonExpectation>,
     /// How long the whole answer may take. Unit: duration. Default: 5s, which is also the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("maxLatency must be between 1ms and 5s"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1ms') && duration(self) <= duration('5s')")).message("maxLatency must be between 1ms and 5s, for example 300ms"))]
     pub max_latency: Option<Duration>,
     /// How quick a share of the answers must have been when the fault is over, of those that came while it was on and were as expected otherwise. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,7 +220,7 @@ pub struct LatencyPercentile {
     #[schemars(range(min = 1, max = 100))]
     pub percent: u32,
     /// The time within which so many were answered. Unit: duration. Required.
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1ms') && duration(self) <= duration('5s')").message("max must be between 1ms and 5s"))]
+    #[x_kube(validation = Rule::new(concat!(is_duration!("self"), " && duration(self) >= duration('1ms') && duration(self) <= duration('5s')")).message("max must be between 1ms and 5s, for example 300ms"))]
     pub max: Duration,
 }
 

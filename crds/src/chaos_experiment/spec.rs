@@ -8,6 +8,7 @@ use super::limits::{ChaosTarget, Safety};
 use super::occasion::{After, ConcurrencyPolicy, ExcludedWindow};
 use super::{probes::SteadyState, status::ChaosExperimentStatus};
 use crate::Duration;
+use crate::duration::is_duration;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -65,6 +66,12 @@ const FROZEN: &str = concat!(
     ")"
 );
 
+/// An experiment without a schedule runs once, at once: one that never ran is not to do so because its schedule is taken away.
+const RUNS_AT_ITS_HOUR: &str = concat!(
+    "!has(oldSelf.spec.schedule) || has(self.spec.schedule) || (has(self.spec.desired) && self.spec.desired == 'Stop')",
+    " || (has(self.status) && has(self.status.run))"
+);
+
 /// The fault, its target, its limits and how the system is judged meanwhile.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -91,6 +98,8 @@ const FROZEN: &str = concat!(
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must have at most 63 characters"),
     validation = Rule::new("!has(self.spec.after) || self.spec.after.experiment != self.metadata.name")
         .message("spec.after.experiment must be another experiment: this one would wait for itself"),
+    validation = Rule::new(RUNS_AT_ITS_HOUR)
+        .message("without spec.schedule an experiment that never ran begins at once; set spec.desired: Stop with it, or keep the schedule and set spec.suspend: true"),
     validation = Rule::new(FROZEN)
         .message("spec is frozen while a run is Running or Recovering; set spec.desired: Stop first and wait for condition Completed")
 )]
@@ -104,8 +113,8 @@ const FROZEN: &str = concat!(
     validation = Rule::new("!has(self.podKill) || !has(self.duration)")
         .message("duration has no meaning for podKill, which happens once; remove it")
         .field_path(".duration"),
-    validation = Rule::new("!has(self.duration) || duration(self.duration) >= duration('1s')")
-        .message("duration must be at least 1s")
+    validation = Rule::new(concat!("!has(self.duration) || ", is_duration!("self.duration"), " && duration(self.duration) >= duration('1s')"))
+        .message("duration must be at least 1s, for example 30s or 1m30s")
         .field_path(".duration"),
     validation = Rule::new("!(has(self.podKill) || has(self.crash)) || !has(self.steadyState) || !has(self.steadyState.probes) || !self.steadyState.probes.exists(p, has(p.mode) && p.mode == 'OnFault')")
         .message("mode OnFault needs a fault that lasts, and podKill and crash are over at once; use Continuous")
@@ -125,7 +134,10 @@ const FROZEN: &str = concat!(
     validation = Rule::new("!has(self.suspend) || !self.suspend || has(self.schedule)")
         .message("suspend holds back scheduled runs only, and without schedule the one run would begin at once; set desired: Stop instead")
         .field_path(".suspend"),
-    validation = Rule::new("!has(self.duration) || has(self.crash) || !has(self.steadyState) || !has(self.steadyState.probes) || self.steadyState.probes.all(p, !has(p.interval) || (has(p.mode) && p.mode == 'Edge') || duration(p.interval) <= duration(self.duration))")
+    validation = Rule::new(concat!(
+        "!has(self.duration) || has(self.crash) || !has(self.steadyState) || !has(self.steadyState.probes) || self.steadyState.probes.all(p, !has(p.interval) || (has(p.mode) && p.mode == 'Edge') || ",
+        "!", is_duration!("p.interval"), " || !", is_duration!("self.duration"), " || duration(p.interval) <= duration(self.duration))"
+    ))
         .message("a probe whose interval is longer than duration would not be asked while the fault is on; shorten its interval, lengthen duration, or set its mode to Edge")
         .field_path(".steadyState")
 )]

@@ -18,6 +18,26 @@ pub(super) fn by_rule() -> Vec<Row> {
             "delay must be between",
         ),
         (
+            chaos(json!({"errors": {}, "duration": "half a minute"})),
+            "duration must be at least 1s, for example 30s or 1m30s",
+        ),
+        (
+            chaos(json!({"latency": {"delay": "1.5s"}, "duration": "5s"})),
+            "delay must be between 1ms and 5m, for example 1s500ms",
+        ),
+        (
+            chaos(json!({"latency": {"delay": "1s", "jitter": "some"}, "duration": "5s"})),
+            "jitter must not be longer than delay, for example 200ms of 1s",
+        ),
+        (
+            probe(json!({"http": {"service": "order"}, "interval": "5"})),
+            "interval must be at least 200ms, for example 500ms or 5s",
+        ),
+        (
+            http(json!({"expect": {"maxLatency": "1 s"}})),
+            "maxLatency must be between 1ms and 5s, for example 300ms",
+        ),
+        (
             probe(json!({"http": {"service": "order"}, "interval": "199ms"})),
             "interval must be at least 200ms",
         ),

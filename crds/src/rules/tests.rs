@@ -40,6 +40,41 @@ fn what_is_wrong_is_refused_with_a_text_that_names_it() {
     }
 }
 
+/// A text that is no duration is refused as that, and not by an error of the rule that reads it.
+#[test]
+fn no_rule_of_an_experiment_fails_on_what_it_reads() {
+    let rules = Rules::compiled();
+    for Refused { object, .. } in refused() {
+        let problems = rules.problems(&object, None);
+        assert!(
+            object["kind"] != json!("ChaosExperiment") || !problems.contains("rror evaluating"),
+            "{object}: {problems}"
+        );
+    }
+}
+
+#[test]
+fn an_experiment_that_never_ran_keeps_its_schedule_or_stops() {
+    let rules = Rules::compiled();
+    let refusal = |old_status: Value, new: Value| {
+        let scheduled = |spec: Value, status: Value| {
+            let mut object = chaos(merged(json!({"podKill": {}}), spec));
+            object["status"] = merged(json!({"observedGeneration": 1}), status);
+            object
+        };
+        let old = scheduled(json!({"schedule": "0 10 * * *"}), old_status.clone());
+        rules.problems(&scheduled(new, old_status), Some(&old))
+    };
+    let waits = json!({"phase": "Pending"});
+    let refused = refusal(waits.clone(), json!({}));
+    assert!(refused.contains("set spec.desired: Stop with it"), "{refused}");
+    assert_eq!(refusal(waits.clone(), json!({"desired": "Stop"})), "");
+    assert_eq!(refusal(waits.clone(), json!({"schedule": "0 11 * * *"})), "");
+    assert_eq!(refusal(waits, json!({"schedule": "0 10 * * *", "suspend": true})), "");
+    let has_run = json!({"phase": "Completed", "run": "2026-11-21T10:00:00Z"});
+    assert_eq!(refusal(has_run, json!({})), "");
+}
+
 #[test]
 fn what_is_right_passes() {
     let rules = Rules::compiled();

@@ -5,7 +5,7 @@
 //! for, under way, or of a spec that was changed since is awaited and not believed.
 
 use super::report::verdict::{Ending, Reason};
-use super::step::gates::Hold;
+use super::step::{gates::Hold, is_handled};
 use super::validate::spec_hash;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
@@ -36,11 +36,7 @@ pub fn preceding(experiment: &ChaosExperiment, all: &[Arc<ChaosExperiment>]) -> 
     let empty = ChaosExperimentStatus::default();
     let status = named.status.as_ref().unwrap_or(&empty);
     let asked = named.annotations().get(RUN_ANNOTATION).filter(|run| !run.is_empty());
-    let handled = |run: &&String| {
-        let kept: String = run.chars().take(256).collect();
-        status.last_requested_run.as_deref() == Some(kept.as_str())
-    };
-    if asked.is_some_and(|run| !handled(&run)) {
+    if asked.is_some_and(|run| !is_handled(run, status)) {
         return Some(Preceding::Awaited("has not begun the run that it was asked for".into()));
     }
     if status.run.is_none() {

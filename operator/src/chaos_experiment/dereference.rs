@@ -29,8 +29,8 @@ use std::time::Duration;
 use valerix_crds::names::condition::CONFIG_APPLIED;
 use valerix_crds::names::{FAULTS_KEY, SERVICE_LABEL, policy_config_map};
 use valerix_crds::{
-    ChaosAdmission, ChaosExperiment, ChaosExperimentStatus, ChaosPhase, GuardProtocol, PastRun, ReportProtocol,
-    ResilientService,
+    ChaosAdmission, ChaosExperiment, ChaosExperimentStatus, ChaosPhase, GuardProtocol, LastExperiment, PastRun,
+    ReportProtocol, ResilientService,
 };
 
 /// Where things are read.
@@ -54,6 +54,8 @@ pub struct Sources<'a> {
 /// The target as it is found.
 struct Found {
     service: Option<ServiceView>,
+    /// What hurt it last, as its status says.
+    last_experiment: Option<LastExperiment>,
     workload: Option<WorkloadView>,
     document: Option<Document>,
     pods: Vec<PodView>,
@@ -84,6 +86,10 @@ pub async fn observe(
         .filter_map(|pod| Some((pod.uid.clone(), report_view(sources.reports, &pod.uid, name)?)));
     let all = sources.experiments.list(&namespace);
     let preceding = preceding(experiment, &all);
+    let of_another = found
+        .last_experiment
+        .as_ref()
+        .and_then(|last| last_run_of_one_gone(last, &all));
     let others = on_same_target(all, experiment);
     let key = (namespace, experiment.name_any());
     Ok(Observed {
@@ -94,7 +100,7 @@ pub async fn observe(
         pods: found.pods,
         document: found.document,
         stop_order,
-        last_fault_ended_at: last_fault(&others, experiment),
+        last_fault_ended_at: last_fault(&others, experiment).max(of_another),
         busy: under_way(&others),
         unjudged: unjudged(&others),
         preceding,
@@ -105,11 +111,10 @@ pub async fn observe(
 
 fn cached(stores: &Stores, namespace: &str, service: &str) -> Found {
     let document = stores.config_maps.get(namespace, &policy_config_map(service));
+    let found = stores.services.get(namespace, service);
     Found {
-        service: stores
-            .services
-            .get(namespace, service)
-            .map(|found| service_view(&found)),
+        service: found.as_deref().map(service_view),
+        last_experiment: found.as_deref().and_then(last_experiment),
         workload: stores
             .deployments
             .get(namespace, service)
@@ -156,6 +161,7 @@ async fn read(sources: &Sources<'_>, namespace: &str, service: &str) -> Result<F
     let pods = pods.map_err(|source| Error::read(format!("pods of {service}"), source))?;
     Ok(Found {
         service: found.as_ref().map(service_view),
+        last_experiment: found.as_ref().and_then(last_experiment),
         workload: workload.as_ref().map(workload_view),
         document: map.map(document_view),
         pods: in_zones(
@@ -168,6 +174,10 @@ async fn read(sources: &Sources<'_>, namespace: &str, service: &str) -> Result<F
                 .map(AsRef::as_ref),
         ),
     })
+}
+
+fn last_experiment(service: &ResilientService) -> Option<LastExperiment> {
+    service.status.as_ref()?.last_experiment.clone()
 }
 
 fn service_view(service: &ResilientService) -> ServiceView {
@@ -327,6 +337,16 @@ fn last_fault(others: &[Arc<ChaosExperiment>], own: &ChaosExperiment) -> Option<
         status.fault_ended_at.or_else(before)
     };
     others.iter().filter_map(|other| ended(other)).chain(ended(own)).max()
+}
+
+/// When the last experiment on the target ended, if it is gone and another may have its name: a target has to cool down also
+/// where whoever hurt it is made anew each time.
+fn last_run_of_one_gone(last: &LastExperiment, all: &[Arc<ChaosExperiment>]) -> Option<DateTime<Utc>> {
+    let tells_itself = |experiment: &Arc<ChaosExperiment>| {
+        let created = experiment.metadata.creation_timestamp.as_ref().map(clock::from_time);
+        experiment.name_any() == last.name && created.is_none_or(|created| created <= last.time)
+    };
+    (!all.iter().any(tells_itself)).then_some(last.time)
 }
 
 /// The other experiment whose run on the target is not judged yet: one would be judged by the other's fault.

@@ -102,7 +102,10 @@ pub async fn run(ctx: Arc<Context>) {
     };
     let reconciling = controller::run(
         runtime,
-        Options::new(CONTROLLER),
+        Options {
+            look_again: Some(LONGEST_WAIT),
+            ..Options::new(CONTROLLER)
+        },
         &experiments,
         move |experiment| {
             let controller = controller.clone();

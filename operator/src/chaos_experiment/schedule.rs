@@ -178,10 +178,12 @@ impl Schedule {
         self.deadline
     }
 
-    /// Whether nothing may start at `time`.
-    pub fn excludes(&self, time: DateTime<Utc>) -> bool {
-        let local = time.with_timezone(&self.zone).naive_local();
-        self.excluded.iter().any(|window| window.holds(local))
+    /// Whether a run of the scheduled time `tick` may not start `now`: neither may lie in a window.
+    pub fn excludes(&self, tick: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        [tick, now].into_iter().any(|time| {
+            let local = time.with_timezone(&self.zone).naive_local();
+            self.excluded.iter().any(|window| window.holds(local))
+        })
     }
 
     /// The first tick after `time`.

@@ -89,6 +89,7 @@ pub fn probe_plan(name: &str) -> ProbePlan {
         interval: Duration::from_secs(1),
         failure_threshold: 3,
         percentile: None,
+        fault_lasts: true,
     }
 }
 

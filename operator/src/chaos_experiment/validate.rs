@@ -77,6 +77,8 @@ pub struct ProbePlan {
     pub failure_threshold: u32,
     /// How many of a hundred answers must have come within what time while the fault was on.
     pub percentile: Option<(u32, Duration)>,
+    /// Whether the fault that it judges lasts: one that is over at once may leave no time for a question.
+    pub fault_lasts: bool,
 }
 
 impl ProbePlan {
@@ -304,6 +306,7 @@ fn probe(index: usize, probe: &Probe, lasts: Option<Duration>, limits: &Limits) 
             .max(Duration::from_millis(200)),
         failure_threshold: probe.failure_threshold.unwrap_or(3).max(1),
         percentile: percentile(probe, path("http.expect.latencyPercentile"))?,
+        fault_lasts: lasts.is_some(),
     })
 }
 

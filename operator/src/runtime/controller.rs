@@ -38,6 +38,8 @@ pub struct Options {
     pub deadline: Duration,
     /// How long a failed object waits.
     pub backoff: Bounds,
+    /// The longest wait after a reconcile that came to no end of its own, and could not say when to look again.
+    pub look_again: Option<Duration>,
 }
 
 impl Options {
@@ -48,6 +50,7 @@ impl Options {
             concurrency: 8,
             deadline: Duration::from_secs(30),
             backoff: Bounds::default(),
+            look_again: None,
         }
     }
 }
@@ -214,19 +217,19 @@ where
                 category: "Panic",
                 message: format!("a bug of the operator: {}", panic_text(&*error.into_panic())),
                 retryable: true,
-                look_again: None,
+                look_again: self.options.look_again,
             }),
             Ok(Err(_)) => Err(Failure {
                 category: "Cancelled",
                 message: "the reconcile was cancelled".to_owned(),
                 retryable: true,
-                look_again: None,
+                look_again: self.options.look_again,
             }),
             Err(_) => Err(Failure {
                 category: "DeadlineExceeded",
                 message: format!("the reconcile took longer than {:?}", self.options.deadline),
                 retryable: true,
-                look_again: None,
+                look_again: self.options.look_again,
             }),
         };
         // What is told of it below keeps nobody waiting.
@@ -391,6 +394,38 @@ mod tests {
             let count = runtime.metrics.reconciles.with_label_values(&["test", result]).get();
             assert!(count >= least, "{result}: {count}");
         }
+        runtime.shutdown.cancel();
+        timeout_ends(running).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_to_no_end_is_looked_at_again_as_soon_as_its_kind_says() {
+        let api = FakeApi::default();
+        api.create(MAPS, map("panics"));
+        let runtime = runtime(&api);
+        runtime.leadership.set(Some(Fence {
+            lease: "lease".into(),
+            term: 0,
+        }));
+        let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+        let calls = Arc::new(Mutex::new(0));
+        let seen = calls.clone();
+        let running = tokio::spawn({
+            let (runtime, cache) = (runtime.clone(), cache.clone());
+            async move {
+                let options = Options {
+                    look_again: Some(Duration::from_secs(5)),
+                    ..Options::new("test")
+                };
+                let work = move |_| {
+                    *seen.lock().unwrap() += 1;
+                    async { panic!("on purpose") as Result<Action, OnPurpose> }
+                };
+                run(&runtime, options, &cache, work, |_, _| {}).await;
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(*calls.lock().unwrap() >= 60, "{calls:?} in five minutes");
         runtime.shutdown.cancel();
         timeout_ends(running).await;
     }

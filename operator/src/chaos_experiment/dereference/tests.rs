@@ -201,3 +201,26 @@ fn of_a_guarded_service_the_kubelet_asks_the_container_and_requests_come_where_t
         "a fault on / touches no probe"
     );
 }
+
+#[test]
+fn a_target_cools_down_also_where_who_hurt_it_is_gone_or_made_anew() {
+    let last: LastExperiment =
+        serde_json::from_value(json!({"name": "slow", "verdict": "Pass", "time": "2026-11-21T10:00:05Z"})).unwrap();
+    let experiment = |name: &str, created: &str| -> Arc<ChaosExperiment> {
+        let own = json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment",
+            "metadata": {"name": name, "uid": name, "creationTimestamp": created},
+            "spec": {"target": {"service": "inventory"}, "latency": {"delay": "1s"}},
+        });
+        Arc::new(serde_json::from_value(own).unwrap())
+    };
+    for (name, created, gone) in [
+        ("slow", "2026-11-21T09:00:00Z", false),
+        ("slow", "2026-11-21T10:00:06Z", true),
+        ("other", "2026-11-21T09:00:00Z", true),
+    ] {
+        let found = last_run_of_one_gone(&last, &[experiment(name, created)]);
+        assert_eq!(found, gone.then_some(last.time), "{name} of {created}");
+    }
+    assert_eq!(last_run_of_one_gone(&last, &[]), Some(last.time));
+}

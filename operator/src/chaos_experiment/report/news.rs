@@ -75,7 +75,9 @@ pub fn news(
     }) {
         let why = after.history.first().map(|past| past.reason.as_str());
         let note = if why == Some(Reason::ExcludedWindow.as_str()) {
-            format!("the scheduled time {tick} was skipped, because it lies in one of spec.excludedWindows")
+            format!(
+                "the scheduled time {tick} was skipped, because it or the time to begin lies in one of spec.excludedWindows"
+            )
         } else {
             format!("the scheduled time {tick} was skipped, because run {run} is under way")
         };

@@ -67,7 +67,7 @@ pub enum Reason {
     DisruptionBudget,
     /// The scheduled time was missed by more than spec.startingDeadlineSeconds.
     MissedSchedule,
-    /// The scheduled time lies in one of spec.excludedWindows; in status.history only.
+    /// The scheduled time, or the time at which its run could have begun, lies in one of spec.excludedWindows.
     ExcludedWindow,
     /// The scheduled time came while another run of the experiment was under way; in status.history only.
     RunUnderWay,
@@ -344,7 +344,7 @@ impl Reason {
                 "ExcludedWindow",
                 Verdict::Skipped,
                 Skipped,
-                "The scheduled time lies in one of spec.excludedWindows; in status.history only.",
+                "The scheduled time, or the time at which its run could have begun, lies in one of spec.excludedWindows.",
             ),
             Self::RunUnderWay => (
                 "RunUnderWay",

@@ -51,7 +51,8 @@ fn a_window_is_read_in_the_zone_and_may_go_on_past_midnight() {
         ("2026-12-02T09:00:00Z", false),
         ("2026-12-02T11:29:00Z", true),
     ] {
-        assert_eq!(schedule.excludes(time.parse().unwrap()), expected, "{time}");
+        let time = time.parse().unwrap();
+        assert_eq!(schedule.excludes(time, time), expected, "{time}");
     }
     let nonsense = [ExcludedWindow {
         from: "25:00".into(),

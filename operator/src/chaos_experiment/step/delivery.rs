@@ -34,7 +34,8 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
         Lock::Ours(entry) => entry,
         Lock::Other(other) if untouched => return situation.give_up(&busy(&other)),
         Lock::Free | Lock::Unreadable if untouched => {
-            if let Err(ending) = gates::at_fire(plan, limits, &situation.attempt(), observed, &status.targets) {
+            let allowed = gates::at_fire(plan, limits, &situation.attempt(), observed, &status.targets);
+            if let Some(ending) = allowed.err().or_else(|| situation.excluded()) {
                 return situation.give_up(&ending);
             }
             return if in_time(situation) {
@@ -250,7 +251,8 @@ pub(super) fn judge(situation: &Situation<'_>, ended_at: Option<DateTime<Utc>>) 
     }
     let window = Window {
         from,
-        until: ended_at,
+        // A process that was ended is missed until the one after it is ready, which is judged then.
+        until: ended_at.filter(|_| !plan.fault.kind.ends_the_process),
         now: observed.now,
     };
     let during = samples::during(&plan.probes, samples, window);

@@ -28,7 +28,8 @@ pub(super) fn decide(situation: &Situation<'_>) -> Action {
         if let Lock::Other(other) = lock {
             return situation.give_up(&busy(&other));
         }
-        if let Err(ending) = gates::at_fire(plan, limits, &situation.attempt(), observed, &status.targets) {
+        let allowed = gates::at_fire(plan, limits, &situation.attempt(), observed, &status.targets);
+        if let Some(ending) = allowed.err().or_else(|| situation.excluded()) {
             return situation.give_up(&ending);
         }
         match lock {

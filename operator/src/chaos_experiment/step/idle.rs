@@ -30,6 +30,8 @@ pub enum Idle {
 
 /// The longest identity that is kept as the user wrote it.
 const RUN_LIMIT: usize = 128;
+/// The longest value of the annotation that status holds, in characters.
+const REQUEST_LIMIT: usize = 256;
 
 /// What an experiment needs now.
 pub fn idle(
@@ -74,7 +76,7 @@ pub fn idle(
         return Idle::Write(Box::new(begin(&Start {
             run: identity(&requested),
             tick: None,
-            requested: Some(kept(requested)),
+            requested: Some(kept(&requested)),
             skipped: due.map(|tick| tick.at),
             next: schedule.and_then(|schedule| planned.and(schedule.after(now))),
         })));
@@ -103,7 +105,7 @@ pub fn idle(
     if status.last_scheduled_at.is_some_and(|last| last >= tick.at) {
         return rest(status, editor.idle(status, Some(kind), next), next);
     }
-    if schedule.excludes(tick.at) {
+    if schedule.excludes(tick.at, now) {
         let skipped = editor.skip_tick(status, tick.at, Reason::ExcludedWindow, next);
         return Idle::Write(Box::new(skipped));
     }
@@ -128,7 +130,7 @@ fn refused(
     let start = run.map(|run| Start {
         run,
         tick: None,
-        requested: requested.clone().map(kept),
+        requested: requested.as_deref().map(kept),
         skipped: None,
         next: None,
     });
@@ -137,7 +139,7 @@ fn refused(
         return Idle::Write(Box::new(editor.begin(status, kind, &start)));
     }
     let mut next = editor.invalid(status, error);
-    next.last_requested_run = requested.map(kept).or(next.last_requested_run);
+    next.last_requested_run = requested.as_deref().map(kept).or(next.last_requested_run);
     rest(status, next, None)
 }
 
@@ -187,13 +189,32 @@ fn plan_next(schedule: &Schedule, status: &ChaosExperimentStatus, now: DateTime<
 /// The annotation's value, if it asks for a run that has not been handled.
 fn requested(experiment: &ChaosExperiment, status: &ChaosExperimentStatus) -> Option<String> {
     let value = experiment.annotations().get(RUN_ANNOTATION)?;
-    let handled = status.last_requested_run.as_ref() == Some(&kept(value.clone()));
-    (!value.is_empty() && !handled).then(|| value.clone())
+    (!value.is_empty() && !is_handled(value, status)).then(|| value.clone())
 }
 
-/// As much of the annotation's value as status keeps.
-fn kept(value: String) -> String {
-    value.chars().take(256).collect()
+/// Whether the run that this value of the annotation asks for has begun or was refused.
+pub fn is_handled(value: &str, status: &ChaosExperimentStatus) -> bool {
+    let last = status.last_requested_run.as_deref();
+    // Earlier versions kept the beginning of a long value: whether it was this one, the runs tell.
+    let ran = || {
+        let own = identity(value);
+        status.run.as_ref() == Some(&own) || status.history.iter().any(|past| past.run == own)
+    };
+    last == Some(kept(value).as_str()) || (last == Some(beginning(value).as_str()) && ran())
+}
+
+/// What status keeps of the annotation's value: all of it, or what tells it from every other.
+fn kept(value: &str) -> String {
+    let beginning = beginning(value);
+    if beginning.len() == value.len() {
+        beginning
+    } else {
+        identity(value)
+    }
+}
+
+fn beginning(value: &str) -> String {
+    value.chars().take(REQUEST_LIMIT).collect()
 }
 
 /// The run's identity from what the user wrote: as written if a document can hold it, else its hash.

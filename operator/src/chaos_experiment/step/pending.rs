@@ -43,7 +43,7 @@ pub(super) fn decide(situation: &Situation<'_>, invalid: Option<&Violation>) -> 
     if let Some(stop) = situation.stop() {
         return situation.finish(status, &stop.not_begun(), None);
     }
-    if let Some(ending) = too_late(situation) {
+    if let Some(ending) = too_late(situation).or_else(|| situation.excluded()) {
         return situation.finish(status, &ending, None);
     }
     let follows = experiment.spec.after.as_ref().zip(observed.preceding.as_ref());

@@ -142,7 +142,20 @@ impl Situation<'_> {
         let schedule = schedule(&self.experiment.spec).ok().flatten()?;
         schedule
             .due(planned, self.now())
-            .filter(|tick| !schedule.excludes(tick.at))
+            .filter(|tick| !schedule.excludes(tick.at, self.now()))
+    }
+
+    /// Why nobody may be hurt at this hour, whenever the run was planned or began to wait.
+    pub(super) fn excluded(&self) -> Option<Ending> {
+        let scheduled = self.status.scheduled_at?;
+        let schedule = schedule(&self.experiment.spec).ok().flatten()?;
+        let message = format!(
+            "the run of {} could not begin before an hour in which spec.excludedWindows lets none start",
+            run_id(scheduled)
+        );
+        schedule
+            .excludes(scheduled, self.now())
+            .then(|| Ending::new(Reason::ExcludedWindow, message))
     }
 
     fn replaces(&self) -> bool {
@@ -215,7 +228,7 @@ impl Situation<'_> {
         }
         let schedule = schedule(&self.experiment.spec).ok().flatten()?;
         let tick = schedule.due(planned, self.now())?;
-        let reason = if schedule.excludes(tick.at) {
+        let reason = if schedule.excludes(tick.at, self.now()) {
             Reason::ExcludedWindow
         } else if self.replaces() {
             return None;

@@ -5,13 +5,14 @@
 
 use super::error::Error;
 use super::request::{Request, may_run};
+use crate::chaos_experiment::step::is_handled;
 use crate::runtime::failure;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
-use valerix_crds::ChaosExperiment;
 use valerix_crds::names::RUN_ANNOTATION;
+use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, ChaosPhase};
 
 /// Field manager of what `verify` writes.
 const FIELD_MANAGER: &str = "valerix-verify";
@@ -54,10 +55,7 @@ impl Experiment {
                 return Ok(uid);
             }
         }
-        Err(Error::Refused {
-            name: self.name.clone(),
-            why: "somebody else writes it all the time; try again".into(),
-        })
+        Err(self.too_busy())
     }
 
     /// Puts what the file says; none when somebody else was faster.
@@ -108,18 +106,36 @@ impl Experiment {
         }
     }
 
-    /// Stops the run: one that has begun recovers at once, one that has not never begins. Returns what stands then.
+    /// Stops the run of this id and no other: one that has begun recovers at once, one that has not never begins.
     ///
     /// # Errors
     /// What the API server answered.
-    pub async fn stop(&self) -> Result<ChaosExperiment, Error> {
-        let body = json!({
-            "metadata": {"annotations": {RUN_ANNOTATION: null}},
-            "spec": {"desired": "Stop"},
-        });
-        self.patch(&body)
-            .await
-            .map_err(|source| Error::api("stop", &self.name, &source))
+    pub async fn stop(&self, run: &str) -> Result<Stop, Error> {
+        let failed = |source| Error::api("stop", &self.name, &source);
+        for _ in 0..TRIES {
+            let found = self.api().get(&self.name).await.map_err(failed)?;
+            let (stop, change) = to_stop(&found, run);
+            let Some(mut body) = change else { return Ok(stop) };
+            body["metadata"]["uid"] = json!(found.uid());
+            // Whoever takes the run up meanwhile rests on the same version, and one of the two writes is refused. One that is
+            // under way changes all the time.
+            if stop == Stop::NotBegun {
+                body["metadata"]["resourceVersion"] = json!(found.resource_version());
+            }
+            match self.patch(&body).await {
+                Ok(_) => return Ok(stop),
+                Err(error) if failure::is_status(&error, 409) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(self.too_busy())
+    }
+
+    fn too_busy(&self) -> Error {
+        Error::Refused {
+            name: self.name.clone(),
+            why: "somebody else writes it all the time; try again".into(),
+        }
     }
 
     async fn patch(&self, body: &Value) -> Result<ChaosExperiment, kube::Error> {
@@ -129,6 +145,43 @@ impl Experiment {
         };
         self.api().patch(&self.name, &parameters, &Patch::Merge(body)).await
     }
+}
+
+/// What became of a run that was to be stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is under way and was told to stop.
+    Told,
+    /// It had not begun, and nobody asks for it any more.
+    NotBegun,
+    /// There was nothing to stop any more.
+    Over,
+}
+
+/// How the run of this id is stopped, as the experiment stands, and what has to be changed for it. Another run that is
+/// under way, and a schedule, go on.
+fn to_stop(experiment: &ChaosExperiment, run: &str) -> (Stop, Option<Value>) {
+    let empty = ChaosExperimentStatus::default();
+    let status = experiment.status.as_ref().unwrap_or(&empty);
+    let asked = experiment.annotations().get(RUN_ANNOTATION).map(String::as_str) == Some(run);
+    let mut change = json!({"metadata": {}});
+    if asked {
+        change["metadata"]["annotations"] = json!({RUN_ANNOTATION: null});
+    }
+    let is_ours = status.run.as_deref() == Some(run);
+    if is_ours && !status.phase.is_some_and(ChaosPhase::is_terminal) {
+        change["spec"]["desired"] = json!("Stop");
+        return (Stop::Told, Some(change));
+    }
+    if is_ours || is_handled(run, status) {
+        return (Stop::Over, None);
+    }
+    // Without its annotation an experiment that never ran would begin by itself.
+    if status.run.is_none() && experiment.spec.schedule.is_none() {
+        change["spec"]["desired"] = json!("Stop");
+        return (Stop::NotBegun, Some(change));
+    }
+    (Stop::NotBegun, asked.then_some(change))
 }
 
 /// The object to write: the file's spec, labels and annotations over what is there, and the run's annotation.
@@ -157,6 +210,70 @@ fn merged(found: Option<&DynamicObject>, name: &str, object: &Value, run: &str) 
 mod tests {
     use super::*;
     use kube::Resource;
+
+    #[test]
+    fn only_the_run_that_was_asked_for_is_stopped() {
+        let take_back = json!({"metadata": {"annotations": {RUN_ANNOTATION: null}}});
+        let mut never = take_back.clone();
+        never["spec"] = json!({"desired": "Stop"});
+        let schedule = json!({"schedule": "0 10 * * *"});
+        let asked = Some("ours");
+        for (annotation, spec, status, expected, change) in [
+            (asked, json!({}), json!({}), Stop::NotBegun, Some(&never)),
+            (asked, schedule.clone(), json!({}), Stop::NotBegun, Some(&take_back)),
+            (
+                asked,
+                json!({}),
+                json!({"run": "other", "phase": "Running"}),
+                Stop::NotBegun,
+                Some(&take_back),
+            ),
+            (
+                Some("other"),
+                json!({}),
+                json!({"run": "other", "phase": "Running"}),
+                Stop::NotBegun,
+                None,
+            ),
+            (
+                asked,
+                schedule,
+                json!({"run": "ours", "phase": "Recovering"}),
+                Stop::Told,
+                Some(&never),
+            ),
+            (
+                asked,
+                json!({}),
+                json!({"run": "ours", "phase": "Completed"}),
+                Stop::Over,
+                None,
+            ),
+            (
+                asked,
+                json!({}),
+                json!({"run": "other", "lastRequestedRun": "ours"}),
+                Stop::Over,
+                None,
+            ),
+        ] {
+            let mut experiment: ChaosExperiment = serde_json::from_value(json!({
+                "apiVersion": ChaosExperiment::api_version(&()), "kind": ChaosExperiment::kind(&()),
+                "metadata": {"name": "slow"}, "spec": {"target": {"service": "inventory"}, "podKill": {}}, "status": status,
+            }))
+            .unwrap();
+            experiment.spec.schedule = spec["schedule"].as_str().map(str::to_owned);
+            experiment
+                .annotations_mut()
+                .extend(annotation.map(|run| (RUN_ANNOTATION.to_owned(), run.to_owned())));
+            let found = to_stop(&experiment, "ours");
+            assert_eq!(
+                (found.0, found.1.as_ref()),
+                (expected, change),
+                "{annotation:?} {spec} {status}"
+            );
+        }
+    }
 
     #[test]
     fn what_left_the_file_leaves_the_cluster_and_what_others_wrote_stays() {

@@ -15,10 +15,12 @@ mod timeline;
 
 pub use outcome::NO_VERDICT;
 
-use crate::runtime::failure;
+use super::report::reason::Reason;
+use super::step::is_handled;
+use crate::runtime::{conditions::find_condition, failure};
 use crate::settings::VerifySettings;
 use chrono::Utc;
-use cluster::Experiment;
+use cluster::{Experiment, Stop};
 use error::Error;
 use futures::{Stream, StreamExt};
 use kube::config::KubeConfigOptions;
@@ -33,7 +35,8 @@ use std::time::Duration;
 use timeline::{Moment, news, verdict};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
-use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, ChaosPhase, PastRun};
+use valerix_crds::names::condition::COMPLETED;
+use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, ChaosPhase, ChaosSummary, PastRun};
 
 /// How long nobody may take the run up before it is said.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -276,8 +279,13 @@ impl Following<'_> {
         let status = if status.run.as_deref() == Some(self.outcome.run.as_str()) {
             status
         } else if let Some(past) = status.history.iter().find(|past| past.run == self.outcome.run) {
-            // The next run has begun already: of this one stands what the history kept.
-            from_history(past)
+            // The next run has begun already: of this one stands what was seen and what the history kept.
+            from_history(past, self.outcome.status.clone().unwrap_or_default())
+        } else if is_handled(&self.outcome.run, &status) {
+            return Err(Error::Refused {
+                name: self.outcome.name.clone(),
+                why: refusal(&status),
+            });
         } else {
             return Ok(false);
         };
@@ -298,18 +306,17 @@ impl Following<'_> {
     where
         S: Stream<Item = watcher::Result<Option<ChaosExperiment>>>,
     {
-        let stands = match tokio::time::timeout(ANSWERING, self.experiment.stop()).await {
-            Ok(Ok(stands)) => stands,
+        let run = self.outcome.run.clone();
+        match tokio::time::timeout(ANSWERING, self.experiment.stop(&run)).await {
+            Ok(Ok(Stop::Told)) => {}
+            Ok(Ok(Stop::NotBegun)) => return "the run had not begun and will not".into(),
+            Ok(Ok(Stop::Over)) => return "the run was over by then; see status.history".into(),
             Ok(Err(error)) => return format!("the run goes on, because stopping it went wrong: {error}"),
             Err(_) => return "the run may go on: the API server did not answer when it was to be stopped".into(),
-        };
+        }
         self.say(
             "asked for the run to be stopped (spec.desired: Stop); interrupt again to leave it to the operator".into(),
         );
-        if stands.status.and_then(|status| status.run).as_deref() != Some(self.outcome.run.as_str()) {
-            // Whoever took it up since would rest on an older version, and that write is refused.
-            return "the run had not begun and will not".into();
-        }
         let deadline = Instant::now() + STOPPING;
         let left = "the run was told to stop (spec.desired: Stop); its fault ends by its own clock, and `kubectl get chaos` shows when";
         loop {
@@ -340,17 +347,41 @@ impl Following<'_> {
     }
 }
 
-/// What is left of a run when the next one has begun.
-fn from_history(past: &PastRun) -> ChaosExperimentStatus {
+/// Why a run that was asked for was not begun, as the operator says beside what ran last.
+fn refusal(status: &ChaosExperimentStatus) -> String {
+    let completed = find_condition(&status.conditions, COMPLETED);
+    let said = completed.filter(|condition| Reason::parse(&condition.reason) == Some(Reason::InvalidSpec));
+    said.map_or_else(
+        || "it was asked for and did not begin, and nothing is remembered of it; ask again".to_owned(),
+        |condition| condition.message.clone(),
+    )
+}
+
+/// What is known of a run when the next one has begun; `seen` is what was seen of it until then.
+fn from_history(past: &PastRun, seen: ChaosExperimentStatus) -> ChaosExperimentStatus {
+    let hurt = past.targets.iter().filter(|target| target.active_at.is_some()).count();
+    let known = ChaosSummary {
+        kind: past.kind.clone(),
+        injected: format!("{hurt}/{}", past.targets.len()),
+        next: String::new(),
+    };
     ChaosExperimentStatus {
         run: Some(past.run.clone()),
         phase: Some(ChaosPhase::Completed),
         verdict: Some(past.verdict),
         reason: Some(past.reason.clone()),
-        message: Some("the next run has begun; see status.history".into()),
+        message: past.message.clone(),
+        intent_at: past.began_at,
         completed_at: Some(past.at),
         time_to_recover: past.recovery.clone(),
-        ..ChaosExperimentStatus::default()
+        // Of many targets the history keeps the first.
+        targets: if seen.targets.len() > past.targets.len() {
+            seen.targets
+        } else {
+            past.targets.clone()
+        },
+        summary: seen.summary.or(Some(known)),
+        ..seen
     }
 }
 

@@ -228,6 +228,82 @@ async fn without_an_operator_the_time_is_up_and_the_run_never_begins() {
     );
 }
 
+/// A run of somebody else is under way: it goes on, and only what was asked for here is taken back.
+#[tokio::test]
+async fn a_time_that_is_up_leaves_the_run_of_another_alone() {
+    let shop = Shop::open();
+    let _operator = shop.operator();
+    shop.experiment(latency("60s"));
+    shop.until(|status| !status["injectedAt"].is_null()).await;
+    let (outcome, told) = Verification::of(&shop, by_name("test"), Duration::from_secs(1))
+        .end()
+        .await;
+    assert_eq!(outcome.exit_code(), 2, "{told}");
+    let error = outcome.error.unwrap();
+    assert!(error.contains("the run had not begun and will not"), "{error}");
+    let left = shop.api.get(EXPERIMENT).unwrap();
+    assert_ne!(left["spec"]["desired"], json!("Stop"), "{left:#}");
+    assert_eq!(left["metadata"]["annotations"][RUN_ANNOTATION], Value::Null, "{left:#}");
+    assert_eq!(
+        (&left["status"]["phase"], shop.entries()),
+        (&json!("Running"), 1),
+        "{left:#}"
+    );
+}
+
+#[tokio::test]
+async fn a_schedule_that_nobody_can_read_is_said_at_once() {
+    let shop = Shop::open();
+    let _operator = shop.operator();
+    let mut spec = judged();
+    (spec["schedule"], spec["timeZone"]) = (json!("0 10 * * *"), json!("Europe/Atlantis"));
+    // The second time the experiment stands there already.
+    for _ in 0..2 {
+        let (outcome, told) = Verification::of(&shop, file(spec.clone()), MINUTE).end().await;
+        assert_eq!(outcome.exit_code(), 2, "{told}");
+        let error = outcome.error.unwrap();
+        assert!(error.contains("spec.timeZone: is `Europe/Atlantis`"), "{error}");
+    }
+}
+
+#[test]
+fn a_report_of_a_run_that_another_followed_names_its_victims() {
+    let target = json!({"pod": "inventory-0", "uid": "u", "state": "Recovered", "activeAt": "2026-11-21T10:00:01Z"});
+    let past: PastRun = serde_json::from_value(json!({
+        "run": "ours", "type": "Latency", "at": "2026-11-21T10:00:09Z", "verdict": "Fail", "reason": "SteadyStateDeviated",
+        "message": "the steady state broke", "beganAt": "2026-11-21T10:00:00Z", "targets": [target],
+    }))
+    .unwrap();
+    let mut outcome = Outcome::new("shop".into(), "test".into());
+    outcome.status = Some(from_history(&past, ChaosExperimentStatus::default()));
+    let report = outcome.json();
+    assert_eq!(
+        (&report["targets"][0]["pod"], &report["message"], &report["type"]),
+        (
+            &json!("inventory-0"),
+            &json!("the steady state broke"),
+            &json!("Latency")
+        )
+    );
+    assert_eq!(report["intentAt"], json!("2026-11-21T10:00:00Z"));
+    assert!(
+        outcome.summary().contains("Latency injected 1/1"),
+        "{}",
+        outcome.summary()
+    );
+    // What was seen while it ran is not forgotten for it.
+    let seen = ChaosExperimentStatus {
+        seed: Some("seed".into()),
+        targets: vec![past.targets[0].clone(); 12],
+        ..ChaosExperimentStatus::default()
+    };
+    let both = from_history(&past, seen);
+    assert_eq!(
+        (both.seed.as_deref(), both.targets.len(), both.verdict),
+        (Some("seed"), 12, Some(Verdict::Fail))
+    );
+}
+
 #[tokio::test]
 async fn a_deleted_experiment_is_no_verdict() {
     let shop = Shop::open();

@@ -32,12 +32,14 @@ pub fn news(before: &ChaosExperimentStatus, after: &ChaosExperimentStatus, now: 
     }
     if before.intent_at.is_none() && after.intent_at.is_some() {
         let pods: Vec<_> = after.targets.iter().map(|target| target.pod.as_str()).collect();
-        let (kind, ready) = (kind(after), after.ready_before.unwrap_or_default());
+        let of = after.ready_before.map(|ready| format!(" of {ready} ready"));
         tell(
             after.intent_at,
             format!(
-                "Running: {kind} for {} of {ready} ready pods: {}",
+                "Running: {} for {}{} pods: {}",
+                kind(after),
                 pods.len(),
+                of.unwrap_or_default(),
                 pods.join(", ")
             ),
         );

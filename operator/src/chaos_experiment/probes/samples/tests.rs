@@ -100,7 +100,10 @@ fn a_process_that_took_over_late_leaves_a_gap() {
     assert_eq!(judge(resumed(18), None), During::Within);
     assert!(matches!(judge(resumed(12), None), During::Gap(_)));
     assert!(matches!(judge(story(20, "+"), None), During::Gap(_)));
-    assert_eq!(judge(story(20, "+"), Some(12)), During::Within, "the fault was short");
+    assert!(
+        matches!(judge(story(20, "+"), Some(12)), During::Gap(_)),
+        "the fault was short, and nobody saw anything of it"
+    );
 }
 
 #[test]
@@ -257,6 +260,68 @@ fn a_probe_of_the_fault_judges_while_it_is_on_and_never_else() {
         now: at(12),
     };
     assert_eq!(during(&plans, &[own], window), During::Within);
+}
+
+/// However few the questions were that a fault left time for, and however high the threshold is.
+#[test]
+fn a_fault_of_which_nothing_good_was_seen_passes_nobody() {
+    let lasts = probe_plan("checkout");
+    let mut once = probe_plan("checkout");
+    once.fault_lasts = false;
+    let broken = During::Broken("probe checkout: status 503".into());
+    let judge = |plan: &ProbePlan, text: &str, until: Option<i64>| {
+        let own = story(10, text);
+        let window = window(10, until, &own);
+        during(std::slice::from_ref(plan), &[own], window)
+    };
+    for (text, expected) in [
+        ("--", broken.clone()),
+        ("-", broken.clone()),
+        ("-?", broken.clone()),
+        ("??", During::NotAsked("probe checkout: no address".into())),
+        ("-+", During::Within),
+        ("+", During::Within),
+    ] {
+        assert_eq!(judge(&lasts, text, Some(12)), expected, "{text:?}");
+        assert_eq!(judge(&lasts, text, None), During::Within, "{text:?}: it goes on");
+        assert_eq!(judge(&once, text, Some(12)), During::Within, "{text:?}: tolerated");
+    }
+    assert!(matches!(judge(&lasts, "  +", Some(11)), During::Gap(why) if why.contains("was not asked")));
+    assert_eq!(judge(&once, "  +", Some(11)), During::Within);
+
+    // The last answer may still be a good one.
+    let mut own = story(10, "-");
+    let seen = window(10, Some(12), &own);
+    own.asking_since = Some(at(11));
+    assert_eq!(during(&[lasts.clone()], &[own.clone()], seen), During::Within);
+    own.asking_since = Some(at(13));
+    assert_eq!(during(&[lasts.clone()], &[own.clone()], seen), broken);
+
+    // What the process before this one saw was bad too, or some of it good: nobody knows.
+    own.recorded.last_at = Some(at(10));
+    (own.recorded.passed, own.recorded.failed, own.recorded.first_failure_at) = (4, 1, Some(at(10)));
+    assert!(
+        matches!(during(&[lasts.clone()], &[own.clone()], seen), During::Gap(why) if why.contains("changed hands"))
+    );
+    own.recorded.failed = 0;
+    assert_eq!(during(&[lasts], &[own], seen), During::Within, "it was good");
+}
+
+#[test]
+fn a_percentile_of_no_answer_is_none() {
+    for (fault_lasts, expected) in [(true, "status 503"), (false, "whose time could be judged")] {
+        let mut plan = probe_plan("checkout");
+        (plan.percentile, plan.failure_threshold) = (Some((95, Duration::from_millis(300))), 100);
+        plan.fault_lasts = fault_lasts;
+        let own = story(10, "------");
+        let window = window(10, Some(15), &own);
+        let text = match during(&[plan], &[own], window) {
+            During::Broken(text) if fault_lasts => text,
+            During::Gap(text) if !fault_lasts => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(text.contains(expected), "{text}");
+    }
 }
 
 #[test]

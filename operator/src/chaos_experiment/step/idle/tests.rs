@@ -78,6 +78,30 @@ fn the_annotation_asks_for_one_more_run_per_value() {
     );
 }
 
+/// Status holds 256 characters of it, and two values may have those in common.
+#[test]
+fn two_long_values_are_two_runs() {
+    let mut experiment = one(json!({}));
+    settle(&mut experiment, at(0));
+    end(&mut experiment);
+    let long = |end: &str| format!("{}{end}", "ä".repeat(256));
+    let mut ask = |value: String, runs: usize| {
+        experiment.annotations_mut().insert(RUN_ANNOTATION.into(), value);
+        assert_eq!(settle(&mut experiment, at(10)).0.len(), runs);
+        end(&mut experiment);
+        experiment.status.clone().unwrap()
+    };
+    ask(long("one"), 1);
+    ask(long("one"), 0);
+    let mut status = ask(long("two"), 1);
+    assert!(status.last_requested_run.as_ref().unwrap().chars().count() <= 256);
+    // Earlier versions kept the beginning: what has run does not run again for it, and what has not does.
+    status.last_requested_run = Some(long(""));
+    for (value, handled) in [("two", true), ("one", false)] {
+        assert_eq!(is_handled(&long(value), &status), handled, "{value}");
+    }
+}
+
 #[test]
 fn an_annotation_from_the_start_is_one_run_not_two() {
     let mut experiment = one(json!({}));
@@ -148,6 +172,24 @@ fn a_time_in_an_excluded_window_is_skipped_with_a_trace_and_another_run_is_untou
         1,
         "what was skipped is not forgotten when a run begins"
     );
+}
+
+/// The operator was away when the time came, and is back in an hour in which nothing may start.
+#[test]
+fn a_time_before_an_excluded_window_starts_nothing_within_it() {
+    let mut experiment = one(json!({
+        "schedule": "59 9 * * *", "excludedWindows": [{"from": "10:00", "to": "17:00"}],
+    }));
+    settle(&mut experiment, at(5));
+    let tick = 36_000 - 60 - 100;
+    for (late, run) in [(120, None), (59, Some("1970-01-01T09:59:00Z"))] {
+        let mut experiment = experiment.clone();
+        settle(&mut experiment, at(tick + late));
+        let status = experiment.status.as_ref().unwrap();
+        assert_eq!(status.run.as_deref(), run, "{late}s late");
+        let reasons: Vec<_> = status.history.iter().map(|past| past.reason.as_str()).collect();
+        assert_eq!(reasons, if run.is_none() { vec!["ExcludedWindow"] } else { vec![] });
+    }
 }
 
 #[test]

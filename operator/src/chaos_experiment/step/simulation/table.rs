@@ -242,3 +242,23 @@ fn a_deviation_is_one_also_where_the_fault_goes_on() {
         }
     }
 }
+
+/// The fault leaves time for fewer questions than the threshold wants, and each of them fails.
+#[test]
+fn a_fault_that_is_shorter_than_its_threshold_can_fail() {
+    for spec in specs("2s")
+        .into_iter()
+        .filter(|spec| spec.get("crash").is_none() && spec.get("podKill").is_none())
+    {
+        let mut cluster = Cluster::new(spec.clone());
+        cluster.answer = unless_hurt;
+        cluster.run(600, &mut fine);
+        let status = cluster.status();
+        assert!(status.probes[0].failed < 3, "{spec}: {status:#?}");
+        assert_eq!(
+            (status.verdict, status.reason.as_deref()),
+            (Some(Verdict::Fail), Some("SteadyStateDeviated")),
+            "{spec}: {status:#?}"
+        );
+    }
+}

@@ -257,6 +257,44 @@ fn a_run_that_cannot_begin_in_time_does_not_begin_at_all() {
     );
 }
 
+/// It waits into an hour in which nothing may start, before its intent or between the intent and the fault.
+#[test]
+fn a_run_that_waits_into_an_excluded_window_hurts_nobody() {
+    for fault in [pod_kill(), latency()] {
+        for waits in [true, false] {
+            let mut spec = fault.clone();
+            spec["schedule"] = json!("59 23 31 12 *");
+            spec["excludedWindows"] = json!([{"from": "00:00", "to": "17:00"}]);
+            let mut cluster = Cluster::new(spec);
+            cluster.look(&mut fine);
+            let tick = cluster.status().next_run_at.unwrap();
+            cluster.now = tick + TimeDelta::seconds(50);
+            if waits {
+                for pod in &mut cluster.pods {
+                    pod.view.created_at = cluster.now;
+                }
+            } else {
+                until(&mut cluster, |status| status.intent_at.is_some());
+                cluster.restart(TimeDelta::seconds(15));
+            }
+            let cluster = over(cluster);
+            let context = format!("{fault}, waits: {waits}: {:#?}", cluster.status());
+            assert_eq!(
+                reason(&cluster),
+                (Some(Verdict::Skipped), "ExcludedWindow"),
+                "{context}"
+            );
+            assert_eq!(
+                (cluster.attempts, cluster.status().fault_ended_at),
+                (0, None),
+                "{context}"
+            );
+            assert!(cluster.pods.iter().all(|pod| pod.faults.is_empty()), "{context}");
+            assert_eq!(cluster.status().history[0].reason, "ExcludedWindow", "{context}");
+        }
+    }
+}
+
 #[test]
 fn a_tick_that_comes_during_a_run_is_skipped_and_the_next_is_planned() {
     let mut spec = latency();
