@@ -125,9 +125,13 @@ pub fn drop_job_name(restore: &str) -> String {
     format!("{restore}-drop")
 }
 
-/// Name under which a database is restored before it gets its own: `<name>_restore_<yyyymmdd>`, cut to what the server takes.
-pub fn staged_name(target: &str, slot: &str) -> String {
-    with_ending(target, &format!("_restore_{}", slot.replace('-', "")))
+/// Name under which a database is restored before it gets its own: `<name>_restore_<yyyymmdd>_<end of the Restore's UID>`,
+/// cut to what the server takes. Two Restores of one day into one name must not take each other's for their own.
+pub fn staged_name(target: &str, slot: &str, restore_uid: &str) -> String {
+    let mut mark: Vec<_> = restore_uid.chars().rev().take(8).collect();
+    mark.reverse();
+    let mark: String = mark.into_iter().collect();
+    with_ending(target, &format!("_restore_{}_{mark}", slot.replace('-', "")))
 }
 
 /// Name of the database that was replaced: `<name>_before_<yyyymmdd>`, cut to what the server takes.
@@ -155,10 +159,14 @@ mod tests {
 
     #[test]
     fn names_on_the_server_tell_what_they_are_and_fit() {
-        assert_eq!(staged_name("orders", "2026-08-21"), "orders_restore_20260821");
+        let uid = "0b7ba2cd-5d3a-4f4e-9d6c-2f1c8a41e507";
+        assert_eq!(
+            staged_name("orders", "2026-08-21", uid),
+            "orders_restore_20260821_8a41e507"
+        );
         assert_eq!(previous_name("orders", "2026-08-21"), "orders_before_20260821");
-        let long = staged_name(&"ä".repeat(31), "2026-08-21");
-        assert_eq!(long, format!("{}_restore_20260821", "ä".repeat(23)));
+        let long = staged_name(&"ä".repeat(31), "2026-08-21", uid);
+        assert_eq!(long, format!("{}_restore_20260821_8a41e507", "ä".repeat(18)));
         assert!(long.len() <= MAX_NAME_BYTES);
     }
 }

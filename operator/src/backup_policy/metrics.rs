@@ -4,9 +4,10 @@
 use super::status::last_trial;
 use crate::runtime::metrics::Metrics;
 use chrono::{DateTime, Utc};
+use kube::ResourceExt;
 use prometheus::{IntGaugeVec, Opts};
 use std::sync::Arc;
-use valerix_crds::{Backup, BackupPhase, BackupPolicyStatus};
+use valerix_crds::{Backup, BackupPhase, BackupPolicy, BackupPolicyStatus, TrialRestore};
 
 const LABELS: [&str; 2] = ["namespace", "policy"];
 /// Names and texts of the gauges, in the order of [`values`].
@@ -29,7 +30,7 @@ const GAUGES: [(&str, &str); 6] = [
     ),
     (
         "valerix_backup_verified_timestamp_seconds",
-        "When the newest archive of a BackupPolicy was stored that a trial restore has verified, in seconds since the epoch.",
+        "When the newest archive of a BackupPolicy was stored that a trial restore has verified, in seconds since the epoch; before the first, when the policy was made, if verification.restore is on.",
     ),
     (
         "valerix_backup_restore_seconds",
@@ -62,17 +63,20 @@ impl BackupMetrics {
     /// Tells of one policy that was made at `created`, with its records, oldest first. What is not known is not told.
     pub fn set(
         &self,
-        (namespace, policy): (&str, &str),
+        policy: &BackupPolicy,
         created: DateTime<Utc>,
         status: &BackupPolicyStatus,
         records: &[Arc<Backup>],
     ) {
-        for (gauge, value) in self.gauges.iter().zip(values(created, status, records)) {
+        let verification = policy.spec.verification.as_ref();
+        let is_tried = verification.is_some_and(|verification| verification.restore != TrialRestore::Off);
+        let labels = [policy.namespace().unwrap_or_default(), policy.name_any()];
+        for (gauge, value) in self.gauges.iter().zip(values(created, is_tried, status, records)) {
             let Some(gauge) = gauge else { continue };
             match value {
-                Some(value) => gauge.with_label_values(&[namespace, policy]).set(value),
+                Some(value) => gauge.with_label_values(&labels).set(value),
                 // Not there means that it was never told.
-                None => drop(gauge.remove_label_values(&[namespace, policy])),
+                None => drop(gauge.remove_label_values(&labels)),
             }
         }
     }
@@ -85,7 +89,12 @@ impl BackupMetrics {
     }
 }
 
-fn values(created: DateTime<Utc>, status: &BackupPolicyStatus, records: &[Arc<Backup>]) -> [Option<i64>; 6] {
+fn values(
+    created: DateTime<Utc>,
+    is_tried: bool,
+    status: &BackupPolicyStatus,
+    records: &[Arc<Backup>],
+) -> [Option<i64>; 6] {
     let stored = || {
         let newest_first = records.iter().rev().filter_map(|record| record.status.as_ref());
         newest_first.filter(|status| status.phase == BackupPhase::Completed)
@@ -100,7 +109,11 @@ fn values(created: DateTime<Utc>, status: &BackupPolicyStatus, records: &[Arc<Ba
         Some(success.map(|success| success.bytes).unwrap_or_default()),
         i64::try_from(stored().count()).ok(),
         duration.filter(|seconds| *seconds >= 0),
-        verified.and_then(|status| Some(status.completed_at?.timestamp())),
+        // Trials that never found anything out must not stay unseen.
+        verified
+            .and_then(|status| status.completed_at)
+            .or(is_tried.then_some(created))
+            .map(|time| time.timestamp()),
         last_trial(records).and_then(|(_, trial)| trial.restore_seconds),
     ]
 }
@@ -126,9 +139,10 @@ mod tests {
         let created = DateTime::from_timestamp(1000, 0).unwrap();
         let none = BackupPolicyStatus::default();
         assert_eq!(
-            values(created, &none, &[]),
+            values(created, false, &none, &[]),
             [Some(1000), Some(0), Some(0), None, None, None]
         );
+        assert_eq!(values(created, true, &none, &[])[4], Some(1000));
         let stored = |started: i64, ended: i64, verified: &str, seconds: Value| {
             json!({
                 "phase": "Completed", "verified": verified,
@@ -144,9 +158,14 @@ mod tests {
                 json!({"phase": "Failed", "startedAt": "2026-08-20T00:00:00Z"}),
             ),
         ];
-        assert_eq!(
-            values(created, &none, &records)[2..],
-            [Some(2), Some(42), Some(2007), Some(4)]
-        );
+        for is_tried in [false, true] {
+            assert_eq!(
+                values(created, is_tried, &none, &records)[2..],
+                [Some(2), Some(42), Some(2007), Some(4)]
+            );
+        }
+        // An alert on its age counts from the policy while no trial has found anything out.
+        assert_eq!(values(created, true, &none, &records[1..])[4], Some(1000));
+        assert_eq!(values(created, false, &none, &records[1..])[4], None);
     }
 }

@@ -344,10 +344,10 @@ impl Controller {
         status: &BackupPolicyStatus,
         records: &[Arc<Backup>],
     ) -> Result<(), Error> {
-        let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+        let name = policy.name_any();
         let created = policy.metadata.creation_timestamp.as_ref();
         let created = created.map_or_else(self.now, clock::from_time);
-        self.metrics.set((&namespace, &name), created, status, records);
+        self.metrics.set(policy, created, status, records);
         let written = self
             .publisher
             .publish(policy, status, Precondition::SameObject)

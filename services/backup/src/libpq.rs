@@ -194,6 +194,36 @@ pub fn line(written: &[u8]) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// What psql wrote with VERBOSITY=verbose, as it would have written it without: the SQLSTATE of what came last, and the
+/// text without SQLSTATEs and without places in the server's source. A server speaks its own language, and codes are the
+/// same in all.
+pub fn without_codes(stderr: &[u8]) -> (Option<String>, String) {
+    const LENGTH: usize = 5;
+    let (mut last, mut text) = (None, String::new());
+    for line in String::from_utf8_lossy(stderr).lines() {
+        if line.starts_with("LOCATION:  ") {
+            continue;
+        }
+        let coded = line.split_once(":  ").and_then(|(severity, rest)| {
+            let (code, message) = rest.split_at_checked(LENGTH)?;
+            let is_code = code
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+            let message = message.strip_prefix(": ").filter(|_| is_code)?;
+            Some((code, format!("{severity}:  {message}")))
+        });
+        match coded {
+            Some((code, line)) => {
+                last = Some(code.to_owned());
+                text.push_str(&line);
+            }
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    (last, text)
+}
+
 /// Both ends of a long complaint: the error is at the one where a long query follows it, at the other where warnings
 /// precede it.
 pub fn shortened(complaint: &str) -> String {
@@ -248,6 +278,19 @@ mod tests {
         let long = format!("error{}query", "é".repeat(700));
         assert_eq!(shortened(&long).chars().count(), 2 * KEPT_END + 1);
         assert!(shortened(&long).starts_with("error") && shortened(&long).ends_with("query"));
+    }
+
+    #[test]
+    fn codes_are_read_in_every_language_and_not_told() {
+        let german = "WARNUNG:  01000: x\nFEHLER:  55006: auf Datenbank „x“ wird zugegriffen\nDETAIL:  Eine andere.\nLOCATION:  RenameDatabase, dbcommands.c:1\n";
+        let (code, text) = without_codes(german.as_bytes());
+        assert_eq!(code.as_deref(), Some("55006"));
+        assert_eq!(
+            text,
+            "WARNUNG:  x\nFEHLER:  auf Datenbank „x“ wird zugegriffen\nDETAIL:  Eine andere.\n"
+        );
+        let none = b"psql: error: connection to server at \"db\" failed: FATAL:  password authentication failed\n";
+        assert_eq!(without_codes(none), (None, String::from_utf8_lossy(none).into_owned()));
     }
 
     #[test]

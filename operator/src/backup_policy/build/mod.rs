@@ -207,7 +207,14 @@ mod tests {
         assert_eq!(job.metadata.name.as_deref(), Some("shop-v20260821"));
         assert_eq!(job.metadata.owner_references.as_ref().unwrap()[0].uid, "policy-uid");
         let spec = job.spec.unwrap();
+        // An eviction costs no pod of the few that it has.
+        let on = spec.pod_failure_policy.unwrap().rules[0]
+            .on_pod_conditions
+            .clone()
+            .unwrap();
+        assert_eq!(on[0].type_, "DisruptionTarget");
         let pod = spec.template.spec.unwrap();
+        assert_eq!(pod.restart_policy.as_deref(), Some("Never"));
         assert_eq!(pod.service_account_name.as_deref(), Some("shop-verify"));
         let container = &pod.containers[0];
         assert_eq!(

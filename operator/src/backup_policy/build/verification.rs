@@ -38,6 +38,8 @@ pub fn build_verification_job(plan: &Plan, slot: NaiveDate) -> Job {
             backoff_limit: Some(RETRIES),
             active_deadline_seconds: Some(plan.deadline_seconds),
             pod_replacement_policy: Some("Failed".into()),
+            // A node that is drained says nothing about the archive, which is tried once only.
+            pod_failure_policy: Some(job::failure_policy()),
             ttl_seconds_after_finished: Some(KEPT),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {

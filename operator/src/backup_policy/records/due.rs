@@ -7,24 +7,27 @@ use super::super::{
     validate::Plan,
 };
 use crate::runtime::{apply::controller_of, clock};
-use chrono::{DateTime, TimeDelta, Utc};
-use k8s_openapi::api::batch::v1::Job;
+use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use kube::ResourceExt;
 use std::sync::Arc;
 use valerix_crds::{UploadState, backup_runner};
 
+/// The most days back that a record is made for. Unit: days.
+const MOST_PASSED: u64 = 14;
 /// How long before a run is due its Job's name must be free. Until then a failed run by hand stays, to be looked at.
 const LEAD: TimeDelta = TimeDelta::minutes(2);
 
 /// The slots that must have a record: the next one; the newest that is due, while the CronJob controller may still start
 /// its run; those of Jobs that are at work, whose runners wait for it; and those of Jobs that waited for it in vain while
-/// nobody made records.
+/// nobody made records, whether these Jobs are still there or not.
 pub fn wanted(plan: &Plan, observed: &Observed, now: DateTime<Utc>) -> Vec<Slot> {
     let mut slots = Vec::new();
     if !plan.spec.suspend {
         slots.push(plan.next);
         let due = plan.schedule.latest(now);
         slots.extend(due.filter(|slot| now < plan.schedule.closes(slot.at) && may_start(observed, slot.at)));
+        slots.extend(passed(plan, observed, now));
     }
     // Who deletes the record of an earlier day does not get it back.
     let newest = observed.records.iter().map(|record| record.spec.slot.as_str()).max();
@@ -64,12 +67,43 @@ fn may_start(observed: &Observed, at: DateTime<Utc>) -> bool {
     let Some(cron_job) = &observed.cron_job else {
         return false;
     };
-    let made = cron_job.creation_timestamp().map(|made| clock::from_time(&made));
     let last = cron_job
         .status
         .as_ref()
         .and_then(|status| status.last_schedule_time.as_ref());
-    made.is_some_and(|made| made < at) && last.is_none_or(|last| clock::from_time(last) < at)
+    is_older(cron_job, at) && last.is_none_or(|last| clock::from_time(last) < at)
+}
+
+fn is_older(cron_job: &CronJob, at: DateTime<Utc>) -> bool {
+    let made = cron_job.creation_timestamp().map(|made| clock::from_time(&made));
+    made.is_some_and(|made| made < at)
+}
+
+/// The days since the newest record whose runs can start no more and of which no Job is left: nobody was there to say so.
+/// None where the CronJob is still suspended, as the operator leaves it when it is there and no run is meant to be.
+fn passed(plan: &Plan, observed: &Observed, now: DateTime<Utc>) -> Vec<Slot> {
+    let newest: Option<NaiveDate> = observed
+        .records
+        .iter()
+        .filter_map(|record| record.spec.slot.parse().ok())
+        .max();
+    let (Some(newest), Some(cron_job), Some(latest)) = (newest, &observed.cron_job, plan.schedule.latest(now)) else {
+        return Vec::new();
+    };
+    if cron_job.spec.as_ref().is_none_or(|spec| spec.suspend == Some(true)) {
+        return Vec::new();
+    }
+    let has_job = |day| {
+        observed.jobs.iter().any(|job| {
+            backup_runner::scheduled_at(&plan.name, &job.name_any())
+                .is_some_and(|at| backup_runner::slot(at, &plan.schedule.zone) == day)
+        })
+    };
+    (0..MOST_PASSED)
+        .filter_map(|days| plan.schedule.slot(latest.day.checked_sub_days(Days::new(days))?))
+        .take_while(|slot| slot.day > newest && is_older(cron_job, slot.at))
+        .filter(|slot| now >= plan.schedule.closes(slot.at) && !has_job(slot.day))
+        .collect()
 }
 
 /// A run by hand that failed before the day's time holds the name of the scheduled Job, and the CronJob controller would
@@ -194,6 +228,60 @@ mod tests {
         // Once there is a newer record, one that is not there was deleted.
         observed.records.push(record("2026-08-21"));
         assert_eq!(days(false, &observed, now), ["2026-08-21"]);
+    }
+
+    #[test]
+    fn a_day_that_passed_while_nobody_made_records_has_one() {
+        let of = |newest: &[&str], suspended: bool, jobs: Vec<Value>| {
+            let mut observed = observed(None, jobs);
+            let cron_job = json!({
+                "metadata": {"name": "shop", "uid": "cron-job", "creationTimestamp": "2026-08-01T09:00:00Z"},
+                "spec": {"schedule": "15 4 * * *", "suspend": suspended, "jobTemplate": {}},
+            });
+            observed.cron_job = Some(Arc::new(serde_json::from_value(cron_job).unwrap()));
+            observed.records = newest
+                .iter()
+                .map(|slot| {
+                    Arc::new(serde_json::from_value(json!({
+                        "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "Backup", "metadata": {"name": slot},
+                        "spec": {"policyRef": {"name": "shop", "uid": "policy-uid"}, "slot": slot, "scheduledAt": "2026-08-18T02:15:00Z"},
+                    })).unwrap())
+                })
+                .collect();
+            observed
+        };
+        let now = "2026-08-21T20:00:00Z";
+        let passed = of(&["2026-08-18"], false, vec![]);
+        assert_eq!(
+            days(false, &passed, now),
+            ["2026-08-19", "2026-08-20", "2026-08-21", "2026-08-22"]
+        );
+        // The run of this day may still start.
+        let early = "2026-08-21T02:16:00Z";
+        assert_eq!(
+            days(false, &passed, early),
+            ["2026-08-19", "2026-08-20", "2026-08-21", "2026-08-22"]
+        );
+        // A Job speaks for its day, and one that ended well needs no record.
+        let complete = job("2026-08-20T02:15:00Z", json!([{"type": "Complete", "status": "True"}]));
+        assert_eq!(
+            days(false, &of(&["2026-08-18"], false, vec![complete]), now),
+            ["2026-08-19", "2026-08-21", "2026-08-22"]
+        );
+        // Two weeks at the most, and none from before the CronJob.
+        let long_ago = days(false, &of(&["2026-08-02"], false, vec![]), now);
+        assert_eq!((long_ago.len(), long_ago[0].as_str()), (15, "2026-08-08"));
+        let younger = days(false, &of(&["2026-07-20"], false, vec![]), "2026-08-03T20:00:00Z");
+        assert_eq!(younger, ["2026-08-02", "2026-08-03", "2026-08-04"]);
+        // Meant not to run, deleted by somebody, or of a policy that has no record at all.
+        for observed in [
+            of(&["2026-08-18"], true, vec![]),
+            of(&["2026-08-18", "2026-08-22"], false, vec![]),
+            of(&[], false, vec![]),
+        ] {
+            assert_eq!(days(false, &observed, now), ["2026-08-22"]);
+        }
+        assert_eq!(days(true, &passed, now), Vec::<String>::new());
     }
 
     #[test]

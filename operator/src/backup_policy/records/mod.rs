@@ -250,7 +250,9 @@ impl Judge<'_> {
                     "the schedule was changed meanwhile and the day's run moved to {}",
                     at.format("%FT%TZ")
                 ),
-                None => "the policy was suspended, or the cluster's CronJob controller did not run".to_owned(),
+                None => {
+                    "the policy was suspended, or the operator or the cluster's CronJob controller was away".to_owned()
+                }
             };
             let message = format!(
                 "no run started from {} to {} (schedule.catchUpWindow): {why}",

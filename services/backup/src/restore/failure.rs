@@ -202,6 +202,7 @@ mod tests {
             Failure::Server(sql::Error::Statement {
                 action: text(),
                 why: why(),
+                code: None,
             }),
             Failure::Fetch { key: key(), why: why() },
             Failure::Damaged { key: key(), why: why() },

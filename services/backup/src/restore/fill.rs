@@ -7,23 +7,38 @@ use super::{
     contents::{self, Contents},
     failure::Failure,
     plan::Item,
-    sql::{Session, name, text},
+    sql::{self, Session, name, text},
     target::{LONG, Target},
 };
 use crate::{
     client::{self, Client},
     libpq, rows,
 };
+use serde::Deserialize;
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 /// Tables that are counted by one statement.
 const COUNTED_AT_ONCE: usize = 100;
+/// SQLSTATE of what a role may not do.
+const NOT_ALLOWED: &str = "42501";
+/// The most names that a note has of one kind.
+const NAMED: usize = 8;
+/// How many tables pg_restore fills at once: as many as keep a server of two cores at work.
+const JOBS: &str = "2";
 
 /// What restoring one database came to.
 pub(crate) struct Restored {
     pub(crate) oid: i64,
     pub(crate) tables: u64,
     pub(crate) note: Option<String>,
+}
+
+/// A table of the manifest, as the server has it.
+#[derive(Deserialize)]
+struct Table {
+    /// Its name in the database's encoding, as hex.
+    name: Option<String>,
+    of_extension: bool,
 }
 
 impl Target {
@@ -47,7 +62,7 @@ impl Target {
         let filler = if keeps_owners { &self.admin } else { &self.role };
         let filler = filler.with_client(client).on(&item.staged);
         self.fill(&filler, item, dump, keeps_owners).await?;
-        let tables = self.compare(&filler, item).await?;
+        let of_extensions = self.compare(&filler, item).await?;
         if let Err(error) = filler
             .execute_within("analyze the restored tables", "ANALYZE", LONG)
             .await
@@ -62,16 +77,36 @@ impl Target {
                 name: item.member.name.clone(),
                 why: format!("{} is gone: somebody dropped or renamed it", item.staged),
             })?,
-            tables,
-            note: (!keeps_owners).then(|| {
-                let missing: Vec<_> = missing.iter().take(8).map(String::as_str).collect();
-                format!(
-                    "without owners and grants, everything belongs to the role of secret {}: the server lacks, or the runner may not act for, {}",
-                    self.role.secret(),
-                    missing.join(", ")
-                )
-            }),
+            tables: item.member.tables,
+            note: self.note(&missing, &of_extensions),
         })
+    }
+
+    /// In what the restored database is not quite the one that was dumped.
+    fn note(&self, missing_roles: &[String], of_extensions: &[String]) -> Option<String> {
+        let named = |names: &[String]| {
+            names
+                .iter()
+                .take(NAMED)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let ownerless = (!missing_roles.is_empty()).then(|| {
+            format!(
+                "without owners and grants, everything belongs to the role of secret {}: the server lacks, or the runner may not act for, {}",
+                self.role.secret(),
+                named(missing_roles)
+            )
+        });
+        let filled = (!of_extensions.is_empty()).then(|| {
+            format!(
+                "rows that its extensions bring are those of this server: {}",
+                named(of_extensions)
+            )
+        });
+        let notes: Vec<_> = ownerless.into_iter().chain(filled).collect();
+        (!notes.is_empty()).then(|| notes.join("; "))
     }
 
     /// Roles of the dump that are not there, or that the admin may not act for.
@@ -103,7 +138,7 @@ impl Target {
     async fn fill(&self, filler: &Session, item: &Item, dump: &Path, keeps_owners: bool) -> Result<(), Failure> {
         let mut command = filler.program("pg_restore");
         // A subscription would begin to copy.
-        command.args(["--exit-on-error", "--no-subscriptions"]);
+        command.args(["--exit-on-error", "--no-subscriptions", "--jobs", JOBS]);
         if !keeps_owners {
             command.args(["--no-owner", "--no-privileges"]);
         }
@@ -129,25 +164,28 @@ impl Target {
         Err(failed(format!("pg_restore ended with {}: {why}", output.status)))
     }
 
-    /// Tables and their rows, as the server counts them, against those of the manifest. Returns the number of tables.
-    async fn compare(&self, filler: &Session, item: &Item) -> Result<u64, Failure> {
+    /// Tables and their rows, as the server counts them, against those of the manifest. Returns the tables with more rows
+    /// than their dumps, which only extensions may have.
+    async fn compare(&self, filler: &Session, item: &Item) -> Result<Vec<String>, Failure> {
         let different = |why: String| Failure::Different {
             name: item.member.name.clone(),
             why,
         };
         let wanted: Vec<_> = item.member.rows.iter().collect();
+        let mut filled = Vec::new();
         for tables in wanted.chunks(COUNTED_AT_ONCE) {
             // Names travel as bytes: a database has an encoding of its own, or none.
             let list: Vec<_> = tables
                 .iter()
                 .map(|(table, _)| {
                     format!(
-                        "(SELECT encode(convert_to({}::text, getdatabaseencoding()), 'hex'))",
-                        rows::table(table)
+                        "json_build_object('name', encode(convert_to(({})::text, getdatabaseencoding()), 'hex'), 'of_extension', {})",
+                        rows::table(table),
+                        rows::of_extension(table)
                     )
                 })
                 .collect();
-            let found: Vec<Option<String>> = filler
+            let found: Vec<Table> = filler
                 .ask(
                     "look for the restored tables",
                     &format!("SELECT json_build_array({})", list.join(", ")),
@@ -155,7 +193,7 @@ impl Target {
                 .await?;
             let mut statement = b"SET row_security = off; SELECT json_build_array(".to_vec();
             for (index, ((table, _), found)) in tables.iter().zip(&found).enumerate() {
-                let found = found.as_ref().and_then(|found| hex::decode(found).ok());
+                let found = found.name.as_ref().and_then(|name| hex::decode(name).ok());
                 let found = found.ok_or_else(|| different(format!("there is no table {table}")))?;
                 let begin: &[u8] = if index == 0 { b"(" } else { b", (" };
                 statement.extend([begin, b"SELECT count(*) FROM ONLY ", &found, b")"].concat());
@@ -163,12 +201,16 @@ impl Target {
             statement.push(b')');
             let answer = filler
                 .execute_within("count the restored rows", OsStr::from_bytes(&statement), LONG)
-                .await?;
+                .await
+                .map_err(with_remedy)?;
             let rows: Vec<u64> = serde_json::from_str(&answer)
                 .map_err(|error| different(format!("the rows could not be counted: {error}")))?;
-            for ((table, wanted), found) in tables.iter().zip(rows) {
-                if **wanted != found {
+            for (((table, wanted), seen), found) in tables.iter().zip(&found).zip(rows) {
+                if !rows::is_whole(**wanted, found, seen.of_extension) {
                     return Err(different(format!("{table} has {found} rows and not {wanted}")));
+                }
+                if found > **wanted {
+                    filled.push((*table).clone());
                 }
             }
         }
@@ -179,7 +221,21 @@ impl Target {
                 item.member.tables
             )));
         }
-        Ok(tables)
+        Ok(filled)
+    }
+}
+
+/// A table that forces row level security hides rows from its own owner, too.
+fn with_remedy(error: sql::Error) -> sql::Error {
+    match error {
+        sql::Error::Statement { action, why, code } if code.as_deref() == Some(NOT_ALLOWED) => sql::Error::Statement {
+            action,
+            why: format!(
+                "{why}: name a superuser, or a role with BYPASSRLS, in target.adminSecretRef or target.connectionSecretRef"
+            ),
+            code,
+        },
+        error => error,
     }
 }
 

@@ -1,14 +1,24 @@
 //! What a database is beside its contents: owner, grants, settings, connection limit, comment. A rename keeps none of it
 //! for the one that takes the name, and a dump of the contents holds none of it.
 //!
-//! In: the living database. Out: the same on the restored one, before it gets the name. Values are copied by the server
-//! itself (`SET ... FROM CURRENT`), so that no quoting of ours can change them.
+//! In: the living database. Out: the same on the restored one, before it gets the name. No setting takes effect in a
+//! session of ours on the way: one may be the role to act as.
 
 use super::{
     failure::Failure,
     sql::{Session, name, text},
 };
 use serde::Deserialize;
+
+/// Settings that are lists of names.
+const LISTS: [&str; 6] = [
+    "local_preload_libraries",
+    "search_path",
+    "session_preload_libraries",
+    "shared_preload_libraries",
+    "temp_tablespaces",
+    "unix_socket_directories",
+];
 
 /// What is copied.
 #[derive(Debug, Deserialize)]
@@ -73,7 +83,7 @@ fn query(oid: i64) -> String {
     )
 }
 
-/// One transaction each: what one sets for its session is not there for the next.
+/// One transaction each.
 fn statements(identity: &Identity, to: &str) -> Vec<String> {
     let database = name(to);
     let mut statements = vec![
@@ -105,12 +115,83 @@ fn statements(identity: &Identity, to: &str) -> Vec<String> {
         };
         // A setting of an extension has a dot in its name, and each part is a name of its own.
         let parameter: Vec<_> = setting.name.split('.').map(name).collect();
-        format!(
-            "SELECT set_config({}, {}, false); ALTER {holder} SET {} FROM CURRENT",
-            text(&setting.name),
-            text(&setting.value),
-            parameter.join(".")
-        )
+        format!("ALTER {holder} SET {} TO {}", parameter.join("."), value(setting))
     }));
     statements
+}
+
+/// The value as SET takes it, as pg_dump writes it too: a list of names was stored quoted name by name.
+fn value(setting: &Setting) -> String {
+    if LISTS.iter().any(|list| setting.name.eq_ignore_ascii_case(list)) {
+        let names: Vec<_> = names(&setting.value).iter().map(|name| text(name)).collect();
+        names.join(", ")
+    } else {
+        text(&setting.value)
+    }
+}
+
+/// The names of a stored list.
+fn names(list: &str) -> Vec<String> {
+    let mut names = vec![String::new()];
+    let mut quoted = false;
+    let mut characters = list.chars().peekable();
+    while let Some(character) = characters.next() {
+        match (character, names.last_mut()) {
+            ('"', Some(name)) if quoted && characters.next_if_eq(&'"').is_some() => name.push('"'),
+            ('"', _) => quoted = !quoted,
+            (',', _) if !quoted => names.push(String::new()),
+            (character, Some(name)) if quoted || !character.is_whitespace() => name.push(character),
+            _ => {}
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stored_list_is_taken_apart_name_by_name() {
+        let expected: [(&str, &[&str]); 5] = [
+            (r#""$user", public, "o'd ""d""#, &["$user", "public", "o'd \"d"]),
+            (r#""a, b",c"#, &["a, b", "c"]),
+            (r#""""""#, &["\""]),
+            (r#""""#, &[""]),
+            ("", &[""]),
+        ];
+        for (list, expected) in expected {
+            assert_eq!(names(list), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_written_without_taking_effect() {
+        let identity = |name: &str, value: &str| Identity {
+            owner: "o".into(),
+            limit: -1,
+            comment: None,
+            granted: false,
+            grants: Vec::new(),
+            settings: vec![Setting {
+                role: Some("app".into()),
+                name: name.into(),
+                value: value.into(),
+            }],
+        };
+        for (name, value, expected) in [
+            ("role", "owner", r#""role" TO 'owner'"#),
+            ("DateStyle", "ISO, DMY", r#""DateStyle" TO 'ISO, DMY'"#),
+            (
+                "search_path",
+                r#""$user", public"#,
+                r#""search_path" TO '$user', 'public'"#,
+            ),
+            ("my.own", "it's", r#""my"."own" TO 'it''s'"#),
+        ] {
+            let statements = statements(&identity(name, value), "db");
+            let expected = format!(r#"ALTER ROLE "app" IN DATABASE "db" SET {expected}"#);
+            assert_eq!(statements.last(), Some(&expected));
+        }
+    }
 }

@@ -166,9 +166,12 @@ impl Run {
             })
             .await?;
         }
-        for (index, item) in items.iter().enumerate() {
-            self.interruptible(stop.as_mut(), self.database(target, index, item, items.len()))
+        let count = items.len();
+        for (index, item) in items.iter_mut().enumerate() {
+            let restored = self
+                .interruptible(stop.as_mut(), self.database(target, index, item, count))
                 .await?;
+            item.oid = Some(restored);
         }
         self.interruptible(stop.as_mut(), swap::prepare(target, &items)).await?;
         let status = self
@@ -182,6 +185,8 @@ impl Run {
                 }
             })
             .await?;
+        // The answer may be old by now: a pod that was taken for dead meanwhile closes nothing.
+        self.say(|_| {}).await?;
         // From here on a stop is heard between the steps, since a rename that was sent cannot be taken back.
         let stopped = || self.stopped.load(Ordering::Relaxed);
         let mut swapping = std::pin::pin!(swap::swap(target, &items, &stopped));
@@ -210,8 +215,8 @@ impl Run {
         }
     }
 
-    /// One database under its staged name.
-    async fn database(&self, target: &Target, index: usize, item: &Item, count: usize) -> Result<(), Failure> {
+    /// One database under its staged name. Returns its OID.
+    async fn database(&self, target: &Target, index: usize, item: &Item, count: usize) -> Result<i64, Failure> {
         let begun = Instant::now();
         self.say(|status| {
             status.message = Some(format!("restoring {} ({} of {count})", item.member.name, index + 1));
@@ -242,7 +247,7 @@ impl Run {
             status.tables = Some(status.databases.iter().filter_map(|database| database.tables).sum());
         })
         .await?;
-        Ok(())
+        Ok(restored.oid)
     }
 
     /// Everything has its name: that is said, and until when the old databases are kept.

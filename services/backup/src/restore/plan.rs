@@ -16,6 +16,8 @@ pub(crate) struct Item {
     pub(crate) aside: String,
     /// That name and the OID of the one that is replaced, once it was looked at.
     pub(crate) previous: Option<(String, i64)>,
+    /// OID of the restored one, once it is there.
+    pub(crate) oid: Option<i64>,
 }
 
 /// Which databases of the archive are restored, and under which names.
@@ -27,9 +29,10 @@ pub(crate) fn plan(settings: &Settings, manifest: &Manifest) -> Result<Vec<Item>
     let item = |member: &Member, target: &str| Item {
         member: member.clone(),
         target: target.to_owned(),
-        staged: staged_name(target, &slot),
+        staged: staged_name(target, &slot, &settings.arguments.restore_uid),
         aside: previous_name(target, &slot),
         previous: None,
+        oid: None,
     };
     let asked = &settings.spec.databases;
     let items: Vec<Item> = if asked.is_empty() {

@@ -51,7 +51,16 @@ pub enum Error {
         action: String,
         /// What the server said.
         why: String,
+        /// Its SQLSTATE, where it was the server.
+        code: Option<String>,
     },
+}
+
+impl Error {
+    /// Whether the server refused a statement with this SQLSTATE.
+    pub(crate) fn is(&self, sqlstate: &str) -> bool {
+        matches!(self, Self::Statement { code: Some(code), .. } if code == sqlstate)
+    }
 }
 
 impl Session {
@@ -126,7 +135,7 @@ impl Session {
         let mut command = self.program("psql");
         command
             .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
-            .args(["--set", "ON_ERROR_STOP=1", "--command"])
+            .args(["--set", "ON_ERROR_STOP=1", "--set", "VERBOSITY=verbose", "--command"])
             .arg(statements);
         let secret = || self.connection.secret.clone();
         let output = match tokio::time::timeout(within, libpq::output(command)).await {
@@ -135,6 +144,7 @@ impl Session {
                 return Err(Error::Statement {
                     action: action.to_owned(),
                     why: format!("psql could not be run: {error}"),
+                    code: None,
                 });
             }
             Err(_) => {
@@ -149,8 +159,9 @@ impl Session {
                 .trim_end_matches('\n')
                 .to_owned());
         }
-        let said = libpq::line(&output.stderr);
-        let why = libpq::shortened(&self.complaint(&output.stderr));
+        let (code, stderr) = libpq::without_codes(&output.stderr);
+        let said = libpq::line(stderr.as_bytes());
+        let why = libpq::shortened(&self.complaint(stderr.as_bytes()));
         Err(if libpq::is_about_connecting(&said) || libpq::is_lost(&said) {
             match libpq::connect_fault(&said) {
                 ConnectFault::Passing => Error::Unreachable { secret: secret(), why },
@@ -160,6 +171,7 @@ impl Session {
             Error::Statement {
                 action: action.to_owned(),
                 why,
+                code,
             }
         })
     }
@@ -173,6 +185,7 @@ impl Session {
         serde_json::from_str(&text).map_err(|error| Error::Statement {
             action: action.to_owned(),
             why: format!("the answer was not understood: {error}"),
+            code: None,
         })
     }
 }

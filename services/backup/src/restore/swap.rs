@@ -8,15 +8,17 @@ use super::{
     failure::Failure,
     identity,
     plan::Item,
-    sql::{self, name},
-    target::Target,
+    sql::{self, name, text},
+    target::{Found, Target},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 use valerix_crds::{RestoreDatabasePhase, RestoreDatabaseStatus};
 
 /// How often the renames are tried: a session may have begun just before the old database was closed.
 const ATTEMPTS: u32 = 5;
+/// SQLSTATE of a database that somebody works in.
+const IN_USE: &str = "55006";
 /// Pause between attempts to put back, while the server is away.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -31,43 +33,64 @@ pub(crate) enum Outcome {
 
 /// Gives the restored databases all that the old ones have beside their contents. Nothing of it is visible yet.
 pub(crate) async fn prepare(target: &Target, items: &[Item]) -> Result<(), Failure> {
-    for item in items {
-        if let Some((_, oid)) = &item.previous {
-            identity::copy(&target.admin, *oid, &item.staged).await?;
-        }
+    let databases = target.databases().await?;
+    for (item, oid) in replaced(items) {
+        the_same(&databases, item, oid)?;
+        identity::copy(&target.admin, oid, &item.staged).await?;
     }
     Ok(())
+}
+
+/// What is replaced, and the OID by which it was looked at.
+fn replaced(items: &[Item]) -> impl Iterator<Item = (&Item, i64)> {
+    items.iter().filter_map(|item| Some((item, item.previous.as_ref()?.1)))
+}
+
+/// The database that is to be replaced, if it still is the one that was looked at.
+fn the_same<'a>(databases: &'a BTreeMap<String, Found>, item: &Item, oid: i64) -> Result<&'a Found, Failure> {
+    let found = databases.get(&item.target).filter(|found| found.oid == oid);
+    found.ok_or_else(|| {
+        Failure::Swap(format!(
+            "somebody has dropped, renamed or replaced {} meanwhile, and what has its name now was not touched",
+            item.target
+        ))
+    })
 }
 
 /// Closes what is replaced and renames everything in one transaction. `stopped` is asked before each step that can be
 /// left out; the caller puts back whatever this leaves behind.
 pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() -> bool) -> Result<(), Failure> {
-    let replaced = || items.iter().filter_map(|item| Some((item, item.previous.as_ref()?)));
-    for (item, _) in replaced() {
+    for (item, oid) in replaced(items) {
         if stopped() {
             return Err(Failure::Interrupted);
         }
         // What came since it was looked at the first time is looked for once more.
         let databases = target.databases().await?;
-        if let Some(living) = databases.get(&item.target) {
-            target.check_replaceable(living).await?;
-        }
-        let close = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", name(&item.target));
+        target.check_replaceable(the_same(&databases, item, oid)?).await?;
+        let close = format!(
+            "ALTER DATABASE {} ALLOW_CONNECTIONS false; {}",
+            name(&item.target),
+            unless_they_are(&[(&item.target, oid)])
+        );
         target
             .admin
             .execute(&format!("close the database {}", item.target), &close)
             .await?;
     }
     let mut renames = Vec::new();
+    let mut names: Vec<(&str, i64)> = Vec::new();
     for item in items {
-        if let Some((previous, _)) = &item.previous {
+        if let Some((previous, oid)) = &item.previous {
             renames.push(rename(&item.target, previous));
+            names.push((previous, *oid));
         }
         renames.push(rename(&item.staged, &item.target));
+        names.extend(item.oid.map(|oid| (item.target.as_str(), oid)));
     }
+    renames.push(unless_they_are(&names));
     let mut attempts = 0;
     loop {
-        for (item, _) in replaced() {
+        for (item, _) in replaced(items) {
             target
                 .end_sessions_of(&item.target)
                 .await
@@ -82,7 +105,7 @@ pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() ->
         attempts += 1;
         match target.admin.execute("rename the databases", &renames.join("; ")).await {
             Ok(_) => return Ok(()),
-            Err(error) if attempts < ATTEMPTS && error.to_string().contains("being accessed by other users") => {
+            Err(error) if attempts < ATTEMPTS && error.is(IN_USE) => {
                 tracing::warn!(%error, attempts, "trying again");
             }
             Err(error @ sql::Error::Statement { .. }) => return Err(Failure::Swap(error.to_string())),
@@ -93,6 +116,22 @@ pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() ->
 
 fn rename(from: &str, to: &str) -> String {
     format!("ALTER DATABASE {} RENAME TO {}", name(from), name(to))
+}
+
+/// Takes back its transaction unless each of these names is that of this OID by now: a statement knows a database by its
+/// name alone, and somebody may have given that to another one since it was looked at.
+fn unless_they_are(names: &[(&str, i64)]) -> String {
+    let pairs: Vec<_> = names
+        .iter()
+        .map(|(database, oid)| format!("({}, {oid})", text(database)))
+        .collect();
+    // A cast that fails is the one way to fail that every server has, whatever languages its databases know.
+    format!(
+        "SELECT CASE count(*) WHEN {} THEN 'true' ELSE 'another database has one of these names' END::boolean \
+         FROM pg_database WHERE (datname::text, oid::bigint) IN ({})",
+        names.len(),
+        pairs.join(", ")
+    )
 }
 
 /// Finds out how the databases stand, and unless they have their names, puts everything back: the old ones are opened,

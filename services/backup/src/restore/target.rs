@@ -134,10 +134,15 @@ impl Target {
         self.until_none(&own).await
     }
 
-    /// Ends the sessions of a database, and sees them gone.
+    /// Ends the sessions of a database, and sees them gone. Autovacuum is nobody's session: only a superuser may end it,
+    /// and what renames or drops a database does so itself.
     pub(crate) async fn end_sessions_of(&self, database: &str) -> Result<(), sql::Error> {
-        self.until_none(&format!("FROM pg_stat_activity WHERE datname = {}", text(database)))
-            .await
+        // Of another role's session an ordinary one sees no backend_type, but whether it is a role's.
+        let sessions = format!(
+            "FROM pg_stat_activity WHERE datname = {} AND usesysid IS NOT NULL",
+            text(database)
+        );
+        self.until_none(&sessions).await
     }
 
     async fn until_none(&self, selection: &str) -> Result<(), sql::Error> {
@@ -158,6 +163,7 @@ impl Target {
         Err(sql::Error::Statement {
             action: "end sessions".into(),
             why: "some were still there after a while: a session of a superuser ends for a superuser only".into(),
+            code: None,
         })
     }
 

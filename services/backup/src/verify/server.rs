@@ -14,7 +14,10 @@ use std::{
     process::Stdio,
     time::Duration,
 };
-use tokio::{process::Child, time::Instant};
+use tokio::{
+    process::{Child, Command},
+    time::Instant,
+};
 
 const USER: &str = "valerix";
 /// How long the server may take to answer first.
@@ -22,6 +25,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 const START_PAUSE: Duration = Duration::from_millis(200);
 /// Exit code of psql where a statement of a script was refused.
 const SCRIPT_FAILED: i32 = 3;
+/// Exit code of psql where what `--command` holds was refused.
+const COMMAND_FAILED: i32 = 1;
+/// How many tables pg_restore fills at once.
+const JOBS: &str = "2";
 /// Settings of a server whose data nobody needs tomorrow.
 const SETTINGS: [&str; 14] = [
     "listen_addresses=",
@@ -47,6 +54,15 @@ pub(super) enum Unanswered {
     Refused(String),
     /// The server was not there, or lacked time or room: that says nothing of what was asked about.
     Unable(String),
+}
+
+/// What is told of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// What the server says.
+    Words,
+    /// Its SQLSTATE alone: its words may have somebody's data in them.
+    Code,
 }
 
 impl Unanswered {
@@ -179,7 +195,7 @@ impl Server {
         let connection = Self::connection(&self.folder, database);
         let mut command = libpq::connected(&self.client, "pg_restore", &connection);
         // A subscription would begin to copy.
-        command.args(["--exit-on-error", "--no-subscriptions"]);
+        command.args(["--exit-on-error", "--no-subscriptions", "--jobs", JOBS]);
         if !has_roles {
             command.args(["--no-owner", "--no-privileges"]);
         }
@@ -221,26 +237,45 @@ impl Server {
         let connection = Self::connection(&self.folder, database);
         ask(&self.client, &connection, script, &self.folder).await
     }
+
+    /// What statements that are not ours answer. They begin with a word of ours, so psql hands them to the server as they
+    /// are: nothing in them is a command of psql, which could run programs.
+    pub(super) async fn put(&self, database: &str, statements: &str, told: Told) -> Result<String, Unanswered> {
+        let mut command = psql(&self.client, &Self::connection(&self.folder, database));
+        if told == Told::Code {
+            command.args(["--set", "VERBOSITY=sqlstate"]);
+        }
+        command.arg("--command").arg(statements);
+        answered(command, |code, why| match (told, code) {
+            (Told::Code, Some(COMMAND_FAILED)) => of_code(&why),
+            (_, code) => unanswered(code, COMMAND_FAILED, why),
+        })
+        .await
+    }
 }
 
 async fn ask(client: &Client, connection: &Connection, script: &str, folder: &Path) -> Result<String, Unanswered> {
-    let failed = |error: io::Error| Unanswered::Unable(format!("failed to run psql: {error}"));
     // A file: what is asked of thousands of tables does not fit on a command line.
     let file = folder.join("script.sql");
-    fs::write(&file, script).map_err(failed)?;
+    fs::write(&file, script).map_err(not_run)?;
+    let mut command = psql(client, connection);
+    command.arg("--file").arg(&file);
+    answered(command, |code, why| unanswered(code, SCRIPT_FAILED, why)).await
+}
+
+fn psql(client: &Client, connection: &Connection) -> Command {
     let mut command = libpq::connected(client, "psql", connection);
     command
-        .args([
-            "--no-psqlrc",
-            "--quiet",
-            "--tuples-only",
-            "--no-align",
-            "--set",
-            "ON_ERROR_STOP=1",
-        ])
-        .arg("--file")
-        .arg(&file);
-    let answer = libpq::output(command).await.map_err(failed)?;
+        .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+        .args(["--set", "ON_ERROR_STOP=1"]);
+    command
+}
+
+async fn answered(
+    command: Command,
+    unanswered: impl FnOnce(Option<i32>, String) -> Unanswered,
+) -> Result<String, Unanswered> {
+    let answer = libpq::output(command).await.map_err(not_run)?;
     if answer.status.success() {
         Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
     } else {
@@ -248,12 +283,30 @@ async fn ask(client: &Client, connection: &Connection, script: &str, folder: &Pa
     }
 }
 
-/// psql ends with 3 where the server has refused a statement, and with something else where it could not ask.
-fn unanswered(code: Option<i32>, why: String) -> Unanswered {
-    if code == Some(SCRIPT_FAILED) && !was_unable(&why) {
+fn not_run(error: io::Error) -> Unanswered {
+    Unanswered::Unable(format!("failed to run psql: {error}"))
+}
+
+/// psql ends with one code where the server has refused a statement, and with another one where it could not ask.
+fn unanswered(code: Option<i32>, refused: i32, why: String) -> Unanswered {
+    if code == Some(refused) && !was_unable(&why) {
         Unanswered::Refused(why)
     } else {
         Unanswered::Unable(why)
+    }
+}
+
+/// The same where the server has told its SQLSTATE alone.
+fn of_code(why: &str) -> Unanswered {
+    /// Too few resources, ended by somebody or by the time, and errors of the system below it.
+    const UNABLE: [&str; 3] = ["53", "57", "58"];
+    let code = why.split_whitespace().next_back().unwrap_or_default();
+    if UNABLE.iter().any(|class| code.starts_with(class)) || was_unable(why) {
+        Unanswered::Unable(format!("the server ended it with SQLSTATE {code}"))
+    } else {
+        Unanswered::Refused(format!(
+            "the server ended it with SQLSTATE {code}; what it said may have data in it and is not told"
+        ))
     }
 }
 
@@ -315,7 +368,11 @@ mod tests {
             assert_eq!(lacks_something(complaint, false), lacks, "{complaint}");
         }
         // As the kernel ends the server in the middle of a count, and as its disk fills.
-        let volume = |code, why: &str| unanswered(code, why.into()).finding(Rung::Volume, "orders").state;
+        let volume = |code, why: &str| {
+            unanswered(code, SCRIPT_FAILED, why.into())
+                .finding(Rung::Volume, "orders")
+                .state
+        };
         for (code, why, state) in [
             (
                 Some(3),
@@ -353,5 +410,13 @@ mod tests {
             assert_eq!(volume(code, why), state, "{why}");
         }
         assert!(!lacks_something("ERROR: role \"app\" does not exist", true));
+        for (why, state) in [
+            ("ERROR: 22P02", TrialRestoreState::Failed),
+            ("ERROR: 42P01", TrialRestoreState::Failed),
+            ("ERROR: 53100", TrialRestoreState::Inconclusive),
+            ("ERROR: 57014", TrialRestoreState::Inconclusive),
+        ] {
+            assert_eq!(of_code(why).finding(Rung::Semantics, "q").state, state, "{why}");
+        }
     }
 }

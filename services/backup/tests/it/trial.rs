@@ -281,6 +281,49 @@ async fn what_does_not_hold_ends_the_ladder_on_its_rung() {
     database.drop().await;
 }
 
+/// A question is whatever somebody writes, and a row is somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_runs_no_program_and_tells_nothing_of_a_row_but_a_number() {
+    const PRIVATE: &str = "bob@example.org";
+    let database = Database::new(
+        "orders",
+        &format!("CREATE TABLE t (id int, note text); INSERT INTO t VALUES (41, '{PRIVATE}');"),
+    )
+    .await;
+    let mut harness = Harness::new(&[("orders", &database.name)]).await;
+    assert_eq!(harness.run("pod").await.code, Some(0));
+    let record = harness.record();
+    let made = harness.folder.path().join("made");
+    for (query, told) in [
+        (format!("SELECT 41\n\\! touch {}\n", made.display()), "syntax error"),
+        (format!("SELECT 41\n\\o {}\n", made.display()), "syntax error"),
+        ("SELECT note FROM t".into(), "no number for an answer"),
+        ("SELECT note::int FROM t".into(), "SQLSTATE 22P02"),
+        ("SELECT note::regclass::oid FROM t".into(), "SQLSTATE 3F000"),
+    ] {
+        harness.api.put(record.clone());
+        harness.spec["verification"] = json!({"restore": "EveryRun", "queries": [
+            {"name": "q", "database": "orders", "query": query, "equals": 41},
+        ]});
+        let ended = trial(&harness, "verifier").await;
+        assert_eq!(ended.code, Some(0), "{query}: {}", ended.log);
+        let found = verification(&harness);
+        assert_eq!(
+            (&found["state"], &found["rung"]),
+            (&"Failed".into(), &"Semantics".into()),
+            "{query}: {found}"
+        );
+        let message = found["message"].as_str().unwrap();
+        assert!(
+            message.contains(told) && !message.contains(PRIVATE),
+            "{query}: {message}"
+        );
+        assert!(!ended.log.contains(PRIVATE), "{query}: {}", ended.log);
+        assert!(!made.exists(), "{query}: nothing was run");
+    }
+    database.drop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_is_not_what_was_stored_is_not_restored() {
     let database = Database::new("orders", SMALL).await;

@@ -70,7 +70,7 @@ async fn killed_while_the_renames_wait_the_next_pod_finds_out_how_they_ended() {
     let mut victim = restoring.pod("victim", &[]);
     trap.bitten.notified().await;
     // Whoever renames the restored database waits for this transaction, with the old one closed and half renamed.
-    let staged = valerix_crds::restore_runner::staged_name(&living.name, "2026-08-21");
+    let staged = valerix_crds::restore_runner::staged_name(&living.name, "2026-08-21", &restoring.uid());
     let mut blocker = restoring.admin().await;
     blocker.execute("BEGIN").await.unwrap();
     blocker
@@ -147,5 +147,26 @@ async fn a_pod_that_was_taken_for_dead_does_nothing_more() {
     assert_eq!(restoring.status()["podUID"], "heir");
     assert_eq!(rows(&restoring, &living).await, "500");
     assert_eq!(restoring.databases(&living.name[..20]).await.len(), 2);
+    restoring.drop_databases(&living.name[..20]).await;
+}
+
+/// Between its word that it swaps and the swap itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_was_taken_for_dead_after_its_word_closes_nothing() {
+    let (living, restoring) = emptied().await;
+    let trap = Trap::new("Swapping", Moment::After);
+    restoring.harness.api.set_trap(Some(trap.clone()));
+    let paused = restoring.pod("paused", &[]);
+    trap.bitten.notified().await;
+    let ended = restoring.run("heir").await;
+    restoring.assert_completed(&ended);
+    let before = restoring.databases(&living.name[..20]).await;
+    assert!(before[&living.name]);
+    trap.release.notify_one();
+    let ended = restoring.harness.ended(paused, "paused").await;
+    assert_ne!(ended.code, Some(0), "{}", ended.log);
+    assert_eq!(restoring.databases(&living.name[..20]).await, before);
+    assert_eq!(rows(&restoring, &living).await, "500");
+    assert_eq!(restoring.status()["podUID"], "heir");
     restoring.drop_databases(&living.name[..20]).await;
 }

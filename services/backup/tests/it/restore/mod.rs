@@ -1,7 +1,10 @@
 //! The way back against a real PostgreSQL: what comes out is what went in, and until it is, nothing that is there changes.
 
+mod autovacuum;
 mod bound;
+mod extension;
 pub mod harness;
 mod killed;
 mod new;
 mod replace;
+mod server;

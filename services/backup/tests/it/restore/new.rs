@@ -364,6 +364,56 @@ async fn a_role_that_may_not_create_databases_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_restores_of_one_day_into_one_name_do_not_take_each_others_databases() {
+    let database = Database::new("orders", SMALL).await;
+    let mut late = Restoring::of(&[("orders", &database)]).await;
+    let mut early = Restoring::of(&[("orders", &database)]).await;
+    let new = early.named("new");
+    for restoring in [&mut late, &mut early] {
+        restoring.make_new(&[("orders", &new)]);
+    }
+    // Both have found the name free.
+    let held = async |restoring: &Restoring, phase, moment| {
+        let trap = Trap::new(phase, moment);
+        restoring.harness.api.set_trap(Some(trap.clone()));
+        let pod = restoring.pod("pod", &[]);
+        trap.bitten.notified().await;
+        (trap, pod)
+    };
+    let (late_trap, late_pod) = held(&late, "Restoring", Moment::After).await;
+    let (early_trap, early_pod) = held(&early, "Swapping", Moment::Before).await;
+    late_trap.release.notify_one();
+    let ended = late.harness.ended(late_pod, "pod").await;
+    late.assert_completed(&ended);
+    early_trap.release.notify_one();
+    let ended = early.harness.ended(early_pod, "pod").await;
+    early.assert_failed(&ended, "SwapFailed", &["already exists"]);
+    assert_eq!(late.databases(&early.mark).await, [(new.clone(), true)].into());
+    assert_eq!(late.text(&new, "SELECT count(*)::text FROM t").await, "500");
+    late.drop_databases(&early.mark).await;
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_hides_rows_from_its_own_owner_is_told_with_the_remedy() {
+    const FORCED: &str = "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ALTER TABLE t FORCE ROW LEVEL SECURITY;";
+    let database = Database::new("orders", &format!("{SMALL}{FORCED}")).await;
+    let mut restoring = Restoring::of(&[("orders", &database)]).await;
+    let (role, new) = (restoring.named("weak"), restoring.named("new"));
+    restoring
+        .execute("postgres", &format!("CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'x'"))
+        .await;
+    restoring.secret(0, "username", &role);
+    restoring.secret(0, "password", "x");
+    restoring.make_new(&[("orders", &new)]);
+    let ended = restoring.run("weak").await;
+    restoring.assert_failed(&ended, "StatementFailed", &["row-level security", "BYPASSRLS"]);
+    assert!(restoring.databases(&restoring.mark).await.is_empty());
+    restoring.execute("postgres", &format!("DROP ROLE {role}")).await;
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_archive_comes_back_from_a_bucket_also_where_nobody_remembers_it() {
     let database = Database::new("orders", SMALL).await;
     let store = Store::default();

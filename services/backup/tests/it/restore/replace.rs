@@ -32,6 +32,8 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
         format!("ALTER DATABASE {name} SET search_path = \"$user\", public, \"o'd \"\"d\""),
         format!("ALTER DATABASE {name} SET default_transaction_read_only = off"),
         format!("ALTER ROLE {reader} IN DATABASE {name} SET work_mem = '7MB'"),
+        // A session with it acts as another role from there on.
+        format!("ALTER ROLE {reader} IN DATABASE {name} SET role = '{owner}'"),
     ] {
         restoring.execute("postgres", &statement).await;
     }
@@ -267,4 +269,59 @@ async fn half_a_swap_is_none() {
         "under its own name, and open"
     );
     living.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_made_anew_meanwhile_is_left_alone() {
+    let living = Database::new("living", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    restoring.replacing("orders", &living.name);
+    let (trap, pod) = about_to_swap(&restoring).await;
+    restoring.drop_databases(&living.name).await;
+    restoring
+        .execute("postgres", &format!("CREATE DATABASE {}", living.name))
+        .await;
+    let mut client = restoring.harness.connect(&living.name).await;
+    client.execute("SELECT 1").await.unwrap();
+    trap.release.notify_one();
+    let ended = restoring.harness.ended(pod, "pod").await;
+    restoring.assert_failed(&ended, "SwapFailed", &[&living.name, "was not touched"]);
+    client.execute("SELECT 1").await.expect("its sessions go on");
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true)].into(),
+        "open, and nothing staged is left"
+    );
+    living.drop().await;
+}
+
+/// The other one has the name of the restored one, and it is seen only where the names are given.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_under_the_staged_name_gets_no_other() {
+    let living = Database::new("living", SMALL).await;
+    let mut restoring = Restoring::of(&[("orders", &living)]).await;
+    restoring.replacing("orders", &living.name);
+    let (trap, pod) = about_to_swap(&restoring).await;
+    let staged = restoring.status()["databases"][0]["staged"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    restoring
+        .execute("postgres", &format!("DROP DATABASE {} WITH (FORCE)", quoted(&staged)))
+        .await;
+    restoring
+        .execute("postgres", &format!("CREATE DATABASE {}", quoted(&staged)))
+        .await;
+    trap.release.notify_one();
+    let ended = restoring.harness.ended(pod, "pod").await;
+    restoring.assert_failed(&ended, "SwapFailed", &["another database has one of these names"]);
+    assert_eq!(
+        restoring.databases(&living.name[..20]).await,
+        [(living.name.clone(), true), (staged, true)].into(),
+    );
+    assert_eq!(
+        restoring.text(&living.name, "SELECT count(*)::text FROM t").await,
+        "500"
+    );
+    restoring.drop_databases(&living.name[..20]).await;
 }
