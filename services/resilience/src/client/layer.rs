@@ -18,10 +18,11 @@ use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 use valerix_policy::Priority;
 
+use super::partition::unless_cut;
 use crate::CLIENT_HEADER;
 use crate::breaker::Ticket;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
-use crate::faults::Faults;
+use crate::faults::{BoxError, Faults, SeveredBody};
 use crate::key::IDEMPOTENCY_KEY;
 use crate::outbound::{
     Attempt, AttemptError, Balancer, Call, CallError, Classify, Completed, DefaultClassify, Endpoint, Head, Held,
@@ -284,16 +285,14 @@ where
         if repeatable {
             request.extensions_mut().insert(MayRepeat);
         }
-        let cut = shared.faults.cuts_calls_to(target.name());
-        let inner = inner.clone();
+        let (inner, shared) = (inner.clone(), &shared);
         async move {
-            if cut {
-                return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
-            }
-            inner
-                .oneshot(request)
-                .await
-                .map_err(|error| attempt_error(error.into().as_ref()))
+            let sent = async {
+                let answer = inner.oneshot(request).await;
+                answer.map_err(|error| attempt_error(error.into().as_ref()))
+            };
+            let (answer, severed) = unless_cut(&shared.faults, &shared.target, sent).await?;
+            Ok(answer.map(|body| SeveredBody::new(body, severed)))
         }
     })
     .await?;
@@ -354,31 +353,34 @@ fn is_or_wraps<E: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     error.is::<E>() || wrapped.is_some_and(<dyn Error + Send + Sync + 'static>::is::<E>)
 }
 
-/// An answer's body. Until it is read or dropped it occupies its place in the bulkhead; if it breaks off, or if the status
-/// of gRPC behind it is the kin of one of HTTP from 500 on, the breaker counts a failure.
+/// An answer's body. Until it is read or dropped it occupies its place in the bulkhead; a partition from the target that
+/// begins meanwhile breaks it off; and if it breaks off, or if the status of gRPC behind it is the kin of one of HTTP from 500 on, the breaker counts a failure.
 #[derive(Debug)]
 pub struct TargetBody<R> {
-    body: R,
+    body: SeveredBody<R>,
     target: Arc<Target>,
     ticket: Option<Ticket>,
     held: Option<Held>,
 }
 
 impl<R> TargetBody<R> {
-    /// The inner service's body. From here on it occupies no place, and no failure of it is counted.
+    /// The inner service's body. From here on it occupies no place, no failure of it is counted, and no fault cuts it.
     pub fn into_inner(self) -> R {
-        self.body
+        self.body.into_inner()
     }
 }
 
-impl<R: Body + Unpin> Body for TargetBody<R> {
+impl<R: Body + Unpin> Body for TargetBody<R>
+where
+    R::Error: Into<BoxError>,
+{
     type Data = R::Data;
-    type Error = R::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<R::Data>, R::Error>>> {
+    ) -> Poll<Option<Result<Frame<R::Data>, BoxError>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
         let failed = match &frame {
             Some(Ok(frame)) if frame.is_data() => None,

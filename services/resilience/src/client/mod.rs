@@ -5,6 +5,7 @@ mod builder;
 #[cfg(feature = "reqwest")]
 mod connect;
 mod layer;
+mod partition;
 #[cfg(feature = "reqwest")]
 mod request;
 #[cfg(feature = "reqwest")]

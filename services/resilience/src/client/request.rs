@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use valerix_policy::Priority;
 
+use super::partition::unless_cut;
 use super::resilient::{Inner, ResilientClient};
-use super::response::{ClientResponse, chain};
+use super::response::{Answer, ClientResponse, chain};
 use super::trace;
 use crate::CLIENT_HEADER;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
@@ -212,11 +213,7 @@ impl RequestBuilder {
         let completed = execute(call, judge, |attempt| {
             let span = trace::attempt(&self.method, target.name());
             let request = span.in_scope(|| prepare(inner, &self.method, &url, &self.headers, &self.body, attempt));
-            let cut = inner.faults.cuts_calls_to(target.name());
             let sent = async move {
-                if cut {
-                    return Err(AttemptError::Cut("cut off by a partition fault".to_owned()));
-                }
                 let mut request = request?;
                 let client = match attempt.address {
                     None => connections.shared(attempt.connect_timeout),
@@ -231,9 +228,10 @@ impl RequestBuilder {
                 client.execute(request).await.map_err(|error| attempt_error(&error))
             };
             async move {
-                let answer = sent.instrument(span.clone()).await;
-                trace::ended(&span, answer.as_ref().map(reqwest::Response::status));
-                answer
+                let answer = unless_cut(&inner.faults, &inner.target, sent);
+                let answer = answer.instrument(span.clone()).await;
+                trace::ended(&span, answer.as_ref().map(|(answer, _)| answer.status()));
+                answer.map(|(response, severed)| Answer { response, severed })
             }
         })
         .await?;

@@ -9,7 +9,24 @@ use tokio::time::Instant;
 
 use crate::breaker::Ticket;
 use crate::deadline::Deadline;
-use crate::outbound::{CallError, Completed, Held, Target, mark_final};
+use crate::faults::{CUT_OFF, Severed};
+use crate::outbound::{CallError, Completed, Head, Held, HttpHead, Target, mark_final};
+
+/// An answer as an attempt has it, with what cuts its body.
+pub(super) struct Answer {
+    pub(super) response: reqwest::Response,
+    pub(super) severed: Severed,
+}
+
+impl HttpHead for Answer {
+    fn head(&self) -> Head<'_> {
+        self.response.head()
+    }
+
+    fn headers_mut(&mut self) -> &mut HeaderMap {
+        self.response.headers_mut()
+    }
+}
 
 /// An answer, of whatever status.
 ///
@@ -27,6 +44,7 @@ use crate::outbound::{CallError, Completed, Held, Target, mark_final};
 #[derive(Debug)]
 pub struct ClientResponse {
     response: reqwest::Response,
+    severed: Severed,
     target: Arc<Target>,
     ticket: Option<Ticket>,
     deadline: Deadline,
@@ -36,12 +54,13 @@ pub struct ClientResponse {
 }
 
 impl ClientResponse {
-    pub(super) fn new(target: &Arc<Target>, mut completed: Completed<reqwest::Response>, max_body: usize) -> Self {
+    pub(super) fn new(target: &Arc<Target>, mut completed: Completed<Answer>, max_body: usize) -> Self {
         if completed.unrepeated {
             mark_final(&mut completed.answer);
         }
         Self {
-            response: completed.answer,
+            response: completed.answer.response,
+            severed: completed.answer.severed,
             target: Arc::clone(target),
             ticket: completed.ticket,
             deadline: completed.deadline,
@@ -71,9 +90,16 @@ impl ClientResponse {
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, CallError> {
         let end = self.deadline.instant();
         let asked_in_time = Instant::now() < end;
-        let (cause, failed) = match tokio::time::timeout_at(end, self.response.chunk()).await {
+        let next = async {
+            tokio::select! {
+                biased;
+                () = &mut self.severed => Err(CUT_OFF.to_owned()),
+                chunk = self.response.chunk() => chunk.map_err(|error| chain(&error)),
+            }
+        };
+        let (cause, failed) = match tokio::time::timeout_at(end, next).await {
             Ok(Ok(chunk)) => return Ok(chunk),
-            Ok(Err(error)) => (chain(&error), true),
+            Ok(Err(cause)) => (cause, true),
             Err(_) => {
                 // Who reads so slowly that the time is over before he asks has used it up himself.
                 let failed = self.deadline_is_own && asked_in_time;

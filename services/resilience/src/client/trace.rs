@@ -46,7 +46,7 @@ fn kind(error: &AttemptError) -> &'static str {
     match error {
         AttemptError::Connect(_) => "connect",
         AttemptError::Reset(_) => "reset",
-        AttemptError::Cut(_) => "cut",
+        AttemptError::Cut { .. } => "cut",
         AttemptError::Request { .. } => "request",
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::Ended;
+
 /// The shortest window (milliseconds) and the fewest samples on which a decision is based.
 const WINDOW: u64 = 100;
 const SAMPLES: usize = 10;
@@ -55,20 +57,25 @@ impl Aimd {
         self.limit as u32
     }
 
-    /// One answer: its latency, or `None` when it missed its deadline, which is a drop and never a sample.
-    pub(super) fn answered(&mut self, latency: Option<Duration>, in_flight: u32, now: u64) {
+    /// The end of one request after the time that it took. One that missed its deadline is a drop and never a sample; nor is it
+    /// a drop where it was given less time than would be slow: that was too little, whatever the limit.
+    pub(super) fn ended(&mut self, how: Ended, took: Duration, in_flight: u32, now: u64) {
         let began = *self.began.get_or_insert(now);
         self.most_in_flight = self.most_in_flight.max(in_flight);
-        match latency {
-            Some(latency) if self.samples.len() < KEPT => self.samples.push(latency),
-            Some(_) => {}
-            None => self.missed = true,
+        match how {
+            Ended::Answered if self.samples.len() < KEPT => self.samples.push(took),
+            Ended::Answered => {}
+            Ended::Missed => self.missed |= self.baseline.is_none_or(|_| self.is_slow(took.as_secs_f64())),
         }
         if now.saturating_sub(began) >= WINDOW && (self.missed || self.samples.len() >= SAMPLES) {
             self.decide(now.saturating_sub(began));
             self.samples.clear();
             (self.most_in_flight, self.missed, self.began) = (0, false, Some(now));
         }
+    }
+
+    fn is_slow(&self, seconds: f64) -> bool {
+        self.baseline.is_some_and(|baseline| seconds > baseline * 2.0)
     }
 
     /// `length` is that of the window, in milliseconds.
@@ -78,7 +85,7 @@ impl Aimd {
         let median = self.samples.get(self.samples.len() / 2).map(Duration::as_secs_f64);
         let busy = f64::from(self.most_in_flight) >= self.limit / 2.0;
         // Judged by what was known before: a slow window must not first make itself the rule.
-        let slow = matches!((median, self.baseline), (Some(median), Some(baseline)) if median > baseline * 2.0);
+        let slow = median.is_some_and(|median| self.is_slow(median));
         if let Some(median) = median {
             let share = (length as f64 / LEARNING).min(1.0);
             self.baseline = Some(match self.baseline {
@@ -106,7 +113,12 @@ mod tests {
             let queue = f64::from(in_flight.max(capacity)) / f64::from(capacity);
             for _ in 0..20 {
                 *now += 6;
-                aimd.answered(Some(Duration::from_millis(10).mul_f64(queue)), in_flight, *now);
+                aimd.ended(
+                    Ended::Answered,
+                    Duration::from_millis(10).mul_f64(queue),
+                    in_flight,
+                    *now,
+                );
             }
         }
         aimd.limit()
@@ -127,19 +139,34 @@ mod tests {
     fn steady_timeouts_sink_it_to_the_floor() {
         let mut aimd = Aimd::new(4, 100, 50);
         for now in (0..20_000).step_by(10) {
-            aimd.answered(None, aimd.limit(), now);
+            aimd.ended(Ended::Missed, Duration::from_secs(1), aimd.limit(), now);
         }
         assert_eq!(aimd.limit(), 4);
+    }
+
+    /// Whoever gives no request the time that it takes must not throttle the service for all.
+    #[test]
+    fn a_time_that_was_too_short_for_anybody_is_no_drop() {
+        let mut aimd = Aimd::new(4, 100, 50);
+        let mut ends = |how, millis: u64, from: u64| {
+            for now in (from..from + 2_000).step_by(10) {
+                aimd.ended(how, Duration::from_millis(millis), 1, now);
+            }
+            aimd.limit()
+        };
+        assert_eq!(ends(Ended::Answered, 20, 0), 50);
+        assert_eq!(ends(Ended::Missed, 1, 2_000), 50);
+        assert!(ends(Ended::Missed, 50, 4_000) < 50);
     }
 
     #[test]
     fn a_few_answers_decide_nothing() {
         let mut aimd = Aimd::new(1, 100, 4);
         for now in (0..900).step_by(100) {
-            aimd.answered(Some(Duration::from_millis(1)), 4, now);
+            aimd.ended(Ended::Answered, Duration::from_millis(1), 4, now);
         }
         assert_eq!(aimd.limit(), 4);
-        aimd.answered(Some(Duration::from_millis(1)), 4, 900);
+        aimd.ended(Ended::Answered, Duration::from_millis(1), 4, 900);
         assert_eq!(aimd.limit(), 5);
     }
 
@@ -147,7 +174,12 @@ mod tests {
     fn steady(aimd: &mut Aimd, now: &mut u64, latency: u64, load: u32, windows: u64) -> u32 {
         for _ in 0..windows * 20 {
             *now += 5;
-            aimd.answered(Some(Duration::from_millis(latency)), load.min(aimd.limit()), *now);
+            aimd.ended(
+                Ended::Answered,
+                Duration::from_millis(latency),
+                load.min(aimd.limit()),
+                *now,
+            );
         }
         aimd.limit()
     }
@@ -180,7 +212,7 @@ mod tests {
     fn an_idle_service_does_not_grow() {
         let mut aimd = Aimd::new(1, 100, 20);
         for now in (0..20_000).step_by(5) {
-            aimd.answered(Some(Duration::from_millis(1)), 2, now);
+            aimd.ended(Ended::Answered, Duration::from_millis(1), 2, now);
         }
         assert_eq!(aimd.limit(), 20);
     }

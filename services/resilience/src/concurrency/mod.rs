@@ -298,8 +298,8 @@ impl<C: Clock> Place<C> {
             let mut adaptive = adaptive.lock().unwrap_or_else(PoisonError::into_inner);
             let before = adaptive.limit();
             let now = self.limit.clock.nanos();
-            let latency = (how == Ended::Answered).then(|| Duration::from_nanos(now.saturating_sub(self.began)));
-            adaptive.answered(latency, in_flight, now / 1_000_000);
+            let took = Duration::from_nanos(now.saturating_sub(self.began));
+            adaptive.ended(how, took, in_flight, now / 1_000_000);
             if adaptive.limit() != before {
                 self.limit.places.resize(size(adaptive.limit()));
             }

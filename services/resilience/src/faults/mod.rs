@@ -1,13 +1,14 @@
 //! Faults that an experiment asks this process to show, each ended by the process's own monotonic clock.
 //!
 //! `admission` decides once per run whether a fault is obeyed and until when; `Faults` keeps what is active where the
-//! server layer and the client look. When none is active, they pay one relaxed load; the server layer also waits for one
-//! to begin, where the policy allows that.
+//! server layer and the client look, and `severed` cuts what is under way. When none is active, they pay one relaxed load;
+//! where the policy allows that one begins, they also wait for that.
 
 mod admission;
 mod effects;
 mod inject;
 mod marker;
+mod severed;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ pub(crate) use self::effects::Crash;
 use self::effects::Effects;
 use self::inject::Active;
 pub(crate) use self::marker::Markers;
+pub(crate) use self::severed::{BoxError, CUT_OFF, Severed, SeveredBody};
 use crate::metrics::Metrics;
 use crate::random::Random;
 
@@ -35,6 +37,8 @@ const REMEMBERED: usize = 64;
 #[derive(Debug)]
 pub struct Faults {
     any: AtomicBool,
+    /// Whether the policy in force lets one begin.
+    allowed: AtomicBool,
     active: ArcSwap<Vec<Active>>,
     known: Mutex<Vec<Known>>,
     markers: Markers,
@@ -56,6 +60,7 @@ impl Faults {
     ) -> Self {
         Self {
             any: AtomicBool::new(false),
+            allowed: AtomicBool::new(false),
             active: ArcSwap::from_pointee(Vec::new()),
             known: Mutex::new(Vec::new()),
             markers,
@@ -71,6 +76,16 @@ impl Faults {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Says what the policy that comes into force allows.
+    pub(crate) fn admit(&self, admission: Admission) {
+        let allowed = cfg!(feature = "faults") && admission == Admission::Allowed;
+        self.allowed.store(allowed, Ordering::Release);
+    }
+
+    fn may_begin(&self) -> bool {
+        self.allowed.load(Ordering::Relaxed)
     }
 
     /// Takes a document: new runs are decided on, runs that it no longer names end. Returns the moment at which the

@@ -16,6 +16,7 @@ use super::call::{Attempt, AttemptError, AttemptResult, Bound, CallState, Comple
 use super::error::CallError;
 use super::failover::NextHop;
 use super::judge::{Judge, Repeat};
+use super::sent::Sent;
 use crate::breaker::{Outcome, OwnedPermit, Permit, Ticket};
 use crate::bulkhead::BulkheadPermit;
 
@@ -281,7 +282,7 @@ impl<J, F> CallState<'_, J, F> {
                 Reply::Answer { answer, repeat }
             }
             Ok(Err(AttemptError::Connect(cause))) => Reply::Connect(cause),
-            Ok(Err(AttemptError::Cut(cause))) => Reply::Cut(cause),
+            Ok(Err(AttemptError::Cut { cause, sent })) => Reply::Cut { cause, sent },
             Ok(Err(AttemptError::Reset(cause))) => Reply::Reset(cause),
             Ok(Err(AttemptError::Request { cause, sent })) => Reply::Request { cause, sent },
             Err(_) => Reply::TimedOut,
@@ -297,7 +298,7 @@ impl<J, F> CallState<'_, J, F> {
                 Outcome::Neutral
             }
             Reply::Answer { answer, .. } => self.judge.outcome(answer),
-            Reply::Connect(_) | Reply::Cut(_) | Reply::Reset(_) => Outcome::Failure,
+            Reply::Connect(_) | Reply::Cut { .. } | Reply::Reset(_) => Outcome::Failure,
             Reply::TimedOut if bound == Bound::Own => Outcome::Failure,
             Reply::TimedOut | Reply::Request { .. } => Outcome::Neutral,
         }
@@ -308,7 +309,7 @@ impl<J, F> CallState<'_, J, F> {
         self.note_sent(reply.sent());
         if !matches!(reply, Reply::Request { .. }) {
             self.call.target.counters.outcome(outcome).inc();
-            if !matches!(reply, Reply::Cut(_)) {
+            if !matches!(reply, Reply::Cut { .. }) {
                 self.note(flight, outcome);
             }
         }
@@ -346,7 +347,11 @@ impl<J, F> CallState<'_, J, F> {
                     None => AttemptResult::Final(Ok(completed)),
                 }
             }
-            Reply::Connect(cause) | Reply::Cut(cause) => {
+            Reply::Connect(cause)
+            | Reply::Cut {
+                cause,
+                sent: Sent::Nothing,
+            } => {
                 let sent = self.sent();
                 AttemptResult::failed(
                     "connect",
@@ -362,7 +367,11 @@ impl<J, F> CallState<'_, J, F> {
                 let sent = self.sent();
                 AttemptResult::Final(Err(CallError::Request { target, sent, cause }))
             }
-            Reply::Reset(cause) => AttemptResult::failed(
+            Reply::Reset(cause)
+            | Reply::Cut {
+                cause,
+                sent: Sent::Perhaps,
+            } => AttemptResult::failed(
                 "reset",
                 CallError::Reset {
                     target,

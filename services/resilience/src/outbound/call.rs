@@ -69,8 +69,11 @@ pub(crate) struct Attempt {
 pub(crate) enum AttemptError {
     /// This address could not be reached.
     Connect(String),
-    /// No address is to be reached.
-    Cut(String),
+    /// No address is to be reached, or none any longer.
+    Cut {
+        cause: String,
+        sent: Sent,
+    },
     Reset(String),
     /// Nothing that says anything about the target.
     Request {
@@ -150,7 +153,10 @@ pub(super) enum Reply<R> {
     },
     Connect(String),
     /// Nobody was to be reached, whatever the address.
-    Cut(String),
+    Cut {
+        cause: String,
+        sent: Sent,
+    },
     Reset(String),
     /// Never left this process, or not whole.
     Request {
@@ -163,8 +169,8 @@ pub(super) enum Reply<R> {
 impl<R> Reply<R> {
     pub(super) const fn sent(&self) -> Sent {
         match self {
-            Self::Connect(_) | Self::Cut(_) => Sent::Nothing,
-            Self::Request { sent, .. } => *sent,
+            Self::Connect(_) => Sent::Nothing,
+            Self::Cut { sent, .. } | Self::Request { sent, .. } => *sent,
             Self::Answer { .. } | Self::Reset(_) | Self::TimedOut => Sent::Perhaps,
         }
     }

@@ -25,7 +25,7 @@ impl<J, F> CallState<'_, J, F> {
     #[inline]
     pub(super) fn next_hop<R>(&self, reply: &Reply<R>, flight: Option<&Flight>, route: &Route<'_>) -> Option<NextHop> {
         match reply {
-            Reply::Answer { repeat: None, .. } | Reply::Request { .. } | Reply::Cut(_) => None,
+            Reply::Answer { repeat: None, .. } | Reply::Request { .. } | Reply::Cut { .. } => None,
             _ => self.next_hop_after_failure(reply, flight?, route),
         }
     }

@@ -165,6 +165,7 @@ impl Inner {
 
     /// What is asked for each request is another policy from here on; what keeps a state follows by `configure`.
     fn replace(&self, parsed: Parsed<Policy>, source: PolicySource, at: Option<DateTime<Utc>>) {
+        self.faults.admit(parsed.document.chaos.admission);
         let report = PolicyReport {
             versions: vec![valerix_policy::POLICY_VERSION],
             hash: Some(parsed.hash),

@@ -1,4 +1,4 @@
-//! The axum layer that protects a service from its callers: rate limits, a place, the deadline,
+//! The axum layer that protects a service from its callers: rate limits, the deadline, a place,
 //! faults, the idempotency key, and a task of its own for each handler.
 //!
 //! Requests of probes pass untouched.
@@ -10,17 +10,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use tokio::time::Instant;
 use tower::{Layer, Service};
-use valerix_policy::{Admission, LimitKeyType, Priority};
+use valerix_policy::{LimitKeyType, Priority};
 
 use crate::concurrency::Place;
 use crate::deadline::{Deadline, TIMEOUT_HEADER};
-use crate::faults::{AbortConnection, Injection};
+use crate::faults::{AbortConnection, Faults, Injection, Severed, SeveredBody};
 use crate::limits::{Network, Ruling, address};
 use crate::priority::CurrentPriority;
 use crate::problem::{FAULT_HEADER, Problem};
@@ -187,7 +187,7 @@ where
         let layer = Arc::clone(&self.layer);
         Box::pin(async move {
             let began = Instant::now();
-            let response = limit(&layer, inner, request).await;
+            let response = limit(&layer, inner, request, began).await;
             let metrics = layer.resilience.inner().metrics();
             metrics.request(response.status(), began.elapsed());
             Ok(response)
@@ -195,8 +195,8 @@ where
     }
 }
 
-/// One request from outside in: limits, then a place, then the rest.
-async fn limit<S>(layer: &ServerLayer, inner: S, mut request: Request<Body>) -> Response
+/// One request from outside in: limits, then its time, then a place, then the rest.
+async fn limit<S>(layer: &ServerLayer, inner: S, mut request: Request<Body>, arrived: Instant) -> Response
 where
     S: Service<Request<Body>, Error = Infallible> + Send + 'static,
     S::Response: IntoResponse,
@@ -220,15 +220,38 @@ where
             return with_fields(problem.into_response(), fields);
         }
     };
-    let place = match place::enter(layer, &mut request).await {
+    let deadline = match deadline(&layer.resilience, request.headers(), arrived) {
+        Ok(deadline) => deadline,
+        Err(problem) => return with_fields(problem.into_response(), fields),
+    };
+    let entered = tokio::time::timeout_at(deadline.instant(), place::enter(layer, &mut request)).await;
+    let place = match entered.unwrap_or_else(|_| Err(exceeded(&layer.resilience, "queue"))) {
         Ok(place) => place,
         Err(problem) => return with_fields(problem.into_response(), fields),
     };
-    let response = with_fields(guard(&layer.resilience, inner, request, place.clone()).await, fields);
+    let answer = guard(&layer.resilience, inner, request, deadline, place.clone()).await;
+    let answer = with_fields(answer, fields);
     match place {
-        Some(place) => place::hold(place, response),
-        None => response,
+        Some(place) => place::hold(place, answer),
+        None => answer,
     }
+}
+
+/// When the answer is of use no longer: what the request waits for on the way to its handler is a part of its time.
+fn deadline(resilience: &Resilience, headers: &HeaderMap, arrived: Instant) -> Result<Deadline, Problem> {
+    let limit = resilience.inner().in_force.load().policy.inbound.timeout.get();
+    let given = Deadline::from_headers(headers)
+        .map_err(|error| Problem::invalid_header(TIMEOUT_HEADER.as_str(), error.to_string()))?;
+    let deadline = Deadline::at(arrived + given.map_or(limit, |given| given.min(limit)));
+    if deadline.is_past() {
+        return Err(exceeded(resilience, "arrival"));
+    }
+    Ok(deadline)
+}
+
+fn exceeded(resilience: &Resilience, phase: &str) -> Problem {
+    resilience.inner().metrics().timeout("inbound");
+    Problem::deadline_exceeded(phase)
 }
 
 fn with_fields(mut response: Response, fields: HeaderMap) -> Response {
@@ -236,34 +259,28 @@ fn with_fields(mut response: Response, fields: HeaderMap) -> Response {
     response
 }
 
-/// The rest: deadline, faults, key, handler.
-async fn guard<S>(resilience: &Resilience, inner: S, mut request: Request<Body>, place: Option<Arc<Place>>) -> Response
+/// The rest: faults, key, handler.
+async fn guard<S>(
+    resilience: &Resilience,
+    inner: S,
+    mut request: Request<Body>,
+    deadline: Deadline,
+    place: Option<Arc<Place>>,
+) -> Response
 where
     S: Service<Request<Body>, Error = Infallible> + Send + 'static,
     S::Response: IntoResponse,
     S::Future: Send,
 {
     let in_force = resilience.inner().in_force.load_full();
-    let limit = in_force.policy.inbound.timeout.get();
-    let time = match Deadline::from_headers(request.headers()) {
-        Ok(given) => given.map_or(limit, |given| given.min(limit)),
-        Err(error) => return Problem::invalid_header(TIMEOUT_HEADER.as_str(), error.to_string()).into_response(),
-    };
-    let deadline = Deadline::after(time);
-    let exceeded = |phase| {
-        resilience.inner().metrics().timeout("inbound");
-        Problem::deadline_exceeded(phase).into_response()
-    };
-    if time.is_zero() {
-        return exceeded("arrival");
-    }
     let faults = &resilience.inner().faults;
     let client = request.headers().get(crate::CLIENT_HEADER).cloned();
-    let is_cut = || {
-        let client = client.as_ref().and_then(|client| client.to_str().ok());
-        client.is_some_and(|client| faults.cuts_requests_of(client))
-    };
-    if is_cut() {
+    // What is open when a fault cuts it is cut too. Watched for before anybody looks: none begins unnoticed in between.
+    let mut severed = faults.severed(|| {
+        let (path, client) = (request.uri().path().to_owned(), client.clone());
+        move |faults: &Faults| faults.severs(&path) || is_cut(faults, client.as_ref())
+    });
+    if is_cut(faults, client.as_ref()) {
         return abort();
     }
     match faults.inbound(request.method().as_str(), request.uri().path()) {
@@ -272,7 +289,7 @@ where
             // Nothing has begun yet: a caller that gives up meanwhile is spared the work too.
             let within = tokio::time::timeout_at(deadline.instant(), faults.hold(delay)).await;
             if within.is_err() {
-                return exceeded("latency fault");
+                return place::learn(place.as_ref(), exceeded(resilience, "latency fault").into_response());
             }
         }
         Some(Injection::Status(status)) => return injected(status),
@@ -284,23 +301,22 @@ where
         return problem.into_response();
     }
     request.extensions_mut().insert(deadline);
-    // A connection that is open when a fault cuts it is cut too; where no fault may begin, nobody watches for one.
-    let watched = (in_force.policy.chaos.admission == Admission::Allowed)
-        .then(|| (faults.changes(), request.uri().path().to_owned()));
-    let severed = async {
-        if let Some((mut changes, path)) = watched {
-            while changes.changed().await.is_ok() {
-                if faults.severs(&path) || is_cut() {
-                    return;
-                }
-            }
-        }
-        std::future::pending::<()>().await;
+    let answer = tokio::select! {
+        answer = handle(resilience, inner, request, deadline, place.clone()) => answer,
+        () = &mut severed => return abort(),
     };
-    tokio::select! {
-        answer = handle(resilience, inner, request, deadline, place) => answer.unwrap_or_else(|| exceeded("handler")),
-        () = severed => abort(),
+    let answer = answer.unwrap_or_else(|| exceeded(resilience, "handler").into_response());
+    let answer = place::learn(place.as_ref(), answer);
+    match severed {
+        Severed::Never => answer,
+        severed => answer.map(|body| Body::new(SeveredBody::new(body, severed))),
     }
+}
+
+/// Whether a partition cuts off who asks.
+fn is_cut(faults: &Faults, client: Option<&HeaderValue>) -> bool {
+    let client = client.and_then(|client| client.to_str().ok());
+    client.is_some_and(|client| faults.cuts_requests_of(client))
 }
 
 /// Runs the handler in a task of its own: a deadline or a disconnect ends the waiting, never the work.

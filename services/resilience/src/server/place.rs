@@ -76,12 +76,18 @@ pub(super) async fn enter(layer: &ServerLayer, request: &mut Request<Body>) -> R
     }
 }
 
+/// Lets the limit learn from what the handler answered, or from its silence. What is answered before it comes to a handler
+/// teaches nothing: how soon that is says nothing about the service.
+pub(super) fn learn(place: Option<&Arc<Place>>, answer: Response) -> Response {
+    if let Some(place) = place {
+        let problem = answer.headers().get(PROBLEM_HEADER);
+        let missed = problem.is_some_and(|kind| kind == "deadline-exceeded");
+        place.learn(if missed { Ended::Missed } else { Ended::Answered });
+    }
+    answer
+}
+
 /// Holds the place until the body has been sent or given up.
 pub(super) fn hold(place: Arc<Place>, response: Response) -> Response {
-    let missed = response
-        .headers()
-        .get(PROBLEM_HEADER)
-        .is_some_and(|kind| kind == "deadline-exceeded");
-    place.learn(if missed { Ended::Missed } else { Ended::Answered });
     response.map(|body| Body::new(HeldBody::new(body, place)))
 }

@@ -47,7 +47,7 @@ fn latency(delay: &str, percent: u32) -> Fault {
     }
 }
 
-fn partition(direction: PartitionDirection, peer: &str) -> Fault {
+pub(crate) fn partition(direction: PartitionDirection, peer: &str) -> Fault {
     let partition = PartitionFault {
         direction,
         peer: peer.to_owned(),

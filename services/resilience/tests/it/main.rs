@@ -13,6 +13,7 @@ mod client_layer;
 mod examples;
 mod fault_effects;
 mod fault_process;
+mod fault_under_way;
 mod faults;
 mod half_open;
 mod hedging;

@@ -402,6 +402,82 @@ async fn requests_that_miss_their_deadline_lower_an_adaptive_limit() {
     assert!(text().contains("resilience_concurrency_limit 18"), "{}", text());
 }
 
+/// Neither refusals nor what a fault answers is the service's own pace: soon as they come, they would make all else look slow.
+#[tokio::test]
+async fn what_comes_to_no_handler_teaches_an_adaptive_limit_nothing() {
+    let (resilience, text) = counted(Concurrency {
+        concurrency_type: ConcurrencyType::Adaptive,
+        max: 100,
+        min: 1,
+        initial: 20,
+        ..Concurrency::default()
+    })
+    .await;
+    let pace = Duration::from_millis(10);
+    let handler = get(move || tokio::time::sleep(pace));
+    let app = Router::new().route("/", handler).layer(resilience.server_layer());
+    let url = format!("http://{}/", serve(app).await);
+    let http = reqwest::Client::new();
+    for (timeout, status) in [("0", 504), ("soon", 400), ("10000", 200)] {
+        let began = std::time::Instant::now();
+        // Some windows of the limit, each with enough to decide on.
+        while began.elapsed() < Duration::from_millis(500) {
+            let answer = http
+                .get(&url)
+                .header("valerix-timeout-ms", timeout)
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), status);
+        }
+        assert!(
+            text().contains("resilience_concurrency_limit 20"),
+            "{timeout}: {}",
+            text()
+        );
+    }
+}
+
+/// The caller counts from when it asked: what is waited for on the way to the handler is a part of its time.
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_a_place_is_a_part_of_the_time() {
+    use tower::ServiceExt;
+    let (resilience, _) = counted(Concurrency {
+        max: 1,
+        max_queue: 1,
+        queue_timeout: "60s".parse().unwrap(),
+        ..Concurrency::default()
+    })
+    .await;
+    let handler = get(|Extension(deadline): Extension<Deadline>| async move {
+        let left = deadline.remaining();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        left.as_millis().to_string()
+    });
+    let app = Router::new().route("/", handler).layer(resilience.server_layer());
+    let ask = |timeout: &'static str| {
+        let request = http::Request::get("/").header("valerix-timeout-ms", timeout);
+        let answer = app.clone().oneshot(request.body(axum::body::Body::empty()).unwrap());
+        async move {
+            let answer = answer.await.unwrap();
+            let status = answer.status().as_u16();
+            let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+            (status, String::from_utf8_lossy(&body).into_owned())
+        }
+    };
+    let (first, second) = tokio::join!(ask("1000"), ask("1000"));
+    assert_eq!(first, (200, "1000".to_owned()));
+    assert_eq!(second, (200, "700".to_owned()));
+    let began = tokio::time::Instant::now();
+    let hasty = async {
+        let answer = ask("100").await;
+        (answer, began.elapsed())
+    };
+    let (_, ((status, body), waited)) = tokio::join!(ask("1000"), hasty);
+    assert!(status == 504 && body.contains("deadline-exceeded"), "{body}");
+    assert!(waited < Duration::from_millis(150), "{waited:?}");
+}
+
 #[tokio::test]
 async fn the_service_itself_may_say_how_important_a_request_is() {
     let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
