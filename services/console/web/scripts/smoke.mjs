@@ -10,7 +10,7 @@ import { paint } from "./paint.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/restores/shop/orders-back", "/restores/shop/orders-damaged", "/metrics", "/events", "/none"];
-const STATES = [["", PAGES], ["late", ["/", "/backups"]], ["forbidden", ["/", "/chaos", "/backups"]], ["empty", ["/", "/chaos", "/backups", "/metrics", "/events"]], ["cut", ["/"]], ["open", ["/chaos"]], ["closed", ["/"]]];
+const STATES = [["", PAGES], ["late", ["/", "/backups"]], ["gone", ["/", "/services/shop/order", "/backups"]], ["forbidden", ["/", "/chaos", "/backups"]], ["empty", ["/", "/chaos", "/backups", "/metrics", "/events"]], ["cut", ["/"]], ["open", ["/chaos"]], ["closed", ["/"]]];
 const browser = await launch();
 const wrong = [];
 let looked = 0;

@@ -3,7 +3,7 @@ import { post } from "../api/client";
 import type { Policy } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all } from "../live/reducer";
-import { AsOf, Badge, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
+import { AsOf, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
 import { bytes, clock, until } from "../parts/words";
 import { RestoreForm, Restores } from "./Restores";
 import { Tile } from "./Service";
@@ -46,7 +46,7 @@ function One({ policy }: { policy: Policy }) {
   const wrong = policy.conditions.filter(
     (condition) =>
       (condition.type === "Stale" && condition.status === "True") ||
-      (["Ready", "Scheduled", "LastBackupSucceeded"].includes(condition.type) && condition.status === "False"),
+      (["Ready", "Scheduled", "LastBackupSucceeded", "Verified", "RetentionHealthy"].includes(condition.type) && condition.status === "False"),
   );
   return (
     <Panel
@@ -105,16 +105,17 @@ function One({ policy }: { policy: Policy }) {
                 <tr key={backup.name}>
                   <th scope="row" data-label="Day">{backup.slot}</th>
                   <td data-label="Phase"><Word word={backup.phase} /></td>
-                  <td data-label="Verified">
-                    {backup.verified ? <Badge tone="good">{backup.verified}</Badge> : <span className="faint">–</span>}
-                  </td>
+                  <td data-label="Verified"><Word word={backup.verified} /></td>
                   <td data-label="Size" title={backup.sha256 ? `sha256 ${backup.sha256}` : ""}>
                     <meter min={0} max={largest} value={backup.bytes ?? 0} aria-label="size" />{" "}
                     {backup.size ?? bytes(backup.bytes)}
                   </td>
                   <td data-label="Due">{clock(backup.scheduledAt)}</td>
                   <td data-label="Done">{clock(backup.completedAt)}</td>
-                  <td data-label="Why" className="long">{backup.message || backup.reason || "–"}</td>
+                  <td data-label="Why" className="long">
+                    {backup.verified === "Failed" && <>restored on trial: {backup.trial || "it could not be restored"}; </>}
+                    {backup.message || backup.reason || "–"}
+                  </td>
                 </tr>
               ))}
             </tbody>
