@@ -1,6 +1,6 @@
 import { useMutation } from "@tanstack/react-query";
 import { post } from "../api/client";
-import type { Policy } from "../api/types";
+import type { Backup, Policy } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all } from "../live/reducer";
 import { AsOf, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
@@ -31,6 +31,12 @@ export function Backups() {
       <Restores />
     </>
   );
+}
+
+/** What came of the run, and before that what came of the trial that its archive failed. */
+function why({ verified, trial, message, reason }: Backup): string {
+  const failed = verified === "Failed" && `restored on trial: ${trial || "it could not be restored"}`;
+  return [failed, message || reason].filter(Boolean).join("; ") || "–";
 }
 
 function One({ policy }: { policy: Policy }) {
@@ -113,8 +119,7 @@ function One({ policy }: { policy: Policy }) {
                   <td data-label="Due">{clock(backup.scheduledAt)}</td>
                   <td data-label="Done">{clock(backup.completedAt)}</td>
                   <td data-label="Why" className="long">
-                    {backup.verified === "Failed" && <>restored on trial: {backup.trial || "it could not be restored"}; </>}
-                    {backup.message || backup.reason || "–"}
+                    {why(backup)}
                   </td>
                 </tr>
               ))}

@@ -72,7 +72,7 @@ export function Layout() {
         )}
         {known.silence && connection === "live" && inside && (
           <Notice tone="bad" title={`Nobody has written status since ${new Date(Date.parse(known.silence.since) - known.skew).toLocaleTimeString()}.`}>
-            {known.silence.reason}: lights are grey, and nothing is done about an experiment or a backup, until one does.
+            Lights are grey, and nobody begins or ends a backup or an experiment, until that is over: {known.silence.reason}.
           </Notice>
         )}
         {inside ? (
