@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::kinds::{Key, Kind};
+use crate::operator::Silence;
 use crate::readiness::{Readiness, Turn};
 use crate::view::Item;
 use crate::vitals::{Moment, Vitals};
@@ -36,7 +37,7 @@ pub enum Change {
     Relisted,
     /// How the services are.
     Vitals(Arc<Vec<Vitals>>),
-    /// The API server answers again, or does not any more.
+    /// The API server answers again, or does not any more; the operator leads again, or does not any more.
     Heard,
 }
 
@@ -73,6 +74,8 @@ struct State {
     streams: BTreeMap<(Kind, Place), Knowledge>,
     /// Whether the API server does not answer at all.
     silent: bool,
+    /// Whether nobody writes status.
+    silence: Option<Silence>,
     vitals: Arc<Vec<Vitals>>,
     readiness: Readiness,
     moments: BTreeMap<(String, String), VecDeque<Moment>>,
@@ -141,6 +144,11 @@ impl Board {
             }
         };
         Kind::ALL.map(stream).into()
+    }
+
+    /// Since when nobody writes status, and how that is known; none while somebody does, or it is not known.
+    pub fn silence(&self) -> Option<Silence> {
+        self.read().silence.clone()
     }
 
     /// How the services are.
@@ -229,10 +237,13 @@ impl Board {
         self.write().streams.entry((kind, place.clone())).or_default().error = Some(error);
     }
 
-    /// The API server answers, or does not.
-    pub(crate) fn hear(&self, answers: bool) {
-        let was_silent = std::mem::replace(&mut self.write().silent, !answers);
-        if was_silent == answers {
+    /// The API server answers, or does not; and so it is with whoever writes status.
+    pub(crate) fn hear(&self, answers: bool, silence: Option<Silence>) {
+        let mut state = self.write();
+        let is_new = state.silent == answers || state.silence != silence;
+        (state.silent, state.silence) = (!answers, silence);
+        drop(state);
+        if is_new {
             self.tell(Change::Heard);
         }
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use clap::Parser;
 use valerix_kit::args::{ServiceArgs, parse_duration};
 
+use crate::operator::LeaseName;
+
 /// The web console of Valerix.
 #[derive(Parser, Clone, Debug)]
 #[command(version, mut_arg("listen_address", |arg| arg.default_value("0.0.0.0:8080")))]
@@ -16,6 +18,9 @@ pub struct Config {
     /// Namespaces to show, with commas between them. Empty: all.
     #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
+    /// The Lease that the operator leads under, as namespace/name. Without it nobody is told that the operator is gone.
+    #[arg(long, env = "OPERATOR_LEASE")]
+    pub operator_lease: Option<LeaseName>,
     /// Whether those who have not signed in see what the console itself may read. They never command.
     #[arg(long, env = "ANONYMOUS_READ", action = clap::ArgAction::Set, default_value_t = false)]
     pub anonymous_read: bool,

@@ -1,17 +1,20 @@
 //! The web console: what the cluster says of services, experiments and backups, live, and commands under the rights of
 //! whoever gives them.
 //!
-//! [`follow`] keeps [`board`] true to the API server, [`pulse`] hears whether that answers, [`vitals`] asks the pods how they are, [`view`] is what is shown of an
-//! object, [`people`] knows who looks and what he may see, [`stream`] tells it to one browser, [`routes`] are the answers, and
-//! [`page`] is the page itself. The console decides nothing: a command is a write of an object with the person's own token.
+//! [`follow`] keeps [`board`] true to the API server, [`pulse`] hears whether that answers and whether the [`operator`]
+//! leads, [`vitals`] asks the pods how they are, [`view`] is what is shown of an object, [`people`] knows who looks and what
+//! he may see, [`places`] how many may look, [`stream`] tells it to one browser, [`routes`] are the answers, and [`page`] is
+//! the page itself. The console decides nothing: a command is a write of an object with the person's own token.
 
 pub mod board;
 pub mod config;
 pub mod follow;
 pub mod headers;
 pub mod kinds;
+pub mod operator;
 pub mod page;
 pub mod people;
+pub mod places;
 pub mod pulse;
 pub mod readiness;
 pub mod refusal;

@@ -1,7 +1,6 @@
 //! Puts the console together: clients, board, tasks, ports. Nothing here waits for the API server: a console that can not
 //! see says so.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,12 +9,12 @@ use axum::middleware::from_fn;
 use kube::Config as ClusterConfig;
 use kube::client::ClientBuilder;
 use prometheus::IntGauge;
-use tokio::sync::Semaphore;
 use valerix_kit::service::{Server, Service, StartError};
 
 use crate::board::Board;
 use crate::config::Config;
 use crate::people::{Clients, Sessions};
+use crate::places::Places;
 use crate::routes::{self, AppState};
 use crate::{follow, headers, pulse, vitals};
 
@@ -25,8 +24,6 @@ const USER_AGENT: &str = concat!("valerix-console/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the gateway may take for an order; its own deadline is shorter.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(20);
-/// The most pages that follow at a time.
-const MOST_STREAMS: usize = 200;
 
 /// Clients for the cluster that this process is in, or that its kubeconfig names.
 ///
@@ -87,10 +84,10 @@ pub async fn build(config: Config, clients: Clients) -> Result<Server, StartErro
     service.metrics.register(streams.clone()).map_err(StartError::Metrics)?;
     let board = Board::default();
     follow::follow(&board, &clients.own, &config.namespaces(), &service.tasks);
-    let (heard, asked) = (board.clone(), clients.own.clone());
-    service
-        .tasks
-        .spawn_droppable("pulse", move || pulse::watch(heard.clone(), asked.clone()));
+    let (heard, asked, lease) = (board.clone(), clients.own.clone(), config.operator_lease);
+    service.tasks.spawn_droppable("pulse", move || {
+        pulse::watch(heard.clone(), asked.clone(), lease.clone())
+    });
     let (watched, asking) = (board.clone(), http.clone());
     service
         .tasks
@@ -103,8 +100,7 @@ pub async fn build(config: Config, clients: Clients) -> Result<Server, StartErro
         gateway: config.gateway_url,
         http,
         health: service.health.clone(),
-        streams,
-        places: Arc::new(Semaphore::new(MOST_STREAMS)),
+        places: Places::new(streams),
     };
     // The library's layers bound the time of a request, and a page follows for hours; what a request here needs of time is
     // bounded by the clients of the API server and of the pods.

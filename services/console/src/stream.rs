@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use prometheus::IntGauge;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc};
 
-use crate::board::{Change, StreamState};
+use crate::board::{Change, SILENT, StreamState};
 use crate::kinds::Kind;
+use crate::operator::Silence;
 use crate::people::{RightsError, Scopes, Viewer};
+use crate::places::Place;
 use crate::routes::AppState;
 use crate::view::Item;
 use crate::vitals::Vitals;
@@ -22,8 +25,6 @@ use crate::vitals::Vitals;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often it is asked what a person may see.
 const RIGHTS: Duration = Duration::from_secs(30);
-/// How long what a person was allowed to see counts while the API server does not answer.
-const RIGHTS_KEPT: Duration = Duration::from_secs(120);
 /// How long a reader may take for a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Messages that wait for a reader.
@@ -42,6 +43,8 @@ pub enum Message {
         vitals: Vec<Vitals>,
         /// How old this is.
         streams: Vec<SeenStream>,
+        /// Since when nobody writes status; none while somebody does, or it is not known.
+        operator_silence: Option<Silence>,
         /// The clock of the console.
         now: DateTime<Utc>,
     },
@@ -65,9 +68,12 @@ pub enum Message {
         services: Vec<Vitals>,
     },
     /// The connection lives.
+    #[serde(rename_all = "camelCase")]
     Heartbeat {
         /// The clock of the console.
         now: DateTime<Utc>,
+        /// Since when nobody writes status; none while somebody does, or it is not known.
+        operator_silence: Option<Silence>,
         /// How old each kind is.
         streams: Vec<SeenStream>,
     },
@@ -85,38 +91,13 @@ pub struct SeenStream {
     pub forbidden: bool,
 }
 
-/// The place of a page that follows, given back when this is dropped.
-pub struct Place {
-    _permit: OwnedSemaphorePermit,
-    taken: IntGauge,
-}
-
-impl Place {
-    /// Takes one; none is left when there are too many.
-    pub fn take(places: &Arc<Semaphore>, taken: &IntGauge) -> Option<Self> {
-        let permit = Arc::clone(places).try_acquire_owned().ok()?;
-        taken.inc();
-        Some(Self {
-            _permit: permit,
-            taken: taken.clone(),
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.taken.dec();
-    }
-}
-
 /// Tells `sender` until it is closed, the session ends, or the console does.
 pub async fn tell(state: AppState, viewer: Viewer, sender: mpsc::Sender<Message>, _place: Place) {
     let mut teller = Teller {
         // Before the snapshot: nothing that changes meanwhile is missed.
         changes: state.board.subscribe(),
-        scopes: Scopes::nothing(),
+        scopes: None,
         asked: None,
-        confirmed: Instant::now(),
         unknown: BTreeSet::new(),
         state,
         viewer,
@@ -130,25 +111,31 @@ pub async fn tell(state: AppState, viewer: Viewer, sender: mpsc::Sender<Message>
 /// The reader is gone, or was let go.
 struct Left;
 
+/// What a person may see, as it is being asked.
+type Asking = BoxFuture<'static, Result<Scopes, RightsError>>;
+
 struct Teller {
     state: AppState,
     viewer: Viewer,
     sender: mpsc::Sender<Message>,
     changes: broadcast::Receiver<Change>,
-    scopes: Scopes,
-    /// When it was last asked what may be seen.
+    /// None while it is not known what may be seen: then nothing is shown, and nothing is called forbidden.
+    scopes: Option<Scopes>,
+    /// When it was last asked what may be seen; none where that is to be asked at once.
     asked: Option<Instant>,
-    /// When that was last answered.
-    confirmed: Instant,
     /// Kinds and namespaces that came after that.
     unknown: BTreeSet<(Kind, String)>,
 }
 
 impl Teller {
     async fn run(&mut self) -> Result<(), Left> {
-        self.look_at_rights().await?;
+        if let Some(first) = self.ask_for_rights() {
+            self.learn_rights(first.await).await?;
+        }
         self.send_snapshot().await?;
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        // Beside all else: an API server that takes its time does not keep the page from hearing so.
+        let mut asking: Option<Asking> = None;
         loop {
             let closed = self.sender.clone();
             tokio::select! {
@@ -158,12 +145,19 @@ impl Teller {
                     Err(broadcast::error::RecvError::Lagged(_)) => self.send_snapshot().await?,
                     Err(broadcast::error::RecvError::Closed) => return Err(Left),
                 },
+                answer = answered(&mut asking) => {
+                    asking = None;
+                    if self.learn_rights(answer).await? {
+                        self.send_snapshot().await?;
+                    }
+                }
                 _ = heartbeat.tick() => {
                     if self.state.is_draining() {
                         return Err(Left);
                     }
-                    if self.look_at_rights().await? {
-                        self.send_snapshot().await?;
+                    self.check_session().await?;
+                    if asking.is_none() {
+                        asking = self.ask_for_rights();
                     }
                     self.send_heartbeat().await?;
                 }
@@ -171,53 +165,70 @@ impl Teller {
         }
     }
 
-    /// Asks what may be seen where that is due, and says whether it has changed.
-    async fn look_at_rights(&mut self) -> Result<bool, Left> {
-        let Viewer::Person(session) = &self.viewer else {
-            let first = self.asked.replace(Instant::now()).is_none();
-            self.scopes = Scopes::everything();
-            return Ok(first);
-        };
-        if !self.state.sessions.knows(session) {
-            self.send(Message::SignedOut {}).await?;
-            return Err(Left);
+    async fn check_session(&self) -> Result<(), Left> {
+        match &self.viewer {
+            Viewer::Person(session) if !self.state.sessions.knows(session) => {
+                self.send(Message::SignedOut {}).await?;
+                Err(Left)
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Asks what may be seen, where that is due.
+    fn ask_for_rights(&mut self) -> Option<Asking> {
+        let Viewer::Person(session) = &self.viewer else {
+            self.scopes = Some(Scopes::everything());
+            return None;
+        };
         let due = self.asked.is_none_or(|asked| asked.elapsed() >= RIGHTS) || !self.unknown.is_empty();
         if !due {
-            return Ok(false);
+            return None;
         }
         self.asked = Some(Instant::now());
         self.unknown.clear();
-        let scopes = match session.rights().scopes(&self.state.board).await {
-            Ok(scopes) => {
-                self.confirmed = Instant::now();
-                scopes
-            }
+        let (session, board) = (session.clone(), self.state.board.clone());
+        Some(async move { session.rights().scopes(&board).await }.boxed())
+    }
+
+    /// Takes what was answered, and says whether something else may be seen now.
+    async fn learn_rights(&mut self, answer: Result<Scopes, RightsError>) -> Result<bool, Left> {
+        let Viewer::Person(session) = &self.viewer else {
+            return Ok(false);
+        };
+        let scopes = match answer {
+            Ok(scopes) => Some(scopes),
             Err(RightsError::SignedOut) => {
                 self.state.sessions.end(session);
                 self.send(Message::SignedOut {}).await?;
                 return Err(Left);
             }
-            Err(RightsError::Unknown) if self.confirmed.elapsed() < RIGHTS_KEPT => return Ok(false),
-            Err(RightsError::Unknown) => Scopes::nothing(),
+            Err(RightsError::Unknown) => {
+                self.asked = None;
+                session.rights().kept()
+            }
         };
         let changed = self.scopes != scopes;
         self.scopes = scopes;
         Ok(changed)
     }
 
+    fn may_see(&self, kind: Kind, namespace: &str) -> bool {
+        self.scopes.as_ref().is_some_and(|scopes| scopes.allow(kind, namespace))
+    }
+
     async fn pass_on(&mut self, change: Change) -> Result<(), Left> {
         match change {
             Change::Upserted(object) => {
                 let key = object.key();
-                if self.scopes.allow(key.kind, &key.namespace) {
+                if self.may_see(key.kind, &key.namespace) {
                     return self.send(Message::Upserted { object }).await;
                 }
                 // The first object of its kind there: nobody has asked about it yet.
                 self.unknown.insert((key.kind, key.namespace));
                 Ok(())
             }
-            Change::Deleted(key) if self.scopes.allow(key.kind, &key.namespace) => {
+            Change::Deleted(key) if self.may_see(key.kind, &key.namespace) => {
                 let deleted = Message::Deleted {
                     kind: key.kind,
                     namespace: key.namespace,
@@ -240,12 +251,13 @@ impl Teller {
         self.changes = self.state.board.subscribe();
         let objects = self.state.board.objects().into_iter().filter(|object| {
             let key = object.key();
-            self.scopes.allow(key.kind, &key.namespace)
+            self.may_see(key.kind, &key.namespace)
         });
         let snapshot = Message::Snapshot {
             objects: objects.collect(),
             vitals: self.seen(&self.state.board.vitals()),
             streams: self.streams(),
+            operator_silence: self.state.board.silence(),
             now: Utc::now(),
         };
         self.send(snapshot).await
@@ -255,6 +267,7 @@ impl Teller {
         let streams = self.streams();
         self.send(Message::Heartbeat {
             now: Utc::now(),
+            operator_silence: self.state.board.silence(),
             streams,
         })
         .await
@@ -263,21 +276,49 @@ impl Teller {
     fn seen(&self, vitals: &[Vitals]) -> Vec<Vitals> {
         let seen = vitals
             .iter()
-            .filter(|vitals| self.scopes.allow(Kind::ResilientService, &vitals.namespace));
-        seen.cloned().collect()
+            .filter(|vitals| self.may_see(Kind::ResilientService, &vitals.namespace));
+        let seen = seen.map(|vitals| {
+            // Names of pods are for who may list these.
+            if self.may_see(Kind::Pod, &vitals.namespace) {
+                vitals.clone()
+            } else {
+                vitals.without_pods("you may not list pods in this namespace")
+            }
+        });
+        seen.collect()
     }
 
     fn streams(&self) -> Vec<SeenStream> {
         let states = self.state.board.streams(Utc::now()).into_iter();
         states
-            .map(|state| SeenStream {
-                forbidden: !self.scopes.allow_some(state.kind),
-                state,
+            .map(|state| match &self.scopes {
+                Some(scopes) => SeenStream {
+                    forbidden: !scopes.allow_some(state.kind),
+                    state,
+                },
+                // Whether one may look is for the API server to say, and it does not.
+                None => SeenStream {
+                    forbidden: false,
+                    state: StreamState {
+                        as_of: None,
+                        late: true,
+                        error: Some(SILENT.to_owned()),
+                        ..state
+                    },
+                },
             })
             .collect()
     }
 
     async fn send(&self, message: Message) -> Result<(), Left> {
         self.sender.send_timeout(message, PATIENCE).await.map_err(|_| Left)
+    }
+}
+
+/// The answer to what is being asked; for ever where nothing is.
+async fn answered(asking: &mut Option<Asking>) -> Result<Scopes, RightsError> {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
     }
 }

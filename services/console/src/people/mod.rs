@@ -75,6 +75,14 @@ impl FromRequestParts<AppState> for Viewer {
 }
 
 impl Viewer {
+    /// The name of whoever signed in.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::Person(session) => Some(session.name()),
+        }
+    }
+
     /// The client for what this one reads.
     pub fn client(&self, state: &AppState) -> Client {
         match self {

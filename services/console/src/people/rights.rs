@@ -2,7 +2,7 @@
 //! namespace. Its answers count for a short while.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -18,8 +18,12 @@ use crate::kinds::Kind;
 const FRESH: Duration = Duration::from_secs(30);
 /// Questions at a time.
 const AT_ONCE: usize = 8;
-/// The most answers that are kept of one person.
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The most answers that are kept of one person. What is beyond them is asked anew each time.
 const MOST_ANSWERS: usize = 2_000;
+/// How long what a person was allowed to see counts while the API server does not answer.
+const KEPT: Duration = Duration::from_secs(120);
 
 /// Why it is not known what a person may see.
 #[derive(Debug)]
@@ -49,11 +53,6 @@ impl Scopes {
         Self(Kind::ALL.map(|kind| (kind, Scope::Everywhere)).into())
     }
 
-    /// Nothing.
-    pub const fn nothing() -> Self {
-        Self(BTreeMap::new())
-    }
-
     /// Whether objects of `kind` in `namespace` may be seen.
     pub fn allow(&self, kind: Kind, namespace: &str) -> bool {
         match self.0.get(&kind) {
@@ -78,7 +77,9 @@ type Question = (Kind, Option<String>);
 /// The answers of the API server about one person.
 pub struct Rights {
     client: Client,
-    answers: Arc<Mutex<HashMap<Question, (bool, Instant)>>>,
+    answers: Mutex<HashMap<Question, (bool, Instant)>>,
+    /// What they came to when all of them were last given.
+    last: std::sync::Mutex<Option<(Scopes, Instant)>>,
 }
 
 impl Rights {
@@ -86,7 +87,8 @@ impl Rights {
     pub fn new(client: Client) -> Self {
         Self {
             client,
-            answers: Arc::default(),
+            answers: Mutex::default(),
+            last: std::sync::Mutex::default(),
         }
     }
 
@@ -95,6 +97,19 @@ impl Rights {
     /// # Errors
     /// When the API server does not answer or does not know the person any more.
     pub async fn scopes(&self, board: &Board) -> Result<Scopes, RightsError> {
+        let scopes = self.ask(board).await?;
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((scopes.clone(), Instant::now()));
+        Ok(scopes)
+    }
+
+    /// What the person was last allowed to see, on whichever page; none where that is too long ago to be believed.
+    pub fn kept(&self) -> Option<Scopes> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let believed = last.as_ref().filter(|(_, at)| at.elapsed() < KEPT);
+        believed.map(|(scopes, _)| scopes.clone())
+    }
+
+    async fn ask(&self, board: &Board) -> Result<Scopes, RightsError> {
         // Those of every kind: a kind of which there is nothing yet is not one that may not be seen.
         let known = board.namespaces();
         let mut scopes = BTreeMap::new();
@@ -135,9 +150,9 @@ impl Rights {
             ..SelfSubjectAccessReview::default()
         };
         let reviews: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        let answer = reviews
-            .create(&PostParams::default(), &review)
+        let answer = tokio::time::timeout(PATIENCE, reviews.create(&PostParams::default(), &review))
             .await
+            .map_err(|_| RightsError::Unknown)?
             .map_err(|error| match error {
                 kube::Error::Api(status) if status.code == 401 => RightsError::SignedOut,
                 error => {
@@ -148,9 +163,13 @@ impl Rights {
         let allowed = answer.status.is_some_and(|status| status.allowed);
         let mut answers = self.answers.lock().await;
         if answers.len() >= MOST_ANSWERS {
-            answers.clear();
+            answers.retain(|_, (_, at)| at.elapsed() < FRESH);
         }
-        answers.insert(question, (allowed, Instant::now()));
+        // Not in the place of one that counts: where there are more questions than places, each would push out the next
+        // that is asked, and all of them would be asked every time.
+        if answers.len() < MOST_ANSWERS {
+            answers.insert(question, (allowed, Instant::now()));
+        }
         Ok(allowed)
     }
 }

@@ -15,6 +15,8 @@ use super::rights::Rights;
 pub const COOKIE: &str = "valerix-console";
 /// The most sessions at a time.
 const MOST_SESSIONS: usize = 500;
+/// The most sessions of one person: any pod has a token to sign in with, and nobody is to take every place.
+const MOST_OF_ONE: usize = 20;
 
 /// Somebody who signed in; clones are one.
 #[derive(Clone)]
@@ -74,7 +76,7 @@ impl Sessions {
         }
     }
 
-    /// Begins a session.
+    /// Begins a session; it ends the oldest one of a person who has too many.
     ///
     /// # Errors
     /// 503 when there are too many.
@@ -89,6 +91,12 @@ impl Sessions {
         }));
         let mut people = self.lock();
         people.retain(|_, session| !session.is_over());
+        let own = people.values().filter(|other| other.0.name == session.0.name);
+        let mut own: Vec<_> = own.map(|other| (other.0.until, other.0.id.clone())).collect();
+        own.sort();
+        for (_, oldest) in own.iter().take((own.len() + 1).saturating_sub(MOST_OF_ONE)) {
+            people.remove(oldest);
+        }
         if people.len() >= MOST_SESSIONS {
             return Err(Problem::overloaded("too many people are signed in: try again later"));
         }

@@ -13,7 +13,7 @@ use valerix_kit::problem::Problem;
 
 use super::AppState;
 use crate::people::Viewer;
-use crate::stream::{self, Message, Place};
+use crate::stream::{self, Message};
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let operation = Operation::new(
@@ -29,7 +29,7 @@ async fn follow(State(state): State<AppState>, viewer: Viewer) -> Result<Respons
     if state.is_draining() {
         return Err(Problem::draining());
     }
-    let place = Place::take(&state.places, &state.streams);
+    let place = state.places.take(viewer.name());
     let place = place.ok_or_else(|| Problem::overloaded("too many pages follow: close some"))?;
     let (sender, messages) = mpsc::channel(stream::WAITING);
     tokio::spawn(stream::tell(state, viewer, sender, place));

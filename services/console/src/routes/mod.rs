@@ -8,17 +8,14 @@ mod orders;
 mod schemas;
 mod session;
 
-use std::sync::Arc;
-
 use axum::routing::get;
-use prometheus::IntGauge;
-use tokio::sync::Semaphore;
 use valerix_kit::api::Api;
 use valerix_kit::health::{Health, NotReady};
 
 use crate::board::Board;
 use crate::page;
 use crate::people::{Clients, Sessions};
+use crate::places::Places;
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -38,9 +35,7 @@ pub struct AppState {
     /// Whether this process is about to end.
     pub health: Health,
     /// Places of pages that follow.
-    pub places: Arc<Semaphore>,
-    /// How many of these are taken.
-    pub streams: IntGauge,
+    pub places: Places,
 }
 
 impl AppState {

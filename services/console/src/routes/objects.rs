@@ -25,8 +25,10 @@ use crate::readiness::Turn;
 use crate::view::{PodView, ServiceView};
 use crate::vitals::{self, Moment};
 
-/// The most events that are read, and that are shown.
-const MOST_EVENTS: (u32, usize) = (500, 200);
+/// The most events that are read of one place, in pages, and that are shown.
+const MOST_EVENTS: (usize, usize) = (5_000, 200);
+/// Events in one page of a list.
+const PAGE: u32 = 500;
 /// Namespaces whose events are asked for at a time.
 const AT_ONCE: usize = 8;
 
@@ -38,10 +40,12 @@ struct Manifest {
 }
 
 /// What happened.
-#[derive(Serialize, JsonSchema)]
+#[derive(Default, Serialize, JsonSchema)]
 struct Events {
     /// The newest first.
     events: Vec<EventView>,
+    /// Whether there are more than were read, of which some may be newer.
+    truncated: bool,
 }
 
 /// Something that happened to an object.
@@ -155,63 +159,80 @@ async fn events(
     Query(which): Query<Which>,
 ) -> Result<Json<Events>, Problem> {
     let client = viewer.client(&state);
-    let mut parameters = ListParams::default().limit(MOST_EVENTS.0);
+    // The API server chooses: what happens to others may be thousands of times as much, and comes in no order of time.
+    let mut chosen = format!(
+        "involvedObject.apiVersion={}/{}",
+        valerix_crds::GROUP,
+        valerix_crds::VERSION
+    );
     if let Some(name) = &which.name {
         names::check("name", name)?;
-        parameters = parameters.fields(&format!("involvedObject.name={name}"));
+        chosen.push_str(&format!(",involvedObject.name={name}"));
     }
-    let listed = match &which.namespace {
+    let newest = match &which.namespace {
         Some(namespace) => {
             names::check("namespace", namespace)?;
-            let api: KubeApi<Event> = KubeApi::namespaced(client, namespace);
-            api.list(&parameters).await.map(|list| list.items)
+            newest(KubeApi::namespaced(client, namespace), &chosen).await
         }
-        None => events_of_all(client, &state, &parameters).await,
+        None => newest_of_all(client, &state, &chosen).await,
     };
-    let listed = listed.map_err(|error| viewer.refused(&error, &state))?;
-    let mut events: Vec<EventView> = listed.into_iter().filter(is_ours).map(event).collect();
-    events.sort_by(|one, other| other.at.cmp(&one.at));
-    events.truncate(MOST_EVENTS.1);
-    Ok(Json(Events { events }))
+    Ok(Json(newest.map_err(|error| viewer.refused(&error, &state))?))
+}
+
+/// The newest of those in one place, page by page: no more is held than one page and what is shown.
+async fn newest(place: KubeApi<Event>, chosen: &str) -> Result<Events, kube::Error> {
+    let mut parameters = ListParams::default().limit(PAGE).fields(chosen);
+    let (mut newest, mut read) = (Events::default(), 0);
+    loop {
+        let page = place.list(&parameters).await?;
+        read += page.items.len();
+        newest.add(page.items.into_iter().map(event));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) if read < MOST_EVENTS.0 => parameters = parameters.continue_token(&token),
+            more => {
+                newest.truncated = more.is_some();
+                return Ok(newest);
+            }
+        }
+    }
 }
 
 /// Those of all namespaces; for whom that is forbidden, those of the namespaces that answer.
-async fn events_of_all(
-    client: kube::Client,
-    state: &AppState,
-    parameters: &ListParams,
-) -> Result<Vec<Event>, kube::Error> {
-    let refused = match KubeApi::<Event>::all(client.clone()).list(parameters).await {
-        Ok(list) => return Ok(list.items),
+async fn newest_of_all(client: kube::Client, state: &AppState, chosen: &str) -> Result<Events, kube::Error> {
+    let refused = match newest(KubeApi::all(client.clone()), chosen).await {
         Err(error) if is_forbidden(&error) => error,
-        Err(error) => return Err(error),
+        answer => return answer,
     };
     let each = state.board.namespaces().into_iter().map(|namespace| {
         let client = client.clone();
         async move {
-            let api: KubeApi<Event> = KubeApi::namespaced(client, &namespace);
-            match api.list(parameters).await {
-                Ok(list) => Ok(Some(list.items)),
+            match newest(KubeApi::namespaced(client, &namespace), chosen).await {
+                Ok(events) => Ok(Some(events)),
                 Err(error) if is_forbidden(&error) => Ok(None),
                 Err(error) => Err(error),
             }
         }
     });
-    let each: Vec<Option<Vec<Event>>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    let told: Vec<Vec<Event>> = each.into_iter().flatten().collect();
-    if told.is_empty() {
-        return Err(refused);
+    let each: Vec<Option<Events>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let told = each.into_iter().flatten().reduce(|mut all, events| {
+        all.truncated |= events.truncated;
+        all.add(events.events.into_iter());
+        all
+    });
+    told.ok_or(refused)
+}
+
+impl Events {
+    /// Takes others too, and keeps the newest.
+    fn add(&mut self, others: impl Iterator<Item = EventView>) {
+        self.events.extend(others);
+        self.events.sort_by(|one, other| other.at.cmp(&one.at));
+        self.events.truncate(MOST_EVENTS.1);
     }
-    Ok(told.concat())
 }
 
 fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
-}
-
-fn is_ours(event: &Event) -> bool {
-    let version = event.involved_object.api_version.as_deref().unwrap_or_default();
-    version.starts_with(valerix_crds::GROUP)
 }
 
 fn event(event: Event) -> EventView {

@@ -57,6 +57,8 @@ pub struct BackupView {
     pub message: String,
     /// How far the archive was checked; none before.
     pub verified: Option<String>,
+    /// What the newest trial restore found.
+    pub trial: Option<String>,
     /// Size of the archive. Unit: bytes.
     pub bytes: Option<i64>,
     /// Size of the archive in words.
@@ -109,6 +111,7 @@ impl From<&Backup> for BackupView {
             reason: status.reason.unwrap_or_default(),
             message: status.message.unwrap_or_default(),
             verified: status.verified,
+            trial: status.verification.and_then(|trial| trial.message),
             bytes: status.upload.bytes,
             size: status.size,
             sha256: status.upload.sha256,

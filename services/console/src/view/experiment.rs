@@ -37,6 +37,8 @@ pub struct ExperimentView {
     pub phase: String,
     /// Whether a run is under way.
     pub active: bool,
+    /// Whether a run waits to begin, and does so by itself unless it is stopped.
+    pub waiting: bool,
     /// Whether the system withstood it; empty before.
     pub verdict: String,
     /// One word on why.
@@ -120,6 +122,8 @@ impl From<&ChaosExperiment> for ExperimentView {
         let fields = serde_json::to_value(spec).unwrap_or_default();
         let fault = CHAOS_FAULTS.iter().copied().find(|fault| fields.get(fault).is_some());
         let active = matches!(status.phase, Some(ChaosPhase::Running | ChaosPhase::Recovering));
+        // Between the runs of a schedule the phase is the same, and there is no run.
+        let waiting = status.phase == Some(ChaosPhase::Pending) && status.run.is_some();
         let lasts = spec.duration.as_ref().and_then(|duration| duration.value().ok());
         let lasts = lasts.and_then(|duration| chrono::Duration::from_std(duration).ok());
         let ends_at = status.injected_at.zip(lasts).map(|(from, duration)| from + duration);
@@ -137,6 +141,7 @@ impl From<&ChaosExperiment> for ExperimentView {
             desired: word(&spec.desired),
             phase: status.phase.as_ref().map(word).unwrap_or_default(),
             active,
+            waiting,
             verdict: status.verdict.as_ref().map(word).unwrap_or_default(),
             reason: status.reason.unwrap_or_default(),
             message: status.message.unwrap_or_default(),
@@ -176,6 +181,31 @@ impl From<&ChaosExperiment> for ExperimentView {
                 .collect(),
             namespace,
             name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_to_begin_is_told_from_what_waits_for_its_time() {
+        let view = |status: Value| {
+            let spec = json!({"target": {"service": "order"}, "latency": {"delay": "2s"}, "schedule": "0 10 * * *"});
+            let experiment = json!({"metadata": {"name": "slow", "namespace": "shop"}, "spec": spec, "status": status});
+            ExperimentView::from(&serde_json::from_value(experiment).unwrap())
+        };
+        for (status, expected) in [
+            (json!({"phase": "Pending", "run": "r-1"}), (false, true)),
+            (json!({"phase": "Pending"}), (false, false)),
+            (json!({"phase": "Running", "run": "r-1"}), (true, false)),
+            (json!({"phase": "Completed", "run": "r-1"}), (false, false)),
+        ] {
+            let view = view(status);
+            assert_eq!((view.active, view.waiting), expected, "{}", view.phase);
         }
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 use valerix_crds::names::condition as types;
-use valerix_crds::{ReportProtocol, ResilientService};
+use valerix_crds::{GuardMode, ReportProtocol, ResilientService};
 
 use super::{ConditionView, Light, conditions, identity, moment};
 
@@ -43,6 +43,9 @@ pub struct ServiceView {
     pub faults: Vec<FaultView>,
     /// What the operator says.
     pub conditions: Vec<ConditionView>,
+    /// Whether a guard stands beside its image, which reports in its place.
+    #[serde(skip)]
+    pub guarded: bool,
     /// The port on which its pods report; none where they do not.
     #[serde(skip)]
     pub report_port: Option<u16>,
@@ -116,6 +119,7 @@ impl From<&ResilientService> for ServiceView {
                 })
                 .collect(),
             conditions,
+            guarded: is_guarded(service),
             report_port: report_port(service),
             namespace,
             name,
@@ -152,6 +156,11 @@ fn light(conditions: &[ConditionView], seen: bool) -> (Light, Option<&ConditionV
 fn allows_chaos(service: &ResilientService) -> bool {
     let chaos = service.spec.chaos.as_ref();
     chaos.is_some_and(|chaos| super::word(&chaos.admission) == "Allowed")
+}
+
+fn is_guarded(service: &ResilientService) -> bool {
+    let guard = service.spec.guard.as_ref();
+    guard.is_some_and(|guard| guard.mode == Some(GuardMode::Sidecar))
 }
 
 fn report_port(service: &ResilientService) -> Option<u16> {

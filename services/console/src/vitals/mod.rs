@@ -44,8 +44,27 @@ pub struct Vitals {
     pub moment: Moment,
     /// Whether its requests took longer than a second in the mean.
     pub slow: bool,
-    /// Each of its pods.
+    /// Each of its pods, as far as they were asked and may be known.
     pub pods: Vec<PodVitals>,
+    /// Why that is not all of them.
+    pub left_out: Option<String>,
+    /// Whether what processes use is said of the guard's in each pod, as nobody asks the image's own.
+    pub guarded: bool,
+}
+
+impl Vitals {
+    /// The same without its pods, and why.
+    pub fn without_pods(&self, why: &str) -> Self {
+        Self {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            moment: self.moment.clone(),
+            slow: self.slow,
+            pods: Vec::new(),
+            left_out: Some(why.to_owned()),
+            guarded: self.guarded,
+        }
+    }
 }
 
 /// Half a minute of a service. What can not be known, as nothing was asked of it, is left out.
@@ -110,14 +129,22 @@ async fn look(board: &Board, http: &reqwest::Client, windows: &mut HashMap<Strin
             _ => {}
         }
     }
+    let of = |service: &'_ ServiceView| (service.namespace.clone(), service.name.clone());
+    let known: HashMap<(String, String), Option<u16>> = services
+        .iter()
+        .map(|service| (of(service), service.report_port))
+        .collect();
     let questions = pods.into_iter().filter_map(|pod| {
-        let of = services
-            .iter()
-            .find(|service| service.namespace == pod.namespace && service.name == pod.service)?;
-        let address = SocketAddr::new(pod.address?, of.report_port?);
+        let port = known.get(&(pod.namespace.clone(), pod.service.clone()))?;
+        let address = SocketAddr::new(pod.address?, (*port)?);
         Some((pod, address))
     });
-    let answers: Vec<(PodView, Option<Scrape>)> = stream::iter(questions.take(MOST_PODS))
+    let mut questions: Vec<(PodView, SocketAddr)> = questions.collect();
+    let mut passed_over = HashMap::<(String, String), usize>::new();
+    for (pod, _) in questions.split_off(MOST_PODS.min(questions.len())) {
+        *passed_over.entry((pod.namespace, pod.service)).or_default() += 1;
+    }
+    let answers: Vec<(PodView, Option<Scrape>)> = stream::iter(questions)
         .map(|(pod, address)| async move {
             let text = fetch(http, address, "metrics").await;
             (pod, text.ok().map(|text| Scrape::parse(&text)))
@@ -129,7 +156,10 @@ async fn look(board: &Board, http: &reqwest::Client, windows: &mut HashMap<Strin
     let now = Utc::now();
     let mut vitals: Vec<Vitals> = services
         .iter()
-        .map(|service| judge(service, &answers, windows, now))
+        .map(|service| {
+            let passed_over = passed_over.get(&of(service)).copied().unwrap_or_default();
+            judge(service, &answers, passed_over, windows, now)
+        })
         .collect();
     vitals.sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
     vitals
@@ -138,6 +168,7 @@ async fn look(board: &Board, http: &reqwest::Client, windows: &mut HashMap<Strin
 fn judge(
     service: &ServiceView,
     answers: &[(PodView, Option<Scrape>)],
+    passed_over: usize,
     windows: &mut HashMap<String, Window>,
     now: DateTime<Utc>,
 ) -> Vitals {
@@ -191,6 +222,10 @@ fn judge(
         },
         slow: mean.is_some_and(|mean| mean > SLOW),
         pods,
+        left_out: (passed_over > 0).then(|| {
+            format!("{passed_over} of its pods are not asked: {MOST_PODS} are at most, in order of their namespaces and names")
+        }),
+        guarded: service.guarded,
     }
 }
 
@@ -230,4 +265,45 @@ pub async fn fetch(http: &reqwest::Client, address: SocketAddr, path: &str) -> R
     answer
         .unwrap_or(Err("the pod did not report in time"))
         .map_err(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kinds::Kind;
+
+    #[tokio::test]
+    async fn a_service_whose_pods_are_not_asked_is_not_one_without_pods() {
+        let board = Board::default();
+        let service = |name: &str, mode: &str| {
+            let spec = json!({"image": "i", "resilience": {"reportPort": 1}, "guard": {"mode": mode}});
+            let object = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+            Item::ResilientService(ServiceView::from(&serde_json::from_value(object).unwrap()))
+        };
+        let pod = |of: &str, number: usize| {
+            let labels = json!({valerix_crds::names::SERVICE_LABEL: of});
+            let name = format!("{of}-{number:03}");
+            let object = json!({"metadata": {"name": name, "namespace": "shop", "labels": labels}, "status": {"podIP": "127.0.0.1"}});
+            Item::Pod(PodView::from(&serde_json::from_value(object).unwrap()))
+        };
+        board.relist(
+            Kind::ResilientService,
+            &None,
+            vec![service("a", "Off"), service("b", "Sidecar")],
+            false,
+        );
+        let pods = (0..299)
+            .map(|number| pod("a", number))
+            .chain((0..3).map(|number| pod("b", number)));
+        board.relist(Kind::Pod, &None, pods.collect(), false);
+        let vitals = look(&board, &reqwest::Client::new(), &mut HashMap::new()).await;
+        let told: Vec<_> = vitals
+            .iter()
+            .map(|vitals| (vitals.pods.len(), vitals.left_out.as_deref(), vitals.guarded))
+            .collect();
+        let few = "2 of its pods are not asked: 300 are at most, in order of their namespaces and names";
+        assert_eq!(told, [(299, None, false), (1, Some(few), true)]);
+    }
 }

@@ -5,9 +5,16 @@ use std::collections::BTreeMap;
 /// Routes that say nothing of how callers are served.
 const OWN_ROUTES: [&str; 4] = ["/health", "/ready", "/openapi.json", "/docs"];
 
+/// The library's own histogram of requests, which a guard has too: what there is of a service that no kit serves.
+const LIBRARY: &str = "resilience_request_duration_seconds";
+/// The kit's, which knows routes and every status.
+const KIT: &str = "http_request_duration_seconds";
+
 /// Counters and gauges of a pod, or what several pods counted together.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scrape {
+    /// Whether the kit counted the requests; the library otherwise.
+    pub by_kit: bool,
     /// Requests that were answered.
     pub requests: f64,
     /// Of these, with 5xx.
@@ -31,7 +38,7 @@ pub struct Scrape {
 impl Scrape {
     /// Reads the text format of Prometheus; what is not understood is passed over.
     pub fn parse(text: &str) -> Self {
-        let mut scrape = Self::default();
+        let (mut scrape, mut library) = (Self::default(), Self::default());
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else {
                 continue;
@@ -41,6 +48,7 @@ impl Scrape {
                 continue;
             }
             let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            scrape.by_kit |= name == "http_requests_total";
             if OWN_ROUTES.iter().any(|route| label(labels, "route") == Some(route)) {
                 continue;
             }
@@ -51,27 +59,56 @@ impl Scrape {
                         scrape.failures += value;
                     }
                 }
-                "http_request_duration_seconds_sum" => scrape.seconds += value,
-                "http_request_duration_seconds_count" => scrape.timed += value,
-                "http_request_duration_seconds_bucket" => {
-                    let bound = label(labels, "le").and_then(|bound| bound.parse::<f64>().ok());
-                    if let Some(bound) = bound.filter(|bound| bound.is_finite() && *bound >= 0.0) {
-                        *scrape.buckets.entry((bound * 1e6) as u64).or_default() += value;
-                    }
-                }
                 "process_cpu_seconds_total" => scrape.cpu_seconds = Some(value),
                 "process_resident_memory_bytes" => scrape.memory = Some(value),
                 "process_threads" => scrape.threads = Some(value),
                 "process_start_time_seconds" => scrape.started = Some(value),
-                _ => {}
+                _ => {
+                    if let Some(part) = name.strip_prefix(KIT) {
+                        scrape.time(part, labels, value);
+                    } else if let Some(part) = name.strip_prefix(LIBRARY) {
+                        library.time(part, labels, value);
+                        if part == "_count" {
+                            library.requests += value;
+                            if label(labels, "class").is_some_and(|class| class.starts_with('5')) {
+                                library.failures += value;
+                            }
+                        }
+                    }
+                }
             }
         }
-        scrape
+        if scrape.by_kit {
+            return scrape;
+        }
+        Self {
+            cpu_seconds: scrape.cpu_seconds,
+            memory: scrape.memory,
+            threads: scrape.threads,
+            started: scrape.started,
+            ..library
+        }
     }
 
-    /// What was counted since `before`; none when the process has begun anew since.
+    /// Takes one line of a histogram of requests.
+    fn time(&mut self, part: &str, labels: &str, value: f64) {
+        match part {
+            "_sum" => self.seconds += value,
+            "_count" => self.timed += value,
+            "_bucket" => {
+                let bound = label(labels, "le").and_then(|bound| bound.parse::<f64>().ok());
+                if let Some(bound) = bound.filter(|bound| bound.is_finite() && *bound >= 0.0) {
+                    *self.buckets.entry((bound * 1e6) as u64).or_default() += value;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What was counted since `before`; none when the process has begun anew since, or something else counts.
     pub fn since(&self, before: &Self) -> Option<Self> {
-        if self.started != before.started || self.requests < before.requests || self.timed < before.timed {
+        let another = self.started != before.started || self.by_kit != before.by_kit;
+        if another || self.requests < before.requests || self.timed < before.timed {
             return None;
         }
         let earlier = |bound: &u64| before.buckets.get(bound).copied().unwrap_or_default();
@@ -169,6 +206,33 @@ process_cpu_seconds_total NaN
             Some(1.0),
             "beyond the last bound nothing is known but that"
         );
+    }
+
+    #[test]
+    fn where_no_kit_counts_the_library_does() {
+        let library = "\
+resilience_request_duration_seconds_bucket{class=\"2xx\",le=\"0.1\"} 6
+resilience_request_duration_seconds_bucket{class=\"2xx\",le=\"+Inf\"} 6
+resilience_request_duration_seconds_sum{class=\"2xx\"} 1
+resilience_request_duration_seconds_count{class=\"2xx\"} 6
+resilience_request_duration_seconds_bucket{class=\"5xx\",le=\"0.1\"} 1
+resilience_request_duration_seconds_bucket{class=\"5xx\",le=\"+Inf\"} 2
+resilience_request_duration_seconds_sum{class=\"5xx\"} 3
+resilience_request_duration_seconds_count{class=\"5xx\"} 2
+process_threads 3
+";
+        let scrape = Scrape::parse(library);
+        assert_eq!((scrape.requests, scrape.failures, scrape.timed), (8.0, 2.0, 8.0));
+        assert_eq!(
+            (scrape.mean(), scrape.quantile(0.99), scrape.threads),
+            (Some(0.5), Some(0.1), Some(3.0))
+        );
+        let both = Scrape::parse(&format!("{library}{TEXT}"));
+        assert_eq!(both.requests, 10.0, "what both count is counted once");
+        let waits = "http_requests_total{method=\"GET\",route=\"/ready\",status=\"200\"} 900\n";
+        let idle = Scrape::parse(&format!("{library}{waits}"));
+        assert_eq!(idle.requests, 0.0, "probes alone do not make the library speak");
+        assert_eq!(idle.since(&scrape), None, "another counts than before");
     }
 
     #[test]

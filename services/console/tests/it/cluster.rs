@@ -26,6 +26,13 @@ pub struct Recorded {
     pub body: Value,
 }
 
+impl Recorded {
+    /// A name is no secret: of a token like `ann.secret` it is the first part.
+    fn user(&self) -> String {
+        format!("user:{}", self.token.split('.').next().unwrap_or_default())
+    }
+}
+
 #[derive(Clone)]
 pub struct Cluster {
     state: Arc<Mutex<State>>,
@@ -42,7 +49,7 @@ enum Told {
 struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// Namespaces that a token may do everything in; `*` for all.
+    /// Namespaces that a token may do everything in; `*` for all, and with `!` before it a collection that it may not touch.
     people: BTreeMap<String, Vec<String>>,
     down: bool,
     hangs: bool,
@@ -92,10 +99,10 @@ impl Cluster {
     pub fn put(&self, plural: &str, namespace: &str, name: &str, mut object: Value) {
         let mut state = self.lock();
         state.version += 1;
-        object["apiVersion"] = json!(if matches!(plural, "pods" | "events") {
-            "v1"
-        } else {
-            "resilience.valerix.io/v1alpha1"
+        object["apiVersion"] = json!(match plural {
+            "pods" | "events" => "v1",
+            "leases" => "coordination.k8s.io/v1",
+            _ => "resilience.valerix.io/v1alpha1",
         });
         object["metadata"]["namespace"] = json!(namespace);
         object["metadata"]["name"] = json!(name);
@@ -204,7 +211,7 @@ impl State {
         path.next();
         let path: Vec<&str> = path.collect();
         if path == ["selfsubjectreviews"] {
-            let user = format!("user:{}", request.token);
+            let user = request.user();
             return respond(
                 201,
                 &json!({"metadata": {}, "status": {"userInfo": {"username": user}}}),
@@ -213,7 +220,11 @@ impl State {
         if path == ["selfsubjectaccessreviews"] {
             let asked = &request.body["spec"]["resourceAttributes"];
             let namespace = asked["namespace"].as_str().unwrap_or("*");
-            let allowed = self.may(&request.token, namespace);
+            let allowed = self.may(
+                &request.token,
+                namespace,
+                asked["resource"].as_str().unwrap_or_default(),
+            );
             let spec = request.body["spec"].clone();
             return respond(
                 201,
@@ -226,8 +237,8 @@ impl State {
             [plural] => ("*", plural, None),
             _ => return refuse(404, "NotFound", "the server could not find the requested resource"),
         };
-        if !self.may(&request.token, namespace) {
-            let user = format!("user:{}", request.token);
+        if !self.may(&request.token, namespace, plural) {
+            let user = request.user();
             let words = format!("{plural} is forbidden: User \"{user}\" cannot do it in the namespace \"{namespace}\"");
             return refuse(403, "Forbidden", &words);
         }
@@ -244,11 +255,7 @@ impl State {
                 } else {
                     key("")
                 };
-                let of = self.objects.iter().filter(|(key, _)| key.starts_with(&prefix));
-                let items: Vec<&Value> = of.map(|(_, object)| object).collect();
-                let version = self.version.to_string();
-                let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items});
-                respond(200, &list)
+                self.list(&prefix, &request.query)
             }
             (&Method::POST, None) => {
                 let mut object = request.body.clone();
@@ -266,12 +273,41 @@ impl State {
         }
     }
 
-    fn may(&self, token: &str, namespace: &str) -> bool {
-        let allowed = self.people.get(token).into_iter().flatten();
-        token == OWN
-            || allowed
-                .into_iter()
-                .any(|allowed| allowed == "*" || allowed == namespace)
+    /// A page of the objects below `prefix` that the query's fields choose.
+    fn list(&self, prefix: &str, query: &str) -> Response<ResponseBody> {
+        let query: BTreeMap<String, String> = http::Uri::try_from(format!("/?{query}"))
+            .ok()
+            .and_then(|uri| axum::extract::Query::try_from_uri(&uri).ok())
+            .map(|axum::extract::Query(query)| query)
+            .unwrap_or_default();
+        let chosen = |object: &Value| {
+            let wanted = query.get("fieldSelector").into_iter().flat_map(|text| text.split(','));
+            wanted.filter_map(|field| field.split_once('=')).all(|(field, value)| {
+                let path = format!("/{}", field.replace('.', "/"));
+                object.pointer(&path).and_then(Value::as_str) == Some(value)
+            })
+        };
+        let from = query.get("continue").cloned().unwrap_or_default();
+        let limit = query
+            .get("limit")
+            .and_then(|limit| limit.parse().ok())
+            .unwrap_or(usize::MAX);
+        let of = self.objects.range(from..).filter(|(key, _)| key.starts_with(prefix));
+        let mut of = of.filter(|(_, object)| chosen(object));
+        let items: Vec<&Value> = of.by_ref().take(limit).map(|(_, object)| object).collect();
+        let next = of.next().map(|(key, _)| key);
+        let metadata = json!({"resourceVersion": self.version.to_string(), "continue": next});
+        respond(
+            200,
+            &json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}),
+        )
+    }
+
+    fn may(&self, token: &str, namespace: &str, plural: &str) -> bool {
+        let told = self.people.get(token).map(Vec::as_slice).unwrap_or_default();
+        let any = |of: &dyn Fn(&str) -> bool| told.iter().any(|told| of(told));
+        let denied = any(&|told| told.strip_prefix('!') == Some(plural));
+        token == OWN || !denied && any(&|told| told == "*" || told == namespace)
     }
 }
 

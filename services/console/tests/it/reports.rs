@@ -6,14 +6,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
-use super::support::{Console, service};
-
-async fn serve(router: Router) -> u16 {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    port
-}
+use super::support::{Console, serve, service};
 
 fn pod(name: &str, address: Option<&str>) -> Value {
     json!({

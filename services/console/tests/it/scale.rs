@@ -182,3 +182,99 @@ async fn an_api_server_that_hangs_is_told_within_five_seconds_and_so_is_its_retu
     stream.until("all is current again", late(false)).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
+
+/// What a person may see is asked of the API server too: while it hangs, nobody is told that the console is gone or that
+/// one may not look.
+#[tokio::test]
+async fn an_api_server_that_hangs_is_not_taken_for_a_refusal_by_those_who_signed_in() {
+    let cluster = Cluster::new();
+    cluster.allow("bob", &["shop"]);
+    cluster.allow("new", &["shop"]);
+    put(&cluster, 1, "well");
+    let console = Console::start(cluster.clone()).await;
+    followed(&cluster).await;
+    let (bob, new) = (console.sign_in("bob").await, console.sign_in("new").await);
+    let mut stream = bob.follow().await;
+    stream
+        .until("his services", |message| {
+            message["type"] == "snapshot" && names(message).len() == 1
+        })
+        .await;
+    cluster.hang();
+    // Something new somewhere is a reason to ask at once.
+    cluster.put("resilientservices", "elsewhere", "order", service("well"));
+    let is_honest = |message: &Value| {
+        let streams = message["streams"].as_array();
+        streams.is_some_and(|all| {
+            all.iter()
+                .all(|one| one["error"] == "the API server does not answer" && one["forbidden"] == false)
+        })
+    };
+    let begun = Instant::now();
+    stream.until("the cluster is silent", is_honest).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // One heartbeat after the other, and the question hangs: so does not the page.
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let beat = stream
+            .until("a sign of life", |message| message["type"] == "heartbeat")
+            .await;
+        assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+        assert!(is_honest(&beat), "{beat}");
+    }
+    let begun = Instant::now();
+    let again = bob.follow().await.next().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert_eq!(
+        names(&again),
+        ["ResilientService/shop/service-1"],
+        "what he saw he sees"
+    );
+    assert!(is_honest(&again), "{again}");
+    let mut news = new.follow().await;
+    let first = news.next().await.unwrap();
+    assert!(names(&first).is_empty() && is_honest(&first), "{first}");
+    assert_eq!(first["streams"][0]["asOf"], Value::Null, "nothing is known: {first}");
+    let begun = Instant::now();
+    cluster.come_back();
+    news.until("what one may see", |message| {
+        message["type"] == "snapshot" && names(message).len() == 1
+    })
+    .await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn who_may_see_few_of_many_namespaces_is_not_asked_about_all_of_them_each_time() {
+    let cluster = Cluster::new();
+    cluster.allow("bob", &["n-7"]);
+    for number in 0..400 {
+        cluster.put("resilientservices", &format!("n-{number}"), "order", service("well"));
+    }
+    let console = Console::start(cluster.clone()).await;
+    followed(&cluster).await;
+    let bob = console.sign_in("bob").await;
+    let asked = || {
+        let requests = cluster.requests().into_iter();
+        requests
+            .filter(|request| request.path.ends_with("/selfsubjectaccessreviews"))
+            .count()
+    };
+    let mut stream = bob.follow().await;
+    stream
+        .until("his service", |message| {
+            message["type"] == "snapshot" && names(message).len() == 1
+        })
+        .await;
+    let first = asked();
+    assert!(first > 2_000, "more than is kept: {first}");
+    cluster.allow("bob", &["n-7", "new"]);
+    cluster.put("resilientservices", "new", "order", service("well"));
+    stream
+        .until("the new one", |message| {
+            message["type"] == "snapshot" && names(message).len() == 2
+        })
+        .await;
+    let again = asked() - first;
+    assert!(again < 1_000, "{again} of {first} were asked again");
+}

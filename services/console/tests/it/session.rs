@@ -1,5 +1,7 @@
 //! Who one is, and what becomes of a token.
 
+use std::sync::{Arc, Mutex};
+
 use http::Method;
 use serde_json::json;
 use valerix_kit::testing::Answer;
@@ -97,4 +99,78 @@ async fn a_session_ends_with_its_time() {
     let console = Console::with(cluster, |config| config.session_lifetime = std::time::Duration::ZERO).await;
     let ann = console.sign_in("ann").await;
     assert_eq!(ann.get("/api/happened").await.problem(), "unauthenticated");
+}
+
+#[tokio::test]
+async fn one_person_who_signs_in_without_end_keeps_nobody_out() {
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["*"]);
+    cluster.allow("bob", &["*"]);
+    let console = Console::start(cluster).await;
+    let bob = console.sign_in("bob").await;
+    let first = console.sign_in("ann").await;
+    let second = console.sign_in("ann").await;
+    for _ in 0..19 {
+        console.sign_in("ann").await;
+    }
+    assert_eq!(
+        first.get("/api/happened").await.status,
+        401,
+        "her oldest session made room"
+    );
+    assert_eq!(second.get("/api/happened").await.status, 200);
+    assert_eq!(bob.get("/api/happened").await.status, 200, "others are as they were");
+}
+
+/// Everything that is logged, on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_in_no_log() {
+    let log = Log::default();
+    let writer = log.clone();
+    let everything = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone())
+        .finish();
+    // A test has one thread, and so has all that it starts.
+    let _logged = tracing::subscriber::set_default(everything);
+    let cluster = Cluster::new();
+    cluster.allow("ann.s3cret", &["shop"]);
+    let console = Console::start(cluster.clone()).await;
+    let ann = console.sign_in("ann.s3cret").await;
+    let mut stream = ann.follow().await;
+    stream.next().await.expect("a snapshot");
+    let stopped = ann.command("/api/experiments/shop/slow/stop", &json!({})).await;
+    assert_eq!(stopped.status, 404, "{stopped:?}");
+    let forbidden = ann.command("/api/experiments/vault/slow/stop", &json!({})).await;
+    assert_eq!(forbidden.status, 403, "{forbidden:?}");
+    for token in ["eve.s3cret", "ann.s3cret\u{7f}"] {
+        let refused = console.server.post("/api/session", &json!({"token": token})).await;
+        assert!(refused.status >= 400, "{refused:?}");
+    }
+    cluster.revoke("ann.s3cret");
+    assert_eq!(ann.get("/api/happened").await.problem(), "signed-out");
+    cluster.go_down();
+    let away = console
+        .server
+        .post("/api/session", &json!({"token": "ann.s3cret"}))
+        .await;
+    assert_eq!(away.status, 503, "{away:?}");
+    let log = String::from_utf8_lossy(&log.0.lock().unwrap()).into_owned();
+    assert!(log.contains("signed in") && log.contains("user:ann"), "{log}");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("s3cret")).collect();
+    assert!(told.is_empty(), "{told:#?}");
 }

@@ -1,14 +1,17 @@
 //! What a page is told: as much as its reader may see, in time, and honestly late.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use valerix_crds::names::SERVICE_LABEL;
 use valerix_kit::testing::eventually;
 
 use super::cluster::Cluster;
-use super::support::{Console, experiment, followed, names, service};
+use super::support::{Console, experiment, followed, names, serve, service};
 
 fn is(kind: &str) -> impl Fn(&Value) -> bool + '_ {
     move |message| message["type"] == kind
@@ -228,6 +231,123 @@ async fn two_people_see_what_each_may_list_and_nothing_else() {
         assert_eq!(namespaces, told.iter().copied().collect(), "{happened:?}");
     }
     assert_eq!(eve.get("/api/happened").await.status, 403, "nobody answers her");
+}
+
+#[tokio::test]
+async fn who_may_not_list_pods_is_not_told_their_names() {
+    let metrics = get(|| std::future::ready("http_requests_total{route=\"/\",status=\"200\"} 1\n"));
+    let port = serve(Router::new().route("/metrics", metrics)).await;
+    let cluster = Cluster::new();
+    cluster.allow("ann", &["shop"]);
+    cluster.allow("bob", &["shop", "!pods"]);
+    let mut order = service("well");
+    order["spec"]["resilience"] = json!({"reportPort": port});
+    cluster.put("resilientservices", "shop", "order", order);
+    let status = json!({"phase": "Running", "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]});
+    let pod = json!({"kind": "Pod", "metadata": {"labels": {SERVICE_LABEL: "order"}}, "spec": {"containers": []}, "status": status});
+    cluster.put("pods", "shop", "order-1", pod);
+    let console = Console::start(cluster.clone()).await;
+    let (ann, bob) = (console.sign_in("ann").await, console.sign_in("bob").await);
+    let (mut anns, mut bobs) = (ann.follow().await, bob.follow().await);
+    let told = |message: &Value| message["services"][0]["name"] == "order";
+    let all = anns.until("Ann's figures", told).await;
+    assert_eq!(all["services"][0]["pods"][0]["pod"], "order-1");
+    let some = bobs.until("Bob's figures", told).await;
+    assert_eq!(some["services"][0]["pods"], json!([]));
+    assert_eq!(
+        some["services"][0]["leftOut"], "you may not list pods in this namespace",
+        "nobody takes that for a service without pods"
+    );
+}
+
+#[tokio::test]
+async fn what_happened_is_told_however_much_happens_to_others() {
+    let cluster = Cluster::new();
+    let put = |namespace: &str, name: &str, version: &str, at: u32| {
+        let of = json!({"apiVersion": version, "kind": "X", "namespace": namespace, "name": "x"});
+        let at = format!("2026-11-27T10:{:02}:{:02}Z", at / 60, at % 60);
+        let event = json!({"kind": "Event", "involvedObject": of, "metadata": {}, "reason": name, "lastTimestamp": at});
+        cluster.put("events", namespace, name, event);
+    };
+    for number in 0..600 {
+        put("busy", &format!("foreign-{number:03}"), "v1", 3_000);
+    }
+    // More than a page of our own too, the newest of them behind all others.
+    for number in 0..700 {
+        put(
+            "shop",
+            &format!("own-{number:03}"),
+            "resilience.valerix.io/v1alpha1",
+            number,
+        );
+    }
+    let console = Console::with(cluster.clone(), |config| config.anonymous_read = true).await;
+    let happened = console.server.get("/api/happened").await.body();
+    let events = happened["events"].as_array().unwrap();
+    assert_eq!(
+        (
+            events.len(),
+            &events[0]["reason"],
+            &events[199]["reason"],
+            &happened["truncated"]
+        ),
+        (200, &json!("own-699"), &json!("own-500"), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn whether_the_operator_leads_is_told_within_five_seconds() {
+    let cluster = Cluster::new();
+    let lease = |holder: &str, second: u32| {
+        let at = format!("2020-01-01T00:00:{second:02}.000000Z");
+        json!({"kind": "Lease", "metadata": {}, "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": at}})
+    };
+    let put = |holder: &str, second: u32| cluster.put("leases", "system", "operator", lease(holder, second));
+    put("one", 0);
+    cluster.put("resilientservices", "shop", "order", service("well"));
+    let console = Console::with(cluster.clone(), |config| {
+        config.anonymous_read = true;
+        config.operator_lease = Some("system/operator".parse().unwrap());
+    })
+    .await;
+    followed(&cluster).await;
+    let mut stream = console.follow(None).await;
+    let silent = |reason: &'static str| {
+        move |message: &Value| {
+            let told = message["operatorSilence"]["reason"].as_str();
+            told.is_some_and(|told| told.contains(reason))
+        }
+    };
+    let leads = |message: &Value| message["type"] == "heartbeat" && message["operatorSilence"].is_null();
+    stream
+        .until("it leads, for all that its clock is years behind", leads)
+        .await;
+    for (what, reason) in [("given back", "given its Lease back"), ("deleted", "has no Lease")] {
+        let begun = Instant::now();
+        if what == "deleted" {
+            cluster.remove("leases", "system", "operator");
+        } else {
+            put("", 1);
+        }
+        let told = stream.until(what, silent(reason)).await;
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{what}: {:?}",
+            begun.elapsed()
+        );
+        assert!(told["operatorSilence"]["since"].is_string(), "{told}");
+        let first = console.follow(None).await.next().await.unwrap();
+        assert!(silent(reason)(&first), "who comes now is told at once: {first}");
+        put("two", 2);
+        stream.until("it leads again", leads).await;
+    }
+    // It dies: its next renewal, five seconds after this one, does not come.
+    let renewed = Instant::now();
+    put("two", 10);
+    stream.until("it is dead", silent("does not renew")).await;
+    assert!(renewed.elapsed() < Duration::from_secs(10), "{:?}", renewed.elapsed());
+    put("three", 20);
+    stream.until("another leads", leads).await;
 }
 
 #[tokio::test]

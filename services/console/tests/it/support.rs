@@ -151,6 +151,14 @@ pub async fn followed(cluster: &Cluster) {
     .await;
 }
 
+/// Serves on a port of its own.
+pub async fn serve(router: axum::Router) -> u16 {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    port
+}
+
 /// The objects of a snapshot as `kind/namespace/name`.
 pub fn names(snapshot: &Value) -> Vec<String> {
     let objects = snapshot["objects"].as_array().unwrap().iter();

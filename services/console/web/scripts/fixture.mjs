@@ -33,14 +33,14 @@ export const service = (name) => ({
 });
 const experiment = (name, change) => ({
   kind: "ChaosExperiment", namespace: "shop", name, createdAt: ago(60), fault: "latency", settings: { delay: "2s" }, target: "auth",
-  count: "100%", duration: "60s", schedule: null, desired: "Run", phase: "Completed", active: false, verdict: "Pass", reason: "SteadyStateHeld",
+  count: "100%", duration: "60s", schedule: null, desired: "Run", phase: "Completed", active: false, waiting: false, verdict: "Pass", reason: "SteadyStateHeld",
   message: "the probes passed before, during and after the fault", run: name, targets: [], probes: [{ name: "orders-accepted", passed: 41, failed: 2, firstFailure: "status 503" }],
   intentAt: ago(300), injectedAt: ago(298), endsAt: null, faultEndedAt: ago(238), steadyAgainAt: ago(237), timeToRecover: "1.4s", completedAt: ago(236),
   nextRunAt: null, history: [{ run: "a", type: "latency", at: ago(9000), verdict: "Fail", reason: "ProbeFailed", recovery: "3.2s" }], ...change,
 });
 const backup = (before, change) => ({
   kind: "Backup", namespace: "shop", name: `shop-${day(before).replaceAll("-", "")}`, policy: "shop", slot: day(before), phase: "Completed", reason: "", message: "", verified: "Restored",
-  bytes: 1_360_000 - before * 20_000, size: `1.${3 - before} MiB`, sha256: "9f2c".repeat(16), scheduledAt: ago(90_000 + before * 86_400), startedAt: ago(89_990 + before * 86_400), completedAt: ago(89_900 + before * 86_400), ...change,
+  bytes: 1_360_000 - before * 20_000, size: `1.${3 - before} MiB`, sha256: "9f2c".repeat(16), scheduledAt: ago(90_000 + before * 86_400), startedAt: ago(89_990 + before * 86_400), completedAt: ago(89_900 + before * 86_400), trial: null, ...change,
 });
 const restore = (name, change) => ({
   kind: "Restore", namespace: "shop", name, createdAt: ago(900), policy: "shop", slot: day(0), archive: `shop/shop/${day(0).replaceAll("-", "")}.tar.zst`, mode: "NewDatabase", phase: "Completed", over: true,
@@ -52,14 +52,14 @@ const everything = () => [
   experiment("auth-slow-1127", { phase: "Running", active: true, verdict: "Awaited", run: "r-1", reason: "FaultActive", message: "the fault is on in 2 of 2 pods", injectedAt: ago(12), endsAt: ago(-48), faultEndedAt: null, steadyAgainAt: null, completedAt: null, intentAt: ago(14), timeToRecover: null, targets: [{ pod: "auth-1", state: "Active", message: null }, { pod: "auth-2", state: "Active", message: null }] }),
   experiment("payment-errors-1126", { fault: "errors", target: "payment", verdict: "Fail", reason: "ProbeFailed", message: hostile, timeToRecover: "12s" }),
   { kind: "BackupPolicy", namespace: "shop", name: "shop", schedule: "00:00 Europe/Berlin", databases: ["auth", "orders", "payments"], secrets: ["postgres-shop", "postgres-admin"], suspended: false, nextRunAt: ago(-30_000), lastSuccess: day(0), size: "1.3 MiB", lastRun: null, conditions: [] },
-  backup(-1, { phase: "Scheduled", verified: null, bytes: null, size: null, completedAt: null, scheduledAt: ago(-30_000) }), backup(0), backup(1), backup(2, { phase: "Missed", verified: null, bytes: null, size: null, message: "the day passed without a run" }),
+  backup(-1, { phase: "Scheduled", verified: null, bytes: null, size: null, completedAt: null, scheduledAt: ago(-30_000) }), backup(0), backup(1, hostile === CALM ? {} : { verified: "Failed", trial: "orders: 7 rows are missing" }), backup(2, { phase: "Missed", verified: null, bytes: null, size: null, message: "the day passed without a run" }),
   restore("orders-look", {}), restore("orders-back", { mode: "ReplaceDatabase", phase: "Restoring", over: false, reason: "Restoring", message: "orders is being restored", completedAt: null, tables: null, databases: [{ name: "orders", target: "orders", phase: "Restoring", bytes: 812_000, tables: null, seconds: null, previous: null, previousUntil: null, note: null }] }),
   restore("orders-damaged", { phase: "Failed", reason: "ArchiveDamaged", message: hostile, tables: null }),
   ...names.flatMap((name) => [1, 2].map((number) => ({ kind: "Pod", namespace: "shop", name: `${name}-${number}`, service: name, phase: "Running", ready: name !== "payment", node: "node-1", restarts: 0, since: ago(5000) }))),
 ];
 const moment = (age, slow) => ({ at: ago(age), rate: 12.4 + Math.sin(age / 20) * 3, errors: slow ? 0.034 : 0, mean: slow ? 1.6 + Math.sin(age / 30) / 4 : 0.024, p50: 0.018, p95: slow ? 2.3 : 0.06, p99: slow ? 2.9 : 0.11 });
 const vitals = () => names.map((name) => ({
-  namespace: "shop", name, ...moment(0, name === "auth"), slow: name === "auth",
+  namespace: "shop", name, ...moment(0, name === "auth"), slow: name === "auth", leftOut: name === "analytics" && hostile !== CALM ? "3 of its pods are not asked: 300 are at most, in order of their namespaces and names" : null, guarded: name === "inventory",
   pods: [1, 2].map((number) => ({ pod: `${name}-${number}`, answered: name !== "payment", cpu: 0.031, memory: 21_000_000, threads: 6, uptime: 5000 })),
 }));
 const kinds = ["ResilientService", "ChaosExperiment", "BackupPolicy", "Backup", "Restore", "Pod"];
@@ -68,6 +68,8 @@ const report = (pod) => ({ pod, error: pod.name.endsWith("2") ? "the pod did not
   podUID: "u", service: pod.service, now: ago(0), policy: { versions: [1], hash: "9f2c41d07aa1b2c3", source: "Document", loadedAt: ago(700) },
   circuitBreakers: [{ target: "inventory", state: "Closed", calls: 40, failures: 1, slow: 0 }, { target: "payment", state: "Open", calls: 20, failures: 20, slow: 0, nextProbeAt: ago(-4) }],
   limits: [{ name: "inventory", kind: "Bulkhead", limit: 100, inUse: 3, allowed: 900, refused: 0, degraded: false }], faults: [] } });
+
+const gone = (state) => (state === "gone" ? { since: ago(12), reason: "the operator does not renew its Lease any more" } : null);
 
 /** A thousand services, and the stream in which each of them changes once a second. */
 const MANY = 1_000;
@@ -81,7 +83,7 @@ function changes(say) {
   }, 10);
 }
 
-/** `state` chooses what the pages see: late, forbidden, empty, cut (the stream breaks off), calm (nothing hostile), many (a thousand services that change), open (not signed in) or closed. */
+/** `state` chooses what the pages see: late, gone (nobody writes status), forbidden, empty, cut (the stream breaks off), calm (nothing hostile), many (a thousand services that change), open (not signed in) or closed. */
 export function start(port, state = "") {
   let cut = false;
   hostile = state === "calm" ? CALM : HOSTILE;
@@ -96,13 +98,13 @@ export function start(port, state = "") {
       const say = (message) => response.write(`data: ${JSON.stringify(message)}\n\n`);
       const nothing = ["forbidden", "empty"].includes(state);
       const many = state === "many" ? Array.from({ length: MANY }, (_, number) => ofMany(number, "first")) : [];
-      say({ type: "snapshot", objects: nothing ? [] : state === "many" ? many : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), now: ago(0) });
+      say({ type: "snapshot", objects: nothing ? [] : state === "many" ? many : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), operatorSilence: gone(state), now: ago(0) });
       if (state === "cut") {
         cut = true;
         return setTimeout(() => response.destroy(), 300);
       }
       const timer = setInterval(() => {
-        say({ type: "heartbeat", now: ago(0), streams: streams(state) });
+        say({ type: "heartbeat", now: ago(0), streams: streams(state), operatorSilence: gone(state) });
         if (!nothing) say({ type: "vitals", services: vitals() });
       }, 1000);
       const changing = state === "many" ? changes(say) : undefined;
@@ -112,7 +114,7 @@ export function start(port, state = "") {
     if (pathname.endsWith("/moments")) return json({ moments: Array.from({ length: 60 }, (_, index) => moment(300 - index * 5, index > 30 && pathname.includes("/auth/"))) });
     if (pathname.endsWith("/readiness")) return json({ turns: [["auth-1", 900, "Ready"], ["auth-2", 900, "Ready"], ["auth-2", 9, "Unready"], ["auth-2", 4, "Ready"]].map(([pod, at, state]) => ({ pod, at: ago(at), state })) });
     if (pathname.endsWith("/pods")) return json({ pods: everything().filter((object) => object.kind === "Pod" && object.service === pathname.split("/")[4]).map(report) });
-    if (pathname === "/api/happened") return state === "empty" ? json({ events: [] }) : json({ events: [{ at: ago(20), type: "Warning", reason: "CircuitOpened", message: hostile, kind: "ResilientService", namespace: "shop", name: "order", times: 3 }, { at: ago(80), type: "Normal", reason: "ConfigApplied", message: "2 of 2 pods run it", kind: "ResilientService", namespace: "shop", name: "auth", times: 1 }] });
+    if (pathname === "/api/happened") return state === "empty" ? json({ events: [], truncated: false }) : json({ truncated: false, events: [{ at: ago(20), type: "Warning", reason: "CircuitOpened", message: hostile, kind: "ResilientService", namespace: "shop", name: "order", times: 3 }, { at: ago(80), type: "Normal", reason: "ConfigApplied", message: "2 of 2 pods run it", kind: "ResilientService", namespace: "shop", name: "auth", times: 1 }] });
     if (pathname === "/api/orders" || pathname.startsWith("/api/orders/")) return json({ status: 201, circuitOpen: false, retryAfter: null, body: { order_id: crypto.randomUUID(), status: "CONFIRMED" } });
     if (request.method === "POST" && (pathname === "/api/experiments" || pathname === "/api/restores")) {
       let text = "";

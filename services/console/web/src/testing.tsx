@@ -20,7 +20,7 @@ export const service = (change: Partial<Service> = {}): Service => ({
 });
 export const experiment = (change: Partial<Experiment> = {}): Experiment => ({
   kind: "ChaosExperiment", namespace: "shop", name: "slow", createdAt: AT, fault: "latency", settings: { delay: "2s" }, target: "order",
-  count: "100%", duration: "60s", schedule: null, desired: "Run", phase: "Completed", active: false, verdict: "Pass", reason: "Held",
+  count: "100%", duration: "60s", schedule: null, desired: "Run", phase: "Completed", active: false, waiting: false, verdict: "Pass", reason: "Held",
   message: "", run: "r-1", targets: [{ pod: "order-1", state: "Recovered", message: null }],
   probes: [{ name: "orders", passed: 3, failed: 1, firstFailure: "status 503" }], intentAt: AT, injectedAt: AT, endsAt: null,
   faultEndedAt: AT, steadyAgainAt: AT, timeToRecover: "1.4s", completedAt: AT, nextRunAt: null,
@@ -32,7 +32,7 @@ export const policy = (change: Partial<Policy> = {}): Policy => ({
 });
 export const backup = (change: Partial<Backup> = {}): Backup => ({
   kind: "Backup", namespace: "shop", name: "daily-20261126", policy: "daily", slot: "2026-11-26", phase: "Completed", reason: "Stored",
-  message: "", verified: "Restored", bytes: 9, size: "9 B", sha256: "ab", scheduledAt: AT, startedAt: AT, completedAt: AT, ...change,
+  message: "", verified: "Restored", trial: null, bytes: 9, size: "9 B", sha256: "ab", scheduledAt: AT, startedAt: AT, completedAt: AT, ...change,
 });
 export const restore = (change: Partial<Restore> = {}): Restore => ({
   kind: "Restore", namespace: "shop", name: "look", createdAt: AT, policy: "daily", slot: "2026-11-26", archive: "k", mode: "NewDatabase",
@@ -44,7 +44,7 @@ export const pod = (change: Partial<Pod> = {}): Pod => ({
   kind: "Pod", namespace: "shop", name: "order-1", service: "order", phase: "Running", ready: true, node: "n", restarts: 0, since: AT, ...change,
 }) as Pod;
 export const vitals = (change: Partial<Vitals> = {}): Vitals => ({
-  namespace: "shop", name: "order", at: new Date().toISOString(), rate: 10, errors: 0, mean: 0.02, p50: 0.02, p95: 0.02, p99: 0.02, slow: false,
+  namespace: "shop", name: "order", at: new Date().toISOString(), rate: 10, errors: 0, mean: 0.02, p50: 0.02, p95: 0.02, p99: 0.02, slow: false, leftOut: null, guarded: false,
   pods: [{ pod: "order-1", answered: true, cpu: 0.1, memory: 1, threads: 2, uptime: 3 }], ...change,
 });
 

@@ -1181,6 +1181,8 @@ export interface components {
         Events: {
             /** @description The newest first. */
             events: components["schemas"]["EventView"][];
+            /** @description Whether there are more than were read, of which some may be newer. */
+            truncated: boolean;
         };
         /** @description Something that happened to an object. */
         EventView: {
@@ -1495,6 +1497,8 @@ export interface components {
             vitals: components["schemas"]["Vitals"][];
             /** @description How old this is. */
             streams: components["schemas"]["SeenStream"][];
+            /** @description Since when nobody writes status; none while somebody does, or it is not known. */
+            operatorSilence: components["schemas"]["Silence"] | null;
             /**
              * Format: date-time
              * @description The clock of the console.
@@ -1527,6 +1531,8 @@ export interface components {
              * @description The clock of the console.
              */
             now: string;
+            /** @description Since when nobody writes status; none while somebody does, or it is not known. */
+            operatorSilence: components["schemas"]["Silence"] | null;
             /** @description How old each kind is. */
             streams: components["schemas"]["SeenStream"][];
         } | {
@@ -1692,6 +1698,8 @@ export interface components {
             phase: string;
             /** @description Whether a run is under way. */
             active: boolean;
+            /** @description Whether a run waits to begin, and does so by itself unless it is stopped. */
+            waiting: boolean;
             /** @description Whether the system withstood it; empty before. */
             verdict: string;
             /** @description One word on why. */
@@ -1790,6 +1798,8 @@ export interface components {
             message: string;
             /** @description How far the archive was checked; none before. */
             verified: string | null;
+            /** @description What the newest trial restore found. */
+            trial: string | null;
             /**
              * Format: int64
              * @description Size of the archive. Unit: bytes.
@@ -1938,8 +1948,12 @@ export interface components {
             p99: number | null;
             /** @description Whether its requests took longer than a second in the mean. */
             slow: boolean;
-            /** @description Each of its pods. */
+            /** @description Each of its pods, as far as they were asked and may be known. */
             pods: components["schemas"]["PodVitals"][];
+            /** @description Why that is not all of them. */
+            leftOut: string | null;
+            /** @description Whether what processes use is said of the guard's in each pod, as nobody asks the image's own. */
+            guarded: boolean;
         };
         /** @description How a pod is. */
         PodVitals: {
@@ -1988,6 +2002,16 @@ export interface components {
         };
         /** @description A kind of object. */
         Kind: "ResilientService" | "ChaosExperiment" | "BackupPolicy" | "Backup" | "Restore" | "Pod";
+        /** @description Nobody writes status. */
+        Silence: {
+            /**
+             * Format: date-time
+             * @description Since when, at the least.
+             */
+            since: string;
+            /** @description A sentence on how that is known. */
+            reason: string;
+        };
         /** @description Who one is, and what the console offers. */
         SessionAnswer: {
             /** @description The name of whoever signed in, as the API server says. */

@@ -22,6 +22,7 @@ export type Message =
   | (Omit<Upserted, "object"> & { object: Item });
 export type Light = Schemas["Light"];
 export type SeenStream = Schemas["SeenStream"];
+export type Silence = Schemas["Silence"];
 export type Vitals = Schemas["Vitals"];
 export type Moment = Schemas["Moment"];
 export type Session = Schemas["SessionAnswer"];

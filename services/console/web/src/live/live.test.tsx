@@ -33,9 +33,10 @@ const snapshot = (...names: string[]): Message => ({
   objects: names.map((name) => service({ name })),
   vitals: [],
   streams: streams(),
+  operatorSilence: null,
   now: now(),
 });
-const heartbeat = (): Message => ({ type: "heartbeat", now: now(), streams: streams() });
+const heartbeat = (): Message => ({ type: "heartbeat", now: now(), streams: streams(), operatorSilence: null });
 
 let drawn = 0;
 

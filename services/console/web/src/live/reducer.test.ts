@@ -18,6 +18,7 @@ const snapshot = (objects: Item[], now = "2026-11-27T10:00:05Z"): Message => ({
   objects,
   vitals: [],
   streams: [{ kind: "Pod", asOf: now, late: false, error: null, truncated: false, forbidden: false }],
+  operatorSilence: null,
   now,
 });
 const AT = Date.parse("2026-11-27T10:00:00Z");
@@ -49,7 +50,7 @@ describe("what is known", () => {
       snapshot([pod("a"), pod("b")]),
       { type: "upserted", object: pod("c") },
       { type: "deleted", kind: "Pod", namespace: "shop", name: "a" },
-      { type: "heartbeat", now: "2026-11-27T10:00:01Z", streams: [] },
+      { type: "heartbeat", now: "2026-11-27T10:00:01Z", streams: [], operatorSilence: null },
       { type: "upserted", object: pod("c", false) },
       { type: "vitals", services: [] },
     ];
@@ -64,9 +65,17 @@ describe("what is known", () => {
     let known = learn(NOTHING, [snapshot([])], AT);
     expect(known.skew).toBe(5000);
     const late = { kind: "Pod", asOf: null, late: true, error: "away", truncated: false, forbidden: false } as const;
-    known = learn(known, [{ type: "heartbeat", now: "2026-11-27T10:00:01Z", streams: [late] }], AT);
+    known = learn(known, [{ type: "heartbeat", now: "2026-11-27T10:00:01Z", streams: [late], operatorSilence: null }], AT);
     expect(known.skew).toBe(1000);
     expect(stream(known, "Pod")?.error).toBe("away");
+  });
+
+  it("knows since when nobody writes status, and that somebody does again", () => {
+    const operatorSilence = { since: "2026-11-27T09:59:00Z", reason: "it does not renew its Lease" };
+    let known = learn(NOTHING, [{ ...snapshot([]), operatorSilence } as Message], AT);
+    expect(known.silence).toEqual(operatorSilence);
+    known = learn(known, [{ type: "heartbeat", now: "2026-11-27T10:00:01Z", streams: [], operatorSilence: null }], AT);
+    expect(known.silence).toBeNull();
   });
 
   it("is nothing once one is signed out, and passes over what it does not understand", () => {

@@ -1,5 +1,5 @@
 /** What the page knows, as the stream of messages tells it. Pure. */
-import type { Backup, Experiment, Item, Kind, Message, Pod, Policy, Restore, SeenStream, Service, Vitals } from "../api/types";
+import type { Backup, Experiment, Item, Kind, Message, Pod, Policy, Restore, SeenStream, Service, Silence, Vitals } from "../api/types";
 
 export interface Known {
   /** Whether the first snapshot has come. */
@@ -8,13 +8,22 @@ export interface Known {
   objects: ReadonlyMap<string, Item>;
   vitals: readonly Vitals[];
   streams: readonly SeenStream[];
+  /** Since when nobody writes status, and how that is known; null while somebody does, or it is not known. */
+  silence: Silence | null;
   /** The clock of the console less our own. Unit: milliseconds. */
   skew: number;
 }
 
-export const NOTHING: Known = { ready: false, objects: new Map(), vitals: [], streams: [], skew: 0 };
+export const NOTHING: Known = { ready: false, objects: new Map(), vitals: [], streams: [], silence: null, skew: 0 };
 
 const id = (kind: string, namespace: string, name: string) => `${kind}/${namespace}/${name}`;
+
+/** How much of it is true, which comes with every sign of life. */
+const beat = ({ streams, operatorSilence, now }: Pick<Extract<Message, { type: "heartbeat" }>, "streams" | "operatorSilence" | "now">, at: number) => ({
+  streams,
+  silence: operatorSilence ?? null,
+  skew: Date.parse(now) - at,
+});
 
 /** What is known after `messages`, which came at `now`. Each thousand of them costs one copy of what is known, not a thousand. */
 export function learn(known: Known, messages: readonly Message[], now: number): Known {
@@ -29,7 +38,7 @@ export function learn(known: Known, messages: readonly Message[], now: number): 
     switch (message.type) {
       case "snapshot":
         own = new Map(message.objects.map((item) => [id(item.kind, item.namespace, item.name), item]));
-        after = { ready: true, objects: own, vitals: message.vitals, streams: message.streams, skew: Date.parse(message.now) - now };
+        after = { ready: true, objects: own, vitals: message.vitals, ...beat(message, now) };
         break;
       case "upserted": {
         const { kind, namespace, name } = message.object;
@@ -43,7 +52,7 @@ export function learn(known: Known, messages: readonly Message[], now: number): 
         after = { ...after, vitals: message.services };
         break;
       case "heartbeat":
-        after = { ...after, streams: message.streams, skew: Date.parse(message.now) - now };
+        after = { ...after, ...beat(message, now) };
         break;
       case "signedOut":
         own = undefined;

@@ -1,9 +1,9 @@
 import { useMutation } from "@tanstack/react-query";
 import { post } from "../api/client";
-import type { Policy } from "../api/types";
+import type { Backup, Policy } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all } from "../live/reducer";
-import { AsOf, Badge, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
+import { AsOf, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
 import { bytes, clock, until } from "../parts/words";
 import { RestoreForm, Restores } from "./Restores";
 import { Tile } from "./Service";
@@ -33,6 +33,12 @@ export function Backups() {
   );
 }
 
+/** What came of the run, and before that what came of the trial that its archive failed. */
+function why({ verified, trial, message, reason }: Backup): string {
+  const failed = verified === "Failed" && `restored on trial: ${trial || "it could not be restored"}`;
+  return [failed, message || reason].filter(Boolean).join("; ") || "–";
+}
+
 function One({ policy }: { policy: Policy }) {
   const { known, session } = useLive();
   const now = useNow();
@@ -46,7 +52,7 @@ function One({ policy }: { policy: Policy }) {
   const wrong = policy.conditions.filter(
     (condition) =>
       (condition.type === "Stale" && condition.status === "True") ||
-      (["Ready", "Scheduled", "LastBackupSucceeded"].includes(condition.type) && condition.status === "False"),
+      (["Ready", "Scheduled", "LastBackupSucceeded", "Verified", "RetentionHealthy"].includes(condition.type) && condition.status === "False"),
   );
   return (
     <Panel
@@ -105,16 +111,16 @@ function One({ policy }: { policy: Policy }) {
                 <tr key={backup.name}>
                   <th scope="row" data-label="Day">{backup.slot}</th>
                   <td data-label="Phase"><Word word={backup.phase} /></td>
-                  <td data-label="Verified">
-                    {backup.verified ? <Badge tone="good">{backup.verified}</Badge> : <span className="faint">–</span>}
-                  </td>
+                  <td data-label="Verified"><Word word={backup.verified} /></td>
                   <td data-label="Size" title={backup.sha256 ? `sha256 ${backup.sha256}` : ""}>
                     <meter min={0} max={largest} value={backup.bytes ?? 0} aria-label="size" />{" "}
                     {backup.size ?? bytes(backup.bytes)}
                   </td>
                   <td data-label="Due">{clock(backup.scheduledAt)}</td>
                   <td data-label="Done">{clock(backup.completedAt)}</td>
-                  <td data-label="Why" className="long">{backup.message || backup.reason || "–"}</td>
+                  <td data-label="Why" className="long">
+                    {why(backup)}
+                  </td>
                 </tr>
               ))}
             </tbody>

@@ -26,25 +26,36 @@ export function Begin() {
   return (
     <Panel title="Begin">
       <div className="presets">
-        {PRESETS.map((preset) => {
-          const service = services.find((service) => service.name === preset.target);
-          const begin = (namespace: string) =>
-            creation.create({
-              namespace,
-              name: freshName(preset.target, preset.fault, new Date()),
-              spec: { target: { service: preset.target }, ...preset.spec },
-            });
-          return (
+        {PRESETS.flatMap((preset) => {
+          const named = services.filter((service) => service.name === preset.target);
+          const targets = named.filter((service) => service.chaosAllowed);
+          if (targets.length === 0)
+            return [
+              <button key={preset.title} type="button" disabled>
+                <strong>{preset.title}</strong>
+                <small>{named.length > 0 ? `${preset.target} does not allow chaos.` : `There is no service ${preset.target} here.`}</small>
+              </button>,
+            ];
+          // One for each namespace, by its name: whom a button hurts is not for the alphabet to choose.
+          return targets.map(({ namespace }) => (
             <button
-              key={preset.title}
+              key={`${preset.title}/${namespace}`}
               type="button"
-              disabled={!service || creation.pending}
-              onClick={() => service && begin(service.namespace)}
+              disabled={creation.pending}
+              onClick={() =>
+                creation.create({
+                  namespace,
+                  name: freshName(preset.target, preset.fault, new Date()),
+                  spec: { target: { service: preset.target }, ...preset.spec },
+                })
+              }
             >
               <strong>{preset.title}</strong>
-              <small>{service ? preset.explanation : `There is no service ${preset.target} here.`}</small>
+              <small>
+                In {namespace}. {preset.explanation}
+              </small>
             </button>
-          );
+          ));
         })}
         <Link to="/orders" className="button">
           <strong>Trigger gremlin</strong>

@@ -28,6 +28,9 @@ export function Happened({ namespace, name }: { namespace?: string; name?: strin
       aside={events.dataUpdatedAt > 0 && <Asked at={events.dataUpdatedAt + known.skew} words="as of" />}
     >
       <Failure error={events.error} />
+      {events.data?.truncated && (
+        <Notice tone="warn" title="Not all is shown.">There are more events than are read, and some of those may be newer.</Notice>
+      )}
       {events.isPending && <Loading />}
       {events.data?.events.length === 0 && (
         <Notice title="Nothing happened lately.">The cluster forgets events after an hour or so.</Notice>

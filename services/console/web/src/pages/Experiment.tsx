@@ -45,12 +45,12 @@ function Detail({ experiment }: { experiment: Experiment }) {
       </p>
       {session?.user && (
         <div className="actions">
-          {experiment.active || (experiment.schedule && experiment.desired === "Run") ? (
+          {experiment.active || experiment.waiting || (experiment.schedule && experiment.desired === "Run") ? (
             <button type="button" className="danger" disabled={stop.isPending} onClick={() => stop.mutate()}>
               Stop and recover
             </button>
           ) : null}
-          {!experiment.active && (
+          {!experiment.active && !experiment.waiting && (
             <button type="button" disabled={again.isPending} onClick={() => again.mutate()}>
               Run again
             </button>

@@ -70,6 +70,11 @@ export function Layout() {
             The console does not answer; what is shown is what it said last. It is asked again every two seconds.
           </Notice>
         )}
+        {known.silence && connection === "live" && inside && (
+          <Notice tone="bad" title={`Nobody has written status since ${new Date(Date.parse(known.silence.since) - known.skew).toLocaleTimeString()}.`}>
+            Lights are grey, and nobody begins or ends a backup or an experiment, until that is over: {known.silence.reason}.
+          </Notice>
+        )}
         {inside ? (
           <Outlet />
         ) : session ? (

@@ -85,7 +85,9 @@ function One({ vitals }: { vitals: Vitals }) {
               ))}
             </tbody>
           </table>
-          {vitals.pods.length === 0 && <Notice title="There is no pod." />}
+          {vitals.pods.length === 0 && !vitals.leftOut && <Notice title="There is no pod." />}
+          {vitals.leftOut && <Notice tone="warn" title="Not every pod is shown.">{vitals.leftOut}.</Notice>}
+          {vitals.guarded && vitals.pods.length > 0 && <p className="faint">CPU, memory, threads and uptime are those of the guard in each pod.</p>}
         </div>
         {moments.length > 1 && <Chart title="Requests per second" times={times} lines={lines} format={rate} />}
       </div>

@@ -26,6 +26,19 @@ describe("the overview", () => {
     },
   );
 
+  it("says beside a light that is late why that is so, and what was said before", async () => {
+    await show("/", { known: { objects: keep([service()]), streams: streams({ late: true, error: "no route to host" }) } });
+    expect(row().textContent).toContain("no route to host before: AllIsWell");
+    expect(row().textContent).not.toContain(" for ");
+    expect(screen.getByText(/^LATE, data as of \d+ s ago: no route to host/)).toBeTruthy();
+  });
+
+  it("shows the median, the 95th and the 99th of a hundred", async () => {
+    await show("/", { known: { objects: keep([service()]), vitals: [vitals({ p50: 0.011, p95: 0.022, p99: 0.033 })] } });
+    const shown = [...row().querySelectorAll("td")].map((cell) => `${cell.dataset["label"]} ${cell.textContent}`);
+    expect(shown.slice(-3)).toEqual(["p50 11 ms", "p95 22 ms", "p99 33 ms"]);
+  });
+
   it("alarms when requests take more than a second in the mean", async () => {
     await show("/", { known: { objects: keep([service()]), vitals: [slow(1.4)] } });
     expect(screen.getByRole("alert").textContent).toMatch(/One service answers slowly.*order.*1.40 s/);

@@ -4,7 +4,7 @@ import type { Light as Colour, Service, Vitals } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, vitalsOf } from "../live/reducer";
 import { Rows } from "../parts/near";
-import { Age, AsOf, Badge, Light, Notice, Panel, Shown, useLate } from "../parts/parts";
+import { Age, AsOf, Badge, Light, Notice, Panel, Shown, useLateness } from "../parts/parts";
 import { Labelled } from "../parts/SchemaForm";
 import { percent, rate, seconds, until } from "../parts/words";
 
@@ -22,7 +22,7 @@ export function Overview() {
   );
   const named = services.filter((service) => `${service.namespace}/${service.name}`.includes(wanted.trim()));
   const sorted = named.sort((one, other) => GRAVITY[one.light] - GRAVITY[other.light]);
-  const late = useLate("ResilientService");
+  const late = useLateness("ResilientService");
   return (
     <>
       <h1>Overview</h1>
@@ -84,6 +84,7 @@ export function Overview() {
                   <th className="number">Requests</th>
                   <th className="number">5xx</th>
                   <th className="number">Mean</th>
+                  <th className="number">p50</th>
                   <th className="number">p95</th>
                   <th className="number">p99</th>
                 </tr>
@@ -108,7 +109,7 @@ export function Overview() {
 }
 
 /** Drawn anew where its own service changes, and not with every other one. */
-const Row = memo(function Row({ service, vitals, late }: { service: Service; vitals: Vitals | undefined; late: boolean }) {
+const Row = memo(function Row({ service, vitals, late }: { service: Service; vitals: Vitals | undefined; late: string | null }) {
   const open = service.breakers.some((breaker) => breaker.open > 0);
   return (
     <tr className={service.light === "Red" && !late ? "red" : undefined}>
@@ -122,10 +123,18 @@ const Row = memo(function Row({ service, vitals, late }: { service: Service; vit
         ))}
       </th>
       <td data-label="Light">
-        <Light colour={service.light} late={late} />
+        <Light colour={service.light} late={late !== null} />
       </td>
       <td data-label="Why" className="why" title={service.message}>
-        <span>{service.reason}</span> <small>for <Age since={service.since} /></small>
+        {late ? (
+          <>
+            <span>{late}</span> <small>before: {service.reason}</small>
+          </>
+        ) : (
+          <>
+            <span>{service.reason}</span> <small>for <Age since={service.since} /></small>
+          </>
+        )}
       </td>
       <td data-label="Replicas" className="number">{service.replicas || "–"}</td>
       <td data-label="Config" className="number">{service.config || "–"}</td>
@@ -133,6 +142,7 @@ const Row = memo(function Row({ service, vitals, late }: { service: Service; vit
       <td data-label="Requests" className="number">{rate(vitals?.rate)}</td>
       <td data-label="5xx" className={(vitals?.errors ?? 0) > 0 ? "number alarm" : "number"}>{percent(vitals?.errors)}</td>
       <td data-label="Mean" className={vitals?.slow ? "number alarm" : "number"}>{seconds(vitals?.mean)}</td>
+      <td data-label="p50" className="number">{seconds(vitals?.p50)}</td>
       <td data-label="p95" className="number">{seconds(vitals?.p95)}</td>
       <td data-label="p99" className="number">{seconds(vitals?.p99)}</td>
     </tr>

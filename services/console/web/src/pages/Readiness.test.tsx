@@ -31,6 +31,14 @@ describe("the readiness of pods", () => {
     expect(ready([{ from: 0, to: 750, state: "Ready" }, { from: 750, to: 1000, state: "Unready" }])).toBe("ready for 75 % of the time that it was there");
   });
 
+  it("is as old as it is, whatever the reader's own clock says", async () => {
+    const run = experiment({ intentAt: at(0), completedAt: at(60) });
+    const answers = (path: string) => (path.endsWith("/readiness") ? { body: { turns: [] } } : { body: { events: [] } });
+    await show("/chaos/shop/slow", { known: { objects: keep([run]), skew: 60_000 }, answers });
+    const panel = (await screen.findByRole("heading", { name: "Readiness over the run" })).closest("section") as HTMLElement;
+    expect((await within(panel).findByText(/as of \d+ s ago$/)).textContent).toMatch(/^as of \d s ago$/);
+  });
+
   it("stands on the page beside the fault's window", async () => {
     const run = experiment({ intentAt: at(0), injectedAt: at(10), faultEndedAt: at(40), completedAt: at(60) });
     const turns = [turn("order-1", -100, "Ready"), turn("order-1", 12, "Unready"), turn("order-1", 20, "Ready")];

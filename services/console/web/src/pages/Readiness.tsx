@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { get } from "../api/client";
 import type { Experiment, Turn, Turns } from "../api/types";
-import { useNow } from "../live/live";
+import { useLive, useNow } from "../live/live";
 import { Asked, Failure, Loading, Notice, Panel } from "../parts/parts";
 
 /** What is drawn before the run and after it. Unit: milliseconds. */
@@ -39,6 +39,7 @@ export const ready = (spans: readonly Span[]): string => {
 
 /** When which pod of the target was ready, beside the window in which the fault was on. */
 export function Readiness({ experiment }: { experiment: Experiment }) {
+  const { known } = useLive();
   const now = useNow();
   const { namespace, target, active } = experiment;
   const turns = useQuery({
@@ -55,7 +56,7 @@ export function Readiness({ experiment }: { experiment: Experiment }) {
   const off = experiment.faultEndedAt ? share(experiment.faultEndedAt) : 1000;
   const pods = spans(turns.data?.turns ?? [], begin, end);
   return (
-    <Panel title="Readiness over the run" aside={turns.data && <Asked at={turns.dataUpdatedAt} words="as of" />}>
+    <Panel title="Readiness over the run" aside={turns.data && <Asked at={turns.dataUpdatedAt + known.skew} words="as of" />}>
       <Failure error={turns.error} />
       {turns.isPending && <Loading />}
       {turns.data && pods.size === 0 && <Notice title="No pod of the target was seen in that time.">The console remembers from its own start on.</Notice>}

@@ -6,27 +6,28 @@ import type { Moment, Moments, PodReport, Pods } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, one, vitalsOf } from "../live/reducer";
 import { Chart } from "../parts/Chart";
-import { AsOf, Badge, Failure, Light, Loading, Notice, Panel, Shown, useLate } from "../parts/parts";
-import { age, seconds, until } from "../parts/words";
+import { AsOf, Badge, Failure, Light, Loading, Notice, Panel, Shown, useLateness } from "../parts/parts";
+import { age, clock, seconds, until } from "../parts/words";
 import { Happened } from "./Events";
 
 export function ServicePage() {
   const { namespace, name } = useParams({ from: "/services/$namespace/$name" });
   const { known } = useLive();
   const now = useNow();
-  const late = useLate("ResilientService");
+  const late = useLateness("ResilientService");
   const service = one(known, "ResilientService", namespace, name);
   const missing = <Notice title={`There is no service ${name} in ${namespace} that you may see.`} />;
   return (
     <>
       <h1>
-        {name} <small>{namespace}</small> {service && <Light colour={service.light} late={late} />}
+        {name} <small>{namespace}</small> {service && <Light colour={service.light} late={late !== null} />}
       </h1>
       <Shown kind="ResilientService" empty={service ? null : missing}>
         {service && (
           <>
             <p className="lead">
-              <strong>{service.reason}</strong> for {age(service.since, now)}. {service.message}
+              {late && <>LATE, {late}. Before that: </>}
+              <strong>{service.reason}</strong> {late ? "since" : "for"} {late ? clock(service.since) : age(service.since, now)}. {service.message}
             </p>
             <div className="tiles">
               <Tile title="Replicas">{service.replicas || "–"}</Tile>
@@ -112,15 +113,20 @@ export function useMoments(namespace: string, name: string): Moment[] {
     queryKey: ["moments", namespace, name],
     queryFn: ({ signal }) => get<Moments>(`/api/services/${namespace}/${name}/moments`, signal),
     staleTime: Number.POSITIVE_INFINITY,
+    // Who was away meanwhile has not heard what came since: it is asked for again.
+    gcTime: 0,
   });
-  const since = useRef<Moment[]>([]);
+  const since = useRef<{ of: string; moments: Moment[] }>({ of: "", moments: [] });
   const vitals = vitalsOf(known, namespace, name);
   return useMemo(() => {
-    if (vitals && since.current.at(-1)?.at !== vitals.at) since.current = [...since.current.slice(-119), vitals];
-    const first = since.current[0]?.at ?? "";
+    const of = `${namespace}/${name}`;
+    if (since.current.of !== of) since.current = { of, moments: [] };
+    const own = since.current;
+    if (vitals && own.moments.at(-1)?.at !== vitals.at) own.moments = [...own.moments.slice(-119), vitals];
+    const first = own.moments[0]?.at ?? "";
     const old = (before.data?.moments ?? []).filter((moment) => !first || moment.at < first);
-    return [...old, ...since.current].slice(-120);
-  }, [vitals, before.data]);
+    return [...old, ...own.moments].slice(-120);
+  }, [namespace, name, vitals, before.data]);
 }
 
 function Latency({ namespace, name }: { namespace: string; name: string }) {

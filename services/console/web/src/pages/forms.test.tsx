@@ -128,6 +128,24 @@ describe("the form of an experiment", () => {
     expect(sent).toHaveLength(3);
   });
 
+  it("has a button for each namespace that allows it, and none for one that does not", async () => {
+    const { sent, answers } = backend();
+    const auths = [
+      service({ name: "auth", namespace: "bank", chaosAllowed: false }),
+      service({ name: "auth", namespace: "payments" }),
+      service({ name: "auth", namespace: "shop" }),
+      service({ name: "payment", namespace: "bank", chaosAllowed: false }),
+    ];
+    await show("/chaos", { known: { objects: keep(auths) }, answers });
+    await main().findAllByText("Latency 2 s on auth");
+    expect(main().getAllByRole("button", { name: /^Latency 2 s on auth/ })).toHaveLength(2);
+    const refused = main().getByRole("button", { name: /^Kill payment/ }) as HTMLButtonElement;
+    expect([refused.disabled, refused.textContent]).toEqual([true, "Kill paymentpayment does not allow chaos."]);
+    press(/^Latency 2 s on auth ?In shop\./);
+    await waitFor(() => expect(sent).toHaveLength(1));
+    expect(sent[0]?.body.namespace).toBe("shop");
+  });
+
   it("is not there for who has not signed in", async () => {
     await show("/chaos", { known: { objects: keep(everything()) }, session: { user: null, csrf: null, anonymousRead: true, orders: true, version: "1" } });
     expect(await main().findByText("Sign in to begin an experiment.")).toBeTruthy();

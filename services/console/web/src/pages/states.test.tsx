@@ -1,4 +1,4 @@
-import { cleanup, screen, waitFor, within } from "@testing-library/react";
+import { cleanup, fireEvent, screen, waitFor, within } from "@testing-library/react";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type Answers, type Told, everything, experiment, keep, policy, restore, service, show, streams, vitals, backup, pod } from "../testing";
 
@@ -67,6 +67,15 @@ describe.each(PAGES)("%s, for %s", (path, kind, nothing) => {
     expect(main().queryByText(nothing)).toBeNull();
   });
 
+  it("says since when nobody writes status, and shows nothing as well", async () => {
+    const since = new Date(Date.now() - 12_000).toISOString();
+    await at({ known: { ...full, silence: { since, reason: "the operator does not renew its Lease any more" } } });
+    expect(await main().findByText(`Nobody has written status since ${new Date(since).toLocaleTimeString()}.`)).toBeTruthy();
+    // What pods say of themselves is as new as ever.
+    if (path !== "/metrics") expect((await main().findAllByText(/^LATE, data as of 1[23] s ago: the operator does not renew/)).length).toBeGreaterThan(0);
+    expect(main().queryByText("well")).toBeNull();
+  });
+
   it("says that it is late, and shows nothing as well", async () => {
     const old = new Date(Date.now() - 95_000).toISOString();
     await at({
@@ -96,6 +105,90 @@ describe("/events", () => {
   it("says that what it shows is late once the console is gone", async () => {
     await show("/events", { answers: well, connection: "lost", lostAt: Date.now() });
     expect(await main().findByText(/^LATE, /)).toBeTruthy();
+  });
+});
+
+describe("/events, of which there are too many,", () => {
+  it("says that some are missing", async () => {
+    await show("/events", { answers: () => ({ body: { events: [], truncated: true } }) });
+    expect(await main().findByText("Not all is shown.")).toBeTruthy();
+  });
+});
+
+describe("/backups", () => {
+  const tone = (word: string) => main().getByText(word).className;
+
+  it("never shows an archive that could not be restored as good", async () => {
+    const days = [
+      backup({ name: "a", slot: "2026-11-26", verified: "Failed", trial: "orders: 7 rows are missing" }),
+      backup({ name: "b", slot: "2026-11-25", verified: "Local" }),
+      backup({ name: "c", slot: "2026-11-24", verified: "Restored" }),
+    ];
+    await show("/backups", { known: { objects: keep([policy(), ...days]) } });
+    await main().findByText("Failed");
+    expect([tone("Failed"), tone("Local"), tone("Restored")]).toEqual(["badge bad", "badge plain", "badge good"]);
+    expect(main().getByText(/^restored on trial: orders: 7 rows are missing/)).toBeTruthy();
+  });
+
+  it.each([
+    ["Verified", "RestoreFailed"],
+    ["RetentionHealthy", "NotApplied"],
+  ])("says at the top that %s is not so", async (type, reason) => {
+    const condition = (status: string) => [{ type, status, reason, message: "2026-11-26: in words", since: null }];
+    await show("/backups", { known: { objects: keep([policy({ conditions: condition("False") })]) } });
+    const alert = await main().findByRole("alert");
+    expect(alert.textContent).toBe(`${type}: ${reason}2026-11-26: in words`);
+    expect(alert.className).toBe("notice bad");
+    cleanup();
+    await show("/backups", { known: { objects: keep([policy({ conditions: condition("Unknown") })]) } });
+    await main().findByText("No day has a record yet.");
+    expect(main().queryByRole("alert"), "what is not known yet is not wrong").toBeNull();
+  });
+});
+
+describe("/metrics", () => {
+  it("does not take a service whose pods were not asked for one without pods", async () => {
+    const leftOut = "3 of its pods are not asked: 300 are at most";
+    await show("/metrics", { known: { vitals: [vitals({ pods: [], leftOut })] }, answers: well });
+    expect(await main().findByText(`${leftOut}.`)).toBeTruthy();
+    expect(main().queryByText("There is no pod.")).toBeNull();
+  });
+
+  it("says whose figures those of a guarded image are", async () => {
+    await show("/metrics", { known: { vitals: [vitals({ guarded: true })] }, answers: well });
+    expect(await main().findByText(/are those of the guard in each pod/)).toBeTruthy();
+  });
+});
+
+describe("/services/shop/order", () => {
+  it("asks anew for the minutes in which one looked elsewhere", async () => {
+    const asked: string[] = [];
+    const answers: Answers = (path, request) => {
+      if (path.endsWith("/moments")) asked.push(path);
+      return well(path, request);
+    };
+    const router = await show("/services/shop/order", { known: full, answers });
+    await waitFor(() => expect(asked).toHaveLength(1));
+    await router.navigate({ to: "/events" });
+    await main().findByRole("heading", { name: "Events" });
+    // What is not looked at is forgotten by a timer of the library.
+    await new Promise((done) => setTimeout(done));
+    await router.navigate({ to: "/services/$namespace/$name", params: { namespace: "shop", name: "order" } });
+    await waitFor(() => expect(asked).toHaveLength(2));
+  });
+});
+
+describe("/chaos/shop/slow", () => {
+  it("lets one stop a run that waits to begin", async () => {
+    const sent: string[] = [];
+    const answers: Answers = (path, request) => {
+      if (request?.method === "POST") sent.push(path);
+      return well(path, request);
+    };
+    await show("/chaos/shop/slow", { known: { objects: keep([experiment({ phase: "Pending", waiting: true, reason: "WaitingForPodAge" })]) }, answers });
+    fireEvent.click(await main().findByRole("button", { name: "Stop and recover" }));
+    await waitFor(() => expect(sent).toEqual(["/api/experiments/shop/slow/stop"]));
+    expect(main().queryByRole("button", { name: "Run again" })).toBeNull();
   });
 });
 

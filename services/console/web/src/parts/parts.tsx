@@ -27,6 +27,7 @@ export const Badge = ({ tone = "plain", children }: { tone?: string; children: R
 
 const TONES: Record<string, string> = {
   Pass: "good",
+  Restored: "good",
   Completed: "good",
   CONFIRMED: "good",
   Fail: "bad",
@@ -105,17 +106,19 @@ export const Loading = () => (
   </div>
 );
 
-/** Until when the API server confirmed what is shown. */
+/** Until when the API server confirmed what is shown, or the operator wrote it; and why that is too long ago. */
 export function AsOf({ kind }: { kind: Kind }) {
-  const { known, connection } = useLive();
+  const { known } = useLive();
   const now = useNow();
+  const late = useLateness(kind);
   const state = stream(known, kind);
   if (!state?.asOf) return null;
-  const late = state.late || connection === "lost";
-  const title = late ? (state.error ?? "the console does not answer") : "confirmed by the API server";
+  // Whoever repeats what nobody has written for a while has confirmed nothing new.
+  const asOf = late && late === known.silence?.reason ? known.silence.since : state.asOf;
   return (
-    <span className={late ? "as-of late" : "as-of"} title={title}>
-      {late ? "LATE, " : ""}data as of {age(state.asOf, now)} ago{state.truncated ? ", not all is shown" : ""}
+    <span className={late ? "as-of late" : "as-of"}>
+      {late ? "LATE, " : ""}data as of {age(asOf, now)} ago{late ? `: ${late}` : ""}
+      {state.truncated ? ", not all is shown" : ""}
     </span>
   );
 }
@@ -138,10 +141,14 @@ export function Asked({ at, words }: { at: string | number | null | undefined; w
   );
 }
 
-/** Whether what is known of a kind is too old to be believed. */
-export function useLate(kind: Kind): boolean {
+/** Why what is known of a kind is too old to be believed; null while it is not. */
+export function useLateness(kind: Kind): string | null {
   const { known, connection } = useLive();
-  return connection === "lost" || (stream(known, kind)?.late ?? true);
+  const state = stream(known, kind);
+  if (connection === "lost") return "the console does not answer";
+  if (state?.late ?? true) return state?.error ?? "the API server has not confirmed it for too long";
+  // What is said of a pod is not the operator's.
+  return kind === "Pod" ? null : (known.silence?.reason ?? null);
 }
 
 export const Failure = ({ error }: { error: Error | null }) =>
