@@ -27,6 +27,11 @@ pub fn compare(one: &Quantity, other: &Quantity) -> Option<Ordering> {
     Some(parse(&one.0)?.0.cmp(&parse(&other.0)?.0))
 }
 
+/// How much it is, as a whole number, rounded down; none if it cannot be read.
+pub fn whole(quantity: &Quantity) -> Option<i128> {
+    Some(parse(&quantity.0)?.0 / ONE)
+}
+
 /// Whether the API server can count so much: what is more it cuts to the largest number that it has.
 pub fn is_countable(quantity: &Quantity) -> bool {
     parse(&quantity.0).is_some_and(|(value, _)| value <= i128::from(i64::MAX) * ONE)
@@ -125,6 +130,18 @@ mod tests {
             ("1e3", "1e3"),
         ] {
             assert_eq!(canonical(&Quantity(given.into())).0, expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_quantity_is_a_whole_number_of_what_it_counts() {
+        for (given, expected) in [
+            ("64Mi", Some(67_108_864)),
+            ("1500m", Some(1)),
+            ("1k", Some(1000)),
+            ("x", None),
+        ] {
+            assert_eq!(whole(&Quantity(given.into())), expected, "{given}");
         }
     }
 

@@ -1,14 +1,17 @@
 //! What every request passes before anything is done for it: it must mean one thing to everybody, it speaks for nobody but
 //! whoever sent it, it has a route, and whoever sent it may take that one.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use http::header::ORIGIN;
 use http::{Method, StatusCode};
+use tower::{Layer, Service, ServiceExt};
 use valerix_kit::RouteName;
 use valerix_kit::identity::{Caller, Identity};
 use valerix_kit::problem::Problem;
@@ -17,11 +20,12 @@ use valerix_proxy::{
     Forwarding, check_expectation, check_framing, check_path, deadline_of_grpc, drop_internal,
     drop_named_by_connection, host, is_grpc, refusal_of_grpc,
 };
-use valerix_resilience::Network;
+use valerix_resilience::{Network, ServerLayer, ServerService};
 
 use crate::cors;
 use crate::document::OWN;
 use crate::reload::Routes;
+use crate::routes::Forward;
 use crate::table::{RouteEntry, Table};
 
 /// What the edge knows.
@@ -39,44 +43,109 @@ pub struct Edge {
 #[derive(Clone)]
 pub struct Matched(pub Arc<RouteEntry>);
 
-/// Lets a request pass that is in order, with its [`Matched`] route and its [`Caller`]. Whoever speaks gRPC is answered in
-/// its way.
-pub async fn admit(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
-    drop_internal(request.headers_mut());
-    deadline_of_grpc(request.headers_mut());
-    let grpc = is_grpc(request.headers());
-    let table = edge.routes.table();
-    let answer = match edge.route(&table, &mut request) {
-        Err(problem) => problem.into_response(),
-        Ok(None) => next.run(request).await,
-        Ok(Some(route)) => edge.pass(route, request, next).await,
-    };
-    if grpc { refusal_of_grpc(answer) } else { answer }
+/// Puts the edge around the gateway's own routes. What is passed on goes past these: each layer of axum would copy all
+/// that is inside of it for each request.
+#[derive(Clone)]
+pub struct EdgeLayer {
+    /// What the edge knows.
+    pub edge: Edge,
+    /// The limits of both.
+    pub protect: ServerLayer,
+    /// Passes on.
+    pub forward: Forward,
 }
 
-impl Edge {
+/// What [`EdgeLayer`] makes of a service.
+pub struct EdgeService<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    edge: Edge,
+    own: ServerService<S>,
+    forward: ServerService<Forward>,
+}
+
+impl<S> Clone for EdgeService<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> Layer<S> for EdgeLayer {
+    type Service = EdgeService<S>;
+
+    fn layer(&self, own: S) -> Self::Service {
+        EdgeService(Arc::new(Inner {
+            edge: self.edge.clone(),
+            own: self.protect.layer(own),
+            forward: self.protect.layer(self.forward.clone()),
+        }))
+    }
+}
+
+impl<S> Service<Request> for EdgeService<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let this = Arc::clone(&self.0);
+        Box::pin(async move { this.admit(request).await })
+    }
+}
+
+impl<S> Inner<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    /// Lets a request pass that is in order, with its [`Matched`] route and its [`Caller`]. Whoever speaks gRPC is answered
+    /// in its way.
+    async fn admit(&self, mut request: Request) -> Result<Response, Infallible> {
+        drop_internal(request.headers_mut());
+        let grpc = is_grpc(request.headers());
+        // The table is held for no longer than this: who lets go of it last has to take it apart.
+        let route = self.edge.route(&self.edge.routes.table(), &mut request);
+        let answer = match route {
+            Err(problem) => problem.into_response(),
+            Ok(None) => self.own.clone().oneshot(request).await?,
+            Ok(Some(route)) => self.pass(route, request).await?,
+        };
+        Ok(if grpc { refusal_of_grpc(answer) } else { answer })
+    }
+
     /// The answer to a request that has a route.
-    async fn pass(&self, route: Arc<RouteEntry>, mut request: Request, next: Next) -> Response {
+    async fn pass(&self, route: Arc<RouteEntry>, mut request: Request) -> Result<Response, Infallible> {
         let name = RouteName(Arc::clone(&route.name));
         let question = cors::question(request.method(), request.headers());
         if let (Some(cors), Some((origin, _))) = (&route.cors, question) {
-            return (axum::Extension(name), cors.beforehand(&origin, &route.name)).into_response();
+            let answer = cors.beforehand(&origin, &route.name);
+            return Ok((axum::Extension(name), answer).into_response());
         }
         let origin = request.headers().get(ORIGIN).cloned();
-        let mut answer = match self.identify(&route, &mut request).await {
+        let mut answer = match self.edge.identify(&route, &mut request).await {
             Err(problem) => problem.into_response(),
             Ok(()) => {
                 request.extensions_mut().insert(Matched(Arc::clone(&route)));
-                next.run(request).await
+                self.forward.clone().oneshot(request).await?
             }
         };
         if let Some(cors) = &route.cors {
             cors.stamp(origin.as_ref(), answer.headers_mut());
         }
         answer.extensions_mut().insert(name);
-        answer
+        Ok(answer)
     }
+}
 
+impl Edge {
     /// The route of a request that is in order; none for what the gateway answers itself.
     fn route(&self, table: &Table, request: &mut Request) -> Result<Option<Arc<RouteEntry>>, Problem> {
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
@@ -89,6 +158,7 @@ impl Edge {
         check_expectation(request.headers())?;
         // Before anything is read of the headers or written to them: what is passed on is what was judged.
         drop_named_by_connection(request.headers_mut());
+        deadline_of_grpc(request.headers_mut());
         let path = request.uri().path();
         let own = OWN.contains(&path);
         let find = |method: &Method| {

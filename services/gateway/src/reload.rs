@@ -1,6 +1,7 @@
 //! Keeps the table of routes true to its file. What is good comes into force in one step, under requests that go on by the
 //! one that they began with; what is bad is told and changes nothing.
 
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,14 +86,30 @@ impl Routes {
     async fn follow(self, path: PathBuf, gate: Gate) {
         // Watched before it is read: a change in between is not missed.
         let mut file = DocumentFile::new(&path);
-        let mut known = None;
+        let (hasher, mut known) = (RandomState::new(), None);
         loop {
-            match self.take(&file, &path, known.as_deref()) {
-                Ok(Some(hash)) => {
-                    known = Some(hash);
+            // Reading thousands of routes takes long, and so does to let go of those of before: requests go on meanwhile.
+            let (routes, path, hasher) = (self.clone(), path.clone(), hasher.clone());
+            let reading = tokio::task::spawn_blocking(move || {
+                let taken = routes.take(&file, &path, known, &hasher);
+                (file, taken)
+            });
+            let taken = match reading.await {
+                Ok((back, taken)) => {
+                    file = back;
+                    taken
+                }
+                // As everywhere: a part that dies is told of and started again.
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => return,
+                },
+            };
+            match taken {
+                Ok(taken) => {
+                    known = Some(taken);
                     gate.open();
                 }
-                Ok(None) => {}
                 Err(error) => {
                     known = None;
                     self.reject(&error);
@@ -102,22 +119,24 @@ impl Routes {
         }
     }
 
-    /// Takes the file, if it is another than that of the hash `known`.
+    /// Takes the file, if it is another than the one `known`. Says which one it is.
     fn take(
         &self,
         file: &DocumentFile,
         path: &std::path::Path,
-        known: Option<&str>,
-    ) -> Result<Option<String>, ReadError> {
+        known: Option<u64>,
+        hasher: &RandomState,
+    ) -> Result<u64, ReadError> {
         let bytes = file.read().map_err(ReadError::Read)?;
         let bytes = bytes.ok_or_else(|| ReadError::Missing(path.to_owned()))?;
-        if known == Some(valerix_policy::hash(&bytes).as_str()) {
-            return Ok(None);
+        let found = hasher.hash_one(&bytes);
+        if known != Some(found) {
+            let parsed = Gateway::parse(&bytes).map_err(ReadError::Refused)?;
+            // The table has what it needs of them.
+            drop(bytes);
+            self.put_in_force(parsed);
         }
-        let parsed = Gateway::parse(&bytes).map_err(ReadError::Refused)?;
-        let hash = parsed.hash.clone();
-        self.put_in_force(parsed);
-        Ok(Some(hash))
+        Ok(found)
     }
 
     fn put_in_force(&self, parsed: Parsed<Gateway>) {

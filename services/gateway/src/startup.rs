@@ -1,14 +1,13 @@
 //! Puts the gateway together: routes, edge, TLS, ports. Nothing here waits for a service behind.
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use valerix_kit::service::{Server, Service, StartError};
 
 use crate::config::Config;
-use crate::edge::{self, Edge};
+use crate::edge::{self, Edge, EdgeLayer};
 use crate::policy;
 use crate::reload::Routes;
-use crate::routes::{self, AppState};
+use crate::routes::{self, AppState, Forward};
 use crate::tls::Certificates;
 
 /// The gateway on its ports, ready to run.
@@ -23,7 +22,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         identity: service.identity.clone(),
         trusted: config.trusted_proxies.into(),
     };
-    let layer = service
+    let protect = service
         .resilience
         .server_layer()
         .trusted_proxies(edge.trusted.iter().copied())
@@ -31,10 +30,14 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     let certificates = Certificates::start(&service, &config.tls);
     let state = AppState {
         routes,
-        identity: service.identity.clone(),
         replica: config.service.pod_name,
     };
-    let protect = |routes: Router| routes.layer(layer).layer(from_fn_with_state(edge, edge::admit));
+    let layer = EdgeLayer {
+        edge,
+        protect,
+        forward: Forward(service.identity.clone()),
+    };
+    let protect = |routes: Router| routes.layer(layer);
     let server = service.bind_protected(routes::api().with_state(state), protect).await?;
     match certificates {
         Some(certificates) => {

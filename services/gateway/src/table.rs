@@ -20,7 +20,7 @@ use crate::document::{AuthType, Dashboard, Gateway, HeaderMatch, Match, Protocol
 pub struct Table {
     /// The hash of the document's bytes; none for routes that came of no file.
     pub hash: Option<String>,
-    routes: HashMap<Box<str>, Alike>,
+    routes: HashMap<Arc<str>, Alike>,
     /// Bytes of the longest prefix: what of a path is longer is not looked for.
     longest: usize,
     upstreams: HashMap<String, Placed>,
@@ -32,29 +32,31 @@ pub struct Table {
 }
 
 /// Where a target is, what is spoken there, and what calls it.
-type Placed = (Uri, Protocol, Upstream);
+type Placed = (Uri, Protocol, Arc<Upstream>);
 
 /// The routes of one prefix. Of each list the route that says most comes first.
 #[derive(Default)]
 struct Alike {
     /// By host, in lower case.
-    of_host: HashMap<Box<str>, Vec<Arc<RouteEntry>>>,
+    of_host: Option<Box<HashMap<Box<str>, Vec<Arc<RouteEntry>>>>>,
     of_any: Vec<Arc<RouteEntry>>,
 }
 
-/// One route, ready to be used.
+/// One route, ready to be used. There may be thousands of them: what most have none of is behind a pointer.
 pub struct RouteEntry {
     /// Its name in metrics.
     pub name: Arc<str>,
-    matches: Match,
-    methods: Vec<Method>,
-    rewrite: Option<String>,
+    prefix: Arc<str>,
+    /// Any where it names none.
+    methods: Box<[Method]>,
+    headers: Box<[HeaderMatch]>,
+    rewrite: Option<Box<str>>,
     /// Who may ask; none where no token is looked at.
     pub access: Option<Access>,
     /// What browsers are told; none where pages of other origins may not use it.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// Where its requests go.
-    pub upstream: Upstream,
+    pub upstream: Arc<Upstream>,
     /// How they are passed on.
     pub sending: Sending,
 }
@@ -80,12 +82,12 @@ impl Table {
             let protocol = target.protocol;
             let kept = former.upstreams.get(&target.name);
             let kept = kept.filter(|(place, spoken, _)| (place, *spoken) == (&url, protocol));
-            let kept = kept.map(|(_, _, upstream)| upstream.clone());
+            let kept = kept.map(|(_, _, upstream)| Arc::clone(upstream));
             let speaks = match protocol {
                 Protocol::Http => Speaks::Http1,
                 Protocol::H2c => Speaks::Http2,
             };
-            let fresh = || Upstream::speaking(resilience, &target.name, &url, speaks, None);
+            let fresh = || Upstream::speaking(resilience, &target.name, &url, speaks, None).map(Arc::new);
             let Some(upstream) = kept.or_else(fresh) else {
                 tracing::error!(target_name = target.name, %url, "a target is not at http://host[:port], its routes are left out");
                 continue;
@@ -94,7 +96,8 @@ impl Table {
         }
         let entry = |route: Route| {
             let (_, _, upstream) = upstreams.get(&route.target)?;
-            Some(Arc::new(RouteEntry::new(route, upstream.clone())))
+            let host = route.matches.host.as_ref().map(|host| host.to_ascii_lowercase());
+            Some((host, Arc::new(RouteEntry::new(route, Arc::clone(upstream)))))
         };
         let described = document
             .routes
@@ -104,14 +107,14 @@ impl Table {
             .map(|route| (route.target.clone(), route.matches.path_prefix.clone()))
             .collect();
         let mut entries: Vec<_> = document.routes.into_iter().filter_map(entry).collect();
-        entries.sort_by_key(|route| std::cmp::Reverse(route.weight()));
-        let mut routes = HashMap::<Box<str>, Alike>::new();
-        for route in entries {
-            let alike = routes.entry(route.matches.path_prefix.as_str().into()).or_default();
-            match &route.matches.host {
+        entries.sort_by_key(|(_, route)| std::cmp::Reverse(route.weight()));
+        let mut routes = HashMap::<Arc<str>, Alike>::new();
+        for (host, route) in entries {
+            let alike = routes.entry(Arc::clone(&route.prefix)).or_default();
+            match host {
                 Some(host) => {
-                    let host = host.to_ascii_lowercase().into_boxed_str();
-                    alike.of_host.entry(host).or_default().push(route);
+                    let of_host = alike.of_host.get_or_insert_default();
+                    of_host.entry(host.into_boxed_str()).or_default().push(route);
                 }
                 None => alike.of_any.push(route),
             }
@@ -139,7 +142,8 @@ impl Table {
         };
         let of_prefix = |prefix: &str| {
             let alike = self.routes.get(prefix)?;
-            let of_host = alike.of_host.get(host.as_ref()).into_iter().flatten();
+            let of_host = alike.of_host.as_ref().and_then(|of_host| of_host.get(host.as_ref()));
+            let of_host = of_host.into_iter().flatten();
             of_host.chain(&alike.of_any).find(|route| route.fits(method, headers))
         };
         prefixes(path, self.longest).find_map(of_prefix)
@@ -148,29 +152,32 @@ impl Table {
     /// A target of the dashboard.
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
-        self.upstreams.get(name).map(|(_, _, upstream)| upstream)
+        self.upstreams.get(name).map(|(_, _, upstream)| &**upstream)
     }
 }
 
 impl RouteEntry {
-    fn new(route: Route, upstream: Upstream) -> Self {
+    fn new(route: Route, upstream: Arc<Upstream>) -> Self {
         let access = match (route.auth.auth_type, route.auth.roles.is_empty()) {
             (AuthType::None, _) => None,
             (AuthType::Optional, _) => Some(Access::Public),
             (AuthType::Required, true) => Some(Access::User),
             (AuthType::Required, false) => Some(Access::Admin),
         };
+        let cors = Cors::of(&route).map(Box::new);
+        let Match {
+            path_prefix,
+            host: _,
+            methods,
+            headers,
+        } = route.matches;
         Self {
-            cors: Cors::of(&route),
+            cors,
             name: route.name.into(),
-            methods: route
-                .matches
-                .methods
-                .iter()
-                .filter_map(|method| method.parse().ok())
-                .collect(),
-            matches: route.matches,
-            rewrite: route.rewrite_prefix,
+            prefix: path_prefix.into(),
+            methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
+            headers: headers.into(),
+            rewrite: route.rewrite_prefix.map(String::into_boxed_str),
             access,
             upstream,
             sending: Sending {
@@ -182,13 +189,7 @@ impl RouteEntry {
 
     /// The more a route says beside its prefix and host, the earlier it is looked at.
     fn weight(&self) -> (bool, usize) {
-        let Match {
-            path_prefix: _,
-            host: _,
-            methods,
-            headers,
-        } = &self.matches;
-        (!methods.is_empty(), headers.len())
+        (!self.methods.is_empty(), self.headers.len())
     }
 
     /// Whether a request of its prefix and host fits it.
@@ -199,7 +200,7 @@ impl RouteEntry {
                 .iter()
                 .any(|found| found.as_bytes() == value.as_bytes())
         };
-        (self.methods.is_empty() || self.methods.contains(method)) && self.matches.headers.iter().all(has)
+        (self.methods.is_empty() || self.methods.contains(method)) && self.headers.iter().all(has)
     }
 
     /// The target of a request that fits, as the service behind knows it.
@@ -208,8 +209,8 @@ impl RouteEntry {
         let Some(rewrite) = &self.rewrite else {
             return uri.clone();
         };
-        let rest = rest(uri.path(), &self.matches.path_prefix).unwrap_or_default();
-        let path = match (rewrite.as_str(), rest) {
+        let rest = rest(uri.path(), &self.prefix).unwrap_or_default();
+        let path = match (&**rewrite, rest) {
             ("/", "") => "/".to_owned(),
             ("/", rest) => rest.to_owned(),
             (rewrite, rest) => format!("{rewrite}{rest}"),

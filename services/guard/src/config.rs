@@ -7,6 +7,8 @@ use valerix_kit::args::ServiceArgs;
 use valerix_policy::guard::{Protocol, WIRING_ENV, Wiring};
 use valerix_proxy::Speaks;
 
+use crate::memory::Bounds;
+
 /// The guard of one application.
 #[derive(Parser, Clone, Debug)]
 // Its ports are those of the wiring; what counts here is the address on which inbound listeners and the report are.
@@ -22,9 +24,18 @@ pub struct Config {
     /// Address of the pod, for an application that listens on that alone.
     #[arg(long, env = "VALERIX_POD_IP")]
     pub pod_ip: Option<IpAddr>,
+    /// Bytes of memory that its container may use: what clients can hold is bounded accordingly. Default: as if it were 1 GiB.
+    #[arg(long, env = "MEMORY_LIMIT")]
+    pub memory_limit: Option<u64>,
 }
 
 impl Config {
+    /// What clients may have it hold.
+    #[must_use]
+    pub fn bounds(&self) -> Bounds {
+        Bounds::within(self.memory_limit, self.service.limits().connections)
+    }
+
     /// Where the application listens for `port`, the likelier place first.
     #[must_use]
     pub fn application(&self, port: u16) -> Vec<SocketAddr> {

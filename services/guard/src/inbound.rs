@@ -1,18 +1,26 @@
 //! What comes to the application by HTTP: past the policy's limits, deadline and faults, and on to its port.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use valerix_proxy::{Local, Sending, Speaks, deadline_of_grpc, is_grpc, refusal_of_grpc};
-use valerix_resilience::Resilience;
+use futures::future::BoxFuture;
+use http::{Method, Version};
+use tokio::sync::Semaphore;
+use tower::{Layer, Service, ServiceExt};
+use valerix_kit::problem::Problem;
+use valerix_proxy::{Local, Sending, Speaks, deadline_of_grpc, drop_named_by_connection, is_grpc, refusal_of_grpc};
+use valerix_resilience::{Resilience, ServerService};
 
 use crate::admission::check;
 use crate::idempotency::Keys;
+use crate::memory::{Placed, Unsent};
 
 const NO_TUNNELS: &str = "this port passes requests on and relays no connections";
 
@@ -22,40 +30,123 @@ const SENDING: Sending = Sending {
     idle: Duration::from_secs(30),
 };
 
+/// What all inbound ports share. Clones are one.
+#[derive(Clone)]
+pub struct Shared {
+    /// What was answered to keys.
+    pub keys: Keys,
+    /// What clients have not taken of their answers.
+    pub unsent: Unsent,
+    /// Requests that came by HTTP/2 at a time: others are as many as there are connections.
+    pub places: Arc<Semaphore>,
+}
+
 /// The router of one inbound port: everything goes to the application at the first of `addresses` at which it listens.
-/// What was answered to a key is looked for among `keys`.
-pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks, keys: Keys) -> Router {
-    let application = Local::new(resilience, addresses, speaks);
-    Router::new()
-        .fallback(answer)
-        .with_state((application, keys))
-        .layer(resilience.server_layer())
-        .layer(from_fn(admit))
+pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks, shared: Shared) -> Router {
+    let places = Arc::clone(&shared.places);
+    let application = Application(Arc::new((Local::new(resilience, addresses, speaks), shared)));
+    let protected = resilience.server_layer().layer(application);
+    // Not by routes and layers of axum, each of which copies all that is inside of it for each request.
+    Router::new().fallback_service(Inbound { protected, places })
 }
 
-/// Refuses what means different things to different readers, and answers clients of gRPC in their way.
-async fn admit(mut request: Request, next: Next) -> Response {
-    let grpc = is_grpc(request.headers());
-    let answer = match check(&request, NO_TUNNELS) {
-        Err(problem) => problem.into_response(),
-        Ok(()) => {
-            deadline_of_grpc(request.headers_mut());
-            next.run(request).await
+/// The edge: what every request passes.
+#[derive(Clone)]
+struct Inbound {
+    protected: ServerService<Application>,
+    places: Arc<Semaphore>,
+}
+
+impl Inbound {
+    /// Refuses what means different things to different readers, and answers clients of gRPC in their way.
+    async fn admit(self, mut request: Request) -> Response {
+        let grpc = is_grpc(request.headers());
+        let answer = match check(&request, NO_TUNNELS) {
+            Err(problem) => problem.into_response(),
+            Ok(()) => {
+                // Before anything is written to the headers: a sender could name that too.
+                drop_named_by_connection(request.headers_mut());
+                deadline_of_grpc(request.headers_mut());
+                self.place(request).await
+            }
+        };
+        if grpc { refusal_of_grpc(answer) } else { answer }
+    }
+
+    /// Lets a request pass where there is a place for it, which it has until the end of its answer.
+    async fn place(self, request: Request) -> Response {
+        if request.version() != Version::HTTP_2 {
+            return answer(self.protected, request).await;
         }
-    };
-    if grpc { refusal_of_grpc(answer) } else { answer }
-}
-
-async fn answer(State((application, keys)): State<(Local, Keys)>, request: Request) -> Response {
-    keys.answer(request, |request| forward(application, request)).await
-}
-
-async fn forward(application: Local, request: Request) -> Response {
-    match application.send(request, SENDING).await {
-        Ok(answer) => answer.map(Body::new),
-        Err(error) => {
-            tracing::info!(%error, "a request was not passed on to the application");
-            error.problem().into_response()
+        match self.places.try_acquire_owned() {
+            Ok(place) => answer(self.protected, request)
+                .await
+                .map(|body| Body::new(Placed::new(body, place))),
+            Err(_) => Problem::overloaded("as many requests are under way as there is memory for").into_response(),
         }
+    }
+}
+
+async fn answer(protected: ServerService<Application>, request: Request) -> Response {
+    match protected.oneshot(request).await {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}
+
+impl Service<Request> for Inbound {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (this, head) = (self.clone(), request.method() == Method::HEAD);
+        Box::pin(async move {
+            let mut answer = this.admit(request).await;
+            if head {
+                // There is none, whatever an application or a refusal has to say.
+                *answer.body_mut() = Body::empty();
+            }
+            Ok(answer)
+        })
+    }
+}
+
+/// The application beside.
+#[derive(Clone)]
+struct Application(Arc<(Local, Shared)>);
+
+impl Application {
+    async fn forward(&self, request: Request) -> Response {
+        let (application, shared) = &*self.0;
+        match application.send(request, SENDING).await {
+            Ok(answer) => answer.map(|body| Body::new(shared.unsent.bound(body))),
+            Err(error) => {
+                tracing::info!(%error, "a request was not passed on to the application");
+                error.problem().into_response()
+            }
+        }
+    }
+}
+
+impl Service<Request> for Application {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            let (_, shared) = &*this.0;
+            Ok(shared.keys.answer(request, |request| this.forward(request)).await)
+        })
     }
 }

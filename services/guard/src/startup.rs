@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -9,6 +10,7 @@ use axum::Router;
 use axum::routing::get;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +27,15 @@ use valerix_resilience::Resilience;
 use crate::config::{Config, speaks};
 use crate::forward_proxy::ForwardProxy;
 use crate::idempotency::{Keys, Store};
-use crate::inbound;
+use crate::inbound::{self, Shared};
+use crate::memory::Unsent;
 use crate::targets::Targets;
 use crate::tcp::{Connections, Cut, Relay, Towards};
 
 /// How often it is looked whether the application is gone, once the guard is told to stop.
 const LOOK: Duration = Duration::from_millis(100);
+/// Connections of who asks for the report, or for its metrics.
+const REPORT_CONNECTIONS: usize = 128;
 /// Threads at most: what passes here waits for the network, and memory is asked for by each. On one core there is the main
 /// thread alone: a second one would only be woken in vain, and what is never handed over needs no guarding.
 const THREADS: usize = 2;
@@ -93,7 +98,7 @@ impl Guard {
     /// # Errors
     /// When a port is taken or a setting is not acceptable; never because the application or a target is late.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let args = &config.service;
+        let (args, bounds) = (&config.service, config.bounds());
         let metrics = Metrics::new().context("failed to define the metrics")?;
         let builder = args
             .redis_limits_url
@@ -145,9 +150,13 @@ impl Guard {
                 let prefix = format!("valerix:guard:{}/{}:", args.namespace, args.service);
                 Store::redis(url.expose().to_owned(), prefix)
             }
-            None => Store::memory(),
+            None => Store::memory(bounds.kept),
         };
-        let keys = Keys::new(&resilience, store);
+        let shared = Shared {
+            keys: Keys::new(&resilience, store, bounds.keyed),
+            unsent: Unsent::at_most(bounds.unsent),
+            places: Arc::new(Semaphore::new(bounds.requests)),
+        };
         let ip = args.listen_address.ip();
 
         let mut inbound = Vec::new();
@@ -159,7 +168,7 @@ impl Guard {
                     Towards::Application(application.into()),
                 ),
                 protocol => {
-                    let router = inbound::router(&resilience, &application, speaks(protocol), keys.clone());
+                    let router = inbound::router(&resilience, &application, speaks(protocol), shared.clone());
                     traced(format!("inbound {}", port.name), router)
                 }
             };
@@ -239,8 +248,9 @@ impl Guard {
             CancellationToken::new(),
             CancellationToken::new(),
         );
-        let start = |listeners: Vec<Listener>, close: &CancellationToken| {
-            let mut serving = JoinSet::new();
+        let places = self.config.bounds().connections;
+        let start = |listeners: Vec<Listener>, connections: usize, close: &CancellationToken| {
+            let (limits, mut serving) = (Limits { connections, ..limits }, JoinSet::new());
             for listener in listeners {
                 serving.spawn(listener.serve(limits, close.clone()));
             }
@@ -250,9 +260,11 @@ impl Guard {
             let ports = self.config.wiring.inbound.iter();
             ports.map(|port| self.config.application(port.forward)).collect()
         };
-        let mut inbound = start(self.inbound, &close_inbound);
-        let mut outbound = start(self.outbound, &close_outbound);
-        let mut report = start(vec![self.report], &close_report);
+        // Whoever reaches the pod reaches these ports. Those for the application's own calls are its own.
+        let each = places.div_ceil(self.inbound.len().max(1));
+        let mut inbound = start(self.inbound, each, &close_inbound);
+        let mut outbound = start(self.outbound, places, &close_outbound);
+        let mut report = start(vec![self.report], places.min(REPORT_CONNECTIONS), &close_report);
         tracing::info!(service = args.service, "guarding");
 
         stop.cancelled().await;

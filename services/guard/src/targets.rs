@@ -99,8 +99,10 @@ impl Targets {
     /// The target at `authority`, whose port is `port` where it names none.
     #[must_use]
     pub fn at(&self, authority: &Authority, port: u16) -> Option<Arc<Slot>> {
-        let wanted = (authority.host(), authority.port_u16().unwrap_or(port));
-        let is_there = |url: &str| place_of(url).is_some_and(|(host, port)| (host.as_str(), port) == wanted);
+        let (wanted, port) = (bare(authority.host()), authority.port_u16().unwrap_or(port));
+        let is_there = |url: &str| {
+            place_of(url).is_some_and(|(host, of_url)| bare(&host).eq_ignore_ascii_case(wanted) && of_url == port)
+        };
         let found = {
             let known = self.0.known.read().unwrap_or_else(PoisonError::into_inner);
             let mut slots = known.values();
@@ -239,6 +241,11 @@ fn place_of(url: &str) -> Option<(String, u16)> {
         _ => None,
     };
     Some((uri.host()?.to_owned(), uri.port_u16().or(port)?))
+}
+
+/// A host without the dot that says that it is whole.
+fn bare(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 #[cfg(test)]

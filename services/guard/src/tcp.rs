@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +21,8 @@ use crate::targets::Slot;
 /// What faults of requests see of a connection: a method and a path that no route of HTTP has.
 const METHOD: &str = "TCP";
 const PATH: &str = "";
+/// How long a connection on the same host may take: longer waits who is not looked at any more.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// What ends relays that are under way: a fault, or the end of the guard. Clones are one.
 #[derive(Clone)]
@@ -266,7 +269,8 @@ impl Relay {
             // Where nobody speaks HTTP, a bad status is a connection that ends.
             Some(Injection::Status(_) | Injection::Abort) => return Outcome::Refused,
         }
-        match first_of(addresses).await {
+        let opened = tokio::time::timeout(CONNECT, first_of(addresses)).await;
+        match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(mut application) => {
                 let outcome = cut.relay(client, &mut application, None).await;
                 reset_unless_ended(&application, outcome);

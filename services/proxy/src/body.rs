@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 use valerix_resilience::RequestBodyError;
@@ -41,6 +41,10 @@ impl Replay {
     /// The body for one attempt; none where another has taken it.
     pub(crate) fn open(&self) -> Option<WireBody> {
         match self {
+            // What most requests have: it takes no memory.
+            Self::Kept(bytes, None) if bytes.is_empty() => {
+                Some(Empty::new().map_err(|never| match never {}).boxed_unsync())
+            }
             Self::Kept(bytes, trailers) => {
                 let body = Full::new(bytes.clone()).map_err(|never| match never {});
                 Some(match trailers.clone() {

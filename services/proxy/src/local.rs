@@ -18,13 +18,13 @@ use crate::body::{IdleBody, UploadFailure};
 use crate::connector::{Connector, Within};
 use crate::error::WireError;
 use crate::outgoing::{NotReady, Outgoing, Sending, answered, outgoing};
-use crate::pool::PooledBody;
+use crate::pool::{Keeping, PooledBody};
 use crate::wire::{Place, Speaks, Wire};
 
 /// How long a connection on the same host may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Less than Node, which is the first to close idle connections, keeps them: 5 s.
-const KEPT_IDLE: Duration = Duration::from_secs(4);
+/// Less than gunicorn, which is the first to close idle connections, keeps them: 2 s.
+const KEPT_IDLE: Duration = Duration::from_millis(1_500);
 
 /// The body of an answer: it streams. What granted an upgrade has none.
 pub type LocalAnswer = Either<IdleBody<PooledBody>, Empty<Bytes>>;
@@ -117,7 +117,10 @@ impl Local {
             host: None,
             speaks,
             tls: None,
-            kept_idle: KEPT_IDLE,
+            keeping: Keeping {
+                idle: KEPT_IDLE,
+                again: true,
+            },
         };
         Self {
             wire: Wire::new(place, connector, None),

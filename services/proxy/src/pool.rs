@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -31,7 +32,20 @@ mod tests;
 
 const KEPT_PER_PEER: usize = 64;
 /// The most that is read ahead of one connection: bounds the head of an answer, and what a slow reader holds back.
-pub(crate) const READ_AHEAD: usize = 64 * 1024;
+pub(crate) const READ_AHEAD: usize = 32 * 1024;
+/// A connection that nobody needed for so long may be closed in the moment in which it is used.
+const DOUBTFUL: Duration = Duration::from_millis(100);
+
+/// How connections are kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    /// One that nobody needs is kept for so long: less than who is called keeps it, so that none is used in the moment in
+    /// which it is closed.
+    pub(crate) idle: Duration,
+    /// Whether a request that changes nothing is sent once more, by a fresh connection, where a kept one breaks before the
+    /// head of its answer: for who has no policy of retries, and is called for one whose times are not known.
+    pub(crate) again: bool,
+}
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +63,7 @@ pub(crate) struct Pool(Arc<Inner>);
 struct Inner {
     connector: Connector,
     scheme: Scheme,
-    /// A connection that nobody needs is kept for so long.
-    kept_idle: Duration,
+    keeping: Keeping,
     idle: Mutex<Idle>,
 }
 
@@ -78,11 +91,11 @@ struct Lent {
 }
 
 impl Pool {
-    pub(crate) fn new(connector: Connector, scheme: Scheme, kept_idle: Duration) -> Self {
+    pub(crate) fn new(connector: Connector, scheme: Scheme, keeping: Keeping) -> Self {
         Self(Arc::new(Inner {
             connector,
             scheme,
-            kept_idle,
+            keeping,
             idle: Mutex::default(),
         }))
     }
@@ -94,11 +107,19 @@ impl Pool {
         mut request: Request<WireBody>,
         streamed: bool,
     ) -> Result<Response<PooledBody>, WireError> {
+        let mut fresh = false;
         loop {
-            let kept = poll_fn(|context| Poll::Ready(self.0.kept(&peer, context))).await;
-            let is_new = kept.is_none();
+            let kept = if fresh {
+                None
+            } else {
+                poll_fn(|context| Poll::Ready(self.0.kept(&peer, context))).await
+            };
+            let unneeded = kept.as_ref().map(|(unneeded, _)| *unneeded);
+            let again = unneeded
+                .filter(|_| self.0.keeping.again)
+                .and_then(|time| once_more(time, &request));
             let connection = match kept {
-                Some(connection) => connection,
+                Some((_, connection)) => connection,
                 None => self.0.open(&peer).await?,
             };
             let mut lent = Lent {
@@ -118,13 +139,30 @@ impl Pool {
                     return Ok(answer.map(|body| PooledBody::new(body, lent)));
                 }
                 // A kept connection that ended in this moment gives the request back: once more, by another one.
-                Err(mut failed) => match failed.take_message().filter(|_| !is_new) {
+                Err(mut failed) => match failed.take_message().filter(|_| unneeded.is_some()) {
                     Some(given_back) => request = given_back,
-                    None => return Err(WireError::Exchange(failed.into_error().into())),
+                    None => {
+                        let error = failed.into_error();
+                        request = again.ok_or_else(|| WireError::Exchange(error.into()))?;
+                        fresh = true;
+                    }
                 },
             }
         }
     }
+}
+
+/// A copy of a request that changes nothing and has no body, for a connection that nobody needed for that `time`.
+fn once_more(time: Duration, request: &Request<WireBody>) -> Option<Request<WireBody>> {
+    let harmless = matches!(*request.method(), Method::GET | Method::HEAD) && request.body().is_end_stream();
+    if time < DOUBTFUL || !harmless {
+        return None;
+    }
+    let mut copy = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy)
 }
 
 impl Inner {
@@ -132,14 +170,15 @@ impl Inner {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection to a peer that nobody needs and that is still open.
-    fn kept(&self, peer: &Peer, context: &mut Context<'_>) -> Option<Connection> {
+    /// A connection to a peer that is still open, and for how long nobody needed it.
+    fn kept(&self, peer: &Peer, context: &mut Context<'_>) -> Option<(Duration, Connection)> {
         loop {
             let (since, mut connection) = self.idle().by_peer.get_mut(peer)?.pop()?;
             // Whether it was closed meanwhile shows when it is looked at.
             connection.drive(context);
-            if since.elapsed() < self.kept_idle && connection.sender.is_ready() {
-                return Some(connection);
+            let unneeded = since.elapsed();
+            if unneeded < self.keeping.idle && connection.sender.is_ready() {
+                return Some((unneeded, connection));
             }
         }
     }
@@ -171,7 +210,7 @@ impl Inner {
         }
         of_peer.push((Instant::now(), connection));
         if !std::mem::replace(&mut idle.swept, true) {
-            tokio::spawn(sweep(Arc::downgrade(self), self.kept_idle));
+            tokio::spawn(sweep(Arc::downgrade(self), self.keeping.idle));
         }
     }
 }

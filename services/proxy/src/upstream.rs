@@ -21,7 +21,7 @@ use crate::body::{IdleBody, UploadFailure, UploadState};
 use crate::connector::{Connector, Within};
 use crate::local::{broken_off, too_large};
 use crate::outgoing::{NotReady, Outgoing, Sending, answered, outgoing};
-use crate::pool::PooledBody;
+use crate::pool::{Keeping, PooledBody};
 use crate::tls::Tls;
 use crate::wire::{Place, Speaks, Wire};
 
@@ -130,7 +130,11 @@ impl Upstream {
             host: Some(host),
             speaks,
             tls,
-            kept_idle: KEPT_IDLE,
+            // The policy says whether anything is tried again.
+            keeping: Keeping {
+                idle: KEPT_IDLE,
+                again: false,
+            },
         };
         let connector = Connector::new(Within::Policy(Arc::clone(&target)));
         let wire = Wire::new(place, connector, Some(Arc::clone(&target)));

@@ -21,7 +21,7 @@ use crate::connector::Connector;
 use crate::error::WireError;
 use crate::grpc;
 use crate::multiplexed::Multiplexed;
-use crate::pool::{Peer, Pool, PooledBody, READ_AHEAD};
+use crate::pool::{Keeping, Peer, Pool, PooledBody, READ_AHEAD};
 use crate::tls::Tls;
 
 /// Connections to who may negotiate HTTP/2.
@@ -58,9 +58,7 @@ pub(crate) struct Place {
     pub(crate) host: Option<HeaderValue>,
     pub(crate) speaks: Speaks,
     pub(crate) tls: Option<Tls>,
-    /// A connection that nobody needs is kept for so long: less than who is called keeps it, so that none is used in the
-    /// moment in which it is closed.
-    pub(crate) kept_idle: Duration,
+    pub(crate) keeping: Keeping,
 }
 
 /// Sends requests to one place.
@@ -102,21 +100,21 @@ impl Wire {
             Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .timer(TokioTimer::new())
-                .pool_idle_timeout(place.kept_idle)
+                .pool_idle_timeout(place.keeping.idle)
                 .pool_max_idle_per_host(KEPT_PER_HOST)
                 .http1_max_buf_size(READ_AHEAD)
                 .build(connector)
         };
         let clients = match &place.tls {
             None => Clients::Plain(Plain {
-                http1: Pool::new(connector.clone(), Scheme::HTTP, place.kept_idle),
+                http1: Pool::new(connector.clone(), Scheme::HTTP, place.keeping),
                 http2: Multiplexed::new(connector),
             }),
             Some(tls) => Clients::Secured(Secured {
                 http1: Pool::new(
                     connector.clone().secured(tls.clone(), false),
                     Scheme::HTTPS,
-                    place.kept_idle,
+                    place.keeping,
                 ),
                 any: negotiated(connector.secured(tls.clone(), true)),
             }),

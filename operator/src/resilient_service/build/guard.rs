@@ -1,7 +1,10 @@
 //! The guard's container, and what the service's own container is told of it. Pure.
 
 use super::{
-    super::validate::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, GuardPlan, Plan, REPORT_PORT_NAME, authorities_file},
+    super::{
+        quantity,
+        validate::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, GuardPlan, Plan, REPORT_PORT_NAME, authorities_file},
+    },
     deployment::{
         build_own_variables, build_pod_variables, build_policy_variables, build_port, field_variable, variable,
     },
@@ -25,6 +28,8 @@ const LIMITS: [(&str, &str); 1] = [("memory", "64Mi")];
 const LOOPBACK: &str = "127.0.0.1";
 /// Whom a program reaches past the forward proxy: the guard's own listeners, and whatever else is in the pod.
 const PAST_THE_PROXY: &str = "localhost,127.0.0.1,::1";
+/// Tells the guard how many bytes of memory it may use: what clients can have it hold is bounded accordingly.
+const MEMORY_LIMIT: &str = "MEMORY_LIMIT";
 /// Names the file of the certificates that are believed.
 const CERTIFICATES: &str = "SSL_CERT_FILE";
 /// Key of a ConfigMap with authorities, unless the specification names another.
@@ -40,6 +45,8 @@ pub fn build_guard(plan: &Plan, guard: &GuardPlan) -> Container {
     env.push(field_variable("VALERIX_POD_IP", "status.podIP"));
     env.extend(build_policy_variables(plan));
     env.push(variable(WIRING_ENV, &guard.wiring_text()));
+    let resources = build_resources(plan);
+    env.extend(build_memory_limit(&resources));
     let shared: Vec<EnvVar> = build_own_variables(plan)
         .filter(|own| holds_for_both(&own.name))
         .collect();
@@ -58,7 +65,7 @@ pub fn build_guard(plan: &Plan, guard: &GuardPlan) -> Container {
         restart_policy: Some("Always".to_owned()),
         env: Some(env),
         ports: Some(build_ports(plan, guard)),
-        resources: Some(build_resources(plan)),
+        resources: Some(resources),
         startup_probe: plan.report_port.map(|port| Probe {
             http_get: Some(HTTPGetAction {
                 path: Some("/health".to_owned()),
@@ -169,6 +176,12 @@ fn build_ports(plan: &Plan, guard: &GuardPlan) -> Vec<ContainerPort> {
         .collect();
     ports.extend(plan.report_port.map(|number| build_port(REPORT_PORT_NAME, number)));
     ports
+}
+
+/// None where nothing limits it.
+fn build_memory_limit(resources: &ResourceRequirements) -> Option<EnvVar> {
+    let limit = quantity::whole(resources.limits.as_ref()?.get("memory")?)?;
+    Some(variable(MEMORY_LIMIT, &limit.to_string()))
 }
 
 fn build_resources(plan: &Plan) -> ResourceRequirements {

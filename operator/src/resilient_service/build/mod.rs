@@ -227,6 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn a_guard_is_told_what_memory_it_may_use() {
+        let told = |resources: Value| {
+            let mut spec = fixtures::guarded_spec();
+            spec["guard"]["resources"] = resources;
+            let deployment = json!(built(spec).deployment);
+            let env = deployment["spec"]["template"]["spec"]["initContainers"][0]["env"].clone();
+            let mut env = env.as_array().unwrap().iter();
+            let variable = env.find(|variable| variable["name"] == "MEMORY_LIMIT");
+            variable.map(|variable| variable["value"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(told(json!(null)).as_deref(), Some("67108864"));
+        assert_eq!(
+            told(json!({"limits": {"memory": "0.25Gi"}})).as_deref(),
+            Some("268435456")
+        );
+        assert_eq!(told(json!({"requests": {"memory": "32Mi"}})), None, "nothing limits it");
+    }
+
+    #[test]
     fn authorities_of_a_target_lie_where_its_listener_looks_for_them() {
         let mut spec = fixtures::guarded_spec();
         let none = json!(built(spec.clone()).deployment).to_string();

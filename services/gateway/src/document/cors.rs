@@ -1,5 +1,7 @@
 //! Whose pages a browser lets use a route from another origin: what a file says of it, and what it must not say. Pure.
 
+use std::fmt::Arguments;
+
 use http::{HeaderName, Uri};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,39 +65,49 @@ const fn default_max_age() -> Duration {
     Duration::from_secs(600)
 }
 
-pub(super) fn violations(found: &mut Findings, path: &str, cors: &Cors) {
-    let origins = format!("{path}.origins");
-    found.at_most(&origins, cors.origins.len(), MAX_ORIGINS);
+pub(super) fn violations(found: &mut Findings, path: Arguments<'_>, cors: &Cors) {
+    let origins = format_args!("{path}.origins");
+    found.at_most(origins, cors.origins.len(), MAX_ORIGINS);
     let remedy = "name at least one origin, or leave cors out";
-    found.require(!cors.origins.is_empty(), origins.as_str(), "empty", remedy);
+    found.require(!cors.origins.is_empty(), origins, "empty", remedy);
     for (index, origin) in cors.origins.iter().enumerate() {
-        let path = format!("{origins}[{index}]");
+        let path = format_args!("{origins}[{index}]");
         if origin == ANY {
             let alone = cors.origins.len() == 1;
-            found.require(alone, path.as_str(), origin, "write * alone: it means every origin");
+            found.require(alone, path, origin, "write * alone: it means every origin");
             let remedy = "name the origins: browsers send no credentials to a service that lets everybody read";
-            found.require(!cors.credentials, path.as_str(), origin, remedy);
+            found.require(!cors.credentials, path, origin, remedy);
             continue;
         }
         let remedy = "write scheme://host[:port] as browsers do: http or https, in lower case, without a path, and without a port that goes without saying";
         found.require(is_origin(origin), path, origin, remedy);
     }
-    found.at_most(&format!("{path}.methods"), cors.methods.len(), MAX_NAMES);
+    found.at_most(format_args!("{path}.methods"), cors.methods.len(), MAX_NAMES);
     for (index, method) in cors.methods.iter().enumerate() {
         let remedy = "write a method in upper case, other than CONNECT and TRACE";
-        found.require(is_method(method), format!("{path}.methods[{index}]"), method, remedy);
+        found.require(
+            is_method(method),
+            format_args!("{path}.methods[{index}]"),
+            method,
+            remedy,
+        );
     }
     for (field, names) in [("headers", &cors.headers), ("exposedHeaders", &cors.exposed_headers)] {
-        found.at_most(&format!("{path}.{field}"), names.len(), MAX_NAMES);
+        found.at_most(format_args!("{path}.{field}"), names.len(), MAX_NAMES);
         for (index, name) in names.iter().enumerate() {
             let good = HeaderName::from_bytes(name.as_bytes()).is_ok_and(|parsed| parsed.as_str() == name);
             let remedy = "write the name of a header in lower case";
             // A name of `*` would be one to HTTP, and to browsers all of them.
-            found.require(good && name != ANY, format!("{path}.{field}[{index}]"), name, remedy);
+            found.require(
+                good && name != ANY,
+                format_args!("{path}.{field}[{index}]"),
+                name,
+                remedy,
+            );
         }
     }
     let good = cors.max_age <= Duration::from_secs(24 * 60 * 60);
-    found.require(good, format!("{path}.maxAge"), cors.max_age, "use 0s to 24h");
+    found.require(good, format_args!("{path}.maxAge"), cors.max_age, "use 0s to 24h");
 }
 
 /// Whether it is an origin in the one form in which browsers send it.

@@ -1,6 +1,7 @@
 //! What a document of routes must not say. Pure.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::{Arguments, Display};
 use std::net::Ipv6Addr;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
@@ -20,19 +21,24 @@ pub(super) fn violations(gateway: &Gateway) -> Vec<Violation> {
     found.at_most("routes", gateway.routes.len(), MAX_ROUTES);
     let mut targets = HashSet::new();
     for (index, target) in gateway.targets.iter().enumerate() {
-        let path = format!("targets[{index}]");
-        found.name(&format!("{path}.name"), &target.name);
+        let path = format_args!("targets[{index}]");
+        found.name(format_args!("{path}.name"), &target.name);
         let fresh = targets.insert(target.name.as_str());
-        found.require(fresh, format!("{path}.name"), &target.name, "name each target once");
+        found.require(
+            fresh,
+            format_args!("{path}.name"),
+            &target.name,
+            "name each target once",
+        );
         let remedy = "write http://host[:port] without a path: the connection to a target is plain HTTP";
-        found.require(is_address(&target.url), format!("{path}.url"), &target.url, remedy);
+        found.require(is_address(&target.url), format_args!("{path}.url"), &target.url, remedy);
     }
     let (mut names, mut places) = (HashSet::new(), HashMap::<_, Vec<&Route>>::new());
     for (index, route) in gateway.routes.iter().enumerate() {
-        let path = format!("routes[{index}]");
+        let path = format_args!("routes[{index}]");
         let fresh = names.insert(route.name.as_str());
-        found.require(fresh, format!("{path}.name"), &route.name, "name each route once");
-        self::route(&mut found, &path, route, &targets);
+        found.require(fresh, format_args!("{path}.name"), &route.name, "name each route once");
+        self::route(&mut found, path, route, &targets);
         let host = route.matches.host.as_ref().map(|host| host.to_ascii_lowercase());
         let alike = places.entry((&route.matches.path_prefix, host)).or_default();
         let twin = alike.iter().find(|other| ambiguous(&route.matches, &other.matches));
@@ -53,24 +59,29 @@ pub(super) fn violations(gateway: &Gateway) -> Vec<Violation> {
     found.0
 }
 
-fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str>) {
-    found.name(&format!("{path}.name"), &route.name);
+fn route(found: &mut Findings, path: Arguments<'_>, route: &Route, targets: &HashSet<&str>) {
+    found.name(format_args!("{path}.name"), &route.name);
     let matches = &route.matches;
     let prefix = &matches.path_prefix;
     let remedy = "start it with / and do not end it with /, with nothing in it that could be read in two ways";
-    found.require(is_prefix(prefix), format!("{path}.match.pathPrefix"), prefix, remedy);
+    found.require(
+        is_prefix(prefix),
+        format_args!("{path}.match.pathPrefix"),
+        prefix,
+        remedy,
+    );
     let remedy = "the gateway answers this path itself";
     let own = OWN.iter().chain(&OF_EVERY_SERVICE).any(|own| own == prefix);
-    found.require(!own, format!("{path}.match.pathPrefix"), prefix, remedy);
+    found.require(!own, format_args!("{path}.match.pathPrefix"), prefix, remedy);
     if let Some(host) = &matches.host {
         let remedy = "write a host name without a port; it stands for itself alone, and leaving it out for any host";
-        found.require(is_host(host), format!("{path}.match.host"), host, remedy);
+        found.require(is_host(host), format_args!("{path}.match.host"), host, remedy);
     }
     for (index, method) in matches.methods.iter().enumerate() {
         let remedy = "write a method in upper case, other than CONNECT and TRACE";
         found.require(
             is_method(method),
-            format!("{path}.match.methods[{index}]"),
+            format_args!("{path}.match.methods[{index}]"),
             method,
             remedy,
         );
@@ -80,7 +91,7 @@ fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str
         let remedy = "write the name of a header in lower case";
         found.require(
             good,
-            format!("{path}.match.headers[{index}].name"),
+            format_args!("{path}.match.headers[{index}].name"),
             &header.name,
             remedy,
         );
@@ -88,7 +99,7 @@ fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str
         let remedy = "write another header: what services tell each other is dropped before routes are looked for";
         found.require(
             !dropped,
-            format!("{path}.match.headers[{index}].name"),
+            format_args!("{path}.match.headers[{index}].name"),
             &header.name,
             remedy,
         );
@@ -96,28 +107,43 @@ fn route(found: &mut Findings, path: &str, route: &Route, targets: &HashSet<&str
         let remedy = "write a value that a header can have, without spaces around it";
         found.require(
             good,
-            format!("{path}.match.headers[{index}].value"),
+            format_args!("{path}.match.headers[{index}].value"),
             &header.value,
             remedy,
         );
     }
     if let Some(rewrite) = &route.rewrite_prefix {
         let remedy = "write / alone, or a path that starts with / and does not end with it";
-        found.require(is_prefix(rewrite), format!("{path}.rewritePrefix"), rewrite, remedy);
+        found.require(
+            is_prefix(rewrite),
+            format_args!("{path}.rewritePrefix"),
+            rewrite,
+            remedy,
+        );
     }
-    found.target(&format!("{path}.target"), &route.target, targets);
+    found.target(format_args!("{path}.target"), &route.target, targets);
     for (index, role) in route.auth.roles.iter().enumerate() {
         let remedy = "write admin: tokens tell of no other role";
-        found.require(role == "admin", format!("{path}.auth.roles[{index}]"), role, remedy);
+        found.require(
+            role == "admin",
+            format_args!("{path}.auth.roles[{index}]"),
+            role,
+            remedy,
+        );
     }
     let good = route.auth.roles.is_empty() || route.auth.auth_type == AuthType::Required;
     let remedy = "write Required, as a role needs a token";
-    found.require(good, format!("{path}.auth.type"), route.auth.auth_type, remedy);
+    found.require(good, format_args!("{path}.auth.type"), route.auth.auth_type, remedy);
     if let Some(cors) = &route.cors {
-        cors::violations(found, &format!("{path}.cors"), cors);
+        cors::violations(found, format_args!("{path}.cors"), cors);
     }
     let good = (Duration::from_secs(1)..=Duration::from_secs(3_600)).contains(&route.idle_timeout);
-    found.require(good, format!("{path}.idleTimeout"), route.idle_timeout, "use 1s to 1h");
+    found.require(
+        good,
+        format_args!("{path}.idleTimeout"),
+        route.idle_timeout,
+        "use 1s to 1h",
+    );
 }
 
 fn dashboard(found: &mut Findings, dashboard: &Dashboard, targets: &HashSet<&str>) {
@@ -126,16 +152,16 @@ fn dashboard(found: &mut Findings, dashboard: &Dashboard, targets: &HashSet<&str
     found.at_most("dashboard.parts", dashboard.parts.len(), MAX_PARTS);
     let mut names = HashSet::new();
     for (index, part) in dashboard.parts.iter().enumerate() {
-        let path = format!("dashboard.parts[{index}]");
-        found.name(&format!("{path}.name"), &part.name);
+        let path = format_args!("dashboard.parts[{index}]");
+        found.name(format_args!("{path}.name"), &part.name);
         let fresh = names.insert(part.name.as_str());
-        found.require(fresh, format!("{path}.name"), &part.name, "name each part once");
-        found.target(&format!("{path}.target"), &part.target, targets);
+        found.require(fresh, format_args!("{path}.name"), &part.name, "name each part once");
+        found.target(format_args!("{path}.target"), &part.target, targets);
         let good = part.path.parse::<http::uri::PathAndQuery>();
         // What comes after # would be left out without a word.
         let good = good.is_ok_and(|path| path == part.path.as_str() && valerix_proxy::check_path(path.path()).is_ok());
         let remedy = "write a path that starts with /, with a query or without";
-        found.require(good, format!("{path}.path"), &part.path, remedy);
+        found.require(good, format_args!("{path}.path"), &part.path, remedy);
     }
 }
 
@@ -199,17 +225,18 @@ fn is_host(text: &str) -> bool {
 pub(super) struct Findings(Vec<Violation>);
 
 impl Findings {
-    pub(super) fn require(&mut self, good: bool, path: impl Into<String>, value: impl std::fmt::Display, remedy: &str) {
+    /// Paths and remedies are written out for what is wrong alone: of thousands of routes hardly one ever is.
+    pub(super) fn require(&mut self, good: bool, path: impl Display, value: impl Display, remedy: impl Display) {
         if !good {
-            self.0.push(Violation::new(path, value, remedy));
+            self.0.push(Violation::new(path.to_string(), value, remedy.to_string()));
         }
     }
 
-    pub(super) fn at_most(&mut self, path: &str, found: usize, most: usize) {
-        self.require(found <= most, path, found, &format!("list at most {most}"));
+    pub(super) fn at_most(&mut self, path: impl Display, found: usize, most: usize) {
+        self.require(found <= most, path, found, format_args!("list at most {most}"));
     }
 
-    fn name(&mut self, path: &str, name: &str) {
+    fn name(&mut self, path: impl Display, name: &str) {
         let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let good = (1..=63).contains(&name.len()) && name.bytes().all(known);
         // As in the policy document, which names the same targets.
@@ -217,7 +244,7 @@ impl Findings {
         self.require(good, path, name, "use 1 to 63 of a-z, 0-9 and inner -");
     }
 
-    fn target(&mut self, path: &str, name: &str, targets: &HashSet<&str>) {
+    fn target(&mut self, path: impl Display, name: &str, targets: &HashSet<&str>) {
         self.require(targets.contains(name), path, name, "name one of targets");
     }
 }

@@ -1,33 +1,67 @@
 //! Everything else: passed on to the service of its route.
 
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use futures::future::BoxFuture;
+use tower::Service;
 use valerix_kit::api::Api;
+use valerix_kit::identity::Identity;
 use valerix_kit::problem::Problem;
-use valerix_kit::telemetry::outbound_headers;
+use valerix_kit::telemetry::{TraceContext, outbound_headers};
 
 use super::AppState;
 use crate::edge::Matched;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    // Not described: the services behind do that.
-    api.undescribed("/", any(forward)).undescribed("/{*rest}", any(forward))
+    // Where the edge stands. Not described: the services behind do that.
+    let astray = || async { Problem::internal(&"a request came past the edge") };
+    api.undescribed("/", any(astray)).undescribed("/{*rest}", any(astray))
 }
 
-async fn forward(State(app): State<AppState>, mut request: Request) -> Response {
-    let Some(Matched(route)) = request.extensions_mut().remove::<Matched>() else {
-        return Problem::internal(&"a request came past the edge").into_response();
-    };
-    *request.uri_mut() = route.rewrite(request.uri());
-    request.headers_mut().extend(outbound_headers());
-    app.identity.vouch(route.upstream.name(), request.headers_mut());
-    match route.upstream.send(request, route.sending).await {
-        Ok(answer) => answer.map(Body::new),
-        Err(error) => {
-            tracing::info!(route = &*route.name, target_name = route.upstream.name(), %error, "a request was not passed on");
-            error.problem().into_response()
+/// Passes requests on whose route the edge has found.
+#[derive(Clone)]
+pub struct Forward(pub Identity);
+
+impl Forward {
+    async fn forward(&self, mut request: Request) -> Response {
+        let Some(Matched(route)) = request.extensions_mut().remove::<Matched>() else {
+            return Problem::internal(&"a request came past the edge").into_response();
+        };
+        *request.uri_mut() = route.rewrite(request.uri());
+        request.headers_mut().extend(outbound_headers());
+        self.0.vouch(route.upstream.name(), request.headers_mut());
+        match route.upstream.send(request, route.sending).await {
+            Ok(answer) => answer.map(Body::new),
+            Err(error) => {
+                tracing::info!(route = &*route.name, target_name = route.upstream.name(), %error, "a request was not passed on");
+                error.problem().into_response()
+            }
         }
+    }
+}
+
+impl Service<Request> for Forward {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move {
+            // In a task of its own, which does not inherit the trace.
+            Ok(match request.extensions_mut().remove::<TraceContext>() {
+                Some(context) => context.scope(this.forward(request)).await,
+                None => this.forward(request).await,
+            })
+        })
     }
 }

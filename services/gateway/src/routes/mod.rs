@@ -6,17 +6,16 @@ mod forward;
 mod instance;
 
 use valerix_kit::api::Api;
-use valerix_kit::identity::Identity;
 
 use crate::reload::Routes;
+
+pub use self::forward::Forward;
 
 /// What handlers work with.
 #[derive(Clone)]
 pub struct AppState {
     /// The routes in force.
     pub routes: Routes,
-    /// Proves to services that what they are told of a client is the gateway's word.
-    pub identity: Identity,
     /// The name of this replica.
     pub replica: String,
 }

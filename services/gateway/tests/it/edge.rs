@@ -86,6 +86,20 @@ async fn nobody_speaks_for_others_and_the_services_hear_who_asks() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_client_of_grpc_counts_whatever_its_connection_names() {
+    let gateway = Setup::new().target("order", mirror().await).start().await.server;
+    let headers = [
+        ("content-type", "application/grpc"),
+        ("grpc-timeout", "1500m"),
+        ("connection", "valerix-timeout-ms"),
+    ];
+    let told = ask(&gateway, "/api/orders/7", &headers).await.body();
+    let left = &told["headers"]["valerix-timeout-ms"];
+    let left: u64 = left.as_str().unwrap().parse().unwrap();
+    assert!(left <= 1_500, "{told}");
+}
+
+#[tokio::test]
 async fn a_path_without_a_route_is_nowhere() {
     let setup = Setup::new().target_policy("order", |order| order.retry.max_attempts = 1);
     let gateway = setup.start().await.server;

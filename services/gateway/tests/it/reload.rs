@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::routing::any;
@@ -78,6 +79,37 @@ async fn routes_change_under_load_and_no_request_fails() {
         client.await.unwrap();
     }
     assert!(asked.load(Ordering::Relaxed) > 20, "there was load: {asked:?}");
+}
+
+/// On the one thread that there is: whoever is served in between does not wait for thousands of routes to be read.
+#[tokio::test]
+async fn requests_go_on_while_thousands_of_routes_are_read() {
+    let address = serve(Router::new().fallback(any(|| std::future::ready("fine")))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.v1.json");
+    publish(&file, &document("/a", address).to_string());
+    let setup = Setup::new().change(|config| {
+        config.upstreams.clear();
+        config.gateway_config = Some(file.clone());
+    });
+    let gateway = setup.start().await.server;
+    let before = routes_of(&gateway).await;
+    let mut large = document("/b", address);
+    let route = |number: u32| {
+        let name = format!("n{number}");
+        json!({"name": name, "match": {"pathPrefix": format!("/{name}")}, "target": "order"})
+    };
+    large["routes"].as_array_mut().unwrap().extend((0..9_000).map(route));
+    let large = large.to_string();
+    let (began, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+    publish(&file, &large);
+    while routes_of(&gateway).await == before {
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    longest = longest.max(last.elapsed());
+    let took = began.elapsed();
+    assert!(longest < took / 2, "one request waited {longest:?} of {took:?}");
 }
 
 #[tokio::test]

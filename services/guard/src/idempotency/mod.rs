@@ -20,8 +20,9 @@ use futures::{StreamExt, stream};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 use valerix_kit::problem::Problem;
 use valerix_policy::{Idempotency, Route};
@@ -41,6 +42,8 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub struct Keys {
     resilience: Resilience,
     store: Arc<Store>,
+    /// Bytes that requests may still have that are read and not passed on yet.
+    room: Arc<Semaphore>,
 }
 
 /// A request with a key.
@@ -71,12 +74,13 @@ struct Kept {
 }
 
 impl Keys {
-    /// Kept in `store`.
+    /// Kept in `store`; the requests of which all are under way at a time may have `most` bytes together.
     #[must_use]
-    pub fn new(resilience: &Resilience, store: Store) -> Self {
+    pub fn new(resilience: &Resilience, store: Store, most: usize) -> Self {
         Self {
             resilience: resilience.clone(),
             store: Arc::new(store),
+            room: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
         }
     }
 
@@ -122,7 +126,8 @@ impl Keys {
     {
         let Keyed { place, settings } = keyed;
         let (parts, body) = request.into_parts();
-        let body = read(body).await?;
+        // What it has of the room, until it was answered.
+        let (body, _room) = self.read(body).await?;
         let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let fingerprint = |body: &[u8]| hash(&[parts.method.as_str().as_bytes(), target.as_bytes(), body]);
         // What guards before this one kept of the same request.
@@ -148,6 +153,34 @@ impl Keys {
             tracing::warn!(%error, "the answer to a key was not kept");
         }
         Ok(answer)
+    }
+}
+
+impl Keys {
+    /// All of a request's body, with the room that it takes. It takes that as it comes: who promises much and sends little
+    /// keeps out nobody.
+    async fn read(&self, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Problem> {
+        let (mut read, mut taken) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
+        if body.size_hint().lower() > MAX_REQUEST as u64 {
+            return Err(too_large());
+        }
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(|_| broken_off())?.into_data() else {
+                continue;
+            };
+            if read.len() + piece.len() > MAX_REQUEST {
+                return Err(too_large());
+            }
+            let bytes = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+            let room = room.map_err(|_| no_room())?;
+            match &mut taken {
+                Some(taken) => taken.merge(room),
+                none => *none = Some(room),
+            }
+            read.extend_from_slice(&piece);
+        }
+        Ok((read.freeze(), taken))
     }
 }
 
@@ -239,17 +272,20 @@ async fn whole(body: Body) -> Result<Bytes, Body> {
     Ok(read.freeze())
 }
 
-async fn read(body: Body) -> Result<Bytes, Problem> {
-    let read = Limited::new(body, MAX_REQUEST).collect().await;
-    let read = read.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            let detail = format!("a request with an Idempotency-Key may have at most {MAX_REQUEST} bytes");
-            return Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail).never_retry();
-        }
-        let detail = "the body broke off before its end: send the request again";
-        Problem::new(StatusCode::BAD_REQUEST, "incomplete-body", detail)
-    })?;
-    Ok(read.to_bytes())
+fn too_large() -> Problem {
+    let detail = format!("a request with an Idempotency-Key may have at most {MAX_REQUEST} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail).never_retry()
+}
+
+fn broken_off() -> Problem {
+    let detail = "the body broke off before its end: send the request again";
+    Problem::new(StatusCode::BAD_REQUEST, "incomplete-body", detail)
+}
+
+/// 503: other requests with keys are being read. Nothing was done.
+fn no_room() -> Problem {
+    let detail = "too many requests with an Idempotency-Key are being read: repeat the request later with the same key";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "idempotency-unavailable", detail).retry_after(Duration::from_secs(1))
 }
 
 fn unavailable(error: &StoreError) -> Problem {

@@ -11,8 +11,6 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use valerix_resilience::redis_client;
 
-/// What all answers together may occupy in memory. Unit: bytes.
-const MAX_HELD: usize = 8 * 1024 * 1024;
 /// What an entry occupies beside its texts, about. Unit: bytes.
 const OVERHEAD: usize = 128;
 /// Redis answers by then, or is not there.
@@ -46,15 +44,21 @@ pub enum StoreError {
     #[error("failed to ask Redis for a key: {0}")]
     Redis(#[source] RedisError),
     /// There is no room for one more request that is under way.
-    #[error("failed to keep a key: {MAX_HELD} bytes are in use by requests that are under way")]
-    Full,
+    #[error("failed to keep a key: {0} bytes are in use by requests that are under way")]
+    Full(usize),
 }
 
 impl Store {
-    /// In this process.
+    /// In this process, where all answers together may occupy `most` bytes.
     #[must_use]
-    pub fn memory() -> Self {
-        Self(Kind::Memory(Mutex::default()))
+    pub fn memory(most: usize) -> Self {
+        let memory = Memory {
+            entries: HashMap::new(),
+            held: 0,
+            most,
+            number: 0,
+        };
+        Self(Kind::Memory(Mutex::new(memory)))
     }
 
     /// In the Redis at `url`, under names that begin with `prefix`. It is connected to when it is first needed.
@@ -108,10 +112,11 @@ fn milliseconds(time: Duration) -> String {
     time.as_millis().max(1).to_string()
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Memory {
     entries: HashMap<String, Entry>,
     held: usize,
+    most: usize,
     /// Of the next entry.
     number: u64,
 }
@@ -134,11 +139,11 @@ impl Memory {
             }
             self.remove(place);
         }
-        if self.held + size(place, claim) > MAX_HELD {
+        if self.held + size(place, claim) > self.most {
             self.make_room(now);
         }
-        if self.held + size(place, claim) > MAX_HELD {
-            return Err(StoreError::Full);
+        if self.held + size(place, claim) > self.most {
+            return Err(StoreError::Full(self.most));
         }
         self.insert(place, claim.to_owned(), until, false);
         Ok(None)
@@ -150,7 +155,7 @@ impl Memory {
         }
         self.remove(place);
         let Some((text, until)) = next else { return };
-        if self.held + size(place, &text) > MAX_HELD {
+        if self.held + size(place, &text) > self.most {
             self.make_room(Instant::now());
         }
         self.insert(place, text, until, true);
@@ -239,10 +244,11 @@ mod tests {
     use super::*;
 
     const TIME: Duration = Duration::from_secs(60);
+    const MOST: usize = 8 * 1024 * 1024;
 
     #[tokio::test(start_paused = true)]
     async fn a_place_is_had_by_one_until_its_time_is_over() {
-        let store = Store::memory();
+        let store = Store::memory(MOST);
         assert_eq!(store.claim("a", "one", TIME).await.unwrap(), None);
         assert_eq!(store.claim("a", "two", TIME).await.unwrap().as_deref(), Some("one"));
         store.replace("a", "two", None).await.unwrap();
@@ -274,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_make_room_and_requests_under_way_do_not() {
-        let store = Store::memory();
+        let store = Store::memory(MOST);
         let answer = "a".repeat(64 * 1024);
         for number in 0..1_000 {
             let place = number.to_string();
@@ -286,7 +292,7 @@ mod tests {
         }
         let Kind::Memory(memory) = &store.0 else { unreachable!() };
         let held = memory.lock().unwrap().held;
-        assert!((MAX_HELD / 4..=MAX_HELD).contains(&held), "{held}");
+        assert!((MOST / 4..=MOST).contains(&held), "{held}");
         assert!(
             store.claim("999", "claim", TIME).await.unwrap().is_some(),
             "the youngest is kept"
@@ -300,7 +306,7 @@ mod tests {
         let mut refused = 0;
         for number in 0..200 {
             let claimed = store.claim(&format!("under way {number}"), &claim, TIME).await;
-            refused += u32::from(matches!(claimed, Err(StoreError::Full)));
+            refused += u32::from(matches!(claimed, Err(StoreError::Full(_))));
         }
         assert!(refused > 0);
         assert!(

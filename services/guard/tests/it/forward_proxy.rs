@@ -58,6 +58,25 @@ async fn a_request_is_matched_to_the_target_at_its_host_and_port() {
 }
 
 #[tokio::test]
+async fn a_host_is_one_however_it_is_written() {
+    let address = serve(Router::new().fallback(any(|| async { "well" }))).await;
+    let guard = Setup::new()
+        .forward_proxy(UnknownHosts::Refuse)
+        .target("stock", Protocol::Http, &format!("http://localhost:{}", address.port()))
+        .start()
+        .await;
+    // By hand: a client would write it small.
+    for host in ["localhost", "LocalHost", "localhost.", "LOCALHOST."] {
+        let mut stream = TcpStream::connect(guard.proxy.unwrap()).await.unwrap();
+        let authority = format!("{host}:{}", address.port());
+        let asked = format!("GET http://{authority}/ HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        let answer = closed(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{host}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn hosts_that_are_no_target_are_passed_on_or_refused_as_the_wiring_says() {
     let told = any(|uri: Uri| async move { uri.to_string() });
     let address = serve(Router::new().fallback(told)).await;

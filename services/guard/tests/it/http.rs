@@ -52,6 +52,26 @@ async fn a_request_reaches_the_application_as_it_came() {
 }
 
 #[tokio::test]
+async fn no_sender_can_take_off_what_the_guard_says() {
+    let told = any(|headers: HeaderMap| async move {
+        let time = headers
+            .get("valerix-timeout-ms")
+            .map(|time| time.to_str().unwrap().to_owned());
+        time.unwrap_or_default()
+    });
+    let guard = Setup::new()
+        .inbound("http", Protocol::Http, serve(Router::new().fallback(told)).await)
+        .start()
+        .await;
+    let mut client = guard.connect().await;
+    let request = b"GET / HTTP/1.1\r\nHost: shop\r\nConnection: close, Valerix-Timeout-Ms\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let answer = closed(&mut client).await;
+    let time = answer.rsplit("\r\n").next().and_then(|time| time.parse::<u64>().ok());
+    assert!(time.is_some_and(|time| time > 0), "{answer}");
+}
+
+#[tokio::test]
 async fn an_application_that_does_not_listen_yet_is_starting_and_nothing_else() {
     let address = nobody();
     let guard = Setup::new().inbound("http", Protocol::Http, address).start().await;

@@ -9,10 +9,11 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
+use tokio::io::AsyncWriteExt;
 use valerix_kit::args::Secret;
 use valerix_policy::guard::Protocol;
 
-use super::support::{Running, Setup, eventually, nobody, serve};
+use super::support::{PATIENCE, Running, Setup, eventually, nobody, read_head, serve};
 
 /// An application that counts what it does, and does as its path says.
 async fn application(done: &Arc<AtomicUsize>) -> std::net::SocketAddr {
@@ -173,4 +174,57 @@ async fn without_its_redis_nobody_knows_and_nothing_is_done() {
     let refused = ask(&guard, "/orders/a", "one", "me", "x").await;
     assert_eq!(refused, (503, "idempotency-unavailable".to_owned(), false));
     assert_eq!(done.load(Ordering::Relaxed), 0);
+}
+
+/// Halves of bodies that stand still: they take the room that there is, and no more.
+#[tokio::test]
+async fn bodies_that_never_end_take_no_more_than_their_room() {
+    const HALF: usize = 512 * 1024;
+    const ROOM: usize = 1024 * 1024;
+    let done = Arc::default();
+    let guard = Setup::new()
+        .inbound("http", Protocol::Http, application(&done).await)
+        // The least that there is.
+        .change(|config| config.memory_limit = Some(1))
+        .policy(|policy| policy.inbound.idempotency.required_routes = vec!["POST /orders/{what}".to_owned()])
+        .start()
+        .await;
+    let mut held = Vec::new();
+    for number in 0..ROOM / HALF + 3 {
+        let mut stream = guard.connect().await;
+        let head = format!(
+            "POST /orders/new HTTP/1.1\r\nHost: shop\r\nIdempotency-Key: {number}\r\nContent-Length: {}\r\n\r\n",
+            2 * HALF
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // One that is refused may be closed before all was written.
+        let _ = stream.write_all(&vec![b' '; HALF]).await;
+        held.push(stream);
+    }
+    let refused = async {
+        let mut heads = held
+            .iter_mut()
+            .map(|stream| Box::pin(read_head(stream)))
+            .collect::<Vec<_>>();
+        let mut refused = Vec::new();
+        while refused.len() < 3 {
+            let (head, _, rest) = futures::future::select_all(heads).await;
+            refused.push(head);
+            heads = rest;
+        }
+        refused
+    };
+    for head in tokio::time::timeout(PATIENCE, refused).await.unwrap() {
+        assert!(
+            head.starts_with("HTTP/1.1 503") && head.contains("idempotency-unavailable"),
+            "{head}"
+        );
+    }
+    // With those that stood still the room is there again.
+    drop(held);
+    eventually("there is room", || async {
+        let (status, _, _) = ask(&guard, "/orders/new", "another", "", "body").await;
+        (status == 201).then_some(())
+    })
+    .await;
 }

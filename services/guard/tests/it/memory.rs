@@ -1,14 +1,18 @@
 //! What the guard costs as a process: its start, at rest, with many idle connections, and with a large body on its way.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use valerix_proxy::testing::who_reads_nothing_asks;
 
 use super::process::Guard;
-use super::support::{raw, read_head, serve};
+use super::support::{eventually, raw, read_head, serve};
 
 /// Not optimised, as tests are, it takes more than it does in its image.
 const AT_REST: u64 = 40 * 1024 * 1024;
@@ -19,6 +23,11 @@ const IDLE: u64 = 1_000;
 const READERS: u64 = 200;
 const OF_EACH: u64 = 384 * 1024;
 const LARGE: usize = 2 * 1024 * 1024;
+
+/// What a container may use, and what clients may hold of it: the rest is the guard's own, which is more here than in its
+/// image.
+const LIMIT: &str = "67108864";
+const OF_CLIENTS: u64 = 40 * 1024 * 1024;
 
 /// What may be held of bodies on their way, each way.
 const ON_THE_WAY: u64 = 20 * 1024 * 1024;
@@ -67,6 +76,64 @@ async fn readers_that_do_not_read_hold_little_of_what_they_asked_for() {
     let held = guard.most().saturating_sub(at_rest);
     println!("{held} bytes were held for {READERS} readers at most");
     assert!(held < READERS * OF_EACH, "{held} bytes were held");
+}
+
+/// Connections of HTTP/2, each with as many answers as it may have at a time, none of which is taken.
+#[tokio::test]
+async fn clients_of_http2_that_do_not_read_cannot_have_a_guard_killed() {
+    let body = Bytes::from(vec![7_u8; LARGE]);
+    let asked = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&asked);
+    let answer = get(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(body.clone())
+    });
+    let application = serve(Router::new().route("/", answer)).await;
+    let guard = Guard::start(application, &[("MEMORY_LIMIT", LIMIT)]).await;
+    let at_rest = guard.resident();
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(who_reads_nothing_asks(guard.address(), "/", 250).await);
+    }
+    eventually("some of them are answered", || async {
+        (asked.load(Ordering::Relaxed) > 200).then_some(())
+    })
+    .await;
+    // One that reads gets all that it asks for, beside all that do not.
+    for _ in 0..10 {
+        let answer = reqwest::get(guard.base()).await.unwrap();
+        assert_eq!(answer.bytes().await.unwrap().len(), LARGE);
+    }
+    let most = guard.most().saturating_sub(at_rest);
+    println!("{most} bytes were held at most");
+    assert!(most < OF_CLIENTS, "{most} bytes were held");
+}
+
+/// More connections than there is memory for: those that have no place wait.
+#[tokio::test]
+async fn connections_without_number_cannot_have_a_guard_killed() {
+    const PLACES: usize = 512;
+    let application = serve(Router::new().route("/", get(|| async { "well" }))).await;
+    let guard = Guard::start(application, &[("MEMORY_LIMIT", LIMIT)]).await;
+    let at_rest = guard.resident();
+    let mut streams = Vec::new();
+    // A few more than there are places: how many may wait, the kernel says.
+    for _ in 0..PLACES + 8 {
+        let mut stream = guard.connect().await;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
+        streams.push(stream);
+    }
+    for stream in &mut streams[..PLACES] {
+        assert!(read_head(stream).await.starts_with("HTTP/1.1 200"));
+    }
+    let mut waiting = streams.pop().unwrap();
+    let answer = tokio::time::timeout(Duration::from_millis(100), waiting.read_u8()).await;
+    assert!(answer.is_err(), "it was let in");
+    let most = guard.most().saturating_sub(at_rest);
+    println!("{most} bytes were held at most");
+    assert!(most < OF_CLIENTS, "{most} bytes were held");
+    drop(streams);
+    assert!(read_head(&mut waiting).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]

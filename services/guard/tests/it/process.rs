@@ -79,8 +79,12 @@ impl Guard {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     pub async fn connect(&self) -> TcpStream {
-        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+        TcpStream::connect(self.address()).await.unwrap()
     }
 
     pub fn resident(&self) -> u64 {

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use valerix_policy::guard::Protocol;
 
-use super::support::{Setup, closed, echo, eventually, nobody, raw, say};
+use super::support::{PATIENCE, Setup, closed, echo, eventually, nobody, raw, say};
 
 #[tokio::test]
 async fn bytes_pass_both_ways_and_half_a_close_is_half_a_close() {
@@ -95,4 +95,22 @@ async fn one_connection_too_many_waits_for_another_to_end() {
     drop(first);
     second.read_exact(&mut heard).await.unwrap();
     assert_eq!(&heard, b"two");
+}
+
+/// Its queue of connections is full: the kernel drops what asks for one more, and says nothing.
+#[tokio::test]
+async fn an_application_that_takes_no_connection_keeps_nobody_waiting() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut held = Vec::new();
+    while let Ok(waiting) = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(200)) {
+        held.push(waiting);
+    }
+    let guard = Setup::new().inbound("redis", Protocol::Tcp, address).start().await;
+    let mut client = guard.connect().await;
+    let mut heard = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, client.read_to_end(&mut heard)).await;
+    assert!(ended.is_ok(), "it hears nothing");
 }

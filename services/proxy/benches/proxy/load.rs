@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::pacer::Pacer;
+
 /// Requests that take turns.
 #[derive(Clone)]
 pub struct Requests(Arc<(Vec<Vec<u8>>, AtomicUsize)>);
@@ -112,9 +114,9 @@ pub async fn closed(address: SocketAddr, requests: &Requests, clients: usize, ti
     Done::together(running, began).await
 }
 
-/// So many requests a second as `rate` says, whether or not answers come: what takes longer than its turn is waited for by
-/// the next one, and that waiting counts. Times count from when a request was due where `from_due`; else from when it was
-/// sent, for times that are shorter than the millisecond of the timer.
+/// So many requests a second as `rate` says, whether or not answers come: what is due while all `clients` wait for theirs is
+/// taken by the next one that is done, and that waiting counts where `from_due`. Else times count from when a request was
+/// sent.
 pub async fn open(
     address: SocketAddr,
     requests: &Requests,
@@ -124,16 +126,12 @@ pub async fn open(
     from_due: bool,
 ) -> Done {
     let (began, mut running) = (Instant::now(), JoinSet::new());
-    for number in 0..clients {
-        let requests = requests.clone();
+    let pacer = Pacer::start(rate, time);
+    for _ in 0..clients {
+        let (requests, pacer) = (requests.clone(), pacer.clone());
         running.spawn(async move {
             let (mut client, mut done) = (Client::new(address), Done::default());
-            for turn in (number..).step_by(clients) {
-                let due = began + Duration::from_secs_f64(turn as f64 / rate);
-                if due - began >= time {
-                    return done;
-                }
-                tokio::time::sleep_until(due.into()).await;
+            while let Some(due) = pacer.next().await {
                 let asked = if from_due { due } else { Instant::now() };
                 let status = client.ask(requests.next()).await;
                 done.add(status, asked.elapsed());

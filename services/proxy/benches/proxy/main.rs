@@ -21,6 +21,7 @@ mod backend;
 mod contenders;
 mod load;
 mod measures;
+mod pacer;
 mod subject;
 
 use std::process::{Command, ExitCode};

@@ -126,17 +126,24 @@ impl Bench {
         );
     }
 
-    /// What a request takes longer than without anybody between, at half of what our own one can do.
+    /// What a request takes longer than without anybody between, at half of what the slowest of them can do.
     pub async fn latency(&self, rows: &Rows) {
         let guard = Guard::start(self.backend, &Policy::default()).await.subject;
-        let ours = guard.address;
         let contenders = [Ok(guard), nginx(self.backend, false).await, haproxy(self.backend).await];
         let names = ["valerix", "nginx", "HAProxy"];
         let requests = Requests::get("/small");
-        let rate = closed(ours, &requests, CLIENTS, self.turn).await.per_second() / 2.0;
+        let mut rate = f64::INFINITY;
+        for subject in contenders.iter().flatten() {
+            let most = closed(subject.address, &requests, CLIENTS, self.turn)
+                .await
+                .per_second();
+            rate = rate.min(most / 2.0);
+        }
         let (mut p50, mut p99) = (vec![Vec::new(); names.len()], vec![Vec::new(); names.len()]);
+        let mut directly = Vec::new();
         for turn in 0..TURNS {
             let direct = open(self.backend, &requests, CLIENTS, rate, self.turn, false).await;
+            directly.push(direct.quantile(0.5));
             for place in 0..names.len() {
                 let place = (place + turn) % names.len();
                 let Ok(subject) = &contenders[place] else { continue };
@@ -145,6 +152,8 @@ impl Bench {
                 p99[place].push(through.quantile(0.99) - direct.quantile(0.99));
             }
         }
+        let directly = median(directly).unwrap_or(f64::NAN);
+        eprintln!("{rate:.0} requests a second; without anybody between, half of them take {directly:.0} us");
         for (name, bound, values) in [("p50", "<= 40 us", p50), ("p99", "<= 200 us", p99)] {
             let values: Vec<_> = values.into_iter().map(median).collect();
             let row = format!("added at half load, {name}");

@@ -35,7 +35,11 @@ impl World {
             }
         });
         let connector = Connector::new(Within::Fixed(PATIENCE));
-        let pool = Pool::new(connector, Scheme::HTTP, kept_idle);
+        let keeping = Keeping {
+            idle: kept_idle,
+            again: true,
+        };
+        let pool = Pool::new(connector, Scheme::HTTP, keeping);
         Self { pool, peer, accepted }
     }
 
@@ -140,13 +144,47 @@ async fn one_that_was_closed_meanwhile_is_not_used() {
         assert_eq!(world.ask_and_read("/", false).await, "hello");
         assert_eq!(world.accepted(), requests);
         let closed = async {
-            while let Some(open) = poll_fn(|context| Poll::Ready(world.pool.0.kept(&world.peer, context))).await {
+            while let Some((_, open)) = poll_fn(|context| Poll::Ready(world.pool.0.kept(&world.peer, context))).await {
                 world.pool.0.keep(world.peer.clone(), open);
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(PATIENCE, closed).await.expect("its end is seen");
     }
+}
+
+/// Who closes it just when it is used: whether the request came, nobody knows, and one that changes nothing may come twice.
+#[tokio::test]
+async fn a_harmless_request_whose_kept_connection_breaks_is_sent_by_a_fresh_one() {
+    let world = World::new(PATIENCE, |mut stream| async move {
+        assert!(head(&mut stream).await.is_some());
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        stream.write_all(answer).await.unwrap();
+        // It is read, and then there is no answer.
+        let _ = head(&mut stream).await;
+    })
+    .await;
+    let ask = async |method: Method| {
+        let request = Request::builder().method(method).uri("/").header("host", "peer");
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let answer = world
+            .pool
+            .send(world.peer.clone(), request.body(body).unwrap(), false)
+            .await?;
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
+        Ok::<_, WireError>(world.accepted())
+    };
+    let time_passes = async || {
+        tokio::time::pause();
+        tokio::time::advance(DOUBTFUL).await;
+        tokio::time::resume();
+    };
+    assert_eq!(ask(Method::GET).await.unwrap(), 1);
+    time_passes().await;
+    assert_eq!(ask(Method::GET).await.unwrap(), 2);
+    time_passes().await;
+    let refused = ask(Method::POST).await;
+    assert!(matches!(refused, Err(WireError::Exchange(_))), "{refused:?}");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ mod pseudo_headers;
 mod recorder;
 mod slow;
 mod smuggling;
+mod unread;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub use self::pseudo_headers::heads_of_http2_are_read_in_one_way;
 pub use self::recorder::{Recorder, Seen};
 pub use self::slow::{slow_clients_are_let_go_of, who_waits_to_send_is_told_to};
 pub use self::smuggling::no_request_hides_in_another;
+pub use self::unread::who_reads_nothing_asks;
 
 /// More than anything in a test takes that works.
 const PATIENCE: Duration = Duration::from_secs(20);
