@@ -41,8 +41,8 @@ make check       the quick part: formatting, lints, generated files, licences, c
 make unit        unit and service tests, on a PostgreSQL and a Redis of their own
 make e2e         end-to-end tests, on a cluster of their own; make e2e NODES=3: spread, drain and the loss of a node
 make bench       measure the library and the proxies beside their peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
-make campaign    the operator under faults, many more than a test run tries: make campaign NAME=edits ROUNDS=10000 SEED=7
-                 cut, stale, lost, deletion, edits, errors, specs
+make campaign    operator or shop under faults, many more than a test run tries: make campaign NAME=edits ROUNDS=10000 SEED=7
+                 cut, stale, lost, deletion, edits, errors, specs; shop-calls, shop-storm, shop-keys, shop-servers, shop-walk
 make generate    write every generated file: CRDs, examples, references
 make docs        check the documentation and make its site, target/book/site
 make images      build the images and print their references
@@ -54,7 +54,7 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order load shop-local kubeconfig down test check unit e2e images generate docs:
+demo order load shop-local campaign kubeconfig down test check unit e2e images generate docs:
 	@:$(if $(FIRST),$(info Compiling xtask, the program behind this Makefile: once, about a minute))
 	@$(XTASK) xtask -- $@ $(ARGUMENTS)
 
@@ -71,8 +71,6 @@ gameday:
 e2e: ARGUMENTS = $(if $(NODES),--nodes $(NODES))
 shop-local: ARGUMENTS = $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 
-campaign:
-	VALERIX_ROUNDS=$(or $(ROUNDS),1000) VALERIX_SEED=$(or $(SEED),1) cargo test --locked --package valerix-operator --lib tests::campaigns::$(NAME) -- --nocapture
-
+campaign: ARGUMENTS = --name '$(NAME)' $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -3,6 +3,7 @@
 
 mod charts;
 mod end_to_end;
+mod redis_bounds;
 mod unit;
 
 use std::fs;

@@ -2,6 +2,7 @@
 //! that know one thing each (tools, clusters, images, checks).
 
 pub mod book;
+pub mod campaign;
 pub mod check;
 mod cluster_choice;
 pub mod clusters;

@@ -9,6 +9,8 @@ use valerix_kit::money::Money;
 /// A reason is counted under its own name if it looks like one, else under this.
 const OTHER: &str = "OTHER";
 const LONGEST_REASON: usize = 64;
+/// Why a probe's order does not stay sold: all that an order of an older version says of it.
+const PROBE: &str = "PROBE";
 
 /// One step of one order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +36,8 @@ pub enum Step {
     Refunded(Money),
 }
 
-/// Reads an announcement. `Ok(None)`: an event that counts for nothing here.
+/// Reads an announcement. `Ok(None)`: an event that counts for nothing here, or of an order that is nobody's: the probe of a
+/// chaos experiment asks as often as it likes, and would make the figures those of the experiment.
 ///
 /// # Errors
 /// When the payload has another shape, or an amount that nobody can pay.
@@ -45,6 +48,8 @@ pub fn read(event: &Event) -> Result<Option<Fact>, HandlerError> {
         amount_minor: Option<i64>,
         currency: Option<String>,
         reason: Option<String>,
+        #[serde(default)]
+        probe: bool,
     }
     let kind = event.event_type.as_str();
     if !["OrderCreated", "OrderConfirmed", "OrderCancelled", "OrderRefunded"].contains(&kind) {
@@ -55,7 +60,11 @@ pub fn read(event: &Event) -> Result<Option<Fact>, HandlerError> {
         amount_minor,
         currency,
         reason,
+        probe,
     } = event.payload()?;
+    if probe || reason.as_deref() == Some(PROBE) {
+        return Ok(None);
+    }
     let money = || match (amount_minor, currency) {
         (Some(amount), Some(currency)) => Money::new(amount, currency)
             .map_err(|error| HandlerError::failed(format!("failed to read {kind}: {error}"))),
@@ -113,6 +122,26 @@ mod tests {
         assert_eq!(step("OrderCancelled"), Some(Step::Cancelled("OUT_OF_STOCK".into())));
         assert_eq!(step("OrderRefunded"), Some(Step::Refunded(money)));
         assert_eq!(step("OrderAdmired"), None);
+    }
+
+    #[test]
+    fn the_orders_of_probes_count_for_nothing() {
+        let read = |kind: &str, more: Value| {
+            let mut payload = json!({"order_id": Uuid::nil(), "item_id": "ps5", "quantity": 1});
+            payload
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
+            read(&event(kind, payload)).unwrap()
+        };
+        assert_eq!(read("OrderCreated", json!({"probe": true})), None);
+        assert_eq!(
+            read("OrderCancelled", json!({"probe": true, "reason": "OUT_OF_STOCK"})),
+            None
+        );
+        // As an order that does not mark them announces it.
+        assert_eq!(read("OrderCancelled", json!({"reason": "PROBE"})), None);
+        assert!(read("OrderCreated", json!({"probe": false})).is_some());
     }
 
     #[test]

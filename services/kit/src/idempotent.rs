@@ -67,6 +67,23 @@ pub enum Opening {
     Begun(Uuid),
 }
 
+/// What a first request makes, under this id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Whoever sends the key with another request is told of it: the caller has proved who they are.
+    Named(Uuid),
+    /// The id is told to nobody but in the answer to the request itself: callers who are not known share their keys, and by
+    /// the id of what another one has made they could do with it as they like.
+    Secret(Uuid),
+}
+
+impl Resource {
+    const fn id(self) -> Uuid {
+        let (Self::Named(id) | Self::Secret(id)) = self;
+        id
+    }
+}
+
 /// What the work came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered {
@@ -79,7 +96,7 @@ pub enum Answered {
 /// Answers one request in recovery-point mode.
 ///
 /// `open` makes or finds the resource in the transaction that takes the key, and gives the transaction back; `work` goes on
-/// from there with no transaction open. `resource` is the id of what a first request makes.
+/// from there with no transaction open.
 ///
 /// # Errors
 /// What `open` and `work` say; 503 when Postgres does not answer, or not by `budget.answer`.
@@ -87,7 +104,7 @@ pub async fn idempotent<R, O, W>(
     idempotency: Idempotency,
     pool: &PgPool,
     request: &IdempotentRequest,
-    resource: Uuid,
+    resource: Resource,
     budget: Budget,
     open: impl FnOnce(Transaction<'static, Postgres>, Opening) -> O + Send,
     work: impl FnOnce(R) -> W + Send,
@@ -100,18 +117,21 @@ where
     let database = |error: sqlx::Error| from_sqlx(&error);
     let opened = async {
         let mut transaction = begin(pool).await.map_err(database)?;
-        let claim = idempotency.claim(&mut transaction, request, resource).await;
+        let claim = idempotency.claim(&mut transaction, request, resource.id()).await;
         let (attempt, opening) = match claim.map_err(|error| from_idempotency(&error))? {
-            Claim::Started(attempt) => (attempt, Opening::New(resource)),
+            Claim::Started(attempt) => (attempt, Opening::New(resource.id())),
             Claim::TakenOver(attempt) => {
                 let begun = Opening::Begun(attempt.resource());
                 (attempt, begun)
             }
             Claim::Replay(answer) => return Ok(Err(answer.into_response())),
             Claim::InProgress { .. } => return Ok(Err(refusals::in_progress().into_response())),
-            Claim::Mismatch { resource } => {
-                let resource = resource.map(|id| id.to_string());
-                return Ok(Err(refusals::mismatch().with("resource", resource).into_response()));
+            Claim::Mismatch { resource: made } => {
+                let refusal = match resource {
+                    Resource::Named(_) => refusals::mismatch().with("resource", made.map(|id| id.to_string())),
+                    Resource::Secret(_) => refusals::mismatch(),
+                };
+                return Ok(Err(refusal.into_response()));
             }
         };
         let (transaction, opened) = open(transaction, opening).await?;

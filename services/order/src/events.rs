@@ -101,6 +101,9 @@ struct Payload<'a> {
     /// Why the order was cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    /// Only of an order that the probe of a chaos experiment has placed: it is nobody's and is never sold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<bool>,
 }
 
 /// What an announcement says of `order`, which already is in the state that is announced. Whose it is goes by id alone:
@@ -115,6 +118,7 @@ pub fn announcement_payload(order: &Order) -> Value {
         amount_minor: order.amount.as_ref().map(Money::amount_minor),
         currency: order.amount.as_ref().map(Money::currency),
         reason: order.reason(),
+        probe: order.probe.then_some(true),
     })
 }
 

@@ -26,6 +26,7 @@ pub struct Metrics {
     open_orders: IntGaugeVec,
     open_commands: IntGaugeVec,
     overdue_seconds: Gauge,
+    oldest_seconds: Gauge,
 }
 
 impl Metrics {
@@ -83,6 +84,10 @@ impl Metrics {
                 "order_commands_overdue_seconds",
                 "How long the command that has waited longest has been due to be sent, else 0",
             )?,
+            oldest_seconds: Gauge::new(
+                "order_commands_oldest_seconds",
+                "How long the oldest command has waited for its answer, however often it was sent, else 0",
+            )?,
         };
         registry.register(metrics.orders.clone())?;
         registry.register(metrics.revenue.clone())?;
@@ -91,6 +96,7 @@ impl Metrics {
         registry.register(metrics.open_orders.clone())?;
         registry.register(metrics.open_commands.clone())?;
         registry.register(metrics.overdue_seconds.clone())?;
+        registry.register(metrics.oldest_seconds.clone())?;
         Ok(metrics)
     }
 
@@ -130,6 +136,7 @@ impl Metrics {
                 .set(number(&open.commands, name));
         }
         self.overdue_seconds.set(open.overdue_seconds);
+        self.oldest_seconds.set(open.oldest_seconds);
     }
 
     /// The sweeper went on without doing `step` for a row.

@@ -1,10 +1,19 @@
-//! What payment counts, beside what every service counts.
+//! What payment counts, beside what every service counts; and what is open, which it asks the store now and then.
 
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts};
+use std::time::Duration;
+
+use prometheus::{Gauge, IntCounter, IntCounterVec, IntGaugeVec, Opts};
+use tokio_util::sync::CancellationToken;
 
 use crate::payment::Applied;
 use crate::reconciliation::books::{Difference, Kind};
 use crate::saga::state::State;
+use crate::store::{Open, Store};
+
+/// Pause between two looks at what is open.
+const LOOK: Duration = Duration::from_secs(10);
+/// The states of payments whose processor has to be asked.
+const OPEN_STATES: [&str; 2] = ["PROCESSING", "REFUNDING"];
 
 /// The counters; cheap to clone, all clones are one.
 #[derive(Clone, Debug)]
@@ -13,6 +22,10 @@ pub struct Metrics {
     settled: IntCounterVec,
     passed_over: IntCounter,
     differences: IntGaugeVec,
+    comparisons: IntCounterVec,
+    compared_seconds: Gauge,
+    open: IntGaugeVec,
+    oldest_seconds: Gauge,
 }
 
 impl Metrics {
@@ -44,12 +57,64 @@ impl Metrics {
                 ),
                 &["kind"],
             )?,
+            comparisons: IntCounterVec::new(
+                Opts::new(
+                    "payment_reconciliations_total",
+                    "Comparisons with the processor's ledger: compared, or why they came to no end",
+                ),
+                &["outcome"],
+            )?,
+            compared_seconds: Gauge::new(
+                "payment_reconciliation_age_seconds",
+                "Time since the last comparison that came to an end",
+            )?,
+            open: IntGaugeVec::new(
+                Opts::new("payments_open", "Payments whose processor has to be asked, by state"),
+                &["state"],
+            )?,
+            oldest_seconds: Gauge::new(
+                "payments_open_oldest_seconds",
+                "How long the payment that has been open longest has waited for the processor's word, else 0",
+            )?,
         };
         registry.register(metrics.payments.clone())?;
         registry.register(metrics.settled.clone())?;
         registry.register(metrics.passed_over.clone())?;
         registry.register(metrics.differences.clone())?;
+        registry.register(metrics.comparisons.clone())?;
+        registry.register(metrics.compared_seconds.clone())?;
+        registry.register(metrics.open.clone())?;
+        registry.register(metrics.oldest_seconds.clone())?;
         Ok(metrics)
+    }
+
+    /// Counts what is open every ten seconds, until `stop`.
+    pub async fn follow(self, store: Store, stop: CancellationToken) {
+        loop {
+            match store.open().await {
+                Ok(open) => self.show(&open),
+                Err(error) => tracing::debug!(category = error.category(), "what is open was not counted"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn show(&self, open: &Open) {
+        for state in OPEN_STATES {
+            let found = open.payments.iter().find(|(found, _)| found == state);
+            let number = found.map_or(0, |(_, number)| *number);
+            self.open.with_label_values(&[state]).set(number);
+        }
+        self.oldest_seconds.set(open.oldest_seconds);
+        self.compared_seconds.set(open.compared_seconds);
+    }
+
+    /// A comparison has ended: `compared`, or the category of the error.
+    pub fn ended(&self, outcome: &str) {
+        self.comparisons.with_label_values(&[outcome]).inc();
     }
 
     /// The last comparison found `total` differences, of which these are named; the others count as `unnamed`.

@@ -4,6 +4,7 @@
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
+use uuid::Uuid;
 use valerix_kit::money::Money;
 use valerix_resilience::{CallError, Deadline, RequestBuilder, ResilientClient};
 
@@ -95,19 +96,21 @@ impl Processor {
     /// # Errors
     /// When the processor does not answer, or not with a page.
     pub async fn charges(&self, cursor: Option<&str>) -> Result<Page, WalkError> {
-        let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
-        let look = self.client.get(format!("/charges?limit=1000{cursor}"));
+        let mut look = self.client.get("/charges").query("limit", "1000");
+        if let Some(cursor) = cursor {
+            look = look.query("cursor", cursor);
+        }
         let (status, body) = answer(look).await.map_err(WalkError::Call)?;
         let page = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
         page.ok_or(WalkError::Answer(status))
     }
 
-    /// The charge of a key, if there is one.
+    /// The charge of a payment, if there is one.
     ///
     /// # Errors
     /// When the processor does not answer, or not with a charge.
-    pub async fn charge(&self, key: &str) -> Result<Option<Charge>, WalkError> {
-        let (status, body) = answer(self.client.get(format!("/charges/{key}")))
+    pub async fn charge(&self, payment: Uuid) -> Result<Option<Charge>, WalkError> {
+        let (status, body) = answer(self.client.get(format!("/charges/{payment}")))
             .await
             .map_err(WalkError::Call)?;
         if status == StatusCode::NOT_FOUND {

@@ -49,6 +49,10 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         relay: endpoint.relay(),
         metrics,
     };
+    let (counted, counts) = (settlement.store.clone(), settlement.metrics.clone());
+    service.tasks.spawn_when_ready("counts", &database, move |stop| {
+        counts.clone().follow(counted.clone(), stop)
+    });
     let sweeper = Sweeper {
         settlement: settlement.clone(),
         wake: Arc::clone(&wake),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+use super::redis_bounds;
 use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
@@ -116,9 +117,13 @@ pub fn check(paths: &Paths, log: &Log) -> Result<()> {
         Program::new(&helm).args(["lint", "--strict"]).arg(&folder).run(log)?;
         for values in variants {
             let template = Program::new(&helm).args(["template", chart, "--set", values]);
+            let rendered = template.arg(&folder).read(log)?;
+            redis_bounds::check(&rendered).remedy(format!(
+                "see charts/{chart}/templates/redis.yaml with the values '{values}'"
+            ))?;
             conform()
                 .arg("-")
-                .input(template.arg(&folder).read(log)?)
+                .input(rendered)
                 .run(log)
                 .remedy(format!("see `helm template charts/{chart} --set '{values}'`"))?;
         }

@@ -60,7 +60,7 @@ impl App {
     pub async fn announce_at(&self, at: DateTime<Utc>, order: Uuid, version: i64, kind: &str, payload: Value) {
         let aggregate = format!("order:{order}");
         let event = Event {
-            id: event_id(&aggregate, version),
+            id: event_id(&aggregate, version, kind, &payload),
             topic: ORDER_EVENTS.into(),
             event_type: kind.into(),
             aggregate,
@@ -132,6 +132,45 @@ async fn two_replicas_count_each_announcement_once() {
         );
         assert_eq!(total["latency"]["count"], 30);
     }
+}
+
+#[tokio::test]
+async fn an_experiment_leaves_the_figures_of_the_shop_alone() {
+    let app = App::spawn(1).await;
+    let bought = Uuid::now_v7();
+    let order = |order: Uuid, more: Value| {
+        let mut payload =
+            json!({"order_id": order, "item_id": "ps5", "quantity": 1, "amount_minor": 49900, "currency": "EUR"});
+        payload
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        payload
+    };
+    app.announce(bought, 1, "OrderCreated", order(bought, json!({}))).await;
+    app.announce(bought, 3, "OrderConfirmed", order(bought, json!({})))
+        .await;
+    for _ in 0..3 {
+        let probed = Uuid::now_v7();
+        let created = order(probed, json!({"probe": true}));
+        app.announce(probed, 1, "OrderCreated", created).await;
+        let undone = order(probed, json!({"probe": true, "reason": "PROBE"}));
+        app.announce(probed, 5, "OrderCancelled", undone).await;
+    }
+    app.caught_up().await;
+    let summary = app.servers[0].get("/analytics/summary").await.body();
+    let total = &summary["total"];
+    assert_eq!(
+        [
+            &total["created"],
+            &total["confirmed"],
+            &total["cancelled"],
+            &total["latency"]["count"]
+        ],
+        [&json!(1), &json!(1), &json!(0), &json!(1)],
+        "{total}"
+    );
+    assert_eq!(summary["conversion"], json!(1.0));
 }
 
 #[tokio::test]

@@ -92,9 +92,6 @@ async fn start(database: &TestDatabase, bus: &BusArgs, more: &[&str]) -> TestSer
         &url,
         "--redis-url",
         bus.redis_url.expose(),
-        "--argon2-memory-kib=8",
-        "--argon2-passes=1",
-        "--argon2-wait=10s",
         "--admin-email",
         ADMIN,
     ];
@@ -102,6 +99,9 @@ async fn start(database: &TestDatabase, bus: &BusArgs, more: &[&str]) -> TestSer
     for default in [
         "--auth-key-secret=a-secret-that-only-this-test-knows",
         "--admin-password=correct horse battery",
+        "--argon2-memory-kib=8",
+        "--argon2-passes=1",
+        "--argon2-wait=10s",
     ] {
         let name = default.split('=').next().unwrap();
         if !more.iter().any(|given| given.starts_with(name)) {

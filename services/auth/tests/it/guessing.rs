@@ -1,12 +1,13 @@
 //! Guessing at passwords is slowed down, and tells nothing.
 
+use http::Method;
 use serde_json::json;
 use valerix_auth::lockout::{LONGEST, Subject};
 use valerix_auth::store::attempts;
 use valerix_kit::testing::Answer;
 use valerix_kit::testing::access::forwarded;
 
-use crate::app::{App, PASSWORD};
+use crate::app::{App, PASSWORD, bearer};
 
 #[tokio::test]
 async fn a_user_who_is_none_is_answered_like_a_wrong_password() {
@@ -18,6 +19,52 @@ async fn a_user_who_is_none_is_answered_like_a_wrong_password() {
     );
     assert_eq!((wrong.status, &wrong.text), (401, &nobody.text));
     assert!(wrong.headers.contains_key("www-authenticate"));
+}
+
+/// All on one thread: who computed on it would let nobody else have a turn.
+#[tokio::test]
+async fn passwords_that_are_being_checked_keep_nobody_else_waiting() {
+    let app = App::spawn().await;
+    app.register("ada@example.com").await;
+    let tokens = app.login("ada@example.com").await;
+    // A password that is compared where there is no user costs what the configuration says.
+    let costly = [
+        "--argon2-memory-kib=19456",
+        "--argon2-passes=40",
+        "--argon2-concurrency=1",
+        "--argon2-wait=1m",
+    ];
+    let costly = app.replica(&costly).await;
+    let guess = async |number: i32| {
+        let login = json!({"email": format!("nobody{number}@example.com"), "password": "guess"});
+        costly.post("/auth/login", &login).await.status
+    };
+    let guesses = futures::future::join_all((0..4).map(&guess));
+    tokio::pin!(guesses);
+    let me = || {
+        Answer::of(
+            costly
+                .call(Method::GET, "/auth/me")
+                .header("authorization", bearer(&tokens)),
+        )
+    };
+    let mut answered = 0;
+    let statuses = loop {
+        tokio::select! {
+            biased;
+            statuses = &mut guesses => break statuses,
+            answer = me() => {
+                assert_eq!(answer.status, 200, "{answer:?}");
+                answered += 1;
+            }
+        }
+    };
+    assert_eq!(statuses, [401; 4]);
+    // One between two passwords is what others get where each check holds the thread up.
+    assert!(
+        answered > 4 * 4,
+        "while four passwords were checked only {answered} others were answered"
+    );
 }
 
 /// The status of a login that the gateway passes on for whoever is at this address.

@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
-use valerix_kit::idempotent::{Answered, Budget, Opening, idempotent};
+use valerix_kit::idempotent::{Answered, Budget, Opening, Resource, idempotent};
 use valerix_kit::identity::{Access, Caller};
 use valerix_kit::item::{ItemId, LARGEST_ORDER};
 use valerix_kit::money::Money;
@@ -26,20 +26,23 @@ use crate::store::StoreError;
 const ORDERS: &str = "/api/orders";
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    let new = Operation::new("Place an order", Access::Public)
-        .idempotency_key()
-        .header(
-            "Valerix-Probe",
-            "A chaos experiment's probe: answered as any other, refunded once it is CONFIRMED, announced as cancelled",
-        )
-        .body::<PlaceOrder>()
-        .answer::<OrderBody>(201, "At its end: CONFIRMED or CANCELLED")
-        .answer::<OrderBody>(202, "Accepted, will be finished: QUEUED or CANCELLING")
-        .problem(409, "The first request with this key is still being answered")
-        .problem(
-            422,
-            "A field is not acceptable, the item is not known, or the key came with another body",
-        );
+    let new = Operation::new(
+        "Place an order. Guests share their keys: who is not signed in takes a UUID as Idempotency-Key",
+        Access::Public,
+    )
+    .idempotency_key()
+    .header(
+        "Valerix-Probe",
+        "A chaos experiment's probe: answered as any other, refunded once it is CONFIRMED, announced as cancelled",
+    )
+    .body::<PlaceOrder>()
+    .answer::<OrderBody>(201, "At its end: CONFIRMED or CANCELLED")
+    .answer::<OrderBody>(202, "Accepted, will be finished: QUEUED or CANCELLING")
+    .problem(409, "The first request with this key is still being answered")
+    .problem(
+        422,
+        "A field is not acceptable, the item is not known, or the key came with another body",
+    );
     let several = Operation::new("List one's own orders, newest first", Access::User)
         .query::<Page<Id>>()
         .answer::<OrderPage>(200, "A page");
@@ -144,12 +147,17 @@ async fn place(
         ..body.parse::<PlaceOrder>()?.check(&principal, gremlins)?
     };
     let path = uri.path_and_query().map_or(ORDERS, |path| path.as_str());
+    let resource = if principal == ANONYMOUS {
+        Resource::Secret(new.id)
+    } else {
+        Resource::Named(new.id)
+    };
     let request = IdempotentRequest::new(&key, &principal, &Method::POST, ORDERS, path, &body.0);
     idempotent(
         app.resilience.idempotency(),
         store.pool(),
         &request,
-        new.id,
+        resource,
         budget,
         async |mut transaction, opening| {
             let order = match opening {

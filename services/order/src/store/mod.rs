@@ -89,6 +89,8 @@ pub struct Open {
     pub commands: Vec<(String, i64)>,
     /// How long the oldest due command has been due; 0 where none is.
     pub overdue_seconds: f64,
+    /// How long the oldest command has waited for its answer, however often it was sent; 0 where none is open.
+    pub oldest_seconds: f64,
 }
 
 /// What one round of sending came to.
@@ -431,11 +433,15 @@ impl Store {
         let overdue = sqlx::query_scalar(
             "SELECT coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 FROM commands WHERE due_at <= now()",
         );
+        let oldest = sqlx::query_scalar(
+            "SELECT greatest(coalesce(extract(epoch FROM now() - min(created_at)), 0), 0)::float8 FROM commands",
+        );
         let counted = async {
             Ok(Open {
                 orders: orders.fetch_all(&self.pool).await?,
                 commands: commands.fetch_all(&self.pool).await?,
                 overdue_seconds: overdue.fetch_one(&self.pool).await?,
+                oldest_seconds: oldest.fetch_one(&self.pool).await?,
             })
         };
         counted.await.map_err(sql("count what is open"))

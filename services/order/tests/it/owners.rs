@@ -40,12 +40,16 @@ impl Closed {
         self.ask(self.shop.http.post(url), caller).await
     }
 
-    async fn place(&self, key: &str, caller: Option<&str>) -> Uuid {
+    async fn try_place(&self, key: &str, quantity: u32, caller: Option<&str>) -> Answer {
         let request = self.shop.http.post(format!("{}/api/orders", self.shop.url("order")));
         let request = request
             .header("idempotency-key", key)
-            .json(&json!({"item_id": "ps5", "quantity": 1}));
-        let answer = self.ask(request, caller).await;
+            .json(&json!({"item_id": "ps5", "quantity": quantity}));
+        self.ask(request, caller).await
+    }
+
+    async fn place(&self, key: &str, caller: Option<&str>) -> Uuid {
+        let answer = self.try_place(key, 1, caller).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.order()
     }
@@ -106,6 +110,20 @@ async fn a_users_order_is_nobodys_business_but_theirs_and_the_admins() {
     assert_eq!(closed.listed(&stranger).await, [json!(others)]);
     assert_eq!(closed.listed(&admin).await, Vec::<Value>::new());
     assert_eq!(closed.get("/api/orders", None).await.status, 401);
+}
+
+#[tokio::test]
+async fn a_key_that_was_used_names_its_order_to_a_user_and_to_no_guest() {
+    let closed = Closed::start().await;
+    let owner = closed.auth.bearer(Uuid::now_v7(), &[]);
+    let own = closed.place("order-1", Some(&owner)).await;
+    let guests = closed.place("order-1", None).await;
+    let refused = closed.try_place("order-1", 2, Some(&owner)).await;
+    assert_eq!((refused.status, &refused.body()["resource"]), (422, &json!(own)));
+    // Whoever knows a guest's order may cancel it, and two guests may well think of the same key.
+    let refused = closed.try_place("order-1", 2, None).await;
+    assert_eq!(refused.status, 422, "{refused:?}");
+    assert!(!refused.text.contains(&guests.to_string()), "{refused:?}");
 }
 
 #[tokio::test]

@@ -46,6 +46,11 @@ async fn the_order_of_a_probe_goes_the_whole_way_and_buys_nothing() {
     let names: Vec<&str> = announced.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["OrderCreated", "OrderCancelled"]);
     assert_eq!(announced[1].1["reason"], "PROBE");
+    // Who counts orders leaves it out from its first announcement on.
+    assert!(
+        announced.iter().all(|(_, payload)| payload["probe"] == true),
+        "{announced:?}"
+    );
 }
 
 #[tokio::test]

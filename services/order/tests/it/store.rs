@@ -177,6 +177,21 @@ async fn copies_of_a_command_become_rare() {
 }
 
 #[tokio::test]
+async fn a_command_that_nobody_answers_grows_old_however_often_it_is_sent() {
+    let orders = Orders::new().await;
+    assert_eq!(orders.store.open().await.unwrap().oldest_seconds, 0.0);
+    orders.place().await;
+    orders
+        .run("UPDATE commands SET created_at = now() - interval '1 hour', due_at = now() - interval '1 second'")
+        .await;
+    assert_eq!(orders.store.send_due(10).await.unwrap().due, 1);
+    let open = orders.store.open().await.unwrap();
+    // It is not overdue, as it has just been sent: nothing but its age tells that it waits in vain.
+    assert_eq!(open.overdue_seconds, 0.0);
+    assert!((3600.0..3700.0).contains(&open.oldest_seconds), "{open:?}");
+}
+
+#[tokio::test]
 async fn an_order_that_this_version_can_not_read_hides_no_other() {
     let orders = Orders::new().await;
     let (old, foreign, new) = (orders.place().await, orders.place().await, orders.place().await);

@@ -82,11 +82,14 @@ pub struct Difference {
     pub processor_currency: Option<String>,
 }
 
-/// Compares what both say of one key. `None`: they agree, or the payment is still asking the processor.
+/// Compares what both say of one key. `None`: they agree, or the processor is still being asked whether it charges.
+///
+/// A refund that is under way is compared: it gives a charge back that the processor has made, and while the processor knows
+/// of none it is asked for in vain.
 #[must_use]
 pub fn compare(payment: Option<&Payment>, charge: Option<&Charge>) -> Option<Difference> {
     let kind = match (payment, charge) {
-        (Some(payment), _) if payment.state.open_request().is_some() => None,
+        (Some(payment), _) if matches!(payment.state, State::Processing { .. }) => None,
         (None, Some(charge)) => {
             matches!(charge.status.as_str(), "SUCCEEDED" | "REFUNDED").then_some(Kind::UnknownToPayment)
         }
@@ -115,9 +118,11 @@ fn differing(payment: &Payment, charge: &Charge) -> Option<Kind> {
     let agrees = match payment.state {
         State::Charged => charge.status == "SUCCEEDED",
         State::Refunded => charge.status == "REFUNDED",
+        // Given back already, or about to be.
+        State::Refunding => matches!(charge.status.as_str(), "SUCCEEDED" | "REFUNDED"),
         // Nothing was taken, or another hand has given it back: no money is kept.
         State::Declined | State::Voided => matches!(charge.status.as_str(), "DECLINED" | "REFUNDED" | "CANCELLED"),
-        State::Processing { .. } | State::Refunding => true,
+        State::Processing { .. } => true,
     };
     if !agrees {
         return Some(Kind::State);
@@ -163,7 +168,11 @@ mod tests {
                 Some(Kind::UnknownToProcessor),
             ),
             (State::Voided, &["DECLINED", "REFUNDED", "CANCELLED"], None),
-            (State::Refunding, &all, None),
+            (
+                State::Refunding,
+                &["SUCCEEDED", "REFUNDED"],
+                Some(Kind::UnknownToProcessor),
+            ),
             (State::Processing { void_requested: true }, &all, None),
         ] {
             for status in all {

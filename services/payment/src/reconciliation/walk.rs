@@ -69,22 +69,24 @@ pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found
         let ids: Vec<Uuid> = page
             .charges
             .iter()
-            .filter_map(|charge| charge.key.parse().ok())
+            .filter_map(|charge| payment_id(&charge.key))
             .collect();
         let payments = store.read_all(&ids).await.map_err(WalkError::Store)?;
-        let payments: HashMap<String, Option<Payment>> = payments
-            .into_iter()
-            .map(|(id, payment)| (id.to_string(), payment))
-            .collect();
+        let payments: HashMap<Uuid, Option<Payment>> = payments.into_iter().collect();
         for charge in &page.charges {
             found.charges += 1;
-            let payment = match payments.get(&charge.key) {
+            let Some(id) = payment_id(&charge.key) else {
+                // No payment comes to have such a key: there is nothing to look at once more.
+                found.add(compare(None, Some(charge)));
+                continue;
+            };
+            let payment = match payments.get(&id) {
                 // There is one, and what it says is for another version.
                 Some(None) => continue,
                 known => known.and_then(Option::as_ref),
             };
             if compare(payment, Some(charge)).is_some() {
-                found.add(again(store, processor, &charge.key).await?);
+                found.add(again(store, processor, id).await?);
             }
         }
         seen.extend(ids);
@@ -96,14 +98,14 @@ pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found
     }
     let mut after = Uuid::nil();
     loop {
-        let page = store.settled_behind(after, PAGE).await.map_err(WalkError::Store)?;
+        let page = store.known_behind(after, PAGE).await.map_err(WalkError::Store)?;
         let Some((last, _)) = page.last() else { return Ok(found) };
         after = *last;
         let unseen = page.iter().filter(|(id, _)| !seen.contains(id));
         for payment in unseen.filter_map(|(_, payment)| payment.as_ref()) {
             found.payments += 1;
             if compare(Some(payment), None).is_some() {
-                found.add(again(store, processor, &payment.id.to_string()).await?);
+                found.add(again(store, processor, payment.id).await?);
             }
         }
         store.go_on(id).await.map_err(WalkError::Store)?;
@@ -120,18 +122,18 @@ impl Found {
     }
 }
 
-/// One key once more: a payment that moved while the processor was asked proves nothing.
-async fn again(store: &Store, processor: &Processor, key: &str) -> Result<Option<Difference>, WalkError> {
-    let before = find(store, key).await?;
-    let charge: Option<Charge> = processor.charge(key).await?;
-    let after = find(store, key).await?;
+/// One payment once more: one that moved while the processor was asked proves nothing.
+async fn again(store: &Store, processor: &Processor, id: Uuid) -> Result<Option<Difference>, WalkError> {
+    let before = store.read(id).await.map_err(WalkError::Store)?;
+    let charge: Option<Charge> = processor.charge(id).await?;
+    let after = store.read(id).await.map_err(WalkError::Store)?;
     if before != after {
         return Ok(None);
     }
     Ok(compare(after.as_ref(), charge.as_ref()))
 }
 
-async fn find(store: &Store, key: &str) -> Result<Option<Payment>, WalkError> {
-    let Ok(id) = key.parse() else { return Ok(None) };
-    store.read(id).await.map_err(WalkError::Store)
+/// The payment whose charge has this key. An id that is written in another way is another key to the processor.
+fn payment_id(key: &str) -> Option<Uuid> {
+    key.parse().ok().filter(|id: &Uuid| id.to_string() == key)
 }

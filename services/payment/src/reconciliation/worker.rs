@@ -54,6 +54,8 @@ impl Worker {
         if let Some(id) = self.store.begin_reconciliation().await? {
             let compared = walk(&self.store, &self.processor, id).await;
             tell(&compared);
+            let outcome = compared.as_ref().map_or_else(WalkError::category, |_| "compared");
+            self.metrics.ended(outcome);
             self.store.finish_reconciliation(id, &compared).await?;
         }
         if let Some(last) = self.store.last_reconciliation().await? {

@@ -9,7 +9,7 @@ use serde_json::json;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Path, Query};
-use valerix_kit::idempotent::{Answered, Budget, idempotent};
+use valerix_kit::idempotent::{Answered, Budget, Resource, idempotent};
 use valerix_kit::identity::Access;
 use valerix_kit::money::Money;
 use valerix_kit::page::Page;
@@ -141,7 +141,7 @@ async fn charge(
         app.resilience.idempotency(),
         store.pool(),
         &request,
-        order_id,
+        Resource::Named(order_id),
         budget,
         async |mut transaction, _| {
             let opened = store.open_in(&mut transaction, order_id, &money).await;

@@ -29,6 +29,17 @@ pub struct Due {
     pub patience: Duration,
 }
 
+/// What the processor is still being asked, and how old the last comparison with its ledger is.
+#[derive(Debug)]
+pub struct Open {
+    /// Payments whose processor has to be asked, by state.
+    pub payments: Vec<(String, i64)>,
+    /// How long the one that has been asked about longest has been; 0 where there is none.
+    pub oldest_seconds: f64,
+    /// Since the last comparison that came to an end, or else since the first was asked for.
+    pub compared_seconds: f64,
+}
+
 /// Who asks the processor for a payment that has just become PROCESSING.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -314,6 +325,28 @@ impl Store {
             .await
             .map(drop)
             .map_err(sql("hand a payment over"))
+    }
+
+    /// What is open, over all replicas.
+    pub async fn open(&self) -> Result<Open, StoreError> {
+        let payments = sqlx::query_as("SELECT state, count(*) FROM payments WHERE due_at IS NOT NULL GROUP BY state");
+        // Taking a payment up leaves updated_at alone: it is when the request was decided on.
+        let oldest = sqlx::query_scalar(
+            "SELECT greatest(coalesce(extract(epoch FROM now() - min(updated_at)), 0), 0)::float8
+             FROM payments WHERE due_at IS NOT NULL",
+        );
+        let compared = sqlx::query_scalar(
+            "SELECT greatest(coalesce(extract(epoch FROM now() - coalesce(
+                 max(finished_at) FILTER (WHERE total IS NOT NULL), min(asked_at))), 0), 0)::float8 FROM reconciliations",
+        );
+        let counted = async {
+            Ok(Open {
+                payments: payments.fetch_all(&self.pool).await?,
+                oldest_seconds: oldest.fetch_one(&self.pool).await?,
+                compared_seconds: compared.fetch_one(&self.pool).await?,
+            })
+        };
+        counted.await.map_err(sql("count what is open"))
     }
 
     async fn insert(&self, connection: &mut PgConnection, payment: &Payment, asked: Asked) -> Result<bool, StoreError> {

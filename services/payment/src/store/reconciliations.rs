@@ -55,9 +55,9 @@ impl Store {
     }
 
     /// At most `limit` payments about which the processor must know, by id, behind `after`.
-    pub async fn settled_behind(&self, after: Uuid, limit: i64) -> Result<Vec<Listed>, StoreError> {
+    pub async fn known_behind(&self, after: Uuid, limit: i64) -> Result<Vec<Listed>, StoreError> {
         let statement = format!(
-            "SELECT {COLUMNS} FROM payments WHERE state IN ('CHARGED', 'DECLINED', 'REFUNDED') AND id > $1
+            "SELECT {COLUMNS} FROM payments WHERE state IN ('CHARGED', 'DECLINED', 'REFUNDING', 'REFUNDED') AND id > $1
              ORDER BY id LIMIT $2"
         );
         let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(statement))
@@ -65,7 +65,7 @@ impl Store {
             .bind(limit)
             .fetch_all(self.pool())
             .await
-            .map_err(sql("read settled payments"))?;
+            .map_err(sql("read payments by id"))?;
         Ok(rows.into_iter().map(listed).collect())
     }
 

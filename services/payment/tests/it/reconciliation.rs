@@ -1,6 +1,9 @@
 //! The payments against the processor's ledger: what one side does not know, or knows otherwise, is named.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use valerix_kit::testing::{Answer, eventually};
 
@@ -125,5 +128,101 @@ async fn a_payment_that_is_under_way_is_no_difference() {
         (&report["charges"], &report["differences_total"]),
         (&json!(1), &json!(0)),
         "{report}"
+    );
+}
+
+#[tokio::test]
+async fn a_refund_of_a_charge_that_the_processor_has_lost_is_named_and_its_age_shown() {
+    let desk = Desk::open(&[]).await;
+    let order = Uuid::now_v7();
+    let charged = desk.charge("a", order, 500).await.body();
+    let payment = charged["payment_id"].as_str().unwrap();
+    let id: Uuid = payment.parse().unwrap();
+    // The processor's archive of last night is back: the refund is asked for again and again, for nothing.
+    let ledger = desk.processor_pool().await;
+    run(&ledger, "DELETE FROM charges WHERE key = $1::text", id).await;
+    assert_eq!(desk.refund(payment).await.status, 200);
+    desk.reaches(order, "REFUNDING").await;
+    let report = reconcile(&desk).await;
+    let difference = &report["differences"][0];
+    assert_eq!(
+        (
+            &report["differences_total"],
+            &difference["kind"],
+            &difference["payment_status"]
+        ),
+        (&json!(1), &json!("UNKNOWN_TO_PROCESSOR"), &json!("REFUNDING")),
+        "{report}"
+    );
+    let pool = desk.pool().await;
+    run(
+        &pool,
+        "UPDATE payments SET updated_at = now() - interval '1 hour' WHERE id = $1",
+        id,
+    )
+    .await;
+    eventually("the metrics tell how long", || async {
+        let age = desk.metric("payments_open_oldest_seconds").await;
+        let refunding = desk.metric("payments_open{state=\"REFUNDING\"}").await;
+        ((3600.0..3700.0).contains(&age) && refunding == 1.0).then_some(())
+    })
+    .await;
+    // A charge with which nothing can be given back is no better than none.
+    run(
+        &ledger,
+        "INSERT INTO charges (key, status) VALUES ($1::text, 'CANCELLED')",
+        id,
+    )
+    .await;
+    assert_eq!(reconcile(&desk).await["differences"][0]["kind"], "STATE");
+    let made = "UPDATE charges SET status = 'SUCCEEDED', amount_minor = 500, currency = 'EUR' WHERE key = $1::text";
+    run(&ledger, made, id).await;
+    desk.reaches(order, "REFUNDED").await;
+    assert_eq!(reconcile(&desk).await["differences_total"], 0);
+}
+
+#[tokio::test]
+async fn charges_with_keys_that_are_no_payments_ids_are_named_and_end_no_comparison() {
+    let desk = Desk::open(&[]).await;
+    let charged = desk.charge("a", Uuid::now_v7(), 500).await.body();
+    let known = charged["payment_id"].as_str().unwrap().to_uppercase();
+    let keys = ["a#b", "a?b", "..", "x%ff", &known];
+    for key in keys {
+        let charge = json!({"key": key, "amount_minor": 7, "currency": "EUR"});
+        let made = Answer::of(desk.http.post(format!("{}/charges", desk.processor)).json(&charge)).await;
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+    let report = reconcile(&desk).await;
+    let differences = report["differences"].as_array().unwrap();
+    let named: Vec<&str> = differences
+        .iter()
+        .map(|difference| {
+            assert_eq!(difference["kind"], "UNKNOWN_TO_PAYMENT", "{report}");
+            difference["key"].as_str().unwrap()
+        })
+        .collect();
+    assert_eq!(named, keys, "{report}");
+}
+
+#[tokio::test]
+async fn comparisons_that_come_to_no_end_are_counted_and_grow_old() {
+    let nobody = format!("http://127.0.0.1:{}", valerix_kit::testing::free_port());
+    let desk = Desk::before(nobody, Duration::from_secs(1), CancellationToken::new()).await;
+    eventually("one has failed", || async {
+        let failed = desk.metric("payment_reconciliations_total{outcome=\"call\"}").await;
+        (failed >= 1.0).then_some(())
+    })
+    .await;
+    sqlx::query("UPDATE reconciliations SET asked_at = now() - interval '1 day'")
+        .execute(&desk.pool().await)
+        .await
+        .unwrap();
+    eventually("its age is shown", || async {
+        (desk.metric("payment_reconciliation_age_seconds").await >= 86_400.0).then_some(())
+    })
+    .await;
+    assert_eq!(
+        desk.metric("payment_reconciliations_total{outcome=\"compared\"}").await,
+        0.0
     );
 }

@@ -270,6 +270,24 @@ pub const SHOP: Group = Group {
             },
         },
         Alert {
+            name: "OrdersUnanswered",
+            query: "max by (namespace) (order_commands_oldest_seconds) > 900",
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "An order has waited for more than a quarter of an hour for the answer of inventory or payment.",
+            runbook: "events-wait",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"order_commands_oldest_seconds{service="order"}"#, "0+60x30")],
+                at: "25m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(r#"order_commands_oldest_seconds{service="order"}"#, "0+60x14 0+60x14")],
+                at: "25m",
+            },
+        },
+        Alert {
             name: "PaymentsDiffer",
             query: "max by (namespace, kind) (payment_reconciliation_differences) > 0",
             hold: "5m",
@@ -285,6 +303,46 @@ pub const SHOP: Group = Group {
                 step: "1m",
                 series: &[(r#"payment_reconciliation_differences{kind="unnamed"}"#, "0x3 1 0x20")],
                 at: "12m",
+            },
+        },
+        Alert {
+            name: "PaymentsStuck",
+            query: "max by (namespace) (payments_open_oldest_seconds) > 900",
+            hold: "5m",
+            severity: Severity::Critical,
+            summary: "A charge or refund has waited for more than a quarter of an hour for the card processor's word.",
+            runbook: "payments-differ",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"payments_open_oldest_seconds{service="payment"}"#, "0+60x30")],
+                at: "25m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(r#"payments_open_oldest_seconds{service="payment"}"#, "0+60x14 0+60x14")],
+                at: "25m",
+            },
+        },
+        Alert {
+            name: "PaymentsNotCompared",
+            // Compared once an hour. A replica may have died over it, and each tells what it saw last.
+            query: "max by (namespace) (payment_reconciliation_age_seconds) > 3 * 3600",
+            hold: "5m",
+            severity: Severity::Warning,
+            summary: "Payment and the card processor were not compared for three hours: PaymentsDiffer tells nothing new.",
+            runbook: "payments-differ",
+            fires: Case {
+                step: "1m",
+                series: &[(r#"payment_reconciliation_age_seconds{service="payment"}"#, "0+60x240")],
+                at: "200m",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[(
+                    r#"payment_reconciliation_age_seconds{service="payment"}"#,
+                    "0+60x120 0+60x120",
+                )],
+                at: "200m",
             },
         },
         Alert {

@@ -102,6 +102,11 @@ pub const SINGLE_SERVICES: &[Metric] = &[
         &[],
         "order: how long the command that has waited longest has been due, else 0",
     ),
+    gauge(
+        "order_commands_oldest_seconds",
+        &[],
+        "order: how long the oldest command has waited for its answer, however often it was sent, else 0",
+    ),
     counter(
         "orders_passed_over_total",
         &["step"],
@@ -136,6 +141,26 @@ pub const SINGLE_SERVICES: &[Metric] = &[
         "payment_reconciliation_differences",
         &["kind"],
         "payment: charges and refunds that payment and the processor do not agree about. Not 0: look at `GET /api/admin/reconciliation`",
+    ),
+    counter(
+        "payment_reconciliations_total",
+        &["outcome"],
+        "payment: comparisons with the processor: compared, or why they came to no end (call, answer, sql, row)",
+    ),
+    gauge(
+        "payment_reconciliation_age_seconds",
+        &[],
+        "payment: time since the last comparison that came to an end",
+    ),
+    gauge(
+        "payments_open",
+        &["state"],
+        "payment: payments whose processor has to be asked",
+    ),
+    gauge(
+        "payments_open_oldest_seconds",
+        &[],
+        "payment: how long the payment that has been open longest has waited for the processor's word, else 0",
     ),
     counter(
         "notifications_total",

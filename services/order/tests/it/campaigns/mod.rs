@@ -4,6 +4,7 @@
 //! counted first, with those of the background, so that of two runs with one seed `calls` may try other calls.
 
 mod calls;
+mod keys;
 mod redis;
 mod servers;
 mod storm;
@@ -25,12 +26,16 @@ async fn place_until_told(
 ) -> Acknowledged {
     let (mut replicas, begun, mut last) = (replicas.iter().cycle(), Instant::now(), None);
     loop {
-        let replica = replicas.next().unwrap();
+        let (replica, mut pause) = (replicas.next().unwrap(), Duration::from_millis(20));
         let answer = shop.read().await.try_place_at(replica, &key, &body).await;
         match answer {
             Ok(answer) if matches!(answer.status, 201 | 202) => return Acknowledged { key, body, answer },
             Ok(answer) => {
                 assert!(matches!(answer.status, 409 | 503 | 504), "{answer:?}");
+                if answer.status == 409 {
+                    // Another request is at it, and a hundred who ask without a pause would leave it no time.
+                    pause *= 10;
+                }
                 last = Some(answer.text);
             }
             // Connection refused or cut: nothing is known, the same key again.
@@ -41,7 +46,7 @@ async fn place_until_told(
                 .await
                 .give_up(&format!("{key} is answered, last by {last:?}"));
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

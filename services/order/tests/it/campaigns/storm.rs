@@ -12,7 +12,7 @@ const STOCK: u32 = 10_000;
 const CLIENTS: usize = 6;
 /// Kills that a test tries.
 const SLICE: usize = 12;
-const VICTIMS: [&str; 5] = ["order", "payment", "order-2", "payment-2", "processor"];
+const VICTIMS: [&str; 6] = ["order", "payment", "inventory", "order-2", "payment-2", "processor"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_order_is_lost_or_doubled_in_a_storm_of_kills() {

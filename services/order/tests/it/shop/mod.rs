@@ -23,7 +23,7 @@ use valerix_kit::service::launch;
 use valerix_kit::testing::{TestDatabase, bus_args, free_port};
 
 pub use client::Told;
-pub use oracles::{Acknowledged, History};
+pub use oracles::{Acknowledged, History, lasting};
 pub use policies::{hasty_payment_policy, order_policy};
 pub use wire::{Fault, Moment, Pid, Trap, Wire};
 

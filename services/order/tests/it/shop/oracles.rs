@@ -36,7 +36,7 @@ impl Acknowledged {
 }
 
 /// What is the same each time that an answer is given.
-fn lasting(answer: &Answer) -> (u16, &str, Option<&http::HeaderValue>, Option<&http::HeaderValue>) {
+pub fn lasting(answer: &Answer) -> (u16, &str, Option<&http::HeaderValue>, Option<&http::HeaderValue>) {
     let header = |name: &str| answer.headers.get(name);
     (answer.status, &answer.text, header("content-type"), header("location"))
 }

@@ -1,0 +1,158 @@
+//! Campaigns: what a test run tries a slice of, tried as often as somebody asks. Those of the operator need an API server in
+//! memory, those of the shop a PostgreSQL and a Redis, which are started for them.
+
+use anyhow::{Context, Result};
+
+use crate::failure::WithRemedy;
+use crate::paths::Paths;
+use crate::services::Services;
+use crate::steps::Steps;
+use crate::tools::debian;
+use crate::workspace::{self, cargo};
+
+const COMMAND: &str = "campaign";
+
+/// Which campaign, how long, and by which chance.
+#[derive(Debug, clap::Args)]
+pub struct Choice {
+    /// `shop-calls` and its kin (see `make help`), else one of the operator's.
+    #[arg(long)]
+    pub name: String,
+    /// How many faults or requests are tried; without it many more than a test run tries.
+    #[arg(long)]
+    pub rounds: Option<u64>,
+    /// The same seed chooses the same again.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// A campaign of the shop: the tests of these packages whose path begins so.
+struct OfTheShop {
+    name: &'static str,
+    packages: &'static [&'static str],
+    tests: &'static str,
+    /// About an hour's.
+    rounds: u64,
+}
+
+const ORDER: &[&str] = &["valerix-order"];
+const OF_THE_SHOP: [OfTheShop; 5] = [
+    OfTheShop {
+        name: "shop-calls",
+        packages: ORDER,
+        tests: "campaigns::calls",
+        rounds: 500,
+    },
+    OfTheShop {
+        name: "shop-storm",
+        packages: ORDER,
+        tests: "campaigns::storm",
+        rounds: 1_000,
+    },
+    OfTheShop {
+        name: "shop-keys",
+        packages: ORDER,
+        tests: "campaigns::keys",
+        rounds: 500,
+    },
+    OfTheShop {
+        name: "shop-servers",
+        packages: ORDER,
+        tests: "campaigns::servers",
+        rounds: 500,
+    },
+    OfTheShop {
+        name: "shop-walk",
+        packages: &[
+            "valerix-auth",
+            "valerix-order",
+            "valerix-inventory",
+            "valerix-payment",
+            "valerix-notification",
+            "valerix-analytics",
+        ],
+        tests: "every_answer_is_one_that_the_document_declares",
+        rounds: 10_000,
+    },
+];
+/// What a campaign of the operator tries.
+const ROUNDS: u64 = 1_000;
+
+/// Runs it to its end, or until Ctrl-C.
+///
+/// # Errors
+/// When there is none of that name, or it finds something.
+pub fn run(paths: &Paths, choice: &Choice) -> Result<()> {
+    let Some(shop) = OF_THE_SHOP.iter().find(|shop| shop.name == choice.name) else {
+        anyhow::ensure!(
+            !choice.name.starts_with("shop-") && !choice.name.is_empty(),
+            "there is no campaign {:?}: see `make help`",
+            choice.name
+        );
+        let tests = format!("tests::campaigns::{}", choice.name);
+        return with(paths, choice, ROUNDS)
+            .args(["test", "--locked", "--package", "valerix-operator", "--lib", &tests])
+            .args(["--", "--nocapture"])
+            .on_the_terminal()
+            .replace();
+    };
+    let mut steps = Steps::begin(paths.logs(COMMAND))?;
+    steps.run("Installing PostgreSQL and Redis", |log| {
+        debian::install(debian::SERVICES, log)
+    })?;
+    steps.run(&format!("The campaign {}, seed {}", shop.name, choice.seed), |log| {
+        let _claim = workspace::claim(paths, log)?;
+        let services = Services::start(log)?;
+        let packages = shop.packages.iter().flat_map(|package| ["--package", package]);
+        let tests = with(paths, choice, shop.rounds)
+            .env("TEST_DATABASE_URL", &services.database_url)
+            .env("TEST_REDIS_URL", &services.redis_url)
+            .args(["test", "--locked", "--test", "it"])
+            .args(packages)
+            .args([shop.tests, "--", "--nocapture"]);
+        // What was tried is told on standard error.
+        tests
+            .run_seeing(log, |line| {
+                if line.starts_with("seed ") {
+                    log.say(line);
+                }
+            })
+            .context("the campaign found something")
+            .remedy(format!(
+                "run it again with the seed that its log names: make campaign NAME={} SEED=...",
+                shop.name
+            ))
+    })
+}
+
+/// cargo, with the choice for the tests.
+fn with(paths: &Paths, choice: &Choice, rounds: u64) -> crate::command::Program {
+    cargo(paths)
+        .env("VALERIX_ROUNDS", choice.rounds.unwrap_or(rounds).to_string())
+        .env("VALERIX_SEED", choice.seed.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// A filter that no test has would end well, having tried nothing.
+    #[test]
+    fn every_campaign_of_the_shop_has_tests() {
+        let services = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services");
+        for campaign in OF_THE_SHOP {
+            for package in campaign.packages {
+                let folder = services.join(package.trim_start_matches("valerix-")).join("tests/it");
+                let found = match campaign.tests.split_once("campaigns::") {
+                    Some((_, file)) => folder.join("campaigns").join(format!("{file}.rs")).is_file(),
+                    None => std::fs::read_dir(&folder).unwrap().any(|file| {
+                        let text = std::fs::read_to_string(file.unwrap().path()).unwrap_or_default();
+                        text.contains(campaign.tests)
+                    }),
+                };
+                assert!(found, "{package} has no {}", campaign.tests);
+            }
+        }
+    }
+}
