@@ -30,18 +30,17 @@ enum Answer {
 pub async fn watch(board: Board, client: Client, lease: Option<LeaseName>) {
     let mut leader = Leader::default();
     loop {
-        match tokio::time::timeout(PATIENCE, ask(&client, lease.as_ref())).await {
-            Ok(Ok(Answer::Lease(lease))) => {
-                board.hear(true, leader.see(lease.as_deref(), (Instant::now(), Utc::now())))
-            }
+        let (answers, silence) = match tokio::time::timeout(PATIENCE, ask(&client, lease.as_ref())).await {
+            Ok(Ok(Answer::Lease(lease))) => (true, leader.see(lease.as_deref(), (Instant::now(), Utc::now()))),
             // A refusal is an answer too.
-            Ok(Ok(Answer::Something) | Err(kube::Error::Api(_))) => board.hear(true, None),
+            Ok(Ok(Answer::Something) | Err(kube::Error::Api(_))) => (true, None),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the API server does not answer");
-                board.hear(false, board.silence());
+                (false, board.silence())
             }
-            Err(_) => board.hear(false, board.silence()),
-        }
+            Err(_) => (false, board.silence()),
+        };
+        board.hear(answers, silence);
         let (looked_at, alone) = PAUSES;
         let pause = if board.readers() > 0 { looked_at } else { alone };
         // A Lease that stands still is told of when it has done so for long enough, not up to a pause later.
