@@ -186,7 +186,21 @@ impl FakeApi {
     /// Ends every watch. None can go on from where it was: what happens meanwhile is told by a new list alone.
     pub fn break_watches(&self) {
         self.lock().store.forget_history();
+        self.end_watches();
+    }
+
+    /// Ends every watch; each can go on from what it was told last, if that is not too old.
+    pub fn end_watches(&self) {
         self.epoch.send_modify(|epoch| *epoch += 1);
+    }
+
+    /// Tells every watch how far it is. What was told before is too old from now on.
+    pub fn bookmark(&self) {
+        let mut state = self.lock();
+        state.store.forget_history();
+        let _ = self
+            .events
+            .send(Arc::new(store::Event::bookmark(state.store.version())));
     }
 
     /// The version of the latest change.

@@ -14,6 +14,9 @@ use std::{
 /// apiVersion, plural, namespace, name.
 type Key = (String, String, String, String);
 
+/// The kind of an event that is of no object.
+const BOOKMARK: &str = "BOOKMARK";
+
 /// One event of a watch.
 #[derive(Debug)]
 pub struct Event {
@@ -25,8 +28,24 @@ pub struct Event {
 }
 
 impl Event {
+    /// Tells a watch, which may have seen nothing for long, how far it is.
+    pub fn bookmark(version: u64) -> Self {
+        Self {
+            version,
+            key: Key::default(),
+            kind: BOOKMARK,
+            object: Value::Null,
+            before: None,
+        }
+    }
+
     /// The line of a watch for `target`, if the event belongs to it and is newer than `since`.
     pub fn line(&self, target: &ResourcePath, selector: &str, since: u64) -> Option<String> {
+        if self.kind == BOOKMARK {
+            let metadata = json!({"resourceVersion": self.version.to_string()});
+            let object = json!({"apiVersion": target.api_version, "kind": target.plural, "metadata": metadata});
+            return Some(format!("{}\n", json!({"type": BOOKMARK, "object": object})));
+        }
         let (api_version, plural, namespace, name) = &self.key;
         let same = *api_version == target.api_version
             && *plural == target.plural
@@ -117,7 +136,7 @@ impl Store {
     ) -> Result<Value, Refusal> {
         self.known(target)?;
         match (method, &target.name) {
-            (&Method::GET, None) => Ok(self.list(target, query)),
+            (&Method::GET, None) => self.list(target, query),
             (&Method::GET, Some(_)) => self.existing(target).map(|(_, object)| object),
             (&Method::POST, None) => self.create(target, body),
             (&Method::POST, Some(_)) if target.subresource.as_deref() == Some("eviction") => self.evict(target, body),
@@ -141,9 +160,19 @@ impl Store {
         Ok(())
     }
 
-    fn list(&self, target: &ResourcePath, query: &str) -> Value {
-        // Version 0 would mean "any" to a watcher that starts from here.
-        list_of(&self.objects, self.version.max(1), target, query)
+    /// All of them, or a page: a list that is taken in pages is of the version of its first one.
+    fn list(&self, target: &ResourcePath, query: &str) -> Result<Value, Refusal> {
+        let Some(mark) = path::parameter(query, "continue") else {
+            // Version 0 would mean "any" to a watcher that starts from here.
+            let all = list_of(&self.objects, self.version.max(1), target, query);
+            return Ok(page(all, self.version, 0, query));
+        };
+        let (version, from) = mark.split_once('-').unwrap_or_default();
+        let (version, from) = (version.parse().unwrap_or(0), from.parse().unwrap_or(0));
+        if self.has_forgotten(version) {
+            return refuse(410, "Expired", "the continue parameter is too old");
+        }
+        Ok(page(self.list_as_of(target, query, version), version, from, query))
     }
 
     /// What a list told at an earlier version.
@@ -422,6 +451,20 @@ fn list_of(objects: &BTreeMap<Key, Value>, version: u64, target: &ResourcePath, 
         "metadata": {"resourceVersion": version.to_string()},
         "items": items
     })
+}
+
+/// As many items of a list as were asked for, from one of them on, and where the next page begins.
+fn page(mut list: Value, version: u64, from: usize, query: &str) -> Value {
+    let limit = path::parameter(query, "limit").and_then(|limit| limit.parse::<usize>().ok());
+    let Some(items) = list["items"].as_array_mut() else {
+        return list;
+    };
+    items.drain(..from.min(items.len()));
+    if let Some(limit) = limit.filter(|limit| (1..items.len()).contains(limit)) {
+        items.truncate(limit);
+        list["metadata"]["continue"] = json!(format!("{version}-{}", from + limit));
+    }
+    list
 }
 
 /// What an object says that a manager applied, although it never did: all but metadata, as somebody wrote it into

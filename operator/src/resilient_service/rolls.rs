@@ -36,9 +36,11 @@ struct Turns {
 }
 
 impl Rolls {
-    /// Whether this service may roll now. If not, it is called when it may ask again.
-    fn take(&self, key: &Key) -> bool {
+    /// Whether this service may roll now. If not, it is called when it may ask again. One that does not exist any more,
+    /// which may have gone while another replica led, has no turn.
+    fn take(&self, key: &Key, exists: impl Fn(&Key) -> bool) -> bool {
         let mut turns = self.lock();
+        turns.rolling.retain(exists);
         let may_roll = turns.rolling.contains(key) || turns.rolling.len() < AT_A_TIME;
         if may_roll {
             turns.waiting.remove(key);
@@ -106,7 +108,10 @@ impl Controller {
         let rollout = Rollout::of(observed, &plan.name);
         match roll(&desired, applied.map(String::as_str), &rollout, plan.replicas) {
             Roll::Due => {
-                let may_roll = self.rolls.take(&key(service));
+                let services = &self.ctx.stores.services;
+                let may_roll = self.rolls.take(&key(service), |(namespace, name)| {
+                    services.get(namespace, name).is_some()
+                });
                 looks.within((!may_roll).then_some(LOOK));
                 may_roll
             }
@@ -144,16 +149,18 @@ mod tests {
     fn the_sixth_waits_until_one_of_five_is_over() {
         let rolls = Rolls::default();
         let key = |number: u32| ("shop".to_owned(), format!("s{number}"));
+        let take = |number| rolls.take(&key(number), |_| true);
         for number in 1..=5 {
-            assert!(rolls.take(&key(number)));
+            assert!(take(number));
         }
-        assert!(!rolls.take(&key(6)) && !rolls.take(&key(7)));
-        assert!(rolls.take(&key(1)), "it has its turn");
+        assert!(!take(6) && !take(7));
+        assert!(take(1), "it has its turn");
         assert_eq!(rolls.leave(&key(8)), [], "it had none");
         assert_eq!(rolls.leave(&key(3)), [key(6)]);
-        assert!(rolls.take(&key(6)) && !rolls.take(&key(7)));
+        assert!(take(6) && !take(7));
         assert_eq!(rolls.leave(&key(7)), [], "it does not want one any more");
-        assert_eq!(rolls.leave(&key(1)), []);
+        let is_left = |other: &Key| *other != key(1);
+        assert!(rolls.take(&key(7), is_left), "the first has gone unnoticed");
     }
 
     #[test]

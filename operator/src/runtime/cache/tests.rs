@@ -162,6 +162,56 @@ async fn what_was_missed_while_the_watch_was_down_is_found_by_the_next_list() {
     assert_eq!(index.values().map(BTreeSet::len).sum::<usize>(), 1, "{index:?}");
 }
 
+fn lists(api: &FakeApi) -> Vec<String> {
+    let lists = api
+        .requests()
+        .into_iter()
+        .filter(|request| !request.is_watch() && request.path.ends_with("/configmaps"));
+    lists.map(|request| request.query).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_in_pages_is_one_list_and_is_begun_anew_when_its_pages_expire() {
+    let api = FakeApi::default();
+    for number in 0..1_100 {
+        api.create(MAPS, map(&format!("map-{number}")));
+    }
+    let mut refused = false;
+    api.inject(move |request| {
+        let is_second = request.query.contains("continue=") && !std::mem::replace(&mut refused, true);
+        is_second.then_some(Fault::Refuse(410))
+    });
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    let (seen, gone) = looked_at_or_gone(&runtime, &cache);
+    sleep(Duration::from_secs(60)).await;
+    let seen: std::collections::BTreeSet<String> = seen.lock().unwrap().iter().cloned().collect();
+    assert_eq!(seen.len(), 1_100);
+    assert_eq!(*gone.lock().unwrap(), Vec::<String>::new());
+    let continued = |query: &String| query.contains("continue=");
+    let lists = lists(&api);
+    let (later, first): (Vec<_>, Vec<_>) = lists.iter().partition(|query| continued(query));
+    assert_eq!((first.len(), later.len()), (2, 3), "{lists:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_was_told_how_far_it_is_goes_on_from_there_without_a_list() {
+    let api = FakeApi::default();
+    api.create(MAPS, map("order"));
+    let runtime = runtime(&api, vec![Scope::Cluster]);
+    let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+    let seen = looked_at(&runtime, &cache);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(lists(&api).len(), 1);
+    api.bookmark();
+    sleep(Duration::from_secs(1)).await;
+    api.end_watches();
+    api.create(MAPS, map("later"));
+    sleep(Duration::from_secs(60)).await;
+    assert!(seen.lock().unwrap().contains(&"shop/later".to_owned()));
+    assert_eq!(lists(&api).len(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_object_that_cannot_be_read_any_more_keeps_its_last_good_version_and_is_told() {
     let api = FakeApi::default();
