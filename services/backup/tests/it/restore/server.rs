@@ -22,8 +22,17 @@ const NOBODY: u32 = 65534;
 pub struct Server {
     pub options: PgConnectOptions,
     pub port: u16,
-    _folder: tempfile::TempDir,
+    bin: PathBuf,
+    folder: tempfile::TempDir,
     _process: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Killed alone it would leave an autovacuum launcher behind that finds nothing and never ends.
+        let mut stop = program(&self.bin, "pg_ctl", &self.folder.path().join("data"));
+        let _ = stop.args(["--mode", "immediate", "stop"]).status();
+    }
 }
 
 fn program(bin: &Path, name: &str, data: &Path) -> process::Command {
@@ -76,7 +85,8 @@ impl Server {
         Self {
             options,
             port,
-            _folder: folder,
+            bin: bin.to_owned(),
+            folder,
             _process: process,
         }
     }
