@@ -186,6 +186,23 @@ impl<R> AttemptResult<R> {
         }
     }
 
+    /// The same when all attempts that raced with it have ended: they may have sent something that it could not know of.
+    pub(super) fn after(self, sent: Sent) -> Self {
+        match self {
+            Self::Final(Err(error)) => Self::Final(Err(error.after(sent))),
+            Self::Repeat {
+                failed: Failed::Error(error),
+                after,
+                reason,
+            } => Self::Repeat {
+                failed: Failed::Error(error.after(sent)),
+                after,
+                reason,
+            },
+            answered => answered,
+        }
+    }
+
     /// Whether it is an answer and no failure of the target.
     pub(super) fn is_good(&self) -> bool {
         matches!(self, Self::Final(Ok(completed)) if completed.outcome != Outcome::Failure)

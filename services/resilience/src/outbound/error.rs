@@ -154,6 +154,20 @@ impl CallError {
         }
     }
 
+    /// The same of a call whose other attempts left `others` behind.
+    pub(super) fn after(mut self, others: Sent) -> Self {
+        match &mut self {
+            Self::CircuitOpen { sent, .. }
+            | Self::DeadlineExceeded { sent, .. }
+            | Self::BudgetExhausted { sent, .. }
+            | Self::Overloaded { sent, .. }
+            | Self::Connect { sent, .. }
+            | Self::Request { sent, .. } => *sent = others.max(*sent),
+            Self::AttemptTimeout { .. } | Self::Reset { .. } | Self::Body { .. } => {}
+        }
+        self
+    }
+
     /// Whether the target may have acted on the request although no answer arrived.
     #[must_use]
     pub const fn may_have_acted(&self) -> bool {

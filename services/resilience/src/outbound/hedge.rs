@@ -54,7 +54,7 @@ where
                     _ => result,
                 };
                 if attempts.is_empty() {
-                    return result;
+                    return result.after(state.sent());
                 }
                 best = Some(result);
             }

@@ -190,6 +190,30 @@ async fn when_all_fail_the_call_goes_on_as_without() {
     assert_eq!(server.seen.count(), 3);
 }
 
+/// The first reaches nobody while the second, which was sent, still waits for its answer: that one has the last word of it.
+#[tokio::test(start_paused = true)]
+async fn what_the_second_has_sent_is_told_although_the_first_reached_nobody() {
+    use tower::{Layer, Service};
+    let resilience = with_policy(&hedged(soon(), |target| target.retry.budget.percent = 100)).await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&sent);
+    let inner = tower::service_fn(move |_: http::Request<()>| {
+        let first = counts.fetch_add(1, Ordering::SeqCst) == 0;
+        async move {
+            let left = Duration::from_millis(if first { 50 } else { 60_000 });
+            tokio::time::sleep(left).await;
+            Err::<http::Response<()>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))
+        }
+    });
+    let mut service = resilience.client_layer("upstream").layer(inner);
+    let mut request = http::Request::get("http://upstream/").body(()).unwrap();
+    let deadline = valerix_resilience::Deadline::after(Duration::from_millis(200));
+    request.extensions_mut().insert(deadline);
+    let error = service.call(request).await.unwrap_err();
+    assert_eq!(sent.load(Ordering::SeqCst), 2);
+    assert!(error.may_have_acted(), "{error:?}");
+}
+
 #[tokio::test]
 async fn the_delay_can_be_learned() {
     let server = gated(&[200]).await;

@@ -402,38 +402,45 @@ async fn requests_that_miss_their_deadline_lower_an_adaptive_limit() {
     assert!(text().contains("resilience_concurrency_limit 18"), "{}", text());
 }
 
-/// Neither refusals nor what a fault answers is the service's own pace: soon as they come, they would make all else look slow.
+/// Refusals come soon, whatever the service's own pace: as samples they would make all else look slow.
 #[tokio::test]
 async fn what_comes_to_no_handler_teaches_an_adaptive_limit_nothing() {
-    let (resilience, text) = counted(Concurrency {
-        concurrency_type: ConcurrencyType::Adaptive,
-        max: 100,
-        min: 1,
-        initial: 20,
-        ..Concurrency::default()
-    })
-    .await;
-    let pace = Duration::from_millis(10);
-    let handler = get(move || tokio::time::sleep(pace));
+    let registry = prometheus::Registry::new();
+    let builder = valerix_resilience::Resilience::builder().registry(registry.clone());
+    let resilience = builder.start().await.unwrap();
+    let document = policy(|policy, _| {
+        policy.inbound.idempotency.required_routes = vec!["POST /".to_owned()];
+        policy.inbound.concurrency = Some(Concurrency {
+            concurrency_type: ConcurrencyType::Adaptive,
+            max: 100,
+            min: 1,
+            initial: 20,
+            ..Concurrency::default()
+        });
+    });
+    resilience.apply_policy(document.render().as_bytes()).unwrap();
+    let handler = get(|| tokio::time::sleep(Duration::from_millis(10)));
     let app = Router::new().route("/", handler).layer(resilience.server_layer());
     let url = format!("http://{}/", serve(app).await);
     let http = reqwest::Client::new();
-    for (timeout, status) in [("0", 504), ("soon", 400), ("10000", 200)] {
+    for (method, timeout, status) in [
+        ("GET", "0", 504),
+        ("GET", "soon", 400),
+        ("POST", "10000", 400),
+        ("GET", "10000", 200),
+    ] {
         let began = std::time::Instant::now();
         // Some windows of the limit, each with enough to decide on.
         while began.elapsed() < Duration::from_millis(500) {
-            let answer = http
-                .get(&url)
-                .header("valerix-timeout-ms", timeout)
-                .send()
-                .await
-                .unwrap();
+            let request = http.request(method.parse().unwrap(), &url);
+            let answer = request.header("valerix-timeout-ms", timeout).send().await.unwrap();
             assert_eq!(answer.status(), status);
         }
+        let encoder = prometheus::TextEncoder::new();
+        let text = encoder.encode_to_string(&registry.gather()).unwrap();
         assert!(
-            text().contains("resilience_concurrency_limit 20"),
-            "{timeout}: {}",
-            text()
+            text.contains("resilience_concurrency_limit 20"),
+            "{method} {timeout}: {text}"
         );
     }
 }

@@ -2,6 +2,8 @@
 //! lost, executed after all, callers that give back, replicas that believe in other numbers, clocks that jump.
 
 mod settlement;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod world;
 
 use std::time::Duration;
