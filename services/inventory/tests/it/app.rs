@@ -11,7 +11,7 @@ use valerix_inventory::config::Config;
 use valerix_inventory::startup::build;
 use valerix_kit::args::BusArgs;
 use valerix_kit::events::redis_streams::RedisStreams;
-use valerix_kit::events::{Event, EventBus, event_id};
+use valerix_kit::events::{Event, EventBus};
 use valerix_kit::testing::{Answer, TestDatabase, TestServer, bus_args, eventually, service_args};
 
 pub struct App {
@@ -168,5 +168,5 @@ pub fn command(order_id: Uuid, quantity: i64) -> Value {
 }
 
 pub fn fresh_event() -> Uuid {
-    event_id(&Uuid::new_v4().to_string(), 1)
+    Uuid::new_v4()
 }

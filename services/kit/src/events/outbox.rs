@@ -32,7 +32,7 @@ pub async fn append(connection: &mut PgConnection, event: &NewEvent) -> Result<U
             format!("failed to publish {kind}: its field {field} is personal data, name the user by id").into(),
         ));
     }
-    let id = event_id(&event.aggregate, event.version);
+    let id = event_id(&event.aggregate, event.version, &event.event_type, &event.payload);
     let traceparent = TraceContext::current()
         .map(|context| context.traceparent())
         .unwrap_or_default();
@@ -156,10 +156,18 @@ pub(super) async fn progress(pool: &PgPool) -> Result<Progress, sqlx::Error> {
 /// The last event that was read of many: when it was written, and its id.
 pub(super) type Place = (DateTime<Utc>, Uuid);
 
-/// Up to `limit` published events that were written from `since` (or ever) until before `until`, oldest first, behind the
-/// one at `after`.
+/// The topics of published events.
+pub(super) async fn topics(pool: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT DISTINCT topic FROM outbox WHERE published_at IS NOT NULL")
+        .fetch_all(pool)
+        .await
+}
+
+/// Up to `limit` published events of a topic that were written from `since` (or ever) until before `until`, oldest first,
+/// behind the one at `after`.
 pub(super) async fn published(
     pool: &PgPool,
+    topic: &str,
     since: Option<DateTime<Utc>>,
     until: DateTime<Utc>,
     after: Option<Place>,
@@ -168,10 +176,11 @@ pub(super) async fn published(
     let (at, id) = after.unzip();
     let rows: Vec<Row> = sqlx::query_as(
         "SELECT event_id, aggregate, version, topic, type, payload, traceparent, created_at FROM outbox \
-         WHERE created_at >= coalesce($3, $1, '-infinity') AND created_at < $2 AND published_at IS NOT NULL \
-           AND ($3::timestamptz IS NULL OR (created_at, event_id) > ($3, $4::uuid)) \
-         ORDER BY created_at, event_id LIMIT $5",
+         WHERE topic = $1 AND created_at >= coalesce($4, $2, '-infinity') AND created_at < $3 AND published_at IS NOT NULL \
+           AND ($4::timestamptz IS NULL OR (created_at, event_id) > ($4, $5::uuid)) \
+         ORDER BY created_at, event_id LIMIT $6",
     )
+    .bind(topic)
     .bind(since)
     .bind(until)
     .bind(at)
@@ -182,7 +191,7 @@ pub(super) async fn published(
     Ok(rows.into_iter().map(Event::from).collect())
 }
 
-/// As [`published`], of this topic alone, and of that what was published last at `since` or later.
+/// As [`published`], but of that what was published last at `since` or later.
 pub(super) async fn published_to(
     pool: &PgPool,
     topic: &str,

@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::republish::RepublishError;
+use super::republish::{RepublishError, Way};
 use super::{EventBus, LastFailure, Lost, outbox};
 use crate::metrics::Metrics;
 
@@ -47,9 +47,7 @@ pub struct Refilling {
 struct Topic {
     /// Since when it is to be published again. `None`: from the first event on.
     since: Option<DateTime<Utc>>,
-    after: Option<outbox::Place>,
-    published: u64,
-    done: bool,
+    way: Way,
 }
 
 impl Refilling {
@@ -124,50 +122,35 @@ impl Refiller {
                     *begun = None;
                     return Ok(0);
                 }
-                if topic.done {
+                let Topic { since, way } = topic;
+                if way.done {
                     break;
                 }
-                match self.publish_page(name, topic, work.until).await? {
-                    Page::Published => {}
-                    Page::NoRoom => break,
-                    Page::Last => topic.done = true,
+                let page = outbox::published_to(&self.pool, name, *since, work.until, way.after, PAGE)
+                    .await
+                    .map_err(RepublishError::Database)?;
+                if !way.publish(&self.pool, &*self.bus, &self.metrics, name, page).await? {
+                    break;
                 }
             }
         }
-        if !work.topics.values().all(|topic| topic.done) {
+        if !work.topics.values().all(|topic| topic.way.done) {
             return Ok(0);
         }
         if let Some(last) = work.losses.last() {
             let noted = self.bus.made_good(&self.outbox, last).await;
             noted.map_err(RepublishError::Bus)?;
         }
-        let count = work.topics.values().map(|topic| topic.published).sum();
+        let count = work.topics.values().map(|topic| topic.way.published).sum();
         self.tell(work);
         *begun = None;
         Ok(count)
     }
 
-    async fn publish_page(&self, name: &str, topic: &mut Topic, until: DateTime<Utc>) -> Result<Page, RepublishError> {
-        let mut page = outbox::published_to(&self.pool, name, topic.since, until, topic.after, PAGE)
-            .await
-            .map_err(RepublishError::Database)?;
-        if page.is_empty() {
-            return Ok(Page::Last);
-        }
-        page.truncate(self.bus.room(name).await.map_err(RepublishError::Bus)?);
-        let Some(last) = page.last() else {
-            return Ok(Page::NoRoom);
-        };
-        super::republish::publish_again(&self.pool, &*self.bus, &self.metrics, &page).await?;
-        topic.after = Some((last.occurred_at, last.id));
-        topic.published += page.len() as u64;
-        Ok(Page::Published)
-    }
-
     /// Says who has lost what, but of topics that others publish.
     fn tell(&self, work: &Refilling) {
         for lost in &work.losses {
-            let events = work.topics.get(&lost.topic).map_or(0, |topic| topic.published);
+            let events = work.topics.get(&lost.topic).map_or(0, |topic| topic.way.published);
             if events == 0 {
                 continue;
             }
@@ -183,10 +166,4 @@ impl Refiller {
             );
         }
     }
-}
-
-enum Page {
-    Published,
-    NoRoom,
-    Last,
 }

@@ -1,7 +1,8 @@
 //! Publishes again what Redis has lost: everything in the outbox that was not yet published by the last note, or all that
 //! it keeps where the note is gone. Consumers find what they have handled in their inboxes. One relay of a service does it at
-//! a time; the others go on publishing what is new.
+//! a time, and no faster than the streams have room; the others go on publishing what is new.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,9 +43,17 @@ pub struct Begun {
     complete: DateTime<Utc>,
     /// What is written later goes to a bus that has lost nothing since.
     until: DateTime<Utc>,
-    /// The last event that was published again.
-    after: Option<outbox::Place>,
-    count: u64,
+    /// Each by itself: one whose stream has no room holds up no other.
+    topics: BTreeMap<String, Way>,
+}
+
+/// How far a topic is published again.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    /// The last event.
+    pub(super) after: Option<outbox::Place>,
+    pub(super) published: u64,
+    pub(super) done: bool,
 }
 
 /// Why nothing could be published again.
@@ -92,7 +101,7 @@ impl Republisher {
     /// that were once all of it is done.
     ///
     /// # Errors
-    /// When Postgres or the bus did not answer. A bus that is full takes the rest later.
+    /// When Postgres or the bus did not answer. A bus that is full, or a stream without room, takes the rest later.
     pub async fn look(&self, begun: &mut Option<Begun>, stop: &CancellationToken) -> Result<u64, RepublishError> {
         // Asked first: what is written after it is not covered by the note.
         let progress = outbox::progress(&self.pool).await;
@@ -104,28 +113,45 @@ impl Republisher {
             return Ok(0);
         }
         // After another loss what was published again may be lost, too.
-        let work = begun.take().filter(|begun| begun.epoch == epoch).unwrap_or(Begun {
-            epoch,
-            complete,
-            until: now,
-            after: None,
-            count: 0,
-        });
+        let work = match begun.take().filter(|begun| begun.epoch == epoch) {
+            Some(work) => work,
+            None => {
+                let topics = outbox::topics(&self.pool).await.map_err(RepublishError::Database)?;
+                Begun {
+                    epoch,
+                    complete,
+                    until: now,
+                    topics: topics.into_iter().map(|topic| (topic, Way::default())).collect(),
+                }
+            }
+        };
         // Kept until all of it is done, whatever goes wrong on the way.
         let work = begun.insert(work);
-        loop {
-            let turn = self.bus.turn(&self.outbox, &self.holder, TURN);
-            if stop.is_cancelled() || !turn.await.map_err(RepublishError::Bus)? {
-                return Ok(0);
+        let since = match work.epoch.loss {
+            Loss::Since(at) => Some(at - MARGIN),
+            Loss::Nothing | Loss::Everything => None,
+        };
+        for (topic, way) in &mut work.topics {
+            while !way.done {
+                let turn = self.bus.turn(&self.outbox, &self.holder, TURN);
+                if stop.is_cancelled() || !turn.await.map_err(RepublishError::Bus)? {
+                    return Ok(0);
+                }
+                let page = outbox::published(&self.pool, topic, since, work.until, way.after, PAGE)
+                    .await
+                    .map_err(RepublishError::Database)?;
+                if !way.publish(&self.pool, &*self.bus, &self.metrics, topic, page).await? {
+                    break;
+                }
             }
-            if !self.publish_page(work).await? {
-                break;
-            }
+        }
+        if !work.topics.values().all(|way| way.done) {
+            return Ok(0);
         }
         if self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)? == work.epoch {
             self.note(&work.epoch, work.complete).await?;
         }
-        let (count, loss) = (work.count, work.epoch.loss);
+        let (count, loss) = (work.topics.values().map(|way| way.published).sum(), work.epoch.loss);
         *begun = None;
         if count > 0 {
             tracing::warn!(
@@ -142,28 +168,36 @@ impl Republisher {
         // Another relay's note says the same; after a loss the next look sees it.
         noted.map(|_| ()).map_err(RepublishError::Bus)
     }
+}
 
-    /// Publishes the next page; `false`: there is none.
-    async fn publish_page(&self, work: &mut Begun) -> Result<bool, RepublishError> {
-        let since = match work.epoch.loss {
-            Loss::Since(at) => Some(at - MARGIN),
-            Loss::Nothing | Loss::Everything => None,
-        };
-        let page = outbox::published(&self.pool, since, work.until, work.after, PAGE)
-            .await
-            .map_err(RepublishError::Database)?;
+impl Way {
+    /// Publishes the next page of a topic again, as much of it as its stream has room for; `false`: it was the last, or there
+    /// is no room for now.
+    pub(super) async fn publish(
+        &mut self,
+        pool: &PgPool,
+        bus: &dyn EventBus,
+        metrics: &Metrics,
+        topic: &str,
+        mut page: Vec<Event>,
+    ) -> Result<bool, RepublishError> {
+        if page.is_empty() {
+            self.done = true;
+            return Ok(false);
+        }
+        page.truncate(bus.room(topic).await.map_err(RepublishError::Bus)?);
         let Some(last) = page.last() else {
             return Ok(false);
         };
-        publish_again(&self.pool, &*self.bus, &self.metrics, &page).await?;
-        work.after = Some((last.occurred_at, last.id));
-        work.count += u64::try_from(page.len()).unwrap_or_default();
+        publish_again(pool, bus, metrics, &page).await?;
+        self.after = Some((last.occurred_at, last.id));
+        self.published += page.len() as u64;
         Ok(true)
     }
 }
 
 /// Publishes what was published before, and marks it with the time: by that it is known what is cut off a stream later.
-pub(super) async fn publish_again(
+async fn publish_again(
     pool: &PgPool,
     bus: &dyn EventBus,
     metrics: &Metrics,

@@ -6,7 +6,7 @@ use clap::Parser;
 use http::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use valerix_kit::events::{Event, EventBus, event_id};
+use valerix_kit::events::{Event, EventBus};
 use valerix_kit::testing::access::TestAuth;
 use valerix_kit::testing::{Answer, TestDatabase, TestServer, bus_args, eventually, service_args};
 
@@ -74,7 +74,7 @@ async fn the_service_of_the_guide_does_what_the_guide_says() {
     // A purchase of 499.90, told twice, counts once.
     let streams = valerix_kit::events::redis_streams::RedisStreams::open(&bus);
     let order = Event {
-        id: event_id("order:1", 2),
+        id: Uuid::from_u128(1),
         topic: "order.events".into(),
         event_type: "OrderConfirmed".into(),
         aggregate: "order:1".into(),
@@ -85,7 +85,7 @@ async fn the_service_of_the_guide_does_what_the_guide_says() {
     };
     // Nor one of before there was this service.
     let before = Event {
-        id: event_id("order:0", 2),
+        id: Uuid::from_u128(2),
         occurred_at: order.occurred_at - chrono::TimeDelta::hours(2),
         ..order.clone()
     };

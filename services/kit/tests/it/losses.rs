@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use valerix_kit::events::republish::Republisher;
-use valerix_kit::events::{Event, EventBus, Loss};
+use valerix_kit::events::{Event, EventBus, EventSource, Loss};
 use valerix_kit::metrics::Metrics;
-use valerix_kit::testing::{eventually, free_port, patient_redis};
+use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
 
 use crate::events::{Running, quick};
+use crate::lost::{narrow, write};
 use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, event, new_event, own_bus, subscription};
 
 const OUTBOX: &str = "service";
@@ -236,6 +237,50 @@ async fn a_bus_that_is_full_takes_the_rest_later_and_nothing_twice() {
         assert_eq!(world.stream().await.len(), 1203, "{method}");
         assert_eq!(republisher.look(&mut begun, &stop).await.unwrap(), 0, "{method}");
     }
+}
+
+#[tokio::test]
+async fn what_is_published_again_cuts_nothing_off_that_a_group_has_still_to_read() {
+    let world = World::on(narrow(bus_args())).await;
+    let mut source = world.bus.subscribe(&subscription("one")).await.unwrap();
+    let read = async |source: &mut Box<dyn EventSource>| {
+        let deliveries = source.next(1000, Duration::ZERO).await.unwrap();
+        for delivery in &deliveries {
+            world.bus.acknowledge(delivery).await.unwrap();
+        }
+        world.bus.tidy(&[TOPIC.to_owned()]).await.unwrap();
+        deliveries.len()
+    };
+    for part in 0..5 {
+        write(&world, part * 60, 60).await;
+        assert_eq!(read(&mut source).await, 60);
+    }
+    let lost = world.bus.losses(OUTBOX).await.unwrap().len();
+    // Its note is gone: all that was ever published may be.
+    let republisher = Republisher::new(
+        world.pool.clone(),
+        world.bus.clone(),
+        "another",
+        Metrics::new().unwrap(),
+    );
+    let (mut begun, stop) = (None, CancellationToken::new());
+    let (mut rounds, mut again) = (0, 0);
+    loop {
+        let done = republisher.look(&mut begun, &stop).await.unwrap();
+        assert!(world.stream().await.len() <= 80, "what is new has room");
+        again += read(&mut source).await;
+        if done > 0 {
+            assert_eq!((done, again), (300, 300));
+            break;
+        }
+        rounds += 1;
+        assert!(rounds < 10, "it comes to an end: {again}");
+    }
+    assert_eq!(
+        world.bus.losses(OUTBOX).await.unwrap().len(),
+        lost,
+        "nothing was cut off"
+    );
 }
 
 /// A consumer that starts anew would have to create its group and take its lease, for which there is no room.

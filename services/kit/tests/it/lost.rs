@@ -9,20 +9,20 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use valerix_kit::args::BusArgs;
 use valerix_kit::events::refill::{Refiller, Refilling};
-use valerix_kit::events::{EventBus, Subscription, event_id};
+use valerix_kit::events::{EventBus, Subscription};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
 
 use crate::events::{Running, killed_with_pending, quick};
 use crate::gone::silent;
-use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, new_event, own_bus, subscription};
+use crate::support::{OwnRedis, Scripted, TOPIC, Tampered, World, event, new_event, own_bus, subscription};
 
 const OUTBOX: &str = "service";
 /// More than a stream of [`narrow`] may have.
 const MANY: usize = 250;
 
 /// A bus whose streams have a hundred entries.
-fn narrow(bus: BusArgs) -> BusArgs {
+pub fn narrow(bus: BusArgs) -> BusArgs {
     BusArgs {
         redis_stream_max_entries: 100,
         ..bus
@@ -76,12 +76,12 @@ impl Refill {
 }
 
 /// Appends so many events, each of an aggregate of its own, and publishes them.
-async fn write(world: &World, from: usize, count: usize) -> Vec<Uuid> {
+pub async fn write(world: &World, from: usize, count: usize) -> Vec<Uuid> {
     let aggregates: Vec<String> = (from..from + count).map(|number| format!("thing:{number}")).collect();
     let events: Vec<_> = aggregates.iter().map(|aggregate| new_event(aggregate, 1)).collect();
     world.append(&events).await;
     while world.relay().publish_batch().await.unwrap() > 0 {}
-    aggregates.iter().map(|aggregate| event_id(aggregate, 1)).collect()
+    aggregates.iter().map(|aggregate| event(aggregate, 1).id).collect()
 }
 
 /// A consumer reads so many events and dies.

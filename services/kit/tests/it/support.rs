@@ -14,7 +14,7 @@ use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::events::{
     BusError, DeadLetter, Delivery, Epoch, Event, EventBus, EventSource, Handler, HandlerError, Held, Lost, NewEvent,
-    Subscription, outbox,
+    Subscription, event_id, outbox,
 };
 use valerix_kit::metrics::Metrics;
 use valerix_kit::postgres::begin;
@@ -124,14 +124,15 @@ impl World {
 }
 
 pub fn event(aggregate: &str, version: i64) -> Event {
+    let payload = serde_json::json!({"n": version});
     Event {
-        id: valerix_kit::events::event_id(aggregate, version),
+        id: event_id(aggregate, version, "Happened", &payload),
         topic: TOPIC.into(),
         event_type: "Happened".into(),
         aggregate: aggregate.into(),
         version,
         occurred_at: chrono::Utc::now(),
-        payload: serde_json::json!({"n": version}),
+        payload,
         traceparent: String::new(),
     }
 }

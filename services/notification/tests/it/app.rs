@@ -100,7 +100,7 @@ impl App {
 
     pub async fn publish(&self, topic: &str, kind: &str, aggregate: &str, version: i64, payload: &Value) -> Uuid {
         let event = Event {
-            id: event_id(aggregate, version),
+            id: event_id(aggregate, version, kind, payload),
             topic: topic.into(),
             event_type: kind.into(),
             aggregate: aggregate.into(),

@@ -9,6 +9,7 @@ use redis::aio::ConnectionManager;
 use redis::streams::StreamRangeReply;
 use redis::{AsyncCommands, RedisResult};
 
+use super::upkeep::groups_of;
 use super::{RedisStreams, failed, parse};
 use crate::events::{BusError, Lost};
 
@@ -150,7 +151,13 @@ impl RedisStreams {
             .xlen(self.stream(topic))
             .await
             .map_err(|error| failed("read a stream's length", &error))?;
-        Ok(self.refilled().saturating_sub(held))
+        if held < self.refilled() {
+            return Ok(self.refilled() - held);
+        }
+        // Without a group nobody is kept waiting for room, and nobody loses by what is cut off.
+        let groups = groups_of(&mut connection, &self.stream(topic)).await;
+        let groups = groups.map_err(|error| failed("read a stream's groups", &error))?;
+        Ok(if groups.groups.is_empty() { usize::MAX } else { 0 })
     }
 
     /// Up to so many entries a stream is filled up again: what is new needs room, too, and must not cut off what was lost

@@ -71,7 +71,7 @@ async fn clients_who_share_keys_are_told_of_one_order_whatever_fails() {
 /// One of the clients of a key: as often as there is time, the key's next.
 async fn shares_a_key(shop: &RwLock<Shop>, over: &AtomicBool, client: usize) -> History {
     let mut history = History::new();
-    let replicas = if client % 2 == 0 {
+    let replicas = if client.is_multiple_of(2) {
         ["order", "order-2"]
     } else {
         ["order-2", "order"]
