@@ -33,7 +33,7 @@ const LARGE: usize = 2 * 1024 * 1024;
 /// What a container may use, and what clients may hold of it: the rest is the guard's own, which is more here than in its
 /// image.
 const LIMIT: &str = "67108864";
-const OF_CLIENTS: u64 = 40 * 1024 * 1024;
+const OF_CLIENTS: u64 = 32 * 1024 * 1024;
 
 /// What may be held of bodies on their way, each way.
 const ON_THE_WAY: u64 = 20 * 1024 * 1024;
