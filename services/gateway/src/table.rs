@@ -34,11 +34,13 @@ pub struct Table {
 /// Where a target is, what is spoken there, and what calls it.
 type Placed = (Uri, Protocol, Arc<Upstream>);
 
+type OfHosts = HashMap<Box<str>, Vec<Arc<RouteEntry>>>;
+
 /// The routes of one prefix. Of each list the route that says most comes first.
 #[derive(Default)]
 struct Alike {
     /// By host, in lower case.
-    of_host: Option<Box<HashMap<Box<str>, Vec<Arc<RouteEntry>>>>>,
+    of_host: Option<Box<OfHosts>>,
     of_any: Vec<Arc<RouteEntry>>,
 }
 

@@ -1,5 +1,7 @@
 //! What the guard costs as a process: its start, at rest, with many idle connections, and with a large body on its way.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,6 +9,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use bytes::Bytes;
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use valerix_proxy::testing::who_reads_nothing_asks;
@@ -27,7 +33,7 @@ const LARGE: usize = 2 * 1024 * 1024;
 /// What a container may use, and what clients may hold of it: the rest is the guard's own, which is more here than in its
 /// image.
 const LIMIT: &str = "67108864";
-const OF_CLIENTS: u64 = 40 * 1024 * 1024;
+const OF_CLIENTS: u64 = 32 * 1024 * 1024;
 
 /// What may be held of bodies on their way, each way.
 const ON_THE_WAY: u64 = 20 * 1024 * 1024;
@@ -78,17 +84,29 @@ async fn readers_that_do_not_read_hold_little_of_what_they_asked_for() {
     assert!(held < READERS * OF_EACH, "{held} bytes were held");
 }
 
+/// An application that answers as many requests at a time as anybody asks, each with a body of `LARGE` bytes.
+async fn generous(asked: &Arc<AtomicU64>) -> SocketAddr {
+    let (body, asked) = (Bytes::from(vec![7_u8; LARGE]), Arc::clone(asked));
+    raw(move |stream| {
+        let (body, asked) = (body.clone(), Arc::clone(&asked));
+        let answer = service_fn(move |_| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(Ok::<_, Infallible>(http::Response::new(Full::new(body.clone()))))
+        });
+        async move {
+            let mut connection = Builder::new(TokioExecutor::new());
+            connection.http2().max_concurrent_streams(None);
+            let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
+        }
+    })
+    .await
+}
+
 /// Connections of HTTP/2, each with as many answers as it may have at a time, none of which is taken.
 #[tokio::test]
 async fn clients_of_http2_that_do_not_read_cannot_have_a_guard_killed() {
-    let body = Bytes::from(vec![7_u8; LARGE]);
-    let asked = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&asked);
-    let answer = get(move || {
-        counted.fetch_add(1, Ordering::Relaxed);
-        std::future::ready(body.clone())
-    });
-    let application = serve(Router::new().route("/", answer)).await;
+    let asked = Arc::default();
+    let application = generous(&asked).await;
     let guard = Guard::start(application, &[("MEMORY_LIMIT", LIMIT)]).await;
     let at_rest = guard.resident();
     let mut held = Vec::new();
