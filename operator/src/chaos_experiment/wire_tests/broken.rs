@@ -25,11 +25,7 @@ fn specs() -> Vec<Value> {
     };
     // A process that ends in the second of the intent counts from then, and so do answers from just before it.
     let crash = |(kind, _): &(&str, Value)| *kind == "Crash";
-    every_fault()
-        .into_iter()
-        .filter(|own| !crash(own))
-        .map(whole)
-        .collect()
+    every_fault().into_iter().filter(|own| !crash(own)).map(whole).collect()
 }
 
 fn available(steady: bool) -> Value {
