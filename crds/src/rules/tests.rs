@@ -47,7 +47,7 @@ fn no_rule_of_an_experiment_fails_on_what_it_reads() {
     for Refused { object, .. } in refused() {
         let problems = rules.problems(&object, None);
         assert!(
-            object["kind"] != json!("ChaosExperiment") || !problems.contains("rror evaluating"),
+            object["kind"] != json!("ChaosExperiment") || !problems.contains("EvaluationError"),
             "{object}: {problems}"
         );
     }

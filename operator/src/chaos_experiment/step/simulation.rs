@@ -22,6 +22,7 @@ use valerix_crds::names::{CHAOS_FINALIZER, RUN_ANNOTATION};
 use valerix_crds::{ChaosExperiment, ChaosPhase, DesiredState, RefusedBy, TargetState, Verdict};
 use valerix_policy::{FaultState, Faults};
 
+mod budget;
 mod campaign;
 mod changed;
 mod choice;

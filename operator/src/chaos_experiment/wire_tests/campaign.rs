@@ -10,14 +10,14 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many runs are under way at once: each waits for the work of the others, and on a busy machine too long.
-const AT_ONCE: usize = 8;
+pub const AT_ONCE: usize = 8;
 
-/// Every fault for as short a time as one can last, with a probe that tolerates that nobody asks for a while: what is left
-/// of a run is one verdict, whoever was killed.
+/// Every fault for so short a time that it is asked about all the same after a kill, with a probe that tolerates that nobody
+/// asks for a while: what is left of a run is one verdict, whoever was killed.
 fn specs() -> Vec<Value> {
     let whole = |(kind, mut spec): (&str, Value)| {
         if kind != "PodKill" {
-            spec["duration"] = json!("1s");
+            spec["duration"] = json!("4s");
         }
         spec["steadyState"] = json!({"probes": [{
             "name": "applied", "interval": "200ms", "failureThreshold": 100,
@@ -28,7 +28,7 @@ fn specs() -> Vec<Value> {
     every_fault().into_iter().map(whole).collect()
 }
 
-fn counts(request: &Recorded) -> bool {
+pub fn counts(request: &Recorded) -> bool {
     request.is_write() && !request.path.contains("/events")
 }
 
@@ -45,7 +45,7 @@ fn is_victim_of(request: &Recorded, status: &Value) -> bool {
 }
 
 /// What must be true of inventory and its experiment `test` when the run is over.
-fn assert_clean(shop: &Shop, status: &Value, context: &str) {
+pub fn assert_clean(shop: &Shop, status: &Value, context: &str) {
     if shop.api.get(DOCUMENT).is_some() {
         assert_eq!(shop.entries(), 0, "a fault is left: {context}");
     }
@@ -83,12 +83,20 @@ fn assert_clean(shop: &Shop, status: &Value, context: &str) {
     }
 }
 
-/// Kill -9 of the operator at one write, before it is done or after it was done but before anybody knows.
-async fn killed_at(spec: Value, at: usize, done: bool) {
-    let shop = Shop::open();
+/// Kill -9 of the operator at one write, before it is done or after it was done but before anybody knows: what becomes of the
+/// run under the next one. What `system` says to a request comes first.
+pub async fn end_of_one_killed_at(
+    shop: &Shop,
+    spec: Value,
+    (at, done): (usize, bool),
+    mut system: impl FnMut(&Recorded) -> Option<Fault> + Send + 'static,
+) -> Value {
     let reached = Arc::new(Notify::new());
     let (signal, count) = (reached.clone(), AtomicUsize::new(0));
     shop.api.inject(move |request| {
+        if let Some(answer) = system(request) {
+            return Some(answer);
+        }
         if !counts(request) || count.fetch_add(1, Ordering::Relaxed) != at {
             return None;
         }
@@ -100,7 +108,7 @@ async fn killed_at(spec: Value, at: usize, done: bool) {
         })
     });
     let first = shop.operator();
-    shop.experiment(spec.clone());
+    shop.experiment(spec);
     // How often the probes' answers are written differs from run to run: the last writes may not come.
     tokio::select! {
         () = reached.notified() => {}
@@ -109,7 +117,12 @@ async fn killed_at(spec: Value, at: usize, done: bool) {
     first.abort();
     let _ = first.await;
     let _second = shop.operator();
-    let status = shop.over().await;
+    shop.over().await
+}
+
+async fn killed_at(spec: Value, at: usize, done: bool) {
+    let shop = Shop::open();
+    let status = end_of_one_killed_at(&shop, spec.clone(), (at, done), |_| None).await;
     let context = format!("killed at write {at}, done: {done}, {spec}: {status:#}");
     assert_eq!(
         (&status["verdict"], &status["reason"]),
@@ -172,10 +185,7 @@ fn any_answer(random: &mut StdRng, request: &Recorded) -> Fault {
 /// and which somebody stops or deletes at some time.
 async fn misled(round: u64) {
     let mut random = StdRng::seed_from_u64(seed().wrapping_mul(1_000_003).wrapping_add(round));
-    let mut spec = specs().choose(&mut random).unwrap().clone();
-    if spec.get("duration").is_some() {
-        spec["duration"] = json!("4s");
-    }
+    let spec = specs().choose(&mut random).unwrap().clone();
     let shop = Shop::open();
     let (mut answers, mut left) = (StdRng::seed_from_u64(random.random()), random.random_range(0..25));
     shop.api.inject(move |request| {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use valerix_policy::Faults;
 
+mod broken;
 mod campaign;
 mod interference;
 mod kinds;

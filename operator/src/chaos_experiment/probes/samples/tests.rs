@@ -292,19 +292,19 @@ fn a_fault_of_which_nothing_good_was_seen_passes_nobody() {
     // The last answer may still be a good one.
     let mut own = story(10, "-");
     let seen = window(10, Some(12), &own);
+    let look = |own: &ProbeSamples| during(std::slice::from_ref(&lasts), std::slice::from_ref(own), seen);
     own.asking_since = Some(at(11));
-    assert_eq!(during(&[lasts.clone()], &[own.clone()], seen), During::Within);
+    assert_eq!(look(&own), During::Within);
     own.asking_since = Some(at(13));
-    assert_eq!(during(&[lasts.clone()], &[own.clone()], seen), broken);
+    assert_eq!(look(&own), broken);
 
     // What the process before this one saw was bad too, or some of it good: nobody knows.
     own.recorded.last_at = Some(at(10));
-    (own.recorded.passed, own.recorded.failed, own.recorded.first_failure_at) = (4, 1, Some(at(10)));
-    assert!(
-        matches!(during(&[lasts.clone()], &[own.clone()], seen), During::Gap(why) if why.contains("changed hands"))
-    );
+    (own.recorded.passed, own.recorded.failed) = (4, 1);
+    own.recorded.first_failure_at = Some(at(10));
+    assert!(matches!(look(&own), During::Gap(why) if why.contains("changed hands")));
     own.recorded.failed = 0;
-    assert_eq!(during(&[lasts], &[own], seen), During::Within, "it was good");
+    assert_eq!(look(&own), During::Within, "it was good");
 }
 
 #[test]

@@ -64,6 +64,9 @@ pub struct Cluster {
     /// Evictions that were sent, whether they reached it or not.
     pub attempts: usize,
     pub budget: bool,
+    /// How many pods the Deployment wants, and how many serving ones the PodDisruptionBudget keeps.
+    pub replicas: usize,
+    pub kept: usize,
     /// What the API server says to evictions that it never will do.
     pub refusal: Option<&'static str>,
     /// What the probe answers, by time.
@@ -88,8 +91,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(spec: Value) -> Self {
-        let pods = (0..2).map(|number| pod(number, at(0))).collect();
+        let replicas = 2;
+        let pods = (0..replicas).map(|number| pod(number, at(0))).collect();
         Self {
+            replicas,
+            kept: 0,
             now: at(100),
             experiment: Some(experiment(spec)),
             version: 1,
@@ -162,7 +168,7 @@ impl Cluster {
             now: self.now,
             service: Some(self.service.clone()),
             workload: Some(WorkloadView {
-                desired: 2,
+                desired: u32::try_from(self.replicas).unwrap(),
                 progressing: false,
             }),
             pods: self.pods.iter().map(|pod| pod.view.clone()).collect(),
@@ -236,7 +242,7 @@ impl Cluster {
                 }
             }
             self.pods.retain(|pod| pod.gone_at.is_none_or(|gone| now < gone));
-            while self.pods.iter().filter(|pod| pod.view.removal == Removal::None).count() < 2 {
+            while self.pods.iter().filter(|pod| pod.view.removal == Removal::None).count() < self.replicas {
                 let number = usize::try_from(self.version).unwrap() + 100 + self.pods.len();
                 self.version += 1;
                 let mut fresh = pod(number, now);
@@ -401,15 +407,20 @@ impl Cluster {
         }
     }
 
+    pub fn serving(&self) -> usize {
+        self.pods.iter().filter(|pod| pod.view.serves()).count()
+    }
+
     pub fn evict(&mut self, name: &str, uid: &str, delete: bool) -> EvictionResult {
         let now = self.now;
+        let spent = self.budget || self.serving() <= self.kept;
         let Some(pod) = self.pods.iter_mut().find(|pod| pod.view.name == name) else {
             return EvictionResult::Gone;
         };
         if pod.view.uid != uid {
             return EvictionResult::Gone;
         }
-        if self.budget && !delete {
+        if spent && !delete && pod.view.removal == Removal::None {
             return EvictionResult::NotNow("would violate the pod's disruption budget".into());
         }
         if let Some(why) = self.refusal {
