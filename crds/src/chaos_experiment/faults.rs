@@ -114,7 +114,7 @@ pub struct PartitionFault {
 pub enum PartitionDirection {
     /// Requests of the peer are reset.
     Ingress,
-    /// Calls to the peer fail before they leave.
+    /// Calls to the peer fail before they leave, and those under way are cut.
     Egress,
     /// Both.
     #[default]

@@ -153,7 +153,7 @@ pub struct NetworkPolicy {
     /// Managed makes a NetworkPolicy, None makes none. Default: Managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<NetworkPolicyMode>,
-    /// Who may open connections to the pods, as `from` of a NetworkPolicy; an empty list lets nobody. The operator always reaches the report port. Default: every pod of the same namespace.
+    /// Who may open connections to the pods, as `from` of a NetworkPolicy; an empty list lets nobody. The operator always reaches the report port, and the namespaces of the operator's setting `monitoring.namespaces` the port with the metrics. Default: every pod of the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub ingress_from: Option<Vec<Verbatim>>,

@@ -28,15 +28,18 @@ async fn query(world: &World, query: &str) -> Result<Vec<Value>> {
     Ok(data["result"].as_array().cloned().unwrap_or_default())
 }
 
-/// The questions of a chart's boards, each with the name of its file.
-fn questions(world: &World, chart: &str) -> Result<Vec<(String, String)>> {
+/// The questions of a chart's boards, or those of what they mark, each with the name of its file.
+fn questions(world: &World, chart: &str, of_marks: bool) -> Result<Vec<(String, String)>> {
     let folder = world.environment.root.join("charts").join(chart).join("boards");
     let mut questions = Vec::new();
     for entry in std::fs::read_dir(&folder).with_context(|| format!("failed to read {}", folder.display()))? {
         let path = entry?.path();
         let board: Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
         let panels = board["panels"].as_array().context("a board has panels")?;
-        for target in panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten() {
+        let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+        let marks = board["annotations"]["list"].as_array().into_iter().flatten();
+        let asked: Vec<&Value> = if of_marks { marks.collect() } else { targets.collect() };
+        for target in asked {
             let question = target["expr"].as_str().context("a target has a query")?;
             questions.push((path.display().to_string(), question.replace("$namespace", ".*")));
         }
@@ -64,11 +67,12 @@ async fn the_boards_have_answers() -> Result<()> {
     let (order, _) = shop::place(&world, "ps5", 1).await?;
     shop::settled(&world, &[order.order_id], SOON).await?;
     for chart in ["valerix", "valerix-shop"] {
-        for (board, question) in questions(&world, chart)? {
+        let marks = questions(&world, chart, true)?;
+        for (board, question) in questions(&world, chart, false)?.into_iter().chain(marks) {
             query(&world, &question).await.with_context(|| board.clone())?;
         }
     }
-    for (board, question) in questions(&world, "valerix-shop")? {
+    for (board, question) in questions(&world, "valerix-shop", false)? {
         let answered = eventually(SOON, || async {
             let answer = query(&world, &question).await.ok()?;
             (!answer.is_empty()).then_some(())

@@ -63,8 +63,8 @@ const HEAD: u32 = 64 * 1024;
 /// What one client may make a connection of HTTP/2 hold: requests at a time, bytes of one request's body and of all that
 /// nobody has read yet, and bytes of each answer that it has not taken.
 const STREAMS: u32 = 256;
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Requests that a client has reset and that were not looked at yet, and resets that its mistakes caused: with more the
 /// connection ends.

@@ -232,7 +232,7 @@ pub struct PartitionFault {
 pub enum PartitionDirection {
     /// Requests from the peer are reset.
     Ingress,
-    /// Requests to the peer are refused before they leave.
+    /// Requests to the peer are refused before they leave, and those under way are cut.
     Egress,
     /// Both.
     #[default]

@@ -20,10 +20,36 @@ struct Panel {
     queries: &'static [(&'static str, &'static str)],
 }
 
+/// What is marked in every graph of a board while its query has a result.
+struct Mark {
+    title: &'static str,
+    query: &'static str,
+    colour: &'static str,
+    /// What is told of it, with the labels of the result.
+    text: &'static str,
+}
+
+/// Faults and the ends of runs: what else a graph shows at that time may be their doing.
+const FAULTS: &[Mark] = &[
+    Mark {
+        title: "Fault in force",
+        query: r#"count by (namespace, service, type) (resilience_fault_active{namespace=~"$namespace"} > 0)"#,
+        colour: "purple",
+        text: "{{type}} in pods of {{service}}",
+    },
+    Mark {
+        title: "Experiment ended",
+        query: "sum by (type, verdict) (increase(valerix_chaos_runs_total[1m])) > 0",
+        colour: "blue",
+        text: "{{type}}: {{verdict}}",
+    },
+];
+
 struct Board {
     chart: &'static str,
     name: &'static str,
     title: &'static str,
+    marks: &'static [Mark],
     panels: &'static [Panel],
 }
 
@@ -66,6 +92,18 @@ fn json(board: &Board) -> Value {
             "targets": targets.collect::<Vec<_>>(),
         })
     });
+    let marks = board.marks.iter().map(|mark| {
+        json!({
+            "name": mark.title,
+            "datasource": source,
+            "enable": true,
+            "iconColor": mark.colour,
+            "expr": mark.query,
+            "step": "10s",
+            "titleFormat": mark.title,
+            "textFormat": mark.text,
+        })
+    });
     json!({
         "uid": format!("valerix-{}", board.name),
         "title": board.title,
@@ -74,6 +112,7 @@ fn json(board: &Board) -> Value {
         "editable": true,
         "refresh": "30s",
         "time": {"from": "now-1h", "to": "now"},
+        "annotations": {"list": marks.collect::<Vec<_>>()},
         "templating": {"list": [
             {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
             {
@@ -99,6 +138,9 @@ mod tests {
                 for (query, _) in panel.queries {
                     assert_eq!(unknown(query, &[]), [""; 0], "{}: {}", board.name, panel.title);
                 }
+            }
+            for mark in board.marks {
+                assert_eq!(unknown(mark.query, &[]), [""; 0], "{}: {}", board.name, mark.title);
             }
         }
     }

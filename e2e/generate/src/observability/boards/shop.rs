@@ -1,12 +1,13 @@
 //! The board of the shop.
 
-use super::{Board, panel};
+use super::{Board, FAULTS, panel};
 
 /// The whole shop on one page.
 pub const OVERVIEW: Board = Board {
     chart: "valerix-shop",
     name: "overview",
     title: "Valerix shop: overview",
+    marks: FAULTS,
     panels: &[
         panel(
             "Requests",

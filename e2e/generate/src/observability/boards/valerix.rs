@@ -1,6 +1,6 @@
 //! The boards of the product: for whatever it manages, and for itself.
 
-use super::{Board, Panel, panel};
+use super::{Board, FAULTS, Panel, panel};
 
 /// What a service leaves alone now: a breaker opens because of what an experiment does, too.
 const CIRCUITS: Panel = panel(
@@ -17,6 +17,7 @@ pub const SERVICE: Board = Board {
     chart: "valerix",
     name: "service",
     title: "Valerix: services",
+    marks: FAULTS,
     panels: &[
         panel(
             "Time of 95 % of the requests",
@@ -141,6 +142,7 @@ pub const CHAOS: Board = Board {
     chart: "valerix",
     name: "chaos",
     title: "Valerix: experiments",
+    marks: FAULTS,
     panels: &[
         panel(
             "Runs that ended, in a day",
@@ -191,6 +193,7 @@ pub const BACKUP: Board = Board {
     chart: "valerix",
     name: "backup",
     title: "Valerix: backups",
+    marks: &[],
     panels: &[
         panel(
             "Age of the newest archive",
@@ -270,6 +273,7 @@ pub const OPERATOR: Board = Board {
     chart: "valerix",
     name: "operator",
     title: "Valerix: operator",
+    marks: &[],
     panels: &[
         panel("Who leads", "short", &[("max by (pod) (valerix_leader)", "{{pod}}")]),
         panel(

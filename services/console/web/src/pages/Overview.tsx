@@ -118,7 +118,7 @@ const Row = memo(function Row({ service, vitals, late }: { service: Service; vit
         <small>{service.namespace}</small>
         {service.faults.map((fault) => (
           <Badge key={fault.run} tone="fault">
-            {fault.type} in {fault.pods}
+            {fault.type} in {fault.pods} {fault.pods === 1 ? "pod" : "pods"}
           </Badge>
         ))}
       </th>
