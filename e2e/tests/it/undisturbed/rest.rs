@@ -51,7 +51,7 @@ async fn two_minutes_of_rest_are_watches_and_the_lease() -> Result<()> {
     let settled = eventually(Duration::from_secs(300), || async {
         let now = Utc::now();
         let lately = requests(&audit_log, now - QUIET, now).ok()?;
-        lately.iter().all(|event| is_of_rest(event)).then_some(())
+        lately.iter().all(is_of_rest).then_some(())
     });
     settled.await.context("the operator does not come to rest")?;
     let from = Utc::now();
