@@ -4,9 +4,8 @@ mod judgement;
 
 pub use judgement::{After, Before, During, Window, after, before, during, watched};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
-use std::time::Duration;
 use valerix_crds::ProbeStatus;
 
 /// Samples that are kept per probe; a deviation older than that has long been recorded.

@@ -4,7 +4,7 @@
 //! it was answered; the time between an answer and the next question, or the end of what is judged, is time without a
 //! witness.
 
-use super::{ProbeResult, ProbeSamples, Row, Sample};
+use super::{ProbeResult, ProbeSamples, Row, Sample, TEXT_LIMIT};
 use crate::chaos_experiment::validate::ProbePlan;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;

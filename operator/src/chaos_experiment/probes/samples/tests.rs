@@ -1,5 +1,8 @@
 use super::*;
 use crate::chaos_experiment::testing::{at, probe_plan};
+use crate::chaos_experiment::validate::ProbePlan;
+use chrono::TimeDelta;
+use std::time::Duration;
 use valerix_crds::ProbeMode;
 
 /// One sample a second from second `from`: `+` passed, `-` failed, `?` not asked, ` ` nobody asked.
