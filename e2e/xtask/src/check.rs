@@ -2,8 +2,10 @@
 //! every step runs, so that one run shows all that is wrong; a stage with a failure is the last.
 
 mod charts;
+mod circles;
 mod end_to_end;
 mod redis_bounds;
+mod source;
 mod unit;
 
 use std::fs;
@@ -146,6 +148,9 @@ fn each(steps: &mut Steps, title: &str, work: impl FnOnce(&Log) -> Result<()>) {
 }
 
 fn quick(paths: &Paths, steps: &mut Steps) {
+    each(steps, "Rust: files depend one way", |log| {
+        circles::check(&paths.checkout, log)
+    });
     each(steps, "Rust: formatting", |log| {
         rust::require_cargo()?;
         cargo(paths)

@@ -1,4 +1,4 @@
-//! Compiles the workspace and tells where cargo put what.
+//! Compiles the workspace and tells what is in it and where cargo put what.
 //!
 //! Everything is compiled by calls that select the whole workspace, because cargo unifies features over what a call
 //! selects: `cargo test --package x` would compile half of the dependencies again with fewer features.
@@ -46,6 +46,19 @@ impl Artifacts {
         tests.sort_by_key(|test| (&test.folder, &test.name));
         tests.into_iter()
     }
+}
+
+/// The folders of the workspace's packages, as its `Cargo.toml` names them.
+///
+/// # Errors
+/// When that cannot be read, or has no members.
+pub fn members(checkout: &Path) -> Result<Vec<String>> {
+    let manifest = fs::read_to_string(checkout.join("Cargo.toml")).context("failed to read Cargo.toml")?;
+    let members = manifest
+        .split_once("members = [")
+        .and_then(|(_, rest)| rest.split_once(']'));
+    let (members, _) = members.context("Cargo.toml has no members")?;
+    Ok(members.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
 /// cargo on this checkout, with the target folder that checkouts share.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::programs::Known;
+use super::known::Known;
 
 /// Verbs that the documentation uses. Whoever uses another one adds it, with what it takes.
 const VERBS: [&str; 20] = [

@@ -2,6 +2,7 @@
 //! command and every object in it names what is there, and so does every name in the prose.
 
 mod block;
+mod known;
 mod kubectl;
 mod names;
 mod programs;
@@ -16,8 +17,8 @@ use anyhow::Result;
 use serde_json::Value;
 
 pub use block::{Block, Mark, blocks};
+use known::Known;
 use names::Names;
-use programs::Known;
 
 use crate::failure::WithRemedy;
 use crate::links;

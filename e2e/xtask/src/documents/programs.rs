@@ -1,68 +1,12 @@
 //! What a command of the documentation names must be there: kinds, fields, conditions, annotations, values of the charts,
-//! targets of the Makefile, packages and their tests, scripts of the page. Pure but for [`Known::read`].
+//! targets of the Makefile, packages and their tests, scripts of the page. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
-
-use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::known::Known;
 use super::kubectl;
-use super::schema::Schemas;
-
-/// What commands may name.
-pub struct Known {
-    /// Kinds, values of the charts.
-    pub schemas: Schemas,
-    /// Texts of `crds/src/names.rs`: annotations, labels, condition types.
-    pub names: BTreeSet<String>,
-    /// Names of alerts.
-    pub alerts: BTreeSet<String>,
-    targets: BTreeSet<String>,
-    makefile: String,
-    /// Package and the names of its tests, examples and benches, `tests/it`.
-    packages: BTreeMap<String, BTreeSet<String>>,
-    scripts: BTreeSet<String>,
-}
 
 impl Known {
-    /// Reads it from a checkout.
-    ///
-    /// # Errors
-    /// When a file cannot be read or is not what it should be.
-    pub fn read(checkout: &Path) -> Result<Self> {
-        let text =
-            |name: &str| fs::read_to_string(checkout.join(name)).with_context(|| format!("failed to read {name}"));
-        let makefile = text("Makefile")?;
-        let phony = makefile.lines().filter_map(|line| line.strip_prefix(".PHONY:"));
-        let page: Value =
-            serde_json::from_str(&text("services/console/web/package.json")?).context("package.json is no JSON")?;
-        let rules = text("charts/valerix/rules/valerix.yaml")? + &text("charts/valerix-shop/rules/shop.yaml")?;
-        let alerts = rules
-            .lines()
-            .filter_map(|line| line.trim_start_matches([' ', '-']).strip_prefix("alert: "));
-        Ok(Self {
-            alerts: alerts.map(str::to_owned).collect(),
-            schemas: Schemas::read(checkout)?,
-            names: text("crds/src/names.rs")?
-                .split('"')
-                .skip(1)
-                .step_by(2)
-                .map(str::to_owned)
-                .collect(),
-            targets: phony.flat_map(str::split_whitespace).map(str::to_owned).collect(),
-            packages: packages(checkout, &text("Cargo.toml")?)?,
-            scripts: page["scripts"]
-                .as_object()
-                .into_iter()
-                .flatten()
-                .map(|(name, _)| name.clone())
-                .collect(),
-            makefile,
-        })
-    }
-
     /// What is wrong with a command, in words.
     #[must_use]
     pub fn wrong(&self, words: &[String]) -> Vec<String> {
@@ -160,43 +104,11 @@ fn has_value(schema: &Value, path: &[&str]) -> bool {
     })
 }
 
-fn packages(checkout: &Path, workspace: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let members = workspace
-        .split_once("members = [")
-        .and_then(|(_, rest)| rest.split_once(']'));
-    let (members, _) = members.context("Cargo.toml has no members")?;
-    let mut packages = BTreeMap::new();
-    for folder in members
-        .split('"')
-        .skip(1)
-        .step_by(2)
-        .map(|member| checkout.join(member))
-    {
-        let manifest = folder.join("Cargo.toml");
-        let text = fs::read_to_string(&manifest).with_context(|| format!("failed to read {}", manifest.display()))?;
-        let name = text
-            .lines()
-            .find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-        let mut parts = BTreeSet::new();
-        for kind in ["tests", "examples", "benches"] {
-            for entry in fs::read_dir(folder.join(kind)).into_iter().flatten().flatten() {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                parts.insert(format!("{kind}/{}", name.strip_suffix(".rs").unwrap_or(&name)));
-            }
-        }
-        packages.insert(
-            name.with_context(|| format!("{} has no name", manifest.display()))?
-                .to_owned(),
-            parts,
-        );
-    }
-    Ok(packages)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::documents::shell;
+    use std::path::Path;
 
     #[test]
     fn what_a_command_names_is_there_or_it_is_told() {
