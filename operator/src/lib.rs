@@ -4,6 +4,7 @@
 //! build: `step` decides, `report` is its status); `runtime` is what they share and knows none of them.
 
 mod admin;
+pub mod allowed_url;
 pub mod backup_policy;
 pub mod chaos_experiment;
 pub mod convert;
@@ -91,6 +92,7 @@ pub async fn run(settings: Settings, config: kube::Config, shutdown: Cancellatio
         source: Box::new(source),
     })?;
     let mut runtime = Runtime::new(settings.identity(), clients, settings.scopes());
+    runtime.metrics.build_info(REVISION);
     runtime.metrics.add(requests);
     runtime.shutdown = shutdown;
     let reports = ReportStore::default();

@@ -1,6 +1,6 @@
 //! What the process is told by its environment.
 
-use crate::chaos_experiment::AllowedUrl;
+use crate::allowed_url::AllowedUrl;
 use crate::runtime::{Identity, Scope, secure::Tls, telemetry::LogFormat};
 use std::{
     net::SocketAddr,

@@ -4,25 +4,16 @@
 //! on ([`may_follow`]). What counts is the last run of the preceding experiment as its spec stands now: a run that is asked
 //! for, under way, or of a spec that was changed since is awaited and not believed.
 
+use super::hold::Hold;
+use super::observed::Preceding;
 use super::report::verdict::{Ending, Reason};
-use super::step::{gates::Hold, is_handled};
+use super::requested::is_handled;
 use super::validate::spec_hash;
 use chrono::{DateTime, TimeDelta, Utc};
 use kube::ResourceExt;
 use std::sync::Arc;
 use valerix_crds::names::RUN_ANNOTATION;
 use valerix_crds::{After, ChaosExperiment, ChaosExperimentStatus, ChaosPhase, RequiredVerdict, Verdict};
-
-/// How the experiment stands that must have ended before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Preceding {
-    /// It waits for this one, maybe through others: their names, from this one to this one.
-    Circle(Vec<String>),
-    /// It has not ended; why, as the end of a sentence.
-    Awaited(String),
-    /// It has ended; how, and why.
-    Ended(Verdict, String),
-}
 
 /// How the experiment stands that `experiment` names, if it names one.
 pub fn preceding(experiment: &ChaosExperiment, all: &[Arc<ChaosExperiment>]) -> Option<Preceding> {

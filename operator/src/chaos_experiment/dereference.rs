@@ -5,8 +5,8 @@
 //! decided on what the API server says at that moment, so that no decision about a victim rests on a cache that may lag.
 
 use super::after::preceding;
-use super::entry::EntryName;
 use super::error::Error;
+use super::identity::EntryName;
 use super::memory::Memory;
 use super::observed::{
     Document, FaultView, GuardView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView,

@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use super::probes::allowed::AllowedUrl;
+use crate::allowed_url::AllowedUrl;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! What this process remembers of experiments between two looks: nothing that a decision after a restart would miss.
 
-use super::entry::EntryName;
 use super::faults::pod_kill::EvictionResult;
+use super::identity::EntryName;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

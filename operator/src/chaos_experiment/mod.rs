@@ -16,11 +16,14 @@ mod durations;
 mod entry;
 mod error;
 mod faults;
+mod hold;
+mod identity;
 mod limits;
 mod memory;
 mod observed;
 mod probes;
 mod report;
+mod requested;
 mod safety;
 mod schedule;
 mod step;
@@ -33,7 +36,6 @@ mod verify;
 mod wire_tests;
 
 pub use error::Error;
-pub use probes::allowed::AllowedUrl;
 pub use report::reason::Reason;
 pub use verify::{NO_VERDICT, verify};
 

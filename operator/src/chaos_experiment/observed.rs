@@ -2,12 +2,12 @@
 //!
 //! Pure: nothing here asks anybody.
 
-use super::after::Preceding;
 use super::faults::pod_kill::EvictionResult;
 use super::probes::samples::Samples;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+use valerix_crds::Verdict;
 use valerix_policy::FaultState;
 
 /// Everything that a decision may depend on beside the experiment itself.
@@ -39,6 +39,17 @@ pub struct Observed {
     pub samples: Option<Samples>,
     /// What this process was answered to its evictions of this run, by pod UID.
     pub evictions: HashMap<String, EvictionResult>,
+}
+
+/// How the experiment stands that must have ended before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Preceding {
+    /// It waits for this one, maybe through others: their names, from this one to this one.
+    Circle(Vec<String>),
+    /// It has not ended; why, as the end of a sentence.
+    Awaited(String),
+    /// It has ended; how, and why.
+    Ended(Verdict, String),
 }
 
 /// What an experiment needs to know of its target.

@@ -5,7 +5,8 @@
 //! own clock all the same; what is swept up is the lock, without which the target could not be hurt again.
 
 use super::apply::write_faults;
-use super::entry::{EntryName, released};
+use super::entry::released;
+use super::identity::EntryName;
 use super::observed::Document;
 use super::step::{entry_name, is_active};
 use crate::runtime::{Clients, Scope, failure};

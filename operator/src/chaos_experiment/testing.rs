@@ -1,11 +1,13 @@
 //! What the tests of this folder share: times, specs, and a world that allows everything.
 
-use super::entry::EntryName;
+use super::hold::Hold;
+use super::identity::EntryName;
 use super::limits::Limits;
 use super::observed::{Document, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView};
+use super::probes::plan::ProbePlan;
 use super::report::verdict::Ending;
-use super::step::gates::{Attempt, Hold, at_fire, victims};
-use super::validate::{Plan, ProbePlan, validate};
+use super::step::gates::{Attempt, at_fire, victims};
+use super::validate::{Plan, validate};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use std::time::Duration;

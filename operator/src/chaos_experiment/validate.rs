@@ -7,8 +7,9 @@
 use super::durations::{milliseconds, optional};
 use super::faults::{Delivery, Fault};
 use super::limits::Limits;
-use super::probes::allowed::AllowedUrl;
+use super::probes::plan::ProbePlan;
 use super::schedule::Schedule;
+use crate::allowed_url::AllowedUrl;
 use crate::runtime::Violation;
 use chrono::{DateTime, TimeDelta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -62,40 +63,6 @@ pub enum Count {
     Pods(u32),
     /// So many of a hundred ready ones, rounded down.
     Percent(u32),
-}
-
-/// One probe with its defaults.
-#[derive(Clone, Debug)]
-pub struct ProbePlan {
-    /// What the user wrote: name and question.
-    pub probe: Probe,
-    /// When it asks.
-    pub mode: ProbeMode,
-    /// Time between two questions.
-    pub interval: Duration,
-    /// Failures in a row that count.
-    pub failure_threshold: u32,
-    /// How many of a hundred answers must have come within what time while the fault was on.
-    pub percentile: Option<(u32, Duration)>,
-    /// Whether the fault that it judges lasts: one that is over at once may leave no time for a question.
-    pub fault_lasts: bool,
-}
-
-impl ProbePlan {
-    /// Whether it judges before and after the fault.
-    pub fn judges_the_edges(&self) -> bool {
-        self.mode != ProbeMode::OnFault
-    }
-
-    /// Whether it judges while the fault is on.
-    pub fn judges_the_fault(&self) -> bool {
-        self.mode != ProbeMode::Edge
-    }
-
-    /// The longest time without an answer that still counts as watching.
-    pub fn tolerated_gap(&self) -> Duration {
-        self.interval * self.failure_threshold
-    }
 }
 
 /// Fills in every default.

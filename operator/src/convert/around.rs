@@ -2,8 +2,8 @@
 
 use super::{
     Notes, Spec,
-    container::Ports,
     document::{Document, Fields, matches},
+    ports::Ports,
 };
 use serde_json::{Map, Value, json};
 

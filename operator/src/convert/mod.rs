@@ -5,6 +5,7 @@ mod around;
 mod container;
 mod document;
 mod pod;
+mod ports;
 mod probe;
 mod security;
 #[cfg(test)]
@@ -132,7 +133,7 @@ fn of_deployment(
     let own = pod::own_container(&mut pod, name, &mut overrides, notes);
     let mut own = Fields::new(Some(own));
     security::convert(&mut pod, &mut own, name, &mut spec, &mut overrides, notes);
-    let mut ports = container::ports(&mut own, notes);
+    let mut ports = ports::ports(&mut own, notes);
     let around = around::find(deployment, &labels, all, notes);
     if let Some(service) = &around.service {
         around::exposure(service, &mut ports, &mut spec, notes);

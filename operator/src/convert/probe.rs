@@ -1,6 +1,6 @@
 //! Probes. Pure.
 
-use super::{Notes, Spec, container::Ports, document::Fields};
+use super::{Notes, Spec, document::Fields, ports::Ports};
 use serde_json::{Value, json};
 
 /// The probe in the form of a ResilientService, or nothing where it asks what cannot be asked.

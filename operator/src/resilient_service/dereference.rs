@@ -2,7 +2,6 @@
 
 use super::{
     reports::{Contact, PodReport, ReportStore},
-    rollout::Rollout,
     service_monitor::ServiceMonitor,
     stores::Stores,
     validate::{GuardPlan, fewest_replicas},
@@ -113,12 +112,6 @@ pub fn named<'a, K: ResourceExt>(objects: &'a [Arc<K>], name: &str) -> Option<&'
 }
 
 impl Observed {
-    /// Whether a ready pod that stays does not say that it runs the policy with this hash.
-    pub fn awaits(&self, hash: &str, rollout: &Rollout, now: DateTime<Utc>) -> bool {
-        let runs = |pod: &ReadyPod| pod.evidence(now).and_then(|report| report.policy.hash.as_deref()) == Some(hash);
-        !self.ready_pods.values().all(|pod| rollout.replaces(pod) || runs(pod))
-    }
-
     /// Whether a ready pod has neither answered nor failed to answer yet.
     pub fn has_unasked_pods(&self) -> bool {
         self.ready_pods

@@ -15,12 +15,14 @@ mod nudge;
 mod policy;
 mod ports;
 mod quantity;
+mod ready_ports;
 mod reports;
 mod rollout;
 mod rolls;
 mod service_monitor;
 mod status;
 mod stores;
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod validate;

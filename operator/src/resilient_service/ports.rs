@@ -1,41 +1,15 @@
 //! Where the pods of a service listen, by the names of their ports. Pure.
 
-use super::dereference::{Observed, named};
+use super::{
+    dereference::{Observed, named},
+    ready_ports::ReadyPorts,
+};
 use k8s_openapi::{
     api::core::v1::{ContainerPort, Pod},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::ResourceExt;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The ports of the pods that are ready.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReadyPorts {
-    /// Pods that name a port.
-    pods: usize,
-    /// Pods that have the port of this name at this number.
-    at: BTreeMap<(String, i32), usize>,
-}
-
-impl ReadyPorts {
-    /// Pods that a Service's port with this target leads to, and which listen there.
-    pub fn behind(&self, target: &IntOrString) -> usize {
-        let is_meant = |(name, number): &(String, i32)| match target {
-            IntOrString::Int(wanted) => number == wanted,
-            IntOrString::String(wanted) => name == wanted,
-        };
-        self.at
-            .iter()
-            .filter(|(port, _)| is_meant(port))
-            .map(|(_, pods)| pods)
-            .sum()
-    }
-
-    /// Whether each of them is among those.
-    pub fn are_all_behind(&self, target: &IntOrString) -> bool {
-        self.behind(target) >= self.pods
-    }
-}
 
 impl Observed {
     /// The numbers at which the pods that stand have each named port: more than one while another number, or a guard,

@@ -6,6 +6,7 @@ use crate::runtime::{
     apply::controller_of,
     hindrance::{Remedies, of_pods, refused},
 };
+use chrono::{DateTime, Utc};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use kube::ResourceExt;
 
@@ -86,6 +87,14 @@ impl Rollout {
     /// that crashes later begins no rollout.
     pub fn is_complete(&self, desired: i32) -> bool {
         self.exists && self.observed && self.updated >= desired && self.replicas <= self.updated
+    }
+}
+
+impl Observed {
+    /// Whether a ready pod that stays does not say that it runs the policy with this hash.
+    pub fn awaits(&self, hash: &str, rollout: &Rollout, now: DateTime<Utc>) -> bool {
+        let runs = |pod: &ReadyPod| pod.evidence(now).and_then(|report| report.policy.hash.as_deref()) == Some(hash);
+        !self.ready_pods.values().all(|pod| rollout.replaces(pod) || runs(pod))
     }
 }
 

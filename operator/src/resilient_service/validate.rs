@@ -10,12 +10,12 @@ mod pod;
 mod resources;
 mod workload;
 
-pub use guard::{GuardPlan, authorities_file, inbound_ports, is_guarded, is_tcp};
+pub use guard::{GuardPlan, authorities_file, inbound_ports, is_guarded};
 pub use parts::Parts;
 pub use pod::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, POLICY_DIRECTORY, STATE_DIRECTORY};
 pub use workload::{cpu_percent, least_replicas, pods_or_percent};
 
-use super::{policy, ports::ReadyPorts};
+use super::{policy, ready_ports::ReadyPorts};
 use crate::runtime::{Violation, Violations};
 use k8s_openapi::apimachinery::pkg::{
     apis::meta::v1::{LabelSelector, OwnerReference},

@@ -1,6 +1,6 @@
 //! Kinds that somebody else defines: they come and go with their CustomResourceDefinition, which is watched by name.
 
-use super::{Runtime, cache::watch::patient, failure};
+use super::{Presence, Runtime, cache::watch::patient, failure};
 use futures::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -9,17 +9,6 @@ use kube::{
     runtime::watcher::{self, Event},
 };
 use tokio::sync::watch;
-
-/// Whether a kind can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// The API server has not said yet.
-    Unknown,
-    /// It is not defined, or no longer for long.
-    Absent,
-    /// It is defined.
-    Present,
-}
 
 impl Runtime {
     /// Follows the definition of this name, such as `servicemonitors.monitoring.coreos.com`. Who may not read it is told

@@ -50,6 +50,21 @@ impl Metrics {
         }
     }
 
+    /// Says which version runs, of which `revision` of the sources; call once.
+    pub fn build_info(&self, revision: &str) {
+        let build = register(
+            &self.registry,
+            IntGaugeVec::new(
+                Opts::new(
+                    "valerix_build_info",
+                    "Always 1; says which version runs, of which revision of the sources.",
+                ),
+                &["version", "revision"],
+            ),
+        );
+        build.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
+    }
+
     /// A further counter; call once per name.
     pub fn counter(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         register(&self.registry, counter(name, help, labels))
@@ -62,19 +77,6 @@ impl Default for Metrics {
         if let Err(error) = registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self())) {
             tracing::warn!(%error, "failed to register the process metrics");
         }
-        let build = register(
-            &registry,
-            IntGaugeVec::new(
-                Opts::new(
-                    "valerix_build_info",
-                    "Always 1; says which version runs, of which revision of the sources.",
-                ),
-                &["version", "revision"],
-            ),
-        );
-        build
-            .with_label_values(&[env!("CARGO_PKG_VERSION"), crate::REVISION])
-            .set(1);
         Self {
             reconciles: register(
                 &registry,

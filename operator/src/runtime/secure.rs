@@ -2,7 +2,7 @@
 //! at again with each connection, so that a renewed one needs no restart; a pair that cannot be used is told, and the
 //! one in force stays.
 
-use super::server::bind;
+use super::listen::bind;
 use rustls::{
     ServerConfig,
     pki_types::{

@@ -3,6 +3,7 @@
 
 use super::{
     Runtime,
+    listen::bind,
     scrapers::{self, Refusal, Scrapers},
     secure::{self, Tls},
 };
@@ -13,10 +14,7 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 #[derive(Clone)]
 struct Served {
@@ -50,16 +48,6 @@ pub async fn serve(runtime: Runtime, protection: Protection, address: SocketAddr
     let open = axum::serve(open, health(served.clone())).into_future();
     let secure = axum::serve(secure, measures(served)).into_future();
     futures::future::try_join(open, secure).await.map(drop)
-}
-
-/// Every address of both families, or of IPv4 alone on a node that has no IPv6.
-pub(super) async fn bind(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
-    match tokio::net::TcpListener::bind(address).await {
-        Err(_) if address.is_ipv6() && address.ip().is_unspecified() => {
-            tokio::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
-        }
-        bound => bound,
-    }
 }
 
 /// What the kubelet asks.
@@ -103,7 +91,6 @@ mod tests {
     use crate::{
         fake_api::answering,
         runtime::{Clients, Identity, Scope},
-        settings::DEFAULT_LISTEN_ADDRESS,
     };
     use http::Request;
     use serde_json::json;
@@ -150,14 +137,5 @@ mod tests {
         assert_eq!(ask(asking(), "/metrics", Some("prometheus")).await, 200);
         assert_eq!(ask(asking(), "/healthz", None).await, 200);
         assert_eq!(ask(asking(), "/readyz", None).await, 503, "nothing is announced yet");
-    }
-
-    #[tokio::test]
-    async fn both_families_are_served_where_both_are_there() {
-        let mut address: SocketAddr = DEFAULT_LISTEN_ADDRESS.parse().unwrap();
-        assert!(address.is_ipv6() && address.ip().is_unspecified());
-        address.set_port(0);
-        let port = bind(address).await.unwrap().local_addr().unwrap().port();
-        assert_ne!(port, 0);
     }
 }

@@ -5,6 +5,7 @@
 //! is behind it may be anybody's, since whoever may write EndpointSlices can point it anywhere. The address of a pod is
 //! asked only when the pod itself, as the API server has it, has that address and not its node's.
 
+use crate::allowed_url::refusal;
 use crate::runtime::{Clients, failure};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -12,7 +13,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::ListParams;
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -240,28 +241,6 @@ fn addresses_of(pod: &Pod, uid: &str) -> BTreeSet<IpAddr> {
         })
         .filter_map(|text| text.parse().ok())
         .collect()
-}
-
-/// Why an address must not be asked, if so.
-pub fn refusal(ip: IpAddr) -> Option<&'static str> {
-    let ip = ip.to_canonical();
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => is_link_local(ip),
-    };
-    if ip.is_loopback() {
-        Some("a loopback address")
-    } else if link_local {
-        Some("a link-local address")
-    } else if ip.is_unspecified() || ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if ip.is_broadcast()) {
-        Some("no address of one host")
-    } else {
-        None
-    }
-}
-
-fn is_link_local(ip: Ipv6Addr) -> bool {
-    ip.segments()[0] & 0xffc0 == 0xfe80
 }
 
 #[cfg(test)]

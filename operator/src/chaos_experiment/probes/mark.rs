@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use crate::chaos_experiment::entry::EntryName;
+use crate::chaos_experiment::identity::EntryName;
 use http::HeaderValue;
 use uuid::Uuid;
 use valerix_policy::PROBE_HEADER;

@@ -4,23 +4,23 @@
 //! or the process does, the tasks end; what was seen by then stands in status.
 
 pub mod address;
-pub mod allowed;
 mod condition;
 mod grpc;
 pub mod http;
 mod mark;
+pub mod plan;
 mod prometheus;
 pub mod samples;
 
-use super::entry::EntryName;
+use super::identity::EntryName;
 use super::memory::Key;
-use super::validate::ProbePlan;
 use crate::runtime::Clients;
 use address::Resolver;
 use chrono::Utc;
 use grpc::GrpcAsker;
 use http::HttpAsker;
 use mark::Mark;
+use plan::ProbePlan;
 use prometheus::PrometheusAsker;
 use samples::{ProbeResult, ProbeSamples, Sample, Samples};
 use std::collections::HashMap;

@@ -3,10 +3,11 @@
 //! A query that does not come to one number proves nothing about the system, so it is never a pass and never a failure: the
 //! question could not be asked, and the text says what came instead.
 
-use super::address::{Resolver, Unresolved, refusal};
+use super::address::{Resolver, Unresolved};
 use super::http::{BODY_LIMIT, MOST, answer};
 use super::mark::Mark;
 use super::samples::ProbeResult;
+use crate::allowed_url::refusal;
 use crate::runtime::failure;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use serde_json::Value;

@@ -2,7 +2,7 @@
 //!
 //! Pure. An entry is made in the same write that ends its run, so that none is lost and none counts twice.
 
-use super::status::{TARGET_MESSAGE_LIMIT, cut, next_text};
+use super::text::{TARGET_MESSAGE_LIMIT, cut, next_text};
 use super::verdict::{Ending, Reason};
 use chrono::{DateTime, Utc};
 use valerix_crds::{AskedBy, ChaosExperimentStatus, PastRun, Verdict};

@@ -5,4 +5,5 @@ mod news;
 pub mod reason;
 pub mod status;
 pub mod tell;
+mod text;
 pub mod verdict;

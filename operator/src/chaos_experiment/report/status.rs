@@ -7,19 +7,17 @@
 mod between;
 mod course;
 
+use super::text::{cut, next_text};
 use super::verdict::{Ending, Reason};
 use crate::chaos_experiment::probes::samples::Samples;
 use crate::runtime::conditions::{ConditionUpdate, set_condition};
-use chrono::{DateTime, SecondsFormat, SubsecRound, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use valerix_crds::{ChaosExperimentStatus, ChaosSummary, ConditionStatus, Verdict};
 
 /// Reason of condition Recovered when somebody made us believe it.
 pub const FORCED: &str = "Forced";
 /// The longest message that status takes.
 const MESSAGE_LIMIT: usize = 1_024;
-/// The longest message of one target.
-pub(super) const TARGET_MESSAGE_LIMIT: usize = 256;
-
 /// What asked for a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
@@ -116,17 +114,9 @@ fn summary(kind: Option<&str>, injected: String, next: Option<DateTime<Utc>>) ->
     }
 }
 
-pub(super) fn next_text(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
 /// A time as status holds it.
 pub fn milliseconds(at: DateTime<Utc>) -> DateTime<Utc> {
     at.trunc_subsecs(3)
-}
-
-pub(super) fn cut(text: &str, limit: usize) -> String {
-    text.chars().take(limit).collect()
 }
 
 #[cfg(test)]

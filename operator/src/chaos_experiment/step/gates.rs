@@ -4,12 +4,14 @@
 //! Everything here is asked again right before the intent is recorded, however long ago it was asked first; what keeps
 //! the service alive is asked once more when the run fires ([`at_fire`]) and before each eviction ([`one_more`]).
 
-use crate::chaos_experiment::entry::{EntryName, Lock, experiment_of, lock};
+use crate::chaos_experiment::entry::{Lock, experiment_of, lock};
+use crate::chaos_experiment::hold::Hold;
+use crate::chaos_experiment::identity::EntryName;
 use crate::chaos_experiment::limits::Limits;
 use crate::chaos_experiment::observed::{GuardView, Observed, PodView, Removal, ServiceView};
 use crate::chaos_experiment::report::verdict::{Ending, Reason};
 use crate::chaos_experiment::validate::{Count, Plan};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use valerix_crds::{SparedPod, TargetStatus};
@@ -18,28 +20,6 @@ use valerix_crds::{SparedPod, TargetStatus};
 const MOST_TARGETS: usize = 100;
 /// How far a pod's clock may be from the operator's: the fault's end depends on it.
 pub(super) const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(2);
-
-/// Why a run does not begin at this moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// It never will.
-    Refused(Ending),
-    /// Not yet.
-    Waiting {
-        /// One word on what is awaited.
-        reason: &'static str,
-        /// A sentence on what is awaited.
-        message: String,
-        /// When to look again at the latest.
-        until: DateTime<Utc>,
-    },
-}
-
-impl From<Ending> for Hold {
-    fn from(ending: Ending) -> Self {
-        Self::Refused(ending)
-    }
-}
 
 /// What the gates need to know of the run.
 #[derive(Clone, Debug)]

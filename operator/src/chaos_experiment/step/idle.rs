@@ -5,12 +5,12 @@
 use super::situation::{editor, is_active};
 use crate::chaos_experiment::report::status::{Start, StatusEditor};
 use crate::chaos_experiment::report::verdict::{Ending, Reason};
+use crate::chaos_experiment::requested::{identity, is_handled, kept};
 use crate::chaos_experiment::schedule::{Schedule, Tick, run_id};
 use crate::chaos_experiment::validate::Plan;
 use crate::runtime::Violation;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use sha2::{Digest, Sha256};
 use valerix_crds::names::RUN_ANNOTATION;
 use valerix_crds::{ChaosExperiment, ChaosExperimentStatus, DesiredState};
 
@@ -27,11 +27,6 @@ pub enum Idle {
     /// Write this status: a run begins, or the plan has changed.
     Write(Box<ChaosExperimentStatus>),
 }
-
-/// The longest identity that is kept as the user wrote it.
-const RUN_LIMIT: usize = 128;
-/// The longest value of the annotation that status holds, in characters.
-const REQUEST_LIMIT: usize = 256;
 
 /// What an experiment needs now.
 pub fn idle(
@@ -190,39 +185,6 @@ fn plan_next(schedule: &Schedule, status: &ChaosExperimentStatus, now: DateTime<
 fn requested(experiment: &ChaosExperiment, status: &ChaosExperimentStatus) -> Option<String> {
     let value = experiment.annotations().get(RUN_ANNOTATION)?;
     (!value.is_empty() && !is_handled(value, status)).then(|| value.clone())
-}
-
-/// Whether the run that this value of the annotation asks for has begun or was refused.
-pub fn is_handled(value: &str, status: &ChaosExperimentStatus) -> bool {
-    let last = status.last_requested_run.as_deref();
-    // Earlier versions kept the beginning of a long value: whether it was this one, the runs tell.
-    let ran = || {
-        let own = identity(value);
-        status.run.as_ref() == Some(&own) || status.history.iter().any(|past| past.run == own)
-    };
-    last == Some(kept(value).as_str()) || (last == Some(beginning(value).as_str()) && ran())
-}
-
-/// What status keeps of the annotation's value: all of it, or what tells it from every other.
-fn kept(value: &str) -> String {
-    let beginning = beginning(value);
-    if beginning.len() == value.len() {
-        beginning
-    } else {
-        identity(value)
-    }
-}
-
-fn beginning(value: &str) -> String {
-    value.chars().take(REQUEST_LIMIT).collect()
-}
-
-/// The run's identity from what the user wrote: as written if a document can hold it, else its hash.
-fn identity(requested: &str) -> String {
-    if requested.len() <= RUN_LIMIT && requested.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return requested.to_owned();
-    }
-    format!("sha256-{}", &hex::encode(Sha256::digest(requested))[..32])
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ mod situation;
 mod target;
 
 pub use action::{Action, SOON, VERY_SOON};
-pub use idle::{Idle, idle, is_handled};
+pub use idle::{Idle, idle};
 pub use situation::{entry_name, has_finalizer, is_active};
 
 use super::limits::Limits;

@@ -3,9 +3,10 @@
 //! Pure.
 
 use super::action::{Action, SOON, VERY_SOON};
-use super::gates::{self, Hold};
+use super::gates;
 use super::situation::{Situation, has_finalizer};
 use crate::chaos_experiment::after::may_follow;
+use crate::chaos_experiment::hold::Hold;
 use crate::chaos_experiment::observed::PodView;
 use crate::chaos_experiment::probes::samples::{self, Before};
 use crate::chaos_experiment::report::verdict::{Ending, Reason, judge_before};

@@ -3,8 +3,9 @@
 use super::action::Action;
 use super::situation::{entry_name, has_finalizer};
 use super::{Idle, decide, idle};
-use crate::chaos_experiment::entry::{EntryName, Lock, lock};
+use crate::chaos_experiment::entry::{Lock, lock};
 use crate::chaos_experiment::faults::pod_kill::EvictionResult;
+use crate::chaos_experiment::identity::EntryName;
 use crate::chaos_experiment::limits::Limits;
 use crate::chaos_experiment::observed::{
     Document, FaultView, Observed, PodView, Removal, ReportView, ServiceView, WorkloadView,

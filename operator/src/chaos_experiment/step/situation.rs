@@ -4,7 +4,7 @@
 
 use super::action::Action;
 use super::gates::Attempt;
-use crate::chaos_experiment::entry::EntryName;
+use crate::chaos_experiment::identity::EntryName;
 use crate::chaos_experiment::limits::Limits;
 use crate::chaos_experiment::observed::Observed;
 use crate::chaos_experiment::probes::samples::ProbeSamples;

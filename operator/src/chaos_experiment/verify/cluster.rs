@@ -5,7 +5,7 @@
 
 use super::error::Error;
 use super::request::{Request, may_run};
-use crate::chaos_experiment::step::is_handled;
+use crate::chaos_experiment::requested::is_handled;
 use crate::runtime::failure;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ApiResource;

@@ -16,7 +16,7 @@ mod timeline;
 pub use outcome::NO_VERDICT;
 
 use super::report::reason::Reason;
-use super::step::is_handled;
+use super::requested::is_handled;
 use crate::runtime::{conditions::find_condition, failure};
 use crate::settings::VerifySettings;
 use chrono::Utc;

@@ -2,19 +2,22 @@
 //! pod's contract.
 
 use super::{
-    super::validate::{POLICY_DIRECTORY, Plan, REPORT_PORT_NAME, STATE_DIRECTORY, pods_or_percent},
+    super::validate::{Plan, REPORT_PORT_NAME, pods_or_percent},
     guard::build_addresses,
     metadata::{labels, metadata, selector, some},
-    pod::{build_container_security, build_mounts, build_pod},
+    mounts::build_mounts,
+    pod::build_pod,
+    port::build_port,
     probes::{Pace, build_probe},
+    security::build_container_security,
+    variables::{build_own_variables, build_pod_variables, build_policy_variables},
 };
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
         core::v1::{
-            ConfigMapEnvSource, ConfigMapKeySelector, Container, ContainerPort, EnvFromSource, EnvVar, EnvVarSource,
-            Lifecycle, LifecycleHandler, ObjectFieldSelector, PodTemplateSpec, ResourceRequirements, SecretEnvSource,
-            SecretKeySelector, SleepAction,
+            ConfigMapEnvSource, Container, ContainerPort, EnvFromSource, EnvVar, Lifecycle, LifecycleHandler,
+            PodTemplateSpec, ResourceRequirements, SecretEnvSource, SleepAction,
         },
     },
     apimachinery::pkg::{
@@ -167,87 +170,6 @@ fn build_env(plan: &Plan) -> Vec<EnvVar> {
     env
 }
 
-/// What the user sets.
-pub fn build_own_variables(plan: &Plan) -> impl Iterator<Item = EnvVar> {
-    plan.service.spec.env.iter().map(|variable| EnvVar {
-        name: variable.name.clone(),
-        // The API server leaves an empty one out.
-        value: variable.value.clone().filter(|value| !value.is_empty()),
-        value_from: variable.value_from.as_ref().map(build_env_source),
-    })
-}
-
-/// Who the process is.
-pub fn build_pod_variables(plan: &Plan) -> Vec<EnvVar> {
-    vec![
-        variable("VALERIX_SERVICE", &plan.name),
-        variable("VALERIX_NAMESPACE", &plan.namespace),
-        field_variable("VALERIX_POD_UID", "metadata.uid"),
-    ]
-}
-
-/// Where whoever obeys the policy finds it, and reports.
-pub fn build_policy_variables(plan: &Plan) -> Vec<EnvVar> {
-    let report = plan.report_port;
-    [
-        variable("VALERIX_POLICY_DIR", POLICY_DIRECTORY),
-        variable("VALERIX_STATE_DIR", STATE_DIRECTORY),
-    ]
-    .into_iter()
-    .chain(report.map(|port| variable("VALERIX_REPORT_PORT", &port.to_string())))
-    .collect()
-}
-
-pub fn variable(name: &str, value: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        ..EnvVar::default()
-    }
-}
-
-/// A variable whose value is a field of the pod.
-pub fn field_variable(name: &str, path: &str) -> EnvVar {
-    EnvVar {
-        name: name.to_owned(),
-        value_from: Some(field_reference(path)),
-        ..EnvVar::default()
-    }
-}
-
-fn build_env_source(source: &valerix_crds::EnvVarSource) -> EnvVarSource {
-    EnvVarSource {
-        secret_key_ref: source.secret_key_ref.as_ref().map(|reference| SecretKeySelector {
-            name: reference.name.clone(),
-            key: reference.key.clone(),
-            optional: reference.optional,
-        }),
-        config_map_key_ref: source
-            .config_map_key_ref
-            .as_ref()
-            .map(|reference| ConfigMapKeySelector {
-                name: reference.name.clone(),
-                key: reference.key.clone(),
-                optional: reference.optional,
-            }),
-        field_ref: source
-            .field_ref
-            .as_ref()
-            .and_then(|reference| field_reference(&reference.field_path).field_ref),
-        ..EnvVarSource::default()
-    }
-}
-
-fn field_reference(path: &str) -> EnvVarSource {
-    EnvVarSource {
-        field_ref: Some(ObjectFieldSelector {
-            api_version: Some("v1".to_owned()),
-            field_path: path.to_owned(),
-        }),
-        ..EnvVarSource::default()
-    }
-}
-
 fn build_env_from(source: &valerix_crds::EnvFrom) -> EnvFromSource {
     EnvFromSource {
         config_map_ref: source.config_map_ref.as_ref().map(|reference| ConfigMapEnvSource {
@@ -277,16 +199,6 @@ fn build_ports(plan: &Plan) -> Vec<ContainerPort> {
     ports
         .chain(report.map(|number| build_port(REPORT_PORT_NAME, number)))
         .collect()
-}
-
-pub fn build_port(name: &str, number: i32) -> ContainerPort {
-    ContainerPort {
-        name: Some(name.to_owned()),
-        container_port: number,
-        // Written out, because server-side apply tells ports apart by port and protocol.
-        protocol: Some("TCP".to_owned()),
-        ..ContainerPort::default()
-    }
 }
 
 /// Sleeps by the kubelet's own action, so that no shell is needed in the image; whole seconds, rounded up.

@@ -5,10 +5,10 @@ use super::{
         quantity,
         validate::{AUTHORITIES_DIRECTORY, AUTHORITIES_VOLUME, GuardPlan, Plan, REPORT_PORT_NAME, authorities_file},
     },
-    deployment::{
-        build_own_variables, build_pod_variables, build_policy_variables, build_port, field_variable, variable,
-    },
-    pod::{build_mounts, build_policy_mounts, least_privilege},
+    mounts::{build_mounts, build_policy_mounts},
+    port::build_port,
+    security::least_privilege,
+    variables::{build_own_variables, build_pod_variables, build_policy_variables, field_variable, variable},
 };
 use k8s_openapi::{
     api::core::v1::{

@@ -6,12 +6,16 @@ mod deployment;
 mod disruption_budget;
 mod guard;
 mod metadata;
+mod mounts;
 mod network_policy;
 mod pod;
+mod port;
 mod probes;
+mod security;
 mod service_account;
 mod service_monitor;
 mod services;
+mod variables;
 
 pub use deployment::fit_selector;
 pub use disruption_budget::{is_budget_left_out, is_eviction_forbidden};

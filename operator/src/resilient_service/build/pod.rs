@@ -1,19 +1,20 @@
-//! The pod around the container: as whom it runs, where, what it mounts, and the user's overrides last. Pure.
+//! The pod around the container: as whom it runs, where, which volumes it has, and the user's overrides last. Pure.
 
 use super::{
     super::{
         quantity::{canonical, canonical_resource},
-        validate::{POLICY_DIRECTORY, Plan, STATE_DIRECTORY},
+        validate::Plan,
     },
     guard::{build_authorities, build_guard},
     metadata::{selector, some},
+    mounts::{SCRATCH_VOLUME, mounts_scratch},
+    security::{USER, build_container_security},
 };
 use k8s_openapi::{
     DeepMerge,
     api::core::v1::{
-        Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, LocalObjectReference, PodSecurityContext,
-        PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration, TopologySpreadConstraint, Volume,
-        VolumeMount,
+        ConfigMapVolumeSource, Container, EmptyDirVolumeSource, LocalObjectReference, PodSecurityContext, PodSpec,
+        ResourceRequirements, SeccompProfile, Toleration, TopologySpreadConstraint, Volume,
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
@@ -22,12 +23,6 @@ use valerix_crds::{
     names::policy_config_map,
 };
 
-/// User and group of every container, whatever the image says: images made for root do not start otherwise.
-const USER: i64 = 65532;
-/// Name of the volume at [`SCRATCH_DIRECTORY`], which a user's volume of that name replaces.
-const SCRATCH_VOLUME: &str = "tmp";
-/// What may be written although the root file system may not.
-const SCRATCH_DIRECTORY: &str = "/tmp";
 /// Label that Kubernetes puts on a pod: the hash of its template.
 const TEMPLATE_LABEL: &str = "pod-template-hash";
 
@@ -103,34 +98,6 @@ fn build_pod_security(spec: &ResilientServiceSpec) -> PodSecurityContext {
     }
 }
 
-/// What one container may do: as little as the restricted profile asks for, unless the specification says otherwise.
-pub fn build_container_security(wanted: &valerix_crds::SecurityContext) -> SecurityContext {
-    let capabilities = wanted.capabilities.clone().unwrap_or_default();
-    SecurityContext {
-        allow_privilege_escalation: Some(wanted.allow_privilege_escalation.unwrap_or(false)),
-        read_only_root_filesystem: Some(wanted.read_only_root_filesystem.unwrap_or(true)),
-        capabilities: Some(Capabilities {
-            add: some(capabilities.add),
-            drop: some(capabilities.drop.unwrap_or_else(|| vec!["ALL".to_owned()])),
-        }),
-        ..SecurityContext::default()
-    }
-}
-
-/// What the guard may do: as little as the restricted profile asks for, whatever the service's container needs.
-pub fn least_privilege() -> SecurityContext {
-    SecurityContext {
-        run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        seccomp_profile: Some(SeccompProfile {
-            type_: "RuntimeDefault".to_owned(),
-            localhost_profile: None,
-        }),
-        ..build_container_security(&valerix_crds::SecurityContext::default())
-    }
-}
-
 /// Gives a container of the user's the service's own security where it says nothing: the restricted profile asks every one.
 fn secure(spec: &ResilientServiceSpec, container: &mut Container) {
     let mut security = build_container_security(&spec.security_context.clone().unwrap_or_default());
@@ -157,51 +124,6 @@ fn build_volumes(plan: &Plan) -> Vec<Volume> {
     volumes.extend(build_authorities(plan));
     volumes.extend(plan.parts.volumes.iter().cloned());
     volumes
-}
-
-/// Where whoever obeys the policy sees it.
-pub fn build_policy_mounts() -> Vec<VolumeMount> {
-    vec![
-        VolumeMount {
-            read_only: Some(true),
-            ..mount("policy", POLICY_DIRECTORY)
-        },
-        mount("state", STATE_DIRECTORY),
-    ]
-}
-
-/// Where the service's container sees volumes. The policy is not among them where a guard obeys it.
-pub fn build_mounts(plan: &Plan) -> Vec<VolumeMount> {
-    let spec = &plan.service.spec;
-    let mut mounts = match plan.guard {
-        Some(_) => Vec::new(),
-        None => build_policy_mounts(),
-    };
-    if !mounts_scratch(spec) {
-        mounts.push(mount(SCRATCH_VOLUME, SCRATCH_DIRECTORY));
-    }
-    mounts.extend(spec.volume_mounts.iter().map(|wanted| VolumeMount {
-        sub_path: wanted.sub_path.clone(),
-        // The API server leaves a false one out.
-        read_only: wanted.read_only.filter(|read_only| *read_only),
-        ..mount(&wanted.name, &wanted.mount_path)
-    }));
-    mounts
-}
-
-fn mount(name: &str, path: &str) -> VolumeMount {
-    VolumeMount {
-        name: name.to_owned(),
-        mount_path: path.to_owned(),
-        ..VolumeMount::default()
-    }
-}
-
-/// Whether the user mounts something of their own at `/tmp`.
-fn mounts_scratch(spec: &ResilientServiceSpec) -> bool {
-    spec.volume_mounts
-        .iter()
-        .any(|mount| mount.mount_path.trim_end_matches('/') == SCRATCH_DIRECTORY)
 }
 
 fn empty_dir(name: &str) -> Volume {

@@ -6,7 +6,7 @@ mod concurrency;
 mod duration;
 mod inbound;
 
-use super::validate::is_tcp;
+use super::tcp::is_tcp;
 use crate::runtime::Violation;
 use duration::duration;
 use inbound::inbound;

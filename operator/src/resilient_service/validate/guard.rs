@@ -4,7 +4,7 @@
 //! are written as in Kubernetes.
 
 use super::{AUTHORITIES_DIRECTORY, Parts, report_port};
-use crate::runtime::Violation;
+use crate::{resilient_service::tcp::is_tcp, runtime::Violation};
 use k8s_openapi::api::core::v1::Container;
 use valerix_crds::{
     ContainerPort, GuardMode, GuardProtocol, GuardTargets, ReportProtocol, ResilientServiceSpec, Target, UnknownHosts,
@@ -15,8 +15,6 @@ use valerix_policy::guard::{
     TargetListener, Wiring,
 };
 
-/// How the URL of a target begins that is no HTTP.
-const TCP_SCHEME: &str = "tcp://";
 /// Ports of inbound listeners and of targets' listeners, as the schema's rules bound them.
 const LISTENERS: std::ops::RangeInclusive<i32> = 15100..=15299;
 
@@ -61,11 +59,6 @@ impl GuardPlan {
 pub fn is_guarded(spec: &ResilientServiceSpec) -> bool {
     let mode = spec.guard.as_ref().and_then(|guard| guard.mode);
     mode == Some(GuardMode::Sidecar)
-}
-
-/// Whether the target is called by a relay of bytes.
-pub fn is_tcp(target: &Target) -> bool {
-    target.url.as_ref().is_some_and(|url| url.starts_with(TCP_SCHEME))
 }
 
 /// Whether the guard makes TLS for the target.

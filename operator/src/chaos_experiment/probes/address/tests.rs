@@ -1,29 +1,6 @@
 use super::*;
 use crate::fake_api::FakeApi;
-use rstest::rstest;
 use serde_json::{Value, json};
-
-#[rstest]
-#[case("127.0.0.1", true)]
-#[case("127.8.9.1", true)]
-#[case("::1", true)]
-#[case("::ffff:127.0.0.1", true)]
-#[case("169.254.169.254", true)]
-#[case("::ffff:169.254.169.254", true)]
-#[case("fe80::1", true)]
-#[case("febf::1", true)]
-#[case("0.0.0.0", true)]
-#[case("::", true)]
-#[case("224.0.0.1", true)]
-#[case("ff02::1", true)]
-#[case("255.255.255.255", true)]
-#[case("192.168.7.7", false)]
-#[case("10.244.1.7", false)]
-#[case("fd00::5", false)]
-#[case("fec0::1", false)]
-fn what_must_not_be_asked(#[case] ip: &str, #[case] refused: bool) {
-    assert_eq!(refusal(ip.parse().unwrap()).is_some(), refused);
-}
 
 const GROUP: &str = "/api/v1/namespaces/shop";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";

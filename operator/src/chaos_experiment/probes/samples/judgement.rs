@@ -5,7 +5,7 @@
 //! witness.
 
 use super::{ProbeResult, ProbeSamples, Row, Sample, TEXT_LIMIT};
-use crate::chaos_experiment::validate::ProbePlan;
+use crate::chaos_experiment::probes::plan::ProbePlan;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 

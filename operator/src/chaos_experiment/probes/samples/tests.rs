@@ -1,6 +1,6 @@
 use super::*;
+use crate::chaos_experiment::probes::plan::ProbePlan;
 use crate::chaos_experiment::testing::{at, probe_plan};
-use crate::chaos_experiment::validate::ProbePlan;
 use chrono::TimeDelta;
 use std::time::Duration;
 use valerix_crds::ProbeMode;

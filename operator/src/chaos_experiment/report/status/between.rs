@@ -2,8 +2,9 @@
 //!
 //! Pure.
 
-use super::{Start, StatusEditor, milliseconds, next_text, summary};
+use super::{Start, StatusEditor, milliseconds, summary};
 use crate::chaos_experiment::report::history::{remember, skipped};
+use crate::chaos_experiment::report::text::next_text;
 use crate::chaos_experiment::report::verdict::{Ending, Reason};
 use crate::runtime::Violation;
 use chrono::{DateTime, Utc};

@@ -2,9 +2,10 @@
 //!
 //! Pure.
 
-use super::{FORCED, StatusEditor, TARGET_MESSAGE_LIMIT, cut, milliseconds, next_text};
+use super::{FORCED, StatusEditor, milliseconds};
 use crate::chaos_experiment::observed::PodView;
 use crate::chaos_experiment::report::history::{self, remember};
+use crate::chaos_experiment::report::text::{TARGET_MESSAGE_LIMIT, cut, next_text};
 use crate::chaos_experiment::report::verdict::{Ending, Reason};
 use crate::chaos_experiment::validate::Plan;
 use chrono::{DateTime, TimeDelta, Utc};

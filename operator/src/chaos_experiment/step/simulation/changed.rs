@@ -205,7 +205,7 @@ fn a_refused_spec_never_fires_by_itself() {
     };
     rests(&mut cluster);
     assert!(is_true(&cluster.status().conditions, COMPLETED));
-    let allowed = crate::chaos_experiment::AllowedUrl::parse(address);
+    let allowed = crate::allowed_url::AllowedUrl::parse(address);
     cluster.limits.probe_urls = vec![allowed.unwrap()];
     rests(&mut cluster);
     let experiment = cluster.experiment.as_mut().unwrap();

@@ -1,10 +1,10 @@
-//! Which addresses outside of the experiment's own namespace a probe may ask: those that the operator's settings list.
+//! Which addresses outside of an experiment's own namespace a probe may ask: those that the operator's settings list, and
+//! none that an experiment must not become a way to reach.
 //!
 //! Pure.
 
-use super::address::refusal;
 use reqwest::Url;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// An address below which probes may ask, as `http://prometheus.monitoring.svc:9090` or with the beginning of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,28 @@ fn refused(url: &Url) -> Option<&'static str> {
     refusal(host.parse::<IpAddr>().ok()?)
 }
 
+/// Why an address must not be asked, if so.
+pub(crate) fn refusal(ip: IpAddr) -> Option<&'static str> {
+    let ip = ip.to_canonical();
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => is_link_local(ip),
+    };
+    if ip.is_loopback() {
+        Some("a loopback address")
+    } else if link_local {
+        Some("a link-local address")
+    } else if ip.is_unspecified() || ip.is_multicast() || matches!(ip, IpAddr::V4(ip) if ip.is_broadcast()) {
+        Some("no address of one host")
+    } else {
+        None
+    }
+}
+
+fn is_link_local(ip: Ipv6Addr) -> bool {
+    ip.segments()[0] & 0xffc0 == 0xfe80
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +105,27 @@ mod tests {
     fn anything_else_is_refused_with_the_remedy(#[case] text: &str) {
         let why = AllowedUrl::parse(text).unwrap_err();
         assert!(why.contains("write scheme, host and port"), "{why}");
+    }
+
+    #[rstest]
+    #[case("127.0.0.1", true)]
+    #[case("127.8.9.1", true)]
+    #[case("::1", true)]
+    #[case("::ffff:127.0.0.1", true)]
+    #[case("169.254.169.254", true)]
+    #[case("::ffff:169.254.169.254", true)]
+    #[case("fe80::1", true)]
+    #[case("febf::1", true)]
+    #[case("0.0.0.0", true)]
+    #[case("::", true)]
+    #[case("224.0.0.1", true)]
+    #[case("ff02::1", true)]
+    #[case("255.255.255.255", true)]
+    #[case("192.168.7.7", false)]
+    #[case("10.244.1.7", false)]
+    #[case("fd00::5", false)]
+    #[case("fec0::1", false)]
+    fn what_must_not_be_asked(#[case] ip: &str, #[case] refused: bool) {
+        assert_eq!(refusal(ip.parse().unwrap()).is_some(), refused);
     }
 }
