@@ -1,6 +1,5 @@
 //! Where a policy's archives go.
 
-use super::SecretReference;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +86,14 @@ pub struct S3Destination {
     /// When the store is asked to check a sha256 of what it receives. Default: WhenSupported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum_mode: Option<ChecksumMode>,
+}
+
+/// Name of a Secret of the same namespace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretReference {
+    /// Name of the Secret. Required.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
 }
 
 /// When a checksum is sent along.

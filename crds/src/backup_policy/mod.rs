@@ -6,11 +6,13 @@ mod spec;
 mod status;
 mod verification;
 
-pub use destination::{BackupDestination, ChecksumMode, DestinationChoice, S3Destination, VolumeClaimDestination};
+pub use destination::{
+    BackupDestination, ChecksumMode, DestinationChoice, S3Destination, SecretReference, VolumeClaimDestination,
+};
 pub use retention::BackupRetention;
 pub use spec::{
     BackupDatabase, BackupEncryption, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule,
-    BackupScratch, Compression, Minimum, SecretReference,
+    BackupScratch, Compression, Minimum,
 };
 pub use status::{BackupPolicyStatus, BackupSummary, LastRun, LastRunResult, LastSuccess};
 pub use verification::{BackupVerification, TrialRestore, VerificationQuery};

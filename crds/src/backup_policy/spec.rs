@@ -1,7 +1,9 @@
 //! What the user writes to have databases kept.
 
 use super::{
-    destination::BackupDestination, retention::BackupRetention, status::BackupPolicyStatus,
+    destination::{BackupDestination, SecretReference},
+    retention::BackupRetention,
+    status::BackupPolicyStatus,
     verification::BackupVerification,
 };
 use crate::{Duration, ResourceRequirements};
@@ -119,14 +121,6 @@ pub struct BackupDatabase {
     /// What a dump must hold to be believed. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum: Option<Minimum>,
-}
-
-/// Name of a Secret of the same namespace.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct SecretReference {
-    /// Name of the Secret. Required.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
-    pub name: String,
 }
 
 /// Plausibility of a dump.

@@ -1,6 +1,6 @@
 //! What the user writes about the guard: a proxy beside the container that obeys the policy for an image that cannot.
 
-use super::spec::ResourceRequirements;
+use super::resources::ResourceRequirements;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

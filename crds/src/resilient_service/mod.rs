@@ -3,10 +3,12 @@
 mod concurrency;
 mod guard;
 mod inbound;
+mod maps;
 mod monitoring;
 mod pod;
 mod policy;
 mod probes;
+mod resources;
 mod spec;
 mod status;
 mod verbatim;
@@ -26,9 +28,10 @@ pub use policy::{
     Timeouts, Window, WindowType,
 };
 pub use probes::{HttpHeader, ProbeScheme, ProbeSpec, ProbeType, Probes};
+pub use resources::ResourceRequirements;
 pub use spec::{
     Chaos, ChaosAdmission, ContainerPort, EnvFrom, EnvVar, EnvVarSource, FieldReference, ImagePullPolicy, KeyReference,
-    Lifecycle, LocalReference, ResilientService, ResilientServiceSpec, ResourceRequirements,
+    Lifecycle, LocalReference, ResilientService, ResilientServiceSpec,
 };
 pub use status::{
     ActiveFault, CircuitBreakerStatus, ConfigStatus, LastExperiment, ResilientServiceStatus, ServiceSummary,

@@ -1,6 +1,6 @@
 //! Who scrapes the pods' metrics.
 
-use super::spec::label_map;
+use super::maps::label_map;
 use crate::Duration;
 use kube::KubeSchema;
 use schemars::JsonSchema;

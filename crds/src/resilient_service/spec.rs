@@ -2,16 +2,17 @@
 
 use super::{
     guard::Guard,
+    maps::{label_map, text_map},
     monitoring::Monitoring,
     pod::{SecurityContext, Toleration, VolumeMount},
     policy::Resilience,
     probes::Probes,
+    resources::ResourceRequirements,
     status::ResilientServiceStatus,
     verbatim::{Verbatim, named_objects},
     workload::{Autoscaling, ConfigReload, Disruption, NetworkPolicy, ServiceExposure, TopologySpread, UpdateStrategy},
 };
 use crate::Duration;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -346,19 +347,6 @@ pub struct ContainerPort {
     pub service_port: Option<i32>,
 }
 
-/// CPU and memory of a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ResourceRequirements {
-    /// What the scheduler sets aside, by resource name. Unit: Kubernetes quantity, for example 100m or 64Mi. Default: none.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8), schema_with = "quantity_map")]
-    pub requests: BTreeMap<String, Quantity>,
-    /// What the container may use at most, by resource name. Unit: Kubernetes quantity. Default: none.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 8), schema_with = "quantity_map")]
-    pub limits: BTreeMap<String, Quantity>,
-}
-
 /// What happens around a pod's end.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -404,36 +392,4 @@ fn one() -> i32 {
 
 fn forty_five() -> i64 {
     45
-}
-
-pub(super) fn text_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "maxProperties": 32,
-        "additionalProperties": {"type": "string", "maxLength": 4096},
-    })
-}
-
-pub(super) fn label_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "maxProperties": 32,
-        "additionalProperties": {
-            "type": "string",
-            "maxLength": 63,
-            "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$",
-        },
-    })
-}
-
-fn quantity_map(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "object",
-        "maxProperties": 8,
-        "additionalProperties": {
-            "x-kubernetes-int-or-string": true,
-            "maxLength": 32,
-            "pattern": r"^[0-9]+(\.[0-9]+)?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?$",
-        },
-    })
 }

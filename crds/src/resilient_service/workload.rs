@@ -50,7 +50,7 @@ pub struct ServiceExposure {
     pub kind: Option<ServiceType>,
     /// Annotations of the Service, for whoever makes load balancers. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32), schema_with = "super::spec::text_map")]
+    #[schemars(extend("maxProperties" = 32), schema_with = "super::maps::text_map")]
     pub annotations: BTreeMap<String, String>,
 }
 

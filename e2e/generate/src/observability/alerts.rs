@@ -3,7 +3,7 @@
 
 mod shop;
 
-use super::rules::{Alert, Case, Group, Severity};
+use super::group::{Alert, Case, Group, Severity};
 pub use shop::SHOP;
 
 /// Of the operator, and of every service that links the library.

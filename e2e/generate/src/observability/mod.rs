@@ -5,6 +5,7 @@
 
 mod alerts;
 mod boards;
+mod group;
 mod metrics;
 #[cfg(test)]
 mod promql;

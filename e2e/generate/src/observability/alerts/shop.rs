@@ -1,6 +1,6 @@
 //! The alerts of the shop.
 
-use crate::observability::rules::{Alert, Case, Group, Recording, Severity};
+use crate::observability::group::{Alert, Case, Group, Recording, Severity};
 
 /// Of the shop.
 pub const SHOP: Group = Group {
