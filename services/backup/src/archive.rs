@@ -14,6 +14,8 @@ use std::{
     path::{Component, Path},
 };
 
+/// End of an archive's name.
+pub(crate) const ARCHIVE: &str = ".tar.zst";
 /// Size of the pieces in which members are read.
 const CHUNK: usize = 1 << 18;
 /// Who may read an archive: its owner, and the volume's group.

@@ -6,8 +6,7 @@ use crate::{
     destination::Destination,
     failure::Failure,
     manifest::Manifest,
-    prepare::database_status,
-    record::{MAX_MESSAGE, Record},
+    record::{MAX_MESSAGE, Record, database_status},
     settings::Settings,
 };
 use chrono::{DateTime, Days, NaiveDate, Utc};

@@ -8,7 +8,7 @@ mod reading;
 pub(crate) use reading::slot_of;
 
 use crate::{
-    archive::Digest,
+    archive::{ARCHIVE, Digest},
     decision::{Location, Place, Stored},
     failure::Failure,
     s3::{self, Bucket, Labels, Put, Reach},
@@ -28,8 +28,6 @@ use valerix_crds::{ConditionalWrites, DestinationChoice, S3Destination, backup_r
 pub(crate) const ATTEMPTS: u32 = 3;
 /// Pause between two such attempts.
 pub(crate) const ATTEMPT_PAUSE: Duration = Duration::from_secs(2);
-/// End of an archive's name.
-pub(crate) const ARCHIVE: &str = ".tar.zst";
 /// A hold on a volume that is younger may be of a pod that is still at work.
 const VOLUME_LEFT_OPEN: TimeDelta = TimeDelta::hours(1);
 /// On a bucket nobody can call a write back: no pod lives longer than this.

@@ -4,7 +4,7 @@
 //! slot's Backup record. What comes out: one archive at the destination or none, the record's status, an exit code.
 //!
 //! Read [`run`] from top to bottom, then `prepare`: every step stands there. Pure: [`settings`], [`manifest`], [`plausibility`],
-//! [`decision`], [`retention`], [`roles`]. The database is touched in [`server`], [`dump`] and [`globals`], by [`libpq`]'s programs, scratch in [`dump`] and
+//! [`decision`], [`retention`], [`roles`]. The database is touched in [`server`], [`dump`] and [`globals`], by [`libpq`]'s programs, the target of a restore by [`sql`], scratch in [`dump`] and
 //! [`archive`], the destination in [`volume`] and [`s3`], the API server in [`record`].
 
 pub mod archive;
@@ -25,6 +25,7 @@ pub mod run;
 pub mod s3;
 pub mod server;
 pub mod settings;
+pub mod sql;
 pub mod verify;
 pub mod volume;
 

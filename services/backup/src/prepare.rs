@@ -14,7 +14,7 @@ use crate::{
     globals,
     manifest::{self, Globals, Manifest, Member, Owner},
     plausibility,
-    record::{MAX_MESSAGE, Record},
+    record::{MAX_MESSAGE, Record, database_status},
     sealing::{self, Recipients},
     server::{self, Server},
     settings::Settings,
@@ -449,18 +449,6 @@ fn pause(attempts: u32) -> Duration {
     FIRST_PAUSE
         .saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1)))
         .min(LONGEST_PAUSE)
-}
-
-/// What the record says of a dump.
-pub(crate) fn database_status(member: &Member) -> BackupDatabaseStatus {
-    BackupDatabaseStatus {
-        name: member.name.clone(),
-        bytes: i64::try_from(member.bytes).unwrap_or(i64::MAX),
-        tables: i64::try_from(member.tables).unwrap_or(i64::MAX),
-        server_version: Some(member.server_version.chars().take(64).collect()),
-        client_version: Some(member.client_version.chars().take(64).collect()),
-        duration_milliseconds: i64::try_from(member.duration_milliseconds).unwrap_or(i64::MAX),
-    }
 }
 
 #[cfg(test)]

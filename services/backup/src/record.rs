@@ -4,6 +4,7 @@
 //! the API server, with two verbs: get, and patch of the status. Every call has a timeout, and no answer is believed
 //! to mean more than it says: an unclear one is settled by reading.
 
+use crate::manifest::Member;
 use json_patch::Patch as JsonPatch;
 use kube::{
     Api,
@@ -12,7 +13,7 @@ use kube::{
 use serde_json::json;
 use std::{future::Future, time::Duration};
 use tokio::time::Instant;
-use valerix_crds::{Backup, BackupStatus, Upload, UploadState};
+use valerix_crds::{Backup, BackupDatabaseStatus, BackupStatus, Upload, UploadState};
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -229,6 +230,18 @@ impl Record {
             name: self.name.clone(),
             why: error.into_why(),
         }
+    }
+}
+
+/// What the record says of a dump.
+pub(crate) fn database_status(member: &Member) -> BackupDatabaseStatus {
+    BackupDatabaseStatus {
+        name: member.name.clone(),
+        bytes: i64::try_from(member.bytes).unwrap_or(i64::MAX),
+        tables: i64::try_from(member.tables).unwrap_or(i64::MAX),
+        server_version: Some(member.server_version.chars().take(64).collect()),
+        client_version: Some(member.client_version.chars().take(64).collect()),
+        duration_milliseconds: i64::try_from(member.duration_milliseconds).unwrap_or(i64::MAX),
     }
 }
 

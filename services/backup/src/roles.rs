@@ -3,7 +3,7 @@
 //! In: that script. Out: [`Roles`], and statements that make them. Nothing of the script is passed on as it is: it is taken
 //! apart, what is known is written anew, and what would give power over the whole server is only named.
 
-use crate::restore::sql::{name, text};
+use crate::sql::{name, text};
 use std::collections::{BTreeMap, BTreeSet};
 
 mod script;

@@ -7,9 +7,8 @@
 //! then on its link(2) fails, which settles for certain what an S3 upload leaves open.
 
 use crate::{
-    archive::{self, Digest},
+    archive::{self, ARCHIVE, Digest},
     decision::Stored,
-    destination::ARCHIVE,
     hashing::Hashing,
     manifest::Manifest,
 };

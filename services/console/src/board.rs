@@ -9,14 +9,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::kinds::{Key, Kind};
+use crate::kinds::{Key, Kind, MOST_OBJECTS};
 use crate::operator::Silence;
 use crate::readiness::{Readiness, Turn};
 use crate::view::Item;
 use crate::vitals::{Moment, Vitals};
 
-/// The most objects of one kind that are kept; what is beyond them is not shown, which the page says.
-pub const MOST_OBJECTS: usize = 5_000;
 /// Changes that a reader may be behind.
 const BEHIND: usize = 1_024;
 /// Knowledge that is older than this is late. A watch is opened anew more often than that.

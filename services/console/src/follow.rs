@@ -15,8 +15,8 @@ use valerix_crds::names::SERVICE_LABEL;
 use valerix_crds::{Backup, BackupPolicy, ChaosExperiment, ResilientService, Restore};
 use valerix_kit::tasks::Tasks;
 
-use crate::board::{Board, MOST_OBJECTS, Place, SILENT};
-use crate::kinds::{Key, Kind};
+use crate::board::{Board, Place, SILENT};
+use crate::kinds::{Key, Kind, MOST_OBJECTS};
 use crate::view::{BackupView, ExperimentView, Item, PodView, PolicyView, RestoreView, ServiceView};
 
 /// How long one watch lasts. Unit: seconds.

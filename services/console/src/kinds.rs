@@ -5,6 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use valerix_crds::{GROUP, VERSION};
 
+/// The most objects of one kind that are kept; what is beyond them is not shown, which the page says.
+pub const MOST_OBJECTS: usize = 5_000;
+
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Kind {

@@ -2,9 +2,10 @@
 //! whoever gives them.
 //!
 //! [`follow`] keeps [`board`] true to the API server, [`pulse`] hears whether that answers and whether the [`operator`]
-//! leads, [`vitals`] asks the pods how they are, [`view`] is what is shown of an object, [`people`] knows who looks and what
-//! he may see, [`places`] how many may look, [`stream`] tells it to one browser, [`routes`] are the answers, and [`page`] is
-//! the page itself. The console decides nothing: a command is a write of an object with the person's own token.
+//! leads, [`vitals`] asks the pods how they are, [`view`] is what is shown of an object, [`people`] knows who has signed
+//! in and what he may see, [`viewer`] who sends a request, [`places`] how many may look, [`stream`] tells it to one browser,
+//! [`routes`] are the answers, [`state`] is what these work with, and [`page`] is the page itself. The console decides
+//! nothing: a command is a write of an object with the person's own token.
 
 pub mod board;
 pub mod config;
@@ -20,6 +21,8 @@ pub mod readiness;
 pub mod refusal;
 pub mod routes;
 pub mod startup;
+pub mod state;
 pub mod stream;
 pub mod view;
+pub mod viewer;
 pub mod vitals;

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::board::MOST_OBJECTS;
+use crate::kinds::MOST_OBJECTS;
 use crate::view::{Item, PodView};
 
 /// Turns that are remembered of each service.

@@ -15,8 +15,9 @@ use crate::board::Board;
 use crate::config::Config;
 use crate::people::{Clients, Sessions};
 use crate::places::Places;
-use crate::routes::{self, AppState};
-use crate::{follow, headers, pulse, vitals};
+use crate::state::AppState;
+use crate::vitals::asking;
+use crate::{follow, headers, pulse, routes};
 
 /// Nothing may stay silent for longer: a watch ends after ten seconds in any case.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -88,10 +89,10 @@ pub async fn build(config: Config, clients: Clients) -> Result<Server, StartErro
     service.tasks.spawn_droppable("pulse", move || {
         pulse::watch(heard.clone(), asked.clone(), lease.clone())
     });
-    let (watched, asking) = (board.clone(), http.clone());
+    let (watched, client) = (board.clone(), http.clone());
     service
         .tasks
-        .spawn_droppable("vitals", move || vitals::watch(watched.clone(), asking.clone()));
+        .spawn_droppable("vitals", move || asking::watch(watched.clone(), client.clone()));
     let state = AppState {
         board,
         clients,

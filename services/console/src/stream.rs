@@ -15,10 +15,11 @@ use tokio::sync::{broadcast, mpsc};
 use crate::board::{Change, SILENT, StreamState};
 use crate::kinds::Kind;
 use crate::operator::Silence;
-use crate::people::{RightsError, Scopes, Viewer};
+use crate::people::{RightsError, Scopes};
 use crate::places::Place;
-use crate::routes::AppState;
+use crate::state::AppState;
 use crate::view::Item;
+use crate::viewer::Viewer;
 use crate::vitals::Vitals;
 
 /// How often the page hears that the connection lives.

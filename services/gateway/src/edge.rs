@@ -26,7 +26,7 @@ use crate::cors;
 use crate::document::OWN;
 use crate::reload::Routes;
 use crate::routes::Forward;
-use crate::table::{RouteEntry, Table};
+use crate::table::{Matched, RouteEntry, Table};
 
 /// What the edge knows.
 #[derive(Clone)]
@@ -38,10 +38,6 @@ pub struct Edge {
     /// Whose `X-Forwarded-*` is believed.
     pub trusted: Arc<[Network]>,
 }
-
-/// Extension of a request: where it goes, by the table that was in force when it came.
-#[derive(Clone)]
-pub struct Matched(pub Arc<RouteEntry>);
 
 /// Puts the edge around the gateway's own routes. What is passed on goes past these: each layer of axum would copy all
 /// that is inside of it for each request.

@@ -63,6 +63,10 @@ pub struct RouteEntry {
     pub sending: Sending,
 }
 
+/// Extension of a request: where it goes, by the table that was in force when it came.
+#[derive(Clone)]
+pub struct Matched(pub Arc<RouteEntry>);
+
 /// Where the targets are: in the document, or where the environment says.
 pub type Overrides = HashMap<String, Uri>;
 

@@ -10,7 +10,6 @@ use valerix_resilience::{CallError, Deadline, RequestBuilder, ResilientClient};
 
 use crate::payment::Payment;
 use crate::reconciliation::books::Charge;
-use crate::reconciliation::walk::WalkError;
 use crate::saga::state::{Input, Request};
 
 /// What the processor has decided.
@@ -38,6 +37,28 @@ pub struct Page {
     pub charges: Vec<Charge>,
     /// Where the next page begins; `None`: this is the last.
     pub next_cursor: Option<String>,
+}
+
+/// Why the processor's ledger could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The processor did not answer.
+    #[error("failed to ask the processor for its ledger")]
+    Call(#[source] CallError),
+    /// It answered something else.
+    #[error("failed to read the processor's ledger: it answered {0}")]
+    Answer(StatusCode),
+}
+
+impl LedgerError {
+    /// Label of the error in metrics and logs.
+    #[must_use]
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "call",
+            Self::Answer(_) => "answer",
+        }
+    }
 }
 
 /// The card processor.
@@ -95,29 +116,29 @@ impl Processor {
     ///
     /// # Errors
     /// When the processor does not answer, or not with a page.
-    pub async fn charges(&self, cursor: Option<&str>) -> Result<Page, WalkError> {
+    pub async fn charges(&self, cursor: Option<&str>) -> Result<Page, LedgerError> {
         let mut look = self.client.get("/charges").query("limit", "1000");
         if let Some(cursor) = cursor {
             look = look.query("cursor", cursor);
         }
-        let (status, body) = answer(look).await.map_err(WalkError::Call)?;
+        let (status, body) = answer(look).await.map_err(LedgerError::Call)?;
         let page = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
-        page.ok_or(WalkError::Answer(status))
+        page.ok_or(LedgerError::Answer(status))
     }
 
     /// The charge of a payment, if there is one.
     ///
     /// # Errors
     /// When the processor does not answer, or not with a charge.
-    pub async fn charge(&self, payment: Uuid) -> Result<Option<Charge>, WalkError> {
+    pub async fn charge(&self, payment: Uuid) -> Result<Option<Charge>, LedgerError> {
         let (status, body) = answer(self.client.get(format!("/charges/{payment}")))
             .await
-            .map_err(WalkError::Call)?;
+            .map_err(LedgerError::Call)?;
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         let charge = serde_json::from_slice(&body).ok().filter(|_| status.is_success());
-        charge.map(Some).ok_or(WalkError::Answer(status))
+        charge.map(Some).ok_or(LedgerError::Answer(status))
     }
 
     fn request(&self, payment: &Payment, request: Request) -> RequestBuilder {

@@ -1,12 +1,12 @@
 //! What lies on the destination: under one key, and altogether. Reads only.
 
-use super::{ARCHIVE, Destination, Medium, off_thread};
+use super::{Destination, Medium, off_thread};
 use crate::{
-    archive::{self, Digest},
+    archive::{self, ARCHIVE, Digest},
     decision::Stored,
     failure::Failure,
     manifest::Manifest,
-    prepare::database_status,
+    record::database_status,
     s3::{self, Bucket},
 };
 use chrono::NaiveDate;

@@ -4,9 +4,9 @@ use super::{
     failure::Failure,
     plan::Item,
     settings::Settings,
-    sql::text,
     target::{Found, Target},
 };
+use crate::sql::text;
 use serde::Deserialize;
 use valerix_crds::RestoreMode;
 

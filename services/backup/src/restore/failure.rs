@@ -1,7 +1,7 @@
 //! Why a restore ended without its databases in place, and what each reason means for the status and for the Job. Pure.
 
-use super::{report, settings, sql};
-use crate::{archive, client, connection};
+use super::{report, settings};
+use crate::{archive, client, connection, sql};
 use std::fmt::Display;
 use valerix_crds::backup_runner::exit;
 

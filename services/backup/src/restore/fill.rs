@@ -7,12 +7,12 @@ use super::{
     contents::{self, Contents},
     failure::Failure,
     plan::Item,
-    sql::{self, Session, name, text},
     target::{LONG, Target},
 };
 use crate::{
     client::{self, Client},
     libpq, rows,
+    sql::{self, Session, name, text},
 };
 use serde::Deserialize;
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};

@@ -4,10 +4,8 @@
 //! In: the living database. Out: the same on the restored one, before it gets the name. No setting takes effect in a
 //! session of ours on the way: one may be the role to act as.
 
-use super::{
-    failure::Failure,
-    sql::{Session, name, text},
-};
+use super::failure::Failure;
+use crate::sql::{Session, name, text};
 use serde::Deserialize;
 
 /// Settings that are lists of names.

@@ -21,7 +21,6 @@ pub mod report;
 mod roles;
 pub mod settings;
 mod source;
-pub mod sql;
 mod swap;
 mod target;
 

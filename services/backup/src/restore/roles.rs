@@ -3,12 +3,11 @@
 //! In: the scripts of the archive. Out: roles, each with a comment that says whose it is until the Restore has ended, so
 //! that whatever ends it before takes them away again: this pod, or the next one. A role that is there is never changed.
 
-use super::{
-    failure::Failure,
+use super::{failure::Failure, target::Target};
+use crate::{
+    roles::{Role, Roles},
     sql::{self, name, text},
-    target::Target,
 };
-use crate::roles::{Role, Roles};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 

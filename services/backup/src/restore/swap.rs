@@ -8,9 +8,9 @@ use super::{
     failure::Failure,
     identity,
     plan::Item,
-    sql::{self, name, text},
     target::{Found, Target},
 };
+use crate::sql::{self, name, text};
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 use valerix_crds::{RestoreDatabasePhase, RestoreDatabaseStatus};

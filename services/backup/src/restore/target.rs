@@ -2,14 +2,11 @@
 //!
 //! In: the mounted Secrets. Out: sessions of both roles and the server's databases.
 
-use super::{
-    failure::Failure,
-    settings::Settings,
-    sql::{self, Session, name, text},
-};
+use super::{failure::Failure, settings::Settings};
 use crate::{
     client::{self, Client},
     connection::{self, Connection},
+    sql::{self, Session, name, text},
 };
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path, time::Duration};

@@ -16,9 +16,10 @@ use valerix_kit::extract::{Json, Path};
 use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 
-use super::{AppState, names};
+use super::names;
 use crate::kinds::Kind;
-use crate::people::{Commander, Viewer};
+use crate::state::AppState;
+use crate::viewer::{Commander, Viewer};
 
 /// An object to create.
 #[derive(Deserialize, JsonSchema)]

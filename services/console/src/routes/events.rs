@@ -11,9 +11,9 @@ use valerix_kit::api::{Api, Operation};
 use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 
-use super::AppState;
-use crate::people::Viewer;
+use crate::state::AppState;
 use crate::stream::{self, Message};
+use crate::viewer::Viewer;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let operation = Operation::new(

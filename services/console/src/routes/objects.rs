@@ -18,12 +18,13 @@ use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 use valerix_policy::Report;
 
-use super::{AppState, names};
+use super::names;
 use crate::kinds::Kind;
-use crate::people::Viewer;
 use crate::readiness::Turn;
+use crate::state::AppState;
 use crate::view::{PodView, ServiceView};
-use crate::vitals::{self, Moment};
+use crate::viewer::Viewer;
+use crate::vitals::{Moment, asking};
 
 /// The most events that are read of one place, in pages, and that are shown.
 const MOST_EVENTS: (usize, usize) = (5_000, 200);
@@ -287,7 +288,7 @@ async fn report(state: &AppState, port: Option<u16>, pod: PodView) -> PodReport 
     let said = match (pod.address, port) {
         (_, None) => Err("the service's image does not report".to_owned()),
         (None, _) => Err("the pod has no address yet".to_owned()),
-        (Some(address), Some(port)) => vitals::fetch(&state.http, (address, port).into(), "resilience").await,
+        (Some(address), Some(port)) => asking::fetch(&state.http, (address, port).into(), "resilience").await,
     };
     let said = said.and_then(|text| {
         serde_json::from_str::<Report>(&text).map_err(|_| "the pod's report can not be read by this version".to_owned())

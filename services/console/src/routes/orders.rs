@@ -12,8 +12,8 @@ use valerix_kit::extract::{IdempotencyKey, Json, Path};
 use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 
-use super::AppState;
-use crate::people::Commander;
+use crate::state::AppState;
+use crate::viewer::{Commander, Viewer};
 
 /// The most bytes of an answer.
 const MOST_BYTES: usize = 64 * 1024;
@@ -74,7 +74,7 @@ async fn place(
 
 async fn show(
     State(state): State<AppState>,
-    viewer: crate::people::Viewer,
+    viewer: Viewer,
     Path(id): Path<Uuid>,
 ) -> Result<Json<ShopAnswer>, Problem> {
     // Who may look at all is all there is to ask: an order that nobody's name stands on is anyone's to see.

@@ -15,9 +15,9 @@ use valerix_kit::extract::{Json, Path};
 use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 
-use super::AppState;
 use crate::kinds::Kind;
-use crate::people::Viewer;
+use crate::state::AppState;
+use crate::viewer::Viewer;
 
 /// What may stand in the spec of a kind.
 #[derive(Serialize, JsonSchema)]

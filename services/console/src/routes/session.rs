@@ -13,9 +13,10 @@ use valerix_kit::extract::Json;
 use valerix_kit::identity::Access;
 use valerix_kit::problem::Problem;
 
-use super::AppState;
-use crate::people::{Commander, Session, check_origin};
+use crate::people::Session;
 use crate::refusal;
+use crate::state::AppState;
+use crate::viewer::{Commander, check_origin};
 
 const SESSION: &str = "/api/session";
 /// The longest token that is taken. Unit: bytes.

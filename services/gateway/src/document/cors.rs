@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use valerix_policy::Duration;
 
-use super::validate::{Findings, is_method};
+use super::findings::{Findings, is_method};
 
 const MAX_ORIGINS: usize = 16;
 const MAX_NAMES: usize = 32;

@@ -4,6 +4,7 @@
 //! operator writes: here it is only named.
 
 mod cors;
+mod findings;
 mod shop;
 mod validate;
 

@@ -1,12 +1,13 @@
 //! What a document of routes must not say. Pure.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::{Arguments, Display};
+use std::fmt::Arguments;
 use std::net::Ipv6Addr;
 
-use http::{HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Uri};
 use valerix_policy::{Duration, Violation};
 
+use super::findings::{Findings, is_method};
 use super::{AuthType, Dashboard, Gateway, Match, OWN, Route, cors};
 
 const MAX_TARGETS: usize = 64;
@@ -188,12 +189,6 @@ fn is_prefix(text: &str) -> bool {
     plain && (text == "/" || !text.ends_with('/')) && valerix_proxy::check_path(text).is_ok()
 }
 
-pub(super) fn is_method(text: &str) -> bool {
-    let good =
-        Method::from_bytes(text.as_bytes()).is_ok_and(|method| method != Method::CONNECT && method != Method::TRACE);
-    good && text.bytes().all(|byte| byte.is_ascii_uppercase())
-}
-
 fn is_address(text: &str) -> bool {
     text.parse::<Uri>().is_ok_and(|url| {
         let bare = url.path_and_query().is_none_or(|path| path.as_str() == "/");
@@ -220,33 +215,6 @@ fn is_host(text: &str) -> bool {
     }
     let known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     (1..=253).contains(&text.len()) && text.bytes().all(known)
-}
-
-pub(super) struct Findings(Vec<Violation>);
-
-impl Findings {
-    /// Paths and remedies are written out for what is wrong alone: of thousands of routes hardly one ever is.
-    pub(super) fn require(&mut self, good: bool, path: impl Display, value: impl Display, remedy: impl Display) {
-        if !good {
-            self.0.push(Violation::new(path.to_string(), value, remedy.to_string()));
-        }
-    }
-
-    pub(super) fn at_most(&mut self, path: impl Display, found: usize, most: usize) {
-        self.require(found <= most, path, found, format_args!("list at most {most}"));
-    }
-
-    fn name(&mut self, path: impl Display, name: &str) {
-        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let good = (1..=63).contains(&name.len()) && name.bytes().all(known);
-        // As in the policy document, which names the same targets.
-        let good = good && !name.starts_with('-') && !name.ends_with('-');
-        self.require(good, path, name, "use 1 to 63 of a-z, 0-9 and inner -");
-    }
-
-    fn target(&mut self, path: impl Display, name: &str, targets: &HashSet<&str>) {
-        self.require(targets.contains(name), path, name, "name one of targets");
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use valerix_kit::problem::Problem;
 use valerix_kit::telemetry::{TraceContext, outbound_headers};
 
 use super::AppState;
-use crate::edge::Matched;
+use crate::table::Matched;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     // Where the edge stands. Not described: the services behind do that.

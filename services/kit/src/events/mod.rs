@@ -6,6 +6,7 @@
 //! all of it from [`Service::events`](crate::service::Service::events).
 
 pub mod consumer;
+mod conventions;
 mod endpoint;
 pub mod inbox;
 pub mod outbox;

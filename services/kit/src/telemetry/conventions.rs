@@ -1,5 +1,5 @@
-//! What spans are called and what they say: the semantic conventions of OpenTelemetry 1.45, in this module alone. HTTP is
-//! stable there; messaging is in development, so its names may change.
+//! What spans of requests are called and what they say: the semantic conventions of OpenTelemetry 1.45 for HTTP, which
+//! are stable. Spans of events are named where events are.
 //!
 //! Fields of a span are both attributes of the trace and what log lines inside of it carry.
 
@@ -10,7 +10,6 @@ use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::export;
-use crate::events::Event;
 
 /// The name of spans that are not exported: probes of the kubelet.
 pub(super) const PROBE: &str = "probe";
@@ -53,32 +52,5 @@ pub(crate) fn answered(span: &Span, method: &str, route: &str, status: StatusCod
     if status.is_server_error() {
         span.set_attribute("error.type", status.as_str().to_owned());
         context.set_status(Status::error(""));
-    }
-}
-
-/// An event that is handled for a group.
-pub(crate) fn event(event: &Event, topic: &str, group: &str) -> Span {
-    tracing::info_span!(
-        parent: None,
-        "event",
-        otel.kind = "consumer",
-        otel.name = format!("process {topic}"),
-        trace_id = Empty,
-        messaging.system = "redis",
-        messaging.operation.name = "process",
-        messaging.operation.type = "process",
-        messaging.destination.name = topic,
-        messaging.consumer.group.name = group,
-        messaging.message.id = %event.id,
-        event_type = event.event_type,
-        aggregate = event.aggregate,
-    )
-}
-
-/// How an event was handled: nothing, or what kind of failure.
-pub(crate) fn handled(span: &Span, failure: Option<&'static str>) {
-    if let Some(failure) = failure.filter(|_| export::is_on()) {
-        span.set_attribute("error.type", failure);
-        span.set_status(Status::error(""));
     }
 }

@@ -1,4 +1,5 @@
-//! What a payment and the processor's charge of the same key must say of each other. Pure.
+//! What a payment and the processor's charge of the same key must say of each other, and what was found where all of them
+//! were compared. Pure.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,9 @@ use valerix_kit::money::Money;
 
 use crate::payment::Payment;
 use crate::saga::state::State;
+
+/// Differences that are named; the others are counted.
+const NAMED: usize = 1_000;
 
 /// A charge in the processor's ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -80,6 +84,29 @@ pub struct Difference {
     pub processor_amount_minor: Option<i64>,
     /// ISO 4217 code.
     pub processor_currency: Option<String>,
+}
+
+/// What a comparison came to.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Charges of the ledger that were looked at.
+    pub charges: i64,
+    /// Payments that the ledger did not name.
+    pub payments: i64,
+    /// The first differences.
+    pub differences: Vec<Difference>,
+    /// All of them.
+    pub total: i64,
+}
+
+impl Found {
+    pub(super) fn add(&mut self, difference: Option<Difference>) {
+        let Some(difference) = difference else { return };
+        self.total += 1;
+        if self.differences.len() < NAMED {
+            self.differences.push(difference);
+        }
+    }
 }
 
 /// Compares what both say of one key. `None`: they agree, or the processor is still being asked whether it charges.

@@ -4,30 +4,14 @@
 use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
-use valerix_resilience::CallError;
 
-use super::books::{Charge, Difference, compare};
+use super::books::{Charge, Difference, Found, compare};
 use crate::payment::Payment;
-use crate::processor::Processor;
+use crate::processor::{LedgerError, Processor};
 use crate::store::{Store, StoreError};
 
-/// Differences that are named; the others are counted.
-const NAMED: usize = 1_000;
 /// Payments of one page.
 const PAGE: i64 = 1_000;
-
-/// What a comparison came to.
-#[derive(Clone, Debug, Default)]
-pub struct Found {
-    /// Charges of the ledger that were looked at.
-    pub charges: i64,
-    /// Payments that the ledger did not name.
-    pub payments: i64,
-    /// The first differences.
-    pub differences: Vec<Difference>,
-    /// All of them.
-    pub total: i64,
-}
 
 /// Why a comparison came to no end.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +19,9 @@ pub enum WalkError {
     /// The payments could not be read.
     #[error(transparent)]
     Store(StoreError),
-    /// The processor did not answer.
-    #[error("failed to ask the processor for its ledger")]
-    Call(#[source] CallError),
-    /// It answered something else.
-    #[error("failed to read the processor's ledger: it answered {0}")]
-    Answer(http::StatusCode),
+    /// The ledger could not.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
 }
 
 impl WalkError {
@@ -49,8 +30,7 @@ impl WalkError {
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Store(error) => error.category(),
-            Self::Call(_) => "call",
-            Self::Answer(_) => "answer",
+            Self::Ledger(error) => error.category(),
         }
     }
 }
@@ -109,16 +89,6 @@ pub async fn walk(store: &Store, processor: &Processor, id: i64) -> Result<Found
             }
         }
         store.go_on(id).await.map_err(WalkError::Store)?;
-    }
-}
-
-impl Found {
-    fn add(&mut self, difference: Option<Difference>) {
-        let Some(difference) = difference else { return };
-        self.total += 1;
-        if self.differences.len() < NAMED {
-            self.differences.push(difference);
-        }
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::walk::{Found, WalkError, walk};
+use super::books::Found;
+use super::walk::{WalkError, walk};
 use crate::metrics::Metrics;
 use crate::processor::Processor;
 use crate::store::{Store, StoreError};
@@ -56,7 +57,8 @@ impl Worker {
             tell(&compared);
             let outcome = compared.as_ref().map_or_else(WalkError::category, |_| "compared");
             self.metrics.ended(outcome);
-            self.store.finish_reconciliation(id, &compared).await?;
+            let ended = compared.as_ref().map_err(ToString::to_string);
+            self.store.finish_reconciliation(id, ended).await?;
         }
         if let Some(last) = self.store.last_reconciliation().await? {
             self.metrics.reconciled(&last.differences, last.total);

@@ -9,8 +9,7 @@ use uuid::Uuid;
 use valerix_kit::postgres::milliseconds;
 
 use super::{COLUMNS, Listed, Row, Store, StoreError, listed, sql};
-use crate::reconciliation::books::Difference;
-use crate::reconciliation::walk::{Found, WalkError};
+use crate::reconciliation::books::{Difference, Found};
 
 /// A comparison that has ended.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -121,9 +120,12 @@ impl Store {
             .map_err(sql("go on with a reconciliation"))
     }
 
-    /// Keeps what it came to, for ninety days.
-    pub async fn finish_reconciliation(&self, id: i64, compared: &Result<Found, WalkError>) -> Result<(), StoreError> {
-        let found = compared.as_ref().ok();
+    /// Keeps what it came to, or why to no end, for ninety days.
+    pub async fn finish_reconciliation(&self, id: i64, compared: Result<&Found, String>) -> Result<(), StoreError> {
+        let (found, error) = match compared {
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(error)),
+        };
         sqlx::query(
             "WITH old AS (DELETE FROM reconciliations WHERE asked_at < now() - interval '90 days')
              UPDATE reconciliations SET finished_at = now(), charges = $2, payments = $3, total = $4, differences = $5,
@@ -134,7 +136,7 @@ impl Store {
         .bind(found.map(|found| found.payments))
         .bind(found.map(|found| found.total))
         .bind(found.map(|found| Json(&found.differences)))
-        .bind(compared.as_ref().err().map(ToString::to_string))
+        .bind(error)
         .execute(self.pool())
         .await
         .map(drop)

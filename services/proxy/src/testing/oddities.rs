@@ -1,6 +1,17 @@
-//! Requests that two parsers could read in two ways, of rarer kinds than those of `smuggling`.
+//! Requests that two parsers could read in two ways, of rarer kinds than those of `smuggling`, and what may become of one.
 
-use super::smuggling::Verdict::{self, OfTheEdge, Passed, Refused};
+/// What is to become of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Answered 4xx or 5xx, and the service behind sees no whole request.
+    Refused,
+    /// Passed on as the one request that it is, with this body.
+    Passed(&'static str),
+    /// Refused by who is at the edge; one reading to everybody else, who passes it on as it came.
+    OfTheEdge,
+}
+
+use Verdict::{OfTheEdge, Passed, Refused};
 
 /// What stands after the line `POST /api/orders/a HTTP/1.1` and a good `Host`.
 pub(super) const AFTER_THE_LINE: [(&str, &str, Verdict); 36] = [

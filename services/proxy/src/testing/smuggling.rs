@@ -5,21 +5,9 @@
 
 use std::net::SocketAddr;
 
+use super::oddities::Verdict::{self, OfTheEdge, Passed, Refused};
 use super::recorder::Recorder;
 use super::{Hop, exchange, oddities};
-
-/// What is to become of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Answered 4xx or 5xx, and the service behind sees no whole request.
-    Refused,
-    /// Passed on as the one request that it is, with this body.
-    Passed(&'static str),
-    /// Refused by who is at the edge; one reading to everybody else, who passes it on as it came.
-    OfTheEdge,
-}
-
-use Verdict::{OfTheEdge, Passed, Refused};
 
 const HIDDEN: &str = "GET /api/orders/hidden HTTP/1.1\r\nHost: shop\r\n\r\n";
 

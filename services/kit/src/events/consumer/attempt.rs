@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::backlog::Work;
 use super::{Consumer, Next};
-use crate::events::{BusError, Delivery, HandlerError};
-use crate::telemetry::{conventions, traced};
+use crate::events::{BusError, Delivery, HandlerError, conventions};
+use crate::telemetry::traced;
 
 impl Consumer {
     /// Handles one delivery once and tells the bus.

@@ -113,6 +113,14 @@ pub(super) enum Step {
     Ask,
 }
 
+/// What a shared limit said, and who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) decision: Decision,
+    /// By the local share, because Redis did not answer.
+    pub(super) locally: bool,
+}
+
 /// One key's state.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lease {

@@ -11,8 +11,8 @@ use crossbeam_utils::CachePadded;
 use futures_util::StreamExt;
 use tokio::sync::oneshot;
 
-use super::super::level::{Decision, Quota, Rate};
-use super::lease::{Draw, Step, Terms};
+use super::super::level::{Quota, Rate};
+use super::lease::{Draw, Step, Terms, Told};
 use super::shard::{At, Entry, SHARDS, Shard, digest, local, stable_hash};
 use super::store::{NoAnswer, Store};
 use crate::clock::{Clock, CoarseClock};
@@ -25,14 +25,6 @@ const RETURN_EVERY: Duration = Duration::from_millis(100);
 const RETURNS: usize = 64;
 /// Callers that wait for Redis at a time; one more is told by the local share.
 const MAX_WAITING: usize = 8_192;
-
-/// What a shared limit said, and who decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Told {
-    pub(super) decision: Decision,
-    /// By the local share, because Redis did not answer.
-    pub(super) locally: bool,
-}
 
 pub(super) struct Shared {
     store: Arc<Store>,

@@ -7,8 +7,7 @@ use tokio::sync::oneshot;
 
 use super::super::level::{Level, Quota, Rate};
 use super::super::limiter::{AlreadyHashed, MAX_KEYS};
-use super::lease::{Lease, Terms};
-use super::limiter::Told;
+use super::lease::{Lease, Terms, Told};
 
 /// Shards of keys with a limit of their own; one more holds the shared buckets.
 pub(super) const SHARDS: usize = 16;
