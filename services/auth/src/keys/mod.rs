@@ -58,19 +58,6 @@ struct SigningKey {
     signs_from: DateTime<Utc>,
 }
 
-/// A key as it is kept.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub struct KeptKey {
-    /// Its `kid`.
-    pub id: String,
-    /// The public half, 32 bytes.
-    pub public_key: Vec<u8>,
-    /// The private half, encrypted.
-    pub private_key: Vec<u8>,
-    /// From when it signs.
-    pub signs_from: DateTime<Utc>,
-}
-
 impl Keyring {
     /// No keys yet.
     ///
@@ -206,7 +193,7 @@ impl Keyring {
     }
 
     /// The key to sign with; nothing where it was encrypted by another secret.
-    fn open(&self, kept: &KeptKey) -> Option<SigningKey> {
+    fn open(&self, kept: &store::KeptKey) -> Option<SigningKey> {
         let Some(private) = self.cipher.open(&kept.id, &kept.private_key) else {
             tracing::warn!(key = kept.id, "a signing key was encrypted by another AUTH_KEY_SECRET");
             return None;
@@ -219,7 +206,7 @@ impl Keyring {
     }
 }
 
-fn jwk(key: &KeptKey) -> Value {
+fn jwk(key: &store::KeptKey) -> Value {
     let x = URL_SAFE_NO_PAD.encode(&key.public_key);
     json!({"kid": key.id, "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "x": x})
 }

@@ -6,7 +6,18 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use valerix_kit::postgres::milliseconds;
 
-use crate::keys::KeptKey;
+/// A key as it is kept.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct KeptKey {
+    /// Its `kid`.
+    pub id: String,
+    /// The public half, 32 bytes.
+    pub public_key: Vec<u8>,
+    /// The private half, encrypted.
+    pub private_key: Vec<u8>,
+    /// From when it signs.
+    pub signs_from: DateTime<Utc>,
+}
 
 /// Waits until no other replica adds a key, and keeps others from it until the transaction ends.
 ///
