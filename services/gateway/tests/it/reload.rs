@@ -93,23 +93,31 @@ async fn requests_go_on_while_thousands_of_routes_are_read() {
         config.gateway_config = Some(file.clone());
     });
     let gateway = setup.start().await.server;
-    let before = routes_of(&gateway).await;
-    let mut large = document("/b", address);
     let route = |number: u32| {
         let name = format!("n{number}");
         json!({"name": name, "match": {"pathPrefix": format!("/{name}")}, "target": "order"})
     };
-    large["routes"].as_array_mut().unwrap().extend((0..9_000).map(route));
-    let large = large.to_string();
-    let (began, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
-    publish(&file, &large);
-    while routes_of(&gateway).await == before {
+    // A busy machine may keep one request waiting; were they read on that thread, one would wait each time.
+    let mut waits = Vec::new();
+    for attempt in 0..5 {
+        let before = routes_of(&gateway).await;
+        let mut large = document(&format!("/b{attempt}"), address);
+        large["routes"].as_array_mut().unwrap().extend((0..9_000).map(route));
+        let large = large.to_string();
+        let (began, mut last, mut longest) = (Instant::now(), Instant::now(), Duration::ZERO);
+        publish(&file, &large);
+        while routes_of(&gateway).await == before {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
         longest = longest.max(last.elapsed());
-        last = Instant::now();
+        let took = began.elapsed();
+        if longest < took / 2 {
+            return;
+        }
+        waits.push((longest, took));
     }
-    longest = longest.max(last.elapsed());
-    let took = began.elapsed();
-    assert!(longest < took / 2, "one request waited {longest:?} of {took:?}");
+    panic!("each time one request waited for most of it: {waits:?}");
 }
 
 #[tokio::test]
