@@ -81,7 +81,7 @@ impl Services {
             .in_folder(&folder.path)
             .run(log)?;
         fs::write(data.join("pg_hba.conf"), WHO_MAY_CONNECT).context("failed to write pg_hba.conf")?;
-        let postgres_port = free_port()?;
+        let [postgres_port, redis_port] = free_ports()?;
         let mut postgres = owner
             .program(&programs.join("postgres"))
             .arg("-D")
@@ -96,7 +96,6 @@ impl Services {
             .args(settings(durability))
             .in_folder(&folder.path)
             .start(log)?;
-        let redis_port = free_port()?;
         let mut redis = owner
             .program(&redis_server)
             .args(["--bind", "127.0.0.1", "--port", &redis_port.to_string()])
@@ -214,10 +213,17 @@ fn settings<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = String>
         .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")])
 }
 
-/// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).context("failed to find a free port")?;
-    Ok(listener.local_addr().context("failed to find a free port")?.port())
+/// Two ports on which nobody listens and that the kernel gives to no connection, as they lie below those that it hands out
+/// (from 32768), nor the tests to their own servers (from 11000).
+fn free_ports() -> Result<[u16; 2]> {
+    let first = u16::try_from(std::process::id() % 1_000).unwrap_or_default();
+    let mut free = (0..1_000)
+        .map(|next| 10_000 + (first + next) % 1_000)
+        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.next()
+        .zip(free.next())
+        .map(Into::into)
+        .context("failed to find two free ports from 10000 to 10999")
 }
 
 fn pong(port: u16) -> std::io::Result<[u8; 5]> {

@@ -71,7 +71,7 @@ pub struct Operation {
     access: Access,
     parameters: Vec<Value>,
     query: Option<SchemaOf>,
-    body: Option<SchemaOf>,
+    body: Option<(SchemaOf, Value)>,
     answers: Vec<(u16, &'static str, Option<Content>)>,
     empty: Vec<(u16, &'static str)>,
 }
@@ -117,10 +117,10 @@ impl Operation {
         self
     }
 
-    /// Takes a body of JSON.
+    /// Takes a body of JSON such as `example`, which the service's walk through its document tries.
     #[must_use]
-    pub fn body<T: JsonSchema>(mut self) -> Self {
-        self.body = Some(SchemaGenerator::subschema_for::<T>);
+    pub fn body<T: JsonSchema>(mut self, example: Value) -> Self {
+        self.body = Some((SchemaGenerator::subschema_for::<T>, example));
         self
     }
 
@@ -198,9 +198,9 @@ impl Operation {
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
-        if let Some(body) = self.body {
-            let schema = body(&mut taken);
-            operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        if let Some((schema, example)) = self.body {
+            let content = json!({"schema": schema(&mut taken), "example": example});
+            operation["requestBody"] = json!({"required": true, "content": {"application/json": content}});
         }
         schemas.extend(taken.take_definitions(true));
         schemas.extend(given.take_definitions(true));
@@ -365,7 +365,7 @@ mod tests {
             .idempotency_key()
             .header("X-Why", "What it is for")
             .query::<Page>()
-            .body::<Thing>()
+            .body::<Thing>(json!({"name": "a", "count": 1}))
             .answer::<Thing>(201, "Made")
             .problem(409, "It is there");
         let (_, document) = Api::<()>::new("things", "")
@@ -384,10 +384,9 @@ mod tests {
         assert_eq!([named("path"), named("header"), named("query")], [1, 2, 1], "{post}");
         assert_eq!(post["x-valerix-access"], json!({"services": ["order"]}));
         let reference = "#/components/schemas/Thing";
-        assert_eq!(
-            post["requestBody"]["content"]["application/json"]["schema"]["$ref"],
-            reference
-        );
+        let taken = &post["requestBody"]["content"]["application/json"];
+        assert_eq!(taken["schema"]["$ref"], reference);
+        assert_eq!(taken["example"], json!({"name": "a", "count": 1}));
         assert_eq!(
             post["responses"]["201"]["content"]["application/json"]["schema"]["$ref"],
             reference

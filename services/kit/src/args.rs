@@ -130,6 +130,9 @@ pub struct BusArgs {
     /// How long an event stays on its stream although every group has handled it.
     #[arg(long, env = "REDIS_STREAM_KEEP", default_value = "1m", value_parser = parse_duration)]
     pub redis_stream_keep: Duration,
+    /// How long Redis is waited for: a connection, and each answer. Whoever wants a lock waits half as long.
+    #[arg(long, env = "REDIS_TIMEOUT", default_value = "1s", value_parser = parse_duration)]
+    pub redis_timeout: Duration,
 }
 
 /// How log lines look.

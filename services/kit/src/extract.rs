@@ -18,6 +18,7 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use valerix_resilience::{Deadline, InvalidKey, key_from_headers, refusals};
 
+use crate::body_room::{BodyRoom, Unread};
 use crate::leftover_body::{MAX_BODY, Stalled};
 use crate::problem::{FieldError, Problem};
 
@@ -92,7 +93,7 @@ impl JsonBytes {
 impl<S: Send + Sync> FromRequest<S> for JsonBytes {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -108,7 +109,8 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
         if request.body().size_hint().lower() > MAX_BODY as u64 {
             return Err(too_large());
         }
-        let body = Bytes::from_request(request, state);
+        let room = request.extensions().get::<BodyRoom>().cloned().unwrap_or_default();
+        let body = room.read(request.into_body());
         // Nothing has begun yet: a body that trickles must not outlive the request's time.
         let read = match Deadline::current() {
             Some(deadline) => {
@@ -119,8 +121,13 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
         };
         match read {
             Ok(Ok(bytes)) => Ok(Self(bytes)),
-            Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
-            Ok(Err(rejection)) if !is_stalled(&rejection) => Err(Problem::new(
+            Ok(Err(Unread::TooLarge)) => Err(too_large()),
+            Ok(Err(Unread::NoRoom)) => {
+                let detail = "the bodies of other requests take all the room; ask again";
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-bodies", detail);
+                Err(problem.retry_after(Duration::from_secs(1)))
+            }
+            Ok(Err(broken)) if !broken.is::<Stalled>() => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid-request",
                 "the body could not be read",
@@ -132,10 +139,6 @@ impl<S: Send + Sync> FromRequest<S> for JsonBytes {
             )),
         }
     }
-}
-
-fn is_stalled(error: &(dyn std::error::Error + 'static)) -> bool {
-    std::iter::successors(Some(error), |error| error.source()).any(<dyn std::error::Error + 'static>::is::<Stalled>)
 }
 
 /// Path parameters; 400 that names the parameter.

@@ -7,15 +7,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use http::{HeaderValue, StatusCode, Version, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
+use crate::body_room::BodyRoom;
 use crate::extract::Json;
 use crate::health::{Health, NotReady};
 use crate::leftover_body::MAX_BODY;
@@ -39,7 +40,8 @@ pub(crate) fn assemble(
 ) -> Router {
     let routes = routes
         .layer(from_fn(continue_trace))
-        .layer(DefaultBodyLimit::max(MAX_BODY));
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(BodyRoom::default()));
     let routes = protect(routes)
         .layer(from_fn_with_state(health.clone(), require_start))
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {

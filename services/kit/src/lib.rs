@@ -35,6 +35,7 @@
 
 pub mod api;
 pub mod args;
+mod body_room;
 pub mod events;
 pub mod extract;
 mod frames;

@@ -21,9 +21,6 @@ use valerix_resilience::redis_client;
 use crate::args::BusArgs;
 use crate::metrics::Metrics;
 
-/// How long Redis is waited for. It is near, and whoever asks for a lock waits.
-const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// Grants the lock to `ARGV[1]` for `ARGV[2]` ms and answers its number, or answers how long it is still held, negative.
 /// Numbers are microseconds since 1970 and stay exact in Lua for two centuries more.
 const GRANT: &str = "\
@@ -124,6 +121,8 @@ struct Inner {
     keys: [String; 2],
     time_to_live: Duration,
     url: String,
+    /// How long Redis is waited for. It is near, and whoever asks for a lock waits.
+    patience: Duration,
     shared: OnceCell<ConnectionManager>,
     contentions: IntCounterVec,
     acquisition: Histogram,
@@ -164,6 +163,7 @@ impl DistributedLock {
             keys: [format!("{prefix}lock:{name}"), format!("{prefix}lock:{name}:token")],
             time_to_live,
             url: args.redis_url.expose().to_owned(),
+            patience: args.redis_timeout / 2,
             shared: OnceCell::new(),
             contentions,
             acquisition,
@@ -286,7 +286,7 @@ impl DistributedLock {
     async fn connection(&self) -> Result<ConnectionManager, RedisError> {
         let connect = || async {
             let client = redis_client::open(&self.0.url)?;
-            redis_client::manager(client, RESPONSE_TIMEOUT, RESPONSE_TIMEOUT).await
+            redis_client::manager(client, self.0.patience, self.0.patience).await
         };
         self.0.shared.get_or_try_init(connect).await.cloned()
     }

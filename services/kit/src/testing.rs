@@ -17,9 +17,11 @@ pub mod schemas;
 pub mod values;
 pub mod walker;
 
+use std::fs::File;
 use std::future::Future;
 use std::net::TcpListener;
 use std::str::FromStr;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -34,18 +36,34 @@ use crate::args::{BusArgs, DatabaseArgs, ServiceArgs};
 use crate::service::Server;
 
 /// A port on which nobody listens and that the kernel gives to no connection, as it lies below those that it hands out
-/// (from 32768): who binds it a moment later finds it still free.
+/// (from 32768), nor to another program of tests, as each has a block of its own: who binds it a moment later, or again
+/// after a restart, finds it still free.
+///
+/// # Panics
+/// When every block is taken.
 #[must_use]
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let offset = u16::try_from(std::process::id() * 131 % 20_000).unwrap_or_default();
+    static BLOCK: LazyLock<(u16, File)> = LazyLock::new(|| {
+        let claim = |block: u16| {
+            let file = File::create(std::env::temp_dir().join(format!("valerix-test-ports-{block}"))).ok()?;
+            // Held until this process ends, however it ends.
+            file.try_lock().ok().map(|()| (FIRST_PORT + block * PORTS, file))
+        };
+        (0..20_000 / PORTS)
+            .find_map(claim)
+            .expect("a block of ports is free; /tmp/valerix-test-ports-* are locked")
+    });
     loop {
-        let port = 12_000 + (offset + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let port = BLOCK.0 + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
 }
+
+const FIRST_PORT: u16 = 12_000;
+const PORTS: u16 = 500;
 
 /// An empty database of its own, dropped with this value.
 pub struct TestDatabase {
@@ -104,7 +122,7 @@ impl TestDatabase {
             .expect("connect to the test database")
     }
 
-    /// The arguments that a service would get.
+    /// The arguments that a service would get, with patience: many callers at once are no lost database.
     ///
     /// # Panics
     /// Never.
@@ -114,7 +132,8 @@ impl TestDatabase {
             #[command(flatten)]
             args: DatabaseArgs,
         }
-        Wrapper::parse_from(["test", "--database-url", &self.url()]).args
+        let url = self.url();
+        Wrapper::parse_from(["test", "--database-url", &url, "--database-acquire-timeout", "10s"]).args
     }
 }
 
@@ -137,7 +156,8 @@ impl Drop for TestDatabase {
     }
 }
 
-/// Redis under a prefix of its own.
+/// Redis under a prefix of its own. It is waited for as long as a test waits: a machine that stands still for a moment must
+/// not look like a lost Redis. Nor a database, see [`TestDatabase::args`].
 ///
 /// # Panics
 /// Without `TEST_REDIS_URL`.
@@ -149,7 +169,16 @@ pub fn bus_args() -> BusArgs {
     }
     let url = std::env::var("TEST_REDIS_URL").expect("TEST_REDIS_URL names a Redis for tests");
     let prefix = format!("test:{}:", Uuid::now_v7().simple());
-    Wrapper::parse_from(["test", "--redis-url", &url, "--redis-prefix", &prefix]).args
+    Wrapper::parse_from([
+        "test",
+        "--redis-url",
+        &url,
+        "--redis-prefix",
+        &prefix,
+        "--redis-timeout",
+        "20s",
+    ])
+    .args
 }
 
 /// How a test is connected to Redis to look at it from outside. It waits for an answer as long as the test does: a machine

@@ -4,6 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::args::Secret;
@@ -20,7 +21,7 @@ use crate::store::{sessions, users};
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let join = Operation::new("Become a user", Access::Open)
-        .body::<Registration>()
+        .body::<Registration>(json!({"email": "ada@example.org", "password": "a long passphrase", "name": "Ada", "phone": "+43123456789"}))
         .answer::<User>(201, "The user; log in to get tokens")
         .problem(409, "There is a user with this e-mail")
         .problem(503, "Too many passwords are being hashed");
@@ -28,7 +29,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         .answer::<User>(200, "The user who asks")
         .problem(404, "The user was deleted");
     let other = Operation::new("Change how I am called and reached, or my password", Access::User)
-        .body::<Changes>()
+        .body::<Changes>(json!({"name": "Ada Lovelace", "phone": null}))
         .answer::<User>(200, "The user after that; another password ends all sessions")
         .problem(404, "The user was deleted")
         .problem(409, "There is a user with this e-mail")

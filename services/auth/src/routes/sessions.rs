@@ -4,6 +4,7 @@ use axum::extract::State;
 use http::{Extensions, HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::args::Secret;
@@ -20,20 +21,20 @@ use crate::tokens::{kept, refresh_token};
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let login = Operation::new("Log in", Access::Open)
-        .body::<Login>()
+        .body::<Login>(json!({"email": "ada@example.org", "password": "a long passphrase"}))
         .answer::<Tokens>(200, "Tokens of a new session")
         .problem(401, "No such user, or another password")
         .problem(429, "Too many failures: come back after the seconds of Retry-After")
         .problem(503, "Too many passwords are being checked");
     let refresh = Operation::new("Exchange a refresh token, once, for new tokens", Access::Open)
-        .body::<Refresh>()
+        .body::<Refresh>(json!({"refresh_token": "what the last login or refresh gave"}))
         .answer::<Tokens>(200, "Tokens of the same session")
         .problem(
             401,
             "The token is not known, is over or was exchanged before; that ends the session",
         );
     let logout = Operation::new("End the session of a refresh token", Access::Open)
-        .body::<Refresh>()
+        .body::<Refresh>(json!({"refresh_token": "what the last login or refresh gave"}))
         .empty(204, "It gives no more tokens");
     api.post("/auth/login", log_in, login)
         .post("/auth/refresh", exchange, refresh)

@@ -57,8 +57,9 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
             .problem(404, "There is no such object")
     };
     let creation = |summary| {
+        let example = json!({"namespace": "shop", "name": "slow-auth", "spec": {}, "check": true});
         Operation::new(summary, Access::Open)
-            .body::<NewObject>()
+            .body::<NewObject>(example)
             .answer::<Written>(200, "It would be accepted: nothing was written")
             .answer::<Written>(201, "The object that was created")
             .problem(401, "One has not signed in")

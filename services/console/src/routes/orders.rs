@@ -50,7 +50,7 @@ struct ShopAnswer {
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let place_it = Operation::new("Place an order through the shop's gateway", Access::Open)
         .idempotency_key()
-        .body::<PlaceOrder>()
+        .body::<PlaceOrder>(json!({"item_id": "ps5", "quantity": 1}))
         .answer::<ShopAnswer>(200, "What the shop answered, whatever that is")
         .problem(404, "The console knows of no shop");
     let show_it = Operation::new("Show an order", Access::Open)

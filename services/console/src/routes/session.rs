@@ -8,6 +8,7 @@ use kube::Api as KubeApi;
 use kube::api::PostParams;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::Json;
 use valerix_kit::identity::Access;
@@ -50,7 +51,7 @@ struct SignIn {
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let show_it = Operation::new("Who one is", Access::Open).answer::<SessionAnswer>(200, "Who, or nobody");
     let begin_it = Operation::new("Sign in with a token of the API server", Access::Open)
-        .body::<SignIn>()
+        .body::<SignIn>(json!({"token": "what kubectl create token prints"}))
         .answer::<SessionAnswer>(200, "Who that is; the answer sets the cookie of the session")
         .problem(401, "The API server does not accept the token");
     let end_it = Operation::new("Sign out", Access::Open).empty(204, "Signed out");

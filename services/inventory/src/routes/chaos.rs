@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::args::parse_duration;
 use valerix_kit::extract::Json;
@@ -23,7 +24,7 @@ const SHOWN: i64 = 20;
 
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let ask = Operation::new("Have requests wait and connections closed, for a while", Access::Admin)
-        .body::<Wanted>()
+        .body::<Wanted>(json!({"latency": "200ms", "crash_rate": 0, "duration": "5s"}))
         .answer::<AskedBody>(200, "What is in force in every replica within a second")
         .problem(409, "An experiment runs: two causes of one effect prove nothing");
     let look = Operation::new("What was asked to go wrong, the last first", Access::Admin)

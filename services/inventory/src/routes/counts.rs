@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::args::parse_duration;
 use valerix_kit::extract::{IdempotencyKey, Json, JsonBytes, Object, Query};
@@ -47,7 +48,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         Access::Admin,
     )
     .idempotency_key()
-    .body::<BulkRestock>()
+    .body::<BulkRestock>(json!({"items": [{"item_id": "ps5", "quantity": 10}]}))
     .answer::<BulkBody>(200, "How many items it were")
     .problem(
         409,

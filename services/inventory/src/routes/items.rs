@@ -28,7 +28,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         .problem(404, "No such item");
     let more = Operation::new("Adds pieces, once per Idempotency-Key", Access::Admin)
         .idempotency_key()
-        .body::<Restock>()
+        .body::<Restock>(json!({"item_id": "ps5", "quantity": 10}))
         .answer::<Item>(200, "The item as it was after that")
         .problem(409, "The first request with this key is still being answered")
         .problem(422, "No such item, or the key came with another body");

@@ -6,6 +6,7 @@ use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 use valerix_kit::api::{Api, Id, Operation};
 use valerix_kit::extract::Json;
@@ -26,7 +27,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         "ReserveStock: once per order id, refusals included",
         Access::Service(&["order"]),
     )
-    .body::<Command>()
+    .body::<Command>(json!({"order_id": "0198f1a2-7c3e-7d40-9a51-3f6b2c8d4e10", "item_id": "ps5", "quantity": 1}))
     .answer::<Decision>(200, "What was decided about the order's stock")
     .problem(422, "No such item, or this order id was asked for something else");
     api.post("/api/inventory/deduct", deduct, operation)

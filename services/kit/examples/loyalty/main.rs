@@ -7,6 +7,7 @@ use clap::Parser;
 use http::{Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 use valerix_kit::api::{Api, Operation};
@@ -53,7 +54,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     let show = Operation::new("One's points", Access::User).answer::<Balance>(200, "The points");
     let redeem = Operation::new("Spends points, once per Idempotency-Key", Access::User)
         .idempotency_key()
-        .body::<Redeem>()
+        .body::<Redeem>(json!({"points": 100}))
         .answer::<Balance>(200, "What is left")
         .problem(
             409,

@@ -10,6 +10,7 @@ use chrono::{TimeDelta, Utc};
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{BusError, EventBus, Subscription, outbox};
 use crate::api::{Api, Operation};
@@ -48,11 +49,11 @@ impl Replays {
 
     /// The API of a service with the route, where it consumes something.
     pub(crate) fn add_routes(&self, api: Api) -> Api {
-        if self.all().is_empty() {
+        let Some(first) = self.all().into_iter().next() else {
             return api;
-        }
+        };
         let operation = Operation::new("Puts dead letters of this service back on their stream", Access::Admin)
-            .body::<Replay>()
+            .body::<Replay>(json!({"topic": first.topic, "limit": 100}))
             .answer::<Replayed>(200, "What was replayed and what was not")
             .problem(
                 422,

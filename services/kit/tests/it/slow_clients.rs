@@ -140,6 +140,40 @@ async fn a_body_that_trickles_ends_with_the_request_s_time_and_holds_up_no_drain
 }
 
 #[tokio::test]
+async fn bodies_that_are_never_finished_take_no_more_than_their_room_and_hold_nobody_up() {
+    let app = app().await;
+    let things = format!("{}/things", app.base);
+    let piece = vec![b' '; MIB - 1];
+    let mut slow = vec![];
+    for _ in 0..64 {
+        let mut stream = announced(&app, MIB, "").await;
+        stream.write_all(&piece).await.unwrap();
+        slow.push(stream);
+    }
+    let refused = eventually("a large body finds no room", || async {
+        let mut stream = announced(&app, MIB, "Connection: close\r\n").await;
+        stream.write_all(&piece).await.ok()?;
+        stream.write_all(b" ").await.ok()?;
+        let answer = read_to_end(&mut stream).await;
+        answer.starts_with("HTTP/1.1 503").then_some(answer)
+    })
+    .await;
+    assert!(refused.contains("problems/too-many-bodies"), "{refused:?}");
+    assert!(refused.contains("retry-after: 1"), "{refused:?}");
+    let small = app.client.post(&things).json(&json!({"count": 1}));
+    assert_eq!(small.send().await.unwrap().status(), 200);
+    drop(slow);
+    eventually("there is room again", || async {
+        let mut body = vec![b' '; MIB - 12];
+        body.extend_from_slice(b"{\"count\": 1}");
+        let large = app.client.post(&things).header("content-type", "application/json");
+        let answer = large.body(body).send().await.unwrap();
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_body_that_is_announced_too_large_is_refused_before_it_is_sent() {
     let app = app().await;
     for (length, fields) in [

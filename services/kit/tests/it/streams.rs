@@ -6,9 +6,9 @@ use std::time::Duration;
 use redis::AsyncCommands;
 use redis::streams::{StreamReadOptions, StreamReadReply};
 use valerix_kit::args::BusArgs;
-use valerix_kit::events::EventBus;
 use valerix_kit::events::consumer::{Consumer, ConsumerOptions};
 use valerix_kit::events::redis_streams::RedisStreams;
+use valerix_kit::events::{Delivery, EventBus};
 use valerix_kit::health::Check;
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
@@ -72,6 +72,33 @@ async fn a_stream_is_cut_to_what_some_group_has_still_to_handle() {
         "a group that never came"
     );
     assert_eq!(world.stream().await[1..].len(), 100);
+}
+
+#[tokio::test]
+async fn dead_letters_are_kept_up_to_a_bound_and_the_newest_of_them() {
+    let world = World::new().await;
+    let dead = world.bus.dead_stream(TOPIC);
+    let mut redis = world.redis.clone();
+    let mut many = redis::pipe();
+    for _ in 0..10_500 {
+        many.xadd(&dead, "*", &[("dead_group", "other")]).ignore();
+    }
+    let _: () = many.query_async(&mut redis).await.unwrap();
+    world.publish(2).await;
+    let entry = read_as(&world, "late", 2, Some(0)).await.remove(0);
+    let delivery = Delivery {
+        topic: TOPIC.to_owned(),
+        group: "late".to_owned(),
+        entry,
+        deliveries: 5,
+        event: Ok(event("a", 1)),
+    };
+    world.bus.dead_letter(&delivery, 5, "it is poison").await.unwrap();
+    // Redis drops whole blocks of a stream, of a hundred entries.
+    let length: usize = redis.xlen(&dead).await.unwrap();
+    assert!((10_000..10_200).contains(&length), "{length}");
+    let left = world.bus.dead_letters(TOPIC, "late", None, 10).await.unwrap();
+    assert_eq!(left.len(), 1, "the newest stays: {left:?}");
 }
 
 #[tokio::test]

@@ -362,10 +362,11 @@ impl Drop for OwnRedis {
     }
 }
 
-/// The arguments of a bus on a Redis of its own at this port.
+/// The arguments of a bus on a Redis of its own at this port, which is found to be away as soon as in earnest.
 pub fn own_bus(port: u16) -> BusArgs {
     BusArgs {
         redis_url: format!("redis://127.0.0.1:{port}/").into(),
+        redis_timeout: Duration::from_secs(1),
         ..bus_args()
     }
 }

@@ -37,8 +37,12 @@ fn counted(thing: &Thing) -> Result<(), Problem> {
 }
 
 fn operation() -> Operation {
+    operation_such_as(json!({"count": 1}))
+}
+
+fn operation_such_as(example: Value) -> Operation {
     Operation::new("Counts", Access::Open)
-        .body::<Thing>()
+        .body::<Thing>(example)
         .answer::<Thing>(200, "As many")
 }
 
@@ -52,6 +56,17 @@ async fn a_service_that_keeps_to_its_document_is_found_so() {
     let seen = walk(&served(api).await, 100, &[], |_| Headers::new()).await;
     assert_eq!(never_well(&seen), [""; 0]);
     assert!(seen["POST /things"].is_superset(&[200, 415, 422].into()), "{seen:?}");
+}
+
+#[tokio::test]
+#[should_panic(expected = "the example of the document is refused")]
+async fn an_example_that_the_service_refuses_is_found() {
+    let api = Api::new("things", "").post(
+        "/things",
+        async |Json(thing): Json<Thing>| counted(&thing).map(|()| Json(thing)),
+        operation_such_as(json!({"count": 11})),
+    );
+    walked(api).await;
 }
 
 #[tokio::test]

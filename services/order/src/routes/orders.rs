@@ -35,7 +35,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         "Valerix-Probe",
         "A chaos experiment's probe: answered as any other, refunded once it is CONFIRMED, announced as cancelled",
     )
-    .body::<PlaceOrder>()
+    .body::<PlaceOrder>(json!({"item_id": "ps5", "quantity": 1}))
     .answer::<OrderBody>(201, "At its end: CONFIRMED or CANCELLED")
     .answer::<OrderBody>(202, "Accepted, will be finished: QUEUED or CANCELLING")
     .problem(409, "The first request with this key is still being answered")

@@ -16,4 +16,5 @@ mod saga;
 mod shop;
 mod store;
 mod traces;
+mod upgrade;
 mod walk;

@@ -120,6 +120,76 @@ async fn fifty_clients_with_one_key_make_one_order() {
 }
 
 #[tokio::test]
+async fn one_instance_and_three_give_the_same_results() {
+    let alone = Shop::start(6, &[]).await;
+    let mut several = Shop::closed(6, &[]).await;
+    for (service, name) in [
+        ("order", "order-2"),
+        ("order", "order-3"),
+        ("inventory", "inventory-2"),
+        ("inventory", "inventory-3"),
+        ("payment", "payment-2"),
+        ("payment", "payment-3"),
+    ] {
+        several.replica(service, name);
+    }
+    several.open().await;
+    let one = results(&alone, &["order"]).await;
+    let three = results(&several, &["order", "order-2", "order-3"]).await;
+    let statuses: Vec<u16> = one.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [201, 201, 201, 422, 422, 422, 422, 201, 201, 202, 200, 201]);
+    assert_eq!(one, three);
+    for shop in [alone, several] {
+        shop.adds_up(6).await;
+        assert_eq!(shop.available("ps5").await, 1);
+    }
+}
+
+/// What the same requests are answered, each asked of the next replica. Ids, which differ, are left out.
+async fn results(shop: &Shop, replicas: &[&str]) -> Vec<(u16, Value)> {
+    let mut turns = replicas.iter().cycle();
+    let mut results = vec![];
+    let mut keep = |status, mut body: Value| {
+        for name in ["order_id", "request_id", "instance", "resource", "detail"] {
+            body.as_object_mut().unwrap().remove(name);
+        }
+        results.push((status, body));
+    };
+    let order = |item: &str, quantity: i64| json!({"item_id": item, "quantity": quantity});
+    let mut first = None;
+    for (key, body) in [
+        ("a", order("ps5", 3)),
+        ("a", order("ps5", 3)),
+        ("b", order("ps5", 1)),
+        ("b", order("ps5", 2)),
+        ("c", order("ps5", 0)),
+        ("d", json!({"item_id": "ps5", "quantity": 1, "color": "red"})),
+        ("e", order("nothing", 1)),
+        ("f", order("ps5", 4)),
+        ("g", order("ps5", 1)),
+    ] {
+        let answer = shop.try_place_at(turns.next().unwrap(), key, &body).await.unwrap();
+        if first.is_none() {
+            first = Some(answer.order());
+        }
+        keep(answer.status, answer.body());
+    }
+    let first = first.unwrap();
+    let refund = shop.try_undo_at(turns.next().unwrap(), first, "refund").await.unwrap();
+    keep(refund.status, refund.body());
+    shop.reaches(first, "REFUNDED").await;
+    shop.comes_to_rest().await;
+    let told = shop.get(turns.next().unwrap(), &format!("/api/orders/{first}")).await;
+    keep(told.status, told.body());
+    let last = shop
+        .try_place_at(turns.next().unwrap(), "h", &order("ps5", 3))
+        .await
+        .unwrap();
+    keep(last.status, last.body());
+    results
+}
+
+#[tokio::test]
 async fn ten_orders_for_the_last_piece_confirm_one() {
     let shop = Shop::start(1, &[]).await;
     let answers = futures::future::join_all((0..10).map(|_| shop.place("ps5", 1))).await;

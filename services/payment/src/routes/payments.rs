@@ -28,7 +28,9 @@ const PAYMENTS: &str = "/payments";
 pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
     let ask = Operation::new("Charge an order", Access::Service(&["order"]))
         .idempotency_key()
-        .body::<Charge>()
+        .body::<Charge>(
+            json!({"order_id": "0198f1a2-7c3e-7d40-9a51-3f6b2c8d4e10", "amount_minor": 49_900, "currency": "EUR"}),
+        )
         .answer::<PaymentBody>(201, "CHARGED")
         .answer::<PaymentBody>(202, "PROCESSING: the processor has not answered in time")
         .problem(402, "Declined; the member payment shows the payment")
@@ -44,7 +46,7 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         "Give an order's payment up, whether or not it was asked for",
         Access::Service(&["order"]),
     )
-    .body::<Void>()
+    .body::<Void>(json!({"order_id": "0198f1a2-7c3e-7d40-9a51-3f6b2c8d4e10"}))
     .answer::<PaymentBody>(200, "The payment as it is now");
     let several = Operation::new("List the payments, newest first", Access::Admin)
         .query::<Page<Id>>()

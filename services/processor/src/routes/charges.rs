@@ -4,6 +4,7 @@ use axum::extract::State;
 use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use valerix_kit::api::{Api, Operation};
 use valerix_kit::extract::{Json, Path, Query};
 use valerix_kit::identity::Access;
@@ -19,7 +20,9 @@ pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
         "Charges once per key; a decline is an answer",
         Access::Service(&["payment"]),
     )
-    .body::<ChargeRequest>()
+    .body::<ChargeRequest>(
+        json!({"key": "0198f1a2-7c3e-7d40-9a51-3f6b2c8d4e10", "amount_minor": 49_900, "currency": "EUR"}),
+    )
     .answer::<Charge>(200, "The charge made earlier")
     .answer::<Charge>(201, "The new charge")
     .problem(422, "A field is not acceptable, or the key stands for another amount");

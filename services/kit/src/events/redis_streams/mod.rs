@@ -31,8 +31,6 @@ use crate::health::Check;
 
 /// A dead-letter stream is cut to about this many entries.
 const MAX_DEAD_LETTERS: usize = 10_000;
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Events on Redis Streams; cheap to clone, all clones are one.
 #[derive(Clone)]
@@ -42,6 +40,8 @@ pub struct RedisStreams {
     prefix: String,
     max_entries: usize,
     keep: Duration,
+    /// For a connection, and for each answer.
+    timeout: Duration,
     shared: std::sync::Arc<OnceCell<ConnectionManager>>,
 }
 
@@ -61,6 +61,7 @@ impl RedisStreams {
             prefix: args.redis_prefix.clone(),
             max_entries: args.redis_stream_max_entries,
             keep: args.redis_stream_keep,
+            timeout: args.redis_timeout,
             shared: std::sync::Arc::default(),
         }
     }
@@ -87,7 +88,7 @@ impl RedisStreams {
     async fn connection(&self) -> Result<ConnectionManager, BusError> {
         let client = self.client.clone()?;
         self.shared
-            .get_or_try_init(|| redis_client::manager(client, CONNECT_TIMEOUT, RESPONSE_TIMEOUT))
+            .get_or_try_init(|| redis_client::manager(client, self.timeout, self.timeout))
             .await
             .cloned()
             .map_err(|error| failed("connect to Redis", &error))
@@ -143,7 +144,7 @@ impl EventBus for RedisStreams {
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn EventSource>, BusError> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(None);
         let connection = self
             .client
