@@ -30,6 +30,7 @@ export const service = (name) => ({
   faults: name === "auth" ? [{ run: "r-1", type: "Latency", pods: 2 }] : [],
   conditions: [condition("Ready", "True", "AllIsWell"), condition("Available", "True", "MinimumReplicasAvailable", "2 of 2 pods are ready"), condition("ConfigApplied", "True", "Reported")],
   ...wrong()[name],
+  ...(name === "payment" && { conditions: [condition("Ready", "False", "MinimumReplicasUnavailable", hostile), condition("Available", "False", "ProgressDeadlineExceeded", "no pod of 2 is ready"), condition("ConfigApplied", "Unknown", "CreateContainerConfigError", "secret \"payment-database\" was not found")] }),
 });
 const experiment = (name, change) => ({
   kind: "ChaosExperiment", namespace: "shop", name, createdAt: ago(60), fault: "latency", settings: { delay: "2s" }, target: "auth",

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { launch } from "./browser.mjs";
 import { start } from "./fixture.mjs";
+import { broken } from "./words.mjs";
 import { keyboard } from "./keyboard.mjs";
 import { paint } from "./paint.mjs";
 
@@ -59,6 +60,21 @@ for (const [state, pages] of STATES) {
   server.closeAllConnections();
   server.close();
 }
+// Between a telephone and a wide screen the words of conditions are whole.
+const narrower = await start(0);
+for (const path of ["/", "/services/shop/payment", "/chaos", "/chaos/shop/payment-errors-1126", "/backups", "/restores/shop/orders-damaged", "/events"]) {
+  const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+  await page.goto(`http://127.0.0.1:${narrower.address().port}${path}`);
+  await page.locator("main .panel").first().waitFor();
+  await page.waitForFunction(() => !document.querySelector(".loading"));
+  for (const width of [1440, 1280, 1100, 1024, 900, 360]) {
+    await page.setViewportSize({ width, height: 900 });
+    for (const word of await broken(page, width < 900)) wrong.push(`well ${path} ${width}: ${word} is broken inside`);
+  }
+  await page.close();
+}
+narrower.closeAllConnections();
+narrower.close();
 const server = await start(0);
 const origin = `http://127.0.0.1:${server.address().port}`;
 for (const text of await keyboard(browser, origin)) wrong.push(`keyboard: ${text}`);

@@ -4,7 +4,7 @@ import { post } from "../api/client";
 import type { Experiment } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, one } from "../live/reducer";
-import { AsOf, Badge, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
+import { AsOf, Badge, Failure, Notice, Panel, Reason, Shown, Word } from "../parts/parts";
 import { clock, spaced, until } from "../parts/words";
 import { Happened } from "./Events";
 import { Readiness } from "./Readiness";
@@ -141,7 +141,7 @@ function Detail({ experiment }: { experiment: Experiment }) {
                     <td data-label="When">{clock(run.at)}</td>
                     <td data-label="Fault">{spaced(run.type)}</td>
                     <td data-label="Verdict"><Word word={run.verdict} /></td>
-                    <td data-label="Why">{run.reason}</td>
+                    <td data-label="Why"><Reason word={run.reason} /></td>
                     <td data-label="Recovery" className="number">{run.recovery ?? "–"}</td>
                   </tr>
                 ))}

@@ -6,7 +6,7 @@ import type { Moment, Moments, PodReport, Pods } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, one, vitalsOf } from "../live/reducer";
 import { Chart } from "../parts/Chart";
-import { AsOf, Badge, Failure, Light, Loading, Notice, Panel, Shown, useLateness } from "../parts/parts";
+import { AsOf, Badge, Failure, Light, Loading, Notice, Panel, Reason, Shown, useLateness } from "../parts/parts";
 import { age, clock, seconds, until } from "../parts/words";
 import { Happened } from "./Events";
 
@@ -56,7 +56,7 @@ export function ServicePage() {
                       <tr key={condition.type}>
                         <th scope="row" data-label="Condition">{condition.type}</th>
                         <td data-label="Status">{condition.status}</td>
-                        <td data-label="Reason">{condition.reason}</td>
+                        <td data-label="Reason"><Reason word={condition.reason} /></td>
                         <td data-label="Message" className="long">{condition.message || "–"}</td>
                         <td data-label="For" className="number">{age(condition.since, now)}</td>
                       </tr>
