@@ -65,7 +65,8 @@ const vitals = () => names.map((name) => ({
   pods: [1, 2].map((number) => ({ pod: `${name}-${number}`, answered: name !== "payment", cpu: 0.031, memory: 21_000_000, threads: 6, uptime: 5000 })),
 }));
 const kinds = ["ResilientService", "ChaosExperiment", "BackupPolicy", "Backup", "Restore", "Pod"];
-const streams = (state) => kinds.map((kind) => ({ kind, asOf: ago(state === "late" ? 95 : 2), late: state === "late", error: state === "late" ? "the API server does not answer" : null, truncated: false, forbidden: state === "forbidden" }));
+const asOf = (state) => (state === "away" ? null : ago(state === "late" ? 95 : 2));
+const streams = (state) => kinds.map((kind) => ({ kind, asOf: asOf(state), late: ["late", "away"].includes(state), error: ["late", "away"].includes(state) ? "the API server does not answer" : null, truncated: false, forbidden: state === "forbidden" }));
 const report = (pod) => ({ pod, error: pod.name.endsWith("2") ? "the pod did not report in time" : null, report: pod.name.endsWith("2") ? null : {
   podUID: "u", service: pod.service, now: ago(0), policy: { versions: [1], hash: "9f2c41d07aa1b2c3", source: "Document", loadedAt: ago(700) },
   circuitBreakers: [{ target: "inventory", state: "Closed", calls: 40, failures: 1, slow: 0 }, { target: "payment", state: "Open", calls: 20, failures: 20, slow: 0, nextProbeAt: ago(-4) }],
@@ -85,7 +86,20 @@ function changes(say) {
   }, 10);
 }
 
-/** `state` chooses what the pages see: late, gone (nobody writes status), forbidden, empty, cut (the stream breaks off), calm (nothing hostile), many (a thousand services that change), open (not signed in) or closed. */
+/** The probes of what runs, answered twice a second and for a while not as they should be. */
+function answers(running, say) {
+  let asked = 0;
+  return setInterval(() => {
+    asked += 1;
+    const failed = Math.max(0, Math.min(3, asked - 3));
+    say({ type: "upserted", object: { ...running, probes: running.probes.map((probe) => ({ ...probe, passed: probe.passed + asked - failed, failed: probe.failed + failed })) } });
+  }, 500);
+}
+
+/** What is asked for beside the stream. */
+const isAsked = (pathname) => /^\/api\/(services|schemas|happened)\b/.test(pathname);
+
+/** `state` chooses what the pages see: held (the stream says nothing), slow (what is asked for is not answered), down (nothing is told who looks), away (the cluster does not answer), error (what is asked for fails), late, gone (nobody writes status), forbidden, empty, cut (the stream breaks off), calm (nothing hostile), many (a thousand services that change), open (not signed in) or closed. */
 export function start(port, state = "") {
   let cut = false;
   hostile = state === "calm" ? CALM : HOSTILE;
@@ -93,14 +107,19 @@ export function start(port, state = "") {
     const { pathname } = new URL(request.url, "http://console");
     const json = (body, status = 200) => response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
     response.setHeader("content-security-policy", policy);
+    if (state === "down" && pathname.startsWith("/api/")) return json({ detail: "the console is starting" }, 500);
+    if (state === "error" && isAsked(pathname)) return json({ detail: "failed to ask the API server" }, 500);
+    if (state === "slow" && isAsked(pathname)) return;
     if (pathname === "/api/session") return json({ user: ["open", "closed"].includes(state) ? null : "system:serviceaccount:shop:console-demo", csrf: "c", anonymousRead: state === "open", orders: true, version: "0.1.0" });
     if (pathname === "/api/events") {
       if (state === "cut" && cut) return request.socket.destroy();
       response.writeHead(200, { "content-type": "text/event-stream" });
+      if (state === "held") return response.flushHeaders();
       const say = (message) => response.write(`data: ${JSON.stringify(message)}\n\n`);
-      const nothing = ["forbidden", "empty"].includes(state);
+      const nothing = ["forbidden", "empty", "away"].includes(state);
       const many = state === "many" ? Array.from({ length: MANY }, (_, number) => ofMany(number, "first")) : [];
-      say({ type: "snapshot", objects: nothing ? [] : state === "many" ? many : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), operatorSilence: gone(state), now: ago(0) });
+      const objects = nothing ? [] : state === "many" ? many : everything();
+      say({ type: "snapshot", objects, vitals: nothing ? [] : vitals(), streams: streams(state), operatorSilence: gone(state), now: ago(0) });
       if (state === "cut") {
         cut = true;
         return setTimeout(() => response.destroy(), 300);
@@ -110,7 +129,9 @@ export function start(port, state = "") {
         if (!nothing) say({ type: "vitals", services: vitals() });
       }, 1000);
       const changing = state === "many" ? changes(say) : undefined;
-      return request.on("close", () => [timer, changing].forEach(clearInterval));
+      const running = objects.find((object) => object.active);
+      const answered = running && answers(running, say);
+      return request.on("close", () => [timer, changing, answered].forEach(clearInterval));
     }
     if (pathname === "/api/schemas/ChaosExperiment") return json(schema);
     if (pathname.endsWith("/moments")) return json({ moments: Array.from({ length: 60 }, (_, index) => moment(300 - index * 5, index > 30 && pathname.includes("/auth/"))) });

@@ -7,6 +7,7 @@ import { all, one } from "../live/reducer";
 import { AsOf, Badge, Failure, Notice, Panel, Reason, Shown, Word } from "../parts/parts";
 import { clock, spaced, until } from "../parts/words";
 import { Happened } from "./Events";
+import { Probes } from "./Probes";
 import { Readiness } from "./Readiness";
 import { Tile } from "./Service";
 
@@ -105,23 +106,7 @@ function Detail({ experiment }: { experiment: Experiment }) {
           {pods.length === 0 && <Notice title="No pod of the target is known." />}
         </div>
       </Panel>
-      {experiment.probes.length > 0 && (
-        <Panel title="Probes">
-          <ul className="bare probes">
-            {experiment.probes.map((probe) => {
-              const total = probe.passed + probe.failed;
-              return (
-                <li key={probe.name}>
-                  <strong>{probe.name}</strong>
-                  <meter min={0} max={Math.max(1, total)} value={probe.passed} aria-label={`passed of ${total}`} />
-                  {probe.passed} passed, {probe.failed} failed
-                  {probe.firstFailure && <span className="failure">{probe.firstFailure}</span>}
-                </li>
-              );
-            })}
-          </ul>
-        </Panel>
-      )}
+      <Probes experiment={experiment} />
       {experiment.history.length > 0 && (
         <Panel title="Runs before">
           <div className="wide">
