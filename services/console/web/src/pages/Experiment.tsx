@@ -89,6 +89,7 @@ function Detail({ experiment }: { experiment: Experiment }) {
         </ol>
       </Panel>
       <Readiness experiment={experiment} />
+      <Probes experiment={experiment} />
       <Panel title="Pods">
         <div className="strip">
           {pods.map((pod) => {
@@ -106,7 +107,6 @@ function Detail({ experiment }: { experiment: Experiment }) {
           {pods.length === 0 && <Notice title="No pod of the target is known." />}
         </div>
       </Panel>
-      <Probes experiment={experiment} />
       {experiment.history.length > 0 && (
         <Panel title="Runs before">
           <div className="wide">
