@@ -30,6 +30,7 @@ export const service = (name) => ({
   faults: name === "auth" ? [{ run: "r-1", type: "Latency", pods: 2 }] : [],
   conditions: [condition("Ready", "True", "AllIsWell"), condition("Available", "True", "MinimumReplicasAvailable", "2 of 2 pods are ready"), condition("ConfigApplied", "True", "Reported")],
   ...wrong()[name],
+  ...(name === "payment" && { conditions: [condition("Ready", "False", "MinimumReplicasUnavailable", hostile), condition("Available", "False", "ProgressDeadlineExceeded", "no pod of 2 is ready"), condition("ConfigApplied", "Unknown", "CreateContainerConfigError", "secret \"payment-database\" was not found")] }),
 });
 const experiment = (name, change) => ({
   kind: "ChaosExperiment", namespace: "shop", name, createdAt: ago(60), fault: "latency", settings: { delay: "2s" }, target: "auth",
@@ -53,6 +54,7 @@ const everything = () => [
   experiment("payment-errors-1126", { fault: "errors", target: "payment", verdict: "Fail", reason: "ProbeFailed", message: hostile, timeToRecover: "12s" }),
   { kind: "BackupPolicy", namespace: "shop", name: "shop", schedule: "00:00 Europe/Berlin", databases: ["auth", "orders", "payments"], secrets: ["postgres-shop", "postgres-admin"], suspended: false, nextRunAt: ago(-30_000), lastSuccess: day(0), size: "1.3 MiB", lastRun: null, conditions: [] },
   backup(-1, { phase: "Scheduled", verified: null, bytes: null, size: null, completedAt: null, scheduledAt: ago(-30_000) }), backup(0), backup(1, hostile === CALM ? {} : { verified: "Failed", trial: "orders: 7 rows are missing" }), backup(2, { phase: "Missed", verified: null, bytes: null, size: null, message: "the day passed without a run" }),
+  ...Array.from({ length: 18 }, (_, index) => backup(index + 3, { bytes: 1_300_000 - index * 9_000, size: "1.2 MiB", verified: index % 4 === 0 ? "Restored" : "Local", ...(index === 7 && { phase: "Failed", reason: "DumpFailed", message: "payments: the server closed the connection", verified: null, bytes: null, size: null, sha256: null }) })),
   restore("orders-look", {}), restore("orders-back", { mode: "ReplaceDatabase", phase: "Restoring", over: false, reason: "Restoring", message: "orders is being restored", completedAt: null, tables: null, databases: [{ name: "orders", target: "orders", phase: "Restoring", bytes: 812_000, tables: null, seconds: null, previous: null, previousUntil: null, note: null }] }),
   restore("orders-damaged", { phase: "Failed", reason: "ArchiveDamaged", message: hostile, tables: null }),
   ...names.flatMap((name) => [1, 2].map((number) => ({ kind: "Pod", namespace: "shop", name: `${name}-${number}`, service: name, phase: "Running", ready: name !== "payment", node: "node-1", restarts: 0, since: ago(5000) }))),
@@ -63,7 +65,8 @@ const vitals = () => names.map((name) => ({
   pods: [1, 2].map((number) => ({ pod: `${name}-${number}`, answered: name !== "payment", cpu: 0.031, memory: 21_000_000, threads: 6, uptime: 5000 })),
 }));
 const kinds = ["ResilientService", "ChaosExperiment", "BackupPolicy", "Backup", "Restore", "Pod"];
-const streams = (state) => kinds.map((kind) => ({ kind, asOf: ago(state === "late" ? 95 : 2), late: state === "late", error: state === "late" ? "the API server does not answer" : null, truncated: false, forbidden: state === "forbidden" }));
+const asOf = (state) => (state === "away" ? null : ago(state === "late" ? 95 : 2));
+const streams = (state) => kinds.map((kind) => ({ kind, asOf: asOf(state), late: ["late", "away"].includes(state), error: ["late", "away"].includes(state) ? "the API server does not answer" : null, truncated: false, forbidden: state === "forbidden" }));
 const report = (pod) => ({ pod, error: pod.name.endsWith("2") ? "the pod did not report in time" : null, report: pod.name.endsWith("2") ? null : {
   podUID: "u", service: pod.service, now: ago(0), policy: { versions: [1], hash: "9f2c41d07aa1b2c3", source: "Document", loadedAt: ago(700) },
   circuitBreakers: [{ target: "inventory", state: "Closed", calls: 40, failures: 1, slow: 0 }, { target: "payment", state: "Open", calls: 20, failures: 20, slow: 0, nextProbeAt: ago(-4) }],
@@ -83,7 +86,20 @@ function changes(say) {
   }, 10);
 }
 
-/** `state` chooses what the pages see: late, gone (nobody writes status), forbidden, empty, cut (the stream breaks off), calm (nothing hostile), many (a thousand services that change), open (not signed in) or closed. */
+/** The probes of what runs, answered twice a second and for a while not as they should be. */
+function answers(running, say) {
+  let asked = 0;
+  return setInterval(() => {
+    asked += 1;
+    const failed = Math.max(0, Math.min(3, asked - 3));
+    say({ type: "upserted", object: { ...running, probes: running.probes.map((probe) => ({ ...probe, passed: probe.passed + asked - failed, failed: probe.failed + failed })) } });
+  }, 500);
+}
+
+/** What is asked for beside the stream. */
+const isAsked = (pathname) => /^\/api\/(services|schemas|happened)\b/.test(pathname);
+
+/** `state` chooses what the pages see: held (the stream says nothing), slow (what is asked for is not answered), down (nothing is told who looks), away (the cluster does not answer), error (what is asked for fails), late, gone (nobody writes status), forbidden, empty, cut (the stream breaks off), calm (nothing hostile), many (a thousand services that change), open (not signed in) or closed. */
 export function start(port, state = "") {
   let cut = false;
   hostile = state === "calm" ? CALM : HOSTILE;
@@ -91,14 +107,19 @@ export function start(port, state = "") {
     const { pathname } = new URL(request.url, "http://console");
     const json = (body, status = 200) => response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
     response.setHeader("content-security-policy", policy);
+    if (state === "down" && pathname.startsWith("/api/")) return json({ detail: "the console is starting" }, 500);
+    if (state === "error" && isAsked(pathname)) return json({ detail: "failed to ask the API server" }, 500);
+    if (state === "slow" && isAsked(pathname)) return;
     if (pathname === "/api/session") return json({ user: ["open", "closed"].includes(state) ? null : "system:serviceaccount:shop:console-demo", csrf: "c", anonymousRead: state === "open", orders: true, version: "0.1.0" });
     if (pathname === "/api/events") {
       if (state === "cut" && cut) return request.socket.destroy();
       response.writeHead(200, { "content-type": "text/event-stream" });
+      if (state === "held") return response.flushHeaders();
       const say = (message) => response.write(`data: ${JSON.stringify(message)}\n\n`);
-      const nothing = ["forbidden", "empty"].includes(state);
+      const nothing = ["forbidden", "empty", "away"].includes(state);
       const many = state === "many" ? Array.from({ length: MANY }, (_, number) => ofMany(number, "first")) : [];
-      say({ type: "snapshot", objects: nothing ? [] : state === "many" ? many : everything(), vitals: nothing ? [] : vitals(), streams: streams(state), operatorSilence: gone(state), now: ago(0) });
+      const objects = nothing ? [] : state === "many" ? many : everything();
+      say({ type: "snapshot", objects, vitals: nothing ? [] : vitals(), streams: streams(state), operatorSilence: gone(state), now: ago(0) });
       if (state === "cut") {
         cut = true;
         return setTimeout(() => response.destroy(), 300);
@@ -108,7 +129,9 @@ export function start(port, state = "") {
         if (!nothing) say({ type: "vitals", services: vitals() });
       }, 1000);
       const changing = state === "many" ? changes(say) : undefined;
-      return request.on("close", () => [timer, changing].forEach(clearInterval));
+      const running = objects.find((object) => object.active);
+      const answered = running && answers(running, say);
+      return request.on("close", () => [timer, changing, answered].forEach(clearInterval));
     }
     if (pathname === "/api/schemas/ChaosExperiment") return json(schema);
     if (pathname.endsWith("/moments")) return json({ moments: Array.from({ length: 60 }, (_, index) => moment(300 - index * 5, index > 30 && pathname.includes("/auth/"))) });

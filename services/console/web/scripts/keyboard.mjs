@@ -1,7 +1,8 @@
 // What a person does who has no mouse: every stop of the tabulator is seen, none is left out, none is a trap, and a fault,
 // a restore and the sign-in are reached and done.
 
-const STOPS = "a[href], button:not(:disabled), input:not(:disabled), select, textarea, summary";
+// What has -1 is reached by the arrows from a stop beside it.
+const STOPS = ":is(a[href], button, input, select, textarea, summary):not(:disabled, [tabindex='-1'])";
 
 /** Walks through a page and its forms; what is wrong, in words. */
 export async function keyboard(browser, origin) {
@@ -33,6 +34,13 @@ export async function keyboard(browser, origin) {
   // The fixture refuses it as the API server would: what is refused is read out, and stands at its field.
   await page.getByRole("alert").filter({ hasText: "delay must be between" }).waitFor().catch(() => wrong.push("a refusal of the form is not told"));
   if ((await page.getByLabel(/^Delay/).getAttribute("aria-invalid")) !== "true") wrong.push("the refused field is not marked");
+
+  await open("/backups");
+  await reach(page, "button", /^\d+ . \S*$/);
+  await page.keyboard.press("ArrowLeft");
+  const day = await page.evaluate(() => document.activeElement?.getAttribute("aria-label") ?? "");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { level: 3, name: day.split(":")[0], exact: true }).waitFor().catch(() => wrong.push(`the record of a day is not shown: ${day}`));
 
   await open("/backups");
   await reach(page, "summary", /Give databases back/);

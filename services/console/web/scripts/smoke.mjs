@@ -8,12 +8,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { launch } from "./browser.mjs";
 import { start } from "./fixture.mjs";
+import { broken } from "./words.mjs";
 import { keyboard } from "./keyboard.mjs";
 import { paint } from "./paint.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/restores/shop/orders-back", "/restores/shop/orders-damaged", "/metrics", "/events", "/none"];
 const STATES = [["", PAGES], ["late", ["/", "/backups"]], ["gone", ["/", "/services/shop/order", "/backups"]], ["forbidden", ["/", "/chaos", "/backups"]], ["empty", ["/", "/chaos", "/backups", "/metrics", "/events"]], ["cut", ["/"]], ["open", ["/chaos"]], ["closed", ["/"]]];
+// What the stream fills, and what is asked for beside it.
+const TOLD = ["/", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/backups", "/restores/shop/orders-back", "/metrics"];
+const ASKED = ["/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/restores/shop/orders-back", "/events"];
+STATES.push(["held", TOLD], ["away", TOLD], ["slow", ASKED], ["error", ASKED], ["down", ["/"]]);
+// What a page has to say of its state.
+const WORDS = { held: "Loading", slow: "Loading", away: "The cluster does not answer.", error: "failed to ask the API server", down: "the console is starting", late: "the API server does not answer", gone: "the operator does not renew its Lease any more", forbidden: "You may not list", cut: "Disconnected since" };
+// Why lights are late, beside each of them.
+const LATE = { late: WORDS.late, gone: WORDS.gone, cut: "the console does not answer" };
 const browser = await launch();
 const wrong = [];
 let looked = 0;
@@ -28,15 +37,21 @@ for (const [state, pages] of STATES) {
       const say = (text) => wrong.push(`${where}: ${text}`);
       const onError = (error) => say(error.message);
       // What breaks off is an error of the browser's too; the page has to live with it.
-      const onConsole = (message) => message.type() === "error" && state !== "cut" && say(message.text());
+      const onConsole = (message) => message.type() === "error" && !["cut", "error", "down"].includes(state) && say(message.text());
       const onDialog = (dialog) => say(`a dialog: ${dialog.message()}`) && dialog.dismiss();
       page.on("pageerror", onError).on("console", onConsole).on("dialog", onDialog);
       await page.goto(`http://127.0.0.1:${port}${path}`);
       await page.locator("main h1, main .notice").first().waitFor();
-      await page.waitForFunction(() => !document.querySelector(".loading"), undefined, { timeout: 10_000 });
+      const loads = WORDS[state] === "Loading";
+      if (!loads) await page.waitForFunction(() => !document.querySelector(".loading"), undefined, { timeout: 10_000 });
       // What is folded is looked at too.
       await page.evaluate(() => document.querySelectorAll("main details").forEach((folded) => (folded.open = true)));
-      if (state === "cut") await page.getByText(/^Disconnected since/).waitFor({ timeout: 10_000 });
+      if (state in WORDS) await page.locator("main").getByText(WORDS[state]).first().waitFor({ state: "attached", timeout: 10_000 }).catch(() => say(`"${WORDS[state]}" is not said`));
+      if (loads && !(await page.locator("main .loading").first().isVisible())) say("it is not seen to load");
+      const silent = await page.locator("main .light").evaluateAll((lights, words) => lights.filter((light) => light.textContent === "late" && !(light.closest("tr") ?? light.closest("main")).textContent.includes(words)).length, LATE[state]);
+      if (silent > 0) say(`${silent} lights are late and do not say why`);
+      // A while of answers as expected and one of others.
+      if (!state && path === "/chaos/shop/auth-slow-1127") await page.locator(".probe svg .failed").first().waitFor({ state: "attached", timeout: 10_000 });
       const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       if (sideways > 0) say(`${sideways} pixels too wide`);
       if (await page.locator("main img[src=x]").count()) say("hostile words became elements");
@@ -59,6 +74,21 @@ for (const [state, pages] of STATES) {
   server.closeAllConnections();
   server.close();
 }
+// Between a telephone and a wide screen the words of conditions are whole.
+const narrower = await start(0);
+for (const path of ["/", "/services/shop/payment", "/chaos", "/chaos/shop/payment-errors-1126", "/backups", "/restores/shop/orders-damaged", "/events"]) {
+  const page = await browser.newPage({ viewport: { width: 1440, height: 900 } });
+  await page.goto(`http://127.0.0.1:${narrower.address().port}${path}`);
+  await page.locator("main .panel").first().waitFor();
+  await page.waitForFunction(() => !document.querySelector(".loading"));
+  for (const width of [1440, 1280, 1100, 1024, 900, 360]) {
+    await page.setViewportSize({ width, height: 900 });
+    for (const word of await broken(page, width < 900)) wrong.push(`well ${path} ${width}: ${word} is broken inside`);
+  }
+  await page.close();
+}
+narrower.closeAllConnections();
+narrower.close();
 const server = await start(0);
 const origin = `http://127.0.0.1:${server.address().port}`;
 for (const text of await keyboard(browser, origin)) wrong.push(`keyboard: ${text}`);

@@ -18,6 +18,7 @@ mod lock;
 mod losses;
 mod lost;
 mod relay;
+mod sampling;
 mod server;
 mod slow_clients;
 mod streams;

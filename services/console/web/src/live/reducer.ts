@@ -1,5 +1,6 @@
 /** What the page knows, as the stream of messages tells it. Pure. */
 import type { Backup, Experiment, Item, Kind, Message, Pod, Policy, Restore, SeenStream, Service, Silence, Vitals } from "../api/types";
+import { type SeenRun, remember } from "./probes";
 
 export interface Known {
   /** Whether the first snapshot has come. */
@@ -12,9 +13,11 @@ export interface Known {
   silence: Silence | null;
   /** The clock of the console less our own. Unit: milliseconds. */
   skew: number;
+  /** What this page has seen of the probes of experiments, by the experiment's kind, namespace and name. */
+  runs: ReadonlyMap<string, SeenRun>;
 }
 
-export const NOTHING: Known = { ready: false, objects: new Map(), vitals: [], streams: [], silence: null, skew: 0 };
+export const NOTHING: Known = { ready: false, objects: new Map(), vitals: [], streams: [], silence: null, skew: 0, runs: new Map() };
 
 const id = (kind: string, namespace: string, name: string) => `${kind}/${namespace}/${name}`;
 
@@ -34,15 +37,21 @@ export function learn(known: Known, messages: readonly Message[], now: number): 
     own ??= new Map(after.objects);
     return own;
   };
+  const see = (item: Item) => {
+    if (item.kind === "ChaosExperiment")
+      after = { ...after, runs: remember(after.runs, id(item.kind, item.namespace, item.name), item, now + after.skew) };
+  };
   for (const message of messages)
     switch (message.type) {
       case "snapshot":
         own = new Map(message.objects.map((item) => [id(item.kind, item.namespace, item.name), item]));
-        after = { ready: true, objects: own, vitals: message.vitals, ...beat(message, now) };
+        after = { ready: true, objects: own, vitals: message.vitals, runs: after.runs, ...beat(message, now) };
+        message.objects.forEach(see);
         break;
       case "upserted": {
         const { kind, namespace, name } = message.object;
         objects().set(id(kind, namespace, name), message.object);
+        see(message.object);
         break;
       }
       case "deleted":
@@ -89,6 +98,12 @@ export function all<K extends Kind>(known: Known, kind: K): Kinds[K][] {
     kinds.set(kind, items);
   }
   return [...items] as unknown as Kinds[K][];
+}
+
+/** What this page has seen of the probes of an experiment's run; nothing where that run is another one. */
+export function seenRun(known: Known, { namespace, name, run }: Experiment): SeenRun | undefined {
+  const seen = known.runs.get(id("ChaosExperiment", namespace, name));
+  return seen?.run === run ? seen : undefined;
 }
 
 /** One object. */

@@ -5,6 +5,7 @@ import { useLive, useNow } from "../live/live";
 import { all } from "../live/reducer";
 import { AsOf, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
 import { bytes, clock, until } from "../parts/words";
+import { Calendar } from "./Calendar";
 import { RestoreForm, Restores } from "./Restores";
 import { Tile } from "./Service";
 
@@ -90,6 +91,7 @@ function One({ policy }: { policy: Policy }) {
           <RestoreForm policy={policy} days={days} />
         </details>
       )}
+      <Calendar policy={policy} days={days} />
       {days.length === 0 ? (
         <Notice title="No day has a record yet." />
       ) : (

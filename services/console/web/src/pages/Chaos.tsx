@@ -3,7 +3,7 @@ import type { Experiment } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all } from "../live/reducer";
 import { Rows } from "../parts/near";
-import { AsOf, Notice, Panel, Shown, Word } from "../parts/parts";
+import { AsOf, Notice, Panel, Reason, Shown, Word } from "../parts/parts";
 import { age, spaced, until } from "../parts/words";
 import { Begin } from "./Begin";
 
@@ -71,7 +71,7 @@ function Row({ experiment }: { experiment: Experiment }) {
       </td>
       <td data-label="Phase"><Word word={experiment.phase} /></td>
       <td data-label="Verdict"><Word word={experiment.verdict} /></td>
-      <td data-label="Why" className="why" title={experiment.message}>{experiment.reason || "–"}</td>
+      <td data-label="Why" className="why" title={experiment.message}><Reason word={experiment.reason} /></td>
       <td data-label="Recovery" className="number">{experiment.timeToRecover ?? "–"}</td>
       <td data-label="When" className="number">
         {experiment.endsAt

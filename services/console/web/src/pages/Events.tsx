@@ -2,7 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import { get } from "../api/client";
 import type { Events as Answer } from "../api/types";
 import { useLive, useNow } from "../live/live";
-import { Asked, Badge, Failure, Loading, Notice, Panel } from "../parts/parts";
+import { Asked, Badge, Failure, Loading, Notice, Panel, Reason } from "../parts/parts";
 import { age, clock } from "../parts/words";
 
 export const Events = () => (
@@ -54,7 +54,7 @@ export function Happened({ namespace, name }: { namespace?: string; name?: strin
                 <tr key={index}>
                   <td data-label="Ago" className="number" title={clock(event.at)}>{age(event.at, now)}</td>
                   <td data-label="Type"><Badge tone={event.type === "Warning" ? "warn" : "plain"}>{event.type}</Badge></td>
-                  <td data-label="Reason">{event.reason}</td>
+                  <td data-label="Reason"><Reason word={event.reason} /></td>
                   {!name && (
                     <td data-label="Object">
                       {event.name} <small>{event.kind} in {event.namespace}</small>

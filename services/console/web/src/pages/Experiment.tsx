@@ -4,9 +4,10 @@ import { post } from "../api/client";
 import type { Experiment } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, one } from "../live/reducer";
-import { AsOf, Badge, Failure, Notice, Panel, Shown, Word } from "../parts/parts";
+import { AsOf, Badge, Failure, Notice, Panel, Reason, Shown, Word } from "../parts/parts";
 import { clock, spaced, until } from "../parts/words";
 import { Happened } from "./Events";
+import { Probes } from "./Probes";
 import { Readiness } from "./Readiness";
 import { Tile } from "./Service";
 
@@ -88,6 +89,7 @@ function Detail({ experiment }: { experiment: Experiment }) {
         </ol>
       </Panel>
       <Readiness experiment={experiment} />
+      <Probes experiment={experiment} />
       <Panel title="Pods">
         <div className="strip">
           {pods.map((pod) => {
@@ -105,23 +107,6 @@ function Detail({ experiment }: { experiment: Experiment }) {
           {pods.length === 0 && <Notice title="No pod of the target is known." />}
         </div>
       </Panel>
-      {experiment.probes.length > 0 && (
-        <Panel title="Probes">
-          <ul className="bare probes">
-            {experiment.probes.map((probe) => {
-              const total = probe.passed + probe.failed;
-              return (
-                <li key={probe.name}>
-                  <strong>{probe.name}</strong>
-                  <meter min={0} max={Math.max(1, total)} value={probe.passed} aria-label={`passed of ${total}`} />
-                  {probe.passed} passed, {probe.failed} failed
-                  {probe.firstFailure && <span className="failure">{probe.firstFailure}</span>}
-                </li>
-              );
-            })}
-          </ul>
-        </Panel>
-      )}
       {experiment.history.length > 0 && (
         <Panel title="Runs before">
           <div className="wide">
@@ -141,7 +126,7 @@ function Detail({ experiment }: { experiment: Experiment }) {
                     <td data-label="When">{clock(run.at)}</td>
                     <td data-label="Fault">{spaced(run.type)}</td>
                     <td data-label="Verdict"><Word word={run.verdict} /></td>
-                    <td data-label="Why">{run.reason}</td>
+                    <td data-label="Why"><Reason word={run.reason} /></td>
                     <td data-label="Recovery" className="number">{run.recovery ?? "–"}</td>
                   </tr>
                 ))}

@@ -75,6 +75,7 @@ export function Layout() {
             Lights are grey, and nobody begins or ends a backup or an experiment, until that is over: {known.silence.reason}.
           </Notice>
         )}
+        {!session && <h1 className="visually-hidden">Valerix</h1>}
         {inside ? (
           <Outlet />
         ) : session ? (

@@ -3,7 +3,7 @@ import type { Vitals } from "../api/types";
 import { useLive } from "../live/live";
 import { Chart } from "../parts/Chart";
 import { Near } from "../parts/near";
-import { Asked, Notice, Panel, Shown } from "../parts/parts";
+import { Asked, Failure, Notice, Panel, Shown } from "../parts/parts";
 import { bytes, percent, rate, seconds } from "../parts/words";
 import { ServiceLink } from "./Overview";
 import { useMoments } from "./Service";
@@ -35,7 +35,7 @@ export function Metrics() {
 }
 
 function One({ vitals }: { vitals: Vitals }) {
-  const moments = useMoments(vitals.namespace, vitals.name);
+  const { moments, asked } = useMoments(vitals.namespace, vitals.name);
   const times = useMemo(() => moments.map((moment) => Date.parse(moment.at) / 1000), [moments]);
   const lines = useMemo(
     () => [{ label: "requests", colour: "--busy", values: moments.map((moment) => moment.rate ?? null) }],
@@ -89,6 +89,7 @@ function One({ vitals }: { vitals: Vitals }) {
           {vitals.leftOut && <Notice tone="warn" title="Not every pod is shown.">{vitals.leftOut}.</Notice>}
           {vitals.guarded && vitals.pods.length > 0 && <p className="faint">CPU, memory, threads and uptime are those of the guard in each pod.</p>}
         </div>
+        <Failure error={asked.error} />
         {moments.length > 1 && <Chart title="Requests per second" times={times} lines={lines} format={rate} />}
       </div>
     </Panel>

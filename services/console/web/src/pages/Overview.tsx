@@ -4,7 +4,7 @@ import type { Light as Colour, Service, Vitals } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, vitalsOf } from "../live/reducer";
 import { Rows } from "../parts/near";
-import { Age, AsOf, Badge, Light, Notice, Panel, Shown, useLateness } from "../parts/parts";
+import { Age, AsOf, Badge, Light, Notice, Panel, Reason, Shown, useLateness } from "../parts/parts";
 import { Labelled } from "../parts/SchemaForm";
 import { percent, rate, seconds, until } from "../parts/words";
 
@@ -128,11 +128,11 @@ const Row = memo(function Row({ service, vitals, late }: { service: Service; vit
       <td data-label="Why" className="why" title={service.message}>
         {late ? (
           <>
-            <span>{late}</span> <small>before: {service.reason}</small>
+            <span>{late}</span> <small>before: <Reason word={service.reason} /></small>
           </>
         ) : (
           <>
-            <span>{service.reason}</span> <small>for <Age since={service.since} /></small>
+            <Reason word={service.reason} /> <small>for <Age since={service.since} /></small>
           </>
         )}
       </td>

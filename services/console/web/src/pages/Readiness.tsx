@@ -37,6 +37,31 @@ export const ready = (spans: readonly Span[]): string => {
   return `ready for ${Math.round((100 * of("Ready")) / Math.max(1, all))} % of the time that it was there`;
 };
 
+/** The time that is drawn of a run, and places in it as shares of it: 0 is its begin, 1000 its end. */
+export interface Course {
+  begin: number;
+  end: number;
+  share: (time: number) => number;
+  /** Where the fault began and ended; none before it did. */
+  fault: { from: number; to: number } | null;
+}
+
+/** None before a run has begun. Pure. */
+export function course(experiment: Experiment, now: number): Course | null {
+  const { intentAt, injectedAt, faultEndedAt, completedAt, active } = experiment;
+  const began = intentAt ?? injectedAt;
+  if (!began) return null;
+  const begin = Date.parse(began) - MARGIN;
+  const end = Math.min(now, completedAt && !active ? Date.parse(completedAt) + MARGIN : now);
+  const share = (time: number) => Math.round(Math.min(1, Math.max(0, (time - begin) / Math.max(1, end - begin))) * 1000);
+  const fault = injectedAt ? { from: share(Date.parse(injectedAt)), to: faultEndedAt ? share(Date.parse(faultEndedAt)) : 1000 } : null;
+  return { begin, end, share, fault };
+}
+
+/** The time in which the fault was on, in what is drawn of a run. */
+export const Window = ({ of: { fault } }: { of: Course }) =>
+  fault && <rect x={fault.from} width={Math.max(2, fault.to - fault.from)} y="0" height="20" className="window" />;
+
 /** When which pod of the target was ready, beside the window in which the fault was on. */
 export function Readiness({ experiment }: { experiment: Experiment }) {
   const { known } = useLive();
@@ -47,14 +72,9 @@ export function Readiness({ experiment }: { experiment: Experiment }) {
     queryFn: ({ signal }) => get<Turns>(`/api/services/${namespace}/${target}/readiness`, signal),
     refetchInterval: active ? 2_000 : 10_000,
   });
-  const began = experiment.intentAt ?? experiment.injectedAt;
-  if (!began) return null;
-  const begin = Date.parse(began) - MARGIN;
-  const end = Math.min(now, experiment.completedAt && !active ? Date.parse(experiment.completedAt) + MARGIN : now);
-  const share = (time: string) => Math.round(Math.min(1, Math.max(0, (Date.parse(time) - begin) / Math.max(1, end - begin))) * 1000);
-  const on = experiment.injectedAt ? share(experiment.injectedAt) : null;
-  const off = experiment.faultEndedAt ? share(experiment.faultEndedAt) : 1000;
-  const pods = spans(turns.data?.turns ?? [], begin, end);
+  const drawn = course(experiment, now);
+  if (!drawn) return null;
+  const pods = spans(turns.data?.turns ?? [], drawn.begin, drawn.end);
   return (
     <Panel title="Readiness over the run" aside={turns.data && <Asked at={turns.dataUpdatedAt + known.skew} words="as of" />}>
       <Failure error={turns.error} />
@@ -67,7 +87,7 @@ export function Readiness({ experiment }: { experiment: Experiment }) {
             {spans.map((span) => (
               <rect key={span.from} x={span.from} width={span.to - span.from} {...(span.state === "Ready" ? { y: 4, height: 12, className: "ready" } : { y: 8, height: 4, className: "unready" })} />
             ))}
-            {on !== null && <rect x={on} width={Math.max(2, off - on)} y="0" height="20" className="window" />}
+            <Window of={drawn} />
           </svg>
         </div>
       ))}

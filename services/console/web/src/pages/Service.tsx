@@ -6,7 +6,7 @@ import type { Moment, Moments, PodReport, Pods } from "../api/types";
 import { useLive, useNow } from "../live/live";
 import { all, one, vitalsOf } from "../live/reducer";
 import { Chart } from "../parts/Chart";
-import { AsOf, Badge, Failure, Light, Loading, Notice, Panel, Shown, useLateness } from "../parts/parts";
+import { AsOf, Badge, Failure, Light, Loading, Notice, Panel, Reason, Shown, useLateness } from "../parts/parts";
 import { age, clock, seconds, until } from "../parts/words";
 import { Happened } from "./Events";
 
@@ -56,7 +56,7 @@ export function ServicePage() {
                       <tr key={condition.type}>
                         <th scope="row" data-label="Condition">{condition.type}</th>
                         <td data-label="Status">{condition.status}</td>
-                        <td data-label="Reason">{condition.reason}</td>
+                        <td data-label="Reason"><Reason word={condition.reason} /></td>
                         <td data-label="Message" className="long">{condition.message || "–"}</td>
                         <td data-label="For" className="number">{age(condition.since, now)}</td>
                       </tr>
@@ -106,8 +106,8 @@ function Faults({ namespace, name }: { namespace: string; name: string }) {
   );
 }
 
-/** What was remembered before this page was opened, and what came since. */
-export function useMoments(namespace: string, name: string): Moment[] {
+/** What was remembered before this page was opened, and what came since; and how the question for the former stands. */
+export function useMoments(namespace: string, name: string): { moments: Moment[]; asked: { error: Error | null; isPending: boolean } } {
   const { known } = useLive();
   const before = useQuery({
     queryKey: ["moments", namespace, name],
@@ -118,7 +118,7 @@ export function useMoments(namespace: string, name: string): Moment[] {
   });
   const since = useRef<{ of: string; moments: Moment[] }>({ of: "", moments: [] });
   const vitals = vitalsOf(known, namespace, name);
-  return useMemo(() => {
+  const moments = useMemo(() => {
     const of = `${namespace}/${name}`;
     if (since.current.of !== of) since.current = { of, moments: [] };
     const own = since.current;
@@ -127,10 +127,11 @@ export function useMoments(namespace: string, name: string): Moment[] {
     const old = (before.data?.moments ?? []).filter((moment) => !first || moment.at < first);
     return [...old, ...own.moments].slice(-120);
   }, [namespace, name, vitals, before.data]);
+  return { moments, asked: before };
 }
 
 function Latency({ namespace, name }: { namespace: string; name: string }) {
-  const moments = useMoments(namespace, name);
+  const { moments, asked } = useMoments(namespace, name);
   const { known } = useLive();
   const experiment = all(known, "ChaosExperiment")
     .filter((experiment) => experiment.namespace === namespace && experiment.target === name && experiment.injectedAt)
@@ -152,8 +153,11 @@ function Latency({ namespace, name }: { namespace: string; name: string }) {
   );
   return (
     <Panel title="Latency, half a minute each" aside={fault && <Badge tone="fault">shaded: the last fault</Badge>}>
-      {moments.length < 2 ? (
-        <Notice title="Nothing to draw yet.">Pods are asked every five seconds while somebody looks.</Notice>
+      <Failure error={asked.error} />
+      {moments.length < 2 && asked.isPending ? (
+        <Loading />
+      ) : moments.length < 2 ? (
+        !asked.error && <Notice title="Nothing to draw yet.">Pods are asked every five seconds while somebody looks.</Notice>
       ) : (
         <Chart title="Latency" times={times} lines={lines} format={seconds} fault={fault} />
       )}

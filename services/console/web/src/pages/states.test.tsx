@@ -178,6 +178,23 @@ describe("/services/shop/order", () => {
   });
 });
 
+describe("/services/shop/order, before the minutes before are known,", () => {
+  const panel = async () => within((await main().findByRole("heading", { name: /^Latency/ })).closest("section") as HTMLElement);
+  const asked = (answer: ReturnType<Answers>): Answers => (path, request) => (path.endsWith("/moments") ? answer : well(path, request));
+
+  it("says that it loads, and not that there is nothing to draw", async () => {
+    await show("/services/shop/order", { known: { objects: full.objects }, answers: asked(undefined) });
+    expect((await panel()).getByText("Loading")).toBeTruthy();
+    expect((await panel()).queryByText("Nothing to draw yet.")).toBeNull();
+  });
+
+  it("says why it does not know them", async () => {
+    await show("/services/shop/order", { known: { objects: full.objects }, answers: asked({ status: 503, body: { detail: "too many ask at once" } }) });
+    expect(await (await panel()).findByText("too many ask at once")).toBeTruthy();
+    expect((await panel()).queryByText("Nothing to draw yet.")).toBeNull();
+  });
+});
+
 describe("/chaos/shop/slow", () => {
   it("lets one stop a run that waits to begin", async () => {
     const sent: string[] = [];

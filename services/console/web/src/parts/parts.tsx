@@ -1,5 +1,5 @@
 /** Small things that every page is made of. */
-import type { ReactNode } from "react";
+import { Fragment, type ReactNode } from "react";
 import type { Kind, Light as Colour } from "../api/types";
 import { stream } from "../live/reducer";
 import { useLive, useNow } from "../live/live";
@@ -49,6 +49,20 @@ const TONES: Record<string, string> = {
 /** A word of the operator's, in its colour. */
 export const Word = ({ word }: { word: string | null | undefined }) =>
   word ? <Badge tone={TONES[word] ?? "plain"}>{word}</Badge> : <span className="faint">–</span>;
+
+/** One word of a condition: whole where there is room, and else broken between the words that it is made of. */
+export const Reason = ({ word }: { word: string | null | undefined }) => (
+  <span className="reason">
+    {word
+      ? word.split(/(?<=[a-z0-9])(?=[A-Z])/).map((part, index) => (
+          <Fragment key={index}>
+            {index > 0 && <wbr />}
+            {part}
+          </Fragment>
+        ))
+      : "–"}
+  </span>
+);
 
 export const Panel = ({ title, aside, children }: { title: ReactNode; aside?: ReactNode; children: ReactNode }) => (
   <section className="panel">

@@ -1,4 +1,5 @@
-//! A whole shop: four processes, four databases, one Redis prefix; and the sums that must come out right.
+//! A whole shop: four processes, four databases, one Redis prefix; and the sums that must come out right. Where a test asks
+//! for it, the gateway and who else hears of orders stand around them.
 //!
 //! Each service is this test binary started again (see [`service_process`]), so that `kill -9` means what it says.
 
@@ -10,7 +11,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use valerix_kit::args::BusArgs;
 use valerix_kit::service::launch;
 use valerix_kit::testing::{TestDatabase, bus_args, free_port};
 
@@ -28,6 +30,8 @@ pub use policies::{hasty_payment_policy, order_policy};
 pub use wire::{Fault, Moment, Pid, Trap, Wire};
 
 pub const SERVICES: [&str; 4] = ["processor", "inventory", "payment", "order"];
+/// What [`Shop::surround`] adds: who stands in front of them, and who hears what became of orders.
+pub const AROUND: [&str; 3] = ["notification", "analytics", "gateway"];
 /// Which part of the shop a process is, if it is one.
 pub const ROLE: &str = "VALERIX_TEST_ROLE";
 pub const PRICE: i64 = 49_900;
@@ -68,6 +72,18 @@ pub fn run_as(role: &str) {
             let config = valerix_processor::config::Config::parse_from(["processor"]);
             launch(&config.service.clone(), || valerix_processor::startup::build(config))
         }
+        "notification" => {
+            let config = valerix_notification::config::Config::parse_from(["notification"]);
+            launch(&config.service.clone(), || valerix_notification::startup::build(config))
+        }
+        "analytics" => {
+            let config = valerix_analytics::config::Config::parse_from(["analytics"]);
+            launch(&config.service.clone(), || valerix_analytics::startup::build(config))
+        }
+        "gateway" => {
+            let config = valerix_gateway::config::Config::parse_from(["gateway"]);
+            launch(&config.service.clone(), || valerix_gateway::startup::build(config))
+        }
         other => panic!("there is no role {other}"),
     }
     .unwrap();
@@ -82,6 +98,42 @@ struct Part {
     wires: Vec<Arc<Wire>>,
 }
 
+impl Part {
+    /// What a service called `name` is told, with a database of its own.
+    async fn new(name: &str, folder: &Path, bus: &BusArgs) -> Self {
+        let database = Arc::new(TestDatabase::create().await);
+        let (port, report) = (free_port(), free_port());
+        let path = |kind: &str| folder.join(name).join(kind);
+        std::fs::create_dir_all(path("policy")).unwrap();
+        std::fs::create_dir_all(path("state")).unwrap();
+        let mut environment = BTreeMap::new();
+        let mut set = |variable: &str, value: String| environment.insert(variable.to_owned(), value);
+        set(ROLE, name.to_owned());
+        set("LISTEN_ADDRESS", format!("127.0.0.1:{port}"));
+        set("VALERIX_REPORT_PORT", report.to_string());
+        set("VALERIX_SERVICE", name.to_owned());
+        set("VALERIX_NAMESPACE", "shop".to_owned());
+        set("VALERIX_POD_UID", format!("uid-{name}"));
+        set("POD_NAME", format!("{name}-0"));
+        set("VALERIX_POLICY_DIR", path("policy").display().to_string());
+        set("VALERIX_STATE_DIR", path("state").display().to_string());
+        set("DATABASE_URL", with_password(&database.url(), "postgres"));
+        set("REDIS_URL", with_password(bus.redis_url.expose(), "default"));
+        set("REDIS_PREFIX", bus.redis_prefix.clone());
+        set("LOG_FORMAT", "text".to_owned());
+        set("RUST_LOG", "info".to_owned());
+        set("DRAIN_WAIT", "0ms".to_owned());
+        Self {
+            port,
+            database,
+            environment,
+            process: None,
+            pid: Pid::default(),
+            wires: vec![],
+        }
+    }
+}
+
 /// The shop.
 pub struct Shop {
     pub http: reqwest::Client,
@@ -89,6 +141,7 @@ pub struct Shop {
     /// How long a client waits for an answer.
     pub patience: Duration,
     parts: BTreeMap<&'static str, Part>,
+    bus: BusArgs,
 }
 
 impl Shop {
@@ -105,45 +158,14 @@ impl Shop {
         let bus = bus_args();
         let mut parts = BTreeMap::new();
         for name in SERVICES {
-            let database = Arc::new(TestDatabase::create().await);
-            let (port, report) = (free_port(), free_port());
-            let path = |kind: &str| folder.path().join(name).join(kind);
-            std::fs::create_dir_all(path("policy")).unwrap();
-            std::fs::create_dir_all(path("state")).unwrap();
-            let mut environment = BTreeMap::new();
-            let mut set = |variable: &str, value: String| environment.insert(variable.to_owned(), value);
-            set(ROLE, name.to_owned());
-            set("LISTEN_ADDRESS", format!("127.0.0.1:{port}"));
-            set("VALERIX_REPORT_PORT", report.to_string());
-            set("VALERIX_SERVICE", name.to_owned());
-            set("VALERIX_NAMESPACE", "shop".to_owned());
-            set("VALERIX_POD_UID", format!("uid-{name}"));
-            set("POD_NAME", format!("{name}-0"));
-            set("VALERIX_POLICY_DIR", path("policy").display().to_string());
-            set("VALERIX_STATE_DIR", path("state").display().to_string());
-            set("DATABASE_URL", with_password(&database.url(), "postgres"));
-            set("REDIS_URL", with_password(bus.redis_url.expose(), "default"));
-            set("REDIS_PREFIX", bus.redis_prefix.clone());
-            set("LOG_FORMAT", "text".to_owned());
-            set("RUST_LOG", "info".to_owned());
-            set("DRAIN_WAIT", "0ms".to_owned());
-            parts.insert(
-                name,
-                Part {
-                    port,
-                    database,
-                    environment,
-                    process: None,
-                    pid: Pid::default(),
-                    wires: vec![],
-                },
-            );
+            parts.insert(name, Part::new(name, folder.path(), &bus).await);
         }
         let mut shop = Self {
             http: reqwest::Client::new(),
             folder,
             patience: Duration::from_secs(10),
             parts,
+            bus,
         };
         let items = json!([
             {"id": "ps5", "quantity": stock, "unitPriceMinor": PRICE, "currency": "EUR"},
@@ -167,6 +189,16 @@ impl Shop {
         shop.policy("payment", &policies::payment_policy());
         shop.policy("inventory", &json!({"version": 1, "chaos": {"admission": "Allowed"}}));
         shop
+    }
+
+    /// With [`AROUND`] beside them; before [`open`](Self::open), and before a variable of theirs is set.
+    pub async fn surround(&mut self) {
+        for name in AROUND {
+            let part = Part::new(name, self.folder.path(), &self.bus).await;
+            self.parts.insert(name, part);
+        }
+        let order = self.url("order");
+        self.set("gateway", "UPSTREAMS", &format!("order={order}"));
     }
 
     /// One more process called `name` of a service, on the same database and with the same documents; not started yet.
