@@ -26,7 +26,10 @@ const RIGHTLY_EMPTY: [(&str, &str); 10] = [
     ("resilience_circuit_state", "every circuit is closed"),
     ("resilience_retries_total", "nothing had to be repeated"),
     ("resilience_failovers_total", "every address took what was sent to it"),
-    ("resilience_concurrency_inflight", "no service of the shop is told how many requests it may have at a time"),
+    (
+        "resilience_concurrency_inflight",
+        "no service of the shop is told how many requests it may have at a time",
+    ),
     ("resilience_concurrency_queued", "as above"),
     ("resilience_concurrency_limit", "as above"),
     ("valerix_restore_failed", "no Restore has failed"),

@@ -145,7 +145,8 @@ pub fn check(paths: &Paths, log: &Log) -> Result<()> {
 /// That the shop's own Prometheus and one that goes by monitors or annotations reach the pods of operator and console.
 fn monitors(paths: &Paths, helm: &Path, log: &Log) -> Result<()> {
     let charts = paths.checkout.join("charts");
-    let values = fs::read_to_string(charts.join("valerix-shop/values.yaml")).context("failed to read the shop's values")?;
+    let values =
+        fs::read_to_string(charts.join("valerix-shop/values.yaml")).context("failed to read the shop's values")?;
     let values: serde_yaml::Value = serde_yaml::from_str(&values).context("the shop's values are no YAML")?;
     let read = &values["monitoring"]["prometheus"];
     let addresses = ["operator", "console"].map(|name| read[name].as_str().unwrap_or_default().to_owned());
@@ -155,7 +156,8 @@ fn monitors(paths: &Paths, helm: &Path, log: &Log) -> Result<()> {
         let rendered = template.arg(charts.join("valerix")).read(log)?;
         // The shop's own asks without TLS.
         let addresses = if values.contains("tls") { &[] } else { &addresses[..] };
-        scraped::check(&rendered, addresses).remedy(format!("see charts/valerix/templates with the values '{values}'"))?;
+        scraped::check(&rendered, addresses)
+            .remedy(format!("see charts/valerix/templates with the values '{values}'"))?;
     }
     Ok(())
 }

@@ -49,16 +49,22 @@ fn read(pod: &Value, services: &[&Value], monitors: &[&Value]) -> Result<String>
     let port = text(&port.context("its annotation names a port that its container does not have")?["name"]);
     let mut ways = monitors.iter().flat_map(|monitor| {
         let chosen = services.iter().filter(|service| {
-            holds(&service["metadata"]["labels"], &monitor["spec"]["selector"]["matchLabels"])
-                && holds(&pod["metadata"]["labels"], &service["spec"]["selector"])
+            holds(
+                &service["metadata"]["labels"],
+                &monitor["spec"]["selector"]["matchLabels"],
+            ) && holds(&pod["metadata"]["labels"], &service["spec"]["selector"])
         });
         chosen.map(|service| (text(&monitor["spec"]["endpoints"][0]["port"]), *service))
     });
     let (endpoint, service) = ways.next().context("no monitor leads to its pods")?;
-    ensure!(ways.next().is_none(), "more than one Service of a monitor leads to its pods: they are read twice");
+    ensure!(
+        ways.next().is_none(),
+        "more than one Service of a monitor leads to its pods: they are read twice"
+    );
     let known = service["spec"]["ports"].as_sequence().into_iter().flatten();
     let at = known.into_iter().find(|known| text(&known["name"]) == endpoint);
-    let at = at.with_context(|| format!("its monitor asks for the port {endpoint}, which the Service does not have"))?;
+    let at =
+        at.with_context(|| format!("its monitor asks for the port {endpoint}, which the Service does not have"))?;
     ensure!(
         text(&at["targetPort"]) == port,
         "its monitor and its annotation lead to different ports"
@@ -129,11 +135,27 @@ spec: {podSelector: {matchLabels: {name: console}}, ingress: [{ports: [{port: ht
         check(RENDERED, &address).unwrap();
         for (right, wrong, words) in [
             (r#"prometheus.io/scrape: "true", "#, "", "not annotated"),
-            (r#"prometheus.io/port: "9090""#, r#"prometheus.io/port: "9091""#, "does not have"),
-            (r#"prometheus.io/port: "9090""#, r#"prometheus.io/port: "8080""#, "different ports"),
+            (
+                r#"prometheus.io/port: "9090""#,
+                r#"prometheus.io/port: "9091""#,
+                "does not have",
+            ),
+            (
+                r#"prometheus.io/port: "9090""#,
+                r#"prometheus.io/port: "8080""#,
+                "different ports",
+            ),
             ("kind: ServiceMonitor", "kind: Nothing", "no monitor"),
-            (r#"{matchLabels: {name: console, headless: "true"}}"#, "{matchLabels: {name: console}}", "read twice"),
-            ("endpoints: [{port: report}]", "endpoints: [{port: metrics}]", "does not have"),
+            (
+                r#"{matchLabels: {name: console, headless: "true"}}"#,
+                "{matchLabels: {name: console}}",
+                "read twice",
+            ),
+            (
+                "endpoints: [{port: report}]",
+                "endpoints: [{port: metrics}]",
+                "does not have",
+            ),
             (", {ports: [{port: report}]}]", "]", "lets nobody in to its port report"),
             ("clusterIP: None, ", "", "one address for all pods"),
             ("port: 9090, targetPort", "port: 9091, targetPort", "has no such port"),

@@ -100,7 +100,7 @@ pub const SERVICES: Group = Group {
                     ),
                     (
                         r#"resilience_request_duration_seconds_count{service="bank",class="5xx"}"#,
-                        "0+10x40 400x50",
+                        "0+10x60 600x30",
                     ),
                 ],
                 at: "70m",
