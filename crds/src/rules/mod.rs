@@ -3,6 +3,7 @@
 
 mod accepted;
 mod backup;
+mod changed;
 mod chaos;
 mod restore;
 mod service;
@@ -11,6 +12,7 @@ mod structure;
 mod tests;
 
 pub use accepted::accepted;
+pub use changed::{Changed, changed};
 
 use serde_json::{Value, json};
 

@@ -32,7 +32,22 @@ pub(super) fn archive(key: &str) -> Value {
 }
 
 pub(super) fn by_rule() -> Vec<Row> {
-    [sources(), replacements(), others()].concat()
+    [sources(), destinations(), replacements(), others()].concat()
+}
+
+/// No archive is looked for where none can be stored: the destinations that a policy may not have.
+fn destinations() -> Vec<Row> {
+    let right = policy(json!({}))["spec"]["destination"].clone();
+    let wrong = backup::by_rule().into_iter().filter_map(|(mut policy, text)| {
+        let destination = policy["spec"]["destination"].take();
+        (destination != right).then_some((destination, text))
+    });
+    wrong
+        .map(|(destination, text)| {
+            let archive = json!({"destination": destination, "key": "a"});
+            (restore(json!({"source": {"archive": archive}})), text)
+        })
+        .collect()
 }
 
 fn sources() -> Vec<Row> {

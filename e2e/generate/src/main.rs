@@ -8,6 +8,7 @@ mod examples;
 mod observability;
 mod reasons;
 mod reference;
+mod refusals;
 mod rights;
 mod schemas;
 mod yaml;

@@ -1,6 +1,7 @@
-//! The API reference: every field of every kind with its type and description, as one Markdown page.
+//! The API reference: every field of every kind with its type and description, and every rule with what it refuses, as one
+//! Markdown page.
 
-use crate::Files;
+use crate::{Files, refusals};
 use anyhow::{Context, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -37,7 +38,8 @@ fn kind(page: &mut String, definition: &CustomResourceDefinition) -> Result<()> 
             fields(page, part, schema)?;
         }
     }
-    rules(page, schema)
+    page.push_str(&refusals::section(&names.kind, schema)?);
+    Ok(())
 }
 
 fn fields(page: &mut String, path: &str, schema: &JSONSchemaProps) -> Result<()> {
@@ -56,7 +58,7 @@ fn fields(page: &mut String, path: &str, schema: &JSONSchemaProps) -> Result<()>
 }
 
 /// A text for a page: `<name>` outside of code would be taken for HTML, and nobody would see it.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let code = |(index, part): (usize, &str)| {
         if index % 2 == 1 {
             part.to_owned()
@@ -82,30 +84,6 @@ fn type_of(schema: &JSONSchemaProps) -> String {
     match (schema.minimum, schema.maximum) {
         (Some(least), Some(most)) => format!("{kind} {least}..{most}"),
         _ => kind.into(),
-    }
-}
-
-fn rules(page: &mut String, schema: &JSONSchemaProps) -> Result<()> {
-    let mut messages = Vec::new();
-    collect(schema, &mut messages);
-    if !messages.is_empty() {
-        writeln!(page, "\nRefused by the API server:\n")?;
-        for message in messages {
-            writeln!(page, "- {}", shown(&message))?;
-        }
-    }
-    Ok(())
-}
-
-fn collect(schema: &JSONSchemaProps, messages: &mut Vec<String>) {
-    for rule in schema.x_kubernetes_validations.iter().flatten() {
-        messages.extend(rule.message.clone());
-    }
-    for field in schema.properties.iter().flatten().map(|(_, field)| field) {
-        collect(field, messages);
-        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &field.items {
-            collect(items, messages);
-        }
     }
 }
 

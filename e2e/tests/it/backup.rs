@@ -251,7 +251,7 @@ async fn one_archive_a_day_that_holds_what_the_record_says() -> Result<()> {
 }
 
 /// The stored archive is restored in a pod of its own, and record and policy say what came of it.
-async fn restored_on_trial(world: &World, namespace: &str, record: &str) -> Result<()> {
+pub(crate) async fn restored_on_trial(world: &World, namespace: &str, record: &str) -> Result<()> {
     let answered = |record: &Backup| {
         let trial = record.status.as_ref().and_then(|status| status.verification.as_ref());
         trial.is_some_and(|trial| trial.state != TrialRestoreState::Running)

@@ -3,8 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
@@ -16,6 +17,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio_util::task::AbortOnDropHandle;
 use valerix_crds::{ChaosExperiment, DesiredState};
 use valerix_e2e::world::{OPERATOR_NAMESPACE, World, eventually};
 
@@ -35,13 +37,13 @@ impl Fetched {
 
 /// A browser: its cookie, and what commands repeat.
 #[derive(Default)]
-struct Browser {
+pub(crate) struct Browser {
     cookie: String,
     csrf: String,
 }
 
 impl Browser {
-    async fn signed_in(world: &World, namespace: &str, account: &str) -> Result<Self> {
+    pub(crate) async fn signed_in(world: &World, namespace: &str, account: &str) -> Result<Self> {
         let request = TokenRequest {
             spec: TokenRequestSpec {
                 expiration_seconds: Some(3600),
@@ -73,26 +75,7 @@ impl Browser {
 
     /// One request on a forwarded connection of its own. Of a stream that does not end, the first message is read.
     async fn ask(&self, world: &World, method: &str, path: &str, body: &Value) -> Result<Fetched> {
-        let pods = world.api::<Pod>(OPERATOR_NAMESPACE);
-        let selector = ListParams::default().labels("app.kubernetes.io/name=valerix-console");
-        let list = pods.list(&selector).await?;
-        let pod = list.items.first().context("no pod of the console")?;
-        let mut forwarder = pods.portforward(&pod.name_any(), &[PORT]).await?;
-        let stream = forwarder.take_stream(PORT).context("no stream")?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "console")
-            .header("x-valerix-csrf", &self.csrf)
-            .header(header::COOKIE, &self.cookie);
-        let mut text = String::new();
-        if !body.is_null() {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-            text = body.to_string();
-        }
-        let answer = sender.send_request(request.body(Full::new(Bytes::from(text)))?).await?;
+        let (answer, _connection) = self.begin(world, method, path, body).await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let is_stream = headers
             .get(header::CONTENT_TYPE)
@@ -105,16 +88,82 @@ impl Browser {
                 break;
             }
         }
-        connection.abort();
         Ok(Fetched {
             status,
             headers,
             text: String::from_utf8_lossy(&bytes).into_owned(),
         })
     }
+
+    /// The stream of what happens, for as long as it is read.
+    pub(crate) async fn follow(&self, world: &World) -> Result<Messages> {
+        let (answer, connection) = self.begin(world, "GET", "/api/events", &Value::Null).await?;
+        ensure!(answer.status() == 200, "the stream: {}", answer.status());
+        Ok(Messages {
+            body: answer.into_body(),
+            unread: Vec::new(),
+            _connection: connection,
+        })
+    }
+
+    /// Sends a request, and gives the head of its answer with what ends the connection.
+    async fn begin(
+        &self,
+        world: &World,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<(Response<Incoming>, AbortOnDropHandle<hyper::Result<()>>)> {
+        let pods = world.api::<Pod>(OPERATOR_NAMESPACE);
+        let selector = ListParams::default().labels("app.kubernetes.io/name=valerix-console");
+        let list = pods.list(&selector).await?;
+        let pod = list.items.first().context("no pod of the console")?;
+        let mut forwarder = pods.portforward(&pod.name_any(), &[PORT]).await?;
+        let stream = forwarder.take_stream(PORT).context("no stream")?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "console")
+            .header("x-valerix-csrf", &self.csrf)
+            .header(header::COOKIE, &self.cookie);
+        let mut text = String::new();
+        if !body.is_null() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            text = body.to_string();
+        }
+        let answer = sender.send_request(request.body(Full::new(Bytes::from(text)))?).await?;
+        Ok((answer, connection))
+    }
 }
 
-async fn account(world: &World, namespace: &str, name: &str, role: Option<&str>) -> Result<()> {
+/// A page that stays open: what it is told, one message after another.
+pub(crate) struct Messages {
+    body: Incoming,
+    unread: Vec<u8>,
+    _connection: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+impl Messages {
+    /// The next message.
+    pub(crate) async fn next(&mut self) -> Result<Value> {
+        loop {
+            while let Some(end) = self.unread.windows(2).position(|pair| pair == b"\n\n") {
+                let event: Vec<u8> = self.unread.drain(..end + 2).collect();
+                let event = String::from_utf8(event).context("a message is no text")?;
+                // One without data keeps the connection open.
+                if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+                    return serde_json::from_str(data).with_context(|| format!("no JSON: {data}"));
+                }
+            }
+            let frame = self.body.frame().await.context("the stream has ended")??;
+            self.unread.extend_from_slice(&frame.into_data().unwrap_or_default());
+        }
+    }
+}
+
+pub(crate) async fn account(world: &World, namespace: &str, name: &str, role: Option<&str>) -> Result<()> {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}});
     world.create(namespace, &account.to_string()).await?.text()?;
     let Some(role) = role else { return Ok(()) };

@@ -123,6 +123,19 @@ fn copy(docs: &Path, from: &Path, to: &Path) -> Result<()> {
 
 /// A page of the folder `folder` of `docs`, whose links to what is outside of it, or is a folder, lead to the repository.
 fn outward(folder: &Path, page: &str) -> String {
+    // What stands between backquotes in a line is code, and no link, whatever it looks like.
+    let line = |line: &str| {
+        let parts = line.split('`').enumerate();
+        let led = parts.map(|(index, part)| match index % 2 {
+            0 => lead_outward(folder, part),
+            _ => part.to_owned(),
+        });
+        led.collect::<Vec<_>>().join("`")
+    };
+    page.split_inclusive('\n').map(line).collect()
+}
+
+fn lead_outward(folder: &Path, page: &str) -> String {
     let mut parts = page.split("](");
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
@@ -146,9 +159,9 @@ mod tests {
 
     #[test]
     fn links_that_lead_out_of_the_book_lead_to_the_repository() {
-        let page = "[a](../../examples/a.yaml), [b](console.md#how), [c](#here) [d](https://example.org/) [e](../adr) [f](../images/f.png)\n";
+        let page = "[a](../../examples/a.yaml), [b](console.md#how), [c](#here) [d](https://example.org/) [e](../adr) [f](../images/f.png) [`g`](../adr) `[h](../adr)`\n";
         let expected = format!(
-            "[a]({REPOSITORY}/examples/a.yaml), [b](console.md#how), [c](#here) [d](https://example.org/) [e]({REPOSITORY}/docs/adr) [f](../images/f.png)\n"
+            "[a]({REPOSITORY}/examples/a.yaml), [b](console.md#how), [c](#here) [d](https://example.org/) [e]({REPOSITORY}/docs/adr) [f](../images/f.png) [`g`]({REPOSITORY}/docs/adr) `[h](../adr)`\n"
         );
         assert_eq!(outward(Path::new("guide"), page), expected);
     }

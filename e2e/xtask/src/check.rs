@@ -5,6 +5,7 @@ mod charts;
 mod circles;
 mod end_to_end;
 mod redis_bounds;
+mod scraped;
 mod source;
 mod unit;
 

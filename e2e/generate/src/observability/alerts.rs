@@ -1,12 +1,14 @@
-//! The alerts: those of the operator and of whoever links the library, and those of the shop. What is lost between two
+//! The alerts: those of the operator and of what it manages, those of whatever serves requests, and those of the shop. What is lost between two
 //! scrapes, a first failure for example, is looked for in both ways: as growth, and as a series that was not there before.
 
+mod services;
 mod shop;
 
 use super::group::{Alert, Case, Group, Severity};
+pub use services::SERVICES;
 pub use shop::SHOP;
 
-/// Of the operator, and of every service that links the library.
+/// Of the operator, and of what it manages.
 pub const VALERIX: Group = Group {
     name: "valerix",
     recordings: &[],

@@ -48,9 +48,9 @@ pub struct Recording {
     pub query: &'static str,
 }
 
-/// The rules of one file.
+/// Rules that are evaluated together.
 pub struct Group {
-    /// Name of the group and of the file.
+    /// Its name.
     pub name: &'static str,
     /// Computed first.
     pub recordings: &'static [Recording],

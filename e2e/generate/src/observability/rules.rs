@@ -1,6 +1,6 @@
 //! Prometheus' rules, and for each alert two tests for promtool: one in which it fires and one in which it is silent.
 
-use super::alerts::{SHOP, VALERIX};
+use super::alerts::{SERVICES, SHOP, VALERIX};
 use super::group::{Alert, Case, Group, Severity};
 use crate::Files;
 use anyhow::{Context, Result};
@@ -13,12 +13,22 @@ const RUNBOOKS: &str = "https://github.com/valerix/valerix/blob/main/docs/runboo
 
 const HEADER: &str = "# Generated from e2e/generate/src/observability; change that and run `make generate`.\n";
 
+/// Files by their name: the groups of each, and the charts that have it. The shop's has both, for the Prometheus that it
+/// may bring.
+const FILES: [(&str, &[&Group], &[&str]); 2] = [
+    ("valerix", &[&VALERIX, &SERVICES], &["valerix", "valerix-shop"]),
+    ("shop", &[&SHOP], &["valerix-shop"]),
+];
+
+fn groups() -> impl Iterator<Item = &'static Group> {
+    FILES.into_iter().flat_map(|(_, groups, _)| groups.iter().copied())
+}
+
 /// Rules and tests.
 pub fn files() -> Result<Files> {
     let mut files = Files::new();
-    for (group, charts) in [(&VALERIX, &["valerix", "valerix-shop"][..]), (&SHOP, &["valerix-shop"])] {
-        let name = group.name;
-        let rules = yaml(&json!({"groups": [rules(group)]}))?;
+    for (name, groups, charts) in FILES {
+        let rules = yaml(&json!({"groups": groups.iter().map(|group| rules(group)).collect::<Vec<_>>()}))?;
         for chart in charts {
             files.insert(
                 PathBuf::from(format!("charts/{chart}/rules/{name}.yaml")),
@@ -27,7 +37,7 @@ pub fn files() -> Result<Files> {
         }
         files.insert(
             PathBuf::from(format!("e2e/rules/{name}.test.yaml")),
-            yaml(&tests(group))?,
+            yaml(&tests(name, groups))?,
         );
     }
     Ok(files)
@@ -38,7 +48,7 @@ pub fn section() -> String {
     let mut section = String::from(
         "\n## Alerts\nBoth charts bring them; see [observability](guide/observability.md).\n\n| Alert | Severity | Says | Runbook |\n| --- | --- | --- | --- |\n",
     );
-    for alert in [&VALERIX, &SHOP].into_iter().flat_map(|group| group.alerts) {
+    for alert in groups().flat_map(|group| group.alerts) {
         let summary = alert.summary.replace("{{ $labels.", "`").replace(" }}", "`");
         let severity = severity(alert.severity);
         let _ = writeln!(
@@ -81,7 +91,7 @@ fn rules(group: &Group) -> Value {
     json!({"name": group.name, "rules": recordings.chain(alerts).collect::<Vec<_>>()})
 }
 
-fn tests(group: &Group) -> Value {
+fn tests(file: &str, groups: &[&Group]) -> Value {
     let test = |alert: &Alert, case: &Case, what: &str, firing: u8| {
         let series = case
             .series
@@ -102,14 +112,15 @@ fn tests(group: &Group) -> Value {
             }],
         })
     };
-    let tests = group.alerts.iter().flat_map(|alert| {
+    let alerts = groups.iter().flat_map(|group| group.alerts);
+    let tests = alerts.flat_map(|alert| {
         [
             test(alert, &alert.fires, "fires", 1),
             test(alert, &alert.silent, "is silent", 0),
         ]
     });
     json!({
-        "rule_files": [format!("../../charts/valerix-shop/rules/{}.yaml", group.name)],
+        "rule_files": [format!("../../charts/valerix-shop/rules/{file}.yaml")],
         "evaluation_interval": "1m",
         "tests": tests.collect::<Vec<_>>(),
     })
@@ -123,7 +134,7 @@ mod tests {
 
     #[test]
     fn every_rule_asks_for_what_is_exposed() {
-        for group in [&VALERIX, &SHOP] {
+        for group in groups() {
             let recorded: Vec<&str> = group.recordings.iter().map(|recording| recording.name).collect();
             let recordings = group
                 .recordings
@@ -139,7 +150,7 @@ mod tests {
     #[test]
     fn every_alert_has_a_runbook_that_exists() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/runbooks");
-        for alert in [&VALERIX, &SHOP].into_iter().flat_map(|group| group.alerts) {
+        for alert in groups().flat_map(|group| group.alerts) {
             let page = folder.join(alert.runbook).with_extension("md");
             let text = std::fs::read_to_string(&page).unwrap_or_default();
             assert!(

@@ -3,9 +3,11 @@
 //! Tests begin in the order of their names and wait for each other in the order in which they came. So the name of this
 //! module, the last one, is what keeps it from holding up those that can run beside each other.
 
+mod absent;
 mod kills;
 mod monitors;
 mod removal;
 mod rest;
 mod shared_limit;
 mod slow_inventory;
+mod watched;

@@ -1,10 +1,11 @@
 //! Charts and examples: held against the schemas of Kubernetes and of the kinds, with good values and with wrong ones.
 
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::redis_bounds;
+use super::{redis_bounds, scraped};
 use crate::command::Program;
 use crate::failure::WithRemedy;
 use crate::paths::Paths;
@@ -35,6 +36,14 @@ const VARIANTS: [(&str, &[&str]); 2] = [
             "postgres.enabled=false,redis.enabled=false,ingress.enabled=true,ingress.host=shop.example,ingress.tlsSecret=tls",
         ],
     ),
+];
+
+/// The values with which the operator's chart is rendered as for a cluster that knows monitors: who reads metrics reaches the
+/// pods with each of them.
+const SCRAPED: [&str; 3] = [
+    "console.enabled=true",
+    "console.enabled=true,replicas=2,networkPolicy.enabled=true",
+    "console.enabled=true,networkPolicy.enabled=true,metrics.tls.secretName=metrics",
 ];
 
 /// Values that a chart refuses, each with words of its answer. Those of the inventory have one item as the shop sells it but for
@@ -128,8 +137,29 @@ pub fn check(paths: &Paths, log: &Log) -> Result<()> {
                 .remedy(format!("see `helm template charts/{chart} --set '{values}'`"))?;
         }
     }
+    monitors(paths, &helm, log)?;
     refused_values(paths, &helm, log)?;
     conform().arg(paths.checkout.join("examples")).run(log)
+}
+
+/// That the shop's own Prometheus and one that goes by monitors or annotations reach the pods of operator and console.
+fn monitors(paths: &Paths, helm: &Path, log: &Log) -> Result<()> {
+    let charts = paths.checkout.join("charts");
+    let values =
+        fs::read_to_string(charts.join("valerix-shop/values.yaml")).context("failed to read the shop's values")?;
+    let values: serde_yaml::Value = serde_yaml::from_str(&values).context("the shop's values are no YAML")?;
+    let read = &values["monitoring"]["prometheus"];
+    let addresses = ["operator", "console"].map(|name| read[name].as_str().unwrap_or_default().to_owned());
+    for values in SCRAPED {
+        let template = Program::new(helm).args(["template", "valerix", "--set", values]);
+        let template = template.args(["--api-versions", "monitoring.coreos.com/v1/ServiceMonitor"]);
+        let rendered = template.arg(charts.join("valerix")).read(log)?;
+        // The shop's own asks without TLS.
+        let addresses = if values.contains("tls") { &[] } else { &addresses[..] };
+        scraped::check(&rendered, addresses)
+            .remedy(format!("see charts/valerix/templates with the values '{values}'"))?;
+    }
+    Ok(())
 }
 
 fn refused_values(paths: &Paths, helm: &Path, log: &Log) -> Result<()> {
