@@ -209,60 +209,6 @@ async fn figures(objects: usize) -> Vec<Figure> {
     figures
 }
 
-/// One amount, and one environment, as people write them.
-#[tokio::test(start_paused = true)]
-async fn however_a_quantity_is_spelled_a_restart_finds_nothing_to_write() {
-    let objects = usize::try_from(number(OBJECTS, FEW)).unwrap();
-    let api = FakeApi::default();
-    let cpu = [json!("500m"), json!(0.5), json!("0.5")];
-    let memory = [json!("1Gi"), json!("1024Mi"), json!(1_073_741_824)];
-    let env = [
-        json!({"name": "A", "value": "1"}),
-        json!({"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
-        json!({"name": "C", "value": "3"}),
-    ];
-    let names: Vec<String> = (0..objects).map(|number| format!("service-{number:05}")).collect();
-    for (index, name) in names.iter().enumerate() {
-        let mut service = named(name);
-        let (cpu, memory) = (&cpu[index % cpu.len()], &memory[index / cpu.len() % memory.len()]);
-        service["spec"]["resources"] =
-            json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}});
-        let mut env = env.to_vec();
-        env.rotate_left(index % 3);
-        service["spec"]["env"] = json!(env);
-        api.create(SERVICES, service);
-    }
-    let first = Operator::start(&api);
-    for name in &names {
-        let deployment = format!("/apis/apps/v1/namespaces/shop/deployments/{name}");
-        all_pods_ready(&api, name).await;
-        // As the API server writes them, and kubectl shows them.
-        let container = &api.get(&deployment).unwrap()["spec"]["template"]["spec"]["containers"][0];
-        assert_eq!(
-            container["resources"],
-            json!({"requests": {"cpu": "500m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}),
-            "{name}"
-        );
-        let last = &container["env"].as_array().unwrap().last().unwrap()["name"];
-        assert!(
-            ["A", "B", "C"].contains(&last.as_str().unwrap()),
-            "in the user's order, after ours"
-        );
-    }
-    for name in &names {
-        let is_ready = |service: &Value| reason(service, "Ready") == "True/AllPodsCurrent";
-        api.until(&path(name), is_ready).await;
-    }
-    first.rest().await;
-    drop(first);
-    api.forget_requests();
-    let second = Operator::start(&api);
-    second.rest().await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(second.looks() >= count(objects));
-    assert_eq!(api.writes(), Vec::<String>::new());
-}
-
 impl Operator {
     /// How often an object was looked at, however that went.
     fn looks(&self) -> f64 {
