@@ -45,6 +45,8 @@ pub struct Observed {
     pub replica_sets: Vec<Arc<ReplicaSet>>,
     /// What a pod that waits for its volumes waits for, where it is known; no cache holds it.
     pub unmounted: Option<Hindrance>,
+    /// Targets whose name in the cluster's DNS is that of no Service.
+    pub unresolved: Vec<String>,
 }
 
 /// Objects with the service's label.
@@ -219,6 +221,7 @@ pub fn dereference(service: &ResilientService, stores: &Stores, reports: &Report
         pods,
         replica_sets: stores.replica_sets.of(&namespace, &name),
         unmounted: None,
+        unresolved: Vec::new(),
     }
 }
 

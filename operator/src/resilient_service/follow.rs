@@ -11,8 +11,6 @@ use super::{
 use crate::runtime::Triggers;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{StatusCode, header};
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
@@ -22,7 +20,7 @@ use std::{
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use valerix_crds::ResilientService;
-use valerix_policy::{CircuitBreakerReport, FaultReport, OverrideState, PolicySource, Report};
+use valerix_policy::Report;
 
 /// How long after that its head must be there.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -327,43 +325,13 @@ impl Pursuit {
     }
 }
 
-/// Reads what is needed and can be understood: a pod of a newer library may say more, and values of a newer version are
-/// left out one by one instead of making the whole report none. Nobody here reads its limits.
+/// Reads what is needed. Nobody here reads its limits.
 fn parse(body: &[u8]) -> Result<Report, serde_json::Error> {
-    let mut value: Value = serde_json::from_slice(body)?;
-    if let Some(report) = value.as_object_mut() {
-        report.remove("limits");
-        without_new_overrides(report.get_mut("circuitBreakers"));
-        retain_readable::<CircuitBreakerReport>(report.get_mut("circuitBreakers"));
-        retain_readable::<FaultReport>(report.get_mut("faults"));
-    }
-    if let Some(policy) = value.get_mut("policy").and_then(Value::as_object_mut)
-        && policy
-            .get("source")
-            .is_some_and(|source| PolicySource::deserialize(source).is_err())
-    {
-        policy.remove("source");
-    }
-    Report::deserialize(value)
-}
-
-/// The state of a circuit is that which callers meet, whatever holds it there.
-fn without_new_overrides(list: Option<&mut Value>) {
-    for entry in list.and_then(Value::as_array_mut).into_iter().flatten() {
-        let Some(circuit) = entry.as_object_mut() else { continue };
-        if circuit
-            .get("override")
-            .is_some_and(|known| OverrideState::deserialize(known).is_err())
-        {
-            circuit.remove("override");
-        }
-    }
-}
-
-fn retain_readable<T: DeserializeOwned>(list: Option<&mut Value>) {
-    if let Some(entries) = list.and_then(Value::as_array_mut) {
-        entries.retain(|entry| T::deserialize(entry).is_ok());
-    }
+    let report: Report = serde_json::from_slice(body)?;
+    Ok(Report {
+        limits: Vec::new(),
+        ..report
+    })
 }
 
 /// Whether the pod's clock, or the operator's, is another one by now than when it was off by `skew`.

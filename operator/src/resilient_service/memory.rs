@@ -1,6 +1,6 @@
 //! What is remembered of each service between two reconciles: pacing only. Losing it costs nothing but haste.
 
-use super::{mounts::Mounts, nudge::Pacing};
+use super::{mounts::Mounts, nudge::Pacing, unresolved::Resolved};
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
 use std::{
@@ -51,6 +51,8 @@ pub struct Notes {
     pub contest: Contest,
     /// What a pod waits for before its containers are made.
     pub mounts: Mounts,
+    /// Which targets have a Service.
+    pub resolved: Resolved,
     /// Hash of the configuration that was told to be accepted.
     pub accepted: Option<String>,
 }

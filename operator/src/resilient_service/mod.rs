@@ -1,5 +1,6 @@
-//! Keeps ResilientServices true. Reads stores, and in `mounts` the events of a pod that waits; writes children in `apply`, nudges in `nudge`, status in `publish`,
-//! events in `tell`, nothing else.
+//! Keeps ResilientServices true. Reads stores, in `mounts` the events of a pod that waits, and in `unresolved` the
+//! metadata of a target's Service; writes children in `apply`, nudges in `nudge`, status in `publish`, events in `tell`,
+//! nothing else.
 
 mod apply;
 mod build;
@@ -25,6 +26,7 @@ mod stores;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod unresolved;
 mod validate;
 
 pub use build::Resources;
@@ -129,6 +131,7 @@ impl Controller {
         self.follow(&service, &observed);
         let mut looks = Looks::default();
         observed.unmounted = self.mounts(&service, &observed, &mut looks).await;
+        observed.unresolved = self.unresolved(&service, &mut looks).await;
         let work = self.work(&service, &observed, &mut looks).await;
         self.nudge(&service, &observed, &work, &mut looks);
         let published = self.publish(&service, &observed, &work, &mut looks).await;

@@ -206,7 +206,7 @@ async fn send_all(runtime: Runtime, reports: ReportStore, queue: Arc<Queue>) {
         let is_still_behind = reports
             .get(&nudge.uid)
             .is_some_and(|report| is_behind(&report.report, &nudge.wanted));
-        if is_still_behind && runtime.leadership.fence().is_some() {
+        if is_still_behind && runtime.leadership.leads() {
             pace.tick().await;
             send(&runtime, &nudge).await;
         }
@@ -246,7 +246,7 @@ mod tests {
             dereference::ReadyPod,
             reports::{Contact, PodReport},
         },
-        runtime::{Clients, Fence, Identity, Scope},
+        runtime::{Clients, Identity, Scope},
     };
     use std::sync::Arc;
 
@@ -372,10 +372,7 @@ mod tests {
         ask_for_five();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(api.requests().len(), 0, "another process leads");
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 1,
-        }));
+        runtime.leadership.set(true);
         ask_for_five();
         tokio::time::sleep(PACE * 3).await;
         assert!(api.requests().len() < 5, "more than fifty a second");
@@ -395,10 +392,7 @@ mod tests {
     async fn a_pod_waits_once_and_gets_nothing_when_it_is_current_at_its_turn() {
         let api = FakeApi::default();
         let runtime = runtime(&api);
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 1,
-        }));
+        runtime.leadership.set(true);
         let reports = ReportStore::default();
         let nudger = Nudger::start(&runtime, reports.clone());
         for uid in ["late", "current", "gone", "late", "late"] {
@@ -415,10 +409,7 @@ mod tests {
     async fn one_pod_of_a_service_does_not_wait_behind_a_thousand_of_others() {
         let api = FakeApi::default();
         let runtime = runtime(&api);
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 1,
-        }));
+        runtime.leadership.set(true);
         let reports = ReportStore::default();
         let nudger = Nudger::start(&runtime, reports.clone());
         let ask_for = |service: &str, number: usize| {

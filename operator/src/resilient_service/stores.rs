@@ -5,8 +5,8 @@ use crate::runtime::{Cache, Change, Runtime, WatchOptions};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{ConfigMap, Container, Pod, PodSpec, Service, ServiceAccount},
-    discovery::v1::EndpointSlice,
+    core::v1::{ConfigMap, Container, ObjectReference, Pod, PodSpec, Service, ServiceAccount},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
 };
@@ -23,9 +23,9 @@ pub struct Stores {
     pub services: Cache<ResilientService>,
     /// ServiceAccounts that we made.
     pub service_accounts: Cache<ServiceAccount>,
-    /// ConfigMaps `<service>-policy`.
+    /// ConfigMaps `<service>-policy`, without the data that is no text, which is never ours.
     pub config_maps: Cache<ConfigMap>,
-    /// Services `<service>` and `<service>-pods`.
+    /// Services `<service>` and `<service>-pods`, without their status.
     pub kubernetes_services: Cache<Service>,
     /// NetworkPolicies that we made.
     pub network_policies: Cache<NetworkPolicy>,
@@ -39,7 +39,7 @@ pub struct Stores {
     pub service_monitors: Cache<ServiceMonitor>,
     /// ReplicaSets of the Deployments, without the parts that nobody reads.
     pub replica_sets: Cache<ReplicaSet>,
-    /// EndpointSlices of both Services, made by Kubernetes.
+    /// EndpointSlices of both Services, made by Kubernetes: which pods are ready, where, and in which zone.
     pub endpoint_slices: Cache<EndpointSlice>,
     /// The pods, without the parts that nobody reads.
     pub pods: Cache<Pod>,
@@ -53,8 +53,10 @@ impl Stores {
         let ours = format!("{MANAGED_BY_LABEL}={MANAGED_BY},{SERVICE_LABEL}");
         Self {
             service_accounts: runtime.watch(child("serviceaccounts", &ours, owners)),
-            config_maps: runtime.watch(child("configmaps", &ours, owners)),
-            kubernetes_services: runtime.watch(child("services", &ours, owners)),
+            config_maps: runtime
+                .watch(child("configmaps", &ours, owners).trim(|map: &mut ConfigMap| map.binary_data = None)),
+            kubernetes_services: runtime
+                .watch(child("services", &ours, owners).trim(|service: &mut Service| service.status = None)),
             network_policies: runtime.watch(child("networkpolicies", &ours, owners)),
             disruption_budgets: runtime.watch(
                 child("poddisruptionbudgets", &ours, owners)
@@ -70,7 +72,7 @@ impl Stores {
                     .only_while(runtime.watch_definition(service_monitor::DEFINITION)),
             ),
             replica_sets: runtime.watch(child("replicasets", SERVICE_LABEL, owners).trim(trim_replica_set)),
-            endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, owners)),
+            endpoint_slices: runtime.watch(child("endpointslices", SERVICE_LABEL, owners).trim(trim_slice)),
             pods: runtime.watch(child("pods", SERVICE_LABEL, owners).trim(trim_pod)),
             services,
         }
@@ -111,6 +113,26 @@ fn trim_replica_set(set: &mut ReplicaSet) {
     set.status = None;
 }
 
+/// Keeps whose it is and, of each endpoint, the pod's UID, its addresses, whether it is ready and the zone.
+fn trim_slice(slice: &mut EndpointSlice) {
+    slice.ports = None;
+    for endpoint in &mut slice.endpoints {
+        *endpoint = Endpoint {
+            addresses: std::mem::take(&mut endpoint.addresses),
+            conditions: endpoint.conditions.take().map(|conditions| EndpointConditions {
+                ready: conditions.ready,
+                ..EndpointConditions::default()
+            }),
+            target_ref: endpoint.target_ref.take().map(|pod| ObjectReference {
+                uid: pod.uid,
+                ..ObjectReference::default()
+            }),
+            zone: endpoint.zone.take(),
+            ..Endpoint::default()
+        };
+    }
+}
+
 /// Keeps metadata, readiness, addresses, container states and the ports that have a name: the rest of a pod's
 /// specification is its largest part, and nobody reads it.
 fn trim_pod(pod: &mut Pod) {
@@ -138,6 +160,40 @@ fn trim_pod(pod: &mut Pod) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    /// As Kubernetes writes it for a pod of a Service, with everything that it says of one.
+    fn endpoint(number: u8) -> serde_json::Value {
+        json!({
+            "addresses": [format!("10.244.1.{number}")],
+            "conditions": {"ready": true, "serving": true, "terminating": false},
+            "hints": {"forZones": [{"name": "eu-central-1a"}]},
+            "nodeName": "ip-10-0-17-204.eu-central-1.compute.internal",
+            "targetRef": {"kind": "Pod", "name": format!("order-7c9d8f6b5-{number:05}"), "namespace": "shop",
+                "uid": format!("6f1f5c1e-5d0b-4c52-9a57-0a9f3c1d2{number:03}")},
+            "zone": "eu-central-1a"
+        })
+    }
+
+    #[test]
+    fn of_a_slice_stays_who_is_ready_where_in_half_of_the_bytes() {
+        let bytes = |slice: &EndpointSlice| serde_json::to_vec(slice).unwrap().len();
+        let mut slice: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {"name": "order-pods-x", "labels": {"kubernetes.io/service-name": "order-pods"}},
+            "addressType": "IPv4", "endpoints": (0..100).map(endpoint).collect::<Vec<_>>(),
+            "ports": [{"name": "http", "port": 3001, "protocol": "TCP"}]
+        }))
+        .unwrap();
+        let before = bytes(&slice);
+        trim_slice(&mut slice);
+        let (pod, after) = (json!(slice.endpoints[7]), bytes(&slice));
+        assert_eq!(
+            pod,
+            json!({"addresses": ["10.244.1.7"], "conditions": {"ready": true}, "zone": "eu-central-1a",
+                "targetRef": {"uid": "6f1f5c1e-5d0b-4c52-9a57-0a9f3c1d2007"}})
+        );
+        println!("an EndpointSlice of 100 pods: {before} bytes of JSON, {after} kept");
+        assert!(2 * after < before, "{after} of {before} bytes");
+    }
 
     #[test]
     fn of_a_pods_specification_the_named_ports_stay_those_of_a_guard_too() {

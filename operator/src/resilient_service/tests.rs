@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     fake_api::{FakeApi, Fault},
-    runtime::{Clients, Fence, Identity, Runtime, Scope},
+    runtime::{Clients, Identity, Runtime, Scope},
     settings::Settings,
 };
 use clap::Parser;
@@ -20,6 +20,7 @@ mod recovery;
 mod rolls;
 mod scale;
 mod scaling;
+mod unresolved;
 mod volumes;
 
 const SERVICES: &str = "/apis/resilience.valerix.io/v1alpha1/namespaces/shop/resilientservices";
@@ -52,14 +53,13 @@ impl Operator {
     /// The controller, leading, on this API server.
     fn start(api: &FakeApi) -> Self {
         let operator = Self::stand_by(api);
-        operator.lead(1);
+        operator.lead();
         operator
     }
 
     /// From now on it leads.
-    fn lead(&self, term: i32) {
-        let lease = "lease".into();
-        self.ctx.runtime.leadership.set(Some(Fence { lease, term }));
+    fn lead(&self) {
+        self.ctx.runtime.leadership.set(true);
     }
 
     /// The controller with its caches, which does not lead.

@@ -31,6 +31,9 @@ use watch::Watch;
 /// Unit: seconds.
 const WATCH_SECONDS: u32 = 30;
 
+/// Where `kubectl apply` keeps a whole copy of what it applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// What happened to an object, or to all of them.
 #[derive(Debug)]
 pub enum Change<'a, K> {
@@ -91,7 +94,8 @@ impl<K> WatchOptions<K> {
         self
     }
 
-    /// Removes from each object what nobody reads, before it is kept. `managedFields` always go.
+    /// Removes from each object what nobody reads, before it is kept. `managedFields`, and the copy of the object that
+    /// `kubectl apply` leaves in an annotation, always go.
     #[must_use]
     pub fn trim(mut self, trim: fn(&mut K)) -> Self {
         self.trim = trim;
@@ -123,6 +127,15 @@ impl<K> WatchOptions<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> WatchOptions<K> {
+    /// Takes from an object what nobody reads.
+    pub(super) fn slim(&self, object: &mut K) {
+        object.managed_fields_mut().clear();
+        if let Some(annotations) = &mut object.meta_mut().annotations {
+            annotations.remove(LAST_APPLIED);
+        }
+        (self.trim)(object);
+    }
+
     /// Watches what `selector` selects and finds it by the owner that its `label` names. A change of it asks for a look
     /// at that owner, and at the one that controls it: a label that somebody changed names another.
     pub fn children_of<O>(name: &'static str, selector: &str, label: &'static str, owners: &Triggers<O>) -> Self

@@ -6,7 +6,7 @@
 use super::{
     Cache, Category, Failure, Runtime,
     backoff::{Backoff, Bounds},
-    lanes::{Lanes, Pace, Place},
+    lanes::{Asked, Lanes, Pace, Place},
     telemetry,
     triggers::Attached,
 };
@@ -75,6 +75,7 @@ where
             backoff: Backoff::new(options.backoff),
             lanes: Lanes::new(options.concurrency),
             pace: Pace::default(),
+            asked: Arc::default(),
             events: runtime.events(options.name),
         });
         let parts = cache.parts().iter().map(|(scope, store)| {
@@ -89,6 +90,7 @@ where
                     store: store.clone(),
                     scope: scope.clone(),
                     queue,
+                    asked: walls.asked.clone(),
                 });
                 let requests = UnboundedReceiverStream::new(requests)
                     .map(Ok::<_, Infallible>)
@@ -146,6 +148,7 @@ where
                 let key = ObjectRef::new(&reference.name).within(&namespace);
                 walls.backoff.succeeded(&key);
                 walls.pace.forget(&key);
+                walls.asked.forget(&key);
                 gone(&namespace, &reference.name);
             }
             Err(Error::ReconcilerFailed(..)) | Ok(_) => {}
@@ -179,6 +182,7 @@ struct Walls<K: Resource<DynamicType = ()> + 'static> {
     backoff: Backoff<ObjectRef<K>>,
     lanes: Lanes,
     pace: Pace<ObjectRef<K>>,
+    asked: Arc<Asked<ObjectRef<K>>>,
     events: super::Events,
 }
 
@@ -200,7 +204,7 @@ where
         if let Some(wait) = self.pace.too_soon(reference.clone(), Instant::now()) {
             return Ok(Action::requeue(wait));
         }
-        let place = self.place(reference.namespace.as_deref().unwrap_or_default()).await;
+        let place = self.place(reference).await;
         // As it is now: the wait for a place may have been long.
         let Some(object) = objects.get(reference) else {
             return Ok(Action::await_change());
@@ -218,18 +222,21 @@ where
                 message: format!("a bug of the operator: {}", panic_text(&*error.into_panic())),
                 retryable: true,
                 look_again: self.options.look_again,
+                retry_after: None,
             }),
             Ok(Err(_)) => Err(Failure {
                 category: "Cancelled",
                 message: "the reconcile was cancelled".to_owned(),
                 retryable: true,
                 look_again: self.options.look_again,
+                retry_after: None,
             }),
             Err(_) => Err(Failure {
                 category: "DeadlineExceeded",
                 message: format!("the reconcile took longer than {:?}", self.options.deadline),
                 retryable: true,
                 look_again: self.options.look_again,
+                retry_after: None,
             }),
         };
         // What is told of it below keeps nobody waiting.
@@ -261,20 +268,22 @@ where
     }
 
     /// Waits for a place, and counts as waiting meanwhile, also where the wait is given up.
-    async fn place(&self, namespace: &str) -> Place {
+    async fn place(&self, reference: &ObjectRef<K>) -> Place {
         let waiting = self
             .runtime
             .metrics
             .reconciles_waiting
             .with_label_values(&[self.options.name]);
         let _waiting = Waiting::begin(waiting);
-        self.lanes.enter(namespace).await
+        let namespace = reference.namespace.as_deref().unwrap_or_default();
+        self.lanes.enter(namespace, self.asked.taken(reference.clone())).await
     }
 
     fn after_failure(&self, object: &K, failure: &Failure) -> Action {
+        let asked = failure.retry_after.unwrap_or_default().min(self.options.backoff.max);
         let retry = failure
             .retryable
-            .then(|| self.backoff.failed(ObjectRef::from_obj(object)));
+            .then(|| self.backoff.failed(ObjectRef::from_obj(object)).max(asked));
         [retry, failure.look_again]
             .into_iter()
             .flatten()
@@ -296,7 +305,7 @@ mod tests {
     use super::*;
     use crate::{
         fake_api::FakeApi,
-        runtime::{Clients, Fence, Identity, Scope, WatchOptions},
+        runtime::{Clients, Identity, Scope, WatchOptions},
     };
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
@@ -368,10 +377,7 @@ mod tests {
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         assert!(calls.lock().unwrap().is_empty(), "it works although it does not lead");
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 0,
-        }));
+        runtime.leadership.set(true);
         tokio::time::sleep(Duration::from_secs(300)).await;
         api.merge(&format!("{MAPS}/works"), json!({"data": {"a": "b"}}));
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -403,10 +409,7 @@ mod tests {
         let api = FakeApi::default();
         api.create(MAPS, map("panics"));
         let runtime = runtime(&api);
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 0,
-        }));
+        runtime.leadership.set(true);
         let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
         let calls = Arc::new(Mutex::new(0));
         let seen = calls.clone();
@@ -430,6 +433,98 @@ mod tests {
         timeout_ends(running).await;
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_new_object_and_one_that_changed_do_not_wait_behind_a_list_of_thousands() {
+        const MANY: u16 = 2_000;
+        let api = FakeApi::default();
+        for number in 0..MANY {
+            api.create(MAPS, map(&format!("old-{number:04}")));
+        }
+        let runtime = runtime(&api);
+        runtime.leadership.set(true);
+        let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+        let looks: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = looks.clone();
+        let running = tokio::spawn({
+            let (runtime, cache) = (runtime.clone(), cache.clone());
+            async move {
+                let work = move |map: Arc<ConfigMap>| {
+                    seen.lock().unwrap().push(map.name_any());
+                    async {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        Ok::<_, OnPurpose>(Action::await_change())
+                    }
+                };
+                run(&runtime, Options::new("test"), &cache, work, |_, _| {}).await;
+            }
+        });
+        let all = Duration::from_secs(MANY.into());
+        tokio::time::sleep(all).await;
+        looks.lock().unwrap().clear();
+        api.break_watches();
+        api.create(MAPS, map("missed"));
+        while looks.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+
+        api.create(MAPS, map("new"));
+        api.merge(&format!("{MAPS}/old-1999"), json!({"data": {"a": "b"}}));
+        tokio::time::sleep(all).await;
+        let looks = std::mem::take(&mut *looks.lock().unwrap());
+        let before = |name: &str| looks.iter().position(|look| look == name).unwrap();
+        for name in ["missed", "new", "old-1999"] {
+            // Those under way, and those of the list that had left its queue.
+            assert!(before(name) <= 16, "{} were looked at before {name}", before(name));
+        }
+        assert_eq!(
+            looks.len(),
+            usize::from(MANY) + 3,
+            "everything in its turn, and once more what waited as it was asked for"
+        );
+        runtime.shutdown.cancel();
+        timeout_ends(running).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_asks_for_time_is_given_it_and_no_more_than_the_longest_wait() {
+        for (asked, least, most) in [(30, 30, 31), (86_400, 120, 145)] {
+            #[derive(Debug, thiserror::Error)]
+            #[error("failed to write")]
+            struct Busy(#[source] kube::Error);
+            impl Category for Busy {
+                fn category(&self) -> &'static str {
+                    "Busy"
+                }
+            }
+            let api = FakeApi::default();
+            api.create(MAPS, map("busy"));
+            let runtime = runtime(&api);
+            runtime.leadership.set(true);
+            let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
+            let looks: Arc<Mutex<Vec<Instant>>> = Arc::default();
+            let seen = looks.clone();
+            let running = tokio::spawn({
+                let (runtime, cache) = (runtime.clone(), cache.clone());
+                async move {
+                    let work = move |_| {
+                        seen.lock().unwrap().push(Instant::now());
+                        let status = json!({"status": "Failure", "code": 429, "reason": "TooManyRequests",
+                            "message": "", "details": {"retryAfterSeconds": asked}});
+                        let status: kube::core::Status = serde_json::from_value(status).unwrap();
+                        async move { Err::<Action, _>(Busy(kube::Error::Api(Box::new(status)))) }
+                    };
+                    run(&runtime, Options::new("test"), &cache, work, |_, _| {}).await;
+                }
+            });
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            let looks = std::mem::take(&mut *looks.lock().unwrap());
+            let waited = (looks[1] - looks[0]).as_secs();
+            assert!((least..=most).contains(&waited), "{waited} s of {asked}");
+            runtime.shutdown.cancel();
+            timeout_ends(running).await;
+        }
+    }
+
     async fn timeout_ends(running: tokio::task::JoinHandle<()>) {
         tokio::time::timeout(Duration::from_secs(60), running)
             .await
@@ -442,10 +537,7 @@ mod tests {
         let api = FakeApi::default();
         api.create(MAPS, map("works"));
         let runtime = runtime(&api);
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 0,
-        }));
+        runtime.leadership.set(true);
         let cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
         let gone: Arc<Mutex<Vec<String>>> = Arc::default();
         let heard = gone.clone();

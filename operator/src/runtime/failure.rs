@@ -57,6 +57,8 @@ pub struct Failure {
     pub retryable: bool,
     /// When to look again for another reason.
     pub look_again: Option<Duration>,
+    /// How long the API server asked to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -67,8 +69,21 @@ impl Failure {
             message: chain(error),
             retryable: error.is_retryable(),
             look_again: error.look_again(),
+            retry_after: retry_after(error),
         }
     }
+}
+
+/// What the API server says of when to come back, in the error or one of its causes.
+fn retry_after(error: &(dyn Error + 'static)) -> Option<Duration> {
+    let mut causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.find_map(|cause| match as_api_error(cause)? {
+        kube::Error::Api(status) => {
+            let seconds = status.details.as_ref()?.retry_after_seconds;
+            (seconds > 0).then(|| Duration::from_secs(seconds.into()))
+        }
+        _ => None,
+    })
 }
 
 /// The error and its causes in one line, with an error of the API server as its [`sentence`].

@@ -1,5 +1,5 @@
-//! When a reconcile may begin: a bounded number at a time, no more than half of them for one namespace, and not twice
-//! in a moment for one object.
+//! When a reconcile may begin: a bounded number at a time, no more than half of them for one namespace, what changed
+//! before what is merely looked at again, and not twice in a moment for one object.
 
 use std::{
     collections::HashMap,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::Instant,
 };
 
@@ -16,15 +16,19 @@ use tokio::{
 const PACE: Duration = Duration::from_millis(50);
 
 /// Places for reconciles. A namespace whose writes all hang (one slow admission webhook is enough) keeps half of them
-/// and leaves the others alone.
+/// and leaves the others alone. What nobody asked for by name (the thousands that a list brings) waits in a queue of its
+/// own for three quarters of them: no more than those are ever before an object that changed, and since both wait in
+/// turn from there on, changes without end keep none of the thousands out.
 pub struct Lanes {
     all: Arc<Semaphore>,
+    unasked: Arc<Semaphore>,
     share: usize,
     namespaces: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
 /// A place that is taken until this is dropped.
 pub struct Place {
+    _unasked: Option<OwnedSemaphorePermit>,
     _namespace: Option<OwnedSemaphorePermit>,
     _all: Option<OwnedSemaphorePermit>,
 }
@@ -35,13 +39,19 @@ impl Lanes {
         let places = usize::from(places.max(1));
         Self {
             all: Arc::new(Semaphore::new(places)),
+            unasked: Arc::new(Semaphore::new(places - places / 4)),
             share: places.div_ceil(2),
             namespaces: Mutex::default(),
         }
     }
 
-    /// Waits for a place.
-    pub async fn enter(&self, namespace: &str) -> Place {
+    /// Waits for a place, behind all that nobody asked for until this object `is_asked` for.
+    pub async fn enter(&self, namespace: &str, is_asked: impl Future<Output = ()>) -> Place {
+        let unasked = tokio::select! {
+            biased;
+            () = is_asked => None,
+            place = self.unasked.clone().acquire_owned() => place.ok(),
+        };
         let own = {
             let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
             // Nobody else holds it: nothing is under way there.
@@ -55,9 +65,46 @@ impl Lanes {
         let namespace = own.acquire_owned().await.ok();
         let all = self.all.clone().acquire_owned().await.ok();
         Place {
+            _unasked: unasked,
             _namespace: namespace,
             _all: all,
         }
+    }
+}
+
+/// Which objects were asked for by name, and have not been looked at since.
+#[derive(Debug)]
+pub struct Asked<K> {
+    objects: Mutex<HashMap<K, Arc<Notify>>>,
+}
+
+impl<K> Default for Asked<K> {
+    fn default() -> Self {
+        Self {
+            objects: Mutex::default(),
+        }
+    }
+}
+
+impl<K: Hash + Eq> Asked<K> {
+    /// Asks for it, also where it waits already.
+    pub fn ask(&self, key: K) {
+        self.notify(key).notify_one();
+    }
+
+    /// Ends when it is asked for, at once if it was, and the asking is done with.
+    pub async fn taken(&self, key: K) {
+        self.notify(key).notified().await;
+    }
+
+    /// Forgets an object that is gone.
+    pub fn forget(&self, key: &K) {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    fn notify(&self, key: K) -> Arc<Notify> {
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        objects.entry(key).or_default().clone()
     }
 }
 
@@ -98,19 +145,59 @@ impl<K: Hash + Eq> Pace<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::FutureExt;
+    use futures::{FutureExt, future::BoxFuture};
+    use std::future::ready;
 
     #[tokio::test]
     async fn a_namespace_that_hangs_keeps_half_of_the_places_and_another_goes_on() {
         let lanes = Lanes::new(4);
-        let mut hanging = vec![lanes.enter("slow").await, lanes.enter("slow").await];
-        assert!(lanes.enter("slow").now_or_never().is_none());
-        let quick = [lanes.enter("quick").await, lanes.enter("quick").await];
-        assert!(lanes.enter("third").now_or_never().is_none(), "more than four at once");
+        let enter = |namespace| lanes.enter(namespace, ready(()));
+        let mut hanging = vec![enter("slow").await, enter("slow").await];
+        assert!(enter("slow").now_or_never().is_none());
+        let quick = [enter("quick").await, enter("quick").await];
+        assert!(enter("third").now_or_never().is_none(), "more than four at once");
         drop(quick);
-        assert!(lanes.enter("third").now_or_never().is_some());
+        assert!(enter("third").now_or_never().is_some());
         hanging.pop();
-        assert!(lanes.enter("slow").now_or_never().is_some());
+        assert!(enter("slow").now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_changed_finds_a_place_while_thousands_wait_and_keeps_none_of_them_out() {
+        let lanes = Lanes::new(4);
+        let asked = Asked::default();
+        let names: Vec<String> = (0..1_000).map(|number| format!("namespace-{number}")).collect();
+        let unasked = names.iter().map(|name| {
+            let place = lanes.enter(name, asked.taken(name.as_str()));
+            Box::pin(place) as BoxFuture<'_, Place>
+        });
+        let mut waiting: Vec<_> = unasked.collect();
+        let mut begun: Vec<Place> = waiting.iter_mut().filter_map(FutureExt::now_or_never).collect();
+        assert_eq!(begun.len(), 3);
+
+        let changed = lanes
+            .enter("new", ready(()))
+            .now_or_never()
+            .expect("one place is kept free");
+        asked.ask("namespace-998");
+        assert!(waiting[998].as_mut().now_or_never().is_none(), "all places are taken");
+        drop(changed);
+        let hastened = waiting[998].as_mut().now_or_never();
+        assert!(hastened.is_some(), "it waited with the others when it was asked for");
+
+        // Changes without end: each of them waits in turn with one of the thousands.
+        let mut changes: Vec<_> = (0..8).map(|_| Box::pin(lanes.enter("busy", ready(())))).collect();
+        assert!(
+            changes
+                .iter_mut()
+                .all(|change| change.as_mut().now_or_never().is_none())
+        );
+        begun.pop();
+        assert!(waiting[3].as_mut().now_or_never().is_none(), "the changes come first");
+        for _ in 0..8 {
+            changes.retain_mut(|change| change.as_mut().now_or_never().is_none());
+        }
+        assert!(waiting[3].as_mut().now_or_never().is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{ObjectMeta, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
@@ -32,25 +32,17 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// Between two attempts on a Lease that seems free and was not.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
-/// Proof of one term of leadership, to be recorded with side effects outside of the API server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fence {
-    /// UID of the Lease.
-    pub lease: String,
-    /// Transitions of the Lease: grows with every new holder.
-    pub term: i32,
-}
-
-/// Whether this process leads, for everyone who wants to know.
+/// Whether this process leads, for everyone who wants to know. No write carries the term of the Lease: each is
+/// conditional on what it was decided from (docs/adr/0032-writes-carry-what-they-were-decided-from.md).
 #[derive(Clone, Debug)]
 pub struct Leadership {
-    sender: Arc<watch::Sender<Option<Fence>>>,
+    sender: Arc<watch::Sender<bool>>,
 }
 
 impl Default for Leadership {
     fn default() -> Self {
         Self {
-            sender: Arc::new(watch::Sender::new(None)),
+            sender: Arc::new(watch::Sender::new(false)),
         }
     }
 }
@@ -60,17 +52,17 @@ impl Leadership {
     pub async fn acquired(&self) {
         let mut receiver = self.sender.subscribe();
         // The sender is ours, so waiting cannot fail.
-        let _ = receiver.wait_for(Option::is_some).await;
+        let _ = receiver.wait_for(|leads| *leads).await;
     }
 
-    /// The current term, if this process leads.
-    pub fn fence(&self) -> Option<Fence> {
-        self.sender.borrow().clone()
+    /// Whether this process leads now.
+    pub fn leads(&self) -> bool {
+        *self.sender.borrow()
     }
 
-    /// Begins or ends a term.
-    pub fn set(&self, fence: Option<Fence>) {
-        self.sender.send_replace(fence);
+    /// Begins or ends leading.
+    pub fn set(&self, leads: bool) {
+        self.sender.send_replace(leads);
     }
 }
 
@@ -103,13 +95,10 @@ pub async fn run(runtime: &Runtime, namespace: &str, release: &CancellationToken
         return Ok(());
     };
     tracing::info!(term = transitions(&held), "this process leads");
-    runtime.leadership.set(Some(Fence {
-        lease: held.uid().unwrap_or_default(),
-        term: transitions(&held),
-    }));
+    runtime.leadership.set(true);
     runtime.metrics.leader.set(1);
     let kept = elector.keep(held, release).await;
-    runtime.leadership.set(None);
+    runtime.leadership.set(false);
     runtime.metrics.leader.set(0);
     kept
 }

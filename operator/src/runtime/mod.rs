@@ -40,7 +40,7 @@ pub use controller::Options;
 pub use events::{Events, News};
 pub use failure::{Category, Failed, Failure};
 pub use hindrance::{Hindrance, HindranceReason};
-pub use leader::{Fence, Leadership};
+pub use leader::Leadership;
 pub use presence::Presence;
 pub use publish::Publisher;
 pub use triggers::Triggers;

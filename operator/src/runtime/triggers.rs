@@ -1,6 +1,6 @@
 //! How anything asks a controller to look at an object.
 
-use super::Scope;
+use super::{Scope, lanes::Asked};
 use kube::{
     Resource,
     runtime::reflector::{ObjectRef, Store},
@@ -19,6 +19,8 @@ pub(super) struct Attached<K: Resource<DynamicType = ()> + 'static> {
     pub store: Store<K>,
     pub scope: Scope,
     pub queue: UnboundedSender<ObjectRef<K>>,
+    /// What was asked for by name goes before what was not.
+    pub asked: Arc<Asked<ObjectRef<K>>>,
 }
 
 impl<K: Resource<DynamicType = ()> + 'static> Clone for Triggers<K> {
@@ -38,11 +40,13 @@ impl<K: Resource<DynamicType = ()> + 'static> Default for Triggers<K> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Triggers<K> {
-    /// Asks for a look at the object of this name.
+    /// Asks for a look at the object of this name, before all that are merely looked at again.
     pub fn trigger(&self, namespace: &str, name: &str) {
         for attached in self.lock().iter().filter(|attached| attached.scope.contains(namespace)) {
+            let reference = ObjectRef::new(name).within(namespace);
+            attached.asked.ask(reference.clone());
             // A closed queue means that the controller is ending.
-            let _ = attached.queue.send(ObjectRef::new(name).within(namespace));
+            let _ = attached.queue.send(reference);
         }
     }
 

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::de::{DeserializeOwned, Deserializer, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::faults::FaultType;
 use crate::target::OverrideState;
@@ -48,7 +49,7 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults_hash: Option<String>,
     /// Breakers by target.
-    #[serde(default, deserialize_with = "known")]
+    #[serde(default, deserialize_with = "circuits")]
     pub circuit_breakers: Vec<CircuitBreakerReport>,
     /// Limits by name.
     #[serde(default, deserialize_with = "known")]
@@ -58,7 +59,7 @@ pub struct Report {
     pub faults: Vec<FaultReport>,
 }
 
-/// The entries that this reader knows. One of a newer writer (a limit of another kind, a state that is new) is passed
+/// The entries that this reader knows. One of a newer writer (a limit of another kind, a fault that is new) is passed
 /// over like a field that is not known: it says nothing about the others.
 fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
     #[derive(Deserialize)]
@@ -75,6 +76,36 @@ fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Res
         })
         .collect())
 }
+
+/// The circuits, each in a state that this reader knows or in [`CircuitState::Unknown`]: one that is left out would read
+/// as one that is closed. What a newer writer calls an override is left out, since the state is what callers meet.
+fn circuits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CircuitBreakerReport>, D::Error> {
+    let rows = Vec::<Value>::deserialize(deserializer)?.into_iter();
+    Ok(rows.filter_map(circuit).collect())
+}
+
+fn circuit(mut row: Value) -> Option<CircuitBreakerReport> {
+    if row
+        .get("override")
+        .is_some_and(|mask| OverrideState::deserialize(mask).is_err())
+    {
+        row.as_object_mut()?.remove("override");
+    }
+    let state = row.get_mut("state")?;
+    let new = match CircuitState::deserialize(&*state) {
+        Ok(CircuitState::Unknown) | Err(_) => Some(std::mem::replace(state, CircuitState::Unknown.as_str().into())),
+        Ok(_) => None,
+    };
+    let new_state = new.map(|new| {
+        let word = new.as_str().map_or_else(|| new.to_string(), str::to_owned);
+        word.chars().take(MAX_NEW_STATE).collect()
+    });
+    let row = CircuitBreakerReport::deserialize(row).ok()?;
+    Some(CircuitBreakerReport { new_state, ..row })
+}
+
+/// So much of a word that nobody here knows is kept. Unit: characters.
+const MAX_NEW_STATE: usize = 64;
 
 /// Which policy is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +159,9 @@ pub struct CircuitBreakerReport {
     pub host: Option<String>,
     /// The state that callers meet, overrides included.
     pub state: CircuitState,
+    /// What the writer calls the state, at most 64 characters, where that is `Unknown`.
+    #[serde(skip)]
+    pub new_state: Option<String>,
     /// Calls in the window.
     #[serde(default)]
     pub calls: u64,
@@ -155,6 +189,9 @@ pub enum CircuitState {
     Open,
     /// A few calls probe.
     HalfOpen,
+    /// One that a newer writer knows.
+    #[serde(other)]
+    Unknown,
 }
 
 impl CircuitState {
@@ -165,6 +202,7 @@ impl CircuitState {
             Self::Closed => "Closed",
             Self::Open => "Open",
             Self::HalfOpen => "HalfOpen",
+            Self::Unknown => "Unknown",
         }
     }
 }

@@ -9,7 +9,8 @@
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use valerix_policy::{
-    Admission, Fault, FaultType, Faults, LatencyFault, Mode, Policy, PolicyError, PolicySource, Report, Runtime, Target,
+    Admission, CircuitState, Fault, FaultType, Faults, LatencyFault, Mode, Policy, PolicyError, PolicySource, Report,
+    Runtime, Target,
 };
 
 mod full;
@@ -467,7 +468,8 @@ fn a_report_of_a_newer_image_is_still_a_report() {
     let text = r#"{"podUID": "u", "service": "order", "now": "2026-11-21T10:00:00Z", "fresh": 1,
         "policy": {"versions": [1, 2], "hash": "9f2c", "source": "Sidecar"},
         "circuitBreakers": [{"target": "a", "state": "Open"}, {"target": "b", "state": "Ajar"},
-            {"target": "c", "state": "Closed", "override": "Tilted"}],
+            {"target": "c", "state": "Closed", "override": "Tilted"}, {"target": "d", "state": {"half": true}},
+            {"state": "Open"}],
         "limits": [{"name": "cost", "kind": "Cost", "limit": 5}, {"name": "b", "kind": "Bulkhead", "limit": 100}],
         "faults": [{"run": "r-1", "type": "Gravity", "state": "Active"}, {"run": "r-2", "type": "Crash", "state": "Paused"}]}"#;
     let report: Report = serde_json::from_str(text).unwrap();
@@ -475,10 +477,10 @@ fn a_report_of_a_newer_image_is_still_a_report() {
         (report.policy.hash.as_deref(), report.policy.source),
         (Some("9f2c"), PolicySource::Unknown)
     );
-    let targets: Vec<_> = report
+    let circuits: Vec<_> = report
         .circuit_breakers
         .iter()
-        .map(|breaker| breaker.target.as_str())
+        .map(|breaker| (breaker.target.as_str(), breaker.state, breaker.new_state.as_deref()))
         .collect();
     let limits: Vec<_> = report.limits.iter().map(|limit| limit.name.as_str()).collect();
     let faults: Vec<_> = report
@@ -486,7 +488,17 @@ fn a_report_of_a_newer_image_is_still_a_report() {
         .iter()
         .map(|fault| (fault.run.as_str(), fault.fault_type))
         .collect();
-    assert_eq!((targets, limits), (vec!["a"], vec!["b"]));
+    assert_eq!(
+        circuits,
+        [
+            ("a", CircuitState::Open, None),
+            ("b", CircuitState::Unknown, Some("Ajar")),
+            ("c", CircuitState::Closed, None),
+            ("d", CircuitState::Unknown, Some(r#"{"half":true}"#)),
+        ],
+        "a circuit that is left out reads as closed"
+    );
+    assert_eq!(limits, ["b"]);
     assert_eq!(faults, [("r-1", FaultType::Unknown)]);
 }
 

@@ -12,7 +12,7 @@ mod verification;
 use super::*;
 use crate::{
     fake_api::FakeApi,
-    runtime::{Clients, Fence, Identity, Runtime, Scope},
+    runtime::{Clients, Identity, Runtime, Scope},
 };
 use serde_json::{Value, json};
 use tokio_util::task::AbortOnDropHandle;
@@ -48,10 +48,7 @@ impl Operator {
             uid: "operator-uid".into(),
         };
         let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 1,
-        }));
+        runtime.leadership.set(true);
         let running = runtime.clone();
         let task = tokio::spawn(async move { run_with(&running, runner, now).await });
         Self {

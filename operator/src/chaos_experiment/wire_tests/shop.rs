@@ -3,7 +3,7 @@
 use super::super::*;
 use crate::fake_api::{FakeApi, Recorded};
 use crate::resilient_service::{PodReport, ReportStore, Stores};
-use crate::runtime::{Clients, Fence, Identity, Scope};
+use crate::runtime::{Clients, Identity, Scope};
 use chrono::{DateTime, Utc};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -113,10 +113,7 @@ impl Shop {
             uid: "operator-uid".into(),
         };
         let runtime = Runtime::new(identity, Clients::single(self.api.client()), vec![Scope::Cluster]);
-        runtime.leadership.set(Some(Fence {
-            lease: "lease".into(),
-            term: 1,
-        }));
+        runtime.leadership.set(true);
         let ctx = Arc::new(Context {
             stores: Stores::watch(&runtime),
             reports: self.reports.clone(),

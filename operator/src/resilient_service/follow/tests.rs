@@ -456,7 +456,12 @@ fn a_report_of_a_newer_library_counts_without_what_nobody_here_knows() {
     let states: Vec<_> = circuits
         .map(|circuit| (circuit.target.as_str(), circuit.state.as_str()))
         .collect();
-    assert_eq!(states, [("b", "Closed"), ("d", "Open")], "whatever holds it open");
+    assert_eq!(
+        states,
+        [("b", "Closed"), ("c", "Unknown"), ("d", "Open")],
+        "whatever holds it open"
+    );
+    assert_eq!(read.circuit_breakers[1].new_state.as_deref(), Some("Isolated"));
     assert_eq!((read.limits.len(), read.faults.len()), (0, 1));
     assert!(parse(b"{}").is_err());
 }

@@ -59,6 +59,7 @@ pub fn judge(service: &ResilientService, observed: &Observed, now: DateTime<Utc>
     let mut reporting = 0;
     let mut unheard: Vec<(Reason, &str)> = Vec::new();
     let mut troubled_hosts: BTreeMap<&str, BTreeSet<SocketAddr>> = BTreeMap::new();
+    let mut unknown: BTreeMap<&str, &str> = BTreeMap::new();
     for pod in observed.ready_pods.values() {
         let Some(report) = pod.evidence(now) else {
             let reason = match pod.contact.is_unreachable(now) {
@@ -81,20 +82,37 @@ pub fn judge(service: &ResilientService, observed: &Observed, now: DateTime<Utc>
                 troubled_hosts.entry(&breaker.target).or_default().insert(host);
             }
         }
+        for breaker in &report.circuit_breakers {
+            if let Some(word) = &breaker.new_state {
+                unknown.entry(&breaker.target).or_insert(word);
+            }
+        }
         for breaker in &mut breakers {
             match worst.get(breaker.target.as_str()) {
                 Some(CircuitState::Closed) => breaker.closed += 1,
                 Some(CircuitState::Open) => breaker.open += 1,
                 Some(CircuitState::HalfOpen) => breaker.half_open += 1,
-                None => {}
+                Some(CircuitState::Unknown) | None => {}
             }
         }
     }
     // One that is silent for good before one that may yet answer.
     let unheard = unheard
         .into_iter()
-        .min_by_key(|(reason, name)| (*reason == Reason::NoReports, *name));
-    let (closed, summary) = condition(&breakers, &troubled_hosts, reporting, unheard);
+        .min_by_key(|(reason, name)| (*reason == Reason::NoReports, *name))
+        .map(|(reason, pod)| match reason {
+            Reason::PodUnreachable => (reason, format!("pod {pod} does not answer")),
+            _ => (reason, format!("pod {pod} has not reported yet")),
+        });
+    let unknown = breakers.iter().find_map(|breaker| {
+        let word = unknown.get(breaker.target.as_str())?;
+        let why = format!(
+            "a newer library says {word:?} of the circuit to {}, which this operator does not know; upgrade the operator",
+            breaker.target
+        );
+        Some((Reason::CircuitUnknown, why))
+    });
+    let (closed, summary) = condition(&breakers, &troubled_hosts, reporting, unknown.or(unheard));
     Circuits {
         closed,
         breakers,
@@ -106,9 +124,10 @@ fn condition(
     breakers: &[CircuitBreakerStatus],
     troubled_hosts: &BTreeMap<&str, BTreeSet<SocketAddr>>,
     reporting: i32,
-    unheard: Option<(Reason, &str)>,
+    unsure: Option<(Reason, String)>,
 ) -> (ConditionDraft, String) {
-    if reporting == 0 && unheard.is_none_or(|(reason, _)| reason == Reason::NoReports) {
+    let silent = |(reason, _): &(Reason, String)| *reason == Reason::NoReports;
+    if reporting == 0 && unsure.as_ref().is_none_or(silent) {
         let draft = ConditionDraft::new(ConditionStatus::Unknown, Reason::NoReports, "no pod has reported yet");
         return (draft, "-".to_owned());
     }
@@ -133,21 +152,17 @@ fn condition(
             format!("{}: {state} of {reporting} pods{hosts}", breaker.target)
         })
         .collect();
-    // What is open somewhere is open, whoever else is silent; that all are closed takes an answer of every pod.
+    // What is open somewhere is open, whoever else is silent; that all are closed takes an answer of every pod that
+    // can be understood.
     if troubled.is_empty() {
         let message = format!("no circuit is open in {reporting} pods");
-        return match unheard {
+        return match unsure {
             None => {
                 let draft = ConditionDraft::new(ConditionStatus::True, Reason::AllClosed, message);
                 (draft, "closed".to_owned())
             }
-            Some((reason, pod)) => {
-                let why = match reason {
-                    Reason::PodUnreachable => "does not answer",
-                    _ => "has not reported yet",
-                };
-                let message = format!("{message}; pod {pod} {why}");
-                let draft = ConditionDraft::new(ConditionStatus::Unknown, reason, message);
+            Some((reason, why)) => {
+                let draft = ConditionDraft::new(ConditionStatus::Unknown, reason, format!("{message}; {why}"));
                 (draft, "unknown".to_owned())
             }
         };
@@ -180,7 +195,8 @@ fn named(hosts: &BTreeSet<SocketAddr>) -> String {
 fn badness(state: CircuitState) -> u8 {
     match state {
         CircuitState::Closed => 0,
-        CircuitState::HalfOpen => 1,
-        CircuitState::Open => 2,
+        CircuitState::Unknown => 1,
+        CircuitState::HalfOpen => 2,
+        CircuitState::Open => 3,
     }
 }

@@ -53,6 +53,8 @@ reasons! {
         NoTargets,
         /// CircuitsClosed: no pod has reported yet, or a ready one has not.
         NoReports,
+        /// CircuitsClosed: a pod's library is newer than the operator and reports a circuit in a state that is not known here.
+        CircuitUnknown,
         /// CircuitsClosed: no pod reports an open or half-open circuit.
         AllClosed,
         /// CircuitsClosed: a pod reports an open circuit.
@@ -67,6 +69,8 @@ reasons! {
         DisruptionUnbounded,
         /// Warning: spec.disruption lets no pod be evicted even while all are ready, so a drain of their nodes does not end.
         EvictionForbidden,
+        /// Warning: a target's url names a Service in the cluster that does not exist.
+        TargetUnresolved,
         /// Warning: an override of a target's circuit is over and has no effect.
         OverrideEnded,
         /// Warning: a Prometheus chose the ServiceMonitor and cannot use it.

@@ -186,6 +186,54 @@ fn open_circuits_of_single_addresses_are_named() {
 }
 
 #[test]
+fn a_circuit_in_a_state_of_a_newer_library_is_not_closed() {
+    let service = service(spec(2));
+    let with = |inventory: &str, payment: &str| {
+        let breakers = json!([
+            {"target": "inventory", "state": inventory}, {"target": "payment", "state": payment},
+            {"target": "made-up", "state": "Torn"}
+        ]);
+        Some(json!({"policy": {"hash": hash(&service)}, "circuitBreakers": breakers}))
+    };
+    let judged = |second| {
+        let status = judge(
+            &service,
+            &seen(2, 2, vec![pod(1, with("Closed", "Closed")), pod(2, second)]),
+        );
+        let condition = status
+            .conditions
+            .iter()
+            .find(|known| known.type_ == "CircuitsClosed")
+            .unwrap();
+        let counts = &status.circuit_breakers[0];
+        (
+            format!("{}/{}", condition.status, condition.reason),
+            condition.message.clone(),
+            status.summary.unwrap().circuits,
+            (counts.closed, counts.open, counts.half_open),
+        )
+    };
+    assert_eq!(
+        judged(with("Isolated", "Closed")),
+        (
+            "Unknown/CircuitUnknown".into(),
+            "no circuit is open in 2 pods; a newer library says \"Isolated\" of the circuit to inventory, which this \
+             operator does not know; upgrade the operator"
+                .into(),
+            "unknown".into(),
+            (1, 0, 0)
+        )
+    );
+    let (open, _, summary, _) = judged(with("Isolated", "Open"));
+    assert_eq!((open.as_str(), summary.as_str()), ("False/CircuitOpen", "1 open"));
+    assert_eq!(
+        judged(with("Closed", "Closed")).0,
+        "True/AllClosed",
+        "of no target of the specification"
+    );
+}
+
+#[test]
 fn an_image_that_does_not_report_is_proved_by_its_template() {
     let service = service(json!({"image": "redis", "replicas": 1, "resilience": {"protocol": "None"}}));
     let status = judge(&service, &seen(1, 1, vec![pod(1, None)]));

@@ -71,6 +71,13 @@ fn warnings(
         );
         all.push((Reason::EvictionForbidden, text));
     }
+    if !observed.unresolved.is_empty() {
+        let text = format!(
+            "nothing answers for these targets, as there is no such Service: {}; correct url, or make the Service",
+            observed.unresolved.join(", ")
+        );
+        all.push((Reason::TargetUnresolved, text));
+    }
     let over = ended_overrides(service, now);
     if !over.is_empty() {
         let text = format!(

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     fake_api::{FakeApi, Fault},
-    runtime::{Clients, Fence, Identity, Options, controller, failure::Category},
+    runtime::{Clients, Identity, Options, controller, failure::Category},
 };
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::runtime::controller::Action;
@@ -29,10 +29,7 @@ fn runtime(api: &FakeApi, scopes: Vec<Scope>) -> Runtime {
         uid: "one".into(),
     };
     let runtime = Runtime::new(identity, Clients::single(api.client()), scopes);
-    runtime.leadership.set(Some(Fence {
-        lease: "lease".into(),
-        term: 0,
-    }));
+    runtime.leadership.set(true);
     runtime
 }
 
@@ -245,8 +242,7 @@ async fn what_could_not_be_read_before_this_process_led_is_told_once_it_does() {
         api.create(MAPS, unreadable);
     }
     let runtime = runtime(&api, vec![Scope::Cluster]);
-    let fence = runtime.leadership.fence();
-    runtime.leadership.set(None);
+    runtime.leadership.set(false);
     let _cache = runtime.watch::<ConfigMap>(WatchOptions::new("configmaps"));
     sleep(Duration::from_secs(1)).await;
     api.merge(&format!("{MAPS}/mended"), json!({"data": {"a": "1"}}));
@@ -260,7 +256,7 @@ async fn what_could_not_be_read_before_this_process_led_is_told_once_it_does() {
             .collect()
     };
     assert!(told().is_empty(), "another process leads");
-    runtime.leadership.set(fence);
+    runtime.leadership.set(true);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(told(), ["bad"]);
 }

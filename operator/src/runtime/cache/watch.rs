@@ -16,7 +16,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::Debug,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -130,9 +130,23 @@ where
         };
         writer.apply_watcher_event(event);
         self.changed(event);
+        self.hasten(&before);
         let is_gone = |object: &&Arc<K>| self.reader.get(&ObjectRef::from_obj(&***object)).is_none();
         for object in before.iter().filter(is_gone) {
             self.triggers.trigger_object(object);
+        }
+    }
+
+    /// A list that is not the first asks for everything; what it shows for the first time is asked for by name.
+    fn hasten(&self, before: &[Arc<K>]) {
+        if before.is_empty() {
+            return;
+        }
+        let known: HashSet<_> = before.iter().map(|object| version(&**object)).collect();
+        for object in self.reader.state() {
+            if !known.contains(&version(&*object)) {
+                self.triggers.trigger_object(&*object);
+            }
         }
     }
 
@@ -192,8 +206,7 @@ where
             .0
             .map(|mut object| {
                 self.untold().remove(&key(object.meta()));
-                object.managed_fields_mut().clear();
-                (self.options.trim)(&mut object);
+                self.options.slim(&mut object);
                 object
             })
             .map_err(|invalid| {
@@ -312,6 +325,11 @@ where
         let owner = object.labels().get(self.options.index_label?)?;
         Some((object.namespace().unwrap_or_default(), owner.clone()))
     }
+}
+
+/// UID and resourceVersion: no two states of any objects have both.
+fn version<K: ResourceExt>(object: &K) -> (Option<String>, Option<String>) {
+    (object.uid(), object.resource_version())
 }
 
 /// Namespace and name.

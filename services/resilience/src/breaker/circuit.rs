@@ -177,7 +177,7 @@ impl<C: Clock> CircuitBreaker<C> {
     fn acquire(&self, now: u64) -> Result<Permit<'_, C>, Rejected> {
         let word = Word(self.word.load(Ordering::Acquire));
         match word.state() {
-            CircuitState::Closed => Ok(Permit::closed(self, now, word.generation())),
+            CircuitState::Closed | CircuitState::Unknown => Ok(Permit::closed(self, now, word.generation())),
             CircuitState::Open if now < word.until() => Err(Rejected {
                 retry_after: millis(word.until() - now),
             }),
@@ -190,7 +190,9 @@ impl<C: Clock> CircuitBreaker<C> {
         let mut machine = lock(&self.machine);
         let word = Word(self.word.load(Ordering::Acquire));
         let entered = match word.state() {
-            CircuitState::Closed => return Ok(Permit::closed(self, now, word.generation())),
+            CircuitState::Closed | CircuitState::Unknown => {
+                return Ok(Permit::closed(self, now, word.generation()));
+            }
             CircuitState::Open if now < word.until() => {
                 return Err(Rejected {
                     retry_after: millis(word.until() - now),

@@ -148,7 +148,7 @@ impl<C: Clock> CircuitBreaker<C> {
                     self.tell(transition);
                 }
             }
-            CircuitState::Open => {}
+            CircuitState::Open | CircuitState::Unknown => {}
         }
     }
 

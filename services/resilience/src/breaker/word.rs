@@ -16,7 +16,8 @@ impl Word {
 
     pub(crate) const fn new(state: CircuitState, generation: u32, until: u64) -> Self {
         let kind = match state {
-            CircuitState::Closed => 0,
+            // The machine is in no state that it does not know.
+            CircuitState::Closed | CircuitState::Unknown => 0,
             CircuitState::Open => 1,
             CircuitState::HalfOpen => 2,
         };

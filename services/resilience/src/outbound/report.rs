@@ -12,7 +12,7 @@ const MAX_HOSTS: usize = 192;
 /// How bad a state is for who calls.
 const fn badness(state: CircuitState) -> u8 {
     match state {
-        CircuitState::Closed => 0,
+        CircuitState::Closed | CircuitState::Unknown => 0,
         CircuitState::HalfOpen => 1,
         CircuitState::Open => 2,
     }
@@ -46,6 +46,7 @@ impl Target {
             target: self.name().to_owned(),
             host,
             state: snapshot.state,
+            new_state: None,
             calls: snapshot.calls,
             failures: snapshot.failures,
             slow: snapshot.slow,

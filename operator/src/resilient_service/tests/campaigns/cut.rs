@@ -35,7 +35,6 @@ async fn life_with(deaths: &BTreeMap<usize, Last>, specs: &[Value], wanted: &[St
     let mut operator = Operator::start(&api);
     // As the second replica of the chart does: its caches are warm.
     let mut next = Operator::stand_by(&api);
-    let mut term = 1;
     let mut step = 0;
     write(&api, &specs[0]);
     loop {
@@ -44,9 +43,8 @@ async fn life_with(deaths: &BTreeMap<usize, Last>, specs: &[Value], wanted: &[St
             () = settle(&api, REST) => false,
         };
         if was_killed {
-            term += 1;
             operator = std::mem::replace(&mut next, Operator::stand_by(&api));
-            operator.lead(term);
+            operator.lead();
             // Whoever takes over may find that something else is wanted by now.
             if step + 1 < specs.len() && deaths.values().any(|last| matches!(last, Last::Late(_))) {
                 step += 1;

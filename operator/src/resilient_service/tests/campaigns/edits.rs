@@ -41,6 +41,126 @@ async fn a_field_that_came_and_went_leaves_no_trace() {
     assert!(touched > 25, "{touched} of the changes changed anything at all");
 }
 
+/// Every leaf of the full specification taken away, and every number another one: what a service becomes on the way is
+/// what a fresh one would be, and the way back leads to what was.
+#[tokio::test(start_paused = true)]
+async fn what_a_changed_leaf_makes_of_a_service_is_what_a_fresh_one_has() {
+    let full = fixtures::full_spec();
+    let mut paths = Vec::new();
+    leaves(&full, "", &mut paths);
+    let mut changed = Vec::new();
+    for path in &paths {
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        let field = field.replace("~1", "/").replace("~0", "~");
+        let mut without = full.clone();
+        match without.pointer_mut(parent).unwrap() {
+            Value::Object(fields) => drop(fields.remove(&field)),
+            Value::Array(items) => drop(items.remove(field.parse().unwrap())),
+            other => panic!("{path} is below {other}"),
+        }
+        changed.push((format!("without {path}"), without));
+        if let Some(number) = full.pointer(path).and_then(Value::as_i64) {
+            let mut other = full.clone();
+            *other.pointer_mut(path).unwrap() = json!(number + 1);
+            changed.push((format!("another {path}"), other));
+        }
+    }
+    // So many of them, by chance; a campaign tries them all.
+    let (rounds, seed) = (number("VALERIX_ROUNDS", 40), number("VALERIX_SEED", 2_026));
+    changed.shuffle(&mut StdRng::seed_from_u64(seed));
+    changed.truncate(usize::try_from(rounds).unwrap());
+
+    let api = FakeApi::default();
+    with_monitors(&api);
+    write(&api, &full);
+    let operator = Operator::start(&api);
+    settle(&api, SHORT_REST).await;
+    let reference = state(&api);
+    let (mut other, mut refused) = (0, 0);
+    for (name, spec) in &changed {
+        let fresh = FakeApi::default();
+        with_monitors(&fresh);
+        write(&fresh, spec);
+        let first = Operator::start(&fresh);
+        settle(&fresh, SHORT_REST).await;
+        drop(first);
+        write(&api, spec);
+        settle(&api, SHORT_REST).await;
+        let said = reason(&fresh.get(ORDER).unwrap(), "ResourcesReady");
+        let wanted = match said.starts_with("True/") {
+            true => state(&fresh),
+            // Refused, or not even read: what was good stays.
+            false => reference.clone(),
+        };
+        refused += usize::from(!said.starts_with("True/"));
+        other += usize::from(wanted != reference);
+        if let Some(difference) = difference(&state(&api), &wanted) {
+            panic!("{name}: {difference}");
+        }
+        write(&api, &full);
+        settle(&api, SHORT_REST).await;
+        if let Some(difference) = difference(&state(&api), &reference) {
+            panic!("after {name}: {difference}");
+        }
+    }
+    drop(operator);
+    assert!(other > refused, "{other} are another service, {refused} refused");
+}
+
+/// Does to a child what no field of its own is: takes its owner away or makes him a mere one, says another status of it,
+/// or keeps it from going when it is deleted, for a while.
+async fn meddle(api: &FakeApi, path: &str, random: &mut StdRng) -> String {
+    let Some(child) = api.get(path) else {
+        return format!("{path} is not there");
+    };
+    let owners = |owners: Value| {
+        api.merge(path, json!({"metadata": {"ownerReferences": null}}));
+        api.merge(path, json!({"metadata": {"ownerReferences": owners}}));
+    };
+    let mut references = child["metadata"]["ownerReferences"].clone();
+    match random.random_range(0..5) {
+        0 => {
+            owners(json!([]));
+            format!("no owner of {path}")
+        }
+        1 => {
+            references[0]["controller"] = json!(false);
+            owners(references);
+            format!("no controller of {path}")
+        }
+        2 => {
+            let other = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "other"});
+            owners(json!([references[0], other]));
+            format!("one more owner of {path}")
+        }
+        3 => {
+            let number = random.random_range(0..9);
+            api.merge(
+                path,
+                json!({"status": {"replicas": number, "observedGeneration": number}}),
+            );
+            format!("another status of {path}")
+        }
+        _ => {
+            api.merge(path, json!({"metadata": {"finalizers": ["example.com/keep"]}}));
+            api.delete(path);
+            tokio::time::sleep(Duration::from_secs(random.random_range(1..20))).await;
+            assert_eq!(
+                reason(&api.get(ORDER).unwrap(), "ResourcesReady"),
+                "False/Terminating",
+                "{path} is kept"
+            );
+            assert_eq!(
+                api.get(path).unwrap()["metadata"]["uid"],
+                child["metadata"]["uid"],
+                "{path} is kept"
+            );
+            api.merge(path, json!({"metadata": {"finalizers": null}}));
+            format!("finalizer of {path}")
+        }
+    }
+}
+
 /// Does to a child as somebody might: deletes it, or changes or removes one of its fields.
 fn edit(api: &FakeApi, path: &str, random: &mut StdRng) -> String {
     let Some(mut child) = api.get(path) else {
@@ -63,8 +183,9 @@ fn edit(api: &FakeApi, path: &str, random: &mut StdRng) -> String {
         "/metadata/generation",
         "/metadata/creationTimestamp",
         "/metadata/managedFields",
-        // Whoever makes it another's makes it a stranger's, which is left alone.
+        // Whoever makes it another's makes it a stranger's, which is left alone; see `meddle` for the rest.
         "/metadata/ownerReferences",
+        "/status",
     ];
     paths.retain(|leaf| !fixed.iter().any(|fixed| leaf.starts_with(fixed)));
     if path == DEPLOYMENT {
@@ -114,7 +235,11 @@ async fn children_that_somebody_edits_at_random_are_as_desired_again() {
     let mut random = StdRng::seed_from_u64(seed);
     for round in 0..rounds {
         let path = *CHILDREN.choose(&mut random).unwrap();
-        let done = edit(&api, path, &mut random);
+        let done = if random.random_ratio(1, 4) {
+            meddle(&api, path, &mut random).await
+        } else {
+            edit(&api, path, &mut random)
+        };
         operator.rest().await;
         let found = children(&api);
         for (path, wanted) in &reference {

@@ -20,9 +20,14 @@ fn unreliable(api: &FakeApi, seed: u64, percent: u32) -> Arc<AtomicUsize> {
             return None;
         }
         counted.fetch_add(1, Ordering::SeqCst);
-        // To a deletion 409 says that another object has the name by now, of which a watch tells: never without cause.
-        let codes = [409, 429, 500, 503, 504];
-        let codes = &codes[usize::from(request.method == Method::DELETE)..];
+        // A read is not invalid. To a deletion 409 says that another object has the name by now, of which a watch tells:
+        // never without cause.
+        let codes = [422, 409, 429, 500, 503, 504];
+        let codes = match request.method {
+            Method::GET => &codes[1..],
+            Method::DELETE => &codes[2..],
+            _ => &codes[..],
+        };
         let code = codes.choose(&mut random).copied()?;
         let late = Duration::from_millis(random.random_range(1..8_000));
         let faults = [

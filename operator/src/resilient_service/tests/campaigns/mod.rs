@@ -5,7 +5,11 @@
 use super::*;
 use crate::runtime::drift;
 use http::Method;
-use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use rand::{
+    RngExt, SeedableRng,
+    rngs::StdRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,

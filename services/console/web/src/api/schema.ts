@@ -1359,7 +1359,7 @@ export interface components {
             override?: components["schemas"]["OverrideState"] | null;
         };
         /** @description The state of a breaker. */
-        CircuitState: "Closed" | "Open" | "HalfOpen";
+        CircuitState: "Closed" | "Open" | "HalfOpen" | "Unknown";
         /** @description The state in which a breaker is held. */
         OverrideState: "ForcedOpen" | "ForcedClosed";
         /** @description One limit. */
