@@ -4,6 +4,7 @@
 mod accepted;
 mod backup;
 mod chaos;
+mod guard;
 mod restore;
 mod service;
 mod structure;
@@ -40,6 +41,7 @@ type Row = (Value, &'static str);
 pub fn refused() -> Vec<Refused> {
     let rules = [
         service::by_rule(),
+        guard::by_rule(),
         chaos::by_rule(),
         backup::by_rule(),
         restore::by_rule(),
