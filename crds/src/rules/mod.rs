@@ -5,6 +5,7 @@ mod accepted;
 mod backup;
 mod changed;
 mod chaos;
+mod guard;
 mod restore;
 mod service;
 mod structure;
@@ -42,6 +43,7 @@ type Row = (Value, &'static str);
 pub fn refused() -> Vec<Refused> {
     let rules = [
         service::by_rule(),
+        guard::by_rule(),
         chaos::by_rule(),
         backup::by_rule(),
         restore::by_rule(),

@@ -6,6 +6,7 @@ use super::*;
 pub(super) fn by_structure() -> Vec<Row> {
     [
         services(),
+        guard::by_structure(),
         targets(),
         inbound_limits(),
         experiments(),

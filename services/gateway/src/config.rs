@@ -45,6 +45,10 @@ pub struct TlsArgs {
     /// The private key in PEM.
     #[arg(long, env = "TLS_KEY_FILE", requires = "tls_certificate_file")]
     pub tls_key_file: Option<PathBuf>,
+    /// Authorities in PEM by one of which clients of the TLS port must have a certificate, read again when they change;
+    /// without it none is asked for.
+    #[arg(long, env = "TLS_CLIENT_AUTHORITIES_FILE", requires = "tls_certificate_file")]
+    pub tls_client_authorities_file: Option<PathBuf>,
 }
 
 fn upstream(text: &str) -> Result<(String, Uri), String> {

@@ -1,21 +1,22 @@
 //! What every request passes before anything is done for it: it must mean one thing to everybody, it speaks for nobody but
 //! whoever sent it, it has a route, and whoever sent it may take that one.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use axum::extract::{ConnectInfo, Request};
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use http::header::ORIGIN;
+use http::uri::Authority;
 use http::{Method, StatusCode};
-use tower::{Layer, Service, ServiceExt};
-use valerix_kit::RouteName;
+use tower::{Layer, ServiceExt};
+use valerix_kit::Front;
 use valerix_kit::identity::{Caller, Identity};
 use valerix_kit::problem::Problem;
-use valerix_kit::server::Secure;
+use valerix_kit::server::{Answers, Secure};
 use valerix_proxy::{
     Forwarding, check_expectation, check_framing, check_path, deadline_of_grpc, drop_internal,
     drop_named_by_connection, host, is_grpc, refusal_of_grpc,
@@ -23,7 +24,7 @@ use valerix_proxy::{
 use valerix_resilience::{Network, ServerLayer, ServerService};
 
 use crate::cors;
-use crate::document::OWN;
+use crate::document::is_own;
 use crate::reload::Routes;
 use crate::routes::Forward;
 use crate::table::{Matched, RouteEntry, Table};
@@ -39,111 +40,103 @@ pub struct Edge {
     pub trusted: Arc<[Network]>,
 }
 
-/// Puts the edge around the gateway's own routes. What is passed on goes past these: each layer of axum would copy all
-/// that is inside of it for each request.
-#[derive(Clone)]
-pub struct EdgeLayer {
-    /// What the edge knows.
-    pub edge: Edge,
-    /// The limits of both.
-    pub protect: ServerLayer,
-    /// Passes on.
-    pub forward: Forward,
-}
+/// The edge in front of all that the gateway answers. What is passed on goes past its own routes: axum would look for one, and
+/// each of its layers would copy all that is inside of it for each request.
+pub struct EdgeFront(Arc<Inner>);
 
-/// What [`EdgeLayer`] makes of a service.
-pub struct EdgeService<S>(Arc<Inner<S>>);
-
-struct Inner<S> {
+struct Inner {
     edge: Edge,
-    own: ServerService<S>,
+    front: Front,
+    /// What answers the paths of [`OWN`] and of every service.
+    own: Router,
     forward: ServerService<Forward>,
 }
 
-impl<S> Clone for EdgeService<S> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<S> Layer<S> for EdgeLayer {
-    type Service = EdgeService<S>;
-
-    fn layer(&self, own: S) -> Self::Service {
-        EdgeService(Arc::new(Inner {
-            edge: self.edge.clone(),
-            own: self.protect.layer(own),
-            forward: self.protect.layer(self.forward.clone()),
+impl EdgeFront {
+    /// In front of `own`, whose limits, as those of `forward`, are `protect`'s.
+    #[must_use]
+    pub fn new(edge: Edge, front: Front, own: Router, protect: &ServerLayer, forward: Forward) -> Self {
+        // What becomes of a request whose client has left is its service's business: it has a task of its own there.
+        let forward = protect.clone().in_place(|_| true).layer(forward);
+        Self(Arc::new(Inner {
+            edge,
+            front,
+            own,
+            forward,
         }))
     }
 }
 
-impl<S> Service<Request> for EdgeService<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
+impl Answers for EdgeFront {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        let path = request.uri().path();
+        if is_own(path) {
+            return self.0.own.answer(request);
+        }
+        let route = if path == "/" { "/" } else { "/{*rest}" };
         let this = Arc::clone(&self.0);
-        Box::pin(async move { this.admit(request).await })
+        Box::pin(async move { this.front.pass(route, request, |request| this.admit(request)).await })
     }
 }
 
-impl<S> Inner<S>
-where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
+impl Inner {
     /// Lets a request pass that is in order, with its [`Matched`] route and its [`Caller`]. Whoever speaks gRPC is answered
     /// in its way.
-    async fn admit(&self, mut request: Request) -> Result<Response, Infallible> {
-        drop_internal(request.headers_mut());
+    async fn admit(&self, mut request: Request) -> Response {
         let grpc = is_grpc(request.headers());
         // The table is held for no longer than this: who lets go of it last has to take it apart.
         let route = self.edge.route(&self.edge.routes.table(), &mut request);
         let answer = match route {
             Err(problem) => problem.into_response(),
-            Ok(None) => self.own.clone().oneshot(request).await?,
-            Ok(Some(route)) => self.pass(route, request).await?,
+            Ok(route) => self.pass(route, request).await,
         };
-        Ok(if grpc { refusal_of_grpc(answer) } else { answer })
+        if grpc { refusal_of_grpc(answer) } else { answer }
     }
 
     /// The answer to a request that has a route.
-    async fn pass(&self, route: Arc<RouteEntry>, mut request: Request) -> Result<Response, Infallible> {
-        let name = RouteName(Arc::clone(&route.name));
+    async fn pass(&self, route: Arc<RouteEntry>, mut request: Request) -> Response {
+        let name = route.name.clone();
         let question = cors::question(request.method(), request.headers());
         if let (Some(cors), Some((origin, _))) = (&route.cors, question) {
-            let answer = cors.beforehand(&origin, &route.name);
-            return Ok((axum::Extension(name), answer).into_response());
+            let answer = cors.beforehand(&origin, name.as_str());
+            return (axum::Extension(name), answer).into_response();
         }
-        let origin = request.headers().get(ORIGIN).cloned();
+        let origin = request.headers().get(ORIGIN).filter(|_| route.cors.is_some()).cloned();
         let mut answer = match self.edge.identify(&route, &mut request).await {
             Err(problem) => problem.into_response(),
             Ok(()) => {
                 request.extensions_mut().insert(Matched(Arc::clone(&route)));
-                self.forward.clone().oneshot(request).await?
+                match self.forward.clone().oneshot(request).await {
+                    Ok(answer) => answer,
+                    Err(never) => match never {},
+                }
             }
         };
         if let Some(cors) = &route.cors {
             cors.stamp(origin.as_ref(), answer.headers_mut());
         }
         answer.extensions_mut().insert(name);
-        Ok(answer)
+        answer
     }
 }
 
+/// What a request for a path of the gateway's own passes: as all others it has to be in order.
+pub async fn admit_own(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+    let grpc = is_grpc(request.headers());
+    let in_order = edge
+        .check(&mut request)
+        .and_then(|host| edge.stamp(&host, &mut request));
+    let answer = match in_order {
+        Err(problem) => problem.into_response(),
+        Ok(()) => next.run(request).await,
+    };
+    if grpc { refusal_of_grpc(answer) } else { answer }
+}
+
 impl Edge {
-    /// The route of a request that is in order; none for what the gateway answers itself.
-    fn route(&self, table: &Table, request: &mut Request) -> Result<Option<Arc<RouteEntry>>, Problem> {
+    /// Refuses what is not in order, and drops what nobody outside has to say. Gives the host that is asked.
+    fn check(&self, request: &mut Request) -> Result<Authority, Problem> {
+        drop_internal(request.headers_mut());
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
             let detail = "the gateway relays no connections and echoes no requests";
             return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail).never_retry());
@@ -155,30 +148,37 @@ impl Edge {
         // Before anything is read of the headers or written to them: what is passed on is what was judged.
         drop_named_by_connection(request.headers_mut());
         deadline_of_grpc(request.headers_mut());
-        let path = request.uri().path();
-        let own = OWN.contains(&path);
-        let find = |method: &Method| {
-            let found = table.find(method, path, &host, request.headers());
-            found.filter(|_| !own)
-        };
-        // A browser asks about a request that it is to make: the route of that one knows the answer.
-        let asked = cors::question(request.method(), request.headers());
-        let asked = asked.and_then(|(_, method)| find(&method).filter(|route| route.cors.is_some()));
-        let route = asked.or_else(|| find(request.method()));
-        if route.is_none() && !own {
-            let path = path.chars().take(200).collect::<String>();
-            return Err(Problem::not_found("not-found", format!("there is nothing at {path}")));
-        }
+        Ok(host)
+    }
+
+    /// Says who asks, and by which way.
+    fn stamp(&self, host: &Authority, request: &mut Request) -> Result<(), Problem> {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().copied();
         let peer = peer.ok_or_else(|| Problem::internal(&"the peer of a connection is not known"))?;
         let forwarding = Forwarding {
             peer: peer.0.ip(),
             tls: request.extensions().get::<Secure>().is_some(),
-            host: &host,
+            host,
             trusted: &self.trusted,
         };
         forwarding.stamp(request.headers_mut());
-        Ok(route.cloned())
+        Ok(())
+    }
+
+    /// The route of a request that is in order.
+    fn route(&self, table: &Table, request: &mut Request) -> Result<Arc<RouteEntry>, Problem> {
+        let host = self.check(request)?;
+        let path = request.uri().path();
+        let find = |method: &Method| table.find(method, path, &host, request.headers());
+        // A browser asks about a request that it is to make: the route of that one knows the answer.
+        let asked = cors::question(request.method(), request.headers());
+        let asked = asked.and_then(|(_, method)| find(&method).filter(|route| route.cors.is_some()));
+        let Some(route) = asked.or_else(|| find(request.method())).cloned() else {
+            let path = path.chars().take(200).collect::<String>();
+            return Err(Problem::not_found("not-found", format!("there is nothing at {path}")));
+        };
+        self.stamp(&host, request)?;
+        Ok(route)
     }
 
     /// Leaves the caller for limits, where the route asks who it is.

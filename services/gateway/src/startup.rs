@@ -1,10 +1,11 @@
 //! Puts the gateway together: routes, edge, TLS, ports. Nothing here waits for a service behind.
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use valerix_kit::service::{Server, Service, StartError};
 
 use crate::config::Config;
-use crate::edge::{self, Edge, EdgeLayer};
+use crate::edge::{self, Edge, EdgeFront, admit_own};
 use crate::policy;
 use crate::reload::Routes;
 use crate::routes::{self, AppState, Forward};
@@ -32,13 +33,14 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
         routes,
         replica: config.service.pod_name,
     };
-    let layer = EdgeLayer {
-        edge,
-        protect,
-        forward: Forward(service.identity.clone()),
+    let forward = Forward(service.identity.clone());
+    let around = |routes: Router| {
+        let routes = routes.layer(protect.clone());
+        routes.layer(from_fn_with_state(edge.clone(), admit_own))
     };
-    let protect = |routes: Router| routes.layer(layer);
-    let server = service.bind_protected(routes::api().with_state(state), protect).await?;
+    let before = |own: Router, front| EdgeFront::new(edge.clone(), front, own, &protect, forward);
+    let api = routes::api().with_state(state);
+    let server = service.bind_behind(api, around, before).await?;
     match certificates {
         Some(certificates) => {
             server

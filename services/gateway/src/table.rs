@@ -3,17 +3,20 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Uri};
+use tokio_util::task::AbortOnDropHandle;
+use valerix_kit::RouteName;
 use valerix_kit::identity::Access;
 use valerix_policy::Parsed;
-use valerix_proxy::{Sending, Speaks, Upstream};
+use valerix_proxy::{Sending, Speaks, Tls, Upstream};
 use valerix_resilience::Resilience;
 
 use crate::cors::Cors;
-use crate::document::{AuthType, Dashboard, Gateway, HeaderMatch, Match, Protocol, Route};
+use crate::document::{AuthType, Dashboard, Gateway, HeaderMatch, Match, Protocol, Route, TargetAddress, TargetTls};
 
 /// The routes in force.
 #[derive(Default)]
@@ -31,8 +34,15 @@ pub struct Table {
     pub documents: Vec<(String, String)>,
 }
 
-/// Where a target is, what is spoken there, and what calls it.
-type Placed = (Uri, Protocol, Arc<Upstream>);
+/// What calls a target, and where that is and how it was said.
+struct Placed {
+    url: Uri,
+    protocol: Protocol,
+    tls: Option<TargetTls>,
+    upstream: Arc<Upstream>,
+    /// Reads its authorities again when they change.
+    following: Option<Arc<AbortOnDropHandle<()>>>,
+}
 
 type OfHosts = HashMap<Box<str>, Vec<Arc<RouteEntry>>>;
 
@@ -47,7 +57,7 @@ struct Alike {
 /// One route, ready to be used. There may be thousands of them: what most have none of is behind a pointer.
 pub struct RouteEntry {
     /// Its name in metrics.
-    pub name: Arc<str>,
+    pub name: RouteName,
     prefix: Arc<str>,
     /// Any where it names none.
     methods: Box<[Method]>,
@@ -85,25 +95,21 @@ impl Table {
             // Validated with the document, or given as a URL at start.
             let url = overrides.get(&target.name).cloned().or_else(|| target.url.parse().ok());
             let Some(url) = url else { continue };
-            let protocol = target.protocol;
-            let kept = former.upstreams.get(&target.name);
-            let kept = kept.filter(|(place, spoken, _)| (place, *spoken) == (&url, protocol));
-            let kept = kept.map(|(_, _, upstream)| Arc::clone(upstream));
-            let speaks = match protocol {
-                Protocol::Http => Speaks::Http1,
-                Protocol::H2c => Speaks::Http2,
-            };
-            let fresh = || Upstream::speaking(resilience, &target.name, &url, speaks, None).map(Arc::new);
-            let Some(upstream) = kept.or_else(fresh) else {
-                tracing::error!(target_name = target.name, %url, "a target is not at http://host[:port], its routes are left out");
-                continue;
-            };
-            upstreams.insert(target.name, (url, protocol, upstream));
+            let kept = former
+                .upstreams
+                .get(&target.name)
+                .and_then(|placed| placed.kept(&target, &url));
+            match kept.map_or_else(|| Placed::new(&target, url.clone(), resilience), Ok) {
+                Ok(placed) => drop(upstreams.insert(target.name, placed)),
+                Err(reason) => {
+                    tracing::error!(target_name = target.name, %url, reason, "a target cannot be called, its routes are left out");
+                }
+            }
         }
         let entry = |route: Route| {
-            let (_, _, upstream) = upstreams.get(&route.target)?;
+            let upstream = Arc::clone(&upstreams.get(&route.target)?.upstream);
             let host = route.matches.host.as_ref().map(|host| host.to_ascii_lowercase());
-            Some((host, Arc::new(RouteEntry::new(route, Arc::clone(upstream)))))
+            Some((host, Arc::new(RouteEntry::new(route, upstream))))
         };
         let described = document
             .routes
@@ -158,8 +164,61 @@ impl Table {
     /// A target of the dashboard.
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<&Upstream> {
-        self.upstreams.get(name).map(|(_, _, upstream)| &**upstream)
+        self.upstreams.get(name).map(|placed| &*placed.upstream)
     }
+}
+
+impl Placed {
+    fn new(target: &TargetAddress, url: Uri, resilience: &Resilience) -> Result<Self, String> {
+        let secured = url.scheme() == Some(&Scheme::HTTPS);
+        let authorities = if secured {
+            Some(believed(target.tls.as_ref())?)
+        } else {
+            None
+        };
+        let (tls, following) = authorities.unzip();
+        let speaks = match target.protocol {
+            Protocol::Http if secured => Speaks::AsAsked,
+            Protocol::Http => Speaks::Http1,
+            Protocol::H2c => Speaks::Http2,
+        };
+        let upstream = Upstream::speaking(resilience, &target.name, &url, speaks, tls.as_ref());
+        let upstream = upstream.ok_or_else(|| "write http://host[:port] or https://host[:port]".to_owned())?;
+        Ok(Self {
+            url,
+            protocol: target.protocol,
+            tls: target.tls.clone(),
+            upstream: Arc::new(upstream),
+            following: following.map(Arc::new),
+        })
+    }
+
+    /// The same, with its connections, where nothing has changed.
+    fn kept(&self, target: &TargetAddress, url: &Uri) -> Option<Self> {
+        let same = (&self.url, self.protocol, &self.tls) == (url, target.protocol, &target.tls);
+        same.then(|| Self {
+            url: self.url.clone(),
+            protocol: self.protocol,
+            tls: self.tls.clone(),
+            upstream: Arc::clone(&self.upstream),
+            following: self.following.clone(),
+        })
+    }
+}
+
+/// Whom a target of `https` is believed by, and what follows the file of those.
+fn believed(tls: Option<&TargetTls>) -> Result<(Tls, AbortOnDropHandle<()>), String> {
+    let own = tls.and_then(|tls| tls.ca_bundle.as_ref());
+    let authorities = match own {
+        Some(path) => Tls::awaiting(Path::new(path)),
+        None => Tls::of_system().map_err(|error| error.to_string())?,
+    };
+    let following = AbortOnDropHandle::new(tokio::spawn(authorities.clone().follow()));
+    let named = match tls.and_then(|tls| tls.server_name.as_ref()) {
+        Some(name) => authorities.named(name).map_err(|error| error.to_string())?,
+        None => authorities,
+    };
+    Ok((named, following))
 }
 
 impl RouteEntry {
@@ -179,7 +238,7 @@ impl RouteEntry {
         } = route.matches;
         Self {
             cors,
-            name: route.name.into(),
+            name: RouteName::new(&route.name),
             prefix: path_prefix.into(),
             methods: methods.iter().filter_map(|method| method.parse().ok()).collect(),
             headers: headers.into(),

@@ -1,14 +1,17 @@
-//! TLS at the edge: certificates from files, read again when they change. A pair that can not be used is told and changes
-//! nothing.
+//! TLS at the edge: certificates from files, read again when they change, and the authorities of those that clients have to
+//! show, where they have to. What can not be used is told and changes nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use valerix_kit::health::{Check, Gate};
 use valerix_kit::server::{Handshake, Stream};
@@ -27,13 +30,24 @@ pub struct Certificates {
     error: Arc<Mutex<Option<String>>>,
 }
 
-/// Why a pair of files can not be used.
+/// The files.
+#[derive(Clone)]
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// Authorities of clients.
+    clients: Option<PathBuf>,
+}
+
+/// Why the files can not be used.
 #[derive(Debug, thiserror::Error)]
 enum CertificateError {
     #[error("failed to read {}: {source}", .path.display())]
     Read { path: PathBuf, source: pem::Error },
     #[error("failed to use the certificate with its key: {0}")]
     Use(#[source] rustls::Error),
+    #[error("failed to use the authorities of {}: {cause}", .path.display())]
+    Clients { path: PathBuf, cause: String },
 }
 
 impl Certificates {
@@ -41,7 +55,11 @@ impl Certificates {
     /// While there was no good pair yet the service is not ready.
     #[must_use]
     pub fn start(service: &Service, args: &TlsArgs) -> Option<Self> {
-        let (certificate, key) = (args.tls_certificate_file.clone()?, args.tls_key_file.clone()?);
+        let files = Files {
+            certificate: args.tls_certificate_file.clone()?,
+            key: args.tls_key_file.clone()?,
+            clients: args.tls_client_authorities_file.clone(),
+        };
         let certificates = Self {
             in_force: Arc::default(),
             error: Arc::default(),
@@ -50,7 +68,7 @@ impl Certificates {
         let gate = service.health.gate("certificates");
         let followed = certificates.clone();
         service.tasks.spawn_droppable("certificates", move || {
-            followed.clone().follow(certificate.clone(), key.clone(), gate.clone())
+            followed.clone().follow(files.clone(), gate.clone())
         });
         Some(certificates)
     }
@@ -69,11 +87,11 @@ impl Certificates {
         })
     }
 
-    async fn follow(self, certificate: PathBuf, key: PathBuf, gate: Gate) {
-        let (mut certificate_file, mut key_file) = (DocumentFile::new(&certificate), DocumentFile::new(&key));
+    async fn follow(self, files: Files, gate: Gate) {
+        let (mut certificate, mut key) = (DocumentFile::new(&files.certificate), DocumentFile::new(&files.key));
+        let mut clients = files.clients.as_deref().map(DocumentFile::new);
         loop {
-            let read = read(&certificate, &key);
-            let error = match read {
+            let error = match read(&files) {
                 Ok(config) => {
                     self.in_force.store(Some(Arc::new(config)));
                     gate.open();
@@ -85,16 +103,30 @@ impl Certificates {
                 }
             };
             *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-            // Both, as they need not lie in one folder.
+            // All, as they need not lie in one folder.
             tokio::select! {
-                () = certificate_file.changed() => {}
-                () = key_file.changed() => {}
+                () = certificate.changed() => {}
+                () = key.changed() => {}
+                () = changed(clients.as_mut()) => {}
             }
         }
     }
 }
 
-fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, CertificateError> {
+/// Returns once the file is another; never where there is none.
+async fn changed(file: Option<&mut DocumentFile>) {
+    match file {
+        Some(file) => file.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn read(files: &Files) -> Result<ServerConfig, CertificateError> {
+    let Files {
+        certificate,
+        key,
+        clients,
+    } = files;
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| CertificateError::Read { path, source }
@@ -103,11 +135,31 @@ fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, CertificateError
     let chain = chain.collect::<Result<Vec<_>, _>>().map_err(failed(certificate))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(failed(key))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(CertificateError::Use)?.with_no_client_auth();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder = builder.map_err(CertificateError::Use)?;
+    let builder = match clients {
+        Some(path) => builder.with_client_cert_verifier(believing(path, provider)?),
+        None => builder.with_no_client_auth(),
+    };
     let mut config = builder.with_single_cert(chain, key).map_err(CertificateError::Use)?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
     Ok(config)
+}
+
+/// What asks clients for a certificate that one of the authorities of a file has signed.
+fn believing(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, CertificateError> {
+    let failed = |cause: &dyn std::fmt::Display| CertificateError::Clients {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))? {
+        let authority = authority.map_err(|error| failed(&error))?;
+        roots.add(authority).map_err(|error| failed(&error))?;
+    }
+    // Without any of them nobody can be believed, which is an error of its own.
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    verifier.map_err(|error| failed(&error))
 }
 
 #[async_trait]

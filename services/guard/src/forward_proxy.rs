@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use valerix_kit::problem::Problem;
+use valerix_kit::server::Answers;
 use valerix_policy::Timeouts;
 use valerix_policy::guard::UnknownHosts;
 use valerix_proxy::{Local, LocalError, Sending};
@@ -45,11 +46,6 @@ impl ForwardProxy {
             elsewhere,
             cut,
         }))
-    }
-
-    /// Its router.
-    pub fn router(self) -> Router {
-        Router::new().fallback(pass).with_state(self)
     }
 
     async fn request(&self, mut request: Request) -> Result<Response, Problem> {
@@ -137,13 +133,18 @@ impl ForwardProxy {
     }
 }
 
-async fn pass(State(proxy): State<ForwardProxy>, request: Request) -> Response {
-    let answer = if request.method() == Method::CONNECT {
-        proxy.connect(request).await
-    } else {
-        proxy.request(request).await
-    };
-    answer.unwrap_or_else(IntoResponse::into_response)
+impl Answers for ForwardProxy {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        let proxy = self.clone();
+        Box::pin(async move {
+            let answer = if request.method() == Method::CONNECT {
+                proxy.connect(request).await
+            } else {
+                proxy.request(request).await
+            };
+            answer.unwrap_or_else(IntoResponse::into_response)
+        })
+    }
 }
 
 /// Sets `Host` to the one that the address names.

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
-use http::{Method, Version};
+use http::Version;
 use tokio::sync::Semaphore;
 use tower::{Layer, Service, ServiceExt};
 use valerix_kit::problem::Problem;
+use valerix_kit::server::Answers;
 use valerix_proxy::{Local, Sending, Speaks, deadline_of_grpc, drop_named_by_connection, is_grpc, refusal_of_grpc};
-use valerix_resilience::{Resilience, ServerService};
+use valerix_resilience::{IDEMPOTENCY_KEY, Resilience, ServerService};
 
 use crate::admission::check;
 use crate::idempotency::Keys;
@@ -41,23 +41,26 @@ pub struct Shared {
     pub places: Arc<Semaphore>,
 }
 
-/// The router of one inbound port: everything goes to the application at the first of `addresses` at which it listens.
-pub fn router(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks, shared: Shared) -> Router {
-    let places = Arc::clone(&shared.places);
-    let application = Application(Arc::new((Local::new(resilience, addresses, speaks), shared)));
-    let protected = resilience.server_layer().layer(application);
-    // Not by routes and layers of axum, each of which copies all that is inside of it for each request.
-    Router::new().fallback_service(Inbound { protected, places })
-}
-
-/// The edge: what every request passes.
+/// One inbound port, and what every request passes there. Not by routes and layers of axum, each of which copies all that is
+/// inside of it for each request. Clones are one.
 #[derive(Clone)]
-struct Inbound {
+pub struct Inbound {
     protected: ServerService<Application>,
     places: Arc<Semaphore>,
 }
 
 impl Inbound {
+    /// Everything goes to the application at the first of `addresses` at which it listens. A client that leaves ends its
+    /// call, but for one with a key: what becomes of that is kept for the next time.
+    #[must_use]
+    pub fn new(resilience: &Resilience, addresses: &[SocketAddr], speaks: Speaks, shared: Shared) -> Self {
+        let places = Arc::clone(&shared.places);
+        let application = Application(Arc::new((Local::new(resilience, addresses, speaks), shared)));
+        let passed_on = |request: &Request| !request.headers().contains_key(IDEMPOTENCY_KEY);
+        let protected = resilience.server_layer().in_place(passed_on).layer(application);
+        Self { protected, places }
+    }
+
     /// Refuses what means different things to different readers, and answers clients of gRPC in their way.
     async fn admit(self, mut request: Request) -> Response {
         let grpc = is_grpc(request.headers());
@@ -94,25 +97,10 @@ async fn answer(protected: ServerService<Application>, request: Request) -> Resp
     }
 }
 
-impl Service<Request> for Inbound {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let (this, head) = (self.clone(), request.method() == Method::HEAD);
-        Box::pin(async move {
-            let mut answer = this.admit(request).await;
-            if head {
-                // There is none, whatever an application or a refusal has to say.
-                *answer.body_mut() = Body::empty();
-            }
-            Ok(answer)
-        })
+impl Answers for Inbound {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        let this = self.clone();
+        Box::pin(async move { this.admit(request).await })
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
+use valerix_kit::server::CONNECTION_WINDOW;
 
 /// What the guard occupies without any client. Unit: bytes.
 const AT_REST: u64 = 16 * 1024 * 1024;
@@ -35,6 +36,9 @@ pub struct Bounds {
     pub keyed: usize,
     /// Bytes of answers that are kept in memory.
     pub kept: usize,
+    /// Connections of HTTP/2 of all inbound ports together that may send as much as others of uploads before the application
+    /// has read of them.
+    pub wide: usize,
 }
 
 impl Bounds {
@@ -43,6 +47,7 @@ impl Bounds {
     pub fn within(limit: Option<u64>, most: usize) -> Self {
         let spare = limit.unwrap_or(UNTOLD).saturating_sub(AT_REST);
         let eighth = bytes((spare / 8).max(LEAST));
+        let wide = eighth / CONNECTION_WINDOW as usize;
         let places = bytes((spare / OF_EACH).max(FEWEST));
         Self {
             connections: places.min(most),
@@ -50,6 +55,7 @@ impl Bounds {
             unsent: eighth,
             keyed: eighth,
             kept: eighth.min(8 * 1024 * 1024),
+            wide,
         }
     }
 }
@@ -214,6 +220,7 @@ mod tests {
 
     use futures::stream;
     use http_body_util::StreamBody;
+    use valerix_kit::server::NARROW_STREAM_WINDOW;
 
     use super::*;
 
@@ -227,8 +234,13 @@ mod tests {
                 unsent,
                 keyed,
                 kept,
+                wide,
             } = Bounds::within(Some(limit * MIB), 1_000_000);
-            let held = AT_REST + connections as u64 * OF_EACH / 2 + (unsent + keyed + kept) as u64;
+            // Half of what each connection may occupy is what it has read ahead, whichever version of HTTP it speaks.
+            let uploads = wide as u64 * u64::from(CONNECTION_WINDOW);
+            let narrow = connections as u64 * u64::from(NARROW_STREAM_WINDOW);
+            assert!(narrow <= connections as u64 * OF_EACH / 4, "{narrow} bytes");
+            let held = AT_REST + connections as u64 * OF_EACH / 2 + (unsent + keyed + kept) as u64 + uploads;
             assert!(held <= limit * MIB, "{held} bytes of {limit} MiB");
         }
         let places = |limit, most| {

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use axum::extract::Request;
 use axum::routing::get;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use valerix_kit::health::Health;
 use valerix_kit::metrics::Metrics;
 use valerix_kit::observed;
-use valerix_kit::server::{Limits, serve};
-use valerix_kit::service::{report_router, stop_signal};
+use valerix_kit::server::{Answers, Limits, serve};
+use valerix_kit::service::{report_router, runtime, stop_signal};
 use valerix_kit::telemetry;
 use valerix_policy::guard::{Protocol, TargetListener};
 use valerix_proxy::{Tls, TlsError};
@@ -27,7 +27,7 @@ use valerix_resilience::Resilience;
 use crate::config::{Config, speaks};
 use crate::forward_proxy::ForwardProxy;
 use crate::idempotency::{Keys, Store};
-use crate::inbound::{self, Shared};
+use crate::inbound::{Inbound, Shared};
 use crate::memory::Unsent;
 use crate::targets::Targets;
 use crate::tcp::{Connections, Cut, Relay, Towards};
@@ -36,8 +36,7 @@ use crate::tcp::{Connections, Cut, Relay, Towards};
 const LOOK: Duration = Duration::from_millis(100);
 /// Connections of who asks for the report, or for its metrics.
 const REPORT_CONNECTIONS: usize = 128;
-/// Threads at most: what passes here waits for the network, and memory is asked for by each. On one core there is the main
-/// thread alone: a second one would only be woken in vain, and what is never handed over needs no guarding.
+/// Threads at most: what passes here waits for the network, and memory is asked for by each.
 const THREADS: usize = 2;
 
 /// A guard that has its ports and may run.
@@ -58,7 +57,7 @@ struct Listener {
 }
 
 enum What {
-    Http(Router),
+    Http(Arc<dyn Answers>),
     Tcp(Box<Relay>),
 }
 
@@ -67,17 +66,7 @@ enum What {
 /// # Errors
 /// When a port is taken, a setting is not acceptable, or there is no runtime.
 pub fn launch(config: Config) -> anyhow::Result<()> {
-    let threads = std::thread::available_parallelism().map_or(THREADS, |cores| THREADS.min(cores.get()));
-    let mut runtime = if threads == 1 {
-        runtime::Builder::new_current_thread()
-    } else {
-        runtime::Builder::new_multi_thread()
-    };
-    let runtime = runtime
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .context("failed to start the runtime")?;
+    let runtime = runtime(THREADS).context("failed to start the runtime")?;
     let export = telemetry::start(&config.service, &runtime);
     let ended = runtime.block_on(async {
         let stop = stop_signal().context("failed to listen for signals")?;
@@ -136,13 +125,12 @@ impl Guard {
         };
         let tls = tls.map(followed);
         // Who collects no spans pays for none, and hears of answers as the application gives them.
-        let traced = |name: String, router: Router| {
-            let router = if telemetry::export::is_on() {
-                observed(router, metrics.clone(), &name)
+        let traced = |name: String, answers: Arc<dyn Answers>| {
+            What::Http(if telemetry::export::is_on() {
+                Arc::new(observed(as_router(answers), metrics.clone(), &name))
             } else {
-                router
-            };
-            What::Http(router)
+                answers
+            })
         };
         let targets = Targets::new(&resilience, tls.clone());
         let store = match &args.redis_limits_url {
@@ -168,8 +156,8 @@ impl Guard {
                     Towards::Application(application.into()),
                 ),
                 protocol => {
-                    let router = inbound::router(&resilience, &application, speaks(protocol), shared.clone());
-                    traced(format!("inbound {}", port.name), router)
+                    let inbound = Inbound::new(&resilience, &application, speaks(protocol), shared.clone());
+                    traced(format!("inbound {}", port.name), Arc::new(inbound))
                 }
             };
             inbound.push(Listener::open(&port.name, (ip, port.listen).into(), what).await?);
@@ -182,20 +170,20 @@ impl Guard {
             let slot = targets.slot(&port.name, port.url.clone(), speaks(port.protocol), tls);
             let what = match port.protocol {
                 Protocol::Tcp => relay(format!("target {}", port.name), Towards::Target(slot)),
-                _ => traced(format!("target {}", port.name), targets.router(slot)),
+                _ => traced(format!("target {}", port.name), Arc::new(targets.of(slot))),
             };
             outbound.push(Listener::open(&port.name, loopback(port.listen), what).await?);
         }
         if let Some(proxy) = &config.wiring.forward_proxy {
-            let router = ForwardProxy::new(&resilience, targets.clone(), proxy.unknown_hosts, cut.clone()).router();
-            let what = traced("forward proxy".to_owned(), router);
+            let answers = ForwardProxy::new(&resilience, targets.clone(), proxy.unknown_hosts, cut.clone());
+            let what = traced("forward proxy".to_owned(), Arc::new(answers));
             outbound.push(Listener::open("forward proxy", loopback(proxy.listen), what).await?);
         }
         let alive = Router::new().route("/health", get(|| std::future::ready(r#"{"status":"alive"}"#)));
         let report = report_router(Health::default(), metrics)
             .merge(resilience.report_router())
             .merge(alive);
-        let report = Listener::open("report", (ip, args.report_port).into(), What::Http(report)).await?;
+        let report = Listener::open("report", (ip, args.report_port).into(), What::Http(Arc::new(report))).await?;
         Ok(Self {
             config,
             resilience,
@@ -248,9 +236,15 @@ impl Guard {
             CancellationToken::new(),
             CancellationToken::new(),
         );
-        let places = self.config.bounds().connections;
+        let (places, wide) = (self.config.bounds().connections, self.config.bounds().wide);
         let start = |listeners: Vec<Listener>, connections: usize, close: &CancellationToken| {
-            let (limits, mut serving) = (Limits { connections, ..limits }, JoinSet::new());
+            let wide = wide / listeners.len().max(1);
+            let limits = Limits {
+                connections,
+                wide,
+                ..limits
+            };
+            let mut serving = JoinSet::new();
             for listener in listeners {
                 serving.spawn(listener.serve(limits, close.clone()));
             }
@@ -318,8 +312,8 @@ impl Listener {
 
     async fn serve(self, limits: Limits, close: CancellationToken) {
         match self.what {
-            What::Http(router) => {
-                let cut = serve(self.listener, router, limits, close).await;
+            What::Http(answers) => {
+                let cut = serve(self.listener, answers, limits, close).await;
                 if cut > 0 {
                     tracing::warn!(listener = self.name, connections = cut, "connections were cut");
                 }
@@ -339,6 +333,11 @@ fn own_tls(port: &TargetListener, tls: Option<&Tls>, followed: impl Fn(Tls) -> T
         (Some(own), Some(name)) => own.named(name).map(Some),
         (own, _) => Ok(own),
     }
+}
+
+/// A router in which everything is answered so.
+fn as_router(answers: Arc<dyn Answers>) -> Router {
+    Router::new().fallback(move |request: Request| answers.answer(request))
 }
 
 fn address_of(listeners: &[Listener], name: &str) -> Option<SocketAddr> {

@@ -6,13 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Uri};
 use valerix_kit::problem::Problem;
+use valerix_kit::server::Answers;
 use valerix_proxy::{Sending, Speaks, Tls, Upstream, grpc_timeout, is_grpc, refusal_of_grpc};
 use valerix_resilience::{Deadline, Resilience, Target};
 
@@ -114,10 +115,11 @@ impl Targets {
         })
     }
 
-    /// The router of one target's listener.
-    pub fn router(&self, slot: Arc<Slot>) -> Router {
+    /// What answers at one target's listener.
+    #[must_use]
+    pub fn of(&self, slot: Arc<Slot>) -> OneTarget {
         let targets = self.clone();
-        Router::new().fallback(call).with_state((targets, slot))
+        OneTarget { targets, slot }
     }
 
     /// Passes a request on to a target.
@@ -157,8 +159,17 @@ impl Targets {
     }
 }
 
-async fn call(State((targets, slot)): State<(Targets, Arc<Slot>)>, request: Request) -> Response {
-    targets.call(&slot, request).await
+/// Passes everything on to one target.
+pub struct OneTarget {
+    targets: Targets,
+    slot: Arc<Slot>,
+}
+
+impl Answers for OneTarget {
+    fn answer(&self, request: Request) -> BoxFuture<'static, Response> {
+        let (targets, slot) = (self.targets.clone(), Arc::clone(&self.slot));
+        Box::pin(async move { targets.call(&slot, request).await })
+    }
 }
 
 impl Slot {

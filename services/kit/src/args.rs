@@ -79,6 +79,7 @@ impl ServiceArgs {
             body_read_timeout: self.body_read_timeout,
             drain_timeout: self.drain_timeout,
             connections: self.max_connections as usize,
+            wide: usize::MAX,
         }
     }
 }

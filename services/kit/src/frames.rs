@@ -5,7 +5,7 @@
 use tokio::time::Instant;
 
 /// What a client of HTTP/2 begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of a frame before its payload.
 const HEAD: usize = 9;
 /// What may be spent at once, and what comes back within a second. A client of gRPC measures its connection by one ping for

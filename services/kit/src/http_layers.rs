@@ -4,7 +4,7 @@
 //! In: the service's routes. Out: the whole main router, with `/health`, `/ready`, `/openapi.json` and `/docs`, which
 //! pass metrics and trace alone.
 
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
+use futures::FutureExt;
 use http::{HeaderValue, StatusCode, Version, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -23,12 +24,8 @@ use crate::leftover_body::MAX_BODY;
 use crate::metrics::Metrics;
 use crate::openapi::Document;
 use crate::problem::{FieldError, Problem};
+use crate::route_name::RouteName;
 use crate::telemetry::{REQUEST_ID, TRACEPARENT, TraceContext, conventions};
-
-/// Extension of an answer: the route for metrics, where a service has routes that are not the router's. It must be one of
-/// few, never a caller's invention.
-#[derive(Clone, Debug)]
-pub struct RouteName(pub Arc<str>);
 
 /// The main router around the service's `routes`. `protect` adds the resilience layers.
 pub(crate) fn assemble(
@@ -76,7 +73,7 @@ pub(crate) fn assemble(
 /// `routes`, whose requests are spans and are counted under `name`, and go on with the trace: for who passes requests on.
 pub fn observed(routes: Router, metrics: Metrics, name: &str) -> Router {
     routes
-        .layer(from_fn_with_state(RouteName(name.into()), hand_trace_on))
+        .layer(from_fn_with_state(RouteName::new(name), hand_trace_on))
         .layer(from_fn_with_state(metrics, observe))
 }
 
@@ -91,15 +88,54 @@ async fn hand_trace_on(State(name): State<RouteName>, mut request: Request, next
     response
 }
 
-/// RFC 9112, 3.2: a request of HTTP/1.1 names its host, once.
+/// What requests pass in front of a service that answers most of them past its router: as there they are spans, measured
+/// and logged, name their host, and wait for the start; and a panic is an answer.
+#[derive(Clone)]
+pub struct Front {
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Front {
+    pub(crate) const fn new(health: Health, metrics: Metrics) -> Self {
+        Self { health, metrics }
+    }
+
+    /// The answer of `answer` to a request, known by `route` unless it has a [`RouteName`]. `answer` finds what the request
+    /// works for, a [`TraceContext`], among its extensions.
+    pub async fn pass<F>(&self, route: &str, request: Request, answer: impl FnOnce(Request) -> F) -> Response
+    where
+        F: Future<Output = Response>,
+    {
+        let answer = |request: Request| async move {
+            let may_pass =
+                check_host(&request).and_then(|()| self.health.started().map_err(|reason| not_ready(&reason)));
+            if let Err(problem) = may_pass {
+                return problem.into_response();
+            }
+            let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
+            answer.unwrap_or_else(|panic| Problem::internal(&panic_text(&*panic)).into_response())
+        };
+        observed_answer(&self.metrics, route, request, answer).await
+    }
+}
+
 async fn require_host(request: Request, next: Next) -> Response {
+    match check_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// RFC 9112, 3.2: a request of HTTP/1.1 names its host, once.
+fn check_host(request: &Request) -> Result<(), Problem> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let first = hosts.next();
     if hosts.next().is_some() || (first.is_none() && request.version() == Version::HTTP_11) {
         let errors = vec![FieldError::new("Host", "must be given once")];
-        return Problem::invalid(StatusCode::BAD_REQUEST, errors).into_response();
+        return Err(Problem::invalid(StatusCode::BAD_REQUEST, errors));
     }
-    next.run(request).await
+    Ok(())
 }
 
 async fn ready(State(health): State<Health>) -> Response {
@@ -127,30 +163,35 @@ async fn require_start(State(health): State<Health>, request: Request, next: Nex
 }
 
 /// Starts or continues the trace, logs and measures the answer.
-async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or("unmatched", MatchedPath::as_str);
+    observed_answer(&metrics, route, request, |request| next.run(request)).await
+}
+
+async fn observed_answer<F>(
+    metrics: &Metrics,
+    route: &str,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     let begun = Instant::now();
     let method = known_method(request.method());
-    let path = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
-    let route = path.as_deref().unwrap_or("unmatched");
     let span = conventions::request(method, route);
     let context = TraceContext::of_request(&span, request.headers());
     request.extensions_mut().insert(context.clone());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = answer(request).instrument(span.clone()).await;
     let elapsed = begun.elapsed();
     let status = response.status();
     let named = response.extensions_mut().remove::<RouteName>();
-    let route = named.as_ref().map_or(route, |named| &*named.0);
-    metrics
-        .requests
-        .with_label_values(&[method, route, status.as_str()])
-        .inc();
-    metrics
-        .request_seconds
-        .with_label_values(&[method, route])
-        .observe(elapsed.as_secs_f64());
+    let route = named.as_ref().map_or(route, RouteName::as_str);
+    match &named {
+        Some(named) => named.answered(metrics, method, status, elapsed),
+        None => metrics.answered(method, route, status).answered(elapsed),
+    }
     if let Ok(value) = HeaderValue::try_from(context.request_id()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

@@ -1,27 +1,26 @@
-//! Clients that ask and take nothing of the answer, or that connect and ask nothing: what they hold is let go of after a
-//! while.
-//!
-//! [`Impatient`] sees it of a connection as a whole, [`Deliveries`] of one request among those of a connection of HTTP/2, whose
-//! client may take all other answers. What HTTP/1.1 needs beside the first is in hyper.
+//! A connection whose client may take nothing of what it is sent only for a while, and may not flood it. It can be asked for the
+//! first bytes that come before anybody reads them.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Version;
-use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
-use crate::frames::Frames;
+use crate::activity::Activity;
+use crate::frames::{Frames, PREFACE};
 
 /// A connection that breaks when for a while nothing can be written to it, or when it is flooded, with the place that it
 /// occupies.
 pub(crate) struct Impatient<S> {
     stream: S,
+    /// What came and nobody has read.
+    before: Bytes,
+    activity: Activity,
     patience: Duration,
     /// Runs while nothing is taken.
     idle: Option<Pin<Box<Sleep>>>,
@@ -30,9 +29,16 @@ pub(crate) struct Impatient<S> {
 }
 
 impl<S> Impatient<S> {
-    pub(crate) const fn new(stream: S, patience: Duration, place: Option<OwnedSemaphorePermit>) -> Self {
+    pub(crate) const fn new(
+        stream: S,
+        patience: Duration,
+        place: Option<OwnedSemaphorePermit>,
+        activity: Activity,
+    ) -> Self {
         Self {
             stream,
+            before: Bytes::new(),
+            activity,
             patience,
             idle: None,
             frames: Frames::new(),
@@ -43,14 +49,73 @@ impl<S> Impatient<S> {
     /// `written`, or an error where that has been pending for too long.
     fn taken<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
-            self.idle = None;
+            if self.idle.take().is_some() {
+                self.activity.waits_to_write(false);
+            }
             return written;
         }
-        let patience = self.patience;
-        let idle = self.idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        let (patience, activity) = (self.patience, &self.activity);
+        let idle = self.idle.get_or_insert_with(|| {
+            activity.waits_to_write(true);
+            Box::pin(tokio::time::sleep(patience))
+        });
         ready!(idle.as_mut().poll(context));
         let cause = format!("the client took nothing for {} ms", patience.as_millis());
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, cause)))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Impatient<S> {
+    /// Gives back bytes that were read and not used: they come first.
+    pub(crate) fn give_back(&mut self, bytes: Bytes) {
+        self.before = match (bytes.is_empty(), self.before.is_empty()) {
+            (true, _) => return,
+            (false, true) => bytes,
+            (false, false) => [bytes, std::mem::take(&mut self.before)].concat().into(),
+        };
+    }
+
+    /// Waits for the first bytes, and says whether they begin a connection of HTTP/2. False where there are none.
+    pub(crate) async fn begins_http2(&mut self) -> io::Result<bool> {
+        let (mut bytes, mut come) = ([0; PREFACE.len()], 0);
+        while let Some(free @ [_, ..]) = bytes.get_mut(come..) {
+            let more = self.stream.read(free).await?;
+            come += more;
+            if more == 0 || bytes.get(..come) != PREFACE.get(..come) {
+                break;
+            }
+        }
+        let bytes = bytes.get(..come).unwrap_or_default();
+        self.before = Bytes::copy_from_slice(bytes);
+        Ok(bytes == PREFACE)
+    }
+
+    /// Waits for more bytes, and says whether some came. Nothing is held meanwhile.
+    pub(crate) async fn more(&mut self) -> io::Result<bool> {
+        if self.before.is_empty() {
+            // A few are enough: the rest is read with them.
+            let mut bytes = [0; 16];
+            let come = self.stream.read(&mut bytes).await?;
+            self.before = Bytes::copy_from_slice(bytes.get(..come).unwrap_or_default());
+        }
+        Ok(!self.before.is_empty())
+    }
+
+    /// Reads what came and nobody has read, and what there is beside.
+    fn read_on(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.before.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let first = self.before.split_to(self.before.remaining().min(buffer.remaining()));
+        buffer.put_slice(&first);
+        if self.before.is_empty() {
+            // Not kept for the life of the connection.
+            self.before = Bytes::new();
+            if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, buffer) {
+                read?;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -62,8 +127,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        ready!(this.read_on(context, buffer))?;
         let read = buffer.filled().get(before..).unwrap_or_default();
+        this.activity.came();
         let counted = this.frames.read(read, Instant::now);
         Poll::Ready(counted.map_err(|flood| io::Error::new(io::ErrorKind::InvalidData, flood)))
     }
@@ -96,153 +162,5 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let closed = Pin::new(&mut self.stream).poll_shutdown(context);
         self.taken(context, closed)
-    }
-}
-
-/// The answers of one connection of HTTP/2 that are under way. Clones are one.
-#[derive(Clone)]
-pub(crate) struct Deliveries(Arc<Mutex<State>>);
-
-struct State {
-    /// Since when each of them waits for its client.
-    waiting: Vec<Since>,
-    /// Requests that are being answered.
-    requests: usize,
-    /// When the last one ended.
-    quiet: Instant,
-    /// Whether it is a connection of HTTP/1.1 after all.
-    http1: bool,
-}
-
-/// Since when a body waits to be asked for more; none while it is the body that is waited for.
-type Since = Arc<Mutex<Option<Instant>>>;
-
-impl Default for Deliveries {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(State {
-            waiting: Vec::new(),
-            requests: 0,
-            quiet: Instant::now(),
-            http1: false,
-        })))
-    }
-}
-
-impl Deliveries {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A request came; none where it did so by HTTP/1.1.
-    pub(crate) fn begin(&self, version: Version) -> Option<Delivery> {
-        let mut state = self.state();
-        if version != Version::HTTP_2 {
-            state.http1 = true;
-            return None;
-        }
-        state.requests += 1;
-        drop(state);
-        Some(Delivery(self.clone()))
-    }
-
-    /// Returns once one of the answers has waited for so long for its client.
-    pub(crate) async fn untaken_for(&self, patience: Duration) {
-        loop {
-            let end = self.oldest().unwrap_or_else(Instant::now) + patience;
-            if end <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(end).await;
-        }
-    }
-
-    /// Returns once nothing has been asked for so long and nothing is under way.
-    pub(crate) async fn idle_for(&self, patience: Duration) {
-        loop {
-            let end = {
-                let state = self.state();
-                if state.http1 {
-                    None
-                } else {
-                    let since = if state.requests == 0 {
-                        state.quiet
-                    } else {
-                        Instant::now()
-                    };
-                    Some(since + patience)
-                }
-            };
-            match end {
-                Some(end) if end <= Instant::now() => return,
-                Some(end) => tokio::time::sleep_until(end).await,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    fn oldest(&self) -> Option<Instant> {
-        let state = self.state();
-        let since = state.waiting.iter().filter(|answer| Arc::strong_count(answer) > 1);
-        since
-            .filter_map(|since| *since.lock().unwrap_or_else(PoisonError::into_inner))
-            .min()
-    }
-}
-
-/// A request that is being answered.
-pub(crate) struct Delivery(Deliveries);
-
-impl Delivery {
-    /// Watches over the body of the answer.
-    pub(crate) fn watch<B>(self, body: B) -> Watched<B> {
-        let since = Since::new(Mutex::new(Some(Instant::now())));
-        let mut state = self.0.state();
-        // Those that have ended are nobody else's any more.
-        state.waiting.retain(|answer| Arc::strong_count(answer) > 1);
-        state.waiting.push(Arc::clone(&since));
-        drop(state);
-        Watched {
-            body,
-            since,
-            _answering: self,
-        }
-    }
-}
-
-impl Drop for Delivery {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.requests -= 1;
-        state.quiet = Instant::now();
-    }
-}
-
-/// The body of an answer that is watched over.
-pub(crate) struct Watched<B> {
-    body: B,
-    since: Since,
-    _answering: Delivery,
-}
-
-impl<B: Body + Unpin> Body for Watched<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        let since = frame.is_ready().then(Instant::now);
-        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = since;
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -33,9 +33,11 @@
 //! }
 //! ```
 
+mod activity;
 pub mod api;
 pub mod args;
 mod body_room;
+mod connection;
 pub mod events;
 pub mod extract;
 mod frames;
@@ -53,6 +55,7 @@ pub mod openapi;
 pub mod page;
 pub mod postgres;
 pub mod problem;
+mod route_name;
 pub mod server;
 pub mod service;
 pub mod tasks;
@@ -60,5 +63,6 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
-pub use http_layers::{RouteName, observed};
+pub use http_layers::{Front, observed};
 pub use leftover_body::MAX_BODY;
+pub use route_name::RouteName;

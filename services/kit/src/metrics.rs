@@ -1,9 +1,27 @@
 //! The metrics that every service has, and the registry that its own are added to.
 
+use std::time::Duration;
+
+use http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
+
+/// Where the answers of one method, route and status are counted and measured.
+#[derive(Clone)]
+pub(crate) struct Answered {
+    requests: IntCounter,
+    seconds: Histogram,
+}
+
+impl Answered {
+    pub(crate) fn answered(&self, elapsed: Duration) {
+        self.requests.inc();
+        self.seconds.observe(elapsed.as_secs_f64());
+    }
+}
 
 /// Cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -124,6 +142,14 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         metrics.register(prometheus::process_collector::ProcessCollector::for_self())?;
         Ok(metrics)
+    }
+
+    /// Where answers of this kind are counted and measured.
+    pub(crate) fn answered(&self, method: &str, route: &str, status: StatusCode) -> Answered {
+        Answered {
+            requests: self.requests.with_label_values(&[method, route, status.as_str()]),
+            seconds: self.request_seconds.with_label_values(&[method, route]),
+        }
     }
 
     /// Adds a service's own metric.

@@ -15,11 +15,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use tokio::runtime::Runtime;
 use tracing::subscriber::Interest;
-use tracing::{Instrument, Level, Metadata, Span};
+use tracing::{Instrument, Level, Metadata, Span, Subscriber};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterExt, dynamic_filter_fn};
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::filter::{FilterExt, Targets, dynamic_filter_fn};
+use tracing_subscriber::layer::{Context, Filter, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::export::Export;
@@ -50,7 +51,6 @@ pub fn start(args: &ServiceArgs, runtime: &Runtime) -> Option<Export> {
 
 /// An invalid `filter` means `info`; it is about log lines alone.
 fn subscribe(format: LogFormat, filter: &str, export: Option<&Export>) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer();
     let lines = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
@@ -60,7 +60,7 @@ fn subscribe(format: LogFormat, filter: &str, export: Option<&Export>) {
     // next span of this thread that needs no asking.
     let wanted = |metadata: &Metadata<'_>, _: &Context<'_, _>| metadata.target() != conventions::CALLS;
     let wanted = dynamic_filter_fn(wanted).with_max_level_hint(Level::TRACE);
-    let lines = lines.with_filter(filter.and(wanted));
+    let lines = lines.with_filter(wanted_lines(filter).and(wanted));
     let spans = export.map(|export| {
         tracing_opentelemetry::layer()
             .with_tracer(export.tracer())
@@ -82,6 +82,18 @@ fn subscribe(format: LogFormat, filter: &str, export: Option<&Export>) {
     });
     // An error means that a subscriber is set already, which is what tests do.
     let _ = tracing_subscriber::registry().with(lines).with(spans).try_init();
+}
+
+/// What a filter says. One that names spans or their fields needs all of `EnvFilter`, which keeps notes of every span; most
+/// name targets and levels alone.
+fn wanted_lines<S>(filter: &str) -> Box<dyn Filter<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    match filter.parse::<Targets>() {
+        Ok(targets) if !filter.trim().is_empty() => Box::new(targets),
+        _ => Box::new(EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"))),
+    }
 }
 
 /// The spans of this project and not those of the libraries below it, which are about connections.
@@ -181,6 +193,19 @@ impl TraceContext {
     /// Runs `future` on behalf of this request or event. Not inherited by tasks that it spawns.
     pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(self, future)
+    }
+
+    /// Names the trace and the request to whoever the request of these headers is passed on to. For who passes on in the task
+    /// of the request, where no span of its own is exported.
+    pub fn stamp(&self, headers: &mut HeaderMap) {
+        for (name, value) in [
+            (TRACEPARENT, HeaderValue::try_from(self.traceparent())),
+            (REQUEST_ID, HeaderValue::try_from(self.request_id())),
+        ] {
+            if let Ok(value) = value {
+                headers.insert(name, value);
+            }
+        }
     }
 
     /// The header value for what is called or written on behalf of this one.
@@ -288,9 +313,60 @@ fn parse_traceparent(text: &str) -> Option<Parent<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
     use super::*;
 
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whichever_reads_a_filter_says_the_same() {
+        // With one subscriber alone, what it says of a line that others of this process come by first would count for it.
+        let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
+        let written = |filter: &str| {
+            let log = Log::default();
+            let writer = log.clone();
+            let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+            let lines = tracing_subscriber::registry().with(lines.with_filter(wanted_lines(filter)));
+            tracing::subscriber::with_default(lines, || {
+                tracing::info_span!("work", number = 7).in_scope(|| {
+                    tracing::debug!("little");
+                    tracing::info!("some");
+                    tracing::error!("much");
+                });
+            });
+            let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+            ["little", "some", "much"].map(|word| text.contains(word))
+        };
+        for (filter, expected) in [
+            ("info", [false, true, true]),
+            ("DEBUG", [true, true, true]),
+            ("off", [false, false, false]),
+            ("error,valerix_kit=debug", [true, true, true]),
+            ("debug,valerix_kit=error", [false, false, true]),
+            ("error,other=debug", [false, false, true]),
+            ("valerix_kit::telemetry=info", [false, true, true]),
+            ("error,[work{number=7}]=debug", [true, true, true]),
+            ("error,[work{number=8}]=debug", [false, false, true]),
+            ("what is this=?", [false, true, true]),
+        ] {
+            assert_eq!(written(filter), expected, "{filter:?}");
+        }
+    }
 
     #[test]
     fn a_span_has_an_id_of_its_own_and_what_has_none_stands_at_its_parent() {

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -31,8 +31,10 @@ pub struct Tls {
 
 struct Authorities {
     path: PathBuf,
-    /// An error while there was no good file yet.
-    in_force: ArcSwap<Result<Configs, TlsError>>,
+    /// None while nobody has needed them; an error while there was no good file yet.
+    in_force: ArcSwapOption<Result<Configs, TlsError>>,
+    /// Held by who reads them, so that what was read later is what is in force.
+    reading: Mutex<()>,
 }
 
 struct Configs {
@@ -63,15 +65,16 @@ pub enum TlsError {
 }
 
 impl Tls {
-    /// Believes the authorities of the system: those of the file that `SSL_CERT_FILE` names, else of the usual one.
+    /// Believes the authorities of the system: those of the file that `SSL_CERT_FILE` names, else of the usual one. There are
+    /// many: they are read with the first connection, which fails where there is none.
     ///
     /// # Errors
-    /// When there is no such file, or no certificate in it.
+    /// When there is no such file.
     pub fn of_system() -> Result<Self, TlsError> {
         let named = std::env::var_os(BUNDLE_ENV).map(PathBuf::from);
         let usual = || BUNDLES.iter().map(PathBuf::from).find(|path| path.exists());
         let path = named.or_else(usual).ok_or(TlsError::NoBundle)?;
-        Self::believing(&path)
+        Ok(Self::of(&path, None))
     }
 
     /// Believes the authorities of a file in PEM.
@@ -79,20 +82,27 @@ impl Tls {
     /// # Errors
     /// When it cannot be read, or has no certificate.
     pub fn believing(path: &Path) -> Result<Self, TlsError> {
-        Ok(Self::of(path, Ok(Configs::believing(path)?)))
+        Ok(Self::of(path, Some(Ok(Configs::believing(path)?))))
     }
 
     /// As [`believing`](Self::believing), with a file that may come later: until [`follow`](Self::follow) has read a good
     /// one no connection comes about.
     #[must_use]
     pub fn awaiting(path: &Path) -> Self {
-        Self::of(path, Configs::believing(path))
+        Self::of(path, Some(Configs::believing(path)))
     }
 
-    fn of(path: &Path, configs: Result<Configs, TlsError>) -> Self {
+    /// Whether a certificate could have such a name.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        server_name(name).is_ok()
+    }
+
+    fn of(path: &Path, configs: Option<Result<Configs, TlsError>>) -> Self {
         let authorities = Arc::new(Authorities {
             path: path.to_owned(),
-            in_force: ArcSwap::from_pointee(configs),
+            in_force: ArcSwapOption::from_pointee(configs),
+            reading: Mutex::default(),
         });
         Self {
             authorities,
@@ -118,22 +128,14 @@ impl Tls {
         let authorities = &self.authorities;
         let mut file = DocumentFile::new(&authorities.path);
         loop {
-            match Configs::believing(&authorities.path) {
-                Ok(configs) => authorities.in_force.store(Arc::new(Ok(configs))),
-                Err(error) => {
-                    tracing::warn!(%error, "the certificates that are believed stay");
-                    if authorities.in_force.load().is_err() {
-                        authorities.in_force.store(Arc::new(Err(error)));
-                    }
-                }
-            }
+            authorities.read_again();
             file.changed().await;
         }
     }
 
     /// What makes TLS of the next connection.
     pub(crate) fn connector(&self, http2: bool) -> io::Result<TlsConnector> {
-        match &**self.authorities.in_force.load() {
+        match &*self.authorities.read() {
             Ok(configs) => Ok(TlsConnector::from(Arc::clone(if http2 {
                 &configs.any
             } else {
@@ -146,6 +148,38 @@ impl Tls {
     /// The name that the certificate of `host` must have.
     pub(crate) fn server_name(&self, host: &str) -> io::Result<ServerName<'static>> {
         self.name.clone().map_or_else(|| server_name(host), Ok)
+    }
+}
+
+impl Authorities {
+    fn read(&self) -> Arc<Result<Configs, TlsError>> {
+        if let Some(known) = self.in_force.load_full() {
+            return known;
+        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another connection may have been the first.
+        self.in_force.load_full().unwrap_or_else(|| {
+            let read = Arc::new(Configs::believing(&self.path));
+            self.in_force.store(Some(Arc::clone(&read)));
+            read
+        })
+    }
+
+    /// Reads them again, where somebody has needed them: else whoever is the first reads them as they are then.
+    fn read_again(&self) {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = self.in_force.load_full() else {
+            return;
+        };
+        match Configs::believing(&self.path) {
+            Ok(configs) => self.in_force.store(Some(Arc::new(Ok(configs)))),
+            Err(error) => {
+                tracing::warn!(%error, "the certificates that are believed stay");
+                if known.is_err() {
+                    self.in_force.store(Some(Arc::new(Err(error))));
+                }
+            }
+        }
     }
 }
 
@@ -181,4 +215,26 @@ impl Configs {
 fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(host.to_owned()).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn authorities_of_the_system_are_read_when_somebody_needs_them() {
+        let bundle = std::env::temp_dir().join(format!("valerix-authorities-{}.pem", std::process::id()));
+        let tls = Tls::of(&bundle, None);
+        tls.authorities.read_again();
+        assert!(tls.authorities.in_force.load().is_none(), "nobody needs them");
+        std::fs::write(&bundle, include_str!("../../gateway/tests/it/certificates/first.pem")).unwrap();
+        assert!(tls.connector(false).is_ok());
+        std::fs::write(&bundle, "none").unwrap();
+        tls.authorities.read_again();
+        assert!(tls.connector(false).is_ok(), "those in force stay");
+        std::fs::remove_file(&bundle).unwrap();
+        let none = Tls::of(&bundle, None);
+        let error = none.connector(true).err().unwrap().to_string();
+        assert!(error.contains("failed to read certificates of"), "{error}");
+    }
 }

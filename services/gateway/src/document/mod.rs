@@ -18,6 +18,14 @@ pub use self::cors::{ANY, Cors};
 
 /// Paths of the gateway's own, whatever the routes say.
 pub const OWN: [&str; 3] = ["/api/dashboard", "/api/instance", "/services"];
+/// Paths that every service answers itself.
+const OF_EVERY_SERVICE: [&str; 4] = ["/health", "/ready", "/openapi.json", "/docs"];
+
+/// Whether the gateway answers a path itself, whatever the routes say.
+#[must_use]
+pub fn is_own(path: &str) -> bool {
+    OWN.iter().chain(&OF_EVERY_SERVICE).any(|own| *own == path)
+}
 
 /// The version of the document.
 pub const VERSION: u32 = 1;
@@ -45,18 +53,34 @@ pub struct Gateway {
 pub struct TargetAddress {
     /// Its name, which is that of the policy document.
     pub name: String,
-    /// `http://host[:port]`.
+    /// `http://host[:port]`, or `https://host[:port]`, to which the gateway makes TLS.
     pub url: String,
     /// What is spoken there. Default `HTTP`.
     #[serde(default)]
     pub protocol: Protocol,
+    /// Whom to believe at an `https` url. Default: the authorities of the system, and a certificate for the host of the url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TargetTls>,
+}
+
+/// Whom to believe at a target of `https`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TargetTls {
+    /// The file with the authorities that are believed in place of those of the system, in PEM, by its whole path; read again
+    /// when it changes. Default: those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+    /// The name that the certificate must have. Default: the host of the url.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
 }
 
 /// What is spoken to a target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Protocol {
-    /// HTTP/1.1, whatever the request came by.
+    /// HTTP/1.1, whatever the request came by; by TLS what it came by, as far as the target can.
     #[default]
     Http,
     /// HTTP/2 without TLS, as servers of gRPC speak it.

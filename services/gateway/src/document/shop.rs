@@ -34,6 +34,7 @@ pub(super) fn routes() -> Gateway {
                 name: name.to_owned(),
                 url: url.to_owned(),
                 protocol: Protocol::Http,
+                tls: None,
             })
             .into(),
         routes: ROUTES

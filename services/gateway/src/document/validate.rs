@@ -6,16 +6,14 @@ use std::net::Ipv6Addr;
 
 use http::{HeaderName, HeaderValue, Uri};
 use valerix_policy::{Duration, Violation};
+use valerix_proxy::Tls;
 
 use super::findings::{Findings, is_method};
-use super::{AuthType, Dashboard, Gateway, Match, OWN, Route, cors};
+use super::{AuthType, Dashboard, Gateway, Match, Protocol, Route, TargetAddress, cors, is_own};
 
 const MAX_TARGETS: usize = 64;
 const MAX_ROUTES: usize = 10_000;
 const MAX_PARTS: usize = 16;
-/// Paths that every service answers itself.
-const OF_EVERY_SERVICE: [&str; 4] = ["/health", "/ready", "/openapi.json", "/docs"];
-
 pub(super) fn violations(gateway: &Gateway) -> Vec<Violation> {
     let mut found = Findings(Vec::new());
     found.at_most("targets", gateway.targets.len(), MAX_TARGETS);
@@ -31,8 +29,9 @@ pub(super) fn violations(gateway: &Gateway) -> Vec<Violation> {
             &target.name,
             "name each target once",
         );
-        let remedy = "write http://host[:port] without a path: the connection to a target is plain HTTP";
+        let remedy = "write http://host[:port] or https://host[:port], without a path";
         found.require(is_address(&target.url), format_args!("{path}.url"), &target.url, remedy);
+        tls(&mut found, path, target);
     }
     let (mut names, mut places) = (HashSet::new(), HashMap::<_, Vec<&Route>>::new());
     for (index, route) in gateway.routes.iter().enumerate() {
@@ -60,6 +59,25 @@ pub(super) fn violations(gateway: &Gateway) -> Vec<Violation> {
     found.0
 }
 
+fn tls(found: &mut Findings, path: Arguments<'_>, target: &TargetAddress) {
+    let secured = target.url.starts_with("https:");
+    let remedy = "write HTTP: H2C is HTTP/2 without TLS, and what is spoken by TLS is agreed on there";
+    let good = !secured || target.protocol != Protocol::H2c;
+    found.require(good, format_args!("{path}.protocol"), "H2C", remedy);
+    let Some(tls) = &target.tls else { return };
+    let remedy = "write https:// there, or leave tls out: nobody has a certificate to show by plain HTTP";
+    found.require(secured, format_args!("{path}.url"), &target.url, remedy);
+    if let Some(bundle) = &tls.ca_bundle {
+        let remedy = "write the whole path of a file, such as /etc/valerix/authorities/ca.crt";
+        let good = bundle.starts_with('/') && !bundle.ends_with('/') && !bundle.contains('\0');
+        found.require(good, format_args!("{path}.tls.caBundle"), bundle, remedy);
+    }
+    if let Some(name) = &tls.server_name {
+        let remedy = "write a host name or an IP address, as certificates have them";
+        found.require(Tls::is_name(name), format_args!("{path}.tls.serverName"), name, remedy);
+    }
+}
+
 fn route(found: &mut Findings, path: Arguments<'_>, route: &Route, targets: &HashSet<&str>) {
     found.name(format_args!("{path}.name"), &route.name);
     let matches = &route.matches;
@@ -72,8 +90,7 @@ fn route(found: &mut Findings, path: Arguments<'_>, route: &Route, targets: &Has
         remedy,
     );
     let remedy = "the gateway answers this path itself";
-    let own = OWN.iter().chain(&OF_EVERY_SERVICE).any(|own| own == prefix);
-    found.require(!own, format_args!("{path}.match.pathPrefix"), prefix, remedy);
+    found.require(!is_own(prefix), format_args!("{path}.match.pathPrefix"), prefix, remedy);
     if let Some(host) = &matches.host {
         let remedy = "write a host name without a port; it stands for itself alone, and leaving it out for any host";
         found.require(is_host(host), format_args!("{path}.match.host"), host, remedy);
@@ -197,7 +214,7 @@ fn is_address(text: &str) -> bool {
             .authority()
             .map(|authority| authority.as_str().len() == url.host().unwrap_or_default().len());
         let port = port.unwrap_or_default() || url.port_u16().is_some_and(|port| port > 0);
-        url.scheme_str() == Some("http")
+        matches!(url.scheme_str(), Some("http" | "https"))
             && url.host().is_some_and(is_host)
             && port
             && bare

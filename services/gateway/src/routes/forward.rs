@@ -6,22 +6,13 @@ use std::task::{Context, Poll};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use futures::future::BoxFuture;
 use tower::Service;
-use valerix_kit::api::Api;
 use valerix_kit::identity::Identity;
 use valerix_kit::problem::Problem;
-use valerix_kit::telemetry::{TraceContext, outbound_headers};
+use valerix_kit::telemetry::{TraceContext, export, outbound_headers};
 
-use super::AppState;
 use crate::table::Matched;
-
-pub(super) fn routes(api: Api<AppState>) -> Api<AppState> {
-    // Where the edge stands. Not described: the services behind do that.
-    let astray = || async { Problem::internal(&"a request came past the edge") };
-    api.undescribed("/", any(astray)).undescribed("/{*rest}", any(astray))
-}
 
 /// Passes requests on whose route the edge has found.
 #[derive(Clone)]
@@ -33,12 +24,14 @@ impl Forward {
             return Problem::internal(&"a request came past the edge").into_response();
         };
         *request.uri_mut() = route.rewrite(request.uri());
-        request.headers_mut().extend(outbound_headers());
+        if export::is_on() {
+            request.headers_mut().extend(outbound_headers());
+        }
         self.0.vouch(route.upstream.name(), request.headers_mut());
         match route.upstream.send(request, route.sending).await {
             Ok(answer) => answer.map(Body::new),
             Err(error) => {
-                tracing::info!(route = &*route.name, target_name = route.upstream.name(), %error, "a request was not passed on");
+                tracing::info!(route = route.name.as_str(), target_name = route.upstream.name(), %error, "a request was not passed on");
                 error.problem().into_response()
             }
         }
@@ -57,9 +50,13 @@ impl Service<Request> for Forward {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let this = self.clone();
         Box::pin(async move {
-            // In a task of its own, which does not inherit the trace.
+            // Perhaps in a task of its own, which does not inherit the trace.
             Ok(match request.extensions_mut().remove::<TraceContext>() {
-                Some(context) => context.scope(this.forward(request)).await,
+                Some(context) if export::is_on() => context.scope(this.forward(request)).await,
+                Some(context) => {
+                    context.stamp(request.headers_mut());
+                    this.forward(request).await
+                }
                 None => this.forward(request).await,
             })
         })

@@ -26,5 +26,5 @@ pub fn api() -> Api<AppState> {
         "gateway",
         "The one entry of the shop; the services behind it describe themselves at /services",
     );
-    forward::routes(documents::routes(instance::routes(dashboard::routes(api))))
+    documents::routes(instance::routes(dashboard::routes(api)))
 }

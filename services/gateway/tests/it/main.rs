@@ -11,6 +11,7 @@ mod dashboard;
 mod documents;
 mod edge;
 mod grpc;
+mod https;
 mod identity;
 mod protection;
 mod reload;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use clap::Parser;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use valerix_gateway::config::Config;
 use valerix_gateway::startup::build;
@@ -149,7 +149,7 @@ where
 }
 
 /// Reads the head of a message, and nothing after it.
-pub async fn read_head(stream: &mut TcpStream) -> String {
+pub async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

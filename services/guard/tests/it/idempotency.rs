@@ -9,11 +9,12 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use http::StatusCode;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{Semaphore, mpsc};
 use valerix_kit::args::Secret;
 use valerix_policy::guard::Protocol;
 
-use super::support::{PATIENCE, Running, Setup, eventually, nobody, read_head, serve};
+use super::support::{PATIENCE, Running, Setup, eventually, nobody, raw, read_head, serve};
 
 /// An application that counts what it does, and does as its path says.
 async fn application(done: &Arc<AtomicUsize>) -> std::net::SocketAddr {
@@ -227,4 +228,58 @@ async fn bodies_that_never_end_take_no_more_than_their_room() {
         (status == 201).then_some(())
     })
     .await;
+}
+
+/// An application that says when a request comes and when its caller has left, and answers once it may.
+async fn patient(gate: &Arc<Semaphore>) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let gate = Arc::clone(gate);
+    let address = raw(move |mut stream| {
+        let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+        async move {
+            read_head(&mut stream).await;
+            let _ = tell.send("came");
+            tokio::select! {
+                _ = stream.read_u8() => drop(tell.send("left")),
+                _ = gate.acquire() => {
+                    let answer = b"HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\ndone";
+                    let _ = stream.write_all(answer).await;
+                }
+            }
+        }
+    })
+    .await;
+    (address, told)
+}
+
+/// A client that leaves ends its call. What is asked with a key goes on: its answer is there for the next time.
+#[tokio::test]
+async fn only_a_request_with_a_key_is_finished_for_a_client_that_has_left() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (application, mut told) = patient(&gate).await;
+    let guard = Setup::new()
+        .inbound("http", Protocol::Http, application)
+        .policy(|policy| policy.inbound.idempotency.required_routes = vec!["POST /orders/{what}".to_owned()])
+        .start()
+        .await;
+    for (route, key) in [("/orders/a", "Idempotency-Key: one\r\n"), ("/free", "")] {
+        let mut client = guard.connect().await;
+        let head = format!("POST {route} HTTP/1.1\r\nHost: shop\r\n{key}Content-Length: 0\r\n\r\n");
+        client.write_all(head.as_bytes()).await.unwrap();
+        assert_eq!(tokio::time::timeout(PATIENCE, told.recv()).await.unwrap(), Some("came"));
+        drop(client);
+    }
+    assert_eq!(
+        tokio::time::timeout(PATIENCE, told.recv()).await.unwrap(),
+        Some("left"),
+        "the one without a key"
+    );
+    gate.add_permits(1);
+    eventually("the answer is kept", || async {
+        let request = reqwest::Client::new().post(format!("{}/orders/a", guard.base()));
+        let answer = request.header("idempotency-key", "one").send().await.unwrap();
+        (answer.status() == 201 && answer.headers().contains_key("idempotent-replayed")).then_some(())
+    })
+    .await;
+    assert!(told.try_recv().is_err(), "it came once, and nobody left");
 }

@@ -1,7 +1,9 @@
 //! The `main` that all services have.
 
 use std::future::Future;
+use std::num::NonZero;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use super::{Server, StartError};
@@ -19,10 +21,7 @@ where
 {
     // Two crates in one process must not each choose a provider; an error means that one is set already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
+    let runtime = runtime(usize::MAX).map_err(StartError::Runtime)?;
     let export = telemetry::start(args, &runtime);
     let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;
@@ -31,9 +30,25 @@ where
         Ok(())
     });
     if let Some(export) = export {
-        export.end();
+        // The last spans leave by connections of this runtime, which has to go on meanwhile.
+        let _ = runtime.block_on(runtime.spawn_blocking(|| export.end()));
     }
     ended
+}
+
+/// A runtime of a thread for each core, of `most` at most. On one core there is the main thread alone: a second one would
+/// only be woken in vain, and what is never handed over needs no guarding.
+///
+/// # Errors
+/// When the system has no more threads.
+pub fn runtime(most: usize) -> std::io::Result<Runtime> {
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(most);
+    let mut builder = if threads == 1 {
+        Builder::new_current_thread()
+    } else {
+        Builder::new_multi_thread()
+    };
+    builder.worker_threads(threads).enable_all().build()
 }
 
 /// A token that is cancelled by SIGTERM or SIGINT.

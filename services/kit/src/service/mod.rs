@@ -18,7 +18,7 @@ use valerix_resilience::policy::Policy;
 use valerix_resilience::{Backoff, Resilience, ResilientClient, redis_client};
 
 pub use self::error::StartError;
-pub use self::launch::{launch, stop_signal};
+pub use self::launch::{launch, runtime, stop_signal};
 pub use self::server::{Server, report_router};
 
 use self::server::listen;
@@ -28,11 +28,13 @@ use crate::events::Endpoint;
 use crate::events::redis_streams::RedisStreams;
 use crate::events::replay::Replays;
 use crate::health::Health;
+use crate::http_layers::{self, Front};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::postgres::Database;
+use crate::server::Answers;
 use crate::tasks::Tasks;
-use crate::{http_layers, telemetry};
+use crate::telemetry;
 
 /// What a service is built on; its parts are cheap to clone into handlers and tasks.
 pub struct Service {
@@ -222,6 +224,20 @@ impl Service {
         api: impl Into<Api>,
         protect: impl FnOnce(Router) -> Router,
     ) -> Result<Server, StartError> {
+        self.bind_behind(api, protect, |router, _| router).await
+    }
+
+    /// As [`bind_protected`](Self::bind_protected), for a service that answers most of its requests past its routes: what
+    /// `before` makes of the whole router is served in its place.
+    ///
+    /// # Errors
+    /// When a port can not be had.
+    pub async fn bind_behind<A: Answers>(
+        self,
+        api: impl Into<Api>,
+        protect: impl FnOnce(Router) -> Router,
+        before: impl FnOnce(Router, Front) -> A,
+    ) -> Result<Server, StartError> {
         if self.identity.is_open() {
             tracing::warn!("AUTH_URL is not set: no route asks for a token of auth");
         }
@@ -229,13 +245,14 @@ impl Service {
         let routes = routes.layer(Extension(self.identity.clone()));
         let main = listen(self.args.listen_address).await?;
         let report = listen(SocketAddr::new(self.args.listen_address.ip(), self.args.report_port)).await?;
+        let front = Front::new(self.health.clone(), self.metrics.clone());
         let router = http_layers::assemble(routes, document, self.health.clone(), self.metrics.clone(), protect);
         Ok(Server {
             service: self,
             main,
             secure: None,
             report,
-            router,
+            answers: Arc::new(before(router, front)),
         })
     }
 }

@@ -1,11 +1,12 @@
 //! A service that has its ports, and the order in which all of it ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use axum::{Extension, Router};
 use http::header;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use crate::extract::Json;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
-use crate::server::{Handshake, Limits, Secure, serve, serve_secured};
+use crate::server::{Answers, Handshake, Limits, serve, serve_secured};
 
 /// How long background tasks may take to end.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(15);
@@ -41,12 +42,12 @@ pub struct Server {
     pub(super) main: Listener,
     pub(super) secure: Option<(Listener, Handshake)>,
     pub(super) report: Listener,
-    pub(super) router: Router,
+    pub(super) answers: Arc<dyn Answers>,
 }
 
 impl Server {
-    /// Serves the API at `address` too, on connections that `handshake` secures. Handlers find [`Secure`] among the
-    /// extensions of their requests.
+    /// Serves the API at `address` too, on connections that `handshake` secures. Handlers find
+    /// [`Secure`](crate::server::Secure) among the extensions of their requests.
     ///
     /// # Errors
     /// When the port can not be had.
@@ -87,7 +88,7 @@ impl Server {
             main,
             secure,
             report,
-            router,
+            answers,
         } = self;
         let limits = args.limits();
         let (close_main, close_report) = (CancellationToken::new(), CancellationToken::new());
@@ -107,16 +108,15 @@ impl Server {
         ));
         tracing::info!(service = args.service, address = %main.address, "serving");
         let secure = secure.map(|(listener, handshake)| {
-            let router = router.clone().layer(Extension(Secure));
             tokio::spawn(serve_secured(
                 listener.listener,
                 handshake,
-                router,
+                Arc::clone(&answers),
                 limits,
                 close_main.clone(),
             ))
         });
-        let mut main = tokio::spawn(serve(main.listener, router, limits, close_main.clone()));
+        let mut main = tokio::spawn(serve(main.listener, answers, limits, close_main.clone()));
 
         tokio::select! {
             () = stop.cancelled() => {}

@@ -197,6 +197,8 @@ impl Bench {
         for contender in contenders.iter().flatten() {
             held.extend(begun(contender.address, "/small", true).await);
         }
+        // Connections on which nothing has been for a while give back what they were served with, one beside another.
+        sleep(Duration::from_secs(1)).await;
         let row = format!("memory of a guard, {IDLE} idle connections");
         rows.bounded(&row, "MiB", "<= 20 MiB", &names, &contenders, &resident(&contenders));
         drop(held);

@@ -7,12 +7,14 @@ mod place;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tokio::time::Instant;
 use tower::{Layer, Service};
@@ -38,6 +40,7 @@ pub struct ServerLayer {
     trusted: Arc<[Network]>,
     claims: Option<Claims>,
     priority: Option<place::Decide>,
+    in_place: fn(&Request<Body>) -> bool,
     /// Whether it was said that nobody tells addresses.
     address_missing: Arc<Once>,
 }
@@ -73,6 +76,7 @@ impl Resilience {
             trusted: Arc::new([]),
             claims: None,
             priority: None,
+            in_place: |_| false,
             address_missing: Arc::new(Once::new()),
         }
     }
@@ -108,6 +112,24 @@ impl ServerLayer {
     #[must_use]
     pub fn claims(mut self, find: impl Fn(&Request<Body>, &str) -> Option<String> + Send + Sync + 'static) -> Self {
         self.claims = Some(Claims(Arc::new(find)));
+        self
+    }
+
+    /// Which requests are handled without a task of their own, for a service that passes them on: their work ends with the
+    /// waiting for it, at the deadline or when the caller leaves. Where places are counted each still has its task, as what
+    /// was passed on goes on elsewhere and occupies its place there. Default: none.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+    /// let layer = resilience
+    ///     .server_layer()
+    ///     .in_place(|request| !request.headers().contains_key("idempotency-key"));
+    /// # });
+    /// ```
+    #[must_use]
+    pub const fn in_place(mut self, of: fn(&Request<Body>) -> bool) -> Self {
+        self.in_place = of;
         self
     }
 
@@ -229,7 +251,7 @@ where
         Ok(place) => place,
         Err(problem) => return with_fields(problem.into_response(), fields),
     };
-    let answer = guard(&layer.resilience, inner, request, deadline, place.clone()).await;
+    let answer = guard(layer, inner, request, deadline, place.clone()).await;
     let answer = with_fields(answer, fields);
     match place {
         Some(place) => place::hold(place, answer),
@@ -261,7 +283,7 @@ fn with_fields(mut response: Response, fields: HeaderMap) -> Response {
 
 /// The rest: faults, key, handler.
 async fn guard<S>(
-    resilience: &Resilience,
+    layer: &ServerLayer,
     inner: S,
     mut request: Request<Body>,
     deadline: Deadline,
@@ -272,6 +294,7 @@ where
     S::Response: IntoResponse,
     S::Future: Send,
 {
+    let resilience = &layer.resilience;
     let in_force = resilience.inner().in_force.load_full();
     let faults = &resilience.inner().faults;
     let client = request.headers().get(crate::CLIENT_HEADER).cloned();
@@ -302,7 +325,7 @@ where
     }
     request.extensions_mut().insert(deadline);
     let answer = tokio::select! {
-        answer = handle(resilience, inner, request, deadline, place.clone()) => answer,
+        answer = handle(layer, inner, request, deadline, place.clone()) => answer,
         () = &mut severed => return abort(),
     };
     let answer = answer.unwrap_or_else(|| exceeded(resilience, "handler").into_response());
@@ -319,9 +342,10 @@ fn is_cut(faults: &Faults, client: Option<&HeaderValue>) -> bool {
     client.is_some_and(|client| faults.cuts_requests_of(client))
 }
 
-/// Runs the handler in a task of its own: a deadline or a disconnect ends the waiting, never the work.
+/// Runs the handler, where nothing else is wanted in a task of its own: a deadline or a disconnect ends the waiting, never the
+/// work.
 async fn handle<S>(
-    resilience: &Resilience,
+    layer: &ServerLayer,
     mut inner: S,
     request: Request<Body>,
     deadline: Deadline,
@@ -332,21 +356,29 @@ where
     S::Response: IntoResponse,
     S::Future: Send,
 {
-    let span = tracing::Span::current();
+    let in_place = place.is_none() && (layer.in_place)(&request);
     let priority = request.extensions().get::<Priority>().copied().unwrap_or_default();
     let work = async move {
         let _place = place;
         inner.call(request).await.map(IntoResponse::into_response)
     };
-    let work = CurrentPriority::scope(priority, work);
-    let task = resilience
-        .inner()
-        .tasks()
-        .spawn(tracing::Instrument::instrument(deadline.scope(work), span));
+    let work = deadline.scope(CurrentPriority::scope(priority, work));
+    let panicked =
+        |panic: &dyn std::fmt::Display| Problem::internal(&format_args!("a handler panicked: {panic}")).into_response();
+    if in_place {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        return match tokio::time::timeout_at(deadline.instant(), work).await {
+            Err(_) => None,
+            Ok(Ok(Ok(response))) => Some(response),
+            Ok(Err(_)) => Some(panicked(&"in place")),
+        };
+    }
+    let work = tracing::Instrument::instrument(work, tracing::Span::current());
+    let task = layer.resilience.inner().tasks().spawn(work);
     match tokio::time::timeout_at(deadline.instant(), task).await {
         Err(_) => None,
         Ok(Ok(Ok(response))) => Some(response),
-        Ok(Err(error)) => Some(Problem::internal(&format_args!("a handler panicked: {error}")).into_response()),
+        Ok(Err(error)) => Some(panicked(&error)),
     }
 }
 

@@ -68,6 +68,80 @@ async fn a_caller_that_leaves_does_not_stop_the_work() {
     eventually("the work ends", || done.load(Ordering::SeqCst)).await;
 }
 
+/// Work that is under way until it is dropped.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl UnderWay {
+    fn begin(under_way: &Arc<AtomicUsize>) -> Self {
+        under_way.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(under_way))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn what_is_handled_in_place_ends_with_the_waiting_unless_its_place_is_counted() {
+    for (counted, keyed) in [(false, false), (false, true), (true, false)] {
+        let concurrency = counted.then(|| Concurrency {
+            concurrency_type: ConcurrencyType::Fixed,
+            max: 10,
+            ..Concurrency::default()
+        });
+        let resilience = with_policy(&policy(|policy, _| policy.inbound.concurrency = concurrency)).await;
+        let (gate, under_way) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+        let (waiting, begun) = (gate.clone(), Arc::clone(&under_way));
+        let handler = post(move || async move {
+            let _under_way = UnderWay::begin(&begun);
+            assert!(Deadline::current().is_some());
+            drop(waiting.acquire().await);
+        });
+        let layer = resilience.server_layer();
+        let layer = layer.in_place(|request| !request.headers().contains_key("idempotency-key"));
+        let app = Router::new().route("/work", handler).layer(layer);
+        let request = reqwest::Client::new().post(format!("http://{}/work", serve(app).await));
+        let request = if keyed {
+            request.header("idempotency-key", "one")
+        } else {
+            request
+        };
+        let late = request.try_clone().unwrap().header("valerix-timeout-ms", "50").send();
+        assert_eq!(late.await.unwrap().status(), StatusCode::GATEWAY_TIMEOUT);
+        let left = usize::from(counted || keyed);
+        assert_eq!(under_way.load(Ordering::SeqCst), left, "{counted} {keyed}");
+        let caller = tokio::spawn(request.send());
+        eventually("the work begins", || under_way.load(Ordering::SeqCst) == left + 1).await;
+        caller.abort();
+        if left == 0 {
+            eventually("the work has ended", || under_way.load(Ordering::SeqCst) == 0).await;
+        }
+        gate.add_permits(2);
+        eventually("all work has ended", || under_way.load(Ordering::SeqCst) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_place_is_an_answer() {
+    let resilience = with_policy(&policy(|_, _| {})).await;
+    let handler = get(|| async {
+        if std::env::args().count() > 0 {
+            panic!("on purpose")
+        }
+    });
+    let layer = resilience.server_layer().in_place(|_| true);
+    let url = format!(
+        "http://{}/",
+        serve(Router::new().route("/", handler).layer(layer)).await
+    );
+    let answer = reqwest::get(url).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+}
+
 #[tokio::test]
 async fn a_bad_deadline_is_named_and_a_past_one_starts_nothing() {
     let resilience = with_policy(&policy(|_, _| {})).await;

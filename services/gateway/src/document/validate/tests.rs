@@ -16,6 +16,10 @@ fn refusal(change: impl FnOnce(&mut Value)) -> String {
 fn what_cannot_work_is_refused_with_path_value_and_remedy() {
     let at = |pointer: &'static str, value: Value| {
         refusal(|document| {
+            if let Some(place) = document.pointer_mut(pointer) {
+                *place = value;
+                return;
+            }
             let (parent, field) = pointer.rsplit_once('/').unwrap();
             document.pointer_mut(parent).unwrap()[field] = value;
         })
@@ -92,8 +96,48 @@ fn what_cannot_work_is_refused_with_path_value_and_remedy() {
         ),
         (
             "/targets/0/url",
-            json!("https://auth"),
-            "targets[0].url is https://auth: write http://host",
+            json!("ftp://auth"),
+            "targets[0].url is ftp://auth: write http://host",
+        ),
+        (
+            "/targets/0/url",
+            json!("https://auth/x"),
+            "targets[0].url is https://auth/x",
+        ),
+        (
+            "/targets/0/tls",
+            json!({}),
+            "targets[0].url is http://auth:3000: write https:// there, or leave tls out",
+        ),
+        (
+            "/targets/0",
+            json!({"name": "auth", "url": "https://auth", "protocol": "H2C"}),
+            "targets[0].protocol is H2C: write HTTP: H2C is HTTP/2 without TLS",
+        ),
+        (
+            "/targets/0",
+            json!({"name": "auth", "url": "https://auth", "tls": {"caBundle": "ca.crt"}}),
+            "targets[0].tls.caBundle is ca.crt: write the whole path of a file",
+        ),
+        (
+            "/targets/0",
+            json!({"name": "auth", "url": "https://auth", "tls": {"caBundle": "/authorities/"}}),
+            "targets[0].tls.caBundle is /authorities/: write the whole path of a file",
+        ),
+        (
+            "/targets/0",
+            json!({"name": "auth", "url": "https://auth", "tls": {"caBundle": 1}}),
+            "targets[0].tls.caBundle: invalid type",
+        ),
+        (
+            "/targets/0",
+            json!({"name": "auth", "url": "https://auth", "tls": {"serverName": "*.auth"}}),
+            "targets[0].tls.serverName is *.auth: write a host name or an IP address",
+        ),
+        (
+            "/targets/0",
+            json!({"name": "auth", "url": "https://auth", "tls": {"serverName": ""}}),
+            "targets[0].tls.serverName is : write a host name",
         ),
         ("/targets/0/url", json!("http://a@b"), "targets[0].url"),
         (
@@ -190,6 +234,22 @@ fn what_cannot_work_is_refused_with_path_value_and_remedy() {
     ] {
         let said = at(pointer, value.clone());
         assert!(said.contains(message), "{pointer} {value}: {said}");
+    }
+}
+
+#[test]
+fn a_target_may_be_one_of_https() {
+    for target in [
+        json!({"name": "auth", "url": "https://auth"}),
+        json!({"name": "auth", "url": "https://auth:8443", "tls": {}}),
+        json!({"name": "auth", "url": "https://10.0.0.1", "tls": {"caBundle": "/ca/bundle.pem", "serverName": "auth.shop"}}),
+        json!({"name": "auth", "url": "https://auth", "protocol": "HTTP", "tls": {"serverName": "10.0.0.1"}}),
+    ] {
+        assert_eq!(
+            refusal(|document| document["targets"][0] = target.clone()),
+            "",
+            "{target}"
+        );
     }
 }
 
