@@ -1,6 +1,6 @@
 # The front door. Each target is one call of xtask (e2e/xtask), where the work and its messages are.
 .DEFAULT_GOAL := help
-.PHONY: help demo order load shop-race shop-fencing shop-scaling shop-local gameday campaign kubeconfig down test check unit e2e bench generate docs images
+.PHONY: help demo order load shop-race shop-fencing shop-scaling shop-local gameday campaign mutants kubeconfig down test check unit e2e bench generate docs images
 
 # Where rustup and Go's own installers put their programs, for shells that do not look there.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/go/bin
@@ -43,6 +43,8 @@ make e2e         end-to-end tests, on a cluster of their own; make e2e NODES=3: 
 make bench       measure the library and the proxies beside their peers: make bench SUITE=breaker QUICK=1 ROUNDS=9, each optional
 make campaign    operator or shop under faults, many more than a test run tries: make campaign NAME=edits ROUNDS=10000 SEED=7
                  cut, stale, lost, deletion, edits, errors, specs; shop-calls, shop-storm, shop-keys, shop-servers, shop-walk
+make mutants     mistakes planted in the code one at a time, each of which a test must notice: make mutants NAME=chaos
+                 ONLY=<mutant>; operator, chaos, backup, shop (e2e/mutants)
 make generate    write every generated file: CRDs, examples, references
 make docs        check the documentation and make its site, target/book/site
 make images      build the images and print their references
@@ -54,7 +56,7 @@ endef
 help:
 	@:$(info $(HELP))
 
-demo order load shop-local campaign kubeconfig down test check unit e2e images generate docs:
+demo order load shop-local campaign mutants kubeconfig down test check unit e2e images generate docs:
 	@:$(if $(FIRST),$(info Compiling xtask, the program behind this Makefile: once, about a minute))
 	@$(XTASK) xtask -- $@ $(ARGUMENTS)
 
@@ -71,6 +73,7 @@ gameday:
 e2e: ARGUMENTS = $(if $(NODES),--nodes $(NODES))
 shop-local: ARGUMENTS = $(if $(ONLY),--only $(ONLY)) $(if $(WITHOUT),--without $(WITHOUT))
 
+mutants: ARGUMENTS = --name '$(NAME)' $(if $(ONLY),--only '$(ONLY)')
 campaign: ARGUMENTS = --name '$(NAME)' $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 order: ARGUMENTS = --item $(ITEM) --quantity $(QUANTITY)
 bench: ARGUMENTS = $(if $(SUITE),--suite $(SUITE)) $(if $(QUICK),--quick) $(if $(ROUNDS),--rounds $(ROUNDS))

@@ -23,7 +23,7 @@ use crate::paths::Paths;
 use crate::steps::{Log, Steps};
 use crate::tools::{debian, go, rust};
 use crate::workspace::{self, Artifacts, cargo};
-use crate::{book, documents, images, interrupt, links, page};
+use crate::{book, documents, images, interrupt, links, mutants, page};
 
 /// Name of the cluster of the end-to-end tests.
 const CLUSTER: &str = crate::clusters::TEST;
@@ -158,6 +158,9 @@ fn quick(paths: &Paths, steps: &mut Steps) {
             .args(["fmt", "--all", "--check"])
             .run(log)
             .remedy("cargo fmt --all")
+    });
+    each(steps, "Mutants: each can be planted, and its test is there", |log| {
+        mutants::check(&paths.checkout, log)
     });
     each(steps, "Documentation: every link leads somewhere", |log| {
         links::check(&paths.checkout, log)

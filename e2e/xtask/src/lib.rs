@@ -15,6 +15,7 @@ pub mod images;
 pub mod interrupt;
 mod leftovers;
 mod links;
+pub mod mutants;
 pub mod page;
 pub mod paths;
 mod schemas;

@@ -13,7 +13,7 @@ use xtask::images::{self, Profile};
 use xtask::paths::Paths;
 use xtask::shop_local::Selection;
 use xtask::steps::{Log, Steps};
-use xtask::{book, campaign, demo, failure, interrupt, shop_local};
+use xtask::{book, campaign, demo, failure, interrupt, mutants, shop_local};
 
 /// Brings up the Valerix demo and runs the checks.
 #[derive(Debug, Parser)]
@@ -67,6 +67,8 @@ enum Command {
     ShopLocal(Selection),
     /// Tries under faults what a test run tries a slice of.
     Campaign(campaign::Choice),
+    /// Plants mistakes one at a time and tells which of them no test notices.
+    Mutants(mutants::Choice),
     /// Builds the images and prints their references.
     Images,
     /// Writes every generated file: CRDs, examples, references.
@@ -108,6 +110,7 @@ fn run(command: Command) -> Result<()> {
         Command::Order { item, quantity } => demo::order(&paths, &item, quantity),
         Command::Load { arguments } => demo::load(&paths, &arguments),
         Command::Campaign(choice) => campaign::run(&paths, &choice),
+        Command::Mutants(choice) => mutants::run(&paths, &choice),
         Command::ShopLocal(selection) => shop_local::run(&paths, &selection),
         Command::Images => build_images(&paths),
         Command::Docs => book::run(&paths),

@@ -226,7 +226,7 @@ impl Progress {
 }
 
 /// Reads cargo's messages, one JSON object a line.
-fn parse(messages: &str) -> Artifacts {
+pub(crate) fn parse(messages: &str) -> Artifacts {
     #[derive(Deserialize)]
     struct Message {
         executable: Option<PathBuf>,

@@ -1,6 +1,7 @@
 //! Others who undo what a run needs: the experiment is deleted, the fault document is put back.
 
 use super::*;
+use crate::runtime::Identity;
 use tokio_util::task::AbortOnDropHandle;
 
 const ABSENT: &str = "/apis/apps/v1/namespaces/shop/deployments/absent";
@@ -133,4 +134,34 @@ fn is_locked(api: &FakeApi) -> bool {
     let map = api.get(DOCUMENT);
     let text = map.as_ref().and_then(|map| map.pointer("/data/faults.json")?.as_str());
     text.is_some_and(|text| text.contains("\"latency\""))
+}
+
+/// Another process leads since then and has gone on with the run: what it has done, nobody does a second time.
+#[tokio::test]
+async fn an_eviction_whose_decision_was_overtaken_is_not_sent() {
+    let shop = Shop::open();
+    shop.experiment(pod_kill());
+    let identity = Identity {
+        pod: "operator-1".into(),
+        uid: "operator-uid".into(),
+    };
+    let runtime = Runtime::new(identity, Clients::single(shop.api.client()), vec![Scope::Cluster]);
+    let publisher = Publisher::new(&runtime, CONTROLLER);
+    let pod = shop.api.get(&format!("{PODS}/inventory-0")).unwrap();
+    let evict = Action::Evict {
+        pod: "inventory-0".into(),
+        uid: pod["metadata"]["uid"].as_str().unwrap().into(),
+        delete: false,
+        grace_period_seconds: None,
+    };
+    let decided_on = || Arc::new(serde_json::from_value(shop.api.get(EXPERIMENT).unwrap()).unwrap());
+    let send = async |experiment| {
+        let sent = apply(&runtime.clients, &publisher, &experiment, None, &evict);
+        (sent.await.unwrap(), shop.evictions().len())
+    };
+    let overtaken = decided_on();
+    shop.api
+        .merge(EXPERIMENT, json!({"metadata": {"labels": {"written": "since"}}}));
+    assert!(matches!(send(overtaken).await, (Applied::Stale, 0)));
+    assert!(matches!(send(decided_on()).await, (Applied::Evicted(..), 1)));
 }

@@ -48,8 +48,9 @@ impl Bucket {
         self.harness.record()["status"].clone()
     }
 
-    /// One slot was never put twice.
+    /// One slot was never put twice, and never over anything.
     pub fn assert_one_put(&self) {
+        assert_eq!(self.store.unconditional_puts(), 0, "a PUT that may overwrite");
         let puts = self.store.count(&Method::PUT);
         assert!(puts <= 1, "{puts} PUTs of one slot");
         assert!(self.store.archives().len() <= 1);

@@ -54,6 +54,8 @@ pub struct Object {
 struct Inner {
     objects: BTreeMap<String, Object>,
     requests: Vec<(Method, String)>,
+    /// Archives that were put without the condition not to overwrite.
+    unconditional: usize,
     habit: Habit,
     ignores_conditions: bool,
     lists_late: bool,
@@ -72,6 +74,7 @@ impl Default for Store {
         Self(Arc::new(Mutex::new(Inner {
             objects: BTreeMap::new(),
             requests: Vec::new(),
+            unconditional: 0,
             habit: Habit::Good,
             ignores_conditions: false,
             lists_late: false,
@@ -183,6 +186,11 @@ impl Store {
         let inner = self.0.lock().unwrap();
         let asked = |request: &&(Method, String)| request.0 == Method::PUT && request.1 == key;
         inner.requests.iter().filter(asked).count()
+    }
+
+    /// How often an archive was put that might have overwritten another.
+    pub fn unconditional_puts(&self) -> usize {
+        self.0.lock().unwrap().unconditional
     }
 
     /// How often a store was asked what it makes of conditions.
@@ -318,6 +326,7 @@ async fn put(store: &Store, key: String, headers: &HeaderMap, body: Bytes) -> Re
     let habit = {
         let mut inner = store.0.lock().unwrap();
         let conditional = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*");
+        inner.unconditional += usize::from(!conditional && is_archive(&key));
         if conditional && !inner.ignores_conditions && inner.objects.contains_key(&key) {
             return refusal(412, "PreconditionFailed");
         }

@@ -149,6 +149,17 @@ async fn a_row_that_the_bus_refuses_holds_up_its_own_aggregate_alone() {
 }
 
 #[tokio::test]
+async fn what_a_bus_that_is_away_did_not_take_is_published_when_it_is_back() {
+    let world = World::new().await;
+    world.append(&[new_event("a", 1)]).await;
+    let relay = world.relay_to(Arc::new(Tampered::full_at(&world.bus, "publish", 1)));
+    assert!(relay.publish_batch().await.is_err());
+    assert!(world.stream().await.is_empty());
+    assert_eq!(relay.publish_batch().await.unwrap(), 1);
+    assert_eq!(world.stream().await, [("a".to_owned(), 1)]);
+}
+
+#[tokio::test]
 async fn an_uncommitted_event_is_never_published() {
     let world = World::new().await;
     let mut transaction = begin(&world.pool).await.unwrap();
