@@ -257,7 +257,9 @@ async fn play(world: &World, experiment: ChaosExperiment, object: Value) -> Resu
         let without = without(world, target).await?;
         // The next experiment begins with orders that are accepted, as everybody has found back to what was gone.
         let accepted = eventually(READY_WITHIN, || async { shop::place(world, ITEM, 1).await.ok() });
-        accepted.await.with_context(|| format!("no order is accepted after {target} was gone"))?;
+        accepted
+            .await
+            .with_context(|| format!("no order is accepted after {target} was gone"))?;
         let status = ChaosExperimentStatus {
             reason: Some("TargetNotFound".into()),
             ..ChaosExperimentStatus::default()

@@ -74,10 +74,7 @@ async fn who_is_cut_off_gets_nothing_and_the_kubelet_sees_nothing_of_it() -> Res
     .await?;
     let inward = json!({"partition": {"direction": "Ingress", "peer": "order"}});
     under(&world, "inward", inward, async || {
-        let (cut, others) = (
-            hit_with(&world, 50, READ, &peer).await?,
-            hit(&world, 50, READ).await?,
-        );
+        let (cut, others) = (hit_with(&world, 50, READ, &peer).await?, hit(&world, 50, READ).await?);
         ensure!(
             (cut, others) == (50, 0),
             "{cut} of 50 of the peer were cut off, and {others} of 50 others"

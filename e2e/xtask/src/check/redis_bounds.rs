@@ -25,7 +25,10 @@ pub fn check(rendered: &str) -> Result<()> {
     };
     if let Some(set) = redis("StatefulSet") {
         let spec = &set["spec"];
-        hold(&spec["template"]["spec"]["containers"][0], &spec["volumeClaimTemplates"][0])?;
+        hold(
+            &spec["template"]["spec"]["containers"][0],
+            &spec["volumeClaimTemplates"][0],
+        )?;
     }
     if let Some(service) = redis("ResilientService") {
         hold(&service["spec"], redis("PersistentVolumeClaim").unwrap_or(&Value::Null))?;
