@@ -33,7 +33,7 @@ async fn pods_are_spread_a_drain_takes_one_at_a_time_and_a_lost_node_takes_its_o
         "this cluster has the nodes and zones {zones:?}; `make e2e NODES=3` brings one up that has three of each"
     );
     world.install_operator().await?;
-    zone_lost(&world, &zones).await?;
+    Box::pin(zone_lost(&world, &zones)).await?;
     let test = world.with_namespace("placement", async |namespace| {
         world.create(namespace, &service(&world)?.to_string()).await?.text()?;
         settled(&world, namespace, Duration::from_secs(120)).await?;
@@ -136,7 +136,7 @@ async fn zone_lost(world: &World, zones: &BTreeMap<String, String>) -> Result<()
     let mut service = service(world)?;
     service["spec"]["chaos"] = json!({"admission": "Allowed"});
     world.create(SHOP, &service.to_string()).await?.text()?;
-    let outcome = kill_in_zone(world, zones).await;
+    let outcome = Box::pin(kill_in_zone(world, zones)).await;
     // Also after a failure: the namespace stays.
     world
         .kubectl(&format!(
