@@ -64,8 +64,8 @@ async fn an_end_by_force_takes_the_fault_out_and_is_told() {
     assert_eq!(shop.entries(), 1);
     shop.api.merge(EXPERIMENT, json!({"spec": {"desired": "Stop"}}));
     let recovered = |status: &Value| {
-        let conditions = status["conditions"].as_array().into_iter().flatten();
-        conditions.cloned().find(|found| found["type"] == json!("Recovered"))
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.find(|found| found["type"] == json!("Recovered")).cloned()
     };
     let force = valerix_crds::names::FORCE_FINALIZE_ANNOTATION;
     let awaits = |status: &Value| {
