@@ -197,7 +197,8 @@ pub async fn sql(world: &World, database: &str, statement: &str) -> Result<Strin
         "exec",
         "-n",
         SHOP,
-        "postgres-0",
+        // Whichever workload its pod belongs to.
+        "service/postgres",
         "--",
         "psql",
         "-U",

@@ -190,6 +190,9 @@ impl World {
             "--set".into(),
             "monitoring.prometheus.enabled=true,monitoring.prometheus.interval=5s".into(),
         ]);
+        if let Some(values) = &self.environment.shop_values {
+            arguments.extend(["--set".into(), values.clone()]);
+        }
         self.upgrade("valerix-shop", "charts/valerix-shop", &arguments).await
     }
 

@@ -48,7 +48,8 @@ fn refused(url: &Url) -> Option<&'static str> {
     refusal(host.parse::<IpAddr>().ok()?)
 }
 
-/// Why an address must not be asked, if so.
+/// Why an address must not be asked, if so. Those of nodes and of the API server are not among them: behind a Service only a
+/// pod's own address is asked, and a URL that leads to one of them was listed by whoever runs the operator.
 pub(crate) fn refusal(ip: IpAddr) -> Option<&'static str> {
     let ip = ip.to_canonical();
     let link_local = match ip {

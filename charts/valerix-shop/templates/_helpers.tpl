@@ -195,3 +195,75 @@ spec:
     {{- end }}
   {{- end }}
 {{- end -}}
+
+{{/* Full, Redis refuses what is new and goes on handing out what it has. Half of the container's memory is left for the copy
+that is made while the log is written anew, which begins at the latest when it has doubled. */}}
+{{- define "shop.redisArguments" -}}
+[--dir, /data, --appendonly, "yes", --auto-aof-rewrite-percentage, "100", --maxmemory, 128mb, --maxmemory-policy, noeviction, --requirepass, $(REDIS_PASSWORD)]
+{{- end -}}
+
+{{/* What a guarded Redis or PostgreSQL keeps: call with (list $ "redis"). */}}
+{{- define "shop.claim" -}}
+{{- $root := index . 0 -}}{{- $name := index . 1 -}}
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "shop.labels" $root | nindent 4 }}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: {{ (index $root.Values $name).storage }}}}
+{{- end -}}
+
+{{/* The beginning of a Redis or PostgreSQL as a ResilientService, which experiments take away by its guard: call with
+(list $ "redis" 6379). */}}
+{{- define "shop.foundation" -}}
+{{- $root := index . 0 -}}{{- $name := index . 1 -}}
+apiVersion: resilience.valerix.io/v1alpha1
+kind: ResilientService
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels: {{- include "shop.labels" $root | nindent 4 }}
+spec:
+  image: {{ include "shop.image" (list $root $name) }}
+  imagePullPolicy: {{ $root.Values.imagePullPolicy }}
+  replicas: 1
+  # Two would write to one volume.
+  strategy: {type: Recreate}
+  ports: [{name: {{ $name }}, containerPort: {{ index . 2 }}}]
+  guard: {mode: Sidecar, inbound: {ports: [{name: {{ $name }}, protocol: TCP}]}}
+  chaos: {admission: {{ $root.Values.chaos.admission }}}
+  monitoring: {mode: None}
+  securityContext: {runAsUser: 999, runAsGroup: 999, fsGroup: 999}
+  terminationGracePeriodSeconds: 30
+  lifecycle: {preStopSleep: 0s}
+  {{- if $root.Values.networkPolicies.enabled }}
+  networkPolicy:
+    ingressFrom: {{- include (printf "shop.%sUsers" $name) $root | trim | nindent 6 }}
+  {{- end }}
+{{- end -}}
+
+{{/* Who may reach Redis, as peers of a NetworkPolicy. The gateway keeps the limits there that its replicas share. */}}
+{{- define "shop.redisUsers" -}}
+{{- range $service, $facts := .Files.Get "services.yaml" | fromYaml }}
+{{- if or $facts.bus (eq $service "gateway") }}
+{{ include "shop.pods" $service }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Who may reach PostgreSQL, as peers of a NetworkPolicy. */}}
+{{- define "shop.postgresUsers" -}}
+{{- range $service, $facts := .Files.Get "services.yaml" | fromYaml }}
+{{- if $facts.database }}
+{{ include "shop.pods" $service }}
+{{- end }}
+{{- end }}
+# Makes the databases at each install and upgrade.
+- podSelector: {matchLabels: {app.kubernetes.io/name: databases, app.kubernetes.io/instance: {{ .Release.Name }}}}
+# Backups and restores.
+- podSelector: {matchExpressions: [{key: resilience.valerix.io/policy, operator: Exists}]}
+- podSelector: {matchExpressions: [{key: resilience.valerix.io/restore, operator: Exists}]}
+{{- end -}}

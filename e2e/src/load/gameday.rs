@@ -1,5 +1,6 @@
-//! A game day: every experiment of `examples/chaos`, one after another, while customers order; then the shop's Redis and its
-//! PostgreSQL are taken away, which are no ResilientServices and so no experiment's target; and the books at the end.
+//! A game day: every experiment of `examples/chaos`, one after another, while customers order, and the books at the end. What
+//! the shop stands on is an experiment's target only where the chart puts it behind a guard (`redis.guarded`,
+//! `postgres.guarded`); elsewhere its pod is deleted, of which there is no verdict. What did not run is told as that.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
@@ -22,8 +23,8 @@ use super::{
     scenarios::{ITEM, STOCK, nothing_lost, supply},
 };
 use crate::{
-    experiments,
-    world::{SHOP, World, has_condition, shop_services},
+    experiments, shop,
+    world::{SHOP, World, eventually, has_condition, shop_services},
 };
 
 /// Customers order all day, and leave the cluster something to recover with. Unit: orders per second.
@@ -35,41 +36,78 @@ const MOST_UNDER_WAY: usize = 200;
 /// Who was hurt may take so long to be itself before the next experiment.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// What the shop stands on: StatefulSets of one pod each.
+/// What the shop stands on: StatefulSets of one pod each, unless they are guarded.
 const FOUNDATIONS: [&str; 2] = ["redis", "postgres"];
 
 /// One experiment of the day and what came of it.
 struct Row {
     experiment: ChaosExperiment,
     status: ChaosExperimentStatus,
+    /// How long the shop was without its target, where its pod was deleted instead.
+    without: Option<Duration>,
+}
+
+/// What a row says of the shop.
+#[derive(Debug, PartialEq)]
+enum Says {
+    /// It withstood the fault.
+    Holds,
+    /// It did not, or nobody knows.
+    Broken,
+    /// Nothing: this cluster does not have what would be hurt. Why.
+    Nothing(String),
 }
 
 impl Row {
-    /// Whether it says what it is there to say. The loss of a zone that this cluster does not have, or that has
-    /// everybody, says nothing.
-    fn holds(&self) -> bool {
-        let nobody = matches!(self.status.reason.as_deref(), Some("NoTargets" | "NotEnoughPods"));
-        let elsewhere = self.experiment.spec.target.zone.is_some() && nobody;
-        self.status.verdict == Some(Judgement::Pass) || elsewhere
+    fn name(&self) -> String {
+        self.experiment.metadata.name.clone().unwrap_or_default()
+    }
+
+    /// The loss of a zone that this cluster does not have, or that has everybody, says nothing; nor does one whose target is
+    /// no ResilientService here.
+    fn says(&self) -> Says {
+        let (status, target) = (&self.status, &self.experiment.spec.target);
+        let reason = status.reason.as_deref().unwrap_or_default();
+        if let Some(took) = self.without {
+            return Says::Nothing(format!(
+                "{} is no ResilientService of this shop; its pod was deleted, and the next one was ready after {:.1} s",
+                target.service,
+                took.as_secs_f64()
+            ));
+        }
+        match (status.verdict, reason) {
+            (Some(Judgement::Pass), _) => Says::Holds,
+            (_, "NoTargets" | "NotEnoughPods") if target.zone.is_some() => {
+                Says::Nothing(format!("{reason}: {}", status.message.clone().unwrap_or_default()))
+            }
+            (_, "TargetNotFound") if FOUNDATIONS.contains(&target.service.as_str()) => {
+                Says::Nothing(format!("{} is not the shop's own", target.service))
+            }
+            _ => Says::Broken,
+        }
     }
 
     fn line(&self) -> String {
         let status = &self.status;
         let summary = status.summary.clone().unwrap_or_default();
         let word = |text: Option<&str>| text.unwrap_or("-").to_owned();
+        let verdict = match self.says() {
+            Says::Nothing(_) => "not run".to_owned(),
+            _ => status
+                .verdict
+                .map_or_else(|| "-".to_owned(), |verdict| format!("{verdict:?}")),
+        };
         format!(
             "{:<24} {:<13} {:<10} {:<8} {:<12} {:<8} {}",
-            self.experiment.metadata.name.clone().unwrap_or_default(),
-            summary.kind,
+            self.name(),
+            word(Some(summary.kind.as_str()).filter(|kind| !kind.is_empty())),
             self.experiment.spec.target.service,
             if summary.injected.is_empty() {
                 "-"
             } else {
                 &summary.injected
             },
-            status
-                .verdict
-                .map_or_else(|| "-".to_owned(), |verdict| format!("{verdict:?}")),
+            verdict,
             word(status.time_to_recover.as_deref()),
             word(status.reason.as_deref()),
         )
@@ -95,7 +133,7 @@ pub(super) async fn day(world: &World, options: &Options) -> Result<Verdict> {
         all
     };
     let experiments = async {
-        let played = all_of_it(world, library).await;
+        let played = play_all(world, library).await;
         // Nobody but this function holds the other end.
         let _ = over.send(true);
         played
@@ -104,14 +142,29 @@ pub(super) async fn day(world: &World, options: &Options) -> Result<Verdict> {
     let rows = rows?;
     println!("{}", table(&rows));
     println!("  {measured}");
-    let mut verdict = Verdict::default();
-    for row in &rows {
-        let message = row.status.message.clone().unwrap_or_default();
-        let name = row.experiment.metadata.name.clone().unwrap_or_default();
-        verdict.must(row.holds(), format!("{name}: {message}"));
-    }
+    let mut verdict = judged(&rows);
+    verdict.must(
+        measured.accepted() > 0,
+        format!("{} orders were accepted in the course of the day", measured.accepted()),
+    );
     nothing_lost(world, &measured, &mut verdict).await?;
     Ok(verdict)
+}
+
+/// One line for each experiment that ran. One that did not holds nothing and breaks nothing; a day on which none ran does.
+fn judged(rows: &[Row]) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut ran = 0;
+    for row in rows {
+        let says = row.says();
+        if matches!(says, Says::Holds | Says::Broken) {
+            ran += 1;
+            let message = row.status.message.clone().unwrap_or_default();
+            verdict.must(says == Says::Holds, format!("{}: {message}", row.name()));
+        }
+    }
+    verdict.must(ran > 0, format!("{ran} of {} experiments ran", rows.len()));
+    verdict
 }
 
 fn table(rows: &[Row]) -> String {
@@ -122,6 +175,15 @@ fn table(rows: &[Row]) -> String {
     for row in rows {
         // Writing into a String cannot fail.
         let _ = write!(text, "\n  {}", row.line());
+    }
+    for row in rows {
+        if let Says::Nothing(why) = row.says() {
+            let _ = write!(
+                text,
+                "\n  {} did not run and says nothing of this shop: {why}",
+                row.name()
+            );
+        }
     }
     text
 }
@@ -153,21 +215,6 @@ fn library(folder: &Path) -> Result<Vec<(ChaosExperiment, Value)>> {
     Ok(library)
 }
 
-async fn all_of_it(world: &World, library: Vec<(ChaosExperiment, Value)>) -> Result<Vec<Row>> {
-    let rows = play_all(world, library).await?;
-    for name in FOUNDATIONS {
-        match without(world, name).await? {
-            Some(took) => println!(
-                "  {name:<24} its pod was deleted; the next one was ready after {:.1} s",
-                took.as_secs_f64()
-            ),
-            None => println!("  {name:<24} is not the shop's own; left alone"),
-        }
-        everybody_is_ready(world).await?;
-    }
-    Ok(rows)
-}
-
 /// Deletes the one pod and waits until its successor is ready. None where there is no such pod.
 async fn without(world: &World, name: &str) -> Result<Option<Duration>> {
     let pods = world.api::<Pod>(SHOP);
@@ -194,8 +241,7 @@ async fn play_all(world: &World, library: Vec<(ChaosExperiment, Value)>) -> Resu
     let mut rows = Vec::new();
     for (experiment, object) in library {
         everybody_is_ready(world).await?;
-        let status = play(world, &experiment, object).await?;
-        let row = Row { experiment, status };
+        let row = play(world, experiment, object).await?;
         println!("  {}", row.line());
         rows.push(row);
     }
@@ -203,8 +249,36 @@ async fn play_all(world: &World, library: Vec<(ChaosExperiment, Value)>) -> Resu
     Ok(rows)
 }
 
-/// Runs one experiment and awaits its end.
-async fn play(world: &World, experiment: &ChaosExperiment, mut object: Value) -> Result<ChaosExperimentStatus> {
+/// Runs one experiment and awaits its end; or deletes the pod of a target that is no ResilientService.
+async fn play(world: &World, experiment: ChaosExperiment, object: Value) -> Result<Row> {
+    let target = experiment.spec.target.service.as_str();
+    let is_foundation = FOUNDATIONS.contains(&target);
+    if is_foundation && world.api::<ResilientService>(SHOP).get_opt(target).await?.is_none() {
+        let without = without(world, target).await?;
+        // The next experiment begins with orders that are accepted, as everybody has found back to what was gone.
+        let accepted = eventually(READY_WITHIN, || async { shop::place(world, ITEM, 1).await.ok() });
+        accepted
+            .await
+            .with_context(|| format!("no order is accepted after {target} was gone"))?;
+        let status = ChaosExperimentStatus {
+            reason: Some("TargetNotFound".into()),
+            ..ChaosExperimentStatus::default()
+        };
+        return Ok(Row {
+            experiment,
+            status,
+            without,
+        });
+    }
+    let status = run(world, &experiment, object).await?;
+    Ok(Row {
+        experiment,
+        status,
+        without: None,
+    })
+}
+
+async fn run(world: &World, experiment: &ChaosExperiment, mut object: Value) -> Result<ChaosExperimentStatus> {
     let name = experiment.metadata.name.clone().context("the experiment has no name")?;
     let run = experiments::run_id();
     // Nobody's stock is used up by a probe that orders every second.
@@ -245,8 +319,8 @@ async fn everybody_is_ready(world: &World) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn row(zone: Option<&str>, verdict: Judgement, reason: &str) -> Row {
-        let mut target = json!({"service": "inventory"});
+    fn row(service: &str, zone: Option<&str>, verdict: Option<Judgement>, reason: &str) -> Row {
+        let mut target = json!({"service": service});
         target["zone"] = json!(zone);
         let object = json!({
             "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment",
@@ -255,27 +329,65 @@ mod tests {
         Row {
             experiment: serde_json::from_value(object).unwrap(),
             status: ChaosExperimentStatus {
-                verdict: Some(verdict),
+                verdict,
                 reason: Some(reason.into()),
                 ..ChaosExperimentStatus::default()
             },
+            without: None,
         }
     }
 
     #[test]
-    fn only_a_pass_holds_and_a_zone_that_is_not_there() {
-        assert!(row(None, Judgement::Pass, "SteadyStateHeld").holds());
-        assert!(row(Some("zone-a"), Judgement::Error, "NoTargets").holds());
-        assert!(row(Some("zone-a"), Judgement::Skipped, "NotEnoughPods").holds());
+    fn only_a_pass_holds_and_what_did_not_run_says_nothing() {
+        let (inventory, zone) = ("inventory", Some("zone-a"));
+        assert_eq!(
+            row(inventory, None, Some(Judgement::Pass), "SteadyStateHeld").says(),
+            Says::Holds
+        );
+        for row in [
+            row(inventory, zone, Some(Judgement::Error), "NoTargets"),
+            row(inventory, zone, Some(Judgement::Skipped), "NotEnoughPods"),
+            row("redis", None, None, "TargetNotFound"),
+        ] {
+            assert!(matches!(row.says(), Says::Nothing(_)), "{:?}", row.says());
+            assert!(row.line().contains(" not run "), "{}", row.line());
+            let table = table(&[row]);
+            assert!(
+                table.contains("test did not run and says nothing of this shop: "),
+                "{table}"
+            );
+        }
         for (zone, verdict, reason) in [
             (None, Judgement::Error, "NoTargets"),
             (None, Judgement::Skipped, "NotEnoughPods"),
-            (Some("zone-a"), Judgement::Fail, "SteadyStateDeviated"),
+            (zone, Judgement::Fail, "SteadyStateDeviated"),
             (None, Judgement::NotEvaluated, "NoRequestAffected"),
             (None, Judgement::Skipped, "NotAdmitted"),
+            (None, Judgement::Skipped, "TargetNotFound"),
         ] {
-            assert!(!row(zone, verdict, reason).holds(), "{reason}");
+            assert_eq!(
+                row(inventory, zone, Some(verdict), reason).says(),
+                Says::Broken,
+                "{reason}"
+            );
         }
+    }
+
+    #[test]
+    fn a_day_on_which_nothing_ran_does_not_pass() {
+        let nobody = || row("inventory", Some("zone-a"), Some(Judgement::Skipped), "NotEnoughPods");
+        let mut deleted = row("redis", None, None, "TargetNotFound");
+        deleted.without = Some(Duration::from_secs(3));
+        let verdict = judged(&[nobody(), deleted]);
+        assert!(!verdict.passes());
+        assert!(
+            verdict.to_string().contains("BROKEN 0 of 2 experiments ran"),
+            "{verdict}"
+        );
+        let held = row("inventory", None, Some(Judgement::Pass), "SteadyStateHeld");
+        let verdict = judged(&[held, nobody()]);
+        assert!(verdict.passes(), "{verdict}");
+        assert!(verdict.to_string().contains("1 of 2 experiments ran"), "{verdict}");
     }
 
     #[test]
@@ -286,7 +398,7 @@ mod tests {
             .iter()
             .map(|(one, _)| one.metadata.name.clone().unwrap())
             .collect();
-        assert!(names.len() >= 8 && names.is_sorted(), "{names:?}");
+        assert!(names.len() >= 10 && names.is_sorted(), "{names:?}");
         for (experiment, _) in library {
             let steady = experiment
                 .spec

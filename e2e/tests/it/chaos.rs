@@ -303,16 +303,26 @@ async fn a_fault_is_as_strong_as_asked_and_stops_at_once_when_told() -> Result<(
 }
 
 /// A request to inventory, and what it usually gets.
-type Asked = (&'static str, &'static str, u16);
-const READ: Asked = ("GET", "/api/inventory/ps5", 200);
+pub(crate) type Asked = (&'static str, &'static str, u16);
+pub(crate) const READ: Asked = ("GET", "/api/inventory/ps5", 200);
 /// Nobody may who does not say who they are.
 const WRITE: Asked = ("POST", "/api/inventory/deduct", 401);
 
 /// How many of `count` requests to inventory, sixteen at a time, are hit by a fault: answered by nobody, or with a 5xx. The
 /// others have to get what is usual.
-async fn hit(world: &World, count: usize, (method, path, usual): Asked) -> Result<usize> {
+pub(crate) async fn hit(world: &World, count: usize, asked: Asked) -> Result<usize> {
+    hit_with(world, count, asked, &[]).await
+}
+
+/// The same of requests with these headers.
+pub(crate) async fn hit_with(
+    world: &World,
+    count: usize,
+    (method, path, usual): Asked,
+    headers: &[(&str, &str)],
+) -> Result<usize> {
     let asked = futures::stream::iter(0..count)
-        .map(|_| shop::ask(world, SHOP, method, "inventory", path, &[], Vec::new()))
+        .map(|_| shop::ask(world, SHOP, method, "inventory", path, headers, Vec::new()))
         .buffer_unordered(16)
         .try_collect::<Vec<_>>()
         .await?;

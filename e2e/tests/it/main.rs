@@ -10,6 +10,7 @@ mod api;
 mod backup;
 mod boundaries;
 mod chaos;
+mod chaos_effects;
 mod chaos_verify;
 mod chart;
 mod console;

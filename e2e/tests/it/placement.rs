@@ -1,5 +1,5 @@
-//! Three nodes in three zones: pods are spread over them, a drain takes one pod at a time, and a node that is lost takes
-//! its pod with it and nothing else. `make e2e NODES=3` runs these on a cluster that has the nodes.
+//! Three nodes in three zones: pods are spread over them, an experiment takes the pods of one zone and no other, a drain
+//! takes one pod at a time, and a node that is lost takes its pod with it and nothing else. `make e2e NODES=3` runs these on a cluster that has the nodes.
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
@@ -14,8 +14,8 @@ use std::{
     time::Duration,
 };
 use tokio::process::Command;
-use valerix_crds::{ResilientService, names::condition as types};
-use valerix_e2e::world::{OPERATOR_NAMESPACE, World, eventually, has_condition, is_ready};
+use valerix_crds::{ChaosExperiment, ChaosPhase, ResilientService, Verdict, names::condition as types};
+use valerix_e2e::world::{OPERATOR_NAMESPACE, SHOP, World, eventually, has_condition, is_ready};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 const REPLICAS: usize = 3;
@@ -33,6 +33,7 @@ async fn pods_are_spread_a_drain_takes_one_at_a_time_and_a_lost_node_takes_its_o
         "this cluster has the nodes and zones {zones:?}; `make e2e NODES=3` brings one up that has three of each"
     );
     world.install_operator().await?;
+    Box::pin(zone_lost(&world, &zones)).await?;
     let test = world.with_namespace("placement", async |namespace| {
         world.create(namespace, &service(&world)?.to_string()).await?.text()?;
         settled(&world, namespace, Duration::from_secs(120)).await?;
@@ -126,6 +127,67 @@ async fn spread(world: &World, namespace: &str, zones: &BTreeMap<String, String>
         pods.len() == REPLICAS && used.len() == REPLICAS,
         "three pods are spread over three zones: {pods:?}"
     );
+    Ok(())
+}
+
+/// An experiment deletes every pod in one zone at once. The others are not touched, the service answers all the time, and the
+/// verdict says so. In the shop's namespace, where the operator may delete pods.
+async fn zone_lost(world: &World, zones: &BTreeMap<String, String>) -> Result<()> {
+    let mut service = service(world)?;
+    service["spec"]["chaos"] = json!({"admission": "Allowed"});
+    world.create(SHOP, &service.to_string()).await?.text()?;
+    let outcome = Box::pin(kill_in_zone(world, zones)).await;
+    // Also after a failure: the namespace stays.
+    world
+        .kubectl(&format!(
+            "delete -n {SHOP} --ignore-not-found chaos/zone-loss rsvc/placed"
+        ))
+        .await?
+        .text()?;
+    outcome
+}
+
+async fn kill_in_zone(world: &World, zones: &BTreeMap<String, String>) -> Result<()> {
+    settled(world, SHOP, Duration::from_secs(120)).await?;
+    spread(world, SHOP, zones).await?;
+    let before = serving(world, SHOP).await?;
+    let zone = zones.values().last().context("there is no zone")?;
+    let experiment = json!({
+        "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ChaosExperiment", "metadata": {"name": "zone-loss"},
+        "spec": {
+            "target": {"service": "placed", "zone": zone},
+            "podKill": {"method": "Delete", "gracePeriodSeconds": 0},
+            "count": "100%",
+            "safety": {"minPodAge": "1s", "minAvailable": 2},
+            "steadyState": {"probes": [{"name": "served", "http": {"service": "placed", "path": "/"}, "failureThreshold": 5}]},
+        }
+    });
+    world.create(SHOP, &experiment.to_string()).await?.text()?;
+    let over = |experiment: &ChaosExperiment| {
+        let phase = experiment.status.as_ref().and_then(|status| status.phase);
+        phase.is_some_and(ChaosPhase::is_terminal)
+    };
+    let ended = world
+        .object(SHOP, "zone-loss", "the end", Duration::from_secs(120), over)
+        .await?;
+    let status = ended.status.unwrap_or_default();
+    ensure!(status.verdict == Some(Verdict::Pass), "{status:?}");
+    let victims: BTreeSet<&String> = status.targets.iter().map(|target| &target.pod).collect();
+    let in_zone = before.iter().filter(|(_, node)| zones.get(*node) == Some(zone));
+    let in_zone: BTreeSet<&String> = in_zone.map(|(pod, _)| pod).collect();
+    ensure!(
+        victims == in_zone && !victims.is_empty(),
+        "{victims:?} were hurt, and in {zone} were {in_zone:?}"
+    );
+    settled(world, SHOP, Duration::from_secs(120)).await?;
+    let after = serving(world, SHOP).await?;
+    for (pod, node) in &before {
+        let stays = after.get(pod) == Some(node);
+        ensure!(
+            stays != in_zone.contains(pod),
+            "{pod} of {node}: {before:?} to {after:?}"
+        );
+    }
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use crate::runtime::conditions::find_condition;
 use crate::runtime::{Cache, Clients, clock};
 use chrono::{DateTime, TimeDelta, Utc};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ContainerStatus, Pod};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -294,10 +294,15 @@ fn pod_view(pod: &Pod) -> PodView {
     }
 }
 
-/// When a container ended last, as the kubelet says once it has started it again.
+/// When a container ended last, as the kubelet says once it has started it again: of one that has ended and waits it still
+/// says when it ended the time before.
 fn process_ended_at(pod: &Pod) -> Option<DateTime<Utc>> {
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let ended = containers.iter().filter_map(|container| {
+    let runs = |container: &&ContainerStatus| {
+        let state = container.state.as_ref();
+        state.is_none_or(|state| state.waiting.is_none() && state.terminated.is_none())
+    };
+    let ended = containers.iter().filter(runs).filter_map(|container| {
         let terminated = container.last_state.as_ref()?.terminated.as_ref()?;
         terminated.finished_at.as_ref().map(clock::from_time)
     });

@@ -149,7 +149,37 @@ pub fn experiments() -> Result<Vec<(&'static str, &'static str, ChaosExperiment)
                 },
             ),
         ),
+        (
+            "chaos/redis-gone",
+            "Redis resets each connection for twenty seconds, open ones too. Teaches that an order needs no event to be accepted: what is\nto be told waits in each service's own database and is told afterwards. The shop is to pass. Needs the chart's `redis.guarded:\ntrue`: an experiment has ResilientServices for targets, and it is the guard before Redis that obeys.",
+            of("redis-gone", "redis", gone()?),
+        ),
+        (
+            "chaos/postgres-gone",
+            "PostgreSQL resets each connection for twenty seconds, open ones too. Teaches that without its database a service accepts\nnothing and says so, that no process ends of it, and that orders are accepted again afterwards without anybody's help. The\nshop is to pass. Needs the chart's `postgres.guarded: true`, as redis-gone needs that of Redis.",
+            {
+                let mut experiment = of("postgres-gone", "postgres", gone()?);
+                if let Some(steady_state) = &mut experiment.spec.steady_state {
+                    // Nobody can accept an order meanwhile: that they are accepted is asked for before and afterwards.
+                    for probe in &mut steady_state.probes {
+                        probe.mode = ProbeMode::Edge;
+                    }
+                    steady_state.probes.push(get("orders-live", "order", "/health", None));
+                }
+                experiment
+            },
+        ),
     ])
+}
+
+/// What the shop stands on, taken away altogether.
+fn gone() -> Result<ChaosExperimentSpec> {
+    Ok(ChaosExperimentSpec {
+        refuse: Some(RefuseFault {}),
+        duration: Some(duration("20s")?),
+        safety: nobody_need_be_left(),
+        ..everywhere()
+    })
 }
 
 fn of(name: &str, service: &str, spec: ChaosExperimentSpec) -> ChaosExperiment {
@@ -168,19 +198,25 @@ fn of(name: &str, service: &str, spec: ChaosExperimentSpec) -> ChaosExperiment {
 
 /// The keys of tokens, which every service reads from `auth` once in a while.
 fn keys_are_published() -> Probe {
+    get("keys-are-published", "auth", "/.well-known/jwks.json", Some("keys"))
+}
+
+/// A service answers a GET as it should.
+fn get(name: &str, service: &str, path: &str, contains: Option<&str>) -> Probe {
+    let expect = contains.map(|text| Expectation {
+        body_contains: Some(text.into()),
+        ..Expectation::default()
+    });
     Probe {
-        name: "keys-are-published".into(),
+        name: name.into(),
         http: Some(HttpProbe {
-            service: "auth".into(),
+            service: service.into(),
             port: 80,
-            path: "/.well-known/jwks.json".into(),
+            path: path.into(),
             method: HttpMethod::Get,
             headers: vec![],
             body: None,
-            expect: Some(Expectation {
-                body_contains: Some("keys".into()),
-                ..Expectation::default()
-            }),
+            expect,
         }),
         grpc: None,
         condition: None,

@@ -32,6 +32,7 @@ const VARIANTS: [(&str, &[&str]); 2] = [
             "",
             "monitoring.prometheus.enabled=true",
             "networkPolicies.enabled=true",
+            "networkPolicies.enabled=true,redis.guarded=true,postgres.guarded=true",
             "networkPolicies.enabled=true,monitoring.prometheus.enabled=true,networkPolicies.scrapers[0].ipBlock.cidr=10.9.0.0/16",
             "postgres.enabled=false,redis.enabled=false,ingress.enabled=true,ingress.host=shop.example,ingress.tlsSecret=tls",
         ],

@@ -15,20 +15,30 @@ const ON_DISK: u64 = 4;
 /// # Errors
 /// When it can, or does not say how much it may hold.
 pub fn check(rendered: &str) -> Result<()> {
+    let mut objects = Vec::new();
     for document in serde_yaml::Deserializer::from_str(rendered) {
-        let object = Value::deserialize(document).context("failed to read a rendered object")?;
-        if object["kind"] == "StatefulSet" && object["metadata"]["name"] == "redis" {
-            return hold(&object["spec"]);
-        }
+        objects.push(Value::deserialize(document).context("failed to read a rendered object")?);
+    }
+    let redis = |kind: &str| {
+        let mut objects = objects.iter();
+        objects.find(|object| object["kind"] == kind && object["metadata"]["name"] == "redis")
+    };
+    if let Some(set) = redis("StatefulSet") {
+        let spec = &set["spec"];
+        hold(
+            &spec["template"]["spec"]["containers"][0],
+            &spec["volumeClaimTemplates"][0],
+        )?;
+    }
+    if let Some(service) = redis("ResilientService") {
+        hold(&service["spec"], redis("PersistentVolumeClaim").unwrap_or(&Value::Null))?;
     }
     Ok(())
 }
 
-fn hold(spec: &Value) -> Result<()> {
-    let container = &spec["template"]["spec"]["containers"][0];
+fn hold(container: &Value, claim: &Value) -> Result<()> {
     let limit = quantity(&container["resources"]["limits"]["memory"]).context("Redis has no limit of memory")?;
-    let claim = &spec["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"];
-    let claim = quantity(claim).context("Redis claims no storage")?;
+    let claim = quantity(&claim["spec"]["resources"]["requests"]["storage"]).context("Redis claims no storage")?;
     let most = argument(container, "--maxmemory").and_then(|most| bytes(&most.to_ascii_lowercase(), &REDIS_UNITS));
     let most = most.context("Redis is not told --maxmemory")?;
     let rewritten = argument(container, "--auto-aof-rewrite-percentage");
@@ -79,6 +89,23 @@ mod tests {
              resources: {{limits: {{memory: {limit}}}}}\n  volumeClaimTemplates:\n    \
              - spec: {{resources: {{requests: {{storage: {claim}}}}}}}\n"
         )
+    }
+
+    #[test]
+    fn one_behind_a_guard_has_it_too() {
+        let guarded = |claim: &str| {
+            format!(
+                "kind: PersistentVolumeClaim\nmetadata: {{name: redis}}\nspec: {{resources: {{requests: {{storage: \
+                 {claim}}}}}}}\n---\nkind: ResilientService\nmetadata: {{name: redis}}\nspec:\n  args: \
+                 [--auto-aof-rewrite-percentage, \"100\", --maxmemory, 128mb]\n  resources: {{limits: {{memory: 256Mi}}}}\n"
+            )
+        };
+        check(&guarded("512Mi")).unwrap();
+        let error = check(&guarded("511Mi")).unwrap_err().to_string();
+        assert!(error.contains("outgrows its volume"), "{error}");
+        let unclaimed = guarded("512Mi").replace("PersistentVolumeClaim", "Secret");
+        let error = check(&unclaimed).unwrap_err().to_string();
+        assert!(error.contains("claims no storage"), "{error}");
     }
 
     #[test]

@@ -44,6 +44,16 @@ fn a_pod_tells_when_a_process_of_it_ended_and_its_slice_in_which_zone_it_is() {
         ]}}),
     );
     assert_eq!(view.process_ended_at, Some("2026-11-21T10:00:03Z".parse().unwrap()));
+    for state in [
+        json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+        json!({"terminated": {"exitCode": 134, "finishedAt": "2026-11-21T10:00:09Z"}}),
+    ] {
+        let mut next = ended("2026-11-21T10:00:03Z");
+        next["state"] = state;
+        let status = json!({"containerStatuses": [next]});
+        let view = pod(json!({"metadata": {"name": "a", "uid": "u"}, "status": status}));
+        assert_eq!(view.process_ended_at, None, "it has ended once more since");
+    }
     let slice: EndpointSlice = serde_json::from_value(json!({"addressType": "IPv4", "endpoints": [
         {"addresses": ["10.0.0.1"], "zone": "west-1", "targetRef": {"uid": "u"}},
         {"addresses": ["10.0.0.2"], "zone": "west-2"},

@@ -289,7 +289,27 @@ fn select(plan: &Plan, attempt: &Attempt<'_>, observed: &Observed) -> Result<Vec
     let mut lots: Vec<_> = candidates.into_iter().filter(|pod| old_enough(pod)).collect();
     let seed = attempt.name.seed();
     lots.sort_by_key(|pod| lot(&seed, &pod.uid));
-    Ok(lots.into_iter().take(wanted).cloned().collect())
+    let victims: Vec<_> = lots.into_iter().take(wanted).cloned().collect();
+    if plan.fault.kind.ends_the_process && !plan.evicts() {
+        ended_before(plan, observed, &victims)?;
+    }
+    Ok(victims)
+}
+
+/// Waits until the last end of a process is told from the one that the fault will bring: Kubernetes keeps the second alone.
+fn ended_before(plan: &Plan, observed: &Observed, victims: &[PodView]) -> Result<(), Hold> {
+    let over = |pod: &PodView| Some(pod.process_ended_at? + TimeDelta::seconds(1));
+    match victims.iter().filter_map(over).max() {
+        Some(until) if until > observed.now => Err(Hold::Waiting {
+            reason: "WaitingForPodAge",
+            until,
+            message: format!(
+                "waiting until a second has passed since a process of {} ended",
+                plan.service
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A lot drawn per run and pod: the same one after a restart, another one in the next run.

@@ -17,7 +17,7 @@ use crate::chaos_experiment::probes::samples::{self, After, Window};
 use crate::chaos_experiment::report::status::{self, decided};
 use crate::chaos_experiment::report::verdict::{Ending, Reason, judge, judge_during};
 use crate::runtime::conditions::is_true;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use kube::ResourceExt;
 use std::slice;
 use valerix_crds::names::FORCE_FINALIZE_ANNOTATION;
@@ -253,8 +253,9 @@ fn steady(situation: &Situation<'_>) -> Steady {
         // Nothing tells when the system was itself again, so nothing is claimed.
         return Steady::Over(judge(verdict, false, &After::Met(ended_at), ""), None);
     }
-    let back_at = pods_back_at(situation, ended_at);
-    let mut after = After::Met(ended_at);
+    let gone_at = certainly_ended(situation, ended_at);
+    let back_at = pods_back_at(situation, gone_at);
+    let mut after = After::Met(gone_at);
     if !plan.probes.is_empty() {
         let Some(samples) = &observed.samples else {
             return Steady::Awaited(Action::StartProbes);
@@ -273,7 +274,7 @@ fn steady(situation: &Situation<'_>) -> Steady {
         if let Some(ending) = judge_during(&during).filter(|ending| supersedes(status, ending)) {
             return Steady::Awaited(Action::Write(Box::new(situation.editor().decide(status, &ending))));
         }
-        after = samples::after(&plan.probes, samples, ended_at, observed.now);
+        after = samples::after(&plan.probes, samples, gone_at, observed.now);
     }
     judge_recovery(situation, verdict, &after, ended_at, back_at)
 }
@@ -352,12 +353,25 @@ fn watched(situation: &Situation<'_>, from: DateTime<Utc>, until: DateTime<Utc>)
         .is_none_or(|samples| samples::watched(&plan.probes, samples, window))
 }
 
+/// From when on what is asked is asked after the fault. Of a process that was ended Kubernetes keeps the second alone: an
+/// answer from that second may be one of the process before its end, and is no sign of a recovery.
+fn certainly_ended(situation: &Situation<'_>, ended_at: DateTime<Utc>) -> DateTime<Utc> {
+    if situation.plan.fault.kind.ends_the_process && !situation.plan.evicts() {
+        ended_at.trunc_subsecs(0) + ONE_SECOND
+    } else {
+        ended_at
+    }
+}
+
 /// Since when as many pods are ready as before, by what the pods say and not by when it was looked at.
 fn pods_back_at(situation: &Situation<'_>, ended_at: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if !situation.plan.fault.kind.ends_the_process {
         return Some(ended_at);
     }
     let now = situation.now();
+    if now < ended_at {
+        return None;
+    }
     // Kubernetes cuts its times to the second, so a pod was ready a second later at the latest.
     let mut since: Vec<_> = serving(situation)
         .map(|ready_since| ready_since.map_or(now, |at| (at + ONE_SECOND).min(now)))

@@ -11,7 +11,7 @@ const STEADY: &str = "/apis/apps/v1/namespaces/shop/deployments/steady";
 /// Longer than it takes until what was decided to be so stands there.
 const SETTLING: Duration = Duration::from_millis(300);
 
-/// Every fault but one, and a probe that fails under it.
+/// Every fault, and a probe that fails under it.
 fn specs() -> Vec<Value> {
     let whole = |(kind, mut spec): (&str, Value)| {
         if kind != "PodKill" {
@@ -23,9 +23,7 @@ fn specs() -> Vec<Value> {
         }]});
         spec
     };
-    // A process that ends in the second of the intent counts from then, and so do answers from just before it.
-    let crash = |(kind, _): &(&str, Value)| *kind == "Crash";
-    every_fault().into_iter().filter(|own| !crash(own)).map(whole).collect()
+    every_fault().into_iter().map(whole).collect()
 }
 
 fn available(steady: bool) -> Value {
@@ -47,7 +45,7 @@ fn open() -> Shop {
 /// The system: not steady from the moment in which a fault is written until it is taken out. A fault that is over at once
 /// breaks it for good: it may be taken out before anybody has asked.
 fn broken_under(spec: &Value, api: &FakeApi) -> impl FnMut(&Recorded) -> Option<Fault> + Send + 'static {
-    let for_good = spec.get("podKill").is_some();
+    let for_good = spec.get("podKill").or(spec.get("crash")).is_some();
     let (changes, mut changed) = tokio::sync::mpsc::unbounded_channel();
     let api = api.clone();
     tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! What differs on the wire: a deletion in place of an eviction, and a dry run, which changes nothing.
+//! What differs on the wire: a deletion in place of an eviction, a dry run, which changes nothing, and an end by force.
 
 use super::*;
 
@@ -49,4 +49,65 @@ async fn a_dry_run_writes_its_status_and_nothing_else() {
             assert_eq!(write, format!("PATCH {EXPERIMENT}/status"));
         }
     }
+}
+
+/// Pods that never report are awaited until somebody says that nobody need wait, and that this was said stays to be seen.
+#[tokio::test]
+async fn an_end_by_force_takes_the_fault_out_and_is_told() {
+    let shop = Shop::of(&[]);
+    shop.create_service("inventory", 2);
+    let _operator = shop.operator();
+    shop.experiment(latency("10m"));
+    shop.api
+        .until(DOCUMENT, |map| map.pointer("/data/faults.json").is_some())
+        .await;
+    assert_eq!(shop.entries(), 1);
+    shop.api.merge(EXPERIMENT, json!({"spec": {"desired": "Stop"}}));
+    let recovered = |status: &Value| {
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        conditions.find(|found| found["type"] == json!("Recovered")).cloned()
+    };
+    let force = valerix_crds::names::FORCE_FINALIZE_ANNOTATION;
+    let awaits = |status: &Value| {
+        recovered(status).is_some_and(|found| {
+            let message = found["message"].as_str().unwrap_or_default();
+            found["status"] == json!("False") && message.contains("inventory-0") && message.contains(force)
+        })
+    };
+    shop.until(awaits).await;
+    assert_eq!(shop.entries(), 0, "it is taken out before anybody is awaited");
+    for other in ["false", "yes"] {
+        shop.api
+            .merge(EXPERIMENT, json!({"metadata": {"annotations": {force: other}}}));
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let found = shop.api.get(EXPERIMENT).unwrap();
+        assert!(
+            awaits(&found["status"]) && found["metadata"]["finalizers"].is_array(),
+            "{other}: {found:#}"
+        );
+    }
+    shop.api
+        .merge(EXPERIMENT, json!({"metadata": {"annotations": {force: "true"}}}));
+    let status = shop.over().await;
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Stopped"), &json!("AbortedByUser")),
+        "{status:#}"
+    );
+    let how = recovered(&status).unwrap();
+    assert_eq!(
+        (&how["status"], &how["reason"]),
+        (&json!("True"), &json!("Forced")),
+        "{how:#}"
+    );
+    let is_told = |request: &Recorded| {
+        let note = request.body["note"].as_str().unwrap_or_default();
+        request.path.ends_with("/events") && note.contains(force) && request.body["type"] == json!("Warning")
+    };
+    let told = tokio::time::timeout(Duration::from_secs(10), async {
+        while !shop.api.requests().iter().any(is_told) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    told.await.expect("an Event says that it was forced");
 }

@@ -4,7 +4,7 @@ use super::super::*;
 use crate::fake_api::{FakeApi, Recorded};
 use crate::resilient_service::{PodReport, ReportStore, Stores};
 use crate::runtime::{Clients, Identity, Scope};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use clap::Parser;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -233,8 +233,9 @@ async fn replace(api: FakeApi, service: &str) {
     }
 }
 
-/// The kubelet: the process ended and the next one is ready, as the status of its pod says.
+/// The kubelet: the process ended and the next one is ready, as the status of its pod says, to the second.
 fn restart(api: &FakeApi, pod: &str, now: DateTime<Utc>) {
+    let now = now.trunc_subsecs(0);
     api.merge(
         &format!("{PODS}/{pod}"),
         json!({"status": {

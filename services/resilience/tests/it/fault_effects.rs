@@ -275,6 +275,51 @@ async fn a_partition_cuts_the_peer_off_on_the_side_that_is_asked() {
     }
 }
 
+/// Fifty requests and ten calls at each side: whoever is meant is cut off every time, and nobody any more afterwards.
+#[tokio::test]
+async fn who_is_cut_off_is_so_every_time_and_has_everything_back_afterwards() {
+    let refuse = Fault {
+        refuse: Some(RefuseFault {}),
+        ..Fault::default()
+    };
+    let upstream = format!("http://{}", serve(Router::new().route("/", get(|| async {}))).await);
+    for (fault, peers_in, others_in, peers_out) in [
+        (refuse, 50, 50, 0),
+        (partition(PartitionDirection::Ingress, "shop/peer"), 50, 0, 0),
+        (partition(PartitionDirection::Egress, "shop/peer"), 0, 0, 10),
+        (partition(PartitionDirection::Both, "shop/peer"), 50, 0, 10),
+    ] {
+        let named = format!("{fault:?}");
+        let (mut mount, resilience) = showing(fault, "60s").await;
+        let url = served(&resilience).await;
+        let cut_off = || async {
+            let (mut from, mut to) = ([0, 0], [0, 0]);
+            for (index, name) in ["peer", "other"].into_iter().enumerate() {
+                let client = resilience.client(name).url(&upstream).build().unwrap();
+                let calls = (0..10).map(|_| client.get("/").send());
+                let calls = futures::future::join_all(calls).await;
+                to[index] = calls.iter().filter(|call| call.is_err()).count();
+                let http = reqwest::Client::new();
+                let asked = (0..50).map(|_| async {
+                    let request = http.get(&url).header("valerix-client", format!("shop/{name}"));
+                    match request.send().await {
+                        Ok(answer) => answer.bytes().await.is_err(),
+                        Err(_) => true,
+                    }
+                });
+                let asked = futures::future::join_all(asked).await;
+                from[index] = asked.into_iter().filter(|cut| *cut).count();
+            }
+            (from, to)
+        };
+        assert_eq!(cut_off().await, ([peers_in, others_in], [peers_out, 0]), "{named}");
+        mount.faults = Some(valerix_resilience::policy::Faults::default().render());
+        mount.publish();
+        eventually("it is withdrawn", || resilience.report().faults.is_empty()).await;
+        assert_eq!(cut_off().await, ([0, 0], [0, 0]), "{named} is over");
+    }
+}
+
 /// 2,000 draws at 30 %, the same each time.
 #[tokio::test]
 async fn abort_breaks_the_asked_share_of_connections_and_ends() {

@@ -97,10 +97,13 @@ pub(crate) async fn stress() {
         ),
     ];
     for (name, fault) in stresses {
-        mount.faults = Some(faults(name, fault, "2s").render());
+        mount.faults = Some(faults(name, fault, "3s").render());
         mount.publish();
         match name {
-            "cpu" => eventually("both threads work", || stress_threads() == 2).await,
+            "cpu" => {
+                eventually("both threads work", || stress_threads() == 2).await;
+                takes_its_share(0.6).await;
+            }
             _ => {
                 let taken = || resident_mib().saturating_sub(idle) as f64;
                 eventually("the memory is taken", || within_a_tenth(taken(), 64.0)).await;
@@ -116,7 +119,8 @@ pub(crate) async fn stress() {
             "{name} ended too early"
         );
         eventually("its threads end", || stress_threads() == 0).await;
-        eventually("its memory is given back", || resident_mib() < idle + 16).await;
+        let kept = || resident_mib().saturating_sub(idle);
+        eventually("a tenth of its memory at the most is kept", || kept() <= 6).await;
     }
     say("over");
 }
@@ -126,6 +130,44 @@ async fn stress_is_there_while_it_lasts_and_gone_by_itself() {
     let mut process = Process::start("stress", &[]);
     assert_eq!(process.hear().await.as_deref(), Some("over"), "see its panic above");
     assert!(process.end().await.success());
+}
+
+/// The stress threads want that much of one processor and take no more. What a busy machine keeps them waiting for they want
+/// all the same.
+async fn takes_its_share(asked: f64) {
+    let begun = std::time::Instant::now();
+    let (ran_before, waited_before) = processor_time();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (ran, waited) = processor_time();
+    let elapsed = begun.elapsed().as_secs_f64();
+    let (ran, waited) = ((ran - ran_before) / elapsed, (waited - waited_before) / elapsed);
+    assert!(
+        ran <= asked * 1.1,
+        "they took {ran:.3} of a processor, asked were {asked}"
+    );
+    assert!(
+        ran + waited >= asked * 0.9,
+        "they took {ran:.3} of a processor and waited for {waited:.3}, asked were {asked}"
+    );
+}
+
+/// How long the stress threads ran until now, and how long they were kept waiting for a processor, in seconds.
+fn processor_time() -> (f64, f64) {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let read = |task: std::io::Result<std::fs::DirEntry>| {
+        let folder = task.ok()?.path();
+        let name = std::fs::read_to_string(folder.join("comm")).ok()?;
+        if !name.starts_with("valerix-cpu") {
+            return None;
+        }
+        let times = std::fs::read_to_string(folder.join("schedstat")).ok()?;
+        let mut times = times.split_whitespace().map(|time| time.parse::<f64>().unwrap() / 1e9);
+        Some((times.next()?, times.next()?))
+    };
+    let all = tasks.filter_map(read);
+    all.fold((0.0, 0.0), |(ran, waited), (more, longer)| {
+        (ran + more, waited + longer)
+    })
 }
 
 fn stress_threads() -> usize {

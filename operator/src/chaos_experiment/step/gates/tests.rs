@@ -256,3 +256,23 @@ fn a_target_whose_last_fault_is_not_judged_yet_is_not_hurt_again() {
     world.observed.unjudged = Some("other".into());
     assert_eq!(world.at_fire(&targets).unwrap_err().reason, Reason::TargetBusy);
 }
+
+#[test]
+fn a_process_is_not_ended_in_the_second_in_which_another_one_ended_there() {
+    let mut world = World::latency();
+    world.spec = json!({"target": {"service": "inventory"}, "crash": {}, "duration": "30s", "count": "50%"});
+    for pod in &mut world.observed.pods {
+        pod.process_ended_at = Some(at(100));
+    }
+    world.observed.now = at(100) + TimeDelta::milliseconds(900);
+    let Err(Hold::Waiting { until, .. }) = world.victims() else {
+        panic!("{:?}", world.victims())
+    };
+    assert_eq!(until, at(101));
+    world.observed.now = until;
+    assert_eq!(world.victims().unwrap().len(), 1);
+    // No other fault is told from its end by that.
+    world.observed.now = at(100);
+    world.spec = json!({"target": {"service": "inventory"}, "refuse": {}, "duration": "30s", "count": "50%"});
+    assert_eq!(world.victims().unwrap().len(), 1);
+}

@@ -25,6 +25,8 @@ pub struct PodModel {
     /// How often its process is still to end by the fault, and when the one after it starts.
     pub crashes_left: u32,
     pub starts_at: Option<DateTime<Utc>>,
+    /// Whether its status says all the time that it is ready.
+    pub seems_ready: bool,
     /// When the process that runs is ready.
     pub ready_at: DateTime<Utc>,
 }
@@ -509,6 +511,7 @@ pub fn pod(number: usize, created_at: DateTime<Utc>) -> PodModel {
         reachable: true,
         crashes_left: 0,
         starts_at: None,
+        seems_ready: false,
         ready_at: created_at,
     }
 }

@@ -7,7 +7,9 @@ impl PodModel {
     pub(super) fn crash(&mut self, now: DateTime<Utc>, pause: TimeDelta) {
         self.crashes_left -= 1;
         self.reachable = false;
-        (self.view.ready, self.view.ready_since) = (false, None);
+        if !self.seems_ready {
+            (self.view.ready, self.view.ready_since) = (false, None);
+        }
         self.view.process_ended_at = DateTime::from_timestamp(now.timestamp(), 0);
         self.starts_at = Some(now + pause);
     }
@@ -83,6 +85,41 @@ fn a_process_that_is_ended_three_times_is_awaited_longer_than_a_delivery() {
         cluster.status()
     );
     assert!(cluster.status().injected_at.unwrap() - cluster.status().intent_at.unwrap() > TimeDelta::seconds(45));
+}
+
+/// The process ends late in the second of the intent, and Kubernetes keeps the second alone. The last answer before that is a
+/// good one, and the next one comes long afterwards.
+#[test]
+fn an_answer_from_before_the_end_is_no_sign_of_a_recovery() {
+    let mut spec = of(json!({"crash": {}}));
+    spec["steadyState"]["probes"][0]["interval"] = json!("5s");
+    let mut seen = 0;
+    for delay in 0..10 {
+        let mut cluster = Cluster::new(spec.clone());
+        cluster.interval = TimeDelta::seconds(5);
+        cluster.pass(TimeDelta::milliseconds(700));
+        for pod in &mut cluster.pods {
+            (pod.reads_after, pod.seems_ready) = (TimeDelta::milliseconds(100 * delay), true);
+        }
+        cluster.answer = |cluster, _| cluster.pods.iter().all(|pod| pod.reachable);
+        let cluster = over(cluster);
+        let status = cluster.status();
+        assert_eq!(
+            verdict(&cluster),
+            (Some(Verdict::Pass), "SteadyStateHeld"),
+            "{status:#?}"
+        );
+        let ended = status.targets[0].active_at.unwrap();
+        seen += usize::from(ended == status.intent_at.unwrap());
+        let asked = cluster.samples.iter().flatten().flat_map(|own| &own.samples);
+        let last = asked.map(|sample| sample.started).max().unwrap();
+        assert!(
+            last >= DateTime::from_timestamp(ended.timestamp() + 1, 0).unwrap(),
+            "delay {delay}: nobody asked after the end"
+        );
+        assert!(seconds(&cluster) > 0.0, "delay {delay}: {status:#?}");
+    }
+    assert!(seen > 0, "no process ended in the second of its intent");
 }
 
 #[test]
