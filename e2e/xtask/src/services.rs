@@ -215,7 +215,7 @@ fn settings<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = String>
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("failed to find a free port")?;
     Ok(listener.local_addr().context("failed to find a free port")?.port())
 }
