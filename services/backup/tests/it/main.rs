@@ -10,6 +10,7 @@
 mod api;
 mod bucket;
 mod campaigns;
+mod clock;
 mod crash;
 mod damage;
 mod discovery;
