@@ -23,5 +23,6 @@ pub mod services;
 mod shop;
 pub mod shop_local;
 pub mod steps;
+pub mod store;
 pub mod tools;
 pub mod workspace;

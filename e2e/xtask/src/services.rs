@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -81,7 +82,7 @@ impl Services {
             .in_folder(&folder.path)
             .run(log)?;
         fs::write(data.join("pg_hba.conf"), WHO_MAY_CONNECT).context("failed to write pg_hba.conf")?;
-        let [postgres_port, redis_port] = free_ports()?;
+        let (postgres_port, redis_port) = (free_port()?, free_port()?);
         let mut postgres = owner
             .program(&programs.join("postgres"))
             .arg("-D")
@@ -213,17 +214,15 @@ fn settings<'a>(pairs: &'a [(&'a str, &'a str)]) -> impl Iterator<Item = String>
         .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")])
 }
 
-/// Two ports on which nobody listens and that the kernel gives to no connection, as they lie below those that it hands out
-/// (from 32768), nor the tests to their own servers (from 11000).
-fn free_ports() -> Result<[u16; 2]> {
+/// A port on which nobody listens and that the kernel gives to no connection, as it lies below those that it hands out
+/// (from 32768), nor the tests to their own servers (from 11000). Another one each time.
+pub(crate) fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 1_000).unwrap_or_default();
-    let mut free = (0..1_000)
-        .map(|next| 10_000 + (first + next) % 1_000)
-        .filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
-    free.next()
-        .zip(free.next())
-        .map(Into::into)
-        .context("failed to find two free ports from 10000 to 10999")
+    (0..1_000)
+        .map(|_| 10_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 1_000)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .context("failed to find a free port from 10000 to 10999")
 }
 
 fn pong(port: u16) -> std::io::Result<[u8; 5]> {

@@ -29,7 +29,7 @@ mod schedule;
 mod step;
 mod sweep;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod validate;
 mod verify;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! was seen to do. Use [`FakeApi::client`] with `Clients::single`.
 
 mod apply;
+pub mod kills;
 mod path;
 mod store;
 

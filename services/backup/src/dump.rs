@@ -64,6 +64,18 @@ pub enum Error {
         /// What it said.
         complaint: String,
     },
+    /// The scratch folder is full.
+    #[error("{label}: {program} failed ({how}): {complaint}: scratch.sizeLimit must hold the dumps and the archive")]
+    NoRoom {
+        /// The database.
+        label: String,
+        /// The program.
+        program: &'static str,
+        /// How it ended.
+        how: String,
+        /// What it said.
+        complaint: String,
+    },
     /// The program failed.
     #[error("{label}: {program} failed ({how}): {complaint}")]
     Failed {
@@ -119,6 +131,14 @@ pub(crate) fn failure(connection: &Connection, program: &'static str, how: Strin
             complaint,
         };
     }
+    if lacks_room(&said) {
+        return Error::NoRoom {
+            label,
+            program,
+            how,
+            complaint,
+        };
+    }
     if said.contains("permission denied") {
         complaint.push_str(
             ": the role must be able to read everything (grant it pg_read_all_data; large objects need their owner or a superuser)",
@@ -133,6 +153,15 @@ pub(crate) fn failure(connection: &Connection, program: &'static str, how: Strin
         how,
         complaint,
     }
+}
+
+/// Whether the file that was to be written found no room. What the server says of its own disk begins with its severity.
+fn lacks_room(complaint: &str) -> bool {
+    let of_the_server = ["ERROR:", "FATAL:", "PANIC:"]
+        .iter()
+        .any(|word| complaint.contains(word));
+    let full = ["No space left on device", "Disk quota exceeded", "File too large"];
+    !of_the_server && full.iter().any(|text| complaint.contains(text))
 }
 
 /// What stood in pg_dump's way, if it passes by itself.
@@ -372,6 +401,25 @@ mod tests {
             "{error}"
         );
         assert!(error.to_string().chars().count() < 800, "{error}");
+    }
+
+    #[test]
+    fn a_full_scratch_is_told_from_a_server_whose_disk_is_full() {
+        for (stderr, of_scratch) in [
+            (
+                "pg_dump: error: could not write to output file: No space left on device",
+                true,
+            ),
+            ("pg_dump: error: could not close data file: Disk quota exceeded", true),
+            (
+                "pg_dump: error: query failed: ERROR:  could not write to file \"base/pgsql_tmp/1\": No space left on device",
+                false,
+            ),
+        ] {
+            let error = failure_of(stderr);
+            assert_eq!(matches!(error, Error::NoRoom { .. }), of_scratch, "{error}");
+            assert_eq!(error.to_string().contains("scratch.sizeLimit"), of_scratch, "{error}");
+        }
     }
 
     #[test]

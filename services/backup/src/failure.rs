@@ -115,6 +115,7 @@ impl Failure {
             Self::Secrets(_) => "SecretInvalid",
             Self::Servers(errors) => servers_category(errors),
             Self::Client(_) => "ClientUnsuitable",
+            Self::Dump(dump::Error::NoRoom { .. }) => "ScratchFailed",
             Self::Dump(_) => "DumpFailed",
             Self::Implausible(_) => "DumpImplausible",
             Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => "ArchiveDamaged",
@@ -124,7 +125,8 @@ impl Failure {
                 s3::Error::Refused { .. } | s3::Error::NoConditions { .. } => "DestinationRefused",
                 s3::Error::Untrusted { .. } => "CertificateNotTrusted",
                 s3::Error::TooLarge { .. } => "ArchiveTooLarge",
-                s3::Error::Call { .. } | s3::Error::File { .. } => "DestinationFailed",
+                s3::Error::Call { .. } => "DestinationFailed",
+                s3::Error::File { .. } => "ScratchFailed",
             },
             Self::Volume(_) => "DestinationFailed",
             Self::Unreadable { .. } => "DestinationUnreadable",
@@ -147,6 +149,7 @@ impl Failure {
             Self::Bucket(_) => exit::CONFIGURATION,
             Self::Servers(_) if self.is_passing() => exit::UNREACHABLE,
             Self::Servers(_) => exit::CONFIGURATION,
+            Self::Dump(dump::Error::NoRoom { .. }) => exit::STORAGE,
             Self::Dump(_) => exit::DUMP,
             Self::Implausible(_) | Self::Archive(archive::Error::Damaged { .. }) | Self::StoredDamaged { .. } => {
                 exit::REFUSED
@@ -236,6 +239,12 @@ mod tests {
                 label: "d".into(),
                 program: "p",
                 source: io(),
+            }),
+            Failure::Dump(dump::Error::NoRoom {
+                label: "d".into(),
+                program: "p",
+                how: "h".into(),
+                complaint: "c".into(),
             }),
             Failure::Archive(archive::Error::Damaged { why: "w".into() }),
             Failure::Archive(archive::Error::Io {

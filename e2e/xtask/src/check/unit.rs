@@ -1,5 +1,5 @@
 //! Unit and service tests: every test program of the workspace but the end-to-end tests, and the examples of the
-//! documentation, on a PostgreSQL and a Redis of their own.
+//! documentation, on a PostgreSQL, a Redis and an S3 server of their own.
 //!
 //! cargo runs one program after the other. Many of them wait for a server or for the time to pass rather than compute, so
 //! here as many run at a time as there are cores, each with the threads that it takes by itself.
@@ -20,6 +20,7 @@ use crate::interrupt;
 use crate::paths::Paths;
 use crate::services::Services;
 use crate::steps::{Log, Steps, slug};
+use crate::store::Store;
 use crate::tools::{debian, go};
 use crate::workspace::{self, Artifacts, cargo};
 
@@ -46,10 +47,13 @@ pub fn stage(paths: &Paths, steps: &mut Steps, count: &mut Count) {
 
 fn run(paths: &Paths, artifacts: &Artifacts, log: &Log) -> Result<()> {
     let h2spec = go::H2SPEC.install(paths, log)?;
+    let store = go::VERSITYGW.install(paths, log)?;
     let services = Services::start(log)?;
+    let store = Store::start(&store, log)?;
     let job = |title: String, program: Program| Job {
         title,
-        program: program
+        program: store
+            .tell(program)
             .env("TEST_DATABASE_URL", &services.database_url)
             .env("TEST_REDIS_URL", &services.redis_url)
             .env("VALERIX_H2SPEC", &h2spec),

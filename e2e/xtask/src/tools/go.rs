@@ -57,6 +57,13 @@ pub const H2SPEC: GoProgram = GoProgram {
     package: "github.com/summerwind/h2spec/cmd/h2spec",
     kubernetes: &[],
 };
+/// An S3 server over a folder.
+pub const VERSITYGW: GoProgram = GoProgram {
+    name: "versitygw",
+    module: "e2e/store",
+    package: "github.com/versity/versitygw/cmd/versitygw",
+    kubernetes: &[],
+};
 /// Clusters in Docker containers; only where a Docker engine answers.
 pub const KIND: GoProgram = GoProgram {
     name: "kind",

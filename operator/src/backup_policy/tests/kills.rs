@@ -1,81 +1,352 @@
-//! Killed at any write, the next life ends in the same state.
+//! Killed at any write, the next life ends in the same state: one row for everything that this controller writes.
 
 use super::*;
-use crate::fake_api::Fault;
-use http::Method;
-use std::sync::{
-    Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
-use tokio::sync::Notify;
+use crate::fake_api::kills::killed_at;
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 
-/// What a finished run by hand leaves: names only, since UIDs and versions differ.
+/// Lives at a time.
+const AT_ONCE: usize = 24;
+const TRIAL: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-v20260821";
+const RUNNERS_BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-backup";
+const VERIFIER: &str = "/api/v1/namespaces/shop/serviceaccounts/shop-verify";
+const VERIFIERS_BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-verify";
+
+struct Flow {
+    name: &'static str,
+    now: fn() -> DateTime<Utc>,
+    /// What is there before the operator that is killed.
+    before: for<'a> fn(&'a FakeApi) -> BoxFuture<'a, ()>,
+    done: fn(&FakeApi) -> bool,
+    /// What must be there in the end, beside what is compared of all flows.
+    holds: fn(&Value),
+    /// Fewer writes than it makes undisturbed would mean that the row tries nothing.
+    writes: usize,
+}
+
+/// One field of an object that is there.
+fn is(api: &FakeApi, path: &str, field: &str, value: &Value) -> bool {
+    api.get(path).is_some_and(|object| object.pointer(field) == Some(value))
+}
+
+fn has(api: &FakeApi, path: &str, condition: [&str; 3]) -> bool {
+    let [kind, status, reason] = condition;
+    api.get(path).is_some_and(|object| shows(&object, kind, status, reason))
+}
+
+/// Everything that the operator writes: no names that the server draws, no versions and no times.
 fn end_state(api: &FakeApi) -> Value {
-    let policy = api.get(POLICY).unwrap();
+    let spec = |path: &str| api.get(path).map(|object| object["spec"].clone());
+    let record = |slot: &str| {
+        api.get(&format!("{RECORDS}/shop-{slot}")).map(|record| {
+            json!([
+                record["spec"],
+                record["status"]["phase"],
+                record["status"]["reason"],
+                record["status"]["upload"],
+                record["status"]["verified"],
+                record["status"]["verification"]["state"],
+                record["metadata"]["labels"]
+            ])
+        })
+    };
+    let slots = ["20260812-found", "20260819", "20260820", "20260821", "20260822"];
+    let policy = api.get(POLICY);
+    let conditions = policy
+        .iter()
+        .flat_map(|policy| policy["status"]["conditions"].as_array());
+    let conditions: Vec<_> = conditions
+        .flatten()
+        .map(|condition| {
+            json!([
+                condition["type"],
+                condition["status"],
+                condition["reason"],
+                condition["message"]
+            ])
+        })
+        .collect();
     json!({
-        "lastRun": policy["status"]["lastRun"]["id"],
-        "result": policy["status"]["lastRun"]["result"],
-        "slot": policy["status"]["lastRun"]["slot"],
-        "ready": shows(&policy, "Ready", "True", "Reconciled"),
-        "records": [api.get(TODAY).map(|record| record["spec"].clone()), api.get(NEXT).map(|record| record["spec"].clone())],
-        "job": api.get(JOB).map(|job| job["spec"].clone()),
-        "cronJob": api.get(CRON_JOB).map(|job| job["spec"].clone()),
-        "binding": api.get("/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-backup").map(|binding| binding["roleRef"].clone()),
+        "conditions": conditions,
+        "lastRun": policy.as_ref().map(|policy| policy["status"]["lastRun"].clone()),
+        "lastSuccess": policy.as_ref().map(|policy| policy["status"]["lastSuccess"].clone()),
+        "records": slots.map(|slot| json!([slot, record(slot)])),
+        "cronJob": spec(CRON_JOB),
+        "job": api.get(JOB).map(|job| json!([job["spec"], job["metadata"]["labels"], job["metadata"]["annotations"]])),
+        "trial": spec(TRIAL),
+        "binding": api.get(RUNNERS_BINDING).map(|binding| binding["roleRef"].clone()),
+        "verifier": [api.get(VERIFIER).is_some(), api.get(VERIFIERS_BINDING).is_some()],
     })
 }
 
-/// Kills the operator at its `at`-th write, before or after it takes; returns the end state and how many writes there were.
-async fn killed_at(at: usize, takes: bool) -> (Value, usize, usize) {
-    let api = FakeApi::default();
-    let mut asked = policy();
-    asked["metadata"]["annotations"] = json!({"resilience.valerix.io/run": "one"});
-    api.create(POLICIES, asked);
-    let (writes, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let (counter, notify) = (writes.clone(), killed.clone());
-    api.inject(move |request| {
-        if !request.is_write() || request.path.contains("/events") {
-            return None;
-        }
-        if counter.fetch_add(1, Ordering::SeqCst) != at {
-            return None;
-        }
-        notify.notify_one();
-        Some(if takes { Fault::LoseAnswer } else { Fault::Refuse(500) })
-    });
-    let first = Operator::start(&api);
-    let operators = Mutex::new(vec![first]);
-    tokio::select! {
-        () = killed.notified() => {
-            operators.lock().unwrap().clear();
-            operators.lock().unwrap().push(Operator::start(&api));
-        }
-        _ = answered(&api, "one") => {}
-    }
-    answered(&api, "one").await;
+fn nothing(_: &Value) {}
+
+/// An operator that came to rest before, and is gone.
+async fn settled(api: &FakeApi, policy: Value, now: fn() -> DateTime<Utc>) {
+    api.create(POLICIES, policy);
+    let operator = Operator::start_at(api, now);
     api.until(POLICY, |policy| shows(policy, "Ready", "True", "Reconciled"))
         .await;
-    rest(&api).await;
-    let jobs = api
-        .requests()
-        .iter()
-        .filter(|request| request.method == Method::POST && request.path == JOBS)
-        .count();
-    (end_state(&api), writes.load(Ordering::SeqCst), jobs)
+    rest(api).await;
+    drop(operator);
+}
+
+fn verified(restore: &str) -> Value {
+    let mut policy = policy();
+    policy["spec"]["verification"] = json!({"restore": restore});
+    policy
+}
+
+fn stored(api: &FakeApi, slot: &str, more: Value) {
+    let mut status = json!({
+        "phase": "Completed", "completedAt": format!("{slot}T02:16:00Z"), "verified": "Local",
+        "upload": {"state": "Completed", "sha256": "abc", "bytes": 7, "key": format!("shop/shop/{}.tar.zst", slot.replace('-', ""))},
+    });
+    if let (Some(status), Value::Object(more)) = (status.as_object_mut(), more) {
+        status.extend(more);
+    }
+    api.create(
+        RECORDS,
+        with_slot(&format!("shop-{}", slot.replace('-', "")), slot, status),
+    );
+}
+
+fn soon() -> DateTime<Utc> {
+    fixtures::at("2026-08-21T03:15:00Z")
+}
+
+const FLOWS: [Flow; 9] = [
+    Flow {
+        name: "a run by hand",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                let mut asked = policy();
+                asked["metadata"]["annotations"] = json!({"resilience.valerix.io/run": "one"});
+                api.create(POLICIES, asked);
+            }
+            .boxed()
+        },
+        done: |api| {
+            is(api, POLICY, "/status/lastRun/id", &json!("one")) && has(api, POLICY, ["Ready", "True", "Reconciled"])
+        },
+        holds: |state| assert_eq!(state["lastRun"]["result"], "Started", "{state}"),
+        writes: 6,
+    },
+    Flow {
+        name: "the day's run after one by hand that has failed",
+        now: soon,
+        before: |api| {
+            async {
+                still_due::failed_over_the_days_time(api).await;
+            }
+            .boxed()
+        },
+        done: |api| {
+            // The second of its name.
+            is(api, TODAY, "/status/reason", &json!("RunByHandFailed"))
+                && api.get(JOB).is_some_and(|job| {
+                    job.pointer("/metadata/annotations/resilience.valerix.io~1run")
+                        .is_none()
+                        && job["status"]["conditions"].is_null()
+                })
+        },
+        holds: nothing,
+        writes: 3,
+    },
+    Flow {
+        name: "records of archives that retention has removed",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                stored(api, "2026-08-19", json!({}));
+                stored(api, "2026-08-20", json!({}));
+                let told = json!({"healthy": true, "message": "1 archives removed, 2 kept", "removed": ["2026-08-19"]});
+                stored(api, "2026-08-21", json!({"retention": told}));
+                let mut retaining = policy();
+                retaining["spec"]["retention"] = json!({"daily": 2});
+                api.create(POLICIES, retaining);
+            }
+            .boxed()
+        },
+        done: |api| {
+            api.get(&format!("{RECORDS}/shop-20260819")).is_none()
+                && has(api, POLICY, ["RetentionHealthy", "True", "Applied"])
+        },
+        holds: nothing,
+        writes: 6,
+    },
+    Flow {
+        name: "records of archives that were found",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                let archive = |slot: &str, uid: &str| {
+                    json!({
+                        "slot": slot, "policyUID": uid, "madeAt": format!("{slot}T02:16:00Z"),
+                        "databases": [{"name": "orders", "bytes": 5000, "tables": 3}],
+                        "upload": {"state": "Completed", "key": format!("pg/shop/shop/{}.tar.zst", slot.replace('-', "")),
+                                   "claimName": "backups", "sha256": "ab".repeat(32), "bytes": 2048},
+                    })
+                };
+                let found = json!({
+                    "message": "2 archives lie on the destination without a record",
+                    "archives": [archive("2026-08-19", "policy-uid"), archive("2026-08-12", "lost")],
+                });
+                stored(api, "2026-08-21", json!({"found": found}));
+                api.create(POLICIES, policy());
+            }
+            .boxed()
+        },
+        done: |api| {
+            ["20260819", "20260812-found"].iter().all(|slot| {
+                is(
+                    api,
+                    &format!("{RECORDS}/shop-{slot}"),
+                    "/status/phase",
+                    &json!("Completed"),
+                )
+            }) && has(api, POLICY, ["Ready", "True", "Reconciled"])
+        },
+        holds: |state| {
+            for index in [0, 1] {
+                assert_eq!(state["records"][index][1][2], "Found", "{state}");
+            }
+        },
+        writes: 8,
+    },
+    Flow {
+        name: "a trial restore",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                stored(api, "2026-08-21", json!({}));
+                api.create(POLICIES, verified("EveryRun"));
+            }
+            .boxed()
+        },
+        done: |api| api.get(TRIAL).is_some() && has(api, POLICY, ["Verified", "Unknown", "NotRestored"]),
+        holds: |state| assert_eq!(state["verifier"], json!([true, true]), "{state}"),
+        writes: 8,
+    },
+    Flow {
+        name: "a trial that ended without a word",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                stored(api, "2026-08-21", json!({}));
+                settled(api, verified("EveryRun"), fixtures::now).await;
+                api.merge(TODAY, json!({"status": {"verification": {"state": "Running"}}}));
+                let failed =
+                    json!([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "late"}]);
+                api.merge(TRIAL, json!({"status": {"conditions": failed}}));
+            }
+            .boxed()
+        },
+        done: |api| has(api, POLICY, ["Verified", "Unknown", "Inconclusive"]),
+        holds: |state| assert_eq!(state["records"][3][1][4], "Local", "{state}"),
+        writes: 2,
+    },
+    Flow {
+        name: "no trials any more",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                settled(api, verified("Weekly"), fixtures::now).await;
+                api.merge(
+                    POLICY,
+                    json!({"spec": {"verification": {"restore": "Off"}}, "metadata": {"generation": 2}}),
+                );
+            }
+            .boxed()
+        },
+        done: |api| api.get(VERIFIER).is_none() && api.get(VERIFIERS_BINDING).is_none(),
+        holds: nothing,
+        writes: 2,
+    },
+    Flow {
+        name: "a policy that was edited into a wrong one, with a run that has failed",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                settled(api, policy(), fixtures::now).await;
+                api.merge(POLICY, json!({"spec": {"schedule": {"timeOfDay": "02:30"}}}));
+                api.create(
+                    RECORDS,
+                    with_slot("shop-20260821", "2026-08-21", json!({"phase": "Dumping"})),
+                );
+                let mut failed = job_at_work(json!({"resilience.valerix.io/policy": "shop"}));
+                failed["status"] =
+                    json!({"conditions": [{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}]});
+                api.create(JOBS, failed);
+            }
+            .boxed()
+        },
+        done: |api| {
+            is(api, CRON_JOB, "/spec/suspend", &json!(true))
+                && is(api, TODAY, "/status/reason", &json!("JobFailed"))
+                && has(api, POLICY, ["Scheduled", "False", "InvalidSchedule"])
+                && has(api, POLICY, ["LastBackupSucceeded", "False", "Failed"])
+        },
+        holds: nothing,
+        writes: 3,
+    },
+    Flow {
+        name: "a policy that is gone in the middle of a run",
+        now: fixtures::now,
+        before: |api| {
+            async {
+                settled(api, policy(), fixtures::now).await;
+                api.create(
+                    RECORDS,
+                    with_slot(
+                        "shop-20260821",
+                        "2026-08-21",
+                        json!({"phase": "Uploading", "upload": {"state": "Started"}}),
+                    ),
+                );
+                api.delete(POLICY);
+            }
+            .boxed()
+        },
+        done: |api| {
+            is(api, TODAY, "/status/phase", &json!("Unknown")) && is(api, NEXT, "/status/phase", &json!("Missed"))
+        },
+        holds: |state| assert_eq!(state["records"][3][1][2], "PolicyGone", "{state}"),
+        writes: 2,
+    },
+];
+
+/// The end state of a life that is killed, once it is `wanted`, and how much it wrote.
+async fn lived(flow: &Flow, killed: (usize, bool), wanted: Option<&Value>) -> (Value, usize) {
+    let api = FakeApi::default();
+    (flow.before)(&api).await;
+    api.forget_requests();
+    let start = |api: &FakeApi| Operator::start_at(api, flow.now);
+    let done = |api: &FakeApi| (flow.done)(api) && wanted.is_none_or(|wanted| end_state(api) == *wanted);
+    let writes = killed_at(&api, killed, start, done).await;
+    (end_state(&api), writes)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_write_the_next_life_ends_in_the_same_state() {
-    let (reference, writes, jobs) = killed_at(usize::MAX, true).await;
-    assert_eq!(
-        (reference["result"].as_str(), jobs),
-        (Some("Started"), 1),
-        "{reference}"
-    );
-    assert!(writes >= 6, "{writes}");
-    let lives = (0..writes)
-        .flat_map(|at| [(at, true), (at, false)])
-        .map(|(at, takes)| async move { (at, takes, killed_at(at, takes).await.0) });
-    for (at, takes, state) in futures::future::join_all(lives).await {
-        assert_eq!(state, reference, "killed at write {at}, taken: {takes}");
+    let references = futures::future::join_all(FLOWS.iter().map(|flow| lived(flow, (usize::MAX, true), None))).await;
+    let mut lives = Vec::new();
+    for (flow, (reference, writes)) in FLOWS.iter().zip(&references) {
+        (flow.holds)(reference);
+        assert!(*writes >= flow.writes, "{}: {writes} writes", flow.name);
+        lives.extend((0..*writes).flat_map(|at| [(flow, reference, (at, true)), (flow, reference, (at, false))]));
     }
+    println!("{} lives of {} flows", lives.len(), FLOWS.len());
+    let lives = lives.into_iter().map(|(flow, reference, killed)| async move {
+        let (state, _) = lived(flow, killed, Some(reference)).await;
+        assert_eq!(
+            state, *reference,
+            "{}: killed at write {}, taken: {}",
+            flow.name, killed.0, killed.1
+        );
+    });
+    futures::stream::iter(lives)
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<()>>()
+        .await;
 }

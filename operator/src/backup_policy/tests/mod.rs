@@ -2,6 +2,7 @@
 //! in files of their own.
 
 mod by_hand;
+mod clock;
 mod found;
 mod kills;
 mod records;
@@ -11,7 +12,7 @@ mod verification;
 
 use super::*;
 use crate::{
-    fake_api::FakeApi,
+    fake_api::{FakeApi, kills::rest},
     runtime::{Clients, Identity, Runtime, Scope},
 };
 use serde_json::{Value, json};
@@ -62,19 +63,6 @@ impl Drop for Operator {
     fn drop(&mut self) {
         // The watches run in tasks of their own.
         self.runtime.shutdown.cancel();
-    }
-}
-
-/// Waits until nothing was written for a while.
-async fn rest(api: &FakeApi) -> usize {
-    let mut before = usize::MAX;
-    loop {
-        let now = api.requests().iter().filter(|request| request.is_write()).count();
-        if now == before {
-            return now;
-        }
-        before = now;
-        tokio::time::sleep(Duration::from_millis(1500)).await;
     }
 }
 

@@ -5,6 +5,25 @@ use super::*;
 /// A run by hand is begun at 02:00 UTC, and at 03:15 it has failed: the day's time was 02:15, and the CronJob controller
 /// took it for the scheduled one.
 async fn a_run_by_hand_over_the_days_time(api: &FakeApi, record: Value, now: fn() -> DateTime<Utc>) -> Operator {
+    begun_by_hand(api, record).await;
+    let operator = Operator::start_at(api, now);
+    rest(api).await;
+    assert_eq!(count(api, &format!("POST {JOBS}")), 1, "it is at work");
+    fail(api, JOB);
+    operator
+}
+
+/// The same, and nobody has looked since.
+pub async fn failed_over_the_days_time(api: &FakeApi) {
+    begun_by_hand(
+        api,
+        json!({"phase": "Failed", "reason": "DatabaseUnreachable", "message": "orders: refused"}),
+    )
+    .await;
+    fail(api, JOB);
+}
+
+async fn begun_by_hand(api: &FakeApi, record: Value) {
     api.create(POLICIES, policy());
     let early = Operator::start_at(api, || fixtures::at("2026-08-21T02:00:00Z"));
     ask(api, "one");
@@ -16,11 +35,6 @@ async fn a_run_by_hand_over_the_days_time(api: &FakeApi, record: Value, now: fn(
         json!({"status": {"lastScheduleTime": "2026-08-21T02:15:00Z"}}),
     );
     api.merge(TODAY, json!({"status": record}));
-    let operator = Operator::start_at(api, now);
-    rest(api).await;
-    assert_eq!(count(api, &format!("POST {JOBS}")), 1, "it is at work");
-    fail(api, JOB);
-    operator
 }
 
 fn fail(api: &FakeApi, job: &str) {

@@ -1,5 +1,7 @@
 //! The controller against the fake API server: one Job whatever happens, and a status that two write.
 
+mod kills;
+
 use super::*;
 use crate::{
     fake_api::FakeApi,

@@ -321,8 +321,8 @@ impl Run {
                     None => Some("it was gone already"),
                     Some(found) if Some(found.oid) != database.previous_oid => Some("another one has its name"),
                     Some(found) if found.open => Some("somebody has opened it again, and it is theirs now"),
-                    Some(_) => {
-                        target.drop(previous).await?;
+                    Some(found) => {
+                        target.drop(previous, found.oid).await?;
                         None
                     }
                 };

@@ -14,7 +14,7 @@ use crate::{
     hashing::Hashing,
     manifest::{ArchivedFile, Manifest},
     roles::Roles,
-    s3::Bucket,
+    s3::{self, Bucket},
     sealing::{self, Keys},
     volume,
 };
@@ -88,7 +88,11 @@ impl Scratch {
                 let reach = settings.arguments.s3.reach();
                 let bucket = Bucket::open(&destination, &reach).map_err(|error| unavailable(error.to_string()))?;
                 let fetched = bucket.fetch(&key, &self.archive()).await;
-                let Err(error) = fetched else { return Ok(()) };
+                let error = match fetched {
+                    Ok(_) => return Ok(()),
+                    Err(s3::Error::File { source, .. }) => return Err(Failure::Scratch(source.to_string())),
+                    Err(error) => error,
+                };
                 let (folder, _) = key.rsplit_once('/').map_or(("", ""), |(folder, name)| (folder, name));
                 let names: Vec<_> = bucket.keys(folder).await.unwrap_or_default();
                 let beside = names

@@ -90,14 +90,14 @@ pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() ->
     renames.push(unless_they_are(&names));
     let mut attempts = 0;
     loop {
-        for (item, _) in replaced(items) {
+        for (_, oid) in replaced(items) {
             target
-                .end_sessions_of(&item.target)
+                .end_sessions_of(oid)
                 .await
                 .map_err(|error| Failure::Swap(error.to_string()))?;
         }
-        for item in items {
-            target.end_sessions_of(&item.staged).await?;
+        for oid in items.iter().filter_map(|item| item.oid) {
+            target.end_sessions_of(oid).await?;
         }
         if stopped() {
             return Err(Failure::Interrupted);
@@ -182,11 +182,9 @@ async fn settle_once(target: &Target, databases: &[RestoreDatabaseStatus]) -> Re
     }
     for database in databases {
         let Some(staged) = &database.staged else { continue };
-        if database.phase >= RestoreDatabasePhase::Restoring
-            && found.contains_key(staged)
-            && (database.oid.is_none() || is(staged, database.oid))
-        {
-            target.drop(staged).await?;
+        let Some(there) = found.get(staged) else { continue };
+        if database.phase >= RestoreDatabasePhase::Restoring && database.oid.is_none_or(|oid| oid == there.oid) {
+            target.drop(staged, there.oid).await?;
         }
     }
     target.drop_unfinished_roles().await?;

@@ -131,15 +131,15 @@ impl Target {
         self.until_none(&own).await
     }
 
-    /// Ends the sessions of a database, and sees them gone. Autovacuum is nobody's session: only a superuser may end it,
-    /// and what renames or drops a database does so itself.
-    pub(crate) async fn end_sessions_of(&self, database: &str) -> Result<(), sql::Error> {
+    /// Ends the sessions of the database with this OID, and sees them gone: another one may have got its name meanwhile, with
+    /// sessions that are nobody's to end. Autovacuum is nobody's session: only a superuser may end it, and what renames or
+    /// drops a database does so itself.
+    pub(crate) async fn end_sessions_of(&self, oid: i64) -> Result<(), sql::Error> {
         // Of another role's session an ordinary one sees no backend_type, but whether it is a role's.
-        let sessions = format!(
-            "FROM pg_stat_activity WHERE datname = {} AND usesysid IS NOT NULL",
-            text(database)
-        );
-        self.until_none(&sessions).await
+        self.until_none(&format!(
+            "FROM pg_stat_activity WHERE datid = {oid} AND usesysid IS NOT NULL"
+        ))
+        .await
     }
 
     async fn until_none(&self, selection: &str) -> Result<(), sql::Error> {
@@ -164,9 +164,9 @@ impl Target {
         })
     }
 
-    /// Drops a database of this run. One that is gone is as good.
-    pub(crate) async fn drop(&self, database: &str) -> Result<(), sql::Error> {
-        self.end_sessions_of(database).await?;
+    /// Drops a database of this run, whose OID this is. One that is gone is as good.
+    pub(crate) async fn drop(&self, database: &str, oid: i64) -> Result<(), sql::Error> {
+        self.end_sessions_of(oid).await?;
         self.admin
             .execute_within(
                 &format!("drop the database {database}"),

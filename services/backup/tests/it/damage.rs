@@ -1,7 +1,11 @@
 //! The table of damages: each row is refused by the check that is there for it.
 
 use crate::harness::{Database, Harness, SMALL};
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::{Read, Write},
+    path::Path,
+};
 use valerix_backup::{
     archive::{self, Error},
     client, dump,
@@ -99,54 +103,71 @@ async fn a_cut_dump_is_refused_although_its_list_reads() {
     material.database.drop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_damaged_archive_is_refused() {
-    let material = material().await;
-    let folder = material.folder.path();
-    let manifest = manifest(folder);
-    let path = folder.join("a.tar.zst");
-    let dump = fs::read(folder.join("damage.dump")).unwrap();
-    archive::write(&path, folder, &manifest, 3).unwrap();
-    assert!(
-        !folder.join("damage.dump").exists(),
-        "a dump that is archived makes room"
-    );
-    let (read_back, digest) = archive::verify(&path).unwrap();
-    assert_eq!(read_back, manifest);
-    let good = fs::read(&path).unwrap();
-    assert_eq!(digest.bytes, good.len() as u64);
-    let tar = zstd::decode_all(good.as_slice()).unwrap();
-    let compressed = |tar: &[u8]| zstd::encode_all(tar, 3).unwrap();
-
-    let rebuilt = |members: &[(&str, &[u8])]| {
-        let mut builder = tar::Builder::new(Vec::new());
-        for (name, content) in members {
-            let mut header = tar::Header::new_gnu();
-            header.set_size(content.len() as u64);
-            header.set_mode(0o600);
-            builder.append_data(&mut header, name, *content).unwrap();
-        }
-        compressed(&builder.into_inner().unwrap())
+/// What an archive holds, in order.
+fn members(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut tar = tar::Archive::new(zstd::Decoder::new(archive).unwrap());
+    let read = |entry: std::io::Result<tar::Entry<_>>| {
+        let mut entry = entry.unwrap();
+        let name = entry.path().unwrap().to_str().unwrap().to_owned();
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        (name, content)
     };
-    let text = serde_json::to_vec(&manifest).unwrap();
+    tar.entries().unwrap().map(read).collect()
+}
+
+fn compressed(tar: &[u8]) -> Vec<u8> {
+    zstd::encode_all(tar, 3).unwrap()
+}
+
+fn rebuilt(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o600);
+        builder.append_data(&mut header, name, *content).unwrap();
+    }
+    compressed(&builder.into_inner().unwrap())
+}
+
+/// The same archive as the table makes one: a row is refused for its damage, and not for how it was made.
+pub fn undamaged(good: &[u8]) -> Vec<u8> {
+    let members = members(good);
+    let members: Vec<_> = members
+        .iter()
+        .map(|(name, content)| (name.as_str(), content.as_slice()))
+        .collect();
+    rebuilt(&members)
+}
+
+/// The table: an archive of one dump, damaged in every way.
+pub fn damages(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let members = members(good);
+    let [(name, dump), (last, text)] = members.as_slice() else {
+        panic!("one dump and the manifest")
+    };
+    assert_eq!(last, "manifest.json");
+    let name = name.as_str();
+    let tar = zstd::decode_all(good).unwrap();
     let mut flipped = dump.clone();
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
-    let mut flipped_archive = good.clone();
+    let mut flipped_archive = good.to_vec();
     let middle = flipped_archive.len() / 2;
     flipped_archive[middle] ^= 1;
-    let mut trailing = good.clone();
+    let mut trailing = good.to_vec();
     trailing.write_all(b"more").unwrap();
     // An encrypted member whose plain name would lead out of the folder that it is decrypted into.
-    let mut leading_out = serde_json::to_value(&manifest).unwrap();
+    let mut leading_out: serde_json::Value = serde_json::from_slice(text).unwrap();
     let member = &mut leading_out["databases"][0];
-    member["sealed"] = serde_json::json!({"file": "damage.dump", "sha256": member["sha256"], "bytes": member["bytes"]});
-    member["file"] = "../damage.dump".into();
+    member["sealed"] = serde_json::json!({"file": name, "sha256": member["sha256"], "bytes": member["bytes"]});
+    member["file"] = format!("../{name}").into();
     let leading_out = serde_json::to_vec(&leading_out).unwrap();
     let cut_dump = &dump[..dump.len() * 6 / 10];
     let member_end = 512 + dump.len().div_ceil(512) * 512;
 
-    let rows: Vec<(&str, Vec<u8>)> = vec![
+    vec![
         ("zstd cut in the middle", good[..good.len() / 2].to_vec()),
         ("zstd cut by one byte", good[..good.len() - 1].to_vec()),
         ("a bit flipped in the archive", flipped_archive),
@@ -156,42 +177,56 @@ async fn every_damaged_archive_is_refused() {
         ("tar cut at a member's boundary", compressed(&tar[..member_end])),
         (
             "a bit flipped in an uncompressed dump",
-            rebuilt(&[("damage.dump", &flipped), ("manifest.json", &text)]),
+            rebuilt(&[(name, &flipped), ("manifest.json", text)]),
         ),
         (
             "a member of no length",
-            rebuilt(&[("damage.dump", b""), ("manifest.json", &text)]),
+            rebuilt(&[(name, b""), ("manifest.json", text)]),
         ),
-        ("a member is missing", rebuilt(&[("manifest.json", &text)])),
+        ("a member is missing", rebuilt(&[("manifest.json", text)])),
         (
             "a member too many",
-            rebuilt(&[("damage.dump", &dump), ("other.dump", &dump), ("manifest.json", &text)]),
+            rebuilt(&[(name, dump), ("other.dump", dump), ("manifest.json", text)]),
         ),
         (
             "the manifest is not last",
-            rebuilt(&[("manifest.json", &text), ("damage.dump", &dump)]),
+            rebuilt(&[("manifest.json", text), (name, dump)]),
         ),
         (
             "the manifest is cut",
-            rebuilt(&[("damage.dump", &dump), ("manifest.json", &text[..text.len() - 2])]),
+            rebuilt(&[(name, dump), ("manifest.json", &text[..text.len() - 2])]),
         ),
         (
             "a name that leads out",
-            rebuilt(&[("damage.dump", &dump), ("manifest.json", &leading_out)]),
+            rebuilt(&[(name, dump), ("manifest.json", &leading_out)]),
         ),
-        (
-            "a cut dump",
-            rebuilt(&[("damage.dump", cut_dump), ("manifest.json", &text)]),
-        ),
-    ];
+        ("a cut dump", rebuilt(&[(name, cut_dump), ("manifest.json", text)])),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_damaged_archive_is_refused() {
+    let material = material().await;
+    let folder = material.folder.path();
+    let manifest = manifest(folder);
+    let path = folder.join("a.tar.zst");
+    archive::write(&path, folder, &manifest, 3).unwrap();
+    assert!(
+        !folder.join("damage.dump").exists(),
+        "a dump that is archived makes room"
+    );
+    let (read_back, digest) = archive::verify(&path).unwrap();
+    assert_eq!(read_back, manifest);
+    let good = fs::read(&path).unwrap();
+    assert_eq!(digest.bytes, good.len() as u64);
     let damaged = folder.join("damaged.tar.zst");
-    for (row, bytes) in rows {
+    for (row, bytes) in damages(&good) {
         fs::write(&damaged, bytes).unwrap();
         let error = archive::verify(&damaged).err();
         assert!(matches!(error, Some(Error::Damaged { .. })), "{row}: {error:?}");
     }
     // The rebuilding itself is sound: without damage it is accepted.
-    fs::write(&damaged, rebuilt(&[("damage.dump", &dump), ("manifest.json", &text)])).unwrap();
+    fs::write(&damaged, undamaged(&good)).unwrap();
     archive::verify(&damaged).unwrap();
     material.database.drop().await;
 }

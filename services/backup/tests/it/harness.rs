@@ -1,6 +1,6 @@
 //! One slot of one policy: fresh databases, fresh folders, a record, and pods that run the real binary.
 
-use crate::api::Api;
+use crate::{api::Api, room::Room};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
@@ -31,6 +31,8 @@ pub struct Harness {
     /// Variables beside those that the operator writes.
     pub variables: Vec<(&'static str, String)>,
     pub server: PgConnectOptions,
+    /// Where its pods find less room than elsewhere.
+    pub room: Option<Room>,
 }
 
 pub struct Ended {
@@ -67,6 +69,7 @@ impl Harness {
             variables: Vec::new(),
             server,
             folder,
+            room: None,
         };
         for (index, (_, database)) in databases.iter().enumerate() {
             harness.secret(index, "host", harness.server.get_host());
@@ -104,6 +107,11 @@ impl Harness {
         fs::write(self.s3_folder(name).join(key), value).unwrap();
     }
 
+    /// Scratch of a pod.
+    pub fn scratch(&self, uid: &str) -> PathBuf {
+        self.folder.path().join("scratch").join(uid)
+    }
+
     pub fn destination(&self) -> PathBuf {
         self.folder.path().join("destination")
     }
@@ -126,11 +134,11 @@ impl Harness {
 
     /// Starts a pod: the binary with the environment that the operator writes.
     pub fn pod(&self, uid: &str) -> Child {
-        let scratch = self.folder.path().join("scratch").join(uid);
+        let scratch = self.scratch(uid);
         fs::create_dir_all(&scratch).unwrap();
         fs::create_dir_all(self.destination()).unwrap();
         let log = fs::File::create(self.log(uid)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backup"));
+        let mut command = self.program();
         self.environment(&mut command, uid, &scratch);
         command
             .stdin(Stdio::null())
@@ -139,6 +147,14 @@ impl Harness {
             .kill_on_drop(true)
             .spawn()
             .unwrap()
+    }
+
+    /// The binary, where this harness's pods run.
+    pub fn program(&self) -> Command {
+        let binary = env!("CARGO_BIN_EXE_backup");
+        self.room
+            .as_ref()
+            .map_or_else(|| Command::new(binary), |room| room.program(binary, None))
     }
 
     /// The environment that the operator writes.

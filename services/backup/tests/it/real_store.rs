@@ -1,5 +1,5 @@
-//! A day and its way back over a store that is not of this test's making, where `TEST_S3_ENDPOINT` names one; else over the
-//! small one. What it holds beside the bucket is left alone: keys begin with a prefix of this run.
+//! A day and its way back over a store that is not of this test's making, where `TEST_S3_ENDPOINT` names one, as `make unit`
+//! does; else over the small one. What it holds beside the bucket is left alone: keys begin with a prefix of this run.
 //!
 //! `TEST_S3_BUCKET`, `TEST_S3_ACCESS_KEY` and `TEST_S3_SECRET_KEY` say which bucket and who asks.
 
@@ -7,6 +7,7 @@ use crate::{
     harness::{Database, Harness, RECORD},
     restore::harness::Restoring,
     store::{ACCESS_KEY, BUCKET, Store},
+    trial::{trial, verification},
 };
 use serde_json::json;
 
@@ -24,9 +25,8 @@ fn given(variable: &str, otherwise: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| otherwise.into())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_day_over_a_store_is_put_once_found_again_and_given_back() {
-    let database = Database::new("orders", RICH).await;
+/// A policy that stores there, under keys of its own.
+async fn over_the_store(database: &Database) -> Harness {
     let mut harness = Harness::new(&[("orders", &database.name)]).await;
     let small = Store::default().serve().await;
     let prefix = format!("test-{}", uuid::Uuid::new_v4().simple());
@@ -40,6 +40,13 @@ async fn a_day_over_a_store_is_put_once_found_again_and_given_back() {
     harness.variables = vec![("VALERIX_BACKUP_S3_REQUEST_SECONDS", "30".into())];
     harness.s3_secret("credentials", "accessKeyId", &given("TEST_S3_ACCESS_KEY", ACCESS_KEY));
     harness.s3_secret("credentials", "secretAccessKey", &given("TEST_S3_SECRET_KEY", "secret"));
+    harness
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_over_a_store_is_put_once_found_again_and_given_back() {
+    let database = Database::new("orders", RICH).await;
+    let harness = over_the_store(&database).await;
     let mut restoring = Restoring::from(harness).await;
     let stored = restoring.harness.record()["status"].clone();
     println!("conditional writes: {}", stored["upload"]["conditionalWrites"]);
@@ -69,5 +76,22 @@ async fn a_day_over_a_store_is_put_once_found_again_and_given_back() {
     assert!(before.starts_with("20000|"), "{before}");
     assert_eq!(restoring.text(&new, FINGERPRINT).await, before);
     restoring.drop_databases(&restoring.mark).await;
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pods_of_one_slot_over_a_store_leave_the_archive_of_one_and_it_can_be_tried() {
+    let database = Database::new("orders", RICH).await;
+    let harness = over_the_store(&database).await;
+    let pods = ["one", "other"].map(|uid| (uid, harness.pod(uid)));
+    for (uid, pod) in pods {
+        let ended = harness.ended(pod, uid).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+    }
+    // What lies there is what the record says.
+    let ended = trial(&harness, "verifier").await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    let found = verification(&harness);
+    assert_eq!(found["state"], "Restored", "{found}");
     database.drop().await;
 }

@@ -8,7 +8,7 @@ use crate::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Stdio};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// A role with names and values that are hard to carry, sequences, a view, an identity and a large object.
 const RICH: &str = r#"
@@ -24,6 +24,9 @@ CREATE VIEW seen AS SELECT count(*) AS many FROM numbered;
 SELECT lo_from_bytea(0, decode(repeat('00ff', 500), 'hex'));
 "#;
 
+/// Whom a PostgreSQL server obeys where the tests run as root.
+const NOBODY: u32 = 65534;
+
 pub fn is_root() -> bool {
     std::process::Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
 }
@@ -33,9 +36,14 @@ pub fn run_checked(program: &str, arguments: &[&str]) {
     assert!(status.success(), "{program} {arguments:?}");
 }
 
-/// Starts the trial restore as the operator would: without connections, and not as root, whom no PostgreSQL server obeys.
+/// Runs the trial restore to its end.
 pub async fn trial(harness: &Harness, uid: &str) -> Ended {
-    let scratch = harness.folder.path().join("scratch").join(uid);
+    harness.ended(verifier(harness, uid), uid).await
+}
+
+/// Starts the trial restore as the operator would: without connections, and not as root, whom no PostgreSQL server obeys.
+pub fn verifier(harness: &Harness, uid: &str) -> Child {
+    let scratch = harness.scratch(uid);
     fs::create_dir_all(&scratch).unwrap();
     let log = fs::File::create(harness.log(uid)).unwrap();
     let mut program = env!("CARGO_BIN_EXE_backup").to_owned();
@@ -49,7 +57,10 @@ pub async fn trial(harness: &Harness, uid: &str) -> Ended {
         program = copy.to_str().unwrap().to_owned();
         run_checked("chown", &["-R", "65534:65534", harness.folder.path().to_str().unwrap()]);
     }
-    let mut command = Command::new(program);
+    let mut command = harness
+        .room
+        .as_ref()
+        .map_or_else(|| Command::new(&program), |room| room.program(&program, Some(NOBODY)));
     harness.environment(&mut command, uid, &scratch);
     command
         .arg("verify")
@@ -59,10 +70,10 @@ pub async fn trial(harness: &Harness, uid: &str) -> Ended {
         .stdin(Stdio::null())
         .stdout(log)
         .kill_on_drop(true);
-    if is_root() {
-        command.uid(65534).gid(65534);
+    if is_root() && harness.room.is_none() {
+        command.uid(NOBODY).gid(NOBODY);
     }
-    harness.ended(command.spawn().unwrap(), uid).await
+    command.spawn().unwrap()
 }
 
 pub fn verification(harness: &Harness) -> Value {

@@ -3,3 +3,5 @@
 //! The tests run a slice. `VALERIX_ROUNDS` says how many rounds are tried, `VALERIX_SEED` which.
 
 mod crash;
+mod swap;
+mod trial;

@@ -7,9 +7,10 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Autovacuum is there at once, and for longer than a test takes.
-const EAGER_AND_SLOW: [&str; 5] = [
+/// Autovacuum is there at once, and for longer than a test takes; and in every database, however long the others keep it.
+const EAGER_AND_SLOW: [&str; 6] = [
     "autovacuum_naptime=1s",
+    "autovacuum_max_workers=8",
     "autovacuum_vacuum_insert_threshold=1",
     "autovacuum_vacuum_insert_scale_factor=0",
     "autovacuum_vacuum_cost_delay=100ms",

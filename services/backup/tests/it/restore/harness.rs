@@ -4,7 +4,7 @@ use crate::harness::{Database, Ended, Harness, RECORD, password, quoted};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use std::{collections::BTreeMap, fs, path::PathBuf, process::Stdio};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 pub const RESTORE: &str = "back";
 
@@ -31,6 +31,11 @@ impl Restoring {
     pub async fn from(harness: Harness) -> Self {
         let ended = harness.run("backup-pod").await;
         assert_eq!(ended.code, Some(0), "{}", ended.log);
+        Self::stored(harness)
+    }
+
+    /// The same of what is stored already.
+    pub fn stored(harness: Harness) -> Self {
         let upload = harness.api.record(RECORD)["status"]["upload"].clone();
         let source = json!({
             "destination": harness.spec["destination"],
@@ -95,10 +100,10 @@ impl Restoring {
     }
 
     pub fn pod(&self, uid: &str, arguments: &[&str]) -> Child {
-        let scratch = self.harness.folder.path().join("scratch").join(uid);
+        let scratch = self.harness.scratch(uid);
         fs::create_dir_all(&scratch).unwrap();
         let log = fs::File::create(self.harness.log(uid)).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backup"));
+        let mut command = self.harness.program();
         self.harness.environment(&mut command, uid, &scratch);
         command
             .arg("restore")

@@ -2,6 +2,7 @@
 
 mod autovacuum;
 mod bound;
+mod damaged;
 mod extension;
 pub mod harness;
 mod killed;

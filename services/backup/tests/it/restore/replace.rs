@@ -7,7 +7,6 @@ use crate::{
 };
 use serde_json::json;
 use sqlx::Executor;
-use std::fs;
 use tokio::process::Child;
 
 /// What a living database is beside its contents.
@@ -132,59 +131,6 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
     for role in [owner, reader] {
         restoring.execute("postgres", &format!("DROP ROLE {role}")).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_damaged_archive_leaves_the_target_as_it_was() {
-    let living = Database::new("living", SMALL).await;
-    let mut restoring = Restoring::of(&[("orders", &living)]).await;
-    let fingerprint = "SELECT md5(string_agg(t::text, ',' ORDER BY id)) || txid_current_snapshot()::text[:0] FROM t";
-    let fingerprint = fingerprint.replace(" || txid_current_snapshot()::text[:0]", "");
-    let before = (
-        restoring.text(&living.name, &fingerprint).await,
-        restoring
-            .text(
-                "postgres",
-                &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name),
-            )
-            .await,
-    );
-    restoring.source["sha256"] = json!(null);
-    restoring.replacing("orders", &living.name);
-    let path = restoring.harness.archive();
-    let good = fs::read(&path).unwrap();
-    let mut flipped = good.clone();
-    flipped[good.len() / 2] ^= 1;
-    for (row, bytes) in [
-        ("cut", good[..good.len() - 1].to_vec()),
-        ("flipped", flipped),
-        ("empty", Vec::new()),
-        ("longer", [good.clone(), b"more".to_vec()].concat()),
-    ] {
-        fs::write(&path, bytes).unwrap();
-        restoring.put();
-        let ended = restoring.run(row).await;
-        restoring.assert_failed(&ended, "ArchiveDamaged", &["nothing on the target was touched"]);
-        assert!(
-            !restoring.harness.api.phases().contains(&"Restoring".to_owned()),
-            "{row}: nothing was made"
-        );
-    }
-    let after = (
-        restoring.text(&living.name, &fingerprint).await,
-        restoring
-            .text(
-                "postgres",
-                &format!("SELECT oid::text FROM pg_database WHERE datname = '{}'", living.name),
-            )
-            .await,
-    );
-    assert_eq!(after, before);
-    assert_eq!(
-        restoring.databases(&living.name[..20]).await,
-        [(living.name.clone(), true)].into()
-    );
-    living.drop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,8 @@ use clap::{Parser, ValueEnum};
 use xtask::paths::Paths;
 use xtask::services::Services;
 use xtask::steps::{Log, Steps};
+use xtask::store::Store;
+use xtask::tools::go;
 use xtask::{failure, interrupt};
 
 use self::figures::{Bound, Contender, Row};
@@ -46,6 +48,8 @@ enum Suite {
     Operator,
     /// The shop beside pgbench and the same saga in Node.
     Shop,
+    /// A backup and its way back beside the same by hand.
+    Backup,
 }
 
 impl Suite {
@@ -59,6 +63,7 @@ impl Suite {
             Self::Proxy => "proxy",
             Self::Operator => "operator",
             Self::Shop => "shop",
+            Self::Backup => "backup",
         }
     }
 
@@ -100,7 +105,7 @@ impl Suite {
                 Row::new("p99.9 of calls without reloads", "us", Bound::None),
                 Row::new("p99.9 of calls, with / without", "x", Bound::AtMost(2.0)),
             ],
-            Self::Proxy | Self::Operator | Self::Shop => Vec::new(),
+            Self::Proxy | Self::Operator | Self::Shop | Self::Backup => Vec::new(),
         }
     }
 
@@ -140,6 +145,12 @@ impl Suite {
                 peers: "",
                 rows: &[],
             }),
+            Self::Backup => Some(OwnBench {
+                name: "archives",
+                arguments: &["--bench"],
+                peers: "",
+                rows: &[],
+            }),
             _ => None,
         }
     }
@@ -154,6 +165,7 @@ impl Suite {
             ],
             Self::Operator => &["--package=valerix-operator"],
             Self::Shop => &["--package=valerix-order"],
+            Self::Backup => &["--package=valerix-backup"],
             _ => &["--package=valerix-resilience"],
         }
     }
@@ -202,7 +214,8 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
         .copied()
         .filter(|suite| options.suite.is_none_or(|wanted| wanted == *suite))
         .collect();
-    let servers = if suites.contains(&Suite::SharedLimit) || suites.contains(&Suite::Shop) {
+    let on_servers = [Suite::SharedLimit, Suite::Shop, Suite::Backup];
+    let servers = if suites.iter().any(|suite| on_servers.contains(suite)) {
         steps
             .run("Starting a PostgreSQL and a Redis", Services::start_durable)
             .ok()
@@ -212,9 +225,17 @@ fn run(paths: &Paths, options: &Options) -> Result<()> {
     let mut environment = Environment {
         redis_url: servers.as_ref().map(|servers| servers.redis_url.clone()),
         database_url: servers.as_ref().map(|servers| servers.database_url.clone()),
+        store: None,
         quick: options.quick,
         programs: Vec::new(),
     };
+    if suites.contains(&Suite::Backup) {
+        // Without it the bench has a small one of its own.
+        let started = steps.run("Starting an S3 server", |log| {
+            Store::start(&go::VERSITYGW.install(paths, log)?, log)
+        });
+        environment.store = started.ok();
+    }
     let ours = steps.run("Building ours", |log| programs::build_ours(paths, &suites, log))?;
     if suites.contains(&Suite::Proxy) {
         let programs = steps.run("Building the Node proxy", |log| {

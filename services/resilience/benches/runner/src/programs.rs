@@ -13,6 +13,7 @@ use xtask::command::{Program as Command, Running};
 use xtask::failure::WithRemedy;
 use xtask::paths::Paths;
 use xtask::steps::Log;
+use xtask::store::Store;
 use xtask::tools::find;
 use xtask::{interrupt, workspace};
 
@@ -28,6 +29,8 @@ pub struct Environment {
     pub redis_url: Option<String>,
     /// A PostgreSQL of this run's own, which waits for the disk.
     pub database_url: Option<String>,
+    /// An S3 server of this run's own.
+    pub store: Option<Store>,
     /// Whether figures matter.
     pub quick: bool,
     /// Variables that name what the proxies' bench starts.
@@ -41,6 +44,9 @@ impl Environment {
         }
         if let Some(url) = &self.database_url {
             command = command.env("TEST_DATABASE_URL", url);
+        }
+        if let Some(store) = &self.store {
+            command = store.tell(command);
         }
         if self.quick {
             command = command.env("BENCH_QUICK", "1");
@@ -249,7 +255,13 @@ impl Ours {
 }
 
 /// The folders of packages with benches.
-const BENCHES: [&str; 4] = ["services/resilience", "services/proxy", "services/order", "operator"];
+const BENCHES: [&str; 5] = [
+    "services/resilience",
+    "services/proxy",
+    "services/order",
+    "services/backup",
+    "operator",
+];
 
 /// Compiles every bench that the suites need, in the profile of the images, and the programs that one of them starts.
 ///
