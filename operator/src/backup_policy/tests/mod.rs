@@ -2,6 +2,7 @@
 //! in files of their own.
 
 mod by_hand;
+mod deletion;
 mod found;
 mod kills;
 mod records;
