@@ -90,6 +90,10 @@ pub struct BackupStatus {
     /// What the run found on the destination that no record tells of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub found: Option<FoundArchives>,
+    /// Uploads in parts that a run has begun, until they are certainly completed or aborted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub open_uploads: Vec<OpenUpload>,
     /// Size of the archive for `kubectl get`, for example `1.2 MiB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -169,6 +173,23 @@ pub struct FoundArchive {
     pub databases: Vec<BackupDatabaseStatus>,
     /// Where it lies.
     pub upload: Upload,
+}
+
+/// An upload in parts that was begun: its parts cost room until it is completed or aborted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenUpload {
+    /// What the store calls it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub id: String,
+    /// Name of the bucket that has it.
+    #[schemars(length(max = 63))]
+    pub bucket: String,
+    /// Key of the archive that it was to become.
+    #[schemars(length(max = 1024))]
+    pub key: String,
+    /// When it was begun.
+    pub started_at: DateTime<Utc>,
 }
 
 /// What a trial restore has shown.

@@ -3,6 +3,7 @@
 //! Pure. The operator writes a pod with these names, the runner reads them; neither depends on the other.
 
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
+use serde::{Deserialize, Serialize};
 
 /// What a Backup's `status.reason` may say, and what it means: the runner's words, then the operator's.
 pub const REASONS: [(&str, &str); 27] = [
@@ -38,7 +39,7 @@ pub const REASONS: [(&str, &str); 27] = [
     ),
     (
         "ArchiveTooLarge",
-        "The archive is larger than what one request to the bucket takes.",
+        "The archive is larger than what one object of a bucket takes.",
     ),
     (
         "ScratchFailed",
@@ -108,6 +109,8 @@ pub const JOB_NAME_ENV: &str = "VALERIX_JOB_NAME";
 pub const SLOT_ENV: &str = "VALERIX_BACKUP_SLOT";
 /// The runner's argument that makes it restore on trial.
 pub const VERIFY: &str = "verify";
+/// The runner's argument that makes it remove the archives of a policy that is deleted.
+pub const REMOVE: &str = "remove";
 /// Label that the Job controller puts on the pods of a Job.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
@@ -195,6 +198,25 @@ pub fn verification_job_name(policy: &str, slot: NaiveDate) -> String {
     format!("{policy}-v{}", slot.format("%Y%m%d"))
 }
 
+/// Name of the Job that removes the archives of a policy that is deleted, `<policy>-d<first 8 of its UID>`: a policy that
+/// is made anew under the name has another.
+pub fn removal_job_name(policy: &str, uid: &str) -> String {
+    let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("{policy}-d{}", short.to_ascii_lowercase())
+}
+
+/// What a removal has come to: the pod's termination message, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovalReport {
+    /// Archives that are gone.
+    pub removed: usize,
+    /// Slots whose archives are left, since nothing tells whose they are, `yyyy-mm-dd`.
+    pub left: Vec<String>,
+    /// A sentence on it.
+    pub message: String,
+}
+
 /// The scheduled time in a Job's name; `None` if the name is not one of that CronJob's.
 pub fn scheduled_at(cron_job: &str, job_name: &str) -> Option<DateTime<Utc>> {
     let minutes = job_name.strip_prefix(cron_job)?.strip_prefix('-')?;
@@ -235,6 +257,7 @@ mod tests {
             "shop--5",
             "shop-2-28306110",
             "shop-v20260821",
+            "shop-d0a1b2c3",
             "other-28306110",
             "shop-99999999999999999",
         ] {

@@ -24,13 +24,14 @@ pub mod schema;
 
 pub use backup::{
     Backup, BackupDatabaseStatus, BackupPhase, BackupPolicyReference, BackupSpec, BackupStatus, ConditionalWrites,
-    FoundArchive, FoundArchives, RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload, UploadState,
+    FoundArchive, FoundArchives, OpenUpload, RetentionStatus, TrialRestoreState, TrialRestoreStatus, Upload,
+    UploadState,
 };
 pub use backup_policy::{
     BackupDatabase, BackupDestination, BackupEncryption, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec,
     BackupPolicyStatus, BackupRetention, BackupSchedule, BackupScratch, BackupSummary, BackupVerification,
-    ChecksumMode, Compression, DestinationChoice, LastRun, LastRunResult, LastSuccess, Minimum, S3Destination,
-    SecretReference, TrialRestore, VerificationQuery, VolumeClaimDestination,
+    ChecksumMode, Compression, DeletionPolicy, DestinationChoice, LastRun, LastRunResult, LastSuccess, LastUpload,
+    Minimum, S3Destination, SecretReference, TrialRestore, VerificationQuery, VolumeClaimDestination,
 };
 pub use chaos_experiment::{
     AbortFault, After, AskedBy, CHAOS_FAULTS, ChaosExperiment, ChaosExperimentSpec, ChaosExperimentStatus, ChaosPhase,
@@ -58,9 +59,9 @@ pub use resilient_service::{
     UpdateStrategyType, Verbatim, VolumeMount, Window, WindowType,
 };
 pub use restore::{
-    PolicyName, Replace, Restore, RestoreDatabase, RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJobStatus,
-    RestoreMode, RestorePhase, RestoreRoles, RestoreSelect, RestoreSource, RestoreSourceStatus, RestoreSpec,
-    RestoreStatus, RestoreTarget, StoredArchive,
+    PolicyName, Replace, Restore, RestoreDatabase, RestoreDatabasePhase, RestoreDatabaseStatus, RestoreJob,
+    RestoreJobStatus, RestoreMode, RestorePhase, RestoreRoles, RestoreSelect, RestoreSource, RestoreSourceStatus,
+    RestoreSpec, RestoreStatus, RestoreTarget, StoredArchive,
 };
 
 /// The API group of every kind.

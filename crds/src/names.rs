@@ -34,6 +34,8 @@ pub const GUARD_LABEL: &str = "resilience.valerix.io/guard";
 pub const GUARD_CONTAINER: &str = "valerix-guard";
 /// Finalizer of a ChaosExperiment, present from the persisted intent until the fault is read back as gone.
 pub const CHAOS_FINALIZER: &str = "resilience.valerix.io/recover";
+/// Finalizer of a BackupPolicy with `deletionPolicy: Delete`, present until its archives are removed or left for good.
+pub const BACKUP_FINALIZER: &str = "resilience.valerix.io/remove-archives";
 /// ConfigMap in the operator's namespace that stops every experiment while its key `stop` is set.
 pub const SAFETY_CONFIG_MAP: &str = "valerix-safety";
 

@@ -109,6 +109,12 @@ pub const ROLES: &[Rules] = &[
             ),
             right(
                 OURS,
+                &["backuppolicies"],
+                &["patch"],
+                "backup_policy/apply: the finalizer of one whose archives go with it; drain takes it away",
+            ),
+            right(
+                OURS,
                 &["backups"],
                 &["create", "delete"],
                 "backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room; one whose archive was removed goes with it",
@@ -177,7 +183,7 @@ pub const ROLES: &[Rules] = &[
                 "batch",
                 &["jobs"],
                 &["get", "list", "watch", "create", "delete"],
-                "backup_policy: a run by hand, and the day's run after one that failed; restore/apply: one per Restore, and one that drops what it replaced",
+                "backup_policy: a run by hand, the day's run after one that failed, and the end of the archives of a deleted policy; restore/apply: one per Restore, and one that drops what it replaced",
             ),
             right(
                 "batch",

@@ -13,6 +13,10 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [resilience.valerix.io]
   resources: [chaosexperiments]
   verbs: [patch]
+# backup_policy/apply: the finalizer of one whose archives go with it; drain takes it away
+- apiGroups: [resilience.valerix.io]
+  resources: [backuppolicies]
+  verbs: [patch]
 # backup_policy/apply: the record of a slot, ahead of its run; an unused one of an earlier policy of the name makes room; one whose archive was removed goes with it
 - apiGroups: [resilience.valerix.io]
   resources: [backups]
@@ -57,7 +61,7 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
 - apiGroups: [batch]
   resources: [cronjobs]
   verbs: [get, list, watch, create, patch, delete]
-# backup_policy: a run by hand, and the day's run after one that failed; restore/apply: one per Restore, and one that drops what it replaced
+# backup_policy: a run by hand, the day's run after one that failed, and the end of the archives of a deleted policy; restore/apply: one per Restore, and one that drops what it replaced
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, delete]

@@ -52,7 +52,7 @@ pub struct VolumeClaimDestination {
     pub path: Option<String>,
 }
 
-/// A bucket; the archive is `<prefix>/<namespace>/<policy>/<yyyymmdd>.tar.zst`, written with one conditional PutObject.
+/// A bucket; the archive is `<prefix>/<namespace>/<policy>/<yyyymmdd>.tar.zst`, written by one conditional request.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.caSecretRef) || !has(self.endpoint) || !self.endpoint.startsWith('http://')").message("caSecretRef has no meaning for an endpoint of http://: write https://, or remove it"))]

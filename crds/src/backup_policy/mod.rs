@@ -12,7 +12,7 @@ pub use destination::{
 pub use retention::BackupRetention;
 pub use spec::{
     BackupDatabase, BackupEncryption, BackupGlobals, BackupJob, BackupPolicy, BackupPolicySpec, BackupSchedule,
-    BackupScratch, Compression, Minimum,
+    BackupScratch, Compression, DeletionPolicy, Minimum,
 };
-pub use status::{BackupPolicyStatus, BackupSummary, LastRun, LastRunResult, LastSuccess};
+pub use status::{BackupPolicyStatus, BackupSummary, LastRun, LastRunResult, LastSuccess, LastUpload};
 pub use verification::{BackupVerification, TrialRestore, VerificationQuery};

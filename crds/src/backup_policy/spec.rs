@@ -38,7 +38,8 @@ use serde::{Deserialize, Serialize};
         priority = "1"
     ),
     validation = Rule::new("self.metadata.name.size() <= 52").message("metadata.name must have at most 52 characters: the CronJob carries it, and its Jobs add eleven"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must hold only a-z, 0-9 and '-'")
+    validation = Rule::new("self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must hold only a-z, 0-9 and '-'"),
+    validation = Rule::new("!has(self.spec.job) || !has(self.spec.job.serviceAccountName) || self.spec.job.serviceAccountName != self.metadata.name + '-verify'").message("spec.job.serviceAccountName must not be the account of the policy's trial restores, <policy>-verify: who makes archives does not check them; name another one, or remove it")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.verification) || !has(self.verification.queries) || self.verification.queries.all(query, self.databases.exists(database, database.name == query.database))").message("verification.queries: each database must be the name of one of spec.databases"))]
@@ -75,6 +76,9 @@ pub struct BackupPolicySpec {
     /// Starts no scheduled run while true. Default: false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
+    /// What becomes of the archives when the policy is deleted; Delete puts a finalizer on the policy, and is Retain where the namespace is deleted with it. Default: Retain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
 }
 
 /// The one run a day: two a day cannot be written.
@@ -186,8 +190,21 @@ pub struct BackupScratch {
     pub size_limit: Option<String>,
 }
 
+/// What becomes of the archives when their policy is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// An optional field would otherwise show this type's text instead of its own.
+#[schemars(description = "")]
+pub enum DeletionPolicy {
+    /// They stay, and their Backups with them.
+    #[default]
+    Retain,
+    /// Those that name this policy by its UID are removed from the destination, and their Backups with them.
+    Delete,
+}
+
 /// What the Job may use.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct BackupJob {
     /// CPU and memory of the runner. Default: requests of 50m and 64Mi, no limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,6 +213,11 @@ pub struct BackupJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('20h')").message("deadline must be from 1s to 20h: a run that hangs must not eat the next day"))]
     pub deadline: Option<Duration>,
+    /// ServiceAccount of the same namespace that runs are made under; it is given the rights of a run, which are to read Backups and to report into them. Default: one that the operator makes, `<policy>-backup`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message("serviceAccountName must be the name of a ServiceAccount of the policy's namespace: a-z, 0-9, '-' and '.', without a namespace before it"))]
+    pub service_account_name: Option<String>,
 }
 
 fn midnight() -> String {

@@ -16,6 +16,9 @@ pub struct BackupPolicyStatus {
     /// The newest slot with a stored archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_success: Option<LastSuccess>,
+    /// The newest slot for which a run was allowed to write: its archive is stored, or may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_upload: Option<LastUpload>,
     /// The slot of the next scheduled run, `yyyy-mm-dd`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 10))]
@@ -56,6 +59,14 @@ pub struct LastSuccess {
     pub verified: Option<String>,
     /// When the archive was stored.
     pub time: DateTime<Utc>,
+}
+
+/// A slot for which a run was allowed to write.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LastUpload {
+    /// The day, `yyyy-mm-dd`.
+    #[schemars(length(max = 10))]
+    pub slot: String,
 }
 
 /// A run by hand.

@@ -4,7 +4,7 @@ mod spec;
 mod status;
 
 pub use spec::{
-    PolicyName, Replace, Restore, RestoreDatabase, RestoreMode, RestoreRoles, RestoreSelect, RestoreSource,
+    PolicyName, Replace, Restore, RestoreDatabase, RestoreJob, RestoreMode, RestoreRoles, RestoreSelect, RestoreSource,
     RestoreSpec, RestoreTarget, StoredArchive,
 };
 pub use status::{

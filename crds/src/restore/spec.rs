@@ -1,7 +1,7 @@
 //! What the user writes to have databases given back.
 
 use super::status::RestoreStatus;
-use crate::{BackupDestination, BackupJob, BackupScratch, Duration, SecretReference};
+use crate::{BackupDestination, BackupScratch, Duration, ResourceRequirements, SecretReference};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ pub struct RestoreSpec {
     pub scratch: Option<BackupScratch>,
     /// What the Job may use. Default: the values inside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<BackupJob>,
+    pub job: Option<RestoreJob>,
 }
 
 /// Which archive; exactly one of policyRef and archive.
@@ -195,4 +195,16 @@ impl RestoreDatabase {
     pub fn target(&self) -> &str {
         self.target.as_deref().unwrap_or(&self.name)
     }
+}
+
+/// What the Job may use.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RestoreJob {
+    /// CPU and memory of the runner. Default: requests of 50m and 64Mi, no limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// How long a run may take. Unit: duration. Default: 2h, at most 20h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('20h')").message("deadline must be from 1s to 20h: a run that hangs must not eat the next day"))]
+    pub deadline: Option<Duration>,
 }

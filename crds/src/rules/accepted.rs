@@ -136,6 +136,8 @@ pub fn accepted() -> Vec<Value> {
             &"x".repeat(52),
             json!({"databases": databases(), "destination": {"volumeClaim": {"claimName": "c", "path": "a/..b"}}, "schedule": {"catchUpWindow": "23h59m"}}),
         ),
+        super::policy(json!({"deletionPolicy": "Delete", "job": {"serviceAccountName": "backups.of-shop"}})),
+        super::policy(json!({"deletionPolicy": "Retain", "job": {"serviceAccountName": "p-backup"}})),
         restore(json!({})),
         object("Restore", &"x".repeat(52), restore(json!({}))["spec"].clone()),
         restore(json!({"databases": [{"name": "orders", "as": "stock"}, {"name": "stock", "as": "o'd \"d"}]})),

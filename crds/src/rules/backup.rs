@@ -141,7 +141,16 @@ fn what_would_only_fail_at_night() -> Vec<Row> {
             |key| policy(json!({"encryption": {"ageRecipients": [PUBLIC, key]}})),
             "each of ageRecipients must be a public key of age",
         ),
+        each(
+            &["shop/backups", "Backups", "-backups", "my account"],
+            |account| policy(json!({"job": {"serviceAccountName": account}})),
+            "serviceAccountName must be the name of a ServiceAccount",
+        ),
         vec![
+            (
+                policy(json!({"job": {"serviceAccountName": "p-verify"}})),
+                "must not be the account of the policy's trial restores",
+            ),
             (
                 in_bucket(json!({"endpoint": "http://minio:9000", "caSecretRef": {"name": "authority"}})),
                 "caSecretRef has no meaning for an endpoint of http://",

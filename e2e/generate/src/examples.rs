@@ -86,7 +86,7 @@ fn examples() -> Result<Vec<Example>> {
         },
         Example {
             name: "backup-s3",
-            about: "The same into a bucket of an S3-compatible store: one conditional PutObject a day. Needs the bucket and the Secrets.",
+            about: "The same into a bucket of an S3-compatible store: one conditional write a day. Needs the bucket and the Secrets.",
             objects: vec![object(&backups::backup_into_bucket())?],
         },
         Example {

@@ -3,9 +3,11 @@
 //! Each write can be repeated after a kill at any point: names are fixed by policy and day, creation adopts what an
 //! earlier life made, deletion names a UID, and a record is changed only as it was judged.
 
+mod removal;
 mod run;
 mod verification;
 
+pub use removal::put_finalizer;
 pub use run::ByHand;
 
 use super::{
@@ -25,15 +27,17 @@ use crate::runtime::{
 use chrono::{DateTime, Utc};
 use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
-    core::v1::{Event, ServiceAccount},
+    core::v1::Event,
     rbac::v1::RoleBinding,
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    core::NamespaceResourceScope,
 };
 use prometheus::IntCounterVec;
-use std::{collections::BTreeMap, sync::Arc};
+use serde::de::DeserializeOwned;
+use std::{collections::BTreeMap, fmt::Debug};
 use valerix_crds::{Backup, BackupPolicy, UploadState, names::APPLIED_ANNOTATION};
 
 /// Writes for one controller.
@@ -67,20 +71,26 @@ impl Writer {
             }
         };
         let failed = |source| Error::Apply { source };
-        let runner = (service_account, role_binding);
+        let (verifier_account, verifier_binding) = verifier.unzip();
+        let runner = (service_account, Some(role_binding));
         let live = (&observed.service_account, &observed.role_binding);
         let live_verifier = (&observed.verifier_account, &observed.verifier_binding);
-        for (desired, live) in [(Some(runner), live), (verifier, live_verifier)] {
-            let Some((service_account, role_binding)) = desired else {
-                self.prune_account(&cron_job, live).await?;
-                continue;
-            };
-            let outcome = self
-                .applier
-                .apply(&service_account, live.0.as_deref())
-                .await
-                .map_err(failed)?;
-            note("ServiceAccount", service_account.name_any(), outcome);
+        for ((service_account, role_binding), live) in
+            [(runner, live), ((verifier_account, verifier_binding), live_verifier)]
+        {
+            // What may do something goes before what it may be done by.
+            if let (None, Some(binding)) = (&role_binding, live.1) {
+                self.prune(&cron_job, &**binding).await?;
+            }
+            match (service_account, live.0) {
+                (Some(account), live) => {
+                    let outcome = self.applier.apply(&account, live.as_deref()).await.map_err(failed)?;
+                    note("ServiceAccount", account.name_any(), outcome);
+                }
+                (None, Some(account)) => self.prune(&cron_job, &**account).await?,
+                (None, None) => {}
+            }
+            let Some(role_binding) = role_binding else { continue };
             if self.make_room(&role_binding, live.1.as_deref()).await? {
                 return Ok(repaired);
             }
@@ -100,21 +110,14 @@ impl Writer {
         Ok(repaired)
     }
 
-    /// Takes an account away that nothing runs as any more, its rights first. `owned` names the policy as its owner.
-    async fn prune_account(
-        &self,
-        owned: &CronJob,
-        (account, binding): (&Option<Arc<ServiceAccount>>, &Option<Arc<RoleBinding>>),
-    ) -> Result<(), Error> {
+    /// Takes a child away that nothing needs any more. `owned` names the policy as its owner.
+    async fn prune<K>(&self, owned: &CronJob, child: &K) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
         let owner = controller_of(owned).map(|owner| owner.uid.clone()).unwrap_or_default();
-        let failed = |source| Error::Apply { source };
-        if let Some(binding) = binding {
-            self.applier.prune(&**binding, &owner).await.map_err(failed)?;
-        }
-        if let Some(account) = account {
-            self.applier.prune(&**account, &owner).await.map_err(failed)?;
-        }
-        Ok(())
+        let pruned = self.applier.prune(child, &owner).await;
+        pruned.map(|_| ()).map_err(|source| Error::Apply { source })
     }
 
     /// A RoleBinding never changes its role: one for another role goes, and its deletion brings us back.
@@ -234,7 +237,7 @@ impl Writer {
     ) -> Result<BTreeMap<String, String>, Error> {
         const REASON: &str = "FailedCreate";
         let mut refusals = BTreeMap::new();
-        for job in observed.jobs.iter().chain(&observed.trials) {
+        for job in observed.jobs.iter().chain(&observed.trials).chain(&observed.removal) {
             let name = job.name_any();
             if !lacks_pod(job, observed.pods_of(&name).map(|pod| &**pod), now) {
                 continue;

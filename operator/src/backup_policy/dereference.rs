@@ -31,6 +31,8 @@ pub struct Observed {
     pub jobs: Vec<Arc<Job>>,
     /// Jobs of trial restores.
     pub trials: Vec<Arc<Job>>,
+    /// The Job that removes the archives of a policy that is being deleted.
+    pub removal: Option<Arc<Job>>,
     /// Pods of the Jobs.
     pub pods: Vec<Arc<Pod>>,
     /// What the API server answered to Jobs that have no pod, by the Job's name. Not in the caches: it is asked.
@@ -67,6 +69,8 @@ pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
     let mut jobs = live(stores.jobs.of(&namespace, &name));
     let trial = format!("{name}-v");
     let trials = jobs.extract_if(.., |job| job.name_any().starts_with(&trial)).collect();
+    let removal = backup_runner::removal_job_name(&name, &uid);
+    let removal = jobs.extract_if(.., |job| job.name_any() == removal).last();
     Observed {
         records,
         strangers,
@@ -77,6 +81,7 @@ pub fn dereference(policy: &BackupPolicy, stores: &Stores) -> Observed {
         cron_job: stores.cron_jobs.get(&namespace, &name),
         jobs,
         trials,
+        removal,
         pods: stores.pods.of(&namespace, &name),
         refused: BTreeMap::new(),
     }

@@ -5,7 +5,7 @@ use super::status::last_trial;
 use crate::runtime::metrics::Metrics;
 use chrono::{DateTime, Utc};
 use kube::ResourceExt;
-use prometheus::{IntGaugeVec, Opts};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts};
 use std::sync::Arc;
 use valerix_crds::{Backup, BackupPhase, BackupPolicy, BackupPolicyStatus, TrialRestore};
 
@@ -38,11 +38,18 @@ const GAUGES: [(&str, &str); 6] = [
     ),
 ];
 
+/// Name and text of the counter of deletions, the only thing that is left of a policy that is gone.
+const DELETIONS: (&str, &str) = (
+    "valerix_backup_deletions_total",
+    "Deleted BackupPolicies with deletionPolicy Delete, by what became of their archives: Removed, Left where not all could be removed, Retained where the namespace was deleted with them.",
+);
+
 /// Gauges per policy, computed from status and records, so that a restart loses nothing. Users make few policies, so their
 /// names may be labels.
 #[derive(Clone)]
 pub struct BackupMetrics {
     gauges: Vec<Option<IntGaugeVec>>,
+    deletions: Option<IntCounterVec>,
 }
 
 impl BackupMetrics {
@@ -55,8 +62,21 @@ impl BackupMetrics {
                 .inspect_err(|error| tracing::warn!(%error, name, "failed to register a metric"))
                 .ok()
         };
+        let (name, help) = DELETIONS;
+        let deletions = IntCounterVec::new(Opts::new(name, help), &["outcome"])
+            .and_then(|counter| metrics.registry().register(Box::new(counter.clone())).map(|()| counter));
         Self {
             gauges: GAUGES.into_iter().map(gauge).collect(),
+            deletions: deletions
+                .inspect_err(|error| tracing::warn!(%error, name, "failed to register a metric"))
+                .ok(),
+        }
+    }
+
+    /// Counts a policy that is gone, by what became of its archives.
+    pub fn deleted(&self, outcome: &str) {
+        if let Some(deletions) = &self.deletions {
+            deletions.with_label_values(&[outcome]).inc();
         }
     }
 

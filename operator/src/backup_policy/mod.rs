@@ -1,8 +1,8 @@
 //! Keeps one CronJob per BackupPolicy, the records of its slots, and its status true.
 //!
 //! Reads stores; before a Job or a record is created, deleted or judged, that object once more; and the events of a Job
-//! that has no pod. Writes children, records and Jobs in `apply`, the policy's status and its events in `publish`, nothing
-//! else. The archive itself is the runner's (services/backup), behind the fence in the record.
+//! that has no pod. Writes children, records, Jobs and the finalizer in `apply`, the policy's status and its events in
+//! `publish` and `going`, nothing else. The archive itself is the runner's (services/backup), behind the fence in the record.
 
 mod apply;
 pub(crate) mod build;
@@ -11,10 +11,12 @@ mod dereference;
 mod error;
 #[cfg(test)]
 mod fixtures;
+mod going;
 pub(crate) mod job;
 mod metrics;
 mod reason;
 mod records;
+mod removal;
 mod slot;
 mod status;
 mod stores;
@@ -35,11 +37,13 @@ use chrono::{DateTime, Utc};
 use dereference::{Observed, dereference};
 pub use error::Error;
 use futures::future::join_all;
+pub(crate) use going::release;
 use job::Runner;
 use kube::{Api, ResourceExt, runtime::controller::Action};
 use metrics::BackupMetrics;
 pub use reason::Reason;
 use records::{Rebuild, Step, StillDue};
+use removal::{has_finalizer, wants_finalizer};
 use status::{Found, news, status};
 use std::{sync::Arc, time::Duration};
 use stores::Stores;
@@ -139,13 +143,17 @@ impl Work {
 impl Controller {
     async fn reconcile(&self, cached: &Arc<BackupPolicy>) -> Result<Action, Failed<Error>> {
         if cached.metadata.deletion_timestamp.is_some() {
-            // Children go with the policy by their owner references; records and archives stay.
-            return Ok(Action::await_change());
+            return Box::pin(self.going(&self.publisher.newest(cached))).await;
         }
         let policy = self.publisher.newest(cached);
         let now = (self.now)();
         let mut observed = dereference(&policy, &self.stores);
         let mut work = Work::default();
+        // Before anything can be stored that is to go with the policy.
+        let wanted = wants_finalizer(&policy);
+        if wanted != has_finalizer(&policy) {
+            work.soon |= !work.note(self.writer.finalizer(&policy, wanted).await);
+        }
         let plan = match validate(&policy, &self.runner, now) {
             Ok(plan) => Some(plan),
             Err(error) => {
@@ -344,19 +352,21 @@ impl Controller {
         status: &BackupPolicyStatus,
         records: &[Arc<Backup>],
     ) -> Result<(), Error> {
-        let name = policy.name_any();
         let created = policy.metadata.creation_timestamp.as_ref();
         let created = created.map_or_else(self.now, clock::from_time);
         self.metrics.set(policy, created, status, records);
-        let written = self
-            .publisher
-            .publish(policy, status, Precondition::SameObject)
-            .await
-            .map_err(Error::api("write the status of", &name))?;
-        if written {
+        if self.publish_status(policy, status).await? {
             let news = news(&policy.status.clone().unwrap_or_default(), status);
             self.events.tell(policy, news).await;
         }
         Ok(())
+    }
+
+    /// Writes the status if it changed, and says whether it has.
+    async fn publish_status(&self, policy: &BackupPolicy, status: &BackupPolicyStatus) -> Result<bool, Error> {
+        self.publisher
+            .publish(policy, status, Precondition::SameObject)
+            .await
+            .map_err(Error::api("write the status of", &policy.name_any()))
     }
 }

@@ -17,6 +17,8 @@ reasons! {
         RecordTaken,
         /// `Ready`: a Job of the name that a run needs is somebody else's.
         JobTaken,
+        /// `Ready`: the policy is being deleted, and its archives with it (`spec.deletionPolicy`); the message says what that waits for.
+        RemovingArchives,
         /// `Scheduled`: when the next run starts is in the message.
         NextRunKnown,
         /// `Scheduled`: `spec.suspend` is true; a run by hand starts all the same.

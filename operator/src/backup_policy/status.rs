@@ -14,7 +14,7 @@ use archives::{conditional_writes, retention_healthy, verified};
 use chrono::{DateTime, TimeDelta, Utc};
 use valerix_crds::{
     Backup, BackupPhase, BackupPolicy, BackupPolicyStatus, BackupSummary, ConditionStatus, LastRun, LastSuccess,
-    UploadState,
+    LastUpload, UploadState,
     backup_runner::human_size,
     names::condition::{
         CONDITIONAL_WRITES, LAST_BACKUP_SUCCEEDED, READY, RETENTION_HEALTHY, SCHEDULED, STALE, VERIFIED,
@@ -97,6 +97,7 @@ pub fn status(policy: &BackupPolicy, found: &Found<'_>, now: DateTime<Utc>) -> (
             verified: last_trial(&found.observed.records)
                 .map_or_else(|| "NotRestored".into(), |(_, trial)| format!("{:?}", trial.state)),
         }),
+        last_upload: last_upload(old.last_upload, &found.observed.records),
         last_success,
         conditions,
     };
@@ -254,6 +255,23 @@ fn last_success(old: Option<&LastSuccess>, records: &[std::sync::Arc<Backup>]) -
         (Some(newest), _) => Some(newest),
         (None, old) => old.cloned(),
     }
+}
+
+/// The newest slot for which anybody remembers that a run was allowed to write.
+fn last_upload(old: Option<LastUpload>, records: &[std::sync::Arc<Backup>]) -> Option<LastUpload> {
+    let newest = records.iter().rev().find(|record| {
+        let state = record.status.as_ref().map(|status| status.upload.state);
+        state.is_some_and(|state| state != UploadState::None)
+    });
+    let newest = newest.map(|record| LastUpload {
+        slot: record.spec.slot.clone(),
+    });
+    // A record may have been deleted; a hold that was given back is none, and its record is there to say so.
+    let remembered = old.filter(|old| !records.iter().any(|record| record.spec.slot == old.slot));
+    newest
+        .into_iter()
+        .chain(remembered)
+        .max_by(|left, right| left.slot.cmp(&right.slot))
 }
 
 fn stale(

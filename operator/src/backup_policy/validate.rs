@@ -77,6 +77,14 @@ pub fn validate(policy: &BackupPolicy, runner: &Runner, now: DateTime<Utc>) -> R
             "write more than 0s and at most 20h",
         ));
     }
+    let job = policy.spec.job.as_ref();
+    if job.and_then(|job| job.service_account_name.clone()) == Some(format!("{}-verify", policy.name_any())) {
+        return Err(invalid(
+            "spec.job.serviceAccountName",
+            "it is the account of the policy's trial restores, and who makes archives does not check them",
+            "name another one, or remove it",
+        ));
+    }
     let verification = policy.spec.verification.as_ref();
     for (index, query) in verification
         .into_iter()
@@ -166,6 +174,13 @@ mod tests {
         .unwrap();
         assert_eq!(word, "InvalidSpec");
         assert!(text.starts_with("spec.verification.queries[0].database"), "{text}");
+        let (word, text) = refused(|policy, _| {
+            let job = serde_json::json!({"serviceAccountName": "shop-verify"});
+            policy.spec.job = serde_json::from_value(job).unwrap();
+        })
+        .unwrap();
+        assert_eq!(word, "InvalidSpec");
+        assert!(text.starts_with("spec.job.serviceAccountName"), "{text}");
         let (word, _) = refused(|policy, _| policy.spec.schedule.time_of_day = "02:30".into()).unwrap();
         assert_eq!(word, "InvalidSchedule");
     }

@@ -135,8 +135,12 @@ pub async fn drain(settings: crate::settings::DrainSettings, config: kube::Confi
         deployment: settings.deployment(),
         timeout: settings.timeout(),
     };
-    drain::drain(&clients, &settings.operator.scopes(), removal).await?;
-    Ok(())
+    let scopes = settings.operator.scopes();
+    drain::drain(&clients, &scopes, removal).await?;
+    // Nobody is left who would put it on again, or take it away once the policy is deleted.
+    crate::backup_policy::release(&clients, &scopes)
+        .await
+        .context("failed to take the finalizer from every BackupPolicy")
 }
 
 /// What the reconciles of this kind share.

@@ -28,6 +28,8 @@ use tokio::sync::{broadcast, watch};
 pub enum Fault {
     /// The server answers with this status and does nothing.
     Refuse(u16),
+    /// The server makes nothing in a namespace that is being deleted.
+    GoingNamespace,
     /// The request is lost on its way.
     LoseRequest,
     /// The server does it, and the answer is lost.
@@ -264,6 +266,10 @@ impl FakeApi {
                     StatusCode::from_u16(code)?,
                     &failure(code, "Injected", "injected"),
                 ));
+            }
+            Some(Fault::GoingNamespace) => {
+                let message = "jobs.batch is forbidden: unable to create new content in namespace shop because it is being terminated";
+                return Ok(respond(StatusCode::FORBIDDEN, &failure(403, "Forbidden", message)));
             }
             Some(Fault::Delay(delay)) => tokio::time::sleep(delay).await,
             Some(Fault::LoseRequest) => return Err("connection refused".into()),

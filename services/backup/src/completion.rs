@@ -5,6 +5,7 @@ use crate::{
     decision::Stored,
     destination::Destination,
     failure::Failure,
+    leftovers::abort_left,
     manifest::Manifest,
     record::{MAX_MESSAGE, Record, database_status},
     settings::Settings,
@@ -122,7 +123,10 @@ async fn settle_earlier_slot(
     let Some(found) = found.filter(|found| found.spec.policy_ref.uid == policy_uid) else {
         return Ok(());
     };
-    let upload = found.status.unwrap_or_default().upload;
+    let status = found.status.unwrap_or_default();
+    let upload = status.upload;
+    let is_used = upload.state == UploadState::Completed;
+    abort_left(record, destination, &status.open_uploads, is_used).await;
     let left_open = matches!(upload.state, UploadState::Started | UploadState::Unknown)
         && upload
             .started_at
@@ -251,6 +255,7 @@ mod tests {
                 authority: "/nonexistent".into(),
                 patience: Duration::ZERO,
                 max_object: 1,
+                part: 1,
             },
             scratch: "/nonexistent".into(),
         });

@@ -11,18 +11,21 @@ use crate::{
     archive::{ARCHIVE, Digest},
     decision::{Location, Place, Stored},
     failure::Failure,
-    s3::{self, Bucket, Labels, Put, Reach},
+    s3::{
+        self, Bucket, Labels, Put, Reach,
+        parts::{MAX_PARTS, Parts, Sent},
+    },
     settings::Settings,
     volume::{self, Linked, Staged, Volume},
 };
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{NaiveDate, TimeDelta, Utc};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
-use tokio::sync::OnceCell;
-use valerix_crds::{ConditionalWrites, DestinationChoice, S3Destination, backup_runner};
+use tokio::sync::{Mutex, OnceCell};
+use valerix_crds::{ConditionalWrites, DestinationChoice, OpenUpload, S3Destination, backup_runner};
 
 /// How often the destination is read before it counts as unreadable, and a write tried before it counts as failed.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -83,6 +86,8 @@ enum Medium {
 struct Remote {
     destination: S3Destination,
     bucket: OnceCell<Bucket>,
+    /// This pod's upload in parts, where one request cannot carry the archive.
+    parts: Mutex<Option<Parts>>,
 }
 
 /// How the one write ended.
@@ -124,6 +129,7 @@ impl Destination {
             DestinationChoice::S3(destination) => Medium::S3(Box::new(Remote {
                 destination: destination.clone(),
                 bucket: OnceCell::new(),
+                parts: Mutex::new(None),
             })),
         };
         Self { site, medium }
@@ -146,8 +152,40 @@ impl Destination {
         }
     }
 
-    /// Makes everything ready for the one write. On a volume the bytes are copied next to the key; for a bucket it is
-    /// made sure that one request takes them.
+    /// Begins an upload in parts, where one request cannot carry the archive and this pod has begun none. The record is to
+    /// know of it before it holds anything.
+    pub(crate) async fn begin(&self, digest: &Digest) -> Result<Option<OpenUpload>, Failure> {
+        let Medium::S3(remote) = &self.medium else {
+            return Ok(None);
+        };
+        let Some(in_parts) = self.in_parts(digest) else {
+            return Ok(None);
+        };
+        let most = in_parts.saturating_mul(MAX_PARTS);
+        if digest.bytes > most {
+            let bytes = digest.bytes;
+            return Err(Failure::Bucket(s3::Error::TooLarge { bytes, most }));
+        }
+        let mut parts = remote.parts.lock().await;
+        if parts
+            .as_ref()
+            .is_some_and(|parts| parts.digest == *digest && !parts.sent)
+        {
+            return Ok(None);
+        }
+        let key = self.place(self.site.slot).key;
+        let begun = self.bucket(remote).await?.begin(&key, digest, &self.labels()).await;
+        let begun = parts.insert(begun.map_err(Failure::Bucket)?);
+        Ok(Some(OpenUpload {
+            id: begun.id.clone(),
+            bucket: remote.destination.bucket.clone(),
+            key,
+            started_at: Utc::now(),
+        }))
+    }
+
+    /// Makes everything ready for the one write. On a volume the bytes are copied next to the key; to a bucket the parts are
+    /// sent of what one request cannot carry.
     pub(crate) async fn stage(&self, archive: &Path, digest: &Digest) -> Result<Staged, Failure> {
         match &self.medium {
             Medium::Volume { volume, .. } => {
@@ -156,11 +194,35 @@ impl Destination {
                     .await?
                     .map_err(Failure::Volume)
             }
-            Medium::S3(_) if digest.bytes > self.site.reach.max_object => Err(Failure::Bucket(s3::Error::TooLarge {
-                bytes: digest.bytes,
-                most: self.site.reach.max_object,
-            })),
-            Medium::S3(_) => Ok(Staged::Whole),
+            Medium::S3(remote) => {
+                let mut parts = remote.parts.lock().await;
+                let Some(begun) = parts.as_mut().filter(|parts| parts.digest == *digest) else {
+                    return Ok(Staged::Whole);
+                };
+                let key = self.place(self.site.slot).key;
+                let sent = self.bucket(remote).await?.send_parts(&key, archive, begun).await;
+                if sent.map_err(Failure::Bucket)? == Sent::Gone {
+                    *parts = None;
+                    return Err(Failure::Bucket(s3::Error::Call {
+                        action: "store the parts of",
+                        place: key,
+                        why: "somebody has aborted the upload".into(),
+                    }));
+                }
+                Ok(Staged::Whole)
+            }
+        }
+    }
+
+    /// Aborts an upload that a record knows of; says whether it is in this bucket.
+    pub(crate) async fn abort(&self, upload: &OpenUpload) -> Result<bool, Failure> {
+        match &self.medium {
+            Medium::S3(remote) if remote.destination.bucket == upload.bucket => {
+                let bucket = self.bucket(remote).await?;
+                bucket.abort(&upload.key, &upload.id).await.map_err(Failure::Bucket)?;
+                Ok(true)
+            }
+            _ => Ok(false),
         }
     }
 
@@ -186,13 +248,13 @@ impl Destination {
                 })
             }
             Medium::S3(remote) => {
-                let labels = Labels {
-                    policy_uid: &self.site.policy_uid,
-                    slot: self.site.slot,
-                    run_id: &self.site.pod_uid,
-                };
                 let key = self.place(self.site.slot).key;
-                let put = self.bucket(remote).await?.put(&key, archive, digest, &labels).await;
+                let bucket = self.bucket(remote).await?;
+                let put = if self.in_parts(digest).is_none() {
+                    bucket.put(&key, archive, digest, &self.labels()).await
+                } else {
+                    self.complete(remote, bucket, &key, digest).await
+                };
                 Ok(match put {
                     Ok(Put::Stored) => Written::Answered(None),
                     Ok(Put::Exists) => Written::Answered(Some(ConditionalWrites::Enforced)),
@@ -203,6 +265,43 @@ impl Destination {
                     Err(error) => Written::Refused(Failure::Bucket(error), None),
                 })
             }
+        }
+    }
+
+    /// The one write of what was sent in parts.
+    async fn complete(&self, remote: &Remote, bucket: &Bucket, key: &str, digest: &Digest) -> Result<Put, s3::Error> {
+        let mut parts = remote.parts.lock().await;
+        let Some(begun) = parts.as_mut().filter(|parts| parts.digest == *digest && !parts.sent) else {
+            // Only a pod that has sent its parts passes the fence.
+            return Err(s3::Error::Refused {
+                action: "store",
+                place: key.to_owned(),
+                why: "its parts are not there".into(),
+            });
+        };
+        begun.sent = true;
+        let put = bucket.complete(key, begun).await;
+        let is_over = match &put {
+            Ok(Put::Stored) | Err(s3::Error::Call { .. }) => false,
+            Ok(Put::Exists) | Err(_) => true,
+        };
+        if is_over && let Err(error) = bucket.abort(key, &begun.id).await {
+            tracing::warn!(%error, "failed to abort the upload that was refused");
+        }
+        put
+    }
+
+    /// How much one request carries, where the archive is larger.
+    fn in_parts(&self, digest: &Digest) -> Option<u64> {
+        let most = self.site.reach.max_object;
+        (digest.bytes > most).then_some(most)
+    }
+
+    fn labels(&self) -> Labels<'_> {
+        Labels {
+            policy_uid: &self.site.policy_uid,
+            slot: self.site.slot,
+            run_id: &self.site.pod_uid,
         }
     }
 
@@ -236,7 +335,9 @@ impl Destination {
     /// How long a holder that stores so many bytes is given, beyond the usual.
     pub(crate) fn time_to_write(&self, bytes: u64) -> Duration {
         match &self.medium {
-            Medium::S3(remote) => remote.bucket.get().map_or(Duration::ZERO, |bucket| bucket.time(bytes)),
+            Medium::S3(remote) => remote.bucket.get().map_or(Duration::ZERO, |bucket| {
+                bucket.time(bytes.min(self.site.reach.max_object))
+            }),
             Medium::Volume { .. } => Duration::ZERO,
         }
     }
@@ -269,6 +370,16 @@ impl Destination {
         if let Medium::Volume { volume, .. } = &self.medium {
             let volume = volume.clone();
             off_thread(move || volume.sweep(used)).await?;
+        }
+        if let Medium::S3(remote) = &self.medium
+            // Once the one write was sent nobody calls it back.
+            && let Some(parts) = remote.parts.lock().await.take_if(|parts| !parts.sent)
+        {
+            let key = self.place(self.site.slot).key;
+            let aborted = self.bucket(remote).await?.abort(&key, &parts.id).await;
+            if let Err(error) = aborted {
+                tracing::warn!(%error, "failed to abort an upload: the next run tries again");
+            }
         }
         Ok(())
     }

@@ -4,13 +4,14 @@ use clap::Parser;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use valerix_backup::{
+    deletion,
     failure::Failure,
     restore, run,
     settings::{Arguments, Settings},
     verify,
 };
 use valerix_crds::{
-    backup_runner::{VERIFY, exit},
+    backup_runner::{REMOVE, VERIFY, exit},
     restore_runner::RESTORE,
 };
 
@@ -19,6 +20,7 @@ enum Task {
     Run(Arguments),
     Verify(verify::Arguments),
     Restore(restore::settings::Arguments),
+    Remove(deletion::Arguments),
 }
 
 impl Task {
@@ -28,6 +30,9 @@ impl Task {
         match words.next() {
             Some(word) if word == VERIFY => {
                 Self::Verify(verify::Arguments::parse_from(program.into_iter().chain(words)))
+            }
+            Some(word) if word == REMOVE => {
+                Self::Remove(deletion::Arguments::parse_from(program.into_iter().chain(words)))
             }
             Some(word) if word == RESTORE => Self::Restore(restore::settings::Arguments::parse_from(
                 program.into_iter().chain(words),
@@ -41,6 +46,7 @@ impl Task {
             Self::Run(arguments) => &arguments.log_format,
             Self::Verify(arguments) => &arguments.log_format,
             Self::Restore(arguments) => &arguments.log_format,
+            Self::Remove(arguments) => &arguments.log_format,
         }
     }
 }
@@ -85,12 +91,6 @@ async fn start(task: Task) -> u8 {
 async fn prepare_and_do(task: Task) -> anyhow::Result<()> {
     // A second install is impossible here: nothing ran before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut config = kube::Config::infer().await?;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    config.read_timeout = Some(Duration::from_secs(15));
-    // The runner tries again itself, and at the fence only after reading.
-    config.default_retry = false;
-    let client = kube::Client::try_from(config)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async move {
@@ -102,20 +102,33 @@ async fn prepare_and_do(task: Task) -> anyhow::Result<()> {
     match task {
         Task::Run(arguments) => {
             let settings = Settings::new(arguments).map_err(Failure::Settings)?;
-            let success = Box::pin(run::run(Arc::new(settings), client, stop)).await?;
+            let success = Box::pin(run::run(Arc::new(settings), client().await?, stop)).await?;
             tracing::info!(?success, "done");
         }
         Task::Verify(arguments) => {
-            let found = Box::pin(verify::verify(arguments, client, stop)).await?;
+            let found = Box::pin(verify::verify(arguments, client().await?, stop)).await?;
             tracing::info!(?found, "done");
         }
         Task::Restore(arguments) => {
             let settings = restore::settings::Settings::new(arguments).map_err(restore::failure::Failure::Settings)?;
-            let success = Box::pin(restore::run(Arc::new(settings), client, stop)).await?;
+            let success = Box::pin(restore::run(Arc::new(settings), client().await?, stop)).await?;
             tracing::info!(?success, "done");
+        }
+        Task::Remove(arguments) => {
+            let report = Box::pin(deletion::remove(arguments, stop)).await?;
+            tracing::info!(removed = report.removed, left = ?report.left, "{}", report.message);
         }
     }
     Ok(())
+}
+
+async fn client() -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(15));
+    // The runner tries again itself, and at the fence only after reading.
+    config.default_retry = false;
+    Ok(kube::Client::try_from(config)?)
 }
 
 fn log(format: &str) {

@@ -85,6 +85,7 @@ impl Preparation<'_> {
                 started_at: Some(started_at),
                 upload: status.upload.clone(),
                 found: status.found.clone(),
+                open_uploads: status.open_uploads.clone(),
                 ..BackupStatus::default()
             };
         })

@@ -4,7 +4,7 @@
 //! await the record -> settle what earlier days left open -> tell of archives without a record
 //!   -> [ read record, look at the key, decide ] until the slot is used or the run has failed
 //!     Store    -> prepare (dump, archive, verify) -> make the write ready -> pass the record's fence
-//!     Write    -> link(2), or PutObject
+//!     Write    -> link(2), PutObject, or the completion of what was sent in parts
 //!     Complete -> make the name durable, say so on the record, remove what killed pods left
 //!     Settle   -> wait for the pod that holds the fence, then make its hold worthless where that can be done
 //!     Release  -> give the hold of a pod that can store no more back
@@ -27,6 +27,7 @@ use crate::{
     destination::{ATTEMPT_PAUSE, ATTEMPTS, Destination, Site, Written},
     discovery::{Strangers, discover},
     failure::Failure,
+    leftovers::with_begun,
     manifest::Manifest,
     prepare::{Preparation, Prepared},
     record::{Fence, Record},
@@ -204,6 +205,7 @@ impl Run {
             match action {
                 Action::Finished => {
                     self.destination.sweep(true).await?;
+                    self.abort_left(&observed).await;
                     return Ok(if hand.writes > 0 {
                         Success::Stored
                     } else {
@@ -291,8 +293,7 @@ impl Run {
             return Ok(());
         };
         if !hand.staged {
-            let stage = self.destination.stage(&ready.archive, &ready.digest);
-            let staged = self.interruptible(stop.as_mut(), stage).await;
+            let staged = Box::pin(self.interruptible(stop.as_mut(), self.stage(&ready))).await;
             hand.staged = matches!(staged, Ok(Staged::Whole));
             if !hand.staged {
                 // What is stored by now is decided about anew.
@@ -318,6 +319,16 @@ impl Run {
             Fence::Lost => None,
         };
         Ok(())
+    }
+
+    /// Makes the write ready. Parts at a store cost somebody room until they are an archive or are aborted, so the record knows
+    /// of an upload before it has any.
+    async fn stage(&self, ready: &Prepared) -> Result<Staged, Failure> {
+        if let Some(begun) = self.destination.begin(&ready.digest).await? {
+            let told = self.record.update(|status| Some(with_begun(status, &begun))).await;
+            told.map_err(Failure::Record)?;
+        }
+        self.destination.stage(&ready.archive, &ready.digest).await
     }
 
     /// The one write. What it does not say is found out by looking.
@@ -382,6 +393,10 @@ impl Run {
         failure: Failure,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), Failure> {
+        // Whoever was asked to end is not asked twice.
+        if !failure.is_passing() {
+            return Err(failure);
+        }
         hand.waits += 1;
         self.interruptible(stop, self.preparation().wait_after(failure, hand.waits))
             .await

@@ -1,6 +1,6 @@
 //! The runner's environment, read once. Pure: in are arguments, out is what this run is about.
 
-use crate::s3::{MAX_OBJECT, Reach};
+use crate::s3::{MAX_OBJECT, Reach, parts::PART};
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -70,9 +70,12 @@ pub struct S3Arguments {
     /// How long a request to a store may take beyond the time that its bytes need. Unit: seconds.
     #[arg(long, env = "VALERIX_BACKUP_S3_REQUEST_SECONDS", default_value_t = 60)]
     pub s3_request_seconds: u64,
-    /// The most that one PutObject takes. Unit: bytes.
+    /// The most that one PutObject takes; what is larger is sent in parts. Unit: bytes.
     #[arg(long, env = "VALERIX_BACKUP_S3_MAX_OBJECT_BYTES", default_value_t = MAX_OBJECT)]
     pub s3_max_object_bytes: u64,
+    /// A part of what is larger. Unit: bytes.
+    #[arg(long, env = "VALERIX_BACKUP_S3_PART_BYTES", default_value_t = PART)]
+    pub s3_part_bytes: u64,
 }
 
 impl S3Arguments {
@@ -83,6 +86,7 @@ impl S3Arguments {
             authority: self.s3_authority_folder.clone(),
             patience: Duration::from_secs(self.s3_request_seconds),
             max_object: self.s3_max_object_bytes,
+            part: self.s3_part_bytes,
         }
     }
 }

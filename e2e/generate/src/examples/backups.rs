@@ -43,6 +43,7 @@ pub fn backup() -> BackupPolicy {
             scratch: None,
             job: None,
             suspend: false,
+            deletion_policy: None,
         },
     )
 }

@@ -362,5 +362,40 @@ pub const VALERIX: Group = Group {
                 at: "2h",
             },
         },
+        Alert {
+            name: "BackupGrows",
+            // What is small fills nothing, whatever it grows by.
+            query: "max by (namespace, policy) (valerix_backup_archive_bytes) > 2 * (max by (namespace, policy) (max_over_time(valerix_backup_archive_bytes[1d] offset 7d)) > 0) and max by (namespace, policy) (valerix_backup_archive_bytes) > 16 * 1024 * 1024",
+            hold: "1h",
+            severity: Severity::Warning,
+            summary: "The newest archive of {{ $labels.namespace }}/{{ $labels.policy }} is more than twice as large as those of a week ago.",
+            runbook: "backup-retention",
+            fires: Case {
+                step: "1m",
+                series: &[(
+                    r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
+                    "20000000x10200 50000000x600",
+                )],
+                at: "178h",
+            },
+            silent: Case {
+                step: "1m",
+                series: &[
+                    (
+                        r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
+                        "20000000x10200 39000000x600",
+                    ),
+                    (
+                        r#"valerix_backup_archive_bytes{namespace="shop",policy="small"}"#,
+                        "1000x10200 10000000x600",
+                    ),
+                    (
+                        r#"valerix_backup_archive_bytes{namespace="shop",policy="new"}"#,
+                        "0x10200 50000000x600",
+                    ),
+                ],
+                at: "178h",
+            },
+        },
     ],
 };

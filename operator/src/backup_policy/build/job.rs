@@ -120,6 +120,8 @@ pub(super) enum Work {
     Run,
     /// It reads the destination.
     TrialRestore,
+    /// It removes from the destination.
+    Removal,
 }
 
 pub(super) fn pod(plan: &Plan, account: String, work: Work) -> PodSpec {
@@ -284,7 +286,7 @@ fn volumes(plan: &Plan, work: Work) -> Vec<Volume> {
 fn connections(plan: &Plan, work: Work) -> &[BackupDatabase] {
     match work {
         Work::Run => &plan.spec.databases,
-        Work::TrialRestore => &[],
+        Work::TrialRestore | Work::Removal => &[],
     }
 }
 

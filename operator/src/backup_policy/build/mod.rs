@@ -3,6 +3,7 @@
 mod cron_job;
 pub(crate) mod job;
 mod record;
+mod removal;
 mod role_binding;
 mod service_account;
 mod verification;
@@ -10,6 +11,7 @@ mod verification;
 pub use cron_job::build_cron_job;
 pub use job::build_job;
 pub use record::{build_found_record, build_record};
+pub use removal::build_removal_job;
 pub use verification::build_verification_job;
 
 use super::{slot::Slot, validate::Plan};
@@ -30,8 +32,8 @@ const RUNNER: &str = "valerix-backup";
 /// not compile before it is applied.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Resources {
-    /// What the Job runs as.
-    pub service_account: ServiceAccount,
+    /// What the Job runs as, unless the policy names an account of somebody else's.
+    pub service_account: Option<ServiceAccount>,
     /// What the Job may do.
     pub role_binding: RoleBinding,
     /// What a trial restore runs as and what that may do, where there are any.
@@ -44,17 +46,14 @@ pub struct Resources {
 pub fn build(plan: &Plan) -> Resources {
     let verification = plan.spec.verification.as_ref();
     let restores = verification.is_some_and(|verification| verification.restore != TrialRestore::Off);
-    let pair = |account: String| {
-        (
-            service_account::build_service_account(plan, account.clone()),
-            role_binding::build_role_binding(plan, account),
-        )
-    };
-    let (service_account, role_binding) = pair(account(plan));
+    let own = own_account(plan);
+    let made = |name: String| service_account::build_service_account(plan, name);
+    let bound = |name: String, account: String| role_binding::build_role_binding(plan, name, account);
+    let verifier = verifier(plan);
     Resources {
-        service_account,
-        role_binding,
-        verifier: restores.then(|| pair(verifier(plan))),
+        service_account: (account(plan) == own).then(|| made(own.clone())),
+        role_binding: bound(own, account(plan)),
+        verifier: restores.then(|| (made(verifier.clone()), bound(verifier.clone(), verifier))),
         cron_job: build_cron_job(plan),
     }
 }
@@ -79,9 +78,15 @@ fn metadata(plan: &Plan, name: String) -> ObjectMeta {
     }
 }
 
-/// Name of the ServiceAccount and of the RoleBinding.
-fn account(plan: &Plan) -> String {
+/// Name of the RoleBinding, and of the ServiceAccount that the operator makes.
+fn own_account(plan: &Plan) -> String {
     format!("{}-backup", plan.name)
+}
+
+/// Name of the ServiceAccount that runs are made under.
+fn account(plan: &Plan) -> String {
+    let named = plan.spec.job.as_ref().and_then(|job| job.service_account_name.clone());
+    named.unwrap_or_else(|| own_account(plan))
 }
 
 /// The same of a trial restore.
@@ -193,6 +198,51 @@ mod tests {
             pod.containers[0].resources.as_ref().unwrap().limits.as_ref().unwrap()["memory"].0,
             "256Mi"
         );
+    }
+
+    #[test]
+    fn runs_are_made_under_the_account_that_is_named() {
+        let built = |account: &str| {
+            let mut policy = fixtures::policy();
+            policy.spec.job = serde_json::from_value(serde_json::json!({"serviceAccountName": account})).unwrap();
+            policy.spec.verification = serde_json::from_value(serde_json::json!({"restore": "EveryRun"})).unwrap();
+            build(&validate(&policy, &fixtures::runner(), fixtures::now()).unwrap())
+        };
+        let resources = built("vault-reader");
+        assert_eq!(resources.service_account, None, "it is somebody else's to make");
+        let binding = resources.role_binding;
+        assert_eq!(binding.metadata.name.as_deref(), Some("shop-backup"));
+        assert_eq!(binding.subjects.unwrap()[0].name, "vault-reader");
+        let pod = resources
+            .cron_job
+            .spec
+            .unwrap()
+            .job_template
+            .spec
+            .unwrap()
+            .template
+            .spec
+            .unwrap();
+        assert_eq!(pod.service_account_name.as_deref(), Some("vault-reader"));
+        let (account, _) = resources.verifier.unwrap();
+        assert_eq!(
+            account.metadata.name.as_deref(),
+            Some("shop-verify"),
+            "who checks stays another one"
+        );
+        assert!(
+            built("shop-backup").service_account.is_some(),
+            "the operator's own, by its name"
+        );
+    }
+
+    #[test]
+    fn archives_are_removed_by_a_job_that_sees_the_destination_and_nothing_else() {
+        let mut policy = fixtures::policy();
+        let encryption = serde_json::json!({"ageRecipients": ["age1"], "identitySecretRef": {"name": "backup-key"}});
+        policy.spec.encryption = serde_json::from_value(encryption).unwrap();
+        let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
+        insta::assert_yaml_snapshot!("removal_job", build_removal_job(&plan));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use super::{Plan, metadata};
 use k8s_openapi::api::rbac::v1::{RoleBinding, RoleRef, Subject};
 
-/// Binds the runner's ClusterRole in the policy's namespace to the ServiceAccount of the same name.
-pub fn build_role_binding(plan: &Plan, account: String) -> RoleBinding {
+/// Binds the runner's ClusterRole in the policy's namespace to a ServiceAccount.
+pub fn build_role_binding(plan: &Plan, name: String, account: String) -> RoleBinding {
     RoleBinding {
-        metadata: metadata(plan, account.clone()),
+        metadata: metadata(plan, name),
         role_ref: RoleRef {
             api_group: "rbac.authorization.k8s.io".into(),
             kind: "ClusterRole".into(),

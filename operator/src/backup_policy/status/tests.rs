@@ -261,3 +261,40 @@ fn news_are_told_once() {
     assert_eq!(second, first, "time alone changes nothing");
     assert!(news(&first, &second).is_empty());
 }
+
+#[test]
+fn the_last_upload_is_the_newest_day_that_was_allowed_to_write() {
+    let of = |records: &[(&str, &str)], old: Option<&str>| {
+        let records = records.iter().map(|(slot, state)| {
+            let mut record = Backup::clone(&record(slot, "Failed", "m"));
+            record.status.as_mut().unwrap().upload.state = serde_json::from_value(json!(state)).unwrap();
+            Arc::new(record)
+        });
+        let mut policy = fixtures::policy();
+        policy.status = Some(BackupPolicyStatus {
+            last_upload: old.map(|slot| LastUpload { slot: slot.into() }),
+            ..BackupPolicyStatus::default()
+        });
+        let (status, _) = computed(&policy, records.collect(), "2026-08-21T05:00:00Z");
+        status.last_upload.map(|upload| upload.slot)
+    };
+    let some = |slot: &str| Some(slot.to_owned());
+    assert_eq!(of(&[("2026-08-20", "None")], None), None);
+    let open = [
+        ("2026-08-19", "Completed"),
+        ("2026-08-20", "Unknown"),
+        ("2026-08-21", "None"),
+    ];
+    assert_eq!(of(&open, None), some("2026-08-20"));
+    assert_eq!(of(&open, Some("2026-08-18")), some("2026-08-20"));
+    assert_eq!(
+        of(&[], Some("2026-08-18")),
+        some("2026-08-18"),
+        "its record was deleted"
+    );
+    assert_eq!(
+        of(&[("2026-08-18", "None")], Some("2026-08-18")),
+        None,
+        "it was given back"
+    );
+}

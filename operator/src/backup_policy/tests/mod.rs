@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod clock;
+mod deletion;
 mod found;
 mod kills;
 mod records;

@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     manifest::Manifest,
     record::database_status,
-    s3::{self, Bucket},
+    s3::{self, Bucket, parts::Parts},
 };
 use chrono::NaiveDate;
 use std::{
@@ -36,7 +36,10 @@ impl Destination {
             }
             Medium::S3(remote) => {
                 let bucket = self.bucket(remote).await?;
-                match self.look_into(bucket, slot, mine).await {
+                let sent = remote.parts.lock().await;
+                let sent = sent.as_ref().filter(|parts| Some(&parts.digest) == mine);
+                let composed = sent.and_then(Parts::checksum);
+                match self.look_into(bucket, slot, mine, composed.as_ref()).await {
                     Err(s3::Error::File { action, source }) => {
                         Err(Failure::Archive(archive::Error::Io { action, source }))
                     }
@@ -58,6 +61,7 @@ impl Destination {
         bucket: &Bucket,
         slot: NaiveDate,
         mine: Option<&Digest>,
+        composed: Option<&String>,
     ) -> Result<(Stored, Option<Manifest>), s3::Error> {
         let key = self.place(slot).key;
         let Some(head) = bucket.head(&key).await? else {
@@ -75,7 +79,8 @@ impl Destination {
             _ => {}
         }
         if let Some(mine) = mine
-            && head.attested.as_ref() == Some(&mine.sha256)
+            && (head.attested.as_ref() == Some(&mine.sha256)
+                || (composed.is_some() && head.checksum.as_ref() == composed))
             && head.bytes == mine.bytes
         {
             return Ok((Stored::Ours(mine.clone()), None));

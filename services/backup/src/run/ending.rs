@@ -1,7 +1,7 @@
 //! How a run ends: what the record is told of an archive that is stored, and of one that is not.
 
 use super::{COMPLETION_PATIENCE, Hand, INTERRUPTED_PATIENCE, Observed, RECORD_PATIENCE, Run};
-use crate::{archive::Digest, completion::Completion, failure::Failure, record::MAX_MESSAGE};
+use crate::{archive::Digest, completion::Completion, failure::Failure, leftovers::abort_left, record::MAX_MESSAGE};
 use chrono::Utc;
 use valerix_crds::{BackupPhase, Upload, UploadState};
 
@@ -33,7 +33,19 @@ impl Run {
         let record = self.record.with_patience(COMPLETION_PATIENCE);
         let completion = completion.with(hand.conditional_writes);
         completion.put(&record, &self.destination, self.settings.slot).await?;
-        self.destination.sweep(true).await
+        self.destination.sweep(true).await?;
+        self.abort_left(observed).await;
+        Ok(())
+    }
+
+    /// The slot is used: what was begun for it beside the one that counts goes.
+    pub(super) async fn abort_left(&self, observed: &Observed) {
+        let begun = observed
+            .record
+            .status
+            .as_ref()
+            .map(|status| status.open_uploads.as_slice());
+        abort_left(&self.record, &self.destination, begun.unwrap_or_default(), true).await;
     }
 
     /// Puts the reason on the record, unless another pod stored or is storing.

@@ -1,12 +1,14 @@
 //! The destination: a bucket of an S3-compatible object store.
 //!
-//! In: a verified archive on scratch. Out: the same bytes under the slot's key, by exactly one PutObject that is sent once
-//! and never overwrites (`If-None-Match: *`). Unlike link(2) it has a half-way: an answer may be lost, and a request that
+//! In: a verified archive on scratch. Out: the same bytes under the slot's key, by exactly one request that is sent once
+//! and never overwrites (`If-None-Match: *`): a PutObject, or where one cannot carry the archive, the CompleteMultipartUpload
+//! of [`parts`]. Unlike link(2) it has a half-way: an answer may be lost, and a request that
 //! is on its way cannot be called back. So whatever the answer was, what lies under the key is asked with HEAD, and an
 //! unclear answer is never followed by a second write.
 
 mod access;
 mod answer;
+pub mod parts;
 
 use crate::{archive::Digest, hashing::Hashing};
 use answer::Answer;
@@ -27,6 +29,7 @@ use aws_smithy_http_client::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, NaiveDate, Utc};
 use std::{
+    collections::HashMap,
     future::Future,
     io::Write,
     path::{Path, PathBuf},
@@ -66,7 +69,7 @@ pub enum Error {
     },
     /// The store understood and refused.
     #[error(
-        "failed to {action} {place}: {why}; check destination.s3 and the rights of its credentials (s3:ListBucket, GetObject, PutObject, DeleteObject)"
+        "failed to {action} {place}: {why}; check destination.s3 and the rights of its credentials (s3:ListBucket, GetObject, PutObject, AbortMultipartUpload, DeleteObject)"
     )]
     Refused {
         /// What was tried.
@@ -114,9 +117,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// More than one PutObject takes.
+    /// More than one object takes.
     #[error(
-        "the archive has {bytes} bytes and one PutObject takes {most}: split spec.databases into two policies, or store it on a volume (destination.volumeClaim)"
+        "the archive has {bytes} bytes and one object takes {most}: split spec.databases into two policies, or store it on a volume (destination.volumeClaim)"
     )]
     TooLarge {
         /// Its size. Unit: bytes.
@@ -126,7 +129,7 @@ pub enum Error {
     },
 }
 
-/// What one PutObject came to.
+/// What the one write came to.
 #[derive(Debug)]
 pub enum Put {
     /// The store says that it is stored.
@@ -150,6 +153,8 @@ pub struct Head {
     pub modified: Option<DateTime<Utc>>,
     /// The sha256 that the store itself has computed, lower-case hex.
     pub attested: Option<String>,
+    /// The same as the store tells it: of an upload in parts it is computed of those of the parts.
+    pub checksum: Option<String>,
 }
 
 /// Where Secrets are mounted, and how long a request may take.
@@ -161,8 +166,10 @@ pub struct Reach {
     pub authority: PathBuf,
     /// How long one request may take beyond the time that its bytes need.
     pub patience: Duration,
-    /// The most that one PutObject takes. Unit: bytes.
+    /// The most that one PutObject takes, and one part. Unit: bytes.
     pub max_object: u64,
+    /// A part of what is larger. Unit: bytes.
+    pub part: u64,
 }
 
 /// What the one write is labelled with.
@@ -176,6 +183,21 @@ pub struct Labels<'a> {
     pub run_id: &'a str,
 }
 
+impl Labels<'_> {
+    /// With what the object must hold.
+    fn of(&self, digest: &Digest) -> HashMap<String, String> {
+        let slot = self.slot.to_string();
+        [
+            (POLICY_UID, self.policy_uid),
+            (SLOT, slot.as_str()),
+            (RUN_ID, self.run_id),
+            (SHA256, digest.sha256.as_str()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}
+
 /// One bucket.
 #[derive(Debug)]
 pub struct Bucket {
@@ -185,6 +207,8 @@ pub struct Bucket {
     name: String,
     checksum: ChecksumMode,
     patience: Duration,
+    max_object: u64,
+    part: u64,
 }
 
 impl Bucket {
@@ -233,6 +257,8 @@ impl Bucket {
             name: destination.bucket.clone(),
             checksum: destination.checksum_mode.unwrap_or_default(),
             patience: reach.patience,
+            max_object: reach.max_object,
+            part: reach.part,
         })
     }
 
@@ -274,6 +300,7 @@ impl Bucket {
                 .checksum_sha256()
                 .and_then(|text| BASE64_STANDARD.decode(text).ok())
                 .map(hex::encode),
+            checksum: found.checksum_sha256().map(str::to_owned),
         }))
     }
 
@@ -299,10 +326,7 @@ impl Bucket {
             .if_none_match("*")
             .content_type("application/zstd")
             .content_length(length)
-            .metadata(POLICY_UID, labels.policy_uid)
-            .metadata(SLOT, labels.slot.to_string())
-            .metadata(RUN_ID, labels.run_id)
-            .metadata(SHA256, &digest.sha256)
+            .set_metadata(Some(labels.of(digest)))
             .body(body);
         if self.checksum == ChecksumMode::WhenSupported {
             request = request.set_checksum_sha256(

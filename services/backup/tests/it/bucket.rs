@@ -48,6 +48,14 @@ impl Bucket {
         self.harness.record()["status"].clone()
     }
 
+    /// One request carries so little that an archive goes in parts.
+    pub fn send_in_parts(&mut self) {
+        self.harness.variables = vec![
+            ("VALERIX_BACKUP_S3_MAX_OBJECT_BYTES", "4096".into()),
+            ("VALERIX_BACKUP_S3_PART_BYTES", "4096".into()),
+        ];
+    }
+
     /// One slot was never put twice, and never over anything.
     pub fn assert_one_put(&self) {
         assert_eq!(self.store.unconditional_puts(), 0, "a PUT that may overwrite");
@@ -315,13 +323,13 @@ async fn what_is_wrong_with_the_way_to_the_bucket_is_told_before_anything_is_dum
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_request_cannot_carry_is_refused_before_it_is_sent() {
+async fn what_no_object_can_hold_is_refused_before_it_is_sent() {
     let database = Database::new("orders", SMALL).await;
     let mut bucket = Bucket::new(&database).await;
-    bucket.harness.variables = vec![("VALERIX_BACKUP_S3_MAX_OBJECT_BYTES", "100".into())];
+    bucket.harness.variables = vec![("VALERIX_BACKUP_S3_MAX_OBJECT_BYTES", "0".into())];
     let ended = bucket.harness.run("pod").await;
     let told = [
-        "bytes and one PutObject takes 100",
+        "bytes and one object takes 0",
         "split spec.databases",
         "destination.volumeClaim",
     ];

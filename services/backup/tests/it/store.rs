@@ -1,4 +1,4 @@
-//! A small S3: one bucket, the five calls that the runner makes, and every bad habit that a store can have. It counts
+//! A small S3: one bucket, the calls that the runner makes, and every bad habit that a store can have. It counts
 //! what it is asked.
 
 use crate::steps::{self, Steps};
@@ -24,7 +24,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 pub const BUCKET: &str = "archives";
 pub const ACCESS_KEY: &str = "shop-access";
 
-/// What the store does with the first archive that it is sent.
+/// What the store does with the first archive that it is sent, or that it is to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Habit {
     /// It does as it is asked.
@@ -48,11 +48,29 @@ pub struct Object {
     pub bytes: Bytes,
     metadata: BTreeMap<String, String>,
     attested: bool,
+    /// Of parts: what the store tells of their sums.
+    composed: Option<String>,
+}
+
+/// An upload in parts that nobody has completed.
+#[derive(Debug)]
+struct Open {
+    key: String,
+    metadata: BTreeMap<String, String>,
+    attested: bool,
+    parts: BTreeMap<usize, Bytes>,
 }
 
 #[derive(Debug)]
 struct Inner {
     objects: BTreeMap<String, Object>,
+    uploads: BTreeMap<String, Open>,
+    begun: usize,
+    parts: usize,
+    /// So many parts are refused before one is taken.
+    refuses_parts: usize,
+    /// So many parts are taken, and then none.
+    takes_parts: Option<usize>,
     requests: Vec<(Method, String)>,
     /// Archives that were put without the condition not to overwrite.
     unconditional: usize,
@@ -73,6 +91,11 @@ impl Default for Store {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Inner {
             objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            begun: 0,
+            parts: 0,
+            refuses_parts: 0,
+            takes_parts: None,
             requests: Vec::new(),
             unconditional: 0,
             habit: Habit::Good,
@@ -162,6 +185,7 @@ impl Store {
             bytes: bytes.to_vec().into(),
             metadata: metadata.collect(),
             attested: false,
+            composed: None,
         };
         self.0.lock().unwrap().objects.insert(key.to_owned(), object);
     }
@@ -174,7 +198,33 @@ impl Store {
         self.0.lock().unwrap().objects.insert(key.to_owned(), object);
     }
 
-    /// How often this was asked of archives.
+    /// So many parts are answered with 503 before one is taken.
+    pub fn refuse_parts(&self, count: usize) {
+        self.0.lock().unwrap().refuses_parts = count;
+    }
+
+    /// So many parts are taken and the rest is answered with 503, or all are.
+    pub fn take_parts(&self, count: Option<usize>) {
+        self.0.lock().unwrap().takes_parts = count;
+    }
+
+    /// How many parts were taken.
+    pub fn parts(&self) -> usize {
+        self.0.lock().unwrap().parts
+    }
+
+    /// How many uploads that hold parts nobody has completed or aborted.
+    pub fn left_uploads(&self) -> usize {
+        let inner = self.0.lock().unwrap();
+        inner.uploads.values().filter(|open| !open.parts.is_empty()).count()
+    }
+
+    /// Aborts whatever is begun, as a rule of the bucket's does.
+    pub fn abort_all(&self) {
+        self.0.lock().unwrap().uploads.clear();
+    }
+
+    /// How often this was asked of archives. To complete one is the PUT that it takes the place of; a part is none.
     pub fn count(&self, method: &Method) -> usize {
         let inner = self.0.lock().unwrap();
         let asked = |request: &&(Method, String)| request.0 == *method && is_archive(&request.1);
@@ -271,11 +321,19 @@ async fn list(
 async fn object(
     State(store): State<Store>,
     Path((bucket, key)): Path<(String, String)>,
+    Query(query): Query<BTreeMap<String, String>>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    store.0.lock().unwrap().requests.push((method.clone(), key.clone()));
+    let upload = query.get("uploadId");
+    let asked = match (upload, &method) {
+        (None, method) => Some(method.clone()),
+        (Some(_), &Method::POST) => Some(Method::PUT),
+        (Some(_), _) => None,
+    };
+    let asked = asked.map(|method| (method, key.clone()));
+    store.0.lock().unwrap().requests.extend(asked);
     if let Err(refusal) = checked(&bucket, &headers) {
         // An answer to HEAD has no body.
         return if method == Method::HEAD {
@@ -283,6 +341,19 @@ async fn object(
         } else {
             refusal
         };
+    }
+    match (upload, &method) {
+        (Some(id), &Method::PUT) => return part(&store, id, &query["partNumber"], &headers, body),
+        (Some(id), &Method::POST) => return complete(&store, id, key, &headers, &body).await,
+        (Some(id), &Method::DELETE) => {
+            let aborted = store.0.lock().unwrap().uploads.remove(id);
+            return aborted.map_or_else(
+                || refusal(404, "NoSuchUpload"),
+                |_| StatusCode::NO_CONTENT.into_response(),
+            );
+        }
+        (None, &Method::POST) if query.contains_key("uploads") => return begin(&store, key, &headers),
+        _ => {}
     }
     match method {
         Method::PUT => put(&store, key, &headers, body).await,
@@ -316,54 +387,165 @@ fn found(method: &Method, asked: &HeaderMap, object: &Object) -> Response {
         headers.insert(name, value.parse().unwrap());
     }
     if object.attested && asked.contains_key("x-amz-checksum-mode") {
-        let sum = BASE64_STANDARD.encode(Sha256::digest(&object.bytes));
+        let whole = || BASE64_STANDARD.encode(Sha256::digest(&object.bytes));
+        let sum = object.composed.clone().unwrap_or_else(whole);
         headers.insert("x-amz-checksum-sha256", sum.parse().unwrap());
     }
     response
 }
 
-async fn put(store: &Store, key: String, headers: &HeaderMap, body: Bytes) -> Response {
+fn metadata(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let said = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix("x-amz-meta-")?;
+        Some((name.to_owned(), value.to_str().unwrap().to_owned()))
+    });
+    said.collect()
+}
+
+fn begin(store: &Store, key: String, headers: &HeaderMap) -> Response {
+    let mut inner = store.0.lock().unwrap();
+    inner.begun += 1;
+    let id = format!("upload-{}", inner.begun);
+    let text = format!(
+        "<?xml version=\"1.0\"?><InitiateMultipartUploadResult><Bucket>{BUCKET}</Bucket><Key>{key}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"
+    );
+    let open = Open {
+        key,
+        metadata: metadata(headers),
+        attested: headers.contains_key("x-amz-checksum-algorithm"),
+        parts: BTreeMap::new(),
+    };
+    inner.uploads.insert(id, open);
+    ([(header::CONTENT_TYPE, "application/xml")], text).into_response()
+}
+
+fn part(store: &Store, id: &str, number: &str, headers: &HeaderMap, body: Bytes) -> Response {
+    let mut inner = store.0.lock().unwrap();
+    if inner.refuses_parts > 0 || inner.takes_parts == Some(0) {
+        inner.refuses_parts = inner.refuses_parts.saturating_sub(1);
+        return refusal(503, "SlowDown");
+    }
+    let Some(open) = inner.uploads.get_mut(id) else {
+        return refusal(404, "NoSuchUpload");
+    };
+    let sum = BASE64_STANDARD.encode(Sha256::digest(&body));
+    let said = headers.get("x-amz-checksum-sha256");
+    if said.map_or(open.attested, |said| said.to_str().unwrap() != sum) {
+        return refusal(400, "BadDigest");
+    }
+    let tag = format!("\"{sum}\"");
+    open.parts.insert(number.parse().unwrap(), body);
+    inner.parts += 1;
+    inner.takes_parts = inner.takes_parts.map(|left| left - 1);
+    ([(header::ETAG, tag)], "").into_response()
+}
+
+async fn complete(store: &Store, id: &str, key: String, headers: &HeaderMap, body: &Bytes) -> Response {
     let habit = {
         let mut inner = store.0.lock().unwrap();
-        let conditional = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*");
-        inner.unconditional += usize::from(!conditional && is_archive(&key));
-        if conditional && !inner.ignores_conditions && inner.objects.contains_key(&key) {
-            return refusal(412, "PreconditionFailed");
+        if !inner.uploads.contains_key(id) {
+            return refusal(404, "NoSuchUpload");
         }
-        if is_archive(&key) {
-            inner.away |= std::mem::take(&mut inner.goes_away);
-            std::mem::replace(&mut inner.habit, Habit::Good)
-        } else {
-            Habit::Good
+        match inner.taken(&key, headers) {
+            Ok(habit) => habit,
+            Err(refusal) => return refusal,
         }
+    };
+    let Some(open) = store
+        .0
+        .lock()
+        .unwrap()
+        .uploads
+        .remove(id)
+        .filter(|open| open.key == key)
+    else {
+        return refusal(404, "NoSuchUpload");
+    };
+    let text = String::from_utf8(body.to_vec()).unwrap();
+    let numbers: Vec<usize> = text
+        .split("<PartNumber>")
+        .skip(1)
+        .map(|rest| rest.split('<').next().unwrap().parse().unwrap())
+        .collect();
+    let is_whole = numbers.iter().eq(open.parts.keys()) && numbers.iter().copied().eq(1..=numbers.len());
+    if !is_whole || text.matches("<ETag>").count() != numbers.len() {
+        return refusal(400, "InvalidPart");
+    }
+    let sums: Vec<u8> = open
+        .parts
+        .values()
+        .flat_map(|part| Sha256::digest(part).to_vec())
+        .collect();
+    let composed = format!("{}-{}", BASE64_STANDARD.encode(Sha256::digest(sums)), numbers.len());
+    let object = Object {
+        bytes: open.parts.values().flatten().copied().collect::<Vec<u8>>().into(),
+        metadata: open.metadata.clone(),
+        attested: open.attested,
+        composed: Some(composed),
+    };
+    if !habit.stores() {
+        store.0.lock().unwrap().uploads.insert(id.to_owned(), open);
+    }
+    let done = format!(
+        "<?xml version=\"1.0\"?><CompleteMultipartUploadResult><Key>{key}</Key></CompleteMultipartUploadResult>"
+    );
+    kept(store, key, habit, object, done).await
+}
+
+async fn put(store: &Store, key: String, headers: &HeaderMap, body: Bytes) -> Response {
+    let habit = match store.0.lock().unwrap().taken(&key, headers) {
+        Ok(habit) => habit,
+        Err(refusal) => return refusal,
     };
     let sum = headers.get("x-amz-checksum-sha256");
     if sum.is_some_and(|sum| sum.to_str().unwrap() != BASE64_STANDARD.encode(Sha256::digest(&body))) {
         return refusal(400, "BadDigest");
     }
-    let metadata = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix("x-amz-meta-")?;
-        Some((name.to_owned(), value.to_str().unwrap().to_owned()))
-    });
-    let bytes = if habit == Habit::Truncate {
-        body.slice(..body.len() / 2)
-    } else {
-        body
+    let object = Object {
+        bytes: body,
+        metadata: metadata(headers),
+        attested: sum.is_some(),
+        composed: None,
     };
-    let stores = match habit {
-        Habit::Good | Habit::Truncate => true,
-        Habit::Cut { stores } | Habit::Hang { stores } | Habit::Answer { stores, .. } => stores,
-    };
-    if stores {
-        let object = Object {
-            bytes,
-            metadata: metadata.collect(),
-            attested: sum.is_some(),
-        };
+    kept(store, key, habit, object, String::new()).await
+}
+
+impl Inner {
+    /// Whether the condition lets something be stored, and what the store makes of it.
+    #[allow(clippy::result_large_err, reason = "the answer is sent as it is")]
+    fn taken(&mut self, key: &str, headers: &HeaderMap) -> Result<Habit, Response> {
+        let conditional = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*");
+        self.unconditional += usize::from(!conditional && is_archive(key));
+        if conditional && !self.ignores_conditions && self.objects.contains_key(key) {
+            return Err(refusal(412, "PreconditionFailed"));
+        }
+        if !is_archive(key) {
+            return Ok(Habit::Good);
+        }
+        self.away |= std::mem::take(&mut self.goes_away);
+        Ok(std::mem::replace(&mut self.habit, Habit::Good))
+    }
+}
+
+impl Habit {
+    fn stores(self) -> bool {
+        match self {
+            Self::Good | Self::Truncate => true,
+            Self::Cut { stores } | Self::Hang { stores } | Self::Answer { stores, .. } => stores,
+        }
+    }
+}
+
+/// Stores, or does not, and answers by its habit.
+async fn kept(store: &Store, key: String, habit: Habit, mut object: Object, done: String) -> Response {
+    if habit == Habit::Truncate {
+        object.bytes = object.bytes.slice(..object.bytes.len() / 2);
+    }
+    if habit.stores() {
         store.put_back(&key, object);
     }
     match habit {
-        Habit::Good | Habit::Truncate => StatusCode::OK.into_response(),
+        Habit::Good | Habit::Truncate => ([(header::CONTENT_TYPE, "application/xml")], done).into_response(),
         Habit::Cut { .. } => cut(),
         Habit::Hang { .. } => std::future::pending().await,
         Habit::Answer { status, code, .. } => refusal(status, code),

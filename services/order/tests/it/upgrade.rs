@@ -113,8 +113,8 @@ async fn a_migration_leaves_what_the_release_before_it_writes() {
             migrator.run_to(migration.version, &pool).await.unwrap();
             let after = columns(&pool).await;
             let name = format!("{service} {:04}_{}", migration.version, migration.description);
-            // It says itself that no release ever wrote these.
-            if !migration.description.contains("outbox contract") {
+            // Both say themselves that no release ever wrote what they take away.
+            if !["outbox contract", "restocks"].contains(&&*migration.description) {
                 for column in before.as_object().unwrap().keys() {
                     assert!(!after[column].is_null(), "{name} takes {column} away");
                 }

@@ -88,6 +88,11 @@ pub const OPERATOR: &[Metric] = &[
         &["namespace", "policy"],
         "how long fetching and restoring took in the last trial restore; not there before the first",
     ),
+    counter(
+        "valerix_backup_deletions_total",
+        &["outcome"],
+        "deleted policies with `deletionPolicy: Delete`; `outcome` is what became of their archives: `Removed`, `Left` or `Retained`",
+    ),
     gauge(
         "valerix_restore_failed",
         &["namespace", "restore"],

@@ -8,6 +8,7 @@ use crate::{
     store::Habit,
 };
 use futures::StreamExt;
+use serde_json::Value;
 use std::process::Stdio;
 use valerix_kit::testing::chance::{Chance, rounds};
 
@@ -42,6 +43,8 @@ const FAULTS: [Fault; 5] = [
 
 #[derive(Clone, Copy, Debug)]
 struct Round {
+    /// Whether the archive goes in parts.
+    in_parts: bool,
     /// The place that the pod does not pass, counted from 1.
     place: usize,
     fault: Fault,
@@ -50,7 +53,7 @@ struct Round {
     lists_late: bool,
 }
 
-fn draw(chance: &mut Chance, place: usize, fault: Fault) -> Round {
+fn draw(chance: &mut Chance, (in_parts, place, fault): (bool, usize, Fault)) -> Round {
     let answer = |stores, status, code| Habit::Answer { stores, status, code };
     // What hangs is never known to have taken, so it goes with the fault that does not wait for that.
     let lost = |stores| match fault {
@@ -68,6 +71,7 @@ fn draw(chance: &mut Chance, place: usize, fault: Fault) -> Round {
     ];
     let misbehaves = chance.below(3) == 0;
     Round {
+        in_parts,
         place,
         fault,
         habit: if misbehaves {
@@ -90,6 +94,9 @@ impl Round {
     async fn play(self, database: &Database) {
         let case = format!("{self:?}");
         let mut bucket = Bucket::new(database).await;
+        if self.in_parts {
+            bucket.send_in_parts();
+        }
         bucket.store.take_habit(self.habit);
         if self.ignores_conditions {
             bucket.store.ignore_conditions();
@@ -124,6 +131,7 @@ impl Round {
         let phase = if stored { "Completed" } else { "Failed" };
         assert_eq!(status["phase"], phase, "{case}: {status}");
         assert!(bucket.store.puts(KEY) <= 1, "{case}");
+        assert_eq!(bucket.store.left_uploads(), 0, "{case}: parts that nobody needs");
     }
 
     /// The fault, the heir, and what is left of the first pod.
@@ -154,8 +162,12 @@ async fn next_day(bucket: &mut Bucket, case: &str) {
     let mut record = bucket.harness.record();
     if record["status"]["upload"]["startedAt"].is_string() {
         record["status"]["upload"]["startedAt"] = "2026-08-20T00:00:00Z".into();
-        bucket.harness.api.put(record);
     }
+    let begun = record.pointer_mut("/status/openUploads");
+    for upload in begun.and_then(Value::as_array_mut).into_iter().flatten() {
+        upload["startedAt"] = "2026-08-20T00:00:00Z".into();
+    }
+    bucket.harness.api.put(record);
     bucket.harness.put_record("nightly-20260822", "2026-08-22");
     bucket.harness.minutes += 24 * 60;
     let ended = bucket.harness.run("next-day").await;
@@ -167,8 +179,11 @@ async fn next_day(bucket: &mut Bucket, case: &str) {
 }
 
 /// Places of a run that nobody disturbs.
-async fn places(database: &Database) -> usize {
-    let bucket = Bucket::new(database).await;
+async fn places(database: &Database, in_parts: bool) -> usize {
+    let mut bucket = Bucket::new(database).await;
+    if in_parts {
+        bucket.send_in_parts();
+    }
     assert_eq!(bucket.harness.run("undisturbed").await.code, Some(0));
     bucket.steps.passed()
 }
@@ -177,21 +192,21 @@ async fn places(database: &Database) -> usize {
 async fn killed_or_paused_at_any_request_a_day_has_at_most_one_archive() {
     let database = Database::new("orders", SMALL).await;
     let (mut chance, seed) = Chance::seeded(20_260_821);
-    let places = places(&database).await;
-    let mut all: Vec<_> = (1..=places)
-        .flat_map(|place| FAULTS.map(|fault| (place, fault)))
+    let places = [places(&database, false).await, places(&database, true).await];
+    let mut all: Vec<_> = [false, true]
+        .into_iter()
+        .zip(places)
+        .flat_map(|(in_parts, places)| (1..=places).map(move |place| (in_parts, place)))
+        .flat_map(|(in_parts, place)| FAULTS.map(|fault| (in_parts, place, fault)))
         .collect();
     chance.shuffle(&mut all);
     let chosen: Vec<_> = all.iter().cycle().take(rounds(SLICE)).collect();
     println!(
-        "seed {seed}: {} of {} rounds over {places} places",
+        "seed {seed}: {} of {} rounds over {places:?} places",
         chosen.len(),
         all.len()
     );
-    let drawn: Vec<_> = chosen
-        .into_iter()
-        .map(|(place, fault)| draw(&mut chance, *place, *fault))
-        .collect();
+    let drawn: Vec<_> = chosen.into_iter().map(|place| draw(&mut chance, *place)).collect();
     futures::stream::iter(drawn)
         .for_each_concurrent(AT_ONCE, |round| round.play(&database))
         .await;
