@@ -134,7 +134,7 @@ async fn what_fails_or_does_not_end_leaves_the_archives_and_says_why() {
     let api = FakeApi::default();
     api.create(POLICIES, deleting());
     let operator = Operator::start_at(&api, now);
-    api.until(POLICY, |policy| has_finalizer(policy)).await;
+    api.until(POLICY, has_finalizer).await;
     api.delete(POLICY);
     api.until(REMOVAL, |_| true).await;
     ended(&api, "Failed", "Failed", "it answered 403: AccessDenied");
@@ -146,7 +146,7 @@ async fn what_fails_or_does_not_end_leaves_the_archives_and_says_why() {
     let api = FakeApi::default();
     api.create(POLICIES, deleting());
     let operator = Operator::start_at(&api, now);
-    api.until(POLICY, |policy| has_finalizer(policy)).await;
+    api.until(POLICY, has_finalizer).await;
     api.delete(POLICY);
     api.until(REMOVAL, |_| true).await;
     drop(operator);
@@ -161,11 +161,11 @@ async fn who_changes_their_mind_or_removes_the_operator_keeps_the_archives() {
     let api = FakeApi::default();
     api.create(POLICIES, deleting());
     let operator = Operator::start_at(&api, now);
-    api.until(POLICY, |policy| has_finalizer(policy)).await;
+    api.until(POLICY, has_finalizer).await;
     api.merge(POLICY, json!({"spec": {"deletionPolicy": null}}));
     api.until(POLICY, |policy| !has_finalizer(policy)).await;
     api.merge(POLICY, json!({"spec": {"deletionPolicy": "Delete"}}));
-    api.until(POLICY, |policy| has_finalizer(policy)).await;
+    api.until(POLICY, has_finalizer).await;
     drop(operator);
     release(&Clients::single(api.client()), &[Scope::Cluster])
         .await

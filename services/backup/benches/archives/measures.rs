@@ -155,7 +155,7 @@ pub async fn all(megabytes: u64) {
     restoring.make_new(&[("orders", &ours)]);
     let (mut pod, begun) = (None::<Child>, Instant::now());
     let restored = until(&restoring.harness, "Completed", begun, async {
-        pod = Some(restoring.pod("restore", &[]))
+        pod = Some(restoring.pod("restore", &[]));
     })
     .await;
     let ended = restoring.harness.ended(pod.take().unwrap(), "restore").await;

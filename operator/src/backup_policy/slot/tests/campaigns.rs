@@ -33,9 +33,9 @@ impl Wall {
                 while high - low > 1 {
                     let middle = low.midpoint(high);
                     if offset(middle) == before {
-                        low = middle
+                        low = middle;
                     } else {
-                        high = middle
+                        high = middle;
                     }
                 }
                 spans.push((high, offset(high)));

@@ -110,7 +110,7 @@ impl Model {
                 generation: self.generation,
                 probe: None,
             }),
-            CircuitState::Open => None,
+            CircuitState::Open | CircuitState::Unknown => None,
             CircuitState::HalfOpen => {
                 let taken = self.successes + u32::try_from(self.probes.len()).unwrap();
                 (taken < self.settings.half_open_permits).then(|| {
