@@ -127,7 +127,7 @@ async fn answered(world: &World, open: &mut Vec<Question>, concerns: impl Fn(&Qu
 /// Runs one command of Redis in its pod.
 async fn redis(world: &World, command: &str) -> Result<String> {
     let script = format!("REDISCLI_AUTH=\"$REDIS_PASSWORD\" redis-cli {command}");
-    let arguments = ["exec", "-n", SHOP, "redis-0", "--", "sh", "-c", &script];
+    let arguments = ["exec", "-n", SHOP, "service/redis", "--", "sh", "-c", &script];
     kubectl::kubectl_with(&world.environment, &arguments, None)
         .await?
         .text()

@@ -22,7 +22,7 @@ async fn sql(world: &World, database: &str, statement: &str) -> Result<String> {
         "exec",
         "-n",
         SHOP,
-        "postgres-0",
+        "service/postgres",
         "--",
         "psql",
         "-U",

@@ -306,7 +306,7 @@ pub fn write_generated(paths: &Paths) -> Result<()> {
 }
 
 fn go_checks(paths: &Paths, count: &mut Count, log: &Log) -> Result<()> {
-    go::require_go()?;
+    go::require_go(log)?;
     let module = paths.checkout.join("e2e/cluster");
     let unformatted = Program::new("gofmt").args(["-l", "."]).in_folder(&module).read(log)?;
     ensure!(

@@ -259,7 +259,7 @@ fn pod_view(pod: &Pod) -> PodView {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let removal = match (&pod.metadata.deletion_timestamp, evicted) {
         (None, _) if matches!(phase, Some("Failed" | "Succeeded")) => {
-            Removal::Deleted(process_ended_at(pod).unwrap_or_default())
+            Removal::Deleted(finished_at(pod).unwrap_or_default())
         }
         (None, _) => Removal::None,
         (Some(deleted), Some(condition)) => Removal::Evicted(
@@ -292,6 +292,16 @@ fn pod_view(pod: &Pod) -> PodView {
             .unwrap_or_default(),
         removal,
     }
+}
+
+/// When the last container of a pod that runs no more ended.
+fn finished_at(pod: &Pod) -> Option<DateTime<Utc>> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let ended = containers.iter().filter_map(|container| {
+        let terminated = container.state.as_ref()?.terminated.as_ref()?;
+        terminated.finished_at.as_ref().map(clock::from_time)
+    });
+    ended.max()
 }
 
 /// When a container ended last, as the kubelet says once it has started it again: of one that has ended and waits it still

@@ -1,7 +1,7 @@
 //! Targets whose name in the cluster's DNS is that of no Service. Services of ours are in a cache; another one is asked
 //! for once it is worth a request, and again only while it is missing.
 
-use super::{Controller, Looks};
+use super::{Controller, Looks, status::Reason};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, ResourceExt};
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use valerix_crds::ResilientService;
+use valerix_crds::{ConditionStatus, ResilientService};
 
 /// A Service that is made together with its caller is there within this.
 const GRACE: Duration = Duration::from_secs(10);
@@ -36,26 +36,26 @@ pub struct Resolved {
 
 #[derive(Debug)]
 struct Look {
-    since: Instant,
-    /// When it was asked for, and whether it is missing.
-    asked: Option<(Instant, bool)>,
+    /// Not asked for before.
+    next: Instant,
+    /// What the last answer was; none before the first.
+    is_missing: Option<bool>,
 }
 
 impl Resolved {
-    /// Whether it is known to be missing, and how long not to ask for it.
-    fn look(&mut self, key: &Key, now: Instant) -> (bool, Duration) {
-        let look = self.looks.entry(key.clone()).or_insert(Look {
-            since: now,
-            asked: None,
-        });
-        let is_missing = look.asked.is_some_and(|(_, is_missing)| is_missing);
-        let (begun, wait) = look.asked.map_or((look.since, GRACE), |(at, _)| (at, PACE));
-        (is_missing, wait.saturating_sub(now.duration_since(begun)))
+    fn look(&mut self, key: &Key, first: Instant) -> &Look {
+        let look = || Look {
+            next: first,
+            is_missing: None,
+        };
+        self.looks.entry(key.clone()).or_insert_with(look)
     }
 
-    fn found(&mut self, key: &Key, is_missing: bool, now: Instant) {
+    /// A question that got no answer changes nothing but the time of the next one.
+    fn found(&mut self, key: &Key, is_missing: Option<bool>, now: Instant) {
         if let Some(look) = self.looks.get_mut(key) {
-            look.asked = Some((now, is_missing));
+            look.next = now + PACE;
+            look.is_missing = is_missing.or(look.is_missing);
         }
     }
 }
@@ -70,20 +70,14 @@ impl Controller {
             ctx.runtime.scopes.iter().any(|scope| scope.contains(namespace))
                 && ctx.stores.kubernetes_services.get(namespace, name).is_none()
         });
-        let (mut missing, mut due) = (Vec::new(), Vec::new());
+        // What an operator before this one has told is neither taken back nor waited for.
+        let first = if was_told(service) { now } else { now + GRACE };
+        let mut due = Vec::new();
         self.memory.with(service, |notes| {
             notes.resolved.looks.retain(|key, _| targets.contains_key(key));
             for key in targets.keys() {
-                let (is_missing, wait) = notes.resolved.look(key, now);
-                let was_asked = notes.resolved.looks[key].asked.is_some();
-                if wait.is_zero() {
+                if notes.resolved.look(key, first).next <= now {
                     due.push(key.clone());
-                } else if is_missing || !was_asked {
-                    // One that was found is asked for again when something else is to be looked at.
-                    looks.within(Some(wait));
-                }
-                if is_missing {
-                    missing.push(key.clone());
                 }
             }
         });
@@ -92,13 +86,19 @@ impl Controller {
             looks.within(Some(Duration::ZERO));
         }
         let answers = join_all(due.iter().map(|key| self.is_missing(key))).await;
+        let mut missing = Vec::new();
         self.memory.with(service, |notes| {
-            for (key, is_missing) in due.iter().zip(answers) {
-                notes.resolved.found(key, is_missing, now);
-                missing.retain(|known| known != key);
-                if is_missing {
+            for (key, answer) in due.iter().zip(answers) {
+                notes.resolved.found(key, answer, now);
+            }
+            for key in targets.keys() {
+                let look = notes.resolved.look(key, first);
+                if look.is_missing == Some(true) {
                     missing.push(key.clone());
-                    looks.within(Some(PACE));
+                }
+                // One that was found is asked for again when something else is to be looked at.
+                if look.is_missing != Some(false) {
+                    looks.within(Some(look.next.saturating_duration_since(now)));
                 }
             }
         });
@@ -110,11 +110,19 @@ impl Controller {
         told.collect()
     }
 
-    /// Whether there is no such Service. What cannot be asked is not known to be missing.
-    async fn is_missing(&self, (namespace, name): &Key) -> bool {
+    /// Whether there is no such Service, if the API server says.
+    async fn is_missing(&self, (namespace, name): &Key) -> Option<bool> {
         let api: Api<Service> = self.ctx.runtime.clients.api(namespace);
-        matches!(api.get_metadata_opt(name).await, Ok(None))
+        api.get_metadata_opt(name).await.ok().map(|found| found.is_none())
     }
+}
+
+fn was_told(service: &ResilientService) -> bool {
+    let reason = Reason::TargetUnresolved.as_str();
+    let conditions = service.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .filter(|condition| condition.type_ == "Warning" && condition.status == ConditionStatus::True)
+        .any(|condition| condition.reason == reason || condition.message.contains(reason))
 }
 
 /// The Services that the specification's targets name, each with the name of a target: `name`, `name.<own namespace>`, or

@@ -17,20 +17,40 @@ const PACE: Duration = Duration::from_millis(50);
 
 /// Places for reconciles. A namespace whose writes all hang (one slow admission webhook is enough) keeps half of them
 /// and leaves the others alone. What nobody asked for by name (the thousands that a list brings) waits in a queue of its
-/// own for three quarters of them: no more than those are ever before an object that changed, and since both wait in
-/// turn from there on, changes without end keep none of the thousands out.
+/// own for three quarters of them, in its namespace and in all: no more than those are ever before an object that
+/// changed, and since both wait in turn from there on, changes without end keep none of the thousands out.
 pub struct Lanes {
-    all: Arc<Semaphore>,
-    unasked: Arc<Semaphore>,
+    all: Share,
+    /// Of each namespace.
     share: usize,
-    namespaces: Mutex<HashMap<String, Arc<Semaphore>>>,
+    namespaces: Mutex<HashMap<String, Share>>,
+}
+
+/// Places of one namespace, or of all.
+#[derive(Clone)]
+struct Share {
+    places: Arc<Semaphore>,
+    unasked: Arc<Semaphore>,
+}
+
+impl Share {
+    fn new(places: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            unasked: Arc::new(Semaphore::new(places - places / 4)),
+        }
+    }
+
+    /// Whether somebody else holds a place or waits for one.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.places) > 1 || Arc::strong_count(&self.unasked) > 1
+    }
 }
 
 /// A place that is taken until this is dropped.
 pub struct Place {
-    _unasked: Option<OwnedSemaphorePermit>,
-    _namespace: Option<OwnedSemaphorePermit>,
-    _all: Option<OwnedSemaphorePermit>,
+    _unasked: Option<[Option<OwnedSemaphorePermit>; 2]>,
+    _asked: [Option<OwnedSemaphorePermit>; 2],
 }
 
 impl Lanes {
@@ -38,8 +58,7 @@ impl Lanes {
     pub fn new(places: u16) -> Self {
         let places = usize::from(places.max(1));
         Self {
-            all: Arc::new(Semaphore::new(places)),
-            unasked: Arc::new(Semaphore::new(places - places / 4)),
+            all: Share::new(places),
             share: places.div_ceil(2),
             namespaces: Mutex::default(),
         }
@@ -47,27 +66,28 @@ impl Lanes {
 
     /// Waits for a place, behind all that nobody asked for until this object `is_asked` for.
     pub async fn enter(&self, namespace: &str, is_asked: impl Future<Output = ()>) -> Place {
+        let own = {
+            let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+            namespaces.retain(|_, share| share.is_used());
+            namespaces
+                .entry(namespace.to_owned())
+                .or_insert_with(|| Share::new(self.share))
+                .clone()
+        };
+        // In this order: who waits for its own namespace holds no place of the others meanwhile. None is ever closed.
         let unasked = tokio::select! {
             biased;
             () = is_asked => None,
-            place = self.unasked.clone().acquire_owned() => place.ok(),
+            places = async {
+                let namespace = own.unasked.acquire_owned().await.ok();
+                [namespace, self.all.unasked.clone().acquire_owned().await.ok()]
+            } => Some(places),
         };
-        let own = {
-            let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-            // Nobody else holds it: nothing is under way there.
-            namespaces.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-            namespaces
-                .entry(namespace.to_owned())
-                .or_insert_with(|| Arc::new(Semaphore::new(self.share)))
-                .clone()
-        };
-        // In this order: who waits for its own namespace holds no place meanwhile. Neither is ever closed.
-        let namespace = own.acquire_owned().await.ok();
-        let all = self.all.clone().acquire_owned().await.ok();
+        let namespace = own.places.acquire_owned().await.ok();
+        let all = self.all.places.clone().acquire_owned().await.ok();
         Place {
             _unasked: unasked,
-            _namespace: namespace,
-            _all: all,
+            _asked: [namespace, all],
         }
     }
 }
@@ -146,7 +166,7 @@ impl<K: Hash + Eq> Pace<K> {
 mod tests {
     use super::*;
     use futures::{FutureExt, future::BoxFuture};
-    use std::future::ready;
+    use std::future::{pending, ready};
 
     #[tokio::test]
     async fn a_namespace_that_hangs_keeps_half_of_the_places_and_another_goes_on() {
@@ -160,6 +180,24 @@ mod tests {
         assert!(enter("third").now_or_never().is_some());
         hanging.pop();
         assert!(enter("slow").now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_hangs_leaves_what_nobody_asked_for_elsewhere_alone() {
+        let lanes = Lanes::new(16);
+        let mut slow: Vec<_> = (0..100).map(|_| Box::pin(lanes.enter("slow", pending()))).collect();
+        let hanging: Vec<Place> = slow.iter_mut().filter_map(FutureExt::now_or_never).collect();
+        assert_eq!(hanging.len(), 6);
+        for _ in 0..10 {
+            assert!(lanes.enter("quick", pending()).now_or_never().is_some());
+        }
+        // Those of the namespace that changed have its other places.
+        let changed = [
+            lanes.enter("slow", ready(())).now_or_never(),
+            lanes.enter("slow", ready(())).now_or_never(),
+        ];
+        assert!(changed.iter().all(Option::is_some));
+        assert!(lanes.enter("slow", ready(())).now_or_never().is_none());
     }
 
     #[tokio::test]

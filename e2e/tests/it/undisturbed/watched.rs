@@ -2,10 +2,14 @@
 //! Alone, since the operator of the other tests works everywhere.
 
 use anyhow::{Context, Result, ensure};
+use futures::FutureExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::PostParams;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    panic::{AssertUnwindSafe, resume_unwind},
+    time::Duration,
+};
 use valerix_crds::ResilientService;
 use valerix_e2e::{
     kubectl, operator,
@@ -17,8 +21,8 @@ const WAIT: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_of_one_namespace_works_there_and_nowhere_else() -> Result<()> {
     let world = World::alone().await?;
-    operator::scale(&world, 0).await?;
     let test = world.with_namespace("watched", async |watched| {
+        operator::scale(&world, 0).await?;
         let elsewhere = world.with_namespace("unwatched", async |unwatched| {
             let objects = rendered(&world, watched).await?;
             let outcome = works(&world, &objects, (watched, unwatched)).await;
@@ -31,9 +35,9 @@ async fn an_operator_of_one_namespace_works_there_and_nowhere_else() -> Result<(
         });
         Box::pin(elsewhere).await
     });
-    let outcome = Box::pin(test).await;
-    operator::scale(&world, 1).await?;
-    outcome
+    let outcome = AssertUnwindSafe(Box::pin(test)).catch_unwind().await;
+    let back = operator::scale(&world, 1).await;
+    outcome.unwrap_or_else(|panic| resume_unwind(panic)).and(back)
 }
 
 /// The operator and its rights as the chart has them for one namespace, under names of their own.

@@ -17,6 +17,9 @@ use crate::steps::Log;
 /// The Kubernetes that the project's own cluster runs, kind's node image holds, and manifests are checked against.
 pub const KUBERNETES: &str = "1.34.3";
 
+/// The oldest Go 1 that builds every module: the newest `go` line among them.
+const GO_MINOR: u32 = 25;
+
 /// A released Go program.
 #[derive(Debug, Clone, Copy)]
 pub struct GoProgram {
@@ -163,7 +166,7 @@ pub fn go(module: &Path) -> Program {
 /// Builds a package into `path`, and tells how far it is.
 fn go_build(module: &Path, package: &str, ldflags: &str, path: &Path, log: &Log) -> Result<()> {
     const REMEDY: &str = "make the Go module proxy reachable (`go env GOPROXY`), then run the same command again";
-    require_go()?;
+    require_go(log)?;
     let folder = path.parent().context("failed to name the program's folder")?;
     fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
     let listed = go(module).args(["list", "-deps", package]).read(log).remedy(REMEDY)?;
@@ -218,15 +221,24 @@ pub fn kubectl_for(name: &str, cluster_program: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Fails with the remedy when Go is not there.
+/// Fails with the remedy when Go is not there, or older than the programs that it is to build.
 ///
 /// # Errors
-/// When `go` is not in PATH.
-pub fn require_go() -> Result<()> {
-    find("go")
-        .map(|_| ())
-        .context("go was not found")
-        .remedy("install Go 1.24 or newer: https://go.dev/dl")
+/// When `go` is not in PATH, or not new enough.
+pub fn require_go(log: &Log) -> Result<()> {
+    const REMEDY: &str = "install Go 1.25 or newer: https://go.dev/dl";
+    find("go").context("go was not found").remedy(REMEDY)?;
+    let said = Program::new("go").args(["env", "GOVERSION"]).read(log)?;
+    let minor = minor_of(&said).with_context(|| format!("failed to read Go's version {:?}", said.trim()))?;
+    let is_new = (minor >= GO_MINOR).then_some(());
+    is_new
+        .with_context(|| format!("{} is too old", said.trim()))
+        .remedy(REMEDY)
+}
+
+fn minor_of(version: &str) -> Option<u32> {
+    let rest = version.trim().strip_prefix("go1.")?;
+    rest.split(|other: char| !other.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// The version that the Kubernetes components report, as their own release builds set it.
@@ -288,6 +300,23 @@ fn list_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_of_go_is_read_and_is_as_new_as_every_module_asks() {
+        for (said, minor) in [("go1.26.8\n", Some(26)), ("go1.25rc1", Some(25)), ("devel go2", None)] {
+            assert_eq!(minor_of(said), minor, "{said}");
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let asked = ["cluster", "store", "tools"].map(|module| {
+            let text = fs::read_to_string(root.join(module).join("go.mod")).expect("a module");
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("go "))
+                .expect("a version");
+            minor_of(&format!("go{line}")).expect("a number")
+        });
+        assert_eq!(asked.into_iter().max(), Some(GO_MINOR));
+    }
 
     #[test]
     fn the_key_follows_sources_and_nothing_else() {

@@ -29,6 +29,13 @@ fn a_pod_tells_whether_and_by_whom_it_is_removed() {
         let view = pod(json!({"metadata": metadata, "status": {"conditions": conditions}}));
         assert_eq!((view.removal, view.ready), (expected, conditions.contains(&&ready)));
     }
+    let over = |second: u8| {
+        json!({"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 1,
+        "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-11-21T09:30:00Z"}},
+        "state": {"terminated": {"exitCode": 137, "finishedAt": format!("2026-11-21T10:00:0{second}Z")}}})
+    };
+    let failed = json!({"phase": "Failed", "containerStatuses": [over(1), over(0)]});
+    assert_eq!(pod(json!({"metadata": meta, "status": failed})).removal, asked_for);
     assert!(matches!(
         pod(json!({"metadata": meta, "status": {"phase": "Failed"}})).removal,
         Removal::Deleted(_)

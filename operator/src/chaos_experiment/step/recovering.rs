@@ -212,6 +212,8 @@ fn read_eviction(situation: &Situation<'_>, target: &mut TargetStatus) {
     };
     if let Some(at) = evicted {
         target.state = TargetState::Active;
+        // A time of Kubernetes is cut to the second, and nothing happened before it was wanted.
+        let at = at.max(situation.status.intent_at.unwrap_or(at));
         target.active_at = Some(status::milliseconds(at));
     } else {
         target.state = TargetState::Refused;

@@ -73,7 +73,8 @@ fn warnings(
     }
     if !observed.unresolved.is_empty() {
         let text = format!(
-            "nothing answers for these targets, as there is no such Service: {}; correct url, or make the Service",
+            "there is no such Service for these targets, so that nothing answers unless a name is one of the nodes' own search \
+             domains: {}; correct url, or make the Service",
             observed.unresolved.join(", ")
         );
         all.push((Reason::TargetUnresolved, text));

@@ -48,6 +48,22 @@ async fn a_target_without_a_service_is_told_until_there_is_one_and_costs_a_reque
     // One that stands costs no more than what else there is to look at.
     assert!(asked(&api, "redis") <= asked(&api, "inventory"));
 
+    // Neither an API server that does not say nor an operator that has just begun takes it back.
+    let since = condition(&told, "Warning").unwrap()["lastTransitionTime"].clone();
+    api.inject(|request| {
+        let is_question = !request.is_write() && request.path.ends_with("/services/inventory");
+        is_question.then_some(Fault::Refuse(503))
+    });
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    api.inject(|_| None);
+    drop(operator);
+    let operator = Operator::start(&api);
+    operator.rest().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let told = api.get(ORDER).unwrap();
+    assert_eq!(reason(&told, "Warning"), "True/TargetUnresolved");
+    assert_eq!(condition(&told, "Warning").unwrap()["lastTransitionTime"], since);
+
     api.create(
         KUBERNETES_SERVICES,
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "inventory"}, "spec": {"clusterIP": "None"}}),
