@@ -56,8 +56,9 @@ impl EdgeFront {
     /// In front of `own`, whose limits, as those of `forward`, are `protect`'s.
     #[must_use]
     pub fn new(edge: Edge, front: Front, own: Router, protect: &ServerLayer, forward: Forward) -> Self {
-        // What becomes of a request whose client has left is its service's business: it has a task of its own there.
-        let forward = protect.clone().in_place(|_| true).layer(forward);
+        // A call goes on in a task of its own when its client has left: what becomes of it the target's circuit has to learn,
+        // however impatient the clients are.
+        let forward = protect.layer(forward);
         Self(Arc::new(Inner {
             edge,
             front,

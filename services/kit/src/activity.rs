@@ -11,6 +11,9 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+/// How often it is looked whether the rest of a head came, or an answer was taken, where nothing tells.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// What is under way on one connection. Clones are one.
 #[derive(Clone)]
 pub(crate) struct Activity(Arc<Shared>);
@@ -103,6 +106,23 @@ impl Activity {
                 Some(since) => tokio::time::sleep_until(since + patience).await,
                 None => self.0.rest.notified().await,
             }
+        }
+    }
+
+    /// From now on a head is waited for.
+    pub(crate) fn begins(&self) {
+        self.state().quiet = Instant::now();
+    }
+
+    /// Returns once nothing is under way, unsent or, for as long as `patience`, half said: the connection may be closed.
+    pub(crate) async fn nothing_left(&self, patience: Duration) {
+        let end = Instant::now() + patience;
+        loop {
+            self.quiet_for(Duration::ZERO).await;
+            if self.is_at_rest() || (end <= Instant::now() && !self.is_unsent()) {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 

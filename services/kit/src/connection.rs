@@ -110,6 +110,9 @@ const CAUSED_RESETS: usize = 128;
 /// A connection of HTTP/1.1 on which nothing has been for so long is parked.
 const PARKED_AFTER: Duration = Duration::from_millis(250);
 
+/// Who has begun a head when the service ends may end it within this.
+const LAST_HEAD: Duration = Duration::from_secs(1);
+
 /// A connection's stream.
 type Connected = Impatient<Box<dyn Stream>>;
 
@@ -143,6 +146,8 @@ pub(crate) async fn connection(
         },
         () = stop.cancelled() => return,
     };
+    // The first head has its time from here on.
+    activity.begins();
     // What it is served with is in a place of its own, and not in that of the connection, which stays.
     if http2 {
         return Box::pin(serve_http2(stream, requests, &stop)).await;
@@ -154,8 +159,8 @@ pub(crate) async fn connection(
             biased;
             more = tokio::time::timeout_at(end, stream.more()) => match more {
                 Ok(Ok(true)) => continue,
-                Ok(_) => return,
-                Err(_) => {}
+                Ok(Err(_)) => return,
+                Ok(Ok(false)) | Err(_) => {}
             },
             () = stop.cancelled() => {}
         }
@@ -198,8 +203,9 @@ async fn serve_http1(stream: Connected, requests: Requests, stop: &CancellationT
         Some(Turn::Close) => {
             Pin::new(&mut connection).graceful_shutdown();
             tokio::select! {
-                ended = connection => told(peer, ended),
-                _ = activity.quiet_for(limits.header_read_timeout) => {}
+                biased;
+                ended = &mut connection => told(peer, ended),
+                () = activity.nothing_left(LAST_HEAD) => {}
             }
             None
         }

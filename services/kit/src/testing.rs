@@ -63,7 +63,7 @@ pub fn free_port() -> u16 {
 }
 
 const FIRST_PORT: u16 = 12_000;
-const PORTS: u16 = 500;
+const PORTS: u16 = 250;
 
 /// An empty database of its own, dropped with this value.
 pub struct TestDatabase {

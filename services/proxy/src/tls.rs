@@ -160,7 +160,10 @@ impl Authorities {
         // Another connection may have been the first.
         self.in_force.load_full().unwrap_or_else(|| {
             let read = Arc::new(Configs::believing(&self.path));
-            self.in_force.store(Some(Arc::clone(&read)));
+            // What could not be read may be readable for the next one.
+            if read.is_ok() {
+                self.in_force.store(Some(Arc::clone(&read)));
+            }
             read
         })
     }
@@ -168,17 +171,12 @@ impl Authorities {
     /// Reads them again, where somebody has needed them: else whoever is the first reads them as they are then.
     fn read_again(&self) {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = self.in_force.load_full() else {
+        if self.in_force.load().is_none() {
             return;
-        };
+        }
         match Configs::believing(&self.path) {
             Ok(configs) => self.in_force.store(Some(Arc::new(Ok(configs)))),
-            Err(error) => {
-                tracing::warn!(%error, "the certificates that are believed stay");
-                if known.is_err() {
-                    self.in_force.store(Some(Arc::new(Err(error))));
-                }
-            }
+            Err(error) => tracing::warn!(%error, "the certificates that are believed stay"),
         }
     }
 }

@@ -10,7 +10,7 @@ use axum::http::HeaderMap;
 use axum::response::IntoResponse;
 use axum::routing::{any, post};
 use http::StatusCode;
-use valerix_kit::testing::Answer;
+use valerix_kit::testing::{Answer, eventually};
 
 use super::support::{PATIENCE, Setup, raw, read_head, serve};
 
@@ -45,6 +45,23 @@ async fn three_failures_in_a_row_open_the_circuit() {
         "fine",
         "others are not meant"
     );
+}
+
+#[tokio::test]
+async fn a_target_that_hangs_opens_its_circuit_however_impatient_its_clients_are() {
+    let hanging = any(std::future::pending::<StatusCode>);
+    let address = serve(Router::new().fallback(hanging)).await;
+    let gateway = Setup::new().target("inventory", address).start().await.server;
+    for _ in 0..3 {
+        let request = gateway.request("/api/inventory/ps5");
+        let left = request.timeout(Duration::from_millis(200)).send().await.unwrap_err();
+        assert!(left.is_timeout(), "{left}");
+    }
+    eventually("the circuit opens", || async {
+        let request = gateway.request("/api/inventory/ps5").timeout(PATIENCE);
+        (Answer::of(request).await.problem() == "circuit-open").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -174,7 +174,7 @@ async fn a_secured_connection_answers_on_after_a_while_and_is_closed_as_tls_has_
     let folder = tempfile::tempdir().unwrap();
     publish(folder.path(), PAIRS[0]);
     let setup = Setup::new().target("order", address).change(|config| {
-        config.service.header_read_timeout = Duration::from_secs(1);
+        config.service.header_read_timeout = Duration::from_secs(3);
         config.tls.tls_listen_address = "127.0.0.1:0".parse().unwrap();
         config.tls.tls_certificate_file = Some(folder.path().join("tls.crt"));
         config.tls.tls_key_file = Some(folder.path().join("tls.key"));
