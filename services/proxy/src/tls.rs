@@ -171,12 +171,17 @@ impl Authorities {
     /// Reads them again, where somebody has needed them: else whoever is the first reads them as they are then.
     fn read_again(&self) {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.in_force.load().is_none() {
+        let Some(known) = self.in_force.load_full() else {
             return;
-        }
+        };
         match Configs::believing(&self.path) {
             Ok(configs) => self.in_force.store(Some(Arc::new(Ok(configs)))),
-            Err(error) => tracing::warn!(%error, "the certificates that are believed stay"),
+            Err(error) => {
+                tracing::warn!(%error, "the certificates that are believed stay");
+                if known.is_err() {
+                    self.in_force.store(Some(Arc::new(Err(error))));
+                }
+            }
         }
     }
 }
