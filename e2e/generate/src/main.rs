@@ -11,6 +11,7 @@ mod reference;
 mod refusals;
 mod rights;
 mod schemas;
+mod shown;
 mod yaml;
 
 use anyhow::{Context, Result, bail};

@@ -1,7 +1,7 @@
 //! The API reference: every field of every kind with its type and description, and every rule with what it refuses, as one
 //! Markdown page.
 
-use crate::{Files, refusals};
+use crate::{Files, refusals, shown::shown};
 use anyhow::{Context, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -55,18 +55,6 @@ fn fields(page: &mut String, path: &str, schema: &JSONSchemaProps) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// A text for a page: `<name>` outside of code would be taken for HTML, and nobody would see it.
-pub(crate) fn shown(text: &str) -> String {
-    let code = |(index, part): (usize, &str)| {
-        if index % 2 == 1 {
-            part.to_owned()
-        } else {
-            part.replace('<', "&lt;")
-        }
-    };
-    text.split('`').enumerate().map(code).collect::<Vec<_>>().join("`")
 }
 
 fn type_of(schema: &JSONSchemaProps) -> String {

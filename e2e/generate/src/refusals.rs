@@ -1,7 +1,7 @@
 //! What the API server refuses: each rule of a kind with its message, and the shortest example of the tables of what must be
 //! refused that it refuses, as it says itself. A rule without an example is an error. Pure.
 
-use crate::reference::shown;
+use crate::shown::shown;
 use anyhow::{Context, Result};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
 use kube::core::cel::{ErrorKind, Validator, compile_schema};

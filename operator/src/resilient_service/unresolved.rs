@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-use valerix_crds::{ConditionStatus, ResilientService};
+use valerix_crds::ResilientService;
 
 /// A Service that is made together with its caller is there within this.
 const GRACE: Duration = Duration::from_secs(10);
@@ -121,7 +121,7 @@ fn was_told(service: &ResilientService) -> bool {
     let reason = Reason::TargetUnresolved.as_str();
     let conditions = service.status.iter().flat_map(|status| &status.conditions);
     conditions
-        .filter(|condition| condition.type_ == "Warning" && condition.status == ConditionStatus::True)
+        .filter(|condition| condition.type_ == "Warning" && condition.status == "True")
         .any(|condition| condition.reason == reason || condition.message.contains(reason))
 }
 

@@ -371,27 +371,27 @@ pub const VALERIX: Group = Group {
             summary: "The newest archive of {{ $labels.namespace }}/{{ $labels.policy }} is more than twice as large as those of a week ago.",
             runbook: "backup-retention",
             fires: Case {
-                step: "1m",
+                step: "1h",
                 series: &[(
                     r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
-                    "20000000x10200 50000000x600",
+                    "20000000x170 50000000x12",
                 )],
                 at: "178h",
             },
             silent: Case {
-                step: "1m",
+                step: "1h",
                 series: &[
                     (
                         r#"valerix_backup_archive_bytes{namespace="shop",policy="shop"}"#,
-                        "20000000x10200 39000000x600",
+                        "20000000x170 39000000x12",
                     ),
                     (
                         r#"valerix_backup_archive_bytes{namespace="shop",policy="small"}"#,
-                        "1000x10200 10000000x600",
+                        "1000x170 10000000x12",
                     ),
                     (
                         r#"valerix_backup_archive_bytes{namespace="shop",policy="new"}"#,
-                        "0x10200 50000000x600",
+                        "0x170 50000000x12",
                     ),
                 ],
                 at: "178h",

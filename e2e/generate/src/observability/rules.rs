@@ -35,10 +35,18 @@ pub fn files() -> Result<Files> {
                 rules.clone(),
             );
         }
-        files.insert(
-            PathBuf::from(format!("e2e/rules/{name}.test.yaml")),
-            yaml(&tests(name, groups))?,
-        );
+        // Every minute of a week would take a minute to go through.
+        for (ending, interval, is_slow) in [("", "1m", false), (".hourly", "1h", true)] {
+            let cases: Vec<_> = cases(groups)
+                .filter(|(_, case, ..)| (case.step == "1h") == is_slow)
+                .collect();
+            if !cases.is_empty() {
+                files.insert(
+                    PathBuf::from(format!("e2e/rules/{name}{ending}.test.yaml")),
+                    yaml(&tests(name, interval, &cases))?,
+                );
+            }
+        }
     }
     Ok(files)
 }
@@ -91,8 +99,21 @@ fn rules(group: &Group) -> Value {
     json!({"name": group.name, "rules": recordings.chain(alerts).collect::<Vec<_>>()})
 }
 
-fn tests(file: &str, groups: &[&Group]) -> Value {
-    let test = |alert: &Alert, case: &Case, what: &str, firing: u8| {
+/// An alert, what is seen, in words what it does then, and how many fire.
+type Tried = (&'static Alert, &'static Case, &'static str, u8);
+
+fn cases(groups: &[&'static Group]) -> impl Iterator<Item = Tried> {
+    let alerts = groups.iter().flat_map(|group| group.alerts);
+    alerts.flat_map(|alert| {
+        [
+            (alert, &alert.fires, "fires", 1),
+            (alert, &alert.silent, "is silent", 0),
+        ]
+    })
+}
+
+fn tests(file: &str, interval: &str, cases: &[Tried]) -> Value {
+    let test = |(alert, case, what, firing): &Tried| {
         let series = case
             .series
             .iter()
@@ -112,17 +133,10 @@ fn tests(file: &str, groups: &[&Group]) -> Value {
             }],
         })
     };
-    let alerts = groups.iter().flat_map(|group| group.alerts);
-    let tests = alerts.flat_map(|alert| {
-        [
-            test(alert, &alert.fires, "fires", 1),
-            test(alert, &alert.silent, "is silent", 0),
-        ]
-    });
     json!({
         "rule_files": [format!("../../charts/valerix-shop/rules/{file}.yaml")],
-        "evaluation_interval": "1m",
-        "tests": tests.collect::<Vec<_>>(),
+        "evaluation_interval": interval,
+        "tests": cases.iter().map(test).collect::<Vec<_>>(),
     })
 }
 
