@@ -38,12 +38,6 @@ const GAUGES: [(&str, &str); 6] = [
     ),
 ];
 
-/// Name and text of the counter of deletions, the only thing that is left of a policy that is gone.
-const DELETIONS: (&str, &str) = (
-    "valerix_backup_deletions_total",
-    "Deleted BackupPolicies with deletionPolicy Delete, by what became of their archives: Removed, Left where not all could be removed, Retained where the namespace was deleted with them.",
-);
-
 /// Gauges per policy, computed from status and records, so that a restart loses nothing. Users make few policies, so their
 /// names may be labels.
 #[derive(Clone)]
@@ -62,13 +56,17 @@ impl BackupMetrics {
                 .inspect_err(|error| tracing::warn!(%error, name, "failed to register a metric"))
                 .ok()
         };
-        let (name, help) = DELETIONS;
-        let deletions = IntCounterVec::new(Opts::new(name, help), &["outcome"])
+        // The only thing that is left of a policy that is gone.
+        let deletions = Opts::new(
+            "valerix_backup_deletions_total",
+            "Deleted BackupPolicies with deletionPolicy Delete, by what became of their archives: Removed, Left where not all could be removed, Retained where the namespace was deleted with them.",
+        );
+        let deletions = IntCounterVec::new(deletions, &["outcome"])
             .and_then(|counter| metrics.registry().register(Box::new(counter.clone())).map(|()| counter));
         Self {
             gauges: GAUGES.into_iter().map(gauge).collect(),
             deletions: deletions
-                .inspect_err(|error| tracing::warn!(%error, name, "failed to register a metric"))
+                .inspect_err(|error| tracing::warn!(%error, "failed to register the counter of deletions"))
                 .ok(),
         }
     }

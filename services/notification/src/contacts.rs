@@ -54,10 +54,16 @@ impl Contacts {
         let mut contact = Deadline::after(PATIENCE).scope(ask(auth, user)).await?;
         // What was answered after the change is the change, whatever it is numbered.
         contact.version = contact.version.max(wanted);
-        store::keep_contact(&self.pool, user, &contact)
-            .await
-            .map_err(ContactError::Store)?;
-        Ok(contact)
+        let kept = store::keep_contact(&self.pool, user, &contact).await;
+        if kept.map_err(ContactError::Store)? {
+            return Ok(contact);
+        }
+        // While auth answered it was heard of something newer, such as that the user has left.
+        match store::contact(&self.pool, user).await.map_err(ContactError::Store)? {
+            Known::Contact(contact) => Ok(contact),
+            Known::Gone => Err(ContactError::Gone),
+            Known::Nothing { .. } => Err(ContactError::Unknown("the contact has changed meanwhile".to_owned())),
+        }
     }
 }
 

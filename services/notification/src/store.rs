@@ -188,11 +188,11 @@ pub async fn contact(pool: &PgPool, user: Uuid) -> Result<Known, sqlx::Error> {
     })
 }
 
-/// Keeps what auth answered, unless something newer is known or the user is gone.
+/// Keeps what auth answered, unless something newer is known or the user is gone; says whether it did.
 ///
 /// # Errors
 /// The statement's.
-pub async fn keep_contact(pool: &PgPool, user: Uuid, contact: &Contact) -> Result<(), sqlx::Error> {
+pub async fn keep_contact(pool: &PgPool, user: Uuid, contact: &Contact) -> Result<bool, sqlx::Error> {
     sqlx::query(
         "INSERT INTO contacts (user_id, version, email, phone) VALUES ($1, $2, $3, $4) ON CONFLICT (user_id) \
          DO UPDATE SET version = excluded.version, email = excluded.email, phone = excluded.phone \
@@ -204,7 +204,7 @@ pub async fn keep_contact(pool: &PgPool, user: Uuid, contact: &Contact) -> Resul
     .bind(&contact.phone)
     .execute(pool)
     .await
-    .map(|_| ())
+    .map(|done| done.rows_affected() > 0)
 }
 
 /// What is known of the user is old now.

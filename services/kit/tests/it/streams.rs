@@ -251,7 +251,7 @@ async fn a_url_that_can_not_be_used_is_told_without_the_password_and_ends_nothin
 #[tokio::test]
 async fn a_redis_that_is_a_cluster_is_told_with_the_remedy() {
     let port = free_port();
-    let folder = std::env::temp_dir().join(format!("valerix-test-{port}"));
+    let folder = std::env::temp_dir().join(format!("valerix-test-{}", uuid::Uuid::now_v7().simple()));
     std::fs::create_dir_all(&folder).unwrap();
     // Else it is the port and 10,000 more, which a high one has not.
     let between = free_port().to_string();

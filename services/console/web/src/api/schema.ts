@@ -552,6 +552,11 @@ export interface paths {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "token": "what kubectl create token prints"
+                     *     }
+                     */
                     "application/json": components["schemas"]["SignIn"];
                 };
             };
@@ -639,6 +644,12 @@ export interface paths {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "item_id": "ps5",
+                     *       "quantity": 1
+                     *     }
+                     */
                     "application/json": components["schemas"]["PlaceOrder"];
                 };
             };
@@ -753,6 +764,14 @@ export interface paths {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "namespace": "shop",
+                     *       "name": "slow-auth",
+                     *       "spec": {},
+                     *       "check": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["NewObject"];
                 };
             };
@@ -847,6 +866,14 @@ export interface paths {
             };
             requestBody: {
                 content: {
+                    /**
+                     * @example {
+                     *       "namespace": "shop",
+                     *       "name": "slow-auth",
+                     *       "spec": {},
+                     *       "check": true
+                     *     }
+                     */
                     "application/json": components["schemas"]["NewObject"];
                 };
             };
