@@ -75,7 +75,7 @@ async fn watched(api: &FakeApi, clock: fn() -> DateTime<Utc>) -> Operator {
 /// What a ClusterRole still allows once the Role in the namespace is gone.
 fn lose_the_role(api: &FakeApi, is_namespace_told: bool) {
     api.inject(move |request| {
-        let of_policies = request.path.starts_with(POLICIES) && !request.path.ends_with("/status");
+        let of_policies = request.path.contains("/backuppolicies") && !request.path.ends_with("/status");
         let of_the_namespace = is_namespace_told && request.path == "/api/v1/namespaces/shop";
         (!of_policies && !of_the_namespace).then_some(Fault::Refuse(403))
     });
@@ -167,15 +167,40 @@ async fn in_a_namespace_that_goes_the_archives_stay_and_the_policy_goes() {
 async fn a_namespace_that_takes_the_role_along_before_the_policy_is_not_held() {
     let api = FakeApi::default();
     let operator = watched(&api, now).await;
-    api.create(
-        "/api/v1/namespaces",
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-    );
+    going_namespace(&api);
     lose_the_role(&api, true);
     api.delete(POLICY);
     gone(&api, POLICY).await;
     assert!(told(&api, "ArchivesRetained").contains("the namespace shop is being deleted"));
     assert!(counted(&operator, "Retained"));
+}
+
+/// What a namespace that is being deleted looks like to whoever may ask.
+fn going_namespace(api: &FakeApi) {
+    let metadata = json!({"name": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    api.create(
+        "/api/v1/namespaces",
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}),
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_starts_when_the_role_is_gone_already_does_not_hold_the_namespace_either() {
+    let api = FakeApi::default();
+    let mut policy = deleting();
+    policy["metadata"]["finalizers"] = json!([FINALIZER]);
+    policy["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    api.create(POLICIES, policy);
+    going_namespace(&api);
+    lose_the_role(&api, true);
+    let shop = Scope::Namespace("shop".into());
+    let _operator = Operator::start_in(&api, shop, fixtures::runner(), now);
+    let gone = tokio::time::timeout(Duration::from_secs(600), async {
+        while api.get(POLICY).is_some() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    assert!(gone.await.is_ok(), "{:?}", api.writes());
 }
 
 #[tokio::test]
