@@ -185,6 +185,10 @@ pub struct OpenUpload {
     /// Name of the bucket that has it.
     #[schemars(length(max = 63))]
     pub bucket: String,
+    /// URL of the object store that has the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub endpoint: Option<String>,
     /// Key of the archive that it was to become.
     #[schemars(length(max = 1024))]
     pub key: String,

@@ -2,6 +2,7 @@
 //!
 //! Pure. The operator writes a pod with these names, the runner reads them; neither depends on the other.
 
+use crate::S3Destination;
 use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +112,12 @@ pub const SLOT_ENV: &str = "VALERIX_BACKUP_SLOT";
 pub const VERIFY: &str = "verify";
 /// The runner's argument that makes it remove the archives of a policy that is deleted.
 pub const REMOVE: &str = "remove";
+/// Uploads in parts that runs have begun and not ended, as JSON: a removal aborts them. Left out where there are none.
+pub const OPEN_UPLOADS_ENV: &str = "VALERIX_BACKUP_OPEN_UPLOADS";
+/// End of an archive's key.
+pub const ARCHIVE: &str = ".tar.zst";
+/// The region of a bucket whose policy names none.
+pub const DEFAULT_REGION: &str = "us-east-1";
 /// Label that the Job controller puts on the pods of a Job.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
@@ -205,14 +212,39 @@ pub fn removal_job_name(policy: &str, uid: &str) -> String {
     format!("{policy}-d{}", short.to_ascii_lowercase())
 }
 
-/// What a removal has come to: the pod's termination message, as JSON.
+/// The key of a slot's archive, `<prefix or path>/<namespace>/<policy>/<yyyymmdd>.tar.zst`.
+pub fn archive_key(folder: Option<&str>, namespace: &str, policy: &str, slot: NaiveDate) -> String {
+    let folder = folder.unwrap_or_default().trim_matches('/');
+    let slash = if folder.is_empty() { "" } else { "/" };
+    format!("{folder}{slash}{namespace}/{policy}/{}{ARCHIVE}", slot.format("%Y%m%d"))
+}
+
+/// The store that a destination names, as a record tells it.
+pub fn store_url(destination: &S3Destination) -> String {
+    match &destination.endpoint {
+        Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
+        None => {
+            let region = destination.region.as_deref().unwrap_or(DEFAULT_REGION);
+            format!("https://s3.{region}.amazonaws.com")
+        }
+    }
+}
+
+/// What a removal has come to: the pod's termination message, as JSON. One that has failed leaves it too, once it has seen
+/// what lies there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemovalReport {
     /// Archives that are gone.
     pub removed: usize,
-    /// Slots whose archives are left, since nothing tells whose they are, `yyyy-mm-dd`.
+    /// Slots whose archives are left, `yyyy-mm-dd`: nothing tells whose they are, or the removal has failed before.
     pub left: Vec<String>,
+    /// Whether more are left than `left` names.
+    #[serde(default)]
+    pub is_cut: bool,
+    /// Uploads in parts that were to be aborted and are not.
+    #[serde(default)]
+    pub open_uploads: usize,
     /// A sentence on it.
     pub message: String,
 }
@@ -262,6 +294,34 @@ mod tests {
             "shop-99999999999999999",
         ] {
             assert_eq!(scheduled_at("shop", stranger), None, "{stranger}");
+        }
+    }
+
+    #[test]
+    fn a_key_and_a_store_are_spelled_in_one_way() {
+        let slot = NaiveDate::from_ymd_opt(2026, 8, 21).unwrap();
+        for (folder, expected) in [
+            (None, "shop/nightly/20260821.tar.zst"),
+            (Some("/"), "shop/nightly/20260821.tar.zst"),
+            (Some("/pg/eu/"), "pg/eu/shop/nightly/20260821.tar.zst"),
+        ] {
+            assert_eq!(archive_key(folder, "shop", "nightly", slot), expected);
+        }
+        for (destination, expected) in [
+            (serde_json::json!({}), "https://s3.us-east-1.amazonaws.com"),
+            (
+                serde_json::json!({"region": "eu-north-1"}),
+                "https://s3.eu-north-1.amazonaws.com",
+            ),
+            (
+                serde_json::json!({"endpoint": "http://minio:9000/"}),
+                "http://minio:9000",
+            ),
+        ] {
+            let mut whole = serde_json::json!({"bucket": "b", "credentialsSecretRef": {"name": "store"}});
+            let fields = destination.as_object().unwrap().clone();
+            whole.as_object_mut().unwrap().extend(fields);
+            assert_eq!(store_url(&serde_json::from_value(whole).unwrap()), expected);
         }
     }
 

@@ -309,6 +309,18 @@ pub const ROLES: &[Rules] = &[
             )
             .on(&["servicemonitors.monitoring.coreos.com"]),
             right(
+                OURS,
+                &["backuppolicies"],
+                &["get", "list", "watch", "patch"],
+                "backup_policy/going: a finalizer goes in a namespace whose Role is deleted with it, and where the operator does not work any more",
+            ),
+            right(
+                "",
+                &["namespaces"],
+                &["get"],
+                "backup_policy/going: whether a refusal is that of a namespace that is being deleted",
+            ),
+            right(
                 "rbac.authorization.k8s.io",
                 &["clusterroles"],
                 &["bind"],

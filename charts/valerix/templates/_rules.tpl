@@ -147,6 +147,14 @@ No wildcard, no Secrets, no write to a pod but its nudge annotation.
   resources: [customresourcedefinitions]
   resourceNames: [servicemonitors.monitoring.coreos.com]
   verbs: [get, list, watch]
+# backup_policy/going: a finalizer goes in a namespace whose Role is deleted with it, and where the operator does not work any more
+- apiGroups: [resilience.valerix.io]
+  resources: [backuppolicies]
+  verbs: [get, list, watch, patch]
+# backup_policy/going: whether a refusal is that of a namespace that is being deleted
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 # backup_policy/apply: handed on to the Job of a backup
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [clusterroles]

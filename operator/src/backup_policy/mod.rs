@@ -95,6 +95,11 @@ async fn run_with(runtime: &Runtime, runner: Runner, now: fn() -> DateTime<Utc>)
         let runtime = runtime.clone();
         async move { closing.close_records(&runtime, requests).await }
     }));
+    let strays = controller.clone();
+    let _strays = AbortOnDropHandle::new(tokio::spawn({
+        let runtime = runtime.clone();
+        async move { strays.release_strays(&runtime).await }
+    }));
     let work = move |policy| {
         let controller = controller.clone();
         async move { Box::pin(controller.reconcile(&policy)).await }

@@ -27,8 +27,17 @@ impl ResourcePath {
         let mut first = parts.next()?;
         let mut namespace = None;
         if first == "namespaces" {
-            namespace = parts.next().map(str::to_owned);
-            first = parts.next()?;
+            let name = parts.next().map(str::to_owned);
+            let Some(plural) = parts.next() else {
+                return Some(Self {
+                    api_version,
+                    namespace,
+                    plural: first.to_owned(),
+                    name,
+                    subresource: None,
+                });
+            };
+            (namespace, first) = (name, plural);
         }
         Some(Self {
             api_version,

@@ -15,7 +15,7 @@ use std::{
 };
 
 /// End of an archive's name.
-pub(crate) const ARCHIVE: &str = ".tar.zst";
+pub(crate) use valerix_crds::backup_runner::ARCHIVE;
 /// Size of the pieces in which members are read.
 const CHUNK: usize = 1 << 18;
 /// Who may read an archive: its owner, and the volume's group.

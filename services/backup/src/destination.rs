@@ -25,7 +25,10 @@ use std::{
     time::Duration,
 };
 use tokio::sync::{Mutex, OnceCell};
-use valerix_crds::{ConditionalWrites, DestinationChoice, OpenUpload, S3Destination, backup_runner};
+use valerix_crds::{
+    ConditionalWrites, DestinationChoice, OpenUpload, S3Destination,
+    backup_runner::{self, store_url},
+};
 
 /// How often the destination is read before it counts as unreadable, and a write tried before it counts as failed.
 pub(crate) const ATTEMPTS: u32 = 3;
@@ -145,7 +148,7 @@ impl Destination {
             Medium::S3(remote) => Place {
                 location: Location::Bucket {
                     name: remote.destination.bucket.clone(),
-                    endpoint: s3::endpoint(&remote.destination),
+                    endpoint: store_url(&remote.destination),
                 },
                 key: format!("{}{}{ARCHIVE}", self.folder(&remote.destination), slot.format("%Y%m%d")),
             },
@@ -179,6 +182,7 @@ impl Destination {
         Ok(Some(OpenUpload {
             id: begun.id.clone(),
             bucket: remote.destination.bucket.clone(),
+            endpoint: Some(store_url(&remote.destination)),
             key,
             started_at: Utc::now(),
         }))
@@ -214,10 +218,15 @@ impl Destination {
         }
     }
 
-    /// Aborts an upload that a record knows of; says whether it is in this bucket.
+    /// Aborts an upload that a record knows of; says whether it is in this bucket. Another store of a bucket of this name
+    /// knows nothing of it, and would say so.
     pub(crate) async fn abort(&self, upload: &OpenUpload) -> Result<bool, Failure> {
+        let is_of = |destination: &S3Destination| {
+            let here = store_url(destination);
+            destination.bucket == upload.bucket && upload.endpoint.as_ref().is_none_or(|said| *said == here)
+        };
         match &self.medium {
-            Medium::S3(remote) if remote.destination.bucket == upload.bucket => {
+            Medium::S3(remote) if is_of(&remote.destination) => {
                 let bucket = self.bucket(remote).await?;
                 bucket.abort(&upload.key, &upload.id).await.map_err(Failure::Bucket)?;
                 Ok(true)
@@ -227,11 +236,22 @@ impl Destination {
     }
 
     /// What the store makes of the condition not to overwrite, found out with a key of its own: nothing that is worth
-    /// keeping is ever written twice. `None` for a volume.
-    pub(crate) async fn conditional_writes(&self) -> Result<Option<ConditionalWrites>, Failure> {
+    /// keeping is ever written twice. A PutObject tells nothing of the completion that an archive in parts is stored by, and a
+    /// store may know the condition of the one alone. `None` for a volume.
+    pub(crate) async fn conditional_writes(
+        &self,
+        digest: &Digest,
+        seen: Option<ConditionalWrites>,
+    ) -> Result<Option<ConditionalWrites>, Failure> {
         let Medium::S3(remote) = &self.medium else {
             return Ok(None);
         };
+        if self.in_parts(digest).is_some() {
+            return Ok(Some(ConditionalWrites::Unknown));
+        }
+        if seen.is_some_and(|seen| seen != ConditionalWrites::Unknown) {
+            return Ok(seen);
+        }
         let key = format!("{}.conditional-writes", self.folder(&remote.destination));
         Ok(Some(self.bucket(remote).await?.conditional_writes(&key).await))
     }
@@ -384,19 +404,29 @@ impl Destination {
         Ok(())
     }
 
+    /// Removes what runs have copied to a volume and not stored: for when no run of the policy is left.
+    pub(crate) async fn remove_unfinished(&self) -> Result<(), Failure> {
+        let Medium::Volume { volume, .. } = &self.medium else {
+            return Ok(());
+        };
+        let volume = volume.clone();
+        off_thread(move || volume.remove_unfinished())
+            .await?
+            .map_err(Failure::Volume)
+    }
+
     /// Removes a slot's archive, if it is this policy's.
     pub(crate) async fn remove(&self, slot: NaiveDate) -> Result<Removed, Failure> {
         match &self.medium {
-            Medium::Volume { volume, .. } => match self.look(slot, None).await?.0 {
-                Stored::Absent => Ok(Removed::Gone),
-                Stored::Ours(_) => {
-                    let volume = volume.of(slot);
-                    let removed = off_thread(move || volume.remove()).await?;
-                    removed.map(|()| Removed::Gone).map_err(Failure::Volume)
+            Medium::Volume { volume, .. } => {
+                let stored = self.look(slot, None).await?.0;
+                if let Some(stays) = stays(stored, self.place(slot).key)? {
+                    return Ok(stays);
                 }
-                Stored::Foreign { .. } => Ok(Removed::Foreign),
-                Stored::Damaged { why } | Stored::Unreadable { why, .. } => Ok(Removed::Left { why }),
-            },
+                let volume = volume.of(slot);
+                let removed = off_thread(move || volume.remove()).await?;
+                removed.map(|()| Removed::Gone).map_err(Failure::Volume)
+            }
             Medium::S3(remote) => {
                 let bucket = self.bucket(remote).await?;
                 let key = self.place(slot).key;
@@ -425,10 +455,55 @@ impl Destination {
     }
 }
 
+/// What becomes of what lies on a volume, unless it is ours and goes. A volume that is away tells nothing of whose it is:
+/// it is asked again.
+fn stays(stored: Stored, key: String) -> Result<Option<Removed>, Failure> {
+    match stored {
+        Stored::Ours(_) => Ok(None),
+        Stored::Absent => Ok(Some(Removed::Gone)),
+        Stored::Foreign { .. } => Ok(Some(Removed::Foreign)),
+        Stored::Unreadable { why, passing: true } => Err(Failure::Unreadable {
+            key,
+            why,
+            fenced: false,
+            passing: true,
+        }),
+        Stored::Damaged { why } | Stored::Unreadable { why, .. } => Ok(Some(Removed::Left { why })),
+    }
+}
+
 pub(crate) async fn off_thread<Output: Send + 'static>(
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> Result<Output, Failure> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Failure::Task(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_that_is_away_is_asked_again_and_what_is_ours_alone_goes() {
+        let unreadable = |passing| Stored::Unreadable {
+            why: "w".into(),
+            passing,
+        };
+        let digest = Digest {
+            sha256: "s".into(),
+            bytes: 1,
+        };
+        let judged = |stored| stays(stored, "k".into());
+        assert!(judged(unreadable(true)).is_err_and(|failure| failure.is_passing()));
+        assert!(matches!(judged(Stored::Ours(digest)), Ok(None)));
+        assert!(matches!(judged(Stored::Absent), Ok(Some(Removed::Gone))));
+        for stored in [unreadable(false), Stored::Damaged { why: "w".into() }] {
+            assert!(matches!(judged(stored), Ok(Some(Removed::Left { .. }))));
+        }
+        assert!(matches!(
+            judged(Stored::Foreign { why: "w".into() }),
+            Ok(Some(Removed::Foreign))
+        ));
+    }
 }

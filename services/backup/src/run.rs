@@ -304,13 +304,8 @@ impl Run {
                 };
             }
         }
-        hand.conditional_writes = hand.conditional_writes.or(ready.conditional_writes);
-        if hand
-            .conditional_writes
-            .is_none_or(|seen| seen == ConditionalWrites::Unknown)
-        {
-            hand.conditional_writes = self.destination.conditional_writes().await?;
-        }
+        let seen = hand.conditional_writes.or(ready.conditional_writes);
+        hand.conditional_writes = self.destination.conditional_writes(&ready.digest, seen).await?;
         let upload = self.upload(&ready.digest);
         hand.prepared = Some(ready);
         let fence = self.record.pass_fence(record.metadata.uid.as_deref(), &upload).await;

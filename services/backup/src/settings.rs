@@ -121,6 +121,13 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// The uploads that are to be aborted do not parse.
+    #[error("failed to read uploads in parts from {}", backup_runner::OPEN_UPLOADS_ENV)]
+    OpenUploads {
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The name of the Job carries no slot.
     #[error(
         "failed to read a scheduled time from the Job's name `{job_name}`: it must be `{policy}-<minutes since the epoch>`, as the CronJob controller names it"

@@ -276,6 +276,16 @@ impl Volume {
         }
     }
 
+    /// Removes every unfinished file of the policy, of whatever slot and age.
+    ///
+    /// # Errors
+    /// If the volume refuses.
+    pub fn remove_unfinished(&self) -> Result<(), Error> {
+        let names = self.names()?;
+        let mut unfinished = names.iter().filter(|name| parse_unfinished(name).is_some());
+        unfinished.try_for_each(|name| remove(&self.folder.join(name)))
+    }
+
     /// Names of the files in the policy's folder; none while there is no folder.
     ///
     /// # Errors

@@ -1,11 +1,20 @@
 //! The finalizer of a policy, the end of its runs, and the Job that removes its archives.
 
 use super::{
-    super::{build, dereference::Observed, error::Error, validate::Plan},
+    super::{
+        build,
+        dereference::Observed,
+        error::Error,
+        removal::{deadline, handed},
+        validate::Plan,
+    },
     Writer,
 };
 use crate::runtime::{Clients, FIELD_MANAGER, apply::controller_of, failure};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
+use k8s_openapi::api::{
+    batch::v1::{CronJob, Job},
+    core::v1::Namespace,
+};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -41,19 +50,34 @@ impl Writer {
         self.delete(&api, &cron_job.name_any(), &**cron_job, None).await
     }
 
-    /// Starts the Job that removes the archives; one of an earlier life is as good. False where the namespace is being
-    /// deleted.
+    /// Starts the Job that removes the archives. False where there is one already, of an earlier life or about to go.
     ///
     /// # Errors
     /// What the API server answered.
-    pub async fn start_removal(&self, plan: &Plan) -> Result<bool, Error> {
+    pub async fn start_removal(&self, plan: &Plan, policy: &BackupPolicy, observed: &Observed) -> Result<bool, Error> {
         let jobs: Api<Job> = self.clients.api(&plan.namespace);
-        let desired = build::build_removal_job(plan);
-        match self.create(&jobs, &desired, "create the Job").await {
-            Ok(_) => Ok(true),
-            Err(Error::Api { source, .. }) if failure::is_of_a_going_namespace(&source) => Ok(false),
-            Err(error) => Err(error),
+        let records = &observed.records;
+        let desired = build::build_removal_job(plan, deadline(records), &handed(policy, records));
+        self.create(&jobs, &desired, "create the Job").await
+    }
+
+    /// Whether what was refused was refused because the namespace is being deleted: nothing can be made there any more, and
+    /// rights that were given by a Role there are gone before the policy is.
+    pub async fn is_of_a_going_namespace(&self, namespace: &str, error: &Error) -> bool {
+        let Error::Api { source, .. } = error else {
+            return false;
+        };
+        if !failure::is_status(source, 403) {
+            return false;
         }
+        failure::is_of_a_going_namespace(source) || self.is_going(namespace).await
+    }
+
+    /// Whether a namespace is being deleted, as far as the API server tells.
+    pub async fn is_going(&self, namespace: &str) -> bool {
+        let namespaces: Api<Namespace> = Api::all(self.clients.write.clone());
+        let found = namespaces.get_opt(namespace).await;
+        found.is_ok_and(|found| found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()))
     }
 }
 

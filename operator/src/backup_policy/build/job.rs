@@ -34,7 +34,7 @@ pub(crate) const CONTAINER: &str = "backup";
 /// User and group of the image.
 pub(crate) const USER: i64 = 65532;
 /// How long a pod may go on with the one request to a bucket after it was asked to end.
-const PUT_GRACE_SECONDS: i64 = 4096;
+pub(crate) const PUT_GRACE_SECONDS: i64 = 4096;
 /// Pods after the first that a crash or an unreachable API server may cost.
 const RETRIES: i32 = 2;
 
@@ -149,7 +149,7 @@ pub(super) fn pod(plan: &Plan, account: String, work: Work) -> PodSpec {
             image_pull_policy: Some("IfNotPresent".into()),
             command: Some(vec!["/bin/backup".into()]),
             env: Some(environment(plan, work)),
-            resources: Some(resources(plan)),
+            resources: Some(resources(plan, work)),
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),
                 read_only_root_filesystem: Some(true),
@@ -320,7 +320,7 @@ fn scratch_size(plan: &Plan) -> Quantity {
     Quantity(given.unwrap_or_else(|| DEFAULT_SCRATCH_SIZE.into()))
 }
 
-fn resources(plan: &Plan) -> ResourceRequirements {
+fn resources(plan: &Plan, work: Work) -> ResourceRequirements {
     const STORAGE: &str = "ephemeral-storage";
     let quantity = |text: &str| Quantity(text.to_owned());
     let (mut requests, limits) = match plan.spec.job.as_ref().and_then(|job| job.resources.as_ref()) {
@@ -332,8 +332,8 @@ fn resources(plan: &Plan) -> ResourceRequirements {
             BTreeMap::new(),
         ),
     };
-    // A node that cannot hold the scratch folder is not chosen, instead of being filled.
-    if !limits.contains_key(STORAGE) {
+    // A node that cannot hold the scratch folder is not chosen, instead of being filled. A removal puts nothing there.
+    if work != Work::Removal && !limits.contains_key(STORAGE) {
         requests.entry(STORAGE.to_owned()).or_insert_with(|| scratch_size(plan));
     }
     ResourceRequirements {

@@ -242,7 +242,34 @@ mod tests {
         let encryption = serde_json::json!({"ageRecipients": ["age1"], "identitySecretRef": {"name": "backup-key"}});
         policy.spec.encryption = serde_json::from_value(encryption).unwrap();
         let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
-        insta::assert_yaml_snapshot!("removal_job", build_removal_job(&plan));
+        insta::assert_yaml_snapshot!("removal_job", build_removal_job(&plan, 1800, &[]));
+    }
+
+    #[test]
+    fn a_removal_runs_under_an_account_that_stays_and_is_told_of_open_uploads() {
+        let uploads = serde_json::json!([
+            {"id": "u", "bucket": "b", "key": "k", "startedAt": "2026-08-20T00:00:00Z"},
+        ]);
+        let uploads: Vec<valerix_crds::OpenUpload> = serde_json::from_value(uploads).unwrap();
+        for (named, expected) in [("vault-reader", "vault-reader"), ("shop-backup", "default")] {
+            let mut policy = fixtures::policy();
+            policy.spec.job = serde_json::from_value(serde_json::json!({"serviceAccountName": named})).unwrap();
+            let plan = validate(&policy, &fixtures::runner(), fixtures::now()).unwrap();
+            let spec = build_removal_job(&plan, 7, &uploads).spec.unwrap();
+            assert_eq!(spec.active_deadline_seconds, Some(7));
+            let pod = spec.template.spec.unwrap();
+            assert_eq!(pod.service_account_name.as_deref(), Some(expected));
+            let environment = pod.containers[0].env.as_ref().unwrap();
+            let handed = environment
+                .iter()
+                .find(|variable| variable.name == backup_runner::OPEN_UPLOADS_ENV)
+                .and_then(|variable| variable.value.as_deref())
+                .unwrap();
+            assert_eq!(
+                serde_json::from_str::<Vec<valerix_crds::OpenUpload>>(handed).unwrap(),
+                uploads
+            );
+        }
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! holds a policy or a namespace for good.
 
 use super::*;
-use crate::{fake_api::Fault, runtime::Scope};
+use crate::fake_api::Fault;
 use http::Method;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const REMOVAL: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-dpolicyui";
 const FINALIZER: &str = "resilience.valerix.io/remove-archives";
@@ -44,8 +45,41 @@ fn now() -> DateTime<Utc> {
     fixtures::at("2026-01-01T00:10:00Z")
 }
 
+/// What was to end has had its time.
 fn late() -> DateTime<Utc> {
-    fixtures::at("2026-01-01T01:00:01Z")
+    fixtures::at("2026-01-01T02:00:00Z")
+}
+
+static TIME_HAS_PASSED: AtomicBool = AtomicBool::new(false);
+
+fn now_or_late() -> DateTime<Utc> {
+    if TIME_HAS_PASSED.load(Ordering::SeqCst) {
+        late()
+    } else {
+        now()
+    }
+}
+
+/// An operator of this namespace alone, and a policy that has the finalizer.
+async fn watched(api: &FakeApi, clock: fn() -> DateTime<Utc>) -> Operator {
+    api.create(POLICIES, deleting());
+    let shop = Scope::Namespace("shop".into());
+    let operator = Operator::start_in(api, shop, fixtures::runner(), clock);
+    api.until(POLICY, |policy| {
+        shows(policy, "Ready", "True", "Reconciled") && has_finalizer(policy)
+    })
+    .await;
+    operator
+}
+
+/// What a ClusterRole still allows once the Role in the namespace is gone.
+fn lose_the_role(api: &FakeApi, is_namespace_told: bool) {
+    api.inject(move |request| {
+        let of_policies = request.path.contains("/backuppolicies") && !request.path.ends_with("/status");
+        let of_the_namespace = is_namespace_told && request.path == "/api/v1/namespaces/shop";
+        (!of_policies && !of_the_namespace).then_some(Fault::Refuse(403))
+    });
+    api.end_watches();
 }
 
 fn ended(api: &FakeApi, condition: &str, phase: &str, message: &str) {
@@ -130,6 +164,123 @@ async fn in_a_namespace_that_goes_the_archives_stay_and_the_policy_goes() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_takes_the_role_along_before_the_policy_is_not_held() {
+    let api = FakeApi::default();
+    let operator = watched(&api, now).await;
+    going_namespace(&api);
+    lose_the_role(&api, true);
+    api.delete(POLICY);
+    gone(&api, POLICY).await;
+    assert!(told(&api, "ArchivesRetained").contains("the namespace shop is being deleted"));
+    assert!(counted(&operator, "Retained"));
+}
+
+/// What a namespace that is being deleted looks like to whoever may ask.
+fn going_namespace(api: &FakeApi) {
+    let metadata = json!({"name": "shop", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+    api.create(
+        "/api/v1/namespaces",
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}),
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_that_starts_when_the_role_is_gone_already_does_not_hold_the_namespace_either() {
+    let api = FakeApi::default();
+    let mut policy = deleting();
+    policy["metadata"]["finalizers"] = json!([FINALIZER]);
+    policy["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    api.create(POLICIES, policy);
+    going_namespace(&api);
+    lose_the_role(&api, true);
+    let shop = Scope::Namespace("shop".into());
+    let _operator = Operator::start_in(&api, shop, fixtures::runner(), now);
+    let gone = tokio::time::timeout(Duration::from_secs(600), async {
+        while api.get(POLICY).is_some() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    assert!(gone.await.is_ok(), "{:?}", api.writes());
+}
+
+#[tokio::test]
+async fn who_may_do_nothing_but_take_the_finalizer_away_does_so_in_the_end() {
+    let api = FakeApi::default();
+    let operator = watched(&api, now_or_late).await;
+    lose_the_role(&api, false);
+    api.forget_requests();
+    api.delete(POLICY);
+    let refused = tokio::time::timeout(Duration::from_secs(20), async {
+        while count(&api, &format!("DELETE {CRON_JOB}")) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(refused.await.is_ok(), "it is tried again: {:?}", api.writes());
+    assert!(api.get(POLICY).is_some_and(|policy| has_finalizer(&policy)));
+    TIME_HAS_PASSED.store(true, Ordering::SeqCst);
+    gone(&api, POLICY).await;
+    assert!(told(&api, "ArchivesLeft").contains("failed to delete shop"));
+    assert!(counted(&operator, "Left"));
+}
+
+#[tokio::test]
+async fn a_policy_where_the_operator_does_not_work_any_more_has_no_finalizer() {
+    let api = FakeApi::default();
+    let operator = watched(&api, now).await;
+    drop(operator);
+    let bank = Scope::Namespace("bank".into());
+    let _operator = Operator::start_in(&api, bank, fixtures::runner(), now);
+    api.until(POLICY, |policy| !has_finalizer(policy)).await;
+    api.delete(POLICY);
+    assert!(api.get(POLICY).is_none());
+}
+
+#[tokio::test]
+async fn an_operator_that_was_away_removes_all_the_same_and_gives_up_for_its_own_reason() {
+    let api = FakeApi::default();
+    let operator = watched(&api, now).await;
+    drop(operator);
+    api.delete(POLICY);
+    let refuse = Fault::Refuse(422);
+    api.inject(move |request| (request.method == Method::POST && request.path == JOBS).then_some(refuse));
+    let operator = Operator::start_at(&api, late);
+    api.until(POLICY, |policy| {
+        let message = condition(policy, "Ready").map(|ready| ready["message"].to_string());
+        message.is_some_and(|message| message.contains("failed to create the Job shop-dpolicyui"))
+    })
+    .await;
+    // That was the first time that anybody tried.
+    assert!(api.get(POLICY).is_some_and(|policy| has_finalizer(&policy)));
+    api.inject(|_| None);
+    api.until(REMOVAL, |_| true).await;
+    drop(operator);
+}
+
+#[tokio::test]
+async fn what_cannot_be_tidied_up_holds_no_policy_for_good() {
+    let api = FakeApi::default();
+    let stored = json!({"phase": "Completed", "upload": {"state": "Completed", "claimName": "backups"}});
+    api.create(RECORDS, with_slot("shop-20260821", "2026-08-21", stored));
+    let operator = watched(&api, now).await;
+    api.delete(POLICY);
+    api.until(REMOVAL, |_| true).await;
+    api.inject(|request| (request.method == Method::DELETE && request.path == TODAY).then_some(Fault::Refuse(403)));
+    let said = json!({"removed": 1, "left": [], "message": "1 archives removed"});
+    ended(&api, "Complete", "Succeeded", &said.to_string());
+    let refused = tokio::time::timeout(Duration::from_secs(20), async {
+        while count(&api, &format!("DELETE {TODAY}")) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(refused.await.is_ok());
+    assert!(api.get(POLICY).is_some(), "it is tried again");
+    drop(operator);
+    let _operator = Operator::start_at(&api, late);
+    gone(&api, POLICY).await;
+    assert!(told(&api, "ArchivesRemoved").contains("1 archives removed"));
+}
+
+#[tokio::test]
 async fn what_fails_or_does_not_end_leaves_the_archives_and_says_why() {
     let api = FakeApi::default();
     api.create(POLICIES, deleting());
@@ -152,7 +303,7 @@ async fn what_fails_or_does_not_end_leaves_the_archives_and_says_why() {
     drop(operator);
     let _operator = Operator::start_at(&api, late);
     gone(&api, POLICY).await;
-    assert!(told(&api, "ArchivesLeft").contains("an hour was not enough"));
+    assert!(told(&api, "ArchivesLeft").contains("given up after 120 min: Job shop-dpolicyui removes the archives"));
     gone(&api, REMOVAL).await;
 }
 

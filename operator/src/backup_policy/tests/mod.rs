@@ -45,11 +45,15 @@ impl Operator {
     }
 
     fn start_with(api: &FakeApi, runner: Runner, now: fn() -> DateTime<Utc>) -> Self {
+        Self::start_in(api, Scope::Cluster, runner, now)
+    }
+
+    fn start_in(api: &FakeApi, scope: Scope, runner: Runner, now: fn() -> DateTime<Utc>) -> Self {
         let identity = Identity {
             pod: "operator-1".into(),
             uid: "operator-uid".into(),
         };
-        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![Scope::Cluster]);
+        let runtime = Runtime::new(identity, Clients::single(api.client()), vec![scope]);
         runtime.leadership.set(true);
         let running = runtime.clone();
         let task = tokio::spawn(async move { run_with(&running, runner, now).await });

@@ -35,7 +35,10 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-use valerix_crds::{ChecksumMode, ConditionalWrites, S3Destination};
+use valerix_crds::{
+    ChecksumMode, ConditionalWrites, S3Destination,
+    backup_runner::{DEFAULT_REGION, store_url},
+};
 
 /// The most that one PutObject takes everywhere. Unit: bytes.
 pub const MAX_OBJECT: u64 = 5 << 30;
@@ -44,7 +47,6 @@ const SLOWEST: u64 = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a read is tried.
 const READ_ATTEMPTS: u32 = 3;
-const DEFAULT_REGION: &str = "us-east-1";
 
 /// Metadata of an archive: whose it is, and what it must hold.
 const POLICY_UID: &str = "valerix-policy-uid";
@@ -227,7 +229,7 @@ impl Bucket {
             .build()
             .map_err(|error| Error::Call {
                 action: "prepare TLS for",
-                place: endpoint(destination),
+                place: store_url(destination),
                 why: error.to_string(),
             })?;
         let http = Builder::new()
@@ -235,10 +237,11 @@ impl Bucket {
             .tls_context(context)
             .build_https();
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build();
+        let region = destination.region.as_deref().unwrap_or(DEFAULT_REGION);
         let path_style = destination.path_style.unwrap_or(destination.endpoint.is_some());
         let mut config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new(region(destination).to_owned()))
+            .region(Region::new(region.to_owned()))
             .credentials_provider(credentials)
             .force_path_style(path_style)
             .http_client(http)
@@ -482,16 +485,4 @@ impl Bucket {
             why: why.to_owned(),
         }
     }
-}
-
-/// The store that a destination names, as a record tells it.
-pub fn endpoint(destination: &S3Destination) -> String {
-    match &destination.endpoint {
-        Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
-        None => format!("https://s3.{}.amazonaws.com", region(destination)),
-    }
-}
-
-fn region(destination: &S3Destination) -> &str {
-    destination.region.as_deref().unwrap_or(DEFAULT_REGION)
 }

@@ -149,6 +149,24 @@ fn a_sweep_leaves_what_may_be_alive() {
 }
 
 #[test]
+fn when_no_run_is_left_every_unfinished_file_goes_and_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let stored = staged(root.path(), "b");
+    stored.link().unwrap();
+    let folder = root.path().join("pg/shop/nightly");
+    for name in [".20260822.a.unfinished", ".other"] {
+        File::create(folder.join(name)).unwrap();
+    }
+    let paused = staged(root.path(), "c");
+    stored.remove_unfinished().unwrap();
+    let mut names = stored.names().unwrap();
+    names.sort();
+    assert_eq!(names, [".other", "20260821.tar.zst"]);
+    assert_eq!(paused.link().unwrap(), Linked::Withdrawn);
+    assert!(volume(&root.path().join("none"), "a").remove_unfinished().is_ok());
+}
+
+#[test]
 fn a_copy_that_is_not_the_archive_is_refused() {
     let root = tempfile::tempdir().unwrap();
     let scratch = tempfile::NamedTempFile::new().unwrap();

@@ -1,7 +1,9 @@
 //! The archives of a policy that was deleted with `deletionPolicy: Delete` go, and nobody else's.
 
 use crate::{
+    bucket::Bucket,
     harness::{Database, Ended, Harness, POLICY_UID, SMALL},
+    parts::first_part,
     store::{ACCESS_KEY, BUCKET, Store},
 };
 use serde_json::json;
@@ -47,9 +49,12 @@ async fn on_a_volume_only_what_says_that_it_is_this_policys_goes() {
     harness.policy_uid = POLICY_UID.into();
     fs::write(folder.join("20260819.tar.zst"), &first[..first.len() / 2]).unwrap();
     fs::write(folder.join("notes.txt"), "somebody's").unwrap();
+    // Of a pod that was killed just now.
+    fs::write(folder.join(".20260823.killed.unfinished"), "half of it").unwrap();
     let (ended, word) = remove(&harness).await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert_eq!(harness.stored(), ["20260819.tar.zst", "20260822.tar.zst", "notes.txt"]);
+    assert!(!folder.join(".20260823.killed.unfinished").exists());
     let report: RemovalReport = serde_json::from_str(&word).unwrap();
     assert_eq!((report.removed, report.left), (1, vec!["2026-08-19".to_owned()]));
     assert!(
@@ -120,5 +125,35 @@ async fn in_a_bucket_only_this_policys_objects_go_and_a_refusal_is_the_last_word
     assert_eq!(store.archives(), kept);
     let report: RemovalReport = serde_json::from_str(&word).unwrap();
     assert_eq!((report.removed, report.left), (40, Vec::new()));
+    database.drop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_of_a_killed_run_go_and_those_at_another_store_are_not_taken_for_gone() {
+    let database = Database::new("orders", SMALL).await;
+    let mut bucket = Bucket::new(&database).await;
+    bucket.send_in_parts();
+    bucket.store.take_parts(Some(1));
+    let mut pod = bucket.harness.pod("killed");
+    first_part(&bucket).await;
+    pod.kill().await.unwrap();
+    bucket.store.take_parts(None);
+    let begun = bucket.status()["openUploads"].clone();
+    let endpoint = &bucket.harness.spec["destination"]["s3"]["endpoint"];
+    assert_eq!(begun[0]["endpoint"], *endpoint);
+    let mut elsewhere = begun.clone();
+    elsewhere[0]["endpoint"] = "http://earlier:9000".into();
+    for (uploads, open) in [(elsewhere, 1), (begun, 0)] {
+        let handed = ("VALERIX_BACKUP_OPEN_UPLOADS", uploads.to_string());
+        bucket.harness.variables.push(handed);
+        let (ended, word) = remove(&bucket.harness).await;
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        let report: RemovalReport = serde_json::from_str(&word).unwrap();
+        assert_eq!(
+            (report.open_uploads, bucket.store.left_uploads()),
+            (open, open),
+            "{word}"
+        );
+    }
     database.drop().await;
 }

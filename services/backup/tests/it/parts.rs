@@ -33,6 +33,9 @@ async fn what_one_request_cannot_carry_goes_in_parts_and_is_completed_once() {
         assert_eq!(bucket.store.count(&Method::GET), reads, "{mode}");
         let status = bucket.status();
         assert_eq!(status["openUploads"], json!(null), "{status}");
+        // What the store makes of the condition of a PutObject tells nothing of a completion.
+        assert_eq!(status["upload"]["conditionalWrites"], "Unknown", "{status}");
+        assert_eq!(bucket.store.probes(), 0);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bucket.store.object(KEY).unwrap().bytes).unwrap();
         let (manifest, digest) = archive::verify(file.path()).unwrap();
@@ -53,6 +56,7 @@ async fn an_unclear_completion_is_settled_by_looking_and_never_sent_again() {
         (Habit::Cut { stores: false }, 30, "UploadUncertain"),
         (Habit::Hang { stores: true }, 0, "Stored"),
         (Habit::Hang { stores: false }, 30, "UploadUncertain"),
+        (answer(true, 412, "PreconditionFailed"), 0, "Stored"),
         (answer(false, 409, "ConditionalRequestConflict"), 30, "UploadUncertain"),
         // A store begins to answer before it has put the parts together, and tells in the answer that it could not.
         (answer(true, 200, "InternalError"), 0, "Stored"),
@@ -70,6 +74,11 @@ async fn an_unclear_completion_is_settled_by_looking_and_never_sent_again() {
         assert_eq!(status["reason"], reason, "{habit:?}: {status}");
         assert_eq!(bucket.store.count(&Method::PUT), 1, "{habit:?}");
         bucket.assert_agreement();
+        if reason == "Stored" {
+            let has_refused = matches!(habit, Habit::Answer { status: 412, .. });
+            let seen = if has_refused { "Enforced" } else { "Unknown" };
+            assert_eq!(status["upload"]["conditionalWrites"], seen, "{habit:?}");
+        }
         if code == 30 {
             let ended = bucket.harness.run("second").await;
             assert_eq!(ended.code, Some(30), "{habit:?}: {}", ended.log);
@@ -83,7 +92,7 @@ async fn an_unclear_completion_is_settled_by_looking_and_never_sent_again() {
 }
 
 /// Waits until the store holds the first part of an upload, and no more.
-async fn first_part(bucket: &Bucket) {
+pub async fn first_part(bucket: &Bucket) {
     let held = tokio::time::timeout(Duration::from_secs(30), async {
         while bucket.store.left_uploads() == 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
