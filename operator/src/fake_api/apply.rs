@@ -5,7 +5,15 @@ use serde_json::Value;
 
 const LIST_KEYS: [&str; 6] = ["mountPath", "containerPort", "port", "name", "uid", "type"];
 /// Lists that their schema declares to be one value, although their items have what could be a key.
-const ATOMIC_LISTS: [&str; 5] = ["metrics", "policies", "history", "ingress", "egress"];
+const ATOMIC_LISTS: [&str; 7] = [
+    "metrics",
+    "policies",
+    "history",
+    "ingress",
+    "egress",
+    "endpoints",
+    "relabelings",
+];
 
 /// The first field that `body` would change although `mine` does not have it.
 pub fn conflict(live: &Value, mine: &Value, body: &Value) -> Option<String> {

@@ -6,6 +6,10 @@ use serde_json::Value;
 /// volume may be mounted twice; the ports of a Service have one as well, and are told apart by their number.
 const LIST_KEYS: [&str; 6] = ["mountPath", "containerPort", "port", "name", "uid", "topologyKey"];
 
+/// Lists that their schema declares to be one value, although their entries have what could be a key: whoever adds an entry
+/// has changed it. What the API server adds to an entry is no change.
+const ATOMIC_LISTS: [&str; 2] = ["endpoints", "relabelings"];
+
 /// The part of `live` that `desired` speaks of, in the shape of `desired`.
 ///
 /// Lists whose entries have a key are compared entry by entry, as server-side apply merges them; any other list is
@@ -17,6 +21,7 @@ pub fn project(desired: &Value, live: &Value) -> Value {
                 .iter()
                 .map(|(key, value)| {
                     let seen = match live.get(key) {
+                        Some(live) if ATOMIC_LISTS.contains(&key.as_str()) => project_in_turn(value, live),
                         Some(live) => project(value, live),
                         None if is_left_out(key, value) => value.clone(),
                         None => Value::Null,
@@ -38,6 +43,17 @@ pub fn project(desired: &Value, live: &Value) -> Value {
             None => Value::Array(live.clone()),
         },
         (_, live) => live.clone(),
+    }
+}
+
+/// Of lists that are as long, each entry beside the one in its place.
+fn project_in_turn(desired: &Value, live: &Value) -> Value {
+    match (desired, live) {
+        (Value::Array(desired), Value::Array(live)) if desired.len() == live.len() => {
+            let entries = desired.iter().zip(live);
+            Value::Array(entries.map(|(desired, live)| project(desired, live)).collect())
+        }
+        _ => live.clone(),
     }
 }
 
@@ -107,6 +123,22 @@ mod tests {
             ports,
             "the entry is the one of the same number"
         );
+    }
+
+    #[test]
+    fn a_list_that_is_one_value_is_changed_by_whoever_adds_to_it() {
+        let endpoint = json!({"port": "report", "relabelings": [{"targetLabel": "service"}]});
+        let desired = json!({"endpoints": [endpoint]});
+        let defaulted = json!({"port": "report", "relabelings": [{"targetLabel": "service", "action": "replace"}]});
+        assert!(covers(&desired, &json!({"endpoints": [defaulted]})));
+        for live in [
+            json!([endpoint, {"port": "http"}]),
+            json!([endpoint, endpoint]),
+            json!([{"port": "http"}]),
+            json!([]),
+        ] {
+            assert!(!covers(&desired, &json!({"endpoints": live})), "{live}");
+        }
     }
 
     #[test]
