@@ -19,9 +19,11 @@ use crate::steps::Log;
 pub struct Artifacts {
     binaries: BTreeMap<String, PathBuf>,
     tests: Vec<TestProgram>,
+    // Compiled with the tests where all targets are, and no test: nobody is to run them as one.
+    benches: Vec<TestProgram>,
 }
 
-/// A compiled test target.
+/// A compiled test or benchmark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestProgram {
     /// The target's name, for example `it`.
@@ -38,6 +40,11 @@ impl Artifacts {
         let mut tests: Vec<_> = self.tests.iter().filter(|test| test.folder == folder).collect();
         tests.sort_by_key(|test| &test.name);
         tests
+    }
+
+    /// The benchmarks of the package in `folder`.
+    pub fn benches_of<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a TestProgram> {
+        self.benches.iter().filter(move |bench| bench.folder == folder)
     }
 
     /// The test programs of every other package, by folder.
@@ -250,12 +257,10 @@ pub(crate) fn parse(messages: &str) -> Artifacts {
     {
         let Some(path) = message.executable else { continue };
         let name = message.target.name;
-        // A benchmark is compiled with the tests, and is none.
+        let folder = message.manifest_path.parent().map(Path::to_owned).unwrap_or_default();
         if message.target.kind.iter().any(|kind| kind == "bench") {
-            continue;
-        }
-        if message.profile.test {
-            let folder = message.manifest_path.parent().map(Path::to_owned).unwrap_or_default();
+            artifacts.benches.push(TestProgram { name, folder, path });
+        } else if message.profile.test {
             artifacts.tests.push(TestProgram { name, folder, path });
         } else {
             artifacts.binaries.insert(name, path);
@@ -358,5 +363,11 @@ mod tests {
         assert!(artifacts.tests_of(Path::new("/w/y")).is_empty());
         assert_eq!(artifacts.tests_outside(Path::new("/w/y")).count(), 2);
         assert_eq!(artifacts.tests_outside(Path::new("/w/x")).count(), 0);
+        let benches: Vec<_> = artifacts
+            .benches_of(Path::new("/w/x"))
+            .map(|bench| bench.name.as_str())
+            .collect();
+        assert_eq!(benches, ["core"]);
+        assert_eq!(artifacts.benches_of(Path::new("/w/y")).count(), 0);
     }
 }

@@ -59,7 +59,7 @@ const everything = () => [
   restore("orders-damaged", { phase: "Failed", reason: "ArchiveDamaged", message: hostile, tables: null }),
   ...names.flatMap((name) => [1, 2].map((number) => ({ kind: "Pod", namespace: "shop", name: `${name}-${number}`, service: name, phase: "Running", ready: name !== "payment", node: "node-1", restarts: 0, since: ago(5000) }))),
 ];
-const moment = (age, slow) => ({ at: ago(age), rate: 12.4 + Math.sin(age / 20) * 3, errors: slow ? 0.034 : 0, mean: slow ? 1.6 + Math.sin(age / 30) / 4 : 0.024, p50: 0.018, p95: slow ? 2.3 : 0.06, p99: slow ? 2.9 : 0.11 });
+const moment = (age, slow) => ({ at: ago(age), rate: 12.4 + Math.sin(age / 20) * 3, errors: slow ? 0.034 : 0, mean: slow ? 1.6 + Math.sin(age / 30) / 4 : 0.024, p50: slow ? 1.5 + Math.sin(age / 30) / 4 : 0.018, p95: slow ? 2.3 : 0.06, p99: slow ? 2.9 : 0.11 });
 const vitals = () => names.map((name) => ({
   namespace: "shop", name, ...moment(0, name === "auth"), slow: name === "auth", leftOut: name === "analytics" && hostile !== CALM ? "3 of its pods are not asked: 300 are at most, in order of their namespaces and names" : null, guarded: name === "inventory",
   pods: [1, 2].map((number) => ({ pod: `${name}-${number}`, answered: name !== "payment", cpu: 0.031, memory: 21_000_000, threads: 6, uptime: 5000 })),

@@ -8,7 +8,7 @@ mod programs;
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use xtask::paths::Paths;
 use xtask::services::Services;
@@ -338,6 +338,7 @@ fn measure(
     rows.extend(own_rows);
     figures::show_peers_on_instant(&mut rows);
     rows.retain(|row| !row.is_empty());
+    ensure!(!rows.is_empty(), "nothing of {} was measured", suite.name());
     Ok(rows)
 }
 

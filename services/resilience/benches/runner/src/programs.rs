@@ -235,10 +235,10 @@ impl Ours {
         Some((folder, path))
     }
 
-    /// Runs a bench that takes its own rounds, and returns what it printed; nothing when there is no such bench.
+    /// Runs a bench that takes its own rounds, and returns what it printed.
     ///
     /// # Errors
-    /// When it fails.
+    /// When it was not built, or fails.
     pub fn run_to_the_end(
         &self,
         name: &str,
@@ -246,9 +246,9 @@ impl Ours {
         environment: &Environment,
         log: &Log,
     ) -> Result<String> {
-        let Some((folder, path)) = self.program(name) else {
-            return Ok(String::new());
-        };
+        let (folder, path) = self
+            .program(name)
+            .with_context(|| format!("cargo did not build the bench {name}"))?;
         let command = Command::new(path).args(arguments).in_folder(folder);
         environment.give(command).read(log)
     }
@@ -285,8 +285,16 @@ pub fn build_ours(paths: &Paths, suites: &[Suite], log: &Log) -> Result<Ours> {
     let artifacts = workspace::build(paths, &arguments, &copied, log)?;
     let mut programs = Vec::new();
     for folder in BENCHES.map(|folder| paths.checkout.join(folder)) {
-        let benches = artifacts.tests_of(&folder).into_iter();
+        // The operator's is a test of its library.
+        let benches = artifacts
+            .tests_of(&folder)
+            .into_iter()
+            .chain(artifacts.benches_of(&folder));
         programs.extend(benches.map(|program| (folder.clone(), program.name.clone(), program.path.clone())));
+    }
+    for bench in suites.iter().map(|suite| suite.own_bench().map_or("core", |own| own.name)) {
+        let built = programs.iter().any(|(_, name, _)| name == bench);
+        ensure!(built, "cargo did not build the bench {bench}");
     }
     Ok(Ours { programs })
 }
