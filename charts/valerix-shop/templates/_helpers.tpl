@@ -202,6 +202,23 @@ that is made while the log is written anew, which begins at the latest when it h
 [--dir, /data, --appendonly, "yes", --auto-aof-rewrite-percentage, "100", --maxmemory, 128mb, --maxmemory-policy, noeviction, --requirepass, $(REDIS_PASSWORD)]
 {{- end -}}
 
+{{/* Refuses a server that would begin empty beside the data of the one before it: call with (list $ "redis"). */}}
+{{- define "shop.sameServer" -}}
+{{- $root := index . 0 -}}{{- $name := index . 1 -}}
+{{- $values := index $root.Values $name -}}
+{{- $bare := printf "data-%s-0" $name -}}
+{{- $wanted := ternary $name $bare $values.guarded -}}
+{{- $other := ternary $bare $name $values.guarded -}}
+{{- if $values.enabled -}}
+{{- $claims := lookup "v1" "PersistentVolumeClaim" $root.Release.Namespace "" -}}
+{{- $found := list -}}
+{{- range $claims.items -}}{{- $found = append $found .metadata.name -}}{{- end -}}
+{{- if and (has $other $found) (not (has $wanted $found)) -}}
+{{- fail (printf "%s.guarded=%t would begin with an empty server: what is there lies on the claim %s of namespace %s, and is not moved. Set %s.guarded=%t, or delete that claim with all that it holds" $name $values.guarded $other $root.Release.Namespace $name (not $values.guarded)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What a guarded Redis or PostgreSQL keeps: call with (list $ "redis"). */}}
 {{- define "shop.claim" -}}
 {{- $root := index . 0 -}}{{- $name := index . 1 -}}

@@ -75,6 +75,40 @@ async fn a_password_that_stands_in_the_cluster_is_in_the_url_as_it_is() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_would_begin_empty_beside_the_data_of_another_is_refused() -> Result<()> {
+    let world = World::shared().await?;
+    let test = world.with_namespace("servers", async |namespace| {
+        for name in ["data-postgres-0", "redis"] {
+            let claim = json!({
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+            });
+            world.create(namespace, &claim.to_string()).await?.text()?;
+        }
+        let chart = world.environment.root.join("charts/valerix-shop");
+        let chart = chart.to_string_lossy();
+        let rendered = async |postgres: &str, redis: &str| {
+            let guarded = format!("postgres.guarded={postgres},redis.guarded={redis}");
+            let arguments = ["template", "shop", &chart, "--namespace", namespace, "--dry-run=server", "--set", &guarded];
+            kubectl::helm(&world.environment, &arguments).await
+        };
+        rendered("false", "true").await?.text().context("as what is there was installed")?;
+        for (postgres, redis, claim, remedy) in [
+            ("true", "true", "data-postgres-0", "Set postgres.guarded=false"),
+            ("false", "false", "redis", "Set redis.guarded=true"),
+        ] {
+            let refused = rendered(postgres, redis).await?;
+            let said = refused.all();
+            ensure!(!refused.success, "rendered: {said}");
+            ensure!(said.contains(&format!("the claim {claim} of namespace {namespace}")), "{said}");
+            ensure!(said.contains(remedy), "{said}");
+        }
+        Ok(())
+    });
+    Box::pin(test).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_operators_installation_proves_itself() -> Result<()> {
     let world = World::shared().await?;
     let arguments = [

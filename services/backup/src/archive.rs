@@ -12,12 +12,20 @@ use std::{
     io::{self, BufReader, BufWriter, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Component, Path},
+    thread,
 };
+use zstd::zstd_safe::CParameter;
 
 /// End of an archive's name.
 pub(crate) use valerix_crds::backup_runner::ARCHIVE;
 /// Size of the pieces in which members are read.
 const CHUNK: usize = 1 << 18;
+/// Up to this level several threads compress. Above it each of them would hold more than a pod has to spare.
+const SHARED_LEVEL: i32 = 9;
+/// The most threads that compress; each holds about 16 MiB at that level.
+const MOST_WORKERS: usize = 2;
+/// What one of them compresses at a time. Unit: bytes.
+const SHARE: u32 = 2 << 20;
 /// Who may read an archive: its owner, and the volume's group.
 const MODE: u32 = 0o640;
 /// A manifest larger than this is none.
@@ -78,6 +86,18 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)
 }
 
+/// A writer whose output is one zstd frame with a checksum, made by as many threads as there are cores for it.
+pub(crate) fn compressed<'a, Output: Write>(output: Output, level: i32) -> io::Result<zstd::Encoder<'a, Output>> {
+    let mut encoder = zstd::Encoder::new(output, level)?;
+    encoder.include_checksum(true)?;
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+    if workers > 1 && level <= SHARED_LEVEL {
+        encoder.multithread(u32::try_from(workers).unwrap_or(1))?;
+        encoder.set_parameter(CParameter::JobSize(SHARE))?;
+    }
+    Ok(encoder)
+}
+
 /// Writes the archive: each member's file from `folder`, which is removed once it is in, then the manifest.
 ///
 /// # Errors
@@ -86,8 +106,7 @@ pub fn write(path: &Path, folder: &Path, manifest: &Manifest, zstd_level: i32) -
     let at = || format!("write {}", path.display());
     let file = create(path).map_err(io_error(at()))?;
     let output = Hashing::new(BufWriter::with_capacity(CHUNK, file));
-    let mut encoder = zstd::Encoder::new(output, zstd_level).map_err(io_error(at()))?;
-    encoder.include_checksum(true).map_err(io_error(at()))?;
+    let encoder = compressed(output, zstd_level).map_err(io_error(at()))?;
     let mut builder = tar::Builder::new(encoder);
     let modified = u64::try_from(manifest.created_at.timestamp()).unwrap_or_default();
     for member in manifest.files() {

@@ -83,8 +83,7 @@ impl Recipients {
             .map_err(io::Error::other)
             .and_then(|encryptor| encryptor.wrap_output(output))
             .map_err(failed)?;
-        let mut compressed = zstd::Encoder::new(encrypted, zstd_level).map_err(failed)?;
-        compressed.include_checksum(true).map_err(failed)?;
+        let mut compressed = archive::compressed(encrypted, zstd_level).map_err(failed)?;
         let plain = File::open(&source).map_err(failed)?;
         let mut plain = Hashing::new(BufReader::with_capacity(CHUNK, plain));
         io::copy(&mut plain, &mut compressed).map_err(failed)?;

@@ -45,6 +45,8 @@ pub const MAX_OBJECT: u64 = 5 << 30;
 /// The slowest way to the store that is waited for. Unit: bytes a second.
 const SLOWEST: u64 = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of a file is read at a time while it is sent. Unit: bytes.
+const PIECE: usize = 1 << 20;
 /// How often a read is tried.
 const READ_ATTEMPTS: u32 = 3;
 
@@ -314,6 +316,7 @@ impl Bucket {
     pub async fn put(&self, key: &str, archive: &Path, digest: &Digest, labels: &Labels<'_>) -> Result<Put, Error> {
         let body = ByteStream::read_from()
             .path(archive)
+            .buffer_size(PIECE)
             .build()
             .await
             .map_err(|error| Error::File {

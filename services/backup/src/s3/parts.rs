@@ -1,7 +1,7 @@
 //! An archive that one PutObject cannot carry. Its parts are sent ahead and any number of times: none of them is an object.
 //! One CompleteMultipartUpload makes them one, and that is the one write: sent once, with `If-None-Match: *`.
 
-use super::{Bucket, Error, Labels, Put, answer::Answer};
+use super::{Bucket, Error, Labels, PIECE, Put, answer::Answer};
 use crate::{archive::Digest, hashing::Hashing};
 use aws_sdk_s3::{
     primitives::{ByteStream, Length},
@@ -103,6 +103,7 @@ impl Bucket {
             };
             let body = ByteStream::read_from()
                 .path(archive)
+                .buffer_size(PIECE)
                 .offset(at)
                 .length(Length::Exact(length));
             let body = body.build().await.map_err(|error| reading(io::Error::other(error)))?;
