@@ -25,7 +25,7 @@ const SHARED_LEVEL: i32 = 9;
 /// The most threads that compress; each holds about 16 MiB at that level.
 const MOST_WORKERS: usize = 2;
 /// What one of them compresses at a time. Unit: bytes.
-const SHARE: u32 = 2 << 20;
+const SHARE: u32 = 1 << 20;
 /// Who may read an archive: its owner, and the volume's group.
 const MODE: u32 = 0o640;
 /// A manifest larger than this is none.
