@@ -15,7 +15,7 @@ use crate::{
         self, Bucket, Labels, Put, Reach,
         parts::{MAX_PARTS, Parts, Sent},
     },
-    settings::Settings,
+    settings::PolicyArguments,
     volume::{self, Linked, Staged, Volume},
 };
 use chrono::{NaiveDate, TimeDelta, Utc};
@@ -58,18 +58,17 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn of_run(settings: &Settings) -> Self {
-        let arguments = &settings.arguments;
+    pub(crate) fn new(choice: DestinationChoice, shared: &PolicyArguments, slot: NaiveDate, scratch: &Path) -> Self {
         Self {
-            choice: settings.destination.clone(),
-            namespace: arguments.namespace.clone(),
-            policy: arguments.policy.clone(),
-            policy_uid: arguments.policy_uid.clone(),
-            slot: settings.slot,
-            pod_uid: arguments.pod_uid.clone(),
-            volume_folder: arguments.destination_folder.clone(),
-            reach: arguments.s3.reach(),
-            scratch: arguments.scratch_folder.clone(),
+            choice,
+            namespace: shared.namespace.clone(),
+            policy: shared.policy.clone(),
+            policy_uid: shared.policy_uid.clone(),
+            slot,
+            pod_uid: shared.pod_uid.clone(),
+            volume_folder: shared.destination_folder.clone(),
+            reach: shared.s3.reach(),
+            scratch: scratch.to_owned(),
         }
     }
 }
