@@ -101,13 +101,13 @@ impl Completion {
 /// Writes that earlier days left open are settled by what lies on the destination, which only a runner can read. What hinders
 /// that is logged: today's archive comes first.
 pub(crate) async fn settle_earlier_slots(settings: &Settings, record: &Record, destination: &Destination) {
-    let arguments = &settings.arguments;
+    let shared = &settings.arguments.shared;
     for days in 1..=SETTLED_DAYS {
         let Some(slot) = settings.slot.checked_sub_days(Days::new(days)) else {
             break;
         };
-        let record = record.named(&record_name(&arguments.policy, slot));
-        if let Err(error) = settle_earlier_slot(&arguments.policy_uid, slot, &record, destination).await {
+        let record = record.named(&record_name(&shared.policy, slot));
+        if let Err(error) = settle_earlier_slot(&shared.policy_uid, slot, &record, destination).await {
             tracing::warn!(%slot, %error, "failed to settle an earlier slot");
         }
     }

@@ -8,7 +8,7 @@
 use crate::{
     destination::{Destination, Removed, Site},
     failure::Failure,
-    settings::{self, S3Arguments, read_spec},
+    settings::{self, PolicyArguments, read_spec},
 };
 use chrono::{NaiveDate, Utc};
 use std::{collections::BTreeSet, fs, future::Future, path::PathBuf, time::Duration};
@@ -30,42 +30,21 @@ const MAX_TEXT: usize = 1024;
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "backup remove", version, about = "Removes the archives of one BackupPolicy.")]
 pub struct Arguments {
-    /// Name of the BackupPolicy.
-    #[arg(long, env = backup_runner::POLICY_ENV)]
-    pub policy: String,
-    /// UID of the BackupPolicy.
-    #[arg(long, env = backup_runner::POLICY_UID_ENV)]
-    pub policy_uid: String,
-    /// The policy's spec as JSON.
-    #[arg(long, env = backup_runner::SPEC_ENV)]
-    pub spec: String,
-    /// Namespace of the policy.
-    #[arg(long, env = backup_runner::NAMESPACE_ENV)]
-    pub namespace: String,
-    /// UID of this pod.
-    #[arg(long, env = backup_runner::POD_UID_ENV)]
-    pub pod_uid: String,
+    /// Whose pod this is, and where the archives are.
+    #[command(flatten)]
+    pub shared: PolicyArguments,
     /// Uploads in parts that runs have begun and not ended, as JSON.
     #[arg(long, env = backup_runner::OPEN_UPLOADS_ENV, default_value = "[]")]
     pub open_uploads: String,
     /// Folder for what is looked at.
     #[arg(long, env = "VALERIX_BACKUP_SCRATCH_FOLDER", default_value = backup_runner::SCRATCH_FOLDER)]
     pub scratch_folder: PathBuf,
-    /// Where the destination's volume is mounted.
-    #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
-    pub destination_folder: PathBuf,
-    /// How a bucket is reached.
-    #[command(flatten)]
-    pub s3: S3Arguments,
     /// How long a destination that does not answer is asked again, from when something was removed last. Unit: seconds.
     #[arg(long, env = "VALERIX_BACKUP_REMOVAL_SECONDS", default_value_t = 20 * 60)]
     pub patience_seconds: u64,
     /// Where the pod's last word goes.
     #[arg(long, env = "VALERIX_BACKUP_TERMINATION_LOG", default_value = "/dev/termination-log")]
     pub termination_log: PathBuf,
-    /// Form of the log: json or text.
-    #[arg(long, env = "LOG_FORMAT", default_value = "json")]
-    pub log_format: String,
 }
 
 /// Removes, and leaves its last word. `stop` resolves when the pod is asked to end.
@@ -96,22 +75,14 @@ pub async fn remove(arguments: Arguments, stop: impl Future<Output = ()>) -> Res
 }
 
 async fn removed(arguments: Arguments, tally: &mut Tally) -> Result<(), Failure> {
-    let (_, choice, _) = read_spec(&arguments.spec).map_err(Failure::Settings)?;
+    let (_, choice, _) = read_spec(&arguments.shared.spec).map_err(Failure::Settings)?;
     tally.uploads = serde_json::from_str(&arguments.open_uploads)
         .map_err(|source| Failure::Settings(settings::Error::OpenUploads { source }))?;
     let patience = Duration::from_secs(arguments.patience_seconds);
-    let destination = Destination::new(Site {
-        choice,
-        namespace: arguments.namespace,
-        policy: arguments.policy,
-        policy_uid: arguments.policy_uid,
-        // It only has to be one: each is named where it is removed.
-        slot: Utc::now().date_naive(),
-        pod_uid: arguments.pod_uid,
-        volume_folder: arguments.destination_folder,
-        reach: arguments.s3.reach(),
-        scratch: arguments.scratch_folder,
-    });
+    // It only has to be one: each is named where it is removed.
+    let slot = Utc::now().date_naive();
+    let site = Site::new(choice, &arguments.shared, slot, &arguments.scratch_folder);
+    let destination = Destination::new(site);
     let mut until = Instant::now() + patience;
     let mut pause = PAUSE;
     loop {

@@ -4,18 +4,20 @@
 //! ([`Destination::withdraw`]), and how old a hold must be before it counts as given up ([`Destination::left_open_after`]).
 
 mod reading;
+mod removing;
 
 pub(crate) use reading::slot_of;
+pub(crate) use removing::Removed;
 
 use crate::{
     archive::{ARCHIVE, Digest},
-    decision::{Location, Place, Stored},
+    decision::{Location, Place},
     failure::Failure,
     s3::{
         self, Bucket, Labels, Put, Reach,
         parts::{MAX_PARTS, Parts, Sent},
     },
-    settings::Settings,
+    settings::PolicyArguments,
     volume::{self, Linked, Staged, Volume},
 };
 use chrono::{NaiveDate, TimeDelta, Utc};
@@ -58,18 +60,17 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) fn of_run(settings: &Settings) -> Self {
-        let arguments = &settings.arguments;
+    pub(crate) fn new(choice: DestinationChoice, shared: &PolicyArguments, slot: NaiveDate, scratch: &Path) -> Self {
         Self {
-            choice: settings.destination.clone(),
-            namespace: arguments.namespace.clone(),
-            policy: arguments.policy.clone(),
-            policy_uid: arguments.policy_uid.clone(),
-            slot: settings.slot,
-            pod_uid: arguments.pod_uid.clone(),
-            volume_folder: arguments.destination_folder.clone(),
-            reach: arguments.s3.reach(),
-            scratch: arguments.scratch_folder.clone(),
+            choice,
+            namespace: shared.namespace.clone(),
+            policy: shared.policy.clone(),
+            policy_uid: shared.policy_uid.clone(),
+            slot,
+            pod_uid: shared.pod_uid.clone(),
+            volume_folder: shared.destination_folder.clone(),
+            reach: shared.s3.reach(),
+            scratch: scratch.to_owned(),
         }
     }
 }
@@ -103,16 +104,6 @@ pub(crate) enum Written {
     Refused(Failure, Option<ConditionalWrites>),
     /// Its outcome is open.
     Open(Failure),
-}
-
-/// What became of an archive that is to go.
-pub(crate) enum Removed {
-    /// It is gone.
-    Gone,
-    /// It is not this policy's and stays.
-    Foreign,
-    /// It cannot be told whose it is.
-    Left { why: String },
 }
 
 impl Destination {
@@ -404,45 +395,6 @@ impl Destination {
         Ok(())
     }
 
-    /// Removes what runs have copied to a volume and not stored: for when no run of the policy is left.
-    pub(crate) async fn remove_unfinished(&self) -> Result<(), Failure> {
-        let Medium::Volume { volume, .. } = &self.medium else {
-            return Ok(());
-        };
-        let volume = volume.clone();
-        off_thread(move || volume.remove_unfinished())
-            .await?
-            .map_err(Failure::Volume)
-    }
-
-    /// Removes a slot's archive, if it is this policy's.
-    pub(crate) async fn remove(&self, slot: NaiveDate) -> Result<Removed, Failure> {
-        match &self.medium {
-            Medium::Volume { volume, .. } => {
-                let stored = self.look(slot, None).await?.0;
-                if let Some(stays) = stays(stored, self.place(slot).key)? {
-                    return Ok(stays);
-                }
-                let volume = volume.of(slot);
-                let removed = off_thread(move || volume.remove()).await?;
-                removed.map(|()| Removed::Gone).map_err(Failure::Volume)
-            }
-            Medium::S3(remote) => {
-                let bucket = self.bucket(remote).await?;
-                let key = self.place(slot).key;
-                let Some(head) = bucket.head(&key).await.map_err(Failure::Bucket)? else {
-                    return Ok(Removed::Gone);
-                };
-                let ours = head.policy_uid.as_ref() == Some(&self.site.policy_uid);
-                if !ours || head.slot.is_none_or(|said| said != slot.to_string()) {
-                    return Ok(Removed::Foreign);
-                }
-                bucket.remove(&key).await.map_err(Failure::Bucket)?;
-                Ok(Removed::Gone)
-            }
-        }
-    }
-
     async fn bucket<'a>(&self, remote: &'a Remote) -> Result<&'a Bucket, Failure> {
         let open = async || Bucket::open(&remote.destination, &self.site.reach);
         remote.bucket.get_or_try_init(open).await.map_err(Failure::Bucket)
@@ -455,23 +407,6 @@ impl Destination {
     }
 }
 
-/// What becomes of what lies on a volume, unless it is ours and goes. A volume that is away tells nothing of whose it is:
-/// it is asked again.
-fn stays(stored: Stored, key: String) -> Result<Option<Removed>, Failure> {
-    match stored {
-        Stored::Ours(_) => Ok(None),
-        Stored::Absent => Ok(Some(Removed::Gone)),
-        Stored::Foreign { .. } => Ok(Some(Removed::Foreign)),
-        Stored::Unreadable { why, passing: true } => Err(Failure::Unreadable {
-            key,
-            why,
-            fenced: false,
-            passing: true,
-        }),
-        Stored::Damaged { why } | Stored::Unreadable { why, .. } => Ok(Some(Removed::Left { why })),
-    }
-}
-
 pub(crate) async fn off_thread<Output: Send + 'static>(
     work: impl FnOnce() -> Output + Send + 'static,
 ) -> Result<Output, Failure> {
@@ -479,6 +414,3 @@ pub(crate) async fn off_thread<Output: Send + 'static>(
         .await
         .map_err(|error| Failure::Task(error.to_string()))
 }
-
-#[cfg(test)]
-mod tests;

@@ -85,11 +85,11 @@ pub(crate) async fn discover(
 
 async fn look(settings: &Settings, record: &Record, destination: &Destination, seen: &mut Seen) -> Result<(), Failure> {
     let until = Instant::now() + settings.deadline / PART_OF_DEADLINE;
-    let arguments = &settings.arguments;
+    let shared = &settings.arguments.shared;
     let mut databases = 0;
     let slots = destination.slots().await?;
     for (index, slot) in slots.iter().rev().enumerate() {
-        match known(&arguments.policy, &arguments.policy_uid, record, *slot).await? {
+        match known(&shared.policy, &shared.policy_uid, record, *slot).await? {
             Known::Ours => continue,
             Known::Foreign => {
                 seen.strangers.foreign.insert(*slot);
@@ -109,7 +109,7 @@ async fn look(settings: &Settings, record: &Record, destination: &Destination, s
                 continue;
             }
         };
-        if found.policy_uid != arguments.policy_uid {
+        if found.policy_uid != shared.policy_uid {
             seen.strangers.foreign.insert(*slot);
         } else if *slot >= settings.slot {
             // Whether today's archive is stored is what this run is about.

@@ -43,10 +43,10 @@ impl Task {
 
     fn log_format(&self) -> &str {
         match self {
-            Self::Run(arguments) => &arguments.log_format,
-            Self::Verify(arguments) => &arguments.log_format,
+            Self::Run(arguments) => &arguments.shared.log_format,
+            Self::Verify(arguments) => &arguments.shared.log_format,
             Self::Restore(arguments) => &arguments.log_format,
-            Self::Remove(arguments) => &arguments.log_format,
+            Self::Remove(arguments) => &arguments.shared.log_format,
         }
     }
 }

@@ -128,19 +128,19 @@ impl Preparation<'_> {
 
         let databases: Vec<_> = members.iter().map(database_status).collect();
         self.phase(BackupPhase::Archiving, &databases).await?;
-        let arguments = &self.settings.arguments;
+        let shared = &self.settings.arguments.shared;
         let manifest = Manifest {
             format: match &recipients {
                 Some(_) => manifest::ENCRYPTED_FORMAT,
                 None => manifest::FORMAT,
             },
             policy: Owner {
-                namespace: arguments.namespace.clone(),
-                name: arguments.policy.clone(),
-                uid: arguments.policy_uid.clone(),
+                namespace: shared.namespace.clone(),
+                name: shared.policy.clone(),
+                uid: shared.policy_uid.clone(),
             },
             slot: self.settings.slot,
-            run_id: arguments.pod_uid.clone(),
+            run_id: shared.pod_uid.clone(),
             created_at: Utc::now(),
             runner_version: env!("CARGO_PKG_VERSION").to_owned(),
             encryption: recipients.as_ref().map(Recipients::told),
@@ -348,7 +348,7 @@ impl Preparation<'_> {
             if slot >= self.settings.slot || self.strangers.is_some_and(stranger) {
                 continue;
             }
-            let name = backup_runner::record_name(&self.settings.arguments.policy, slot);
+            let name = backup_runner::record_name(&self.settings.arguments.shared.policy, slot);
             match self.record.named(&name).find().await {
                 Ok(Some(found)) if found.spec.policy_ref.uid == *owner => {
                     if let Some(previous) = self.said_by(slot, found.status.unwrap_or_default()) {

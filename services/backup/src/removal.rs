@@ -119,10 +119,11 @@ async fn removed(
 }
 
 async fn is_restored(settings: &Settings, record: &Record, slot: NaiveDate) -> Result<bool, Failure> {
-    let record = record.named(&record_name(&settings.arguments.policy, slot));
+    let shared = &settings.arguments.shared;
+    let record = record.named(&record_name(&shared.policy, slot));
     let found = record.find().await.map_err(Failure::Record)?;
     Ok(found.is_some_and(|found| {
-        found.spec.policy_ref.uid == settings.arguments.policy_uid
+        found.spec.policy_ref.uid == shared.policy_uid
             && found
                 .status
                 .is_some_and(|status| status.verified.as_deref() == Some("Restored"))

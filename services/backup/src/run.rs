@@ -158,8 +158,18 @@ impl Run {
         let arguments = &settings.arguments;
         let margin = DEADLINE_MARGIN.min(settings.deadline / 10);
         Self {
-            record: Record::new(client, &arguments.namespace, &settings.record_name, RECORD_PATIENCE),
-            destination: Destination::new(Site::of_run(&settings)),
+            record: Record::new(
+                client,
+                &arguments.shared.namespace,
+                &settings.record_name,
+                RECORD_PATIENCE,
+            ),
+            destination: Destination::new(Site::new(
+                settings.destination.clone(),
+                &arguments.shared,
+                settings.slot,
+                &arguments.scratch_folder,
+            )),
             scratch: arguments.scratch_folder.join("run"),
             deadline: Instant::now() + settings.deadline - margin,
             strangers: OnceLock::new(),
@@ -372,7 +382,7 @@ impl Run {
             hand.awaited = Some(upload.clone());
             return Ok(());
         }
-        if holder == self.settings.arguments.pod_uid {
+        if holder == self.settings.arguments.shared.pod_uid {
             hand.hold = None;
             hand.staged = false;
         }
@@ -413,7 +423,7 @@ impl Run {
 
     /// A record of another policy of the same name is never touched.
     fn check_owner(&self, record: &Backup) -> Result<(), Failure> {
-        let arguments = &self.settings.arguments;
+        let arguments = &self.settings.arguments.shared;
         if record.spec.policy_ref.uid == arguments.policy_uid {
             return Ok(());
         }
@@ -445,7 +455,7 @@ impl Run {
     fn upload(&self, digest: &Digest) -> Upload {
         let mut upload = Upload {
             state: UploadState::Started,
-            pod_uid: Some(self.settings.arguments.pod_uid.clone()),
+            pod_uid: Some(self.settings.arguments.shared.pod_uid.clone()),
             sha256: Some(digest.sha256.clone()),
             bytes: i64::try_from(digest.bytes).ok(),
             started_at: Some(Utc::now()),

@@ -17,6 +17,29 @@ const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(90);
     about = "Dumps the databases of one BackupPolicy into one checked archive."
 )]
 pub struct Arguments {
+    /// Whose pod this is, and where the archives are.
+    #[command(flatten)]
+    pub shared: PolicyArguments,
+    /// Name of this pod's Job; its number is the slot's scheduled time.
+    #[arg(long, env = backup_runner::JOB_NAME_ENV)]
+    pub job_name: String,
+    /// Folder with one folder per database, named by its place in the list.
+    #[arg(long, env = "VALERIX_BACKUP_CONNECTIONS_FOLDER", default_value = backup_runner::CONNECTIONS_FOLDER)]
+    pub connections_folder: PathBuf,
+    /// Folder for dumps and the archive while they are made.
+    #[arg(long, env = "VALERIX_BACKUP_SCRATCH_FOLDER", default_value = backup_runner::SCRATCH_FOLDER)]
+    pub scratch_folder: PathBuf,
+    /// Folder with one folder per PostgreSQL major version, each with `bin/pg_dump` and `bin/pg_restore`.
+    #[arg(long, env = "VALERIX_BACKUP_CLIENT_FOLDER", default_value = "/usr/lib/postgresql")]
+    pub client_folder: PathBuf,
+    /// How long another pod that passed the fence is given to store its archive. Unit: seconds.
+    #[arg(long, env = "VALERIX_BACKUP_SETTLE_SECONDS", default_value_t = 20)]
+    pub settle_seconds: u64,
+}
+
+/// What every pod of a policy is told, whatever it is to do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PolicyArguments {
     /// Name of the BackupPolicy.
     #[arg(long, env = backup_runner::POLICY_ENV)]
     pub policy: String,
@@ -32,27 +55,12 @@ pub struct Arguments {
     /// UID of this pod.
     #[arg(long, env = backup_runner::POD_UID_ENV)]
     pub pod_uid: String,
-    /// Name of this pod's Job; its number is the slot's scheduled time.
-    #[arg(long, env = backup_runner::JOB_NAME_ENV)]
-    pub job_name: String,
-    /// Folder with one folder per database, named by its place in the list.
-    #[arg(long, env = "VALERIX_BACKUP_CONNECTIONS_FOLDER", default_value = backup_runner::CONNECTIONS_FOLDER)]
-    pub connections_folder: PathBuf,
-    /// Folder for dumps and the archive while they are made.
-    #[arg(long, env = "VALERIX_BACKUP_SCRATCH_FOLDER", default_value = backup_runner::SCRATCH_FOLDER)]
-    pub scratch_folder: PathBuf,
     /// Where the destination's volume is mounted.
     #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
     pub destination_folder: PathBuf,
     /// How a bucket is reached.
     #[command(flatten)]
     pub s3: S3Arguments,
-    /// Folder with one folder per PostgreSQL major version, each with `bin/pg_dump` and `bin/pg_restore`.
-    #[arg(long, env = "VALERIX_BACKUP_CLIENT_FOLDER", default_value = "/usr/lib/postgresql")]
-    pub client_folder: PathBuf,
-    /// How long another pod that passed the fence is given to store its archive. Unit: seconds.
-    #[arg(long, env = "VALERIX_BACKUP_SETTLE_SECONDS", default_value_t = 20)]
-    pub settle_seconds: u64,
     /// Form of the log: json or text.
     #[arg(long, env = "LOG_FORMAT", default_value = "json")]
     pub log_format: String,
@@ -162,18 +170,18 @@ impl Settings {
     /// # Errors
     /// If they are not what the operator writes.
     pub fn new(arguments: Arguments) -> Result<Self, Error> {
-        let (spec, destination, deadline) = read_spec(&arguments.spec)?;
-        let scheduled_at =
-            backup_runner::scheduled_at(&arguments.policy, &arguments.job_name).ok_or_else(|| Error::JobName {
-                job_name: arguments.job_name.clone(),
-                policy: arguments.policy.clone(),
-            })?;
+        let (spec, destination, deadline) = read_spec(&arguments.shared.spec)?;
+        let policy = &arguments.shared.policy;
+        let scheduled_at = backup_runner::scheduled_at(policy, &arguments.job_name).ok_or_else(|| Error::JobName {
+            job_name: arguments.job_name.clone(),
+            policy: policy.clone(),
+        })?;
         let zone = Tz::from_str(&spec.schedule.time_zone).map_err(|_| Error::Zone {
             zone: spec.schedule.time_zone.clone(),
         })?;
         let (slot, off_time) = slot(scheduled_at, &zone, &spec.schedule.time_of_day);
         Ok(Self {
-            record_name: backup_runner::record_name(&arguments.policy, slot),
+            record_name: backup_runner::record_name(policy, slot),
             deadline,
             arguments,
             spec,

@@ -1,27 +1,13 @@
 //! Killed at any write, the next life ends in the same state: one row for everything that this controller writes.
 
 use super::*;
-use crate::fake_api::kills::killed_at;
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use crate::fake_api::kills::{Flow, killed_at_any_write};
+use futures::FutureExt;
 
-/// Lives at a time.
-const AT_ONCE: usize = 24;
 const TRIAL: &str = "/apis/batch/v1/namespaces/shop/jobs/shop-v20260821";
 const RUNNERS_BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-backup";
 const VERIFIER: &str = "/api/v1/namespaces/shop/serviceaccounts/shop-verify";
 const VERIFIERS_BINDING: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/shop/rolebindings/shop-verify";
-
-struct Flow {
-    name: &'static str,
-    now: fn() -> DateTime<Utc>,
-    /// What is there before the operator that is killed.
-    before: for<'a> fn(&'a FakeApi) -> BoxFuture<'a, ()>,
-    done: fn(&FakeApi) -> bool,
-    /// What must be there in the end, beside what is compared of all flows.
-    holds: fn(&Value),
-    /// Fewer writes than it makes undisturbed would mean that the row tries nothing.
-    writes: usize,
-}
 
 /// One field of an object that is there.
 fn is(api: &FakeApi, path: &str, field: &str, value: &Value) -> bool {
@@ -78,8 +64,6 @@ fn end_state(api: &FakeApi) -> Value {
     })
 }
 
-fn nothing(_: &Value) {}
-
 /// An operator that came to rest before, and is gone.
 async fn settled(api: &FakeApi, policy: Value, now: fn() -> DateTime<Utc>) {
     api.create(POLICIES, policy);
@@ -114,10 +98,10 @@ fn soon() -> DateTime<Utc> {
     fixtures::at("2026-08-21T03:15:00Z")
 }
 
-const FLOWS: [Flow; 9] = [
+const FLOWS: [Flow<Operator>; 9] = [
     Flow {
         name: "a run by hand",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 let mut asked = policy();
@@ -134,7 +118,7 @@ const FLOWS: [Flow; 9] = [
     },
     Flow {
         name: "the day's run after one by hand that has failed",
-        now: soon,
+        start: |api| Operator::start_at(api, soon),
         before: |api| {
             async {
                 still_due::failed_over_the_days_time(api).await;
@@ -150,12 +134,12 @@ const FLOWS: [Flow; 9] = [
                         && job["status"]["conditions"].is_null()
                 })
         },
-        holds: nothing,
+        holds: |_| {},
         writes: 3,
     },
     Flow {
         name: "records of archives that retention has removed",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 stored(api, "2026-08-19", json!({}));
@@ -172,12 +156,12 @@ const FLOWS: [Flow; 9] = [
             api.get(&format!("{RECORDS}/shop-20260819")).is_none()
                 && has(api, POLICY, ["RetentionHealthy", "True", "Applied"])
         },
-        holds: nothing,
+        holds: |_| {},
         writes: 6,
     },
     Flow {
         name: "records of archives that were found",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 let archive = |slot: &str, uid: &str| {
@@ -216,7 +200,7 @@ const FLOWS: [Flow; 9] = [
     },
     Flow {
         name: "a trial restore",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 stored(api, "2026-08-21", json!({}));
@@ -230,7 +214,7 @@ const FLOWS: [Flow; 9] = [
     },
     Flow {
         name: "a trial that ended without a word",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 stored(api, "2026-08-21", json!({}));
@@ -248,7 +232,7 @@ const FLOWS: [Flow; 9] = [
     },
     Flow {
         name: "no trials any more",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 settled(api, verified("Weekly"), fixtures::now).await;
@@ -260,12 +244,12 @@ const FLOWS: [Flow; 9] = [
             .boxed()
         },
         done: |api| api.get(VERIFIER).is_none() && api.get(VERIFIERS_BINDING).is_none(),
-        holds: nothing,
+        holds: |_| {},
         writes: 2,
     },
     Flow {
         name: "a policy that was edited into a wrong one, with a run that has failed",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 settled(api, policy(), fixtures::now).await;
@@ -287,12 +271,12 @@ const FLOWS: [Flow; 9] = [
                 && has(api, POLICY, ["Scheduled", "False", "InvalidSchedule"])
                 && has(api, POLICY, ["LastBackupSucceeded", "False", "Failed"])
         },
-        holds: nothing,
+        holds: |_| {},
         writes: 3,
     },
     Flow {
         name: "a policy that is gone in the middle of a run",
-        now: fixtures::now,
+        start: Operator::start,
         before: |api| {
             async {
                 settled(api, policy(), fixtures::now).await;
@@ -316,37 +300,7 @@ const FLOWS: [Flow; 9] = [
     },
 ];
 
-/// The end state of a life that is killed, once it is `wanted`, and how much it wrote.
-async fn lived(flow: &Flow, killed: (usize, bool), wanted: Option<&Value>) -> (Value, usize) {
-    let api = FakeApi::default();
-    (flow.before)(&api).await;
-    api.forget_requests();
-    let start = |api: &FakeApi| Operator::start_at(api, flow.now);
-    let done = |api: &FakeApi| (flow.done)(api) && wanted.is_none_or(|wanted| end_state(api) == *wanted);
-    let writes = killed_at(&api, killed, start, done).await;
-    (end_state(&api), writes)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_write_the_next_life_ends_in_the_same_state() {
-    let references = futures::future::join_all(FLOWS.iter().map(|flow| lived(flow, (usize::MAX, true), None))).await;
-    let mut lives = Vec::new();
-    for (flow, (reference, writes)) in FLOWS.iter().zip(&references) {
-        (flow.holds)(reference);
-        assert!(*writes >= flow.writes, "{}: {writes} writes", flow.name);
-        lives.extend((0..*writes).flat_map(|at| [(flow, reference, (at, true)), (flow, reference, (at, false))]));
-    }
-    println!("{} lives of {} flows", lives.len(), FLOWS.len());
-    let lives = lives.into_iter().map(|(flow, reference, killed)| async move {
-        let (state, _) = lived(flow, killed, Some(reference)).await;
-        assert_eq!(
-            state, *reference,
-            "{}: killed at write {}, taken: {}",
-            flow.name, killed.0, killed.1
-        );
-    });
-    futures::stream::iter(lives)
-        .buffer_unordered(AT_ONCE)
-        .collect::<Vec<()>>()
-        .await;
+    killed_at_any_write(&FLOWS, end_state).await;
 }

@@ -27,7 +27,7 @@ mod restoring;
 mod room;
 #[path = "../../tests/it/steps.rs"]
 mod steps;
-#[path = "../../tests/it/store.rs"]
+#[path = "../../tests/it/store/mod.rs"]
 mod store;
 #[path = "../../tests/it/trial.rs"]
 mod trial;

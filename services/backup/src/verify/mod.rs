@@ -17,7 +17,7 @@ use crate::{
     record::Record,
     roles::Roles,
     sealing::{self, Keys},
-    settings::{S3Arguments, read_spec},
+    settings::{PolicyArguments, read_spec},
 };
 use chrono::{NaiveDate, Utc};
 use server::Server;
@@ -44,42 +44,21 @@ const DEADLINE_MARGIN: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "backup verify", version, about = "Restores one stored archive on trial.")]
 pub struct Arguments {
-    /// Name of the BackupPolicy.
-    #[arg(long, env = backup_runner::POLICY_ENV)]
-    pub policy: String,
-    /// UID of the BackupPolicy.
-    #[arg(long, env = backup_runner::POLICY_UID_ENV)]
-    pub policy_uid: String,
-    /// The policy's spec as JSON.
-    #[arg(long, env = backup_runner::SPEC_ENV)]
-    pub spec: String,
-    /// Namespace of the policy.
-    #[arg(long, env = backup_runner::NAMESPACE_ENV)]
-    pub namespace: String,
-    /// UID of this pod.
-    #[arg(long, env = backup_runner::POD_UID_ENV)]
-    pub pod_uid: String,
+    /// Whose pod this is, and where the archives are.
+    #[command(flatten)]
+    pub shared: PolicyArguments,
     /// The slot, `yyyy-mm-dd`.
     #[arg(long, env = backup_runner::SLOT_ENV)]
     pub slot: NaiveDate,
     /// Folder for the archive, its dumps and the server.
     #[arg(long, env = "VALERIX_BACKUP_SCRATCH_FOLDER", default_value = backup_runner::SCRATCH_FOLDER)]
     pub scratch_folder: PathBuf,
-    /// Where the destination's volume is mounted.
-    #[arg(long, env = "VALERIX_BACKUP_DESTINATION_FOLDER", default_value = backup_runner::DESTINATION_FOLDER)]
-    pub destination_folder: PathBuf,
     /// Folder with the Secret that opens an encrypted archive.
     #[arg(long, env = "VALERIX_BACKUP_AGE_FOLDER", default_value = backup_runner::AGE_FOLDER)]
     pub age_folder: PathBuf,
-    /// How a bucket is reached.
-    #[command(flatten)]
-    pub s3: S3Arguments,
     /// Folder with one folder per PostgreSQL major version, each with `bin/initdb`, `bin/postgres` and the clients.
     #[arg(long, env = "VALERIX_BACKUP_CLIENT_FOLDER", default_value = "/usr/lib/postgresql")]
     pub client_folder: PathBuf,
-    /// Form of the log: json or text.
-    #[arg(long, env = "LOG_FORMAT", default_value = "json")]
-    pub log_format: String,
 }
 
 /// Restores on trial and says on the record what was found. `stop` resolves when the pod is asked to end.
@@ -91,16 +70,16 @@ pub async fn verify(
     client: kube::Client,
     stop: impl Future<Output = ()>,
 ) -> Result<TrialRestoreState, Failure> {
-    let (spec, choice, deadline) = read_spec(&arguments.spec).map_err(Failure::Settings)?;
-    let name = backup_runner::record_name(&arguments.policy, arguments.slot);
-    let record = Record::new(client, &arguments.namespace, &name, RECORD_PATIENCE);
+    let (spec, choice, deadline) = read_spec(&arguments.shared.spec).map_err(Failure::Settings)?;
+    let name = backup_runner::record_name(&arguments.shared.policy, arguments.slot);
+    let record = Record::new(client, &arguments.shared.namespace, &name, RECORD_PATIENCE);
     let backup = record.read().await.map_err(Failure::Record)?;
     let uid = &backup.spec.policy_ref.uid;
-    if *uid != arguments.policy_uid {
+    if *uid != arguments.shared.policy_uid {
         return Err(Failure::RecordTaken {
             name,
             owner: uid.clone(),
-            policy: arguments.policy_uid,
+            policy: arguments.shared.policy_uid,
         });
     }
     let trial = Trial::new(arguments, spec, choice, backup);
@@ -156,17 +135,7 @@ impl Trial {
             spec,
             backup,
             slot: arguments.slot,
-            destination: Destination::new(Site {
-                choice,
-                namespace: arguments.namespace,
-                policy: arguments.policy,
-                policy_uid: arguments.policy_uid,
-                slot: arguments.slot,
-                pod_uid: arguments.pod_uid,
-                volume_folder: arguments.destination_folder,
-                reach: arguments.s3.reach(),
-                scratch: folder.clone(),
-            }),
+            destination: Destination::new(Site::new(choice, &arguments.shared, arguments.slot, &folder)),
             client_folder: arguments.client_folder,
             age_folder: arguments.age_folder,
             folder,

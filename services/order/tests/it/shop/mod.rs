@@ -55,36 +55,26 @@ pub fn run_as(role: &str) {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         std::process::abort();
     });
-    match role {
-        "order" => {
-            let config = valerix_order::config::Config::parse_from(["order"]);
-            launch(&config.service.clone(), || valerix_order::startup::build(config))
-        }
-        "inventory" => {
-            let config = valerix_inventory::config::Config::parse_from(["inventory"]);
-            launch(&config.service.clone(), || valerix_inventory::startup::build(config))
-        }
-        "payment" => {
-            let config = valerix_payment::config::Config::parse_from(["payment"]);
-            launch(&config.service.clone(), || valerix_payment::startup::build(config))
-        }
-        "processor" => {
-            let config = valerix_processor::config::Config::parse_from(["processor"]);
-            launch(&config.service.clone(), || valerix_processor::startup::build(config))
-        }
-        "notification" => {
-            let config = valerix_notification::config::Config::parse_from(["notification"]);
-            launch(&config.service.clone(), || valerix_notification::startup::build(config))
-        }
-        "analytics" => {
-            let config = valerix_analytics::config::Config::parse_from(["analytics"]);
-            launch(&config.service.clone(), || valerix_analytics::startup::build(config))
-        }
-        "gateway" => {
-            let config = valerix_gateway::config::Config::parse_from(["gateway"]);
-            launch(&config.service.clone(), || valerix_gateway::startup::build(config))
-        }
-        other => panic!("there is no role {other}"),
+    /// Each role is a crate whose configuration is that of a service.
+    macro_rules! roles {
+        ($($role:literal is $service:ident),+ $(,)?) => {
+            match role {
+                $($role => {
+                    let config = $service::config::Config::parse_from([$role]);
+                    launch(&config.service.clone(), || $service::startup::build(config))
+                })+
+                other => panic!("there is no role {other}"),
+            }
+        };
+    }
+    roles! {
+        "order" is valerix_order,
+        "inventory" is valerix_inventory,
+        "payment" is valerix_payment,
+        "processor" is valerix_processor,
+        "notification" is valerix_notification,
+        "analytics" is valerix_analytics,
+        "gateway" is valerix_gateway,
     }
     .unwrap();
 }

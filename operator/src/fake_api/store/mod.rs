@@ -1,10 +1,17 @@
 //! The objects, their versions and what happened to them.
 
+mod event;
+mod list;
+mod object;
+
+pub use event::Event;
+
 use super::{
     apply,
     path::{self, ResourcePath},
 };
 use http::Method;
+use object::{check_uid, check_version, handed_to, has_finalizers, keep_identity, set_version, text};
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,61 +20,6 @@ use std::{
 
 /// apiVersion, plural, namespace, name.
 type Key = (String, String, String, String);
-
-/// The kind of an event that is of no object.
-const BOOKMARK: &str = "BOOKMARK";
-
-/// One event of a watch.
-#[derive(Debug)]
-pub struct Event {
-    version: u64,
-    key: Key,
-    kind: &'static str,
-    object: Value,
-    before: Option<Value>,
-}
-
-impl Event {
-    /// Tells a watch, which may have seen nothing for long, how far it is.
-    pub fn bookmark(version: u64) -> Self {
-        Self {
-            version,
-            key: Key::default(),
-            kind: BOOKMARK,
-            object: Value::Null,
-            before: None,
-        }
-    }
-
-    /// The line of a watch for `target`, if the event belongs to it and is newer than `since`.
-    pub fn line(&self, target: &ResourcePath, selector: &str, since: u64) -> Option<String> {
-        if self.kind == BOOKMARK {
-            let metadata = json!({"resourceVersion": self.version.to_string()});
-            let object = json!({"apiVersion": target.api_version, "kind": target.plural, "metadata": metadata});
-            return Some(format!("{}\n", json!({"type": BOOKMARK, "object": object})));
-        }
-        let (api_version, plural, namespace, name) = &self.key;
-        let same = *api_version == target.api_version
-            && *plural == target.plural
-            && target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
-            && target.name.as_ref().is_none_or(|wanted| wanted == name);
-        if !same || self.version <= since {
-            return None;
-        }
-        let matched = self
-            .before
-            .as_ref()
-            .is_some_and(|before| path::selects(selector, before));
-        let kind = match (matched, path::selects(selector, &self.object)) {
-            (false, false) => return None,
-            (false, true) if self.kind == "MODIFIED" => "ADDED",
-            // As in Kubernetes: an object that leaves the selection is told as deleted.
-            (true, false) => "DELETED",
-            (_, true) => self.kind,
-        };
-        Some(format!("{}\n", json!({"type": kind, "object": self.object})))
-    }
-}
 
 /// Why a request is refused.
 #[derive(Debug)]
@@ -158,33 +110,6 @@ impl Store {
             return refuse(404, "NotFound", "the server could not find the requested resource");
         }
         Ok(())
-    }
-
-    /// All of them, or a page: a list that is taken in pages is of the version of its first one.
-    fn list(&self, target: &ResourcePath, query: &str) -> Result<Value, Refusal> {
-        let Some(mark) = path::parameter(query, "continue") else {
-            // Version 0 would mean "any" to a watcher that starts from here.
-            let all = list_of(&self.objects, self.version.max(1), target, query);
-            return Ok(page(all, self.version, 0, query));
-        };
-        let (version, from) = mark.split_once('-').unwrap_or_default();
-        let (version, from) = (version.parse().unwrap_or(0), from.parse().unwrap_or(0));
-        if self.has_forgotten(version) {
-            return refuse(410, "Expired", "the continue parameter is too old");
-        }
-        Ok(page(self.list_as_of(target, query, version), version, from, query))
-    }
-
-    /// What a list told at an earlier version.
-    pub fn list_as_of(&self, target: &ResourcePath, query: &str, version: u64) -> Value {
-        let mut objects = BTreeMap::new();
-        for event in self.log.iter().filter(|event| event.version <= version) {
-            match event.kind {
-                "DELETED" => drop(objects.remove(&event.key)),
-                _ => drop(objects.insert(event.key.clone(), event.object.clone())),
-            }
-        }
-        list_of(&objects, version.max(1), target, query)
     }
 
     pub fn version(&self) -> u64 {
@@ -431,67 +356,6 @@ impl Store {
     }
 }
 
-fn list_of(objects: &BTreeMap<Key, Value>, version: u64, target: &ResourcePath, query: &str) -> Value {
-    let selector = path::parameter(query, "labelSelector").unwrap_or_default();
-    let wanted_name = path::named_by(query);
-    let items: Vec<&Value> = objects
-        .iter()
-        .filter(|((api_version, plural, namespace, name), object)| {
-            *api_version == target.api_version
-                && *plural == target.plural
-                && target.namespace.as_ref().is_none_or(|wanted| wanted == namespace)
-                && wanted_name.as_ref().is_none_or(|wanted| wanted == name)
-                && path::selects(&selector, object)
-        })
-        .map(|(_, object)| object)
-        .collect();
-    json!({
-        "kind": "List",
-        "apiVersion": target.api_version,
-        "metadata": {"resourceVersion": version.to_string()},
-        "items": items
-    })
-}
-
-/// As many items of a list as were asked for, from one of them on, and where the next page begins.
-fn page(mut list: Value, version: u64, from: usize, query: &str) -> Value {
-    let limit = path::parameter(query, "limit").and_then(|limit| limit.parse::<usize>().ok());
-    let Some(items) = list["items"].as_array_mut() else {
-        return list;
-    };
-    items.drain(..from.min(items.len()));
-    if let Some(limit) = limit.filter(|limit| (1..items.len()).contains(limit)) {
-        items.truncate(limit);
-        list["metadata"]["continue"] = json!(format!("{version}-{}", from + limit));
-    }
-    list
-}
-
-/// What an object says that a manager applied, although it never did: all but metadata, as somebody wrote it into
-/// `managedFields`. Of those this server knows nothing else.
-fn handed_to(manager: &str, object: &Value) -> Value {
-    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-    let is_theirs = |entry: &&Value| entry["manager"] == json!(manager) && entry["operation"] == json!("Apply");
-    let Some(fields) = entries
-        .into_iter()
-        .flatten()
-        .find(is_theirs)
-        .map(|entry| &entry["fieldsV1"])
-    else {
-        return Value::Null;
-    };
-    let named = object.as_object().into_iter().flatten();
-    named
-        .filter(|(name, _)| *name != "metadata" && fields.get(format!("f:{name}")).is_some())
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
-}
-
-fn has_finalizers(object: &Value) -> bool {
-    let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
-    finalizers.is_some_and(|finalizers| !finalizers.is_empty())
-}
-
 fn key(target: &ResourcePath) -> Option<Key> {
     Some((
         target.api_version.clone(),
@@ -500,53 +364,4 @@ fn key(target: &ResourcePath) -> Option<Key> {
         target.namespace.clone().unwrap_or_default(),
         target.name.clone()?,
     ))
-}
-
-fn check_version(old: &Value, body: &Value) -> Result<(), Refusal> {
-    match body.pointer("/metadata/resourceVersion") {
-        Some(version) if !version.is_null() && Some(version) != old.pointer("/metadata/resourceVersion") => {
-            refuse(409, "Conflict", "the object has been modified")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_uid(old: &Value, body: &Value) -> Result<(), Refusal> {
-    match body.pointer("/metadata/uid") {
-        Some(uid) if Some(uid) != old.pointer("/metadata/uid") => refuse(409, "Conflict", "the UID does not match"),
-        _ => Ok(()),
-    }
-}
-
-/// Whatever a body says, these stay.
-fn keep_identity(old: &Value, object: &mut Value) {
-    for field in [
-        "uid",
-        "creationTimestamp",
-        "resourceVersion",
-        "generation",
-        "namespace",
-        "name",
-    ] {
-        if let (Some(value), Some(metadata)) = (
-            old.pointer(&format!("/metadata/{field}")),
-            object.get_mut("metadata").and_then(Value::as_object_mut),
-        ) {
-            metadata.insert(field.to_owned(), value.clone());
-        }
-    }
-}
-
-fn set_version(object: &mut Value, version: u64) {
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.insert("resourceVersion".into(), json!(version.to_string()));
-    }
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value
-        .pointer(pointer)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
 }

@@ -1,0 +1,98 @@
+//! What the store does with an archive that it is sent.
+
+use super::{Inner, Object, Store, is_archive, refusal};
+use axum::{
+    http::{HeaderMap, header},
+    response::{IntoResponse, Response},
+};
+
+/// What the store does with the first archive that it is sent, or that it is to complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// It does as it is asked.
+    Good,
+    /// It stores, or does not, and the connection breaks before the answer.
+    Cut { stores: bool },
+    /// It stores, or does not, and never answers.
+    Hang { stores: bool },
+    /// It stores, or does not, and answers this.
+    Answer {
+        stores: bool,
+        status: u16,
+        code: &'static str,
+    },
+    /// It stores half of it and says that all is well.
+    Truncate,
+}
+
+impl Store {
+    pub fn take_habit(&self, habit: Habit) {
+        self.0.lock().unwrap().habit = habit;
+    }
+
+    pub fn ignore_conditions(&self) {
+        self.0.lock().unwrap().ignores_conditions = true;
+    }
+
+    /// As behind a proxy whose store starts again.
+    pub fn be_away(&self, away: bool) {
+        self.0.lock().unwrap().away = away;
+    }
+
+    /// The same, from the moment on at which it is sent an archive.
+    pub fn go_away_with_an_archive(&self) {
+        self.0.lock().unwrap().goes_away = true;
+    }
+
+    /// A listing knows nothing of what was stored since the server began.
+    pub fn list_late(&self) {
+        self.0.lock().unwrap().lists_late = true;
+    }
+}
+
+impl Inner {
+    /// Whether the condition lets something be stored, and what the store makes of it.
+    #[allow(clippy::result_large_err, reason = "the answer is sent as it is")]
+    pub(super) fn taken(&mut self, key: &str, headers: &HeaderMap) -> Result<Habit, Response> {
+        let conditional = headers.get(header::IF_NONE_MATCH).is_some_and(|value| value == "*");
+        self.unconditional += usize::from(!conditional && is_archive(key));
+        if conditional && !self.ignores_conditions && self.objects.contains_key(key) {
+            return Err(refusal(412, "PreconditionFailed"));
+        }
+        if !is_archive(key) {
+            return Ok(Habit::Good);
+        }
+        self.away |= std::mem::take(&mut self.goes_away);
+        Ok(std::mem::replace(&mut self.habit, Habit::Good))
+    }
+}
+
+impl Habit {
+    pub(super) fn stores(self) -> bool {
+        match self {
+            Self::Good | Self::Truncate => true,
+            Self::Cut { stores } | Self::Hang { stores } | Self::Answer { stores, .. } => stores,
+        }
+    }
+}
+
+/// Stores, or does not, and answers by its habit.
+pub(super) async fn kept(store: &Store, key: String, habit: Habit, mut object: Object, done: String) -> Response {
+    if habit == Habit::Truncate {
+        object.bytes = object.bytes.slice(..object.bytes.len() / 2);
+    }
+    if habit.stores() {
+        store.put_back(&key, object);
+    }
+    match habit {
+        Habit::Good | Habit::Truncate => ([(header::CONTENT_TYPE, "application/xml")], done).into_response(),
+        Habit::Cut { .. } => cut(),
+        Habit::Hang { .. } => std::future::pending().await,
+        Habit::Answer { status, code, .. } => refusal(status, code),
+    }
+}
+
+/// Ends the connection without an answer, and without a word on the test's output.
+fn cut() -> Response {
+    std::panic::resume_unwind(Box::new(()))
+}

@@ -1,0 +1,246 @@
+//! A small S3: one bucket, the calls that the runner makes, and every bad habit that a store can have. It counts
+//! what it is asked.
+
+mod habits;
+mod objects;
+mod uploads;
+
+pub use habits::Habit;
+
+use crate::steps::{self, Steps};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use objects::{Object, found, list, put};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use uploads::{Open, begin, complete, part};
+
+pub const BUCKET: &str = "archives";
+pub const ACCESS_KEY: &str = "shop-access";
+
+#[derive(Debug)]
+struct Inner {
+    objects: BTreeMap<String, Object>,
+    uploads: BTreeMap<String, Open>,
+    begun: usize,
+    parts: usize,
+    /// So many parts are refused before one is taken.
+    refuses_parts: usize,
+    /// So many parts are taken, and then none.
+    takes_parts: Option<usize>,
+    requests: Vec<(Method, String)>,
+    /// Archives that were put without the condition not to overwrite.
+    unconditional: usize,
+    habit: Habit,
+    ignores_conditions: bool,
+    lists_late: bool,
+    /// It answers nobody.
+    away: bool,
+    /// It goes away once it was sent an archive.
+    goes_away: bool,
+    steps: Steps,
+}
+
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Mutex<Inner>>);
+
+impl Default for Store {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            objects: BTreeMap::new(),
+            uploads: BTreeMap::new(),
+            begun: 0,
+            parts: 0,
+            refuses_parts: 0,
+            takes_parts: None,
+            requests: Vec::new(),
+            unconditional: 0,
+            habit: Habit::Good,
+            ignores_conditions: false,
+            lists_late: false,
+            away: false,
+            goes_away: false,
+            steps: Steps::default(),
+        })))
+    }
+}
+
+impl Store {
+    fn router(&self) -> Router {
+        let steps = self.0.lock().unwrap().steps.clone();
+        Router::new()
+            .route("/{bucket}", any(list))
+            .route("/{bucket}/", any(list))
+            .route("/{bucket}/{*key}", any(object))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), answering))
+            .layer(axum::extract::DefaultBodyLimit::disable())
+            .layer(axum::middleware::from_fn_with_state(steps, steps::passing))
+            .with_state(self.clone())
+    }
+
+    /// Serves on a free port; returns its URL.
+    pub async fn serve(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = self.router();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        url
+    }
+
+    /// The same with TLS, as `localhost`.
+    pub async fn serve_tls(&self, acceptor: TlsAcceptor) -> String {
+        let listener = TcpListener::bind("localhost:0").await.unwrap();
+        let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+        let router = self.router();
+        tokio::spawn(async move { axum::serve(Encrypted { listener, acceptor }, router).await.unwrap() });
+        url
+    }
+
+    /// Counts and holds its requests with those of another server; before it serves.
+    pub fn count_with(&self, steps: Steps) {
+        self.0.lock().unwrap().steps = steps;
+    }
+
+    /// How often this was asked of archives. To complete one is the PUT that it takes the place of; a part is none.
+    pub fn count(&self, method: &Method) -> usize {
+        let inner = self.0.lock().unwrap();
+        let asked = |request: &&(Method, String)| request.0 == *method && is_archive(&request.1);
+        inner.requests.iter().filter(asked).count()
+    }
+
+    /// How often something was put under a key.
+    pub fn puts(&self, key: &str) -> usize {
+        let inner = self.0.lock().unwrap();
+        let asked = |request: &&(Method, String)| request.0 == Method::PUT && request.1 == key;
+        inner.requests.iter().filter(asked).count()
+    }
+
+    /// How often an archive was put that might have overwritten another.
+    pub fn unconditional_puts(&self) -> usize {
+        self.0.lock().unwrap().unconditional
+    }
+
+    /// How often a store was asked what it makes of conditions.
+    pub fn probes(&self) -> usize {
+        let inner = self.0.lock().unwrap();
+        let asked = |request: &&(Method, String)| request.0 == Method::PUT && !is_archive(&request.1);
+        inner.requests.iter().filter(asked).count()
+    }
+}
+
+fn is_archive(key: &str) -> bool {
+    key.ends_with(".tar.zst")
+}
+
+fn refusal(status: u16, code: &str) -> Response {
+    let text = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>said the store</Message></Error>");
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, [(header::CONTENT_TYPE, "application/xml")], text).into_response()
+}
+
+#[allow(clippy::result_large_err, reason = "the answer is sent as it is")]
+fn checked(bucket: &str, headers: &HeaderMap) -> Result<(), Response> {
+    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap());
+    let authorization = authorization.unwrap_or_default();
+    if !authorization.starts_with("AWS4-HMAC-SHA256 ") || !authorization.contains(&format!("Credential={ACCESS_KEY}/"))
+    {
+        return Err(refusal(403, "InvalidAccessKeyId"));
+    }
+    if bucket != BUCKET {
+        return Err(refusal(404, "NoSuchBucket"));
+    }
+    Ok(())
+}
+
+async fn answering(State(store): State<Store>, request: Request, next: Next) -> Response {
+    if store.0.lock().unwrap().away {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    next.run(request).await
+}
+
+async fn object(
+    State(store): State<Store>,
+    Path((bucket, key)): Path<(String, String)>,
+    Query(query): Query<BTreeMap<String, String>>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let upload = query.get("uploadId");
+    let asked = match (upload, &method) {
+        (None, method) => Some(method.clone()),
+        (Some(_), &Method::POST) => Some(Method::PUT),
+        (Some(_), _) => None,
+    };
+    let asked = asked.map(|method| (method, key.clone()));
+    store.0.lock().unwrap().requests.extend(asked);
+    if let Err(refusal) = checked(&bucket, &headers) {
+        // An answer to HEAD has no body.
+        return if method == Method::HEAD {
+            refusal.status().into_response()
+        } else {
+            refusal
+        };
+    }
+    match (upload, &method) {
+        (Some(id), &Method::PUT) => return part(&store, id, &query["partNumber"], &headers, body),
+        (Some(id), &Method::POST) => return complete(&store, id, key, &headers, &body).await,
+        (Some(id), &Method::DELETE) => {
+            let aborted = store.0.lock().unwrap().uploads.remove(id);
+            return aborted.map_or_else(
+                || refusal(404, "NoSuchUpload"),
+                |_| StatusCode::NO_CONTENT.into_response(),
+            );
+        }
+        (None, &Method::POST) if query.contains_key("uploads") => return begin(&store, key, &headers),
+        _ => {}
+    }
+    match method {
+        Method::PUT => put(&store, key, &headers, body).await,
+        Method::DELETE => {
+            store.remove(&key);
+            StatusCode::NO_CONTENT.into_response()
+        }
+        _ => match store.object(&key) {
+            None if method == Method::HEAD => StatusCode::NOT_FOUND.into_response(),
+            None => refusal(404, "NoSuchKey"),
+            Some(object) => found(&method, &headers, &object),
+        },
+    }
+}
+
+struct Encrypted {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl axum::serve::Listener for Encrypted {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = self.listener.accept().await.unwrap();
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, address);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
