@@ -91,6 +91,7 @@ const RUNS_AT_ITS_HOUR: &str = concat!(
     printcolumn(name = "Verdict", type_ = "string", json_path = ".status.verdict"),
     printcolumn(name = "Injected", type_ = "string", json_path = ".status.summary.injected"),
     printcolumn(name = "Recovery", type_ = "string", json_path = ".status.timeToRecover"),
+    printcolumn(name = "History", type_ = "string", json_path = ".status.summary.history"),
     printcolumn(name = "Next", type_ = "string", json_path = ".status.summary.next"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason", priority = "1"),

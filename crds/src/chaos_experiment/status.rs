@@ -335,6 +335,10 @@ pub struct ChaosSummary {
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub next: String,
+    /// The verdicts of the newest ten of `history`, the newest last: P for Pass, F for Fail, E for Error, S for Stopped, N for NotEvaluated, - for what was skipped.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub history: String,
 }
 
 fn unseen() -> i64 {

@@ -87,6 +87,7 @@ impl Row {
         }
     }
 
+    /// A line of the table, which is one of Markdown.
     fn line(&self) -> String {
         let status = &self.status;
         let summary = status.summary.clone().unwrap_or_default();
@@ -97,20 +98,15 @@ impl Row {
                 .verdict
                 .map_or_else(|| "-".to_owned(), |verdict| format!("{verdict:?}")),
         };
-        format!(
-            "{:<24} {:<13} {:<10} {:<8} {:<12} {:<8} {}",
-            self.name(),
-            word(Some(summary.kind.as_str()).filter(|kind| !kind.is_empty())),
-            self.experiment.spec.target.service,
-            if summary.injected.is_empty() {
-                "-"
-            } else {
-                &summary.injected
-            },
-            verdict,
-            word(status.time_to_recover.as_deref()),
-            word(status.reason.as_deref()),
-        )
+        columns([
+            &self.name(),
+            &word(Some(summary.kind.as_str()).filter(|kind| !kind.is_empty())),
+            &self.experiment.spec.target.service,
+            &word(Some(summary.injected.as_str()).filter(|injected| !injected.is_empty())),
+            &verdict,
+            &word(status.time_to_recover.as_deref()),
+            &word(status.reason.as_deref()),
+        ])
     }
 }
 
@@ -140,8 +136,7 @@ pub(super) async fn day(world: &World, options: &Options) -> Result<Verdict> {
     };
     let (measured, rows) = tokio::join!(customers, Box::pin(experiments));
     let rows = rows?;
-    println!("{}", table(&rows));
-    println!("  {measured}");
+    println!("\n{}\n\n{measured}", table(&rows));
     let mut verdict = judged(&rows);
     verdict.must(
         measured.accepted() > 0,
@@ -167,20 +162,36 @@ fn judged(rows: &[Row]) -> Verdict {
     verdict
 }
 
+const WIDTHS: [usize; 7] = [24, 13, 10, 8, 12, 8, 20];
+
+fn columns(cells: [&str; 7]) -> String {
+    let cells = cells.iter().zip(WIDTHS);
+    cells.fold("|".to_owned(), |line, (cell, width)| format!("{line} {cell:<width$} |"))
+}
+
+/// In Markdown, so that it can be kept in a document as it is.
 fn table(rows: &[Row]) -> String {
-    let mut text = format!(
-        "\n  {:<24} {:<13} {:<10} {:<8} {:<12} {:<8} {}",
-        "EXPERIMENT", "FAULT", "TARGET", "INJECTED", "VERDICT", "RECOVERY", "REASON"
-    );
-    for row in rows {
+    let rule = WIDTHS.map(|width| "-".repeat(width));
+    let mut text = columns([
+        "Experiment",
+        "Fault",
+        "Target",
+        "Injected",
+        "Verdict",
+        "Recovery",
+        "Reason",
+    ]);
+    let lines = std::iter::once(columns(rule.each_ref().map(String::as_str))).chain(rows.iter().map(Row::line));
+    for line in lines {
         // Writing into a String cannot fail.
-        let _ = write!(text, "\n  {}", row.line());
+        let _ = write!(text, "\n{line}");
     }
+    text.push('\n');
     for row in rows {
         if let Says::Nothing(why) = row.says() {
             let _ = write!(
                 text,
-                "\n  {} did not run and says nothing of this shop: {why}",
+                "\n- {} did not run and says nothing of this shop: {why}",
                 row.name()
             );
         }
@@ -371,6 +382,32 @@ mod tests {
                 "{reason}"
             );
         }
+    }
+
+    #[test]
+    fn the_table_is_one_of_markdown() {
+        let held = row("inventory", None, Some(Judgement::Pass), "SteadyStateHeld");
+        let gone = row("inventory", Some("zone-a"), Some(Judgement::Skipped), "NotEnoughPods");
+        let text = table(&[held, gone]);
+        let (lines, notes) = text.split_once("\n\n").unwrap();
+        let lines: Vec<Vec<&str>> = lines
+            .lines()
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert!(lines.iter().all(|cells| cells.len() == WIDTHS.len()), "{text}");
+        assert!(
+            lines[1]
+                .iter()
+                .all(|cell| !cell.is_empty() && cell.trim_matches('-').is_empty()),
+            "{text}"
+        );
+        assert_eq!(
+            lines[2],
+            ["test", "-", "inventory", "-", "Pass", "-", "SteadyStateHeld"]
+        );
+        assert_eq!(lines[3][4], "not run");
+        assert!(notes.starts_with("- test did not run"), "{text}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What faults of the library do on a cluster, as a client sees it while they are on and afterwards: who is cut off gets
-//! nothing, everybody else everything, and the kubelet sees nothing of it.
+//! nothing, everybody else everything, stress takes what was asked for and gives it back, and the kubelet sees nothing of it.
 
 use anyhow::{Context, Result, ensure};
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt,
@@ -12,13 +13,18 @@ use std::{collections::BTreeSet, time::Duration};
 use valerix_crds::ChaosExperiment;
 use valerix_e2e::{
     shop,
-    world::{SHOP, World, is_ready},
+    world::{SHOP, World, eventually, is_ready},
 };
 
-use crate::chaos::{READ, hit, hit_with, injected, recovered, start};
+use crate::chaos::{READ, hit, hit_with, injected, ready_pods, recovered, start};
 
 /// Looks at what a fault of every pod of a service does, stops it, and waits until it is gone.
-async fn under(world: &World, prefix: &str, mut spec: Value, look: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+pub(crate) async fn under(
+    world: &World,
+    prefix: &str,
+    mut spec: Value,
+    look: impl AsyncFnOnce() -> Result<()>,
+) -> Result<()> {
     spec["count"] = json!("100%");
     spec["duration"] = json!("2m");
     spec["safety"] = json!({"minPodAge": "5s", "minAvailable": 0});
@@ -35,9 +41,9 @@ async fn under(world: &World, prefix: &str, mut spec: Value, look: impl AsyncFnO
     recovered(world, &name, Duration::from_secs(20)).await.map(drop)
 }
 
-/// Since when each pod of inventory is ready, and how often its containers ended.
-async fn steadiness(world: &World) -> Result<BTreeSet<(String, String, i32)>> {
-    let selector = ListParams::default().labels("app.kubernetes.io/name=inventory");
+/// Since when each pod of a service is ready, and how often its containers ended.
+pub(crate) async fn steadiness(world: &World, service: &str) -> Result<BTreeSet<(String, String, i32)>> {
+    let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={service}"));
     let mut pods = world.api::<Pod>(SHOP).list(&selector).await?.items;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     let steady = pods.into_iter().map(|pod| {
@@ -53,13 +59,37 @@ async fn steadiness(world: &World) -> Result<BTreeSet<(String, String, i32)>> {
     Ok(steady.collect())
 }
 
+/// How often the containers of each of these pods ended.
+pub(crate) fn ended(pods: BTreeSet<(String, String, i32)>) -> Vec<(String, i32)> {
+    pods.into_iter().map(|(pod, _, ended)| (pod, ended)).collect()
+}
+
+/// What a pod of the shop measures of its own process.
+async fn measured(world: &World, pod: &str, metric: &str) -> Result<f64> {
+    let request = http::Request::get(format!("/api/v1/namespaces/{SHOP}/pods/{pod}:9090/proxy/metrics"))
+        .body(Vec::new())
+        .context("failed to build a request")?;
+    let text = world
+        .client
+        .request_text(request)
+        .await
+        .context("failed to ask for metrics")?;
+    let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+    let value = lines.find_map(|(name, value)| (name == metric).then_some(value));
+    let value = value.with_context(|| format!("{pod} has no {metric}"))?;
+    value
+        .trim()
+        .parse()
+        .with_context(|| format!("{pod}: {metric} is {value}"))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_cut_off_gets_nothing_and_the_kubelet_sees_nothing_of_it() -> Result<()> {
     let world = World::with_shop().await?;
     world
         .object(SHOP, "inventory", "Ready", Duration::from_secs(60), is_ready)
         .await?;
-    let before = steadiness(&world).await?;
+    let before = steadiness(&world, "inventory").await?;
     let peer = [("valerix-client", "shop/order")];
     ensure!(
         hit_with(&world, 50, READ, &peer).await? == 0,
@@ -84,7 +114,7 @@ async fn who_is_cut_off_gets_nothing_and_the_kubelet_sees_nothing_of_it() -> Res
     .await?;
     let still = hit(&world, 50, READ).await? + hit_with(&world, 50, READ, &peer).await?;
     ensure!(still == 0, "still hit after Recovered");
-    let after = steadiness(&world).await?;
+    let after = steadiness(&world, "inventory").await?;
     ensure!(
         before == after,
         "the kubelet's probes saw the faults: {before:?} to {after:?}"
@@ -102,11 +132,7 @@ async fn who_is_cut_off_gets_nothing_and_the_kubelet_sees_nothing_of_it() -> Res
         Ok(())
     })
     .await?;
-    let ended = |pods: BTreeSet<(String, String, i32)>| {
-        let pods = pods.into_iter();
-        pods.map(|(pod, _, ended)| (pod, ended)).collect::<Vec<_>>()
-    };
-    let (before, after) = (ended(before), ended(steadiness(&world).await?));
+    let (before, after) = (ended(before), ended(steadiness(&world, "inventory").await?));
     ensure!(
         before == after,
         "a busy processor ended containers: {before:?} to {after:?}"
@@ -126,5 +152,121 @@ async fn who_is_cut_off_gets_nothing_and_the_kubelet_sees_nothing_of_it() -> Res
     let settled = shop::settled(&world, &placed, Duration::from_secs(60)).await?;
     let lost = settled.iter().find(|order| order.status != "CONFIRMED");
     ensure!(lost.is_none(), "not confirmed after Recovered: {lost:?}");
+    Ok(())
+}
+
+const MEBI: f64 = 1_048_576.0;
+/// With what a service of the shop needs itself, far below its container's limit of 256 Mi.
+const HELD: f64 = 128.0 * MEBI;
+/// Of one processor, in each pod.
+const BURNT: f64 = 0.5;
+
+/// Awaits that what is asked for again and again is within a tenth of `size` of `expected`.
+async fn comes_to<F>(expected: f64, size: f64, mut ask: impl FnMut() -> F) -> Result<()>
+where
+    F: Future<Output = Result<f64>>,
+{
+    let last = std::sync::Mutex::new(String::from("no answer"));
+    let came = eventually(Duration::from_secs(20), || {
+        let asked = ask();
+        async {
+            let found = asked.await;
+            if let Ok(mut last) = last.lock() {
+                *last = format!("{found:?}");
+            }
+            ((found.ok()? - expected).abs() <= size / 10.0).then_some(())
+        }
+    });
+    let came = came.await;
+    came.with_context(|| format!("{:?} at the end, expected was {expected}", last.into_inner()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_held_as_long_as_asked_and_given_back() -> Result<()> {
+    let world = World::with_shop().await?;
+    // The gateway has an allocator of its own.
+    for service in ["inventory", "gateway"] {
+        world
+            .object(SHOP, service, "Ready", Duration::from_secs(60), is_ready)
+            .await?;
+        let before = steadiness(&world, service).await?;
+        let mut idle = Vec::new();
+        for (pod, _) in ready_pods(&world, service).await? {
+            let resident = measured(&world, &pod, "process_resident_memory_bytes").await?;
+            idle.push((pod, resident));
+        }
+        ensure!(!idle.is_empty(), "{service} has no pod");
+        let is_held = async |held: f64| {
+            for (pod, idle) in &idle {
+                let resident = || measured(&world, pod, "process_resident_memory_bytes");
+                let came = comes_to(idle + held, HELD, resident).await;
+                came.with_context(|| format!("the memory of {pod}, which had {idle} before"))?;
+            }
+            anyhow::Ok(())
+        };
+        let full = json!({"target": {"service": service}, "memoryStress": {"size": "128Mi"}});
+        under(&world, "full", full, async || is_held(HELD).await).await?;
+        is_held(0.0).await.context("after Recovered")?;
+        let (before, after) = (ended(before), ended(steadiness(&world, service).await?));
+        ensure!(before == after, "containers ended: {before:?} to {after:?}");
+    }
+    Ok(())
+}
+
+/// The share of a processor that a pod's process takes. Its metrics count whole seconds, so they are timed from the moment in
+/// which one is full to the moment in which the fourth after it is.
+async fn share(world: &World, pod: &str) -> Result<f64> {
+    let used = || measured(world, pod, "process_cpu_seconds_total");
+    let from = async |least: f64| {
+        let full = eventually(Duration::from_secs(40), || async {
+            used().await.ok().filter(|used| *used >= least)
+        });
+        let full = full.await.with_context(|| format!("{pod} does not use {least} s"))?;
+        anyhow::Ok((full, tokio::time::Instant::now()))
+    };
+    let (first, began) = from(used().await? + 1.0).await?;
+    let (last, now) = from(first + 4.0).await?;
+    Ok((last - first) / (now - began).as_secs_f64())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_processor_is_used_as_much_as_asked() -> Result<()> {
+    let world = World::with_shop().await?;
+    world
+        .object(SHOP, "inventory", "Ready", Duration::from_secs(60), is_ready)
+        .await?;
+    let pods = ready_pods(&world, "inventory").await?;
+    let busy = json!({"cpuStress": {"loadPercent": 50, "workers": 1}});
+    under(&world, "share", busy, async || {
+        // What others keep it waiting for only makes it less, so the most of all pods shows best what it wants, and none takes
+        // more. What the service itself uses comes on top.
+        let mut most: f64 = 0.0;
+        for _ in 0..3 {
+            for (pod, _) in &pods {
+                most = most.max(share(&world, pod).await?);
+            }
+            if most >= BURNT * 0.9 {
+                break;
+            }
+        }
+        ensure!(
+            (BURNT * 0.9..=BURNT * 1.1).contains(&most),
+            "{most:.3} of a processor were used, asked were {BURNT}"
+        );
+        Ok(())
+    })
+    .await?;
+    try_join_all(pods.iter().map(|(pod, _)| is_idle(&world, pod))).await?;
+    Ok(())
+}
+
+/// Half of a processor would fill five seconds within ten.
+async fn is_idle(world: &World, pod: &str) -> Result<()> {
+    let used = || measured(world, pod, "process_cpu_seconds_total");
+    let before = used().await?;
+    let more = eventually(Duration::from_secs(10), || async {
+        used().await.ok().filter(|now| now - before >= 3.0)
+    });
+    ensure!(more.await.is_none(), "{pod} still uses the processor after Recovered");
     Ok(())
 }

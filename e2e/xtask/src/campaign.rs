@@ -15,7 +15,7 @@ const COMMAND: &str = "campaign";
 /// Which campaign, how long, and by which chance.
 #[derive(Debug, clap::Args)]
 pub struct Choice {
-    /// `shop-calls` and its kin (see `make help`), else one of the operator's.
+    /// `shop-calls` or `chaos-scale` and their kin (see `make help`), else one of the operator's.
     #[arg(long)]
     pub name: String,
     /// How many faults or requests are tried; without it many more than a test run tries.
@@ -78,21 +78,27 @@ const OF_THE_SHOP: [OfTheShop; 5] = [
 /// What a campaign of the operator tries.
 const ROUNDS: u64 = 1_000;
 
+/// Those of experiments: name, the module of the operator's tests, and rounds, of a hundred pods each for the last.
+const OF_EXPERIMENTS: [(&str, &str, u64); 3] = [
+    ("chaos-model", "chaos_experiment::step::simulation::campaign", ROUNDS),
+    ("chaos-wire", "chaos_experiment::wire_tests::campaign", 60),
+    (SCALE, "chaos_experiment::wire_tests::scale", 60),
+];
+const SCALE: &str = "chaos-scale";
+
 /// Runs it to its end, or until Ctrl-C.
 ///
 /// # Errors
 /// When there is none of that name, or it finds something.
 pub fn run(paths: &Paths, choice: &Choice) -> Result<()> {
     let Some(shop) = OF_THE_SHOP.iter().find(|shop| shop.name == choice.name) else {
-        anyhow::ensure!(
-            !choice.name.starts_with("shop-") && !choice.name.is_empty(),
-            "there is no campaign {:?}: see `make help`",
-            choice.name
-        );
-        let tests = format!("tests::campaigns::{}", choice.name);
-        return with(paths, choice, ROUNDS)
+        let (tests, rounds) = of_the_operator(&choice.name)?;
+        // What is measured is measured alone.
+        let alone = (choice.name == SCALE).then_some("--test-threads=1");
+        return with(paths, choice, rounds)
             .args(["test", "--locked", "--package", "valerix-operator", "--lib", &tests])
             .args(["--", "--nocapture"])
+            .args(alone)
             .on_the_terminal()
             .replace();
     };
@@ -125,6 +131,16 @@ pub fn run(paths: &Paths, choice: &Choice) -> Result<()> {
     })
 }
 
+/// The tests of a campaign of the operator, and how many rounds it has by itself.
+fn of_the_operator(name: &str) -> Result<(String, u64)> {
+    if let Some((_, module, rounds)) = OF_EXPERIMENTS.iter().find(|(known, ..)| *known == name) {
+        return Ok((format!("{module}::"), *rounds));
+    }
+    let unknown = name.is_empty() || name.starts_with("shop-") || name.starts_with("chaos-");
+    anyhow::ensure!(!unknown, "there is no campaign {name:?}: see `make help`");
+    Ok((format!("tests::campaigns::{name}"), ROUNDS))
+}
+
 /// cargo, with the choice for the tests.
 fn with(paths: &Paths, choice: &Choice, rounds: u64) -> crate::command::Program {
     cargo(paths)
@@ -153,6 +169,28 @@ mod tests {
                 };
                 assert!(found, "{package} has no {}", campaign.tests);
             }
+        }
+    }
+
+    #[test]
+    fn every_campaign_of_experiments_has_tests() {
+        let operator = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../operator/src");
+        for (name, module, rounds) in OF_EXPERIMENTS {
+            let file = operator.join(format!("{}.rs", module.replace("::", "/")));
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert!(
+                text.contains("test") && text.contains("rounds("),
+                "{name}: {}",
+                file.display()
+            );
+            assert_eq!(of_the_operator(name).unwrap(), (format!("{module}::"), rounds));
+        }
+        assert_eq!(
+            of_the_operator("edits").unwrap(),
+            ("tests::campaigns::edits".to_owned(), ROUNDS)
+        );
+        for unknown in ["", "shop-nothing", "chaos-nothing"] {
+            assert!(of_the_operator(unknown).is_err(), "{unknown:?}");
         }
     }
 }

@@ -11,6 +11,8 @@ use valerix_crds::{AskedBy, ChaosExperimentStatus, PastRun, Verdict};
 const HISTORY_LIMIT: usize = 20;
 /// How many targets of a run are remembered: an object of the API is 1.5 MB at most.
 const HISTORY_TARGETS: usize = 10;
+/// How many verdicts a line of `kubectl get` shows.
+const TREND: usize = 10;
 
 /// A run that is over; `status` is what its last write says.
 pub fn over(run: String, status: &ChaosExperimentStatus, ending: &Ending, at: DateTime<Utc>) -> PastRun {
@@ -48,7 +50,8 @@ pub fn skipped(status: &ChaosExperimentStatus, tick: DateTime<Utc>, reason: Reas
 
 /// Puts what is over before what was over earlier. Scheduled times that were skipped for the same reason again and again are
 /// one entry: else a window with a tick a minute would push every run out. What a person asked for is never merged.
-pub fn remember(history: &mut Vec<PastRun>, past: PastRun) {
+pub fn remember(status: &mut ChaosExperimentStatus, past: PastRun) {
+    let history = &mut status.history;
     let again = |before: &&mut PastRun| {
         let skipped = past.verdict == Verdict::Skipped && past.asked_by == Some(AskedBy::Schedule);
         skipped && (before.verdict, &before.reason, before.asked_by) == (past.verdict, &past.reason, past.asked_by)
@@ -59,10 +62,31 @@ pub fn remember(history: &mut Vec<PastRun>, past: PastRun) {
             times: Some(times),
             ..past
         };
-        return;
+    } else {
+        history.insert(0, past);
+        history.truncate(HISTORY_LIMIT);
     }
-    history.insert(0, past);
-    history.truncate(HISTORY_LIMIT);
+    if let Some(summary) = &mut status.summary {
+        summary.history = trend(history);
+    }
+}
+
+/// The newest verdicts at a glance, in the order of time: the newest is the last.
+pub fn trend(history: &[PastRun]) -> String {
+    let newest = history.iter().take(TREND).rev();
+    newest.map(|past| letter(past.verdict)).collect()
+}
+
+fn letter(verdict: Verdict) -> char {
+    match verdict {
+        Verdict::Pass => 'P',
+        Verdict::Fail => 'F',
+        Verdict::Error => 'E',
+        Verdict::Stopped => 'S',
+        Verdict::NotEvaluated => 'N',
+        Verdict::Skipped => '-',
+        Verdict::Awaited | Verdict::Unknown => '?',
+    }
 }
 
 /// What asked for the run that status speaks of.
@@ -79,4 +103,52 @@ fn asked_by(status: &ChaosExperimentStatus) -> AskedBy {
 fn kind_of(status: &ChaosExperimentStatus) -> String {
     let summary = status.summary.as_ref();
     summary.map(|summary| summary.kind.clone()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos_experiment::testing::at;
+    use valerix_crds::ChaosSummary;
+
+    /// A status that was written before there was a text of the history.
+    fn written_before() -> ChaosExperimentStatus {
+        ChaosExperimentStatus {
+            summary: Some(ChaosSummary::default()),
+            ..ChaosExperimentStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_newest_ten_verdicts_are_read_in_the_order_of_time() {
+        use Verdict::{Awaited, Error, Fail, NotEvaluated, Pass, Skipped, Stopped, Unknown};
+        let mut status = written_before();
+        let shown = |status: &ChaosExperimentStatus| status.summary.clone().unwrap().history;
+        let mut run = 0;
+        let mut over = |status: &mut ChaosExperimentStatus, verdict| {
+            run += 1;
+            let past = PastRun {
+                verdict,
+                asked_by: Some(AskedBy::Annotation),
+                ..skipped(status, at(run), Reason::RunUnderWay)
+            };
+            remember(status, past);
+        };
+        for verdict in [Pass, Fail, Error, Stopped, NotEvaluated, Skipped, Awaited, Unknown] {
+            over(&mut status, verdict);
+        }
+        assert_eq!(shown(&status), "PFESN-??");
+        for verdict in [Pass, Pass, Fail] {
+            over(&mut status, verdict);
+        }
+        assert_eq!(shown(&status), "FESN-??PPF");
+
+        // What was skipped in a row for one reason is one entry, and one sign.
+        let mut status = written_before();
+        for tick in 0..3 {
+            let past = skipped(&status, at(tick), Reason::RunUnderWay);
+            remember(&mut status, past);
+        }
+        assert_eq!((shown(&status).as_str(), status.history[0].times), ("-", Some(3)));
+    }
 }

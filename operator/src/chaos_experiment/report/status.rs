@@ -7,12 +7,13 @@
 mod between;
 mod course;
 
+use super::history::trend;
 use super::text::{cut, next_text};
 use super::verdict::{Ending, Reason};
 use crate::chaos_experiment::probes::samples::Samples;
 use crate::runtime::conditions::{ConditionUpdate, set_condition};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use valerix_crds::{ChaosExperimentStatus, ChaosSummary, ConditionStatus, Verdict};
+use valerix_crds::{ChaosExperimentStatus, ChaosSummary, ConditionStatus, PastRun, Verdict};
 
 /// Reason of condition Recovered when somebody made us believe it.
 pub const FORCED: &str = "Forced";
@@ -106,11 +107,13 @@ pub fn was_injected(status: &ChaosExperimentStatus) -> bool {
     status.intent_at.is_some() && status.fault_ended_at.is_some()
 }
 
-fn summary(kind: Option<&str>, injected: String, next: Option<DateTime<Utc>>) -> ChaosSummary {
+/// The texts of an experiment that has hurt nobody yet.
+fn summary(kind: Option<&str>, next: Option<DateTime<Utc>>, history: &[PastRun]) -> ChaosSummary {
     ChaosSummary {
         kind: kind.unwrap_or_default().to_owned(),
-        injected,
+        injected: String::new(),
         next: next.map(next_text).unwrap_or_default(),
+        history: trend(history),
     }
 }
 

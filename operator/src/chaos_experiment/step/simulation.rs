@@ -274,29 +274,34 @@ fn the_safety_lever_stops_what_runs_and_skips_what_has_not_begun() {
     assert!(cluster.requests.is_empty());
 }
 
+/// Deleted at any look of its life, while pods read at once what is written for them, or only after a while.
 #[test]
 fn a_deleted_experiment_is_recovered_before_it_goes() {
-    for steps in 0..40 {
+    let lives = [0, 3]
+        .into_iter()
+        .flat_map(|delay| (0..60).map(move |steps| (delay, steps)));
+    for (delay, steps) in lives {
         let mut cluster = Cluster::new(latency());
+        for pod in &mut cluster.pods {
+            pod.reads_after = TimeDelta::seconds(delay);
+        }
         cluster.run(steps, &mut fine);
         let finalized = has_finalizer(cluster.experiment.as_ref().unwrap());
         if !finalized {
             continue;
         }
+        let context = format!("after {steps} steps, where pods read after {delay} s");
         let name = cluster.name();
         let deletion = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         cluster.experiment.as_mut().unwrap().metadata.deletion_timestamp = Some(deletion);
+        // It ends with the look at which the experiment goes.
         cluster.run(200, &mut fine);
-        assert!(
-            cluster.experiment.is_none(),
-            "after {steps} steps: {:#?}",
-            cluster.experiment
-        );
-        assert!(!is_ours(&cluster, &name));
+        assert!(cluster.experiment.is_none(), "{context}: {:#?}", cluster.experiment);
+        assert!(!is_ours(&cluster, &name), "{context}");
         for pod in &cluster.pods {
             assert!(
                 pod.faults.values().all(|(_, until)| *until <= cluster.now),
-                "after {steps} steps a pod is still hurt"
+                "{context} a pod is still hurt"
             );
         }
     }

@@ -363,7 +363,7 @@ fn from_history(past: &PastRun, seen: ChaosExperimentStatus) -> ChaosExperimentS
     let known = ChaosSummary {
         kind: past.kind.clone(),
         injected: format!("{hurt}/{}", past.targets.len()),
-        next: String::new(),
+        ..ChaosSummary::default()
     };
     ChaosExperimentStatus {
         run: Some(past.run.clone()),

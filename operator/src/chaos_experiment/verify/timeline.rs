@@ -137,7 +137,7 @@ mod tests {
             summary: Some(ChaosSummary {
                 kind: "Latency".into(),
                 injected: "0/1".into(),
-                next: String::new(),
+                ..ChaosSummary::default()
             }),
             targets: vec![TargetStatus {
                 pod: "inventory-0".into(),

@@ -16,6 +16,7 @@ mod damage;
 mod deletion;
 mod discovery;
 mod encryption;
+mod fence;
 mod full;
 mod gate;
 mod harness;

@@ -3,7 +3,7 @@
 //! Pure.
 
 use super::{Start, StatusEditor, milliseconds, summary};
-use crate::chaos_experiment::report::history::{remember, skipped};
+use crate::chaos_experiment::report::history::{remember, skipped, trend};
 use crate::chaos_experiment::report::text::next_text;
 use crate::chaos_experiment::report::verdict::{Ending, Reason};
 use crate::runtime::Violation;
@@ -30,11 +30,13 @@ impl StatusEditor {
                 status.phase = Some(ChaosPhase::Pending);
                 status.verdict = Some(Verdict::Awaited);
             }
-            status.summary = Some(summary(kind, String::new(), next));
+            status.summary = Some(summary(kind, next, &status.history));
             return status;
         }
         if let Some(summary) = &mut status.summary {
             summary.next = next.map(next_text).unwrap_or_default();
+            // A version that knew of no such text may have written the history.
+            summary.history = trend(&status.history);
         }
         let same_spec = status
             .spec_hash
@@ -111,12 +113,12 @@ impl StatusEditor {
             fault_ended_at: before.fault_ended_at,
             history: before.history.clone(),
             conditions: before.conditions.clone(),
-            summary: Some(summary(Some(kind), String::new(), start.next)),
+            summary: Some(summary(Some(kind), start.next, &before.history)),
             ..ChaosExperimentStatus::default()
         };
         if let Some(tick) = start.skipped {
             let past = skipped(&status, tick, Reason::RunUnderWay);
-            remember(&mut status.history, past);
+            remember(&mut status, past);
         }
         for (name, condition) in [
             (TARGETS_SELECTED, ConditionStatus::Unknown),
@@ -145,7 +147,7 @@ impl StatusEditor {
             summary.next = next.map(next_text).unwrap_or_default();
         }
         let past = skipped(before, tick, reason);
-        remember(&mut status.history, past);
+        remember(&mut status, past);
         status
     }
 }

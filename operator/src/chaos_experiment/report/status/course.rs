@@ -266,7 +266,7 @@ impl StatusEditor {
         }
         if let Some(run) = status.run.clone() {
             let past = history::over(run, &status, ending, milliseconds(self.now));
-            remember(&mut status.history, past);
+            remember(&mut status, past);
         }
         let (steady, word) = match ending.reason {
             Reason::SteadyStateHeld => (ConditionStatus::True, "Held"),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::chaos_experiment::report::history;
 use crate::chaos_experiment::testing::at;
 
 fn editor(generation: i64) -> StatusEditor {
@@ -36,6 +37,11 @@ fn a_new_run_keeps_nothing_of_the_old_but_its_plan() {
         injected_at: Some(at(-50)),
         completed_at: Some(at(-40)),
         time_to_recover: Some("1.0s".into()),
+        history: vec![history::skipped(
+            &ChaosExperimentStatus::default(),
+            at(-60),
+            Reason::RunUnderWay,
+        )],
         ..ChaosExperimentStatus::default()
     };
     let start = Start {
@@ -54,5 +60,29 @@ fn a_new_run_keeps_nothing_of_the_old_but_its_plan() {
         (status.injected_at, status.completed_at, status.time_to_recover),
         (None, None, None)
     );
-    assert_eq!(status.summary.unwrap().next, "1970-01-01T00:02:40Z");
+    let summary = status.summary.unwrap();
+    assert_eq!(
+        (summary.next.as_str(), summary.history.as_str()),
+        ("1970-01-01T00:02:40Z", "-")
+    );
+}
+
+/// The version before this one knew of no text of the history.
+#[test]
+fn what_an_earlier_version_has_remembered_is_shown() {
+    let editor = editor(1);
+    let old = ChaosExperimentStatus {
+        run: Some("r".into()),
+        summary: Some(ChaosSummary::default()),
+        history: vec![history::skipped(
+            &ChaosExperimentStatus::default(),
+            at(-60),
+            Reason::RunUnderWay,
+        )],
+        ..ChaosExperimentStatus::default()
+    };
+    let shown = |status: ChaosExperimentStatus| status.summary.unwrap().history;
+    assert_eq!(shown(editor.idle(&old, Some("Latency"), None)), "-");
+    let never = ChaosExperimentStatus { run: None, ..old };
+    assert_eq!(shown(editor.idle(&never, Some("Latency"), None)), "-");
 }

@@ -147,6 +147,7 @@ fn a_run_that_is_replaced_is_stopped_and_the_next_begins() {
     let history = &cluster.status().history;
     assert_eq!(words(history), ["Replaced", "Replaced"]);
     assert_eq!(history[0].verdict, Verdict::Stopped);
+    assert_eq!(cluster.status().summary.as_ref().unwrap().history, "SS");
     assert_eq!(
         (history[1].run.as_str(), history[0].run.as_str()),
         ("1970-01-01T00:04:00Z", "1970-01-01T00:05:00Z")
@@ -167,6 +168,7 @@ fn a_time_that_comes_during_a_run_is_skipped_and_stays_in_the_history() {
         "one entry for both"
     );
     assert_eq!(history[0].recovery, cluster.status().time_to_recover);
+    assert_eq!(cluster.status().summary.as_ref().unwrap().history, "-P");
 }
 
 #[test]
@@ -196,4 +198,5 @@ fn no_run_is_lost_to_the_next_and_twenty_are_kept() {
             .all(|past| past.kind == "PodKill" && past.recovery.is_some()),
         "{history:#?}"
     );
+    assert_eq!(cluster.status().summary.as_ref().unwrap().history, "PPPPPPPPPP");
 }
