@@ -20,6 +20,9 @@ use valerix_e2e::{
     world::{World, eventually, is_ready},
 };
 
+mod postgres;
+mod streams;
+
 /// How long a service may take to come up: a Java program is compiled at its start.
 const START: Duration = Duration::from_secs(90);
 

@@ -25,6 +25,7 @@ const SAID: [HeaderName; 6] = [
 ];
 
 /// What a route says to browsers, ready to be said.
+#[derive(PartialEq)]
 pub struct Cors {
     /// None where every origin may.
     origins: Option<Vec<String>>,
@@ -46,7 +47,7 @@ impl Cors {
             exposed_headers,
             credentials,
             max_age,
-        } = route.cors.as_ref()?;
+        } = route.cors.as_deref()?;
         let methods = [methods, &route.matches.methods]
             .into_iter()
             .find(|methods| !methods.is_empty())

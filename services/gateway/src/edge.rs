@@ -12,11 +12,11 @@ use futures::future::BoxFuture;
 use http::header::ORIGIN;
 use http::uri::Authority;
 use http::{Method, StatusCode};
-use tower::{Layer, ServiceExt};
-use valerix_kit::Front;
+use tower::Layer;
 use valerix_kit::identity::{Caller, Identity};
 use valerix_kit::problem::Problem;
 use valerix_kit::server::{Answers, Secure};
+use valerix_kit::{Front, RouteName};
 use valerix_proxy::{
     Forwarding, check_expectation, check_framing, check_path, deadline_of_grpc, drop_internal,
     drop_named_by_connection, host, is_grpc, refusal_of_grpc,
@@ -58,7 +58,7 @@ impl EdgeFront {
     pub fn new(edge: Edge, front: Front, own: Router, protect: &ServerLayer, forward: Forward) -> Self {
         // A call goes on in a task of its own when its client has left: what becomes of it the target's circuit has to learn,
         // however impatient the clients are.
-        let forward = protect.layer(forward);
+        let forward = protect.clone().in_place_until_left(|_| true).layer(forward);
         Self(Arc::new(Inner {
             edge,
             front,
@@ -83,40 +83,34 @@ impl Answers for EdgeFront {
 impl Inner {
     /// Lets a request pass that is in order, with its [`Matched`] route and its [`Caller`]. Whoever speaks gRPC is answered
     /// in its way.
-    async fn admit(&self, mut request: Request) -> Response {
+    async fn admit(&self, mut request: Request) -> (Response, Option<RouteName>) {
         let grpc = is_grpc(request.headers());
         // The table is held for no longer than this: who lets go of it last has to take it apart.
         let route = self.edge.route(&self.edge.routes.table(), &mut request);
-        let answer = match route {
-            Err(problem) => problem.into_response(),
-            Ok(route) => self.pass(route, request).await,
+        let (answer, name) = match route {
+            Err(problem) => (problem.into_response(), None),
+            Ok(route) => (self.pass(&route, request).await, Some(route.name.clone())),
         };
-        if grpc { refusal_of_grpc(answer) } else { answer }
+        (if grpc { refusal_of_grpc(answer) } else { answer }, name)
     }
 
     /// The answer to a request that has a route.
-    async fn pass(&self, route: Arc<RouteEntry>, mut request: Request) -> Response {
-        let name = route.name.clone();
+    async fn pass(&self, route: &Arc<RouteEntry>, mut request: Request) -> Response {
         let question = cors::question(request.method(), request.headers());
         if let (Some(cors), Some((origin, _))) = (&route.cors, question) {
-            let answer = cors.beforehand(&origin, name.as_str());
-            return (axum::Extension(name), answer).into_response();
+            return cors.beforehand(&origin, route.name.as_str());
         }
         let origin = request.headers().get(ORIGIN).filter(|_| route.cors.is_some()).cloned();
-        let mut answer = match self.edge.identify(&route, &mut request).await {
+        let mut answer = match self.edge.identify(route, &mut request).await {
             Err(problem) => problem.into_response(),
             Ok(()) => {
-                request.extensions_mut().insert(Matched(Arc::clone(&route)));
-                match self.forward.clone().oneshot(request).await {
-                    Ok(answer) => answer,
-                    Err(never) => match never {},
-                }
+                request.extensions_mut().insert(Matched(Arc::clone(route)));
+                self.forward.clone().answer(request).await
             }
         };
         if let Some(cors) = &route.cors {
             cors.stamp(origin.as_ref(), answer.headers_mut());
         }
-        answer.extensions_mut().insert(name);
         answer
     }
 }

@@ -109,7 +109,13 @@ impl Table {
         let entry = |route: Route| {
             let upstream = Arc::clone(&upstreams.get(&route.target)?.upstream);
             let host = route.matches.host.as_ref().map(|host| host.to_ascii_lowercase());
-            Some((host, Arc::new(RouteEntry::new(route, upstream))))
+            let route = RouteEntry::new(route, upstream);
+            // Of thousands few change at a time: what says the same is not there twice while the former table is.
+            let kept = former
+                .alike(&route.prefix, host.as_deref())
+                .find(|kept| ***kept == route);
+            let route = kept.cloned().unwrap_or_else(|| Arc::new(route));
+            Some((host, route))
         };
         let described = document
             .routes
@@ -139,6 +145,15 @@ impl Table {
             dashboard: document.dashboard,
             documents,
         }
+    }
+
+    /// The routes of that prefix and host; without a host those of any.
+    fn alike(&self, prefix: &str, host: Option<&str>) -> impl Iterator<Item = &Arc<RouteEntry>> {
+        let routes = self.routes.get(prefix).and_then(|alike| match host {
+            Some(host) => alike.of_host.as_ref()?.get(host),
+            None => Some(&alike.of_any),
+        });
+        routes.into_iter().flatten()
     }
 
     /// The route of a request.
@@ -219,6 +234,33 @@ fn believed(tls: Option<&TargetTls>) -> Result<(Tls, AbortOnDropHandle<()>), Str
         None => authorities,
     };
     Ok((named, following))
+}
+
+/// Whether both say the same and lead to the same connections.
+impl PartialEq for RouteEntry {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            name,
+            prefix,
+            methods,
+            headers,
+            rewrite,
+            access,
+            cors,
+            upstream,
+            sending,
+        } = self;
+        (name.as_str(), prefix, methods, headers, rewrite)
+            == (
+                other.name.as_str(),
+                &other.prefix,
+                &other.methods,
+                &other.headers,
+                &other.rewrite,
+            )
+            && (access, cors, sending) == (&other.access, &other.cors, &other.sending)
+            && Arc::ptr_eq(upstream, &other.upstream)
+    }
 }
 
 impl RouteEntry {
@@ -388,6 +430,52 @@ mod tests {
         assert_eq!(of("/a/", 9), ["/a/", "/a", "/"]);
         assert_eq!(of("/a/bc/d", 3), ["/a", "/"], "nobody has a longer one");
         assert_eq!(of(&"/a".repeat(30_000), 4), ["/a/a", "/a", "/"]);
+    }
+
+    #[tokio::test]
+    async fn a_route_that_says_what_it_said_is_the_one_that_it_was() {
+        let resilience = Resilience::builder().start().await.unwrap();
+        let table = |document: &serde_json::Value, former: &Table| {
+            let parsed = Gateway::parse(document.to_string().as_bytes()).unwrap();
+            Table::new(parsed, &resilience, &Overrides::new(), former)
+        };
+        let route = |name: &str, matches| json!({"name": name, "match": matches, "target": "a"});
+        let document = json!({"version": 1, "targets": [{"name": "a", "url": "http://127.0.0.1:1"}], "routes": [
+            route("any", json!({"pathPrefix": "/a"})),
+            route("own", json!({"pathPrefix": "/a", "host": "own.example"})),
+        ]});
+        let first = table(&document, &Table::default());
+        let mut headers = HeaderMap::new();
+        headers.insert("x-canary", "1".parse().unwrap());
+        let is_kept = |second: &Table| {
+            ["shop", "own.example"].map(|host| {
+                let host = Authority::from_static(host);
+                let [before, now] =
+                    [&first, second].map(|table| table.find(&Method::GET, "/a", &host, &headers).unwrap());
+                Arc::ptr_eq(before, now)
+            })
+        };
+        assert_eq!(is_kept(&table(&document, &first)), [true, true]);
+        for (field, value) in [
+            ("name", json!("other")),
+            ("match", json!({"pathPrefix": "/a", "methods": ["GET"]})),
+            (
+                "match",
+                json!({"pathPrefix": "/a", "headers": [{"name": "x-canary", "value": "1"}]}),
+            ),
+            ("rewritePrefix", json!("/b")),
+            ("auth", json!({"type": "Optional"})),
+            ("cors", json!({"origins": ["*"]})),
+            ("maxBodyBytes", json!(7)),
+            ("idleTimeout", json!("7s")),
+        ] {
+            let mut changed = document.clone();
+            changed["routes"][0][field] = value;
+            assert_eq!(is_kept(&table(&changed, &first)), [false, true], "{field}");
+        }
+        let mut moved = document.clone();
+        moved["targets"][0]["url"] = json!("http://127.0.0.1:2");
+        assert_eq!(is_kept(&table(&moved, &first)), [false, false], "it leads elsewhere");
     }
 
     #[tokio::test]

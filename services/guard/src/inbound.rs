@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
 use http::Version;
 use tokio::sync::Semaphore;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service};
 use valerix_kit::problem::Problem;
 use valerix_kit::server::Answers;
 use valerix_proxy::{Local, Sending, Speaks, deadline_of_grpc, drop_named_by_connection, is_grpc, refusal_of_grpc};
@@ -79,21 +79,16 @@ impl Inbound {
     /// Lets a request pass where there is a place for it, which it has until the end of its answer.
     async fn place(self, request: Request) -> Response {
         if request.version() != Version::HTTP_2 {
-            return answer(self.protected, request).await;
+            return self.protected.answer(request).await;
         }
         match self.places.try_acquire_owned() {
-            Ok(place) => answer(self.protected, request)
+            Ok(place) => self
+                .protected
+                .answer(request)
                 .await
                 .map(|body| Body::new(Placed::new(body, place))),
             Err(_) => Problem::overloaded("as many requests are under way as there is memory for").into_response(),
         }
-    }
-}
-
-async fn answer(protected: ServerService<Application>, request: Request) -> Response {
-    match protected.oneshot(request).await {
-        Ok(answer) => answer,
-        Err(never) => match never {},
     }
 }
 

@@ -101,20 +101,20 @@ impl Front {
         Self { health, metrics }
     }
 
-    /// The answer of `answer` to a request, known by `route` unless it has a [`RouteName`]. `answer` finds what the request
+    /// The answer of `answer` to a request, known by `route` unless that names another. `answer` finds what the request
     /// works for, a [`TraceContext`], among its extensions.
     pub async fn pass<F>(&self, route: &str, request: Request, answer: impl FnOnce(Request) -> F) -> Response
     where
-        F: Future<Output = Response>,
+        F: Future<Output = (Response, Option<RouteName>)>,
     {
         let answer = |request: Request| async move {
             let may_pass =
                 check_host(&request).and_then(|()| self.health.started().map_err(|reason| not_ready(&reason)));
             if let Err(problem) = may_pass {
-                return problem.into_response();
+                return (problem.into_response(), None);
             }
             let answer = AssertUnwindSafe(answer(request)).catch_unwind().await;
-            answer.unwrap_or_else(|panic| Problem::internal(&panic_text(&*panic)).into_response())
+            answer.unwrap_or_else(|panic| (Problem::internal(&panic_text(&*panic)).into_response(), None))
         };
         observed_answer(&self.metrics, route, request, answer).await
     }
@@ -166,7 +166,12 @@ async fn require_start(State(health): State<Health>, request: Request, next: Nex
 async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("unmatched", MatchedPath::as_str);
-    observed_answer(&metrics, route, request, |request| next.run(request)).await
+    let answer = |request: Request| async move {
+        let mut response = next.run(request).await;
+        let named = response.extensions_mut().remove::<RouteName>();
+        (response, named)
+    };
+    observed_answer(&metrics, route, request, answer).await
 }
 
 async fn observed_answer<F>(
@@ -176,25 +181,23 @@ async fn observed_answer<F>(
     answer: impl FnOnce(Request) -> F,
 ) -> Response
 where
-    F: Future<Output = Response>,
+    F: Future<Output = (Response, Option<RouteName>)>,
 {
     let begun = Instant::now();
     let method = known_method(request.method());
-    let span = conventions::request(method, route);
-    let context = TraceContext::of_request(&span, request.headers());
+    let (span, context) = TraceContext::of_request(request.headers(), |trace_id, request_id| {
+        conventions::request(method, route, trace_id, request_id)
+    });
     request.extensions_mut().insert(context.clone());
-    let mut response = answer(request).instrument(span.clone()).await;
+    let (mut response, named) = answer(request).instrument(span.clone()).await;
     let elapsed = begun.elapsed();
     let status = response.status();
-    let named = response.extensions_mut().remove::<RouteName>();
     let route = named.as_ref().map_or(route, RouteName::as_str);
     match &named {
         Some(named) => named.answered(metrics, method, status, elapsed),
         None => metrics.answered(method, route, status).answered(elapsed),
     }
-    if let Ok(value) = HeaderValue::try_from(context.request_id()) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
+    response.headers_mut().insert(REQUEST_ID, context.request_id_value());
     conventions::answered(&span, method, route, status);
     span.in_scope(|| log(method, status, elapsed));
     response

@@ -11,7 +11,7 @@ use crate::metrics::{Answered, Metrics};
 /// Kinds of answers of one route that are known at a time: of most there are a few.
 const KNOWN: usize = 16;
 
-/// Extension of an answer: its route for metrics. It must be one of few, never a caller's invention. Clones are one.
+/// The route of an answer for metrics, as what answers names it, or as an extension of the answer. It must be one of few, never a caller's invention. Clones are one.
 #[derive(Clone)]
 pub struct RouteName(Arc<Inner>);
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod conventions;
 pub mod export;
+mod hex;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use self::export::Export;
+use self::hex::Hex;
 use crate::args::{LogFormat, ServiceArgs};
 
 /// `X-Request-Id`, taken over from the caller or made here, and sent back.
@@ -108,29 +110,43 @@ fn is_exported(metadata: &Metadata<'_>) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext(Arc<Ids>);
 
+/// Every request has them: none of it takes memory of its own but the request's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Ids {
-    trace_id: String,
-    span_id: String,
-    flags: String,
-    request_id: String,
+    trace_id: Hex<32>,
+    span_id: Hex<16>,
+    flags: Hex<2>,
+    request_id: HeaderValue,
 }
 
 impl Ids {
     /// A part of the trace of `parent`, or the start of a new one.
-    fn below(parent: Option<Parent<'_>>, request_id: Option<&str>) -> Self {
+    fn below(parent: Option<Parent>, request_id: Option<HeaderValue>) -> Self {
         Self {
-            trace_id: parent.map_or_else(new_trace_id, |parent| parent.trace_id.to_owned()),
+            trace_id: parent.map_or_else(new_trace_id, |parent| parent.trace_id),
             span_id: new_span_id(),
-            flags: parent.map_or("01", |parent| parent.flags).to_owned(),
-            request_id: request_id.map_or_else(new_request_id, str::to_owned),
+            flags: parent.map_or_else(|| Hex::of(&[1]), |parent| parent.flags),
+            request_id: request_id.unwrap_or_else(new_request_id),
         }
     }
 
     fn stand_at(&mut self, span: &SpanContext) {
-        self.trace_id = span.trace_id().to_string();
-        self.span_id = span.span_id().to_string();
-        self.flags = format!("{:02x}", span.trace_flags());
+        self.trace_id = Hex::of(&span.trace_id().to_bytes());
+        self.span_id = Hex::of(&span.span_id().to_bytes());
+        self.flags = Hex::of(&[span.trace_flags().to_u8()]);
+    }
+
+    /// Hangs an exported span at `parent`, and takes over what it is called there.
+    fn begin(&mut self, span: &Span, parent: Option<Parent>) {
+        if let Some(parent) = parent.and_then(Parent::span_context) {
+            // Refused only where the span is not exported.
+            let _ = span.set_parent(export::remote(parent));
+        }
+        let started = span.context();
+        let started = started.span();
+        if started.span_context().is_valid() {
+            self.stand_at(started.span_context());
+        }
     }
 }
 
@@ -146,43 +162,42 @@ impl TraceContext {
         let parent = parse_traceparent(traceparent);
         let mut ids = Ids::below(parent, None);
         if let Some(parent) = parent {
-            parent.span_id.clone_into(&mut ids.span_id);
+            ids.span_id = parent.span_id;
         }
         Self(Arc::new(ids))
     }
 
     /// `span` as a part of the trace of `traceparent`, or as the start of a new one. The span's field `trace_id` is set.
     pub fn of(span: &Span, traceparent: &str) -> Self {
-        Self::named(span, traceparent, None)
-    }
-
-    fn named(span: &Span, traceparent: &str, request_id: Option<&str>) -> Self {
         let parent = parse_traceparent(traceparent);
-        let mut ids = Ids::below(parent, request_id);
+        let mut ids = Ids::below(parent, None);
         if export::is_on() {
-            if let Some(parent) = parent.and_then(Parent::span_context) {
-                // Refused only where the span is not exported.
-                let _ = span.set_parent(export::remote(parent));
-            }
-            let started = span.context();
-            let started = started.span();
-            if started.span_context().is_valid() {
-                ids.stand_at(started.span_context());
-            }
+            ids.begin(span, parent);
         }
-        span.record("trace_id", &ids.trace_id);
+        span.record("trace_id", ids.trace_id.as_str());
         Self(Arc::new(ids))
     }
 
-    /// `span` as a part of the trace of a request, whose request id it takes over. The span's fields `trace_id` and
-    /// `request_id` are set.
-    pub fn of_request(span: &Span, headers: &HeaderMap) -> Self {
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-        let is_good = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-        let request_id = text(&REQUEST_ID).filter(is_good);
-        let context = Self::named(span, text(&TRACEPARENT).unwrap_or_default(), request_id);
-        span.record("request_id", context.request_id());
-        context
+    /// A span as a part of the trace of a request, whose request id it takes over. `span` makes it of what its fields
+    /// `trace_id` and `request_id` are to say: to set one later costs more than all of the span. Only what an exported
+    /// span is called is not known before.
+    pub fn of_request(headers: &HeaderMap, span: impl FnOnce(Option<&str>, &str) -> Span) -> (Span, Self) {
+        let is_good =
+            |id: &&HeaderValue| (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
+        let request_id = headers.get(REQUEST_ID).filter(is_good).cloned();
+        let traceparent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        let parent = traceparent.and_then(parse_traceparent);
+        let mut ids = Ids::below(parent, request_id);
+        let trace_id = (!export::is_on()).then_some(ids.trace_id);
+        let span = span(
+            trace_id.as_ref().map(Hex::as_str),
+            ids.request_id.to_str().unwrap_or_default(),
+        );
+        if trace_id.is_none() {
+            ids.begin(&span, parent);
+            span.record("trace_id", ids.trace_id.as_str());
+        }
+        (span, Self(Arc::new(ids)))
     }
 
     /// What the current task works for, if anything.
@@ -198,14 +213,10 @@ impl TraceContext {
     /// Names the trace and the request to whoever the request of these headers is passed on to. For who passes on in the task
     /// of the request, where no span of its own is exported.
     pub fn stamp(&self, headers: &mut HeaderMap) {
-        for (name, value) in [
-            (TRACEPARENT, HeaderValue::try_from(self.traceparent())),
-            (REQUEST_ID, HeaderValue::try_from(self.request_id())),
-        ] {
-            if let Ok(value) = value {
-                headers.insert(name, value);
-            }
+        if let Ok(value) = HeaderValue::try_from(self.traceparent()) {
+            headers.insert(TRACEPARENT, value);
         }
+        headers.insert(REQUEST_ID, self.request_id_value());
     }
 
     /// The header value for what is called or written on behalf of this one.
@@ -216,17 +227,22 @@ impl TraceContext {
             flags,
             ..
         } = &*self.0;
-        format!("00-{trace_id}-{span_id}-{flags}")
+        ["00", trace_id.as_str(), span_id.as_str(), flags.as_str()].join("-")
     }
 
     /// 32 hexadecimal digits.
     pub fn trace_id(&self) -> &str {
-        &self.0.trace_id
+        self.0.trace_id.as_str()
     }
 
     /// The caller's `X-Request-Id`, or one made here.
     pub fn request_id(&self) -> &str {
-        &self.0.request_id
+        self.0.request_id.to_str().unwrap_or_default()
+    }
+
+    /// The same, for a header.
+    pub(crate) fn request_id_value(&self) -> HeaderValue {
+        self.0.request_id.clone()
     }
 }
 
@@ -249,42 +265,46 @@ pub fn outbound_headers() -> HeaderMap {
     if let Some(value) = context.and_then(|context| HeaderValue::try_from(context.traceparent()).ok()) {
         headers.insert(TRACEPARENT, value);
     }
-    if let Some(value) = task.and_then(|context| HeaderValue::try_from(context.request_id()).ok()) {
-        headers.insert(REQUEST_ID, value);
+    if let Some(context) = task {
+        headers.insert(REQUEST_ID, context.request_id_value());
     }
     headers
 }
 
 // Of the thread's generator: the system's own would be a call of the kernel for each.
-fn new_trace_id() -> String {
-    format!("{:032x}", rand::random::<u128>().max(1))
+fn new_trace_id() -> Hex<32> {
+    Hex::of(&rand::random::<u128>().max(1).to_be_bytes())
 }
 
 /// A UUID of version 7.
-fn new_request_id() -> String {
+fn new_request_id() -> HeaderValue {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(since.as_millis()).unwrap_or_default();
-    uuid::Builder::from_unix_timestamp_millis(millis, &rand::random())
-        .into_uuid()
-        .to_string()
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &rand::random()).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    // Digits and hyphens: a header can have it.
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
-fn new_span_id() -> String {
-    format!("{:016x}", rand::random::<u64>().max(1))
+fn new_span_id() -> Hex<16> {
+    Hex::of(&rand::random::<u64>().max(1).to_be_bytes())
 }
 
 /// What `version-traceid-spanid-flags` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Parent<'text> {
-    trace_id: &'text str,
-    span_id: &'text str,
-    flags: &'text str,
+struct Parent {
+    trace_id: Hex<32>,
+    span_id: Hex<16>,
+    flags: Hex<2>,
 }
 
-impl Parent<'_> {
+impl Parent {
     fn span_context(self) -> Option<SpanContext> {
-        let flags = TraceFlags::new(u8::from_str_radix(self.flags, 16).ok()?) & TraceFlags::SAMPLED;
-        let (trace_id, span_id) = (TraceId::from_hex(self.trace_id), SpanId::from_hex(self.span_id));
+        let flags = TraceFlags::new(u8::from_str_radix(self.flags.as_str(), 16).ok()?) & TraceFlags::SAMPLED;
+        let (trace_id, span_id) = (
+            TraceId::from_hex(self.trace_id.as_str()),
+            SpanId::from_hex(self.span_id.as_str()),
+        );
         Some(SpanContext::new(
             trace_id.ok()?,
             span_id.ok()?,
@@ -295,20 +315,18 @@ impl Parent<'_> {
     }
 }
 
-fn parse_traceparent(text: &str) -> Option<Parent<'_>> {
-    let hex = |part: &str, length: usize| {
-        part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    };
+fn parse_traceparent(text: &str) -> Option<Parent> {
     let mut parts = text.split('-');
-    let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let known = hex(version, 2) && version != "ff" && (version != "00" || parts.next().is_none());
-    let nonzero = |part: &str| part.bytes().any(|byte| byte != b'0');
-    (known && hex(trace_id, 32) && nonzero(trace_id) && hex(span_id, 16) && nonzero(span_id) && hex(flags, 2))
-        .then_some(Parent {
-            trace_id,
-            span_id,
-            flags,
-        })
+    let version = Hex::<2>::read(parts.next()?)?;
+    let (trace_id, span_id) = (Hex::read(parts.next()?)?, Hex::read(parts.next()?)?);
+    let flags = Hex::read(parts.next()?)?;
+    let known = version.as_str() != "ff" && (version.as_str() != "00" || parts.next().is_none());
+    let parent = Parent {
+        trace_id,
+        span_id,
+        flags,
+    };
+    (known && !trace_id.is_zero() && !span_id.is_zero()).then_some(parent)
 }
 
 #[cfg(test)]
@@ -398,9 +416,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(TRACEPARENT, HeaderValue::from_static(VALID));
         headers.insert(REQUEST_ID, HeaderValue::from_static("abc"));
-        let sent = TraceContext::of_request(&Span::none(), &headers)
-            .scope(async { outbound_headers() })
-            .await;
+        let (_, context) = TraceContext::of_request(&headers, |trace_id, request_id| {
+            assert_eq!(request_id, "abc");
+            assert_eq!(trace_id, Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+            Span::none()
+        });
+        let sent = context.scope(async { outbound_headers() }).await;
         assert_eq!(sent[&REQUEST_ID], "abc");
         assert!(
             sent[&TRACEPARENT]

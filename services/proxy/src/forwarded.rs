@@ -35,16 +35,26 @@ impl Forwarding<'_> {
             }
         }
         let peer = peer.to_string();
-        // Whatever bytes the first of them wrote, what the next ones added stands in the same line.
-        let told = headers.get_all(FOR).iter().map(HeaderValue::as_bytes);
-        let hops: Vec<&[u8]> = told.chain([peer.as_bytes()]).collect();
-        if let Ok(hops) = HeaderValue::from_bytes(&hops.join(&b", "[..])) {
+        let hops = if headers.contains_key(FOR) {
+            // Whatever bytes the first of them wrote, what the next ones added stands in the same line.
+            let told = headers.get_all(FOR).iter().map(HeaderValue::as_bytes);
+            let hops: Vec<&[u8]> = told.chain([peer.as_bytes()]).collect();
+            HeaderValue::from_bytes(&hops.join(&b", "[..]))
+        } else {
+            HeaderValue::try_from(peer)
+        };
+        if let Ok(hops) = hops {
             headers.insert(FOR, hops);
         }
-        if !headers.contains_key(HOST)
-            && let Ok(host) = HeaderValue::from_str(self.host.as_str())
-        {
-            headers.insert(HOST, host);
+        if !headers.contains_key(HOST) {
+            // What stands in the header need not be written once more.
+            let named = headers
+                .get(header::HOST)
+                .filter(|named| *named == self.host.as_str())
+                .cloned();
+            if let Some(host) = named.or_else(|| HeaderValue::from_str(self.host.as_str()).ok()) {
+                headers.insert(HOST, host);
+            }
         }
         let proto = HeaderValue::from_static(if self.tls { "https" } else { "http" });
         headers.entry(PROTO).or_insert(proto);

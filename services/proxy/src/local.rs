@@ -10,7 +10,6 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Empty};
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 use valerix_resilience::{Deadline, Problem, Resilience, TIMEOUT_HEADER};
 
 use crate::BoxError;
@@ -151,8 +150,8 @@ impl Local {
             wanted,
             ..
         } = ready;
-        let answer = self.wire.clone().oneshot(request).await;
-        let answer = answer.map_err(|error| match (upload.failure(), error) {
+        let answer = self.wire.exchange(request).await;
+        let answer = answer.map_err(|error| match (Outgoing::failure(upload.as_ref()), error) {
             // A body that failed is why the exchange did, whatever the connection made of it.
             (Some(UploadFailure::TooLarge), _) => LocalError::TooLarge(sending.max_body),
             (Some(UploadFailure::Broken(cause)), _) => LocalError::Body(cause.clone()),

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use valerix_resilience::IDEMPOTENCY_KEY;
 
 use crate::BoxError;
-use crate::body::{REPLAYED_BYTES, Replay, Upload, UploadState};
+use crate::body::{REPLAYED_BYTES, Replay, Upload, UploadFailure, UploadState};
 use crate::gathered::{Gathered, gather};
 use crate::grpc;
 use crate::headers::{drop_hop_by_hop, join_cookies, tokens};
@@ -31,12 +31,19 @@ pub struct Sending {
 
 /// A request that is ready.
 pub(crate) struct Outgoing {
-    pub(crate) request: Request<Replay>,
-    /// What becomes of its body.
-    pub(crate) upload: Arc<UploadState>,
+    pub(crate) request: Request<OnWire>,
+    /// What becomes of its body, where it has one.
+    pub(crate) upload: Option<Arc<UploadState>>,
     /// Whether its body is a stream, which can be sent once.
     pub(crate) streamed: bool,
     pub(crate) wanted: Option<Wanted>,
+}
+
+impl Outgoing {
+    /// Why its body was not sent whole.
+    pub(crate) fn failure(upload: Option<&Arc<UploadState>>) -> Option<&UploadFailure> {
+        upload.and_then(|upload| upload.failure())
+    }
 }
 
 /// Why it is not.
@@ -64,7 +71,6 @@ where
     if wanted.is_some() {
         upgrade::stamp(&mut parts.headers);
     }
-    let upload = Arc::new(UploadState::default());
     let hint = body.size_hint();
     if hint.lower() > sending.max_body {
         return Err(NotReady::TooLarge);
@@ -72,28 +78,29 @@ where
     // Messages of gRPC do not tell their length; a key says that the call may be worth a second try.
     let keyed = grpc::is_grpc(&parts.headers) && parts.headers.contains_key(IDEMPOTENCY_KEY);
     let small = hint.exact().map_or(keyed, |length| length <= REPLAYED_BYTES);
-    let body = if body.is_end_stream() {
-        // What most requests have: nothing to wait for, and nothing to watch.
-        Replay::Kept(Bytes::new(), None)
-    } else if small && replayed {
-        let body = Upload::new(body, sending.max_body, Arc::clone(&upload));
-        let gathered = gather(body).await;
-        match gathered.map_err(|error| NotReady::Body(Arc::clone(&upload), error.to_string()))? {
-            Gathered::Whole(bytes, trailers) => Replay::Kept(bytes, trailers),
-            Gathered::Begun(body) => Replay::once(body.boxed_unsync()),
+    // What most requests have: nothing to wait for, and nothing to watch.
+    let upload = (!body.is_end_stream()).then(Arc::<UploadState>::default);
+    let body = match &upload {
+        None => Replay::Kept(Bytes::new(), None),
+        Some(upload) if small && replayed => {
+            let body = Upload::new(body, sending.max_body, Arc::clone(upload));
+            let gathered = gather(body).await;
+            match gathered.map_err(|error| NotReady::Body(Arc::clone(upload), error.to_string()))? {
+                Gathered::Whole(bytes, trailers) => Replay::Kept(bytes, trailers),
+                Gathered::Begun(body) => Replay::once(body.boxed_unsync()),
+            }
         }
-    } else {
-        Replay::once(Upload::new(body, sending.max_body, Arc::clone(&upload)).boxed_unsync())
+        Some(upload) => Replay::once(Upload::new(body, sending.max_body, Arc::clone(upload)).boxed_unsync()),
     };
     let streamed = matches!(body, Replay::Once(_));
-    let http2 = parts.version == Version::HTTP_2;
-    parts.extensions.insert(OnWire {
+    let on_wire = OnWire {
+        body,
         idle: sending.idle,
-        http2,
-        upload: (streamed && replayed).then(|| Arc::clone(&upload)),
-    });
+        http2: parts.version == Version::HTTP_2,
+        upload: upload.clone().filter(|_| streamed && replayed),
+    };
     Ok(Outgoing {
-        request: Request::from_parts(parts, body),
+        request: Request::from_parts(parts, on_wire),
         upload,
         streamed,
         wanted,

@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::{Either, Empty};
 use tokio_util::task::TaskTracker;
-use tower::{Layer, ServiceExt};
+use tower::Layer;
 use valerix_resilience::{
     CallError, ClusterResolver, Endpoint, Head, Problem, Resilience, Sent, SentOnce, Target, TargetBody, TargetService,
     refusals,
@@ -167,10 +167,10 @@ impl Upstream {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let failed = |upload: &UploadState| failure(upload, self.name(), sending.max_body);
+        let failed = |upload: Option<&Arc<UploadState>>| failure(upload, self.name(), sending.max_body);
         let ready = outgoing(request, sending, true).await.map_err(|error| match error {
             NotReady::TooLarge => SendingError::TooLarge(sending.max_body),
-            NotReady::Body(upload, cause) => failed(&upload).unwrap_or(SendingError::Body(cause)),
+            NotReady::Body(upload, cause) => failed(Some(&upload)).unwrap_or(SendingError::Body(cause)),
         })?;
         let Outgoing {
             mut request,
@@ -183,9 +183,9 @@ impl Upstream {
                 patience: STREAM_PATIENCE,
             });
         }
-        let called = self.service.clone().oneshot(request).await;
+        let called = self.service.send(request).await;
         // A body that failed is why the call did, whatever the connection made of it.
-        let answer = called.map_err(|error| failed(&upload).unwrap_or(SendingError::Call(error)))?;
+        let answer = called.map_err(|error| failed(upload.as_ref()).unwrap_or(SendingError::Call(error)))?;
         answered(answer, wanted, &self.tasks).map_err(|_| SendingError::Unasked(self.name().to_owned()))
     }
 }
@@ -201,8 +201,8 @@ fn worth_another_attempt(head: Head<'_>) -> bool {
 }
 
 /// What a failure of the body means to whoever sent the request.
-fn failure(state: &UploadState, target: &str, most: u64) -> Option<SendingError> {
-    state.failure().map(|failure| match failure {
+fn failure(upload: Option<&Arc<UploadState>>, target: &str, most: u64) -> Option<SendingError> {
+    Outgoing::failure(upload).map(|failure| match failure {
         UploadFailure::TooLarge => SendingError::TooLarge(most),
         UploadFailure::Broken(cause) => SendingError::Body(cause.clone()),
         UploadFailure::Unanswered(timeout) => SendingError::Call(CallError::AttemptTimeout {

@@ -39,14 +39,16 @@ pub enum Speaks {
     AsAsked,
 }
 
-/// How one request is sent, beside what it says itself.
+/// The body of a request, and how it is sent beside what it says itself: an extension would take memory of its own, and as
+/// much again for each attempt.
 #[derive(Clone)]
 pub(crate) struct OnWire {
+    pub(crate) body: Replay,
     /// How long the answer's body may stand still.
     pub(crate) idle: Duration,
     /// Whether it came by HTTP/2.
     pub(crate) http2: bool,
-    /// The body, where it is streamed.
+    /// What becomes of the body, where it is streamed.
     pub(crate) upload: Option<Arc<UploadState>>,
 }
 
@@ -61,10 +63,12 @@ pub(crate) struct Place {
     pub(crate) keeping: Keeping,
 }
 
-/// Sends requests to one place.
+/// Sends requests to one place. Clones are one: each attempt has its own.
 #[derive(Clone)]
-pub(crate) struct Wire {
-    clients: Arc<Clients>,
+pub(crate) struct Wire(Arc<Inner>);
+
+struct Inner {
+    clients: Clients,
     authority: Option<Authority>,
     host: Option<HeaderValue>,
     speaks: Speaks,
@@ -119,20 +123,27 @@ impl Wire {
                 any: negotiated(connector.secured(tls.clone(), true)),
             }),
         };
-        Self {
-            clients: Arc::new(clients),
+        Self(Arc::new(Inner {
+            clients,
             authority: place.authority,
             host: place.host,
             speaks: place.speaks,
             target,
-        }
+        }))
     }
 
-    fn by_http2(&self, on_wire: Option<&OnWire>) -> bool {
+    /// One attempt.
+    pub(crate) async fn exchange(&self, request: Request<OnWire>) -> Result<Response<IdleBody<PooledBody>>, WireError> {
+        self.0.exchange(request).await
+    }
+}
+
+impl Inner {
+    const fn by_http2(&self, asked: bool) -> bool {
         match self.speaks {
             Speaks::Http1 => false,
             Speaks::Http2 => true,
-            Speaks::AsAsked => on_wire.is_some_and(|on_wire| on_wire.http2),
+            Speaks::AsAsked => asked,
         }
     }
 
@@ -201,7 +212,7 @@ impl Wire {
         }
         let streamed = matches!(body, Replay::Once(_));
         let body = body.open().ok_or(WireError::Taken)?;
-        let http1 = match &*self.clients {
+        let http1 = match &self.clients {
             Clients::Plain(plain) if http2 => {
                 let address = parts.extensions.remove::<ChosenAddress>().map(|chosen| chosen.0);
                 self.as_http2(&mut parts, false)?;
@@ -222,10 +233,15 @@ impl Wire {
         http1.send(peer, Request::from_parts(parts, body), streamed).await
     }
 
-    async fn exchange(self, mut request: Request<Replay>) -> Result<Response<IdleBody<PooledBody>>, WireError> {
-        let on_wire = request.extensions_mut().remove::<OnWire>();
-        let http2 = self.by_http2(on_wire.as_ref());
-        let upload = on_wire.as_ref().and_then(|on_wire| on_wire.upload.clone());
+    async fn exchange(&self, request: Request<OnWire>) -> Result<Response<IdleBody<PooledBody>>, WireError> {
+        let (mut parts, on_wire) = request.into_parts();
+        let OnWire {
+            body,
+            idle,
+            http2,
+            upload,
+        } = on_wire;
+        let http2 = self.by_http2(http2);
         let silence = async {
             match (upload, &self.target) {
                 (Some(upload), Some(target)) => {
@@ -239,15 +255,15 @@ impl Wire {
                 _ => std::future::pending().await,
             }
         };
-        let repeatable = request.extensions_mut().remove::<MayRepeat>().is_some();
+        let repeatable = parts.extensions.remove::<MayRepeat>().is_some();
+        let request = Request::from_parts(parts, body);
         let answer = tokio::select! {
             biased;
             answer = self.send(request, http2) => answer?,
             patience = silence => return Err(WireError::NoHead(patience)),
         };
-        let idle = on_wire
-            .map(|on_wire| on_wire.idle)
-            .filter(|_| !is_event_stream(&answer) && !grpc::is_grpc(answer.headers()));
+        let stands_still = is_event_stream(&answer) || grpc::is_grpc(answer.headers());
+        let idle = (!stands_still).then_some(idle);
         let answer = answer.map(|body| IdleBody::new(body, idle));
         match &self.target {
             Some(target) if repeatable && grpc::is_grpc(answer.headers()) => with_beginning(answer, target).await,
@@ -302,7 +318,7 @@ fn pool_error(error: hyper_util::client::legacy::Error) -> WireError {
     }
 }
 
-impl Service<Request<Replay>> for Wire {
+impl Service<Request<OnWire>> for Wire {
     type Response = Response<IdleBody<PooledBody>>;
     type Error = WireError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, WireError>> + Send>>;
@@ -311,7 +327,8 @@ impl Service<Request<Replay>> for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Replay>) -> Self::Future {
-        Box::pin(self.clone().exchange(request))
+    fn call(&mut self, request: Request<OnWire>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { this.exchange(request).await })
     }
 }

@@ -106,7 +106,7 @@ pub struct Route {
     pub auth: Auth,
     /// Whose pages a browser lets use it from another origin. Default: those of the gateway's own origin alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// The most bytes that a body may have. Default 1048576.
     #[serde(default = "default_max_body_bytes")]
     pub max_body_bytes: u64,

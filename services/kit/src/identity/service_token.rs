@@ -2,6 +2,7 @@
 //! the one that it calls. Nobody else is asked, so that a lost auth stops no order.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use http::HeaderValue;
 use jsonwebtoken::errors::ErrorKind;
@@ -14,6 +15,8 @@ use crate::problem::Problem;
 
 /// Seconds for which a token holds; as long as a call with all its repetitions may wait in a queue.
 const LIFETIME: u64 = 60;
+/// Seconds for which one token is sent with every call of a service: to make one costs more than a request does else.
+const SENT_AGAIN: u64 = 10;
 /// Seconds by which the clocks of two machines may differ.
 pub(super) const LEEWAY: u64 = 5;
 /// A key of fewer bytes could be guessed from one token.
@@ -93,10 +96,16 @@ struct ServiceClaims {
     exp: u64,
 }
 
+/// The key to call a service, and the token that was made with it last, with the second in which that was.
+struct Mine {
+    key: EncodingKey,
+    last: Mutex<Option<(u64, HeaderValue)>>,
+}
+
 /// Makes and verifies the tokens of services.
 pub(super) struct ServiceTokens {
     service: String,
-    mine: HashMap<String, EncodingKey>,
+    mine: HashMap<String, Mine>,
     callers: Vec<(String, DecodingKey, Validation)>,
 }
 
@@ -113,7 +122,11 @@ impl ServiceTokens {
             // Of two keys for one service the first is used.
             mine: mine
                 .rev()
-                .map(|entry| (entry.service, EncodingKey::from_secret(entry.key.expose().as_bytes())))
+                .map(|entry| {
+                    let key = EncodingKey::from_secret(entry.key.expose().as_bytes());
+                    let last = Mutex::default();
+                    (entry.service, Mine { key, last })
+                })
                 .collect(),
             callers: callers
                 .map(|entry| {
@@ -129,22 +142,35 @@ impl ServiceTokens {
         })
     }
 
-    /// A token for one call of `target`; nothing where no key is shared with it.
+    /// A token for a call of `target`; nothing where no key is shared with it.
     pub(super) fn mint(&self, target: &str) -> Option<HeaderValue> {
+        self.mint_at(target, get_current_timestamp)
+    }
+
+    fn mint_at(&self, target: &str, now: impl FnOnce() -> u64) -> Option<HeaderValue> {
+        let mine = self.mine.get(target)?;
+        let now = now();
+        let mut last = mine.last.lock().unwrap_or_else(PoisonError::into_inner);
+        // A clock that was set back says nothing about how old it is.
+        if let Some((_, token)) = last
+            .as_ref()
+            .filter(|(made, _)| (*made..*made + SENT_AGAIN).contains(&now))
+        {
+            return Some(token.clone());
+        }
         let claims = ServiceClaims {
             iss: self.service.clone(),
             aud: target.to_owned(),
-            exp: get_current_timestamp() + LIFETIME,
+            exp: now + SENT_AGAIN + LIFETIME,
         };
-        let token = encode(&Header::new(Algorithm::HS256), &claims, self.mine.get(target)?);
-        let value = token.ok().and_then(|token| HeaderValue::try_from(token).ok());
-        if value.is_none() {
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &mine.key);
+        let Some(mut token) = token.ok().and_then(|token| HeaderValue::try_from(token).ok()) else {
             tracing::error!(target, "a service token could not be made");
-        }
-        value.map(|mut value| {
-            value.set_sensitive(true);
-            value
-        })
+            return None;
+        };
+        token.set_sensitive(true);
+        *last = Some((now, token.clone()));
+        Some(token)
     }
 
     /// Whether `service` has a key to call this one.
@@ -206,6 +232,29 @@ mod tests {
         let caller = payment.verify(&order.mint("payment").unwrap()).unwrap();
         assert_eq!(caller, Caller::Service { name: "order".into() });
         assert!(order.mint("inventory").is_none(), "no key is shared with inventory");
+    }
+
+    #[test]
+    fn one_token_is_sent_for_a_while_and_holds_long_enough_then() {
+        let order = tokens("order", &format!("payment={},stock={}", key("a"), key("b")), "");
+        let mint = |target: &str, now: u64| order.mint_at(target, || now).unwrap();
+        let first = mint("payment", 1_000);
+        assert_ne!(mint("stock", 1_000), first, "each service has its own");
+        for now in [1_000, 1_001, 1_000 + SENT_AGAIN - 1] {
+            assert_eq!(mint("payment", now), first, "at {now}");
+            assert!(mint("payment", now).is_sensitive());
+        }
+        let second = mint("payment", 1_000 + SENT_AGAIN);
+        assert_ne!(second, first);
+        assert_ne!(mint("payment", 900), second, "the clock was set back");
+        let claims = second.to_str().unwrap().split('.').nth(1).unwrap();
+        let claims = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, claims).unwrap();
+        let claims: ServiceClaims = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims.exp, 1_000 + 2 * SENT_AGAIN + LIFETIME);
+        // As long as it is sent it holds for as long as a fresh one.
+        let payment = tokens("payment", "", &format!("order={}", key("a")));
+        let old = get_current_timestamp() - SENT_AGAIN + 1;
+        assert!(payment.verify(&order.mint_at("payment", || old).unwrap()).is_ok());
     }
 
     #[test]

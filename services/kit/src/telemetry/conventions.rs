@@ -6,7 +6,6 @@
 use http::StatusCode;
 use opentelemetry::trace::{Status, TraceContextExt};
 use tracing::Span;
-use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::export;
@@ -16,14 +15,14 @@ pub(super) const PROBE: &str = "probe";
 /// The target of the library's spans of calls, which are no part of log lines.
 pub(super) const CALLS: &str = "valerix_resilience::trace";
 
-/// A request that came in.
-pub(crate) fn request(method: &'static str, route: &str) -> Span {
+/// A request that came in; its trace may be set later.
+pub(crate) fn request(method: &'static str, route: &str, trace_id: Option<&str>, request_id: &str) -> Span {
     if matches!(route, "/health" | "/ready") {
         return tracing::info_span!(
             parent: None,
             "probe",
-            trace_id = Empty,
-            request_id = Empty,
+            trace_id,
+            request_id,
             http.request.method = method,
             http.route = route,
         );
@@ -32,8 +31,8 @@ pub(crate) fn request(method: &'static str, route: &str) -> Span {
         parent: None,
         "request",
         otel.kind = "server",
-        trace_id = Empty,
-        request_id = Empty,
+        trace_id,
+        request_id,
         http.request.method = method,
         http.route = route,
     )

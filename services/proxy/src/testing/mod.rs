@@ -8,6 +8,7 @@
 
 mod floods;
 mod frames;
+mod frugal;
 mod grpc;
 mod h2spec;
 mod oddities;
@@ -24,6 +25,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 pub use self::floods::floods_end_their_connection_and_no_other;
+pub use self::frugal::{ask_for_a_kilobyte, kilobytes};
 pub use self::grpc::{ECHO, calls_of_every_kind_pass, grpc_echo};
 pub use self::h2spec::{OTHER_BEGINNING, keeps_to_the_standard_of_http2};
 pub use self::pseudo_headers::heads_of_http2_are_read_in_one_way;

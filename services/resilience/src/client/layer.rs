@@ -25,8 +25,8 @@ use crate::deadline::{Deadline, TIMEOUT_HEADER};
 use crate::faults::{BoxError, Faults, SeveredBody};
 use crate::key::IDEMPOTENCY_KEY;
 use crate::outbound::{
-    Attempt, AttemptError, Balancer, Call, CallError, Classify, Completed, DefaultClassify, Endpoint, Head, Held,
-    HttpJudge, Resolve, RetryOn, Sent, Target, execute, grpc_kin, mark_final,
+    AttemptError, Balancer, Call, CallError, Classify, Completed, DefaultClassify, Endpoint, Head, Held, HttpJudge,
+    Resolve, RetryOn, Sent, Target, execute, grpc_kin, mark_final,
 };
 use crate::priority::{self, CurrentPriority};
 use crate::retry;
@@ -239,11 +239,46 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        Box::pin(call(self.inner.clone(), Arc::clone(&self.shared), request))
+        let this = self.clone();
+        Box::pin(async move { this.send(request).await })
     }
 }
 
-async fn call<S, B, R>(inner: S, shared: Arc<Shared>, request: Request<B>) -> Result<Response<TargetBody<R>>, CallError>
+impl<S> TargetService<S> {
+    /// The answer to a request: as a call, for who has a place for what is under way.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use http::{Request, Response};
+    /// use tower::{Layer, service_fn};
+    ///
+    /// let inner = service_fn(|_request: Request<String>| async {
+    ///     Ok::<_, std::io::Error>(Response::new("in stock".to_owned()))
+    /// });
+    /// let resilience = valerix_resilience::Resilience::builder().start().await.unwrap();
+    /// let inventory = resilience.client_layer("inventory").layer(inner);
+    /// let answer = inventory.send(Request::get("http://inventory/items").body(String::new()).unwrap()).await.unwrap();
+    /// assert_eq!(answer.status(), 200);
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// When there is no answer; an answer of any status is none.
+    pub async fn send<B, R>(&self, request: Request<B>) -> Result<Response<TargetBody<R>>, CallError>
+    where
+        S: Service<Request<B>, Response = Response<R>> + Clone + Sync,
+        S::Error: Into<Box<dyn Error + Send + Sync>>,
+        B: Clone,
+    {
+        call(&self.inner, &self.shared, request).await
+    }
+}
+
+async fn call<S, B, R>(
+    inner: &S,
+    shared: &Arc<Shared>,
+    mut request: Request<B>,
+) -> Result<Response<TargetBody<R>>, CallError>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone + Sync,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -251,13 +286,17 @@ where
 {
     let target = shared.target.as_ref();
     let policy = target.policy();
-    let once = request.extensions().get::<SentOnce>();
+    // These are for this layer alone: each attempt would have a copy of its own.
+    let extensions = request.extensions_mut();
+    let once = extensions.remove::<SentOnce>();
+    let given = extensions.remove::<Deadline>();
+    let importance = extensions.remove::<Priority>().or_else(CurrentPriority::get);
+    stamp(request.headers_mut(), shared, importance);
     let patient = once.map(|once| policy.patient(once.patience));
     let policy = patient.as_ref().unwrap_or(&policy);
     let method = request.method();
     let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
     let declared = has_key && policy.declares_idempotent(method.as_str(), request.uri().path());
-    let given = request.extensions().get::<Deadline>().copied();
     let call = Call {
         target,
         policy,
@@ -269,23 +308,21 @@ where
         judged: true,
     };
     let repeatable = call.repeatable && policy.retry.max_attempts > 1;
-    let importance = request.extensions().get::<Priority>().copied();
-    let importance = importance.or_else(CurrentPriority::get);
     let judge = HttpJudge {
         classify: shared.classify.as_ref(),
         retry_on: shared.retry_on.as_deref(),
     };
     let completed = execute(call, judge, |attempt| {
         let mut request = request.clone();
-        stamp(request.headers_mut(), &shared, attempt);
-        priority::stamp(request.headers_mut(), importance);
+        let left = attempt.end.saturating_duration_since(Instant::now());
+        request.headers_mut().insert(TIMEOUT_HEADER, Deadline::header(left));
         if let Some(address) = attempt.address {
             request.extensions_mut().insert(ChosenAddress(address));
         }
         if repeatable {
             request.extensions_mut().insert(MayRepeat);
         }
-        let (inner, shared) = (inner.clone(), &shared);
+        let inner = inner.clone();
         async move {
             let sent = async {
                 let answer = inner.oneshot(request).await;
@@ -315,9 +352,9 @@ where
     }))
 }
 
-fn stamp(headers: &mut HeaderMap, shared: &Shared, attempt: Attempt) {
-    let left = attempt.end.saturating_duration_since(Instant::now());
-    headers.insert(TIMEOUT_HEADER, Deadline::header(left));
+/// What all attempts say alike.
+fn stamp(headers: &mut HeaderMap, shared: &Shared, importance: Option<Priority>) {
+    priority::stamp(headers, importance);
     if let Some(identity) = &shared.identity {
         headers.insert(CLIENT_HEADER, identity.clone());
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -12,7 +12,7 @@ use valerix_policy::{LimitKeyType, LimitKind, LimitReport, LimitScope, Mode, Rat
 
 use super::level::{Decision, Quota};
 use super::limiter::RateLimiter;
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, Metrics};
 use crate::problem::{Problem, whole_seconds};
 
 /// A rule with its state.
@@ -21,6 +21,8 @@ struct Rule {
     settings: RateLimitRule,
     routes: Vec<Route>,
     limiter: Limiter,
+    /// Where it is counted that it lets a request pass.
+    allowed: OnceLock<Counter>,
 }
 
 /// Who counts.
@@ -142,6 +144,7 @@ impl RuleSet {
                 // Validated with the document.
                 routes: settings.routes.iter().filter_map(|route| route.parse().ok()).collect(),
                 limiter: Limiter::new(settings, owner, kept),
+                allowed: OnceLock::new(),
             }
         };
         Self {
@@ -283,7 +286,8 @@ impl Meeting {
                 metrics.limit_locally(name);
             }
             if decision.allowed {
-                metrics.limit(name, "allowed");
+                let counted = || metrics.limit_of(name, "allowed");
+                rule.allowed.get_or_init(counted).inc();
                 taken.push((rule, token, decision));
             } else if rules.mode == Mode::Shadow {
                 metrics.limit(name, "shadow_limited");
@@ -324,7 +328,7 @@ fn fields(rule: &Rule, decision: Decision) -> HeaderMap {
         whole_seconds(decision.reset)
     );
     for (field, value) in [("ratelimit-policy", policy), ("ratelimit", left)] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(HeaderName::from_static(field), value);
         }
     }

@@ -5,7 +5,7 @@ mod instruments;
 #[cfg(feature = "metrics")]
 mod scrape;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 #[cfg(feature = "axum")]
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ struct Families {
     concurrency: CounterVec,
     call_seconds: HistogramVec,
     request_seconds: HistogramVec,
+    /// Those of `request_seconds` by the first digit of the status less one, each since it was needed first.
+    of_class: [OnceLock<Histogram>; 5],
 }
 
 impl Metrics {
@@ -121,6 +123,7 @@ impl Metrics {
                 "Time from a request's arrival to the head of its answer, by the first digit of its status.",
                 &["class"],
             ),
+            of_class: Default::default(),
         }))
     }
 
@@ -170,16 +173,20 @@ impl Metrics {
     /// The time of a request that was answered with `status`.
     #[cfg(feature = "axum")]
     pub(crate) fn request(&self, status: http::StatusCode, time: Duration) {
-        let class = match status.as_u16() / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
+        let (place, class) = match status.as_u16() / 100 {
+            1 => (0, "1xx"),
+            2 => (1, "2xx"),
+            3 => (2, "3xx"),
+            4 => (3, "4xx"),
+            _ => (4, "5xx"),
         };
-        self.0
-            .request_seconds
-            .with_label_values(&[class])
+        let Families {
+            request_seconds,
+            of_class,
+            ..
+        } = &*self.0;
+        of_class[place]
+            .get_or_init(|| request_seconds.with_label_values(&[class]))
             .observe(time.as_secs_f64());
     }
 
@@ -232,6 +239,12 @@ impl Metrics {
     #[cfg(feature = "axum")]
     pub(crate) fn limit(&self, rule: &str, decision: &str) {
         self.0.limits.with_label_values(&[rule, decision]).inc();
+    }
+
+    /// Where a decision of a rule is counted.
+    #[cfg(feature = "axum")]
+    pub(crate) fn limit_of(&self, rule: &str, decision: &str) -> Counter {
+        self.0.limits.with_label_values(&[rule, decision])
     }
 
     #[cfg(feature = "axum")]

@@ -125,21 +125,57 @@ async fn what_is_handled_in_place_ends_with_the_waiting_unless_its_place_is_coun
 }
 
 #[tokio::test]
+async fn what_is_handled_until_its_caller_leaves_goes_on_from_then_on() {
+    let resilience = with_policy(&policy(|_, _| {})).await;
+    let (gate, under_way) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::default());
+    let (waiting, begun) = (gate.clone(), Arc::clone(&under_way));
+    let ended = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&ended);
+    let handler = post(move || async move {
+        let _under_way = UnderWay::begin(&begun);
+        assert!(Deadline::current().is_some());
+        drop(waiting.acquire().await);
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    let layer = resilience.server_layer().in_place_until_left(|_| true);
+    let app = Router::new().route("/work", handler).layer(layer);
+    let request = reqwest::Client::new().post(format!("http://{}/work", serve(app).await));
+    let (late, left) = (request.try_clone().unwrap(), request.try_clone().unwrap());
+    let caller = tokio::spawn(left.send());
+    eventually("the work begins", || under_way.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(resilience.tasks().len(), 0, "somebody waits");
+    caller.abort();
+    eventually("it has a task", || resilience.tasks().len() == 1).await;
+    let late = late.header("valerix-timeout-ms", "50").send().await.unwrap();
+    assert_eq!(late.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!((resilience.tasks().len(), under_way.load(Ordering::SeqCst)), (2, 2));
+    gate.add_permits(1_000);
+    eventually("the work ends", || ended.load(Ordering::SeqCst) == 2).await;
+    eventually("so do the tasks", || resilience.tasks().is_empty()).await;
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!((resilience.tasks().len(), ended.load(Ordering::SeqCst)), (0, 3));
+}
+
+#[tokio::test]
 async fn a_panic_in_place_is_an_answer() {
     let resilience = with_policy(&policy(|_, _| {})).await;
-    let handler = get(|| async {
-        if std::env::args().count() > 0 {
-            panic!("on purpose")
-        }
-    });
-    let layer = resilience.server_layer().in_place(|_| true);
-    let url = format!(
-        "http://{}/",
-        serve(Router::new().route("/", handler).layer(layer)).await
-    );
-    let answer = reqwest::get(url).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    for layer in [
+        resilience.server_layer().in_place(|_| true),
+        resilience.server_layer().in_place_until_left(|_| true),
+    ] {
+        let handler = get(|| async {
+            if std::env::args().count() > 0 {
+                panic!("on purpose")
+            }
+        });
+        let url = format!(
+            "http://{}/",
+            serve(Router::new().route("/", handler).layer(layer)).await
+        );
+        let answer = reqwest::get(url).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    }
 }
 
 #[tokio::test]
