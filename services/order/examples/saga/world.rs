@@ -435,7 +435,16 @@ impl World {
 fn mutated(state: State, input: Input, mutant: Option<Mutant>) -> Step {
     let mut result = step(state, input);
     let cancelling = matches!(state, State::Cancelling { .. });
+    let over = matches!(state, State::Cancelled { .. }) || (cancelling && input == Input::Charged);
     match mutant {
+        // What is given up too soon is asked for neither now nor when it is heard of.
+        Some(Mutant::ReleasesWithoutAVoid | Mutant::CancelsOnOneAnswer | Mutant::ForgetsTheStockOfADecline) if over => {
+            Step {
+                state,
+                commands: vec![],
+                disposition: Disposition::Late,
+            }
+        }
         Some(Mutant::ConfirmsWhatIsBeingCancelled) if cancelling && input == Input::Charged => Step {
             state: State::Confirmed,
             commands: vec![
