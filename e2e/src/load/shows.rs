@@ -246,9 +246,10 @@ where
 /// What the containers of a service that run now have used of processors since they were started, by their nodes' word. `None`:
 /// a node does not tell, or tells only now and then and has not yet.
 async fn cpu_seconds(world: &World, service: &str) -> Option<f64> {
-    let nodes = Api::<Node>::all(world.client.clone()).list(&ListParams::default());
+    let nodes = Api::<Node>::all(world.client.clone());
+    let nodes = nodes.list(&ListParams::default()).await.ok()?;
     let (mut used, mut found) = (0.0, false);
-    for node in nodes.await.ok()? {
+    for node in nodes {
         let path = format!("/api/v1/nodes/{}/proxy/metrics/resource", node.metadata.name?);
         let request = http::Request::get(path).body(Vec::new()).ok()?;
         let text = world.client.request_text(request).await.ok()?;
