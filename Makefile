@@ -29,7 +29,7 @@ make order       place one order in the demo's shop: make order ITEM=ps5 QUANTIT
 make load        put load on the demo's shop: make load SCENARIO=spike RATE=20 LASTS=30
                  smoke, load, spike, soak, breaker, rate-limit; each ends with a verdict in words
 make shop-race   fifty customers and one last piece; make shop-fencing: a stale holder of a lock is refused;
-                 make shop-scaling: one replica of order beside three
+                 make shop-scaling: one replica of order, and of auth, beside three
 make gameday     every experiment of examples/chaos on the demo's shop, while customers order, and the books at the end
 make shop-local  the shop on this machine without Kubernetes, until Ctrl-C: make shop-local ONLY=order,payment or
                  WITHOUT=order, which you then start yourself

@@ -99,6 +99,23 @@ impl Client {
         Ok((head.status.as_u16(), serde_json::from_slice(&body)?))
     }
 
+    /// Signs in.
+    pub async fn login(&self, email: &str, password: &str) -> Ended {
+        let account = json!({"email": email, "password": password});
+        let Ok(answer) = self.ask("POST", "/auth/login", &[], Some(&account)).await else {
+            return Ended::none();
+        };
+        let (head, body) = answer.into_parts();
+        // To its end, or the connection is not used again.
+        let Ok(Ok(_)) = tokio::time::timeout(PATIENCE, body.collect()).await else {
+            return Ended::none();
+        };
+        Ended {
+            retry_after: head.headers.contains_key(header::RETRY_AFTER),
+            ..Ended::status(head.status.as_u16())
+        }
+    }
+
     /// Orders one piece, with a key of its own.
     pub async fn order(&self, item: &str, headers: &[(&str, &str)]) -> Ended {
         let key = Uuid::new_v4().to_string();

@@ -187,6 +187,11 @@ impl Verdict {
         self
     }
 
+    /// Takes in what else must hold.
+    pub fn add(&mut self, other: Self) {
+        self.lines.extend(other.lines);
+    }
+
     /// Whether all of it holds. Nothing asked is nothing held.
     #[must_use]
     pub fn passes(&self) -> bool {

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::json;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 use uuid::Uuid;
 use valerix_crds::{ResilientService, names::condition as types};
 
 use super::{
     Options,
     client::Client,
-    measured::{Measured, Verdict},
+    measured::{Ended, Measured, Verdict},
     open::{Stretch, send},
     scenarios::{ITEM, nothing_lost, supply},
 };
@@ -27,6 +28,7 @@ use crate::{
 const CUSTOMERS: usize = 50;
 /// Requests that are under way all the time where replicas are compared.
 const CLIENTS: usize = 32;
+const PASSWORD: &str = "correct horse battery staple";
 
 pub(super) async fn race(world: &World, options: &Options) -> Result<Verdict> {
     let item = format!("last-{}", Uuid::new_v4().simple());
@@ -62,7 +64,7 @@ pub(super) async fn race(world: &World, options: &Options) -> Result<Verdict> {
 
 pub(super) async fn rate_limit(world: &World) -> Result<Verdict> {
     let email = format!("{}@customers.example", Uuid::new_v4());
-    let customer = Visitor::registered(world, &email, "correct horse battery staple").await?;
+    let customer = Visitor::registered(world, &email, PASSWORD).await?;
     let wanted = json!({"item_id": "ps5", "quantity": 1});
     let order = async || {
         let key = Uuid::new_v4().to_string();
@@ -83,7 +85,7 @@ pub(super) async fn rate_limit(world: &World) -> Result<Verdict> {
         ),
     );
     let another = format!("{}@customers.example", Uuid::new_v4());
-    let another = Visitor::registered(world, &another, "correct horse battery staple").await?;
+    let another = Visitor::registered(world, &another, PASSWORD).await?;
     let key = Uuid::new_v4().to_string();
     let reply = another
         .ask(world, "POST", "/api/orders", &[("Idempotency-Key", &key)], &wanted)
@@ -188,35 +190,86 @@ pub(super) async fn fencing(world: &World) -> Result<Verdict> {
 
 pub(super) async fn scaling(world: &World, options: &Options) -> Result<Verdict> {
     supply(world, ITEM, 1_000_000_000).await?;
-    let before = world.api::<ResilientService>(SHOP).get("order").await?;
-    let (mut verdict, mut rows) = (Verdict::default(), Vec::new());
-    for replicas in [1, 3] {
-        scale(world, replicas).await?;
-        let measured = closed(world, options).await?;
-        println!("  {replicas} of order: {measured}");
+    let orders = Client::of(world, "order", options.url.as_deref()).await?;
+    let order = || orders.order(ITEM, &[]);
+    let (mut verdict, rows) = one_beside_three(world, options, "order", order).await?;
+    for measured in &rows {
+        nothing_lost(world, measured, &mut verdict).await?;
+    }
+    // An order waits for others; a login is nothing but a core's work, and not through the gateway, which lets few pass.
+    let email = format!("{}@customers.example", Uuid::new_v4());
+    Visitor::registered(world, &email, PASSWORD).await?;
+    let logins = Client::of(world, "auth", None).await?;
+    let login = || logins.login(&email, PASSWORD);
+    let (of_auth, _) = one_beside_three(world, options, "auth", login).await?;
+    verdict.add(of_auth);
+    Ok(verdict)
+}
+
+/// What a service does with one replica and with three, while as many clients ask as would keep three busy.
+async fn one_beside_three<F>(
+    world: &World,
+    options: &Options,
+    service: &str,
+    ask: impl Fn() -> F,
+) -> Result<(Verdict, [Measured; 2])>
+where
+    F: Future<Output = Ended>,
+{
+    let before = world.api::<ResilientService>(SHOP).get(service).await?;
+    let mut verdict = Verdict::default();
+    let mut measure = async |replicas: i32| {
+        scale(world, service, replicas).await?;
+        let used = cpu_seconds(world, service).await;
+        let measured = closed(options, &ask).await;
+        let used = cpu_seconds(world, service).await.zip(used);
+        let cores = used.map(|(now, before)| (now - before) / measured.lasted.as_secs_f64());
+        let cores = cores.map_or_else(|| "unknown".to_owned(), |cores| format!("{cores:.2}"));
+        println!("  {replicas} of {service}: {measured}; cores in use: {cores}");
         verdict.must(
-            measured.failed() == 0,
+            measured.failed() == 0 && measured.accepted() > 0,
             format!(
-                "{} of {} orders failed with {replicas} of order",
+                "{} of {} requests failed with {replicas} of {service}",
                 measured.failed(),
                 measured.answers()
             ),
         );
-        rows.push(measured);
-    }
-    scale(world, before.spec.replicas).await?;
+        anyhow::Ok(measured)
+    };
+    let rows = [measure(1).await?, measure(3).await?];
+    scale(world, service, before.spec.replicas).await?;
     let ratio = rows[1].throughput() / rows[0].throughput();
-    println!("  three replicas do {ratio:.2} times what one does on this cluster");
-    for measured in &rows {
-        nothing_lost(world, measured, &mut verdict).await?;
-    }
-    Ok(verdict)
+    println!("  three replicas of {service} do {ratio:.2} times what one does on this cluster");
+    Ok((verdict, rows))
 }
 
-async fn scale(world: &World, replicas: i32) -> Result<()> {
+/// What the containers of a service that run now have used of processors since they were started, by their nodes' word. `None`:
+/// a node does not tell, or tells only now and then and has not yet.
+async fn cpu_seconds(world: &World, service: &str) -> Option<f64> {
+    let nodes = Api::<Node>::all(world.client.clone());
+    let nodes = nodes.list(&ListParams::default()).await.ok()?;
+    let (mut used, mut found) = (0.0, false);
+    for node in nodes {
+        let path = format!("/api/v1/nodes/{}/proxy/metrics/resource", node.metadata.name?);
+        let request = http::Request::get(path).body(Vec::new()).ok()?;
+        let text = world.client.request_text(request).await.ok()?;
+        let of_service = format!("container=\"{service}\",namespace=\"{SHOP}\"");
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("container_cpu_usage_seconds_total{") && line.contains(&of_service));
+        for line in lines {
+            // Name, labels, value, and when it was read.
+            used += line.split_once("} ")?.1.split(' ').next()?.parse::<f64>().ok()?;
+            found = true;
+        }
+    }
+    found.then_some(used)
+}
+
+async fn scale(world: &World, service: &str, replicas: i32) -> Result<()> {
     let services = world.api::<ResilientService>(SHOP);
     let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
-    let patched = services.patch("order", &PatchParams::default(), &patch).await?;
+    let patched = services.patch(service, &PatchParams::default(), &patch).await?;
     let there = |service: &ResilientService| {
         service.status.as_ref().is_some_and(|status| {
             Some(status.observed_generation) == patched.metadata.generation
@@ -225,31 +278,27 @@ async fn scale(world: &World, replicas: i32) -> Result<()> {
     };
     let what = format!("{replicas} replicas");
     world
-        .object(SHOP, "order", &what, Duration::from_secs(120), there)
+        .object(SHOP, service, &what, Duration::from_secs(120), there)
         .await
         .map(drop)
 }
 
 /// So many clients, each of which asks again as soon as it has its answer.
-async fn closed(world: &World, options: &Options) -> Result<Measured> {
-    let client = Client::of(world, "order", options.url.as_deref()).await?;
+async fn closed<F: Future<Output = Ended>>(options: &Options, ask: impl Fn() -> F) -> Measured {
     let (begun, lasts) = (Instant::now(), options.lasts().min(Duration::from_secs(60)));
-    let (mut tasks, mut measured) = (JoinSet::new(), Measured::default());
-    for _ in 0..CLIENTS {
-        let client = client.clone();
-        tasks.spawn(async move {
-            let mut answers = Vec::new();
-            while begun.elapsed() < lasts {
-                let asked = Instant::now();
-                let answer = client.order(ITEM, &[]).await;
-                answers.push((asked - begun, asked.elapsed(), answer));
-            }
-            answers
-        });
-    }
-    for (due, took, answer) in tasks.join_all().await.into_iter().flatten() {
+    let clients = (0..CLIENTS).map(|_| async {
+        let mut answers = Vec::new();
+        while begun.elapsed() < lasts {
+            let asked = Instant::now();
+            let answer = ask().await;
+            answers.push((asked - begun, asked.elapsed(), answer));
+        }
+        answers
+    });
+    let mut measured = Measured::default();
+    for (due, took, answer) in join_all(clients).await.into_iter().flatten() {
         measured.take(Ok((due, took, answer)));
     }
     measured.lasted = begun.elapsed();
-    Ok(measured)
+    measured
 }

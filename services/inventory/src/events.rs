@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use valerix_kit::api::Id;
 use valerix_kit::events::{Event, Handled, HandlerError, NewEvent, TransactionalHandler, outbox};
 
-use crate::commands::{self, CommandError};
+use crate::commands::{Answered, CommandError, carry_out};
 use crate::stock::{Command, Reason, Reservation, State};
 use crate::store;
 
@@ -61,7 +61,13 @@ pub enum Asked {
     Return,
 }
 
-/// Appends the answer to the outbox, in the transaction of the decision.
+/// Whose history an order's events are.
+#[must_use]
+pub fn aggregate(order_id: uuid::Uuid) -> String {
+    format!("reservation:{order_id}")
+}
+
+/// Appends the answer to the outbox, in the transaction of the decision; returns its version.
 ///
 /// # Errors
 /// The statement's.
@@ -69,7 +75,7 @@ pub async fn publish(
     connection: &mut PgConnection,
     reservation: &Reservation,
     asked: Asked,
-) -> Result<(), sqlx::Error> {
+) -> Result<i64, sqlx::Error> {
     let Reservation {
         order_id,
         item_id,
@@ -77,7 +83,7 @@ pub async fn publish(
         state,
     } = reservation;
     let (order_id, item_id, quantity) = (*order_id, item_id.as_str(), *quantity);
-    let aggregate = format!("reservation:{order_id}");
+    let aggregate = aggregate(order_id);
     let version = store::next_version(connection, order_id).await?;
     let rejected = |reason| Rejected {
         order_id,
@@ -117,7 +123,7 @@ pub async fn publish(
         ),
     };
     let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
-    outbox::append(connection, &event).await.map(|_| ())
+    outbox::append(connection, &event).await.map(|_| version)
 }
 
 /// Carries out commands that arrive by event, each event once, and answers each of them.
@@ -134,21 +140,11 @@ impl TransactionalHandler for Commands {
             other => return Err(HandlerError::failed(format!("{other} is not a command of inventory"))),
         };
         let command: Command = event.payload()?;
-        let carried_out = match asked {
-            Asked::Reserve => commands::reserve(connection, &command)
-                .await
-                .map(|(reservation, _)| reservation),
-            Asked::Release => commands::release(connection, &command).await,
-            Asked::Commit => commands::commit(connection, &command).await,
-            Asked::Return => commands::give_back(connection, &command).await,
-        };
-        let reservation = carried_out.map_err(|error| match error {
+        let carried_out = carry_out(connection, &command, asked, Answered::Always).await;
+        carried_out.map_err(|error| match error {
             CommandError::Store(error) => HandlerError::from_sqlx(&error),
             refused => HandlerError::failed(refused.to_string()),
         })?;
-        publish(connection, &reservation, asked)
-            .await
-            .map_err(|error| HandlerError::from_sqlx(&error))?;
         Ok(Handled::done())
     }
 }

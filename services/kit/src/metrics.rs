@@ -98,7 +98,7 @@ impl Metrics {
             stream_group_lost: IntCounterVec::new(
                 Opts::new(
                     "stream_group_lost_total",
-                    "Times that a group lost events of a stream which were then published again: cut, gone, new",
+                    "Times that a group lost events of a stream which were then published again: cut, gone, new, restored",
                 ),
                 &["stream", "group", "reason"],
             )?,

@@ -37,6 +37,9 @@ pub struct Config {
     /// Time before a command that was not answered is sent again; doubles up to thirty times this.
     #[arg(long, env = "COMMAND_RESEND", default_value = "30s", value_parser = parse_duration)]
     pub command_resend: Duration,
+    /// Time before an order that inventory or payment know, and this database does not (it came from an archive), is undone.
+    #[arg(long, env = "FORGOTTEN_AFTER", default_value = "15m", value_parser = parse_duration)]
+    pub forgotten_after: Duration,
     /// Pause between two looks for due commands and expired orders.
     #[arg(long, env = "SWEEP_INTERVAL", default_value = "500ms", value_parser = parse_duration)]
     pub sweep_interval: Duration,
@@ -63,6 +66,7 @@ impl Config {
             budget: self.order_budget,
             expiry: self.order_expiry,
             resend: self.command_resend,
+            forgotten: self.forgotten_after,
         }
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::PgConnection;
 use valerix_kit::events::{Event, Handled, HandlerError, TransactionalHandler};
 
-use crate::events::read_reply;
+use crate::events::{pieces, read_reply};
 use crate::saga::moves::Moves;
 use crate::store::{Store, StoreError};
 
@@ -24,9 +24,15 @@ impl TransactionalHandler for Replies {
         let Some((order_id, reply)) = reply else {
             return Ok(Handled::done());
         };
-        let applied = self.store.reply_in(connection, order_id, &reply).await;
+        let pieces = pieces(&event.payload);
+        let applied = self.store.reply_in(connection, order_id, &reply, pieces.as_ref()).await;
         let Some(applied) = applied.map_err(|error| failed(&error))? else {
-            tracing::warn!(order = %order_id, event = %event.id, "a reply about an unknown order");
+            let holds = reply.holds();
+            tracing::warn!(order = %order_id, event = %event.id, holds, "a reply about an unknown order");
+            if holds {
+                let heard = self.store.hear_of(connection, order_id, pieces.as_ref()).await;
+                heard.map_err(|error| failed(&error))?;
+            }
             return Ok(Handled::done());
         };
         let moves = self.moves.clone();

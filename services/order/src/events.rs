@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 use valerix_kit::api::Id;
+use valerix_kit::item::LARGEST_ORDER;
 use valerix_kit::money::Money;
 
 use crate::order::Order;
@@ -164,6 +165,25 @@ pub fn read_reply(kind: &str, payload: &Value) -> Result<Option<(Uuid, Reply)>, 
     Ok(Some((About::deserialize(payload)?.order_id, reply)))
 }
 
+/// What inventory holds for an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pieces {
+    /// The item.
+    pub item_id: String,
+    /// How many, 1 to 10,000.
+    pub quantity: i32,
+}
+
+/// The pieces that a reply is about, where it names some that an order may have.
+#[must_use]
+pub fn pieces(payload: &Value) -> Option<Pieces> {
+    let item_id = payload.get("item_id")?.as_str()?.to_owned();
+    let quantity = payload.get("quantity")?.as_i64()?;
+    let quantity = i32::try_from(quantity).ok();
+    let quantity = quantity.filter(|quantity| (1..=LARGEST_ORDER).contains(&i64::from(*quantity)))?;
+    Some(Pieces { item_id, quantity })
+}
+
 #[cfg(test)]
 mod tests {
     use valerix_kit::testing::schemas::EventSchemas;
@@ -221,6 +241,18 @@ mod tests {
         assert_eq!(said("PaymentFailed"), (Input::Declined, None));
         assert_eq!(said("PaymentVoided"), (Input::Voided, None));
         assert_eq!(said("PaymentRefunded"), (Input::PaymentRefunded, None));
+        let two = Pieces {
+            item_id: "ps5".into(),
+            quantity: 2,
+        };
+        assert_eq!(pieces(&payload), Some(two));
+        for none in [
+            json!({"order_id": order_id}),
+            json!({"item_id": "ps5", "quantity": 10_001}),
+            json!([]),
+        ] {
+            assert_eq!(pieces(&none), None);
+        }
         assert_eq!(read_reply("SomethingNew", &payload).unwrap(), None);
         assert!(read_reply("InventoryReserved", &json!({"order_id": order_id})).is_err());
         assert!(read_reply("StockReleased", &json!({"order_id": "7"})).is_err());

@@ -36,6 +36,8 @@ pub struct Order {
 
 /// Whose the orders are that nobody signed in has placed.
 pub const ANONYMOUS: &str = "anonymous";
+/// The item of an order that was forgotten and of which payment alone has spoken.
+pub const UNKNOWN_ITEM: &str = "unknown";
 /// Why an order that the probe of a chaos experiment placed does not stay sold.
 pub const PROBE: &str = "PROBE";
 

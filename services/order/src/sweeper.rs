@@ -1,5 +1,5 @@
-//! Keeps orders moving whatever was lost: sends due commands as events, cancels orders that have expired and refunds those
-//! that a probe has placed. Reads the clock of Postgres alone; writes through `store`. Several replicas may sweep at once.
+//! Keeps orders moving whatever was lost: sends due commands as events, cancels orders that have expired refunds those
+//! that a probe has placed, and undoes those that its database has forgotten. Reads the clock of Postgres alone; writes through `store`. Several replicas may sweep at once.
 
 use std::time::Duration;
 
@@ -68,6 +68,15 @@ impl Sweeper {
             }
             last = probes.last().copied();
             if probes.len() < FULL {
+                break;
+            }
+        }
+        loop {
+            let strangers = self.store.take_in_strangers(BATCH).await?;
+            for order in &strangers {
+                tracing::warn!(order = %order.id, "an order that this database has forgotten is taken in to be undone");
+            }
+            if strangers.len() < FULL {
                 break;
             }
         }

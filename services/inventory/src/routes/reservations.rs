@@ -15,8 +15,8 @@ use valerix_kit::postgres::begin;
 use valerix_kit::problem::{Problem, from_sqlx};
 
 use super::AppState;
-use crate::commands::{self, CommandError};
-use crate::events::{self, Asked};
+use crate::commands::{Answered, CommandError, carry_out};
+use crate::events::Asked;
 use crate::stock::{self, Command, Reason, Reservation};
 
 /// How long a gremlin keeps a caller waiting: longer than order's budget.
@@ -39,12 +39,8 @@ async fn deduct(State(state): State<AppState>, Json(command): Json<Command>) -> 
     }
     let database = |error: sqlx::Error| from_sqlx(&error);
     let mut transaction = begin(&state.pool).await.map_err(database)?;
-    let (reservation, new) = commands::reserve(&mut transaction, &command).await.map_err(refused)?;
-    if new {
-        events::publish(&mut transaction, &reservation, Asked::Reserve)
-            .await
-            .map_err(database)?;
-    }
+    let carried_out = carry_out(&mut transaction, &command, Asked::Reserve, Answered::Once).await;
+    let (reservation, new) = carried_out.map_err(refused)?;
     transaction.commit().await.map_err(database)?;
     if new {
         state.relay.wake();

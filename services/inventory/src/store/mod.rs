@@ -9,7 +9,15 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::config::Seed;
+use crate::events;
 use crate::stock::{Command, Item, Price, Reason, Reservation, State};
+
+/// What was held went back.
+pub const RELEASED: &str = "RELEASED";
+/// What was held is sold.
+pub const COMMITTED: &str = "COMMITTED";
+/// What was sold came back.
+pub const RETURNED: &str = "RETURNED";
 
 #[derive(FromRow)]
 struct Row {
@@ -53,63 +61,79 @@ impl Row {
     }
 }
 
-/// Inserts the order's row as a refusal, to be decided by [`decide`] in the same transaction. `false`: there is one.
-/// Waits for a transaction that does the same at this moment.
+/// Inserts the order's row as it is decided by the pieces that are to be seen, which nobody keeps from being taken before
+/// [`move_pieces`] takes them. `None`: there is a row. Waits for a transaction that does the same at this moment.
 ///
 /// # Errors
 /// The statement's.
-pub async fn claim_reservation(connection: &mut PgConnection, command: &Command) -> Result<bool, sqlx::Error> {
-    let done = sqlx::query(
-        "INSERT INTO reservations (order_id, item_id, quantity, state, reason) \
-         VALUES ($1, $2, $3, 'REJECTED', 'OUT_OF_STOCK') ON CONFLICT DO NOTHING",
-    )
-    .bind(command.order_id)
-    .bind(command.item_id.as_str())
-    .bind(command.quantity.get())
-    .execute(connection)
-    .await?;
-    Ok(done.rows_affected() == 1)
-}
-
-/// Takes the pieces if there are enough, and writes the decision.
-///
-/// # Errors
-/// The statement's.
-pub async fn decide(connection: &mut PgConnection, command: &Command) -> Result<Reservation, sqlx::Error> {
+pub async fn decide(connection: &mut PgConnection, command: &Command) -> Result<Option<Reservation>, sqlx::Error> {
     sqlx::query_as::<_, Row>(
-        "WITH taken AS (\
-             UPDATE items SET available = available - $3 WHERE item_id = $2 AND available >= $3 \
-             RETURNING unit_price_minor, currency) \
-         UPDATE reservations SET \
-             state = CASE WHEN EXISTS (SELECT FROM taken) THEN 'RESERVED' ELSE 'REJECTED' END, \
-             reason = CASE WHEN EXISTS (SELECT FROM taken) THEN NULL \
-                           WHEN EXISTS (SELECT FROM items WHERE item_id = $2) THEN 'OUT_OF_STOCK' \
-                           ELSE 'UNKNOWN_ITEM' END, \
-             unit_price_minor = (SELECT unit_price_minor FROM taken), \
-             currency = (SELECT currency FROM taken), updated_at = now() \
-         WHERE order_id = $1 \
+        "INSERT INTO reservations (order_id, item_id, quantity, state, reason, unit_price_minor, currency) \
+         SELECT $1, $2, $3, CASE WHEN held THEN 'RESERVED' ELSE 'REJECTED' END, \
+             CASE WHEN held THEN NULL WHEN known THEN 'OUT_OF_STOCK' ELSE 'UNKNOWN_ITEM' END, \
+             CASE WHEN held THEN unit_price_minor END, CASE WHEN held THEN currency END \
+         FROM (SELECT coalesce(available >= $3, false) AS held, item_id IS NOT NULL AS known, unit_price_minor, currency \
+               FROM (SELECT) AS one LEFT JOIN items ON item_id = $2) AS item \
+         ON CONFLICT DO NOTHING \
          RETURNING order_id, item_id, quantity, state, reason, unit_price_minor, currency",
     )
     .bind(command.order_id)
     .bind(command.item_id.as_str())
     .bind(command.quantity.get())
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?
-    .reservation()
+    .map(Row::reservation)
+    .transpose()
 }
 
-/// Inserts the order's row as released. `false`: there is a row.
+/// Gives an item so many pieces, or takes them where it is less than nothing. `false`: there are not so many. Holds the item to
+/// the end of the transaction, so nothing but that may follow.
 ///
 /// # Errors
 /// The statement's.
-pub async fn insert_tombstone(connection: &mut PgConnection, command: &Command) -> Result<bool, sqlx::Error> {
+pub async fn move_pieces(connection: &mut PgConnection, item_id: &str, pieces: i64) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query("UPDATE items SET available = available + $2 WHERE item_id = $1 AND available + $2 >= 0")
+        .bind(item_id)
+        .bind(pieces)
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes back what the same transaction has decided and said about an order.
+///
+/// # Errors
+/// The statement's.
+pub async fn withdraw(connection: &mut PgConnection, order_id: Uuid, version: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH decided AS (DELETE FROM reservations WHERE order_id = $1) \
+         DELETE FROM outbox WHERE aggregate = $2 AND version = $3",
+    )
+    .bind(order_id)
+    .bind(events::aggregate(order_id))
+    .bind(version)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Inserts the order's row as RELEASED or RETURNED, as `state` says. `false`: there is a row.
+///
+/// # Errors
+/// The statement's.
+pub async fn insert_tombstone(
+    connection: &mut PgConnection,
+    command: &Command,
+    state: &str,
+) -> Result<bool, sqlx::Error> {
     let done = sqlx::query(
-        "INSERT INTO reservations (order_id, item_id, quantity, state) VALUES ($1, $2, $3, 'RELEASED') \
+        "INSERT INTO reservations (order_id, item_id, quantity, state) VALUES ($1, $2, $3, $4) \
          ON CONFLICT DO NOTHING",
     )
     .bind(command.order_id)
     .bind(command.item_id.as_str())
     .bind(command.quantity.get())
+    .bind(state)
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -134,48 +158,16 @@ pub async fn lock_reservation(
     .transpose()
 }
 
-/// Gives the pieces of a locked, held reservation back.
+/// Moves a locked reservation to another state; its pieces are for [`move_pieces`].
 ///
 /// # Errors
 /// The statement's.
-pub async fn release(connection: &mut PgConnection, order_id: Uuid) -> Result<(), sqlx::Error> {
-    free(connection, order_id, "RELEASED", &["RESERVED"]).await
-}
-
-/// Takes the pieces of a locked reservation that is held or sold back.
-///
-/// # Errors
-/// The statement's.
-pub async fn give_back(connection: &mut PgConnection, order_id: Uuid) -> Result<(), sqlx::Error> {
-    free(connection, order_id, "RETURNED", &["RESERVED", "COMMITTED"]).await
-}
-
-async fn free(connection: &mut PgConnection, order_id: Uuid, to: &str, from: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "WITH freed AS (\
-             UPDATE reservations SET state = $2, updated_at = now() \
-             WHERE order_id = $1 AND state = ANY($3) RETURNING item_id, quantity) \
-         UPDATE items SET available = available + freed.quantity FROM freed WHERE items.item_id = freed.item_id",
-    )
-    .bind(order_id)
-    .bind(to)
-    .bind(from)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Sells the pieces of a locked, held reservation.
-///
-/// # Errors
-/// The statement's.
-pub async fn commit(connection: &mut PgConnection, order_id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE reservations SET state = 'COMMITTED', updated_at = now() WHERE order_id = $1 AND state = 'RESERVED'",
-    )
-    .bind(order_id)
-    .execute(connection)
-    .await?;
+pub async fn set_state(connection: &mut PgConnection, order_id: Uuid, to: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE reservations SET state = $2, updated_at = now() WHERE order_id = $1")
+        .bind(order_id)
+        .bind(to)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

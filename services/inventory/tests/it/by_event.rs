@@ -119,13 +119,15 @@ async fn releasing_a_refused_order_keeps_the_refusal() {
 #[tokio::test]
 async fn commands_that_break_the_rules_end_as_dead_letters_and_hold_up_nobody() {
     let app = App::spawn(10).await;
-    let (sold, unknown, other) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let (sold, released, unknown, other) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     app.deduct(sold, 1).await;
     app.command("CommitStock", command(sold, 1), fresh_event()).await;
     app.answers(sold, 2).await;
+    app.command("ReleaseStock", command(released, 1), fresh_event()).await;
+    app.answers(released, 1).await;
 
-    app.command("ReleaseStock", command(sold, 1), fresh_event()).await;
-    app.command("CommitStock", command(unknown, 1), fresh_event()).await;
+    app.command("CommitStock", command(released, 1), fresh_event()).await;
+    app.command("CommitStock", command(unknown, 10), fresh_event()).await;
     app.command("ReserveStock", command(sold, 7), fresh_event()).await;
     app.command("ReserveStock", json!({"order_id": "x"}), fresh_event())
         .await;
@@ -144,6 +146,69 @@ async fn commands_that_break_the_rules_end_as_dead_letters_and_hold_up_nobody() 
         app.said(sold).await.len(),
         2,
         "nothing was said about what was not done"
+    );
+    app.assert_stock_adds_up().await;
+}
+
+/// The database came back from an archive that does not know the order any more.
+#[tokio::test]
+async fn a_sale_whose_reservation_was_lost_takes_its_pieces_once_more() {
+    let app = App::spawn(10).await;
+    let (sold, returned) = (Uuid::new_v4(), Uuid::new_v4());
+    for _ in 0..2 {
+        app.command("CommitStock", command(sold, 4), fresh_event()).await;
+    }
+    let answers = app.answers(sold, 2).await;
+    assert!(
+        answers.iter().all(|(name, _)| name == "StockCommitted"),
+        "it is answered as any sale: {answers:?}"
+    );
+    assert_eq!(
+        (app.state(sold).await.as_str(), app.available().await),
+        ("COMMITTED", 6)
+    );
+    // Its return is heard first: the sale is over with it.
+    app.command("ReturnStock", command(returned, 4), fresh_event()).await;
+    assert_eq!(app.answers(returned, 1).await[0].0, "StockReturned");
+    app.command("CommitStock", command(returned, 4), fresh_event()).await;
+    assert_eq!(app.answers(returned, 2).await[1].0, "StockCommitted");
+    assert_eq!(app.state(returned).await, "RETURNED");
+    app.assert_stock_adds_up().await;
+
+    // Not more than there are: it waits as a dead letter, and for the next copy of the command.
+    let late = Uuid::new_v4();
+    app.command("CommitStock", command(late, 7), fresh_event()).await;
+    eventually("it is a dead letter", || async {
+        (app.dead().await.len() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(app.said(late).await, [], "nothing is said of it");
+    app.command("ReturnStock", command(sold, 4), fresh_event()).await;
+    app.answers(sold, 3).await;
+    app.command("CommitStock", command(late, 7), fresh_event()).await;
+    assert_eq!(app.answers(late, 1).await[0].0, "StockCommitted");
+    assert_eq!(app.available().await, 3);
+    app.assert_stock_adds_up().await;
+}
+
+/// The database of order did: it has forgotten the sale, and gives the order up.
+#[tokio::test]
+async fn a_release_of_what_is_sold_puts_it_back_once() {
+    let app = App::spawn(10).await;
+    let order = Uuid::new_v4();
+    app.deduct(order, 4).await;
+    app.command("CommitStock", command(order, 4), fresh_event()).await;
+    for _ in 0..2 {
+        app.command("ReleaseStock", command(order, 4), fresh_event()).await;
+    }
+    let answers = app.answers(order, 4).await;
+    assert_eq!(
+        (answers[2].0.as_str(), answers[3].0.as_str()),
+        ("StockReleased", "StockReleased")
+    );
+    assert_eq!(
+        (app.state(order).await.as_str(), app.available().await),
+        ("RETURNED", 10)
     );
     app.assert_stock_adds_up().await;
 }

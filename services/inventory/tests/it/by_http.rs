@@ -3,6 +3,8 @@
 use futures::future::join_all;
 use serde_json::{Value, json};
 use uuid::Uuid;
+use valerix_kit::postgres::begin;
+use valerix_kit::testing::eventually;
 
 use crate::app::{App, command};
 
@@ -41,6 +43,39 @@ async fn ten_concurrent_orders_for_the_last_item_on_two_replicas_reserve_it_once
     assert_eq!((outcomes("RESERVED"), outcomes("REJECTED")), (1, 9), "{answers:?}");
     assert!(answers.iter().all(|(status, _)| *status == 200));
     assert_eq!(app.available().await, 0);
+    app.assert_stock_adds_up().await;
+}
+
+/// One order that stands still while it is written down keeps the item from nobody.
+#[tokio::test]
+async fn an_item_is_taken_when_all_else_is_written() {
+    let app = App::spawn(10).await;
+    let order = Uuid::new_v4();
+    let mut written = begin(&app.pool).await.unwrap();
+    sqlx::query("LOCK TABLE outbox IN EXCLUSIVE MODE")
+        .execute(&mut *written)
+        .await
+        .unwrap();
+    let others = async {
+        eventually("its answer can not be written", || async {
+            let waits: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                 AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO outbox%')",
+            )
+            .fetch_one(&app.pool)
+            .await
+            .unwrap();
+            waits.then_some(())
+        })
+        .await;
+        let free = sqlx::query("SELECT FROM items WHERE item_id = 'ps5' FOR UPDATE NOWAIT");
+        let free = free.execute(&app.pool).await;
+        written.rollback().await.unwrap();
+        free
+    };
+    let ((status, body), free) = tokio::join!(app.deduct(order, 4), others);
+    assert!(free.is_ok(), "the item is held meanwhile: {free:?}");
+    assert_eq!((status, &body["outcome"]), (200, &json!("RESERVED")));
     app.assert_stock_adds_up().await;
 }
 

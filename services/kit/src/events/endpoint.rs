@@ -10,6 +10,7 @@ use super::refill::Refiller;
 use super::relay::Relay;
 use super::replay::Replays;
 use super::republish::Republisher;
+use super::restored::Watch;
 use super::transactional::{Beginning, InTransaction};
 use super::{EventBus, Subscription, TransactionalHandler};
 use crate::args::ServiceArgs;
@@ -96,6 +97,13 @@ impl Endpoint {
             consumer: self.consumer.clone(),
         };
         self.replays.add(&self.bus, &subscription);
+        let watch = Watch::new(
+            self.database.pool().clone(),
+            Arc::clone(&self.bus),
+            subscription.clone(),
+        );
+        self.tasks
+            .spawn_when_ready("restored", &self.database, move |stop| watch.clone().run(stop));
         let handler = Arc::new(InTransaction {
             pool: self.database.pool().clone(),
             relay: self.relay.clone(),

@@ -16,6 +16,7 @@ pub mod refill;
 pub mod relay;
 pub mod replay;
 pub mod republish;
+pub mod restored;
 mod transactional;
 
 use std::borrow::Cow;
@@ -263,6 +264,16 @@ pub trait EventBus: Send + Sync + 'static {
     /// `outbox` has published again what it has of the losses up to `last`.
     async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError>;
 
+    /// The event that the group was [noted](Self::note_handled) to have handled last.
+    async fn handled(&self, group: &str) -> Result<Option<Uuid>, BusError>;
+
+    /// The group has handled the event, and its inbox knows it.
+    async fn note_handled(&self, group: &str, event: Uuid) -> Result<(), BusError>;
+
+    /// The inbox of the group does not know `seen` any more: all of its topics count as [lost](Self::losses) to it. `false`:
+    /// another has said so.
+    async fn forgotten(&self, subscription: &Subscription, seen: Uuid) -> Result<bool, BusError>;
+
     /// How many events that were lost the topic takes now without a group losing others.
     async fn room(&self, topic: &str) -> Result<usize, BusError>;
 
@@ -332,7 +343,8 @@ pub struct Lost {
     pub group: String,
     /// When the first of them was published, by the transport's clock. `None`: they may be as old as the topic.
     pub since: Option<DateTime<Utc>>,
-    /// How: `cut` (there were too many), `gone` (somebody deleted them), `new` (the group was made anew).
+    /// How: `cut` (there were too many), `gone` (somebody deleted them), `new` (the group was made anew),
+    /// `restored` (its database was).
     pub reason: String,
 }
 

@@ -19,6 +19,7 @@ mod losses;
 mod lost;
 mod parking;
 mod relay;
+mod restored;
 mod sampling;
 mod server;
 mod slow_clients;

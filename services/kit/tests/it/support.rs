@@ -302,6 +302,15 @@ impl EventBus for Tampered {
         self.room_for("made_good")?;
         self.bus.made_good(outbox, last).await
     }
+    async fn handled(&self, group: &str) -> Result<Option<Uuid>, BusError> {
+        self.bus.handled(group).await
+    }
+    async fn note_handled(&self, group: &str, event: Uuid) -> Result<(), BusError> {
+        self.bus.note_handled(group, event).await
+    }
+    async fn forgotten(&self, subscription: &Subscription, seen: Uuid) -> Result<bool, BusError> {
+        self.bus.forgotten(subscription, seen).await
+    }
     async fn room(&self, topic: &str) -> Result<usize, BusError> {
         self.bus.room(topic).await
     }

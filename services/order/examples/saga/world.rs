@@ -435,6 +435,7 @@ impl World {
 fn mutated(state: State, input: Input, mutant: Option<Mutant>) -> Step {
     let mut result = step(state, input);
     let cancelling = matches!(state, State::Cancelling { .. });
+    let over = matches!(state, State::Cancelled { .. }) || (cancelling && input == Input::Charged);
     match mutant {
         Some(Mutant::ConfirmsWhatIsBeingCancelled) if cancelling && input == Input::Charged => Step {
             state: State::Confirmed,
@@ -443,6 +444,12 @@ fn mutated(state: State, input: Input, mutant: Option<Mutant>) -> Step {
                 Command::Publish(Announcement::OrderConfirmed),
             ],
             disposition: Disposition::Applied,
+        },
+        // A mistake is judged by what it does, without what would undo it when its order hears of it later.
+        Some(_) if over => Step {
+            state,
+            commands: vec![],
+            disposition: Disposition::Late,
         },
         Some(Mutant::CancelsOnOneAnswer) => {
             if let (true, State::Cancelling { reason, .. }, Disposition::Applied) =

@@ -259,6 +259,11 @@ async fn list(
 pub(super) fn problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Sql { source, .. } => from_sqlx(source),
+        // It was there when the request began: the database has come back from an archive meanwhile.
+        StoreError::Missing { order_id } => {
+            tracing::warn!(order = %order_id, "an order is gone in the middle of a request");
+            Problem::unavailable("the order is not there any more; nothing is known about the request")
+        }
         other => Problem::internal(other),
     }
 }

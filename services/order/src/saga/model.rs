@@ -82,7 +82,11 @@ impl World {
         for command in commands {
             match *command {
                 Command::Send(action, _) => {
-                    assert!(self.orders[order].open.insert(action), "{action} was opened twice");
+                    let (opened, over) = (self.orders[order].open.insert(action), self.orders[order].state);
+                    assert!(
+                        opened || matches!(over, State::Cancelled { .. }),
+                        "{action} was opened twice"
+                    );
                     self.network.push(Message::Command(order, action));
                 }
                 Command::Close(action) => {

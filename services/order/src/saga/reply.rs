@@ -30,6 +30,15 @@ impl Reply {
         })
     }
 
+    /// Whether stock is held, or money is kept, by what it says.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        matches!(
+            self,
+            Self::Reserved { .. } | Self::Plain(Input::Committed | Input::Charged)
+        )
+    }
+
     /// The saga's input for an order of `quantity`, and what the order costs if that is now known.
     ///
     /// A price that makes no chargeable amount cancels the order: it can never be paid.

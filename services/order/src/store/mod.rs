@@ -6,6 +6,7 @@
 
 mod history;
 mod statements;
+mod strangers;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use valerix_kit::telemetry::TraceContext;
 
 pub use self::history::Taken;
 use self::statements::{COLUMNS, Row, announce, emit, listed, read, record, update};
+use crate::events::Pieces;
 use crate::order::{Applied, NewOrder, Order};
 use crate::saga::commands::{Action, Command, Due};
 use crate::saga::reply::Reply;
@@ -32,6 +34,8 @@ pub struct Times {
     pub expiry: Duration,
     /// Time before an unanswered command is sent again; doubles with every attempt, up to thirty times this.
     pub resend: Duration,
+    /// Time before an order that others know and this database does not is taken in to be undone.
+    pub forgotten: Duration,
 }
 
 /// Reading or writing orders went wrong.
@@ -212,16 +216,19 @@ impl Store {
         Ok(applied)
     }
 
-    /// Takes a reply in, inside the caller's transaction. `None`: the order is not known here.
+    /// Takes a reply in, inside the caller's transaction; `pieces` are those that it is about, if it says so. `None`: the order
+    /// is not known here.
     pub async fn reply_in(
         &self,
         connection: &mut PgConnection,
         id: Uuid,
         reply: &Reply,
+        pieces: Option<&Pieces>,
     ) -> Result<Option<Applied>, StoreError> {
         let Some(order) = read(connection, id).await? else {
             return Ok(None);
         };
+        self.learn(connection, &order, pieces).await?;
         let (input, amount) = reply.input(order.quantity);
         self.apply_in(connection, id, input, amount.as_ref()).await.map(Some)
     }
@@ -269,23 +276,27 @@ impl Store {
                     } else {
                         milliseconds(self.times.budget)
                     };
-                    // Without a budget left there is no fast path to wait for.
-                    let attempts: i32 = sqlx::query_scalar(
+                    // Without a budget left there is no fast path to wait for. One that was answered before, and is
+                    // needed once more, goes on counting.
+                    let attempts: Option<i32> = sqlx::query_scalar(
                         "INSERT INTO commands (order_id, action, attempts, due_at)
-                         SELECT $1, $2, over::integer, CASE WHEN over THEN now() + $5 * interval '1 millisecond'
-                                                            ELSE $3 + $4 * interval '1 millisecond' END
+                         SELECT $1, $2, CASE WHEN over THEN 1 + (SELECT coalesce(max(version), 0)::integer FROM outbox
+                                                                 WHERE aggregate = $6) ELSE 0 END,
+                                CASE WHEN over THEN now() + $5 * interval '1 millisecond'
+                                     ELSE $3 + $4 * interval '1 millisecond' END
                          FROM (SELECT $3 + $4 * interval '1 millisecond' <= now() AS over) AS budget
-                         RETURNING attempts",
+                         ON CONFLICT DO NOTHING RETURNING attempts",
                     )
                     .bind(order.id)
                     .bind(action.name())
                     .bind(order.created_at)
                     .bind(wait)
                     .bind(milliseconds(self.times.resend))
-                    .fetch_one(&mut *connection)
+                    .bind(action.key(order.id))
+                    .fetch_optional(&mut *connection)
                     .await
                     .map_err(sql("open a command"))?;
-                    if attempts == 1 {
+                    if let Some(attempts) = attempts.filter(|attempts| *attempts > 0) {
                         emit(connection, order, action, attempts).await?;
                     }
                 }

@@ -75,7 +75,7 @@ fn every_mistake_breaks_one() {
             };
             let checker = slice
                 .checker()
-                .target_state_count(LARGEST)
+                .target_state_count(2 * LARGEST)
                 .finish_when(HasDiscoveries::Any)
                 .spawn_bfs()
                 .join();

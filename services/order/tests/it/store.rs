@@ -11,11 +11,13 @@ use valerix_kit::events::relay::Relay;
 use valerix_kit::money::Money;
 use valerix_kit::telemetry::TraceContext;
 use valerix_kit::testing::{TestDatabase, bus_args};
+use valerix_order::events::Pieces;
 use valerix_order::keys;
 use valerix_order::metrics::Metrics;
 use valerix_order::order::NewOrder;
 use valerix_order::saga::moves::Moves;
-use valerix_order::saga::state::{Input, Reason};
+use valerix_order::saga::reply::Reply;
+use valerix_order::saga::state::{Input, Reason, State};
 use valerix_order::saga::waiters::Waiters;
 use valerix_order::store::{Store, Times};
 use valerix_order::sweeper::Sweeper;
@@ -36,6 +38,7 @@ impl Orders {
             budget: Duration::ZERO,
             expiry: Duration::from_secs(900),
             resend: Duration::from_secs(30),
+            forgotten: Duration::from_secs(900),
         };
         Self {
             _database: database,
@@ -76,6 +79,20 @@ impl Orders {
             },
             pause: Duration::ZERO,
         }
+    }
+
+    async fn hear_of(&self, order: Uuid, pieces: Option<&Pieces>) {
+        let mut connection = self.pool.acquire().await.unwrap();
+        self.store.hear_of(&mut connection, order, pieces).await.unwrap();
+    }
+
+    /// (command, attempt) of what was asked for an order, by name.
+    async fn asked(&self, order: Uuid) -> Vec<(String, i64)> {
+        sqlx::query_as("SELECT type, version FROM outbox WHERE aggregate LIKE $1 ORDER BY type, version")
+            .bind(format!("order:{order}:%"))
+            .fetch_all(&self.pool)
+            .await
+            .unwrap()
     }
 
     async fn copies(&self, order: Uuid) -> Vec<i64> {
@@ -262,7 +279,7 @@ async fn what_comes_again_and_changes_nothing_is_one_line_of_the_history() {
     let price = Money::new(49_900, "EUR").unwrap();
     for input in [
         Input::Unanswered,
-        Input::Charged,
+        Input::Returned,
         Input::Reserved,
         Input::Charged,
         Input::Committed,
@@ -280,7 +297,7 @@ async fn what_comes_again_and_changes_nothing_is_one_line_of_the_history() {
         lines,
         [
             ("Unanswered", "PENDING", "applied"),
-            ("Charged", "PENDING", "ignored"),
+            ("Returned", "PENDING", "ignored"),
             ("Reserved", "RESERVED", "applied"),
             ("Reserved", "RESERVED", "ignored"),
             ("Charged", "CONFIRMED", "applied"),
@@ -315,4 +332,89 @@ async fn what_is_sent_again_stays_in_the_trace_of_the_order() {
         "{order}"
     );
     assert!(written.iter().all(|(_, of)| *of == trace), "{trace}: {written:?}");
+}
+
+fn asked(commands: &[(&str, i64)]) -> Vec<(String, i64)> {
+    commands
+        .iter()
+        .map(|(name, attempt)| ((*name).to_owned(), *attempt))
+        .collect()
+}
+
+#[tokio::test]
+async fn an_order_that_an_archive_has_forgotten_is_taken_in_after_a_while_to_be_undone() {
+    let (orders, order) = (Orders::new().await, Uuid::now_v7());
+    let sweeper = orders.sweeper();
+    let two = Pieces {
+        item_id: "ps5".into(),
+        quantity: 2,
+    };
+    // Payment is heard first, and both of them twice.
+    for pieces in [None, Some(&two), None, Some(&two)] {
+        orders.hear_of(order, pieces).await;
+    }
+    sweeper.round().await.unwrap();
+    assert_eq!(orders.store.read(order).await.unwrap(), None, "it is waited for");
+    orders
+        .run("UPDATE strangers SET heard_at = heard_at - interval '15 minutes'")
+        .await;
+    sweeper.round().await.unwrap();
+    let taken_in = orders.store.read(order).await.unwrap().unwrap();
+    let reason = Reason::Forgotten;
+    let cancelling = State::Cancelling {
+        reason,
+        stock_returned: false,
+        payment_settled: false,
+    };
+    assert_eq!(
+        (taken_in.state, taken_in.item_id.as_str(), taken_in.quantity),
+        (cancelling, "ps5", 2)
+    );
+    assert_eq!(
+        orders.asked(order).await,
+        asked(&[("ReleaseStock", 1), ("VoidPayment", 1)])
+    );
+    for input in [Input::Released, Input::PaymentRefunded] {
+        orders.store.apply(order, input, None).await.unwrap();
+    }
+    // What is heard once more is asked for once more, under a number of its own.
+    for input in [Input::Charged, Input::Charged] {
+        let applied = orders.store.apply(order, input, None).await.unwrap();
+        assert_eq!(applied.order.state, State::Cancelled { reason });
+    }
+    assert_eq!(
+        orders.asked(order).await,
+        asked(&[("ReleaseStock", 1), ("VoidPayment", 1), ("VoidPayment", 2)])
+    );
+    orders.hear_of(order, Some(&two)).await;
+    orders
+        .run("UPDATE strangers SET heard_at = heard_at - interval '15 minutes'")
+        .await;
+    sweeper.round().await.unwrap();
+    let again = orders.store.read(order).await.unwrap().unwrap();
+    assert_eq!(again.state, State::Cancelled { reason }, "it is taken in once");
+}
+
+#[tokio::test]
+async fn of_an_order_that_payment_alone_knows_the_money_goes_back_and_the_pieces_once_they_are_named() {
+    let (orders, order) = (Orders::new().await, Uuid::now_v7());
+    orders.hear_of(order, None).await;
+    orders
+        .run("UPDATE strangers SET heard_at = heard_at - interval '15 minutes'")
+        .await;
+    orders.sweeper().round().await.unwrap();
+    assert_eq!(orders.asked(order).await, asked(&[("VoidPayment", 1)]));
+    let three = Pieces {
+        item_id: "ps5".into(),
+        quantity: 3,
+    };
+    let mut connection = orders.pool.acquire().await.unwrap();
+    let sold = Reply::Plain(Input::Committed);
+    let named = orders.store.reply_in(&mut connection, order, &sold, Some(&three)).await;
+    let named = named.unwrap().unwrap().order;
+    assert_eq!((named.item_id.as_str(), named.quantity), ("ps5", 3));
+    assert_eq!(
+        orders.asked(order).await,
+        asked(&[("ReleaseStock", 1), ("VoidPayment", 1)])
+    );
 }

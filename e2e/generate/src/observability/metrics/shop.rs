@@ -43,7 +43,7 @@ pub const EVERY_SERVICE: &[Metric] = &[
     counter(
         "stream_group_lost_total",
         &["stream", "group", "reason"],
-        "times that a group lost events of a stream, which were then published again: cut (too many), gone (deleted), new (the group was made anew)",
+        "times that a group lost events of a stream, which were then published again: cut (too many), gone (deleted), new (the group was made anew), restored (its database came back from an archive)",
     ),
     gauge(
         "event_dead_letters",

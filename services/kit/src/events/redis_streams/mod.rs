@@ -7,6 +7,7 @@ mod dead;
 mod entry;
 mod epoch;
 mod gone;
+mod handled;
 mod lost;
 mod silent;
 mod source;
@@ -21,6 +22,7 @@ use redis::aio::ConnectionManager;
 use redis::streams::{StreamInfoGroupsReply, StreamMaxlen};
 use redis::{AsyncCommands, AsyncConnectionConfig, ErrorKind, FromRedisValue, RedisError, RedisResult, Value};
 use tokio::sync::OnceCell;
+use uuid::Uuid;
 use valerix_resilience::redis_client;
 
 use self::entry::encode;
@@ -277,6 +279,18 @@ impl EventBus for RedisStreams {
 
     async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError> {
         self.note_made_good(outbox, last).await
+    }
+
+    async fn handled(&self, group: &str) -> Result<Option<Uuid>, BusError> {
+        self.read_handled(group).await
+    }
+
+    async fn note_handled(&self, group: &str, event: Uuid) -> Result<(), BusError> {
+        self.write_handled(group, event).await
+    }
+
+    async fn forgotten(&self, subscription: &Subscription, seen: Uuid) -> Result<bool, BusError> {
+        self.note_forgotten(subscription, seen).await
     }
 
     async fn room(&self, topic: &str) -> Result<usize, BusError> {

@@ -20,17 +20,20 @@ pub enum Reason {
     AmountOutOfRange,
     /// The customer did not want it any more.
     CancelledByCustomer,
+    /// The database came back from an archive that does not know it, or not how far it had come.
+    Forgotten,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OutOfStock,
         Self::UnknownItem,
         Self::PaymentDeclined,
         Self::Expired,
         Self::AmountOutOfRange,
         Self::CancelledByCustomer,
+        Self::Forgotten,
     ];
 
     /// The name in answers, events and the database.
@@ -43,6 +46,7 @@ impl Reason {
             Self::Expired => "EXPIRED",
             Self::AmountOutOfRange => "AMOUNT_OUT_OF_RANGE",
             Self::CancelledByCustomer => "CANCELLED_BY_CUSTOMER",
+            Self::Forgotten => "FORGOTTEN",
         }
     }
 
@@ -222,6 +226,19 @@ pub fn open() -> (State, Vec<Command>) {
     )
 }
 
+/// With what an order is taken in that others know and this database does not. `stock`: inventory has named what it holds.
+#[must_use]
+pub fn forgotten(stock: bool) -> (State, Vec<Command>) {
+    let state = State::Cancelling {
+        reason: Reason::Forgotten,
+        stock_returned: !stock,
+        payment_settled: false,
+    };
+    let release = stock.then_some(Command::Send(Action::ReleaseStock, Due::Now));
+    let void = Command::Send(Action::VoidPayment, Due::Now);
+    (state, release.into_iter().chain([void]).collect())
+}
+
 /// Every other row.
 #[must_use]
 pub fn step(state: State, input: Input) -> Step {
@@ -257,6 +274,36 @@ pub fn step(state: State, input: Input) -> Step {
                 payment_settled: true,
             },
             vec![Close(ReserveStock), Send(ReleaseStock, Due::Now)],
+        ),
+
+        // Answers to what this order has not asked for: it has come back from an archive, and was further once.
+        (State::Pending, Input::Charged) => applied(
+            State::Cancelling {
+                reason: Reason::Forgotten,
+                stock_returned: false,
+                payment_settled: false,
+            },
+            vec![
+                Close(ReserveStock),
+                Send(ReleaseStock, Due::Now),
+                Send(VoidPayment, Due::Now),
+            ],
+        ),
+        (State::Pending | State::Reserved, Input::Released) => applied(
+            State::Cancelling {
+                reason: Reason::Forgotten,
+                stock_returned: true,
+                payment_settled: false,
+            },
+            vec![Close(ReserveStock), Close(ChargePayment), Send(VoidPayment, Due::Now)],
+        ),
+        (State::Pending | State::Reserved, Input::Voided | Input::PaymentRefunded) => applied(
+            State::Cancelling {
+                reason: Reason::Forgotten,
+                stock_returned: false,
+                payment_settled: true,
+            },
+            vec![Close(ReserveStock), Close(ChargePayment), Send(ReleaseStock, Due::Now)],
         ),
 
         (State::Reserved, Input::Charged) => applied(
@@ -305,10 +352,55 @@ pub fn step(state: State, input: Input) -> Step {
             },
             Input::Voided | Input::PaymentRefunded | Input::Declined,
         ) => settle(reason, stock_returned, true, VoidPayment),
+        // What was settled is held all the same: the answer is late, or one of the databases came back from an archive. It is
+        // asked for once more, which changes nothing where it is late.
+        (
+            State::Cancelling {
+                reason,
+                stock_returned: true,
+                payment_settled,
+            },
+            Input::Reserved | Input::Committed,
+        ) => applied(
+            State::Cancelling {
+                reason,
+                stock_returned: false,
+                payment_settled,
+            },
+            vec![Send(ReleaseStock, Due::Now)],
+        ),
+        (
+            State::Cancelling {
+                reason,
+                stock_returned,
+                payment_settled: true,
+            },
+            Input::Charged,
+        ) => applied(
+            State::Cancelling {
+                reason,
+                stock_returned,
+                payment_settled: false,
+            },
+            vec![Send(VoidPayment, Due::Now)],
+        ),
         (State::Cancelling { .. }, Input::Reserved | Input::Charged | Input::Declined) => unchanged(Disposition::Late),
+        (State::Cancelled { .. }, Input::Reserved | Input::Committed) => {
+            applied(state, vec![Send(ReleaseStock, Due::Now)])
+        }
+        (State::Cancelled { .. }, Input::Charged) => applied(state, vec![Send(VoidPayment, Due::Now)]),
+        (State::Cancelled { .. }, Input::Released) => applied(state, vec![Close(ReleaseStock)]),
+        (State::Cancelled { .. }, Input::Voided | Input::PaymentRefunded | Input::Declined) => {
+            applied(state, vec![Close(VoidPayment)])
+        }
 
         (State::Confirmed, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         (State::Confirmed, Input::RefundAsked) => applied(State::Refunding, vec![Send(RefundPayment, Due::Now)]),
+        // Only of an order that has come back from an archive: its refund was asked for before.
+        (State::Confirmed, Input::PaymentRefunded) => applied(
+            State::Refunded,
+            vec![Send(ReturnStock, Due::Now), Publish(Announcement::OrderRefunded)],
+        ),
         (State::Refunding, Input::Committed) => applied(state, vec![Close(CommitStock)]),
         // Voided: payment had lost the charge, and the processor never made it or had undone it.
         (State::Refunding, Input::PaymentRefunded | Input::Voided) => applied(

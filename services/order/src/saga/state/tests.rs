@@ -49,6 +49,22 @@ fn states() -> Vec<State> {
     states
 }
 
+/// Of an order that is cancelled, which stays so.
+fn over(input: Input, command: Command) -> (State, Input, State, Vec<Command>) {
+    (cancelled(REASON), input, cancelled(REASON), vec![command])
+}
+
+/// Of an order that was further before its database came back from an archive.
+fn once_further(
+    state: State,
+    input: Input,
+    (stock, payment): (bool, bool),
+    undo: Action,
+) -> (State, Input, State, Vec<Command>) {
+    let closed = vec![Close(ReserveStock), Close(ChargePayment), Send(undo, Now)];
+    (state, input, cancelling(Reason::Forgotten, stock, payment), closed)
+}
+
 /// The rows of the design's table that change something, in its order.
 fn rows() -> Vec<(State, Input, State, Vec<Command>)> {
     let expired = Reason::Expired;
@@ -90,6 +106,18 @@ fn rows() -> Vec<(State, Input, State, Vec<Command>)> {
             cancelling(range, false, true),
             vec![Close(ReserveStock), Send(ReleaseStock, Now)],
         ),
+        (
+            State::Pending,
+            Input::Charged,
+            cancelling(Reason::Forgotten, false, false),
+            vec![Close(ReserveStock), Send(ReleaseStock, Now), Send(VoidPayment, Now)],
+        ),
+        once_further(State::Pending, Input::Released, (true, false), VoidPayment),
+        once_further(State::Pending, Input::Voided, (false, true), ReleaseStock),
+        once_further(State::Pending, Input::PaymentRefunded, (false, true), ReleaseStock),
+        once_further(State::Reserved, Input::Released, (true, false), VoidPayment),
+        once_further(State::Reserved, Input::Voided, (false, true), ReleaseStock),
+        once_further(State::Reserved, Input::PaymentRefunded, (false, true), ReleaseStock),
         (
             State::Reserved,
             Input::Charged,
@@ -163,6 +191,37 @@ fn rows() -> Vec<(State, Input, State, Vec<Command>)> {
             vec![Close(VoidPayment), Publish(OrderCancelled)],
         ),
         (
+            cancelling(REASON, true, false),
+            Input::Reserved,
+            cancelling(REASON, false, false),
+            vec![Send(ReleaseStock, Now)],
+        ),
+        (
+            cancelling(REASON, true, false),
+            Input::Committed,
+            cancelling(REASON, false, false),
+            vec![Send(ReleaseStock, Now)],
+        ),
+        (
+            cancelling(REASON, false, true),
+            Input::Charged,
+            cancelling(REASON, false, false),
+            vec![Send(VoidPayment, Now)],
+        ),
+        over(Input::Reserved, Send(ReleaseStock, Now)),
+        over(Input::Committed, Send(ReleaseStock, Now)),
+        over(Input::Charged, Send(VoidPayment, Now)),
+        over(Input::Released, Close(ReleaseStock)),
+        over(Input::Voided, Close(VoidPayment)),
+        over(Input::PaymentRefunded, Close(VoidPayment)),
+        over(Input::Declined, Close(VoidPayment)),
+        (
+            State::Confirmed,
+            Input::PaymentRefunded,
+            State::Refunded,
+            vec![Send(ReturnStock, Now), Publish(OrderRefunded)],
+        ),
+        (
             State::Confirmed,
             Input::Committed,
             State::Confirmed,
@@ -216,6 +275,14 @@ fn a_new_order_is_pending_announced_and_asks_for_stock_when_the_budget_ends() {
             vec![Publish(OrderCreated), Send(ReserveStock, EndOfBudget)]
         )
     );
+}
+
+#[test]
+fn an_order_that_was_forgotten_gives_back_what_is_held_for_it() {
+    let reason = Reason::Forgotten;
+    let (release, void) = (Send(ReleaseStock, Now), Send(VoidPayment, Now));
+    assert_eq!(forgotten(true), (cancelling(reason, false, false), vec![release, void]));
+    assert_eq!(forgotten(false), (cancelling(reason, true, false), vec![void]));
 }
 
 #[test]

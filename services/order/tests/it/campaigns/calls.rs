@@ -1,5 +1,5 @@
 //! One order after the other, each with one fault at one call of one process: it is killed, stands still, or its connection is
-//! cut or slow, before the call is heard, before its answer is, or right after. Two replicas of order, payment and inventory.
+//! cut, slow or silent until it is given up, before the call is heard, before its answer is, or right after. Two replicas of order, payment and inventory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,10 +16,12 @@ use crate::shop::{Acknowledged, Fault, History, Moment, Shop, Trap, Wire, order_
 
 const STOCK: u32 = 10_000;
 /// Faults that a test tries.
-const SLICE: usize = 16;
+const SLICE: usize = 18;
 /// Longer than a consumer's lease (3 s), than order's lock of a key and than payment's lease of a charge.
 const PAUSE: Fault = Fault::Pause(Duration::from_secs(5));
 const DELAY: Fault = Fault::Delay(Duration::from_millis(1_500));
+/// What a kernel needs to notice that nobody is there any more; longer than anybody waits for an answer.
+const HOLE: Fault = Fault::Hole(Duration::from_secs(12));
 /// How long a fault is waited for once its order is known: the rest goes by events.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 
@@ -178,7 +180,7 @@ async fn every_plan(shop: &RwLock<Shop>, errand: Errand, history: &mut History) 
                 for (call, moment) in (1..=wire.calls()).flat_map(|call| Moment::ALL.map(|moment| (call, moment))) {
                     let pause = (moment == Moment::BeforeAnswer).then_some(PAUSE);
                     plans.extend(
-                        [Fault::Kill, Fault::Cut, DELAY]
+                        [Fault::Kill, Fault::Cut, DELAY, HOLE]
                             .into_iter()
                             .chain(pause)
                             .map(|fault| Plan {
@@ -196,8 +198,8 @@ async fn every_plan(shop: &RwLock<Shop>, errand: Errand, history: &mut History) 
     plans
 }
 
-/// The first of `plans`: of each kind of wire in turn, as most calls are those of databases; as many kills as of all others,
-/// and few pauses.
+/// The first of `plans`: of each kind of wire in turn, as most calls are those of databases; as many kills as of almost all
+/// others, and few pauses.
 fn slice_of(plans: Vec<Plan>, rounds: usize) -> Vec<Plan> {
     let mut counts = BTreeMap::<&str, usize>::new();
     let mut turns: Vec<_> = plans
@@ -211,10 +213,10 @@ fn slice_of(plans: Vec<Plan>, rounds: usize) -> Vec<Plan> {
     turns.sort_by_key(|(turn, _)| *turn);
     let mut slice: Vec<_> = turns.into_iter().map(|(_, plan)| plan).collect();
     let share = |fault: Fault| match fault {
-        Fault::Kill => rounds / 2,
-        Fault::Cut => rounds / 4,
-        Fault::Pause(_) => rounds.div_ceil(12),
-        Fault::Delay(_) => rounds / 6,
+        Fault::Kill => rounds * 4 / 9,
+        Fault::Cut => rounds * 2 / 9,
+        Fault::Pause(_) => rounds / 9,
+        Fault::Delay(_) | Fault::Hole(_) => rounds / 9,
     };
     let mut taken = BTreeMap::<Fault, usize>::new();
     slice.retain(|plan| {

@@ -1,6 +1,6 @@
 //! Clients order, cancel and ask for their money while what all services stand on misbehaves: Redis restarts with its data,
 //! without it and without its last moments, is emptied, full, or delivers again and in another order; Postgres restarts, cuts
-//! connections, refuses transactions at their end, and its clock jumps.
+//! connections, has none left, refuses transactions at their end, and its clock jumps.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,11 +43,12 @@ enum Misbehaviour {
     PostgresRestarts,
     PostgresCutsConnections,
     PostgresRefusesCommits,
+    PostgresIsOutOfConnections,
     PostgresClockJumps,
 }
 
 impl Misbehaviour {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::RedisRestarts,
         Self::RedisLosesItsLastMoments,
         Self::RedisLosesEverything,
@@ -57,6 +58,7 @@ impl Misbehaviour {
         Self::PostgresRestarts,
         Self::PostgresCutsConnections,
         Self::PostgresRefusesCommits,
+        Self::PostgresIsOutOfConnections,
         Self::PostgresClockJumps,
     ];
 
@@ -80,6 +82,15 @@ impl Misbehaviour {
             Self::PostgresCutsConnections => {
                 for service in SERVICES {
                     shop.cut_database(service).await;
+                }
+            }
+            Self::PostgresIsOutOfConnections => {
+                // One connection is not enough for any of them.
+                for limit in [1, -1] {
+                    for service in SERVICES {
+                        shop.limit_connections(service, limit).await;
+                    }
+                    tokio::time::sleep(a_while * 2).await;
                 }
             }
             Self::PostgresClockJumps => {
@@ -151,7 +162,7 @@ async fn deliver_again(shop: &Shop, redis: &Redis, chance: &mut Chance) {
 async fn no_order_is_lost_or_doubled_whatever_redis_and_postgres_do() {
     let mut redis = Redis::start().await;
     let url = redis.url();
-    let shop = Shop::start(
+    let mut shop = Shop::closed(
         STOCK,
         &[
             ("order", "COMMAND_RESEND", "1s"),
@@ -163,6 +174,8 @@ async fn no_order_is_lost_or_doubled_whatever_redis_and_postgres_do() {
         ],
     )
     .await;
+    shop.own_databases().await;
+    shop.open().await;
     for (service, tables) in REFUSED {
         shop.guard_tables(service, tables).await;
     }

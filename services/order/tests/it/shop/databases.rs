@@ -3,7 +3,10 @@
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-use super::{SERVICES, Shop};
+use super::{SERVICES, Shop, with_password};
+
+/// Who owns databases and is no superuser.
+const OWNER: &str = "shop_test";
 
 impl Shop {
     /// Closes every connection to a service's database and lets nobody in, as a restart of Postgres does.
@@ -31,6 +34,63 @@ impl Shop {
         database
             .admin(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", database.name()))
             .await;
+    }
+
+    /// Makes an archive of a service's database as it is at this moment.
+    pub async fn archive(&self, service: &str) {
+        let database = &self.parts[service].database;
+        let name = database.name();
+        // Nobody may be connected to what is copied.
+        self.shut_database(service).await;
+        database
+            .admin(&format!("CREATE DATABASE {name}_night TEMPLATE {name}"))
+            .await;
+        self.open_database(service).await;
+    }
+
+    /// Puts the archive in the place of a service's database.
+    pub async fn restore(&self, service: &'static str) {
+        self.restored.set(service).unwrap();
+        let database = &self.parts[service].database;
+        let name = database.name();
+        self.shut_database(service).await;
+        database.admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+        database
+            .admin(&format!("ALTER DATABASE {name}_night RENAME TO {name}"))
+            .await;
+    }
+
+    pub fn was_restored(&self, service: &str) -> bool {
+        self.restored.get().is_some_and(|restored| *restored == service)
+    }
+
+    /// From now on so many connections to a service's database are allowed, where the service is [no
+    /// superuser](Self::own_databases); -1: any number. Those that there are end.
+    pub async fn limit_connections(&self, service: &str, limit: i32) {
+        let database = &self.parts[service].database;
+        let name = database.name();
+        database
+            .admin(&format!("ALTER DATABASE {name} CONNECTION LIMIT {limit}"))
+            .await;
+        self.cut_database(service).await;
+    }
+
+    /// Each service connects as a role that owns its database and nothing else; before [`open`](Self::open).
+    pub async fn own_databases(&mut self) {
+        for service in SERVICES {
+            let database = &self.parts[service].database;
+            // One for all tests: roles belong to the server.
+            let role = format!(
+                "DO $$ BEGIN CREATE ROLE {OWNER} LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$"
+            );
+            database.admin(&role).await;
+            database
+                .admin(&format!("ALTER DATABASE {} OWNER TO {OWNER}", database.name()))
+                .await;
+            let mut url = reqwest::Url::parse(&database.url()).unwrap();
+            url.set_username(OWNER).unwrap();
+            self.set(service, "DATABASE_URL", &with_password(url.as_str(), OWNER));
+        }
     }
 
     /// All databases at once.

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -132,6 +132,8 @@ pub struct Shop {
     pub patience: Duration,
     parts: BTreeMap<&'static str, Part>,
     bus: BusArgs,
+    /// Whose database came back from an archive.
+    restored: OnceLock<&'static str>,
 }
 
 impl Shop {
@@ -156,6 +158,7 @@ impl Shop {
             patience: Duration::from_secs(10),
             parts,
             bus,
+            restored: OnceLock::new(),
         };
         let items = json!([
             {"id": "ps5", "quantity": stock, "unitPriceMinor": PRICE, "currency": "EUR"},

@@ -26,6 +26,8 @@ pub enum Fault {
     Delay(Duration),
     /// The process stands still for as long.
     Pause(Duration),
+    /// Nothing passes on this connection ever again; its ends hear of it after as long.
+    Hole(Duration),
 }
 
 /// When, of one call.
@@ -184,7 +186,7 @@ impl Wire {
                         signal(pid, "-CONT");
                     });
                 }
-                Fault::Cut | Fault::Delay(_) => {}
+                Fault::Cut | Fault::Delay(_) | Fault::Hole(_) => {}
             }
         }
         match trap.fault {
@@ -195,6 +197,10 @@ impl Wire {
                 Ok(())
             }
             Fault::Pause(_) => Ok(()),
+            Fault::Hole(unheard) => {
+                tokio::time::sleep(unheard).await;
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
         }
     }
 }
