@@ -3,6 +3,7 @@
 use super::{
     apply,
     path::{self, ResourcePath},
+    stored,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -97,6 +98,8 @@ pub struct Store {
     horizon: u64,
     log: Vec<Arc<Event>>,
     fresh: Vec<Event>,
+    /// Whether objects are kept in another form than that in which they were sent.
+    pub has_forms: bool,
 }
 
 impl Store {
@@ -248,6 +251,9 @@ impl Store {
             metadata.insert("creationTimestamp".into(), json!("2026-01-01T00:00:00Z"));
             metadata.insert("generation".into(), json!(1));
         }
+        if self.has_forms {
+            stored::store(&key.1, &mut object);
+        }
         self.store(key, object, "ADDED")
     }
 
@@ -398,6 +404,9 @@ impl Store {
 
     /// A change that changes nothing keeps the version, as in Kubernetes.
     fn update(&mut self, key: Key, old: &Value, mut object: Value) -> Value {
+        if self.has_forms {
+            stored::store(&key.1, &mut object);
+        }
         if object == *old {
             return object;
         }
