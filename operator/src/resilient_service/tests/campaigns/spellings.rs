@@ -94,7 +94,7 @@ fn amounts(quantity: &str, is_said: bool) -> Value {
 fn of_the_table(round: usize, random: &mut StdRng) -> Value {
     let mut spec = order()["spec"].clone();
     let quantity = QUANTITIES[round % QUANTITIES.len()];
-    json_patch::merge(&mut spec, &amounts(quantity, round % 2 == 0));
+    json_patch::merge(&mut spec, &amounts(quantity, round.is_multiple_of(2)));
     // What the schema lets pass here has no exponent, and a digit on either side of the point.
     if !quantity.contains(['e', 'E']) && !quantity.starts_with('.') && !quantity.ends_with('.') {
         let map = json!({"cpu": quantity, "memory": quantity});
