@@ -3,11 +3,13 @@
 //! The same seed draws the same objects. Every leaf comes from the schema, so a new field is drawn without a change here;
 //! only the parts that are Kubernetes' own, of which the schema knows nothing, are chosen from [`verbatim`].
 
+mod change;
 mod mend;
 mod text;
 mod value;
 mod verbatim;
 
+pub use change::{Change, places};
 use kube::core::cel::{CompiledSchema, Validator, compile_schema};
 use rand::{SeedableRng, rngs::StdRng};
 use serde_json::Value;
@@ -22,10 +24,14 @@ pub struct Draws {
     validator: Validator,
     /// The rules of each part, so that none is compiled twice.
     parts: HashMap<String, Arc<CompiledSchema>>,
+    /// The rules of the whole with those of every part, once they were asked for.
+    all_rules: Option<CompiledSchema>,
     random: StdRng,
     texts: Texts,
     /// How likely an optional field is there, in the object that is being drawn.
     density: f64,
+    /// The leaf that is to be there, whatever else is.
+    wanted: Option<String>,
 }
 
 impl Draws {
@@ -45,14 +51,16 @@ impl Draws {
             schema: Arc::new(schema),
             validator: Validator::new(),
             parts: HashMap::new(),
+            all_rules: None,
             random: StdRng::seed_from_u64(seed),
             texts: Texts::seeded(seed),
             density: 0.5,
+            wanted: None,
         })
     }
 
-    /// Path and schema of every leaf of the specification: a value that has nothing below it. `[]` stands for an item of a
-    /// list and `{}` for a value of a map.
+    /// Path and schema of every leaf of the specification: a value that has nothing below it, or more than the schema says.
+    /// `[]` stands for an item of a list and `{}` for a value of a map.
     pub fn leaves(&self) -> Vec<(String, Value)> {
         let mut found = Vec::new();
         leaves(&self.schema["properties"]["spec"], "spec", &mut found);
@@ -62,6 +70,9 @@ impl Draws {
 
 fn leaves(schema: &Value, path: &str, found: &mut Vec<(String, Value)>) {
     if let Some(properties) = schema["properties"].as_object() {
+        if schema["x-kubernetes-preserve-unknown-fields"] == true {
+            found.push((path.to_owned(), schema.clone()));
+        }
         for (name, below) in properties {
             leaves(below, &format!("{path}.{name}"), found);
         }

@@ -16,25 +16,37 @@ impl Draws {
     pub fn service(&mut self, name: &str, refused: impl Fn(&Value) -> Vec<String>) -> Value {
         loop {
             self.density = *[0.15, 0.5, 0.9].choose(&mut self.random).unwrap_or(&0.5);
-            let mut object = json!({
-                "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService", "metadata": {"name": name},
-                "spec": {}
-            });
-            let fields = self.schema["properties"]["spec"]["properties"].as_object().cloned();
-            for field in fields.into_iter().flatten().map(|(field, _)| field) {
-                if ALWAYS.contains(&field.as_str()) || self.random.random_bool(self.density) {
-                    self.draw_field(&mut object, &field);
-                }
-            }
-            if self.mend(&mut object, &refused) {
+            let mut object = self.some_fields(name);
+            if self.mend(&mut object, &refused, ATTEMPTS) {
                 return object;
             }
         }
     }
 
+    /// Fields by chance, which may contradict each other.
+    pub(crate) fn some_fields(&mut self, name: &str) -> Value {
+        let mut object = json!({
+            "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "ResilientService", "metadata": {"name": name},
+            "spec": {}
+        });
+        let fields = self.schema["properties"]["spec"]["properties"].as_object().cloned();
+        for field in fields.into_iter().flatten().map(|(field, _)| field) {
+            let is_needed = ALWAYS.contains(&field.as_str()) || self.leads(&format!("spec.{field}"));
+            if is_needed || self.random.random_bool(self.density) {
+                self.draw_field(&mut object, &field);
+            }
+        }
+        object
+    }
+
     /// Whether everything is accepted at last.
-    fn mend(&mut self, object: &mut Value, refused: &impl Fn(&Value) -> Vec<String>) -> bool {
-        for _ in 0..ATTEMPTS {
+    pub(crate) fn mend(
+        &mut self,
+        object: &mut Value,
+        refused: &impl Fn(&Value) -> Vec<String>,
+        attempts: usize,
+    ) -> bool {
+        for _ in 0..attempts {
             let mut wrong = self.broken(object);
             if wrong.is_empty() {
                 wrong = refused(object).iter().filter_map(|path| field_of(path)).collect();
@@ -42,7 +54,8 @@ impl Draws {
             let Some(field) = wrong.choose(&mut self.random).cloned() else {
                 return true;
             };
-            if self.random.random_bool(0.3) && !ALWAYS.contains(&field.as_str()) {
+            let is_needed = ALWAYS.contains(&field.as_str()) || self.leads(&format!("spec.{field}"));
+            if self.random.random_bool(0.3) && !is_needed {
                 if let Some(spec) = object["spec"].as_object_mut() {
                     spec.remove(&field);
                 }
@@ -70,7 +83,7 @@ impl Draws {
         named.into_iter().collect()
     }
 
-    fn draw_field(&mut self, object: &mut Value, field: &str) {
+    pub(crate) fn draw_field(&mut self, object: &mut Value, field: &str) {
         let schema = self.schema.clone();
         let schema = &schema["properties"]["spec"]["properties"][field];
         if let Some(value) = self.value(schema, &format!("spec.{field}")) {

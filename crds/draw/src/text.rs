@@ -15,6 +15,14 @@ pub const NAMES: [&str; 4] = ["http", "grpc", "data", "cache"];
 const DURATIONS: [&str; 12] = [
     "0s", "1ms", "99ms", "100ms", "500ms", "1s", "2s", "5s", "10s", "30s", "1m30s", "1h",
 ];
+/// Where a target may be: what a pattern makes of it is hardly ever a host.
+const URLS: [&str; 5] = [
+    "http://inventory",
+    "http://ledger.bank.svc:8080/v1",
+    "https://api.example.com",
+    "https://10.0.0.7:8443",
+    "tcp://cache:6379",
+];
 /// What a text without a pattern may hold beside letters.
 const ODD: [&str; 14] = [
     " ", "\n", "\"", "'", "\\", "$(X)", "$", "{{x}}", "%", "..", "/../", ":", "é", "日",
@@ -52,6 +60,9 @@ impl Texts {
         let is_name = path.ends_with(".name") || path.ends_with(".port");
         if is_name && random.random_bool(0.7) {
             return NAMES.choose(random).copied().unwrap_or_default().to_owned();
+        }
+        if path.ends_with(".url") && random.random_bool(0.7) {
+            return URLS.choose(random).copied().unwrap_or_default().to_owned();
         }
         match schema["pattern"].as_str() {
             Some(DURATION_PATTERN) if random.random_bool(0.8) => {

@@ -38,6 +38,12 @@ impl Draws {
         None
     }
 
+    /// Whether the leaf that is to be there is here, or below.
+    pub(crate) fn leads(&self, path: &str) -> bool {
+        let wanted = self.wanted.as_deref().and_then(|wanted| wanted.strip_prefix(path));
+        wanted.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[', '{']))
+    }
+
     fn holds(&mut self, schema: &Value, path: &str, value: &Value) -> bool {
         let rules = match self.parts.get(path) {
             Some(rules) => rules.clone(),
@@ -82,10 +88,11 @@ impl Draws {
         let mut drawn = Map::new();
         for (name, below) in schema["properties"].as_object().into_iter().flatten() {
             let is_required = required.contains(&name.as_str());
-            if !is_required && !self.random.random_bool(self.density) {
+            let path = format!("{path}.{name}");
+            if !is_required && !self.leads(&path) && !self.random.random_bool(self.density) {
                 continue;
             }
-            match self.value(below, &format!("{path}.{name}")) {
+            match self.value(below, &path) {
                 Some(value) => drop(drawn.insert(name.clone(), value)),
                 None if is_required => return None,
                 None => {}
@@ -96,7 +103,8 @@ impl Draws {
 
     fn map(&mut self, schema: &Value, path: &str) -> Value {
         let mut drawn = Map::new();
-        for _ in 0..self.random.random_range(0..=3) {
+        let fewest = usize::from(self.leads(path));
+        for _ in 0..self.random.random_range(fewest..=3) {
             let key = if self.random.random_bool(0.9) {
                 KEYS.choose(&mut self.random).copied().unwrap_or_default().to_owned()
             } else {
@@ -110,7 +118,7 @@ impl Draws {
     }
 
     fn list(&mut self, schema: &Value, path: &str) -> Option<Value> {
-        let fewest = schema["minItems"].as_u64().unwrap_or(0);
+        let fewest = schema["minItems"].as_u64().unwrap_or(0).max(self.leads(path).into());
         let most = schema["maxItems"].as_u64().unwrap_or(8);
         let is_cheap = schema["items"]["type"] != "object";
         let wanted = match self.random.random_range(0..50) {

@@ -88,3 +88,39 @@ fn a_field_that_somebody_refuses_is_drawn_anew() {
     assert!((0..40).any(|_| paused(draws.service("order", |_| Vec::new()))));
     assert!(!(0..40).any(|_| paused(draws.service("order", refused))));
 }
+
+#[test]
+fn a_change_has_two_states_that_the_rules_accept_and_that_differ_at_its_leaf() {
+    let mut draws = Draws::seeded(11).unwrap();
+    let definitions = custom_resource_definitions().unwrap();
+    let schema = serde_json::to_value(&definitions[0].spec.versions[0].schema).unwrap()["openAPIV3Schema"].take();
+    let rules = compile_schema(&schema);
+    for leaf in [
+        "spec.image",
+        "spec.ports[].name",
+        "spec.probes.liveness.type",
+        "spec.podLabels{}",
+        "spec.volumes[]",
+        "spec.resilience.targets[].circuitBreaker.window.calls",
+    ] {
+        let change = draws.change("order", leaf, |_| Vec::new()).expect(leaf);
+        let seen = |object: &Value| {
+            let mut seen = BTreeMap::new();
+            note(&object["spec"], "spec", &mut seen);
+            seen.remove(leaf).unwrap_or_default()
+        };
+        assert!(!seen(&change.before).is_empty(), "{leaf}: {}", change.before);
+        assert!(!seen(&change.after).is_empty(), "{leaf}: {}", change.after);
+        for object in [Some(&change.before), Some(&change.after), change.without.as_ref()] {
+            let Some(object) = object else { continue };
+            let refused = Validator::new().validate_compiled(&rules, object, None);
+            assert!(refused.is_ok(), "{leaf}: {refused:?} of {object}");
+        }
+        assert_ne!(change.before, change.after, "{leaf}");
+        match leaf {
+            "spec.image" | "spec.ports[].name" => assert_eq!(change.without, None, "{leaf} is required"),
+            "spec.podLabels{}" => assert!(change.without.is_some(), "{leaf}"),
+            _ => {}
+        }
+    }
+}

@@ -1,13 +1,15 @@
 //! A small stateful API server for tests: objects in memory, versions, watches that can break, server-side apply,
 //! deletion with garbage collection, and faults on request.
 //!
-//! It is not Kubernetes: it knows no schema, no admission and no defaults. What it does know, it does as the real one
-//! was seen to do. Use [`FakeApi::client`] with `Clients::single`.
+//! It is not Kubernetes: it knows no schema and no admission, and defaults and forms only where a test asks for them
+//! ([`FakeApi::with_forms`]). What it does know, it does as the real one was seen to do. Use [`FakeApi::client`] with
+//! `Clients::single`.
 
 mod apply;
 pub mod kills;
 mod path;
 mod store;
+mod stored;
 
 use axum::body::Body as ResponseBody;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -114,6 +116,13 @@ impl Default for FakeApi {
 }
 
 impl FakeApi {
+    /// A server that keeps the kinds of Kubernetes in its own form, with what was left out filled in.
+    pub fn with_forms() -> Self {
+        let api = Self::default();
+        api.lock().store.has_forms = true;
+        api
+    }
+
     /// A client whose every request ends here.
     pub fn client(&self) -> Client {
         let api = self.clone();

@@ -110,6 +110,11 @@ impl Pace {
         }
         wait
     }
+
+    /// The last one was refused or lost, and is tried again as failures are: less and less often.
+    pub fn failed(&mut self) {
+        self.last = None;
+    }
 }
 
 /// Holds judgement back while a ready pod has not been asked yet, which takes a moment after it became ready and after
@@ -382,5 +387,7 @@ mod tests {
             Some(Duration::from_millis(700))
         );
         assert_eq!(pace.may_write(start + Duration::from_millis(1000)), None);
+        pace.failed();
+        assert_eq!(pace.may_write(start + Duration::from_millis(1500)), None);
     }
 }

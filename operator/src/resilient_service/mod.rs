@@ -291,12 +291,17 @@ impl Controller {
             looks.within(Some(wait));
             return Ok(());
         }
-        self.publisher
+        let published = self
+            .publisher
             .publish(service, &judged.status, Precondition::SameObject)
-            .await
-            .map_err(|source| Error::Publish {
+            .await;
+        if let Err(source) = published {
+            // Else the next look, too early to write, would end well and start the waits over.
+            self.memory.with(service, |notes| notes.writes.failed());
+            return Err(Error::Publish {
                 source: Box::new(source),
-            })?;
+            });
+        }
         self.tell_status(service, &old, &judged.status).await;
         Ok(())
     }

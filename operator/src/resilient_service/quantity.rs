@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::cmp::Ordering;
 
 /// Decimal suffixes with their exponent, the largest first.
-const DECIMAL: [(&str, u32); 9] = [
+const DECIMAL: [(&str, i32); 10] = [
     ("E", 18),
     ("P", 15),
     ("T", 12),
@@ -12,15 +12,26 @@ const DECIMAL: [(&str, u32); 9] = [
     ("M", 6),
     ("k", 3),
     ("", 0),
-    // Below one, counted in billionths.
-    ("m", 6),
-    ("u", 3),
+    ("m", -3),
+    ("u", -6),
+    ("n", -9),
 ];
 /// Binary suffixes with their power of 1024, the largest first.
 const BINARY: [(&str, u32); 6] = [("Ei", 6), ("Pi", 5), ("Ti", 4), ("Gi", 3), ("Mi", 2), ("Ki", 1)];
 /// Billionths of one: what Kubernetes counts in.
 const ONE: i128 = 1_000_000_000;
 const THOUSANDTH: i128 = ONE / 1000;
+
+/// How a quantity is written, which the API server keeps as far as the number allows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// With a suffix as in `10M`.
+    Decimal,
+    /// With a suffix as in `10Mi`.
+    Binary,
+    /// With an exponent as in `10e6`.
+    Exponent,
+}
 
 /// Which of two is more; none if one of them cannot be read.
 pub fn compare(one: &Quantity, other: &Quantity) -> Option<Ordering> {
@@ -48,24 +59,23 @@ pub fn is_multiple(quantity: &Quantity, unit: Option<&Quantity>) -> bool {
 
 /// What a container is given, as the API server writes it: in thousandths at the finest, rounded up.
 pub fn canonical_resource(quantity: &Quantity) -> Quantity {
-    let rounded =
-        parse(&quantity.0).map(|(value, is_binary)| (value.div_euclid(THOUSANDTH) * THOUSANDTH, value, is_binary));
-    let text = rounded.and_then(|(down, value, is_binary)| {
+    let text = parse(&quantity.0).and_then(|(value, form)| {
+        let down = value.div_euclid(THOUSANDTH) * THOUSANDTH;
         let value = if down < value { down + THOUSANDTH } else { value };
-        render(value, is_binary)
+        render(value, form)
     });
     Quantity(text.unwrap_or_else(|| quantity.0.clone()))
 }
 
 /// The same quantity as the API server writes it; as it is where it cannot be read.
 pub fn canonical(quantity: &Quantity) -> Quantity {
-    let text = parse(&quantity.0).and_then(|(value, is_binary)| render(value, is_binary));
+    let text = parse(&quantity.0).and_then(|(value, form)| render(value, form));
     Quantity(text.unwrap_or_else(|| quantity.0.clone()))
 }
 
-fn render(value: i128, is_binary: bool) -> Option<String> {
+fn render(value: i128, form: Form) -> Option<String> {
     // Less than the smallest binary unit is written in decimal, and so are fractions.
-    if is_binary && value >= 1024 * ONE && value % ONE == 0 {
+    if form == Form::Binary && value >= 1024 * ONE && value % ONE == 0 {
         let whole = value / ONE;
         let suffix = BINARY.iter().find(|(_, power)| whole % 1024_i128.pow(*power) == 0);
         return Some(match suffix {
@@ -77,33 +87,42 @@ fn render(value: i128, is_binary: bool) -> Option<String> {
         return Some("0".to_owned());
     }
     DECIMAL.iter().find_map(|(suffix, exponent)| {
-        let unit = match *suffix {
-            "m" | "u" => 10_i128.pow(*exponent),
-            _ => ONE * 10_i128.pow(*exponent),
-        };
-        (value % unit == 0).then(|| format!("{}{suffix}", value / unit))
+        let unit = unit(*exponent)?;
+        (value % unit == 0).then(|| match form {
+            Form::Exponent if *exponent != 0 => format!("{}e{exponent}", value / unit),
+            _ => format!("{}{suffix}", value / unit),
+        })
     })
 }
 
-/// Billionths, and whether the suffix is a binary one.
-fn parse(text: &str) -> Option<(i128, bool)> {
+/// Billionths of one in ten to the power of `exponent`; none if that is less than one of them.
+fn unit(exponent: i32) -> Option<i128> {
+    10_i128.checked_pow(u32::try_from(exponent + 9).ok()?)
+}
+
+/// Billionths, rounded up, and how they are written.
+fn parse(text: &str) -> Option<(i128, Form)> {
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.');
     let (number, suffix) = text.split_at(digits.unwrap_or(text.len()));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if fraction.len() > 9 || whole.len() > 15 {
+    if fraction.len() > 9 || whole.len() > 15 || (whole.is_empty() && fraction.is_empty()) {
         return None;
     }
-    let fraction = format!("{fraction:0<9}");
-    let value = whole.parse::<i128>().ok()?.checked_mul(ONE)? + fraction.parse::<i128>().ok()?;
+    let value = format!("{whole}{fraction:0<9}").parse::<i128>().ok()?;
     if let Some((_, power)) = BINARY.iter().find(|(name, _)| *name == suffix) {
-        return Some((value.checked_mul(1024_i128.pow(*power))?, true));
+        return Some((value.checked_mul(1024_i128.pow(*power))?, Form::Binary));
     }
-    let (_, exponent) = DECIMAL.iter().find(|(name, _)| *name == suffix)?;
-    Some(match suffix {
-        "m" => (value / 1000, false),
-        "u" => (value / 1_000_000, false),
-        _ => (value.checked_mul(10_i128.pow(*exponent))?, false),
-    })
+    let (exponent, form) = match DECIMAL.iter().find(|(name, _)| *name == suffix) {
+        Some((_, exponent)) => (*exponent, Form::Decimal),
+        None => (suffix.strip_prefix(['e', 'E'])?.parse().ok()?, Form::Exponent),
+    };
+    let scale = 10_i128.checked_pow(i32::unsigned_abs(exponent))?;
+    let value = if exponent < 0 {
+        (value + scale - 1) / scale
+    } else {
+        value.checked_mul(scale)?
+    };
+    Some((value, form))
 }
 
 #[cfg(test)]
@@ -128,6 +147,16 @@ mod tests {
             ("1000M", "1G"),
             ("512", "512"),
             ("1e3", "1e3"),
+            ("10E2", "1e3"),
+            ("5e-1", "500e-3"),
+            ("1000e0", "1e3"),
+            ("7e0", "7"),
+            ("1E", "1E"),
+            (".5", "500m"),
+            ("1.", "1"),
+            ("0.0000015", "1500n"),
+            ("1000m0", "1000m0"),
+            (".", "."),
         ] {
             assert_eq!(canonical(&Quantity(given.into())).0, expected, "{given}");
         }
@@ -165,6 +194,7 @@ mod tests {
         assert_eq!(compared("1Gi", "1024Mi"), Some(Ordering::Equal));
         assert_eq!(compared("1G", "1Gi"), Some(Ordering::Less));
         assert_eq!(compared("1500m", "1"), Some(Ordering::Greater));
+        assert_eq!(compared("1e3", "1k"), Some(Ordering::Equal));
         assert_eq!(compared("many", "1"), None);
     }
 }

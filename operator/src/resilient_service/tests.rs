@@ -20,6 +20,7 @@ mod recovery;
 mod rolls;
 mod scale;
 mod scaling;
+mod skew;
 mod unresolved;
 mod volumes;
 

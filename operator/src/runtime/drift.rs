@@ -6,9 +6,9 @@ use serde_json::Value;
 /// volume may be mounted twice; the ports of a Service have one as well, and are told apart by their number.
 const LIST_KEYS: [&str; 6] = ["mountPath", "containerPort", "port", "name", "uid", "topologyKey"];
 
-/// Lists that their schema declares to be one value, although their entries have what could be a key: whoever adds an entry
-/// has changed it. What the API server adds to an entry is no change.
-const ATOMIC_LISTS: [&str; 2] = ["endpoints", "relabelings"];
+/// Lists that are one value and to whose entries the API server adds what was left out, which is no change; whoever adds an
+/// entry has changed them. Those of a volume are the files of its parts.
+const ATOMIC_LISTS: [&str; 4] = ["endpoints", "items", "relabelings", "sources"];
 
 /// The part of `live` that `desired` speaks of, in the shape of `desired`.
 ///
@@ -139,6 +139,22 @@ mod tests {
         ] {
             assert!(!covers(&desired, &json!({"endpoints": live})), "{live}");
         }
+    }
+
+    #[test]
+    fn what_the_api_server_adds_to_the_files_of_a_volume_is_no_drift() {
+        let file = json!({"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}});
+        let kept = json!({"path": "labels", "fieldRef": {"fieldPath": "metadata.labels", "apiVersion": "v1"}});
+        let volume = |file: &Value, token: Value| {
+            let projected = json!({"sources": [{"serviceAccountToken": token}, {"downwardAPI": {"items": [file]}}]});
+            json!({"volumes": [{"name": "a", "downwardAPI": {"items": [file]}}, {"name": "b", "projected": projected}]})
+        };
+        let desired = volume(&file, json!({"path": "token"}));
+        let filled_in = json!({"path": "token", "expirationSeconds": 3600});
+        assert!(covers(&desired, &volume(&kept, filled_in.clone())));
+        assert!(!covers(&desired, &volume(&kept, json!({"path": "other"}))));
+        let other = json!({"path": "labels", "fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"}});
+        assert!(!covers(&desired, &volume(&other, filled_in)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub use event::Event;
 use super::{
     apply,
     path::{self, ResourcePath},
+    stored,
 };
 use http::Method;
 use object::{check_uid, check_version, handed_to, has_finalizers, keep_identity, set_version, text};
@@ -49,6 +50,8 @@ pub struct Store {
     horizon: u64,
     log: Vec<Arc<Event>>,
     fresh: Vec<Event>,
+    /// Whether objects are kept in another form than that in which they were sent.
+    pub has_forms: bool,
 }
 
 impl Store {
@@ -172,6 +175,9 @@ impl Store {
             metadata.entry("uid").or_insert(json!(uid));
             metadata.insert("creationTimestamp".into(), json!("2026-01-01T00:00:00Z"));
             metadata.insert("generation".into(), json!(1));
+        }
+        if self.has_forms {
+            stored::store(&key.1, &mut object);
         }
         self.store(key, object, "ADDED")
     }
@@ -323,6 +329,9 @@ impl Store {
 
     /// A change that changes nothing keeps the version, as in Kubernetes.
     fn update(&mut self, key: Key, old: &Value, mut object: Value) -> Value {
+        if self.has_forms {
+            stored::store(&key.1, &mut object);
+        }
         if object == *old {
             return object;
         }

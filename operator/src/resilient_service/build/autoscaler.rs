@@ -3,6 +3,7 @@
 use super::{
     super::validate::{Plan, cpu_percent, least_replicas},
     metadata::{metadata, some},
+    quantities::{write_targets, write_tolerances},
 };
 use k8s_openapi::api::autoscaling::v2::{
     ContainerResourceMetricSource, CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec,
@@ -30,7 +31,14 @@ pub fn build_autoscaler(plan: &Plan) -> Option<HorizontalPodAutoscaler> {
     let memory = scaling
         .target_memory_utilization_percentage
         .map(|percent| measured("memory", percent));
-    let metrics = cpu.into_iter().chain(memory).chain(plan.parts.metrics.iter().cloned());
+    let mut metrics: Vec<MetricSpec> = cpu
+        .into_iter()
+        .chain(memory)
+        .chain(plan.parts.metrics.iter().cloned())
+        .collect();
+    write_targets(&mut metrics);
+    let mut behavior = plan.parts.behavior.clone();
+    behavior.iter_mut().for_each(write_tolerances);
     Some(HorizontalPodAutoscaler {
         metadata: metadata(plan, plan.name.clone()),
         spec: Some(HorizontalPodAutoscalerSpec {
@@ -41,8 +49,8 @@ pub fn build_autoscaler(plan: &Plan) -> Option<HorizontalPodAutoscaler> {
             },
             min_replicas: Some(least_replicas(scaling)),
             max_replicas: scaling.max_replicas,
-            metrics: some(metrics.collect()),
-            behavior: plan.parts.behavior.clone(),
+            metrics: some(metrics),
+            behavior,
         }),
         ..HorizontalPodAutoscaler::default()
     })

@@ -11,6 +11,7 @@ mod network_policy;
 mod pod;
 mod port;
 mod probes;
+mod quantities;
 mod security;
 mod service_account;
 mod service_monitor;

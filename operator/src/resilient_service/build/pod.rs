@@ -1,20 +1,18 @@
 //! The pod around the container: as whom it runs, where, which volumes it has, and the user's overrides last. Pure.
 
 use super::{
-    super::{
-        quantity::{canonical, canonical_resource},
-        validate::Plan,
-    },
+    super::validate::Plan,
     guard::{build_authorities, build_guard},
     metadata::{selector, some},
     mounts::{SCRATCH_VOLUME, mounts_scratch},
+    quantities::write_quantities,
     security::{USER, build_container_security},
 };
 use k8s_openapi::{
     DeepMerge,
     api::core::v1::{
         ConfigMapVolumeSource, Container, EmptyDirVolumeSource, LocalObjectReference, PodSecurityContext, PodSpec,
-        ResourceRequirements, SeccompProfile, Toleration, TopologySpreadConstraint, Volume,
+        SeccompProfile, Toleration, TopologySpreadConstraint, Volume,
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
@@ -179,30 +177,4 @@ fn build_spread(plan: &Plan) -> Option<Vec<TopologySpreadConstraint>> {
     };
     let keys = ["topology.kubernetes.io/zone", "kubernetes.io/hostname"];
     Some(keys.into_iter().map(constraint).collect())
-}
-
-/// As the API server writes them, or they would look like drift to an operator that has just started.
-fn write_quantities(pod: &mut PodSpec) {
-    let containers = pod
-        .containers
-        .iter_mut()
-        .chain(pod.init_containers.iter_mut().flatten());
-    for ResourceRequirements { requests, limits, .. } in containers.filter_map(|container| container.resources.as_mut())
-    {
-        for quantity in [requests, limits]
-            .into_iter()
-            .flatten()
-            .flat_map(|map| map.values_mut())
-        {
-            *quantity = canonical_resource(quantity);
-        }
-    }
-    let directories = pod
-        .volumes
-        .iter_mut()
-        .flatten()
-        .filter_map(|volume| volume.empty_dir.as_mut());
-    for size in directories.filter_map(|directory| directory.size_limit.as_mut()) {
-        *size = canonical(size);
-    }
 }

@@ -5,6 +5,8 @@
 use super::{campaigns::number, *};
 use std::{env, time::Instant};
 
+mod followed;
+
 const OBJECTS: &str = "VALERIX_OBJECTS";
 /// Without being told: enough for a mean, few enough for every test run.
 const FEW: u64 = 24;
@@ -56,8 +58,11 @@ fn many_services_cost_few_requests_each_a_restart_and_rest_none() {
         paused.start_paused(true);
         paused
     };
-    let figures = runtime.enable_all().build().unwrap().block_on(figures(objects));
+    let runtime = runtime.enable_all().build().unwrap();
+    let mut figures = runtime.block_on(figures(objects));
     if is_measured {
+        // Connections need the machine's own clock.
+        figures.extend(runtime.block_on(followed::figures(objects)));
         println!();
         for Figure {
             row,

@@ -41,12 +41,6 @@ fn unreliable(api: &FakeApi, seed: u64, percent: u32) -> Arc<AtomicUsize> {
     injected
 }
 
-/// Whether the status says that everything of the newest specification stands.
-fn says_all_stands(service: &Value) -> bool {
-    service["status"]["observedGeneration"] == service["metadata"]["generation"]
-        && reason(service, "ResourcesReady").starts_with("True/")
-}
-
 #[tokio::test(start_paused = true)]
 async fn requests_that_are_lost_or_refused_lead_to_the_same_state_and_to_no_false_word() {
     let (rounds, first) = (number("VALERIX_ROUNDS", 5), number("VALERIX_SEED", 1));
@@ -123,6 +117,75 @@ async fn an_api_server_that_was_gone_finds_everything_as_it_is_wanted_soon_after
         api.forget_requests();
         tokio::time::sleep(REST).await;
         assert_eq!(api.writes(), Vec::<String>::new(), "seed {seed}");
+        drop(operator);
+    }
+}
+
+/// What the API server, or the way to it, may answer to a write.
+const ANSWERS: [Fault; 8] = [
+    Fault::Refuse(409),
+    Fault::Refuse(422),
+    Fault::Refuse(429),
+    Fault::Refuse(500),
+    Fault::Refuse(503),
+    Fault::Refuse(504),
+    Fault::LoseRequest,
+    Fault::LoseAnswer,
+];
+
+/// Each write of a service with each answer, for minutes: the waits double meanwhile, what was refused stands soon after,
+/// and the next failure is waited for as briefly as the first.
+#[tokio::test(start_paused = true)]
+async fn each_write_is_tried_again_less_and_less_often_and_a_success_starts_over() {
+    let (rounds, seed) = (number("VALERIX_ROUNDS", 12), number("VALERIX_SEED", 1));
+    let spec = with_every_child()["spec"].clone();
+    let wanted = references(std::slice::from_ref(&spec)).await;
+    let status = format!("{ORDER}/status");
+    let writes = CHILDREN.into_iter().chain([status.as_str()]);
+    let mut plans: Vec<(&str, Fault)> = writes.flat_map(|path| ANSWERS.map(|answer| (path, answer))).collect();
+    plans.shuffle(&mut StdRng::seed_from_u64(seed));
+    plans.truncate(usize::try_from(rounds).unwrap());
+    for (path, answer) in plans {
+        let api = FakeApi::default();
+        with_monitors(&api);
+        let refusing = |times: usize| {
+            let (path, tries) = (path.to_owned(), Arc::new(AtomicUsize::new(0)));
+            let counted = tries.clone();
+            api.inject(move |request| {
+                let is_it = request.is_write() && request.path == path;
+                (is_it && counted.fetch_add(1, Ordering::SeqCst) < times).then_some(answer)
+            });
+            tries
+        };
+        let tries = refusing(usize::MAX);
+        write(&api, &spec);
+        let operator = Operator::start(&api);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let early = tries.load(Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let late = tries.load(Ordering::SeqCst) - early;
+        // Half a second, one, two, four and so on, and a few for what else came about.
+        assert!(
+            (1..=16).contains(&early),
+            "{path}, {answer:?}: {early} tries in the first minute"
+        );
+        assert!(late <= 3, "{path}, {answer:?}: {late} tries in two minutes more");
+        api.inject(|_| None);
+        settle(&api, LONG_REST).await;
+        if let Some(difference) = difference(&state(&api), &wanted[0]) {
+            panic!("{path}, {answer:?}: {difference}");
+        }
+        assert!(says_all_stands(&api.get(ORDER).unwrap()), "{path}, {answer:?}");
+        if path == status {
+            continue;
+        }
+        refusing(1);
+        api.delete(path);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(
+            api.get(path).is_some(),
+            "{path}, {answer:?}: the wait does not begin anew"
+        );
         drop(operator);
     }
 }

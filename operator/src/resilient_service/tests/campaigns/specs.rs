@@ -3,15 +3,6 @@
 use super::*;
 use valerix_draw::Draws;
 
-/// Fields that the operator refuses of an object.
-fn refused(object: &Value) -> Vec<String> {
-    let service = Arc::new(serde_json::from_value(object.clone()).unwrap());
-    violations(&service)
-        .into_iter()
-        .map(|violation| violation.field)
-        .collect()
-}
-
 /// Entries of a list that Kubernetes would take for one.
 fn twice(list: &Value, keys: &[&str]) -> Option<Value> {
     let mut seen = BTreeSet::new();
