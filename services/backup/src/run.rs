@@ -483,3 +483,6 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
