@@ -16,6 +16,7 @@ mod chart;
 mod console;
 mod documents;
 mod guard;
+mod lost;
 mod observability;
 mod placement;
 mod refusals;
