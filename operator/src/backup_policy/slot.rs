@@ -29,7 +29,7 @@ pub struct Schedule {
     pub window: Duration,
 }
 
-/// Why a time is not run exactly once on a day.
+/// Why a time is not run exactly once on a day, as the clocks show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Irregularity {
     Skipped,
@@ -173,19 +173,36 @@ impl Schedule {
         }
     }
 
+    /// When the CronJob controller would run on a day, as the clocks show it: where they change in the middle of an hour, it
+    /// comes to a time that they skip a whole hour later, and not to each of two.
+    fn controllers_runs(&self, day: NaiveDate) -> Vec<NaiveTime> {
+        let before = (1..8).find_map(|days| self.slot(day.checked_sub_days(Days::new(days))?));
+        std::iter::successors(before.map(|before| before.at), |run| Some(self.controllers_next(*run)))
+            .map(|run| run.with_timezone(&self.zone).naive_local())
+            .skip_while(|run| run.date() < day)
+            .take_while(|run| run.date() == day)
+            .map(|run| run.time())
+            .collect()
+    }
+
     fn sentence(&self, day: NaiveDate, irregularity: Irregularity) -> String {
         let (time, zone) = (self.time.format("%H:%M"), self.zone.name());
-        match irregularity {
-            Irregularity::Skipped => format!(
-                "{time} does not exist on {day} in {zone}, whose clocks go forward then: no backup would run that day"
-            ),
-            Irregularity::Repeated => format!(
-                "{time} comes twice on {day} in {zone}, whose clocks go back then: two backups would run that day"
-            ),
+        let cause = match irregularity {
+            Irregularity::Skipped => {
+                format!("{time} does not exist on {day} in {zone}, whose clocks go forward then")
+            }
+            Irregularity::Repeated => format!("{time} comes twice on {day} in {zone}, whose clocks go back then"),
             Irregularity::PassedOver => format!(
-                "{time} is passed over on {day} in {zone} by the CronJob controller, which counts whole hours where the clocks change by half of one: no backup would run that day"
+                "{time} is passed over on {day} in {zone} by the CronJob controller, which counts whole hours where the clocks change by half of one"
             ),
-        }
+        };
+        let runs = match self.controllers_runs(day)[..] {
+            [] => "no backup would run that day".to_owned(),
+            [run] if run == self.time => "a backup would run at one of the two only".to_owned(),
+            [run] => format!("the backup of that day would run at {}", run.format("%H:%M")),
+            _ => "two backups would run that day".to_owned(),
+        };
+        format!("{cause}: {runs}")
     }
 
     /// The nearest time, later before earlier, that comes exactly once every day.
