@@ -34,6 +34,7 @@ pub struct Schedule {
 enum Irregularity {
     Skipped,
     Repeated,
+    RunAgain,
     PassedOver,
 }
 
@@ -139,18 +140,29 @@ impl Schedule {
                 LocalResult::Ambiguous(..) => Some((day, Irregularity::Repeated)),
                 LocalResult::Single(at) => {
                     let at = at.to_utc();
-                    let passed_over = before.is_some_and(|before| self.is_passed_over(before.at, at));
-                    before = Some(Slot { day, at });
-                    passed_over.then_some((day, Irregularity::PassedOver))
+                    let slot = Slot { day, at };
+                    let misled = before.and_then(|before| self.misled(before, slot));
+                    before = Some(slot);
+                    misled
                 }
             }
         })
     }
 
-    /// Whether the CronJob controller, coming from one run, does not come to the next.
-    fn is_passed_over(&self, from: DateTime<Utc>, next: DateTime<Utc>) -> bool {
+    /// Where the CronJob controller, coming from one run, does not come to the next.
+    fn misled(&self, from: Slot, next: Slot) -> Option<(NaiveDate, Irregularity)> {
         // Clocks that change by whole hours do not mislead its way of counting.
-        (next - from).num_minutes() % 60 != 0 && self.controllers_next(from) != next
+        if (next.at - from.at).num_minutes() % 60 == 0 {
+            return None;
+        }
+        let run = self.controllers_next(from.at);
+        if run == next.at {
+            None
+        } else if backup_runner::slot(run, &self.zone) == from.day {
+            Some((from.day, Irregularity::RunAgain))
+        } else {
+            Some((next.day, Irregularity::PassedOver))
+        }
     }
 
     /// When the CronJob controller runs next after a run: it counts minutes to the end of the hour, then whole hours until
@@ -192,6 +204,9 @@ impl Schedule {
                 format!("{time} does not exist on {day} in {zone}, whose clocks go forward then")
             }
             Irregularity::Repeated => format!("{time} comes twice on {day} in {zone}, whose clocks go back then"),
+            Irregularity::RunAgain => format!(
+                "{time} is run again on {day} in {zone} by the CronJob controller, which counts minutes where the clocks go forward by half an hour"
+            ),
             Irregularity::PassedOver => format!(
                 "{time} is passed over on {day} in {zone} by the CronJob controller, which counts whole hours where the clocks change by half of one"
             ),

@@ -56,6 +56,12 @@ fn skipped_and_repeated_times_are_refused_with_a_suggestion() {
             "Australia/Lord_Howe",
             "02:15 does not exist on 2026-10-04 in Australia/Lord_Howe, whose clocks go forward then: no backup would run that day",
         ),
+        // From 01:59 it counts to 02:30, which has the minute that it looks for.
+        (
+            "01:30",
+            "Australia/Lord_Howe",
+            "01:30 is run again on 2026-10-04 in Australia/Lord_Howe by the CronJob controller, which counts minutes where the clocks go forward by half an hour: two backups would run that day",
+        ),
         // The clocks go from 02:45 to 03:45, in the middle of an hour that the CronJob controller counts minutes in.
         (
             "02:45",
