@@ -125,13 +125,30 @@ pub fn drop_job_name(restore: &str) -> String {
     format!("{restore}-drop")
 }
 
-/// Name under which a database is restored before it gets its own: `<name>_restore_<yyyymmdd>_<end of the Restore's UID>`,
-/// cut to what the server takes. Two Restores of one day into one name must not take each other's for their own.
-pub fn staged_name(target: &str, slot: &str, restore_uid: &str) -> String {
-    let mut mark: Vec<_> = restore_uid.chars().rev().take(8).collect();
+/// What tells the pods of one Restore apart on the server: the end of a pod's UID.
+pub fn pod_mark(pod_uid: &str) -> String {
+    let mut mark: Vec<_> = pod_uid.chars().rev().take(8).collect();
     mark.reverse();
-    let mark: String = mark.into_iter().collect();
+    mark.into_iter().collect()
+}
+
+/// Name under which a pod restores a database before it gets its own: `<name>_restore_<yyyymmdd>_<mark of the pod>`, cut to
+/// what the server takes. Neither two Restores of one day into one name nor a pod and its heir must take each other's for
+/// their own.
+pub fn staged_name(target: &str, slot: &str, pod_uid: &str) -> String {
+    let mark = pod_mark(pod_uid);
     with_ending(target, &format!("_restore_{}_{mark}", slot.replace('-', "")))
+}
+
+/// The mark of the pod that restores under this name.
+pub fn mark_of(staged: &str) -> &str {
+    staged.rsplit('_').next().unwrap_or_default()
+}
+
+/// Name that a database gets before it is dropped: `<name>_dropped_<OID>`. No other one can have it, so that whoever drops
+/// this name drops the database of this OID.
+pub fn dropped_name(name: &str, oid: i64) -> String {
+    with_ending(name, &format!("_dropped_{oid}"))
 }
 
 /// Name of the database that was replaced: `<name>_before_<yyyymmdd>`, cut to what the server takes.
@@ -164,6 +181,8 @@ mod tests {
             staged_name("orders", "2026-08-21", uid),
             "orders_restore_20260821_8a41e507"
         );
+        assert_eq!(mark_of("or_ders_restore_20260821_8a41e507"), pod_mark(uid));
+        assert_eq!(dropped_name("orders", 16_384), "orders_dropped_16384");
         assert_eq!(previous_name("orders", "2026-08-21"), "orders_before_20260821");
         let long = staged_name(&"ä".repeat(31), "2026-08-21", uid);
         assert_eq!(long, format!("{}_restore_20260821_8a41e507", "ä".repeat(18)));

@@ -21,6 +21,8 @@ pub struct Environment {
     pub operator_binary: Option<PathBuf>,
     /// The program of the project's own cluster (`VALERIX_CLUSTER_PROGRAM`), for the test that loses a node.
     pub cluster_program: Option<PathBuf>,
+    /// An S3 server as a program (`VALERIX_STORE_PROGRAM`) that runs in any image, for the test that loses all but a bucket.
+    pub store_program: Option<PathBuf>,
     /// More values of the shop's chart (`VALERIX_SHOP_VALUES`), as `redis.guarded=true,postgres.guarded=true`.
     pub shop_values: Option<String>,
     /// The project's folder.
@@ -64,6 +66,7 @@ impl Environment {
             audit_log: env::var_os("VALERIX_CLUSTER_AUDIT_LOG").map(Into::into),
             operator_binary: env::var_os("VALERIX_OPERATOR_BINARY").map(Into::into),
             cluster_program: env::var_os("VALERIX_CLUSTER_PROGRAM").map(Into::into),
+            store_program: env::var_os("VALERIX_STORE_PROGRAM").map(Into::into),
             shop_values: env::var("VALERIX_SHOP_VALUES").ok(),
             root: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."),
         })

@@ -18,6 +18,7 @@ mod chart;
 mod console;
 mod documents;
 mod guard;
+mod lost;
 mod observability;
 mod placement;
 mod refusals;

@@ -4,10 +4,7 @@
 use crate::backup;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::{batch::v1::Job, core::v1::Secret};
-use kube::{
-    ResourceExt,
-    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
-};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams};
 use serde_json::{Value, json};
 use std::time::Duration;
 use valerix_crds::{Backup, BackupPhase, BackupPolicy, Restore, RestorePhase, names::condition as types};
@@ -17,7 +14,7 @@ use valerix_e2e::{
 };
 
 /// One statement on the shop's server, as its superuser; what it answered.
-async fn sql(world: &World, database: &str, statement: &str) -> Result<String> {
+pub(crate) async fn sql(world: &World, database: &str, statement: &str) -> Result<String> {
     let arguments = [
         "exec",
         "-n",
@@ -39,7 +36,7 @@ async fn sql(world: &World, database: &str, statement: &str) -> Result<String> {
 }
 
 /// The Secret `admin` with the superuser of the shop's server.
-async fn admin(world: &World, namespace: &str, dbname: &str, name: &str) -> Result<()> {
+pub(crate) async fn admin(world: &World, namespace: &str, dbname: &str, name: &str) -> Result<()> {
     let source = world.api::<Secret>(SHOP).get("postgres").await?;
     let password = source.data.and_then(|mut data| data.remove("password"));
     let password = String::from_utf8(password.context("the Secret postgres has no password")?.0)?;
@@ -68,7 +65,7 @@ fn restore(name: &str, spec: &Value) -> String {
 }
 
 /// Makes the Restore and waits for its end.
-async fn carried_out(world: &World, namespace: &str, name: &str, spec: &Value) -> Result<Restore> {
+pub(crate) async fn carried_out(world: &World, namespace: &str, name: &str, spec: &Value) -> Result<Restore> {
     world.create(namespace, &restore(name, spec)).await?.text()?;
     let ended = |restore: &Restore| {
         restore.status.as_ref().is_some_and(|status| {
@@ -80,7 +77,7 @@ async fn carried_out(world: &World, namespace: &str, name: &str, spec: &Value) -
         .await
 }
 
-fn completed(restore: &Restore) -> Result<()> {
+pub(crate) fn completed(restore: &Restore) -> Result<()> {
     let status = restore.status.clone().unwrap_or_default();
     ensure!(status.phase == RestorePhase::Completed, "{status:?}");
     ensure!(has_condition(&status.conditions, types::READY, "True"), "{status:?}");
@@ -261,174 +258,8 @@ async fn replaced(world: &World, namespace: &str, living: &str) -> Result<()> {
     Ok(())
 }
 
-/// The walk of docs/runbooks/cluster-lost.md: policy, records, database and role are gone, the claim with the archive is not.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_lies_on_a_claim_comes_back_when_all_else_is_lost() -> Result<()> {
-    let world = World::with_shop().await?;
-    let test = world.with_namespace("lost", async |namespace| {
-        let lost = namespace.replace('-', "_");
-        let owner = format!("owner_{lost}");
-        let outcome = given_back(&world, namespace, &lost, &owner).await;
-        let drop = format!("DROP DATABASE IF EXISTS {lost} WITH (FORCE)");
-        sql(&world, "postgres", &drop).await?;
-        sql(&world, "postgres", &format!("DROP ROLE IF EXISTS {owner}")).await?;
-        outcome
-    });
-    test.await
-}
-
-async fn given_back(world: &World, namespace: &str, lost: &str, owner: &str) -> Result<()> {
-    for statement in [
-        format!("CREATE ROLE {owner} LOGIN PASSWORD 'forgotten' CONNECTION LIMIT 7"),
-        format!("CREATE DATABASE {lost}"),
-    ] {
-        sql(world, "postgres", &statement).await?;
-    }
-    let fill = format!(
-        "CREATE TABLE notes AS SELECT i AS id, md5(i::text) AS note FROM generate_series(1, 1000) i; ALTER TABLE notes OWNER TO {owner}"
-    );
-    sql(world, lost, &fill).await?;
-    const FINGERPRINT: &str = "SELECT md5(string_agg(n::text, ',' ORDER BY id)) || (SELECT tableowner FROM pg_tables WHERE tablename = 'notes') FROM notes n";
-    let before = sql(world, lost, FINGERPRINT).await?;
-    admin(world, namespace, lost, "living").await?;
-    admin(world, namespace, "postgres", "postgres-admin").await?;
-    let policy = json!({
-        "apiVersion": "resilience.valerix.io/v1alpha1", "kind": "BackupPolicy", "metadata": {"name": "nightly"},
-        "spec": {
-            "databases": [{"name": lost, "connectionSecretRef": {"name": "living"}}],
-            "destination": {"volumeClaim": {"claimName": "backups"}},
-        },
-    });
-    let claim = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "backups"},
-        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}},
-    });
-    for object in [&claim, &policy] {
-        world.create(namespace, &object.to_string()).await?.text()?;
-    }
-    let record = backed_up(world, namespace, "nightly").await?;
-    let upload = record.status.clone().unwrap_or_default().upload;
-    let key = upload
-        .key
-        .with_context(|| format!("nothing was stored: {:?}", record.status))?;
-
-    // All is lost but the claim.
-    let policies = world.api::<BackupPolicy>(namespace);
-    policies.delete("nightly", &DeleteParams::default()).await?;
-    let records = world.api::<Backup>(namespace);
-    records
-        .delete_collection(&DeleteParams::default(), &ListParams::default())
-        .await?;
-    let gone = eventually(Duration::from_secs(60), || async {
-        let (policies, records) = (
-            policies.get_opt("nightly").await.ok()?,
-            records.list(&ListParams::default()).await.ok()?,
-        );
-        (policies.is_none() && records.items.is_empty()).then_some(())
-    });
-    ensure!(gone.await.is_some(), "the policy and its records are gone");
-    sql(world, "postgres", &format!("DROP DATABASE {lost} WITH (FORCE)")).await?;
-    sql(world, "postgres", &format!("DROP ROLE {owner}")).await?;
-
-    let spec = |key: &str| {
-        json!({
-            "source": {"archive": {"destination": {"volumeClaim": {"claimName": "backups"}}, "key": key}},
-            "target": {"connectionSecretRef": {"name": "postgres-admin"}},
-            // The shop's server has roles of other tests, which come and go.
-            "roles": "Create",
-        })
-    };
-    let (folder, name) = key.rsplit_once('/').context("the key has no folder")?;
-    let wrong = carried_out(world, namespace, "wrong", &spec(&format!("{folder}/20010101.tar.zst"))).await?;
-    let status = wrong.status.unwrap_or_default();
-    let message = status.message.unwrap_or_default();
-    ensure!(status.reason.as_deref() == Some("ArchiveUnavailable"), "{message}");
-    ensure!(
-        message.contains(name),
-        "the archives that are there are named: {message}"
-    );
-
-    let restored = carried_out(world, namespace, "everything", &spec(&key)).await?;
-    completed(&restored)?;
-    let message = restored.status.unwrap_or_default().message.unwrap_or_default();
-    ensure!(
-        message.contains(owner) && message.contains("without passwords"),
-        "{message}"
-    );
-    ensure!(
-        sql(world, lost, FINGERPRINT).await? == before,
-        "rows and owner are as they were"
-    );
-    let role = format!(
-        "SELECT rolcanlogin::text || rolconnlimit || (rolpassword IS NULL) FROM pg_authid WHERE rolname = '{owner}'"
-    );
-    let role = sql(world, "postgres", &role).await?;
-    ensure!(role == "true7true", "the role without its password: {role}");
-
-    found_again(world, namespace, &policy, &record).await
-}
-
-/// The policy of the same name is another one: the day's slot is taken, and what lies there gets a record by which it can be
-/// restored.
-async fn found_again(world: &World, namespace: &str, policy: &Value, lost: &Backup) -> Result<()> {
-    world.create(namespace, &policy.to_string()).await?.text()?;
-    world
-        .object(namespace, "nightly", "Ready", Duration::from_secs(30), policy_is_ready)
-        .await?;
-    backup::run_by_hand(world, namespace, "nightly", "again").await?;
-    let records = world.api::<Backup>(namespace);
-    let own = eventually(Duration::from_secs(120), || async {
-        let found = records.list(&ListParams::default()).await.ok()?.items.into_iter();
-        let mut own = found.filter(|record| record.spec.policy_ref.uid != lost.spec.policy_ref.uid);
-        own.find(|record| {
-            let phase = record.status.as_ref().map(|status| status.phase);
-            matches!(phase, Some(BackupPhase::Completed | BackupPhase::Failed))
-        })
-    });
-    let own = own.await.context("the run of the new policy does not end")?;
-    // Around midnight the two runs are of two days.
-    let status = own.status.clone().unwrap_or_default();
-    let taken = status.reason.as_deref() == Some("SlotTaken");
-    ensure!(taken || own.spec.slot != lost.spec.slot, "{status:?}");
-    let name = format!("{}-found", lost.name_any());
-    let found = eventually(Duration::from_secs(30), || async {
-        let found = records.get_opt(&name).await.ok()??;
-        let completed = found.status.as_ref()?.phase == BackupPhase::Completed;
-        completed.then_some(found)
-    });
-    let found = found.await.context("the archive of the lost policy has no record")?;
-    ensure!(
-        found.spec.policy_ref.uid == lost.spec.policy_ref.uid,
-        "{:?}",
-        found.spec
-    );
-    let (now, then) = (
-        found.status.unwrap_or_default(),
-        lost.status.clone().unwrap_or_default(),
-    );
-    ensure!(
-        (&now.upload.key, &now.upload.sha256, now.databases.len()) == (&then.upload.key, &then.upload.sha256, 1),
-        "{now:?}"
-    );
-    let database = &lost.status.as_ref().context("no status")?.databases[0].name;
-    let looked = format!("{database}_look");
-    let spec = json!({
-        "source": {"policyRef": {"name": "nightly"}, "select": "Slot", "slot": lost.spec.slot},
-        "target": {"connectionSecretRef": {"name": "postgres-admin"}},
-        "databases": [{"name": database, "as": looked}],
-    });
-    let restored = carried_out(world, namespace, "look", &spec).await?;
-    sql(
-        world,
-        "postgres",
-        &format!("DROP DATABASE IF EXISTS {looked} WITH (FORCE)"),
-    )
-    .await?;
-    completed(&restored)
-}
-
 /// The record of a run that was asked for as soon as the policy was Ready.
-async fn backed_up(world: &World, namespace: &str, policy: &str) -> Result<Backup> {
+pub(crate) async fn backed_up(world: &World, namespace: &str, policy: &str) -> Result<Backup> {
     world
         .object(namespace, policy, "Ready", Duration::from_secs(30), policy_is_ready)
         .await?;
@@ -436,7 +267,7 @@ async fn backed_up(world: &World, namespace: &str, policy: &str) -> Result<Backu
     backup::finished(world, namespace, policy, Duration::from_secs(120)).await
 }
 
-fn policy_is_ready(policy: &BackupPolicy) -> bool {
+pub(crate) fn policy_is_ready(policy: &BackupPolicy) -> bool {
     policy
         .status
         .as_ref()

@@ -29,11 +29,12 @@ pub struct Schedule {
     pub window: Duration,
 }
 
-/// Why a time is not run exactly once on a day.
+/// Why a time is not run exactly once on a day, as the clocks show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Irregularity {
     Skipped,
     Repeated,
+    RunAgain,
     PassedOver,
 }
 
@@ -139,18 +140,29 @@ impl Schedule {
                 LocalResult::Ambiguous(..) => Some((day, Irregularity::Repeated)),
                 LocalResult::Single(at) => {
                     let at = at.to_utc();
-                    let passed_over = before.is_some_and(|before| self.is_passed_over(before.at, at));
-                    before = Some(Slot { day, at });
-                    passed_over.then_some((day, Irregularity::PassedOver))
+                    let slot = Slot { day, at };
+                    let misled = before.and_then(|before| self.misled(before, slot));
+                    before = Some(slot);
+                    misled
                 }
             }
         })
     }
 
-    /// Whether the CronJob controller, coming from one run, does not come to the next.
-    fn is_passed_over(&self, from: DateTime<Utc>, next: DateTime<Utc>) -> bool {
+    /// Where the CronJob controller, coming from one run, does not come to the next.
+    fn misled(&self, from: Slot, next: Slot) -> Option<(NaiveDate, Irregularity)> {
         // Clocks that change by whole hours do not mislead its way of counting.
-        (next - from).num_minutes() % 60 != 0 && self.controllers_next(from) != next
+        if (next.at - from.at).num_minutes() % 60 == 0 {
+            return None;
+        }
+        let run = self.controllers_next(from.at);
+        if run == next.at {
+            None
+        } else if backup_runner::slot(run, &self.zone) == from.day {
+            Some((from.day, Irregularity::RunAgain))
+        } else {
+            Some((next.day, Irregularity::PassedOver))
+        }
     }
 
     /// When the CronJob controller runs next after a run: it counts minutes to the end of the hour, then whole hours until
@@ -173,19 +185,39 @@ impl Schedule {
         }
     }
 
+    /// When the CronJob controller would run on a day, as the clocks show it: where they change in the middle of an hour, it
+    /// comes to a time that they skip a whole hour later, and not to each of two.
+    fn controllers_runs(&self, day: NaiveDate) -> Vec<NaiveTime> {
+        let before = (1..8).find_map(|days| self.slot(day.checked_sub_days(Days::new(days))?));
+        std::iter::successors(before.map(|before| before.at), |run| Some(self.controllers_next(*run)))
+            .map(|run| run.with_timezone(&self.zone).naive_local())
+            .skip_while(|run| run.date() < day)
+            .take_while(|run| run.date() == day)
+            .map(|run| run.time())
+            .collect()
+    }
+
     fn sentence(&self, day: NaiveDate, irregularity: Irregularity) -> String {
         let (time, zone) = (self.time.format("%H:%M"), self.zone.name());
-        match irregularity {
-            Irregularity::Skipped => format!(
-                "{time} does not exist on {day} in {zone}, whose clocks go forward then: no backup would run that day"
-            ),
-            Irregularity::Repeated => format!(
-                "{time} comes twice on {day} in {zone}, whose clocks go back then: two backups would run that day"
+        let cause = match irregularity {
+            Irregularity::Skipped => {
+                format!("{time} does not exist on {day} in {zone}, whose clocks go forward then")
+            }
+            Irregularity::Repeated => format!("{time} comes twice on {day} in {zone}, whose clocks go back then"),
+            Irregularity::RunAgain => format!(
+                "{time} is run again on {day} in {zone} by the CronJob controller, which counts minutes where the clocks go forward by half an hour"
             ),
             Irregularity::PassedOver => format!(
-                "{time} is passed over on {day} in {zone} by the CronJob controller, which counts whole hours where the clocks change by half of one: no backup would run that day"
+                "{time} is passed over on {day} in {zone} by the CronJob controller, which counts whole hours where the clocks change by half of one"
             ),
-        }
+        };
+        let runs = match self.controllers_runs(day)[..] {
+            [] => "no backup would run that day".to_owned(),
+            [run] if run == self.time => "a backup would run at one of the two only".to_owned(),
+            [run] => format!("the backup of that day would run at {}", run.format("%H:%M")),
+            _ => "two backups would run that day".to_owned(),
+        };
+        format!("{cause}: {runs}")
     }
 
     /// The nearest time, later before earlier, that comes exactly once every day.

@@ -493,3 +493,6 @@ impl Run {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 //! Statements on the target's server, by psql: the same trust and the same reading of a password as pg_restore has.
 //!
 //! In: a [`Connection`], a database, a statement. Out: what it answered, or why it did not. Each call is one session and
-//! one transaction, and carries the Restore's name, so that a later pod can end what a killed one has left at work.
+//! one transaction, and carries the names of the Restore and of its pod, so that a later pod can end what a killed one has
+//! left at work.
 
 use crate::{
     client::Client,
@@ -64,11 +65,11 @@ impl Error {
 }
 
 impl Session {
-    pub(crate) fn new(client: &Client, connection: &Connection, restore_uid: &str) -> Self {
+    pub(crate) fn new(client: &Client, connection: &Connection, application: &str) -> Self {
         Self {
             client: client.clone(),
             connection: connection.clone(),
-            application: format!("valerix-restore-{restore_uid}"),
+            application: application.to_owned(),
         }
     }
 
@@ -98,11 +99,6 @@ impl Session {
     /// Name of the database that it works in.
     pub(crate) fn database(&self) -> &str {
         &self.connection.database
-    }
-
-    /// What every session of this Restore calls itself.
-    pub(crate) fn application(&self) -> &str {
-        &self.application
     }
 
     /// A program of libpq that is connected as this session is.

@@ -12,6 +12,7 @@ use crate::images::{self, Profile};
 use crate::interrupt;
 use crate::paths::Paths;
 use crate::steps::{Log, Steps};
+use crate::tools::go;
 use crate::workspace::Artifacts;
 
 /// The end-to-end tests that need several nodes.
@@ -64,11 +65,13 @@ fn test_on(
     log: &Log,
 ) -> Result<()> {
     log.say(&format!("KUBECONFIG={}", access.kubeconfig.display()));
+    let store = go::VERSITYGW.install(paths, log)?;
     let mut outcome = Ok(());
     for test in artifacts.tests_of(&paths.checkout.join("e2e")) {
         // They wait more than they compute: more at a time than there are cores.
         let program = cluster
             .harness(&test.path, access, images)?
+            .env("VALERIX_STORE_PROGRAM", &store)
             // Output that is captured is repeated under the name of its test, so that a failure says its reason at the end.
             .args(["--test-threads=6", "--show-output"])
             .args(chosen)

@@ -51,6 +51,28 @@ fn skipped_and_repeated_times_are_refused_with_a_suggestion() {
         ),
         ("12:00", "Australia/Lord_Howe", "passed over on 2026-10-04"),
         ("00:00", "Australia/Lord_Howe", "passed over on 2026-10-05"),
+        (
+            "02:15",
+            "Australia/Lord_Howe",
+            "02:15 does not exist on 2026-10-04 in Australia/Lord_Howe, whose clocks go forward then: no backup would run that day",
+        ),
+        // From 01:59 it counts to 02:30, which has the minute that it looks for.
+        (
+            "01:30",
+            "Australia/Lord_Howe",
+            "01:30 is run again on 2026-10-04 in Australia/Lord_Howe by the CronJob controller, which counts minutes where the clocks go forward by half an hour: two backups would run that day",
+        ),
+        // The clocks go from 02:45 to 03:45, in the middle of an hour that the CronJob controller counts minutes in.
+        (
+            "02:45",
+            "Pacific/Chatham",
+            "02:45 does not exist on 2026-09-27 in Pacific/Chatham, whose clocks go forward then: the backup of that day would run at 03:45; write 02:30",
+        ),
+        (
+            "03:00",
+            "Pacific/Chatham",
+            "03:00 does not exist on 2026-09-27 in Pacific/Chatham, whose clocks go forward then: no backup would run that day; write 02:30",
+        ),
     ] {
         let error = Schedule::new(&schedule(time, zone), at(NOW)).unwrap_err().to_string();
         assert!(error.contains(text), "{time} {zone}: {error}");
@@ -99,6 +121,21 @@ fn trouble_is_seen_from_today_on_and_more_than_a_year_ahead() {
     ] {
         let error = Schedule::new(&schedule("02:15", "America/New_York"), at(now)).unwrap_err();
         assert!(error.to_string().contains(day), "{now}: {error}");
+    }
+}
+
+/// The clocks go back from 03:45 to 02:45: the hour of the second 02:45 is not the one that the CronJob controller looks for.
+#[test]
+fn a_time_that_comes_twice_is_not_always_run_twice() {
+    let autumn = at("2027-04-01T12:00:00Z");
+    for (time, runs) in [
+        ("02:45", "a backup would run at one of the two only"),
+        ("03:00", "two backups would run that day"),
+        ("03:30", "two backups would run that day"),
+    ] {
+        let error = Schedule::new(&schedule(time, "Pacific/Chatham"), autumn).unwrap_err();
+        let text = format!("{time} comes twice on 2027-04-04 in Pacific/Chatham, whose clocks go back then: {runs}");
+        assert_eq!(error.message, text);
     }
 }
 

@@ -44,6 +44,7 @@ use target::Target;
 use tokio::time::Instant;
 use valerix_crds::{
     RestoreDatabasePhase, RestoreDatabaseStatus, RestorePhase, RestoreRoles, RestoreStatus, backup_runner::human_size,
+    restore_runner::dropped_name,
 };
 
 /// The most that is kept of the deadline for putting back and for writing the status.
@@ -148,6 +149,7 @@ impl Run {
         let roles = self
             .interruptible(stop.as_mut(), self.plan_roles(target, &items))
             .await?;
+        // With the mark of this pod: by it whoever comes next finds what it has made, and nothing else.
         let planned: Vec<_> = items.iter().map(planned).collect();
         self.step(RestorePhase::Restoring, |status| {
             status.databases.clone_from(&planned);
@@ -221,7 +223,6 @@ impl Run {
             status.message = Some(format!("restoring {} ({} of {count})", item.member.name, index + 1));
             if let Some(database) = status.databases.get_mut(index) {
                 database.phase = RestoreDatabasePhase::Restoring;
-                database.staged = Some(item.staged.clone());
             }
         })
         .await?;
@@ -229,6 +230,8 @@ impl Run {
             .scratch
             .extract(&self.settings.source.key, item.member.archived(), item.member.plain())
             .await?;
+        // That may have taken long: a pod that was taken for dead meanwhile makes nothing more.
+        self.say(|_| {}).await?;
         let restored = target.restore(item, &dump).await?;
         tracing::info!(
             database = item.member.name,
@@ -274,15 +277,21 @@ impl Run {
 
     /// Undoes what this pod has begun, unless it turns out to be done.
     async fn put_back(&self, target: &Target, failure: Failure) -> Result<Success, Failure> {
-        // A pod that was taken for dead leaves everything to its heir.
-        if matches!(failure, Failure::Report(report::Error::Superseded { .. })) {
-            return Err(failure);
-        }
-        let seen = self.report.with_patience(INTERRUPTED_PATIENCE).read().await;
-        if seen.is_ok_and(|status| status.pod_uid.as_ref() != Some(&self.settings.arguments.pod_uid)) {
-            return Err(failure);
-        }
         let databases = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let superseded = match failure {
+            Failure::Report(report::Error::Superseded { .. }) => true,
+            _ => {
+                let seen = self.report.with_patience(INTERRUPTED_PATIENCE).read().await;
+                seen.is_ok_and(|status| status.pod_uid.as_ref() != Some(&self.settings.arguments.pod_uid))
+            }
+        };
+        if superseded {
+            // A pod that was taken for dead leaves everything to its heir, but for what it made after that one had looked.
+            if let Err(error) = swap::drop_staged(target, &databases).await {
+                tracing::warn!(%error, "a database of this pod may be left");
+            }
+            return Err(failure);
+        }
         match swap::settle(target, &databases, Instant::now() + UNDO_PATIENCE).await {
             Ok(Outcome::Swapped) => self.complete(target, &databases).await,
             Ok(Outcome::Undone) => Err(failure),
@@ -317,15 +326,20 @@ impl Run {
             let found = target.databases().await?;
             for database in status.databases.iter().filter(due) {
                 let Some(previous) = &database.previous else { continue };
-                let kept = match found.get(previous) {
-                    None => Some("it was gone already"),
-                    Some(found) if Some(found.oid) != database.previous_oid => Some("another one has its name"),
-                    Some(found) if found.open => Some("somebody has opened it again, and it is theirs now"),
-                    Some(found) => {
-                        target.drop(previous, found.oid).await?;
-                        None
-                    }
+                // An earlier pod may have been killed when it was about to drop it.
+                let begun = database
+                    .previous_oid
+                    .filter(|oid| found.contains_key(&dropped_name(previous, *oid)));
+                let (oid, kept) = match found.get(previous) {
+                    _ if begun.is_some() => (begun, None),
+                    None => (None, Some("it was gone already")),
+                    Some(found) if Some(found.oid) != database.previous_oid => (None, Some("another one has its name")),
+                    Some(found) if found.open => (None, Some("somebody has opened it again, and it is theirs now")),
+                    Some(found) => (Some(found.oid), None),
                 };
+                if let Some(oid) = oid {
+                    target.drop(previous, oid).await?;
+                }
                 self.report
                     .write(|status| {
                         let own = status.databases.iter_mut().find(|own| own.name == database.name);
@@ -415,6 +429,7 @@ fn planned(item: &Item) -> RestoreDatabaseStatus {
     RestoreDatabaseStatus {
         name: item.member.name.clone(),
         target: item.target.clone(),
+        staged: Some(item.staged.clone()),
         bytes: i64::try_from(item.member.bytes).ok(),
         ..RestoreDatabaseStatus::default()
     }

@@ -29,7 +29,7 @@ pub(crate) fn plan(settings: &Settings, manifest: &Manifest) -> Result<Vec<Item>
     let item = |member: &Member, target: &str| Item {
         member: member.clone(),
         target: target.to_owned(),
-        staged: staged_name(target, &slot, &settings.arguments.restore_uid),
+        staged: staged_name(target, &slot, &settings.arguments.pod_uid),
         aside: previous_name(target, &slot),
         previous: None,
         oid: None,

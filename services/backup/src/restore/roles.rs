@@ -14,6 +14,9 @@ use std::collections::BTreeSet;
 /// The most that one call makes: a command line has an end. Unit: bytes.
 const MOST_AT_ONCE: usize = 64 << 10;
 
+/// Whose a role is until the Restore has ended.
+const MARK: &str = "split_part(shobj_description(oid, 'pg_authid'), chr(10), 1)";
+
 /// What is to be made.
 pub(super) struct Plan {
     roles: Roles,
@@ -64,7 +67,7 @@ impl Target {
     pub(super) async fn create_roles(&self, plan: &Plan) -> Result<Option<String>, Failure> {
         let mark = |role: &Role| {
             let comment = role.comment.as_deref().unwrap_or_default();
-            Some(format!("{}\n{comment}", self.admin.application()))
+            Some(format!("{}\n{comment}", self.application(&self.mark)))
         };
         let mut batch = String::new();
         for statement in plan.roles.creation(&mark) {
@@ -88,10 +91,18 @@ impl Target {
         Ok((!left_out.is_empty()).then(|| format!("roles: {}", left_out.join(", "))))
     }
 
-    /// Takes away what an unfinished Restore has made. A role that somebody uses by now stays.
-    pub(super) async fn drop_unfinished_roles(&self) -> Result<(), sql::Error> {
-        for role in self.unfinished_roles().await? {
-            let drop = format!("DROP ROLE IF EXISTS {}", name(&role.name));
+    /// Takes away what the pod with this mark has made and not finished. A role that somebody uses by now stays.
+    pub(super) async fn drop_unfinished_roles(&self, mark: &str) -> Result<(), sql::Error> {
+        let of_the_pod = self.application(mark);
+        for role in self.unfinished_roles(mark).await? {
+            // Its heir may have made one of the same name since, and is about to use it.
+            let drop = format!(
+                "SELECT CASE count(*) WHEN 1 THEN 'true' ELSE 'another role has this name' END::boolean \
+                 FROM pg_roles WHERE rolname = {} AND {MARK} = {}; DROP ROLE {}",
+                text(&role.name),
+                text(&of_the_pod),
+                name(&role.name)
+            );
             match self.admin.execute("drop a role", &drop).await {
                 Ok(_) => {}
                 Err(error @ sql::Error::Statement { .. }) => tracing::warn!(role = role.name, %error, "a role stays"),
@@ -101,10 +112,11 @@ impl Target {
         Ok(())
     }
 
-    /// Gives the roles that were made their own comments: from now on they are nobody's to take away. Says which they are.
+    /// Gives the roles that any pod has made their own comments: from now on they are nobody's to take away. Says which
+    /// they are.
     pub(super) async fn finish_roles(&self) -> Result<Vec<String>, sql::Error> {
         let mut made = Vec::new();
-        for role in self.unfinished_roles().await? {
+        for role in self.unfinished_roles("").await? {
             let comment = role.comment.split_once('\n').map_or("", |(_, own)| own);
             let own = if comment.is_empty() {
                 "NULL".to_owned()
@@ -118,11 +130,12 @@ impl Target {
         Ok(made)
     }
 
-    async fn unfinished_roles(&self) -> Result<Vec<Unfinished>, sql::Error> {
+    /// Those of the pod with this mark, or without one those of every pod of the Restore.
+    async fn unfinished_roles(&self, mark: &str) -> Result<Vec<Unfinished>, sql::Error> {
         let query = format!(
-            "SELECT coalesce(json_agg(json_build_object('name', rolname, 'comment', comment) ORDER BY rolname), '[]') \
-             FROM pg_roles, shobj_description(oid, 'pg_authid') comment WHERE split_part(comment, chr(10), 1) = {}",
-            text(self.admin.application())
+            "SELECT coalesce(json_agg(json_build_object('name', rolname, 'comment', shobj_description(oid, 'pg_authid')) ORDER BY rolname), '[]') \
+             FROM pg_roles WHERE strpos({MARK}, {}) = 1",
+            text(&self.application(mark))
         );
         self.admin.ask("look for roles of this Restore", &query).await
     }

@@ -8,12 +8,18 @@ use super::{
     failure::Failure,
     identity,
     plan::Item,
-    target::{Found, Target},
+    target::{Found, Target, rename, unless_they_are},
 };
-use crate::sql::{self, name, text};
-use std::{collections::BTreeMap, time::Duration};
+use crate::sql::{self, name};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tokio::time::Instant;
-use valerix_crds::{RestoreDatabasePhase, RestoreDatabaseStatus};
+use valerix_crds::{
+    RestoreDatabasePhase, RestoreDatabaseStatus,
+    restore_runner::{dropped_name, mark_of},
+};
 
 /// How often the renames are tried: a session may have begun just before the old database was closed.
 const ATTEMPTS: u32 = 5;
@@ -68,8 +74,8 @@ pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() ->
         let databases = target.databases().await?;
         target.check_replaceable(the_same(&databases, item, oid)?).await?;
         let close = format!(
-            "ALTER DATABASE {} ALLOW_CONNECTIONS false; {}",
-            name(&item.target),
+            "{}; {}",
+            allow_connections(&item.target, false),
             unless_they_are(&[(&item.target, oid)])
         );
         target
@@ -82,6 +88,8 @@ pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() ->
     for item in items {
         if let Some((previous, oid)) = &item.previous {
             renames.push(rename(&item.target, previous));
+            // A pod that was taken for dead may have opened it meanwhile, to put it back.
+            renames.push(allow_connections(previous, false));
             names.push((previous, *oid));
         }
         renames.push(rename(&item.staged, &item.target));
@@ -114,24 +122,8 @@ pub(crate) async fn swap(target: &Target, items: &[Item], stopped: &impl Fn() ->
     }
 }
 
-fn rename(from: &str, to: &str) -> String {
-    format!("ALTER DATABASE {} RENAME TO {}", name(from), name(to))
-}
-
-/// Takes back its transaction unless each of these names is that of this OID by now: a statement knows a database by its
-/// name alone, and somebody may have given that to another one since it was looked at.
-fn unless_they_are(names: &[(&str, i64)]) -> String {
-    let pairs: Vec<_> = names
-        .iter()
-        .map(|(database, oid)| format!("({}, {oid})", text(database)))
-        .collect();
-    // A cast that fails is the one way to fail that every server has, whatever languages its databases know.
-    format!(
-        "SELECT CASE count(*) WHEN {} THEN 'true' ELSE 'another database has one of these names' END::boolean \
-         FROM pg_database WHERE (datname::text, oid::bigint) IN ({})",
-        names.len(),
-        pairs.join(", ")
-    )
+fn allow_connections(database: &str, allowed: bool) -> String {
+    format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", name(database))
 }
 
 /// Finds out how the databases stand, and unless they have their names, puts everything back: the old ones are opened,
@@ -157,8 +149,14 @@ pub(crate) async fn settle(
 }
 
 async fn settle_once(target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<Outcome, sql::Error> {
+    // Nothing is taken away but what has the mark of the pod that has written this: whoever does this may be slow, and
+    // another one at work by now.
+    let staged = || databases.iter().filter_map(|database| database.staged.as_deref());
+    let marks: BTreeSet<_> = staged().map(mark_of).collect();
     // A statement that a killed pod has sent may still be at work.
-    target.end_own_sessions().await?;
+    for mark in &marks {
+        target.end_sessions_of_pod(mark).await?;
+    }
     let found = target.databases().await?;
     let is = |name: &str, oid: Option<i64>| oid.is_some() && found.get(name).map(|found| found.oid) == oid;
     let swapped = databases
@@ -172,23 +170,38 @@ async fn settle_once(target: &Target, databases: &[RestoreDatabaseStatus]) -> Re
         if database.phase < RestoreDatabasePhase::Restoring {
             continue;
         }
-        let closed = found.get(&database.target).is_some_and(|found| !found.open);
-        if closed && is(&database.target, database.previous_oid) {
-            let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&database.target));
-            let action = format!("open the database {} again", database.target);
+        let closed = found.get(&database.target).filter(|found| !found.open);
+        if let Some(old) = closed.filter(|old| Some(old.oid) == database.previous_oid) {
+            let open = format!(
+                "{}; {}",
+                allow_connections(&old.name, true),
+                unless_they_are(&[(&old.name, old.oid)])
+            );
+            let action = format!("open the database {} again", old.name);
             target.admin.execute(&action, &open).await?;
-            tracing::info!(database = database.target, "the old database is open again");
+            tracing::info!(database = old.name, "the old database is open again");
         }
     }
+    drop_staged(target, databases).await?;
+    for mark in &marks {
+        target.drop_unfinished_roles(mark).await?;
+    }
+    Ok(Outcome::Undone)
+}
+
+/// Drops what the pod that has written this has restored, also where it was about to be dropped already.
+pub(crate) async fn drop_staged(target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<(), sql::Error> {
+    let found = target.databases().await?;
     for database in databases {
         let Some(staged) = &database.staged else { continue };
-        let Some(there) = found.get(staged) else { continue };
-        if database.phase >= RestoreDatabasePhase::Restoring && database.oid.is_none_or(|oid| oid == there.oid) {
-            target.drop(staged, there.oid).await?;
+        for there in found.values() {
+            let its_own = there.name == *staged && database.oid.is_none_or(|oid| oid == there.oid);
+            if its_own || there.name == dropped_name(staged, there.oid) {
+                target.drop(staged, there.oid).await?;
+            }
         }
     }
-    target.drop_unfinished_roles().await?;
-    Ok(Outcome::Undone)
+    Ok(())
 }
 
 fn by_hand(databases: &[RestoreDatabaseStatus], error: &sql::Error) -> String {
@@ -200,7 +213,7 @@ fn by_hand(databases: &[RestoreDatabaseStatus], error: &sql::Error) -> String {
             let open = database
                 .previous_oid
                 .is_some()
-                .then(|| format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", name(&database.target)));
+                .then(|| allow_connections(&database.target, true));
             let drop = database
                 .staged
                 .as_ref()

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use tokio::time::Instant;
 use valerix_crds::{
     BackupDatabase, SecretReference,
-    restore_runner::{ADMIN_MOUNT, CONNECTION_MOUNT},
+    restore_runner::{ADMIN_MOUNT, CONNECTION_MOUNT, dropped_name, pod_mark},
 };
 
 /// Where a role connects when its Secret names no database.
@@ -22,6 +22,10 @@ const MAINTENANCE: &str = "postgres";
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// SQLSTATE of [`unless_they_are`]'s cast.
+const ANOTHER_ONE: &str = "22P02";
+/// SQLSTATE of a database that is not there.
+const NO_DATABASE: &str = "3D000";
 /// How long counting, making and dropping may take, as long as the whole run has time.
 pub(crate) const LONG: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -33,6 +37,10 @@ pub(crate) struct Target {
     pub(crate) role: Session,
     /// Who makes, renames and drops databases: the admin, or the role itself.
     pub(crate) admin: Session,
+    /// UID of the Restore.
+    restore_uid: String,
+    /// Mark of this pod.
+    pub(super) mark: String,
 }
 
 /// One database of the server.
@@ -74,7 +82,9 @@ impl Target {
                 ));
             }
         };
-        let session = |connection: &Connection| Session::new(&newest, connection, &arguments.restore_uid);
+        let mark = pod_mark(&arguments.pod_uid);
+        let own = application(&arguments.restore_uid, &mark);
+        let session = |connection: &Connection| Session::new(&newest, connection, &own);
         let role = session(&role);
         let admin = admin.as_ref().map_or_else(|| role.clone(), session);
         let version = awaited(&admin, deadline).await?;
@@ -83,6 +93,8 @@ impl Target {
             server_major: version / 10_000,
             role,
             admin,
+            restore_uid: arguments.restore_uid.clone(),
+            mark,
         };
         target.is_one_server().await?;
         Ok(target)
@@ -122,13 +134,18 @@ impl Target {
         Ok(found.into_iter().map(|found| (found.name.clone(), found)).collect())
     }
 
-    /// Ends what an earlier pod of this Restore has left at work on the server, and sees it gone.
-    pub(crate) async fn end_own_sessions(&self) -> Result<(), sql::Error> {
+    /// Ends what the pod with this mark has left at work on the server, and sees it gone.
+    pub(crate) async fn end_sessions_of_pod(&self, mark: &str) -> Result<(), sql::Error> {
         let own = format!(
             "FROM pg_stat_activity WHERE application_name = {} AND pid <> pg_backend_pid()",
-            text(self.admin.application())
+            text(&self.application(mark))
         );
         self.until_none(&own).await
+    }
+
+    /// What the sessions of the pod with this mark call themselves; without one, how those of all pods of the Restore begin.
+    pub(super) fn application(&self, mark: &str) -> String {
+        application(&self.restore_uid, mark)
     }
 
     /// Ends the sessions of the database with this OID, and sees them gone: another one may have got its name meanwhile, with
@@ -164,18 +181,59 @@ impl Target {
         })
     }
 
-    /// Drops a database of this run, whose OID this is. One that is gone is as good.
+    /// Drops the database with this OID, which had this name when it was looked at, under a name that no other one can
+    /// have: a statement that is sent late would find whatever has the name by then. One that is gone is as good.
     pub(crate) async fn drop(&self, database: &str, oid: i64) -> Result<(), sql::Error> {
+        let dropped = dropped_name(database, oid);
         self.end_sessions_of(oid).await?;
+        let away = format!(
+            "{}; {}",
+            rename(database, &dropped),
+            unless_they_are(&[(&dropped, oid)])
+        );
+        let action = format!("rename the database {database}, to drop it");
+        match self.admin.execute(&action, &away).await {
+            Err(error) if error.is(NO_DATABASE) || error.is(ANOTHER_ONE) => {
+                tracing::info!(database, oid, "it has not that name any more");
+            }
+            answer => {
+                answer?;
+            }
+        }
         self.admin
             .execute_within(
                 &format!("drop the database {database}"),
-                &format!("DROP DATABASE IF EXISTS {}", name(database)),
+                &format!("DROP DATABASE IF EXISTS {}", name(&dropped)),
                 LONG,
             )
             .await
             .map(|_| ())
     }
+}
+
+/// What the sessions of one pod of a Restore call themselves; the server keeps 63 bytes of it.
+fn application(restore_uid: &str, mark: &str) -> String {
+    format!("valerix-restore-{restore_uid}-{mark}")
+}
+
+pub(super) fn rename(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {}", name(from), name(to))
+}
+
+/// Takes back its transaction unless each of these names is that of this OID by now: a statement knows a database by its
+/// name alone, and somebody may have given that to another one since it was looked at.
+pub(super) fn unless_they_are(names: &[(&str, i64)]) -> String {
+    let pairs: Vec<_> = names
+        .iter()
+        .map(|(database, oid)| format!("({}, {oid})", text(database)))
+        .collect();
+    // A cast that fails is the one way to fail that every server has, whatever languages its databases know.
+    format!(
+        "SELECT CASE count(*) WHEN {} THEN 'true' ELSE 'another database has one of these names' END::boolean \
+         FROM pg_database WHERE (datname::text, oid::bigint) IN ({})",
+        names.len(),
+        pairs.join(", ")
+    )
 }
 
 /// Reads a Secret from its mount, as that of a policy's database is read.

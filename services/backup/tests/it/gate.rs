@@ -77,6 +77,41 @@ impl Gate {
         fs::rename(self.path("stop.new"), self.path("stop")).unwrap();
     }
 
+    /// From now on whoever fills a database by pg_restore does so for ever.
+    pub fn fill_for_ever(&self) {
+        for major in fs::read_dir(self.clients()).unwrap() {
+            let program = major.unwrap().path().join("bin/pg_restore");
+            let installed = fs::read_link(&program).unwrap();
+            fs::remove_file(&program).unwrap();
+            let script = format!(
+                "#!/bin/sh\n\
+                 case \" $* \" in *' --exit-on-error '*) ;; *) exec '{}' \"$@\" ;; esac\n\
+                 echo > '{}'\n\
+                 while :; do sleep 0.02; done\n",
+                installed.display(),
+                self.path("fills").display()
+            );
+            fs::write(&program, script).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    /// Resolves when a database is being filled.
+    pub async fn filling(&self) {
+        self.appears("fills").await;
+    }
+
+    async fn appears(&self, name: &str) {
+        let appears = async {
+            while !self.path(name).exists() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, appears)
+            .await
+            .expect("a pod comes to its place");
+    }
+
     /// How many places were passed since.
     pub fn passed(&self) -> usize {
         fs::read_to_string(self.path("passed")).map_or(0, |lines| lines.lines().count() * 2)
@@ -84,14 +119,7 @@ impl Gate {
 
     /// Resolves when something is held.
     pub async fn bitten(&self) {
-        let bitten = async {
-            while !self.path("holds").exists() {
-                tokio::time::sleep(PAUSE).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, bitten)
-            .await
-            .expect("a pod comes to its place");
+        self.appears("holds").await;
     }
 
     /// Lets go what is held, and waits until its psql has ended.

@@ -3,9 +3,12 @@
 use super::harness::Restoring;
 use crate::{
     api::{Moment, Trap},
+    gate::Gate,
     harness::{Database, SMALL},
 };
-use sqlx::{AssertSqlSafe, Executor};
+use futures::StreamExt;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use std::collections::BTreeMap;
 use tokio::process::Child;
 
 const PHASES: [&str; 5] = ["Fetching", "Checking", "Restoring", "Swapping", "Completed"];
@@ -70,7 +73,7 @@ async fn killed_while_the_renames_wait_the_next_pod_finds_out_how_they_ended() {
     let mut victim = restoring.pod("victim", &[]);
     trap.bitten.notified().await;
     // Whoever renames the restored database waits for this transaction, with the old one closed and half renamed.
-    let staged = valerix_crds::restore_runner::staged_name(&living.name, "2026-08-21", &restoring.uid());
+    let staged = valerix_crds::restore_runner::staged_name(&living.name, "2026-08-21", "victim");
     let mut blocker = restoring.admin().await;
     blocker.execute("BEGIN").await.unwrap();
     blocker
@@ -78,7 +81,7 @@ async fn killed_while_the_renames_wait_the_next_pod_finds_out_how_they_ended() {
         .await
         .unwrap();
     trap.release.notify_one();
-    let waits = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'valerix-restore-UID' AND wait_event_type = 'Lock' AND query LIKE '%' || $$NAME$$ || '%'"
+    let waits = "SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'valerix-restore-UID-victim' AND wait_event_type = 'Lock' AND query LIKE '%' || $$NAME$$ || '%'"
         .replace("NAME", &staged)
         .replace("UID", &restoring.uid());
     let blocked = async {
@@ -169,4 +172,71 @@ async fn a_pod_that_was_taken_for_dead_after_its_word_closes_nothing() {
     assert_eq!(rows(&restoring, &living).await, "500");
     assert_eq!(restoring.status()["podUID"], "heir");
     restoring.drop_databases(&living.name[..20]).await;
+}
+
+/// Databases whose name begins so, and which they are.
+async fn oids(restoring: &Restoring, part: &str) -> BTreeMap<String, i64> {
+    let mut session = restoring.admin().await;
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT datname::text, oid::bigint FROM pg_database WHERE strpos(datname, $1) > 0")
+            .bind(part)
+            .fetch_all(&mut session)
+            .await
+            .unwrap();
+    rows.into_iter().collect()
+}
+
+/// A pod that is paused before a statement of its own undo, until its heir has restored the database. Says whether it has
+/// come to such a statement.
+async fn paused_in_its_undo(place: usize) -> bool {
+    let (living, mut restoring) = emptied().await;
+    let gate = Gate::new();
+    gate.fill_for_ever();
+    restoring.harness.client_folder = gate.clients().to_str().unwrap().to_owned();
+    let mut paused = restoring.pod("paused", &[]);
+    gate.filling().await;
+    gate.stop_at(place);
+    terminate(&paused).await;
+    let held = tokio::select! {
+        () = gate.bitten() => true,
+        _ = paused.wait() => false,
+    };
+    if held {
+        restoring.harness.client_folder = "/usr/lib/postgresql".into();
+        let trap = Trap::new("Swapping", Moment::Before);
+        restoring.harness.api.set_trap(Some(trap.clone()));
+        let heir = restoring.pod("heir", &[]);
+        trap.bitten.notified().await;
+        let named = format!("valerix-restore-{}-heir", restoring.uid());
+        let mut session = PgConnection::connect_with(&restoring.harness.server.clone().application_name(&named))
+            .await
+            .unwrap();
+        let before = oids(&restoring, &living.name[..20]).await;
+        assert_eq!(before.len(), 2, "{place}: the old one, and the heir's: {before:?}");
+        gate.release().await;
+        let ended = restoring.harness.ended(paused, "paused").await;
+        assert_eq!(ended.code, Some(10), "{place}: {}", ended.log);
+        assert_eq!(oids(&restoring, &living.name[..20]).await, before, "{place}");
+        session
+            .execute("SELECT 1")
+            .await
+            .unwrap_or_else(|error| panic!("{place}: the heir's sessions go on: {error}"));
+        trap.release.notify_one();
+        let ended = restoring.harness.ended(heir, "heir").await;
+        restoring.assert_completed(&ended);
+        assert_eq!(rows(&restoring, &living).await, "500", "{place}");
+        assert_eq!(restoring.databases(&living.name[..20]).await.len(), 2, "{place}");
+    }
+    restoring.drop_databases(&living.name[..20]).await;
+    held
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_paused_in_its_undo_takes_nothing_of_its_heir() {
+    const MORE_THAN_THERE_ARE: usize = 9;
+    // Each statement has two places, of which the second is the first of the next one.
+    let statements = futures::stream::iter((0..MORE_THAN_THERE_ARE).map(|statement| statement * 2 + 1));
+    let held: Vec<_> = statements.map(paused_in_its_undo).buffer_unordered(3).collect().await;
+    let held = held.into_iter().filter(|held| *held).count();
+    assert!((6..MORE_THAN_THERE_ARE).contains(&held), "{held} statements");
 }

@@ -373,20 +373,20 @@ async fn two_restores_of_one_day_into_one_name_do_not_take_each_others_databases
         restoring.make_new(&[("orders", &new)]);
     }
     // Both have found the name free.
-    let held = async |restoring: &Restoring, phase, moment| {
+    let held = async |restoring: &Restoring, uid, phase, moment| {
         let trap = Trap::new(phase, moment);
         restoring.harness.api.set_trap(Some(trap.clone()));
-        let pod = restoring.pod("pod", &[]);
+        let pod = restoring.pod(uid, &[]);
         trap.bitten.notified().await;
         (trap, pod)
     };
-    let (late_trap, late_pod) = held(&late, "Restoring", Moment::After).await;
-    let (early_trap, early_pod) = held(&early, "Swapping", Moment::Before).await;
+    let (late_trap, late_pod) = held(&late, "late", "Restoring", Moment::After).await;
+    let (early_trap, early_pod) = held(&early, "early", "Swapping", Moment::Before).await;
     late_trap.release.notify_one();
-    let ended = late.harness.ended(late_pod, "pod").await;
+    let ended = late.harness.ended(late_pod, "late").await;
     late.assert_completed(&ended);
     early_trap.release.notify_one();
-    let ended = early.harness.ended(early_pod, "pod").await;
+    let ended = early.harness.ended(early_pod, "early").await;
     early.assert_failed(&ended, "SwapFailed", &["already exists"]);
     assert_eq!(late.databases(&early.mark).await, [(new.clone(), true)].into());
     assert_eq!(late.text(&new, "SELECT count(*)::text FROM t").await, "500");

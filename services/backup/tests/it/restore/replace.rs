@@ -127,6 +127,26 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
     assert!(note.contains("another one has its name"), "{note}");
     restoring.drop_databases(&previous).await;
 
+    // An earlier pod was killed when it had given it the name under which it is dropped.
+    restoring
+        .execute("postgres", &format!("CREATE DATABASE {previous}"))
+        .await;
+    let oid = format!("SELECT oid::text FROM pg_database WHERE datname = '{previous}'");
+    let oid: i64 = restoring.text("postgres", &oid).await.parse().unwrap();
+    let dropped = valerix_crds::restore_runner::dropped_name(&previous, oid);
+    restoring
+        .execute("postgres", &format!("ALTER DATABASE {previous} RENAME TO {dropped}"))
+        .await;
+    completed["databases"][0]["previousOid"] = json!(oid);
+    put(&completed);
+    let ended = restoring
+        .harness
+        .ended(restoring.pod("again", &["--drop-previous"]), "again")
+        .await;
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(restoring.databases(&dropped).await.is_empty());
+    assert_eq!(restoring.status()["databases"][0]["previousDropped"], true);
+
     living.drop().await;
     for role in [owner, reader] {
         restoring.execute("postgres", &format!("DROP ROLE {role}")).await;
