@@ -89,10 +89,22 @@ async fn a_server_that_would_begin_empty_beside_the_data_of_another_is_refused()
         let chart = chart.to_string_lossy();
         let rendered = async |postgres: &str, redis: &str| {
             let guarded = format!("postgres.guarded={postgres},redis.guarded={redis}");
-            let arguments = ["template", "shop", &chart, "--namespace", namespace, "--dry-run=server", "--set", &guarded];
+            let arguments = [
+                "template",
+                "shop",
+                &chart,
+                "--namespace",
+                namespace,
+                "--dry-run=server",
+                "--set",
+                &guarded,
+            ];
             kubectl::helm(&world.environment, &arguments).await
         };
-        rendered("false", "true").await?.text().context("as what is there was installed")?;
+        rendered("false", "true")
+            .await?
+            .text()
+            .context("as what is there was installed")?;
         for (postgres, redis, claim, remedy) in [
             ("true", "true", "data-postgres-0", "Set postgres.guarded=false"),
             ("false", "false", "redis", "Set redis.guarded=true"),
@@ -100,7 +112,10 @@ async fn a_server_that_would_begin_empty_beside_the_data_of_another_is_refused()
             let refused = rendered(postgres, redis).await?;
             let said = refused.all();
             ensure!(!refused.success, "rendered: {said}");
-            ensure!(said.contains(&format!("the claim {claim} of namespace {namespace}")), "{said}");
+            ensure!(
+                said.contains(&format!("the claim {claim} of namespace {namespace}")),
+                "{said}"
+            );
             ensure!(said.contains(remedy), "{said}");
         }
         Ok(())

@@ -1,14 +1,12 @@
-//! The commands that arrive by event and the events that answer them. The wire format is in the README.
+//! The streams of commands and of the events that answer them. The wire format is in the README.
 
-use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Serialize;
 use sqlx::PgConnection;
 use valerix_kit::api::Id;
-use valerix_kit::events::{Event, Handled, HandlerError, NewEvent, TransactionalHandler, outbox};
+use valerix_kit::events::{NewEvent, outbox};
 
-use crate::commands::{Answered, CommandError, carry_out};
-use crate::stock::{Command, Reason, Reservation, State};
+use crate::stock::{Reason, Reservation, State, aggregate};
 use crate::store;
 
 /// The stream of commands to this service.
@@ -59,12 +57,6 @@ pub enum Asked {
     Commit,
     /// ReturnStock.
     Return,
-}
-
-/// Whose history an order's events are.
-#[must_use]
-pub fn aggregate(order_id: uuid::Uuid) -> String {
-    format!("reservation:{order_id}")
 }
 
 /// Appends the answer to the outbox, in the transaction of the decision; returns its version.
@@ -124,29 +116,6 @@ pub async fn publish(
     };
     let event = event.map_err(|error| sqlx::Error::Encode(error.into()))?;
     outbox::append(connection, &event).await.map(|_| version)
-}
-
-/// Carries out commands that arrive by event, each event once, and answers each of them.
-pub struct Commands;
-
-#[async_trait]
-impl TransactionalHandler for Commands {
-    async fn handle(&self, connection: &mut PgConnection, event: &Event) -> Result<Handled, HandlerError> {
-        let asked = match event.event_type.as_str() {
-            "ReserveStock" => Asked::Reserve,
-            "ReleaseStock" => Asked::Release,
-            "CommitStock" => Asked::Commit,
-            "ReturnStock" => Asked::Return,
-            other => return Err(HandlerError::failed(format!("{other} is not a command of inventory"))),
-        };
-        let command: Command = event.payload()?;
-        let carried_out = carry_out(connection, &command, asked, Answered::Always).await;
-        carried_out.map_err(|error| match error {
-            CommandError::Store(error) => HandlerError::from_sqlx(&error),
-            refused => HandlerError::failed(refused.to_string()),
-        })?;
-        Ok(Handled::done())
-    }
 }
 
 #[cfg(test)]

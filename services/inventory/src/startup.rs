@@ -9,7 +9,7 @@ use valerix_kit::service::{Server, Service, StartError};
 
 use crate::chaos::{Chaos, strike};
 use crate::config::Config;
-use crate::{events, routes, store};
+use crate::{consumer, events, routes, store};
 
 /// How long a holder of the stock's lock may stand still before another may have it.
 const LOCK_TIME: Duration = Duration::from_secs(2);
@@ -33,7 +33,7 @@ pub async fn build(config: Config) -> Result<Server, StartError> {
     });
     service.sweep_expired_keys(&database);
     let endpoint = service.events(&config.bus, &database);
-    endpoint.consume(events::GROUP, &[events::COMMANDS], events::Commands);
+    endpoint.consume(events::GROUP, &[events::COMMANDS], consumer::Commands);
     let chaos = Chaos::register(&service.metrics).map_err(StartError::Metrics)?;
     let (following, pool) = (chaos.clone(), database.pool().clone());
     service.tasks.spawn_when_ready("chaos", &database, move |stop| {

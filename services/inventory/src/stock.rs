@@ -7,6 +7,12 @@ use valerix_kit::api::Id;
 
 pub use valerix_kit::item::{ItemId, Quantity};
 
+/// Whose history an order's events are.
+#[must_use]
+pub fn aggregate(order_id: Uuid) -> String {
+    format!("reservation:{order_id}")
+}
+
 /// What `order` asks for, by HTTP and by event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "DeductRequest")]

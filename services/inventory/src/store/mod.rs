@@ -9,8 +9,7 @@ use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::config::Seed;
-use crate::events;
-use crate::stock::{Command, Item, Price, Reason, Reservation, State};
+use crate::stock::{Command, Item, Price, Reason, Reservation, State, aggregate};
 
 /// What was held went back.
 pub const RELEASED: &str = "RELEASED";
@@ -110,7 +109,7 @@ pub async fn withdraw(connection: &mut PgConnection, order_id: Uuid, version: i6
          DELETE FROM outbox WHERE aggregate = $2 AND version = $3",
     )
     .bind(order_id)
-    .bind(events::aggregate(order_id))
+    .bind(aggregate(order_id))
     .bind(version)
     .execute(connection)
     .await?;

@@ -36,7 +36,9 @@ pub use self::sent::Sent;
 pub use self::target::Target;
 
 pub(crate) use self::balance::Balancer;
-pub(crate) use self::call::{Attempt, AttemptError, Call, Completed, Held};
+#[cfg(feature = "reqwest")]
+pub(crate) use self::call::Attempt;
+pub(crate) use self::call::{AttemptError, Call, Completed, Held};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::dns::read_any as read_any_dns_reply;
 pub(crate) use self::execute::execute;

@@ -292,7 +292,10 @@ pub fn build_ours(paths: &Paths, suites: &[Suite], log: &Log) -> Result<Ours> {
             .chain(artifacts.benches_of(&folder));
         programs.extend(benches.map(|program| (folder.clone(), program.name.clone(), program.path.clone())));
     }
-    for bench in suites.iter().map(|suite| suite.own_bench().map_or("core", |own| own.name)) {
+    for bench in suites
+        .iter()
+        .map(|suite| suite.own_bench().map_or("core", |own| own.name))
+    {
         let built = programs.iter().any(|(_, name, _)| name == bench);
         ensure!(built, "cargo did not build the bench {bench}");
     }
