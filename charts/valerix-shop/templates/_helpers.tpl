@@ -202,19 +202,25 @@ that is made while the log is written anew, which begins at the latest when it h
 [--dir, /data, --appendonly, "yes", --auto-aof-rewrite-percentage, "100", --maxmemory, 128mb, --maxmemory-policy, noeviction, --requirepass, $(REDIS_PASSWORD)]
 {{- end -}}
 
-{{/* Refuses a server that would begin empty beside the data of the one before it: call with (list $ "redis"). */}}
+{{/* Refuses a server that would begin beside the data of the one before it: call with (list $ "redis"). Claims that are on
+their way out hold nothing any more: they go with the server that still uses them. */}}
 {{- define "shop.sameServer" -}}
 {{- $root := index . 0 -}}{{- $name := index . 1 -}}
 {{- $values := index $root.Values $name -}}
+{{- $namespace := $root.Release.Namespace -}}
 {{- $bare := printf "data-%s-0" $name -}}
 {{- $wanted := ternary $name $bare $values.guarded -}}
 {{- $other := ternary $bare $name $values.guarded -}}
 {{- if $values.enabled -}}
-{{- $claims := lookup "v1" "PersistentVolumeClaim" $root.Release.Namespace "" -}}
 {{- $found := list -}}
-{{- range $claims.items -}}{{- $found = append $found .metadata.name -}}{{- end -}}
-{{- if and (has $other $found) (not (has $wanted $found)) -}}
-{{- fail (printf "%s.guarded=%t would begin with an empty server: what is there lies on the claim %s of namespace %s, and is not moved. Set %s.guarded=%t, or delete that claim with all that it holds" $name $values.guarded $other $root.Release.Namespace $name (not $values.guarded)) -}}
+{{- range (lookup "v1" "PersistentVolumeClaim" $namespace "").items -}}
+{{- if not .metadata.deletionTimestamp -}}{{- $found = append $found .metadata.name -}}{{- end -}}
+{{- end -}}
+{{- if has $other $found -}}
+{{- $standing := lookup (ternary "apps/v1" "resilience.valerix.io/v1alpha1" $values.guarded) (ternary "StatefulSet" "ResilientService" $values.guarded) $namespace $name -}}
+{{- if or $standing (not (has $wanted $found)) -}}
+{{- fail (printf "%s.guarded=%t would leave the data behind: what is there lies on the claim %s of namespace %s, and is not moved. Set %s.guarded=%t, or delete that claim with all that it holds" $name $values.guarded $other $namespace $name (not $values.guarded)) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -228,6 +234,8 @@ metadata:
   name: {{ $name }}
   namespace: {{ $root.Release.Namespace }}
   labels: {{- include "shop.labels" $root | nindent 4 }}
+  # As the claim of a StatefulSet: data goes when somebody says so, and not with a value that was forgotten.
+  annotations: {helm.sh/resource-policy: keep}
 spec:
   accessModes: [ReadWriteOnce]
   resources: {requests: {storage: {{ (index $root.Values $name).storage }}}}

@@ -231,7 +231,7 @@ async fn share(world: &World, pod: &str) -> Result<f64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_processor_is_used_as_much_as_asked() -> Result<()> {
-    let world = World::with_shop().await?;
+    let world = World::alone().await?;
     world
         .object(SHOP, "inventory", "Ready", Duration::from_secs(60), is_ready)
         .await?;

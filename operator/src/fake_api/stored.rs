@@ -272,7 +272,7 @@ pub fn quantity(text: &str, finest: i32) -> Option<String> {
         (amount, scale) = (amount / 10, scale + 1);
     }
     let whole = (scale >= 0).then(|| amount * 10_i128.pow(scale.unsigned_abs()));
-    if let Some(mut whole) = whole.filter(|whole| binary.is_some() && *whole >= 1024) {
+    if let Some(mut whole) = whole.filter(|whole| binary.is_some() && *whole >= 1024 && *whole % 1024 == 0) {
         let mut power = 0;
         while whole % 1024 == 0 && power < 6 {
             (whole, power) = (whole / 1024, power + 1);

@@ -74,14 +74,12 @@ pub fn canonical(quantity: &Quantity) -> Quantity {
 }
 
 fn render(value: i128, form: Form) -> Option<String> {
-    // Less than the smallest binary unit is written in decimal, and so are fractions.
-    if form == Form::Binary && value >= 1024 * ONE && value % ONE == 0 {
-        let whole = value / ONE;
-        let suffix = BINARY.iter().find(|(_, power)| whole % 1024_i128.pow(*power) == 0);
-        return Some(match suffix {
-            Some((suffix, power)) => format!("{}{suffix}", whole / 1024_i128.pow(*power)),
-            None => whole.to_string(),
-        });
+    // Less than the smallest binary unit is written in decimal, and so is what is no multiple of it.
+    if form == Form::Binary && value >= 1024 * ONE {
+        let of_unit = |power: u32| value % (1024_i128.pow(power) * ONE) == 0;
+        if let Some((suffix, power)) = BINARY.iter().find(|(_, power)| of_unit(*power)) {
+            return Some(format!("{}{suffix}", value / ONE / 1024_i128.pow(*power)));
+        }
     }
     if value == 0 {
         return Some("0".to_owned());
@@ -102,10 +100,15 @@ fn unit(exponent: i32) -> Option<i128> {
 
 /// Billionths, rounded up, and how they are written.
 fn parse(text: &str) -> Option<(i128, Form)> {
+    let text = text.strip_prefix('+').unwrap_or(text);
     let digits = text.find(|character: char| !character.is_ascii_digit() && character != '.');
     let (number, suffix) = text.split_at(digits.unwrap_or(text.len()));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if fraction.len() > 9 || whole.len() > 15 || (whole.is_empty() && fraction.is_empty()) {
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    if fraction.len() > 9 || whole.len() > 19 {
         return None;
     }
     let value = format!("{whole}{fraction:0<9}").parse::<i128>().ok()?;
@@ -157,6 +160,12 @@ mod tests {
             ("0.0000015", "1500n"),
             ("1000m0", "1000m0"),
             (".", "."),
+            ("+1000m", "1"),
+            ("1000000000000000", "1P"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("0000000000000000000001", "1"),
+            ("0.5000000000Gi", "512Mi"),
+            ("2.9296875Ki", "3k"),
         ] {
             assert_eq!(canonical(&Quantity(given.into())).0, expected, "{given}");
         }

@@ -3,6 +3,7 @@
 
 use rand::RngExt;
 use std::{collections::HashMap, hash::Hash, sync::Mutex, time::Duration};
+use tokio::time::Instant;
 
 /// Bounds of the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,14 @@ impl Default for Bounds {
 #[derive(Debug)]
 pub struct Backoff<K> {
     bounds: Bounds,
-    failures: Mutex<HashMap<K, u32>>,
+    failures: Mutex<HashMap<K, Failures>>,
+}
+
+/// How many there were, and until when the object was told to wait.
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    until: Instant,
 }
 
 impl<K: Hash + Eq> Backoff<K> {
@@ -39,13 +47,21 @@ impl<K: Hash + Eq> Backoff<K> {
     }
 
     /// Counts a failure and says how long to wait: up to a fifth more than the doubled wait, so that objects that
-    /// failed together do not return together.
+    /// failed together do not return together. Whoever comes before that time, since something else has changed, and fails
+    /// as well, waits for what is left of it: many changes in a short time are no reason to wait long.
     pub fn failed(&self, key: K) -> Duration {
+        self.failed_at(key, Instant::now())
+    }
+
+    fn failed_at(&self, key: K, now: Instant) -> Duration {
         let mut failures = self.lock();
-        let count = failures.entry(key).or_insert(0);
-        *count = count.saturating_add(1);
-        let wait = delay(self.bounds, *count);
-        wait.mul_f64(rand::rng().random_range(1.0..1.2))
+        let failures = failures.entry(key).or_insert(Failures { count: 0, until: now });
+        if failures.until <= now {
+            failures.count = failures.count.saturating_add(1);
+            let wait = delay(self.bounds, failures.count);
+            failures.until = now + wait.mul_f64(rand::rng().random_range(1.0..1.2));
+        }
+        failures.until - now
     }
 
     /// Forgets the failures of an object that succeeded or is gone.
@@ -53,7 +69,7 @@ impl<K: Hash + Eq> Backoff<K> {
         self.lock().remove(key);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, u32>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<K, Failures>> {
         self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -81,11 +97,25 @@ mod tests {
 
     #[test]
     fn objects_fail_alone_and_success_starts_over() {
-        let backoff = Backoff::new(Bounds::default());
-        let first = backoff.failed("a");
-        assert!(backoff.failed("a") > first);
-        assert!(backoff.failed("b") < Duration::from_millis(601));
+        let (backoff, start) = (Backoff::new(Bounds::default()), Instant::now());
+        let first = backoff.failed_at("a", start);
+        assert!(backoff.failed_at("a", start + first) > first);
+        assert!(backoff.failed_at("b", start) < Duration::from_millis(601));
         backoff.succeeded(&"a");
-        assert!(backoff.failed("a") < Duration::from_millis(601));
+        assert!(backoff.failed_at("a", start + first) < Duration::from_millis(601));
+    }
+
+    #[test]
+    fn whoever_fails_before_its_time_waits_for_the_rest_of_it() {
+        let (backoff, start) = (Backoff::new(Bounds::default()), Instant::now());
+        let first = backoff.failed_at("a", start);
+        for early in [1, 20, 400].map(Duration::from_millis) {
+            assert_eq!(backoff.failed_at("a", start + early), first - early);
+        }
+        let second = backoff.failed_at("a", start + first);
+        assert!(
+            (Duration::from_secs(1)..Duration::from_millis(1_201)).contains(&second),
+            "{second:?}"
+        );
     }
 }

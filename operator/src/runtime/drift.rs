@@ -7,8 +7,13 @@ use serde_json::Value;
 const LIST_KEYS: [&str; 6] = ["mountPath", "containerPort", "port", "name", "uid", "topologyKey"];
 
 /// Lists that are one value and to whose entries the API server adds what was left out, which is no change; whoever adds an
-/// entry has changed them. Those of a volume are the files of its parts.
-const ATOMIC_LISTS: [&str; 4] = ["endpoints", "items", "relabelings", "sources"];
+/// entry has changed them.
+const ATOMIC_LISTS: [&str; 2] = ["endpoints", "relabelings"];
+/// Those of a volume, the files of its parts, which are one value as well. What the API server adds there is [`FILLED_IN`]; what
+/// somebody else adds, such as a mode, is a change.
+const FILE_LISTS: [&str; 2] = ["items", "sources"];
+/// Fields of a file with what they say where a person said nothing.
+const FILLED_IN: [(&str, &str); 3] = [("apiVersion", "v1"), ("divisor", "0"), ("expirationSeconds", "3600")];
 
 /// The part of `live` that `desired` speaks of, in the shape of `desired`.
 ///
@@ -22,6 +27,7 @@ pub fn project(desired: &Value, live: &Value) -> Value {
                 .map(|(key, value)| {
                     let seen = match live.get(key) {
                         Some(live) if ATOMIC_LISTS.contains(&key.as_str()) => project_in_turn(value, live),
+                        Some(live) if FILE_LISTS.contains(&key.as_str()) => as_written(value, live),
                         Some(live) => project(value, live),
                         None if is_left_out(key, value) => value.clone(),
                         None => Value::Null,
@@ -55,6 +61,37 @@ fn project_in_turn(desired: &Value, live: &Value) -> Value {
         }
         _ => live.clone(),
     }
+}
+
+/// `live` without what the API server has filled in, and with what it leaves out.
+fn as_written(desired: &Value, live: &Value) -> Value {
+    match (desired, live) {
+        (Value::Object(desired), Value::Object(live)) => {
+            let said = live.iter().filter_map(|(key, seen)| match desired.get(key) {
+                Some(value) => Some((key.clone(), as_written(value, seen))),
+                None if is_filled_in(key, seen) => None,
+                None => Some((key.clone(), seen.clone())),
+            });
+            let left_out = desired
+                .iter()
+                .filter(|(key, value)| !live.contains_key(*key) && is_left_out(key, value));
+            let left_out = left_out.map(|(key, value)| (key.clone(), value.clone()));
+            Value::Object(said.chain(left_out).collect())
+        }
+        (Value::Array(desired), Value::Array(live)) if desired.len() == live.len() => {
+            let entries = desired.iter().zip(live);
+            Value::Array(entries.map(|(desired, live)| as_written(desired, live)).collect())
+        }
+        _ => live.clone(),
+    }
+}
+
+fn is_filled_in(key: &str, seen: &Value) -> bool {
+    let text = match seen {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    FILLED_IN.contains(&(key, &text))
 }
 
 /// Fields that a person may write in a part of a pod, and that the API server leaves out where they say false, 0 or an
@@ -154,7 +191,13 @@ mod tests {
         assert!(covers(&desired, &volume(&kept, filled_in.clone())));
         assert!(!covers(&desired, &volume(&kept, json!({"path": "other"}))));
         let other = json!({"path": "labels", "fieldRef": {"fieldPath": "metadata.name", "apiVersion": "v1"}});
-        assert!(!covers(&desired, &volume(&other, filled_in)));
+        assert!(!covers(&desired, &volume(&other, filled_in.clone())));
+        // What a person adds there changes the file.
+        let mut readable = kept.clone();
+        readable["mode"] = json!(0o777);
+        assert!(!covers(&desired, &volume(&readable, filled_in)));
+        let short = json!({"path": "token", "expirationSeconds": 600});
+        assert!(!covers(&desired, &volume(&kept, short)));
     }
 
     #[test]

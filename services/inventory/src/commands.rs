@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::events::{Asked, publish};
-use crate::stock::{Command, Reservation, State};
+use crate::stock::{Command, Reason, Reservation, State};
 use crate::store::{self, COMMITTED, RELEASED, RETURNED};
 
 /// Why a command was not carried out. Nothing has changed.
@@ -169,10 +169,26 @@ async fn commit(connection: &mut PgConnection, command: &Command) -> Result<Outc
         State::Committed(price) => State::Committed(price),
         // The return has overtaken its sale, which is over with it.
         State::Returned => State::Returned,
-        State::Rejected(_) => return Err(out_of_turn("commit", command.order_id, "refused")),
+        State::Rejected(Reason::OutOfStock) => sell_refused(connection, command).await?,
+        State::Rejected(Reason::UnknownItem | Reason::Released) => {
+            return Err(out_of_turn("commit", command.order_id, "refused"));
+        }
         State::Released => return Err(out_of_turn("commit", command.order_id, "released")),
     };
     Ok(outcome)
+}
+
+/// Sells to an order that was refused. It was told otherwise before this database came back from an archive; when the copy of
+/// its reservation was heard again there were too few pieces.
+async fn sell_refused(connection: &mut PgConnection, command: &Command) -> Result<State, CommandError> {
+    let pieces = -command.quantity.get();
+    let taken = store::move_pieces(connection, command.item_id.as_str(), pieces).await;
+    if !taken.map_err(CommandError::Store)? {
+        let state = "refused, and there is too little left to sell it all the same";
+        return Err(out_of_turn("commit", command.order_id, state));
+    }
+    let price = store::sell_refused(connection, command.order_id).await;
+    price.map(State::Committed).map_err(CommandError::Store)
 }
 
 async fn reserve_again(connection: &mut PgConnection, command: &Command) -> Result<Outcome, CommandError> {
@@ -202,8 +218,11 @@ async fn give_back(connection: &mut PgConnection, command: &Command) -> Result<O
                 .map_err(CommandError::Store)?;
             outcome.freed = command.quantity.get();
         }
+        // A copy of its sale that is heard later sells nothing.
+        State::Rejected(_) => store::set_state(connection, command.order_id, RETURNED)
+            .await
+            .map_err(CommandError::Store)?,
         State::Released | State::Returned => {}
-        State::Rejected(_) => return Err(out_of_turn("return", command.order_id, "refused")),
     }
     Ok(outcome)
 }

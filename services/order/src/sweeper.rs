@@ -1,5 +1,6 @@
-//! Keeps orders moving whatever was lost: sends due commands as events, cancels orders that have expired refunds those
-//! that a probe has placed, and undoes those that its database has forgotten. Reads the clock of Postgres alone; writes through `store`. Several replicas may sweep at once.
+//! Keeps orders moving whatever was lost: sends due commands as events, cancels orders that have expired, refunds those
+//! that a probe has placed, and undoes those that its database has forgotten. Reads the clock of Postgres alone; writes
+//! through `store`. Several replicas may sweep at once.
 
 use std::time::Duration;
 
@@ -71,15 +72,6 @@ impl Sweeper {
                 break;
             }
         }
-        loop {
-            let strangers = self.store.take_in_strangers(BATCH).await?;
-            for order in &strangers {
-                tracing::warn!(order = %order.id, "an order that this database has forgotten is taken in to be undone");
-            }
-            if strangers.len() < FULL {
-                break;
-            }
-        }
         self.store.recall_postponed().await?;
         loop {
             let sent = self.store.send_due(BATCH).await?;
@@ -90,6 +82,16 @@ impl Sweeper {
                 self.moves.relay.wake();
             }
             if sent.due < FULL {
+                break;
+            }
+        }
+        // Last: what cannot be taken in, as with an archive of an earlier schema, holds up no order that is known.
+        loop {
+            let strangers = self.store.take_in_strangers(BATCH).await?;
+            for order in &strangers {
+                tracing::warn!(order = %order.id, "an order that this database has forgotten is taken in to be undone");
+            }
+            if strangers.len() < FULL {
                 return Ok(());
             }
         }

@@ -121,7 +121,7 @@ async fn under<T>(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_is_late_is_gone_and_comes_back() -> Result<()> {
-    let world = World::shared().await?;
+    let world = World::alone().await?;
     world
         .with_namespace("guard", async |namespace| {
             create(&world, namespace, &database(&world)?).await?;

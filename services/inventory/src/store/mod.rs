@@ -162,12 +162,32 @@ pub async fn lock_reservation(
 /// # Errors
 /// The statement's.
 pub async fn set_state(connection: &mut PgConnection, order_id: Uuid, to: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("UPDATE reservations SET state = $2, updated_at = now() WHERE order_id = $1")
+    sqlx::query("UPDATE reservations SET state = $2, reason = NULL, updated_at = now() WHERE order_id = $1")
         .bind(order_id)
         .bind(to)
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Moves the locked row of an order that was refused to COMMITTED, at what the item costs now.
+///
+/// # Errors
+/// The statement's.
+pub async fn sell_refused(connection: &mut PgConnection, order_id: Uuid) -> Result<Price, sqlx::Error> {
+    let (unit_price_minor, currency) = sqlx::query_as(
+        "UPDATE reservations SET state = 'COMMITTED', reason = NULL, unit_price_minor = items.unit_price_minor, \
+             currency = items.currency, updated_at = now() \
+         FROM items WHERE order_id = $1 AND items.item_id = reservations.item_id \
+         RETURNING reservations.unit_price_minor, reservations.currency",
+    )
+    .bind(order_id)
+    .fetch_one(connection)
+    .await?;
+    Ok(Price {
+        unit_price_minor,
+        currency,
+    })
 }
 
 /// The version for the next event about the order's reservation.
