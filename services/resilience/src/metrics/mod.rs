@@ -5,7 +5,9 @@ mod instruments;
 #[cfg(feature = "metrics")]
 mod scrape;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+#[cfg(feature = "axum")]
+use std::sync::OnceLock;
 #[cfg(feature = "axum")]
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ struct Families {
     call_seconds: HistogramVec,
     request_seconds: HistogramVec,
     /// Those of `request_seconds` by the first digit of the status less one, each since it was needed first.
+    #[cfg(feature = "axum")]
     of_class: [OnceLock<Histogram>; 5],
 }
 
@@ -123,6 +126,7 @@ impl Metrics {
                 "Time from a request's arrival to the head of its answer, by the first digit of its status.",
                 &["class"],
             ),
+            #[cfg(feature = "axum")]
             of_class: Default::default(),
         }))
     }
