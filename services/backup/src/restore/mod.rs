@@ -119,7 +119,10 @@ impl Run {
             return Ok(Success::AlreadyEnded);
         }
         let connecting = Target::connect(&self.settings, self.deadline);
-        let target = self.interruptible(stop.as_mut(), connecting).await?;
+        let target = self
+            .interruptible(stop.as_mut(), connecting)
+            .await
+            .map_err(|failure| swap::not_reached(&status.databases, failure))?;
         if self.settle(&target, &status.databases).await? == Outcome::Swapped {
             return self.complete(&target, &status.databases).await;
         }
@@ -286,9 +289,9 @@ impl Run {
             }
         };
         if superseded {
-            // A pod that was taken for dead leaves everything to its heir, but for what it made after that one had looked.
-            if let Err(error) = swap::drop_staged(target, &databases).await {
-                tracing::warn!(%error, "a database of this pod may be left");
+            // A pod that was taken for dead leaves everything to its heir, but for what it did after that one had looked.
+            if let Err(error) = swap::withdraw(target, &databases).await {
+                tracing::warn!(%error, "something of this pod may be left");
             }
             return Err(failure);
         }
@@ -327,11 +330,15 @@ impl Run {
             for database in status.databases.iter().filter(due) {
                 let Some(previous) = &database.previous else { continue };
                 // An earlier pod may have been killed when it was about to drop it.
-                let begun = database
-                    .previous_oid
-                    .filter(|oid| found.contains_key(&dropped_name(previous, *oid)));
+                let begun = database.previous_oid.filter(|oid| {
+                    let renamed = found.get(&dropped_name(previous, *oid));
+                    renamed.is_some_and(|renamed| renamed.oid == *oid)
+                });
+                if let Some(oid) = begun {
+                    target.drop_renamed(previous, oid).await?;
+                }
                 let (oid, kept) = match found.get(previous) {
-                    _ if begun.is_some() => (begun, None),
+                    _ if begun.is_some() => (None, None),
                     None => (None, Some("it was gone already")),
                     Some(found) if Some(found.oid) != database.previous_oid => (None, Some("another one has its name")),
                     Some(found) if found.open => (None, Some("somebody has opened it again, and it is theirs now")),

@@ -13,6 +13,7 @@ use super::{
 use crate::sql::{self, name};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Display,
     time::Duration,
 };
 use tokio::time::Instant;
@@ -143,7 +144,7 @@ pub(crate) async fn settle(
                 tracing::warn!(%error, "trying again to put back");
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(error) => return Err(by_hand(databases, &error)),
+            Err(error) => return Err(by_hand(databases, error)),
         }
     }
 }
@@ -166,6 +167,20 @@ async fn settle_once(target: &Target, databases: &[RestoreDatabaseStatus]) -> Re
     if swapped {
         return Ok(Outcome::Swapped);
     }
+    open_again(target, databases, &found).await?;
+    drop_staged(target, databases).await?;
+    for mark in &marks {
+        target.drop_unfinished_roles(mark).await?;
+    }
+    Ok(Outcome::Undone)
+}
+
+/// Opens each old database that still has its name and was closed to be replaced.
+async fn open_again(
+    target: &Target,
+    databases: &[RestoreDatabaseStatus],
+    found: &BTreeMap<String, Found>,
+) -> Result<(), sql::Error> {
     for database in databases {
         if database.phase < RestoreDatabasePhase::Restoring {
             continue;
@@ -182,32 +197,54 @@ async fn settle_once(target: &Target, databases: &[RestoreDatabaseStatus]) -> Re
             tracing::info!(database = old.name, "the old database is open again");
         }
     }
-    drop_staged(target, databases).await?;
-    for mark in &marks {
-        target.drop_unfinished_roles(mark).await?;
-    }
-    Ok(Outcome::Undone)
+    Ok(())
+}
+
+/// Takes back what a pod that was taken for dead did after its heir had looked: what it still has at work, what it closed,
+/// and what it made. The heir itself closes once more, in the transaction of its renames, whatever is opened here.
+pub(crate) async fn withdraw(target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<(), sql::Error> {
+    target.end_sessions_of_pod(&target.mark).await?;
+    let found = target.databases().await?;
+    open_again(target, databases, &found).await?;
+    drop_staged(target, databases).await
 }
 
 /// Drops what the pod that has written this has restored, also where it was about to be dropped already.
-pub(crate) async fn drop_staged(target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<(), sql::Error> {
+async fn drop_staged(target: &Target, databases: &[RestoreDatabaseStatus]) -> Result<(), sql::Error> {
     let found = target.databases().await?;
     for database in databases {
         let Some(staged) = &database.staged else { continue };
         for there in found.values() {
             let its_own = there.name == *staged && database.oid.is_none_or(|oid| oid == there.oid);
-            if its_own || there.name == dropped_name(staged, there.oid) {
+            if its_own {
                 target.drop(staged, there.oid).await?;
+            } else if there.name == dropped_name(staged, there.oid) {
+                target.drop_renamed(staged, there.oid).await?;
             }
         }
     }
     Ok(())
 }
 
-fn by_hand(databases: &[RestoreDatabaseStatus], error: &sql::Error) -> String {
-    let begun = databases
-        .iter()
-        .filter(|database| database.phase >= RestoreDatabasePhase::Restoring);
+/// What it is to fail before the server was reached, where an earlier pod has left something there: as long as nobody has
+/// looked, the record of that must stay.
+pub(crate) fn not_reached(databases: &[RestoreDatabaseStatus], failure: Failure) -> Failure {
+    if !databases.iter().any(is_begun) {
+        return failure;
+    }
+    Failure::NotUndone {
+        failure: Box::new(failure),
+        why: by_hand(databases, "an earlier pod has begun it, and the server was not reached"),
+    }
+}
+
+/// Whether something of it may be on the server.
+fn is_begun(database: &RestoreDatabaseStatus) -> bool {
+    database.staged.is_some() || database.phase >= RestoreDatabasePhase::Restoring
+}
+
+fn by_hand(databases: &[RestoreDatabaseStatus], why: impl Display) -> String {
+    let begun = databases.iter().filter(|database| is_begun(database));
     let statements: Vec<_> = begun
         .flat_map(|database| {
             let open = database
@@ -222,7 +259,7 @@ fn by_hand(databases: &[RestoreDatabaseStatus], error: &sql::Error) -> String {
         })
         .collect();
     format!(
-        "it could not be put back ({error}); until another pod has done it: {}",
+        "it could not be put back ({why}); until another pod has done it: {}",
         statements.join("; ")
     )
 }

@@ -13,7 +13,7 @@ use tokio::process::Child;
 
 const PHASES: [&str; 5] = ["Fetching", "Checking", "Restoring", "Swapping", "Completed"];
 
-async fn terminate(pod: &Child) {
+pub async fn terminate(pod: &Child) {
     let pid = pod.id().unwrap().to_string();
     let sent = tokio::process::Command::new("kill")
         .args(["-TERM", &pid])
@@ -23,7 +23,7 @@ async fn terminate(pod: &Child) {
 }
 
 /// A living database of 500 rows that was emptied since the backup, and its Restore.
-async fn emptied() -> (Database, Restoring) {
+pub async fn emptied() -> (Database, Restoring) {
     let living = Database::new("living", SMALL).await;
     let mut restoring = Restoring::of(&[("orders", &living)]).await;
     restoring.execute(&living.name, "TRUNCATE t").await;
@@ -31,7 +31,7 @@ async fn emptied() -> (Database, Restoring) {
     (living, restoring)
 }
 
-async fn rows(restoring: &Restoring, living: &Database) -> String {
+pub async fn rows(restoring: &Restoring, living: &Database) -> String {
     restoring.text(&living.name, "SELECT count(*)::text FROM t").await
 }
 

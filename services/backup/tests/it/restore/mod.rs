@@ -5,6 +5,7 @@ mod bound;
 mod damaged;
 mod extension;
 pub mod harness;
+mod heir;
 mod killed;
 mod new;
 mod replace;

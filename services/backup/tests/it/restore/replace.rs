@@ -127,7 +127,7 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
     assert!(note.contains("another one has its name"), "{note}");
     restoring.drop_databases(&previous).await;
 
-    // An earlier pod was killed when it had given it the name under which it is dropped.
+    // An earlier pod was killed when it had given it the name under which it is dropped, and its old name was taken again.
     restoring
         .execute("postgres", &format!("CREATE DATABASE {previous}"))
         .await;
@@ -137,6 +137,9 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
     restoring
         .execute("postgres", &format!("ALTER DATABASE {previous} RENAME TO {dropped}"))
         .await;
+    restoring
+        .execute("postgres", &format!("CREATE DATABASE {previous}"))
+        .await;
     completed["databases"][0]["previousOid"] = json!(oid);
     put(&completed);
     let ended = restoring
@@ -144,8 +147,9 @@ async fn a_living_database_is_replaced_under_its_clients_and_kept_closed() {
         .ended(restoring.pod("again", &["--drop-previous"]), "again")
         .await;
     assert_eq!(ended.code, Some(0), "{}", ended.log);
-    assert!(restoring.databases(&dropped).await.is_empty());
+    assert_eq!(restoring.databases(&previous).await, [(previous.clone(), true)].into());
     assert_eq!(restoring.status()["databases"][0]["previousDropped"], true);
+    restoring.drop_databases(&previous).await;
 
     living.drop().await;
     for role in [owner, reader] {
