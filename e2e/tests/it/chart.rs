@@ -80,7 +80,13 @@ async fn a_server_that_would_begin_empty_beside_the_data_of_another_is_refused()
     let test = world.with_namespace("servers", async |namespace| {
         for name in ["data-postgres-0", "redis"] {
             let claim = json!({
-                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                // As an earlier install of the chart has left it.
+                "metadata": {
+                    "name": name,
+                    "labels": {"app.kubernetes.io/managed-by": "Helm"},
+                    "annotations": {"meta.helm.sh/release-name": "shop", "meta.helm.sh/release-namespace": namespace},
+                },
                 "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
             });
             world.create(namespace, &claim.to_string()).await?.text()?;
