@@ -1,6 +1,6 @@
 //! Two states of one object that differ at a leaf, both within the rules: what a field may change from, and to.
 
-use super::Draws;
+use super::{Draws, words};
 use kube::core::cel::compile_schema;
 use rand::seq::IndexedRandom;
 use serde_json::Value;
@@ -175,12 +175,7 @@ fn values<'a>(object: &'a Value, path: &str) -> Vec<Option<&'a Value>> {
 fn is_told_apart(schema: &Value, value: &Value) -> bool {
     match value {
         Value::Array(items) => {
-            let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
+            let keys = words(&schema["x-kubernetes-list-map-keys"]);
             let mut seen = BTreeSet::new();
             let is_new = |item: &Value| seen.insert(keys.iter().map(|key| item[key].to_string()).collect::<Vec<_>>());
             (keys.is_empty() || items.iter().all(is_new))

@@ -84,3 +84,12 @@ fn leaves(schema: &Value, path: &str, found: &mut Vec<(String, Value)>) {
         found.push((path.to_owned(), schema.clone()));
     }
 }
+
+/// The words of a list in a schema, such as the names of what is required; none where there is no list.
+fn words(list: &Value) -> Vec<&str> {
+    list.as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}

@@ -1,6 +1,6 @@
 //! A value for a schema: objects, lists, maps and numbers. What a rule of a part refuses is drawn again.
 
-use super::{Draws, verbatim};
+use super::{Draws, verbatim, words};
 use kube::core::cel::compile_schema;
 use rand::{RngExt, seq::IndexedRandom};
 use serde_json::{Map, Number, Value, json};
@@ -79,12 +79,7 @@ impl Draws {
     }
 
     fn object(&mut self, schema: &Value, path: &str) -> Option<Value> {
-        let required: Vec<&str> = schema["required"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let required = words(&schema["required"]);
         let mut drawn = Map::new();
         for (name, below) in schema["properties"].as_object().into_iter().flatten() {
             let is_required = required.contains(&name.as_str());
@@ -125,12 +120,7 @@ impl Draws {
             0 if is_cheap => most,
             _ => self.random.random_range(0..=3),
         };
-        let keys: Vec<&str> = schema["x-kubernetes-list-map-keys"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
+        let keys = words(&schema["x-kubernetes-list-map-keys"]);
         let mut seen = BTreeSet::new();
         let mut drawn = Vec::new();
         for _ in 0..wanted.clamp(fewest, most) {
