@@ -20,7 +20,6 @@ use valerix_e2e::{
     world::{World, eventually, is_ready},
 };
 
-mod postgres;
 mod streams;
 
 /// How long a service may take to come up: a Java program is compiled at its start.
@@ -48,11 +47,11 @@ const PROGRAMS: [(&str, &str, &str, &str); 3] = [
     ),
 ];
 
-fn object(kind: &str, name: &str, spec: Value) -> Value {
+pub(crate) fn object(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "resilience.valerix.io/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-async fn create(world: &World, namespace: &str, object: &Value) -> Result<()> {
+pub(crate) async fn create(world: &World, namespace: &str, object: &Value) -> Result<()> {
     world.create(namespace, &object.to_string()).await?.text()?;
     Ok(())
 }
@@ -164,7 +163,7 @@ async fn quickest(world: &World, namespace: &str, service: &str) -> Result<Durat
 }
 
 /// How often containers of the pods of a service ended, guards included.
-async fn restarts(world: &World, namespace: &str, service: &str) -> Result<i32> {
+pub(crate) async fn restarts(world: &World, namespace: &str, service: &str) -> Result<i32> {
     let selector = ListParams::default().labels(&format!("app.kubernetes.io/name={service}"));
     let pods = world.api::<Pod>(namespace).list(&selector).await?;
     let statuses = pods.items.into_iter().filter_map(|pod| pod.status);
@@ -182,22 +181,22 @@ async fn patch(world: &World, namespace: &str, service: &str, spec: Value) -> Re
     Ok(())
 }
 
-async fn ready(world: &World, namespace: &str, service: &str) -> Result<ResilientService> {
+pub(crate) async fn ready(world: &World, namespace: &str, service: &str) -> Result<ResilientService> {
     world.object(namespace, service, "Ready", START, is_ready).await
 }
 
-fn phase(experiment: &ChaosExperiment) -> Option<ChaosPhase> {
+pub(crate) fn phase(experiment: &ChaosExperiment) -> Option<ChaosPhase> {
     experiment.status.as_ref().and_then(|status| status.phase)
 }
 
-fn is_injected(experiment: &ChaosExperiment) -> bool {
+pub(crate) fn is_injected(experiment: &ChaosExperiment) -> bool {
     experiment
         .status
         .as_ref()
         .is_some_and(|status| status.injected_at.is_some())
 }
 
-fn has_ended(experiment: &ChaosExperiment) -> bool {
+pub(crate) fn has_ended(experiment: &ChaosExperiment) -> bool {
     phase(experiment).is_some_and(ChaosPhase::is_terminal)
 }
 

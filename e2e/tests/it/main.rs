@@ -12,7 +12,6 @@ mod boundaries;
 mod chaos;
 mod chaos_budget;
 mod chaos_effects;
-mod chaos_probes;
 mod chaos_verify;
 mod chart;
 mod console;

@@ -4,8 +4,11 @@
 //! module, the last one, is what keeps it from holding up those that can run beside each other.
 
 mod absent;
+mod guarded_postgres;
 mod kills;
 mod monitors;
+mod probes;
+mod processor;
 mod removal;
 mod rest;
 mod shared_limit;

@@ -1,7 +1,6 @@
 //! PostgreSQL behind a guard, asked by a client behind another: statements pass, a fault is what the client sees of it, and
 //! afterwards all is as before.
 
-use super::{create, has_ended, is_injected, object, phase, ready, restarts};
 use anyhow::{Context, Result, ensure};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -11,6 +10,8 @@ use valerix_e2e::{
     kubectl::{Output, kubectl_with},
     world::{World, eventually},
 };
+
+use crate::guard::{create, has_ended, is_injected, object, phase, ready, restarts};
 
 const PASSWORD: &str = "of-a-test";
 /// Asks for the statement that bash has as `$0`, where the client's guard listens for the database.
