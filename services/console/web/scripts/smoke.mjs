@@ -2,27 +2,26 @@
 // scrolling sideways, hostile words shown as words, and all of it by the keyboard alone. CHROMIUM names the browser;
 // SCREENSHOTS a folder for a picture of each page; README_IMAGES the folder for those of the README,
 // which are painted in any case.
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createRequire } from "node:module";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { launch } from "./browser.mjs";
 import { start } from "./fixture.mjs";
-import { broken } from "./words.mjs";
 import { keyboard } from "./keyboard.mjs";
+import { look } from "./look.mjs";
 import { paint } from "./paint.mjs";
+import { broken } from "./words.mjs";
 
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PAGES = ["/", "/services/shop/auth", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/orders", "/backups", "/restores/shop/orders-back", "/restores/shop/orders-damaged", "/metrics", "/events", "/none"];
 const STATES = [["", PAGES], ["late", ["/", "/backups"]], ["gone", ["/", "/services/shop/order", "/backups"]], ["forbidden", ["/", "/chaos", "/backups"]], ["empty", ["/", "/chaos", "/backups", "/metrics", "/events"]], ["cut", ["/"]], ["open", ["/chaos"]], ["closed", ["/"]]];
 // What the stream fills, and what is asked for beside it.
 const TOLD = ["/", "/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/backups", "/restores/shop/orders-back", "/metrics"];
 const ASKED = ["/services/shop/order", "/chaos", "/chaos/shop/auth-slow-1127", "/restores/shop/orders-back", "/events"];
 STATES.push(["held", TOLD], ["away", TOLD], ["slow", ASKED], ["error", ASKED], ["down", ["/"]]);
-// What a page has to say of its state.
-const WORDS = { held: "Loading", slow: "Loading", away: "The cluster does not answer.", error: "failed to ask the API server", down: "the console is starting", late: "the API server does not answer", gone: "the operator does not renew its Lease any more", forbidden: "You may not list", cut: "Disconnected since" };
-// Why lights are late, beside each of them.
-const LATE = { late: WORDS.late, gone: WORDS.gone, cut: "the console does not answer" };
+/** The probes of what runs in the made-up data: a while of answers as expected and one of others. */
+async function answers(page) {
+  if (page.url().endsWith("/chaos/shop/auth-slow-1127")) await page.locator(".probe svg .failed").first().waitFor({ state: "attached", timeout: 10_000 });
+}
 const browser = await launch();
 const wrong = [];
 let looked = 0;
@@ -32,43 +31,8 @@ for (const [state, pages] of STATES) {
   for (const width of [360, 1440]) {
     const context = await browser.newContext({ viewport: { width, height: 900 } });
     const page = await context.newPage();
-    for (const path of pages) {
-      let where = `${state || "well"} ${path} ${width}`;
-      const say = (text) => wrong.push(`${where}: ${text}`);
-      const onError = (error) => say(error.message);
-      // What breaks off is an error of the browser's too; the page has to live with it.
-      const onConsole = (message) => message.type() === "error" && !["cut", "error", "down"].includes(state) && say(message.text());
-      const onDialog = (dialog) => say(`a dialog: ${dialog.message()}`) && dialog.dismiss();
-      page.on("pageerror", onError).on("console", onConsole).on("dialog", onDialog);
-      await page.goto(`http://127.0.0.1:${port}${path}`);
-      await page.locator("main h1, main .notice").first().waitFor();
-      const loads = WORDS[state] === "Loading";
-      if (!loads) await page.waitForFunction(() => !document.querySelector(".loading"), undefined, { timeout: 10_000 });
-      // What is folded is looked at too.
-      await page.evaluate(() => document.querySelectorAll("main details").forEach((folded) => (folded.open = true)));
-      if (state in WORDS) await page.locator("main").getByText(WORDS[state]).first().waitFor({ state: "attached", timeout: 10_000 }).catch(() => say(`"${WORDS[state]}" is not said`));
-      if (loads && !(await page.locator("main .loading").first().isVisible())) say("it is not seen to load");
-      const silent = await page.locator("main .light").evaluateAll((lights, words) => lights.filter((light) => light.textContent === "late" && !(light.closest("tr") ?? light.closest("main")).textContent.includes(words)).length, LATE[state]);
-      if (silent > 0) say(`${silent} lights are late and do not say why`);
-      // A while of answers as expected and one of others.
-      if (!state && path === "/chaos/shop/auth-slow-1127") await page.locator(".probe svg .failed").first().waitFor({ state: "attached", timeout: 10_000 });
-      const sideways = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      if (sideways > 0) say(`${sideways} pixels too wide`);
-      if (await page.locator("main img[src=x]").count()) say("hostile words became elements");
-      await page.evaluate(axe);
-      for (const theme of ["light", "dark"]) {
-        await page.emulateMedia({ colorScheme: theme });
-        where = `${state || "well"} ${path} ${width} ${theme}`;
-        const { violations } = await page.evaluate(() => axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"] }));
-        for (const { id, nodes } of violations) say(`${id}: ${nodes.slice(0, 3).map((node) => `${node.target} ${node.any[0]?.message ?? ""}`).join("; ")}`);
-        if (process.env.SCREENSHOTS) {
-          const name = `${state || "well"}-${path.replaceAll("/", "_")}-${theme}-${width}`;
-          await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png`, fullPage: true });
-        }
-        looked += 1;
-      }
-      page.off("pageerror", onError).off("console", onConsole).off("dialog", onDialog);
-    }
+    const also = state ? undefined : answers;
+    for (const path of pages) looked += await look(page, `http://127.0.0.1:${port}${path}`, { state, also, say: (text) => wrong.push(text) });
     await context.close();
   }
   server.closeAllConnections();
