@@ -53,7 +53,7 @@ async fn last_night(service: &'static str, seed: u64) -> Shop {
         let shop = shop.read().await;
         tokio::time::sleep(chance.milliseconds(500, 1_500)).await;
         shop.archive(service).await;
-        heard_of_since(&shop, service).await;
+        marked_since(&shop, service).await;
         tokio::time::sleep(chance.milliseconds(0, 1_000)).await;
         shop.restore(service).await;
         tokio::time::sleep(chance.milliseconds(200, 800)).await;
@@ -69,17 +69,17 @@ async fn last_night(service: &'static str, seed: u64) -> Shop {
     shop
 }
 
-/// Waits until Redis knows of an event that the service has handled since the archive: the second that it hears of now is one.
-async fn heard_of_since(shop: &Shop, service: &str) {
+/// Waits until Redis was told of a mark that the service has made since the archive: the second that it is told of now is one.
+async fn marked_since(shop: &Shop, service: &str) {
     let (redis, key) = (
         valerix_kit::testing::redis().await,
-        shop.stream(&format!("handled:{service}")),
+        shop.stream(&format!("mark:{service}")),
     );
     let mut last: Option<String> = redis.clone().get(&key).await.unwrap();
     for _ in 0..2 {
         let before = last.clone();
         last = shop
-            .until("another event is handled", || {
+            .until("another mark is made", || {
                 let (mut redis, key, before) = (redis.clone(), key.clone(), before.clone());
                 async move {
                     let now: Option<String> = redis.get(&key).await.unwrap();
