@@ -78,16 +78,9 @@ impl Watch {
         let group = self.subscription.group.as_str();
         // Asked first: what the bus has from a replica was committed before.
         let seen = self.bus.mark(group).await.map_err(WatchError::Bus)?;
-        let kept = marks::kept(&self.pool, group, seen).await;
-        let marks::Kept { known, fresh } = kept.map_err(WatchError::Database)?;
-        // An archive may be so young that its last mark is fresh: going back to it once more would not show.
-        let mark = match fresh.filter(|_| known) {
-            Some(fresh) => fresh,
-            None => match marks::keep(&self.pool, group).await.map_err(WatchError::Database)? {
-                Some(mark) => mark,
-                None => return Ok(false),
-            },
-        };
+        let kept = marks::keep(&self.pool, group, seen).await;
+        let marks::Kept { known, mark } = kept.map_err(WatchError::Database)?;
+        let Some(mark) = mark else { return Ok(false) };
         if let Some(seen) = seen.filter(|_| !known) {
             let asked = self.bus.forgotten(&self.subscription, seen, mark).await;
             return asked.map_err(WatchError::Bus);
