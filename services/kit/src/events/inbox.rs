@@ -22,23 +22,6 @@ pub async fn claim(connection: &mut PgConnection, group: &str, event: Uuid) -> R
     Ok(done.rows_affected() == 1)
 }
 
-/// Whether the group has handled the event, as far as it is remembered.
-pub(super) async fn knows(pool: &PgPool, group: &str, event: Uuid) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM inbox WHERE consumer_group = $1 AND event_id = $2)")
-        .bind(group)
-        .bind(event)
-        .fetch_one(pool)
-        .await
-}
-
-/// The event that the group has handled last.
-pub(super) async fn newest(pool: &PgPool, group: &str) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar("SELECT event_id FROM inbox WHERE consumer_group = $1 ORDER BY handled_at DESC LIMIT 1")
-        .bind(group)
-        .fetch_optional(pool)
-        .await
-}
-
 /// Forgets events handled longer ago than `age`, at most 1,000; returns how many.
 ///
 /// # Errors

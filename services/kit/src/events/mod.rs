@@ -9,6 +9,7 @@ pub mod consumer;
 mod conventions;
 mod endpoint;
 pub mod inbox;
+mod marks;
 pub mod outbox;
 mod personal;
 pub mod redis_streams;
@@ -261,18 +262,19 @@ pub trait EventBus: Send + Sync + 'static {
     /// much.
     async fn losses(&self, outbox: &str) -> Result<Vec<Lost>, BusError>;
 
-    /// `outbox` has published again what it has of the losses up to `last`.
-    async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError>;
+    /// `outbox` has published again what it has of the losses up to `last`, all of it to the `run` of the transport that an
+    /// [epoch](Self::epoch) named. `false`: it is another by now, which may have lost a part of it again.
+    async fn made_good(&self, outbox: &str, last: &Lost, run: &str) -> Result<bool, BusError>;
 
-    /// The event that the group was [noted](Self::note_handled) to have handled last.
-    async fn handled(&self, group: &str) -> Result<Option<Uuid>, BusError>;
+    /// The mark that the bus was [told](Self::set_mark) of last: the database of the group has kept it.
+    async fn mark(&self, group: &str) -> Result<Option<Uuid>, BusError>;
 
-    /// The group has handled the event, and its inbox knows it.
-    async fn note_handled(&self, group: &str, event: Uuid) -> Result<(), BusError>;
+    /// The database of the group has kept `mark`, which is committed; `false`: the bus has another than `seen` by now.
+    async fn set_mark(&self, group: &str, seen: Option<Uuid>, mark: Uuid) -> Result<bool, BusError>;
 
-    /// The inbox of the group does not know `seen` any more: all of its topics count as [lost](Self::losses) to it. `false`:
-    /// another has said so.
-    async fn forgotten(&self, subscription: &Subscription, seen: Uuid) -> Result<bool, BusError>;
+    /// The database of the group does not know `seen`: all of its topics count as [lost](Self::losses) to it, and in the same
+    /// step the bus has the `mark` that was kept since. `false`: another has said so.
+    async fn forgotten(&self, subscription: &Subscription, seen: Uuid, mark: Uuid) -> Result<bool, BusError>;
 
     /// How many events that were lost the topic takes now without a group losing others.
     async fn room(&self, topic: &str) -> Result<usize, BusError>;

@@ -37,6 +37,8 @@ pub struct Refiller {
 #[derive(Debug)]
 pub struct Refilling {
     losses: Vec<Lost>,
+    /// To which run of the bus it is published.
+    run: String,
     /// Each by itself: one whose stream has no room holds up no other.
     topics: BTreeMap<String, Topic>,
     until: DateTime<Utc>,
@@ -51,7 +53,7 @@ struct Topic {
 }
 
 impl Refilling {
-    fn new(losses: Vec<Lost>, until: DateTime<Utc>) -> Self {
+    fn new(losses: Vec<Lost>, run: String, until: DateTime<Utc>) -> Self {
         let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
         for lost in &losses {
             let since = lost.since.map(|since| since - MARGIN);
@@ -63,7 +65,12 @@ impl Refilling {
             // None comes before every moment.
             topic.since = topic.since.min(since);
         }
-        Self { losses, topics, until }
+        Self {
+            losses,
+            run,
+            topics,
+            until,
+        }
     }
 }
 
@@ -104,13 +111,16 @@ impl Refiller {
     /// When Postgres or the bus did not answer.
     pub async fn look(&self, begun: &mut Option<Refilling>, stop: &CancellationToken) -> Result<u64, RepublishError> {
         if begun.is_none() {
-            let losses = self.bus.losses(&self.outbox).await.map_err(RepublishError::Bus)?;
-            if losses.is_empty() {
+            let losses = async || self.bus.losses(&self.outbox).await.map_err(RepublishError::Bus);
+            if losses().await?.is_empty() {
                 return Ok(0);
             }
+            let run = self.bus.epoch(&self.outbox).await.map_err(RepublishError::Bus)?.run;
+            // Once more: those of this run.
+            let losses = losses().await?;
             let progress = outbox::progress(&self.pool).await;
             let until = progress.map_err(RepublishError::Database)?.now;
-            *begun = Some(Refilling::new(losses, until));
+            *begun = Some(Refilling::new(losses, run, until));
         }
         let Some(work) = begun.as_mut() else { return Ok(0) };
         for (name, topic) in &mut work.topics {
@@ -138,8 +148,12 @@ impl Refiller {
             return Ok(0);
         }
         if let Some(last) = work.losses.last() {
-            let noted = self.bus.made_good(&self.outbox, last).await;
-            noted.map_err(RepublishError::Bus)?;
+            let noted = self.bus.made_good(&self.outbox, last, &work.run).await;
+            if !noted.map_err(RepublishError::Bus)? {
+                // A bus that went back may have lost what it got again: what is old is published by nobody else.
+                *begun = None;
+                return Ok(0);
+            }
         }
         let count = work.topics.values().map(|topic| topic.way.published).sum();
         self.tell(work);

@@ -35,6 +35,7 @@ fn the_guide_shows_the_service_as_it_is() {
     for (copy, origin) in [
         ("0002_outbox_inbox.sql", "migrations/outbox_inbox.sql"),
         ("0003_outbox_contract.sql", "migrations/outbox_contract.sql"),
+        ("0005_marks.sql", "migrations/marks.sql"),
     ] {
         assert_eq!(
             read(&format!("examples/loyalty/migrations/{copy}")),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use valerix_kit::events::republish::Republisher;
-use valerix_kit::events::{Event, EventBus, EventSource, Loss};
+use valerix_kit::events::{Epoch, Event, EventBus, EventSource, Loss};
 use valerix_kit::metrics::Metrics;
 use valerix_kit::testing::{bus_args, eventually, free_port, patient_redis};
 
@@ -136,6 +136,14 @@ async fn a_note_never_hides_a_loss_that_came_in_between() {
     let at = chrono::Utc::now();
     let seen = world.bus.epoch(OUTBOX).await.unwrap();
     assert_eq!(seen.loss, Loss::Everything);
+    let before = Epoch {
+        run: "of another Redis".into(),
+        ..seen.clone()
+    };
+    assert!(
+        !world.bus.note(OUTBOX, &before, at).await.unwrap(),
+        "it is another run now"
+    );
     assert!(world.bus.note(OUTBOX, &seen, at).await.unwrap());
     assert!(
         !world.bus.note(OUTBOX, &seen, at).await.unwrap(),

@@ -356,6 +356,21 @@ async fn what_one_replica_has_begun_another_does_again_from_the_start() {
     handles(&world, "one", ids).await;
 }
 
+/// It may have lost the end of what it had got again, and nobody else publishes what is old.
+#[tokio::test]
+async fn a_redis_that_is_started_again_while_it_is_refilled_is_refilled_from_the_start() {
+    let world = World::new().await;
+    let ids = write(&world, 0, 10).await;
+    world.bus.subscribe(&subscription("one")).await.unwrap();
+    let mut refill = Refill::by(&world, Arc::new(Tampered::restarts(&world.bus)));
+    assert_eq!(refill.look().await, 0, "nothing was made good");
+    world.redis.clone().del::<_, ()>(world.bus.stream(TOPIC)).await.unwrap();
+    world.bus.subscribe(&subscription("one")).await.unwrap();
+    assert_eq!(refill.look().await, 10);
+    assert_eq!(refill.look().await, 0, "once is enough");
+    handles(&world, "one", ids).await;
+}
+
 /// Redis takes no note, so it cuts nothing.
 #[tokio::test]
 async fn a_redis_that_is_full_cuts_off_nothing_unsaid() {

@@ -1,7 +1,7 @@
 //! What the tests share: a database with outbox and inbox, and a bus under a prefix of its own.
 
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ impl World {
         for migration in [
             include_str!("../../migrations/outbox_inbox.sql"),
             include_str!("../../migrations/outbox_contract.sql"),
+            include_str!("../../migrations/marks.sql"),
         ] {
             sqlx::raw_sql(migration).execute(&pool).await.unwrap();
         }
@@ -203,6 +204,8 @@ pub struct Tampered {
     /// The method whose call of this number has no effect; counted from 1.
     full_at: (&'static str, usize),
     calls: AtomicUsize,
+    /// Until it is asked for the first time, the bus runs as another than it is.
+    another_run: AtomicBool,
     source: Box<TamperWithSource>,
 }
 
@@ -233,7 +236,16 @@ impl Tampered {
             dies_after_publish: false,
             full_at: ("", 0),
             calls: AtomicUsize::new(0),
+            another_run: AtomicBool::new(false),
             source: Box::new(source),
+        }
+    }
+
+    /// Is started again once it was asked which run it is.
+    pub fn restarts(bus: &Arc<RedisStreams>) -> Self {
+        Self {
+            another_run: AtomicBool::new(true),
+            ..Self::reads_by(bus, |source| source)
         }
     }
 
@@ -285,7 +297,11 @@ impl EventBus for Tampered {
     }
     async fn epoch(&self, outbox: &str) -> Result<Epoch, BusError> {
         self.room_for("epoch")?;
-        self.bus.epoch(outbox).await
+        let mut epoch = self.bus.epoch(outbox).await?;
+        if self.another_run.swap(false, Ordering::SeqCst) {
+            epoch.run = "before".into();
+        }
+        Ok(epoch)
     }
     async fn note(&self, outbox: &str, seen: &Epoch, at: DateTime<Utc>) -> Result<bool, BusError> {
         self.room_for("note")?;
@@ -298,18 +314,20 @@ impl EventBus for Tampered {
     async fn losses(&self, outbox: &str) -> Result<Vec<Lost>, BusError> {
         self.bus.losses(outbox).await
     }
-    async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError> {
+    async fn made_good(&self, outbox: &str, last: &Lost, run: &str) -> Result<bool, BusError> {
         self.room_for("made_good")?;
-        self.bus.made_good(outbox, last).await
+        self.bus.made_good(outbox, last, run).await
     }
-    async fn handled(&self, group: &str) -> Result<Option<Uuid>, BusError> {
-        self.bus.handled(group).await
+    async fn mark(&self, group: &str) -> Result<Option<Uuid>, BusError> {
+        self.bus.mark(group).await
     }
-    async fn note_handled(&self, group: &str, event: Uuid) -> Result<(), BusError> {
-        self.bus.note_handled(group, event).await
+    async fn set_mark(&self, group: &str, seen: Option<Uuid>, mark: Uuid) -> Result<bool, BusError> {
+        self.room_for("set_mark")?;
+        self.bus.set_mark(group, seen, mark).await
     }
-    async fn forgotten(&self, subscription: &Subscription, seen: Uuid) -> Result<bool, BusError> {
-        self.bus.forgotten(subscription, seen).await
+    async fn forgotten(&self, subscription: &Subscription, seen: Uuid, mark: Uuid) -> Result<bool, BusError> {
+        self.room_for("forgotten")?;
+        self.bus.forgotten(subscription, seen, mark).await
     }
     async fn room(&self, topic: &str) -> Result<usize, BusError> {
         self.bus.room(topic).await

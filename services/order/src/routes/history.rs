@@ -98,7 +98,7 @@ struct Entry {
     input: String,
     from_state: String,
     to_state: String,
-    /// `applied`; `late`: overtaken by a cancellation; `ignored`: no rule names it.
+    /// `applied`; `late`: overtaken by a cancellation; `early`: kept until the order has come so far; `ignored`: no rule names it.
     verdict: String,
 }
 

@@ -18,7 +18,7 @@ use valerix_kit::postgres::{self, milliseconds};
 use valerix_kit::telemetry::TraceContext;
 
 pub use self::history::Taken;
-use self::statements::{COLUMNS, Row, announce, emit, listed, read, record, update};
+use self::statements::{COLUMNS, Row, announce, emit, keep_charge, listed, read, record, update};
 use crate::events::Pieces;
 use crate::order::{Applied, NewOrder, Order};
 use crate::saga::commands::{Action, Command, Due};
@@ -233,6 +233,7 @@ impl Store {
         self.apply_in(connection, id, input, amount.as_ref()).await.map(Some)
     }
 
+    /// Takes an input in, and then the charge that was heard while the order had not come so far.
     async fn apply_in(
         &self,
         connection: &mut PgConnection,
@@ -240,6 +241,22 @@ impl Store {
         input: Input,
         amount: Option<&Money>,
     ) -> Result<Applied, StoreError> {
+        let (mut applied, charged) = self.take_in(connection, id, input, amount).await?;
+        if charged && applied.before == State::Pending {
+            let (then, _) = self.take_in(connection, id, Input::Charged, None).await?;
+            applied.order = then.order;
+        }
+        Ok(applied)
+    }
+
+    /// Says also whether the order was moved, and a charge had been heard of it before that.
+    async fn take_in(
+        &self,
+        connection: &mut PgConnection,
+        id: Uuid,
+        input: Input,
+        amount: Option<&Money>,
+    ) -> Result<(Applied, bool), StoreError> {
         loop {
             let mut order = read(connection, id)
                 .await?
@@ -250,19 +267,24 @@ impl Store {
                 commands,
                 disposition,
             } = state::step(before, input);
+            let mut charged = false;
             if disposition == Disposition::Applied {
                 if let (State::Pending, State::Reserved) = (before, state) {
                     order.amount = amount.cloned();
                 }
                 order.state = state;
-                if !update(connection, &order, before).await? {
+                let Some(heard) = update(connection, &order, before).await? else {
                     continue;
-                }
+                };
+                charged = heard && state != before;
                 order.version += 1;
                 self.obey(connection, &order, &commands).await?;
             }
+            if disposition == Disposition::Early && !keep_charge(connection, &order).await? {
+                continue;
+            }
             record(connection, id, input, before, order.state, disposition).await?;
-            return Ok(Applied { order, before });
+            return Ok((Applied { order, before }, charged));
         }
     }
 

@@ -47,7 +47,12 @@ pub(super) async fn read(connection: &mut PgConnection, id: Uuid) -> Result<Opti
 }
 
 /// Moves the order on if it still stands where it was read; the version also tells the two halves of CANCELLING apart.
-pub(super) async fn update(connection: &mut PgConnection, order: &Order, before: State) -> Result<bool, StoreError> {
+/// `Some`: it did; whether a [charge was kept](keep_charge) for it.
+pub(super) async fn update(
+    connection: &mut PgConnection,
+    order: &Order,
+    before: State,
+) -> Result<Option<bool>, StoreError> {
     let (stock_returned, payment_settled) = match order.state {
         State::Cancelling {
             stock_returned,
@@ -57,10 +62,10 @@ pub(super) async fn update(connection: &mut PgConnection, order: &Order, before:
         State::Cancelled { .. } => (true, true),
         _ => (false, false),
     };
-    sqlx::query(
+    sqlx::query_scalar(
         "UPDATE orders SET state = $4, reason = $5, stock_returned = $6, payment_settled = $7, amount_minor = $8,
                 currency = $9, version = version + 1, updated_at = now()
-         WHERE id = $1 AND state = $2 AND version = $3",
+         WHERE id = $1 AND state = $2 AND version = $3 RETURNING charged",
     )
     .bind(order.id)
     .bind(before.name())
@@ -71,10 +76,22 @@ pub(super) async fn update(connection: &mut PgConnection, order: &Order, before:
     .bind(payment_settled)
     .bind(order.amount.as_ref().map(Money::amount_minor))
     .bind(order.amount.as_ref().map(Money::currency))
-    .execute(connection)
+    .fetch_optional(connection)
     .await
-    .map(|done| done.rows_affected() == 1)
     .map_err(sql("move an order on"))
+}
+
+/// Remembers of an order that still stands where it was read that its charge was heard. In its own row, so that whoever moves
+/// it at the same moment sees it, or is seen; not as a step, so that what is announced later has the version that it had before.
+pub(super) async fn keep_charge(connection: &mut PgConnection, order: &Order) -> Result<bool, StoreError> {
+    sqlx::query("UPDATE orders SET charged = true WHERE id = $1 AND state = $2 AND version = $3")
+        .bind(order.id)
+        .bind(order.state.name())
+        .bind(order.version)
+        .execute(connection)
+        .await
+        .map(|done| done.rows_affected() == 1)
+        .map_err(sql("keep a charge that was heard early"))
 }
 
 pub(super) async fn record(

@@ -10,7 +10,7 @@ use valerix_kit::events::redis_streams::RedisStreams;
 use valerix_kit::events::relay::Relay;
 use valerix_kit::money::Money;
 use valerix_kit::telemetry::TraceContext;
-use valerix_kit::testing::{TestDatabase, bus_args};
+use valerix_kit::testing::{TestDatabase, bus_args, eventually};
 use valerix_order::events::Pieces;
 use valerix_order::keys;
 use valerix_order::metrics::Metrics;
@@ -417,4 +417,114 @@ async fn of_an_order_that_payment_alone_knows_the_money_goes_back_and_the_pieces
         orders.asked(order).await,
         asked(&[("ReleaseStock", 1), ("VoidPayment", 1)])
     );
+}
+
+/// What an order that has come back from an archive hears of the time since: payment first.
+#[tokio::test]
+async fn a_paid_order_is_kept_though_its_charge_is_heard_before_its_reservation() {
+    let orders = Orders::new().await;
+    let order = orders.place().await;
+    for _ in 0..2 {
+        let early = orders.store.apply(order, Input::Charged, None).await.unwrap();
+        assert_eq!((early.order.state, early.before), (State::Pending, State::Pending));
+    }
+    let applied = orders
+        .store
+        .apply(order, Input::Reserved, Some(&price()))
+        .await
+        .unwrap();
+    assert_eq!(
+        (applied.order.state, applied.before),
+        (State::Confirmed, State::Pending)
+    );
+    assert_eq!(
+        orders.asked(order).await,
+        asked(&[("ChargePayment", 1), ("CommitStock", 1), ("ReserveStock", 1)])
+    );
+    // Everybody has heard of it under this version before: nobody is told of a sale twice.
+    let told: Vec<(String, i64)> =
+        sqlx::query_as("SELECT type, version FROM outbox WHERE aggregate = $1 ORDER BY version")
+            .bind(format!("order:{order}"))
+            .fetch_all(&orders.pool)
+            .await
+            .unwrap();
+    assert_eq!(told, asked(&[("OrderCreated", 1), ("OrderConfirmed", 3)]));
+    let taken = orders.store.history(order, 0, 100).await.unwrap();
+    let taken: Vec<_> = taken
+        .iter()
+        .map(|taken| (taken.input.as_str(), taken.to_state.as_str(), taken.verdict.as_str()))
+        .collect();
+    assert_eq!(
+        taken,
+        [
+            ("Charged", "PENDING", "early"),
+            ("Reserved", "RESERVED", "applied"),
+            ("Charged", "CONFIRMED", "applied"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn the_money_of_an_early_charge_is_asked_back_wherever_else_the_order_goes() {
+    let orders = Orders::new().await;
+    for input in [
+        Input::Rejected(Reason::OutOfStock),
+        Input::Expired,
+        Input::Cancel(Reason::CancelledByCustomer),
+        Input::Cancel(Reason::AmountOutOfRange),
+        Input::Released,
+        Input::Voided,
+        Input::PaymentRefunded,
+    ] {
+        let order = orders.place().await;
+        orders.store.apply(order, Input::Charged, None).await.unwrap();
+        let over = orders.store.apply(order, input, None).await.unwrap().order.state;
+        let settled = matches!(
+            over,
+            State::Cancelling {
+                payment_settled: true,
+                ..
+            }
+        );
+        assert!(over.reason().is_some() && !settled, "{input:?}: {over:?}");
+        let asked = orders.asked(order).await;
+        assert!(asked.contains(&("VoidPayment".to_owned(), 1)), "{input:?}: {asked:?}");
+    }
+}
+
+/// One is taken in while the transaction of the other is open.
+#[tokio::test]
+async fn a_charge_and_a_reservation_that_are_heard_at_once_miss_each_other_never() {
+    let orders = Orders::new().await;
+    let reserved = Reply::Reserved {
+        unit_price_minor: price().amount_minor(),
+        currency: "EUR".into(),
+    };
+    let charged = Reply::Plain(Input::Charged);
+    for (first, second) in [(&reserved, &charged), (&charged, &reserved)] {
+        let order = orders.place().await;
+        let mut open = valerix_kit::postgres::begin(&orders.pool).await.unwrap();
+        let held = orders.store.reply_in(&mut open, order, first, None).await.unwrap();
+        let meanwhile = async {
+            let mut other = valerix_kit::postgres::begin(&orders.pool).await.unwrap();
+            let taken = orders.store.reply_in(&mut other, order, second, None).await;
+            other.commit().await.unwrap();
+            taken.unwrap().unwrap().order.state
+        };
+        let (state, ()) = tokio::join!(meanwhile, async {
+            eventually("the second waits for the first", || async {
+                let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+                             AND wait_event_type = 'Lock')";
+                let waits: bool = sqlx::query_scalar(waits).fetch_one(&orders.pool).await.unwrap();
+                waits.then_some(())
+            })
+            .await;
+            open.commit().await.unwrap();
+        });
+        assert_eq!(state, State::Confirmed, "after {:?}", held.unwrap().order.state);
+    }
+}
+
+fn price() -> Money {
+    Money::new(49_990, "EUR").unwrap()
 }

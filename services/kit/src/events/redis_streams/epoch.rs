@@ -10,9 +10,18 @@ use redis::{AsyncCommands, InfoDict};
 use super::{RedisStreams, failed};
 use crate::events::{BusError, Epoch, Loss};
 
-/// Writes a note only in place of the one that was read: after a loss in between the older one has to be seen.
+/// Writes a note only in place of the one that was read, and of the same run: after a loss in between the older one has to be
+/// seen, or the run that it names.
 const NOTE: &str = "if (redis.call('GET', KEYS[1]) or '') == ARGV[1] then \
     redis.call('SET', KEYS[1], ARGV[2]) return 1 end return 0";
+
+/// The script, which does nothing and answers 0 in another run of Redis than its last argument says, if that says one.
+pub(super) fn in_run(script: &str) -> String {
+    format!(
+        "if ARGV[#ARGV] ~= '' and not string.find(redis.call('INFO', 'server'), 'run_id:' .. ARGV[#ARGV], 1, true) then \
+         return 0 end {script}"
+    )
+}
 
 impl RedisStreams {
     fn epoch_key(&self, outbox: &str) -> String {
@@ -55,7 +64,8 @@ impl RedisStreams {
         let mut connection = self.connection().await?;
         let note = format!("{} {}", seen.run, at.to_rfc3339_opts(SecondsFormat::Micros, true));
         redis::cmd("EVAL")
-            .arg(&[NOTE, "1", &self.epoch_key(outbox), &seen.note, &note])
+            .arg(in_run(NOTE))
+            .arg(&["1", &self.epoch_key(outbox), &seen.note, &note, &seen.run])
             .query_async(&mut connection)
             .await
             .map_err(|error| failed("note the epoch", &error))

@@ -9,6 +9,7 @@ use redis::aio::ConnectionManager;
 use redis::streams::StreamRangeReply;
 use redis::{AsyncCommands, RedisResult};
 
+use super::epoch::in_run;
 use super::upkeep::groups_of;
 use super::{RedisStreams, failed, parse};
 use crate::events::{BusError, Lost};
@@ -76,6 +77,9 @@ return 1";
 const GONE: &str = "redis.call('XADD', KEYS[1], 'MAXLEN', '~', '10000', '*', \
     'topic', ARGV[1], 'group', ARGV[2], 'since', ARGV[3], 'reason', 'gone')";
 
+/// Notes that losses are made good. Keys: the note; arguments: the last loss.
+const MADE_GOOD: &str = "redis.call('SET', KEYS[1], ARGV[1]) return 1";
+
 pub(super) fn create_group(stream: &str, notes: &str, left: &str, group: &str, topic: &str) -> redis::Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(&[CREATE, "3", stream, notes, left, group, topic]);
@@ -137,10 +141,12 @@ impl RedisStreams {
         Ok(lost.collect())
     }
 
-    pub(super) async fn note_made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError> {
+    pub(super) async fn note_made_good(&self, outbox: &str, last: &Lost, run: &str) -> Result<bool, BusError> {
         let mut connection = self.connection().await?;
-        connection
-            .set(self.noted_key(outbox), &last.entry)
+        redis::cmd("EVAL")
+            .arg(in_run(MADE_GOOD))
+            .arg(&["1", &self.noted_key(outbox), &last.entry, run])
+            .query_async(&mut connection)
             .await
             .map_err(|error| failed("note what was made good", &error))
     }

@@ -7,8 +7,8 @@ mod dead;
 mod entry;
 mod epoch;
 mod gone;
-mod handled;
 mod lost;
+mod mark;
 mod silent;
 mod source;
 mod upkeep;
@@ -277,20 +277,20 @@ impl EventBus for RedisStreams {
         self.read_losses(outbox).await
     }
 
-    async fn made_good(&self, outbox: &str, last: &Lost) -> Result<(), BusError> {
-        self.note_made_good(outbox, last).await
+    async fn made_good(&self, outbox: &str, last: &Lost, run: &str) -> Result<bool, BusError> {
+        self.note_made_good(outbox, last, run).await
     }
 
-    async fn handled(&self, group: &str) -> Result<Option<Uuid>, BusError> {
-        self.read_handled(group).await
+    async fn mark(&self, group: &str) -> Result<Option<Uuid>, BusError> {
+        self.read_mark(group).await
     }
 
-    async fn note_handled(&self, group: &str, event: Uuid) -> Result<(), BusError> {
-        self.write_handled(group, event).await
+    async fn set_mark(&self, group: &str, seen: Option<Uuid>, mark: Uuid) -> Result<bool, BusError> {
+        self.write_mark(group, seen, mark).await
     }
 
-    async fn forgotten(&self, subscription: &Subscription, seen: Uuid) -> Result<bool, BusError> {
-        self.note_forgotten(subscription, seen).await
+    async fn forgotten(&self, subscription: &Subscription, seen: Uuid, mark: Uuid) -> Result<bool, BusError> {
+        self.note_forgotten(subscription, seen, mark).await
     }
 
     async fn room(&self, topic: &str) -> Result<usize, BusError> {

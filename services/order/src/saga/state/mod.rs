@@ -186,6 +186,8 @@ pub enum Disposition {
     Applied,
     /// An answer that was overtaken by a cancellation: recorded, nothing else.
     Late,
+    /// An answer that comes before the one that it follows from: kept, and taken in once the order has moved on.
+    Early,
     /// No row matched.
     Ignored,
 }
@@ -197,6 +199,7 @@ impl Disposition {
         match self {
             Self::Applied => "applied",
             Self::Late => "late",
+            Self::Early => "early",
             Self::Ignored => "ignored",
         }
     }
@@ -276,19 +279,9 @@ pub fn step(state: State, input: Input) -> Step {
             vec![Close(ReserveStock), Send(ReleaseStock, Due::Now)],
         ),
 
-        // Answers to what this order has not asked for: it has come back from an archive, and was further once.
-        (State::Pending, Input::Charged) => applied(
-            State::Cancelling {
-                reason: Reason::Forgotten,
-                stock_returned: false,
-                payment_settled: false,
-            },
-            vec![
-                Close(ReserveStock),
-                Send(ReleaseStock, Due::Now),
-                Send(VoidPayment, Due::Now),
-            ],
-        ),
+        // Answers to what this order has not asked for: it has come back from an archive, and was further once. Whoever has paid
+        // may have been told CONFIRMED; what inventory said before is on its way, too.
+        (State::Pending, Input::Charged) => unchanged(Disposition::Early),
         (State::Pending | State::Reserved, Input::Released) => applied(
             State::Cancelling {
                 reason: Reason::Forgotten,

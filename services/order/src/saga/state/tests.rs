@@ -106,12 +106,6 @@ fn rows() -> Vec<(State, Input, State, Vec<Command>)> {
             cancelling(range, false, true),
             vec![Close(ReserveStock), Send(ReleaseStock, Now)],
         ),
-        (
-            State::Pending,
-            Input::Charged,
-            cancelling(Reason::Forgotten, false, false),
-            vec![Close(ReserveStock), Send(ReleaseStock, Now), Send(VoidPayment, Now)],
-        ),
         once_further(State::Pending, Input::Released, (true, false), VoidPayment),
         once_further(State::Pending, Input::Voided, (false, true), ReleaseStock),
         once_further(State::Pending, Input::PaymentRefunded, (false, true), ReleaseStock),
@@ -313,6 +307,31 @@ fn every_other_pair_changes_nothing() {
         }
     }
     assert_eq!(others, states().len() * INPUTS.len() - rows.len());
+}
+
+/// Once a charge was heard, wherever an order goes from PENDING it keeps the money for what it sells or asks it back.
+#[test]
+fn a_charge_that_is_heard_early_is_kept_until_the_order_has_moved_on() {
+    assert_eq!(step(State::Pending, Input::Charged).disposition, Disposition::Early);
+    for input in INPUTS {
+        let next = step(State::Pending, input).state;
+        if next == State::Pending {
+            continue;
+        }
+        let then = step(next, Input::Charged);
+        let asked_back = then.commands.contains(&Send(VoidPayment, Now))
+            || matches!(
+                then.state,
+                State::Cancelling {
+                    payment_settled: false,
+                    ..
+                }
+            );
+        assert!(
+            asked_back != (then.state == State::Confirmed),
+            "{input:?} leads to {next:?}, and then to {then:?}"
+        );
+    }
 }
 
 #[test]

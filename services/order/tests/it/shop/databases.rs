@@ -50,13 +50,26 @@ impl Shop {
 
     /// Puts the archive in the place of a service's database.
     pub async fn restore(&self, service: &'static str) {
-        self.restored.set(service).unwrap();
+        assert_eq!(*self.restored.get_or_init(|| service), service);
         let database = &self.parts[service].database;
         let name = database.name();
         self.shut_database(service).await;
         database.admin(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
         database
             .admin(&format!("ALTER DATABASE {name}_night RENAME TO {name}"))
+            .await;
+    }
+
+    /// As [`restore`](Self::restore), and the archive is there still.
+    pub async fn restore_a_copy(&self, service: &'static str) {
+        let database = &self.parts[service].database;
+        let name = database.name();
+        database
+            .admin(&format!("CREATE DATABASE {name}_copy TEMPLATE {name}_night"))
+            .await;
+        self.restore(service).await;
+        database
+            .admin(&format!("ALTER DATABASE {name}_copy RENAME TO {name}_night"))
             .await;
     }
 
