@@ -61,7 +61,9 @@ async fn two_kills(world: &World) -> Result<()> {
 
     let (mut counted, mut contended) = (0, 0);
     for _ in 0..BEGUN {
-        let Some(refused) = round(world).await? else { continue };
+        let Some(refused) = Box::pin(round(world)).await? else {
+            continue;
+        };
         counted += 1;
         contended += usize::from(refused);
         if counted == ROUNDS {
